@@ -1,0 +1,244 @@
+"""Declarations: what a blueprint says about its stores. Typed, frozen values; importing this module loads no client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from is_db_bootstrap import files
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.results import STORE_ORDER, StoreName
+
+Value = str | int
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of one blueprint, read from the environment or the file under its own name.
+
+    `default` also fixes the type: text or integer. Text must be one of `choices`, or match `pattern` as a whole;
+    an integer must be at least `minimum`.
+    """
+
+    name: str
+    default: Value
+    meaning: str
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    minimum: int = 0
+
+    def parse(self, text: Value) -> Value:
+        """The value of `text`; `ConfigurationError` names the setting and what it accepts."""
+        if isinstance(self.default, int):
+            return self._integer(text)
+        text = str(text)
+        if self.choices and text not in self.choices:
+            raise ConfigurationError(f"{self.name}={text!r} is not one of {', '.join(self.choices)}.")
+        if self.pattern and not re.fullmatch(self.pattern, text):
+            raise ConfigurationError(f"{self.name}={text!r} does not match {self.pattern}.")
+        return text
+
+    def _integer(self, text: Value) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise ConfigurationError(f"{self.name}={text!r} is not an integer.") from None
+        if number < self.minimum:
+            raise ConfigurationError(f"{self.name}={number} is below {self.minimum}.")
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a Milvus collection.
+
+    `type` is a `pymilvus.DataType` name such as `INT64`, `VARCHAR`, `FLOAT_VECTOR`. `dim` counts vector components,
+    `max_length` counts UTF-8 bytes, not characters.
+    """
+
+    name: str
+    type: str
+    primary: bool = False
+    auto_id: bool = False
+    partition_key: bool = False
+    dim: int | None = None
+    max_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index of a Milvus collection; its name is the field's name unless `name` is given.
+
+    `params` are build parameters, `metric` one of `IP`, `L2`, `COSINE`, … for a vector field and empty for a scalar.
+    """
+
+    field: str
+    type: str
+    metric: str = ""
+    params: Mapping[str, int] = _NOTHING
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A Milvus collection `<family>_v<n>` behind an alias.
+
+    `partitions` counts the partitions behind the partition key (0: the server's default). `ttl_seconds` 0 means that
+    vectors do not expire. `model` identifies the embedding model; `unspecified` is compatible with every model.
+    `load` asks for the collection to be loaded into memory.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    indexes: tuple[Index, ...] = ()
+    alias: str = ""
+    description: str = ""
+    shards: int = 1
+    partitions: int = 0
+    consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = "Bounded"
+    dynamic: bool = False
+    ttl_seconds: int = 0
+    model: str = ""
+    load: bool = True
+    properties: Mapping[str, str] = _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPattern:
+    """A Redis key convention.
+
+    `pattern` has `{placeholders}`, each one a run of characters without `:` unless `placeholders` gives a regular
+    expression. `type` is what TYPE answers: string, list, set, zset, hash, stream. `ttl` is seconds: a number is
+    the lifetime that writers set, a pair the shortest and longest; None means persistent.
+    """
+
+    name: str
+    pattern: str
+    type: Literal["string", "list", "set", "zset", "hash", "stream"]
+    ttl: int | tuple[int, int] | None
+    owner: str
+    purpose: str
+    placeholders: Mapping[str, str] = _NOTHING
+
+    @property
+    def longest_ttl(self) -> int | None:
+        """The longest declared lifetime in seconds; None when keys are persistent."""
+        return self.ttl[1] if isinstance(self.ttl, tuple) else self.ttl
+
+    @property
+    def glob(self) -> str:
+        """The pattern for SCAN MATCH, wider than `matches`."""
+        literal = re.split(r"\{\w+\}", self.pattern)
+        return "*".join(re.sub(r"([*?\[\]\\^-])", r"\\\1", part) for part in literal)
+
+    def matches(self, key: str) -> bool:
+        """Whether `key` is of this pattern and no other of the same prefix."""
+        parts = re.split(r"\{(\w+)\}", self.pattern)
+        expression = "".join(
+            f"(?:{self.placeholders.get(part, '[^:]+').strip('^$')})" if i % 2 else re.escape(part)
+            for i, part in enumerate(parts)
+        )
+        return re.fullmatch(expression, key) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A Redis publish/subscribe channel; not a key, so only recorded."""
+
+    name: str
+    pattern: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRow:
+    """A demo row: present when a row with `key` exists, whatever its other columns say."""
+
+    table: str
+    key: Mapping[str, Any]
+    values: Mapping[str, Any] = _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class SeedNode:
+    """A demo node: present when a node of `label` with `key` exists. Values that are datetimes become Cypher datetimes."""
+
+    label: str
+    key: Mapping[str, Any]
+    values: Mapping[str, Any] = _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRelationship:
+    """A demo relationship between two demo nodes: present when one of `type` joins them."""
+
+    type: str
+    start: SeedNode
+    end: SeedNode
+    values: Mapping[str, Any] = _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A named, declared desired state over one or more stores.
+
+    PostgreSQL and Neo4j are declared by files: `migrations` is a folder of Alembic revisions, `cypher` one of
+    `V…__….cypher` and `R…__….cypher` files; `None` means the built-in folder of the blueprint's name, if there is one.
+    `enterprise=False` skips Cypher files that assume the enterprise edition, whatever the server is.
+    `configure` returns the tailored blueprint for the values of its settings.
+    """
+
+    name: str
+    summary: str
+    migrations: Path | None = None
+    cypher: Path | None = None
+    collections: tuple[Collection, ...] = ()
+    keys: tuple[KeyPattern, ...] = ()
+    channels: tuple[Channel, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    enterprise: bool = True
+    seed_rows: tuple[SeedRow, ...] = ()
+    seed_nodes: tuple[SeedNode, ...] = ()
+    seed_relationships: tuple[SeedRelationship, ...] = ()
+    configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(default=None, repr=False)
+
+    @property
+    def migrations_dir(self) -> Path | None:
+        """The folder of the revisions, or None when the blueprint does not use PostgreSQL."""
+        return self._folder(self.migrations, files.migrations(self.name))
+
+    @property
+    def cypher_dir(self) -> Path | None:
+        """The folder of the Cypher files, or None when the blueprint does not use Neo4j."""
+        return self._folder(self.cypher, files.cypher(self.name))
+
+    @property
+    def stores(self) -> tuple[StoreName, ...]:
+        """The stores that it declares something about, in store order."""
+        declared = {
+            "postgres": self.migrations_dir is not None,
+            "neo4j": self.cypher_dir is not None,
+            "milvus": bool(self.collections),
+            "redis": bool(self.keys or self.channels),
+        }
+        return tuple(name for name in STORE_ORDER if declared[name])
+
+    @staticmethod
+    def _folder(given: Path | None, built_in: Path) -> Path | None:
+        if given is not None:
+            return given
+        return built_in if built_in.is_dir() else None
+
+    def resolve(self, values: Mapping[str, Value]) -> Blueprint:
+        """The blueprint for these settings; unknown names are not looked at, wrong values a `ConfigurationError`."""
+        parsed = {s.name: s.parse(values.get(s.name, s.default)) for s in self.settings}
+        return self.configure(self, parsed) if self.configure else self
+
+    def without_seed(self) -> Blueprint:
+        """The same without demo data."""
+        return replace(self, seed_rows=(), seed_nodes=(), seed_relationships=())

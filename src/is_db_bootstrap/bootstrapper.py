@@ -1,0 +1,79 @@
+"""The contract of a store, and the optional abilities beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, StoreName
+
+
+class DatabaseBootstrapper(Protocol):
+    """One store of a blueprint.
+
+    Every method may raise the errors of `is_db_bootstrap.errors` and nothing else that a caller should expect.
+    None of them sleeps, retries, prints or reads the environment: the orchestrator does, once. `timeout_s` is what
+    is left of the deadline; a client's own retries and waits are set from it.
+    """
+
+    name: StoreName
+    #: The address without secrets.
+    target: str
+
+    def ping(self, timeout_s: float) -> ServerInfo:
+        """One try to find the store usable, not just reachable; never writes."""
+
+    def plan(self) -> Plan:
+        """Read-only: what is missing, in order. A `StoreConflict` when what is there contradicts the blueprint."""
+
+    def apply(self, change: Change) -> str | None:
+        """Take one step of the plan; a remark for the report, or None.
+
+        A crash before its record is written is recognised by the next plan. `StoreBusy` means that nothing was
+        changed and the same call may be repeated.
+        """
+
+    def verify(self) -> Sequence[Drift]:
+        """Compare every declared object with the live one."""
+
+    def cancel(self) -> None:
+        """From another thread: end the call that is running on the server. Harmless when none is."""
+
+    def close(self) -> None:
+        """Release every connection; may be called twice."""
+
+
+class Lock(Protocol):
+    """A lock that is held."""
+
+    def confirm(self) -> bool:
+        """Whether it is still ours; renews a lease. May be called from any thread."""
+
+    def release(self) -> bool:
+        """Give it up; False when it was not ours any more."""
+
+
+@runtime_checkable
+class CanLock(Protocol):
+    """A store that can exclude a second run on the same blueprint and target."""
+
+    def try_lock(self, owner: str) -> Lock | LockHolder:
+        """One try, no waiting: the lock, or who holds it. `owner` is text that a person can place."""
+
+
+@runtime_checkable
+class CanCreateDatabase(Protocol):
+    """A store whose database may be missing; its `plan` then starts with a change of kind `database`."""
+
+    def create_database(self) -> str | None:
+        """Create it; harmless when another run was faster."""
+
+
+@runtime_checkable
+class CanAudit(Protocol):
+    """A store that can look for what the blueprint does not declare, and for data that breaks a convention."""
+
+    def audit(self) -> Sequence[Drift]:
+        """Findings: a note in `apply`, drift in `verify --strict`."""

@@ -1,0 +1,42 @@
+"""What observers receive while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.results import BootstrapResult, ChangeResult, StoreResult
+
+
+class Phase(StrEnum):
+    """The phases of a run, in order."""
+
+    WAIT = "wait"
+    PLAN = "plan"
+    LOCK = "lock"
+    REPLAN = "plan again"
+    APPLY = "apply"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened: a phase began, a store waits, a change ended, the run finished.
+
+    `store` is empty for the run as a whole; `elapsed_s` counts seconds since the run began.
+    """
+
+    kind: str
+    phase: Phase | None = None
+    store: str = ""
+    message: str = ""
+    elapsed_s: float = 0.0
+    change: ChangeResult | None = None
+    store_result: StoreResult | None = None
+    result: BootstrapResult | None = None
+
+
+Observer = Callable[[Event], None]

@@ -1,0 +1,354 @@
+"""The one door for the environment: where the stores are, who we are there, how long we wait."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from is_db_bootstrap.blueprint import Blueprint, Value
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.results import STORE_ORDER, StoreName
+from is_db_bootstrap.retry import RetryPolicy
+
+SCHEMES: Mapping[StoreName, tuple[str, ...]] = {
+    "postgres": ("postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg", "postgresql+psycopg2"),
+    "neo4j": ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc"),
+    "milvus": ("http", "https", "tcp"),
+    "redis": ("redis", "rediss", "unix"),
+}
+_URL = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>.*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrl:
+    """An address of a store, taken apart. Printing it never shows the password.
+
+    `hosts` is `host`, `host:port`, or for PostgreSQL several of them with commas. `source` says where the address
+    came from. `ca_file` is a PEM file that the server's certificate is checked with.
+    """
+
+    store: StoreName
+    scheme: str
+    hosts: str
+    database: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    ca_file: str = ""
+    source: str = "argument"
+
+    @classmethod
+    def parse(cls, store: StoreName, text: str, source: str = "argument") -> StoreUrl:
+        """Take `text` apart; `ConfigurationError` (without the text, it may hold a secret) when it is none."""
+        match = _URL.fullmatch(text.strip())
+        schemes = SCHEMES[store]
+        if match is None or match["scheme"] not in schemes or not (match["hosts"] or match["path"].strip("/")):
+            raise ConfigurationError(
+                f"{store}: the address from {source} is not of the form {schemes[0]}://user@host:port/database.",
+                hint=f"Schemes: {', '.join(schemes)}. A password with special characters goes into {store.upper()}_PASSWORD.",
+            )
+        user, _, password = (match["user"] or "").partition(":")
+        is_path = match["scheme"] == "unix"
+        return cls(
+            store=store,
+            scheme=match["scheme"],
+            hosts=match["path"] if is_path else match["hosts"],
+            database="" if is_path else unquote(match["path"].strip("/")),
+            username=unquote(user),
+            password=unquote(password),
+            query=tuple(parse_qsl(match["query"] or "", keep_blank_values=True)),
+            source=source,
+        )
+
+    @property
+    def host(self) -> str:
+        """The first host, without brackets and port."""
+        first = self.hosts.split(",")[0]
+        return re.sub(r":\d+$", "", first).strip("[]")
+
+    def port(self, default: int) -> int:
+        """The first port."""
+        found = re.search(r":(\d+)$", self.hosts.split(",")[0])
+        return int(found[1]) if found else default
+
+    def reveal(self, *, database: str | None = None, scheme: str | None = None) -> str:
+        """The whole URL with the password in it, for a client's ears only."""
+        return self._text(quote(self.password, safe=""), self.database if database is None else database, scheme or self.scheme, self.query)
+
+    def _text(self, password: str, database: str, scheme: str, query: tuple[tuple[str, str], ...]) -> str:
+        colon = f":{password}" if password else ""
+        user = f"{quote(self.username, safe='')}{colon}@" if self.username or colon else ""
+        path = f"/{quote(database, safe='')}" if database else ""
+        return f"{scheme}://{user}{self.hosts}{path}" + (f"?{urlencode(query)}" if query else "")
+
+    def __str__(self) -> str:
+        return self._text("***" if self.password else "", self.database, self.scheme, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Every deadline, delay and limit. All times are seconds; an environment variable `IS_DB_BOOTSTRAP_<NAME>` sets each."""
+
+    #: Waiting for stores and for locks together.
+    timeout_s: float = 60.0
+    #: Apply and verify; 0 means no limit, because an index build may take an hour.
+    apply_timeout_s: float = 0.0
+    #: One attempt to open a connection, and one answer to a ping.
+    connect_timeout_s: float = 5.0
+    #: First delay between two attempts; doubles, with jitter.
+    retry_initial_s: float = 0.1
+    #: Longest delay between two attempts.
+    retry_maximum_s: float = 2.0
+    #: PostgreSQL `lock_timeout` of each statement of a revision.
+    lock_timeout_s: float = 5.0
+    #: Attempts of one change that the store refuses as busy.
+    busy_attempts: int = 12
+    #: First and longest delay between them.
+    busy_initial_s: float = 0.2
+    busy_maximum_s: float = 5.0
+    #: Lifetime of a leased lock (Neo4j, Redis) that is not renewed.
+    lease_s: float = 60.0
+    #: How often held locks are confirmed and leases renewed during long changes.
+    heartbeat_s: float = 10.0
+    #: What running changes get to end after a signal, before they are cancelled on the server.
+    grace_s: float = 5.0
+    #: Waiting for Neo4j indexes to come ONLINE after a change, for Milvus indexes and loads.
+    index_timeout_s: float = 600.0
+    #: Keys that the Redis audit looks at, at most.
+    scan_budget: int = 10_000
+
+    def retry(self) -> RetryPolicy:
+        """The engine's policy."""
+        return RetryPolicy(
+            deadline_s=self.timeout_s,
+            initial_s=self.retry_initial_s,
+            maximum_s=self.retry_maximum_s,
+            busy_attempts=self.busy_attempts,
+            busy_initial_s=self.busy_initial_s,
+            busy_maximum_s=self.busy_maximum_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run needs to know besides its blueprint.
+
+    `stores` has an address for each store that one was found for; `values` are the blueprint's own settings;
+    `schema` is the PostgreSQL schema.
+    """
+
+    stores: Mapping[StoreName, StoreUrl]
+    schema: str = "public"
+    timing: Timing = field(default_factory=Timing)
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    @classmethod
+    def load(
+        cls,
+        blueprint: Blueprint,
+        *,
+        environ: Mapping[str, str] | None = None,
+        flags: Mapping[str, Any] | None = None,
+        file: Path | None = None,
+        env_file: Path | None = None,
+    ) -> Settings:
+        """Read everything, first match wins: `flags`, the environment, `env_file`, the TOML file, defaults.
+
+        `flags` are `postgres_url` and the like and names of `Timing`. `environ` is the process's when None.
+        Raises `ConfigurationError`.
+        """
+        real = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
+        env = {**_env_file(env_file), **real} if env_file else real
+        table = _Table.read(file)
+        given = {k: v for k, v in (flags or {}).items() if v is not None}
+        stores = {name: url for name in STORE_ORDER if (url := _address(name, blueprint, env, table, given))}
+        return cls(
+            stores=stores,
+            schema=env.get("DB_SCHEMA") or table.store("postgres").get("schema") or "public",
+            timing=_timing(env, table, given),
+            values={s.name: env.get(s.name, table.top.get("settings", {}).get(s.name, s.default)) for s in blueprint.settings},
+        )
+
+    def need(self, store: StoreName) -> StoreUrl:
+        """The address of `store`; a `ConfigurationError` names the variable when there is none."""
+        if store not in self.stores:
+            raise ConfigurationError(
+                f"{store}: no address is set.",
+                hint=f"Set {store.upper()}_URL or --{store}-url, or use --local for a local stack.",
+            )
+        return self.stores[store]
+
+
+# --- the TOML file -------------------------------------------------------------------------------
+
+FILE_NAME = "is-db-bootstrap.toml"
+_STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
+_TOP_KEYS = {"blueprint", "timing", "settings", *STORE_ORDER}
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    top: Mapping[str, Any]
+    name: str = ""
+
+    @classmethod
+    def read(cls, file: Path | None) -> _Table:
+        if file is not None:
+            return cls(cls._checked(cls._toml(file), file.name), file.name)
+        if (path := Path(FILE_NAME)).is_file():
+            return cls(cls._checked(cls._toml(path), FILE_NAME), FILE_NAME)
+        if (path := Path("pyproject.toml")).is_file():
+            tool = cls._toml(path).get("tool", {}).get("is-db-bootstrap", {})
+            return cls(cls._checked(tool, "pyproject.toml"), "pyproject.toml")
+        return cls({})
+
+    @staticmethod
+    def _toml(path: Path) -> dict[str, Any]:
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+            raise ConfigurationError(f"{path} cannot be read: {exc}.") from exc
+
+    @staticmethod
+    def _checked(top: dict[str, Any], name: str) -> dict[str, Any]:
+        timing = {f.name for f in fields(Timing)}
+        known: dict[str, set[str] | None] = {"": _TOP_KEYS, "timing": timing, "settings": None}
+        known |= {store: _STORE_KEYS | ({"schema"} if store == "postgres" else set()) for store in STORE_ORDER}
+        for place, accepted in known.items():
+            table = top if not place else top.get(place, {})
+            if not isinstance(table, dict):
+                raise ConfigurationError(f"{name}: [{place}] is not a table.")
+            for key in table:
+                if accepted is not None and key not in accepted:
+                    where = f"[{place}] " if place else ""
+                    raise ConfigurationError(f"{name}: unknown key {where}{key}.", hint=f"Known: {', '.join(sorted(accepted))}.")
+        return top
+
+    def store(self, name: str) -> Mapping[str, Any]:
+        table: Mapping[str, Any] = self.top.get(name, {})
+        return table
+
+
+def blueprint_name(environ: Mapping[str, str], file: Path | None = None) -> str | None:
+    """The blueprint that the environment (`IS_DB_BOOTSTRAP_BLUEPRINT`) or the TOML file names."""
+    return environ.get("IS_DB_BOOTSTRAP_BLUEPRINT") or _Table.read(file).top.get("blueprint")
+
+
+def _env_file(path: Path) -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: no such env file.")
+    return {k: v for k, v in dotenv_values(path, interpolate=False).items() if v}
+
+
+# --- addresses -----------------------------------------------------------------------------------
+
+
+def _address(
+    name: StoreName, blueprint: Blueprint, env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]
+) -> StoreUrl | None:
+    url = _chosen(name, blueprint, env, table, flags)
+    if url is None:
+        return None
+    if name == "postgres" and not url.database:
+        url = replace(url, database=blueprint.name)
+    prefix, section = name.upper(), table.store(name)
+    return replace(
+        url,
+        username=url.username or env.get(f"{prefix}_USERNAME") or section.get("username", "") or _default_user(name),
+        password=url.password or _secret(f"{prefix}_PASSWORD", env, section, table.name),
+        ca_file=url.ca_file or env.get(f"{prefix}_CA_FILE") or section.get("ca_file", ""),
+    )
+
+
+def _default_user(name: StoreName) -> str:
+    return {"postgres": "postgres", "neo4j": "neo4j"}.get(name, "")
+
+
+def _chosen(
+    name: StoreName, blueprint: Blueprint, env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]
+) -> StoreUrl | None:
+    sources = [
+        (flags.get(f"{name}_url"), f"--{name}-url"),
+        (env.get(f"{name.upper()}_URL"), f"{name.upper()}_URL"),
+        (env.get("DATABASE_URL") if name == "postgres" else None, "DATABASE_URL"),
+        (_from_parts(blueprint, env) if name == "postgres" else None, "DB_HOST and others"),
+        (table.store(name).get("url"), table.name),
+        (f"postgresql://postgres@localhost:5432/{blueprint.name}" if name == "postgres" else None, "default"),
+    ]
+    for text, source in sources:
+        if isinstance(text, StoreUrl):
+            return text
+        if text:
+            return _with_default_password(StoreUrl.parse(name, text, source), env, table)
+    return None
+
+
+def _with_default_password(url: StoreUrl, env: Mapping[str, str], table: _Table) -> StoreUrl:
+    asked = {"POSTGRES_PASSWORD", "POSTGRES_PASSWORD_FILE"} & env.keys()
+    filed = {"password", "password_file"} & table.store("postgres").keys()
+    return replace(url, password="postgres") if url.source == "default" and not asked and not filed else url  # noqa: S106 - the documented default
+
+
+def _from_parts(blueprint: Blueprint, env: Mapping[str, str]) -> StoreUrl | None:
+    if not any(env.get(key) for key in ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE")):
+        return None
+    return StoreUrl(
+        store="postgres",
+        scheme="postgresql",
+        hosts=f"{env.get('DB_HOST', 'localhost')}:{env.get('DB_PORT', '5432')}",
+        database=env.get("DB_NAME", blueprint.name),
+        username=env.get("DB_USER", "postgres"),
+        password=_secret("DB_PASSWORD", env, {}, "") or _secret("POSTGRES_PASSWORD", env, {}, "") or "postgres",
+        source="DB_HOST and others",
+    )
+
+
+def _secret(name: str, env: Mapping[str, str], section: Mapping[str, Any], file_name: str) -> str:
+    for text, path, source in (
+        (env.get(name), env.get(f"{name}_FILE"), name),
+        (section.get("password"), section.get("password_file"), f"password in {file_name}"),
+    ):
+        if text and path:
+            raise ConfigurationError(f"{source} and its _FILE form are both set.", hint="Keep one of them.")
+        if text:
+            return str(text)
+        if path:
+            return _read_secret(Path(path), source)
+    return ""
+
+
+def _read_secret(path: Path, name: str) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{name}_FILE: {path} cannot be read: {exc}.") from exc
+    return re.sub(r"\r?\n\Z", "", text)
+
+
+def _timing(env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]) -> Timing:
+    section = table.top.get("timing", {})
+    found: dict[str, float | int] = {}
+    for each in fields(Timing):
+        variable = "IS_DB_BOOTSTRAP_" + each.name.removesuffix("_s").upper()
+        value = flags.get(each.name, env.get(variable, section.get(each.name)))
+        if value is not None:
+            found[each.name] = _number(value, type(each.default), variable)
+    return Timing(**found)  # type: ignore[arg-type]  # the fields are floats and integers
+
+
+def _number(value: Any, kind: type, name: str) -> float | int:
+    try:
+        number: float | int = kind(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{name}={value!r} is not a number.") from None
+    if not 0 <= number < float("inf"):
+        raise ConfigurationError(f"{name}={value!r} is negative or not finite.")
+    return number
