@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, StoreName
+    from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
 
 
 class DatabaseBootstrapper(Protocol):
@@ -77,3 +77,19 @@ class CanAudit(Protocol):
 
     def audit(self) -> Sequence[Drift]:
         """Findings: a note in `apply`, drift in `verify --strict`."""
+
+
+@runtime_checkable
+class CanReport(Protocol):
+    """A store that can say what its record holds, without a lock and without writing."""
+
+    def status(self) -> Status:
+        """What is recorded, what the blueprint's head is, and who holds the lock."""
+
+
+@runtime_checkable
+class CanProve(Protocol):
+    """A store whose writability is proved by writing something that is gone at once."""
+
+    def prove(self) -> None:
+        """Called in apply mode before verify, also when nothing was planned."""

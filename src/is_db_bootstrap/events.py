@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.results import BootstrapResult, ChangeResult, StoreResult
+    from is_db_bootstrap.results import BootstrapResult, ChangeResult
 
 
 class Phase(StrEnum):
@@ -24,8 +24,9 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened: a phase began, a store waits, a change ended, the run finished.
+    """Something that happened.
 
+    `kind` is one of `phase`, `waiting`, `store-done`, `change-started`, `change`, `failed`, `cancelling`, `finished`.
     `store` is empty for the run as a whole; `elapsed_s` counts seconds since the run began.
     """
 
@@ -35,7 +36,6 @@ class Event:
     message: str = ""
     elapsed_s: float = 0.0
     change: ChangeResult | None = None
-    store_result: StoreResult | None = None
     result: BootstrapResult | None = None
 
 

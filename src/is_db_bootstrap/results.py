@@ -109,6 +109,15 @@ class LockHolder:
 
 
 @dataclass(frozen=True, slots=True)
+class Status:
+    """What a store's own record says: the last applied step, the blueprint's last step, who holds the lock."""
+
+    recorded: str
+    head: str
+    lock: LockHolder | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeResult:
     """A change and what became of it; times are seconds."""
 
@@ -142,6 +151,8 @@ class StoreResult:
     target: str
     outcome: Outcome
     server: ServerInfo | None = None
+    #: Only in a run of mode `status`.
+    status: Status | None = None
     duration_s: float = 0.0
     changes: tuple[ChangeResult, ...] = ()
     drifts: tuple[Drift, ...] = ()

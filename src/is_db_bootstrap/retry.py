@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, TypeVar
 
 from is_db_bootstrap.errors import StoreBusy, StoreUnavailable
+
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -31,7 +32,8 @@ class RetryPolicy:
     busy_initial_s: float = 0.2
     busy_maximum_s: float = 5.0
     clock: Clock = field(default=time.monotonic, repr=False)
-    sleep: Sleep = field(default=time.sleep, repr=False)
+    #: None: a sleep that a signal ends.
+    sleep: Sleep | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def until(
 
     `call` receives what is left of the deadline. Any other error ends it at once.
     """
+    import tenacity
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -74,7 +77,7 @@ def until(
         retry=tenacity.retry_if_exception_type(StoreUnavailable),
         wait=lambda state: min(wait(state), deadline.left_s()),
         stop=lambda _: deadline.left_s() <= 0,
-        sleep=sleep or policy.sleep,
+        sleep=sleep or policy.sleep or time.sleep,
         before_sleep=before_sleep,
         reraise=True,
     )
@@ -99,7 +102,7 @@ def while_busy(
         retry=tenacity.retry_if_exception_type(StoreBusy),
         wait=tenacity.wait_exponential_jitter(policy.busy_initial_s, policy.busy_maximum_s, jitter=1.0),
         stop=tenacity.stop_after_attempt(policy.busy_attempts),
-        sleep=sleep or policy.sleep,
+        sleep=sleep or policy.sleep or time.sleep,
         before_sleep=before_sleep,
         reraise=True,
     )

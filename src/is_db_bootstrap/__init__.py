@@ -1,0 +1,72 @@
+"""One command brings every datastore an application needs to its declared state, proves it, and says what it did.
+
+    from is_db_bootstrap import BootstrapOrchestrator, PostgreSQLBootstrapper, RedisBootstrapper
+    from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT
+
+    result = BootstrapOrchestrator([
+        PostgreSQLBootstrapper("postgresql://app@db/app", BLUEPRINT),
+        RedisBootstrapper("redis://cache", BLUEPRINT),
+    ]).run()
+    result.raise_for_failure()
+
+Names are imported when first used, so that `pip install is-db-bootstrap[postgres]` works without the other clients.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
+    from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
+    from is_db_bootstrap.retry import RetryPolicy
+    from is_db_bootstrap.settings import Settings, StoreUrl, Timing
+    from is_db_bootstrap.stores.milvus import MilvusBootstrapper
+    from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
+    from is_db_bootstrap.stores.postgres import PostgreSQLBootstrapper
+    from is_db_bootstrap.stores.redis import RedisBootstrapper
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Blueprint": "blueprint",
+    "BootstrapOrchestrator": "orchestrator",
+    "BootstrapResult": "results",
+    "LockPolicy": "orchestrator",
+    "MilvusBootstrapper": "stores.milvus",
+    "Mode": "results",
+    "Neo4jBootstrapper": "stores.neo4j",
+    "Outcome": "results",
+    "PostgreSQLBootstrapper": "stores.postgres",
+    "RedisBootstrapper": "stores.redis",
+    "RetryPolicy": "retry",
+    "Settings": "settings",
+    "StoreUrl": "settings",
+    "Timing": "settings",
+}
+
+__all__ = [
+    "Blueprint",
+    "BootstrapOrchestrator",
+    "BootstrapResult",
+    "LockPolicy",
+    "MilvusBootstrapper",
+    "Mode",
+    "Neo4jBootstrapper",
+    "Outcome",
+    "PostgreSQLBootstrapper",
+    "RedisBootstrapper",
+    "RetryPolicy",
+    "Settings",
+    "StoreUrl",
+    "Timing",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,0 +1,107 @@
+"""The wiring: the only module that knows which class carries which store, and which blueprints there are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
+from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
+from is_db_bootstrap.results import STORE_ORDER, Mode, StoreName
+from is_db_bootstrap.settings import Settings, StoreUrl
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.bootstrapper import DatabaseBootstrapper
+    from is_db_bootstrap.events import Observer
+
+STORES: Mapping[StoreName, str] = {
+    "postgres": "is_db_bootstrap.stores.postgres:PostgreSQLBootstrapper",
+    "neo4j": "is_db_bootstrap.stores.neo4j:Neo4jBootstrapper",
+    "milvus": "is_db_bootstrap.stores.milvus:MilvusBootstrapper",
+    "redis": "is_db_bootstrap.stores.redis:RedisBootstrapper",
+}
+
+
+def bootstrapper(store: StoreName, url: StoreUrl, blueprint: Blueprint, settings: Settings) -> DatabaseBootstrapper:
+    """The bootstrapper of one store; a `ConfigurationError` names the extra when its client is not installed."""
+    module, _, name = STORES[store].partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"{store}: its client library is not installed ({exc}).", hint=f"pip install 'is-db-bootstrap[{store}]'"
+        ) from exc
+    extra = {"schema": settings.schema} if store == "postgres" else {}
+    return cast("DatabaseBootstrapper", kind(url, blueprint, timing=settings.timing, **extra))
+
+
+def chosen_stores(blueprint: Blueprint, only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[StoreName, ...]:
+    """The blueprint's stores without those left out; a `ConfigurationError` for one it does not have."""
+    for name in (*only, *skip):
+        if name not in blueprint.stores:
+            raise ConfigurationError(f"{blueprint.name} has no store {name}.", hint=f"It has {', '.join(blueprint.stores)}.")
+    chosen = tuple(s for s in blueprint.stores if (not only or s in only) and s not in skip)
+    if not chosen:
+        raise ConfigurationError("--only and --skip leave no store.")
+    return chosen
+
+
+def orchestrator(
+    blueprint: Blueprint,
+    settings: Settings,
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    seed: bool = False,
+    observers: Sequence[Observer] = (),
+    strict: bool = False,
+    allow_ahead: bool = True,
+) -> BootstrapOrchestrator:
+    """A ready orchestrator over the stores of `blueprint`, each at its address in `settings`."""
+    resolved = blueprint.resolve(settings.values)
+    resolved = resolved if seed else resolved.without_seed()
+    chosen = chosen_stores(resolved, only, skip)
+    urls = {store: settings.need(store) for store in chosen}
+    built = [bootstrapper(store, url, resolved, settings) for store, url in urls.items()]
+    timing = settings.timing
+    lock = LockPolicy(
+        borrow=_lender(resolved, settings, chosen),
+        heartbeat_s=timing.heartbeat_s,
+        grace_s=timing.grace_s,
+        apply_timeout_s=timing.apply_timeout_s,
+    )
+    return BootstrapOrchestrator(
+        built, blueprint=blueprint.name, retry=timing.retry(), lock=lock, observers=observers, strict=strict,
+        allow_ahead=allow_ahead,
+    )  # fmt: skip
+
+
+def _lender(blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]) -> DatabaseBootstrapper | None:
+    """A store outside of this run whose lock can be borrowed, when none of the run's own stores is the strongest."""
+    for store in STORE_ORDER:
+        if store in chosen:
+            return None
+        url = settings.stores.get(store)
+        if store in blueprint.stores and store != "milvus" and url is not None and url.source != "default":
+            return bootstrapper(store, url, blueprint, settings)
+    return None
+
+
+def wait_ready(environ: Mapping[str, str], stores: Sequence[str], deadline_s: float) -> None:
+    """Wait until every one of `stores` is usable at its address in `environ`; the first store's error otherwise."""
+    blueprint = Blueprint("postgres", "readiness of servers that carry no blueprint yet")
+    settings = Settings.load(blueprint, environ=environ, flags={"timeout_s": deadline_s})
+    names = [s for s in STORE_ORDER if s in stores]
+    built = [bootstrapper(s, settings.need(s), blueprint, settings) for s in names]
+    policy = replace(settings.timing, retry_maximum_s=0.25).retry()
+    result = BootstrapOrchestrator(built, retry=policy).run(Mode.WAIT)
+    if not result.ok:
+        result.raise_for_failure()
+        raise StoreUnavailable(names[0], "The wait was interrupted.")
+
+
+
+

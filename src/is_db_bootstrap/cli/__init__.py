@@ -1,0 +1,69 @@
+"""The command line: one command a file, found by name and imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from typing import Any, NoReturn
+
+import click
+
+
+class _Commands(click.Group):
+    """The modules of this package that define `command`; `is-db-bootstrap` alone applies."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(m.name.removesuffix("_") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        asks_about_us = args and args[0] in {"--help", "-h", "--version"}
+        if not asks_about_us and (not args or args[0].startswith("-")):
+            args.insert(0, "apply")
+        return super().parse_args(ctx, args)
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        from is_db_bootstrap import __version__
+
+        click.echo(f"is-db-bootstrap {__version__}")
+        ctx.exit()
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
+def group() -> None:
+    """Bring every datastore of a blueprint to its declared state, prove it, and say what was done.
+
+    Without a command: apply. Every command has its own --help.
+
+    \b
+    Exit codes: 0 as declared, 1 a change failed, 2 configuration, 3 not as declared, 4 unavailable,
+    5 access denied, 6 conflict, 7 lock timeout, 8 store was reset, 130 interrupted, 143 terminated.
+    """
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        code: Any = group.main(args, prog_name="is-db-bootstrap", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as exc:
+        exc.show()
+        code = exc.exit_code
+    except Exception as exc:
+        from is_db_bootstrap.errors import BootstrapError
+
+        if not isinstance(exc, BootstrapError):
+            raise
+        click.echo(f"is-db-bootstrap: {exc}", err=True)
+        code = exc.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

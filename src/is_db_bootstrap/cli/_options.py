@@ -1,0 +1,94 @@
+"""Options that every command takes, and what they become."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from is_db_bootstrap.results import STORE_ORDER
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_BLUEPRINT = "novel_genesis"
+_STORE = click.Choice(STORE_ORDER)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The common options of one call, as parsed; times are seconds."""
+
+    blueprint: str | None
+    only: tuple[str, ...]
+    skip: tuple[str, ...]
+    timeout: float | None
+    apply_timeout: float | None
+    output: str
+    verbose: bool
+    quiet: bool
+    config: Path | None
+    env_file: Path | None
+    use_local: bool
+    data_dir: Path | None
+    urls: dict[str, str | None]
+
+    def declared(self) -> Blueprint:
+        """The blueprint that is asked for."""
+        from is_db_bootstrap.blueprints import load
+        from is_db_bootstrap.settings import blueprint_name
+
+        return load(self.blueprint or blueprint_name(os.environ, self.config) or DEFAULT_BLUEPRINT)
+
+    def settings(self, blueprint: Blueprint) -> Settings:
+        """Everything else; starts the local stack when `--local` asks for it."""
+        from is_db_bootstrap.settings import Settings
+
+        flags: dict[str, Any] = {**self.urls, "timeout_s": self.timeout, "apply_timeout_s": self.apply_timeout}
+        if not self.use_local:
+            return Settings.load(blueprint, flags=flags, file=self.config, env_file=self.env_file)
+        from is_db_bootstrap.cli.local import environment
+
+        return Settings.load(
+            blueprint, environ=environment(self, flags), flags=flags, file=self.config, env_file=self.env_file
+        )
+
+
+_COMMON = (
+    click.option("--blueprint", "-b", metavar="NAME", help="A built-in name, module:BLUEPRINT or a folder. [default: novel_genesis]"),
+    click.option("--only", type=_STORE, multiple=True, help="Only this store; may be repeated."),
+    click.option("--skip", type=_STORE, multiple=True, help="All but this store; may be repeated."),
+    click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For waiting and locking together. [default: 60]"),
+    click.option("--apply-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For apply and verify. [default: none]"),
+    click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."),
+    click.option("--verbose", "-v", is_flag=True, help="Every change and every address on stderr."),
+    click.option("--quiet", "-q", is_flag=True, help="Nothing but failures."),
+    click.option("--config", type=_FILE, help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]"),
+    click.option("--env-file", type=_FILE, help="Variables from a file, below the real environment."),
+    click.option("--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."),
+    click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the local stack keeps its data."),
+    *(click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.") for store in STORE_ORDER),
+)
+
+
+def common(command: F) -> F:
+    """Give `command` the common options; it receives them as one `Options`, first."""
+
+    def wrapped(**given: Any) -> Any:
+        urls = {f"{store}_url": given.pop(f"{store}_url") for store in STORE_ORDER}
+        names = [n for n in Options.__dataclass_fields__ if n != "urls"]
+        return command(Options(**{n: given.pop(n) for n in names}, urls=urls), **given)
+
+    wrapped.__doc__ = command.__doc__
+    wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own place
+    for option in reversed(_COMMON):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]  # click reads it by its attributes

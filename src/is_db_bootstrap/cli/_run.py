@@ -1,0 +1,78 @@
+"""From options to a printed result: what apply, plan, verify, wait and status share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from is_db_bootstrap.results import BootstrapResult, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from is_db_bootstrap.cli._options import Options
+    from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+
+
+def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) -> int:
+    """Run `mode`, print the report, return the exit code; `pending_code` is that of a plan with changes."""
+    # Both neo4j and pymilvus import pandas when it is there and use it for nothing that we call: half a second.
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # None makes `import pandas` fail
+    from is_db_bootstrap.app import orchestrator
+    from is_db_bootstrap.render import document, progress, report
+
+    blueprint = options.declared()
+    settings = options.settings(blueprint)
+    with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
+        if observer.verbose:
+            observer.addresses(settings)
+        engine = orchestrator(blueprint, settings, only=options.only, skip=options.skip, observers=[observer], **extra)
+        with signals(engine):
+            result = engine.run(mode)
+    if pending_code and result.exit_code == 0 and any(c.outcome == "planned" for s in result.stores for c in s.changes):
+        result = replace(result, exit_code=pending_code)
+    _print(result, options, document if options.output == "json" else report)
+    return _finish(result)
+
+
+def _print(result: BootstrapResult, options: Options, render: Any) -> None:
+    if options.quiet and options.output == "text" and result.exit_code == 0:
+        return
+    render(result, verbose=options.verbose)
+
+
+def _finish(result: BootstrapResult) -> int:
+    """The exit code; a run that left a thread in a statement ends the process here, because nothing can be joined."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if result.outcome == "interrupted":
+        os._exit(result.exit_code)
+    return result.exit_code
+
+
+@contextmanager
+def signals(engine: BootstrapOrchestrator) -> Iterator[None]:
+    """The first SIGINT or SIGTERM ends the run cleanly, the second the process."""
+    seen: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if seen:
+            os._exit(128 + number)
+        seen.append(number)
+        engine.interrupt(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

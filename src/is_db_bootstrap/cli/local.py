@@ -1,0 +1,87 @@
+"""`is-db-bootstrap local`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.cli._options import Options
+    from is_db_bootstrap.local import LocalStack
+
+_data_dir = click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the stack keeps its data.")
+_output = click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets.")
+
+
+def _progress(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def environment(options: Options, flags: dict[str, Any]) -> dict[str, str]:
+    """The process's environment with the addresses of the local stack, which is started when it is not running.
+
+    An address that is set as well is a `ConfigurationError`: which of the two is meant, only the user knows.
+    """
+    from is_db_bootstrap.errors import ConfigurationError
+    from is_db_bootstrap.local import up
+
+    names = ["POSTGRES_URL", "DATABASE_URL", "DB_HOST", "NEO4J_URL", "MILVUS_URL", "REDIS_URL"]
+    taken = [n for n in names if os.environ.get(n)] + [f"--{k.replace('_', '-')}" for k, v in flags.items() if k.endswith("_url") and v]
+    if taken:
+        raise ConfigurationError(f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them.")
+    progress = (lambda _: None) if options.quiet else _progress
+    return {**os.environ, **up(options.data_dir, progress=progress).environ()}
+
+
+def _show(stack: LocalStack | None, output: str) -> int:
+    import json
+    import shlex
+
+    if output == "json":
+        click.echo(json.dumps(stack.to_json() if stack else {"servers": []}, indent=2))
+    elif stack is None:
+        click.echo("No local stack is running.", err=True)
+    else:
+        for name, value in stack.environ().items():
+            click.echo(f"{name}={shlex.quote(value)}")
+    return 0
+
+
+@click.group("local")
+def command() -> None:
+    """Run the four stores here, as child processes without Docker."""
+
+
+@command.command("up")
+@_data_dir
+@_output
+@click.option("--listen", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on; passwords are always set.")
+def up_(data_dir: Path | None, output: str, listen: str) -> int:
+    """Start the stack, or find the one that runs, and print its addresses as environment lines."""
+    from is_db_bootstrap.local import up
+
+    return _show(up(data_dir, listen=listen, progress=_progress), output)
+
+
+@command.command("down")
+@_data_dir
+def down_(data_dir: Path | None) -> int:
+    """Stop what `up` started; data stays."""
+    from is_db_bootstrap.local import down
+
+    stopped = down(data_dir, progress=_progress)
+    click.echo(f"Stopped: {', '.join(stopped)}." if stopped else "No local stack is running.", err=True)
+    return 0
+
+
+@command.command("status")
+@_data_dir
+@_output
+def status_(data_dir: Path | None, output: str) -> int:
+    """Print the addresses of the running stack."""
+    from is_db_bootstrap.local import status
+
+    return _show(status(data_dir), output)

@@ -1,0 +1,14 @@
+"""`is-db-bootstrap wait`."""
+
+import click
+
+from is_db_bootstrap.cli._options import Options, common
+
+
+@click.command("wait")
+@common
+def command(options: Options) -> int:
+    """Wait until every store is usable; changes nothing."""
+    from is_db_bootstrap.cli._run import Mode, run
+
+    return run(options, Mode.WAIT)

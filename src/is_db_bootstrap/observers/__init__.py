@@ -1,0 +1,1 @@
+"""Observers: callables that receive the events of a run."""

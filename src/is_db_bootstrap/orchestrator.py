@@ -1,0 +1,530 @@
+"""The run: wait → plan → lock → plan again → apply → verify, over all the stores of a blueprint."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from is_db_bootstrap.bootstrapper import (
+    CanAudit,
+    CanCreateDatabase,
+    CanLock,
+    CanProve,
+    CanReport,
+    DatabaseBootstrapper,
+    Lock,
+)
+from is_db_bootstrap.errors import (
+    BootstrapError,
+    ConfigurationError,
+    Interrupted,
+    LockTimeout,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+    VerificationFailed,
+)
+from is_db_bootstrap.events import Event, Observer, Phase
+from is_db_bootstrap.results import (
+    STORE_ORDER,
+    BootstrapResult,
+    Change,
+    ChangeResult,
+    Drift,
+    ErrorReport,
+    LockHolder,
+    Mode,
+    Outcome,
+    Plan,
+    ServerInfo,
+    Status,
+    StoreResult,
+    worst,
+)
+from is_db_bootstrap.retry import Deadline, RetryPolicy, until, while_busy
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LockPolicy:
+    """How locks are kept, and what a run gets to end. All times are seconds.
+
+    `borrow` is a store outside of this run (left out by `--only`) whose lock guards stores that cannot lock;
+    `heartbeat_s` the interval at which held locks are confirmed; `grace_s` what running changes get after a signal
+    before they are cancelled; `apply_timeout_s` bounds apply and verify, 0 means not at all.
+    """
+
+    borrow: DatabaseBootstrapper | None = None
+    heartbeat_s: float = 10.0
+    grace_s: float = 5.0
+    apply_timeout_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is known of one store while a run goes on."""
+
+    store: DatabaseBootstrapper
+    server: ServerInfo | None = None
+    plan: Plan | None = None
+    guard: Lock | None = None
+    status: Status | None = None
+    changes: list[ChangeResult] = field(default_factory=list)
+    drifts: list[Drift] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    error: BootstrapError | None = None
+    duration_s: float = 0.0
+    verified: bool = False
+
+    @property
+    def pending(self) -> tuple[Change, ...]:
+        return self.plan.changes if self.plan else ()
+
+    @property
+    def changed(self) -> bool:
+        return any(c.outcome is Outcome.CHANGED for c in self.changes)
+
+    def note(self, *texts: str) -> None:
+        self.notes.extend(text for text in texts if text and text not in self.notes)
+
+    def result(self, mode: Mode, *, failed: bool) -> StoreResult:
+        notes = [*self.notes]
+        if self.changed and mode is Mode.APPLY and not self.verified and self.error is None:
+            notes.append("Not verified, because the run ended before.")
+        return StoreResult(
+            store=self.store.name,
+            target=self.store.target,
+            outcome=self._outcome(mode, failed=failed),
+            server=self.server,
+            status=self.status,
+            duration_s=self.duration_s,
+            changes=(*self.changes, *self._planned(mode)),
+            drifts=tuple(self.drifts),
+            notes=tuple(notes),
+            error=ErrorReport.of(self.error) if self.error else None,
+            exception=self.error,
+        )
+
+    def _planned(self, mode: Mode) -> tuple[ChangeResult, ...]:
+        done = {(c.kind, c.name) for c in self.changes}
+        pending = [c for c in self.pending if (c.kind, c.name) not in done] if mode is not Mode.VERIFY else []
+        skipped = self.plan.skipped if self.plan else ()
+        rows = [(Outcome.PLANNED, c) for c in pending] + [(Outcome.SKIPPED, c) for c in skipped]
+        return tuple(ChangeResult(c.name, c.kind, outcome, detail=c.detail) for outcome, c in rows)
+
+    def _outcome(self, mode: Mode, *, failed: bool) -> Outcome:
+        if isinstance(self.error, Interrupted):
+            return Outcome.INTERRUPTED
+        if isinstance(self.error, VerificationFailed):
+            return Outcome.DRIFTED
+        if self.error is not None:
+            return Outcome.FAILED
+        if self.changed:
+            return Outcome.CHANGED
+        if failed and mode is not Mode.STATUS:
+            return Outcome.SKIPPED
+        return Outcome.PLANNED if self.pending and mode in {Mode.PLAN, Mode.STATUS} else Outcome.UNCHANGED
+
+
+class BootstrapOrchestrator:
+    """Brings stores to their blueprint.
+
+    `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`; `allow_ahead=False` makes a
+    store whose history goes on beyond ours a conflict. Observers receive events one at a time, from any thread.
+    """
+
+    def __init__(
+        self,
+        bootstrappers: Sequence[DatabaseBootstrapper],
+        *,
+        blueprint: str = "",
+        retry: RetryPolicy | None = None,
+        lock: LockPolicy | None = None,
+        observers: Sequence[Observer] = (),
+        strict: bool = False,
+        allow_ahead: bool = True,
+    ) -> None:
+        names = [b.name for b in bootstrappers]
+        if not names or len(set(names)) != len(names):
+            raise ConfigurationError(f"A run needs one bootstrapper a store, at least one; got {names}.")
+        self._bootstrappers = sorted(bootstrappers, key=lambda b: STORE_ORDER.index(b.name))
+        self._blueprint = blueprint
+        self._retry = retry or RetryPolicy()
+        self._lock_policy = lock or LockPolicy()
+        self._observers = tuple(observers)
+        self._strict = strict
+        self._allow_ahead = allow_ahead
+        self._stop = threading.Event()
+        self._stop_code = Interrupted.exit_code
+        self._events = threading.Lock()
+        self._began = 0.0
+
+    def interrupt(self, exit_code: int = 130) -> None:
+        """From a signal handler or another thread: no new change starts, running ones get `grace_s` to end."""
+        self._stop_code = exit_code
+        self._stop.set()
+
+    def run(self, mode: Mode = Mode.APPLY) -> BootstrapResult:
+        """Run all phases that `mode` asks for and report; errors of `is_db_bootstrap.errors` become results.
+
+        Ctrl-C ends the run cleanly and is raised again afterwards, unless a handler called `interrupt`.
+        """
+        self._began = time.monotonic()
+        started_at = datetime.now(UTC)
+        run = _Run(self, mode, [_Track(b) for b in self._bootstrappers])
+        try:
+            run.phases()
+        finally:
+            run.close()
+        result = run.result(started_at)
+        self.emit("finished", result=result)
+        if run.keyboard:
+            raise KeyboardInterrupt
+        return result
+
+    def emit(
+        self, kind: str, *, phase: Phase | None = None, store: str = "", message: str = "",
+        change: ChangeResult | None = None, result: BootstrapResult | None = None,
+    ) -> None:  # fmt: skip
+        """Tell every observer; one that fails is logged and does not end the run."""
+        event = Event(kind, phase, store, message, time.monotonic() - self._began, change, result)
+        with self._events:
+            for observer in self._observers:
+                try:
+                    observer(event)
+                except Exception:
+                    _log.exception("An observer failed on %s.", event.kind)
+
+
+class _Run:
+    """One run of an orchestrator; holds what changes meanwhile."""
+
+    def __init__(self, orchestrator: BootstrapOrchestrator, mode: Mode, tracks: list[_Track]) -> None:
+        self._o = orchestrator
+        self._mode = mode
+        self._tracks = tracks
+        self._policy: RetryPolicy = orchestrator._retry
+        self._locking: LockPolicy = orchestrator._lock_policy
+        self._deadline = Deadline.of(self._policy)
+        self._id = uuid.uuid4().hex[:12]
+        self._held: list[tuple[DatabaseBootstrapper, Lock]] = []
+        self._lost = threading.Event()
+        self._released = threading.Event()
+        self._running: dict[Future[None], _Track] = {}
+        self.keyboard = False
+
+    # --- phases
+
+    def phases(self) -> None:
+        """Go through the phases; one that failed anywhere is the last."""
+        if not self._each(Phase.WAIT, self._wait) and self._mode is not Mode.STATUS:
+            return
+        if self._mode is Mode.WAIT:
+            return
+        if self._mode is Mode.STATUS:
+            self._each(Phase.PLAN, self._report, [t for t in self._tracks if t.error is None])
+            return
+        if not self._each(Phase.PLAN, self._plan) or self._mode is Mode.PLAN:
+            return
+        if self._mode is Mode.APPLY and any(t.pending for t in self._tracks):
+            if not (self._lock() and self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply)):
+                return
+        self._each(Phase.VERIFY, self._verify)
+
+    def _wait(self, track: _Track) -> None:
+        def ping(left_s: float) -> None:
+            track.server = track.store.ping(left_s)
+
+        deadline = Deadline(0.0, self._policy.clock) if self._mode is Mode.STATUS else self._deadline
+        until(self._policy, deadline, ping, sleep=self._sleep, on_retry=lambda e: self._say(Phase.WAIT, track, e.message))
+
+    def _plan(self, track: _Track) -> None:
+        track.plan = track.store.plan()
+        track.note(*track.plan.notes)
+        if track.plan.ahead and not self._o._allow_ahead:
+            raise StoreConflict(
+                track.store.name, "The store's history goes on beyond this version of the blueprint.",
+                hint="Run the newer version, or leave out --no-ahead.",
+            )  # fmt: skip
+
+    def _apply(self, track: _Track) -> None:
+        for change in track.pending:
+            self._may_change(track)
+            began = time.monotonic()
+            self._o.emit("change-started", phase=Phase.APPLY, store=track.store.name, message=change.name)
+            try:
+                remark = while_busy(
+                    self._policy, lambda change=change: track.store.apply(change), sleep=self._sleep,
+                    on_retry=lambda e: self._say(Phase.APPLY, track, e.message),
+                )  # fmt: skip
+            except BootstrapError:
+                self._record(track, change, Outcome.FAILED, began)
+                raise
+            self._record(track, change, Outcome.CHANGED, began)
+            track.note(remark or "")
+
+    def _may_change(self, track: _Track) -> None:
+        if self._o._stop.is_set():
+            raise Interrupted("The run was interrupted before its next change.")
+        if self._lost.is_set() or (track.guard is not None and not _confirmed(track.guard)):
+            raise StoreUnavailable(
+                track.store.name, "The lock of this run was lost, so another run may have begun; no further change is made.",
+                hint="Run again; what has been applied is recognised.",
+            )  # fmt: skip
+
+    def _record(self, track: _Track, change: Change, outcome: Outcome, began: float) -> None:
+        row = ChangeResult(change.name, change.kind, outcome, time.monotonic() - began, change.detail)
+        track.changes.append(row)
+        self._o.emit("change", phase=Phase.APPLY, store=track.store.name, change=row)
+
+    def _verify(self, track: _Track) -> None:
+        if self._mode is Mode.APPLY and isinstance(track.store, CanProve):
+            track.store.prove()
+        if track.plan and track.plan.ahead:
+            track.note("Not verified: the store is ahead of this version of the blueprint.")
+        elif self._mode is Mode.VERIFY and track.pending:
+            track.drifts += [Drift(c.name, c.kind, "is pending; `apply` brings it") for c in track.pending]
+        else:
+            track.drifts += track.store.verify()
+            self._audit(track)
+        track.verified = True
+        if track.drifts:
+            raise VerificationFailed(track.store.name, track.drifts)
+
+    def _audit(self, track: _Track) -> None:
+        findings = list(track.store.audit()) if isinstance(track.store, CanAudit) else []
+        if self._mode is Mode.VERIFY and self._o._strict:
+            track.drifts += findings
+        track.note(*(f"{f.kind} {f.object}: {f.message}" for f in findings))
+
+    def _report(self, track: _Track) -> None:
+        self._plan(track)
+        if isinstance(track.store, CanReport):
+            track.status = track.store.status()
+
+    # --- locks
+
+    def _lock(self) -> bool:
+        creating = [t for t in self._tracks if t.pending and t.pending[0].kind == "database"]
+        if creating and not self._each(Phase.LOCK, self._create, creating):
+            return False
+        return self._each(Phase.LOCK, self._take_locks, self._tracks[:1], everyone=True)
+
+    def _create(self, track: _Track) -> None:
+        began = time.monotonic()
+        change = track.pending[0]
+        if isinstance(track.store, CanCreateDatabase):
+            self._may_change(track)
+            track.note(while_busy(self._policy, track.store.create_database, sleep=self._sleep) or "")
+            self._record(track, change, Outcome.CHANGED, began)
+
+    def _take_locks(self, _: _Track) -> None:
+        pending = [t for t in self._tracks if t.pending]
+        strongest = self._strongest()
+        needed = {t.store.name: t.store for t in pending if isinstance(t.store, CanLock)}
+        if strongest and any(t.store.name not in needed for t in pending):
+            needed[strongest.name] = strongest
+        for store in sorted(needed.values(), key=lambda s: STORE_ORDER.index(s.name)):
+            self._held.append((store, self._acquire(store)))
+        held = {store.name: lock for store, lock in self._held}
+        for track in self._tracks:
+            track.guard = held.get(track.store.name) or (held.get(strongest.name) if strongest else None)
+            if track.pending and track.guard is None:
+                track.note("No store of this run can lock: a second run at the same time is not excluded.")
+        threading.Thread(target=self._heartbeat, name="lock-heartbeat", daemon=True).start()
+
+    def _strongest(self) -> DatabaseBootstrapper | None:
+        can = [t.store for t in self._tracks if isinstance(t.store, CanLock)]
+        borrowed = self._locking.borrow
+        if borrowed is not None and isinstance(borrowed, CanLock):
+            can.append(borrowed)
+        return min(can, key=lambda s: STORE_ORDER.index(s.name), default=None)
+
+    def _acquire(self, store: DatabaseBootstrapper) -> Lock:
+        owner = f"is-db-bootstrap {self._id} on {socket.gethostname()}, {_user()}, process {os.getpid()}"
+        holder: list[LockHolder] = []
+
+        def attempt(_: float) -> Lock:
+            if not isinstance(store, CanLock):
+                raise TypeError(store)
+            taken = store.try_lock(owner)
+            if isinstance(taken, LockHolder):
+                holder[:] = [taken]
+                raise StoreBusy(store.name, f"The lock is held by {_described(taken)}.")
+            return taken
+
+        try:
+            return until(self._policy, self._deadline, attempt, sleep=self._sleep,
+                         on_retry=lambda e: self._o.emit("waiting", phase=Phase.LOCK, store=store.name, message=e.message))  # fmt: skip
+        except StoreBusy as exc:
+            if not holder:
+                raise
+            raise LockTimeout(
+                store.name, f"The lock was not free within {self._policy.deadline_s:g} s: {_described(holder[0])} holds it.",
+                hint="Wait for that run to end, or give a longer --timeout.",
+            ) from exc  # fmt: skip
+
+    def _heartbeat(self) -> None:
+        while not self._released.wait(self._locking.heartbeat_s):
+            if not all(_confirmed(lock) for _, lock in self._held) and not self._released.is_set():
+                self._lost.set()
+                return
+
+    def close(self) -> None:
+        """Release locks and connections; what still runs on a server keeps its lock, which ends with it."""
+        self._released.set()
+        for store, lock in reversed(self._held):
+            if self._running:
+                self._track_of(store).note("A statement did not end in time: the lock is left to expire.")
+                continue
+            with suppress(BootstrapError):
+                if not lock.release():
+                    self._track_of(store).note("The lock was not held any more at the end of the run.")
+        for store in {id(s): s for s in [*(t.store for t in self._tracks), *(s for s, _ in self._held)]}.values():
+            if store not in [t.store for t in self._running.values()]:
+                store.close()
+
+    def _track_of(self, store: DatabaseBootstrapper) -> _Track:
+        return next((t for t in self._tracks if t.store is store), self._tracks[0])
+
+    # --- threads
+
+    def _each(
+        self, phase: Phase, step: Callable[[_Track], None], tracks: list[_Track] | None = None, *, everyone: bool = False
+    ) -> bool:
+        """Run `step` for every store in parallel and wait for all; False when one failed."""
+        self._o.emit("phase", phase=phase)
+        tracks = self._tracks if tracks is None else tracks
+        for track in tracks:
+            self._running[_spawn(lambda track=track: self._step(phase, step, track, quiet=everyone))] = track
+        self._join(phase)
+        return all(t.error is None for t in self._tracks)
+
+    def _step(self, phase: Phase, step: Callable[[_Track], None], track: _Track, *, quiet: bool) -> None:
+        began = time.monotonic()
+        try:
+            step(track)
+        except BootstrapError as exc:
+            culprit = next((t for t in self._tracks if t.store.name == getattr(exc, "store", "")), track)
+            culprit.error = exc
+            self._o.emit("failed", phase=phase, store=culprit.store.name, message=exc.message)
+        else:
+            if not quiet:
+                self._o.emit("store-done", phase=phase, store=track.store.name)
+        finally:
+            track.duration_s += time.monotonic() - began
+
+    def _join(self, phase: Phase) -> None:
+        bounded = phase in {Phase.APPLY, Phase.VERIFY} and self._locking.apply_timeout_s > 0
+        limit = time.monotonic() + self._locking.apply_timeout_s if bounded else None
+        while self._running:
+            try:
+                self._collect(0.2)
+            except KeyboardInterrupt:
+                self.keyboard = True
+                self._o.interrupt()
+            if self._o._stop.is_set():
+                self._end_running(Interrupted("The run was interrupted."), self._locking.grace_s)
+                return
+            if limit is not None and time.monotonic() > limit:
+                seconds = f"{self._locking.apply_timeout_s:g} s"
+                self._end_running(None, 0.0, f"{phase.value} did not end within {seconds}.")
+                return
+
+    def _collect(self, timeout_s: float) -> None:
+        done, _ = wait(self._running, timeout=timeout_s, return_when="FIRST_COMPLETED")
+        for future in done:
+            self._running.pop(future)
+            future.result()
+
+    def _end_running(self, error: BootstrapError | None, grace_s: float, message: str = "") -> None:
+        """Give running steps `grace_s`, then cancel them on their servers, then `grace_s` more to come back."""
+        self._drain(grace_s)
+        touched = list(self._running.values())
+        for track in touched:
+            self._o.emit("cancelling", store=track.store.name)
+            with suppress(BootstrapError):
+                track.store.cancel()
+        self._drain(max(self._locking.grace_s, 1.0))
+        for track in touched if message else self._tracks:
+            track.error = error or StoreUnavailable(track.store.name, message, hint="Give a longer --apply-timeout, or none.")
+
+    def _drain(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._running and time.monotonic() < end:
+            with suppress(KeyboardInterrupt):
+                self._collect(0.1)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._policy.sleep is not None:
+            self._policy.sleep(seconds)
+        elif self._o._stop.wait(seconds):
+            raise Interrupted("The run was interrupted while it waited.")
+
+    def _say(self, phase: Phase, track: _Track, message: str) -> None:
+        self._o.emit("waiting", phase=phase, store=track.store.name, message=message)
+
+    # --- report
+
+    def result(self, started_at: datetime) -> BootstrapResult:
+        """The frozen report of what happened."""
+        failed = any(t.error for t in self._tracks)
+        stores = tuple(t.result(self._mode, failed=failed) for t in self._tracks)
+        interrupted = self._o._stop.is_set() and failed
+        code = next((t.error.exit_code for t in self._tracks if t.error), 0)
+        return BootstrapResult(
+            run_id=self._id,
+            blueprint=self._o._blueprint,
+            mode=self._mode,
+            outcome=Outcome.INTERRUPTED if interrupted else worst([s.outcome for s in stores]),
+            exit_code=self._o._stop_code if interrupted else code,
+            started_at=started_at,
+            duration_s=time.monotonic() - self._o._began,
+            stores=stores,
+        )
+
+
+def _spawn(call: Callable[[], None]) -> Future[None]:
+    """Run `call` in a daemon thread: an executor's threads would keep the process from ending after a signal."""
+    future: Future[None] = Future()
+
+    def target() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as exc:  # noqa: BLE001 - handed to the thread that asks for the result
+            future.set_exception(exc)
+
+    threading.Thread(target=target, daemon=True).start()
+    return future
+
+
+def _confirmed(lock: Lock) -> bool:
+    try:
+        return lock.confirm()
+    except BootstrapError:
+        return False
+
+
+def _described(holder: LockHolder) -> str:
+    if holder.since is None:
+        return holder.who
+    age = (datetime.now(UTC) - holder.since).total_seconds()
+    return f"{holder.who} since {holder.since:%Y-%m-%d %H:%M:%S} UTC ({age:.0f} s)"
+
+
+def _user() -> str:
+    try:
+        return f"user {getpass.getuser()}"
+    except (KeyError, OSError):  # a container's uid without an entry in passwd
+        return f"uid {os.getuid()}"
