@@ -1,0 +1,124 @@
+"""What Alembic runs for every blueprint, by the stock command as by is-db-bootstrap.
+
+Driven from code, `config.attributes` holds `connection`, `blueprint` and `schema`. Otherwise the section's name (or its
+`blueprint` option) says which blueprint, and the address is taken from is-db-bootstrap's own settings.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.config import fileConfig
+from typing import TYPE_CHECKING, Any
+
+from alembic import context
+from alembic.command import upgrade
+from is_db_bootstrap import blueprints
+from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.stores.postgres_alembic import engine
+from is_db_bootstrap.stores.postgres_connection import identifier
+from is_db_bootstrap.stores.postgres_revisions import TABLE, Chain, mark
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+    from sqlalchemy import Connection, MetaData
+
+config = context.config
+
+
+def declared() -> Blueprint:
+    """The blueprint whose revisions these are."""
+    if found := config.attributes.get("blueprint"):
+        return found
+    return blueprints.load(config.get_main_option("blueprint") or config.config_ini_section)
+
+
+def models(blueprint: Blueprint) -> MetaData | None:
+    """The metadata of the blueprint's module `models`, if it has one; `alembic check` compares with it."""
+    try:
+        module = importlib.import_module(f"{blueprints.__name__}.{blueprint.name}.models")
+    except ModuleNotFoundError:
+        return None
+    return module.Base.metadata
+
+
+def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
+    """Write the blueprint and all applied revisions into the version table's comment, within each step's transaction.
+
+    A role that may write to the table but does not own it leaves the comment as it is.
+    """
+    config.attributes.get("applied", lambda _: None)(step)
+    blueprint = declared()
+    chain = Chain.read(blueprint.migrations_dir)
+    comment = mark(blueprint.name, chain.until(heads)).replace("'", "''")
+    table = identifier(ctx.version_table_schema, ctx.version_table)
+    ctx.execute(f"""
+        DO $do$
+        BEGIN
+            COMMENT ON TABLE {table} IS '{comment}';
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL;
+        END
+        $do$
+    """)
+
+
+@contextmanager
+def connected(schema: str) -> Iterator[Connection]:
+    """The connection that was handed over, or one of our own."""
+    if given := config.attributes.get("connection"):
+        yield given
+        return
+    settings = Settings.load(declared())
+    with engine(settings.need("postgres"), schema, settings.timing).connect() as connection:
+        if schema != "public" and getattr(config.cmd_opts, "cmd", (None,))[0] is upgrade:
+            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+            connection.commit()
+        yield connection
+
+
+def configure(schema: str, **options: Any) -> None:
+    """What online and offline runs share."""
+    context.configure(
+        target_metadata=models(declared()),
+        version_table=TABLE,
+        version_table_schema=schema,
+        transaction_per_migration=True,
+        compare_server_default=True,
+        on_version_apply=record_lineage,
+        **options,
+    )
+
+
+def online(schema: str) -> None:
+    """Run with a connection; tables of other schemas of the search path are not compared."""
+    with connected(schema) as connection:
+        own = set(connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = :schema"), {"schema": schema}))
+        connection.rollback()
+
+        def include_name(name: str | None, kind: str, _: Any) -> bool:
+            return kind != "table" or (name in own and name != TABLE)
+
+        configure(schema, connection=connection, include_name=include_name)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+def offline(schema: str) -> None:
+    """Write SQL instead of running it."""
+    configure(schema, dialect_name="postgresql", literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def main() -> None:
+    """Set up logging for the stock command only: a caller's own logging is left alone."""
+    if config.cmd_opts is not None and config.config_file_name is not None:
+        fileConfig(config.config_file_name, disable_existing_loggers=False)
+    schema = config.attributes.get("schema") or Settings.load(declared()).schema
+    (offline if context.is_offline_mode() else online)(schema)
+
+
+main()

@@ -1,0 +1,403 @@
+"""PostgreSQL: Alembic revisions, each in a transaction of its own, compared object by object with the live catalogue.
+
+Looking needs psycopg only: the revisions are read from their files, the history from `alembic_version`. SQLAlchemy and
+Alembic are imported when there is something to apply. See `postgres_revisions` for what is recorded, `postgres_lock` for
+the lock, `postgres_catalogue` for what is compared.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ChangeFailed,
+    StoreConflict,
+    StoreUnavailable,
+)
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
+from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores import postgres_lock
+from is_db_bootstrap.stores.postgres_catalogue import Catalogue, Objects, live
+from is_db_bootstrap.stores.postgres_connection import (
+    DUPLICATE_DATABASE,
+    DUPLICATE_SCHEMA,
+    INSUFFICIENT_PRIVILEGE,
+    INVALID_SCHEMA_NAME,
+    MAINTENANCE,
+    UNDEFINED_TABLE,
+    UNIQUE_VIOLATION,
+    DatabaseMissing,
+    connect,
+    errors,
+    identifier,
+    session_settings,
+)
+from is_db_bootstrap.stores.postgres_revisions import TABLE, Chain, Record, owner
+from is_db_bootstrap.stores.postgres_seed import insert, missing, row_name
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.bootstrapper import Lock
+
+OLDEST = 140000
+#: A server that started less than so many seconds ago is asked twice: an image's first boot starts a server that it ends again.
+YOUNG_S = 10
+
+_LOOK = """
+    SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only'),
+           extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8
+"""
+_RIGHTS = """
+    SELECT current_user, has_database_privilege(current_database(), 'CREATE'), to_regnamespace(%(schema)s) IS NOT NULL,
+           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false), current_database()
+"""
+
+
+class PostgreSQLBootstrapper:
+    """The PostgreSQL part of a blueprint, in one schema of one database.
+
+    `url` is `postgresql://`, also with several hosts or a driver name such as `postgresql+asyncpg://`. Of `timing`,
+    `connect_timeout_s` bounds every connection attempt and `lock_timeout_s` how long a statement of a revision waits for a
+    lock. Raises `ConfigurationError` for an address or revisions that cannot be ones.
+    """
+
+    name: StoreName = "postgres"
+
+    def __init__(
+        self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None, schema: str = "public"
+    ) -> None:
+        found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
+        self._url = found if found.database else replace(found, database=blueprint.name)
+        self._blueprint = blueprint
+        self._timing = timing or Timing()
+        self._schema = schema
+        self._number = postgres_lock.key(blueprint.name, schema)
+        folder = blueprint.migrations_dir
+        self._chain = Chain.read(folder) if folder else Chain((), {})
+        self._catalogue = Catalogue.read(folder) if folder else None
+        self._session: psycopg.Connection[Any] | None = None
+        self._working: psycopg.Connection[Any] | None = None
+        self._engine: Engine | None = None
+        self._seen: Objects | None = None
+        self._cancelled = threading.Event()
+        self.target = str(self._url)
+
+    # --- looking
+
+    def ping(self, timeout_s: float) -> ServerInfo:
+        """One try on new connections; a missing database is no failure, `plan` lists it.
+
+        Raises `StoreUnavailable` while the server starts or when it is a standby, `AccessDenied`,
+        `ConfigurationError` when something else answers, `StoreConflict` below PostgreSQL 14.
+        """
+        self.close()
+        limit = min(timeout_s, self._timing.connect_timeout_s)
+        try:
+            self._session = self._connected(limit)
+        except DatabaseMissing:
+            with self._maintenance(limit) as connection:
+                return self._looked_at(connection, limit)
+        return self._looked_at(self._session, limit)
+
+    def _looked_at(self, connection: psycopg.Connection[Any], limit_s: float) -> ServerInfo:
+        number = connection.info.server_version
+        with errors(self.target):
+            version, standby, read_only, age_s = connection.execute(_LOOK.encode()).fetchone() or ("", False, "off", 0.0)
+        if number < OLDEST:
+            raise StoreConflict(self.name, f"{self.target} is PostgreSQL {version}; {OLDEST // 10000} or newer is needed.",
+                                hint="Upgrade the server.")  # fmt: skip
+        if standby or read_only == "on":
+            what = "a standby" if standby else "read-only (default_transaction_read_only)"
+            raise StoreUnavailable(self.name, f"{self.target} is {what} and cannot be written to.",
+                                   hint="Give the address of the primary; a fail-over may be going on.")  # fmt: skip
+        if age_s < YOUNG_S:
+            connect(self._url, limit_s, database=connection.info.dbname).close()
+        return ServerInfo(str(version).split()[0])
+
+    def _connected(self, limit_s: float | None = None) -> psycopg.Connection[Any]:
+        return connect(self._url, limit_s or self._timing.connect_timeout_s, settings=session_settings(self._schema))
+
+    @contextmanager
+    def _maintenance(self, limit_s: float | None = None) -> Iterator[psycopg.Connection[Any]]:
+        """A connection to the database `postgres`; what a DBA must run, when we may not connect there."""
+        try:
+            connection = connect(self._url, limit_s or self._timing.connect_timeout_s, database=MAINTENANCE)
+        except DatabaseMissing as exc:
+            raise AccessDenied(
+                self.name, f"Database {self._url.database} does not exist, and there is no database {MAINTENANCE} to create it from.",
+                hint=f"Let an administrator run: {self._create_statement()};", subject=self._url.database,
+            ) from exc  # fmt: skip
+        with connection:
+            yield connection
+
+    def _reader(self) -> psycopg.Connection[Any]:
+        """The session that looks; opened again when it was lost. Raises `DatabaseMissing`."""
+        if self._session is None or self._session.closed:
+            self._session = self._connected()
+        return self._session
+
+    def plan(self) -> Plan:
+        """Pending steps in order: the database, the schema, revisions, demo rows.
+
+        Raises `StoreConflict` when the schema carries another blueprint, an unknown revision, or our tables without a
+        record; `AccessDenied` when a privilege for the pending steps is missing.
+        """
+        try:
+            reader = self._reader()
+        except DatabaseMissing:
+            return self._plan_from_nothing()
+        record = self._record(reader)
+        if self._is_ahead(record):
+            note = f"The schema is at revision {', '.join(record.revisions)}, newer than this version's {self._chain.head}; nothing is changed."
+            return Plan(notes=(note,), ahead=True)
+        done = self._chain.until(record.revisions)
+        pending = [Change(r, "revision") for r in self._chain.order if r not in done]
+        if not pending:
+            return Plan(tuple(self._missing_rows(reader)))
+        schema = self._checked_rights(reader)
+        if not record.revisions and not schema:
+            self._refuse_unrecorded(reader)
+        return Plan((*schema, *pending, *self._all_rows()))
+
+    def _plan_from_nothing(self) -> Plan:
+        database = self._url.database
+        with self._maintenance() as connection, errors(self.target):
+            row = connection.execute("SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user").fetchone()
+        if row is not None and not row[0]:
+            raise self._may_not_create(row[1])
+        revisions = [Change(r, "revision") for r in self._chain.order]
+        schema = [] if self._schema == "public" else [Change(self._schema, "schema")]
+        return Plan((Change(database, "database"), *schema, *revisions, *self._all_rows()))
+
+    def _record(self, reader: psycopg.Connection[Any]) -> Record:
+        """Rows and comment of the version table, in one round trip."""
+        table = identifier(self._schema, TABLE)
+        query = f"SELECT version_num, obj_description(%s::regclass, 'pg_class') FROM {table} UNION ALL SELECT NULL, NULL"
+        try:
+            rows = reader.execute(query.encode(), [table]).fetchall()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return Record()
+        except psycopg.Error as exc:
+            with errors(self.target, f"{self._schema}.{TABLE}"):
+                raise exc
+        found = [row for row in rows if row[0] is not None]
+        return Record.of([row[0] for row in found], found[0][1] if found else None)
+
+    def _is_ahead(self, record: Record) -> bool:
+        """Whether newer code was here; a `StoreConflict` when it was another blueprint, or nobody that we know."""
+        if record.blueprint and record.blueprint != self._blueprint.name:
+            raise self._conflict(f"carries the blueprint {record.blueprint}, not {self._blueprint.name}")
+        if record.goes_beyond(self._chain, self._blueprint.name):
+            return True
+        for revision in record.revisions:
+            if revision not in self._chain.parents:
+                other = owner(revision, self._blueprint.name)
+                known = f", which belongs to the blueprint {other}, not to {self._blueprint.name}" if other else ""
+                raise self._conflict(f"is at revision {revision}{known or f', which {self._blueprint.name} does not know'}")
+        return False
+
+    def _conflict(self, what: str) -> StoreConflict:
+        return StoreConflict(
+            self.name, f"Schema {self._schema} of {self.target} {what}.", subject=f"{self._schema}.{TABLE}",
+            hint="A schema carries one blueprint: set DB_SCHEMA or another database, or run the version that made it.",
+        )  # fmt: skip
+
+    def _checked_rights(self, reader: psycopg.Connection[Any]) -> list[Change]:
+        """The change that creates the schema, if it is missing; `AccessDenied` when we may not create what is pending."""
+        with errors(self.target, self._schema):
+            row = reader.execute(_RIGHTS.encode(), {"schema": identifier(self._schema)}).fetchone()
+        user, database_right, exists, schema_right, database = row or ("", True, True, True, "")
+        if exists and not schema_right:
+            grant = f"GRANT CREATE, USAGE ON SCHEMA {identifier(self._schema)} TO {identifier(user)}"
+            raise AccessDenied(self.name, f"{user} may not create tables in schema {self._schema}.", subject=self._schema,
+                               hint=f"Let an administrator run: {grant};")  # fmt: skip
+        if not exists and not database_right:
+            statement = f"CREATE SCHEMA {identifier(self._schema)} AUTHORIZATION {identifier(user)}"
+            raise AccessDenied(self.name, f"{user} may not create schemas in database {database}.", subject=self._schema,
+                               hint=f"Let an administrator run: {statement};")  # fmt: skip
+        return [] if exists else [Change(self._schema, "schema")]
+
+    def _refuse_unrecorded(self, reader: psycopg.Connection[Any]) -> None:
+        """Our tables without a record were made by other means; creating them would fail halfway."""
+        tables = list(self._catalogue.objects.get("table", {})) if self._catalogue else []
+        with errors(self.target):
+            found = reader.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) ORDER BY 1",
+                                   [self._schema, tables]).fetchall()  # fmt: skip
+        if found:
+            names = ", ".join(row[0] for row in found)
+            raise StoreConflict(
+                self.name, f"Schema {self._schema} of {self.target} has {names} already, but no revision is recorded.", subject=found[0][0],
+                hint="If these migrations made it, record that with `alembic stamp`; else set DB_SCHEMA or another database.",
+            )  # fmt: skip
+
+    # --- demo rows
+
+    def _all_rows(self) -> Iterator[Change]:
+        return (Change(row_name(row), "seed") for row in self._blueprint.seed_rows)
+
+    def _missing_rows(self, reader: psycopg.Connection[Any]) -> Iterator[Change]:
+        with errors(self.target, "demo rows"):
+            lacking = missing(reader, self._blueprint.seed_rows)
+        return (Change(row_name(row), "seed") for row in lacking)
+
+    # --- writing
+
+    def create_database(self) -> str | None:
+        """Create it from template0, in UTF-8; harmless when another run was faster.
+
+        template1 would be refused while anybody is connected to it (55006, ecto#1925), and holds what others put there.
+        """
+        with self._maintenance() as connection, errors(self.target, self._url.database, Change(self._url.database, "database")):
+            try:
+                connection.execute(self._create_statement().encode())
+            except psycopg.Error as exc:
+                if exc.sqlstate == INSUFFICIENT_PRIVILEGE:
+                    raise self._may_not_create(self._url.username) from exc
+                # Of two at once, one gets either of these (Tom Lane, in selfservice-plugin#196).
+                if exc.sqlstate not in {DUPLICATE_DATABASE, UNIQUE_VIOLATION}:
+                    raise
+                return f"Database {self._url.database} was created by another run meanwhile."
+        return None
+
+    def _create_statement(self) -> str:
+        return f"CREATE DATABASE {identifier(self._url.database)} TEMPLATE template0 ENCODING 'UTF8'"
+
+    def _may_not_create(self, user: str) -> AccessDenied:
+        statement = f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE template0 ENCODING 'UTF8'"
+        return AccessDenied(self.name, f"Database {self._url.database} does not exist, and {user} may not create it.",
+                            hint=f"Let an administrator run: {statement};", subject=self._url.database)  # fmt: skip
+
+    def apply(self, change: Change) -> str | None:
+        """Take one step; a revision that another session has applied meanwhile is recognised and said.
+
+        Raises `StoreBusy` when a lock was not free in time, `ChangeFailed` with the server's words otherwise; both leave
+        nothing of the step behind, unless the revision itself leaves its transaction (CREATE INDEX CONCURRENTLY).
+        """
+        steps = {"database": self._apply_database, "schema": self._apply_schema, "revision": self._apply_revision, "seed": self._apply_row}
+        with self._changing(change):
+            return steps[change.kind](change)
+
+    @contextmanager
+    def _changing(self, change: Change) -> Iterator[None]:
+        try:
+            with errors(self.target, change=change):
+                yield
+        except BootstrapError as exc:
+            if self._cancelled.is_set():
+                raise StoreUnavailable(self.name, f"{change.kind} {change.name} was cancelled and rolled back.", subject=change.name,
+                                       hint="Run again.") from exc  # fmt: skip
+            raise
+        except DatabaseMissing as exc:
+            raise StoreUnavailable(self.name, f"Database {self._url.database} has vanished.", hint="Run again.") from exc
+
+    def _apply_database(self, _: Change) -> str | None:
+        return self.create_database()
+
+    def _apply_schema(self, change: Change) -> str | None:
+        try:
+            self._reader().execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(change.name)}".encode())
+        except psycopg.Error as exc:
+            # IF NOT EXISTS is not atomic (svix#2589).
+            if exc.sqlstate not in {DUPLICATE_SCHEMA, UNIQUE_VIOLATION}:
+                raise
+        return None
+
+    def _apply_revision(self, change: Change) -> str | None:
+        from alembic.util import CommandError
+
+        from is_db_bootstrap.stores import postgres_alembic
+
+        postgres_alembic.create_version_table(self._reader(), self.target, self._schema)
+        if self._engine is None:
+            self._engine = postgres_alembic.engine(self._url, self._schema, self._timing, self._remember)
+        try:
+            ran = postgres_alembic.upgrade(self._engine, self._blueprint, self._schema, change.name)
+        except CommandError as exc:
+            raise ChangeFailed(self.name, f"Alembic refused revision {change.name}: {exc}.", change=change) from exc
+        return None if ran else f"Revision {change.name} was applied by another session meanwhile."
+
+    def _remember(self, connection: psycopg.Connection[Any]) -> None:
+        self._working = connection
+
+    def _apply_row(self, change: Change) -> str | None:
+        row = next(r for r in self._blueprint.seed_rows if row_name(r) == change.name)
+        insert(self._reader(), row)
+        return None
+
+    # --- proving
+
+    def verify(self) -> Sequence[Drift]:
+        """Pending revisions, then every object of `catalogue.json` that is missing or different, all in two round trips."""
+        try:
+            reader = self._reader()
+        except DatabaseMissing:
+            return [Drift(self._url.database, "database", "is missing")]
+        record = self._record(reader)
+        if self._is_ahead(record):
+            return []
+        done = self._chain.until(record.revisions)
+        pending = [Drift(r, "revision", "is not applied") for r in self._chain.order if r not in done]
+        if pending or self._catalogue is None:
+            return pending
+        self._seen = self._live(reader)
+        return list(self._catalogue.drifts(self._seen))
+
+    def audit(self) -> Sequence[Drift]:
+        """Undeclared tables in the schema, and undeclared columns, constraints, indexes and triggers on our tables."""
+        if self._catalogue is None:
+            return []
+        seen, self._seen = self._seen, None  # what verify has just read
+        try:
+            return list(self._catalogue.findings(self._live(self._reader()) if seen is None else seen))
+        except DatabaseMissing:
+            return []
+
+    def _live(self, reader: psycopg.Connection[Any]) -> Objects:
+        with errors(self.target, "the catalogue"):
+            return live(reader, self._schema)
+
+    def status(self) -> Status:
+        """The recorded revision, the head, and who holds the lock."""
+        try:
+            reader = self._reader()
+        except DatabaseMissing:
+            return Status("", self._chain.head)
+        with errors(self.target):
+            held = postgres_lock.holder(reader, self._number)
+        return Status(", ".join(self._record(reader).revisions), self._chain.head, held)
+
+    # --- the lock, and ending
+
+    def try_lock(self, owner: str) -> Lock | LockHolder:
+        """One try for the advisory lock of this blueprint and schema, on a connection of its own."""
+        try:
+            return postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
+        except DatabaseMissing as exc:
+            raise StoreUnavailable(self.name, f"Database {self._url.database} does not exist, so its lock cannot be taken.") from exc
+
+    def cancel(self) -> None:
+        """From another thread: end what runs on the server; its transaction is rolled back."""
+        self._cancelled.set()
+        for connection in (self._working, self._session):
+            if connection is not None and not connection.closed:
+                with suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=self._timing.connect_timeout_s)
+
+    def close(self) -> None:
+        """Release every connection."""
+        engine, self._engine, self._working = self._engine, None, None
+        session, self._session = self._session, None
+        if engine is not None:
+            engine.dispose()
+        if session is not None:
+            session.close()

@@ -1,0 +1,123 @@
+"""The lock of a run: a session-level advisory lock, polled, on a connection that does nothing else.
+
+Polled, because a waiting `pg_advisory_lock` is a running statement whose snapshot blocks CREATE INDEX CONCURRENTLY
+for ever (flyway#1654). The key is the first eight bytes of SHA-256 of `is-db-bootstrap:<blueprint>:<schema>`, as a signed
+big-endian number. Advisory locks belong to one database: the same key in another database is another lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.results import LockHolder
+from is_db_bootstrap.stores.postgres_connection import connect, errors, session_settings
+from is_db_bootstrap.settings import StoreUrl, Timing
+
+# A dead network is noticed within half a minute, and an idle session is not ended by the server or a firewall.
+KEEPALIVE: Mapping[str, Any] = {
+    "keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000,
+}  # fmt: skip
+#: What PostgreSQL keeps of an application_name, in bytes.
+NAME_BYTES = 63
+
+_HELD = """
+    FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (l.classid::bigint << 32 | l.objid::bigint) = %s
+"""
+_CONFIRM = f"SELECT {_HELD} AND l.pid = pg_backend_pid()"
+_HOLDER = f"""
+    SELECT a.pid, a.application_name, a.backend_start, coalesce(host(a.client_addr), 'a local socket')
+    FROM pg_stat_activity a WHERE a.pid IN (SELECT l.pid {_HELD})
+"""
+
+
+def key(blueprint: str, schema: str) -> int:
+    """The advisory lock's number."""
+    digest = hashlib.sha256(f"is-db-bootstrap:{blueprint}:{schema}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def holder(connection: psycopg.Connection[Any], number: int) -> LockHolder | None:
+    """Who holds the lock, by pg_locks and pg_stat_activity; None when nobody does."""
+    row = connection.execute(_HOLDER.encode(), [number]).fetchone()
+    if row is None:
+        return None
+    pid, application, since, address = row
+    return LockHolder(f"pid {pid} ({application or 'without a name'}, from {address})", since)
+
+
+@dataclass(frozen=True, slots=True)
+class AdvisoryLock:
+    """A held lock, and the connection whose session holds it."""
+
+    connection: psycopg.Connection[Any]
+    number: int
+    target: str
+
+    def confirm(self) -> bool:
+        """Whether the server still lists the lock as this very session's; False when the session is gone."""
+        try:
+            return self.connection.execute(_CONFIRM.encode(), [self.number]).fetchone() is not None
+        except psycopg.Error:
+            return False
+
+    def release(self) -> bool:
+        """Unlock and close; False when the lock was not ours any more, as behind a pooler that swaps sessions."""
+        try:
+            row = self.connection.execute("SELECT pg_advisory_unlock(%s)", [self.number]).fetchone()
+        except psycopg.Error:
+            return False
+        finally:
+            self.connection.close()
+        return bool(row and row[0])
+
+
+def take(url: StoreUrl, schema: str, timing: Timing, number: int, owner: str) -> AdvisoryLock | LockHolder:
+    """One try. Raises `ConfigurationError` behind a pooler that gives each transaction another session."""
+    name = owner.encode()[:NAME_BYTES].decode(errors="ignore")
+    connection = connect(
+        url, timing.connect_timeout_s, settings=session_settings(schema), **KEEPALIVE, application_name=name
+    )
+    lock = AdvisoryLock(connection, number, str(url))
+    try:
+        with errors(lock.target, f"advisory lock {number}"):
+            _refuse_pooled(lock, url, timing)
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", [number]).fetchone()
+            if row and row[0]:
+                return lock
+            found = holder(connection, number)
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return found or LockHolder("a run that has ended this moment")
+
+
+def _refuse_pooled(lock: AdvisoryLock, url: StoreUrl, timing: Timing) -> None:
+    """A session lock taken through a transaction pooler stays on a server session that others get (authentik#23876).
+
+    A direct connection is recognised by its backend's process id, which a pooler cannot know when it greets. Behind
+    one, an open transaction of a second connection is given the session that our idle connection just used, if sessions are shared.
+    """
+    pid = _pid(lock.connection)
+    if pid == lock.connection.info.backend_pid:
+        return
+    with connect(url, timing.connect_timeout_s) as second, second.transaction():
+        shared = _pid(second) == pid or _pid(lock.connection) != pid
+    if shared:
+        raise ConfigurationError(
+            f"postgres: {url} is a connection pooler in transaction mode; a lock cannot be held through it.",
+            hint="Give the server's own address, or a pool in session mode.",
+        )
+
+
+def _pid(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return int(row[0]) if row else 0

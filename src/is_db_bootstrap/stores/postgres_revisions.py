@@ -1,0 +1,137 @@
+"""The Alembic revisions of a folder, read without Alembic, and what a database records of them.
+
+A database records in two places. Alembic's table `alembic_version` holds the last revision. The comment of that table,
+written by `migrations/env.py` with every step, our runs and the stock command alike, holds the blueprint and all the
+revisions that led there. By it, code that is older than the database can tell a history that goes on from its own
+(`ahead`) from a foreign one, and a second blueprint can be named. A database without the comment was migrated by other
+means; it is adopted when the recorded revision is known. A comment that does not end in the recorded revision is out
+of date (somebody stamped by other means) and not believed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from is_db_bootstrap import files
+from is_db_bootstrap.errors import ConfigurationError
+
+TABLE = "alembic_version"
+_MARK = re.compile(r"is-db-bootstrap: blueprint (\S+); revisions((?: \S+)*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Revisions in the order in which they are applied; `parents` are what each goes on from."""
+
+    order: tuple[str, ...]
+    parents: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Chain:
+        """Read `revision`, `down_revision` and `depends_on` of every file; `ConfigurationError` unless there is one head."""
+        parents: dict[str, tuple[str, ...]] = {}
+        for path in sorted(folder.glob("*.py")):
+            revision, before = _declared(path)
+            if revision in parents:
+                raise ConfigurationError(f"{folder}: two files declare revision {revision}; one of them is {path.name}.")
+            parents[revision] = before
+        chain = cls(tuple(_ordered(parents, folder)), parents)
+        heads = set(parents) - {p for before in parents.values() for p in before}
+        if len(heads) > 1:
+            raise ConfigurationError(f"{folder}: several heads: {', '.join(sorted(heads))}.", hint="Merge them with a revision.")
+        return chain
+
+    @property
+    def head(self) -> str:
+        """The last revision; empty when there is none."""
+        return self.order[-1] if self.order else ""
+
+    def until(self, revisions: Iterable[str]) -> tuple[str, ...]:
+        """`revisions` and all that led to them, in order."""
+        wanted, found = list(revisions), set[str]()
+        while wanted:
+            revision = wanted.pop()
+            if revision not in found:
+                found.add(revision)
+                wanted += self.parents[revision]
+        return tuple(r for r in self.order if r in found)
+
+
+def _declared(path: Path) -> tuple[str, tuple[str, ...]]:
+    values: dict[str, object] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(target, ast.Name) and target.id in {"revision", "down_revision", "depends_on"}:
+            values[target.id] = _literal(getattr(node, "value", None), path)
+    if not isinstance(values.get("revision"), str):
+        raise ConfigurationError(f"{path}: no revision is declared.", hint='Write revision = "…" and down_revision = "…".')
+    before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
+    return str(values["revision"]), tuple(dict.fromkeys(before))
+
+
+def _literal(node: ast.expr | None, path: Path) -> object:
+    try:
+        return ast.literal_eval(node) if node is not None else None
+    except ValueError:
+        raise ConfigurationError(f"{path}: revision and down_revision must be written out, not computed.") from None
+
+
+def _tuple(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]  # Alembic allows a sequence
+
+
+def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
+    """Every revision after its parents; among equals in the order of their names."""
+    done: list[str] = []
+    left = dict(sorted(parents.items()))
+    while left:
+        ready = [r for r, before in left.items() if all(p in done for p in before)]
+        if not ready:
+            revision, before = next(iter(left.items()))
+            raise ConfigurationError(f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not there.")
+        done.append(ready[0])
+        del left[ready[0]]
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a schema records: `table` is whether there is a version table at all."""
+
+    table: bool = False
+    revisions: tuple[str, ...] = ()
+    blueprint: str = ""
+    lineage: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, revisions: Iterable[str], comment: str | None) -> Record:
+        """From the rows of the version table and its comment; an outdated comment counts for nothing."""
+        rows = tuple(sorted(revisions))
+        mark = _MARK.fullmatch((comment or "").strip())
+        lineage = tuple(mark[2].split()) if mark else ()
+        if mark and rows and set(rows) <= set(lineage) and lineage[-1] in rows:
+            return cls(True, rows, mark[1], lineage)
+        return cls(True, rows)
+
+    def goes_beyond(self, chain: Chain, blueprint: str) -> bool:
+        """Whether it contains the whole chain and goes on."""
+        return self.blueprint == blueprint and set(chain.order) < set(self.lineage)
+
+
+def mark(blueprint: str, lineage: Iterable[str]) -> str:
+    """The comment of the version table."""
+    return f"is-db-bootstrap: blueprint {blueprint}; revisions {' '.join(lineage)}".strip()
+
+
+def owner(revision: str, besides: str) -> str:
+    """The built-in blueprint that has `revision`, other than `besides`; empty when there is none."""
+    for folder in sorted(files.migrations(besides).parent.glob("*/")):
+        if folder.name != besides and any(folder.glob("*.py")) and revision in Chain.read(folder).parents:
+            return folder.name
+    return ""
