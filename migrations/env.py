@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import context
 from alembic.command import upgrade
-from is_db_bootstrap import blueprints
-from is_db_bootstrap.settings import Settings
-from is_db_bootstrap.stores.postgres_alembic import engine
-from is_db_bootstrap.stores.postgres_connection import identifier
-from is_db_bootstrap.stores.postgres_revisions import TABLE, Chain, mark
+from alembic.util import CommandError
 from sqlalchemy import text
 
+from is_db_bootstrap import blueprints
+from is_db_bootstrap.errors import BootstrapError
+from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.stores.postgres_alembic import engine
+from is_db_bootstrap.stores.postgres_connection import DatabaseMissing, identifier
+from is_db_bootstrap.stores.postgres_revisions import TABLE, Chain, mark
+
 if TYPE_CHECKING:
-    from is_db_bootstrap.blueprint import Blueprint
     from sqlalchemy import Connection, MetaData
+
+    from is_db_bootstrap.blueprint import Blueprint
 
 config = context.config
 
@@ -108,7 +112,7 @@ def online(schema: str) -> None:
 
 def offline(schema: str) -> None:
     """Write SQL instead of running it."""
-    configure(schema, dialect_name="postgresql", literal_binds=True)
+    configure(schema, dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -117,8 +121,14 @@ def main() -> None:
     """Set up logging for the stock command only: a caller's own logging is left alone."""
     if config.cmd_opts is not None and config.config_file_name is not None:
         fileConfig(config.config_file_name, disable_existing_loggers=False)
-    schema = config.attributes.get("schema") or Settings.load(declared()).schema
-    (offline if context.is_offline_mode() else online)(schema)
+    run = offline if context.is_offline_mode() else online
+    if "schema" in config.attributes:
+        run(config.attributes["schema"])
+        return
+    try:
+        run(Settings.load(declared()).schema)
+    except (BootstrapError, DatabaseMissing) as exc:
+        raise CommandError(str(exc)) from exc  # which the stock command prints without a traceback
 
 
 main()

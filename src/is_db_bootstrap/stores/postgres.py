@@ -30,15 +30,14 @@ from is_db_bootstrap.stores.postgres_connection import (
     DUPLICATE_DATABASE,
     DUPLICATE_SCHEMA,
     INSUFFICIENT_PRIVILEGE,
-    INVALID_SCHEMA_NAME,
     MAINTENANCE,
-    UNDEFINED_TABLE,
     UNIQUE_VIOLATION,
     DatabaseMissing,
     connect,
     errors,
     identifier,
     session_settings,
+    translated,
 )
 from is_db_bootstrap.stores.postgres_revisions import TABLE, Chain, Record, owner
 from is_db_bootstrap.stores.postgres_seed import insert, missing, row_name
@@ -172,7 +171,9 @@ class PostgreSQLBootstrapper:
     def _plan_from_nothing(self) -> Plan:
         database = self._url.database
         with self._maintenance() as connection, errors(self.target):
-            row = connection.execute("SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user").fetchone()
+            row = connection.execute(
+                "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user"
+            ).fetchone()
         if row is not None and not row[0]:
             raise self._may_not_create(row[1])
         revisions = [Change(r, "revision") for r in self._chain.order]
@@ -182,16 +183,14 @@ class PostgreSQLBootstrapper:
     def _record(self, reader: psycopg.Connection[Any]) -> Record:
         """Rows and comment of the version table, in one round trip."""
         table = identifier(self._schema, TABLE)
-        query = f"SELECT version_num, obj_description(%s::regclass, 'pg_class') FROM {table} UNION ALL SELECT NULL, NULL"
+        query = f"SELECT version_num, obj_description(%s::regclass, 'pg_class') FROM {table}"  # noqa: S608 - quoted
         try:
             rows = reader.execute(query.encode(), [table]).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             return Record()
         except psycopg.Error as exc:
-            with errors(self.target, f"{self._schema}.{TABLE}"):
-                raise exc
-        found = [row for row in rows if row[0] is not None]
-        return Record.of([row[0] for row in found], found[0][1] if found else None)
+            raise translated(exc, self.target, f"{self._schema}.{TABLE}") from exc
+        return Record.of([row[0] for row in rows], rows[0][1] if rows else None)
 
     def _is_ahead(self, record: Record) -> bool:
         """Whether newer code was here; a `StoreConflict` when it was another blueprint, or nobody that we know."""
@@ -273,7 +272,9 @@ class PostgreSQLBootstrapper:
         return f"CREATE DATABASE {identifier(self._url.database)} TEMPLATE template0 ENCODING 'UTF8'"
 
     def _may_not_create(self, user: str) -> AccessDenied:
-        statement = f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE template0 ENCODING 'UTF8'"
+        statement = (
+            f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE template0 ENCODING 'UTF8'"
+        )
         return AccessDenied(self.name, f"Database {self._url.database} does not exist, and {user} may not create it.",
                             hint=f"Let an administrator run: {statement};", subject=self._url.database)  # fmt: skip
 
@@ -283,7 +284,12 @@ class PostgreSQLBootstrapper:
         Raises `StoreBusy` when a lock was not free in time, `ChangeFailed` with the server's words otherwise; both leave
         nothing of the step behind, unless the revision itself leaves its transaction (CREATE INDEX CONCURRENTLY).
         """
-        steps = {"database": self._apply_database, "schema": self._apply_schema, "revision": self._apply_revision, "seed": self._apply_row}
+        steps = {
+            "database": self._apply_database,
+            "schema": self._apply_schema,
+            "revision": self._apply_revision,
+            "seed": self._apply_row,
+        }
         with self._changing(change):
             return steps[change.kind](change)
 
@@ -383,7 +389,9 @@ class PostgreSQLBootstrapper:
         try:
             return postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
         except DatabaseMissing as exc:
-            raise StoreUnavailable(self.name, f"Database {self._url.database} does not exist, so its lock cannot be taken.") from exc
+            raise StoreUnavailable(
+                self.name, f"Database {self._url.database} does not exist, so its lock cannot be taken."
+            ) from exc
 
     def cancel(self) -> None:
         """From another thread: end what runs on the server; its transaction is rolled back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,8 @@ def working_connection(url: StoreUrl, schema: str, timing: Timing) -> psycopg.Co
     """A session for revisions: it waits `lock_timeout_s` for a lock, and the server ends it within a second of our death."""
     settings = session_settings(schema) | {"lock_timeout": f"{round(timing.lock_timeout_s * 1000)}ms"}
     connection = connect(url, timing.connect_timeout_s, settings=settings)
-    try:
+    with suppress(psycopg.errors.InvalidParameterValue):  # a server whose platform cannot tell
         connection.execute("SET client_connection_check_interval = '1s'")
-    except psycopg.errors.InvalidParameterValue:  # a server whose platform cannot tell
-        pass
     connection.autocommit = False
     return connection
 
@@ -88,8 +87,5 @@ def create_version_table(connection: psycopg.Connection[Any], target: str, schem
     """Create the version table as Alembic would; `IF NOT EXISTS` is not atomic, so a faster run is no error."""
     table = identifier(schema, TABLE)
     statement = f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) NOT NULL CONSTRAINT {TABLE}_pkc PRIMARY KEY)"
-    with errors(target, TABLE):
-        try:
-            connection.execute(statement.encode())
-        except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
-            pass
+    with errors(target, TABLE), suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
+        connection.execute(statement.encode())

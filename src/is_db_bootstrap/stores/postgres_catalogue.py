@@ -28,7 +28,7 @@ AUDITED = ("table", *PARTS)
 
 Objects = Mapping[str, Mapping[str, str]]
 
-# pg_get_constraintdef and pg_get_triggerdef leave out the schemas of the search path, pg_get_indexdef only when pretty.
+# Names are cast, because a union with the type name cuts them at 63 bytes. pg_get_constraintdef and pg_get_triggerdef leave out the schemas of the search path, pg_get_indexdef only when pretty.
 # From 18 on, NOT NULL is a constraint of its own (contype n); it is told with the column, as before.
 _SQL = """
 WITH own AS (
@@ -37,17 +37,17 @@ WITH own AS (
     WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relname <> %(version)s
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i'))
 )
-SELECT 'table', relname, concat_ws(' ',
+SELECT 'table', relname::text, concat_ws(' ',
         CASE relpersistence WHEN 'u' THEN 'unlogged' END, CASE relkind WHEN 'f' THEN 'foreign' END, 'table',
         CASE WHEN relkind = 'p' THEN 'partition by ' || pg_get_partkeydef(oid) END,
         CASE WHEN relispartition THEN 'partition ' || pg_get_expr(relpartbound, oid) END,
         CASE WHEN relrowsecurity THEN 'row level security' END, CASE WHEN relforcerowsecurity THEN 'forced' END)
     FROM own WHERE relkind IN ('r', 'p', 'f')
 UNION ALL
-SELECT CASE relkind WHEN 'v' THEN 'view' ELSE 'materialized view' END, relname, pg_get_viewdef(oid, true)
+SELECT CASE relkind WHEN 'v' THEN 'view' ELSE 'materialized view' END, relname::text, pg_get_viewdef(oid, true)
     FROM own WHERE relkind IN ('v', 'm')
 UNION ALL
-SELECT 'sequence', relname, format('%%s start %%s increment %%s', format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement)
+SELECT 'sequence', relname::text, format('%%s start %%s increment %%s', format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement)
     FROM own JOIN pg_sequence s ON s.seqrelid = own.oid
 UNION ALL
 SELECT 'column', own.relname || '.' || a.attname, concat_ws(' ',
@@ -84,11 +84,11 @@ SELECT 'policy', own.relname || '.' || p.polname, concat_ws(' ',
         'using ' || pg_get_expr(p.polqual, p.polrelid), 'with check ' || pg_get_expr(p.polwithcheck, p.polrelid))
     FROM own JOIN pg_policy p ON p.polrelid = own.oid
 UNION ALL
-SELECT 'enum', t.typname, (SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid)
+SELECT 'enum', t.typname::text, (SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid)
     FROM pg_type t WHERE t.typnamespace = to_regnamespace(%(schema)s) AND t.typtype = 'e'
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
 UNION ALL
-SELECT 'domain', t.typname, concat_ws(' ', format_type(t.typbasetype, t.typtypmod), CASE WHEN t.typnotnull THEN 'NOT NULL' END,
+SELECT 'domain', t.typname::text, concat_ws(' ', format_type(t.typbasetype, t.typtypmod), CASE WHEN t.typnotnull THEN 'NOT NULL' END,
         'DEFAULT ' || t.typdefault,
         (SELECT string_agg(pg_get_constraintdef(c.oid), ' ' ORDER BY c.conname) FROM pg_constraint c WHERE c.contypid = t.oid AND c.contype = 'c'))
     FROM pg_type t WHERE t.typnamespace = to_regnamespace(%(schema)s) AND t.typtype = 'd'
@@ -104,7 +104,7 @@ SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END,
     WHERE p.pronamespace = to_regnamespace(%(schema)s) AND p.prokind IN ('f', 'p')
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 UNION ALL
-SELECT 'extension', extname, 'installed' FROM pg_extension WHERE extname <> 'plpgsql'
+SELECT 'extension', extname::text, 'installed' FROM pg_extension WHERE extname <> 'plpgsql'
 """
 
 

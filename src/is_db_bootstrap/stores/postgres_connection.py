@@ -31,16 +31,11 @@ NAME: StoreName = "postgres"
 MAINTENANCE = "postgres"
 
 # SQLSTATEs, as in the manual's appendix A.
-SYNTAX_OR_ACCESS = "42"
 INSUFFICIENT_PRIVILEGE = "42501"
 DUPLICATE_DATABASE = "42P04"
 DUPLICATE_SCHEMA = "42P06"
-DUPLICATE_TABLE = "42P07"
 UNIQUE_VIOLATION = "23505"
-UNDEFINED_TABLE = "42P01"
-INVALID_SCHEMA_NAME = "3F000"
 READ_ONLY_TRANSACTION = "25006"
-QUERY_CANCELED = "57014"
 BUSY = frozenset({"55P03", "40P01", "55006"})
 #: A lost connection, a server that starts or stops, too many connections, a full disk being none of them.
 UNAVAILABLE = ("08", "57P", "53300")
@@ -48,8 +43,11 @@ UNAVAILABLE = ("08", "57P", "53300")
 _ASYNCPG_ONLY = {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"}
 
 
-class DatabaseMissing(Exception):  # noqa: N818 - no failure: it is created
+class DatabaseMissing(Exception):
     """The server is usable and has no database of that name."""
+
+    def __str__(self) -> str:
+        return f"Database {self.args[0]} does not exist."
 
 
 def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None = None) -> dict[str, Any]:
@@ -150,12 +148,16 @@ def _refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeou
         return _denied(url, text)
     stranger = _other_server(url, timeout_s)
     if stranger:
-        return ConfigurationError(f"postgres: at {url} {stranger} answers, not PostgreSQL.", hint="Correct the host or the port.")
+        return ConfigurationError(
+            f"postgres: at {url} {stranger} answers, not PostgreSQL.", hint="Correct the host or the port."
+        )
     return StoreUnavailable(NAME, f"{url} does not answer: {text}.", hint="Is the server running, and is the address right?")
 
 
 def _denied(url: StoreUrl, text: str) -> BootstrapError:
-    return AccessDenied(NAME, f"{url} refused us: {text}.", hint="Check user and password (POSTGRES_PASSWORD), and pg_hba.conf.")
+    return AccessDenied(
+        NAME, f"{url} refused us: {text}.", hint="Check user and password (POSTGRES_PASSWORD), and pg_hba.conf."
+    )
 
 
 def _tls(url: StoreUrl, text: str) -> BootstrapError:
@@ -171,7 +173,9 @@ def _read_only(url: StoreUrl, text: str) -> BootstrapError:
 
 
 def _stranger(url: StoreUrl, text: str) -> BootstrapError:
-    return ConfigurationError(f"postgres: what answers at {url} is not PostgreSQL: {text}.", hint="Correct the host or the port.")
+    return ConfigurationError(
+        f"postgres: what answers at {url} is not PostgreSQL: {text}.", hint="Correct the host or the port."
+    )
 
 
 _REFUSALS = (
@@ -221,7 +225,9 @@ def errors(target: str, subject: str = "", change: Change | None = None) -> Iter
         raise translated(cause, target, subject, change) from exc
 
 
-def translated(exc: psycopg.Error | psycopg.Warning, target: str, subject: str = "", change: Change | None = None) -> StoreError:
+def translated(
+    exc: psycopg.Error | psycopg.Warning, target: str, subject: str = "", change: Change | None = None
+) -> StoreError:
     """The error of a run for an error of the server; `change` makes what has no other name a `ChangeFailed`."""
     state = getattr(exc, "sqlstate", None) or ""
     text = _told(exc)

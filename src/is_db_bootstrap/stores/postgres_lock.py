@@ -16,8 +16,8 @@ import psycopg
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import LockHolder
-from is_db_bootstrap.stores.postgres_connection import connect, errors, session_settings
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.postgres_connection import connect, errors, session_settings
 
 # A dead network is noticed within half a minute, and an idle session is not ended by the server or a firewall.
 KEEPALIVE: Mapping[str, Any] = {
@@ -26,16 +26,16 @@ KEEPALIVE: Mapping[str, Any] = {
 #: What PostgreSQL keeps of an application_name, in bytes.
 NAME_BYTES = 63
 
-_HELD = """
-    FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND (l.classid::bigint << 32 | l.objid::bigint) = %s
-"""
+_HELD = (
+    "FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND (l.classid::bigint << 32 | l.objid::bigint) = %s"
+)
 _CONFIRM = f"SELECT {_HELD} AND l.pid = pg_backend_pid()"
-_HOLDER = f"""
-    SELECT a.pid, a.application_name, a.backend_start, coalesce(host(a.client_addr), 'a local socket')
-    FROM pg_stat_activity a WHERE a.pid IN (SELECT l.pid {_HELD})
-"""
+_HOLDER = (
+    "SELECT a.pid, a.application_name, a.backend_start, coalesce(host(a.client_addr), 'a local socket')"
+    f" FROM pg_stat_activity a WHERE a.pid IN (SELECT l.pid {_HELD})"
+)
 
 
 def key(blueprint: str, schema: str) -> int:
@@ -82,9 +82,7 @@ class AdvisoryLock:
 def take(url: StoreUrl, schema: str, timing: Timing, number: int, owner: str) -> AdvisoryLock | LockHolder:
     """One try. Raises `ConfigurationError` behind a pooler that gives each transaction another session."""
     name = owner.encode()[:NAME_BYTES].decode(errors="ignore")
-    connection = connect(
-        url, timing.connect_timeout_s, settings=session_settings(schema), **KEEPALIVE, application_name=name
-    )
+    connection = connect(url, timing.connect_timeout_s, settings=session_settings(schema), **KEEPALIVE, application_name=name)
     lock = AdvisoryLock(connection, number, str(url))
     try:
         with errors(lock.target, f"advisory lock {number}"):

@@ -42,7 +42,9 @@ class Chain:
         chain = cls(tuple(_ordered(parents, folder)), parents)
         heads = set(parents) - {p for before in parents.values() for p in before}
         if len(heads) > 1:
-            raise ConfigurationError(f"{folder}: several heads: {', '.join(sorted(heads))}.", hint="Merge them with a revision.")
+            raise ConfigurationError(
+                f"{folder}: several heads: {', '.join(sorted(heads))}.", hint="Merge them with a revision."
+            )
         return chain
 
     @property
@@ -102,9 +104,8 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a schema records: `table` is whether there is a version table at all."""
+    """What a schema records; nothing when there is no version table, or no row in it."""
 
-    table: bool = False
     revisions: tuple[str, ...] = ()
     blueprint: str = ""
     lineage: tuple[str, ...] = ()
@@ -116,8 +117,8 @@ class Record:
         mark = _MARK.fullmatch((comment or "").strip())
         lineage = tuple(mark[2].split()) if mark else ()
         if mark and rows and set(rows) <= set(lineage) and lineage[-1] in rows:
-            return cls(True, rows, mark[1], lineage)
-        return cls(True, rows)
+            return cls(rows, mark[1], lineage)
+        return cls(rows)
 
     def goes_beyond(self, chain: Chain, blueprint: str) -> bool:
         """Whether it contains the whole chain and goes on."""
