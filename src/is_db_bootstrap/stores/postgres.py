@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.bootstrapper import Lock
 
-OLDEST = 140000
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts a server that it ends again.
 YOUNG_S = 10
 
@@ -100,6 +99,7 @@ class PostgreSQLBootstrapper:
         `ConfigurationError` when something else answers, `StoreConflict` below PostgreSQL 14.
         """
         self.close()
+        self._cancelled.clear()
         limit = min(timeout_s, self._timing.connect_timeout_s)
         try:
             self._session = self._connected(limit)
@@ -109,12 +109,8 @@ class PostgreSQLBootstrapper:
         return self._looked_at(self._session, limit)
 
     def _looked_at(self, connection: psycopg.Connection[Any], limit_s: float) -> ServerInfo:
-        number = connection.info.server_version
         with errors(self.target):
             version, standby, read_only, age_s = connection.execute(_LOOK.encode()).fetchone() or ("", False, "off", 0.0)
-        if number < OLDEST:
-            raise StoreConflict(self.name, f"{self.target} is PostgreSQL {version}; {OLDEST // 10000} or newer is needed.",
-                                hint="Upgrade the server.")  # fmt: skip
         if standby or read_only == "on":
             what = "a standby" if standby else "read-only (default_transaction_read_only)"
             raise StoreUnavailable(self.name, f"{self.target} is {what} and cannot be written to.",
@@ -131,9 +127,9 @@ class PostgreSQLBootstrapper:
         """A connection to the database `postgres`; what a DBA must run, when we may not connect there."""
         try:
             connection = connect(self._url, limit_s or self._timing.connect_timeout_s, database=MAINTENANCE)
-        except DatabaseMissing as exc:
+        except (AccessDenied, DatabaseMissing) as exc:
             raise AccessDenied(
-                self.name, f"Database {self._url.database} does not exist, and there is no database {MAINTENANCE} to create it from.",
+                self.name, f"Database {self._url.database} does not exist, and we cannot create it: no way into {MAINTENANCE}.",
                 hint=f"Let an administrator run: {self._create_statement()};", subject=self._url.database,
             ) from exc  # fmt: skip
         with connection:
@@ -246,8 +242,11 @@ class PostgreSQLBootstrapper:
 
     def _missing_rows(self, reader: psycopg.Connection[Any]) -> Iterator[Change]:
         with errors(self.target, "demo rows"):
-            lacking = missing(reader, self._blueprint.seed_rows)
-        return (Change(row_name(row), "seed") for row in lacking)
+            try:
+                lacking = missing(reader, self._blueprint.seed_rows)
+            except psycopg.errors.UndefinedTable:
+                return  # drift, which `verify` tells
+        yield from (Change(row_name(row), "seed") for row in lacking)
 
     # --- writing
 
@@ -320,6 +319,7 @@ class PostgreSQLBootstrapper:
 
     def _apply_revision(self, change: Change) -> str | None:
         from alembic.util import CommandError
+        from sqlalchemy.exc import DBAPIError
 
         from is_db_bootstrap.stores import postgres_alembic
 
@@ -330,6 +330,13 @@ class PostgreSQLBootstrapper:
             ran = postgres_alembic.upgrade(self._engine, self._blueprint, self._schema, change.name)
         except CommandError as exc:
             raise ChangeFailed(self.name, f"Alembic refused revision {change.name}: {exc}.", change=change) from exc
+        except (psycopg.Error, DBAPIError, BootstrapError, DatabaseMissing):
+            raise
+        except Exception as exc:
+            raise ChangeFailed(
+                self.name, f"Revision {change.name} failed in its own code: {type(exc).__name__}: {exc}.", change=change,
+                hint="Its transaction was rolled back; correct the file and run again.",
+            ) from exc  # fmt: skip
         return None if ran else f"Revision {change.name} was applied by another session meanwhile."
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:

@@ -30,6 +30,9 @@ NAME: StoreName = "postgres"
 #: Where a missing database is asked for and created: nobody's database is blocked by it, template1 would be (sqlx#1283).
 MAINTENANCE = "postgres"
 
+#: As libpq writes it: major version times 10,000.
+OLDEST = 140000
+
 # SQLSTATEs, as in the manual's appendix A.
 INSUFFICIENT_PRIVILEGE = "42501"
 DUPLICATE_DATABASE = "42P04"
@@ -107,21 +110,31 @@ def connect(
     """One try to open an autocommit connection whose session has `settings`; the URL's database unless told.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an address that cannot be
-    one or where something else answers.
+    one or where something else answers, `StoreConflict` for a server that is too old.
     """
     known = parameters(url, connect_timeout_s, database=database)
     try:
-        connection = psycopg.connect(**known | options, autocommit=True)
+        connection = psycopg.connect(**known | options, autocommit=True, prepare_threshold=None)
     except psycopg.ProgrammingError as exc:
         raise ConfigurationError(f"postgres: the address {url} is refused by libpq: {str(exc).strip()}.") from exc
     except psycopg.OperationalError as exc:
         raise _refused(url, exc, known["dbname"], connect_timeout_s) from exc
     except UnicodeError as exc:
         raise ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.") from exc
+    _refuse_old(url, connection)
     if settings:
         with errors(str(url)):
             _set(connection, settings)
     return connection
+
+
+def _refuse_old(url: StoreUrl, connection: psycopg.Connection[Any]) -> None:
+    number = connection.info.server_version
+    if number < OLDEST:
+        connection.close()
+        raise StoreConflict(
+            NAME, f"{url} is PostgreSQL {number // 10000}; {OLDEST // 10000} or newer is needed.", hint="Upgrade the server."
+        )
 
 
 def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
@@ -140,9 +153,9 @@ def _refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeou
     for pattern, translate in _REFUSALS:
         if re.search(pattern, text, re.IGNORECASE):
             return translate(url, text)
-    named = f'"{database}"' in text and "does not exist" in text and "role" not in text
-    foreign = "FATAL" not in text and database in text and url.username not in text
-    if (named or foreign) and database != MAINTENANCE and _is_missing(url, database, timeout_s):
+    told = text.rsplit("failed: ", 1)[-1]
+    suspected = database in told and (url.username not in told or url.username == database)
+    if suspected and _is_missing(url, database, timeout_s):
         return DatabaseMissing(database)
     if exc.pgconn is not None and exc.pgconn.used_password:
         return _denied(url, text)
@@ -185,17 +198,25 @@ _REFUSALS = (
     (r"starting up|shutting down|in recovery mode|too many clients|too many connections|slots are reserved", _not_ready),
     (r"session is (read-only|not read-only)|server is in hot standby|not accepting connections", _read_only),
     (r"invalid response to SSL negotiation|expected authentication request", _stranger),
-    (r"SSL|certificate|TLS", _tls),
+    (r"^(?!.*closed).*(SSL|certificate|TLS)", _tls),
 )
 
 
 def _is_missing(url: StoreUrl, database: str, timeout_s: float) -> bool:
-    with connect(url, timeout_s, database=MAINTENANCE) as connection:
-        return connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone() is None
+    """Whether the server lists no such database; believed without proof when nobody lets us ask."""
+    if database == MAINTENANCE:
+        return True
+    try:
+        with connect(url, timeout_s, database=MAINTENANCE) as connection:
+            return connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone() is None
+    except (AccessDenied, DatabaseMissing):
+        return True
 
 
 def _other_server(url: StoreUrl, timeout_s: float) -> str:
     """What answers to a line of text, since many servers wait in silence for the end of libpq's first packet; '' for none."""
+    if not url.host or url.host.startswith("/"):
+        return ""
     try:
         with socket.create_connection((url.host, url.port(5432)), min(timeout_s, 2.0)) as probe:
             probe.settimeout(min(timeout_s, 2.0))

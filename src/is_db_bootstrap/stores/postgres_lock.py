@@ -32,10 +32,10 @@ _HELD = (
     " AND (l.classid::bigint << 32 | l.objid::bigint) = %s"
 )
 _CONFIRM = f"SELECT {_HELD} AND l.pid = pg_backend_pid()"
-_HOLDER = (
-    "SELECT a.pid, a.application_name, a.backend_start, coalesce(host(a.client_addr), 'a local socket')"
-    f" FROM pg_stat_activity a WHERE a.pid IN (SELECT l.pid {_HELD})"
-)
+_HOLDER = f"""
+    SELECT a.pid, a.application_name, a.backend_start, coalesce(host(a.client_addr), 'a local socket')
+    FROM pg_stat_activity a WHERE a.pid IN (SELECT l.pid {_HELD})
+"""  # noqa: S608 - constants
 
 
 def key(blueprint: str, schema: str) -> int:
