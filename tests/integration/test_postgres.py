@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -125,21 +126,14 @@ def test_a_missing_database_is_planned_created_and_filled(open_store, url):
 
 def test_two_runs_may_create_the_database_at_once(open_store):
     stores = [open_store() for _ in range(6)]
-    ready, remarks, failures = threading.Barrier(6), [], []
+    ready = threading.Barrier(6)
 
     def create(store):
         ready.wait()
-        try:
-            remarks.append(store.create_database())
-        except Exception as exc:
-            failures.append(exc)
+        return store.create_database()
 
-    threads = [threading.Thread(target=create, args=[store]) for store in stores]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    with ThreadPoolExecutor(6) as pool:
+        remarks = list(pool.map(create, stores))
     assert remarks.count(None) == 1
 
 
@@ -215,20 +209,9 @@ def test_the_callers_logging_is_left_alone(open_store):
 def test_stores_of_one_process_may_apply_at_once(open_store, mine):
     stores = [open_store(mine, schema=f"s{n}") for n in range(4)]
     stores[0].create_database()
-    failures = []
-
-    def run(store):
-        try:
-            apply_all(store)
-        except Exception as exc:
-            failures.append(exc)
-
-    threads = [threading.Thread(target=run, args=[store]) for store in stores]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(apply_all, stores))
+    assert [store.plan().changes for store in stores] == [()] * 4
 
 
 def test_a_failing_revision_is_named_and_those_before_it_stay(open_store, mine):
@@ -259,7 +242,12 @@ def test_an_error_in_a_revisions_own_code_is_a_failed_change(open_store, mine):
 def test_a_lock_that_is_not_free_makes_the_store_busy_and_changes_nothing(open_store, mine, url):
     store = open_store(mine, timing=Timing(lock_timeout_s=0.2))
     apply_all(store)
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("ALTER TABLE one ADD colour text")')
+    revision(
+        mine.migrations_dir,
+        "m2",
+        "m1",
+        'op.execute("CREATE TABLE two (id integer)")\nop.execute("ALTER TABLE one ADD colour text")',
+    )
     store = open_store(mine, timing=Timing(lock_timeout_s=0.2))
     with session(url) as reader, reader.transaction():
         reader.execute("SELECT * FROM one")
@@ -391,7 +379,9 @@ def test_cancel_ends_a_statement_that_takes_a_minute(open_store, mine):
 
 def test_a_new_enum_label_can_be_used_by_the_next_revision(open_store, mine):
     folder = mine.migrations_dir
-    revision(folder, "m2", "m1", "op.execute(\"CREATE TYPE mood AS ENUM ('calm')\")\nop.execute(\"ALTER TABLE one ADD mood mood\")")
+    revision(
+        folder, "m2", "m1", 'op.execute("CREATE TYPE mood AS ENUM (\'calm\')")\nop.execute("ALTER TABLE one ADD mood mood")'
+    )
     revision(folder, "m3", "m2", "op.execute(\"ALTER TYPE mood ADD VALUE 'wild'\")")
     revision(folder, "m4", "m3", "op.execute(\"INSERT INTO one VALUES (1, 'wild')\")")
     store = open_store(mine)
@@ -403,8 +393,12 @@ def test_a_new_enum_label_can_be_used_by_the_next_revision(open_store, mine):
 
 
 def test_demo_rows_are_inserted_once_and_edited_ones_left_alone(open_store, url):
-    row = SeedRow("conversation_sessions", {"id": str(uuid4())}, {"scope_type": "GENESIS", "scope_id": "n", "state": {"title": "A"}})
-    child = SeedRow("conversation_rounds", {"session_id": row.key["id"], "round_path": "1"}, {"role": "user", "input": {"text": "?"}})
+    row = SeedRow(
+        "conversation_sessions", {"id": str(uuid4())}, {"scope_type": "GENESIS", "scope_id": "n", "state": {"title": "A"}}
+    )
+    child = SeedRow(
+        "conversation_rounds", {"session_id": row.key["id"], "round_path": "1"}, {"role": "user", "input": {"text": "?"}}
+    )
     seeded = replace(BLUEPRINT, seed_rows=(row, child))
     store = open_store(seeded)
     assert [c.kind for c in store.plan().changes][-2:] == ["seed", "seed"]
@@ -463,7 +457,9 @@ def test_a_database_migrated_by_other_means_is_adopted(open_store, migrated, url
     assert store.plan().changes == ()
     assert list(store.verify()) == []
     with session(url) as other:
-        other.execute("DROP TABLE event_outbox; DROP TYPE outbox_status_enum; UPDATE alembic_version SET version_num = 'ng_0003'")
+        other.execute(
+            "DROP TABLE event_outbox; DROP TYPE outbox_status_enum; UPDATE alembic_version SET version_num = 'ng_0003'"
+        )
     assert [c.name for c in store.plan().changes] == ["ng_0004"]
     apply_all(store)
     assert list(store.verify()) == []
@@ -472,7 +468,7 @@ def test_a_database_migrated_by_other_means_is_adopted(open_store, migrated, url
 def test_our_tables_without_a_record_are_a_conflict_before_anything_is_changed(open_store, migrated, url):
     with session(url) as other:
         other.execute("DROP TABLE alembic_version")
-    with pytest.raises(StoreConflict, match="command_inbox, .* no revision is recorded") as conflict:
+    with pytest.raises(StoreConflict, match=r"command_inbox, .* no revision is recorded") as conflict:
         open_store().plan()
     assert "alembic stamp" in conflict.value.hint
 
@@ -656,6 +652,7 @@ def test_a_web_server_at_the_port_is_a_configuration_error(open_store, url):
     with pytest.raises(ConfigurationError, match="a web server answers, not PostgreSQL"):
         store.ping(2)
     server.shutdown()
+    server.server_close()
 
 
 def test_an_unknown_option_in_the_address_is_a_configuration_error(open_store, url):
@@ -725,7 +722,8 @@ def test_a_server_that_is_starting_is_waited_for(open_store, make_server):
 def test_a_connection_that_was_lost_is_unavailable_and_the_next_call_opens_another(migrated, url):
     with session(replace(url, database="postgres")) as admin:
         admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()", [url.database]
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+            [url.database],
         )
     with pytest.raises(StoreUnavailable):
         migrated.plan()

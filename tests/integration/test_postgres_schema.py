@@ -58,11 +58,11 @@ def new_round(db, session, path="1", role="user", correlation=None):
     )
 
 
-def new_command(db, session, kind="START_GENESIS", key=None, status="RECEIVED", error=None):
+def new_command(db, session, *, key=None, status="RECEIVED"):
     return db.execute(
-        "INSERT INTO command_inbox (session_id, command_type, idempotency_key, status, error_message)"
-        " VALUES (%s, %s, %s, %s, %s) RETURNING id",
-        [session, kind, key or str(uuid4()), status, error],
+        "INSERT INTO command_inbox (session_id, command_type, idempotency_key, status)"
+        " VALUES (%s, 'START_GENESIS', %s, %s) RETURNING id",
+        [session, key or str(uuid4()), status],
     ).fetchone()[0]
 
 
@@ -104,7 +104,12 @@ def test_ng_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
     assert {column for _, column in silent} <= {
         "id", "created_at", "session_id", "tokens_in", "tokens_out", "latency_ms", "payload", "status", "retry_count", "metadata",
     }  # fmt: skip
-    assert value(db, "SELECT count(*) FROM pg_class WHERE relname = ANY(%s) AND obj_description(oid, 'pg_class') IS NOT NULL", TABLES) == 5
+    assert (
+        value(
+            db, "SELECT count(*) FROM pg_class WHERE relname = ANY(%s) AND obj_description(oid, 'pg_class') IS NOT NULL", TABLES
+        )
+        == 5
+    )
 
 
 @every_version
@@ -216,21 +221,20 @@ def test_ng_09_one_pending_command_of_a_type_and_a_key_only_once(db):
 @every_version
 def test_ng_10_events_are_only_ever_added(db):
     event = new_event(db)
+    again = "INSERT INTO domain_events (event_id, event_type, aggregate_type, aggregate_id) VALUES (%s, 'A', 'b', 'c')"
     for statement in (
         "UPDATE domain_events SET event_version = 2",
         "UPDATE domain_events SET event_version = 2 WHERE false",
         "DELETE FROM domain_events",
         "DELETE FROM domain_events WHERE false",
         "TRUNCATE domain_events CASCADE",
-        "INSERT INTO domain_events (event_id, event_type, aggregate_type, aggregate_id) VALUES (gen_random_uuid(), 'A', 'b', 'c')"
-        " ON CONFLICT (event_id) DO UPDATE SET event_version = 2",
+        f"{again} ON CONFLICT (event_id) DO UPDATE SET event_version = 2".replace("%s", "gen_random_uuid()"),
     ):
         with pytest.raises(pg.RestrictViolation) as refused:
             db.execute(statement)
         assert "domain_events is append-only" in str(refused.value)
     with pytest.raises(pg.FeatureNotSupported):
         db.execute("TRUNCATE domain_events")
-    again = "INSERT INTO domain_events (event_id, event_type, aggregate_type, aggregate_id) VALUES (%s, 'A', 'b', 'c')"
     with pytest.raises(pg.UniqueViolation):
         db.execute(again, [event])
     db.execute(f"{again} ON CONFLICT DO NOTHING", [event])
@@ -331,7 +335,10 @@ def test_ng_12_the_last_failure_gives_up_and_a_lapsed_lease_is_handed_out_again(
     leased = new_message(db)
     db.execute(CLAIM)
     assert db.execute(RECLAIM).rowcount == 0
-    db.execute("UPDATE event_outbox SET created_at = now() - interval '1 h', scheduled_at = now() - interval '1 s' WHERE id = %s", [leased])
+    db.execute(
+        "UPDATE event_outbox SET created_at = now() - interval '1 h', scheduled_at = now() - interval '1 s' WHERE id = %s",
+        [leased],
+    )
     assert db.execute(RECLAIM).rowcount == 1
     assert [row[0] for row in db.execute(CLAIM).fetchall()] == [leased]
 
@@ -339,7 +346,9 @@ def test_ng_12_the_last_failure_gives_up_and_a_lapsed_lease_is_handed_out_again(
 @pytest.mark.parametrize("table", ["command_inbox", "domain_events", "event_outbox"])
 def test_ng_13_payloads_are_found_by_their_gin_index(db, table):
     db.execute("SET enable_seqscan = off")
-    plan = "\n".join(row[0] for row in db.execute(f"""EXPLAIN SELECT * FROM {table} WHERE payload @> '{{"a": 1}}'""").fetchall())
+    plan = "\n".join(
+        row[0] for row in db.execute(f"""EXPLAIN SELECT * FROM {table} WHERE payload @> '{{"a": 1}}'""").fetchall()
+    )
     assert f"idx_{table}_payload" in plan
 
 

@@ -1,0 +1,109 @@
+"""Revisions are read from their files as Alembic would read them, and records are believed only when they can be true."""
+
+from __future__ import annotations
+
+import pytest
+from alembic.script import ScriptDirectory
+
+from is_db_bootstrap import files
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores import postgres_alembic
+from is_db_bootstrap.stores.postgres_connection import identifier, parameters, search_path
+from is_db_bootstrap.stores.postgres_revisions import Chain, Record, mark
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(**parents):
+        for name, before in parents.items():
+            (tmp_path / f"{name}_x.py").write_text(f"revision: str = {name!r}\ndown_revision = {before!r}\n")
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "name", sorted(p.name for p in (files.root() / "migrations").iterdir() if p.is_dir() and any(p.glob("*.py")))
+)
+def test_our_reading_of_a_folder_is_alembics(name):
+    script = ScriptDirectory.from_config(postgres_alembic.config(Blueprint(name, ""), "public"))
+    chain = Chain.read(files.migrations(name))
+    assert list(chain.order) == [r.revision for r in reversed(list(script.walk_revisions()))]
+    assert chain.head == script.get_current_head()
+
+
+def test_branches_that_were_merged_are_ordered(folder):
+    chain = Chain.read(folder(a=None, c="a", b="a", m=("b", "c")))
+    assert chain.order == ("a", "b", "c", "m")
+    assert chain.until(["c"]) == ("a", "c")
+    assert chain.until(["b", "c"]) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("parents", "message"),
+    [
+        ({"a": None, "b": "a", "c": "a"}, "several heads: b, c"),
+        ({"a": None, "b": "z"}, "b goes on from z, which is not there"),
+        ({"a": "b", "b": "a"}, "goes on from"),
+    ],
+)
+def test_a_broken_history_is_a_configuration_error(folder, parents, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Chain.read(folder(**parents))
+
+
+def test_a_revision_twice_or_computed_or_missing_is_a_configuration_error(folder, tmp_path):
+    folder(a=None)
+    (tmp_path / "b.py").write_text("revision = 'a'\ndown_revision = None\n")
+    with pytest.raises(ConfigurationError, match="two files declare revision a"):
+        Chain.read(tmp_path)
+    (tmp_path / "b.py").write_text("revision = 'a' + NAME\n")
+    with pytest.raises(ConfigurationError, match="must be written out"):
+        Chain.read(tmp_path)
+    (tmp_path / "b.py").write_text("x = 1\n")
+    with pytest.raises(ConfigurationError, match="no revision is declared"):
+        Chain.read(tmp_path)
+
+
+def test_a_record_tells_blueprint_and_lineage():
+    record = Record.of(["b"], mark("mine", ["a", "b"]))
+    assert (record.revisions, record.blueprint, record.lineage) == (("b",), "mine", ("a", "b"))
+    assert Record.of([], mark("mine", [])) == Record()
+
+
+@pytest.mark.parametrize(
+    "comment", [None, "", "see the wiki", mark("mine", ["a"]), mark("mine", ["a", "b", "c"]), mark("mine", [])]
+)
+def test_a_comment_that_does_not_end_in_the_recorded_revision_is_not_believed(comment):
+    assert Record.of(["b"], comment) == Record(("b",))
+
+
+def test_beyond_means_all_of_ours_and_more(folder):
+    chain = Chain.read(folder(a=None, b="a"))
+    assert Record(("c",), "mine", ("a", "b", "c")).goes_beyond(chain, "mine")
+    assert not Record(("c",), "mine", ("a", "c")).goes_beyond(chain, "mine")
+    assert not Record(("c",), "other", ("a", "b", "c")).goes_beyond(chain, "mine")
+    assert not Record(("b",), "mine", ("a", "b")).goes_beyond(chain, "mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgresql://u:p%40%3A%2F@h/db", {"host": "h", "port": "5432", "dbname": "db", "user": "u", "password": "p@:/"}),
+        ("postgresql://h1:1,h2/db", {"host": "h1,h2", "port": "1,5432", "dbname": "db", "target_session_attrs": "read-write"}),
+        ("postgresql://[::1]:6/db", {"host": "::1", "port": "6", "dbname": "db"}),
+        ("postgresql+asyncpg://h/db?ssl=true", {"host": "h", "port": "5432", "dbname": "db", "sslmode": "require"}),
+        ("postgresql://h/db?application_name=x", {"host": "h", "port": "5432", "dbname": "db", "application_name": "x"}),
+    ],
+)
+def test_an_address_in_libpqs_words(text, expected):
+    found = parameters(StoreUrl.parse("postgres", text), 0.5)
+    assert found == {"connect_timeout": 2, "application_name": "is-db-bootstrap", **expected}
+
+
+def test_names_are_quoted():
+    assert identifier("a", 'b"c') == '"a"."b""c"'
+    assert search_path("public") == '"public"'
+    assert search_path("x") == '"x", public'
