@@ -1,0 +1,83 @@
+# Two commands matter: `make run` and `make test`. Both begin with nothing but python3 and make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+DATA_DIR ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Hashes are checked, so an index or a mirror of your own may serve the files; builds use what is installed, nothing else.
+INSTALL := $(PIP) install --quiet --require-hashes --requirement
+PROJECT := $(PIP) install --quiet --no-deps --no-build-isolation --editable .
+LOCAL := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+EXTRAS := --extra postgres --extra neo4j --extra milvus --extra redis --extra local
+
+.PHONY: help run test lint format check-system requirements down clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Start four local stores and bring them to the blueprint novel_genesis
+	@$(BIN)/is-db-bootstrap --local $(LOCAL)
+
+# Every check runs, also after one has failed; pytest is the last, so that its closing line is.
+test: $(VENV)/.test .cache/milvus-2.3/.installed check-system ## Check style and types, and run every test
+	@code=0; \
+	$(BIN)/ruff check . || code=1; \
+	$(BIN)/ruff format --check . || code=1; \
+	$(BIN)/mypy || code=1; \
+	$(BIN)/python -m pytest $(PYTEST) || code=$$?; \
+	exit $$code
+
+lint: $(VENV)/.test ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test ## Format, and repair what can be repaired without a person
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+down: ## Stop the local stores; their data stays
+	@test ! -x $(BIN)/is-db-bootstrap || $(BIN)/is-db-bootstrap local down $(LOCAL)
+
+clean: down ## Stop the local stores and remove what was built here; their data stays
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache build dist
+
+requirements: ## Pin the newest versions again (needs uv; nothing else here does)
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in $(EXTRAS) --output-file requirements/run.txt
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in $(EXTRAS) --group test --group lint \
+	  --constraint requirements/run.txt --output-file requirements/test.txt
+	echo 'milvus==2.3.5' | $(COMPILE) --no-deps - --output-file requirements/milvus-2.3.txt
+
+# The tests that need these say so when they are skipped.
+check-system:
+	@lacking=(); \
+	command -v redis-server > /dev/null || lacking+=(redis-server); \
+	test -x /usr/lib/postgresql/15/bin/postgres || lacking+=(postgresql-15); \
+	test $${#lacking[@]} = 0 || echo "For all tests: apt-get install --no-install-recommends $${lacking[*]}" >&2
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2> /dev/null || { \
+	  install='apt-get install --yes --no-install-recommends python3-venv'; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then apt-get update --quiet=2 && $$install; \
+	  else echo "Python's venv module is missing. On Debian and Ubuntu: sudo $$install" >&2; exit 2; fi; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) requirements/run.txt
+	$(PROJECT)
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) requirements/test.txt
+	$(PROJECT)
+	@touch $@ $(VENV)/.run
+
+# A Milvus server of 2023, only for tests. Its pins contradict ours, so it lives in a folder of its own.
+.cache/milvus-2.3/.installed: requirements/milvus-2.3.txt | $(VENV)/bin/python
+	$(PIP) install --quiet --no-deps --upgrade --target .cache/milvus-2.3 --require-hashes --requirement requirements/milvus-2.3.txt
+	@touch $@
