@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class _Commands(click.Group):
@@ -23,10 +26,17 @@ class _Commands(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing and not args:  # a shell asks what can be typed here
+            return super().parse_args(ctx, args)
         asks_about_us = args and args[0] in {"--help", "-h", "--version"}
         if not asks_about_us and (not args or args[0].startswith("-")):
             args.insert(0, "apply")
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, and the options of `apply`, which need no command before them."""
+        default = self.get_command(ctx, "apply") if incomplete.startswith("-") else None
+        return [*super().shell_complete(ctx, incomplete), *(default.shell_complete(ctx, incomplete) if default else [])]
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -47,7 +57,7 @@ def group() -> None:
     \b
     Exit codes: 0 as declared, 1 a change failed, 2 configuration, 3 not as declared, 4 unavailable,
     5 access denied, 6 conflict, 7 lock timeout, 8 store was reset, 130 interrupted, 143 terminated.
-    """
+    """  # noqa: D301 - the escape is click's mark for lines that stay as they are
 
 
 def main(args: list[str] | None = None) -> NoReturn:

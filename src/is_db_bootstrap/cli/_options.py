@@ -57,18 +57,24 @@ class Options:
             return Settings.load(blueprint, flags=flags, file=self.config, env_file=self.env_file)
         from is_db_bootstrap.cli.local import environment
 
-        return Settings.load(
-            blueprint, environ=environment(self, flags), flags=flags, file=self.config, env_file=self.env_file
-        )
+        return Settings.load(blueprint, environ=environment(self, flags), flags=flags, file=self.config, env_file=self.env_file)
 
 
 _COMMON = (
-    click.option("--blueprint", "-b", metavar="NAME", help="A built-in name, module:BLUEPRINT or a folder. [default: novel_genesis]"),
+    click.option(
+        "--blueprint", "-b", metavar="NAME", help="A built-in name, module:BLUEPRINT or a folder. [default: novel_genesis]"
+    ),
     click.option("--only", type=_STORE, multiple=True, help="Only this store; may be repeated."),
     click.option("--skip", type=_STORE, multiple=True, help="All but this store; may be repeated."),
-    click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For waiting and locking together. [default: 60]"),
-    click.option("--apply-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For apply and verify. [default: none]"),
-    click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."),
+    click.option(
+        "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For waiting and locking together. [default: 60]"
+    ),
+    click.option(
+        "--apply-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For apply and verify. [default: none]"
+    ),
+    click.option(
+        "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."
+    ),
     click.option("--verbose", "-v", is_flag=True, help="Every change and every address on stderr."),
     click.option("--quiet", "-q", is_flag=True, help="Nothing but failures."),
     click.option("--config", type=_FILE, help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]"),

@@ -4,7 +4,9 @@ import click
 
 
 @click.command("blueprints")
-@click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets.")
+@click.option(
+    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."
+)
 def command(output: str) -> int:
     """List the built-in blueprints with their stores."""
     import json

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from is_db_bootstrap.local import LocalStack
 
 _data_dir = click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the stack keeps its data.")
-_output = click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets.")
+_output = click.option(
+    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."
+)
 
 
 def _progress(line: str) -> None:
@@ -29,7 +31,9 @@ def environment(options: Options, flags: dict[str, Any]) -> dict[str, str]:
     from is_db_bootstrap.local import up
 
     names = ["POSTGRES_URL", "DATABASE_URL", "DB_HOST", "NEO4J_URL", "MILVUS_URL", "REDIS_URL"]
-    taken = [n for n in names if os.environ.get(n)] + [f"--{k.replace('_', '-')}" for k, v in flags.items() if k.endswith("_url") and v]
+    taken = [n for n in names if os.environ.get(n)] + [
+        f"--{k.replace('_', '-')}" for k, v in flags.items() if k.endswith("_url") and v
+    ]
     if taken:
         raise ConfigurationError(f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them.")
     progress = (lambda _: None) if options.quiet else _progress
@@ -58,7 +62,13 @@ def command() -> None:
 @command.command("up")
 @_data_dir
 @_output
-@click.option("--listen", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on; passwords are always set.")
+@click.option(
+    "--listen",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on; passwords are always set.",
+)
 def up_(data_dir: Path | None, output: str, listen: str) -> int:
     """Start the stack, or find the one that runs, and print its addresses as environment lines."""
     from is_db_bootstrap.local import up

@@ -8,7 +8,11 @@ from is_db_bootstrap.cli._options import Options, common
 @click.command("status")
 @common
 def command(options: Options) -> int:
-    """Print record, version, head and lock of each store, in one look; changes nothing."""
-    from is_db_bootstrap.cli._run import Mode, run
+    """Print record, version, head and lock of each store.
+
+    Looks once, does not wait, changes nothing.
+    """
+    from is_db_bootstrap.cli._run import run
+    from is_db_bootstrap.results import Mode
 
     return run(options, Mode.STATUS)

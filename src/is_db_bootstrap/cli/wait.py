@@ -9,6 +9,7 @@ from is_db_bootstrap.cli._options import Options, common
 @common
 def command(options: Options) -> int:
     """Wait until every store is usable; changes nothing."""
-    from is_db_bootstrap.cli._run import Mode, run
+    from is_db_bootstrap.cli._run import run
+    from is_db_bootstrap.results import Mode
 
     return run(options, Mode.WAIT)
