@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.server
 import logging
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -29,7 +32,8 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import Change, LockHolder
+from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.results import Change, LockHolder, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores import postgres_lock
 from is_db_bootstrap.stores.postgres import PostgreSQLBootstrapper
@@ -179,6 +183,15 @@ def test_a_schema_of_two_blueprints_side_by_side_is_two_databases_of_tables(open
     apply_all(open_store(mine, schema="b"))
     assert list(open_store(schema="a").verify()) == []
     assert open_store(mine, schema="b").plan().changes == ()
+
+
+def test_a_database_in_another_encoding_is_read_all_the_same(open_store, url):
+    with session(replace(url, database="postgres")) as admin:
+        admin.execute(f"""CREATE DATABASE "{url.database}" TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'""")
+    store = open_store()
+    apply_all(store)
+    assert list(store.verify()) == []
+    assert store.plan().changes == ()
 
 
 # --- applying
@@ -387,6 +400,17 @@ def test_a_new_enum_label_can_be_used_by_the_next_revision(open_store, mine):
     store = open_store(mine)
     apply_all(store)
     assert store.plan().changes == ()
+
+
+def test_of_two_runs_at_once_one_applies_and_the_other_finds_nothing_to_do(open_store):
+    runs = [BootstrapOrchestrator([open_store()], blueprint=BLUEPRINT.name) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(BootstrapOrchestrator.run, runs))
+    assert [result.exit_code for result in results] == [0, 0], [str(s.exception) for r in results for s in r.stores]
+    applied = [c.name for r in results for c in r.stores[0].changes if c.kind == "revision"]
+    assert applied == [change.name for change in HEAD]
+    third = BootstrapOrchestrator([open_store()], blueprint=BLUEPRINT.name).run()
+    assert third.outcome == Outcome.UNCHANGED
 
 
 # --- demo rows
@@ -607,6 +631,59 @@ def test_the_lock_outlives_a_short_idle_session_timeout(open_store, url):
     lock = store.try_lock("me")
     time.sleep(1)
     assert lock.confirm()
+    assert lock.release()
+
+
+def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def pooled(url):
+    """Start pgbouncer in a pool mode before the server; the address through it."""
+    binary = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if binary is None:
+        pytest.skip("pgbouncer is not installed (apt-get install pgbouncer)")
+    started = []
+
+    def start(mode):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        folder = Path(tempfile.mkdtemp())
+        password = url.password.replace("'", "''")
+        (folder / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={url.port(5432)} user={url.username} password='{password}'\n[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n",
+            encoding="utf-8",
+        )
+        folder.chmod(0o755)
+        user = {"user": "nobody"} if os.geteuid() == 0 else {}  # it refuses root
+        started.append(subprocess.Popen([binary, "-q", folder / "pgbouncer.ini"], stderr=subprocess.DEVNULL, **user))
+        _until(lambda: _listens(port), 5)
+        return replace(url, hosts=f"127.0.0.1:{port}")
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_behind_a_transaction_pooler_no_lock_is_believed(open_store, pooled):
+    open_store().create_database()
+    store = open_store(at=pooled("transaction"))
+    with pytest.raises(ConfigurationError, match="connection pooler in transaction mode"):
+        store.try_lock("me")
+    assert open_store().status().lock is None
+
+
+def test_behind_a_session_pooler_the_lock_holds(open_store, pooled):
+    open_store().create_database()
+    at = pooled("session")
+    lock = open_store(at=at).try_lock("me")
+    assert lock.confirm()
+    assert isinstance(open_store(at=at).try_lock("other"), LockHolder)
     assert lock.release()
 
 

@@ -10,8 +10,11 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprints.novel_genesis import models
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.postgres import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres_catalogue import Catalogue, live
@@ -350,6 +353,34 @@ def test_ng_13_payloads_are_found_by_their_gin_index(db, table):
         row[0] for row in db.execute(f"""EXPLAIN SELECT * FROM {table} WHERE payload @> '{{"a": 1}}'""").fetchall()
     )
     assert f"idx_{table}_payload" in plan
+
+
+def test_the_models_write_and_read_what_the_tables_hold(db, postgres_url):
+    address = StoreUrl.parse("postgres", postgres_url).reveal(scheme="postgresql+psycopg")
+    engine = create_engine(address)
+    with Session(engine) as session:
+        dialogue = models.ConversationSession(scope_type=models.ScopeType.GENESIS, scope_id="n-1", state={"title": "A"})
+        dialogue.rounds.append(models.ConversationRound(round_path="1", role=models.Role.USER, input={"text": "?"}))
+        message = models.OutboxMessage(topic="novels", payload={}, event_id=None)
+        session.add_all([dialogue, message, models.DomainEvent(event_type="A", aggregate_type="b", aggregate_id="c")])
+        session.commit()
+        assert (dialogue.version, dialogue.status, message.status) == (0, "ACTIVE", models.OutboxStatus.PENDING)
+        before = dialogue.updated_at
+        dialogue.stage = "WORLDVIEW"
+        session.commit()
+        assert dialogue.version == 1
+        assert dialogue.updated_at > before
+        session.delete(dialogue)
+        session.commit()
+    engine.dispose()
+    assert value(db, "SELECT count(*) FROM conversation_rounds") == 0
+    assert db.execute("SELECT status::text, headers FROM event_outbox").fetchone() == ("PENDING", None)
+
+
+def test_the_models_enums_have_the_labels_of_the_catalogue():
+    enums = declared().objects["enum"]
+    for kind, name in ((models.CommandStatus, "command_status_enum"), (models.OutboxStatus, "outbox_status_enum")):
+        assert ", ".join(f"'{label}'" for label in kind) == enums[name]
 
 
 def test_the_file_is_json_with_one_definition_a_line():

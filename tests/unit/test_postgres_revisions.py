@@ -100,7 +100,7 @@ def test_beyond_means_all_of_ours_and_more(folder):
 )
 def test_an_address_in_libpqs_words(text, expected):
     found = parameters(StoreUrl.parse("postgres", text), 0.5)
-    assert found == {"connect_timeout": 2, "application_name": "is-db-bootstrap", **expected}
+    assert found == {"connect_timeout": 2, "application_name": "is-db-bootstrap", "client_encoding": "UTF8", **expected}
 
 
 def test_names_are_quoted():

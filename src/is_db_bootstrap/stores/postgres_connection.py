@@ -65,6 +65,8 @@ def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None 
         # psycopg and libpq take whole seconds, at least two.
         "connect_timeout": max(2, round(connect_timeout_s)),
         "application_name": "is-db-bootstrap",
+        # psycopg hands out bytes for text of a SQL_ASCII database otherwise.
+        "client_encoding": "UTF8",
     }
     if len(hosts) > 1:
         found["target_session_attrs"] = "read-write"
