@@ -41,7 +41,7 @@ from is_db_bootstrap.stores.postgres import PostgreSQLBootstrapper
 pytestmark = pytest.mark.postgres
 
 BLUEPRINT = Blueprint("novel_genesis", "read from its files alone")
-HEAD = [Change(f"ng_000{n}", "revision") for n in range(1, 5)]
+HEAD = [f"ng_000{n}" for n in range(1, 5)]
 
 
 @pytest.fixture
@@ -120,7 +120,8 @@ def role(url, name, *grants):
 def test_a_missing_database_is_planned_created_and_filled(open_store, url):
     store = open_store()
     assert store.ping(5).version.split(".")[0] in {"14", "15", "18"}
-    assert list(store.plan().changes) == [Change(url.database, "database"), *HEAD]
+    assert [change.name for change in store.plan().changes] == [url.database, *HEAD]
+    assert store.plan().changes[1].detail == "Dialogue sessions and their rounds, and the trigger functions they share."
     assert [d.kind for d in store.verify()] == ["database"]
     apply_all(store)
     assert store.plan().changes == ()
@@ -234,7 +235,7 @@ def test_a_failing_revision_is_named_and_those_before_it_stay(open_store, mine):
     store = open_store(mine)
     with pytest.raises(ChangeFailed) as failed:
         apply_all(store)
-    assert failed.value.change == Change("m2", "revision")
+    assert failed.value.change.name == "m2"
     assert '"nowhere" does not exist' in failed.value.message
     assert "42P01" in failed.value.message
     assert isinstance(failed.value.__cause__.orig, psycopg.errors.UndefinedTable)
@@ -390,6 +391,21 @@ def test_cancel_ends_a_statement_that_takes_a_minute(open_store, mine):
     assert [c.name for c in open_store(mine).plan().changes] == ["m2"]
 
 
+def test_a_session_that_is_ended_midway_leaves_nothing_and_the_next_try_completes(open_store, mine, url):
+    apply_all(open_store(mine))
+    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")')
+    store = open_store(mine)
+    with session(url) as admin, ThreadPoolExecutor(1) as pool:
+        applying = pool.submit(store.apply, Change("m2", "revision"))
+        end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(60)%%' AND pid <> pg_backend_pid()"
+        _until(lambda: admin.execute(end).fetchone()[0] == 1, 10)
+        with pytest.raises(StoreUnavailable, match="terminating connection"):
+            applying.result()
+    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
+    assert [store.apply(change) for change in store.plan().changes] == [None]
+    assert store.plan().changes == ()
+
+
 def test_a_new_enum_label_can_be_used_by_the_next_revision(open_store, mine):
     folder = mine.migrations_dir
     revision(
@@ -408,7 +424,7 @@ def test_of_two_runs_at_once_one_applies_and_the_other_finds_nothing_to_do(open_
         results = list(pool.map(BootstrapOrchestrator.run, runs))
     assert [result.exit_code for result in results] == [0, 0], [str(s.exception) for r in results for s in r.stores]
     applied = [c.name for r in results for c in r.stores[0].changes if c.kind == "revision"]
-    assert applied == [change.name for change in HEAD]
+    assert applied == HEAD
     third = BootstrapOrchestrator([open_store()], blueprint=BLUEPRINT.name).run()
     assert third.outcome == Outcome.UNCHANGED
 
@@ -458,7 +474,7 @@ def test_a_history_that_goes_on_beyond_ours_is_ahead(open_store, mine, tmp_path)
 def test_an_unknown_revision_is_a_conflict(open_store, migrated, url):
     with session(url) as other:
         other.execute("UPDATE alembic_version SET version_num = 'f00d'")
-    with pytest.raises(StoreConflict, match="f00d, which novel_genesis does not know"):
+    with pytest.raises(StoreConflict, match="f00d, which is unknown to novel_genesis"):
         migrated.plan()
 
 
@@ -740,6 +756,39 @@ def test_an_unknown_option_in_the_address_is_a_configuration_error(open_store, u
 def test_tls_that_the_server_does_not_have_is_denied(open_store, url):
     with pytest.raises(AccessDenied, match="TLS"):
         open_store(at=replace(url, query=(("sslmode", "require"),))).ping(5)
+
+
+def test_a_certificate_is_checked_with_the_ca_file(open_store, make_server, tmp_path):
+    server = make_server("postgres")
+    at = StoreUrl.parse("postgres", server.url)
+    with session(replace(at, database="postgres")) as admin:
+        data = Path(admin.execute("SHOW data_directory").fetchone()[0])
+        for name in ("ours", "theirs"):
+            subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+                 "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.crt"],
+                check=True, capture_output=True,
+            )  # fmt: skip
+        for suffix in ("crt", "key"):
+            shutil.copy(tmp_path / f"ours.{suffix}", data / f"server.{suffix}")
+            shutil.chown(data / f"server.{suffix}", data.owner())
+            (data / f"server.{suffix}").chmod(0o600)
+        admin.execute("ALTER SYSTEM SET ssl = on")
+        admin.execute("SELECT pg_reload_conf()")
+    _until(lambda: _speaks_tls(at), 5)
+    assert open_store(at=replace(at, ca_file=str(tmp_path / "ours.crt"))).ping(5).version
+    with pytest.raises(AccessDenied, match="No TLS connection"):
+        open_store(at=replace(at, ca_file=str(tmp_path / "theirs.crt"))).ping(5)
+    with pytest.raises(AccessDenied, match="No TLS connection"):
+        open_store(at=replace(at, ca_file=str(tmp_path / "none.crt"))).ping(5)
+
+
+def _speaks_tls(url):
+    try:
+        session(replace(url, database="postgres"), sslmode="require").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"])

@@ -39,7 +39,7 @@ from is_db_bootstrap.stores.postgres_connection import (
     session_settings,
     translated,
 )
-from is_db_bootstrap.stores.postgres_revisions import TABLE, Chain, Record, owner
+from is_db_bootstrap.stores.postgres_revisions import TABLE, Chain, Record, blueprint_of
 from is_db_bootstrap.stores.postgres_seed import insert, missing, row_name
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class PostgreSQLBootstrapper:
         self._schema = schema
         self._number = postgres_lock.key(blueprint.name, schema)
         folder = blueprint.migrations_dir
-        self._chain = Chain.read(folder) if folder else Chain((), {})
+        self._chain = Chain.read(folder) if folder else Chain()
         self._catalogue = Catalogue.read(folder) if folder else None
         self._session: psycopg.Connection[Any] | None = None
         self._working: psycopg.Connection[Any] | None = None
@@ -155,8 +155,7 @@ class PostgreSQLBootstrapper:
         if self._is_ahead(record):
             note = f"The schema is at revision {', '.join(record.revisions)}, newer than this version's {self._chain.head}; nothing is changed."
             return Plan(notes=(note,), ahead=True)
-        done = self._chain.until(record.revisions)
-        pending = [Change(r, "revision") for r in self._chain.order if r not in done]
+        pending = self._pending(record)
         if not pending:
             return Plan(tuple(self._missing_rows(reader)))
         schema = self._checked_rights(reader)
@@ -172,9 +171,12 @@ class PostgreSQLBootstrapper:
             ).fetchone()
         if row is not None and not row[0]:
             raise self._may_not_create(row[1])
-        revisions = [Change(r, "revision") for r in self._chain.order]
         schema = [] if self._schema == "public" else [Change(self._schema, "schema")]
-        return Plan((Change(database, "database"), *schema, *revisions, *self._all_rows()))
+        return Plan((Change(database, "database"), *schema, *self._pending(Record()), *self._all_rows()))
+
+    def _pending(self, record: Record) -> list[Change]:
+        done = self._chain.until(record.revisions)
+        return [Change(r, "revision", self._chain.titles[r]) for r in self._chain.order if r not in done]
 
     def _record(self, reader: psycopg.Connection[Any]) -> Record:
         """Rows and comment of the version table, in one round trip."""
@@ -196,9 +198,9 @@ class PostgreSQLBootstrapper:
             return True
         for revision in record.revisions:
             if revision not in self._chain.parents:
-                other = owner(revision, self._blueprint.name)
-                known = f", which belongs to the blueprint {other}, not to {self._blueprint.name}" if other else ""
-                raise self._conflict(f"is at revision {revision}{known or f', which {self._blueprint.name} does not know'}")
+                other = blueprint_of(revision)
+                whose = f"which belongs to the blueprint {other}, not to" if other else "which is unknown to"
+                raise self._conflict(f"is at revision {revision}, {whose} {self._blueprint.name}")
         return False
 
     def _conflict(self, what: str) -> StoreConflict:
@@ -358,8 +360,7 @@ class PostgreSQLBootstrapper:
         record = self._record(reader)
         if self._is_ahead(record):
             return []
-        done = self._chain.until(record.revisions)
-        pending = [Drift(r, "revision", "is not applied") for r in self._chain.order if r not in done]
+        pending = [Drift(change.name, "revision", "is not applied") for change in self._pending(record)]
         if pending or self._catalogue is None:
             return pending
         self._seen = self._live(reader)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from is_db_bootstrap import files
@@ -25,21 +25,23 @@ _MARK = re.compile(r"is-db-bootstrap: blueprint (\S+); revisions((?: \S+)*)")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Revisions in the order in which they are applied; `parents` are what each goes on from."""
+    """Revisions in the order in which they are applied; `parents` are what each goes on from, `titles` what it does."""
 
-    order: tuple[str, ...]
-    parents: Mapping[str, tuple[str, ...]]
+    order: tuple[str, ...] = ()
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Chain:
         """Read `revision`, `down_revision` and `depends_on` of every file; `ConfigurationError` unless there is one head."""
         parents: dict[str, tuple[str, ...]] = {}
+        titles: dict[str, str] = {}
         for path in sorted(folder.glob("*.py")):
-            revision, before = _declared(path)
+            revision, before, title = _declared(path)
             if revision in parents:
                 raise ConfigurationError(f"{folder}: two files declare revision {revision}; one of them is {path.name}.")
-            parents[revision] = before
-        chain = cls(tuple(_ordered(parents, folder)), parents)
+            parents[revision], titles[revision] = before, title
+        chain = cls(tuple(_ordered(parents, folder)), parents, titles)
         heads = set(parents) - {p for before in parents.values() for p in before}
         if len(heads) > 1:
             raise ConfigurationError(
@@ -63,16 +65,18 @@ class Chain:
         return tuple(r for r in self.order if r in found)
 
 
-def _declared(path: Path) -> tuple[str, tuple[str, ...]]:
+def _declared(path: Path) -> tuple[str, tuple[str, ...], str]:
     values: dict[str, object] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(target, ast.Name) and target.id in {"revision", "down_revision", "depends_on"}:
             values[target.id] = _literal(getattr(node, "value", None), path)
     if not isinstance(values.get("revision"), str):
         raise ConfigurationError(f"{path}: no revision is declared.", hint='Write revision = "…" and down_revision = "…".')
     before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
-    return str(values["revision"]), tuple(dict.fromkeys(before))
+    title = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return str(values["revision"]), tuple(dict.fromkeys(before)), title
 
 
 def _literal(node: ast.expr | None, path: Path) -> object:
@@ -130,9 +134,9 @@ def mark(blueprint: str, lineage: Iterable[str]) -> str:
     return f"is-db-bootstrap: blueprint {blueprint}; revisions {' '.join(lineage)}".strip()
 
 
-def owner(revision: str, besides: str) -> str:
-    """The built-in blueprint that has `revision`, other than `besides`; empty when there is none."""
-    for folder in sorted(files.migrations(besides).parent.glob("*/")):
-        if folder.name != besides and any(folder.glob("*.py")) and revision in Chain.read(folder).parents:
+def blueprint_of(revision: str) -> str:
+    """The built-in blueprint that has `revision`; empty when none has."""
+    for folder in sorted((files.root() / "migrations").glob("*/")):
+        if any(folder.glob("*.py")) and revision in Chain.read(folder).parents:
             return folder.name
     return ""
