@@ -1,0 +1,527 @@
+"""Neo4j: Cypher files once each, their history in the format of neo4j-migrations, constraints and indexes compared.
+
+A schema statement is a transaction of its own, so its file is recorded after it was seen to hold; data statements share
+one transaction with their record (`ForbiddenDueToTransactionType` forbids to mix the two).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, LiteralString, cast
+
+import neo4j
+from neo4j import exceptions as raised
+
+from is_db_bootstrap.errors import BootstrapError, ChangeFailed, StoreConflict, StoreUnavailable
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
+from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores import cypher_file, neo4j_errors, neo4j_history, neo4j_lease
+from is_db_bootstrap.stores.cypher_file import CypherFile
+from is_db_bootstrap.stores.cypher_schema import LiveSchema, SchemaObject, recognise
+from is_db_bootstrap.stores.cypher_text import Statement
+from is_db_bootstrap.stores.neo4j_history import History
+from is_db_bootstrap.stores.neo4j_seed import Seed
+from is_db_bootstrap.stores.schema_forecast import declared, described, different, forecast, twins
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.bootstrapper import Lock
+
+# Failures are raised and reported by us; the driver would log them to stderr as well.
+logging.getLogger("neo4j").addHandler(logging.NullHandler())
+
+OLDEST_MAJOR = 5
+#: Nodes of a label up to which `plan` looks for values that would block a uniqueness constraint.
+AFFORDABLE_NODES = 100_000
+#: Groups of duplicates that an error lists.
+GROUPS = 5
+_TAG = "isDbBootstrap"
+_OWN_SCHEMA = {**neo4j_history.SCHEMA, **neo4j_lease.SCHEMA}
+
+_COMPONENTS = (
+    "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version, edition"
+)
+_DATABASE = "SHOW {which} YIELD name, address, currentStatus, statusMessage, access, writer"
+_CONSTRAINTS = "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
+_INDEXES = (
+    "SHOW INDEXES YIELD name, state, type, entityType, labelsOrTypes, properties, owningConstraint, failureMessage, options"
+)
+_AWAIT = "UNWIND $names AS name CALL db.awaitIndex(name, $seconds) RETURN count(*) AS waited"
+
+
+class Neo4jBootstrapper:
+    """The Neo4j part of a blueprint, in one database of a server or cluster.
+
+    A path of `url` names the database; none is the user's home database. Of `timing`, `connect_timeout_s` bounds
+    connections, `lease_s` the lock, `index_timeout_s` the wait for indexes after a file. Raises `ConfigurationError`
+    for files that are not understood.
+    """
+
+    name: StoreName = "neo4j"
+
+    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None) -> None:
+        self._url = StoreUrl.parse("neo4j", url) if isinstance(url, str) else url
+        self._blueprint = blueprint
+        self._timing = timing or Timing()
+        folder = blueprint.cypher_dir
+        self._files = cypher_file.load(folder) if folder else ()
+        self._seed = Seed(blueprint.seed_nodes, blueprint.seed_relationships)
+        self._tag = uuid.uuid4().hex
+        self._opened: neo4j.Driver | None = None
+        self._server: ServerInfo | None = None
+        self._live: LiveSchema | None = None
+        self.target = str(self._url)
+
+    # --- looking
+
+    def ping(self, timeout_s: float) -> ServerInfo:
+        """One try on new connections, with the credentials once: the target database reads, is online and has a writer.
+
+        Raises `StoreUnavailable`, `AccessDenied`, `ConfigurationError` when something else answers, `StoreConflict` below
+        Neo4j 5 or for a database that does not exist.
+        """
+        self.close()
+        limit = min(timeout_s, self._timing.connect_timeout_s)
+        with self._errors():
+            driver = self._open(limit)
+            try:
+                rows = self._ask(driver, _COMPONENTS, limit)
+                server = self._checked_server(rows)
+                self._check_database(driver, limit)
+            except BaseException:
+                driver.close()
+                raise
+        self._opened, self._server = driver, server
+        return server
+
+    def _open(self, timeout_s: float) -> neo4j.Driver:
+        """A driver without its own waits of 30 and 60 s, which would add to our deadline."""
+        scheme, options = self._url.scheme, dict[str, Any]()
+        if self._url.ca_file:
+            scheme = scheme.partition("+")[0]
+            options = {"encrypted": True, "trusted_certificates": neo4j.TrustCustomCAs(self._url.ca_file)}
+        return neo4j.GraphDatabase.driver(
+            StoreUrl(self.name, scheme, self._url.hosts, query=self._url.query).reveal(),
+            auth=(self._url.username, self._url.password) if self._url.username else None,
+            connection_timeout=timeout_s,
+            connection_acquisition_timeout=timeout_s,
+            max_transaction_retry_time=0,
+            notifications_min_severity="OFF",
+            telemetry_disabled=True,
+            **options,
+        )
+
+    def _ask(self, driver: neo4j.Driver, text: str, timeout_s: float, database: str | None = None) -> list[dict[str, Any]]:
+        """One query in write mode, so that neo4j:// leads it to a writer."""
+        with driver.session(database=database or self._url.database or None) as session:
+            return [dict(r) for r in session.run(neo4j.Query(cast("LiteralString", text), timeout=max(timeout_s, 0.1)))]
+
+    def _checked_server(self, rows: Sequence[Mapping[str, Any]]) -> ServerInfo:
+        version, edition = (str(rows[0]["version"]), str(rows[0]["edition"])) if rows else ("", "")
+        major = re.match(r"\d+", version)
+        if major is None or int(major[0]) < OLDEST_MAJOR:
+            raise StoreConflict(
+                self.name, f"{self.target} is Neo4j {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
+                hint="Upgrade the server.",
+            )  # fmt: skip
+        return ServerInfo(version, edition)
+
+    def _check_database(self, driver: neo4j.Driver, timeout_s: float) -> None:
+        which = f"DATABASE {_quoted(self._url.database)}" if self._url.database else "HOME DATABASE"
+        try:
+            rows = self._ask(driver, _DATABASE.format(which=which), timeout_s, "system")
+        except (raised.Forbidden, raised.ClientError) as exc:
+            if neo4j_errors.code(exc).startswith("ClientError.Security.Auth"):
+                raise
+            return  # not allowed everywhere; the query before has read from the database
+        mine = [r for r in rows if r["address"] == self._url.hosts] if self._url.scheme.startswith("bolt") else []
+        for row in mine or rows:
+            if row["currentStatus"] != "online" and (mine or len(rows) == 1):
+                told = f": {row['statusMessage']}" if row["statusMessage"] else ""
+                raise StoreUnavailable(self.name, f"Database {row['name']} at {self.target} is {row['currentStatus']}{told}.",
+                                       hint="Wait for it, start it (START DATABASE), or see its log.")  # fmt: skip
+        if rows and not any(r["writer"] and r["access"] == "read-write" for r in mine or rows):
+            raise StoreUnavailable(
+                self.name, f"{self.target} is not the writer of database {rows[0]['name']}, or it is read-only.",
+                hint="Write neo4j:// instead of bolt:// to be led to the writer; bolt:// only when one server is reachable.",
+            )  # fmt: skip
+
+    @property
+    def _driver(self) -> neo4j.Driver:
+        """The driver; connects when nobody has pinged before."""
+        if self._opened is None:
+            self.ping(self._timing.connect_timeout_s)
+        if self._opened is None:
+            raise StoreUnavailable(self.name, "The store was closed meanwhile.")
+        return self._opened
+
+    @contextmanager
+    def _session(self) -> Iterator[neo4j.Session]:
+        with self._driver.session(database=self._url.database or None) as session:
+            yield session
+
+    def _rows(self, session: neo4j.Session, text: str, **parameters: Any) -> list[dict[str, Any]]:
+        """One statement in a transaction of its own, marked as ours so that `cancel` finds it."""
+        return [dict(r) for r in session.run(neo4j.Query(cast("LiteralString", text), metadata={_TAG: self._tag}), parameters)]
+
+    def _write(self, text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        with self._errors("the lock"), self._session() as session:
+            return self._rows(session, text, **parameters)
+
+    def _look(self, session: neo4j.Session) -> LiveSchema:
+        return LiveSchema.read(self._rows(session, _CONSTRAINTS), self._rows(session, _INDEXES))
+
+    # --- planning
+
+    def plan(self) -> Plan:
+        """Compare history and files, forecast what pending files will meet, and look for seeds that are missing.
+
+        Three queries when nothing is pending. Raises `StoreConflict` as `History.check`, `forecast` and `assert` say.
+        """
+        driver = self._driver
+        with self._errors(), self._session() as session:
+            history = History.read(self._rows(session, neo4j_history.READ))
+            self._live = self._look(session)
+            history.check(self._files, self._blueprint.name)
+            skipped = tuple(self._skipped(history))
+            usable = self._without(skipped)
+            if history.is_ahead(self._files):
+                last = history.entries[-1]
+                note = f"The history goes on to {last.source}, beyond {self._files[-1].name}; nothing is changed."
+                return Plan(skipped=skipped, notes=(note,), ahead=True)
+            changes = history.pending(usable)
+            pending = [f for f in usable if f.name in {c.name for c in changes}]
+            self._refuse_duplicates(session, forecast(pending, self._live))
+            changes += self._seed.missing(lambda text, **p: self._rows(session, text, **p))
+        del driver
+        return Plan(tuple(changes), skipped, tuple(self._notes(usable, pending)))
+
+    def _skipped(self, history: History) -> Iterator[Change]:
+        for file in self._files:
+            unmet = None if history.entry(file.version) else self._unmet(file)
+            if unmet is not None and not unmet.is_assumption:
+                raise StoreConflict(
+                    self.name, f"{file.name} asks: {unmet.text}. {self.target} is {self._described_server()}.",
+                    hint="Use such a server, or take the file out.", subject=file.name,
+                )  # fmt: skip
+            if unmet is not None:
+                yield Change(file.name, neo4j_history.KIND, f"{unmet.text}; the server is {self._described_server()}")
+
+    def _unmet(self, file: CypherFile) -> cypher_file.Precondition | None:
+        server = self._server or ServerInfo("0", "")
+        forbidden = [p for p in file.preconditions if p.edition == "enterprise" and p.is_assumption]
+        if forbidden and not self._blueprint.enterprise:
+            return forbidden[0]
+        return file.unmet(server.version, server.edition or "")
+
+    def _described_server(self) -> str:
+        server = self._server or ServerInfo("?", "?")
+        off = "" if self._blueprint.enterprise else ", and the blueprint's enterprise files are off"
+        return f"{server.version} {server.edition}{off}"
+
+    def _without(self, skipped: Sequence[Change]) -> list[CypherFile]:
+        names = {c.name for c in skipped}
+        return [f for f in self._files if f.name not in names]
+
+    def _notes(self, usable: Sequence[CypherFile], pending: Sequence[CypherFile]) -> Iterator[str]:
+        unverified = [f"{f.name} ({f.unrecognised})" for f in usable if f.unrecognised]
+        if unverified:
+            yield f"Not verified, because they declare no constraint or index: statements of {', '.join(unverified)}."
+        if pending and (warning := cypher_file.order_warning(self._files)):
+            yield warning
+        for file in pending:
+            yield from file.lint()
+        if self._live is not None:
+            yield from twins(declared(usable).values(), self._live)
+
+    def _refuse_duplicates(self, session: neo4j.Session, new: Sequence[SchemaObject]) -> None:
+        """Refuse what duplicates would block, where looking for them is cheap; else the server finds them in `apply`."""
+        unique = [o for o in new if o.type in {"UNIQUENESS", "KEY"}]
+        if not unique:
+            return
+        kinds = (
+            "CALL db.labels() YIELD label AS n RETURN n UNION CALL db.relationshipTypes() YIELD relationshipType AS n RETURN n"
+        )
+        used = {r["n"] for r in self._rows(session, kinds)}
+        for thing in unique:
+            if thing.labels[0] not in used:
+                continue
+            count = self._rows(session, f"MATCH {_pattern(thing)} RETURN count(n) AS n")[0]["n"]
+            groups = self._duplicates(session, thing) if count <= AFFORDABLE_NODES else []
+            if groups:
+                raise self._blocked(thing, groups)
+
+    def _duplicates(self, session: neo4j.Session, thing: SchemaObject) -> list[str]:
+        properties = [f"n.{_quoted(p)}" for p in thing.properties]
+        present = " AND ".join(f"{p} IS NOT NULL" for p in properties)
+        rows = self._rows(
+            session,
+            f"MATCH {_pattern(thing)} WHERE {present} WITH [{', '.join(properties)}] AS v, count(*) AS c WHERE c > 1 "
+            f"RETURN v, c ORDER BY c DESC, toString(v[0]) LIMIT {GROUPS + 1}",
+        )
+        what = "nodes" if thing.entity == "NODE" else "relationships"
+        return [f"{r['c']} {what} share {_values(thing.properties, r['v'])}" for r in rows]
+
+    def _blocked(self, thing: SchemaObject, groups: Sequence[str]) -> StoreConflict:
+        more = "; and more" if len(groups) > GROUPS else ""
+        return StoreConflict(
+            self.name, f"{thing} on {thing.definition.partition(' on ')[2]} is blocked by data: {'; '.join(groups[:GROUPS])}{more}.",
+            hint="Remove or merge the duplicates and run again.", subject=thing.name,
+        )  # fmt: skip
+
+    # --- writing
+
+    def apply(self, change: Change) -> str | None:
+        """Run one file and record it, or create one seed. A crash before the record runs the file again.
+
+        Raises `ChangeFailed` with file, statement and line; `StoreConflict` for duplicates and other definitions.
+        """
+        if change.kind == "seed":
+            with self._errors(change.name, change), self._session() as session:
+                self._seed.create(change, lambda text, **p: self._rows(session, text, **p))
+            return None
+        file = next((f for f in self._files if f.name == change.name), None)
+        if file is None:
+            raise ChangeFailed(self.name, f"{change.name} is not a file of {self._blueprint.name}.", change=change)
+        began = time.monotonic()
+        with self._errors(file.name, change), self._session() as session:
+            history = self._begun(session)
+            if file.transactional:
+                self._apply_data(session, file, change, history, began)
+            else:
+                self._apply_schema(session, file, change)
+                self._record(lambda text, **p: self._rows(session, text, **p), file, history, began)
+        return None
+
+    def _begun(self, session: neo4j.Session) -> History:
+        """The history, after its constraint, index and first node have been made where they are missing."""
+        history = History.read(self._rows(session, neo4j_history.READ))
+        live = self._live or self._look(session)
+        for name, text in neo4j_history.SCHEMA.items():
+            if name not in live.objects:
+                self._rows(session, text)
+        if not history.begun or not history.blueprint:
+            self._rows(session, neo4j_history.BASELINE, blueprint=self._blueprint.name)
+        return history
+
+    def _apply_data(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
+        with session.begin_transaction(metadata={_TAG: self._tag}) as transaction:
+            for i, statement in enumerate(file.statements, 1):
+                with self._errors(_place(file, i, statement), change):
+                    transaction.run(cast("LiteralString", statement.text)).consume()
+            self._record(
+                lambda text, **p: [dict(r) for r in transaction.run(cast("LiteralString", text), p)], file, history, began
+            )
+            transaction.commit()
+
+    def _apply_schema(self, session: neo4j.Session, file: CypherFile, change: Change) -> None:
+        for i, statement in enumerate(file.statements, 1):
+            with self._errors(_place(file, i, statement), change):
+                try:
+                    self._rows(session, statement.text)
+                except (raised.ClientError, raised.DatabaseError) as exc:
+                    self._explain(session, statement, exc, file)
+        self._prove_schema(session, file, change)
+
+    def _explain(self, session: neo4j.Session, statement: Statement, exc: raised.Neo4jError, file: CypherFile) -> None:
+        """Pass over an object that is there already as declared; raise what says more than the server did, or `exc`."""
+        thing = recognise(statement.tokens)
+        code = neo4j_errors.code(exc)
+        if not isinstance(thing, SchemaObject):
+            raise exc
+        if code in neo4j_errors.EXISTS:
+            found = self._look(session).find(thing)
+            if found is not None and thing.matches(found):
+                return
+            if found is not None:
+                raise different(thing, found, file.name) from exc
+        if code == neo4j_errors.BLOCKED and "Enterprise Edition" in str(exc):
+            raise StoreConflict(
+                self.name, f"{thing} of {file.name} requires the Enterprise Edition.",
+                hint="Begin the file with `// assume that edition is enterprise` to have it skipped here.", subject=thing.name,
+            ) from exc  # fmt: skip
+        if code == neo4j_errors.BLOCKED and (groups := self._duplicates(session, thing)):
+            raise self._blocked(thing, groups) from exc
+        raise exc
+
+    def _prove_schema(self, session: neo4j.Session, file: CypherFile, change: Change) -> None:
+        """See that what `file` leaves behind is there: `IF NOT EXISTS` is silent for a name with another definition."""
+        wanted = declared([file])
+        if not wanted:
+            return
+        live = self._look(session)
+        waiting = [i.name for i in live.indexes.values() if i.state == "POPULATING" and i.name in wanted]
+        if waiting:
+            live = self._awaited(session, waiting)
+        self._live = live
+        for thing in wanted.values():
+            found = live.find(thing)
+            if found is None or not thing.matches(found):
+                raise different(thing, found, file.name) if found else ChangeFailed(
+                    self.name, f"{thing} of {file.name} is not there after it was created.", change=change,
+                    hint="See who drops it, and run again.", subject=thing.name,
+                )  # fmt: skip
+            self._refuse_unfinished(found, live, change)
+
+    def _awaited(self, session: neo4j.Session, names: Sequence[str]) -> LiveSchema:
+        """Wait on the server until they are ONLINE; failing and timing out are judged from the state that they then have."""
+        try:
+            self._rows(session, _AWAIT, names=names, seconds=max(1, int(self._timing.index_timeout_s)))
+        except (raised.ClientError, raised.DatabaseError) as exc:
+            if not neo4j_errors.code(exc).startswith(("ClientError.Procedure.", "DatabaseError.")):
+                raise
+        return self._look(session)
+
+    def _refuse_unfinished(self, thing: SchemaObject, live: LiveSchema, change: Change) -> None:
+        state = live.indexes.get(thing.name)
+        if state is None or state.state == "ONLINE":
+            return
+        cause = state.failure.strip().splitlines()[0] if state.failure.strip() else f"after {self._timing.index_timeout_s:g} s"
+        hint = f"Correct the data, DROP INDEX {thing.name}, and run again." if state.state == "FAILED" else (
+            "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.")  # fmt: skip
+        raise ChangeFailed(self.name, f"{thing} is {state.state}: {cause}", change=change, hint=hint, subject=thing.name)
+
+    def _record(self, run: Any, file: CypherFile, history: History, began: float) -> None:
+        """Write the history node, or the REPEATED of a file that ran before."""
+        facts = {
+            "version": file.version, "checksum": file.checksum, "ms": int((time.monotonic() - began) * 1000),
+            "by": _system_user(), "user": self._url.username,
+        }  # fmt: skip
+        entry = history.entry(file.version)
+        if entry is not None:
+            rows = run(neo4j_history.REPEAT, **{**facts, "version": entry.version})
+        else:
+            rows = run(
+                neo4j_history.RECORD, **facts, previous=history.before(file), description=file.description,
+                repeatable=file.repeatable, source=file.name,
+            )  # fmt: skip
+        if not rows or rows[0]["recorded"] != 1:
+            raise StoreConflict(
+                self.name, f"{file.name} could not be recorded: version {history.before(file)} is not in the history once.",
+                hint="See MATCH (m:__Neo4jMigration) RETURN m.", subject=file.name,
+            )  # fmt: skip
+
+    # --- proving
+
+    def verify(self) -> Sequence[Drift]:
+        """Each object that the files leave behind against the live one: name, label, properties, kind, ONLINE."""
+        if self._server is None:
+            self.ping(self._timing.connect_timeout_s)
+        with self._errors(), self._session() as session:
+            self._live = live = self._look(session)
+            drifts = [d for o in declared(f for f in self._files if self._unmet(f) is None).values() if (d := _drift(o, live))]
+            missing = self._seed.missing(lambda text, **p: self._rows(session, text, **p))
+        return drifts + [Drift(c.name, c.kind, "is missing") for c in missing]
+
+    def audit(self) -> Sequence[Drift]:
+        """Constraints and indexes that no file declares, but those of both tools and the server's own token lookups."""
+        if self._live is None:
+            with self._errors(), self._session() as session:
+                self._live = self._look(session)
+        known = {*declared(self._files), *_OWN_SCHEMA}
+        wanted = list(declared(self._files).values())
+        return [
+            Drift(o.name, o.kind, "is not declared", actual=described(o), finding=True)
+            for o in self._live.objects.values()
+            if o.name not in known and o.type != "LOOKUP" and not any(w.matches(o) for w in wanted)
+        ]
+
+    def status(self) -> Status:
+        """The last recorded file, the last file that this server takes, and who holds the lock."""
+        with self._errors(), self._session() as session:
+            history = History.read(self._rows(session, neo4j_history.READ))
+            held = self._rows(session, neo4j_lease.HOLDER)
+        head = self._without(tuple(self._skipped(history)))
+        recorded = history.entries[-1].source if history.entries else ""
+        return Status(recorded, head[-1].name if head else "", neo4j_lease.holder(held[0]) if held else None)
+
+    # --- the lock
+
+    def try_lock(self, owner: str) -> Lock | LockHolder:
+        """A lease of `timing.lease_s` on the node that neo4j-migrations locks with; a lapsed one of ours is taken over."""
+        with self._errors("the lock"), self._session() as session:
+            live = self._live or self._look(session)
+            for name, text in neo4j_lease.SCHEMA.items():
+                if name not in live.objects:
+                    self._rows(session, text)
+        return neo4j_lease.take(self._write, owner, self._timing.lease_s)
+
+    # --- ending
+
+    def cancel(self) -> None:
+        """From another thread: terminate our transactions on the server, or break the connections where that is refused."""
+        driver = self._opened
+        if driver is None:
+            return
+        try:
+            with driver.session(database=self._url.database or None) as session:
+                found = session.run(
+                    f"SHOW TRANSACTIONS YIELD transactionId, metaData WHERE metaData.{_TAG} = $tag RETURN transactionId AS id",
+                    tag=self._tag,
+                )
+                ids = [r["id"] for r in found]
+                if ids:
+                    session.run("TERMINATE TRANSACTIONS $ids", ids=ids).consume()
+        except (raised.Neo4jError, raised.DriverError):
+            driver.close()
+
+    def close(self) -> None:
+        """Release every connection."""
+        driver, self._opened = self._opened, None
+        self._live = None
+        if driver is not None:
+            driver.close()
+
+    @contextmanager
+    def _errors(self, subject: str = "", change: Change | None = None) -> Iterator[None]:
+        """Translate what the driver raises, once for all calls."""
+        try:
+            yield
+        except BootstrapError:
+            raise
+        except (raised.Neo4jError, raised.DriverError) as exc:
+            raise neo4j_errors.translated(exc, self.target, subject, change) from exc
+
+
+def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
+    found = live.find(wanted)
+    name, expected = wanted.name or wanted.definition, described(wanted)
+    if found is None:
+        return Drift(name, wanted.kind, "is missing", expected)
+    if not wanted.matches(found):
+        return Drift(name, wanted.kind, "differs", expected, described(found))
+    index = live.indexes.get(found.name)
+    if index is None or index.state == "ONLINE":
+        return None
+    return Drift(name, wanted.kind, f"is {index.state}: {index.failure.strip() or 'not usable yet'}", "ONLINE", index.state)
+
+
+def _pattern(thing: SchemaObject) -> str:
+    label = _quoted(thing.labels[0])
+    return f"(n:{label})" if thing.entity == "NODE" else f"()-[n:{label}]->()"
+
+
+def _values(names: Sequence[str], values: Sequence[Any]) -> str:
+    return ", ".join(f"{name} {value!r}"[:120] for name, value in zip(names, values, strict=True))
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _place(file: CypherFile, number: int, statement: Statement) -> str:
+    return f"{file.name}, statement {number} (line {statement.line})"
+
+
+def _system_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's uid without an entry in passwd
+        return str(os.getuid())

@@ -1,0 +1,142 @@
+"""What the Neo4j driver raises, in the words of this tool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neo4j import exceptions as raised
+
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
+from is_db_bootstrap.results import Change
+
+STORE = "neo4j"
+
+# Server error codes, without `Neo.`.
+RATE_LIMIT = "ClientError.Security.AuthenticationRateLimit"
+EXPIRED = "ClientError.Security.CredentialsExpired"
+NO_DATABASE = "ClientError.Database.DatabaseNotFound"
+NO_PROCEDURE = "ClientError.Procedure.ProcedureNotFound"
+NOT_A_LEADER = "ClientError.Cluster.NotALeader"
+READ_ONLY = "ClientError.General.ForbiddenOnReadOnlyDatabase"
+TERMINATED = "ClientError.Transaction.Terminated"
+TERMINATED_TOO = "TransientError.Transaction.Terminated"
+TIMED_OUT = "ClientError.Transaction.TransactionTimedOut"
+BLOCKED = "DatabaseError.Schema.ConstraintCreationFailed"
+EXISTS = frozenset({
+    "ClientError.Schema.EquivalentSchemaRuleAlreadyExists",
+    "ClientError.Schema.ConstraintAlreadyExists",
+    "ClientError.Schema.ConstraintWithNameAlreadyExists",
+    "ClientError.Schema.IndexAlreadyExists",
+    "ClientError.Schema.IndexWithNameAlreadyExists",
+})  # fmt: skip
+
+_HINTS = {
+    RATE_LIMIT: "Wrong passwords were tried before us (three lock a user for 5 s); nothing is repeated here. Stop whoever "
+    "polls with them, wait, and run again.",
+    EXPIRED: "Log in once and set a password: ALTER CURRENT USER SET PASSWORD FROM … TO … on database system.",
+}
+_WRONG_PASSWORD = (
+    "Give user and password in NEO4J_URL or NEO4J_USERNAME and NEO4J_PASSWORD. It was tried once, because Neo4j locks the "  # noqa: S105
+    "user after three; a new container needs some seconds until its first password is set."
+)
+_TLS = (
+    "Write bolt+s:// or neo4j+s:// for a server with TLS (+ssc for a self-signed certificate, or NEO4J_CA_FILE), else bolt://."
+)
+_NOT_BOLT = ("UnsupportedServerProduct", "looks like HTTP")
+_TLS_SIGNS = ("BoltSecurityError", "SSLError", "CertificateError", "certificate verify failed")
+_ROUTE = "Write neo4j:// instead of bolt:// to be led to the writer; bolt:// only when exactly one server is reachable."
+
+
+def code(exc: BaseException) -> str:
+    """The server's code without `Neo.`; empty when a driver's error has none."""
+    return str(getattr(exc, "code", "") or "").removeprefix("Neo.")
+
+
+def first_line(exc: BaseException) -> str:
+    """What it says, without the copy of the query that follows a syntax error."""
+    text = str(getattr(exc, "message", None) or exc)
+    return " ".join(text.split('\n"', maxsplit=1)[0].split()).removesuffix(".")
+
+
+def translated(exc: raised.Neo4jError | raised.DriverError, target: str, subject: str, change: Change | None) -> BootstrapError:
+    """The error of `is_db_bootstrap.errors` for what a driver raised at `target`."""
+    known = _of_server(exc, target, subject) if isinstance(exc, raised.Neo4jError) else _of_driver(exc, target, subject)
+    if known is not None:
+        return known
+    if change is not None:
+        return ChangeFailed(STORE, f"{subject or change.name} was refused: {first_line(exc)} ({code(exc)}).", change=change,
+                            hint="Correct it and run again; what came before stays applied.")  # fmt: skip
+    if code(exc) == NO_PROCEDURE:
+        return ConfigurationError(
+            f"neo4j: {target} speaks Bolt but is not Neo4j: {first_line(exc)}.", hint="Give the address of a Neo4j server."
+        )
+    return StoreConflict(STORE, f"{target} refused a query: {first_line(exc)} ({code(exc)}).", subject=subject)
+
+
+def _of_server(exc: raised.Neo4jError, target: str, subject: str) -> BootstrapError | None:
+    told = first_line(exc)
+    match code(exc):
+        case "ClientError.Security.Unauthorized":
+            return AccessDenied(STORE, f"{target} refused user and password.", hint=_WRONG_PASSWORD)
+        case name if name in _HINTS:
+            return AccessDenied(STORE, f"{target}: {told} ({name.rsplit('.', 1)[-1]}).", hint=_HINTS[name])
+        case name if name.startswith("ClientError.Security."):
+            hint = "Grant the user what the message names; schema changes need CREATE/DROP INDEX and CONSTRAINT."
+            return AccessDenied(STORE, f"{target}: {told} ({name.rsplit('.', 1)[-1]}).", hint=hint, subject=subject)
+        case name if name == NO_DATABASE:
+            return StoreConflict(STORE, f"{target} has no such database: {told}.",
+                                 hint="Create it (Enterprise: CREATE DATABASE), or leave it out of the address to use the default one.")  # fmt: skip
+        case name if name in {NOT_A_LEADER, READ_ONLY}:
+            return StoreUnavailable(STORE, f"{target} is not the writer of its database: {told}.", hint=_ROUTE)
+        case name if name in {TERMINATED, TERMINATED_TOO}:
+            return StoreUnavailable(STORE, f"The statement was ended on the server: {told}.", subject=subject)
+        case name if name.startswith("TransientError.General.DatabaseUnavailable") or name.startswith(
+            "TransientError.Database."
+        ):
+            return StoreUnavailable(
+                STORE, f"The database at {target} is not available yet: {told}.", hint="Wait, or see its log."
+            )
+        case name if name.startswith("TransientError."):
+            return StoreBusy(
+                STORE, f"{subject or target} was refused for now: {told} ({name.rsplit('.', 1)[-1]}).", subject=subject
+            )
+    return None
+
+
+def _of_driver(exc: raised.DriverError, target: str, subject: str) -> BootstrapError:
+    told = first_line(exc)
+    everything = " ".join(_causes(exc))
+    if isinstance(exc, raised.UnsupportedServerProduct) or any(sign in everything for sign in _NOT_BOLT):
+        return ConfigurationError(
+            f"neo4j: what answers at {target} does not speak Bolt.",
+            hint="Give the Bolt address of a Neo4j server (default port 7687), not that of its HTTP (7474) or of another store.",
+        )
+    if any(sign in everything for sign in _TLS_SIGNS):
+        return AccessDenied(STORE, f"TLS to {target} failed: {told}.", hint=_TLS)
+    if isinstance(exc, raised.ConfigurationError):
+        return ConfigurationError(f"neo4j: the address {target} is refused by the driver: {told}.")
+    if "routing" in told and "Errno" not in everything:
+        return StoreUnavailable(STORE, f"{target} gave no way to a writer: {told}.",
+                                hint="Write bolt:// when exactly one server is reachable, as through a port-forward.")  # fmt: skip
+    if "handshake" in everything:
+        return StoreUnavailable(STORE, f"{target} takes connections but gives no Bolt answer: {told}.",
+                                hint="It may be starting, need TLS (bolt+s://), or be another kind of server.")  # fmt: skip
+    hint = "See that it runs and that the port is Bolt's (7687 by default)."
+    return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject, hint=hint)
+
+
+def _causes(exc: BaseException) -> Iterator[str]:
+    """What it and everything behind it says; a routing driver hides the causes in an exception group."""
+    yield f"{type(exc).__name__} {exc}"
+    inner = list(getattr(exc, "exceptions", ()))
+    inner += [e for e in (exc.__cause__,) if e is not None]
+    for each in inner:
+        yield from _causes(each)

@@ -1,0 +1,165 @@
+"""The history of a Neo4j database, in the format of neo4j-migrations, and what it means for a blueprint's files.
+
+Both tools read and continue each other's histories. The BASELINE node also says, in `isDbBootstrapBlueprint`, whose
+history it is; a database that neo4j-migrations began has no such mark and is adopted by the next file that is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.cypher_file import CypherFile, number
+
+STORE = "neo4j"
+KIND = "cypher"
+
+#: What neo4j-migrations creates, by name; these are nobody's findings.
+SCHEMA: Mapping[str, str] = {
+    "unique_version___Neo4jMigration": (
+        "CREATE CONSTRAINT unique_version___Neo4jMigration IF NOT EXISTS "
+        "FOR (n:__Neo4jMigration) REQUIRE (n.version, n.migrationTarget) IS UNIQUE"
+    ),
+    "repeated_at__Neo4jMigration": "CREATE INDEX repeated_at__Neo4jMigration IF NOT EXISTS FOR ()-[r:REPEATED]-() ON (r.at)",
+}
+
+READ = """
+MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL
+RETURN m.version AS version, m.checksum AS checksum, coalesce(m.repeatable, false) AS repeatable, m.type AS type,
+       coalesce(m.source, m.version) AS source, m.isDbBootstrapBlueprint AS blueprint,
+       [(m)-[r:REPEATED]->(m) | [toString(r.at), r.checksum]] AS repeats
+"""
+
+#: Only for the first file: the node that every chain begins with, and whose it is.
+BASELINE = """
+MERGE (b:__Neo4jMigration {version: 'BASELINE'})
+SET b.isDbBootstrapBlueprint = coalesce(b.isDbBootstrapBlueprint, $blueprint)
+"""
+
+#: Puts a node behind `$previous`, and what stood there behind the node.
+RECORD = """
+MATCH (p:__Neo4jMigration {version: $previous}) WHERE p.migrationTarget IS NULL
+OPTIONAL MATCH (p)-[old:MIGRATED_TO]->(n:__Neo4jMigration)
+CREATE (p)-[:MIGRATED_TO {at: datetime({timezone: 'UTC'}), in: duration({milliseconds: $ms}), by: $by, connectedAs: $user}]->
+       (c:__Neo4jMigration {version: $version, description: $description, type: 'CYPHER', repeatable: $repeatable,
+                            source: $source, checksum: $checksum})
+FOREACH (_ IN CASE WHEN n IS NULL THEN [] ELSE [1] END |
+    CREATE (c)-[moved:MIGRATED_TO]->(n) SET moved = properties(old) DELETE old)
+RETURN count(c) AS recorded
+"""
+
+REPEAT = """
+MATCH (m:__Neo4jMigration {version: $version}) WHERE m.migrationTarget IS NULL
+CREATE (m)-[r:REPEATED {at: datetime({timezone: 'UTC'}), in: duration({milliseconds: $ms}), by: $by, connectedAs: $user,
+                        checksum: $checksum}]->(m)
+RETURN count(r) AS recorded
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One recorded file; `checksum` is that of its latest run."""
+
+    version: str
+    checksum: str
+    repeatable: bool
+    type: str
+    source: str
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Its place among the files."""
+        return number(self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is recorded, in the order of versions; `blueprint` is empty when nobody marked it."""
+
+    entries: tuple[Entry, ...] = ()
+    blueprint: str = ""
+    begun: bool = False
+
+    @classmethod
+    def read(cls, rows: Iterable[Mapping[str, Any]]) -> History:
+        """From the rows of `READ`."""
+        entries, blueprint, begun = [], "", False
+        for row in rows:
+            begun = True
+            if row["version"] == "BASELINE":
+                blueprint = row["blueprint"] or ""
+                continue
+            latest = max(row["repeats"], default=[None, row["checksum"]])[1]
+            entries.append(Entry(row["version"], str(latest), row["repeatable"], row["type"] or "", row["source"]))
+        return cls(tuple(sorted(entries, key=lambda e: e.order)), blueprint, begun)
+
+    def entry(self, version: str) -> Entry | None:
+        """What is recorded under a version, however many zeros it is written with."""
+        return next((e for e in self.entries if e.order == number(version)), None)
+
+    def before(self, file: CypherFile) -> str:
+        """The version behind which `file` is recorded."""
+        return next((e.version for e in reversed(self.entries) if e.order < file.order), "BASELINE")
+
+    def is_ahead(self, files: Sequence[CypherFile]) -> bool:
+        """Whether it goes on beyond the last of `files`."""
+        return bool(self.entries) and bool(files) and self.entries[-1].order > files[-1].order
+
+    def check(self, files: Sequence[CypherFile], blueprint: str) -> None:
+        """Raise `StoreConflict` when it is another blueprint's, has files that we do not know, or other texts."""
+        if self.blueprint and self.blueprint != blueprint:
+            raise StoreConflict(
+                STORE, f"The database carries the blueprint {self.blueprint}, not {blueprint}.",
+                hint="A database carries one; name another in the address.", subject=blueprint,
+            )  # fmt: skip
+        by_order = {f.order: f for f in files}
+        for entry in self.entries:
+            file = by_order.get(entry.order)
+            if file is not None:
+                _compare(entry, file)
+            elif not files or entry.order < files[-1].order:
+                raise StoreConflict(
+                    STORE, f"The history has {entry.source} (version {entry.version}), which {blueprint} does not know.",
+                    hint=f"Bring the file back, or use a database of its own for {blueprint}.", subject=entry.source,
+                )  # fmt: skip
+
+    def pending(self, files: Sequence[CypherFile]) -> list[Change]:
+        """The files that are not recorded, and repeatable ones whose text is newer than the record; in order.
+
+        A file in front of a recorded one is a `StoreConflict`, unless an assumption may have kept it out until now.
+        """
+        changes = []
+        for file in files:
+            entry = self.entry(file.version)
+            if entry is None:
+                self._refuse_late(file)
+                changes.append(Change(file.name, KIND, file.description))
+            elif entry.checksum not in file.checksums:
+                changes.append(Change(file.name, KIND, f"{file.description} (changed)"))
+        return changes
+
+    def _refuse_late(self, file: CypherFile) -> None:
+        last = self.entries[-1] if self.entries else None
+        if last is not None and last.order > file.order and not any(p.is_assumption for p in file.preconditions):
+            raise StoreConflict(
+                STORE, f"{file.name} was never applied, but {last.source} behind it was.",
+                hint=f"Give it a version above {last.version}.", subject=file.name,
+            )  # fmt: skip
+
+
+def _compare(entry: Entry, file: CypherFile) -> None:
+    if entry.repeatable != file.repeatable:
+        words = ("repeatable", "versioned") if entry.repeatable else ("versioned", "repeatable")
+        raise StoreConflict(
+            STORE, f"{entry.source} was applied as a {words[0]} file, and {file.name} is a {words[1]} one.",
+            hint="Give the new file a version of its own.", subject=file.name,
+        )  # fmt: skip
+    if not entry.repeatable and entry.checksum not in file.checksums:
+        raise StoreConflict(
+            STORE, f"The text of {file.name} was changed after it was applied: recorded checksum {entry.checksum}, "
+            f"now {file.checksum}.",
+            hint="Restore the text, and put the change into a new file.", subject=file.name,
+        )  # fmt: skip

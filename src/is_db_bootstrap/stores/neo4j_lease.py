@@ -1,0 +1,87 @@
+"""The lock of a Neo4j database: a lease on the node that neo4j-migrations locks with, so that both exclude each other.
+
+Its own node has no lease, which tells the two apart; theirs is never deleted here. Times are the server's.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from is_db_bootstrap.results import LockHolder
+
+LABEL = "__Neo4jMigrationsLock"
+#: The only name that neo4j-migrations gives its node; that it is unique is the exclusion.
+NODE_NAME = "John Doe"
+
+SCHEMA: Mapping[str, str] = {
+    f"{LABEL}__has_unique_id": f"CREATE CONSTRAINT {LABEL}__has_unique_id IF NOT EXISTS FOR (n:{LABEL}) REQUIRE n.id IS UNIQUE",
+    f"{LABEL}__has_unique_name": f"CREATE CONSTRAINT {LABEL}__has_unique_name IF NOT EXISTS FOR (n:{LABEL}) REQUIRE n.name IS UNIQUE",
+}  # fmt: skip
+
+_SET = "id: $token, token: $token, owner: $owner, since: datetime.realtime(), until: datetime.realtime() + duration({milliseconds: $ms})"
+#: The SET of the name takes the node's write lock before the lease is read: two takers cannot both see it lapsed.
+TAKE = f"""
+MERGE (l:{LABEL} {{name: $name}})
+ON CREATE SET l += {{{_SET}}}
+SET l.name = $name
+WITH l, l.until < datetime.realtime() AS lapsed
+FOREACH (_ IN CASE WHEN lapsed THEN [1] ELSE [] END | SET l += {{{_SET}}})
+RETURN l.token = $token AS ours, l.owner AS owner, l.since AS since, l.until AS until
+"""
+CONFIRM = f"""
+MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
+WITH l WHERE l.token = $token
+SET l.until = datetime.realtime() + duration({{milliseconds: $ms}}) RETURN count(l) AS ours
+"""
+RELEASE = f"""
+MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
+WITH l WHERE l.token = $token DELETE l RETURN count(*) AS ours
+"""
+HOLDER = f"MATCH (l:{LABEL}) RETURN l.owner AS owner, l.since AS since, l.until AS until LIMIT 1"
+
+#: Sends one statement in a transaction of its own and returns its rows.
+Write = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A held lock of `ms` milliseconds, renewed by each `confirm`."""
+
+    write: Write
+    token: str
+    owner: str
+    ms: int
+
+    def confirm(self) -> bool:
+        """Whether the node still has our token; gives it the full lease again."""
+        return bool(self.write(CONFIRM, self._parameters)[0]["ours"])
+
+    def release(self) -> bool:
+        """Delete the node if it still has our token."""
+        return bool(self.write(RELEASE, self._parameters)[0]["ours"])
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return {"name": NODE_NAME, "token": self.token, "owner": self.owner, "ms": self.ms}
+
+
+def take(write: Write, owner: str, lease_s: float) -> Lease | LockHolder:
+    """One try; a lapsed lease is taken over."""
+    lease = Lease(write, str(uuid.uuid4()), owner, max(1, int(lease_s * 1000)))
+    row = write(TAKE, lease._parameters)[0]  # noqa: SLF001 - one lock in two parts
+    return lease if row["ours"] else holder(row)
+
+
+def holder(row: Mapping[str, Any]) -> LockHolder:
+    """Who holds it, from a row of owner, since and until."""
+    if row["until"] is None:
+        return LockHolder(
+            "neo4j-migrations, whose lock has no lease (if no such run is going on, it crashed: "
+            f"MATCH (l:{LABEL}) DELETE l)"
+        )  # fmt: skip
+    since: datetime = row["since"].to_native()
+    return LockHolder(str(row["owner"]), since)

@@ -1,0 +1,86 @@
+"""What pending Cypher files will meet: conflicts of names and definitions are found before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.stores.cypher_file import CypherFile
+from is_db_bootstrap.stores.cypher_schema import Drop, LiveSchema, SchemaObject, recognise
+
+#: An index of this type stands behind these constraints, so that both cannot be on one schema (neo4j#1538).
+_BACKED = {"UNIQUENESS", "KEY"}
+_BACKING = "RANGE"
+
+
+def declared(files: Iterable[CypherFile]) -> dict[str, SchemaObject]:
+    """What is there after all of `files`: by name, or by definition for what has no name."""
+    objects: dict[str, SchemaObject] = {}
+    for file in files:
+        for statement in file.statements:
+            found = recognise(statement.tokens)
+            if isinstance(found, Drop):
+                objects.pop(found.name, None)
+            elif found is not None:
+                objects[found.name or found.definition] = found
+    return objects
+
+
+def forecast(files: Iterable[CypherFile], live: LiveSchema) -> list[SchemaObject]:
+    """Go through pending files on paper; the objects that will be new.
+
+    Raises `StoreConflict` for a name that stands for something else, or an index that is in a constraint's way.
+    """
+    objects, new = dict(live.objects), []
+    for file in files:
+        for statement in file.statements:
+            found = recognise(statement.tokens)
+            if isinstance(found, Drop):
+                objects.pop(found.name, None)
+            elif found is not None and not _is_there(found, objects, file.name):
+                objects[found.name or found.definition] = found
+                new.append(found)
+    return new
+
+
+def _is_there(wanted: SchemaObject, objects: Mapping[str, SchemaObject], file: str) -> bool:
+    named = objects.get(wanted.name)
+    if named is not None:
+        if not wanted.matches(named):
+            raise different(wanted, named, file)
+        return True
+    for other in objects.values():
+        if wanted.matches(other):
+            return True
+        if other.schema == wanted.schema and _in_the_way(wanted.type, other.type):
+            raise StoreConflict(
+                "neo4j", f"{file} declares {wanted} ({wanted.definition}), but {other} is on the same properties: "
+                "a uniqueness or key constraint has an index of its own.",
+                hint=f"Drop {other.name}, or leave {wanted.name} out; nothing was changed.", subject=wanted.name,
+            )  # fmt: skip
+    return False
+
+
+def _in_the_way(one: str, other: str) -> bool:
+    return (one in _BACKED and other == _BACKING) or (one == _BACKING and other in _BACKED)
+
+
+def different(wanted: SchemaObject, live: SchemaObject, file: str) -> StoreConflict:
+    """The conflict of one name and two definitions."""
+    return StoreConflict(
+        "neo4j", f"{wanted.name} of {file} is declared as {described(wanted)}, but the database has {described(live)} of that name.",
+        hint=f"It is left as it is. Drop it (DROP {live.kind.upper()} {live.name}) or give the new one another name.",
+        subject=wanted.name,
+    )  # fmt: skip
+
+
+def described(thing: SchemaObject) -> str:
+    """Its definition with its options."""
+    options = ", ".join(f"{k}: {v}" for k, v in thing.options)
+    return thing.definition + (f" {{{options}}}" if options else "")
+
+
+def twins(wanted: Iterable[SchemaObject], live: LiveSchema) -> list[str]:
+    """Notes about declared objects that are there under another name."""
+    found = ((w, live.find(w)) for w in wanted if w.name)
+    return [f"{w} is there under the name {o.name}, which is accepted." for w, o in found if o is not None and o.name != w.name]
