@@ -10,13 +10,13 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprints.novel_genesis import models
-from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres_alembic import engine
 from is_db_bootstrap.stores.postgres_catalogue import Catalogue, live
 from is_db_bootstrap.stores.postgres_connection import connect, session_settings
 from is_db_bootstrap.stores.postgres_scratch import generate
@@ -356,9 +356,8 @@ def test_ng_13_payloads_are_found_by_their_gin_index(db, table):
 
 
 def test_the_models_write_and_read_what_the_tables_hold(db, postgres_url):
-    address = StoreUrl.parse("postgres", postgres_url).reveal(scheme="postgresql+psycopg")
-    engine = create_engine(address)
-    with Session(engine) as session:
+    own = engine(StoreUrl.parse("postgres", postgres_url), "public", Timing())
+    with Session(own) as session:
         dialogue = models.ConversationSession(scope_type=models.ScopeType.GENESIS, scope_id="n-1", state={"title": "A"})
         dialogue.rounds.append(models.ConversationRound(round_path="1", role=models.Role.USER, input={"text": "?"}))
         message = models.OutboxMessage(topic="novels", payload={}, event_id=None)
@@ -372,7 +371,7 @@ def test_the_models_write_and_read_what_the_tables_hold(db, postgres_url):
         assert dialogue.updated_at > before
         session.delete(dialogue)
         session.commit()
-    engine.dispose()
+    own.dispose()
     assert value(db, "SELECT count(*) FROM conversation_rounds") == 0
     assert db.execute("SELECT status::text, headers FROM event_outbox").fetchone() == ("PENDING", None)
 

@@ -39,6 +39,7 @@ DUPLICATE_DATABASE = "42P04"
 DUPLICATE_SCHEMA = "42P06"
 UNIQUE_VIOLATION = "23505"
 READ_ONLY_TRANSACTION = "25006"
+QUERY_CANCELED = "57014"
 BUSY = frozenset({"55P03", "40P01", "55006"})
 #: A lost connection, a server that starts or stops, too many connections, a full disk being none of them.
 UNAVAILABLE = ("08", "57P", "53300")
@@ -261,14 +262,23 @@ def translated(
     if state == INSUFFICIENT_PRIVILEGE:
         return AccessDenied(NAME, f"{about}: {text} (SQLSTATE {state}).", subject=about,
                             hint="Grant the privilege, or use a role that has it.")  # fmt: skip
-    if state == READ_ONLY_TRANSACTION:
-        return StoreUnavailable(NAME, f"{target} is read-only: {text}.", subject=about, hint="Give the address of the primary.")
-    if state.startswith(UNAVAILABLE) or (not state and isinstance(exc, psycopg.OperationalError)):
-        return StoreUnavailable(NAME, f"The connection to {target} was lost: {text}.", subject=about, hint="Run again.")
+    lost = _lost(exc, state)
+    if lost or (state == QUERY_CANCELED and change is None):
+        return StoreUnavailable(
+            NAME, f"{target} {lost or 'cancelled what it was asked'}: {text}.", subject=about, hint="Run again."
+        )
     if change is not None:
         return ChangeFailed(NAME, f"{change.kind} {change.name} was refused: {text} (SQLSTATE {state or 'none'}).", change=change,
                             hint="Its transaction was rolled back; correct the cause and run again.")  # fmt: skip
     return StoreConflict(NAME, f"{about or target}: {text} (SQLSTATE {state or 'none'}).", subject=about)
+
+
+def _lost(exc: BaseException, state: str) -> str:
+    """What has become of a server that cannot be worked with any more; empty when it can."""
+    if state == READ_ONLY_TRANSACTION:
+        return "is read-only, no primary"
+    ended = state.startswith(UNAVAILABLE) or (not state and isinstance(exc, psycopg.OperationalError))
+    return "has ended the connection" if ended else ""
 
 
 def _told(exc: BaseException) -> str:
