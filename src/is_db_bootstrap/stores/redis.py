@@ -1,0 +1,360 @@
+"""Redis: key conventions recorded in the store, a probe that leaves nothing behind, a leased lock, a bounded audit.
+
+Only single-key commands are sent, so that a cluster is served like one server; never KEYS, never CONFIG, and
+`notify-keyspace-events` is left as it is, because others set it (spring-data-redis#2894).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
+from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.convention_record import Record
+from is_db_bootstrap.stores.key_audit import Audit
+from is_db_bootstrap.stores.redis_errors import translated
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.bootstrapper import Lock
+
+PREFIX = "is-db-bootstrap"
+#: Lifetime of the probe key, should its deletion not be reached: seconds.
+PROBE_TTL_S = 5
+OLDEST_MAJOR = 6
+
+_RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
+_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+
+
+class RedisBootstrapper:
+    """The Redis part of a blueprint, on one server or a cluster.
+
+    `url` is `redis://`, `rediss://` or `unix://`; a number in the path is the database, a query may hold options of
+    redis-py such as `ssl_cert_reqs`. Of `timing`, `connect_timeout_s` bounds every connection and answer, `lease_s`
+    the lock, `scan_budget` the audit. Raises `ConfigurationError` for an address that cannot be one.
+    """
+
+    name: StoreName = "redis"
+
+    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None) -> None:
+        self._url = StoreUrl.parse("redis", url) if isinstance(url, str) else url
+        self._blueprint = blueprint
+        self._timing = timing or Timing()
+        self._declared = Record.declared(blueprint)
+        self._record_key = f"{PREFIX}:conventions:{blueprint.name}"
+        self._client: Any = None
+        self._info: Mapping[str, Any] = {}
+        self._audit: Audit | None = None
+        self._cancelled = False
+        self.target = str(self._url)
+        if self._url.database and not self._url.database.isdecimal():
+            raise ConfigurationError(
+                f"redis: the database in {self.target} is not a number.", hint="Write redis://host:6379/0, or leave it out."
+            )
+
+    # --- looking
+
+    def ping(self, timeout_s: float) -> ServerInfo:
+        """One try on new connections (the name is resolved again, and after a fail-over it may lead elsewhere).
+
+        Judges by PING, INFO and ROLE. Raises `StoreUnavailable` while the server loads, is a replica, or refuses
+        writes; `AccessDenied`; `ConfigurationError` when something else answers; `StoreConflict` below Redis 6.
+        """
+        self.close()
+        self._cancelled = False
+        client = self._open(redis.Redis, min(timeout_s, self._timing.connect_timeout_s))
+        try:
+            info = self._asked(client)
+        except BaseException:
+            client.close()
+            raise
+        self._info = info
+        clustered = bool(int(info.get("cluster_enabled", 0)))
+        self._client = self._clustered(client) if clustered else client
+        return ServerInfo(str(info["redis_version"]), "cluster" if clustered else None)
+
+    def _asked(self, client: Any) -> Mapping[str, Any]:
+        with self._errors():
+            try:
+                pong, info, role = client.pipeline(transaction=False).ping().info().role().execute(raise_on_error=False)
+            except redis.BusyLoadingError as exc:
+                # Caught before ConnectionError, which it is: PING is refused, INFO is not, and knows how long (redis#11714).
+                eta = client.info("persistence").get("loading_eta_seconds", "?")
+                raise StoreUnavailable(
+                    self.name, f"{self.target} is loading its data set, about {eta} s to go (loading_eta_seconds).",
+                    hint="Give a longer --timeout, or wait.",
+                ) from exc  # fmt: skip
+            if isinstance(info, Exception):
+                raise info
+            self._check_kind(info)
+            self._check_role(info, role)
+            if isinstance(pong, Exception):
+                raise pong
+        return dict(info)
+
+    def _check_kind(self, info: Mapping[str, Any]) -> None:
+        if info.get("redis_mode") == "sentinel":
+            raise ConfigurationError(
+                f"redis: {self.target} is a Sentinel, which holds no data.", hint="Give the address of the master it watches."
+            )
+        version = str(info.get("redis_version", ""))
+        major = version.partition(".")[0]
+        if not major.isdecimal() or int(major) < OLDEST_MAJOR:
+            raise StoreConflict(
+                self.name, f"{self.target} is Redis {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
+                hint="Upgrade the server.",
+            )  # fmt: skip
+
+    def _check_role(self, info: Mapping[str, Any], role: Any) -> None:
+        """ROLE is asked first and INFO believed where ROLE is not allowed; in a cluster the client finds the masters."""
+        told = role[0] if isinstance(role, list) else info.get("role", "master")
+        if _text(told) in {"slave", "replica"} and not int(info.get("cluster_enabled", 0)):
+            raise StoreUnavailable(
+                self.name,
+                f"{self.target} is a read-only replica (ROLE); its master is "
+                f"{info.get('master_host', '?')}:{info.get('master_port', '?')}.",
+                hint="A fail-over may be going on; else give the address of the master, or a Service that follows it.",
+            )
+
+    def _clustered(self, client: Any) -> Any:
+        with self._errors():
+            try:
+                state = client.execute_command("CLUSTER INFO").get("cluster_state", "?")
+            finally:
+                client.close()
+            if state != "ok":
+                raise StoreUnavailable(
+                    self.name, f"{self.target} is in a cluster whose state is {state} (CLUSTER INFO).",
+                    hint="Wait for its fail-over, or see which slots have no master.",
+                )  # fmt: skip
+            return self._open(redis.RedisCluster, self._timing.connect_timeout_s)
+
+    def _open(self, kind: Any, timeout_s: float) -> Any:
+        """A client without retries of its own, which would add to our deadline."""
+        options: dict[str, Any] = {"ssl_ca_certs": self._url.ca_file} if self._url.ca_file else {}
+        try:
+            return kind.from_url(
+                self._url.reveal(),
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                **options,
+            )
+        except (TypeError, ValueError) as exc:
+            raise ConfigurationError(f"redis: the address {self.target} is refused by redis-py: {exc}.") from exc
+
+    @property
+    def _commands(self) -> Any:
+        """The client; connects when nobody has pinged before."""
+        if self._client is None:
+            self.ping(self._timing.connect_timeout_s)
+        return self._client
+
+    def plan(self) -> Plan:
+        """Compare the record with the declaration: at most one change, kind `conventions`. Notes speak of eviction."""
+        recorded = self._recorded()
+        notes = tuple(self._eviction())
+        if recorded is not None and recorded.conventions == self._declared.conventions:
+            return Plan(notes=notes)
+        if recorded is not None and recorded.goes_beyond(self._declared):
+            ahead = (
+                f"The conventions in {self._record_key} are newer than this version's and are left alone; "
+                "to go back to these for good, delete that key."
+            )
+            return Plan(notes=(*notes, ahead), ahead=True)
+        return Plan((Change(self._record_key, "conventions", self._declared.difference(recorded)),), notes=notes)
+
+    def _recorded(self) -> Record | None:
+        with self._errors(self._record_key):
+            found = self._commands.get(self._record_key)
+        if found is None:
+            return None
+        try:
+            return Record.read(found)
+        except ValueError as exc:
+            raise StoreConflict(
+                self.name, f"{self._record_key} holds something that is not a record of this tool: {exc}.",
+                hint="See who wrote it; delete it to have it written again.", subject=self._record_key,
+            ) from exc  # fmt: skip
+
+    def _eviction(self) -> Iterator[str]:
+        """What maxmemory_policy means for the patterns; INFO memory has it where CONFIG is blocked (spring-data-redis#2894)."""
+        policy = str(self._info.get("maxmemory_policy", ""))
+        unlimited = " No maxmemory is set, so nothing is evicted yet." if not int(self._info.get("maxmemory", 0)) else ""
+        mortal = [k.name for k in self._blueprint.keys if k.longest_ttl is not None]
+        eternal = [k.name for k in self._blueprint.keys if k.longest_ttl is None]
+        if policy.startswith("allkeys-") and self._blueprint.keys:  # juicefs#1991
+            yield (
+                f"Warning: maxmemory_policy {policy} may evict any key before its time, locks and revoked tokens too: "
+                f"{_some(mortal or eternal)}. Use noeviction, or a Redis of their own.{unlimited}"
+            )
+        if policy.startswith("volatile-") and eternal:  # OpenCollective met the OOM: opencollective PR#10005
+            yield (
+                f"Warning: maxmemory_policy {policy} never evicts keys without lifetime, so writes fail when they fill "
+                f"the memory: {_some(eternal)}. Give them a lifetime, or use another policy.{unlimited}"
+            )
+
+    # --- writing
+
+    def apply(self, change: Change) -> str | None:
+        """Write the record in one SET: there is nothing to be left half done."""
+        recorded = self._recorded()
+        with self._errors(self._record_key, change):
+            self._commands.set(self._record_key, self._declared.after(recorded).text())
+        return None
+
+    def prove(self) -> None:
+        """Set, read back and delete one key with a lifetime of five seconds, in one round trip.
+
+        Interrupted, the key vanishes by its lifetime. Raises `StoreUnavailable` when the server does not keep it.
+        """
+        key, value = f"{PREFIX}:probe:{uuid.uuid4().hex}", self._blueprint.name
+        with self._errors(key):
+            pipeline = self._commands.pipeline(transaction=False)
+            pipeline.set(key, value, px=PROBE_TTL_S * 1000).get(key).pttl(key).delete(key).exists(key)
+            answers = pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        _, read, ttl_ms, deleted, left = answers
+        if _text(read) != value or not 0 < ttl_ms <= PROBE_TTL_S * 1000 or deleted != 1 or left:
+            raise StoreUnavailable(
+                self.name,
+                f"{self.target} did not keep the key {key}: read {read!r}, lifetime {ttl_ms} ms, deleted {deleted}, left {left}.",
+                hint="See whether it evicts keys at once (maxmemory), or a proxy answers in its place.",
+                subject=key,
+            )
+
+    def verify(self) -> Sequence[Drift]:
+        """The record equals the declaration, or one drift that says what differs."""
+        recorded = self._recorded()
+        if recorded is not None and recorded.conventions == self._declared.conventions:
+            return []
+        message = "is missing" if recorded is None else f"differs: {self._declared.difference(recorded)}"
+        actual = None if recorded is None else recorded.summary()
+        return [Drift(self._record_key, "conventions", message, self._declared.summary(), actual)]
+
+    def audit(self) -> Sequence[Drift]:
+        """Look at no more than `scan_budget` keys: wrong type, no lifetime, a longer lifetime than declared."""
+        self._audit = Audit(self._blueprint.keys, self._timing.scan_budget, redis.exceptions.AskError)
+        with self._errors():
+            return self._audit.findings(list(self._masters()))
+
+    def _masters(self) -> Iterator[Any]:
+        client = self._commands
+        if self._is_cluster(client):
+            yield from (client.get_redis_connection(node) for node in client.get_primaries())
+        else:
+            yield client
+
+    @staticmethod
+    def _is_cluster(client: Any) -> bool:
+        return isinstance(client, redis.RedisCluster)
+
+    def status(self) -> Status:
+        """Digests of the recorded and the declared conventions, and who holds the lock."""
+        recorded = self._recorded()
+        with self._errors(self._lock_key):
+            held = self._commands.get(self._lock_key)
+        return Status(recorded.summary() if recorded else "", self._declared.summary(), _holder(held) if held else None)
+
+    # --- the lock
+
+    @property
+    def _lock_key(self) -> str:
+        return f"{PREFIX}:lock:{self._blueprint.name}"
+
+    def try_lock(self, owner: str) -> Lock | LockHolder:
+        """A lease of `timing.lease_s` on one key that holds token, owner and since; Redis forgets it when we die."""
+        since = datetime.now(UTC).isoformat(timespec="milliseconds")
+        value = json.dumps({"token": uuid.uuid4().hex, "owner": owner, "since": since})
+        lock = _Lease(self, self._lock_key, value, max(1, int(self._timing.lease_s * 1000)))
+        with self._errors(self._lock_key):
+            if self._commands.set(self._lock_key, value, nx=True, px=lock.lease_ms):
+                return lock
+            return _holder(self._commands.get(self._lock_key))
+
+    # --- ending
+
+    def cancel(self) -> None:
+        """From another thread: break the connections, since Redis runs nothing that outlives its command."""
+        self._cancelled = True
+        if self._audit is not None:
+            self._audit.stopped = True
+        client: Any = self._client
+        nodes = client.get_nodes() if self._is_cluster(client) else [client] if client else []
+        for node in nodes:
+            connection = getattr(node, "redis_connection", node)
+            if connection is not None:
+                connection.connection_pool.disconnect(inuse_connections=True)
+
+    def close(self) -> None:
+        """Release every connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    @contextmanager
+    def _errors(self, subject: str = "", change: Change | None = None) -> Iterator[None]:
+        """Translate what redis-py raises, once for all calls."""
+        try:
+            yield
+        except (redis.RedisError, redis.exceptions.RedisClusterException) as exc:
+            raise translated(exc, self.target, subject, change) from exc
+        except (ValueError, AttributeError) as exc:
+            if not self._cancelled:
+                raise
+            # What redis-py stumbles over when its connection is closed by another thread.
+            raise StoreUnavailable(self.name, "The call was cancelled.", subject=subject) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """A held lock: compare-and-set in Lua, so that a lapsed lease never touches the next holder's."""
+
+    store: RedisBootstrapper
+    key: str
+    value: str
+    lease_ms: int
+
+    def confirm(self) -> bool:
+        """Whether the key still holds our token; gives it the full lease again."""
+        with self.store._errors(self.key):  # noqa: SLF001 - one class in two parts
+            return bool(self.store._commands.eval(_RENEW, 1, self.key, self.value, self.lease_ms))  # noqa: SLF001
+
+    def release(self) -> bool:
+        """Delete the key if it still holds our token."""
+        with self.store._errors(self.key):  # noqa: SLF001
+            return bool(self.store._commands.eval(_RELEASE, 1, self.key, self.value))  # noqa: SLF001
+
+
+def _holder(value: Any) -> LockHolder:
+    if value is None:
+        return LockHolder("a run that has ended this moment")
+    try:
+        told = json.loads(value)
+        return LockHolder(str(told["owner"]), datetime.fromisoformat(told["since"]))
+    except (ValueError, KeyError, TypeError):
+        return LockHolder(f"someone who wrote {_text(value)[:80]!r}")
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 - as many as one reads
+    return ", ".join(names[:3]) + more

@@ -1,0 +1,102 @@
+"""What redis-py raises, in the words of this tool."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+
+from redis import exceptions as raised
+
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
+from is_db_bootstrap.results import Change
+
+STORE = "redis"
+
+# Error codes of the server. redis-py cuts those it has a class for off the text, and keeps them in `status_code`.
+_REFUSED_FOR_NOW = {
+    "READONLY": "It is a read-only replica; a fail-over may be going on, else give the address of the master.",
+    "LOADING": "It reads its data set; wait, or give a longer --timeout.",
+    "MISCONF": "Its last snapshot failed (see its log: disk full, no permission on its folder?). Repair that; do not switch off "
+    "stop-writes-on-bgsave-error.",
+    "OOM": "Its maxmemory is used up and its policy evicts nothing. Give it more memory, or its keys a lifetime.",
+    "NOREPLICAS": "min-replicas-to-write asks for more replicas than are connected. See what became of them.",
+    "MASTERDOWN": "It is a replica that has lost its master. Wait for the fail-over.",
+    "CLUSTERDOWN": "Some slots have no master. Wait for the fail-over, or see CLUSTER INFO.",
+}
+_BUSY = frozenset({"TRYAGAIN", "BUSY"})
+_DENIED = {
+    "NOAUTH": "Give REDIS_PASSWORD, and REDIS_USERNAME where the server has users.",
+    "WRONGPASS": "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's ACL. They were tried once.",
+    "NOPERM": "Needed: PING, INFO, SCAN, TYPE, PTTL, and on the keys is-db-bootstrap:* GET, SET, DEL, EXISTS, EVAL, PEXPIRE.",
+    "DENIED": "The server is in protected mode: give it a password, or let it listen where only friends are.",
+}
+_TLS_HINT = "Write rediss:// for a server with TLS and redis:// for one without; name its authority in REDIS_CA_FILE."
+
+
+def code(exc: BaseException) -> str:
+    """The server's error code, the first word of its answer; empty when the client made the error."""
+    given = getattr(exc, "status_code", None)
+    first = str(exc).partition(" ")[0]
+    return str(given or (first if first.isalpha() and first.isupper() else ""))
+
+
+def translated(exc: Exception, target: str, subject: str, change: Change | None) -> BootstrapError:
+    """The error of `is_db_bootstrap.errors` for what redis-py raised at `target`."""
+    told = str(exc).strip().removesuffix(".")
+    known = _of_server(exc, told, target, subject) or _of_connection(exc, told, target, subject)
+    if known is not None:
+        return known
+    if change is not None:
+        return ChangeFailed(STORE, f"{subject or change.name} was refused: {told}.", change=change,
+                            hint="Correct it and run again; nothing of it was written.")  # fmt: skip
+    return StoreConflict(STORE, f"{target} refused a command: {told}.", subject=subject,
+                         hint="See whether a proxy or a renamed command is in the way.")  # fmt: skip
+
+
+def _of_server(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
+    name = code(exc)
+    if name in _DENIED or isinstance(exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError):
+        return AccessDenied(STORE, f"{target} denied access: {told} ({name or 'AUTH'}).", subject=subject,
+                            hint=_DENIED.get(name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."))  # fmt: skip
+    if name in _REFUSED_FOR_NOW:
+        return StoreUnavailable(
+            STORE, f"{target} refused a command: {told} ({name}).", hint=_REFUSED_FOR_NOW[name], subject=subject
+        )
+    if name in _BUSY:
+        return StoreBusy(STORE, f"{target} is busy: {told} ({name}).", subject=subject)
+    if name == "WRONGTYPE":
+        return StoreConflict(STORE, f"{subject} is a key of another type: {told}.", subject=subject,
+                             hint="See who wrote it; delete it to have it written again.")  # fmt: skip
+    if "DB index is out of range" in told or "SELECT is not allowed" in told:
+        return ConfigurationError(
+            f"redis: {target} has no such database: {told}.", hint="A cluster has only database 0, a server 16 by default."
+        )
+    return None
+
+
+def _of_connection(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
+    if isinstance(exc, raised.InvalidResponse):
+        return ConfigurationError(
+            f"redis: what answers at {target} does not speak the Redis protocol: {told[:80]}.",
+            hint="Give the address of a Redis server (default port 6379).",
+        )
+    if any(isinstance(cause, ssl.SSLError) for cause in _causes(exc)) or "[SSL" in told:
+        return AccessDenied(STORE, f"TLS to {target} failed: {told}.", hint=_TLS_HINT)
+    if isinstance(exc, raised.ConnectionError | raised.TimeoutError | raised.RedisClusterException | raised.ClusterError):
+        return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject,
+                                hint="See that it runs, that the port is Redis's (6379 by default), and whether it wants TLS (rediss://).")  # fmt: skip
+    return None
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
