@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import pytest
+
+from is_db_bootstrap import blueprints
+from is_db_bootstrap.blueprint import Blueprint, Channel, Collection, Field, KeyPattern, SeedRow, Setting
+from is_db_bootstrap.errors import ConfigurationError
+
+UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+SESSION = KeyPattern("session", "app:session:{id}", "string", 60, "app", "a session", {"id": UUID})
+ROUND = KeyPattern(
+    "round", "app:session:{id}:round:{path}", "string", (1, 60), "app", "a round", {"id": UUID, "path": "^[1-9][0-9.]*$"}
+)
+SOME = "88e5fbd7-df78-570b-ad31-7c9dae8eb4bf"
+
+
+def test_a_pattern_matches_its_keys_and_no_longer_ones():
+    assert SESSION.matches(f"app:session:{SOME}")
+    assert not SESSION.matches(f"app:session:{SOME}:round:1")
+    assert not SESSION.matches(f"app:session:{SOME.upper()}")
+    assert ROUND.matches(f"app:session:{SOME}:round:2.1")
+    assert not ROUND.matches(f"app:session:{SOME}:round:0")
+    assert not ROUND.matches(f"app:session:{SOME}:round:1\n")
+
+
+def test_a_placeholder_without_an_expression_ends_at_a_colon():
+    plain = KeyPattern("plain", "a:{x}:b", "hash", None, "app", "x")
+    assert plain.matches("a:1 2:b")
+    assert not plain.matches("a:1:2:b")
+
+
+def test_the_glob_is_wider_and_takes_special_characters_literally():
+    odd = KeyPattern("odd", "a[*]:{x}:é?", "set", None, "app", "x")
+    assert odd.glob == r"a\[\*\]:*:é\?"
+    assert odd.matches("a[*]:1:é?")
+    assert not odd.matches("ab:1:éx")
+
+
+def test_the_longest_lifetime_is_that_of_the_pair():
+    assert (SESSION.longest_ttl, ROUND.longest_ttl, replace(ROUND, ttl=None).longest_ttl) == (60, 60, None)
+
+
+def test_a_blueprint_has_the_stores_that_it_declares_something_about(tmp_path):
+    collection = Collection("c_v1", (Field("id", "INT64", primary=True),))
+    assert Blueprint("unheard_of", "").stores == ()
+    assert Blueprint("unheard_of", "", collections=(collection,), keys=(SESSION,)).stores == ("milvus", "redis")
+    assert Blueprint("unheard_of", "", channels=(Channel("c", "c:{x}", ""),)).stores == ("redis",)
+    assert Blueprint("unheard_of", "", migrations=tmp_path, cypher=tmp_path).stores == ("postgres", "neo4j")
+
+
+def test_without_seed_leaves_the_rest():
+    seeded = Blueprint("b", "", keys=(SESSION,), seed_rows=(SeedRow("t", {"id": 1}),))
+    assert seeded.without_seed() == Blueprint("b", "", keys=(SESSION,))
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        (Setting("PROFILE", "a", "", choices=("a", "b")), "c"),
+        (Setting("MODEL", "m", "", pattern=r"[^;]{1,5}"), "a;b"),
+        (Setting("MODEL", "m", "", pattern=r"[^;]{1,5}"), "toolong"),
+        (Setting("TTL", 0, ""), "-1"),
+        (Setting("TTL", 0, ""), "soon"),
+    ],
+)
+def test_a_value_that_is_not_accepted_names_its_setting(setting, text):
+    with pytest.raises(ConfigurationError, match=setting.name):
+        Blueprint("b", "", settings=(setting,)).resolve({setting.name: text})
+
+
+def test_resolving_hands_parsed_values_to_the_blueprint():
+    def configure(blueprint, values):
+        return replace(blueprint, summary=f"{values}")
+
+    tailored = Blueprint("b", "", settings=(Setting("TTL", 7, ""),), configure=configure)
+    assert tailored.resolve({"TTL": "9", "OTHER": "x"}).summary == "{'TTL': 9}"
+    assert tailored.resolve({}).summary == "{'TTL': 7}"
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ConfigurationError, match="novel_genesis"):
+        blueprints.load("novel_genesiss")
+
+
+def test_a_hyphen_counts_as_an_underscore():
+    assert blueprints.load("novel-genesis") is blueprints.load("novel_genesis")
+
+
+def test_a_blueprint_of_ones_own_is_found_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "story_of_mine.py").write_text(
+        "from is_db_bootstrap.blueprint import Blueprint\nB = Blueprint('mine', '')\nX = 3\n"
+    )
+    assert blueprints.load("story_of_mine:B").name == "mine"
+    for name in ("story_of_mine:X", "story_of_mine:NOTHING", "no_such_module_at_all:B"):
+        with pytest.raises(ConfigurationError, match=name):
+            blueprints.load(name)

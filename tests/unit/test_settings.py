@@ -1,0 +1,196 @@
+import pytest
+
+from is_db_bootstrap.blueprint import Blueprint, Setting
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.settings import Settings, StoreUrl, Timing, blueprint_name
+
+BLUEPRINT = Blueprint("story", "for tests", settings=(Setting("STORY_SIZE", 3, "a number", minimum=1),))
+HARD = "p% @:/#?ß 'x\""
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load(environ=None, **given):
+    return Settings.load(BLUEPRINT, environ=environ or {}, **given)
+
+
+# --- which source wins
+
+
+def test_postgres_has_a_default_and_the_others_have_none():
+    settings = load()
+    assert settings.stores["postgres"].reveal() == "postgresql://postgres:postgres@localhost:5432/story"
+    assert set(settings.stores) == {"postgres"}
+
+
+@pytest.mark.parametrize("store", ["neo4j", "milvus", "redis"])
+def test_a_missing_address_names_its_variable(store):
+    with pytest.raises(ConfigurationError, match=f"{store.upper()}_URL"):
+        load().need(store)
+
+
+def test_the_first_source_wins(empty_folder):
+    (empty_folder / "is-db-bootstrap.toml").write_text('[postgres]\nurl = "postgresql://file"\n')
+    env_file = empty_folder / "vars"
+    env_file.write_text("DB_HOST=envfile\n")
+    chain = [
+        ({}, "file", {}),
+        ({"DB_HOST": "parts"}, "parts:5432", {}),
+        ({"DB_HOST": "parts", "DATABASE_URL": "postgresql://database"}, "database", {}),
+    ]
+    chain.append((chain[-1][0] | {"POSTGRES_URL": "postgresql://postgres-url"}, "postgres-url", {}))
+    chain.append((chain[-1][0], "flag", {"postgres_url": "postgresql://flag"}))
+    for environ, hosts, flags in chain:
+        assert load(environ, flags=flags).stores["postgres"].hosts == hosts
+    assert load(env_file=env_file).stores["postgres"].hosts == "envfile:5432"
+    assert load({"DB_HOST": "real"}, env_file=env_file).stores["postgres"].hosts == "real:5432"
+
+
+def test_every_address_says_where_it_came_from(empty_folder):
+    (empty_folder / "is-db-bootstrap.toml").write_text('[redis]\nurl = "redis://r"\n')
+    settings = load({"NEO4J_URL": "bolt://n"}, flags={"milvus_url": "http://m"})
+    assert {s: u.source for s, u in settings.stores.items()} == {
+        "postgres": "default",
+        "neo4j": "NEO4J_URL",
+        "milvus": "--milvus-url",
+        "redis": "is-db-bootstrap.toml",
+    }
+
+
+def test_the_parts_have_defaults_of_their_own():
+    assert load({"DB_PORT": "5433"}).stores["postgres"].reveal() == "postgresql://postgres:postgres@localhost:5433/story"
+    assert load({"DB_NAME": "other"}).stores["postgres"].database == "other"
+
+
+def test_a_url_without_a_database_means_the_blueprints_name():
+    assert load({"POSTGRES_URL": "postgresql://db"}).stores["postgres"].database == "story"
+
+
+def test_empty_means_unset():
+    assert load({"POSTGRES_URL": "", "REDIS_URL": ""}).stores.keys() == {"postgres"}
+
+
+def test_nothing_is_read_from_a_dotenv_file_unasked(empty_folder):
+    (empty_folder / ".env").write_text("REDIS_URL=redis://surprise\n")
+    assert "redis" not in load().stores
+
+
+# --- credentials
+
+
+@pytest.mark.parametrize("store", ["postgres", "neo4j", "milvus", "redis"])
+def test_a_password_holds_any_character(store):
+    scheme = {"postgres": "postgresql", "neo4j": "bolt", "milvus": "http", "redis": "redis"}[store]
+    url = load({f"{store.upper()}_URL": f"{scheme}://me@host", f"{store.upper()}_PASSWORD": HARD}).stores[store]
+    assert url.password == HARD
+    assert StoreUrl.parse(store, url.reveal()).password == HARD
+
+
+def test_a_password_file_loses_one_newline(empty_folder):
+    secret = empty_folder / "secret"
+    for text, password in ((f"{HARD}\n", HARD), ("two\n\n", "two\n"), ("dos\r\n", "dos"), ("none", "none")):
+        secret.write_bytes(text.encode())
+        assert load({"REDIS_URL": "redis://r", "REDIS_PASSWORD_FILE": str(secret)}).stores["redis"].password == password
+
+
+def test_both_forms_of_one_password_are_refused(empty_folder):
+    (empty_folder / "secret").write_text("x")
+    with pytest.raises(ConfigurationError, match="both"):
+        load({"REDIS_URL": "redis://r", "REDIS_PASSWORD": "x", "REDIS_PASSWORD_FILE": "secret"})
+
+
+def test_a_password_file_that_cannot_be_read_is_named():
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        load({"REDIS_URL": "redis://r", "REDIS_PASSWORD_FILE": "nowhere"})
+
+
+def test_variables_fill_only_what_the_address_leaves_open():
+    url = load({"POSTGRES_URL": "postgresql://me:mine@db", "POSTGRES_USERNAME": "you", "POSTGRES_PASSWORD": "yours"}).stores[
+        "postgres"
+    ]
+    assert (url.username, url.password) == ("me", "mine")
+
+
+@pytest.mark.parametrize("text", [f"{s}" for s in ("postgresql://me:s3cret@db/x", "postgres://:s3cret@[::1]:5432")])
+def test_printing_an_address_never_shows_the_password(text):
+    url = StoreUrl.parse("postgres", text)
+    assert "s3cret" not in f"{url} {url!r} {load(flags={'postgres_url': text})!r}"
+    assert "s3cret" in url.reveal()
+
+
+@pytest.mark.parametrize("text", ["", "db", "mysql://s3cret@db", "postgresql://", "postgresql:db:s3cret"])
+def test_what_is_no_address_is_refused_without_repeating_it(text):
+    with pytest.raises(ConfigurationError) as caught:
+        StoreUrl.parse("postgres", text, "POSTGRES_URL")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_hosts_and_ports_are_taken_apart():
+    many = StoreUrl.parse("postgres", "postgresql://u@a:1,b:2/x?sslmode=require")
+    assert (many.hosts, many.host, many.port(5432), many.query) == ("a:1,b:2", "a", 1, (("sslmode", "require"),))
+    six = StoreUrl.parse("redis", "redis://[::1]:6380/2")
+    assert (six.host, six.port(6379), six.database) == ("::1", 6380, "2")
+    assert StoreUrl.parse("redis", "unix:///run/redis.sock").hosts == "/run/redis.sock"
+
+
+# --- the TOML file
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('blueprnt = "x"', "blueprnt"),
+        ('[postgres]\nurll = "x"', "urll"),
+        ('[redis]\nschema = "x"', "schema"),
+        ("[timing]\ntimeout = 3", "timeout"),
+        ("timing = 3", "timing"),
+        ("[postgres", "is-db-bootstrap.toml"),
+    ],
+)
+def test_an_unknown_key_is_named(empty_folder, text, named):
+    (empty_folder / "is-db-bootstrap.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=named):
+        load()
+
+
+def test_pyproject_is_read_when_there_is_no_file_of_our_own(empty_folder):
+    (empty_folder / "pyproject.toml").write_text(
+        '[tool.is-db-bootstrap]\nblueprint = "mine"\n[tool.is-db-bootstrap.postgres]\nschema = "s"\n'
+    )
+    assert load().schema == "s"
+    assert blueprint_name({}) == "mine"
+    (empty_folder / "is-db-bootstrap.toml").write_text('blueprint = "ours"\n')
+    assert (load().schema, blueprint_name({})) == ("public", "ours")
+    assert blueprint_name({"IS_DB_BOOTSTRAP_BLUEPRINT": "theirs"}) == "theirs"
+
+
+def test_a_pyproject_without_our_table_is_none_of_our_business(empty_folder):
+    (empty_folder / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    assert load().schema == "public"
+
+
+# --- numbers
+
+
+def test_timing_comes_from_flags_variables_and_file(empty_folder):
+    (empty_folder / "is-db-bootstrap.toml").write_text("[timing]\ntimeout_s = 1\ngrace_s = 2\n")
+    timing = load({"IS_DB_BOOTSTRAP_TIMEOUT": "3", "IS_DB_BOOTSTRAP_LEASE": "4"}, flags={"timeout_s": 5.0}).timing
+    assert (timing.timeout_s, timing.grace_s, timing.lease_s, timing.heartbeat_s) == (5.0, 2.0, 4.0, Timing().heartbeat_s)
+    assert load({"IS_DB_BOOTSTRAP_TIMEOUT": "3"}).timing.timeout_s == 3.0
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf", "1,5"])
+def test_a_time_that_is_no_time_is_refused(text):
+    with pytest.raises(ConfigurationError, match="IS_DB_BOOTSTRAP_TIMEOUT"):
+        load({"IS_DB_BOOTSTRAP_TIMEOUT": text})
+
+
+def test_the_blueprints_settings_come_from_variables_and_file(empty_folder):
+    assert load().values == {"STORY_SIZE": 3}
+    (empty_folder / "is-db-bootstrap.toml").write_text("[settings]\nSTORY_SIZE = 4\n")
+    assert load().values == {"STORY_SIZE": 4}
+    assert load({"STORY_SIZE": "5"}).values == {"STORY_SIZE": "5"}
