@@ -28,7 +28,6 @@ def environment(options: Options, flags: dict[str, Any]) -> dict[str, str]:
     An address that is set as well is a `ConfigurationError`: which of the two is meant, only the user knows.
     """
     from is_db_bootstrap.errors import ConfigurationError
-    from is_db_bootstrap.local import up
 
     names = ["POSTGRES_URL", "DATABASE_URL", "DB_HOST", "NEO4J_URL", "MILVUS_URL", "REDIS_URL"]
     taken = [n for n in names if os.environ.get(n)] + [
@@ -36,6 +35,8 @@ def environment(options: Options, flags: dict[str, Any]) -> dict[str, str]:
     ]
     if taken:
         raise ConfigurationError(f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them.")
+    from is_db_bootstrap.local import up
+
     progress = (lambda _: None) if options.quiet else _progress
     return {**os.environ, **up(options.data_dir, progress=progress).environ()}
 
