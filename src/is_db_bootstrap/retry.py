@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import tenacity
 
 from is_db_bootstrap.errors import StoreBusy, StoreUnavailable
-
-if TYPE_CHECKING:
-    import tenacity
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -65,14 +64,13 @@ def until(
 
     `call` receives what is left of the deadline. Any other error ends it at once.
     """
-    import tenacity
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, StoreUnavailable):
             on_retry(error)
 
-    wait = tenacity.wait_exponential_jitter(policy.initial_s, policy.maximum_s, jitter=policy.initial_s)
+    wait = _growing(policy.initial_s, policy.maximum_s, jitter_s=policy.initial_s)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(StoreUnavailable),
         wait=lambda state: min(wait(state), deadline.left_s()),
@@ -100,10 +98,14 @@ def while_busy(
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(StoreBusy),
-        wait=tenacity.wait_exponential_jitter(policy.busy_initial_s, policy.busy_maximum_s, jitter=1.0),
+        wait=_growing(policy.busy_initial_s, policy.busy_maximum_s, jitter_s=1.0),
         stop=tenacity.stop_after_attempt(policy.busy_attempts),
         sleep=sleep or policy.sleep or time.sleep,
         before_sleep=before_sleep,
         reraise=True,
     )
     return retrying(call)
+
+
+def _growing(first_s: float, longest_s: float, jitter_s: float) -> tenacity.wait.wait_base:
+    return tenacity.wait_exponential(first_s, longest_s) + tenacity.wait_random(0, jitter_s)
