@@ -1,0 +1,345 @@
+"""What the documentation says is true of the code."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+from jsonschema import Draft202012Validator
+
+from is_db_bootstrap import blueprints, errors, results
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.cli import group
+from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.results import STORE_ORDER, Drift, LockHolder, Mode, Outcome, Status
+from is_db_bootstrap.retry import RetryPolicy
+from is_db_bootstrap.settings import SCHEMES, Settings, StoreUrl, Timing
+from is_db_bootstrap.testing import InMemoryBootstrapper
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CLI = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
+ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
+SCHEMA = json.loads((ROOT / "docs/reference/result.schema.json").read_text(encoding="utf-8"))
+
+
+def fenced(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+# --- links
+
+
+def anchor(heading):
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_relative_link_resolves(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"\w+:", target):
+            continue
+        path, _, fragment = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if fragment:
+            assert fragment in {anchor(h) for h in re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)}, (
+                target
+            )
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    seen, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        if page in seen or page.suffix != ".md":
+            continue
+        seen.add(page)
+        todo += [(page.parent / t).resolve() for t in re.findall(r"\]\(([^)#:\s]+)\)", page.read_text(encoding="utf-8"))]
+    assert [str(p.relative_to(ROOT)) for p in PAGES if p not in seen] == []
+
+
+# --- commands
+
+
+def commands(group=group, prefix=()):
+    """Every command of the command line with its path of names."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))
+        else:
+            yield (*prefix, name), command
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_a_line(path):
+    command = COMMANDS[path]
+    assert command.help
+    assert all(getattr(p, "help", None) for p in command.params), "an option without help"
+    assert f"| `is-db-bootstrap {' '.join(path)}` |" in CLI
+    assert f"\nis-db-bootstrap {' '.join(path)}" in README
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_option_is_documented(path):
+    for parameter in COMMANDS[path].params:
+        for option in parameter.opts:
+            assert f"`{option}" in CLI, f"{option} of {' '.join(path)} is not in cli.md"
+
+
+def test_no_option_is_documented_that_does_not_exist():
+    known = {o for c in COMMANDS.values() for p in c.params for o in p.opts} | {"--help", "-h", "--version"}
+    assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", re.sub(r"```.*?```", "", CLI, flags=re.DOTALL))) - known == set()
+
+
+def documented_calls():
+    for page in PAGES:
+        for block in fenced(page.read_text(encoding="utf-8"), "(?:bash|console)"):
+            for line in block.splitlines():
+                words = (
+                    shlex.split(line.removeprefix("$ "), comments=True)
+                    if line.startswith(("is-db-bootstrap", "$ is-db-bootstrap"))
+                    else []
+                )
+                if words:
+                    yield pytest.param(words[1:], id=f"{page.name}: {' '.join(words)}")
+
+
+@pytest.mark.parametrize("words", documented_calls())
+def test_every_documented_call_is_one_that_the_command_takes(words):
+    """Parsed to the end, but not executed: `--help` after everything else."""
+    before_redirect = words[: words.index(">")] if ">" in words else words
+    call = [sys.executable, "-m", "is_db_bootstrap", *before_redirect, "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("target", ["run", "test", "lint", "format", "down", "clean", "requirements", "help"])
+def test_make_knows(target):
+    subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_readme_has_a_completion_line_for(shell):
+    [line] = [line for line in fenced(README, "bash")[-1].splitlines() if f"# {shell}" in line]
+    assert line in CLI
+    environ = os.environ | {"_IS_DB_BOOTSTRAP_COMPLETE": f"{shell}_source"}
+    script = subprocess.run(
+        [sys.executable, "-m", "is_db_bootstrap"], env=environ, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert f"_IS_DB_BOOTSTRAP_COMPLETE={shell}_complete" in script.stdout
+
+
+# --- settings
+
+
+def read_settings():
+    """Every environment variable that is read: declared ones, and those that the source names."""
+    names = {f"IS_DB_BOOTSTRAP_{f.name.removesuffix('_s').upper()}" for f in fields(Timing)}
+    names |= {
+        f"{s.upper()}_{part}" for s in STORE_ORDER for part in ("URL", "USERNAME", "PASSWORD", "PASSWORD_FILE", "CA_FILE")
+    }
+    names |= {s.name for b in map(blueprints.load, blueprints.names()) for s in b.settings}
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "src").rglob("*.py"))
+    names |= set(re.findall(r'"((?:IS_DB_BOOTSTRAP|DB|DATABASE|POSTGRES|NEO4J|MILVUS|REDIS)_[A-Z_]+)"', source))
+    return names
+
+
+def test_the_settings_page_names_exactly_what_is_read():
+    documented = set(re.findall(r"`((?:IS_DB_BOOTSTRAP|[A-Z]\w+)_[A-Z0-9_]+)`", SETTINGS))
+    assert documented == read_settings()
+
+
+def test_the_env_example_names_exactly_what_is_read():
+    assert set(re.findall(r"^# ([A-Z0-9_]+)=", ENV_EXAMPLE, re.MULTILINE)) == read_settings()
+
+
+def test_nothing_in_the_env_example_is_active():
+    assert [line for line in ENV_EXAMPLE.splitlines() if line and not line.startswith("#")] == []
+
+
+@pytest.mark.parametrize("field", fields(Timing), ids=lambda f: f.name)
+def test_every_default_is_the_documented_one(field):
+    variable = f"IS_DB_BOOTSTRAP_{field.name.removesuffix('_s').upper()}"
+    assert f"| `{variable}` | `{field.name}` | {field.default:g} |" in SETTINGS
+    assert f"\n# {variable}={field.default:g}\n" in ENV_EXAMPLE
+    assert getattr(Settings.load(Blueprint("story", ""), environ={variable: "3"}).timing, field.name) == 3
+
+
+@pytest.mark.parametrize("store", STORE_ORDER)
+def test_every_scheme_is_documented(store):
+    [row] = [
+        line
+        for line in SETTINGS.splitlines()
+        if line.startswith("|") and line.count(f"`{store.upper()}_URL`") and "`" + SCHEMES[store][0] + "`" in line
+    ]
+    assert set(SCHEMES[store]) <= set(re.findall(r"`([^`]*)`", row))
+
+
+def test_the_settings_of_blueprints_have_their_documented_defaults():
+    for blueprint in map(blueprints.load, blueprints.names()):
+        for setting in blueprint.settings:
+            [row] = [line for line in SETTINGS.splitlines() if line.startswith(f"| `{setting.name}` ")]
+            assert f"`{setting.default}`" in row
+            assert all(f"`{choice}`" in row for choice in setting.choices)
+            assert f"\n# {setting.name}={setting.default}\n" in ENV_EXAMPLE
+
+
+def test_the_documented_toml_file_is_accepted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [text] = fenced(SETTINGS, "toml")
+    text = re.sub(r"^password_file.*\n", "", text, flags=re.MULTILINE)
+    Path("is-db-bootstrap.toml").write_text(text)
+    settings = Settings.load(Blueprint("story", ""), environ={})
+    assert (settings.schema, settings.timing.timeout_s, set(settings.stores)) == ("story", 300, set(STORE_ORDER))
+
+
+# --- exit codes and errors
+
+
+def test_every_exit_code_is_documented():
+    page = (ROOT / "docs/reference/exit-codes.md").read_text(encoding="utf-8")
+    kinds = [v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, errors.BootstrapError)]
+    codes = {0, 143, *(k.exit_code for k in kinds)}
+    assert {int(n) for n in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes
+    assert set(SCHEMA["properties"]["exit_code"]["enum"]) == codes
+    assert set(SCHEMA["$defs"]["error"]["properties"]["kind"]["enum"]) == {k.kind for k in kinds}
+    api = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
+    assert all(k.__name__ in api for k in kinds if k is not errors.Interrupted)
+
+
+def test_every_outcome_is_documented():
+    page = (ROOT / "docs/reference/result.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \| (?!names|null)", page, re.MULTILINE)[-len(Outcome) :] == [o.value for o in Outcome]
+
+
+# --- the result document
+
+
+def validate(result):
+    document = json.loads(json.dumps(result.to_dict()))
+    Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(document)
+    return document
+
+
+def run(*stores, mode=Mode.APPLY, **extra):
+    retry = RetryPolicy(deadline_s=0.05, initial_s=0.01, maximum_s=0.02)
+    return BootstrapOrchestrator(stores, blueprint="story", retry=retry, **extra).run(mode)
+
+
+def raising(error):
+    def call(*_):
+        raise error
+
+    return call
+
+
+def test_the_schema_is_a_schema_and_strict():
+    Draft202012Validator.check_schema(SCHEMA)
+    objects = [SCHEMA, *(d for d in SCHEMA["$defs"].values() if d.get("type") == "object")]
+    for each in objects:
+        assert each["additionalProperties"] is False
+        assert set(each["required"]) == set(each["properties"])
+
+
+def test_the_schema_has_the_fields_of_the_classes():
+    classes = {
+        "store": results.StoreResult, "server": results.ServerInfo, "status": Status, "lock": LockHolder,
+        "change": results.ChangeResult, "drift": Drift, "error": results.ErrorReport,
+    }  # fmt: skip
+    for name, kind in classes.items():
+        assert set(SCHEMA["$defs"][name]["properties"]) == {f.name for f in fields(kind)} - {"exception", "finding"}
+    assert set(SCHEMA["properties"]) == {f.name for f in fields(results.BootstrapResult)}
+    assert SCHEMA["properties"]["schema_version"]["const"] == results.SCHEMA_VERSION
+    assert set(SCHEMA["properties"]["mode"]["enum"]) == set(Mode)
+    assert set(SCHEMA["$defs"]["runOutcome"]["enum"]) == set(Outcome)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_the_result_of_every_mode_validates(mode):
+    document = validate(
+        run(InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("redis", ["b"], applied=["b"]), mode=mode)
+    )
+    assert document["mode"] == mode
+
+
+def test_a_locked_store_and_a_failed_run_validate():
+    locked = InMemoryBootstrapper("redis", ["a"])
+    locked.lock_owner = "another run"
+    assert validate(run(locked))["stores"][0]["error"]["kind"] == "lock_timeout"
+    assert validate(run(locked, mode=Mode.STATUS))["stores"][0]["status"]["lock"]["who"] == "another run"
+    assert validate(run(InMemoryBootstrapper(unavailable=10**6), InMemoryBootstrapper("milvus", ["x"])))["exit_code"] == 4
+
+
+def test_a_drifted_and_an_interrupted_run_validate():
+    drifted = InMemoryBootstrapper("redis", ["a"], applied=["a"])
+    drifted.verify = lambda: [Drift("a", "item", "differs", "1", "2")]
+    assert validate(run(drifted))["stores"][0]["drifts"][0]["expected"] == "1"
+    store = InMemoryBootstrapper("redis", ["a", "b"])
+    orchestrator = BootstrapOrchestrator([store], retry=RetryPolicy(deadline_s=1))
+    store.on_apply = lambda _: orchestrator.interrupt(143)
+    assert validate(orchestrator.run())["exit_code"] == 143
+
+
+def test_every_error_validates():
+    change = results.Change("a", "item")
+    for kind in (errors.AccessDenied, errors.StoreConflict, errors.StoreReset, errors.ConfigurationError):
+        store = InMemoryBootstrapper("redis", ["a"])
+        store.plan = raising(kind("redis", "No.") if kind is not errors.ConfigurationError else kind("No."))
+        assert validate(run(store))["exit_code"] == kind.exit_code
+    store = InMemoryBootstrapper("redis", ["a"], on_apply=raising(errors.ChangeFailed("redis", "No.", change=change)))
+    assert validate(run(store))["stores"][0]["changes"][0]["outcome"] == "failed"
+
+
+def test_the_documented_document_validates():
+    [text] = fenced((ROOT / "docs/reference/result.md").read_text(encoding="utf-8"), "json")
+    Draft202012Validator(SCHEMA).validate(json.loads(text))
+
+
+# --- the examples
+
+
+def python_examples():
+    for page in PAGES:
+        for number, block in enumerate(fenced(page.read_text(encoding="utf-8"), "python")):
+            yield pytest.param(block, id=f"{page.name}-{number}")
+
+
+@pytest.mark.parametrize("block", python_examples())
+def test_every_python_example_compiles_and_its_imports_exist(block):
+    compile(block, "example", "exec")
+    imports = "\n".join(re.findall(r"^(?:from|import) .*$", block, re.MULTILINE))
+    exec(imports, {})
+
+
+def test_the_init_container_examples_are_yaml_of_the_documented_variables():
+    for page in (README, (ROOT / "docs/how-to/init-container.md").read_text(encoding="utf-8")):
+        [text] = fenced(page, "yaml")
+        assert "\t" not in text
+        assert set(re.findall(r"name: ([A-Z0-9_]+)", text)) <= read_settings()
+
+
+@pytest.mark.postgres
+@pytest.mark.redis
+def test_the_python_example_of_the_readme_runs(postgres_url, redis_url, capsys):
+    [example] = fenced(README, "python")
+    addresses = {"postgresql://app@localhost/novel_genesis": postgres_url, "redis://localhost": redis_url}
+    for documented, real in addresses.items():
+        assert documented in example
+        example = example.replace(documented, real)
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("changed ['" + StoreUrl.parse("postgres", postgres_url).database)
