@@ -24,6 +24,7 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.convention_record import Record
 from is_db_bootstrap.stores.key_audit import Audit
 from is_db_bootstrap.stores.redis_errors import translated
+from is_db_bootstrap.stores.stranger import stranger
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -77,6 +78,10 @@ class RedisBootstrapper:
         client = self._open(redis.Redis, min(timeout_s, self._timing.connect_timeout_s))
         try:
             info = self._asked(client)
+        except StoreUnavailable as exc:
+            client.close()
+            self._check_stranger(exc, timeout_s)
+            raise
         except BaseException:
             client.close()
             raise
@@ -84,6 +89,16 @@ class RedisBootstrapper:
         clustered = bool(int(info.get("cluster_enabled", 0)))
         self._client = self._clustered(client) if clustered else client
         return ServerInfo(str(info["redis_version"]), "cluster" if clustered else None)
+
+    def _check_stranger(self, exc: StoreUnavailable, timeout_s: float) -> None:
+        """An HTTP server resets the connection so fast that its answer is lost; a closed one may be a Redis going down."""
+        if "Connection closed" not in exc.message and "reset by peer" not in exc.message:
+            return
+        wait_s = min(timeout_s, self._timing.connect_timeout_s) / 2
+        if name := stranger(self._url.host, self._url.port(6379), wait_s):
+            raise ConfigurationError(
+                f"redis: {name} answers at {self.target}.", hint="Give the address of a Redis server (default port 6379)."
+            ) from exc
 
     def _asked(self, client: Any) -> Mapping[str, Any]:
         with self._errors():

@@ -1,0 +1,63 @@
+"""Redis for the contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import redis
+
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.redis import RedisBootstrapper
+
+BLUEPRINT = Blueprint("novel_genesis", "its Redis part", keys=KEYS, channels=CHANNELS)
+RECORD = "is-db-bootstrap:conventions:novel_genesis"
+LOCK = "is-db-bootstrap:lock:novel_genesis"
+
+
+class Adapter:
+    """A Redis that holds nothing but the conventions."""
+
+    OTHER_SERVER = (ConfigurationError,)
+    TAMPERINGS = ("record deleted", "record changed")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client = redis.Redis.from_url(url, decode_responses=True)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def open(self, url: str | None = None, **timing: float) -> RedisBootstrapper:
+        return RedisBootstrapper(url or self.url, BLUEPRINT, timing=Timing(**timing))
+
+    def snapshot(self) -> object:
+        return {key: (self.client.dump(key), self.client.pttl(key)) for key in sorted(self.client.scan_iter())}
+
+    def tamper(self, kind: str) -> None:
+        if kind == "record deleted":
+            self.client.delete(RECORD)
+        else:
+            self.client.set(RECORD, self.client.get(RECORD).replace("2592000", "60"))
+
+    def lose_lock(self) -> None:
+        assert self.client.delete(LOCK) == 1
+
+    def wrong_password(self) -> str:
+        url = StoreUrl.parse("redis", self.url)
+        return f"redis://somebody:wrong@{url.hosts}/0"
+
+    def refused_logins(self) -> int | None:
+        return int(self.client.info("commandstats").get("cmdstat_auth", {}).get("failed_calls", 0))
+
+    @contextmanager
+    def held_call(self, store: RedisBootstrapper) -> Iterator[Callable[[], object]]:
+        change = store.plan().changes[0]
+        self.client.client_pause(60_000, all=False)
+        try:
+            yield lambda: store.apply(change)
+        finally:
+            self.client.client_unpause()

@@ -1,0 +1,252 @@
+"""What every store keeps to, on every version of its server. See `adapters/__init__.py` for what a store brings along."""
+
+from __future__ import annotations
+
+import http.server
+import importlib
+import importlib.util
+import re
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from is_db_bootstrap.bootstrapper import CanLock, CanProve, CanReport
+from is_db_bootstrap.errors import AccessDenied, BootstrapError, StoreUnavailable
+from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.results import LockHolder, Mode, Outcome
+
+ADAPTERS = "adapters"  # this folder is on the path, as pytest does
+VERSIONS = {"postgres": ["14", "15", "18"], "neo4j": ["5.26", "2026.08"], "milvus": ["lite", "2.3"], "redis": ["6", "7"]}
+#: What a cancelled call may take to come back, seconds.
+SOON_S = 10
+
+
+def _over(store):
+    """Run a suite on every version of `store`; skipped while the store has no adapter."""
+
+    def mark(suite):
+        missing = importlib.util.find_spec(f"{ADAPTERS}.{store}") is None
+        suite = pytest.mark.skipif(missing, reason=f"no adapter for {store}")(suite)
+        suite = pytest.mark.parametrize(f"{store}_url", VERSIONS[store], indirect=True)(suite)
+        return getattr(pytest.mark, store)(suite)
+
+    return mark
+
+
+def _adapter(store, url):
+    return importlib.import_module(f"{ADAPTERS}.{store}").Adapter(url)
+
+
+def _elsewhere(url, port):
+    return re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", url)
+
+
+@pytest.fixture
+def http_port():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def closed_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Contract:
+    """The suite; a subclass names the store by its `adapter` fixture."""
+
+    @pytest.fixture
+    def new(self, adapter):
+        """Opens bootstrappers and closes them afterwards."""
+        opened = []
+
+        def open_one(url=None, **timing):
+            opened.append(adapter.open(url, **timing))
+            return opened[-1]
+
+        yield open_one
+        for store in opened:
+            store.close()
+
+    @staticmethod
+    def run(store, mode=Mode.APPLY):
+        return BootstrapOrchestrator([store]).run(mode)
+
+    def test_a_second_run_plans_nothing_and_changes_nothing(self, adapter, new):
+        first = self.run(new())
+        assert first.outcome is Outcome.CHANGED, first
+        before = adapter.snapshot()
+        second = self.run(new())
+        assert second.outcome is Outcome.UNCHANGED, second
+        assert adapter.snapshot() == before
+        assert new().plan().changes == ()
+
+    def test_looking_changes_nothing(self, adapter, new):
+        before = adapter.snapshot()
+        store = new()
+        store.ping(30)
+        assert store.plan().changes
+        assert self.run(new(), Mode.PLAN).outcome is Outcome.PLANNED
+        assert self.run(new(), Mode.WAIT).ok
+        assert adapter.snapshot() == before
+
+    def test_an_unapplied_blueprint_verifies_as_drift(self, new):
+        assert new().verify()
+
+    def test_applying_a_change_twice_is_harmless(self, new):
+        store = new()
+        for change in store.plan().changes:
+            store.apply(change)
+            store.apply(change)
+        assert not new().plan().changes
+        assert not new().verify()
+
+    def test_an_interrupted_run_is_completed_by_the_next(self, new):
+        """Each run takes one step more before it is given up; so every prefix of the plan is met."""
+        for _ in range(100):
+            store = new()
+            changes = store.plan().changes
+            if not changes:
+                break
+            store.apply(changes[0])
+            store.close()
+        assert not new().verify()
+        assert self.run(new()).outcome is Outcome.UNCHANGED
+
+    def test_a_wrong_password_is_denied_and_tried_once(self, adapter, new):
+        url = adapter.wrong_password()
+        if url is None:
+            pytest.skip("this server asks for no password")
+        before = adapter.refused_logins()
+        result = self.run(new(url))
+        assert isinstance(result.stores[0].exception, AccessDenied), result
+        assert result.exit_code == 5
+        if before is not None:
+            assert adapter.refused_logins() == before + 1
+
+    def test_nobody_listening_is_unavailable(self, adapter, new, closed_port):
+        with pytest.raises(StoreUnavailable):
+            new(_elsewhere(adapter.url, closed_port), connect_timeout_s=2).ping(2)
+
+    def test_another_kind_of_server_is_told(self, adapter, new, http_port):
+        with pytest.raises(adapter.OTHER_SERVER):
+            new(_elsewhere(adapter.url, http_port), connect_timeout_s=5).ping(5)
+
+    def test_the_lock_excludes_a_second_run(self, new):
+        first, second = new(), new()
+        if not isinstance(first, CanLock):
+            pytest.skip("this store cannot lock")
+        lock = first.try_lock("the first run")
+        assert not isinstance(lock, LockHolder)
+        holder = second.try_lock("the second run")
+        assert isinstance(holder, LockHolder)
+        assert "the first run" in holder.who
+        assert holder.since is not None
+        assert lock.confirm()
+        assert lock.release()
+        lock = second.try_lock("the second run")
+        assert not isinstance(lock, LockHolder)
+        assert lock.release()
+
+    def test_a_lost_lock_is_noticed(self, adapter, new):
+        store = new()
+        if not isinstance(store, CanLock):
+            pytest.skip("this store cannot lock")
+        lock = store.try_lock("a run")
+        adapter.lose_lock()
+        assert not lock.confirm()
+        assert not lock.release()
+
+    def test_verify_sees_each_kind_of_drift(self, adapter, new):
+        """One after the other on one converged server, and what `apply` can repair, it repairs."""
+        self.run(new())
+        assert not new().verify()
+        for kind in adapter.TAMPERINGS:
+            adapter.tamper(kind)
+            assert new().verify(), f"{kind} was not seen"
+            for change in new().plan().changes:
+                new().apply(change)
+
+    def test_closing_twice_is_harmless(self, new):
+        store = new()
+        store.close()
+        store.ping(30)
+        store.close()
+        store.close()
+
+    def test_what_is_proved_is_gone_afterwards(self, adapter, new):
+        store = new()
+        if not isinstance(store, CanProve):
+            pytest.skip("this store has no probe")
+        before = adapter.snapshot()
+        store.prove()
+        assert adapter.snapshot() == before
+
+    def test_status_tells_record_head_and_lock(self, new):
+        store = new()
+        if not isinstance(store, CanReport):
+            pytest.skip("this store does not report")
+        self.run(new())
+        status = store.status()
+        assert status.recorded == status.head
+        assert status.lock is None
+
+    def test_cancel_ends_a_running_call(self, adapter, new):
+        store = new(connect_timeout_s=60)
+        with adapter.held_call(store) as call, ThreadPoolExecutor(1) as pool:
+            running = pool.submit(call)
+            time.sleep(1)
+            assert not running.done()
+            store.cancel()
+            with pytest.raises(BootstrapError):
+                running.result(SOON_S)
+
+    def test_cancel_is_harmless_when_nothing_runs(self, new):
+        store = new()
+        store.cancel()
+        store.ping(30)
+        store.cancel()
+
+
+@_over("postgres")
+class TestPostgres(Contract):
+    @pytest.fixture
+    def adapter(self, postgres_url):
+        made = _adapter("postgres", postgres_url)
+        yield made
+        made.close()
+
+
+@_over("neo4j")
+class TestNeo4j(Contract):
+    @pytest.fixture
+    def adapter(self, neo4j_url):
+        made = _adapter("neo4j", neo4j_url)
+        yield made
+        made.close()
+
+
+@_over("milvus")
+class TestMilvus(Contract):
+    @pytest.fixture
+    def adapter(self, milvus_url):
+        made = _adapter("milvus", milvus_url)
+        yield made
+        made.close()
+
+
+@_over("redis")
+class TestRedis(Contract):
+    @pytest.fixture
+    def adapter(self, redis_url):
+        made = _adapter("redis", redis_url)
+        yield made
+        made.close()
