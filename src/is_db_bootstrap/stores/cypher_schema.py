@@ -34,7 +34,7 @@ _OPTION = re.compile(r"(`[^`]+`|[\w.]+(?: \. \w+)*) : ('[^']*'|\"[^\"]*\"|[\w.]+
 #: The server's words differ by version: `UNIQUENESS` is `NODE_PROPERTY_UNIQUENESS` in Cypher 25 (neo4j-migrations 3.1.1).
 _CONSTRAINT_TYPES = ("UNIQUENESS", "KEY", "EXISTENCE", "TYPE")
 #: What the server makes itself in each database.
-_TOKEN_LOOKUPS = "LOOKUP"
+_LOOKUP_TYPE = "LOOKUP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def recognise(tokens: str) -> SchemaObject | Drop | None:
     lookup = _LOOKUP.fullmatch(tokens)
     if lookup:
         entity: Literal["NODE", "RELATIONSHIP"] = "NODE" if lookup["function"].lower() == "labels" else "RELATIONSHIP"
-        return SchemaObject("index", _plain(lookup["name"] or ""), _TOKEN_LOOKUPS, entity, guarded=bool(lookup["guarded"]))
+        return SchemaObject("index", _plain(lookup["name"] or ""), _LOOKUP_TYPE, entity, guarded=bool(lookup["guarded"]))
     return None
 
 

@@ -58,7 +58,8 @@ class Statement:
 
 def split(text: str) -> Iterator[Statement]:
     """The statements of a file; `ValueError` for a string, name or comment without end."""
-    begin, tokens, first = 0, [], 0
+    begin, first = 0, 0
+    tokens: list[str] = []
     for match in _TOKEN.finditer(text):
         _refuse_open(text, match)
         kind = match.lastgroup

@@ -121,7 +121,7 @@ class Neo4jBootstrapper:
     def _ask(self, driver: neo4j.Driver, text: str, timeout_s: float, database: str | None = None) -> list[dict[str, Any]]:
         """One query in write mode, so that neo4j:// leads it to a writer."""
         with driver.session(database=database or self._url.database or None) as session:
-            return [dict(r) for r in session.run(neo4j.Query(cast("LiteralString", text), timeout=max(timeout_s, 0.1)))]
+            return [dict(r) for r in session.run(neo4j.Query(text, timeout=max(timeout_s, 0.1)))]
 
     def _checked_server(self, rows: Sequence[Mapping[str, Any]]) -> ServerInfo:
         version, edition = (str(rows[0]["version"]), str(rows[0]["edition"])) if rows else ("", "")
@@ -169,7 +169,7 @@ class Neo4jBootstrapper:
 
     def _rows(self, session: neo4j.Session, text: str, **parameters: Any) -> list[dict[str, Any]]:
         """One statement in a transaction of its own, marked as ours so that `cancel` finds it."""
-        return [dict(r) for r in session.run(neo4j.Query(cast("LiteralString", text), metadata={_TAG: self._tag}), parameters)]
+        return [dict(r) for r in session.run(neo4j.Query(text, metadata={_TAG: self._tag}), parameters)]
 
     def _write(self, text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         with self._errors("the lock"), self._session() as session:
@@ -315,10 +315,8 @@ class Neo4jBootstrapper:
         with session.begin_transaction(metadata={_TAG: self._tag}) as transaction:
             for i, statement in enumerate(file.statements, 1):
                 with self._errors(_place(file, i, statement), change):
-                    transaction.run(cast("LiteralString", statement.text)).consume()
-            self._record(
-                lambda text, **p: [dict(r) for r in transaction.run(cast("LiteralString", text), p)], file, history, began
-            )
+                    transaction.run(statement.text).consume()
+            self._record(lambda text, **p: [dict(r) for r in transaction.run(text, p)], file, history, began)
             transaction.commit()
 
     def _apply_schema(self, session: neo4j.Session, file: CypherFile, change: Change) -> None:

@@ -20,6 +20,7 @@ from is_db_bootstrap.results import Change
 STORE = "neo4j"
 
 # Server error codes, without `Neo.`.
+UNAUTHORIZED = "ClientError.Security.Unauthorized"
 RATE_LIMIT = "ClientError.Security.AuthenticationRateLimit"
 EXPIRED = "ClientError.Security.CredentialsExpired"
 NO_DATABASE = "ClientError.Database.DatabaseNotFound"
@@ -28,7 +29,10 @@ NOT_A_LEADER = "ClientError.Cluster.NotALeader"
 READ_ONLY = "ClientError.General.ForbiddenOnReadOnlyDatabase"
 TERMINATED = "ClientError.Transaction.Terminated"
 TERMINATED_TOO = "TransientError.Transaction.Terminated"
-TIMED_OUT = "ClientError.Transaction.TransactionTimedOut"
+#: Transient to the server, but the same statement needs the same memory again.
+OUT_OF_MEMORY = frozenset(
+    {"TransientError.General.MemoryPoolOutOfMemoryError", "TransientError.General.TransactionMemoryLimit"}
+)
 BLOCKED = "DatabaseError.Schema.ConstraintCreationFailed"
 EXISTS = frozenset({
     "ClientError.Schema.EquivalentSchemaRuleAlreadyExists",
@@ -72,8 +76,16 @@ def translated(exc: raised.Neo4jError | raised.DriverError, target: str, subject
     if known is not None:
         return known
     if change is not None:
-        return ChangeFailed(STORE, f"{subject or change.name} was refused: {first_line(exc)} ({code(exc)}).", change=change,
-                            hint="Correct it and run again; what came before stays applied.")  # fmt: skip
+        hint = "Correct it and run again; what came before stays applied."
+        if code(exc) in OUT_OF_MEMORY:
+            hint = "Split it with CALL { … } IN TRANSACTIONS, or give the server more memory."
+        return ChangeFailed(
+            STORE,
+            f"{subject or change.name} was refused: {first_line(exc)} ({code(exc)}).",
+            change=change,
+            hint=hint,
+            subject=subject,
+        )
     if code(exc) == NO_PROCEDURE:
         return ConfigurationError(
             f"neo4j: {target} speaks Bolt but is not Neo4j: {first_line(exc)}.", hint="Give the address of a Neo4j server."
@@ -82,32 +94,33 @@ def translated(exc: raised.Neo4jError | raised.DriverError, target: str, subject
 
 
 def _of_server(exc: raised.Neo4jError, target: str, subject: str) -> BootstrapError | None:
-    told = first_line(exc)
-    match code(exc):
-        case "ClientError.Security.Unauthorized":
-            return AccessDenied(STORE, f"{target} refused user and password.", hint=_WRONG_PASSWORD)
-        case name if name in _HINTS:
-            return AccessDenied(STORE, f"{target}: {told} ({name.rsplit('.', 1)[-1]}).", hint=_HINTS[name])
-        case name if name.startswith("ClientError.Security."):
-            hint = "Grant the user what the message names; schema changes need CREATE/DROP INDEX and CONSTRAINT."
-            return AccessDenied(STORE, f"{target}: {told} ({name.rsplit('.', 1)[-1]}).", hint=hint, subject=subject)
-        case name if name == NO_DATABASE:
-            return StoreConflict(STORE, f"{target} has no such database: {told}.",
-                                 hint="Create it (Enterprise: CREATE DATABASE), or leave it out of the address to use the default one.")  # fmt: skip
-        case name if name in {NOT_A_LEADER, READ_ONLY}:
-            return StoreUnavailable(STORE, f"{target} is not the writer of its database: {told}.", hint=_ROUTE)
-        case name if name in {TERMINATED, TERMINATED_TOO}:
-            return StoreUnavailable(STORE, f"The statement was ended on the server: {told}.", subject=subject)
-        case name if name.startswith("TransientError.General.DatabaseUnavailable") or name.startswith(
-            "TransientError.Database."
-        ):
-            return StoreUnavailable(
-                STORE, f"The database at {target} is not available yet: {told}.", hint="Wait, or see its log."
-            )
-        case name if name.startswith("TransientError."):
-            return StoreBusy(
-                STORE, f"{subject or target} was refused for now: {told} ({name.rsplit('.', 1)[-1]}).", subject=subject
-            )
+    told, name = first_line(exc), code(exc)
+    short = name.rsplit(".", 1)[-1]
+    if name.startswith("ClientError.Security."):
+        return _denied(name, f"{told} ({short})", target, subject)
+    if name == NO_DATABASE:
+        hint = "Create it (Enterprise: CREATE DATABASE), or leave it out of the address to use the default one."
+        return StoreConflict(STORE, f"{target} has no such database: {told}.", hint=hint)
+    return _unavailable(name, short, told, target, subject)
+
+
+def _denied(name: str, told: str, target: str, subject: str) -> AccessDenied:
+    if name == UNAUTHORIZED:
+        return AccessDenied(STORE, f"{target} refused user and password.", hint=_WRONG_PASSWORD)
+    hint = _HINTS.get(name, "Grant the user what the message names; schema changes need CREATE/DROP INDEX and CONSTRAINT.")
+    return AccessDenied(STORE, f"{target}: {told}.", hint=hint, subject=subject)
+
+
+def _unavailable(name: str, short: str, told: str, target: str, subject: str) -> StoreUnavailable | None:
+    """For what is not refused for good; None for the rest, and for a statement that takes more memory than there is."""
+    if name in {NOT_A_LEADER, READ_ONLY}:
+        return StoreUnavailable(STORE, f"{target} is not the writer of its database: {told}.", hint=_ROUTE)
+    if name in {TERMINATED, TERMINATED_TOO}:
+        return StoreUnavailable(STORE, f"The statement was ended on the server: {told}.", subject=subject)
+    if name.startswith(("TransientError.General.DatabaseUnavailable", "TransientError.Database.")):
+        return StoreUnavailable(STORE, f"The database at {target} is not available yet: {told}.", hint="Wait, or see its log.")
+    if name.startswith("TransientError.") and name not in OUT_OF_MEMORY:
+        return StoreBusy(STORE, f"{subject or target} was refused for now: {told} ({short}).", subject=subject)
     return None
 
 

@@ -1,0 +1,576 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import neo4j
+import pytest
+
+from is_db_bootstrap import files
+from is_db_bootstrap.blueprint import Blueprint, SeedNode, SeedRelationship
+from is_db_bootstrap.blueprints.novel_genesis.graph import NODE_PROPERTIES, RELATIONSHIPS, check_relationship
+from is_db_bootstrap.errors import AccessDenied, ChangeFailed, ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.results import Change, LockHolder
+from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
+
+pytestmark = pytest.mark.neo4j
+both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
+
+
+@pytest.fixture
+def query(neo4j_url):
+    """A plain client of the same server."""
+    url = StoreUrl.parse("neo4j", neo4j_url)
+    with neo4j.GraphDatabase.driver(
+        f"bolt://{url.hosts}", auth=(url.username, url.password), notifications_min_severity="OFF"
+    ) as driver:
+        yield lambda text, **p: [dict(r) for r in driver.execute_query(text, p).records]
+
+
+@pytest.fixture
+def store(neo4j_url, tmp_path):
+    """A bootstrapper over the files that a test names; each call rewrites the folder."""
+    opened = []
+
+    def build(files: dict[str, str], *, blueprint: str = "mine", timing: Timing | None = None, **options) -> Neo4jBootstrapper:
+        for old in tmp_path.glob("*.cypher"):
+            old.unlink()
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        made = Neo4jBootstrapper(neo4j_url, Blueprint(blueprint, "test", cypher=tmp_path, **options), timing=timing)
+        opened.append(made)
+        made.ping(10)
+        return made
+
+    yield build
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def novel_genesis(neo4j_url):
+    made = Neo4jBootstrapper(neo4j_url, Blueprint("novel_genesis", "test", cypher=files.cypher("novel_genesis")))
+    yield made
+    made.close()
+
+
+def run(store: Neo4jBootstrapper) -> list[str]:
+    done = []
+    for change in store.plan().changes:
+        store.apply(change)
+        done.append(change.name)
+    return done
+
+
+def recorded(query) -> list[str]:
+    return [
+        r["s"] for r in query("MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY m.version")
+    ]
+
+
+# --- novel_genesis
+
+
+@both
+def test_ng_14_eight_constraints_and_nine_indexes_are_online(novel_genesis, query):
+    plan = novel_genesis.plan()
+    assert [c.name for c in plan.changes] == ["V001__constraints.cypher", "V002__indexes.cypher"]
+    assert [c.name for c in plan.skipped] == ["V003__existence_and_keys.cypher"]
+    run(novel_genesis)
+    constraints = query("SHOW CONSTRAINTS YIELD name, labelsOrTypes, properties")
+    mine = {r["name"]: (*r["labelsOrTypes"], *r["properties"]) for r in constraints if "__Neo4j" not in r["name"]}
+    assert mine == {
+        "unique_novel_novel_id": ("Novel", "novel_id"),
+        "unique_character_id": ("Character", "id"),
+        "unique_world_rule_id": ("WorldRule", "id"),
+        "unique_event_id": ("Event", "id"),
+        "unique_location_id": ("Location", "id"),
+        "unique_transportation_id": ("Transportation", "id"),
+        "unique_character_state_id": ("CharacterState", "id"),
+        "unique_organization_id": ("Organization", "id"),
+    }
+    indexes = query("SHOW INDEXES YIELD name, labelsOrTypes, properties, state, owningConstraint, type WHERE type <> 'LOOKUP'")
+    assert {r["state"] for r in indexes} == {"ONLINE"}
+    own = [r for r in indexes if r["owningConstraint"] is None and "__Neo4j" not in r["name"]]
+    assert {r["name"]: (*r["labelsOrTypes"], *r["properties"]) for r in own} == {
+        "novel_app_id_index": ("Novel", "app_id"),
+        "character_novel_index": ("Character", "novel_id"),
+        "worldrule_novel_index": ("WorldRule", "novel_id"),
+        "event_novel_index": ("Event", "novel_id"),
+        "location_novel_index": ("Location", "novel_id"),
+        "organization_novel_index": ("Organization", "novel_id"),
+        "event_timestamp_index": ("Event", "timestamp"),
+        "character_state_chapter_index": ("CharacterState", "chapter"),
+        "location_coords_index": ("Location", "x", "y"),
+    }
+    assert novel_genesis.verify() == []
+    assert novel_genesis.audit() == []
+    assert novel_genesis.plan().changes == ()
+
+
+def test_ng_14_fourteen_objects_wait_for_the_enterprise_edition():
+    folder = files.cypher("novel_genesis")
+    text = (folder / "V003__existence_and_keys.cypher").read_text()
+    assert text.startswith("// assume that edition is enterprise\n")
+    assert text.count("CREATE CONSTRAINT ") == text.count("IF NOT EXISTS") == 14
+
+
+def test_ng_14_a_name_on_another_property_is_a_conflict_and_kept(novel_genesis, query):
+    query("CREATE INDEX novel_app_id_index FOR (n:Novel) ON (n.title)")
+    with pytest.raises(
+        StoreConflict, match=r"novel_app_id_index of V002__indexes.cypher is declared as .*\(app_id\).*\(title\)"
+    ):
+        novel_genesis.plan()
+    (kept,) = query("SHOW INDEXES YIELD name, properties WHERE name = 'novel_app_id_index'")
+    assert kept["properties"] == ["title"]
+    assert recorded(query) == []
+
+
+def test_ng_15_every_listed_relationship_is_accepted_and_nothing_else():
+    assert len(RELATIONSHIPS) == 11
+    assert len(NODE_PROPERTIES) == 8
+    for name, ends in RELATIONSHIPS.items():
+        for start in ends.from_labels:
+            for end in ends.to_labels:
+                check_relationship(name, start, end, ends.properties)
+    for wrong in (("KNOWS", "Character", "Character"), ("USES", "Event", "Transportation"), ("USES", "Character", "Novel"),
+                  ("USES", "Character", "Transportation", ["speed"])):  # fmt: skip
+        with pytest.raises(ValueError, match=wrong[0]):
+            check_relationship(*wrong)
+    with pytest.raises(TypeError):
+        RELATIONSHIPS["KNOWS"] = RELATIONSHIPS["USES"]
+
+
+# --- seed
+
+NOVEL = SeedNode("Novel", {"novel_id": "n1"}, {"title": "One", "created_at": datetime(2026, 1, 1, tzinfo=UTC)})
+MARA = SeedNode("Character", {"id": "c1"}, {"name": "Mara"})
+SEED = {"seed_nodes": (NOVEL, MARA), "seed_relationships": (SeedRelationship("BELONGS_TO", MARA, NOVEL, {"since": 1}),)}
+
+
+@both
+def test_ng_19_seeds_are_planned_when_missing_and_edits_stay(store, query):
+    seeded = store({}, **SEED)
+    assert [c.kind for c in seeded.plan().changes] == ["seed"] * 3
+    assert len(seeded.verify()) == 3
+    run(seeded)
+    query("MATCH (n:Novel) SET n.title = 'Edited'")
+    assert seeded.plan().changes == ()
+    assert seeded.verify() == []
+    query("MATCH (c:Character) DETACH DELETE c")
+    assert run(seeded) == ["Character c1", "Character c1 BELONGS_TO Novel n1"]
+    (row,) = query("MATCH (:Character)-[r]->(n:Novel) RETURN n.title AS title, n.created_at.year AS year, r.since AS since")
+    assert row == {"title": "Edited", "year": 2026, "since": 1}
+    assert store({}).plan().changes == ()
+
+
+def test_a_seeded_relationship_whose_end_is_missing_fails(store):
+    seeded = store({}, **SEED)
+    with pytest.raises(ChangeFailed, match="one of its nodes is missing"):
+        seeded.apply(seeded.plan().changes[2])
+
+
+# --- files and history
+
+
+@both
+def test_data_and_record_are_one_transaction(store, query):
+    broken = store({"V1__a.cypher": "CREATE (:Item {n: 1});\nCREATE (:Item {n: 1 / 0});\n"})
+    with pytest.raises(ChangeFailed, match=r"V1__a\.cypher, statement 2 \(line 2\) was refused: / by zero"):
+        run(broken)
+    assert query("MATCH (n:Item) RETURN n") == []
+    assert recorded(query) == []
+    assert run(store({"V1__a.cypher": "CREATE (:Item {n: 1});\nCREATE (:Item {n: 2});\n"})) == ["V1__a.cypher"]
+    assert len(query("MATCH (n:Item) RETURN n")) == 2
+
+
+@both
+def test_broken_cypher_in_the_second_of_three_files_keeps_the_first_and_does_not_run_the_third(store, query):
+    good = {"V1__a.cypher": "CREATE INDEX a IF NOT EXISTS FOR (n:X) ON (n.a);", "V3__c.cypher": "CREATE (:Third);"}
+    broken = store({**good, "V2__b.cypher": "CREATE INDEX b IF NOT EXISTS FOR (n:X) ON (n.b);\nCREATE INDEX oops FOR;"})
+    with pytest.raises(ChangeFailed, match=r"V2__b\.cypher, statement 2 \(line 2\) was refused: Invalid input"):
+        run(broken)
+    assert recorded(query) == ["V1__a.cypher"]
+    assert query("MATCH (n:Third) RETURN n") == []
+    assert run(store({**good, "V2__b.cypher": "CREATE INDEX b IF NOT EXISTS FOR (n:X) ON (n.b);"})) == [
+        "V2__b.cypher",
+        "V3__c.cypher",
+    ]
+
+
+def test_a_changed_applied_file_is_a_conflict_that_names_both_checksums(store):
+    run(store({"V001__a.cypher": "CREATE (:A);\n"}))
+    with pytest.raises(StoreConflict, match=r"V001__a\.cypher was changed .*1184523404, now \d+") as caught:
+        store({"V001__a.cypher": "CREATE (:B);\n"}).plan()
+    assert "Restore the text" in caught.value.hint
+
+
+def test_a_flyway_compatible_checksum_is_accepted(store, query):
+    from is_db_bootstrap.stores.cypher_text import flyway_checksum
+
+    text = {"V001__a.cypher": "CREATE (:A);\nCREATE (:B);\n"}
+    run(store(text))
+    query("MATCH (m:__Neo4jMigration {version: '001'}) SET m.checksum = $c", c=flyway_checksum(text["V001__a.cypher"]))
+    assert store(text).plan().changes == ()
+
+
+def test_a_file_inserted_before_an_applied_one_is_a_conflict(store):
+    run(store({"V002__b.cypher": "CREATE (:B);"}))
+    with pytest.raises(StoreConflict, match=r"V001__a\.cypher was never applied, but V002__b\.cypher behind it was") as caught:
+        store({"V001__a.cypher": "CREATE (:A);", "V002__b.cypher": "CREATE (:B);"}).plan()
+    assert "above 002" in caught.value.hint
+
+
+def test_a_file_whose_assumption_holds_now_is_inserted_into_the_chain(store, query):
+    texts = {
+        "V1__a.cypher": "CREATE (:A);",
+        "V2__b.cypher": "// assume that version is lt 5\nCREATE (:B);",
+        "V3__c.cypher": "CREATE (:C);",
+    }
+    assert run(store(texts)) == ["V1__a.cypher", "V3__c.cypher"]
+    texts["V2__b.cypher"] = "// assume that version is ge 5\nCREATE (:B);"
+    assert run(store(texts)) == ["V2__b.cypher"]
+    (chain,) = query(
+        "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*3]->() RETURN [n IN nodes(p) | n.version] AS v"
+    )
+    assert chain["v"] == ["BASELINE", "1", "2", "3"]
+    assert len(query("MATCH ()-[r:MIGRATED_TO]->() RETURN r")) == 3
+
+
+def test_a_history_that_goes_on_is_ahead(store, query):
+    texts = {"V1__a.cypher": "CREATE (:A);", "V2__b.cypher": "CREATE (:B);"}
+    run(store(texts))
+    plan = store({"V1__a.cypher": texts["V1__a.cypher"]}).plan()
+    assert plan.ahead
+    assert plan.changes == ()
+    assert "V2__b.cypher" in plan.notes[0]
+
+
+def test_a_file_that_is_gone_in_the_middle_is_a_conflict(store):
+    run(store({"V1__a.cypher": "CREATE (:A);", "V2__b.cypher": "CREATE (:B);"}))
+    with pytest.raises(StoreConflict, match=r"V1__a\.cypher \(version 1\), which mine does not know"):
+        store({"V2__b.cypher": "CREATE (:B);"}).plan()
+
+
+def test_another_blueprints_database_is_a_conflict_that_names_both(store):
+    run(store({"V1__a.cypher": "CREATE (:A);"}, blueprint="theirs"))
+    with pytest.raises(StoreConflict, match="carries the blueprint theirs, not mine"):
+        store({"V1__a.cypher": "CREATE (:A);"}).plan()
+
+
+@both
+def test_a_repeatable_file_runs_again_when_its_text_changes(store, query):
+    first, second = "MERGE (a:A) SET a.n = 1;", "MERGE (a:A) SET a.n = 2;"
+    assert run(store({"R1__a.cypher": first})) == ["R1__a.cypher"]
+    changed = store({"R1__a.cypher": second})
+    assert [c.detail for c in changed.plan().changes] == ["a (changed)"]
+    run(changed)
+    assert query("MATCH (a:A) RETURN a.n AS n") == [{"n": 2}]
+    assert changed.plan().changes == ()
+    assert run(store({"R1__a.cypher": first})) == ["R1__a.cypher"]
+    assert len(query("MATCH (m:__Neo4jMigration)-[r:REPEATED]->(m) RETURN r")) == 2
+
+
+def test_an_unmet_assertion_is_a_conflict_before_anything_ran(store, query):
+    with pytest.raises(StoreConflict, match="assert that edition is enterprise"):
+        store({"V1__a.cypher": "CREATE (:A);", "V2__b.cypher": "// assert that edition is enterprise\nCREATE (:B);"}).plan()
+    assert query("MATCH (n) RETURN n") == []
+
+
+def test_enterprise_files_are_skipped_when_the_blueprint_turns_them_off(store):
+    plan = store({"V1__a.cypher": "// assume that edition is enterprise\nCREATE (:A);"}, enterprise=False).plan()
+    assert [c.name for c in plan.skipped] == ["V1__a.cypher"]
+    assert "enterprise files are off" in plan.skipped[0].detail
+
+
+def test_batched_statements_run_by_themselves(store, query):
+    run(store({"V1__a.cypher": "UNWIND range(1, 20) AS i CALL (i) { MERGE (:Item {n: i}) } IN TRANSACTIONS OF 5 ROWS;"}))
+    assert query("MATCH (n:Item) RETURN count(n) AS n") == [{"n": 20}]
+    assert recorded(query) == ["V1__a.cypher"]
+
+
+def test_statements_that_declare_nothing_are_said_to_be_unverified(store):
+    data = store({"V1__a.cypher": "CREATE (:A);"})
+    run(data)
+    assert "V1__a.cypher (1)" in data.plan().notes[0]
+
+
+# --- schema objects
+
+
+@both
+def test_duplicates_that_block_a_constraint_are_listed_before_anything_ran(store, query):
+    query("UNWIND range(1, 7) AS g UNWIND range(0, g % 3 + 1) AS i CREATE (:X {p: 'v' + g})")
+    blocked = store({"V1__a.cypher": "CREATE CONSTRAINT u IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"})
+    with pytest.raises(StoreConflict, match=r"constraint u on \(:X\) \(p\) is blocked by data: 4 nodes share p 'v2'") as caught:
+        blocked.plan()
+    assert caught.value.message.count(" share ") == 5
+    assert caught.value.message.endswith("and more.")
+    with pytest.raises(StoreConflict, match="4 nodes share p 'v2'"):
+        blocked.apply(Change("V1__a.cypher", "cypher"))
+    assert recorded(query) == []
+
+
+@both
+def test_duplicate_relationships_are_listed_too(store, query):
+    query("CREATE (a:X), (b:X), (a)-[:R {p: 1}]->(b), (a)-[:R {p: 1}]->(b)")
+    with pytest.raises(StoreConflict, match="2 relationships share p 1"):
+        store({"V1__a.cypher": "CREATE CONSTRAINT u IF NOT EXISTS FOR ()-[r:R]-() REQUIRE r.p IS UNIQUE;"}).plan()
+
+
+@both
+def test_a_failed_index_is_reported_with_the_servers_reason_and_not_recorded(store, query):
+    query("CREATE (:X {p: $long})", long="x" * 40_000)
+    failing = store({"V1__a.cypher": "CREATE INDEX i IF NOT EXISTS FOR (n:X) ON (n.p);"})
+    with pytest.raises(ChangeFailed, match="index i is FAILED: .*too large") as caught:
+        run(failing)
+    assert "DROP INDEX i" in caught.value.hint
+    assert recorded(query) == []
+    (drift,) = failing.verify()
+    assert (drift.object, drift.actual) == ("i", "FAILED")
+
+
+def test_an_index_that_is_not_online_in_time_fails_without_its_record(store, query):
+    query("UNWIND range(1, 20000) AS i CREATE (:X {p: i, q: toString(i)})")
+    slow = store({"V1__a.cypher": "CREATE FULLTEXT INDEX i IF NOT EXISTS FOR (n:X) ON EACH [n.q];\nCREATE INDEX j IF NOT EXISTS FOR (n:X) ON (n.p);"},
+                 timing=Timing(index_timeout_s=0))  # fmt: skip
+    try:
+        run(slow)
+    except ChangeFailed as exc:
+        assert "POPULATING" in exc.message  # noqa: PT017 - a fast machine may be done in time
+        assert recorded(query) == []
+
+
+def test_an_equivalent_object_under_another_name_is_accepted_and_said(store, query):
+    query("CREATE CONSTRAINT theirs FOR (n:X) REQUIRE n.p IS UNIQUE")
+    ours = store({"V1__a.cypher": "CREATE CONSTRAINT ours IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"})
+    assert "constraint ours is there under the name theirs, which is accepted." in ours.plan().notes
+    run(ours)
+    assert ours.verify() == []
+    assert ours.audit() == []
+    assert "theirs" in ours.plan().notes[0]
+
+
+@both
+def test_an_index_in_the_way_of_a_constraint_is_a_conflict(store, query):
+    query("CREATE INDEX theirs FOR (n:X) ON (n.p)")
+    with pytest.raises(StoreConflict, match="index theirs is on the same properties"):
+        store({"V1__a.cypher": "CREATE CONSTRAINT ours IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"}).plan()
+
+
+def test_a_file_may_drop_and_create_a_name_anew(store, query):
+    query("CREATE INDEX i FOR (n:X) ON (n.old)")
+    new = store({"V1__a.cypher": "DROP INDEX i IF EXISTS;\nCREATE INDEX i IF NOT EXISTS FOR (n:X) ON (n.new);"})
+    run(new)
+    assert new.verify() == []
+
+
+def test_an_unguarded_statement_is_harmless_after_a_crash_before_its_record(store):
+    text = {"V1__a.cypher": "CREATE CONSTRAINT c FOR (n:X) REQUIRE n.p IS UNIQUE;\nCREATE INDEX i FOR (n:X) ON (n.q);"}
+    once = store(text)
+    (change,) = once.plan().changes
+    with once._session() as session:
+        once._apply_schema(session, once._files[0], change)
+    assert run(store(text)) == ["V1__a.cypher"]
+
+
+@both
+def test_existence_constraints_on_community_are_a_conflict_with_the_way_out(store):
+    with pytest.raises(StoreConflict, match="requires the Enterprise Edition") as caught:
+        run(store({"V1__a.cypher": "CREATE CONSTRAINT e IF NOT EXISTS FOR (n:X) REQUIRE n.p IS NOT NULL;"}))
+    assert "assume that edition is enterprise" in caught.value.hint
+
+
+@both
+def test_every_kind_of_index_is_verified(store, query):
+    kinds = store({"V1__a.cypher": """
+        CREATE TEXT INDEX t IF NOT EXISTS FOR (n:X) ON (n.p);
+        CREATE POINT INDEX p IF NOT EXISTS FOR (n:X) ON (n.p);
+        CREATE FULLTEXT INDEX f IF NOT EXISTS FOR (n:X|Y) ON EACH [n.p, n.q];
+        CREATE INDEX r IF NOT EXISTS FOR ()-[r:R]-() ON (r.p);
+        CREATE VECTOR INDEX v IF NOT EXISTS FOR (n:X) ON (n.e)
+          OPTIONS {indexConfig: {`vector.dimensions`: 8, `vector.similarity_function`: 'cosine'}};
+    """})  # fmt: skip
+    run(kinds)
+    assert kinds.verify() == []
+    query("DROP INDEX v")
+    query(
+        "CREATE VECTOR INDEX v FOR (n:X) ON (n.e) OPTIONS {indexConfig: {`vector.dimensions`: 16, `vector.similarity_function`: 'cosine'}}"
+    )
+    query("DROP INDEX t")
+    drifts = {d.object: d for d in kinds.verify()}
+    assert set(drifts) == {"t", "v"}
+    assert drifts["t"].message == "is missing"
+    assert "vector.dimensions: 16" in drifts["v"].actual
+
+
+@both
+def test_undeclared_objects_are_findings(store, query):
+    query("CREATE INDEX stray FOR (n:X) ON (n.p)")
+    mine = store({"V1__a.cypher": "CREATE (:A);"})
+    run(mine)
+    (finding,) = mine.audit()
+    assert (finding.object, finding.kind, finding.finding) == ("stray", "index", True)
+
+
+# --- the lock
+
+
+@both
+def test_the_lock_excludes_tells_and_is_released(store):
+    one, other = store({}), store({})
+    lock = one.try_lock("run one on web-1")
+    holder = other.try_lock("run two")
+    assert isinstance(holder, LockHolder)
+    assert holder.who == "run one on web-1"
+    assert abs((datetime.now(UTC) - holder.since).total_seconds()) < 60
+    assert one.status().lock == holder
+    assert lock.confirm()
+    assert lock.release()
+    assert not lock.release()
+    assert other.try_lock("run two").release()
+
+
+def test_a_lapsed_lease_is_taken_over_and_noticed(store):
+    one, other = store({}, timing=Timing(lease_s=0.2)), store({})
+    lapsed = one.try_lock("dead")
+    time.sleep(0.3)
+    taken = other.try_lock("alive")
+    assert not isinstance(taken, LockHolder)
+    assert not lapsed.confirm()
+    assert not lapsed.release()
+    assert taken.confirm()
+
+
+def test_only_one_of_many_gets_the_lock(store):
+    stores = [store({}) for _ in range(6)]
+    stores[0].try_lock("first").release()
+    got = []
+    threads = [threading.Thread(target=lambda s=s: got.append(s.try_lock("x"))) for s in stores]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sum(not isinstance(g, LockHolder) for g in got) == 1
+
+
+def test_the_lock_of_neo4j_migrations_is_told_and_never_deleted(store, query):
+    query("CREATE (:__Neo4jMigrationsLock {id: 'x', name: 'John Doe'})")
+    holder = store({}).try_lock("me")
+    assert isinstance(holder, LockHolder)
+    assert "no lease" in holder.who
+    assert len(query("MATCH (l:__Neo4jMigrationsLock) RETURN l")) == 1
+
+
+# --- reaching the server
+
+
+def changed(url: str, **parts: str) -> str:
+    parsed = StoreUrl.parse("neo4j", url)
+    user, password = parts.get("user", parsed.username), parts.get("password", parsed.password)
+    return f"{parts.get('scheme', parsed.scheme)}://{user}:{password}@{parsed.hosts}{parts.get('path', '')}"
+
+
+def ping(url: str):
+    store = Neo4jBootstrapper(url, Blueprint("mine", "test"), timing=Timing(connect_timeout_s=2))
+    try:
+        return store.ping(5)
+    finally:
+        store.close()
+
+
+@both
+def test_ping_tells_version_and_edition_also_when_routed(neo4j_url):
+    for scheme in ("bolt", "neo4j"):
+        info = ping(changed(neo4j_url, scheme=scheme))
+        assert info.edition == "community"
+        assert int(info.version.split(".")[0]) >= 5
+
+
+@both
+def test_a_missing_database_is_a_conflict_with_the_way_out(neo4j_url):
+    with pytest.raises(StoreConflict, match="no such database") as caught:
+        ping(changed(neo4j_url, path="/nowhere"))
+    assert "CREATE DATABASE" in caught.value.hint
+
+
+@both
+def test_a_wrong_password_is_denied_in_one_try_and_the_right_one_still_works(neo4j_url):
+    with pytest.raises(AccessDenied, match="refused user and password"):
+        ping(changed(neo4j_url, password="wrong-pw1"))
+    assert ping(neo4j_url)
+
+
+@pytest.mark.parametrize("scheme", ["bolt+s", "bolt+ssc", "neo4j+s", "neo4j+ssc"])
+def test_tls_against_a_plain_server_is_denied(neo4j_url, scheme):
+    with pytest.raises(AccessDenied, match="TLS to") as caught:
+        ping(changed(neo4j_url, scheme=scheme))
+    assert "bolt://" in caught.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
+def test_nobody_listening_is_unavailable(scheme):
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        ping(f"{scheme}://neo4j:x@127.0.0.1:1")
+
+
+@pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command\r\n"])
+def test_another_kind_of_server_is_a_configuration_error(scheme, answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(100)
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(ConfigurationError, match="does not speak Bolt"):
+            ping(f"{scheme}://neo4j:x@127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_a_silent_server_is_unavailable_within_the_connect_timeout():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            ping(f"bolt://neo4j:x@127.0.0.1:{server.getsockname()[1]}")
+        assert time.monotonic() - began < 4
+
+
+@both
+def test_cancel_from_another_thread_ends_a_running_statement(store, query):
+    slow = store({"V1__a.cypher": "UNWIND range(1, 100000000000) AS i WITH i WHERE i < 0 CREATE (:A {i: i});"})
+    (change,) = slow.plan().changes
+    threading.Timer(1.0, slow.cancel).start()
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="ended on the server"):
+        slow.apply(change)
+    assert time.monotonic() - began < 10
+    assert recorded(query) == []
+    slow.cancel()
+    slow.close()
+    slow.close()
+
+
+def test_nothing_is_written_by_looking(store, query):
+    looked = store({"V1__a.cypher": "CREATE (:A);"})
+    looked.plan()
+    looked.verify()
+    looked.audit()
+    looked.status()
+    assert query("MATCH (n) RETURN n") == []
+    assert query("SHOW CONSTRAINTS") == []
+
+
+def test_the_files_are_where_the_package_says(novel_genesis):
+    assert isinstance(files.cypher("novel_genesis"), Path)
+    assert novel_genesis.status().head == "V002__indexes.cypher"

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import pytest
+
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.cypher_file import CypherFile, Precondition, load
+from is_db_bootstrap.stores.cypher_schema import Drop, SchemaObject, recognise
+from is_db_bootstrap.stores.cypher_text import checksum, flyway_checksum, split, their_parts
+
+
+def declared(text: str) -> SchemaObject | Drop | None:
+    (statement,) = split(text)
+    return recognise(statement.tokens)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "0"),
+        ("CREATE (:A)", "1184523404"),
+        ("CREATE (:A);", "1184523404"),
+        ("CREATE (:A);\n", "1184523404"),
+        ("// nothing here\n", "1761896131"),
+        ("CREATE (:A {text: 'Grüße ✓'});\n", "1429008340"),
+        ("CREATE (:A);\r\nCREATE\r\n (:B);\r\n", "860180678"),
+    ],
+)
+def test_checksums_are_those_that_neo4j_migrations_stores(text, expected):
+    assert checksum(text) == expected
+
+
+def test_a_flyway_compatible_checksum_ignores_line_ends_and_is_signed():
+    assert flyway_checksum("CREATE (:A);\nRETURN 1") == flyway_checksum("CREATE (:A);\r\nRETURN 1")
+    assert any(int(flyway_checksum(f"RETURN {n}")) < 0 for n in range(8))
+
+
+def test_use_is_a_part_of_its_own_for_the_checksum():
+    assert their_parts(":use other;\nCREATE (:A);\n") == [":use other", "CREATE (:A)"]
+    assert their_parts(":use other\nCREATE (:A);\n") == [":use other", "CREATE (:A)"]
+
+
+def test_a_no_break_space_is_not_trimmed():
+    assert their_parts("\u00a0CREATE (:A);\n") == ["\u00a0CREATE (:A)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("RETURN ';'; RETURN 2", ["RETURN ';'", "RETURN 2"]),
+        ('RETURN "a;\\";"; RETURN 2;', ['RETURN "a;\\";"', "RETURN 2"]),
+        ("RETURN 1 AS `a;``b`;\n;;\n", ["RETURN 1 AS `a;``b`"]),
+        ("// one; two\nRETURN 1 /* ; \n ; */ + 1;", ["RETURN 1 + 1"]),
+        ("RETURN 'http://x'; // the end", ["RETURN 'http : x'".replace(" : ", "://")]),
+        ("/* only a comment; */ // and another;", []),
+        ("\ufeffRETURN 1;", ["RETURN 1"]),
+        ("RETURN 1;   \r\n  RETURN 2", ["RETURN 1", "RETURN 2"]),
+    ],
+)
+def test_statements_end_at_semicolons_outside_of_strings_names_and_comments(text, tokens):
+    assert [s.tokens for s in split(text)] == tokens
+
+
+def test_a_statement_knows_the_line_of_its_first_token():
+    assert [s.line for s in split("// note\n\nRETURN 1;\n\n/* more */\nRETURN 2;")] == [3, 6]
+
+
+@pytest.mark.parametrize("text", ["RETURN 'a", 'RETURN "a', "RETURN `a", "RETURN 1 /* a"])
+def test_what_has_no_end_is_refused_with_its_line(text):
+    with pytest.raises(ConfigurationError, match=r"V1__a\.cypher: line 2: what begins with .* has no end"):
+        CypherFile.parse("V1__a.cypher", f"RETURN 0;\n{text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "definition"),
+    [
+        ("CREATE CONSTRAINT a IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE", "UNIQUENESS constraint on (:X) (p)"),
+        ("create constraint a for (n:X) require (n.p, n.q) is node unique", "UNIQUENESS constraint on (:X) (p, q)"),
+        ("CREATE CONSTRAINT a FOR ()-[r:R]-() REQUIRE r.p IS RELATIONSHIP UNIQUE", "UNIQUENESS constraint on ()-[:R]-() (p)"),
+        ("CREATE CONSTRAINT a FOR ()<-[r:R]-() REQUIRE r.p IS NOT NULL", "EXISTENCE constraint on ()-[:R]-() (p)"),
+        ("CREATE CONSTRAINT a FOR (n:X) REQUIRE (n.p, n.q) IS NODE KEY", "KEY constraint on (:X) (p, q)"),
+        (
+            "CREATE CONSTRAINT a FOR (n:X) REQUIRE n.p IS :: LIST<STRING NOT NULL>",
+            "TYPE LIST<STRINGNOTNULL> constraint on (:X) (p)",
+        ),
+        ("CREATE INDEX a FOR (n:`My Label`) ON (n.`my p`)", "RANGE index on (:My Label) (my p)"),
+        ("CREATE TEXT INDEX a FOR (n:X) ON (n.p)", "TEXT index on (:X) (p)"),
+        ("CREATE FULLTEXT INDEX a FOR (n:X|B) ON EACH [n.p, n.q]", "FULLTEXT index on (:B|X) (p, q)"),
+        ("CREATE INDEX a FOR ()-[r:R]-() ON (r.p)", "RANGE index on ()-[:R]-() (p)"),
+        ("CREATE LOOKUP INDEX a FOR (n) ON EACH labels(n)", "LOOKUP index on (:) ()"),
+    ],
+)
+def test_schema_statements_are_recognised(text, definition):
+    found = declared(text)
+    assert isinstance(found, SchemaObject)
+    assert (found.name, found.definition) == ("a", definition)
+
+
+def test_declared_options_of_a_vector_index_are_compared():
+    found = declared(
+        "CREATE VECTOR INDEX v FOR (n:X) ON (n.e) OPTIONS {indexConfig: {`vector.dimensions`: 8, `vector.similarity_function`: 'cosine'}}"
+    )
+    assert isinstance(found, SchemaObject)
+    assert found.options == (("vector.dimensions", "8"), ("vector.similarity_function", "COSINE"))
+
+
+def test_drops_are_recognised_and_other_statements_are_not():
+    assert declared("DROP INDEX `a b` IF EXISTS") == Drop("index", "a b", guarded=True)
+    assert declared("MERGE (:X {text: 'CREATE INDEX a FOR (n:X) ON (n.p)'})") is None
+
+
+def test_unnamed_objects_are_recognised_and_warned_about():
+    file = CypherFile.parse("V1__a.cypher", "CREATE INDEX IF NOT EXISTS FOR (n:X) ON (n.p);")
+    assert "has no name" in " ".join(file.lint())
+
+
+@pytest.mark.parametrize(
+    ("comment", "version", "edition", "holds"),
+    [
+        ("assume that edition is enterprise", "5.26.30", "community", False),
+        ("assert that edition is ENTERPRISE", "5.26.30", "enterprise", True),
+        ("assume that version is 5.26", "5.26.30", "community", True),
+        ("assume that version is 5.2, 4.4 or 5.3", "5.26.30", "community", False),
+        ("assume that version is ge 5.9", "5.26.30", "community", True),
+        ("assert that version is lt 5.9", "2026.08.1", "community", False),
+    ],
+)
+def test_preconditions(comment, version, edition, holds):
+    found = Precondition.parse(comment)
+    assert found is not None
+    assert found.holds(version, edition) is holds
+
+
+def test_a_precondition_that_is_not_understood_is_refused():
+    with pytest.raises(ConfigurationError, match="not understood"):
+        CypherFile.parse("V1__a.cypher", "// assume that the moon is full\nRETURN 1;")
+
+
+def test_only_comments_before_the_first_statement_are_preconditions():
+    file = CypherFile.parse("V1__a.cypher", "/* intro */\n// a note\nRETURN 1;\n// assume that edition is enterprise\n")
+    assert file.preconditions == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["CREATE INDEX a FOR (n:X) ON (n.p); CREATE (:X);", "CREATE (:X); CALL (){ CREATE (:Y) } IN TRANSACTIONS OF 5 ROWS;"],
+)
+def test_data_and_statements_that_commit_alone_may_not_share_a_file(text):
+    with pytest.raises(ConfigurationError, match="mixes"):
+        CypherFile.parse("V1__a.cypher", text)
+
+
+def test_use_is_refused():
+    with pytest.raises(ConfigurationError, match=":use"):
+        CypherFile.parse("V1__a.cypher", ":use other;\nCREATE (:X);")
+
+
+@pytest.mark.parametrize("text", ["RETURN 1; RETURN 2;\n", "RETURN 1;  \nRETURN 2;\n", "RETURN 'a;\nb';\n"])
+def test_what_neo4j_migrations_reads_differently_is_warned_about(text):
+    assert "splits V1__a.cypher differently" in " ".join(CypherFile.parse("V1__a.cypher", text).lint())
+
+
+@pytest.mark.parametrize("text", ["RETURN 1;\nRETURN 2;\n", "// c;\nRETURN 1", "RETURN 1;\n// the end\n", ""])
+def test_what_both_read_alike_is_not(text):
+    assert list(CypherFile.parse("V1__a.cypher", text).lint()) == []
+
+
+def test_files_are_ordered_by_number_and_versions_kept_as_written(tmp_path):
+    for name in ("V10__c.cypher", "V009_1__b_b.cypher", "R002__a.cypher"):
+        (tmp_path / name).write_text("RETURN 1;")
+    assert [(f.version, f.description, f.repeatable) for f in load(tmp_path)] == [
+        ("002", "a", True), ("009.1", "b b", False), ("10", "c", False),
+    ]  # fmt: skip
+
+
+def test_one_number_twice_is_refused(tmp_path):
+    for name in ("V001__a.cypher", "R001__b.cypher"):
+        (tmp_path / name).write_text("RETURN 1;")
+    with pytest.raises(ConfigurationError, match="same version 001"):
+        load(tmp_path)
+
+
+def test_a_name_that_is_not_understood_is_refused(tmp_path):
+    (tmp_path / "001_a.cypher").write_text("RETURN 1;")
+    with pytest.raises(ConfigurationError, match="001_a.cypher"):
+        load(tmp_path)
