@@ -14,7 +14,10 @@ from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import STORE_ORDER, StoreName
 
 Value = str | int
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})  # a proxy is no default by itself before Python 3.12: it is not hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Index:
     field: str
     type: str
     metric: str = ""
-    params: Mapping[str, int] = _NOTHING
+    params: Mapping[str, int] = field(default_factory=_nothing)
     name: str = ""
 
 
@@ -105,7 +108,7 @@ class Collection:
     ttl_seconds: int = 0
     model: str = ""
     load: bool = True
-    properties: Mapping[str, str] = _NOTHING
+    properties: Mapping[str, str] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class KeyPattern:
     ttl: int | tuple[int, int] | None
     owner: str
     purpose: str
-    placeholders: Mapping[str, str] = _NOTHING
+    placeholders: Mapping[str, str] = field(default_factory=_nothing)
 
     @property
     def longest_ttl(self) -> int | None:
@@ -136,14 +139,18 @@ class KeyPattern:
         literal = re.split(r"\{\w+\}", self.pattern)
         return "*".join(re.sub(r"([*?\[\]\\^-])", r"\\\1", part) for part in literal)
 
-    def matches(self, key: str) -> bool:
-        """Whether `key` is of this pattern and no other of the same prefix."""
+    @property
+    def expression(self) -> str:
+        """The regular expression that a key of this pattern, and no other of the same prefix, matches as a whole."""
         parts = re.split(r"\{(\w+)\}", self.pattern)
-        expression = "".join(
-            f"(?:{self.placeholders.get(part, '[^:]+').strip('^$')})" if i % 2 else re.escape(part)
+        return "".join(
+            f"(?:{self.placeholders.get(part, '[^:]+').removeprefix('^').removesuffix('$')})" if i % 2 else re.escape(part)
             for i, part in enumerate(parts)
         )
-        return re.fullmatch(expression, key) is not None
+
+    def matches(self, key: str) -> bool:
+        """Whether `key` is of this pattern."""
+        return re.fullmatch(self.expression, key) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,7 @@ class SeedRow:
 
     table: str
     key: Mapping[str, Any]
-    values: Mapping[str, Any] = _NOTHING
+    values: Mapping[str, Any] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,7 @@ class SeedNode:
 
     label: str
     key: Mapping[str, Any]
-    values: Mapping[str, Any] = _NOTHING
+    values: Mapping[str, Any] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +187,7 @@ class SeedRelationship:
     type: str
     start: SeedNode
     end: SeedNode
-    values: Mapping[str, Any] = _NOTHING
+    values: Mapping[str, Any] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,97 @@
+"""A store in memory: for unit tests of whatever drives bootstrappers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from is_db_bootstrap.bootstrapper import Lock
+from is_db_bootstrap.errors import StoreUnavailable
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
+
+
+class _MemoryLock:
+    def __init__(self, store: InMemoryBootstrapper, owner: str) -> None:
+        self._store, self._owner = store, owner
+
+    def confirm(self) -> bool:
+        return self._store.lock_owner == self._owner
+
+    def release(self) -> bool:
+        held, self._store.lock_owner = self.confirm(), None
+        self._store.calls.append("release")
+        return held
+
+
+class InMemoryBootstrapper:
+    """A store whose declared state is `wanted`, a sequence of names, and whose live state is the set `applied`.
+
+    `on_apply` is called with each change before it is recorded and may raise or block; `unavailable` pings fail before
+    one succeeds. `calls` records what was asked, in order; every call may come from another thread.
+    """
+
+    def __init__(
+        self,
+        name: StoreName = "redis",
+        wanted: Sequence[str] = (),
+        *,
+        applied: Sequence[str] = (),
+        unavailable: int = 0,
+        on_apply: Callable[[Change], None] = lambda _: None,
+    ) -> None:
+        self.name: StoreName = name
+        self.target = f"memory://{name}"
+        self.wanted = tuple(wanted)
+        self.applied = list(applied)
+        self.unavailable = unavailable
+        self.on_apply = on_apply
+        self.lock_owner: str | None = None
+        self.calls: list[str] = []
+        self.cancelled = threading.Event()
+
+    def ping(self, timeout_s: float) -> ServerInfo:  # noqa: ARG002 - nothing to wait for
+        """Fail `unavailable` times, then answer."""
+        self.calls.append("ping")
+        if self.unavailable > 0:
+            self.unavailable -= 1
+            raise StoreUnavailable(self.name, "The store is not up yet.", hint="Start it.")
+        return ServerInfo("1.0", "memory")
+
+    def plan(self) -> Plan:
+        """What is wanted and not applied."""
+        self.calls.append("plan")
+        return Plan(tuple(Change(w, "item") for w in self.wanted if w not in self.applied))
+
+    def apply(self, change: Change) -> str | None:
+        """Record the change, after `on_apply`."""
+        self.calls.append(f"apply {change.name}")
+        self.on_apply(change)
+        self.applied.append(change.name)
+        return None
+
+    def verify(self) -> Sequence[Drift]:
+        """A drift for each wanted thing that is not there."""
+        self.calls.append("verify")
+        return [Drift(w, "item", "is missing") for w in self.wanted if w not in self.applied]
+
+    def try_lock(self, owner: str) -> Lock | LockHolder:
+        """The lock, or who holds it."""
+        self.calls.append("lock")
+        if self.lock_owner is not None:
+            return LockHolder(self.lock_owner)
+        self.lock_owner = owner
+        return _MemoryLock(self, owner)
+
+    def status(self) -> Status:
+        """The last applied and the last wanted name."""
+        last = self.applied[-1] if self.applied else ""
+        return Status(last, self.wanted[-1] if self.wanted else "", LockHolder(self.lock_owner) if self.lock_owner else None)
+
+    def cancel(self) -> None:
+        """Set `cancelled`, which a blocking `on_apply` may wait for."""
+        self.calls.append("cancel")
+        self.cancelled.set()
+
+    def close(self) -> None:
+        """Only recorded."""
+        self.calls.append("close")

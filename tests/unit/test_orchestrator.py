@@ -1,0 +1,309 @@
+import threading
+import time
+
+import pytest
+
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    ChangeFailed,
+    ConfigurationError,
+    LockTimeout,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+    VerificationFailed,
+)
+from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
+from is_db_bootstrap.results import Mode, Outcome, Plan
+from is_db_bootstrap.retry import RetryPolicy
+from is_db_bootstrap.testing import InMemoryBootstrapper
+
+QUICK = RetryPolicy(deadline_s=0.3, initial_s=0.01, maximum_s=0.02, busy_initial_s=0.001, busy_maximum_s=0.002, busy_attempts=3)
+
+
+def run(*stores, mode=Mode.APPLY, retry=QUICK, **extra):
+    return BootstrapOrchestrator(stores, blueprint="test", retry=retry, **extra).run(mode)
+
+
+def raising(error):
+    def call(*_):
+        raise error
+
+    return call
+
+
+def test_a_missing_change_is_applied_and_verified():
+    store = InMemoryBootstrapper(wanted=["a", "b"])
+    result = run(store)
+    assert store.calls == ["ping", "plan", "lock", "plan", "apply a", "apply b", "verify", "release", "close"]
+    assert (result.outcome, result.exit_code) == (Outcome.CHANGED, 0)
+    assert [(c.name, c.outcome) for c in result.stores[0].changes] == [("a", "changed"), ("b", "changed")]
+
+
+def test_a_run_with_nothing_to_do_takes_no_lock_and_verifies():
+    store = InMemoryBootstrapper(wanted=["a"], applied=["a"])
+    result = run(store)
+    assert store.calls == ["ping", "plan", "verify", "close"]
+    assert result.outcome == "unchanged"
+
+
+def test_no_store_is_changed_while_another_is_down():
+    up, down = InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("milvus", ["b"], unavailable=10**6)
+    result = run(up, down)
+    assert up.applied == []
+    assert [s.outcome for s in result.stores] == ["skipped", "failed"]
+    assert result.exit_code == 4
+    with pytest.raises(StoreUnavailable):
+        result.raise_for_failure()
+
+
+def test_a_conflict_in_one_plan_stops_every_store():
+    fine, odd = InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("neo4j", ["b"])
+    odd.plan = raising(StoreConflict("neo4j", "Two definitions."))
+    result = run(fine, odd)
+    assert fine.applied == []
+    assert result.exit_code == 6
+
+
+def test_waiting_ends_as_soon_as_the_store_answers():
+    store = InMemoryBootstrapper(wanted=["a"], unavailable=3)
+    assert run(store).outcome == "changed"
+    assert store.calls.count("ping") == 4
+
+
+def test_a_refused_password_is_tried_once():
+    store = InMemoryBootstrapper()
+    store.ping = raising(AccessDenied("redis", "Wrong password."))
+    began = time.monotonic()
+    assert run(store, retry=RetryPolicy(deadline_s=30)).exit_code == 5
+    assert time.monotonic() - began < 5
+
+
+def test_the_deadline_ends_the_wait():
+    began = time.monotonic()
+    assert run(InMemoryBootstrapper(unavailable=10**6)).exit_code == 4
+    assert time.monotonic() - began < 2
+
+
+def test_what_was_applied_before_a_failure_is_reported():
+    def fail_on_b(change):
+        if change.name == "b":
+            raise ChangeFailed("redis", "Refused.", change=change)
+
+    result = run(InMemoryBootstrapper(wanted=["a", "b", "c"], on_apply=fail_on_b))
+    assert [(c.name, c.outcome) for c in result.stores[0].changes] == [("a", "changed"), ("b", "failed"), ("c", "planned")]
+    assert (result.outcome, result.exit_code) == (Outcome.FAILED, 1)
+
+
+def test_a_store_that_applied_while_another_failed_is_changed_and_not_verified():
+    fine = InMemoryBootstrapper("postgres", ["a"])
+    bad = InMemoryBootstrapper("redis", ["b"], on_apply=lambda c: raising(ChangeFailed("redis", "Refused.", change=c))())
+    result = run(fine, bad)
+    assert result.store("postgres").outcome == "changed"
+    assert any("Not verified" in n for n in result.store("postgres").notes)
+    assert "verify" not in fine.calls
+
+
+def test_a_busy_change_is_repeated_within_its_limit():
+    attempts = []
+
+    def busy_twice(change):
+        attempts.append(change)
+        if len(attempts) < 3:
+            raise StoreBusy("redis", "Busy.")
+
+    assert run(InMemoryBootstrapper(wanted=["a"], on_apply=busy_twice)).outcome == "changed"
+    assert len(attempts) == 3
+
+
+def test_a_change_that_stays_busy_fails_with_unavailable():
+    result = run(InMemoryBootstrapper(wanted=["a"], on_apply=lambda _: raising(StoreBusy("redis", "Busy."))()))
+    assert result.exit_code == 4
+
+
+def test_a_lock_that_is_held_ends_in_a_timeout_that_names_the_holder():
+    store = InMemoryBootstrapper(wanted=["a"])
+    store.lock_owner = "somebody on web-1"
+    result = run(store)
+    assert result.exit_code == 7
+    assert "somebody on web-1" in result.stores[0].error.message
+    assert store.applied == []
+    with pytest.raises(LockTimeout):
+        result.raise_for_failure()
+
+
+def test_two_runs_at_once_apply_once():
+    slow = threading.Event()
+    first = InMemoryBootstrapper(wanted=["a"], on_apply=lambda _: slow.wait(0.3))
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(run(first, retry=RetryPolicy(deadline_s=10)))) for _ in range(2)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert first.applied == ["a"]
+    assert sorted(r.outcome for r in results) == ["changed", "unchanged"]
+
+
+def test_stores_are_locked_in_store_order():
+    order = []
+    stores = [InMemoryBootstrapper(n, ["x"]) for n in ("redis", "postgres", "neo4j")]
+    for s in stores:
+        s.try_lock = lambda owner, s=s, take=s.try_lock: (order.append(s.name), take(owner))[1]
+    run(*stores)
+    assert order == ["postgres", "neo4j", "redis"]
+
+
+
+def unlockable(*args):
+    """A store without the ability to lock."""
+    inner = InMemoryBootstrapper(*args)
+
+    class Plain:
+        name, target = inner.name, inner.target
+        ping, plan, apply, verify, cancel, close = inner.ping, inner.plan, inner.apply, inner.verify, inner.cancel, inner.close
+
+    return Plain(), inner
+
+
+def test_a_store_that_cannot_lock_borrows_a_lock_of_the_run():
+    plain, inner = unlockable("milvus", ["x"])
+    lender = InMemoryBootstrapper("postgres", ["a"], applied=["a"])
+    run(lender, plain)
+    assert "lock" in lender.calls
+    assert inner.applied == ["x"]
+
+
+def test_a_store_that_cannot_lock_borrows_a_lock_from_outside_of_the_run():
+    plain, inner = unlockable("milvus", ["x"])
+    lender = InMemoryBootstrapper("postgres", ["a"])
+    run(plain, lock=LockPolicy(borrow=lender))
+    assert lender.calls == ["lock", "release", "close"]
+    assert lender.applied == []
+    assert inner.applied == ["x"]
+
+
+def test_a_run_without_any_lock_says_so():
+    plain, _ = unlockable("milvus", ["x"])
+    assert any("not excluded" in n for n in run(plain).stores[0].notes)
+
+
+def test_a_lost_lock_ends_the_run_before_the_next_change():
+    store = InMemoryBootstrapper(wanted=["a", "b"])
+
+    def steal(change):
+        store.lock_owner = "a thief"
+
+    store.on_apply = steal
+    result = run(store)
+    assert store.applied == ["a"]
+    assert result.exit_code == 4
+    assert "lost" in result.stores[0].error.message
+
+
+def test_a_drift_after_apply_fails_the_run():
+    store = InMemoryBootstrapper(wanted=["a"], applied=["a"])
+    store.verify = lambda: [__import__("is_db_bootstrap.results", fromlist=["Drift"]).Drift("x", "index", "is missing")]
+    result = run(store)
+    assert (result.outcome, result.exit_code) == (Outcome.DRIFTED, 3)
+    with pytest.raises(VerificationFailed):
+        result.raise_for_failure()
+
+
+def test_a_plan_changes_nothing():
+    store = InMemoryBootstrapper(wanted=["a"])
+    result = run(store, mode=Mode.PLAN)
+    assert store.calls == ["ping", "plan", "close"]
+    assert (result.outcome, result.exit_code) == (Outcome.PLANNED, 0)
+
+
+def test_verify_with_changes_pending_is_drift():
+    store = InMemoryBootstrapper(wanted=["a"])
+    result = run(store, mode=Mode.VERIFY)
+    assert (result.outcome, result.exit_code) == (Outcome.DRIFTED, 3)
+    assert "apply a" not in store.calls
+
+
+def test_status_looks_once_and_reports_stores_that_are_down():
+    up, down = InMemoryBootstrapper("postgres", ["a"], applied=["a"]), InMemoryBootstrapper("redis", unavailable=10**6)
+    result = run(up, down, mode=Mode.STATUS)
+    assert down.calls.count("ping") == 1
+    assert result.store("postgres").status.recorded == "a"
+    assert result.store("redis").outcome == "failed"
+
+
+def test_a_store_that_is_ahead_is_left_alone_and_can_be_refused():
+    store = InMemoryBootstrapper()
+    store.plan = lambda: Plan(ahead=True, notes=("ahead",))
+    result = run(store)
+    assert (result.outcome, result.exit_code) == (Outcome.UNCHANGED, 0)
+    assert "verify" not in store.calls
+    assert run(store, allow_ahead=False).exit_code == 6
+
+
+def test_an_interrupt_cancels_what_runs_and_reports_what_was_applied():
+    store = InMemoryBootstrapper(wanted=["a", "b", "c"])
+    store.on_apply = lambda change: change.name == "b" and store.cancelled.wait(60)
+    engine = BootstrapOrchestrator([store], retry=QUICK, lock=LockPolicy(grace_s=0.1))
+    threading.Timer(0.2, engine.interrupt, [143]).start()
+    result = engine.run()
+    assert (result.outcome, result.exit_code) == (Outcome.INTERRUPTED, 143)
+    assert result.stores[0].changes[0].name == "a"
+    assert "c" not in store.applied
+    assert "release" in store.calls
+
+
+def test_an_interrupted_wait_ends_at_once():
+    engine = BootstrapOrchestrator([InMemoryBootstrapper(unavailable=10**6)], retry=RetryPolicy(deadline_s=60))
+    threading.Timer(0.1, engine.interrupt).start()
+    began = time.monotonic()
+    assert engine.run().exit_code == 130
+    assert time.monotonic() - began < 10
+
+
+def test_a_statement_that_does_not_end_keeps_its_lock():
+    store = InMemoryBootstrapper(wanted=["a"], on_apply=lambda _: time.sleep(4))
+    engine = BootstrapOrchestrator([store], retry=QUICK, lock=LockPolicy(grace_s=0.1))
+    threading.Timer(0.1, engine.interrupt).start()
+    result = engine.run()
+    assert "release" not in store.calls
+    assert any("left to expire" in n for n in result.stores[0].notes)
+
+
+def test_an_apply_deadline_is_a_failure_and_not_an_interruption():
+    store = InMemoryBootstrapper(wanted=["a"])
+    store.on_apply = lambda _: store.cancelled.wait(60)
+    result = run(store, lock=LockPolicy(grace_s=0.1, apply_timeout_s=0.3))
+    assert (result.outcome, result.exit_code) == (Outcome.FAILED, 4)
+    assert "did not end within" in result.stores[0].error.message
+
+
+def test_a_bug_in_a_store_stays_a_traceback():
+    store = InMemoryBootstrapper(wanted=["a"])
+    store.plan = raising(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        run(store)
+    assert "close" in store.calls
+
+
+def test_an_observer_that_fails_does_not_end_the_run(caplog):
+    seen = []
+
+    def bad(event):
+        seen.append(event.kind)
+        raise RuntimeError("observer")
+
+    assert run(InMemoryBootstrapper(wanted=["a"]), observers=[bad]).outcome == "changed"
+    assert seen[-1] == "finished"
+
+
+def test_the_first_failed_store_in_store_order_gives_the_exit_code():
+    pg, redis = InMemoryBootstrapper("postgres"), InMemoryBootstrapper("redis")
+    pg.ping = raising(AccessDenied("postgres", "No."))
+    redis.ping = raising(ConfigurationError("redis: not Redis."))
+    assert run(redis, pg).exit_code == 5
+
+
+def test_two_bootstrappers_of_one_store_are_refused():
+    with pytest.raises(ConfigurationError):
+        BootstrapOrchestrator([InMemoryBootstrapper(), InMemoryBootstrapper()])
