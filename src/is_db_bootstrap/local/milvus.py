@@ -1,0 +1,37 @@
+"""The local Milvus: milvus-lite, a gRPC server in pure Python."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from is_db_bootstrap.local.server import Progress, Server, silent
+
+
+class MilvusServer(Server):
+    """milvus-lite over TCP. It knows no passwords, so it listens on 127.0.0.1 whatever `listen` says."""
+
+    store = "milvus"
+    programs = ("milvus-lite", "python")
+    has_passwords = False
+    default_version = "lite"
+
+    @property
+    def url(self) -> str:
+        """`http://host:port`."""
+        return f"http://{self.host}:{self.port}"
+
+    def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:  # noqa: ARG002
+        """Make the folder."""
+        self.data.mkdir(parents=True, exist_ok=True)
+
+    def configure(self) -> None:
+        """Everything stands on its command line."""
+
+    def command(self) -> Sequence[str]:
+        """Its command, from the environment we run in; its own default is to listen everywhere."""
+        program = Path(sys.executable).with_name("milvus-lite")
+        started = [str(program)] if program.exists() else [sys.executable, "-m", "milvus_lite"]
+        return [*started, "server", "--data-dir", str(self.data), "--host", self.listen, "--port", str(self.port)]

@@ -1,0 +1,44 @@
+"""Where the local stack keeps data and downloads, and where it downloads from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+NAME = "is-db-bootstrap"
+#: The user PostgreSQL runs as when we are root, which it refuses.
+UNPRIVILEGED = "nobody"
+
+
+def is_root() -> bool:
+    """Whether we are root."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def data_folder(given: Path | None) -> Path:
+    """The stack's folder: as given, else below the user's data folder; for root below /var/lib, where `nobody` can go."""
+    if given is not None:
+        return given.expanduser().resolve()
+    if is_root():
+        return Path("/var/lib") / NAME / "local"
+    return platformdirs.user_data_path(NAME) / "local"
+
+
+def cache_folder() -> Path:
+    """Downloads: `IS_DB_BOOTSTRAP_CACHE`, else the user's cache folder; for root below /var/cache."""
+    if given := os.environ.get("IS_DB_BOOTSTRAP_CACHE"):
+        return Path(given).expanduser().resolve()
+    if is_root():
+        return Path("/var/cache") / NAME
+    return platformdirs.user_cache_path(NAME)
+
+
+def maven_address() -> str:
+    """The Maven repository: `IS_DB_BOOTSTRAP_MAVEN_URL`, else Maven Central as jgo knows it."""
+    if given := os.environ.get("IS_DB_BOOTSTRAP_MAVEN_URL"):
+        return given.rstrip("/")
+    from jgo.constants import MAVEN_CENTRAL_URL
+
+    return str(MAVEN_CENTRAL_URL).rstrip("/")

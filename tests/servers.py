@@ -1,0 +1,188 @@
+"""Real servers for tests: the product's classes, and the versions that only tests need."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from is_db_bootstrap.local.milvus import MilvusServer
+from is_db_bootstrap.local.neo4j import Neo4jServer
+from is_db_bootstrap.local.postgres import PostgresServer
+from is_db_bootstrap.local.redis import RedisServer
+from is_db_bootstrap.local.server import Server
+
+LISTS = Path(__file__).parent / "files"
+DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+#: With every character that an address must escape.
+PASSWORD = "pä ss%@:/#?word"
+START_S = 90.0
+
+
+class OlderPostgres(PostgresServer):
+    lists = LISTS
+
+
+class DebianPostgres(PostgresServer):
+    @property
+    def programs_folder(self):
+        return DEBIAN_POSTGRES_15
+
+
+class NewerNeo4j(Neo4jServer):
+    lists = LISTS
+    default_version = "2026.08.1"
+    main_class = "org.neo4j.server.Neo4jCommunity"
+
+
+class DebianRedis(RedisServer):
+    program = "/usr/bin/redis-server"
+
+
+def _postgres_15(home, **options):
+    if DEBIAN_POSTGRES_15.is_dir():
+        return DebianPostgres(home, version="15", **options)
+    return OlderPostgres(home, version="15.17.0", **options)
+
+
+KINDS = {
+    ("postgres", "18"): PostgresServer,
+    ("postgres", "15"): _postgres_15,
+    ("postgres", "14"): lambda home, **options: OlderPostgres(home, version="14.22.0", **options),
+    ("neo4j", "5.26"): Neo4jServer,
+    ("neo4j", "2026.08"): NewerNeo4j,
+    ("milvus", "lite"): MilvusServer,
+    ("redis", "6"): RedisServer,
+    ("redis", "7"): DebianRedis,
+}
+DEFAULT = {"postgres": "18", "neo4j": "5.26", "milvus": "lite", "redis": "6"}
+
+
+class Farm:
+    """All servers of a session, below one folder that even `nobody` may enter."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="is-db-bootstrap-", dir="/var/tmp"))
+        self.folder.chmod(0o755)
+        self._shared: dict[tuple[str, str], Server] = {}
+        self._made: list[Server] = []
+
+    def make(self, store, version=None, *, start=True, **options):
+        """A server of one's own; it answers when this returns, unless `start` is false."""
+        version = version or DEFAULT[store]
+        home = self.folder / f"{store}-{version}-{len(self._made)}"
+        server = KINDS[store, version](home, durable=False, **options)
+        self._made.append(server)
+        server.prepare()
+        if start:
+            server.start()
+            wait_until_up(server)
+        return server
+
+    def shared(self, store, version=None):
+        """The session's server of this version, started again if a test has ended it."""
+        key = store, version or DEFAULT[store]
+        if key not in self._shared:
+            password = "" if store in {"redis", "milvus"} else PASSWORD
+            self._shared[key] = self.make(*key, password=password)
+        server = self._shared[key]
+        if not server.alive():
+            server.start()
+            wait_until_up(server)
+        return server
+
+    def close(self):
+        for server in self._made:
+            with suppress(Exception):
+                server.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def wait_until_up(server):
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            return PROBES[server.store](server)
+        except Exception:
+            if not server.alive():
+                raise server.failed("ended at once") from None
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _postgres_answers(server):
+    import psycopg
+
+    psycopg.connect(server.url + "/postgres", connect_timeout=5).close()
+
+
+def neo4j_driver(server):
+    from neo4j import GraphDatabase
+
+    auth = ("neo4j", server.password) if server.password else ("neo4j", "neo4j-local")
+    return GraphDatabase.driver(f"bolt://{server.host}:{server.port}", auth=auth, max_transaction_retry_time=0)
+
+
+def _neo4j_answers(server):
+    with neo4j_driver(server) as driver:
+        driver.execute_query("MATCH (n) RETURN count(n)")
+
+
+def _milvus_answers(server):
+    import socket
+
+    from pymilvus import MilvusClient
+
+    socket.create_connection((server.host, server.port), timeout=1).close()
+    client = MilvusClient(server.url, timeout=10)
+    client.list_collections()
+    client.close()
+
+
+def _redis_answers(server):
+    import redis
+
+    with redis.Redis.from_url(server.url) as client:
+        client.ping()
+
+
+PROBES = {"postgres": _postgres_answers, "neo4j": _neo4j_answers, "milvus": _milvus_answers, "redis": _redis_answers}
+
+
+def empty_neo4j(server):
+    with neo4j_driver(server) as driver:
+        driver.execute_query("MATCH (n) DETACH DELETE n")
+        for row in driver.execute_query("SHOW CONSTRAINTS YIELD name").records:
+            driver.execute_query(f"DROP CONSTRAINT `{row['name']}` IF EXISTS")
+        for row in driver.execute_query("SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP'").records:
+            driver.execute_query(f"DROP INDEX `{row['name']}` IF EXISTS")
+
+
+def empty_milvus(server):
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(server.url)
+    try:
+        for collection in client.list_collections():
+            for alias in client.list_aliases(collection_name=collection)["aliases"]:
+                client.drop_alias(alias)
+            client.drop_collection(collection)
+    finally:
+        client.close()
+
+
+def empty_redis(server):
+    import redis
+
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+
+
+def drop_database(server, name):
+    import psycopg
+
+    with psycopg.connect(server.url + "/postgres", autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
