@@ -1,0 +1,182 @@
+"""The wheel, installed where the repository is not."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SITE = Path("lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
+CLIENTS = ("psycopg", "sqlalchemy", "alembic", "neo4j", "pymilvus", "redis")
+pytestmark = pytest.mark.timeout(600)
+
+
+def run(*command, cwd, check=True, **variables):
+    """A process without this repository on its path, and with only the addresses that are given."""
+    kept = {
+        k: v for k, v in os.environ.items() if not k.endswith("_URL") and not k.startswith(("PYTHON", "DB_", "VIRTUAL_ENV"))
+    }
+    done = subprocess.run(
+        [str(c) for c in command], cwd=cwd, env=kept | variables, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A wheel and an sdist, built by hatchling."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "hatchling", "build", "-d", folder, cwd=ROOT)
+    [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return wheel, sdist
+
+
+@pytest.fixture(scope="module")
+def names(built):
+    return set(zipfile.ZipFile(built[0]).namelist())
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """A fresh environment with the wheel in it; other packages are those of this environment."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    venv.create(folder / "venv", with_pip=False, symlinks=True)
+    site = folder / "venv" / SITE
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, built[0], cwd=folder)
+    borrowed = [p for p in sys.path if p.endswith("-packages") and p != str(site)]
+    # An editable install of this repository is a .pth file, which is read only in folders that `site` is told about.
+    (site / "borrowed.pth").write_text("".join(f"{p}\n" for p in borrowed))
+    return folder / "venv" / "bin" / "python"
+
+
+def test_everything_that_a_run_needs_is_in_the_wheel(names):
+    for folder in ("migrations", "cypher"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert f"is_db_bootstrap/_files/{path.relative_to(ROOT)}" in names
+    source = ROOT / "src" / "is_db_bootstrap"
+    for path in source.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            assert f"is_db_bootstrap/{path.relative_to(source)}" in names
+    assert {"is_db_bootstrap/py.typed", "is_db_bootstrap/_files/migrations/novel_genesis/catalogue.json"} <= names
+
+
+def test_nothing_else_is_in_the_wheel(names):
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"is_db_bootstrap", "is_db_bootstrap-0.1.0.dist-info"}
+    assert [n for n in names if n.endswith((".pyc", ".log"))] == []
+
+
+def test_the_wheel_carries_its_licence(names):
+    assert any(n.endswith("dist-info/licenses/LICENSE") for n in names)
+
+
+def test_a_wheel_from_the_sdist_is_the_same(built, names, tmp_path):
+    with tarfile.open(built[1]) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [source] = tmp_path.iterdir()
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "again", cwd=source)
+    [wheel] = (tmp_path / "again").glob("*.whl")
+    assert set(zipfile.ZipFile(wheel).namelist()) == names
+
+
+def test_the_installed_package_is_not_this_repository(installed, tmp_path):
+    where = run(
+        installed, "-c", "import is_db_bootstrap as p, sys; print(p.__file__, *sys.path, sep='\\n')", cwd=tmp_path
+    ).stdout
+    assert str(installed.parent.parent) in where.splitlines()[0]
+    assert str(ROOT / "src") not in where.splitlines()
+
+
+def test_the_installed_command_finds_its_files(installed, tmp_path):
+    command = installed.parent.parent / SITE / "bin" / "is-db-bootstrap"
+    assert command.is_file()
+    ini = run(installed, "-m", "is_db_bootstrap", "migrate", "ini", cwd=tmp_path).stdout.strip()
+    assert Path(ini).is_relative_to(installed.parent.parent)
+    assert "novel_genesis" in run(installed, "-m", "is_db_bootstrap", "blueprints", cwd=tmp_path).stdout
+
+
+def test_the_stock_alembic_reads_the_installed_revisions(installed, tmp_path):
+    ini = run(installed, "-m", "is_db_bootstrap", "migrate", "ini", cwd=tmp_path).stdout.strip()
+    history = run(installed, "-m", "alembic.config", "-c", ini, "-n", "novel_genesis", "history", cwd=tmp_path).stdout
+    assert "ng_0003 -> ng_0004 (head)" in history
+
+
+@pytest.mark.postgres
+def test_the_stock_alembic_works_on_a_database_of_the_installed_command(installed, tmp_path, postgres_url):
+    address = {"POSTGRES_URL": postgres_url}
+    run(installed, "-m", "is_db_bootstrap", "--only", "postgres", cwd=tmp_path, **address)
+    ini = run(installed, "-m", "is_db_bootstrap", "migrate", "ini", cwd=tmp_path).stdout.strip()
+    alembic = [installed, "-m", "alembic.config", "-c", ini, "-n", "novel_genesis"]
+    assert "ng_0004 (head)" in run(*alembic, "current", cwd=tmp_path, **address).stdout
+    run(*alembic, "check", cwd=tmp_path, **address)
+    run(*alembic, "downgrade", "-1", cwd=tmp_path, **address)
+    assert "ng_0003" in run(*alembic, "current", cwd=tmp_path, **address).stdout
+
+
+def test_a_type_checker_sees_the_types(installed, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from is_db_bootstrap import BootstrapResult\ndef code(result: BootstrapResult) -> None:\n    reveal_type(result.exit_code)\n"
+    )
+    said = run(sys.executable, "-m", "mypy", "--python-executable", installed, "mine.py", cwd=tmp_path).stdout
+    assert 'Revealed type is "int"' in said or 'Revealed type is "builtins.int"' in said
+
+
+@pytest.fixture(scope="module")
+def postgres_only(built, tmp_path_factory):
+    """A fresh environment with `is-db-bootstrap[postgres]` at the pinned versions and nothing else."""
+    folder = tmp_path_factory.mktemp("postgres-only")
+    venv.create(folder / "venv", with_pip=True, symlinks=True)
+    python = folder / "venv" / "bin" / "python"
+    pins = "".join(line for line in (ROOT / "requirements/run.txt").read_text().replace("\\\n", "").splitlines(keepends=True))
+    (folder / "pins.txt").write_text("\n".join(line.split(" --hash")[0].strip() for line in pins.splitlines()))
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "-c",
+        folder / "pins.txt",
+        f"is-db-bootstrap[postgres] @ {built[0].as_uri()}",
+        cwd=folder,
+    )
+    return python
+
+
+def test_one_extra_works_without_the_other_clients(postgres_only, tmp_path):
+    there = run(
+        postgres_only, "-c", f"import importlib.util as u; print(*[n for n in {CLIENTS!r} if u.find_spec(n)])", cwd=tmp_path
+    ).stdout.split()
+    assert there == ["psycopg", "sqlalchemy", "alembic"]
+    run(postgres_only, "-c", "from is_db_bootstrap import BootstrapOrchestrator, PostgreSQLBootstrapper", cwd=tmp_path)
+    assert "novel_genesis" in run(postgres_only, "-m", "is_db_bootstrap", "blueprints", cwd=tmp_path).stdout
+
+
+def test_a_store_whose_client_is_not_installed_is_exit_2_and_names_the_extra(postgres_only, tmp_path):
+    done = run(
+        postgres_only,
+        "-m",
+        "is_db_bootstrap",
+        "--only",
+        "redis",
+        "--redis-url",
+        "redis://localhost:1",
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "is-db-bootstrap[redis]" in done.stderr
+
+
+@pytest.mark.postgres
+def test_one_extra_brings_its_store_to_the_blueprint(postgres_only, tmp_path, postgres_url):
+    for outcome in ("changed", "unchanged"):
+        done = run(postgres_only, "-m", "is_db_bootstrap", "--only", "postgres", cwd=tmp_path, POSTGRES_URL=postgres_url)
+        assert f"apply {outcome}" in done.stdout
