@@ -14,15 +14,15 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from typing import TYPE_CHECKING, Any
 
 import neo4j
 from neo4j import exceptions as raised
 
-from is_db_bootstrap.errors import BootstrapError, ChangeFailed, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import ChangeFailed, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores import cypher_file, neo4j_errors, neo4j_history, neo4j_lease
+from is_db_bootstrap.stores import cypher_file, foreign_server, neo4j_errors, neo4j_history, neo4j_lease
 from is_db_bootstrap.stores.cypher_file import CypherFile
 from is_db_bootstrap.stores.cypher_schema import LiveSchema, SchemaObject, recognise
 from is_db_bootstrap.stores.cypher_text import Statement
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 logging.getLogger("neo4j").addHandler(logging.NullHandler())
 
 OLDEST_MAJOR = 5
+BOLT_PORT = 7687
 #: Nodes of a label up to which `plan` looks for values that would block a uniqueness constraint.
 AFFORDABLE_NODES = 100_000
 #: Groups of duplicates that an error lists.
@@ -89,7 +90,7 @@ class Neo4jBootstrapper:
         """
         self.close()
         limit = min(timeout_s, self._timing.connect_timeout_s)
-        with self._errors():
+        with self._errors(), self._recognising(limit):
             driver = self._open(limit)
             try:
                 rows = self._ask(driver, _COMPONENTS, limit)
@@ -100,6 +101,19 @@ class Neo4jBootstrapper:
                 raise
         self._opened, self._server = driver, server
         return server
+
+    @contextmanager
+    def _recognising(self, timeout_s: float) -> Iterator[None]:
+        """Ask what it is that takes connections and does not shake hands: waiting for another kind of server is in vain."""
+        try:
+            yield
+        except raised.DriverError as exc:
+            known = ""
+            if neo4j_errors.is_silent(exc) and "+" not in self._url.scheme:
+                known = foreign_server.recognised(self._url.host, self._url.port(BOLT_PORT), min(timeout_s, 1.0))
+            if known:
+                raise ConfigurationError(f"neo4j: at {self.target} answers {known}.", hint="Give the Bolt address.") from exc
+            raise
 
     def _open(self, timeout_s: float) -> neo4j.Driver:
         """A driver without its own waits of 30 and 60 s, which would add to our deadline."""
@@ -185,7 +199,6 @@ class Neo4jBootstrapper:
 
         Three queries when nothing is pending. Raises `StoreConflict` as `History.check`, `forecast` and `assert` say.
         """
-        driver = self._driver
         with self._errors(), self._session() as session:
             history = History.read(self._rows(session, neo4j_history.READ))
             self._live = self._look(session)
@@ -200,7 +213,6 @@ class Neo4jBootstrapper:
             pending = [f for f in usable if f.name in {c.name for c in changes}]
             self._refuse_duplicates(session, forecast(pending, self._live))
             changes += self._seed.missing(lambda text, **p: self._rows(session, text, **p))
-        del driver
         return Plan(tuple(changes), skipped, tuple(self._notes(usable, pending)))
 
     def _skipped(self, history: History) -> Iterator[Change]:
@@ -293,6 +305,9 @@ class Neo4jBootstrapper:
         began = time.monotonic()
         with self._errors(file.name, change), self._session() as session:
             history = self._begun(session)
+            entry = history.entry(file.version)
+            if entry is not None and entry.checksum in file.checksums:
+                return f"{file.name} is recorded as applied already."
             if file.transactional:
                 self._apply_data(session, file, change, history, began)
             else:
@@ -482,8 +497,6 @@ class Neo4jBootstrapper:
         """Translate what the driver raises, once for all calls."""
         try:
             yield
-        except BootstrapError:
-            raise
         except (raised.Neo4jError, raised.DriverError) as exc:
             raise neo4j_errors.translated(exc, self.target, subject, change) from exc
 

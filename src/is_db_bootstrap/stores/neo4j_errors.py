@@ -70,6 +70,11 @@ def first_line(exc: BaseException) -> str:
     return " ".join(text.split('\n"', maxsplit=1)[0].split()).removesuffix(".")
 
 
+def is_silent(exc: BaseException) -> bool:
+    """Whether something took the connection and gave no Bolt handshake."""
+    return "handshake" in " ".join(_causes(exc))
+
+
 def translated(exc: raised.Neo4jError | raised.DriverError, target: str, subject: str, change: Change | None) -> BootstrapError:
     """The error of `is_db_bootstrap.errors` for what a driver raised at `target`."""
     known = _of_server(exc, target, subject) if isinstance(exc, raised.Neo4jError) else _of_driver(exc, target, subject)
@@ -139,7 +144,7 @@ def _of_driver(exc: raised.DriverError, target: str, subject: str) -> BootstrapE
     if "routing" in told and "Errno" not in everything:
         return StoreUnavailable(STORE, f"{target} gave no way to a writer: {told}.",
                                 hint="Write bolt:// when exactly one server is reachable, as through a port-forward.")  # fmt: skip
-    if "handshake" in everything:
+    if is_silent(exc):
         return StoreUnavailable(STORE, f"{target} takes connections but gives no Bolt answer: {told}.",
                                 hint="It may be starting, need TLS (bolt+s://), or be another kind of server.")  # fmt: skip
     hint = "See that it runs and that the port is Bolt's (7687 by default)."
