@@ -24,7 +24,9 @@ def load(name: str) -> Blueprint:
     known = names()
     wanted = name.replace("-", "_")
     if wanted not in known:
-        raise ConfigurationError(f"There is no blueprint {name!r}.", hint=f"Built in: {', '.join(known)}. Your own: my_pkg.my_module:BLUEPRINT.")
+        raise ConfigurationError(
+            f"There is no blueprint {name!r}.", hint=f"Built in: {', '.join(known)}. Your own: my_pkg.my_module:BLUEPRINT."
+        )
     return _checked(name, importlib.import_module(f"{__name__}.{wanted}"), "BLUEPRINT")
 
 
@@ -41,5 +43,7 @@ def _imported(module: str, name: str) -> object:
 def _checked(name: str, module: object, attribute: str) -> Blueprint:
     found = getattr(module, attribute, None)
     if not isinstance(found, Blueprint):
-        raise ConfigurationError(f"{name!r} is not a Blueprint but {type(found).__name__}.", hint="Write my_pkg.my_module:BLUEPRINT.")
+        raise ConfigurationError(
+            f"{name!r} is not a Blueprint but {type(found).__name__}.", hint="Write my_pkg.my_module:BLUEPRINT."
+        )
     return found

@@ -1,0 +1,46 @@
+"""What a novel-writing assistant needs: dialogues and events, a story world, text embeddings, a dialogue cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from is_db_bootstrap.blueprint import Blueprint, Setting, Value
+from is_db_bootstrap.blueprints.novel_genesis import _seed, vectors
+from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
+
+
+def _configured(blueprint: Blueprint, values: Mapping[str, Value]) -> Blueprint:
+    return replace(
+        blueprint,
+        collections=(vectors.from_settings(values),),
+        enterprise=values["NOVEL_GENESIS_NEO4J_ENTERPRISE"] == "auto",
+    )
+
+
+BLUEPRINT = Blueprint(
+    name="novel_genesis",
+    summary="A novel-writing assistant: dialogues, commands and events, a story world, text embeddings, a dialogue cache.",
+    collections=(vectors.collection(),),
+    keys=KEYS,
+    channels=CHANNELS,
+    settings=(
+        Setting(
+            "NOVEL_GENESIS_MILVUS_INDEX", "ivf_flat_ip", "index profile used when the collection is created",
+            choices=tuple(vectors.PROFILES),
+        ),
+        Setting("NOVEL_GENESIS_MILVUS_TTL_SECONDS", 0, "lifetime of vectors in seconds; 0 = they do not expire"),
+        Setting(
+            "NOVEL_GENESIS_EMBEDDING_MODEL", "unspecified", "identifier of the model that produces the vectors",
+            pattern=r"[^\[\];]{1,200}",
+        ),
+        Setting(
+            "NOVEL_GENESIS_NEO4J_ENTERPRISE", "auto", "auto = apply the enterprise constraints when the server allows them",
+            choices=("auto", "off"),
+        ),
+    ),
+    seed_rows=_seed.ROWS,
+    seed_nodes=_seed.NODES,
+    seed_relationships=_seed.RELATIONSHIPS,
+    configure=_configured,
+)  # fmt: skip
