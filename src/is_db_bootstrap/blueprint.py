@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -83,7 +84,7 @@ class Index:
     field: str
     type: str
     metric: str = ""
-    params: Mapping[str, int] = field(default_factory=_nothing)
+    params: Mapping[str, int] = dataclasses.field(default_factory=_nothing)
     name: str = ""
 
 
