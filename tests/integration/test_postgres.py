@@ -158,6 +158,16 @@ def test_without_the_right_to_create_a_database_the_statement_for_the_administra
             store.create_database()
 
 
+def test_without_a_way_into_the_maintenance_database_the_statement_is_told_too(open_store, make_server):
+    at = replace(StoreUrl.parse("postgres", make_server("postgres").url), database="ours")
+    with session(replace(at, database="postgres")) as admin:
+        admin.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+    with role(at, "limited") as limited, pytest.raises(AccessDenied) as refused:
+        open_store(at=limited).ping(5)
+    assert "Database ours does not exist" in refused.value.message
+    assert 'CREATE DATABASE "ours"' in refused.value.hint
+
+
 def test_without_the_right_to_create_tables_nothing_is_begun(open_store, url):
     open_store().create_database()
     with role(url, f"r{uuid4().hex[:8]}") as limited:
@@ -714,6 +724,10 @@ def test_a_wrong_password_is_denied(open_store, url):
     store = open_store(at=replace(url, password="wrong"))
     with pytest.raises(AccessDenied, match="password authentication failed"):
         store.ping(5)
+    with pytest.raises(AccessDenied):
+        open_store(at=replace(url, password="")).ping(5)
+    with pytest.raises(AccessDenied):
+        open_store(at=replace(url, username="nobody we know")).ping(5)
 
 
 def test_a_password_may_hold_any_character(open_store, url):

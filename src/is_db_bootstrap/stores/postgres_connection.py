@@ -152,13 +152,14 @@ def _refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeou
     libpq hands out no SQLSTATE here, only text, which the server may write in any language; so a database is called
     missing only when the server, asked through `postgres`, does not list it.
     """
-    text = " ".join(str(exc).split()).removeprefix("connection failed: ")
+    text = re.sub(r"\s*Is the server running[^?]*\?", "", str(exc)).removeprefix("connection failed: ")
+    text = " ".join(text.split())
     for pattern, translate in _REFUSALS:
         if re.search(pattern, text, re.IGNORECASE):
             return translate(url, text)
     told = text.rsplit("failed: ", 1)[-1]
     suspected = database in told and (url.username not in told or url.username == database)
-    if suspected and _is_missing(url, database, timeout_s):
+    if suspected and _is_missing(url, database, timeout_s, told):
         return DatabaseMissing(database)
     if exc.pgconn is not None and exc.pgconn.used_password:
         return _denied(url, text)
@@ -205,15 +206,15 @@ _REFUSALS = (
 )
 
 
-def _is_missing(url: StoreUrl, database: str, timeout_s: float) -> bool:
-    """Whether the server lists no such database; believed without proof when nobody lets us ask."""
+def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bool:
+    """Whether the server lists no such database; what it told, in English, is believed when it lets nobody ask."""
     if database == MAINTENANCE:
         return True
     try:
         with connect(url, timeout_s, database=MAINTENANCE) as connection:
             return connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone() is None
     except (AccessDenied, DatabaseMissing):
-        return True
+        return "does not exist" in told
 
 
 def _other_server(url: StoreUrl, timeout_s: float) -> str:
