@@ -239,7 +239,9 @@ class RedisBootstrapper:
         key, value = f"{PREFIX}:probe:{uuid.uuid4().hex}", self._blueprint.name
         with self._errors(key):
             pipeline = self._commands.pipeline(transaction=False)
-            pipeline.set(key, value, px=PROBE_TTL_S * 1000).get(key).pttl(key).delete(key).exists(key)
+            pipeline.set(key, value, px=PROBE_TTL_S * 1000)
+            for command in ("GET", "PTTL", "DEL", "EXISTS"):  # by name: a cluster's pipeline has no chain over delete()
+                pipeline.execute_command(command, key)
             answers = pipeline.execute(raise_on_error=False)
             for answer in answers:
                 if isinstance(answer, Exception):

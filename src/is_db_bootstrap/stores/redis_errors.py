@@ -39,6 +39,7 @@ _DENIED = {
     "DENIED": "The server is in protected mode: give it a password, or let it listen where only friends are.",
 }
 _TLS_HINT = "Write rediss:// for a server with TLS and redis:// for one without; name its authority in REDIS_CA_FILE."
+_SILENT_HINT = "See that it runs, that the port is Redis's (6379 by default), and whether it wants TLS (rediss://)."
 
 
 def code(exc: BaseException) -> str:
@@ -91,8 +92,10 @@ def _of_connection(exc: Exception, told: str, target: str, subject: str) -> Boot
     if any(isinstance(cause, ssl.SSLError) for cause in _causes(exc)) or "[SSL" in told:
         return AccessDenied(STORE, f"TLS to {target} failed: {told}.", hint=_TLS_HINT)
     if isinstance(exc, raised.ConnectionError | raised.TimeoutError | raised.RedisClusterException | raised.ClusterError):
-        return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject,
-                                hint="See that it runs, that the port is Redis's (6379 by default), and whether it wants TLS (rediss://).")  # fmt: skip
+        # A plain Redis waits for the end of a line that a TLS greeting never has; a slow server looks the same.
+        greeting = any("handshake" in str(cause) for cause in _causes(exc))
+        hint = _TLS_HINT if greeting else _SILENT_HINT
+        return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject, hint=hint)
     return None
 
 

