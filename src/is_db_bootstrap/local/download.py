@@ -78,7 +78,7 @@ def listed(name: str, folder: Path) -> list[Artifact]:
     return [Artifact.parse(line) for line in lines]
 
 
-def fetch(
+def fetch(  # noqa: PLR0917 - each is needed
     store: str, what: str, artifacts: Sequence[Artifact], folder: Path, progress: Progress, stop: threading.Event | None = None
 ) -> None:
     """Bring what is missing into `folder`, in parallel. `stop` ends it early.
@@ -112,7 +112,7 @@ def _disk(store: str, place: Path) -> Iterator[None]:
 
 
 class _Download:
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made in one place
         self, store: str, what: str, missing: Sequence[Artifact], folder: Path, progress: Progress, stop: threading.Event
     ) -> None:
         self._store, self._what, self._missing, self._folder = store, what, missing, folder
@@ -147,7 +147,7 @@ class _Download:
         target = self._folder / artifact.file
         part = self._folder / f"{artifact.file}.{os.getpid()}-{threading.get_ident()}.part"
         try:
-            digest = self._stream(artifact, part)
+            digest = self._patiently(artifact, part)
             if self._stop.is_set():
                 return
             self._check(artifact, digest)
@@ -161,6 +161,18 @@ class _Download:
             ) from exc  # fmt: skip
         finally:
             part.unlink(missing_ok=True)
+
+    def _patiently(self, artifact: Artifact, part: Path) -> str:
+        """Again when the connection breaks in the middle of a file, which the adapter's own retry does not see."""
+        import requests
+
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._stream(artifact, part)
+            except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ReadTimeout):
+                if self._stop.is_set():
+                    break
+        return self._stream(artifact, part)
 
     def _stream(self, artifact: Artifact, part: Path) -> str:
         digest = hashlib.sha256()

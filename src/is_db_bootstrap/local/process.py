@@ -39,6 +39,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=0o077,
                 **as_user,
             )
         popen.returncode = 0  # it is meant to outlive this object, which would warn of that
