@@ -327,7 +327,7 @@ def test_duplicate_relationships_are_listed_too(store, query):
 def test_a_failed_index_is_reported_with_the_servers_reason_and_not_recorded(store, query):
     query("CREATE (:X {p: $long})", long="x" * 40_000)
     failing = store({"V1__a.cypher": "CREATE INDEX i IF NOT EXISTS FOR (n:X) ON (n.p);"})
-    with pytest.raises(ChangeFailed, match="index i is FAILED: .*too large") as caught:
+    with pytest.raises(ChangeFailed, match=r"index i is FAILED: .*too large") as caught:
         run(failing)
     assert "DROP INDEX i" in caught.value.hint
     assert recorded(query) == []

@@ -181,5 +181,5 @@ def test_one_number_twice_is_refused(tmp_path):
 
 def test_a_name_that_is_not_understood_is_refused(tmp_path):
     (tmp_path / "001_a.cypher").write_text("RETURN 1;")
-    with pytest.raises(ConfigurationError, match="001_a.cypher"):
+    with pytest.raises(ConfigurationError, match=r"001_a\.cypher"):
         load(tmp_path)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import neo4j
 from neo4j import exceptions as raised
 
-from is_db_bootstrap.errors import ChangeFailed, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores import cypher_file, foreign_server, neo4j_errors, neo4j_history, neo4j_lease

