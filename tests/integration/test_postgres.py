@@ -159,7 +159,7 @@ def test_without_the_right_to_create_a_database_the_statement_for_the_administra
 
 
 def test_without_a_way_into_the_maintenance_database_the_statement_is_told_too(open_store, make_server):
-    at = replace(StoreUrl.parse("postgres", make_server("postgres").url), database="ours")
+    at = replace(StoreUrl.parse("postgres", make_server("postgres", password="s3cret").url), database="ours")
     with session(replace(at, database="postgres")) as admin:
         admin.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
     with role(at, "limited") as limited, pytest.raises(AccessDenied) as refused:
@@ -773,7 +773,7 @@ def test_tls_that_the_server_does_not_have_is_denied(open_store, url):
 
 
 def test_a_certificate_is_checked_with_the_ca_file(open_store, make_server, tmp_path):
-    server = make_server("postgres")
+    server = make_server("postgres", password="s3cret")
     at = StoreUrl.parse("postgres", server.url)
     with session(replace(at, database="postgres")) as admin:
         data = Path(admin.execute("SHOW data_directory").fetchone()[0])
@@ -828,7 +828,7 @@ def test_a_database_that_is_read_only_is_unavailable(open_store, url):
 
 
 def test_a_standby_is_refused(open_store, make_server):
-    server = make_server("postgres")
+    server = make_server("postgres", password="s3cret")
     at = StoreUrl.parse("postgres", server.url)
     with session(replace(at, database="postgres")) as admin:
         data = Path(admin.execute("SHOW data_directory").fetchone()[0])
@@ -836,12 +836,21 @@ def test_a_standby_is_refused(open_store, make_server):
     (data / "standby.signal").touch()
     shutil.chown(data / "standby.signal", data.owner())
     server.start()
+    _until(lambda: _answers(at), 20)
     with pytest.raises(StoreUnavailable, match="standby"):
         open_store(at=at).ping(5)
 
 
+def _answers(url):
+    try:
+        session(replace(url, database="postgres")).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 def test_a_server_that_is_starting_is_waited_for(open_store, make_server):
-    server = make_server("postgres")
+    server = make_server("postgres", password="s3cret")
     store = open_store(at=StoreUrl.parse("postgres", server.url))
     store.ping(5)
     server.kill()
