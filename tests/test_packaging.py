@@ -1,7 +1,5 @@
 """The wheel, installed where the repository is not."""
 
-import os
-import subprocess
 import sys
 import tarfile
 import venv
@@ -10,31 +8,15 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SITE = Path("lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
+from wheel import ROOT, build, install, run
+
 CLIENTS = ("psycopg", "sqlalchemy", "alembic", "neo4j", "pymilvus", "redis")
 pytestmark = pytest.mark.timeout(600)
 
 
-def run(*command, cwd, check=True, **variables):
-    """A process without this repository on its path, and with only the addresses that are given."""
-    kept = {
-        k: v for k, v in os.environ.items() if not k.endswith("_URL") and not k.startswith(("PYTHON", "DB_", "VIRTUAL_ENV"))
-    }
-    done = subprocess.run(
-        [str(c) for c in command], cwd=cwd, env=kept | variables, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A wheel and an sdist, built by hatchling."""
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "hatchling", "build", "-d", folder, cwd=ROOT)
-    [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    return wheel, sdist
+    return build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +26,7 @@ def names(built):
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    """A fresh environment with the wheel in it; other packages are those of this environment."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    venv.create(folder / "venv", with_pip=False, symlinks=True)
-    site = folder / "venv" / SITE
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, built[0], cwd=folder)
-    borrowed = [p for p in sys.path if p.endswith("-packages") and p != str(site)]
-    # An editable install of this repository is a .pth file, which is read only in folders that `site` is told about.
-    (site / "borrowed.pth").write_text("".join(f"{p}\n" for p in borrowed))
-    return folder / "venv" / "bin" / "python"
+    return install(built[0], tmp_path_factory.mktemp("elsewhere")) / "python"
 
 
 def test_everything_that_a_run_needs_is_in_the_wheel(names):
@@ -95,9 +69,7 @@ def test_the_installed_package_is_not_this_repository(installed, tmp_path):
 
 
 def test_the_installed_command_finds_its_files(installed, tmp_path):
-    command = installed.parent.parent / SITE / "bin" / "is-db-bootstrap"
-    assert command.is_file()
-    ini = run(installed, "-m", "is_db_bootstrap", "migrate", "ini", cwd=tmp_path).stdout.strip()
+    ini = run(installed.parent / "is-db-bootstrap", "migrate", "ini", cwd=tmp_path).stdout.strip()
     assert Path(ini).is_relative_to(installed.parent.parent)
     assert "novel_genesis" in run(installed, "-m", "is_db_bootstrap", "blueprints", cwd=tmp_path).stdout
 
