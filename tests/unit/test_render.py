@@ -59,7 +59,7 @@ def shown(capsys, *stores, mode=Mode.APPLY, exit_code=0, outcome=Outcome.CHANGED
 
 def test_a_store_is_a_row_of_the_table(capsys):
     row = shown(capsys, CHANGED).splitlines()[1].split()
-    assert row == ["postgres", "18.4", "changed", "1", "database,", "2", "revision", "1.23", "s"]
+    assert row == ["postgres", "18.4", "changed", "1", "database,", "2", "revisions", "1.23", "s"]
 
 
 def test_the_last_line_has_outcome_time_and_exit_code(capsys):

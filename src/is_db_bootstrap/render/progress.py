@@ -50,7 +50,11 @@ class Progress:
         if event.change is not None:
             return f"{event.change.kind} {event.change.name}: {event.change.outcome} in {event.change.duration_s:.2f} s"
         phase = event.phase.value if event.phase else ""
-        texts = {"waiting": f"{event.message} Trying again.", "cancelling": "cancelling what still runs", "store-done": f"{phase} done"}
+        texts = {
+            "waiting": f"{event.message} Trying again.",
+            "cancelling": "cancelling what still runs",
+            "store-done": f"{phase} done",
+        }
         return texts.get(event.kind, event.message or phase)
 
     def _write(self, line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,6 +23,19 @@ _STYLE = {
     Outcome.DRIFTED: "yellow",
     Outcome.FAILED: "red",
     Outcome.INTERRUPTED: "yellow",
+}
+#: Kind of a change to what one and several of them are called.
+_NOUNS = {
+    "database": ("database", "databases"),
+    "schema": ("schema", "schemas"),
+    "revision": ("revision", "revisions"),
+    "cypher": ("Cypher file", "Cypher files"),
+    "collection": ("collection", "collections"),
+    "index": ("index", "indexes"),
+    "alias": ("alias", "aliases"),
+    "load": ("load", "loads"),
+    "conventions": ("set of conventions", "sets of conventions"),
+    "seed": ("demo row", "demo rows"),
 }
 
 
@@ -53,13 +67,15 @@ def _table(result: BootstrapResult) -> Table:
 
 
 def _summary(changes: tuple[ChangeResult, ...]) -> str:
-    """`4 revisions, 1 database` and the like; what was not applied is said."""
-    counts: dict[str, int] = {}
-    for change in changes:
-        suffix = "" if change.outcome is Outcome.CHANGED else f" {change.outcome.value}"
-        key = f"{change.kind}{suffix}"
-        counts[key] = counts.get(key, 0) + 1
-    return ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "-"
+    """`1 database, 4 revisions` and the like; what was not applied is said."""
+    counts = Counter((change.kind, change.outcome) for change in changes)
+    return ", ".join(_counted(n, kind, outcome) for (kind, outcome), n in counts.items()) or "-"
+
+
+def _counted(number: int, kind: str, outcome: Outcome) -> str:
+    one, many = _NOUNS.get(kind, (kind, kind))
+    suffix = "" if outcome is Outcome.CHANGED else f" {outcome.value}"
+    return f"{number} {one if number == 1 else many}{suffix}"
 
 
 def _details(console: Console, store: StoreResult, mode: Mode, *, verbose: bool) -> None:
