@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import filelock
+
 from is_db_bootstrap.local.milvus import MilvusServer
 from is_db_bootstrap.local.neo4j import Neo4jServer
+from is_db_bootstrap.local.places import cache_folder
 from is_db_bootstrap.local.postgres import PostgresServer
 from is_db_bootstrap.local.redis import RedisServer
 from is_db_bootstrap.local.server import Server
@@ -41,6 +46,32 @@ class DebianRedis(RedisServer):
     program = "/usr/bin/redis-server"
 
 
+class FullMilvus(MilvusServer):
+    """Milvus 2.3.5, installed into a folder of its own: its requirements contradict ours. Only one runs at a time."""
+
+    default_version = "2.3.5"
+    programs = ("python",)
+
+    @property
+    def installed(self):
+        return cache_folder() / f"milvus-{self.version}"
+
+    def prepare(self, progress=print, stop=None):
+        super().prepare(progress, stop)
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(self.installed.with_suffix(".lock")):
+            if not self.installed.is_dir():
+                part = self.installed.with_suffix(".part")
+                packages = [f"milvus=={self.version}", "setuptools<81"]
+                pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(part)]
+                subprocess.run([*pip, *packages], check=True, stdin=subprocess.DEVNULL)
+                part.rename(self.installed)
+
+    def command(self):
+        script = Path(__file__).with_name("milvus235.py")
+        return ["env", f"PYTHONPATH={self.installed}", sys.executable, str(script), str(self.port), str(self.data)]
+
+
 def _postgres_15(home, **options):
     if DEBIAN_POSTGRES_15.is_dir():
         return DebianPostgres(home, version="15", **options)
@@ -54,6 +85,7 @@ KINDS = {
     ("neo4j", "5.26"): Neo4jServer,
     ("neo4j", "2026.08"): NewerNeo4j,
     ("milvus", "lite"): MilvusServer,
+    ("milvus", "2.3"): FullMilvus,
     ("redis", "6"): RedisServer,
     ("redis", "7"): DebianRedis,
 }

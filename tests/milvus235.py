@@ -1,0 +1,14 @@
+"""Run the full Milvus 2.3.5 of PyPI in the foreground: `python milvus235.py PORT FOLDER`."""
+
+import signal
+import sys
+
+from milvus import MilvusServer, MilvusServerConfig
+
+server = MilvusServer(MilvusServerConfig(data_dir=sys.argv[2], proxy_port=int(sys.argv[1])), wait_for_started=False)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+try:
+    server.start()
+    server.server_proc.wait()
+finally:
+    server.stop()
