@@ -12,6 +12,7 @@ import pytest
 
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint, SeedNode, SeedRelationship
+from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT
 from is_db_bootstrap.blueprints.novel_genesis.graph import NODE_PROPERTIES, RELATIONSHIPS, check_relationship
 from is_db_bootstrap.errors import AccessDenied, ChangeFailed, ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import Change, LockHolder
@@ -167,6 +168,21 @@ def test_ng_19_seeds_are_planned_when_missing_and_edits_stay(store, query):
     (row,) = query("MATCH (:Character)-[r]->(n:Novel) RETURN n.title AS title, n.created_at.year AS year, r.since AS since")
     assert row == {"title": "Edited", "year": 2026, "since": 1}
     assert store({}).plan().changes == ()
+
+
+def test_ng_19_the_demo_data_has_six_nodes_and_nine_relationships(neo4j_url, query):
+    for expected in (15, 0):
+        made = Neo4jBootstrapper(neo4j_url, BLUEPRINT.resolve({}))
+        assert sum(name.endswith(".cypher") is False for name in run(made)) == expected
+        assert made.verify() == []
+        made.close()
+    story = "NOT n:__Neo4jMigration"
+    assert query(f"MATCH (n) WHERE {story} RETURN count(n) AS n") == [{"n": 6}]
+    assert query(f"MATCH (n)-[r]->() WHERE {story} RETURN count(r) AS n") == [{"n": 9}]
+    for row in query(
+        f"MATCH (n)-[r]->(m) WHERE {story} RETURN type(r) AS t, labels(n)[0] AS a, labels(m)[0] AS b, keys(r) AS k"
+    ):
+        check_relationship(row["t"], row["a"], row["b"], row["k"])
 
 
 def test_a_seeded_relationship_whose_end_is_missing_fails(store):

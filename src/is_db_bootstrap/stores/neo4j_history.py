@@ -30,7 +30,7 @@ READ = """
 MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL
 RETURN m.version AS version, m.checksum AS checksum, coalesce(m.repeatable, false) AS repeatable, m.type AS type,
        coalesce(m.source, m.version) AS source, m.isDbBootstrapBlueprint AS blueprint,
-       [(m)-[r:REPEATED]->(m) | [toString(r.at), r.checksum]] AS repeats
+       [(m)-[r:REPEATED]->(m) | [r.at.epochMillis, r.checksum]] AS repeats
 """
 
 #: Only for the first file: the node that every chain begins with, and whose it is.
