@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import signal
 import uuid
 
 import pytest
 
 from servers import Farm, drop_database, empty_milvus, empty_neo4j, empty_redis
+
+
+def pytest_configure():
+    """A terminated session ends as an interrupted one: fixtures are torn down, servers with them."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 @pytest.fixture(scope="session")

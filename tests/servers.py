@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import filelock
+import psutil
 
 from is_db_bootstrap.local.milvus import MilvusServer
 from is_db_bootstrap.local.neo4j import Neo4jServer
@@ -96,7 +98,8 @@ class Farm:
     """All servers of a session, below one folder that even `nobody` may enter."""
 
     def __init__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="is-db-bootstrap-", dir="/var/tmp"))
+        _sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"is-db-bootstrap-tests-{os.getpid()}-", dir="/var/tmp"))
         self.folder.chmod(0o755)
         self._shared: dict[tuple[str, str], Server] = {}
         self._made: list[Server] = []
@@ -130,6 +133,18 @@ class Farm:
             with suppress(Exception):
                 server.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _sweep():
+    """End and remove what a session that was killed has left."""
+    for folder in Path("/var/tmp").glob("is-db-bootstrap-tests-*"):
+        if psutil.pid_exists(int(folder.name.split("-")[4])):
+            continue
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if folder in Path(process.cwd()).parents:
+                    process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_until_up(server):

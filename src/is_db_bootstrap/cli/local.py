@@ -70,11 +70,33 @@ def command() -> None:
     metavar="ADDRESS",
     help="Address to listen on; passwords are always set.",
 )
-def up_(data_dir: Path | None, output: str, listen: str) -> int:
+@click.option("--ephemeral", is_flag=True, help="A new stack that is removed on Ctrl-C; stays in the foreground.")
+def up_(data_dir: Path | None, output: str, listen: str, ephemeral: bool) -> int:
     """Start the stack, or find the one that runs, and print its addresses as environment lines."""
     from is_db_bootstrap.local import up
 
+    if ephemeral:
+        return _until_interrupted(data_dir, output, listen)
     return _show(up(data_dir, listen=listen, progress=_progress), output)
+
+
+def _until_interrupted(data_dir: Path | None, output: str, listen: str) -> int:
+    import signal
+    import threading
+
+    from is_db_bootstrap.errors import ConfigurationError
+    from is_db_bootstrap.local import ephemeral_stack
+
+    if data_dir is not None or listen != "127.0.0.1":
+        raise ConfigurationError("--ephemeral takes neither --data-dir nor --listen.", hint="Leave them out.")
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with ephemeral_stack(_progress) as stack:
+            _show(stack, output)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        _progress("removed")
+    return 0
 
 
 @command.command("down")

@@ -92,7 +92,18 @@ def fetch(  # noqa: PLR0917 - each is needed
     download = _Download(store, what, missing, folder, progress, stop or threading.Event())
     with _disk(store, folder):
         folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
     download.run()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a download that was killed has left."""
+    import psutil
+
+    for part in folder.glob("*.part"):
+        owner = part.name.split(".")[-2].partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

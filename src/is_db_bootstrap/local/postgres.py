@@ -63,6 +63,11 @@ class PostgresServer(Server):
 
     def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:
         """Download, unpack and make a cluster; each gets its name only when it is whole."""
+        if is_root() and (barred := _barred(self.data)):
+            raise StoreUnavailable(
+                self.store, f"PostgreSQL runs as {UNPRIVILEGED} here, who cannot enter {barred}.",
+                hint=f"chmod o+x {barred}, or give another --data-dir.", subject=str(barred),
+            )  # fmt: skip
         if not self.programs_folder.is_dir():
             self._unpack(progress, stop)
         if not self.data.is_dir():
@@ -135,15 +140,6 @@ class PostgresServer(Server):
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         options = [f"-c{name}={value}" for name, value in settings.items()]
         return [str(self.programs_folder / "postgres"), "-D", str(self.data), *options]
-
-    def start(self) -> None:
-        """As every server; a folder that `nobody` cannot enter is named."""
-        if is_root() and (barred := _barred(self.data)):
-            raise StoreUnavailable(
-                self.store, f"PostgreSQL runs as {UNPRIVILEGED} here, who cannot enter {barred}.",
-                hint=f"chmod o+x {barred}, or give another --data-dir.", subject=str(barred),
-            )  # fmt: skip
-        super().start()
 
 
 def _barred(folder: Path) -> Path | None:
