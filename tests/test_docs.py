@@ -310,6 +310,28 @@ def test_the_documented_document_validates():
     Draft202012Validator(SCHEMA).validate(json.loads(text))
 
 
+@pytest.mark.acceptance
+@pytest.mark.parametrize("store", [pytest.param(s, marks=getattr(pytest.mark, s)) for s in STORE_ORDER])
+def test_the_documents_of_real_runs_validate(store, request):
+    address = request.getfixturevalue(f"{store}_url")
+    environ = {k: v for k, v in os.environ.items() if k != "DATABASE_URL" and not k.startswith("DB_")} | {
+        f"{store.upper()}_URL": address
+    }
+    for command, outcome in (
+        ("plan", "planned"),
+        ("apply", "changed"),
+        ("apply", "unchanged"),
+        ("verify", "unchanged"),
+        ("status", "unchanged"),
+    ):
+        call = [sys.executable, "-m", "is_db_bootstrap", command, "--only", store, "--output", "json"]
+        printed = subprocess.run(call, env=environ, capture_output=True, text=True, timeout=120, check=True).stdout
+        document = json.loads(printed)
+        Draft202012Validator(SCHEMA).validate(document)
+        assert document["outcome"] == outcome, command
+        assert document["stores"][0]["store"] == store
+
+
 # --- the examples
 
 
