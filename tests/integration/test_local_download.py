@@ -122,7 +122,7 @@ def test_a_missing_file_is_named_with_the_repository(repository, tmp_path):
 def test_no_network_is_one_clear_error(monkeypatch, tmp_path):
     monkeypatch.setenv("IS_DB_BOOTSTRAP_MAVEN_URL", "http://127.0.0.1:9/maven")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(StoreUnavailable, match="could not be downloaded from http://127.0.0.1:9/maven") as caught:
+    with pytest.raises(StoreUnavailable, match=r"could not be downloaded from http://127\.0\.0\.1:9/maven") as caught:
         _fetch(tmp_path)
     assert "refused" in str(caught.value)
     assert "IS_DB_BOOTSTRAP_MAVEN_URL" in caught.value.hint

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from is_db_bootstrap.local.server import Progress, Server, silent
+from is_db_bootstrap.local.download import Progress
+from is_db_bootstrap.local.server import Server, silent
 
 
 class MilvusServer(Server):

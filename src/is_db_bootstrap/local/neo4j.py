@@ -14,9 +14,9 @@ from contextlib import suppress
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from is_db_bootstrap.local.download import Artifact, fetch, listed
+from is_db_bootstrap.local.download import Artifact, Progress, fetch, listed
 from is_db_bootstrap.local.places import cache_folder
-from is_db_bootstrap.local.server import Progress, Server, silent
+from is_db_bootstrap.local.server import Server, silent
 
 _OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
 _ITERATIONS = 1024

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
-from is_db_bootstrap.local.download import Artifact, fetch, listed
+from is_db_bootstrap.local.download import Artifact, Progress, fetch, listed
 from is_db_bootstrap.local.places import UNPRIVILEGED, cache_folder, is_root
-from is_db_bootstrap.local.process import primary_group
-from is_db_bootstrap.local.server import Progress, Server, silent
+from is_db_bootstrap.local.process import as_user, primary_group
+from is_db_bootstrap.local.server import Server, silent
 
 _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64v8", "arm64": "arm64v8"}
 
@@ -83,7 +83,9 @@ class PostgresServer(Server):
             with zipfile.ZipFile(jars / artifact.file) as jar:
                 inner = next(n for n in jar.namelist() if n.endswith(".txz"))
                 with tarfile.open(fileobj=io.BytesIO(jar.read(inner)), mode="r:xz") as archive:
-                    archive.extractall(Path(temporary) / "all", filter="tar")
+                    # As an attribute: Python 3.11.2 (Debian 12) has no argument for it.
+                    archive.extraction_filter = getattr(tarfile, "tar_filter", None)
+                    archive.extractall(Path(temporary) / "all")  # noqa: S202 - its checksum was compared
             if not target.exists():
                 (Path(temporary) / "all").rename(target)
 
@@ -111,11 +113,10 @@ class PostgresServer(Server):
             f"--locale={locale}",
         ]
         options += [] if self.durable else ["--no-sync"]
-        as_user = {"user": UNPRIVILEGED, "group": primary_group(UNPRIVILEGED), "extra_groups": ()} if is_root() else {}
         done = subprocess.run(  # noqa: S603
             [self.programs_folder / "initdb", f"--pgdata={data}", *options],
             cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True, check=False,
-            start_new_session=True, env={**os.environ, "LC_ALL": "C"}, **as_user,
+            start_new_session=True, env={**os.environ, "LC_ALL": "C"}, **as_user(self.user()),
         )  # fmt: skip
         self.log.write_bytes(done.stdout + done.stderr)
         if done.returncode:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -29,7 +30,6 @@ class Process:
         cls, argv: Sequence[str], *, log: Path, cwd: Path, user: str | None = None, env: Mapping[str, str] | None = None
     ) -> Process:
         """Start `argv` in a session of its own, so that it outlives us and no Ctrl-C reaches it; output goes to `log`."""
-        as_user = {"user": user, "group": primary_group(user), "extra_groups": ()} if user else {}
         with log.open("ab") as output:
             popen = subprocess.Popen(  # noqa: S603 - a server whose arguments we made
                 argv,
@@ -40,7 +40,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 umask=0o077,
-                **as_user,
+                **as_user(user),
             )
         popen.returncode = 0  # it is meant to outlive this object, which would warn of that
         try:
@@ -93,6 +93,11 @@ class Process:
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
             psutil.wait_procs(family, timeout=10)
+
+
+def as_user(user: str | None) -> dict[str, Any]:
+    """Arguments of `subprocess` to run as `user` and in none of our groups; none for None."""
+    return {"user": user, "group": primary_group(user), "extra_groups": ()} if user else {}
 
 
 def primary_group(user: str) -> int:

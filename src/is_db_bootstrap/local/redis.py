@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from is_db_bootstrap.local.server import Progress, Server, silent
+from is_db_bootstrap.local.download import Progress
+from is_db_bootstrap.local.server import Server, silent
 
 
 class RedisServer(Server):

@@ -14,18 +14,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import filelock
 
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreError
+from is_db_bootstrap.local.download import Progress
 from is_db_bootstrap.local.milvus import MilvusServer
 from is_db_bootstrap.local.neo4j import Neo4jServer
 from is_db_bootstrap.local.places import data_folder
 from is_db_bootstrap.local.postgres import PostgresServer
 from is_db_bootstrap.local.process import LOOPBACK, Process
 from is_db_bootstrap.local.redis import RedisServer
-from is_db_bootstrap.local.server import Progress, Server, silent
+from is_db_bootstrap.local.server import Server, silent
 from is_db_bootstrap.results import STORE_ORDER
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class _Folder:
             ) from exc
         return cls(path)
 
-    def __enter__(self) -> _Folder:
+    def __enter__(self) -> Self:
         self._lock.acquire()
         return self
 
@@ -264,7 +265,7 @@ class _Start:
                 threads[next(i for i, t in enumerate(threads) if t.is_alive())].join(_LOOK_S)
             for server in servers:
                 if error := self._errors.get(server.store):
-                    raise error
+                    raise error  # noqa: TRY301 - what was started is undone below
         except BaseException:
             self._undo(threads)
             raise
