@@ -1,0 +1,185 @@
+"""What pymilvus and gRPC raise, in the words of this tool; and pymilvus's log kept quiet while we ask."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from pymilvus.exceptions import MilvusException
+
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
+from is_db_bootstrap.results import Change
+
+STORE = "milvus"
+
+# Error codes of the server since 2.3 (pkg/util/merr/errors.go). Milvus Lite answers 1 to nearly everything.
+NOT_READY, UNAVAILABLE, TOO_MANY_REQUESTS, RATE_LIMIT, QUOTA_EXCEEDED = 1, 2, 4, 8, 9
+COLLECTION_NOT_FOUND, ALIAS_NOT_FOUND, DATABASE_NOT_FOUND = 100, 1600, 800
+RESOURCE_GROUP_SHORT, REPLICA_SHORT = 303, 401
+UNAUTHENTICATED, NOT_PERMITTED = 1400, 1401
+#: The code of rate limits before 2.3.
+OLD_RATE_LIMIT = 49
+
+# Texts stand in for codes where a server has none. Cited: milvus#16411, #16781, #41371; #32014, #36584, #47155; #19542.
+_NOT_READY = ("not healthy", "not ready", "notreadyserve", "is initializing", "server is not", "abnormal", "standby")
+_SHORT_OF_NODES = ("node not enough", "currentnodenum", "no available querynode", "no enough nodes")
+_RATE_LIMITED = ("rate limit", "ratelimiter", "ratelimit")
+_DENIED = ("auth check failure", "unauthenticated", "permission deny", "permission denied", "need authenticate")
+_NO_DATABASE = ("database not found", "database not exist")
+_TLS = ("ssl_error", "certificate_verify_failed", "ssl handshake", "tls handshake", "wrong_version_number", "peer verification")
+_HTTP = ("http1.x server", "http status", "http2 header with status", "content-type")
+#: What gRPC tells of a connection that somebody opens and closes without speaking HTTP/2.
+_CLOSED = ("socket closed", "connection reset", "end of file", "eof", "settings frame")
+
+_QUIET = ("pymilvus.decorators", "pymilvus.client.connection_manager", "pymilvus.client.grpc_handler")
+
+
+class _Quiet(logging.Filter):
+    """Drops what pymilvus logs in a thread that asks for us; everybody else's messages pass.
+
+    It logs a traceback for every refusal, also one that the caller expects, as of an alias that is missing.
+    """
+
+    asking = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+        return not getattr(self.asking, "depth", 0)
+
+
+for _name in _QUIET:
+    logging.getLogger(_name).addFilter(_Quiet())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing from pymilvus's loggers in this thread meanwhile."""
+    depth = getattr(_Quiet.asking, "depth", 0)
+    _Quiet.asking.depth = depth + 1
+    try:
+        yield
+    finally:
+        _Quiet.asking.depth = depth
+
+
+def is_missing(exc: MilvusException) -> bool:
+    """Whether the server says that a collection or an alias does not exist."""
+    return exc.code in {COLLECTION_NOT_FOUND, ALIAS_NOT_FOUND} and not _says(exc, *_NO_DATABASE)
+
+
+def exists_already(exc: MilvusException) -> bool:
+    """Whether a create was refused because the name is taken, by whatever it is."""
+    return _says(exc, "already exist", "duplicate", "at most one distinct index")
+
+
+def translated(exc: Exception, target: str, subject: str, change: Change | None, client: str = "") -> BootstrapError:
+    """The error of `is_db_bootstrap.errors` for what was raised at `target`; `client` are the versions in words."""
+    told = _told(exc)
+    known = _of_access(exc, told, target, client) or _of_state(exc, told, target, subject)
+    if known is not None:
+        return known
+    if change is not None:
+        return ChangeFailed(STORE, f"{subject or change.name} was refused: {told}.", change=change,
+                            hint="Correct it and run again; what was applied before stays.")  # fmt: skip
+    return StoreConflict(STORE, f"{target} refused a call: {told}.", subject=subject,
+                         hint="Compare the versions of server and pymilvus; see the server's log.")  # fmt: skip
+
+
+def _of_access(exc: Exception, told: str, target: str, client: str) -> BootstrapError | None:
+    status = _status(exc)
+    if status in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED} or _says(exc, *_DENIED):
+        return AccessDenied(STORE, f"{target} denied access: {told}.",
+                            hint="Compare MILVUS_USERNAME and MILVUS_PASSWORD (a password alone is a token) with the server's users and roles. They were tried once.")  # fmt: skip
+    if _says(exc, *_TLS):
+        return AccessDenied(STORE, f"TLS to {target} failed: {told}.",
+                            hint="Write https:// for a server with TLS and http:// for one without; name its authority in MILVUS_CA_FILE.")  # fmt: skip
+    if _code(exc) == DATABASE_NOT_FOUND or _says(exc, *_NO_DATABASE) or ("database" in told and "does not exist" in told):
+        return ConfigurationError(
+            f"milvus: {target} has no such database: {told}.",
+            hint="Create it (MilvusClient.create_database), or leave the name out for the default one.",
+        )
+    if status is grpc.StatusCode.UNIMPLEMENTED:
+        return StoreConflict(STORE, f"{target} does not know a call of this client ({client}): {told}.",
+                             hint="Is it Milvus's gRPC port (19530 by default)? If so, install the pymilvus of the server's version.")  # fmt: skip
+    if status is not grpc.StatusCode.DEADLINE_EXCEEDED and _says(exc, *_HTTP):
+        return ConfigurationError(
+            f"milvus: an HTTP server answers at {target}.", hint="Give the address of Milvus's gRPC port (19530 by default)."
+        )
+    return None
+
+
+def _of_state(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
+    code, status = _code(exc), _status(exc)
+    if (
+        code in {RATE_LIMIT, OLD_RATE_LIMIT, TOO_MANY_REQUESTS}
+        or status is grpc.StatusCode.RESOURCE_EXHAUSTED
+        or _says(exc, *_RATE_LIMITED)
+    ):
+        return StoreBusy(STORE, f"{target} limits the rate of such calls: {told}.", subject=subject,
+                         hint="Wait, or raise quotaAndLimits.ddl in milvus.yaml.")  # fmt: skip
+    if code in {RESOURCE_GROUP_SHORT, REPLICA_SHORT} or _says(exc, *_SHORT_OF_NODES):
+        return StoreBusy(STORE, f"{target} has no query node ready yet: {told}.", subject=subject,
+                         hint="Query nodes register up to a minute after the proxy; see that one runs.")  # fmt: skip
+    if code == QUOTA_EXCEEDED:
+        return StoreUnavailable(STORE, f"{target} refuses changes: {told}.", subject=subject,
+                                hint="Its quota of memory or disk is used up; see quotaAndLimits in milvus.yaml.")  # fmt: skip
+    if code == UNAVAILABLE or _says(exc, *_NOT_READY):
+        return StoreUnavailable(STORE, f"{target} is not ready yet: {told}.", subject=subject,
+                                hint="Its proxy answers before its coordinators do; wait, or give a longer --timeout.")  # fmt: skip
+    if isinstance(exc, grpc.RpcError) or status is not None or code == grpc.StatusCode.UNAVAILABLE:
+        return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject,
+                                hint="See that it runs, and that the port is Milvus's (19530 by default).")  # fmt: skip
+    return None
+
+
+def was_closed(exc: BootstrapError) -> bool:
+    """Whether somebody answered and hung up, as a server of another kind does."""
+    return any(text in str(exc).lower() for text in _CLOSED)
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """Each once: pymilvus raises errors `from` themselves (decorators.error_handler)."""
+    seen: list[BaseException] = []
+    while exc is not None and exc not in seen:
+        yield exc
+        seen.append(exc)
+        exc = exc.__cause__
+
+
+def _rpc(exc: BaseException) -> Any:
+    """The gRPC error that pymilvus hides behind one of its own, which has lost why (`illegal connection params`)."""
+    return next((cause for cause in _causes(exc) if isinstance(cause, grpc.RpcError) and hasattr(cause, "code")), None)
+
+
+def _status(exc: BaseException) -> grpc.StatusCode | None:
+    rpc = _rpc(exc)
+    return rpc.code() if rpc is not None else None
+
+
+def _code(exc: BaseException) -> Any:
+    return getattr(exc, "code", None) if isinstance(exc, MilvusException) else None
+
+
+def _told(exc: BaseException) -> str:
+    rpc = _rpc(exc)
+    if rpc is not None:
+        return f"{(rpc.details() or 'no details').strip().removesuffix('.')} ({rpc.code().name})"
+    if isinstance(exc, MilvusException):
+        return f"{exc.message.strip().removesuffix('.')} (code {int(exc.code)})"
+    return str(exc).strip().removesuffix(".")
+
+
+def _says(exc: BaseException, *texts: str) -> bool:
+    told = _told(exc).lower()
+    return any(text in told for text in texts)

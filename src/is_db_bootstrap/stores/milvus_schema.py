@@ -1,0 +1,153 @@
+"""A declared Milvus collection against what the server reports of it. No call to a server is made here.
+
+What a server does not report is not compared. Milvus Lite leaves out description and build parameters, and reports
+consistency level, number of partitions and (right after create) load state wrongly, so those are never compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymilvus import DataType
+
+from is_db_bootstrap.blueprint import Collection, Field, Index
+
+MODEL_PROPERTY, TTL_PROPERTY = "embedding.model", "collection.ttl.seconds"
+UNSPECIFIED = "unspecified"
+#: Scalar indexes that serve the same queries on VARCHAR; `INVERTED` is refused before 2.4.
+_SAME_INDEX = {"INVERTED": {"INVERTED", "TRIE"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One attribute that is not as declared. `object` is the collection, or `collection.field`."""
+
+    object: str
+    kind: str
+    attribute: str
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        return f"{self.object}: {self.attribute} is {self.actual}, declared {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What the server reports of one collection and its alias.
+
+    `described` is None when the collection is missing, `indexes` has an entry a field with an index, `target` is the
+    collection behind the alias, `loaded` None when it was not asked.
+    """
+
+    described: Mapping[str, Any] | None = None
+    indexes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    target: str | None = None
+    loaded: bool | None = None
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The collection's properties; none when it is missing."""
+        return (self.described or {}).get("properties") or {}
+
+
+def state(described: Mapping[str, Any]) -> str:
+    """`Finished`, `InProgress`, `Failed`, …; a server that reports none has finished."""
+    return str(described.get("state") or "Finished")
+
+
+def unindexed_rows(described: Mapping[str, Any]) -> int:
+    """Rows that the index does not serve yet; its state may be `Finished` before they are none (milvus#40580)."""
+    total, indexed = int(described.get("total_rows") or 0), int(described.get("indexed_rows") or 0)
+    return max(int(described.get("pending_index_rows") or 0), total - indexed, 0)
+
+
+def differences(declared: Collection, live: Live) -> Iterator[Difference]:
+    """Every attribute of an existing collection and its indexes that is not as declared; missing indexes are none."""
+    if live.described is None:
+        return
+    yield from _of_collection(declared, live)
+    yield from _of_fields(declared, live.described)
+    for index in declared.indexes:
+        if index.field in live.indexes:
+            yield from _of_index(declared, index, live.indexes[index.field])
+
+
+def _of_collection(declared: Collection, live: Live) -> Iterator[Difference]:
+    described, properties = live.described or {}, live.properties
+    facts = [
+        ("name", declared.name, described.get("collection_name", declared.name)),
+        ("dynamic field", declared.dynamic, bool(described.get("enable_dynamic_field"))),
+        ("lifetime (s)", declared.ttl_seconds, max(0, int(properties.get(TTL_PROPERTY) or 0))),
+    ]
+    facts += [(key, value, properties[key]) for key, value in declared.properties.items() if key in properties]
+    model = recorded_model(live)
+    if {declared.model, model}.isdisjoint({"", UNSPECIFIED}):
+        facts.append(("embedding model", declared.model, model))
+    yield from _unequal(declared.name, "collection", facts)
+
+
+def recorded_model(live: Live) -> str:
+    """The model in the property, else the one in the description, else empty."""
+    found = re.search(r"\[embedding_model=([^;\]]*)", str((live.described or {}).get("description", "")))
+    return live.properties.get(MODEL_PROPERTY) or (found[1] if found else "")
+
+
+def _of_fields(declared: Collection, described: Mapping[str, Any]) -> Iterator[Difference]:
+    fields = {f["name"]: f for f in described["fields"]}
+    for each in declared.fields:
+        name = f"{declared.name}.{each.name}"
+        if each.name not in fields:
+            yield Difference(name, "field", "the field", each.type, "missing")
+        else:
+            yield from _unequal(name, "field", _field_facts(each, fields[each.name]))
+    known = {f.name for f in declared.fields}
+    for name, found in fields.items():
+        # A field that needs no value may be added by an application (since 2.6) and harms no writer.
+        if name not in known and not found.get("nullable") and "default_value" not in found:
+            yield Difference(f"{declared.name}.{name}", "field", "the field", "none", _type_name(found))
+
+
+def _field_facts(declared: Field, found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    params = found.get("params") or {}
+    facts = [
+        ("type", declared.type, _type_name(found)),
+        ("primary key", declared.primary, bool(found.get("is_primary"))),
+        ("auto id", declared.auto_id, bool(found.get("auto_id"))),
+        ("partition key", declared.partition_key, bool(found.get("is_partition_key"))),
+    ]
+    facts += [("dim", declared.dim, _number(params.get("dim")))] if declared.dim else []
+    facts += [("max_length", declared.max_length, _number(params.get("max_length")))] if declared.max_length else []
+    return facts
+
+
+def _type_name(found: Mapping[str, Any]) -> str:
+    return DataType(found["type"]).name
+
+
+def _number(text: Any) -> Any:
+    return int(text) if str(text).isdecimal() else text
+
+
+def _of_index(declared: Collection, index: Index, found: Mapping[str, Any]) -> Iterator[Difference]:
+    given = {**found, **(found.get("params") or {})}  # flat in 2.3, nested in later versions
+    type_ = str(found.get("index_type", index.type))
+    accepted = _SAME_INDEX.get(index.type.upper(), {index.type.upper()})
+    facts = [("index type", index.type, index.type if type_.upper() in accepted else type_)]
+    if index.metric:
+        facts.append(("metric", index.metric, str(found.get("metric_type", index.metric))))
+    facts += [(key, str(value), str(given[key])) for key, value in index.params.items() if key in given]
+    yield from _unequal(f"{declared.name}.{index.field}", "index", facts)
+
+
+def _unequal(name: str, kind: str, facts: list[tuple[str, Any, Any]]) -> Iterator[Difference]:
+    for attribute, expected, actual in facts:
+        if expected != actual:
+            yield Difference(name, kind, attribute, _shown(expected), _shown(actual))
+
+
+def _shown(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
