@@ -112,7 +112,7 @@ class MilvusBootstrapper:
             ) from exc
 
     def _check_version(self) -> None:
-        if not self._lite and self._release and self._release < OLDEST:
+        if not self._lite and () < self._release < OLDEST:
             raise StoreConflict(
                 self.name, f"{self.target} is Milvus {self._version}; {'.'.join(map(str, OLDEST))} or newer is needed.",
                 hint="Upgrade the server.",
@@ -165,7 +165,7 @@ class MilvusBootstrapper:
     def _index(self, collection: str, index: Index) -> dict[str, Any] | None:
         """The index of a field, under its own name, else under any; Milvus Lite answers with whatever index there is."""
         client = self._connected
-        found = client.describe_index(collection, index.name or index.field, **self._look)
+        found: dict[str, Any] | None = client.describe_index(collection, index.name or index.field, **self._look)
         if found is None or found["field_name"] != index.field:
             others = client.list_indexes(collection, index.field, **self._look)
             found = client.describe_index(collection, others[0], **self._look) if others else None
@@ -252,11 +252,14 @@ class MilvusBootstrapper:
             if rows:
                 yield f"The index on {declared.name}.{index.field} does not serve {rows} of its rows yet; the server goes on building it."
 
+    @property
+    def _refuses_inverted(self) -> bool:
+        """Whether it is a server that takes nothing but Trie on VARCHAR (code 1100); connects to know its version."""
+        return self._connected is not None and not self._lite and () < self._release < INVERTED_SINCE
+
     def _index_type(self, declared: Collection, index: Index) -> str:
-        """INVERTED becomes Trie on a VARCHAR field of a server before 2.4, which refuses it (code 1100)."""
-        old = not self._lite and self._release and self._release < INVERTED_SINCE
         text = any(f.name == index.field and f.type == "VARCHAR" for f in declared.fields)
-        return "Trie" if old and text and index.type == "INVERTED" else index.type
+        return "Trie" if index.type == "INVERTED" and text and self._refuses_inverted else index.type
 
     def _instead(self, declared: Collection, index: Index) -> str:
         return (

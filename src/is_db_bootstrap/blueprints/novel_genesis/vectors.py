@@ -31,10 +31,11 @@ PROFILES: Mapping[str, Index] = MappingProxyType({
     "hnsw_cosine": Index("embedding", "HNSW", "COSINE", MappingProxyType({"M": 32, "efConstruction": 200})),
 })  # fmt: skip
 
-#: Profile to `search_params` of `MilvusClient.search`. Another metric than the index has is refused late, by the server.
-SEARCH_PARAMS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
-    "ivf_flat_ip": MappingProxyType({"metric_type": "IP", "params": MappingProxyType({"nprobe": 10})}),
-    "hnsw_cosine": MappingProxyType({"metric_type": "COSINE", "params": MappingProxyType({"ef": 64})}),
+#: Profile to `search_params` of `MilvusClient.search`, which takes nothing but a plain dict: leave it as it is.
+#: Another metric than the index has is refused late, by the server.
+SEARCH_PARAMS: Mapping[str, dict[str, Any]] = MappingProxyType({
+    "ivf_flat_ip": {"metric_type": "IP", "params": {"nprobe": 10}},
+    "hnsw_cosine": {"metric_type": "COSINE", "params": {"ef": 64}},
 })  # fmt: skip
 
 

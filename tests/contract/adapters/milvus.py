@@ -1,0 +1,79 @@
+"""Milvus for the contract suite."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+from pymilvus import MilvusClient
+
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprints.novel_genesis import vectors
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.milvus import MilvusBootstrapper
+
+BLUEPRINT = Blueprint("novel_genesis", "its Milvus part", collections=(vectors.collection(),))
+
+
+class Adapter:
+    """A Milvus that holds nothing."""
+
+    OTHER_SERVER = (ConfigurationError,)
+    #: What is different and not missing is a conflict already in the plan; see the integration tests.
+    TAMPERINGS = ("released", "index dropped", "alias dropped")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client = MilvusClient(url, dedicated=True)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def open(self, url: str | None = None, **timing: float) -> MilvusBootstrapper:
+        return MilvusBootstrapper(url or self.url, BLUEPRINT, timing=Timing(**timing))
+
+    def snapshot(self) -> object:
+        return {name: self._collection(name) for name in sorted(self.client.list_collections())}
+
+    def _collection(self, name: str) -> object:
+        indexes = [self.client.describe_index(name, index) for index in sorted(self.client.list_indexes(name))]
+        aliases = sorted(self.client.list_aliases(name)["aliases"])
+        return self.client.describe_collection(name), indexes, aliases, self.client.get_load_state(name)
+
+    def tamper(self, kind: str) -> None:
+        client = self.client
+        if kind == "released":
+            client.release_collection(vectors.NAME)
+        elif kind == "index dropped":
+            client.release_collection(vectors.NAME)
+            client.drop_index(vectors.NAME, "content_type")
+        else:
+            client.drop_alias(vectors.ALIAS)
+
+    def lose_lock(self) -> None:
+        raise NotImplementedError("Milvus has no lock")
+
+    def wrong_password(self) -> None:
+        """Neither server asks for one here; a server that does is started in the integration tests."""
+
+    def refused_logins(self) -> None:
+        """Not counted."""
+
+    @contextmanager
+    def held_call(self, store: MilvusBootstrapper) -> Iterator[Callable[[], object]]:
+        """The server's process is stopped meanwhile: connections stay open and nothing is answered."""
+        change = store.plan().changes[0]
+        pid = self._pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield lambda: store.apply(change)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def _pid(self) -> int:
+        port = StoreUrl.parse("milvus", self.url).port(19530)
+        return next(c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port and c.pid)
