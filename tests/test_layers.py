@@ -12,7 +12,7 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 
 #: From the bottom up: a module imports its own layer and those below.
 LAYERS = [
-    {"errors", "results", "events"},
+    {"errors", "names", "results", "events"},
     {"settings", "retry", "files", "blueprint", "bootstrapper"},
     {"orchestrator", "render", "stores", "blueprints", "observers", "access"},
     {"app"},

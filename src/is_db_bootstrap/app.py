@@ -30,7 +30,9 @@ def bootstrapper(store: StoreName, url: StoreUrl, blueprint: Blueprint, settings
     module, _, name = STORES[store].partition(":")
     try:
         kind = getattr(importlib.import_module(module), name)
-    except ImportError as exc:
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith(f"{__package__}."):
+            raise
         raise ConfigurationError(
             f"{store}: its client library is not installed ({exc}).", hint=f"pip install 'is-db-bootstrap[{store}]'"
         ) from exc
@@ -101,7 +103,3 @@ def wait_ready(environ: Mapping[str, str], stores: Sequence[str], deadline_s: fl
     if not result.ok:
         result.raise_for_failure()
         raise StoreUnavailable(names[0], "The wait was interrupted.")
-
-
-
-

@@ -14,6 +14,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from is_db_bootstrap.bootstrapper import (
     CanAudit,
@@ -137,6 +138,23 @@ class _Track:
         return Outcome.PLANNED if self.pending and mode in {Mode.PLAN, Mode.STATUS} else Outcome.UNCHANGED
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What an orchestrator was told besides its stores."""
+
+    blueprint: str
+    retry: RetryPolicy
+    lock: LockPolicy
+    strict: bool
+    allow_ahead: bool
+
+
+class _Stop(threading.Event):
+    """Set when a run is to end; `exit_code` says by which signal."""
+
+    exit_code = Interrupted.exit_code
+
+
 class BootstrapOrchestrator:
     """Brings stores to their blueprint.
 
@@ -159,20 +177,15 @@ class BootstrapOrchestrator:
         if not names or len(set(names)) != len(names):
             raise ConfigurationError(f"A run needs one bootstrapper a store, at least one; got {names}.")
         self._bootstrappers = sorted(bootstrappers, key=lambda b: STORE_ORDER.index(b.name))
-        self._blueprint = blueprint
-        self._retry = retry or RetryPolicy()
-        self._lock_policy = lock or LockPolicy()
+        self._rules = _Rules(blueprint, retry or RetryPolicy(), lock or LockPolicy(), strict, allow_ahead)
         self._observers = tuple(observers)
-        self._strict = strict
-        self._allow_ahead = allow_ahead
-        self._stop = threading.Event()
-        self._stop_code = Interrupted.exit_code
+        self._stop = _Stop()
         self._events = threading.Lock()
         self._began = 0.0
 
     def interrupt(self, exit_code: int = 130) -> None:
         """From a signal handler or another thread: no new change starts, running ones get `grace_s` to end."""
-        self._stop_code = exit_code
+        self._stop.exit_code = exit_code
         self._stop.set()
 
     def run(self, mode: Mode = Mode.APPLY) -> BootstrapResult:
@@ -182,18 +195,18 @@ class BootstrapOrchestrator:
         """
         self._began = time.monotonic()
         started_at = datetime.now(UTC)
-        run = _Run(self, mode, [_Track(b) for b in self._bootstrappers])
+        run = _Run(self._rules, mode, [_Track(b) for b in self._bootstrappers], self._stop, self._emit)
         try:
             run.phases()
         finally:
             run.close()
-        result = run.result(started_at)
-        self.emit("finished", result=result)
+        result = run.result(started_at, time.monotonic() - self._began)
+        self._emit("finished", result=result)
         if run.keyboard:
             raise KeyboardInterrupt
         return result
 
-    def emit(
+    def _emit(
         self, kind: str, *, phase: Phase | None = None, store: str = "", message: str = "",
         change: ChangeResult | None = None, result: BootstrapResult | None = None,
     ) -> None:  # fmt: skip
@@ -203,19 +216,21 @@ class BootstrapOrchestrator:
             for observer in self._observers:
                 try:
                     observer(event)
-                except Exception:
+                except Exception:  # noqa: BLE001 - whatever an observer does, the run goes on
                     _log.exception("An observer failed on %s.", event.kind)
 
 
 class _Run:
     """One run of an orchestrator; holds what changes meanwhile."""
 
-    def __init__(self, orchestrator: BootstrapOrchestrator, mode: Mode, tracks: list[_Track]) -> None:
-        self._o = orchestrator
+    def __init__(self, rules: _Rules, mode: Mode, tracks: list[_Track], stop: _Stop, emit: Callable[..., None]) -> None:
+        self._rules = rules
         self._mode = mode
         self._tracks = tracks
-        self._policy: RetryPolicy = orchestrator._retry
-        self._locking: LockPolicy = orchestrator._lock_policy
+        self._stop = stop
+        self._emit = emit
+        self._policy = rules.retry
+        self._locking = rules.lock
         self._deadline = Deadline.of(self._policy)
         self._id = uuid.uuid4().hex[:12]
         self._held: list[tuple[DatabaseBootstrapper, Lock]] = []
@@ -237,10 +252,11 @@ class _Run:
             return
         if not self._each(Phase.PLAN, self._plan) or self._mode is Mode.PLAN:
             return
-        if self._mode is Mode.APPLY and any(t.pending for t in self._tracks):
-            if not (self._lock() and self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply)):
-                return
-        self._each(Phase.VERIFY, self._verify)
+        if self._mode is not Mode.APPLY or not any(t.pending for t in self._tracks) or self._change():
+            self._each(Phase.VERIFY, self._verify)
+
+    def _change(self) -> bool:
+        return self._lock() and self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply)
 
     def _wait(self, track: _Track) -> None:
         def ping(left_s: float) -> None:
@@ -252,7 +268,7 @@ class _Run:
     def _plan(self, track: _Track) -> None:
         track.plan = track.store.plan()
         track.note(*track.plan.notes)
-        if track.plan.ahead and not self._o._allow_ahead:
+        if track.plan.ahead and not self._rules.allow_ahead:
             raise StoreConflict(
                 track.store.name, "The store's history goes on beyond this version of the blueprint.",
                 hint="Run the newer version, or leave out --no-ahead.",
@@ -262,10 +278,10 @@ class _Run:
         for change in track.pending:
             self._may_change(track)
             began = time.monotonic()
-            self._o.emit("change-started", phase=Phase.APPLY, store=track.store.name, message=change.name)
+            self._emit("change-started", phase=Phase.APPLY, store=track.store.name, message=change.name)
             try:
                 remark = while_busy(
-                    self._policy, lambda change=change: track.store.apply(change), sleep=self._sleep,
+                    self._policy, partial(track.store.apply, change), sleep=self._sleep,
                     on_retry=lambda e: self._say(Phase.APPLY, track, e.message),
                 )  # fmt: skip
             except BootstrapError:
@@ -275,7 +291,7 @@ class _Run:
             track.note(remark or "")
 
     def _may_change(self, track: _Track) -> None:
-        if self._o._stop.is_set():
+        if self._stop.is_set():
             raise Interrupted("The run was interrupted before its next change.")
         if self._lost.is_set() or (track.guard is not None and not _confirmed(track.guard)):
             raise StoreUnavailable(
@@ -286,7 +302,7 @@ class _Run:
     def _record(self, track: _Track, change: Change, outcome: Outcome, began: float) -> None:
         row = ChangeResult(change.name, change.kind, outcome, time.monotonic() - began, change.detail)
         track.changes.append(row)
-        self._o.emit("change", phase=Phase.APPLY, store=track.store.name, change=row)
+        self._emit("change", phase=Phase.APPLY, store=track.store.name, change=row)
 
     def _verify(self, track: _Track) -> None:
         if self._mode is Mode.APPLY and isinstance(track.store, CanProve):
@@ -304,7 +320,7 @@ class _Run:
 
     def _audit(self, track: _Track) -> None:
         findings = list(track.store.audit()) if isinstance(track.store, CanAudit) else []
-        if self._mode is Mode.VERIFY and self._o._strict:
+        if self._mode is Mode.VERIFY and self._rules.strict:
             track.drifts += findings
         track.note(*(f"{f.kind} {f.object}: {f.message}" for f in findings))
 
@@ -332,7 +348,7 @@ class _Run:
     def _take_locks(self, _: _Track) -> None:
         pending = [t for t in self._tracks if t.pending]
         strongest = self._strongest()
-        needed = {t.store.name: t.store for t in pending if isinstance(t.store, CanLock)}
+        needed: dict[str, DatabaseBootstrapper] = {t.store.name: t.store for t in pending if isinstance(t.store, CanLock)}
         if strongest and any(t.store.name not in needed for t in pending):
             needed[strongest.name] = strongest
         for store in sorted(needed.values(), key=lambda s: STORE_ORDER.index(s.name)):
@@ -366,7 +382,7 @@ class _Run:
 
         try:
             return until(self._policy, self._deadline, attempt, sleep=self._sleep,
-                         on_retry=lambda e: self._o.emit("waiting", phase=Phase.LOCK, store=store.name, message=e.message))  # fmt: skip
+                         on_retry=lambda e: self._emit("waiting", phase=Phase.LOCK, store=store.name, message=e.message))  # fmt: skip
         except StoreBusy as exc:
             if not holder:
                 raise
@@ -404,10 +420,10 @@ class _Run:
         self, phase: Phase, step: Callable[[_Track], None], tracks: list[_Track] | None = None, *, everyone: bool = False
     ) -> bool:
         """Run `step` for every store in parallel and wait for all; False when one failed."""
-        self._o.emit("phase", phase=phase)
+        self._emit("phase", phase=phase)
         tracks = self._tracks if tracks is None else tracks
         for track in tracks:
-            self._running[_spawn(lambda track=track: self._step(phase, step, track, quiet=everyone))] = track
+            self._running[_spawn(partial(self._step, phase, step, track, quiet=everyone))] = track
         self._join(phase)
         return all(t.error is None for t in self._tracks)
 
@@ -418,10 +434,10 @@ class _Run:
         except BootstrapError as exc:
             culprit = next((t for t in self._tracks if t.store.name == getattr(exc, "store", "")), track)
             culprit.error = exc
-            self._o.emit("failed", phase=phase, store=culprit.store.name, message=exc.message)
+            self._emit("failed", phase=phase, store=culprit.store.name, message=exc.message)
         else:
             if not quiet:
-                self._o.emit("store-done", phase=phase, store=track.store.name)
+                self._emit("store-done", phase=phase, store=track.store.name)
         finally:
             track.duration_s += time.monotonic() - began
 
@@ -433,8 +449,8 @@ class _Run:
                 self._collect(0.2)
             except KeyboardInterrupt:
                 self.keyboard = True
-                self._o.interrupt()
-            if self._o._stop.is_set():
+                self._stop.set()
+            if self._stop.is_set():
                 self._end_running(Interrupted("The run was interrupted."), self._locking.grace_s)
                 return
             if limit is not None and time.monotonic() > limit:
@@ -453,7 +469,7 @@ class _Run:
         self._drain(grace_s)
         touched = list(self._running.values())
         for track in touched:
-            self._o.emit("cancelling", store=track.store.name)
+            self._emit("cancelling", store=track.store.name)
             with suppress(BootstrapError):
                 track.store.cancel()
         self._drain(max(self._locking.grace_s, 1.0))
@@ -469,28 +485,28 @@ class _Run:
     def _sleep(self, seconds: float) -> None:
         if self._policy.sleep is not None:
             self._policy.sleep(seconds)
-        elif self._o._stop.wait(seconds):
+        elif self._stop.wait(seconds):
             raise Interrupted("The run was interrupted while it waited.")
 
     def _say(self, phase: Phase, track: _Track, message: str) -> None:
-        self._o.emit("waiting", phase=phase, store=track.store.name, message=message)
+        self._emit("waiting", phase=phase, store=track.store.name, message=message)
 
     # --- report
 
-    def result(self, started_at: datetime) -> BootstrapResult:
+    def result(self, started_at: datetime, duration_s: float) -> BootstrapResult:
         """The frozen report of what happened."""
         failed = any(t.error for t in self._tracks)
         stores = tuple(t.result(self._mode, failed=failed) for t in self._tracks)
-        interrupted = self._o._stop.is_set() and failed
+        interrupted = self._stop.is_set() and failed
         code = next((t.error.exit_code for t in self._tracks if t.error), 0)
         return BootstrapResult(
             run_id=self._id,
-            blueprint=self._o._blueprint,
+            blueprint=self._rules.blueprint,
             mode=self._mode,
             outcome=Outcome.INTERRUPTED if interrupted else worst([s.outcome for s in stores]),
-            exit_code=self._o._stop_code if interrupted else code,
+            exit_code=self._stop.exit_code if interrupted else code,
             started_at=started_at,
-            duration_s=time.monotonic() - self._o._began,
+            duration_s=duration_s,
             stores=stores,
         )
 
@@ -501,9 +517,11 @@ def _spawn(call: Callable[[], None]) -> Future[None]:
 
     def target() -> None:
         try:
-            future.set_result(call())
+            call()
         except BaseException as exc:  # noqa: BLE001 - handed to the thread that asks for the result
             future.set_exception(exc)
+        else:
+            future.set_result(None)
 
     threading.Thread(target=target, daemon=True).start()
     return future

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from is_db_bootstrap.names import STORE_ORDER as STORE_ORDER  # noqa: PLC0414 - words of a result, too
+from is_db_bootstrap.names import StoreName as StoreName  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from is_db_bootstrap.errors import BootstrapError
-
-StoreName = Literal["postgres", "neo4j", "milvus", "redis"]
-
-#: Store order: locks are taken, and failures reported, in this order.
-STORE_ORDER: tuple[StoreName, ...] = ("postgres", "neo4j", "milvus", "redis")
 
 SCHEMA_VERSION = 1
 

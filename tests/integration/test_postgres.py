@@ -714,7 +714,7 @@ def test_behind_a_session_pooler_the_lock_holds(open_store, pooled):
 
 
 def test_the_key_of_the_lock_is_the_documented_one():
-    assert postgres_lock.key("novel_genesis", "public") == 4865977809897501078
+    assert postgres_lock.key("public") == -772055645795818257
 
 
 # --- trouble with the address

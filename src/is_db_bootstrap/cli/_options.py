@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from is_db_bootstrap.results import STORE_ORDER
+from is_db_bootstrap.names import STORE_ORDER
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -23,8 +22,7 @@ _STORE = click.Choice(STORE_ORDER)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """The common options of one call, as parsed; times are seconds."""
 
     blueprint: str | None
@@ -90,7 +88,7 @@ def common(command: F) -> F:
 
     def wrapped(**given: Any) -> Any:
         urls = {f"{store}_url": given.pop(f"{store}_url") for store in STORE_ORDER}
-        names = [n for n in Options.__dataclass_fields__ if n != "urls"]
+        names = [n for n in Options._fields if n != "urls"]
         return command(Options(**{n: given.pop(n) for n in names}, urls=urls), **given)
 
     wrapped.__doc__ = command.__doc__

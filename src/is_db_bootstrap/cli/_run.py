@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from is_db_bootstrap.cli._pandas import keep_out
 from is_db_bootstrap.results import BootstrapResult, Mode
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
 def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) -> int:
     """Run `mode`, print the report, return the exit code; `pending_code` is that of a plan with changes."""
-    # Both neo4j and pymilvus import pandas when it is there and use it for nothing that we call: half a second.
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # None makes `import pandas` fail
+    keep_out()
     from is_db_bootstrap.app import orchestrator
     from is_db_bootstrap.render import document, progress, report
 

@@ -79,7 +79,7 @@ class PostgreSQLBootstrapper:
         self._blueprint = blueprint
         self._timing = timing or Timing()
         self._schema = schema
-        self._number = postgres_lock.key(blueprint.name, schema)
+        self._number = postgres_lock.key(schema)
         folder = blueprint.migrations_dir
         self._chain = Chain.read(folder) if folder else Chain()
         self._catalogue = Catalogue.read(folder) if folder else None
@@ -393,7 +393,7 @@ class PostgreSQLBootstrapper:
     # --- the lock, and ending
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
-        """One try for the advisory lock of this blueprint and schema, on a connection of its own."""
+        """One try for the advisory lock of this schema, on a connection of its own."""
         try:
             return postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
         except DatabaseMissing as exc:

@@ -1,8 +1,8 @@
 """The lock of a run: a session-level advisory lock, polled, on a connection that does nothing else.
 
 Polled, because a waiting `pg_advisory_lock` is a running statement whose snapshot blocks CREATE INDEX CONCURRENTLY
-for ever (flyway#1654). The key is the first eight bytes of SHA-256 of `is-db-bootstrap:<blueprint>:<schema>`, as a signed
-big-endian number. Advisory locks belong to one database: the same key in another database is another lock.
+for ever (flyway#1654). The key is the first eight bytes of SHA-256 of `is-db-bootstrap:<schema>`, as a signed
+big-endian number: without the blueprint, since a schema carries one, and a second must not race the first. Advisory locks belong to one database: the same key in another database is another lock.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _HOLDER = f"""
 """  # noqa: S608 - constants
 
 
-def key(blueprint: str, schema: str) -> int:
+def key(schema: str) -> int:
     """The advisory lock's number."""
-    digest = hashlib.sha256(f"is-db-bootstrap:{blueprint}:{schema}".encode()).digest()
+    digest = hashlib.sha256(f"is-db-bootstrap:{schema}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
