@@ -74,6 +74,23 @@ class FullMilvus(MilvusServer):
         return ["env", f"PYTHONPATH={self.installed}", sys.executable, str(script), str(self.port), str(self.data)]
 
 
+class GuardedMilvus(FullMilvus):
+    """One that asks for a password, and takes a DDL call only now and then. Stop the other 2.3 first."""
+
+    settings = (
+        "common.security.authorizationEnabled=true",
+        "quotaAndLimits.indexRate.enabled=true",
+        "quotaAndLimits.indexRate.max=0.5",
+    )
+
+    @property
+    def url(self):
+        return f"http://root:Milvus@{self.host}:{self.port}"
+
+    def command(self):
+        return [*super().command(), *self.settings]
+
+
 def _postgres_15(home, **options):
     if DEBIAN_POSTGRES_15.is_dir():
         return DebianPostgres(home, version="15", **options)
@@ -88,6 +105,7 @@ KINDS = {
     ("neo4j", "2026.08"): NewerNeo4j,
     ("milvus", "lite"): MilvusServer,
     ("milvus", "2.3"): FullMilvus,
+    ("milvus", "2.3-guarded"): GuardedMilvus,
     ("redis", "6"): RedisServer,
     ("redis", "7"): DebianRedis,
 }

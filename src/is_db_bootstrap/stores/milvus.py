@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -43,7 +44,7 @@ LOOK_FIRST_S, LOOK_LONGEST_S = 0.02, 0.5
 class MilvusBootstrapper:
     """The Milvus part of a blueprint, on a server, a cluster or Milvus Lite over TCP.
 
-    `url` is `http://`, `https://` or `tcp://`, with `user:password` or a token alone; its path is the database. Of
+    `url` is `http://`, `https://` or `tcp://`, with `user:password`, or a token as either of them; its path is the database. Of
     `timing`, `connect_timeout_s` bounds every connection and look, `index_timeout_s` every change with the wait for
     what it started. Raises `ConfigurationError` for an address that cannot be one.
     """
@@ -51,7 +52,9 @@ class MilvusBootstrapper:
     name: StoreName = "milvus"
 
     def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None) -> None:
-        self._url = StoreUrl.parse("milvus", url) if isinstance(url, str) else url
+        parsed = StoreUrl.parse("milvus", url) if isinstance(url, str) else url
+        is_token = bool(parsed.username) and not parsed.password
+        self._url = replace(parsed, username="", password=parsed.username) if is_token else parsed
         self._blueprint = blueprint
         self._timing = timing or Timing()
         self._client: MilvusClient | None = None
@@ -96,7 +99,7 @@ class MilvusBootstrapper:
         try:
             return MilvusClient(
                 f"{scheme}://{hosts}",
-                token=f"{user}:{password}" if user and password else user or password,
+                token=f"{user}:{password}" if user else password,
                 db_name=self._url.database,
                 timeout=limit_s,
                 dedicated=True,

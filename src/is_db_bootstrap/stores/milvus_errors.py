@@ -28,7 +28,6 @@ STORE = "milvus"
 NOT_READY, UNAVAILABLE, TOO_MANY_REQUESTS, RATE_LIMIT, QUOTA_EXCEEDED = 1, 2, 4, 8, 9
 COLLECTION_NOT_FOUND, ALIAS_NOT_FOUND, DATABASE_NOT_FOUND = 100, 1600, 800
 RESOURCE_GROUP_SHORT, REPLICA_SHORT = 303, 401
-UNAUTHENTICATED, NOT_PERMITTED = 1400, 1401
 #: The code of rate limits before 2.3.
 OLD_RATE_LIMIT = 49
 
@@ -40,6 +39,13 @@ _DENIED = ("auth check failure", "unauthenticated", "permission deny", "permissi
 _NO_DATABASE = ("database not found", "database not exist")
 _TLS = ("ssl_error", "certificate_verify_failed", "ssl handshake", "tls handshake", "wrong_version_number", "peer verification")
 _HTTP = ("http1.x server", "http status", "http2 header with status", "content-type")
+_CREDENTIALS = (
+    "Compare MILVUS_USERNAME and MILVUS_PASSWORD (a password alone is a token) with the server's users. They were tried once."
+)
+_PRIVILEGES = (
+    "The user's role needs ShowCollections, DescribeCollection, CreateCollection, DescribeAlias, CreateAlias, IndexDetail, "
+    "CreateIndex, GetLoadState, GetLoadingProgress and Load."
+)
 #: What gRPC tells of a connection that somebody opens and closes without speaking HTTP/2.
 _CLOSED = ("socket closed", "connection reset", "end of file", "eof", "settings frame")
 
@@ -99,8 +105,9 @@ def translated(exc: Exception, target: str, subject: str, change: Change | None,
 def _of_access(exc: Exception, told: str, target: str, client: str) -> BootstrapError | None:
     status = _status(exc)
     if status in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED} or _says(exc, *_DENIED):
-        return AccessDenied(STORE, f"{target} denied access: {told}.",
-                            hint="Compare MILVUS_USERNAME and MILVUS_PASSWORD (a password alone is a token) with the server's users and roles. They were tried once.")  # fmt: skip
+        is_known = status is grpc.StatusCode.PERMISSION_DENIED or _says(exc, "permission den")
+        hint = _PRIVILEGES if is_known else _CREDENTIALS
+        return AccessDenied(STORE, f"{target} denied access: {told}.", hint=hint)
     if _says(exc, *_TLS):
         return AccessDenied(STORE, f"TLS to {target} failed: {told}.",
                             hint="Write https:// for a server with TLS and http:// for one without; name its authority in MILVUS_CA_FILE.")  # fmt: skip
@@ -110,13 +117,25 @@ def _of_access(exc: Exception, told: str, target: str, client: str) -> Bootstrap
             hint="Create it (MilvusClient.create_database), or leave the name out for the default one.",
         )
     if status is grpc.StatusCode.UNIMPLEMENTED:
-        return StoreConflict(STORE, f"{target} does not know a call of this client ({client}): {told}.",
-                             hint="Is it Milvus's gRPC port (19530 by default)? If so, install the pymilvus of the server's version.")  # fmt: skip
+        return _unimplemented(told, target, client)
     if status is not grpc.StatusCode.DEADLINE_EXCEEDED and _says(exc, *_HTTP):
         return ConfigurationError(
             f"milvus: an HTTP server answers at {target}.", hint="Give the address of Milvus's gRPC port (19530 by default)."
         )
     return None
+
+
+def _unimplemented(told: str, target: str, client: str) -> BootstrapError:
+    if "unknown service" in told:
+        return ConfigurationError(
+            f"milvus: another gRPC server answers at {target}: {told}.",
+            hint="Give the address of Milvus's proxy (port 19530 by default), not of its coordinators or etcd.",
+        )
+    return StoreConflict(
+        STORE,
+        f"{target} does not know a call of this client ({client}): {told}.",
+        hint="Install the pymilvus of the server's version, or upgrade the server.",
+    )
 
 
 def _of_state(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
@@ -134,7 +153,7 @@ def _of_state(exc: Exception, told: str, target: str, subject: str) -> Bootstrap
     if code == QUOTA_EXCEEDED:
         return StoreUnavailable(STORE, f"{target} refuses changes: {told}.", subject=subject,
                                 hint="Its quota of memory or disk is used up; see quotaAndLimits in milvus.yaml.")  # fmt: skip
-    if code == UNAVAILABLE or _says(exc, *_NOT_READY):
+    if (code == UNAVAILABLE and status is None) or _says(exc, *_NOT_READY):
         return StoreUnavailable(STORE, f"{target} is not ready yet: {told}.", subject=subject,
                                 hint="Its proxy answers before its coordinators do; wait, or give a longer --timeout.")  # fmt: skip
     if isinstance(exc, grpc.RpcError) or status is not None or code == grpc.StatusCode.UNAVAILABLE:

@@ -1,0 +1,81 @@
+"""A Milvus that asks for a password and limits the rate of calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pymilvus import MilvusClient
+
+from is_db_bootstrap.blueprints import novel_genesis
+from is_db_bootstrap.errors import AccessDenied
+from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.results import Outcome
+from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.milvus import MilvusBootstrapper
+
+pytestmark = pytest.mark.milvus
+
+
+@pytest.fixture(scope="module")
+def guarded(farm):
+    """Two servers of 2.3 cannot run beside each other: the peer port of their etcd is fixed."""
+    farm.shared("milvus", "2.3").stop()
+    server = farm.make("milvus", "2.3-guarded")
+    yield StoreUrl.parse("milvus", server.url)
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def root(guarded):
+    client = MilvusClient(guarded.reveal(), dedicated=True)
+    yield client
+    client.close()
+
+
+def run(url, **options):
+    return BootstrapOrchestrator([MilvusBootstrapper(url, novel_genesis.BLUEPRINT)], **options).run()
+
+
+@pytest.mark.parametrize(("username", "password"), [("root", "wrong"), ("nobody", "x"), ("", ""), ("", "token")])
+def test_wrong_credentials_are_denied_and_tried_once(guarded, username, password):
+    events = []
+    result = run(replace(guarded, username=username, password=password), observers=[events.append])
+    assert result.exit_code == 5
+    assert isinstance(result.stores[0].exception, AccessDenied)
+    assert "MILVUS_PASSWORD" in result.stores[0].error.hint
+    assert not [e for e in events if e.kind == "retry"]
+
+
+def test_a_missing_privilege_is_told_with_those_that_are_needed(guarded, root):
+    root.create_user("weak", "weak-password")
+    result = run(replace(guarded, username="weak", password="weak-password"))
+    assert result.exit_code == 5
+    assert "PrivilegeDescribeAlias: permission deny to weak" in result.stores[0].error.message
+    assert "needs ShowCollections" in result.stores[0].error.hint
+
+
+@pytest.mark.parametrize("password", ["p%ss@:/#?word", "pä ss wörd"])
+def test_a_password_may_hold_any_character(guarded, root, password):
+    root.create_user("odd", password)
+    try:
+        url = replace(guarded, username="odd", password=password)
+        assert MilvusBootstrapper(url, novel_genesis.BLUEPRINT).ping(5)
+        assert MilvusBootstrapper(url.reveal(), novel_genesis.BLUEPRINT).ping(5)
+    finally:
+        root.drop_user("odd")
+
+
+@pytest.mark.parametrize("form", ["http://:root%3AMilvus@{}", "http://root%3AMilvus@{}"])
+def test_a_token_is_taken_alone_and_never_shown(guarded, form):
+    store = MilvusBootstrapper(form.format(guarded.hosts), novel_genesis.BLUEPRINT)
+    assert store.ping(5)
+    assert "Milvus" not in store.target
+
+
+def test_a_limited_rate_is_waited_for(guarded):
+    events = []
+    result = run(guarded, observers=[events.append])
+    assert result.stores[0].outcome is Outcome.CHANGED, result
+    assert any("limits the rate of such calls" in e.message for e in events)
+    assert run(guarded).stores[0].outcome is Outcome.UNCHANGED
