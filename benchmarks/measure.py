@@ -45,7 +45,7 @@ class Stores:
     """The four running stores, and how to empty them between runs."""
 
     def __init__(self, environ):
-        self.environ = environ
+        self.environ = {**environ, "REDISCLI_AUTH": unquote(urlsplit(environ["REDIS_URL"]).password or "")}
 
     def login(self):
         parts = urlsplit(self.environ["NEO4J_URL"])
@@ -108,7 +108,9 @@ def chain(stores, mode, statements):
     """Today's tools, one a store, started together."""
     redis_cli = shutil.which("redis-cli", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     record = ["SET", "is-db-bootstrap:conventions:novel_genesis", "x" * 4000]
-    redis = [redis_cli, "-u", stores.environ["REDIS_URL"], *record] if redis_cli else [*FLOOR, mode, statements, "redis"]
+    address = urlsplit(stores.environ["REDIS_URL"])
+    login = ["-h", address.hostname, "-p", str(address.port)]
+    redis = [redis_cli, *login, *record] if redis_cli else [*FLOOR, mode, statements, "redis"]
     return [[*ALEMBIC, "upgrade", "head"], migrations_cli(stores), [*FLOOR, mode, statements, "milvus"], redis]
 
 

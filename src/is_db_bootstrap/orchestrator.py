@@ -62,14 +62,35 @@ class LockPolicy:
     """How locks are kept, and what a run gets to end. All times are seconds.
 
     `borrow` is a store outside of this run (left out by `--only`) whose lock guards stores that cannot lock;
-    `heartbeat_s` the interval at which held locks are confirmed; `grace_s` what running changes get after a signal
-    before they are cancelled; `apply_timeout_s` bounds apply and verify, 0 means not at all.
+    `heartbeat_s` the interval at which held locks are confirmed, `fresh_s` the age up to which a confirmation serves the
+    next change too; `grace_s` what running changes get after a signal before they are cancelled; `apply_timeout_s` bounds
+    apply and verify, 0 means not at all.
     """
 
     borrow: DatabaseBootstrapper | None = None
     heartbeat_s: float = 10.0
+    fresh_s: float = 1.0
     grace_s: float = 5.0
     apply_timeout_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Held:
+    """A lock of this run, and when its store last said so, by the monotonic clock."""
+
+    store: DatabaseBootstrapper
+    lock: Lock
+    confirmed_at: float = field(default_factory=time.monotonic)
+
+    def confirmed(self, within_s: float = 0.0) -> bool:
+        if time.monotonic() - self.confirmed_at < within_s:
+            return True
+        try:
+            ours = self.lock.confirm()
+        except BootstrapError:
+            return False
+        self.confirmed_at = time.monotonic()
+        return ours
 
 
 @dataclass(slots=True)
@@ -79,7 +100,7 @@ class _Track:
     store: DatabaseBootstrapper
     server: ServerInfo | None = None
     plan: Plan | None = None
-    guard: Lock | None = None
+    guard: _Held | None = None
     status: Status | None = None
     changes: list[ChangeResult] = field(default_factory=list)
     drifts: list[Drift] = field(default_factory=list)
@@ -233,7 +254,7 @@ class _Run:
         self._locking = rules.lock
         self._deadline = Deadline.of(self._policy)
         self._id = uuid.uuid4().hex[:12]
-        self._held: list[tuple[DatabaseBootstrapper, Lock]] = []
+        self._held: list[_Held] = []
         self._lost = threading.Event()
         self._released = threading.Event()
         self._running: dict[Future[None], _Track] = {}
@@ -293,7 +314,7 @@ class _Run:
     def _may_change(self, track: _Track) -> None:
         if self._stop.is_set():
             raise Interrupted("The run was interrupted before its next change.")
-        if self._lost.is_set() or (track.guard is not None and not _confirmed(track.guard)):
+        if self._lost.is_set() or (track.guard is not None and not track.guard.confirmed(self._locking.fresh_s)):
             raise StoreUnavailable(
                 track.store.name, "The lock of this run was lost, so another run may have begun; no further change is made.",
                 hint="Run again; what has been applied is recognised.",
@@ -352,8 +373,8 @@ class _Run:
         if strongest and any(t.store.name not in needed for t in pending):
             needed[strongest.name] = strongest
         for store in sorted(needed.values(), key=lambda s: STORE_ORDER.index(s.name)):
-            self._held.append((store, self._acquire(store)))
-        held = {store.name: lock for store, lock in self._held}
+            self._held.append(_Held(store, self._acquire(store)))
+        held = {h.store.name: h for h in self._held}
         for track in self._tracks:
             track.guard = held.get(track.store.name) or (held.get(strongest.name) if strongest else None)
             if track.pending and track.guard is None:
@@ -393,21 +414,21 @@ class _Run:
 
     def _heartbeat(self) -> None:
         while not self._released.wait(self._locking.heartbeat_s):
-            if not all(_confirmed(lock) for _, lock in self._held) and not self._released.is_set():
+            if not all(h.confirmed() for h in self._held) and not self._released.is_set():
                 self._lost.set()
                 return
 
     def close(self) -> None:
         """Release locks and connections; what still runs on a server keeps its lock, which ends with it."""
         self._released.set()
-        for store, lock in reversed(self._held):
+        for held in reversed(self._held):
             if self._running:
-                self._track_of(store).note("A statement did not end in time: the lock is left to expire.")
+                self._track_of(held.store).note("A statement did not end in time: the lock is left to expire.")
                 continue
             with suppress(BootstrapError):
-                if not lock.release():
-                    self._track_of(store).note("The lock was not held any more at the end of the run.")
-        for store in {id(s): s for s in [*(t.store for t in self._tracks), *(s for s, _ in self._held)]}.values():
+                if not held.lock.release():
+                    self._track_of(held.store).note("The lock was not held any more at the end of the run.")
+        for store in {id(s): s for s in [*(t.store for t in self._tracks), *(h.store for h in self._held)]}.values():
             if store not in [t.store for t in self._running.values()]:
                 store.close()
 
@@ -525,13 +546,6 @@ def _spawn(call: Callable[[], None]) -> Future[None]:
 
     threading.Thread(target=target, daemon=True).start()
     return future
-
-
-def _confirmed(lock: Lock) -> bool:
-    try:
-        return lock.confirm()
-    except BootstrapError:
-        return False
 
 
 def _described(holder: LockHolder) -> str:

@@ -154,7 +154,6 @@ def test_stores_are_locked_in_store_order():
     assert order == ["postgres", "neo4j", "redis"]
 
 
-
 def unlockable(*args):
     """A store without the ability to lock."""
     inner = InMemoryBootstrapper(*args)
@@ -195,7 +194,7 @@ def test_a_lost_lock_ends_the_run_before_the_next_change():
         store.lock_owner = "a thief"
 
     store.on_apply = steal
-    result = run(store)
+    result = run(store, lock=LockPolicy(fresh_s=0))
     assert store.applied == ["a"]
     assert result.exit_code == 4
     assert "lost" in result.stores[0].error.message

@@ -7,6 +7,7 @@ the lock, `postgres_catalogue` for what is compared.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -393,7 +394,12 @@ class PostgreSQLBootstrapper:
     # --- the lock, and ending
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
-        """One try for the advisory lock of this schema, on a connection of its own."""
+        """One try for the advisory lock of this schema, on a connection of its own.
+
+        Only a run that changes something locks: what revisions need is imported meanwhile, which takes as long as the
+        stores' answers do.
+        """
+        threading.Thread(target=_import_alembic, name="import-alembic", daemon=True).start()
         try:
             return postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
         except DatabaseMissing as exc:
@@ -417,3 +423,8 @@ class PostgreSQLBootstrapper:
             engine.dispose()
         if session is not None:
             session.close()
+
+
+def _import_alembic() -> None:
+    with suppress(ImportError):  # told by the revision that needs it
+        importlib.import_module("is_db_bootstrap.stores.postgres_alembic")
