@@ -466,3 +466,38 @@ def test_a_failed_ping_leaves_no_connection(new, milvus_url):
         with pytest.raises((ConfigurationError, StoreUnavailable)):
             new(url=url).ping(2)
     assert ConnectionManager.get_instance().get_stats()["total_connections"] == before
+
+
+@on("lite")
+def test_a_server_that_goes_away_between_two_steps_ends_the_run(make_server):
+    server = make_server("milvus")
+    store = MilvusBootstrapper(server.url, novel())
+    first, second, *_ = store.plan().changes
+    store.apply(first)
+    server.kill()
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        store.apply(second)
+    store.close()
+
+
+def test_after_a_cancel_nothing_is_asked_until_the_next_ping(client, new):
+    store = new()
+    change = store.plan().changes[0]
+    store.cancel()
+    with pytest.raises(StoreUnavailable, match="cancelled"):
+        store.apply(change)
+    assert client.list_collections() == []
+    store.ping(10)
+    store.apply(change)
+
+
+def test_a_collection_that_was_dropped_behind_its_alias_is_made_again(client, new):
+    run(new())
+    try:
+        client.drop_collection("novel_embeddings_v1")
+    except MilvusException:  # newer servers refuse it
+        client.drop_alias("novel_embeddings")
+        client.drop_collection("novel_embeddings_v1")
+    assert run(new()).outcome is Outcome.CHANGED
+    assert new().verify() == []
+    assert client.describe_collection("novel_embeddings")["collection_name"] == "novel_embeddings_v1"

@@ -73,22 +73,34 @@ class MilvusBootstrapper:
         """
         self.close()
         self._cancelled.clear()
-        limit_s = _whole(min(timeout_s, self._timing.connect_timeout_s))
+        return self._connect(timeout_s)
+
+    def _connect(self, timeout_s: float) -> ServerInfo:
+        limit_s = min(timeout_s, self._timing.connect_timeout_s)
         try:
             with self._errors():
-                self._client = self._open(limit_s)
-                text = str(self._client.get_server_version(timeout=limit_s))
-                mode = self._client.get_server_version(detail=True, timeout=limit_s)["deploy_mode"]
-                self._client.list_collections(timeout=limit_s, **_ONCE)
+                info = self._register(time.monotonic() + limit_s)
         except BaseException as exc:
             self.close()
-            if isinstance(exc, StoreUnavailable):
+            if isinstance(exc, StoreUnavailable) and not self._cancelled.is_set():
                 self._check_stranger(exc, limit_s)
             raise
+        self._check_version()
+        return info
+
+    def _register(self, deadline: float) -> ServerInfo:
+        def left_s() -> int:
+            return _whole(deadline - time.monotonic())
+
+        self._client = client = self._open(left_s())
+        text = str(client.get_server_version(timeout=left_s()))
+        client.list_collections(timeout=left_s(), **_ONCE)
         self._lite = text.startswith("milvus_lite")
         self._version = text.removeprefix("milvus_lite-").removeprefix("v")
-        self._check_version()
-        return ServerInfo(self._version, "lite" if self._lite else mode.lower() or None)
+        if self._lite:
+            return ServerInfo(self._version, "lite")
+        detail = client.get_server_version(detail=True, timeout=left_s())
+        return ServerInfo(self._version, str(detail.get("deploy_mode", "")).lower() or None)
 
     def _open(self, limit_s: int) -> MilvusClient:
         """A client with a connection of its own: shared ones outlive their clients and pass a broken state on."""
@@ -103,6 +115,7 @@ class MilvusBootstrapper:
                 db_name=self._url.database,
                 timeout=limit_s,
                 dedicated=True,
+                grpc_options=_GRPC,
                 **options,
             )
         except (OSError, ValueError) as exc:
@@ -129,13 +142,13 @@ class MilvusBootstrapper:
 
     @property
     def _connected(self) -> MilvusClient:
-        """The client; connects when nobody has pinged before."""
-        if self._cancelled.is_set():
+        """The client; connects when nobody has pinged before, but not after a cancel, which only `ping` takes back."""
+        if self._client is None and not self._cancelled.is_set():
+            self._connect(self._timing.connect_timeout_s)
+        client = self._client
+        if client is None or self._cancelled.is_set():
             raise StoreUnavailable(self.name, "The call was cancelled.")
-        if self._client is None:
-            self.ping(self._timing.connect_timeout_s)
-        assert self._client is not None  # noqa: S101 - for the type checker: ping raises or connects
-        return self._client
+        return client
 
     @property
     def _look(self) -> dict[str, Any]:
@@ -286,11 +299,12 @@ class MilvusBootstrapper:
         with self._errors(change.name, change):
             if change.kind == "index":
                 return self._create_index(declared, change)
-            steps = {"collection": self._create_collection, "alias": self._create_alias, "load": self._load}
-            steps[change.kind](declared)
-        return None
+            steps: dict[str, Callable[[Collection], str | None]] = {
+                "collection": self._create_collection, "alias": self._create_alias, "load": self._load,
+            }  # fmt: skip
+            return steps[change.kind](declared)
 
-    def _create_collection(self, declared: Collection) -> None:
+    def _create_collection(self, declared: Collection) -> str | None:
         if self._described(declared.name) is None:
             client = self._connected
             try:
@@ -314,6 +328,7 @@ class MilvusBootstrapper:
             )  # fmt: skip
         if found := list(milvus_schema.differences(declared, live)):
             self._conflict(declared, found)
+        return None
 
     def _properties(self, declared: Collection) -> dict[str, str]:
         own = {CONTRACT_PROPERTY: self._contract(declared)}
@@ -367,30 +382,35 @@ class MilvusBootstrapper:
             hint="The server goes on; run again later, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.", subject=change.name,
         )  # fmt: skip
 
-    def _create_alias(self, declared: Collection) -> None:
+    def _create_alias(self, declared: Collection) -> str | None:
         """Look first: the same alias again is an error on one server and silently accepted by another (milvus#8637)."""
-        client = self._connected
-        if self._alias_target(declared.alias) is None:
+        alias, client, remark = declared.alias, self._connected, None
+        if self._alias_target(alias) is None:
             try:
-                client.create_alias(declared.name, declared.alias, **self._change)
+                client.create_alias(declared.name, alias, **self._change)
             except MilvusException as exc:
                 if not milvus_errors.exists_already(exc):
                     raise
-        target = self._alias_target(declared.alias)
+                # Either another run was faster, or a dropped collection left its alias behind (milvus#36963).
+                if self._alias_target(alias) is None and self._described(alias) is None:
+                    client.alter_alias(declared.name, alias, **self._change)
+                    remark = f"Alias {alias} had been left behind by a dropped collection; it points to {declared.name} now."
+        target = self._alias_target(alias)
         if target is None:
-            raise StoreBusy(self.name, f"Alias {declared.alias} was created and is not shown yet.", subject=declared.alias)
+            raise StoreBusy(self.name, f"Alias {alias} was created and is not shown yet.", subject=alias)
         self._check(declared, Live(self._described(declared.name), target=target))
+        return remark
 
-    def _load(self, declared: Collection) -> None:
+    def _load(self, declared: Collection) -> str | None:
         client = self._connected
         if self._load_state(declared.name) is LoadState.Loaded:
-            return
+            return None
         client.load_collection(declared.name, _async=True, **self._change)
         percent = 0
         for _ in self._looks():
             answer = client.get_load_state(declared.name, **self._look)
             if answer["state"] is LoadState.Loaded:
-                return
+                return None
             percent = answer.get("progress", percent)
         raise StoreUnavailable(
             self.name,
@@ -487,6 +507,8 @@ class MilvusBootstrapper:
             raise StoreUnavailable(self.name, "The call was cancelled.", subject=subject) from exc
 
 
+#: No pings while nothing is asked: Milvus Lite ends a connection that pings often (`too_many_pings`), and gRPC prints it.
+_GRPC: Mapping[str, int] = {"grpc.keepalive_permit_without_calls": 0}
 #: pymilvus retries a refused rate by itself until its timeout; the engine does that.
 _ONCE: Mapping[str, Any] = {"retry_on_rate_limit": False}
 

@@ -167,18 +167,21 @@ def was_closed(exc: BootstrapError) -> bool:
     return any(text in str(exc).lower() for text in _CLOSED)
 
 
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """Each once: pymilvus raises errors `from` themselves (decorators.error_handler)."""
-    seen: list[BaseException] = []
-    while exc is not None and exc not in seen:
-        yield exc
-        seen.append(exc)
-        exc = exc.__cause__
-
-
 def _rpc(exc: BaseException) -> Any:
-    """The gRPC error that pymilvus hides behind one of its own, which has lost why (`illegal connection params`)."""
-    return next((cause for cause in _causes(exc) if isinstance(cause, grpc.RpcError) and hasattr(cause, "code")), None)
+    """The gRPC error that pymilvus hides behind one of its own, which has lost why (`illegal connection params`).
+
+    pymilvus raises errors `from` themselves (decorators.error_handler), so contexts are followed too, and none twice.
+    """
+    seen: list[BaseException | None] = [None]
+    left: list[BaseException | None] = [exc]
+    while left:
+        each = left.pop()
+        if isinstance(each, grpc.RpcError) and hasattr(each, "details"):
+            return each
+        if each is not None and each not in seen:
+            seen.append(each)
+            left += [each.__context__, each.__cause__]
+    return None
 
 
 def _status(exc: BaseException) -> grpc.StatusCode | None:
