@@ -70,7 +70,7 @@ def orchestrator(
     built = [bootstrapper(store, url, resolved, settings) for store, url in urls.items()]
     timing = settings.timing
     lock = LockPolicy(
-        borrow=_lender(resolved, settings, chosen),
+        borrow=_lenders(resolved, settings, chosen),
         heartbeat_s=timing.heartbeat_s,
         grace_s=timing.grace_s,
         apply_timeout_s=timing.apply_timeout_s,
@@ -81,15 +81,11 @@ def orchestrator(
     )  # fmt: skip
 
 
-def _lender(blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]) -> DatabaseBootstrapper | None:
-    """A store outside of this run whose lock can be borrowed, when none of the run's own stores is the strongest."""
-    for store in STORE_ORDER:
-        if store in chosen:
-            return None
-        url = settings.stores.get(store)
-        if store in blueprint.stores and store != "milvus" and url is not None and url.source != "default":
-            return bootstrapper(store, url, blueprint, settings)
-    return None
+def _lenders(blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]) -> tuple[DatabaseBootstrapper, ...]:
+    """Stores outside of this run that are stronger than all of its own and have an address, so that two runs meet there."""
+    before = STORE_ORDER[: STORE_ORDER.index(chosen[0])]
+    urls = {store: settings.stores.get(store) for store in before if store in blueprint.stores and store != "milvus"}
+    return tuple(bootstrapper(s, url, blueprint, settings) for s, url in urls.items() if url and url.source != "default")
 
 
 def wait_ready(environ: Mapping[str, str], stores: Sequence[str], deadline_s: float) -> None:

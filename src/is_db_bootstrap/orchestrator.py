@@ -61,13 +61,13 @@ _log = logging.getLogger(__name__)
 class LockPolicy:
     """How locks are kept, and what a run gets to end. All times are seconds.
 
-    `borrow` is a store outside of this run (left out by `--only`) whose lock guards stores that cannot lock;
+    `borrow` are stores outside of this run (left out by `--only`), the first of which guards stores that cannot lock;
     `heartbeat_s` the interval at which held locks are confirmed, `fresh_s` the age up to which a confirmation serves the
     next change too; `grace_s` what running changes get after a signal before they are cancelled; `apply_timeout_s` bounds
     apply and verify, 0 means not at all.
     """
 
-    borrow: DatabaseBootstrapper | None = None
+    borrow: tuple[DatabaseBootstrapper, ...] = ()
     heartbeat_s: float = 10.0
     fresh_s: float = 1.0
     grace_s: float = 5.0
@@ -368,25 +368,28 @@ class _Run:
 
     def _take_locks(self, _: _Track) -> None:
         pending = [t for t in self._tracks if t.pending]
-        strongest = self._strongest()
-        needed: dict[str, DatabaseBootstrapper] = {t.store.name: t.store for t in pending if isinstance(t.store, CanLock)}
-        if strongest and any(t.store.name not in needed for t in pending):
-            needed[strongest.name] = strongest
-        for store in sorted(needed.values(), key=lambda s: STORE_ORDER.index(s.name)):
+        lockable = [t.store for t in self._tracks if isinstance(t.store, CanLock)]
+        needed = [t.store for t in pending if isinstance(t.store, CanLock)]
+        shared = None
+        if len(needed) < len(pending):
+            shared = self._borrowed()
+            needed += [] if shared or not lockable or lockable[0] in needed else lockable[:1]
+        for store in sorted(needed, key=lambda s: STORE_ORDER.index(s.name)):
             self._held.append(_Held(store, self._acquire(store)))
-        held = {h.store.name: h for h in self._held}
+        own = {h.store.name: h for h in self._held}
         for track in self._tracks:
-            track.guard = held.get(track.store.name) or (held.get(strongest.name) if strongest else None)
+            track.guard = own.get(track.store.name) or shared or next(iter(self._held), None)
             if track.pending and track.guard is None:
                 track.note("No store of this run can lock: a second run at the same time is not excluded.")
         threading.Thread(target=self._heartbeat, name="lock-heartbeat", daemon=True).start()
 
-    def _strongest(self) -> DatabaseBootstrapper | None:
-        can = [t.store for t in self._tracks if isinstance(t.store, CanLock)]
-        borrowed = self._locking.borrow
-        if borrowed is not None and isinstance(borrowed, CanLock):
-            can.append(borrowed)
-        return min(can, key=lambda s: STORE_ORDER.index(s.name), default=None)
+    def _borrowed(self) -> _Held | None:
+        """The lock of the first store outside of this run that can give one: a database that does not exist yet cannot."""
+        for store in self._locking.borrow:
+            with suppress(StoreConflict):
+                self._held.append(_Held(store, self._acquire(store)))
+                return self._held[-1]
+        return None
 
     def _acquire(self, store: DatabaseBootstrapper) -> Lock:
         owner = f"is-db-bootstrap {self._id} on {socket.gethostname()}, {_user()}, process {os.getpid()}"

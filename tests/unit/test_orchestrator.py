@@ -176,9 +176,18 @@ def test_a_store_that_cannot_lock_borrows_a_lock_of_the_run():
 def test_a_store_that_cannot_lock_borrows_a_lock_from_outside_of_the_run():
     plain, inner = unlockable("milvus", ["x"])
     lender = InMemoryBootstrapper("postgres", ["a"])
-    run(plain, lock=LockPolicy(borrow=lender))
+    run(plain, lock=LockPolicy(borrow=(lender,)))
     assert lender.calls == ["lock", "release", "close"]
     assert lender.applied == []
+    assert inner.applied == ["x"]
+
+
+def test_a_lender_without_its_database_is_passed_over():
+    plain, inner = unlockable("redis", ["x"])
+    missing, lender = InMemoryBootstrapper("postgres"), InMemoryBootstrapper("neo4j")
+    missing.try_lock = raising(StoreConflict("postgres", "The database does not exist."))
+    assert run(plain, lock=LockPolicy(borrow=(missing, lender))).outcome == "changed"
+    assert lender.calls == ["lock", "release", "close"]
     assert inner.applied == ["x"]
 
 

@@ -403,7 +403,7 @@ class PostgreSQLBootstrapper:
         try:
             return postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
         except DatabaseMissing as exc:
-            raise StoreUnavailable(
+            raise StoreConflict(
                 self.name, f"Database {self._url.database} does not exist, so its lock cannot be taken."
             ) from exc
 
