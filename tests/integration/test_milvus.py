@@ -336,6 +336,21 @@ def test_a_plan_names_each_change(new):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("flushed", [True, False])
+def test_a_dropped_index_of_a_collection_with_rows_is_built_again(client, new, flushed):
+    run(new())
+    client.insert("novel_embeddings", [chapter(axis) for axis in range(50)])
+    if flushed:
+        client.flush("novel_embeddings_v1")
+    client.release_collection("novel_embeddings_v1")
+    client.drop_index("novel_embeddings_v1", "embedding")
+    result = run(new(index_timeout_s=30))
+    assert {"novel_embeddings_v1.embedding", "novel_embeddings_v1"} <= {c.name for c in result.changes}, result
+    assert result.outcome is Outcome.CHANGED, result
+    assert count(client, "novel_embeddings") == 50
+    assert run(new()).outcome is Outcome.UNCHANGED
+
+
 def test_the_result_says_that_trie_stands_in_for_inverted(new, is_lite):
     said = [note for note in run(new()).notes if "Trie instead of INVERTED" in note]
     assert len(said) == (0 if is_lite else 1)

@@ -10,20 +10,34 @@ from pymilvus import MilvusClient
 from is_db_bootstrap.blueprints import novel_genesis
 from is_db_bootstrap.errors import AccessDenied
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator
-from is_db_bootstrap.results import Outcome
+from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.milvus import MilvusBootstrapper
 
 pytestmark = pytest.mark.milvus
 
 
+def run(url, mode=Mode.APPLY, **options):
+    return BootstrapOrchestrator([MilvusBootstrapper(url, novel_genesis.BLUEPRINT)], **options).run(mode)
+
+
 @pytest.fixture(scope="module")
-def guarded(farm):
-    """Two servers of 2.3 cannot run beside each other: the peer port of their etcd is fixed."""
+def start(farm):
+    """A server that is starting, what was told while waiting for it, and how that ended.
+
+    Two servers of 2.3 cannot run beside each other: the peer port of their etcd is fixed.
+    """
     farm.shared("milvus", "2.3").stop()
-    server = farm.make("milvus", "2.3-guarded")
-    yield StoreUrl.parse("milvus", server.url)
+    server = farm.make("milvus", "2.3-guarded", start=False)
+    server.start()
+    told = []
+    yield StoreUrl.parse("milvus", server.url), told, run(server.url, Mode.WAIT, observers=[told.append])
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def guarded(start):
+    return start[0]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +47,12 @@ def root(guarded):
     client.close()
 
 
-def run(url, **options):
-    return BootstrapOrchestrator([MilvusBootstrapper(url, novel_genesis.BLUEPRINT)], **options).run()
+def test_a_server_that_is_starting_is_waited_for(start):
+    _, told, result = start
+    assert result.ok, result
+    waits = [e.message for e in told if e.kind == "waiting"]
+    assert waits
+    assert all("does not answer" in message or "not ready yet" in message for message in waits)
 
 
 @pytest.mark.parametrize(("username", "password"), [("root", "wrong"), ("nobody", "x"), ("", ""), ("", "token")])
@@ -44,7 +62,7 @@ def test_wrong_credentials_are_denied_and_tried_once(guarded, username, password
     assert result.exit_code == 5
     assert isinstance(result.stores[0].exception, AccessDenied)
     assert "MILVUS_PASSWORD" in result.stores[0].error.hint
-    assert not [e for e in events if e.kind == "retry"]
+    assert not [e for e in events if e.kind == "waiting"]
 
 
 def test_a_missing_privilege_is_told_with_those_that_are_needed(guarded, root):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pymilvus
-from pymilvus import DataType, MilvusClient
+from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
@@ -159,7 +159,7 @@ class MilvusBootstrapper:
         return {"timeout": _whole(self._timing.index_timeout_s), **_ONCE}
 
     def _live(self, declared: Collection) -> Live:
-        """One look at everything declared; four calls and one an index when nothing is missing."""
+        """One look at everything declared; three calls and one an index when nothing is missing."""
         with self._errors(declared.name):
             target = self._alias_target(declared.alias) if declared.alias else None
             if self._goes_beyond(declared, target):
@@ -193,8 +193,8 @@ class MilvusBootstrapper:
 
     def _goes_beyond(self, declared: Collection, target: str | None) -> bool:
         """Whether the alias points to a later version of the collection: someone has re-embedded and moved it."""
-        family, version = _version_of(declared.name)
-        found_family, found = _version_of(target or "")
+        family, version = milvus_schema.version_of(declared.name)
+        found_family, found = milvus_schema.version_of(target or "")
         return family == found_family and found > version
 
     def plan(self) -> Plan:
@@ -222,7 +222,7 @@ class MilvusBootstrapper:
         if live.target is not None and live.target != declared.name:
             raise StoreConflict(
                 self.name, f"Alias {declared.alias} points to {live.target}, declared {declared.name}.", subject=declared.alias,
-                hint=f"See who moved it; alter_alias moves it back. {_version_of(declared.name)[0]}_v2 or higher would be accepted.",
+                hint=f"See who moved it; alter_alias moves it back. {milvus_schema.version_of(declared.name)[0]}_v2 or higher would be accepted.",
             )  # fmt: skip
         if live.described is None and self._is_collection(declared.alias):
             raise StoreConflict(
@@ -232,7 +232,7 @@ class MilvusBootstrapper:
             )  # fmt: skip
 
     def _conflict(self, declared: Collection, found: Sequence[Difference]) -> None:
-        family, version = _version_of(declared.name)
+        family, version = milvus_schema.version_of(declared.name)
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004 - as many as one reads
         way_out = f"create {family}_v{version + 1}, re-embed into it, move the alias {declared.alias or 'of the application'}"
         raise StoreConflict(
@@ -250,7 +250,7 @@ class MilvusBootstrapper:
 
     def _missing(self, declared: Collection, live: Live) -> Iterator[Change]:
         if live.described is None:
-            yield Change(declared.name, "collection", _shape(declared))
+            yield Change(declared.name, "collection", milvus_schema.shape(declared))
         for index in declared.indexes:
             found = live.indexes.get(index.field)
             if found is None or milvus_schema.state(found) != "Finished":
@@ -310,7 +310,7 @@ class MilvusBootstrapper:
             try:
                 client.create_collection(
                     declared.name,
-                    schema=_schema(declared),
+                    schema=milvus_schema.schema(declared),
                     num_shards=declared.shards,
                     consistency_level=declared.consistency,
                     properties=self._properties(declared),
@@ -443,7 +443,7 @@ class MilvusBootstrapper:
         if declared.alias and live.target != declared.name:
             yield Drift(declared.alias, "alias", _should(declared.name, live.target), declared.name, live.target)
         if live.described is None:
-            yield Drift(declared.name, "collection", "is missing", _shape(declared))
+            yield Drift(declared.name, "collection", "is missing", milvus_schema.shape(declared))
             return
         for each in milvus_schema.differences(declared, live):
             yield Drift(
@@ -527,25 +527,5 @@ def _or_none(ask: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         raise
 
 
-def _version_of(collection: str) -> tuple[str, int]:
-    """`novel_embeddings_v1` is ("novel_embeddings", 1); a name without version is its own family, version 0."""
-    found = re.fullmatch(r"(.+)_v(\d+)", collection)
-    return (found[1], int(found[2])) if found else (collection, 0)
-
-
-def _shape(declared: Collection) -> str:
-    vectors = ", ".join(f"{f.name} {f.type.lower()}[{f.dim}]" for f in declared.fields if f.dim)
-    return f"{len(declared.fields)} fields, {vectors}" if vectors else f"{len(declared.fields)} fields"
-
-
 def _should(expected: str, actual: str | None) -> str:
     return "is missing" if actual is None else f"points to {actual}, declared {expected}"
-
-
-def _schema(declared: Collection) -> Any:
-    schema = MilvusClient.create_schema(enable_dynamic_field=declared.dynamic, description=declared.description)
-    for each in declared.fields:
-        sizes = {k: v for k, v in (("dim", each.dim), ("max_length", each.max_length)) if v is not None}
-        flags = {"is_primary": each.primary, "auto_id": each.auto_id, "is_partition_key": each.partition_key}
-        schema.add_field(each.name, DataType[each.type], **{k: v for k, v in flags.items() if v}, **sizes)
-    return schema

@@ -158,7 +158,7 @@ def _of_state(exc: Exception, told: str, target: str, subject: str) -> Bootstrap
                                 hint="Its proxy answers before its coordinators do; wait, or give a longer --timeout.")  # fmt: skip
     if isinstance(exc, grpc.RpcError) or status is not None or code == grpc.StatusCode.UNAVAILABLE:
         return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject,
-                                hint="See that it runs, and that the port is Milvus's (19530 by default).")  # fmt: skip
+                                hint="See that it runs, that the port is Milvus's (19530 by default), and whether it wants TLS (https://).")  # fmt: skip
     return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pymilvus import DataType
+from pymilvus import DataType, MilvusClient
 
 from is_db_bootstrap.blueprint import Collection, Field, Index
 
@@ -19,6 +19,28 @@ MODEL_PROPERTY, TTL_PROPERTY = "embedding.model", "collection.ttl.seconds"
 UNSPECIFIED = "unspecified"
 #: Scalar indexes that serve the same queries on VARCHAR; `INVERTED` is refused before 2.4.
 _SAME_INDEX = {"INVERTED": {"INVERTED", "TRIE"}}
+
+
+def version_of(collection: str) -> tuple[str, int]:
+    """`novel_embeddings_v1` is ("novel_embeddings", 1); a name without version is its own family, version 0."""
+    found = re.fullmatch(r"(.+)_v(\d+)", collection)
+    return (found[1], int(found[2])) if found else (collection, 0)
+
+
+def shape(declared: Collection) -> str:
+    """Number of fields and the vectors, for a person to read."""
+    vectors = ", ".join(f"{f.name} {f.type.lower()}[{f.dim}]" for f in declared.fields if f.dim)
+    return f"{len(declared.fields)} fields, {vectors}" if vectors else f"{len(declared.fields)} fields"
+
+
+def schema(declared: Collection) -> Any:
+    """What `MilvusClient.create_collection` takes."""
+    made = MilvusClient.create_schema(enable_dynamic_field=declared.dynamic, description=declared.description)
+    for each in declared.fields:
+        sizes = {k: v for k, v in (("dim", each.dim), ("max_length", each.max_length)) if v is not None}
+        flags = {"is_primary": each.primary, "auto_id": each.auto_id, "is_partition_key": each.partition_key}
+        made.add_field(each.name, DataType[each.type], **{k: v for k, v in flags.items() if v}, **sizes)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +147,8 @@ def _field_facts(declared: Field, found: Mapping[str, Any]) -> list[tuple[str, A
 
 
 def _type_name(found: Mapping[str, Any]) -> str:
-    return DataType(found["type"]).name
+    name: str = DataType(found["type"]).name
+    return name
 
 
 def _number(text: Any) -> Any:
