@@ -68,7 +68,7 @@ class CanCreateDatabase(Protocol):
     """A store whose database may be missing; its `plan` then starts with a change of kind `database`."""
 
     def create_database(self) -> str | None:
-        """Create it; harmless when another run was faster."""
+        """Create it; a remark, when another run was faster."""
 
 
 @runtime_checkable

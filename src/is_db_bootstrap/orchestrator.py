@@ -363,8 +363,9 @@ class _Run:
         change = track.pending[0]
         if isinstance(track.store, CanCreateDatabase):
             self._may_change(track)
-            track.note(while_busy(self._policy, track.store.create_database, sleep=self._sleep) or "")
-            self._record(track, change, Outcome.CHANGED, began)
+            remark = while_busy(self._policy, track.store.create_database, sleep=self._sleep) or ""
+            track.note(remark)
+            self._record(track, change, Outcome.UNCHANGED if remark else Outcome.CHANGED, began)
 
     def _take_locks(self, _: _Track) -> None:
         pending = [t for t in self._tracks if t.pending]
