@@ -103,7 +103,7 @@ def test_ng_16_a_collection_of_another_dimension_is_exit_6_and_keeps_its_rows_an
     assert document["exit_code"] == 6
     error = by_store(document, "error")["milvus"]
     assert error["kind"] == "conflict"
-    assert "dim expected 768, found 512" in error["message"], error
+    assert "dim is 512, declared 768" in error["message"], error
     assert "novel_embeddings_v2" in error["hint"]
     assert by_store(document)["postgres"] == "skipped"
     milvus.load_collection("novel_embeddings_v1")

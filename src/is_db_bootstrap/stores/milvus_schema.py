@@ -17,6 +17,7 @@ from is_db_bootstrap.blueprint import Collection, Field, Index
 
 MODEL_PROPERTY, TTL_PROPERTY = "embedding.model", "collection.ttl.seconds"
 UNSPECIFIED = "unspecified"
+_GRAVE = {"dim", "metric", "embedding model"}
 #: Scalar indexes that serve the same queries on VARCHAR; `INVERTED` is refused before 2.4.
 _SAME_INDEX = {"INVERTED": {"INVERTED", "TRIE"}}
 
@@ -87,15 +88,18 @@ def unindexed_rows(described: Mapping[str, Any]) -> int:
     return max(int(described.get("pending_index_rows") or 0), total - indexed, 0)
 
 
-def differences(declared: Collection, live: Live) -> Iterator[Difference]:
-    """Every attribute of an existing collection and its indexes that is not as declared; missing indexes are none."""
+def differences(declared: Collection, live: Live) -> list[Difference]:
+    """Every attribute of an existing collection and its indexes that is not as declared; missing indexes are none.
+
+    What makes vectors useless comes first, since a message names five.
+    """
     if live.described is None:
-        return
-    yield from _of_collection(declared, live)
-    yield from _of_fields(declared, live.described)
+        return []
+    found = [*_of_collection(declared, live), *_of_fields(declared, live.described)]
     for index in declared.indexes:
         if index.field in live.indexes:
-            yield from _of_index(declared, index, live.indexes[index.field])
+            found += _of_index(declared, index, live.indexes[index.field])
+    return sorted(found, key=lambda d: d.attribute not in _GRAVE)
 
 
 def _of_collection(declared: Collection, live: Live) -> Iterator[Difference]:
