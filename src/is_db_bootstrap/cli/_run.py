@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) -> int:
     """Run `mode`, print the report, return the exit code; `pending_code` is that of a plan with changes."""
     keep_out()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # pymilvus's transport writes to stderr what is raised as well
     from is_db_bootstrap.app import orchestrator
     from is_db_bootstrap.render import document, progress, report
 

@@ -216,7 +216,7 @@ class MilvusBootstrapper:
 
     def _check(self, declared: Collection, live: Live) -> None:
         """Raise `StoreConflict` for what is present but different; expected, actual and the way out are in it."""
-        found = list(milvus_schema.differences(declared, live))
+        found = milvus_schema.differences(declared, live)
         if found:
             self._conflict(declared, found)
         if live.target is not None and live.target != declared.name:
@@ -326,7 +326,7 @@ class MilvusBootstrapper:
                 self.name, f"Collection {declared.name} was created and is not shown yet.", subject=declared.name,
                 hint="The coordinators of a cluster take seconds to agree.",
             )  # fmt: skip
-        if found := list(milvus_schema.differences(declared, live)):
+        if found := milvus_schema.differences(declared, live):
             self._conflict(declared, found)
         return None
 
@@ -369,7 +369,7 @@ class MilvusBootstrapper:
             found = self._index(declared.name, index)
             if found is None:
                 continue
-            if differs := list(milvus_schema.differences(declared, Live(self._described(declared.name), {index.field: found}))):
+            if differs := milvus_schema.differences(declared, Live(self._described(declared.name), {index.field: found})):
                 self._conflict(declared, differs)
             rows = milvus_schema.unindexed_rows(found)
             if milvus_schema.state(found) == "Failed":
