@@ -1,1 +1,5 @@
-"""Observers: callables that receive the events of a run."""
+"""Ready-made observers; any callable that takes an `Event` is one."""
+
+from is_db_bootstrap.observers.logging import to_log
+
+__all__ = ["to_log"]
