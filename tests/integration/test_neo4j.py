@@ -209,8 +209,9 @@ def test_data_and_record_are_one_transaction(store, query):
 def test_broken_cypher_in_the_second_of_three_files_keeps_the_first_and_does_not_run_the_third(store, query):
     good = {"V1__a.cypher": "CREATE INDEX a IF NOT EXISTS FOR (n:X) ON (n.a);", "V3__c.cypher": "CREATE (:Third);"}
     broken = store({**good, "V2__b.cypher": "CREATE INDEX b IF NOT EXISTS FOR (n:X) ON (n.b);\nCREATE INDEX oops FOR;"})
-    with pytest.raises(ChangeFailed, match=r"V2__b\.cypher, statement 2 \(line 2\) was refused: Invalid input"):
+    with pytest.raises(ChangeFailed, match=r"V2__b\.cypher, statement 2 \(line 2\) was refused: Invalid input") as caught:
         run(broken)
+    assert caught.value.subject == "V2__b.cypher"
     assert recorded(query) == ["V1__a.cypher"]
     assert query("MATCH (n:Third) RETURN n") == []
     assert run(store({**good, "V2__b.cypher": "CREATE INDEX b IF NOT EXISTS FOR (n:X) ON (n.b);"})) == [
@@ -518,6 +519,14 @@ def test_a_wrong_password_is_denied_in_one_try_and_the_right_one_still_works(neo
     with pytest.raises(AccessDenied, match="refused user and password"):
         ping(changed(neo4j_url, password="wrong-pw1"))
     assert ping(neo4j_url)
+
+
+@both
+def test_a_probe_that_the_server_ends_for_its_time_is_unavailable_so_that_it_is_tried_again(store):
+    looking = store({})
+    slow = "UNWIND range(1, 100000000000) AS i WITH i WHERE i < 0 RETURN i"
+    with pytest.raises(StoreUnavailable, match="could not answer a query yet"), looking._errors():
+        looking._ask(looking._driver, slow, 0.2)
 
 
 @pytest.mark.parametrize("scheme", ["bolt+s", "bolt+ssc", "neo4j+s", "neo4j+ssc"])

@@ -491,12 +491,12 @@ class Neo4jBootstrapper:
             driver.close()
 
     @contextmanager
-    def _errors(self, subject: str = "", change: Change | None = None) -> Iterator[None]:
+    def _errors(self, place: str = "", change: Change | None = None) -> Iterator[None]:
         """Translate what the driver raises, once for all calls."""
         try:
             yield
         except (raised.Neo4jError, raised.DriverError) as exc:
-            raise neo4j_errors.translated(exc, self.target, subject, change) from exc
+            raise neo4j_errors.translated(exc, self.target, place, change) from exc
 
 
 def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:

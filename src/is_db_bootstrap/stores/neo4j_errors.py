@@ -25,10 +25,17 @@ RATE_LIMIT = "ClientError.Security.AuthenticationRateLimit"
 EXPIRED = "ClientError.Security.CredentialsExpired"
 NO_DATABASE = "ClientError.Database.DatabaseNotFound"
 NO_PROCEDURE = "ClientError.Procedure.ProcedureNotFound"
+#: Begins the codes for the caller's limit and for the server's.
+TIMED_OUT = "ClientError.Transaction.TransactionTimedOut"
 NOT_A_LEADER = "ClientError.Cluster.NotALeader"
 READ_ONLY = "ClientError.General.ForbiddenOnReadOnlyDatabase"
-TERMINATED = "ClientError.Transaction.Terminated"
-TERMINATED_TOO = "TransientError.Transaction.Terminated"
+#: The driver writes the first two of these for the server's TransientError of the same name.
+TERMINATED = frozenset({
+    "ClientError.Transaction.Terminated",
+    "ClientError.Transaction.LockClientStopped",
+    "TransientError.Transaction.Terminated",
+    "TransientError.Transaction.LockClientStopped",
+})  # fmt: skip
 #: Transient to the server, but the same statement needs the same memory again.
 OUT_OF_MEMORY = frozenset(
     {"TransientError.General.MemoryPoolOutOfMemoryError", "TransientError.General.TransactionMemoryLimit"}
@@ -75,9 +82,14 @@ def is_silent(exc: BaseException) -> bool:
     return "handshake" in " ".join(_causes(exc))
 
 
-def translated(exc: raised.Neo4jError | raised.DriverError, target: str, subject: str, change: Change | None) -> BootstrapError:
-    """The error of `is_db_bootstrap.errors` for what a driver raised at `target`."""
-    known = _of_server(exc, target, subject) if isinstance(exc, raised.Neo4jError) else _of_driver(exc, target, subject)
+def translated(exc: raised.Neo4jError | raised.DriverError, target: str, place: str, change: Change | None) -> BootstrapError:
+    """The error of `is_db_bootstrap.errors` for what a driver raised at `target`; `place` may be a statement of a change."""
+    subject = change.name if change else place
+    if change is None and (code(exc).startswith(TIMED_OUT) or code(exc) in OUT_OF_MEMORY):
+        return StoreUnavailable(
+            STORE, f"{target} could not answer a query yet: {first_line(exc)}.", subject=subject, hint="It may be starting."
+        )
+    known = _of_server(exc, target, place, subject) if isinstance(exc, raised.Neo4jError) else _of_driver(exc, target, subject)
     if known is not None:
         return known
     if change is not None:
@@ -86,7 +98,7 @@ def translated(exc: raised.Neo4jError | raised.DriverError, target: str, subject
             hint = "Split it with CALL { … } IN TRANSACTIONS, or give the server more memory."
         return ChangeFailed(
             STORE,
-            f"{subject or change.name} was refused: {first_line(exc)} ({code(exc)}).",
+            f"{place or change.name} was refused: {first_line(exc)} ({code(exc)}).",
             change=change,
             hint=hint,
             subject=subject,
@@ -98,7 +110,7 @@ def translated(exc: raised.Neo4jError | raised.DriverError, target: str, subject
     return StoreConflict(STORE, f"{target} refused a query: {first_line(exc)} ({code(exc)}).", subject=subject)
 
 
-def _of_server(exc: raised.Neo4jError, target: str, subject: str) -> BootstrapError | None:
+def _of_server(exc: raised.Neo4jError, target: str, place: str, subject: str) -> BootstrapError | None:
     told, name = first_line(exc), code(exc)
     short = name.rsplit(".", 1)[-1]
     if name.startswith("ClientError.Security."):
@@ -106,7 +118,7 @@ def _of_server(exc: raised.Neo4jError, target: str, subject: str) -> BootstrapEr
     if name == NO_DATABASE:
         hint = "Create it (Enterprise: CREATE DATABASE), or leave it out of the address to use the default one."
         return StoreConflict(STORE, f"{target} has no such database: {told}.", hint=hint)
-    return _unavailable(name, short, told, target, subject)
+    return _unavailable(name, f"{told} ({short})", target, place, subject)
 
 
 def _denied(name: str, told: str, target: str, subject: str) -> AccessDenied:
@@ -116,16 +128,16 @@ def _denied(name: str, told: str, target: str, subject: str) -> AccessDenied:
     return AccessDenied(STORE, f"{target}: {told}.", hint=hint, subject=subject)
 
 
-def _unavailable(name: str, short: str, told: str, target: str, subject: str) -> StoreUnavailable | None:
+def _unavailable(name: str, told: str, target: str, place: str, subject: str) -> StoreUnavailable | None:
     """For what is not refused for good; None for the rest, and for a statement that takes more memory than there is."""
     if name in {NOT_A_LEADER, READ_ONLY}:
         return StoreUnavailable(STORE, f"{target} is not the writer of its database: {told}.", hint=_ROUTE)
-    if name in {TERMINATED, TERMINATED_TOO}:
+    if name in TERMINATED:
         return StoreUnavailable(STORE, f"The statement was ended on the server: {told}.", subject=subject)
     if name.startswith(("TransientError.General.DatabaseUnavailable", "TransientError.Database.")):
         return StoreUnavailable(STORE, f"The database at {target} is not available yet: {told}.", hint="Wait, or see its log.")
     if name.startswith("TransientError.") and name not in OUT_OF_MEMORY:
-        return StoreBusy(STORE, f"{subject or target} was refused for now: {told} ({short}).", subject=subject)
+        return StoreBusy(STORE, f"{place or target} was refused for now: {told}.", subject=subject)
     return None
 
 
