@@ -756,7 +756,7 @@ def test_a_web_server_at_the_port_is_a_configuration_error(open_store, url):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     store = open_store(at=replace(url, hosts=f"127.0.0.1:{server.server_port}"))
-    with pytest.raises(ConfigurationError, match="a web server answers, not PostgreSQL"):
+    with pytest.raises(ConfigurationError, match="an HTTP server answers, not PostgreSQL"):
         store.ping(2)
     server.shutdown()
     server.server_close()

@@ -122,7 +122,9 @@ class MilvusBootstrapper:
             raise ConfigurationError(f"milvus: the address {self.target} is refused by pymilvus: {exc}.") from exc
 
     def _check_stranger(self, exc: StoreUnavailable, limit_s: float) -> None:
-        if milvus_errors.was_closed(exc) and (kind := recognised(self._url.host, self._url.port(19530), limit_s / 2)):
+        if not milvus_errors.was_closed(exc):
+            return
+        if kind := recognised(self._url.host, self._url.port(19530), limit_s / 2, own="a gRPC server"):
             raise ConfigurationError(
                 f"milvus: {kind} answers at {self.target}.", hint="Give the address of Milvus's gRPC port (19530 by default)."
             ) from exc

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.stores.foreign_server import recognised
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import Change
@@ -163,11 +163,8 @@ def _refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeou
         return DatabaseMissing(database)
     if exc.pgconn is not None and exc.pgconn.used_password:
         return _denied(url, text)
-    stranger = _other_server(url, timeout_s)
-    if stranger:
-        return ConfigurationError(
-            f"postgres: at {url} {stranger} answers, not PostgreSQL.", hint="Correct the host or the port."
-        )
+    if kind := recognised(url.host, url.port(5432), min(timeout_s, 2.0) / 2, own="PostgreSQL"):
+        return ConfigurationError(f"postgres: at {url} {kind} answers, not PostgreSQL.", hint="Correct the host or the port.")
     return StoreUnavailable(NAME, f"{url} does not answer: {text}.", hint="Is the server running, and is the address right?")
 
 
@@ -215,24 +212,6 @@ def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bo
             return connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone() is None
     except (AccessDenied, DatabaseMissing):
         return "does not exist" in told
-
-
-def _other_server(url: StoreUrl, timeout_s: float) -> str:
-    """What answers to a line of text, since many servers wait in silence for the end of libpq's first packet; '' for none."""
-    if not url.host or url.host.startswith("/"):
-        return ""
-    try:
-        with socket.create_connection((url.host, url.port(5432)), min(timeout_s, 2.0)) as probe:
-            probe.settimeout(min(timeout_s, 2.0))
-            probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            answer = probe.recv(64)
-    except OSError:
-        return ""
-    if answer.startswith(b"HTTP/"):
-        return "a web server"
-    if answer.startswith(b"-"):
-        return "Redis"
-    return "" if not answer or answer.startswith(b"E") else "another server"
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnava
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.convention_record import Record
+from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.key_audit import Audit
 from is_db_bootstrap.stores.redis_errors import translated
-from is_db_bootstrap.stores.stranger import stranger
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -95,9 +95,9 @@ class RedisBootstrapper:
         if "Connection closed" not in exc.message and "reset by peer" not in exc.message:
             return
         wait_s = min(timeout_s, self._timing.connect_timeout_s) / 2
-        if name := stranger(self._url.host, self._url.port(6379), wait_s):
+        if kind := recognised(self._url.host, self._url.port(6379), wait_s, own="Redis"):
             raise ConfigurationError(
-                f"redis: {name} answers at {self.target}.", hint="Give the address of a Redis server (default port 6379)."
+                f"redis: {kind} answers at {self.target}.", hint="Give the address of a Redis server (default port 6379)."
             ) from exc
 
     def _asked(self, client: Any) -> Mapping[str, Any]:
