@@ -79,7 +79,9 @@ class StoreUrl:
 
     def reveal(self, *, database: str | None = None, scheme: str | None = None) -> str:
         """The whole URL with the password in it, for a client's ears only."""
-        return self._text(quote(self.password, safe=""), self.database if database is None else database, scheme or self.scheme, self.query)
+        return self._text(
+            quote(self.password, safe=""), self.database if database is None else database, scheme or self.scheme, self.query
+        )
 
     def _text(self, password: str, database: str, scheme: str, query: tuple[tuple[str, str], ...]) -> str:
         colon = f":{password}" if password else ""
@@ -227,7 +229,9 @@ class _Table:
             for key in table:
                 if accepted is not None and key not in accepted:
                     where = f"[{place}] " if place else ""
-                    raise ConfigurationError(f"{name}: unknown key {where}{key}.", hint=f"Known: {', '.join(sorted(accepted))}.")
+                    raise ConfigurationError(
+                        f"{name}: unknown key {where}{key}.", hint=f"Known: {', '.join(sorted(accepted))}."
+                    )
         return top
 
     def store(self, name: str) -> Mapping[str, Any]:
