@@ -17,6 +17,7 @@ from is_db_bootstrap.local.download import fetch, listed
 from is_db_bootstrap.local.places import cache_folder
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.cypher_text import checksum
 from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
 
 pytestmark = pytest.mark.neo4j
@@ -154,6 +155,15 @@ def test_a_file_changed_after_it_applied_it_is_our_conflict_too(neo4j_url, comma
     code, told = command(tmp_path, "validate")
     assert code == 1
     assert "Checksum of 002" in told
+
+
+def test_the_checksum_of_a_file_with_use_is_what_it_stored(command, query, tmp_path):
+    text = ":use neo4j;\nCREATE (:A);\n:use system;\nSHOW DATABASES;\n"
+    write(tmp_path, {"V001__use.cypher": text})
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+    stored = query("MATCH (m:__Neo4jMigration {version: '001'}) RETURN m.checksum AS c")
+    assert stored == [{"c": checksum(text)}]
 
 
 def test_our_lock_keeps_it_out(neo4j_url, command, tmp_path):
