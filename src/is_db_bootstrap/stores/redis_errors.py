@@ -35,7 +35,7 @@ _BUSY = frozenset({"TRYAGAIN", "BUSY"})
 _DENIED = {
     "NOAUTH": "Give REDIS_PASSWORD, and REDIS_USERNAME where the server has users.",
     "WRONGPASS": "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's ACL. They were tried once.",
-    "NOPERM": "Needed: PING, INFO, SCAN, TYPE, PTTL, and on the keys is-db-bootstrap:* GET, SET, DEL, EXISTS, EVAL, PEXPIRE.",
+    "NOPERM": "Needed: +ping +info +role +dbsize +scan +type +pttl +get +set +del +exists +eval +pexpire, and the keys ~*.",
     "DENIED": "The server is in protected mode: give it a password, or let it listen where only friends are.",
 }
 _TLS_HINT = "Write rediss:// for a server with TLS and redis:// for one without; name its authority in REDIS_CA_FILE."
