@@ -55,7 +55,9 @@ requirements: ## Pin the newest versions again (needs uv; nothing else here does
 # The tests that need these say so when they are skipped.
 check-system:
 	@lacking=(); \
-	command -v redis-server > /dev/null || lacking+=(redis-server); \
+	for program in openssl pgbouncer redis-server; do \
+	  PATH="$$PATH:/usr/sbin" command -v $$program > /dev/null || lacking+=($$program); \
+	done; \
 	test -x /usr/lib/postgresql/15/bin/postgres || lacking+=(postgresql-15); \
 	test $${#lacking[@]} = 0 || echo "For all tests: apt-get install --no-install-recommends $${lacking[*]}" >&2
 

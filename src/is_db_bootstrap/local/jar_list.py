@@ -1,32 +1,31 @@
-"""`python -m is_db_bootstrap.local.jar_list 5.26.30 > neo4j-5.26.30.txt`: make the list of a Neo4j version's jars again.
+"""Make the list of a Neo4j version's jars again, from what Maven resolves.
 
-jgo resolves the coordinates, as Maven would, into its own cache; that takes minutes the first time. Sizes and
-checksums are those of the files it got, so run it where the network can be trusted, and read the difference.
+With a `pom.xml` that depends on `org.neo4j:neo4j` and `org.neo4j.app:neo4j-server` of one version:
+
+    mvn dependency:copy-dependencies -DincludeScope=runtime -Dmdep.useRepositoryLayout=true -DoutputDirectory=jars
+    python -m is_db_bootstrap.local.jar_list jars > neo4j-5.26.30.txt
+
+Sizes and checksums are those of the files that Maven got, so run it where the network can be trusted, and read the difference.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 from is_db_bootstrap.local.download import Artifact
 
-ROOTS = ("org.neo4j:neo4j", "org.neo4j.app:neo4j-server")
 
-
-def artifacts(version: str) -> Iterator[Artifact]:
-    """Every jar that a server of `version` needs, itself included, from the lock file that jgo writes."""
-    import jgo
-
-    environment = jgo.build("+".join(f"{root}:{version}" for root in ROOTS))
-    sizes = {Path(jar).name: Path(jar).stat().st_size for jar in environment.all_jars}
-    locked = tomllib.loads(Path(environment.lock_path).read_text(encoding="utf-8"))
-    for each in locked["dependencies"]:
-        found = Artifact(each["sha256"], 0, each["groupId"], each["artifactId"], each["version"], each.get("classifier", ""))
-        yield Artifact(found.sha256, sizes[found.file], found.group, found.name, found.version, found.classifier)
+def artifacts(folder: Path) -> Iterator[Artifact]:
+    """Every jar below `folder`, which is laid out as a Maven repository: group/artifact/version/file."""
+    for jar in folder.rglob("*.jar"):
+        *group, name, version, file = jar.relative_to(folder).parts
+        classifier = file.removeprefix(f"{name}-{version}").removesuffix(".jar").removeprefix("-")
+        digest = hashlib.sha256(jar.read_bytes()).hexdigest()
+        yield Artifact(digest, jar.stat().st_size, ".".join(group), name, version, classifier)
 
 
 if __name__ == "__main__":
-    print("\n".join(sorted(a.line() for a in artifacts(sys.argv[1]))))  # noqa: T201 - its result
+    print("\n".join(a.line() for a in sorted(artifacts(Path(sys.argv[1])), key=lambda a: a.file)))  # noqa: T201 - its result

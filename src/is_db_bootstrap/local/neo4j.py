@@ -20,7 +20,10 @@ from is_db_bootstrap.local.server import Server, silent
 
 #: What Neo4j asks of the module system; an archive is of full use only to a runtime with the same flags.
 _MODULES = (
-    *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")),
+    *(
+        f"--add-opens=java.base/{package}=ALL-UNNAMED"
+        for package in ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
+    ),
     "--enable-native-access=ALL-UNNAMED",
 )
 _ITERATIONS = 1024
