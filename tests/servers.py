@@ -26,6 +26,8 @@ DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 #: With every character that an address must escape.
 PASSWORD = "pä ss%@:/#?word"
 START_S = 90.0
+#: Milvus Lite ends a connection that pings while nothing is asked (`too_many_pings`), and the next test would get that.
+NO_IDLE_PINGS = {"grpc.keepalive_permit_without_calls": 0}
 
 
 class OlderPostgres(PostgresServer):
@@ -202,7 +204,7 @@ def _milvus_answers(server):
     from pymilvus import MilvusClient
 
     socket.create_connection((server.host, server.port), timeout=1).close()
-    client = MilvusClient(server.url, timeout=10)
+    client = MilvusClient(server.url, timeout=10, dedicated=True, grpc_options=NO_IDLE_PINGS)
     client.list_collections()
     client.close()
 
@@ -229,7 +231,7 @@ def empty_neo4j(server):
 def empty_milvus(server):
     from pymilvus import MilvusClient
 
-    client = MilvusClient(server.url)
+    client = MilvusClient(server.url, dedicated=True, grpc_options=NO_IDLE_PINGS)
     try:
         for collection in client.list_collections():
             for alias in client.list_aliases(collection_name=collection)["aliases"]:

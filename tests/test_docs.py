@@ -119,7 +119,7 @@ def documented_calls():
                     yield pytest.param(words[1:], id=f"{page.name}: {' '.join(words)}")
 
 
-@pytest.mark.parametrize("words", documented_calls())
+@pytest.mark.parametrize("words", list(documented_calls()))
 def test_every_documented_call_is_one_that_the_command_takes(words):
     """Parsed to the end, but not executed: `--help` after everything else."""
     before_redirect = words[: words.index(">")] if ">" in words else words
@@ -341,7 +341,7 @@ def python_examples():
             yield pytest.param(block, id=f"{page.name}-{number}")
 
 
-@pytest.mark.parametrize("block", python_examples())
+@pytest.mark.parametrize("block", list(python_examples()))
 def test_every_python_example_compiles_and_its_imports_exist(block):
     compile(block, "example", "exec")
     imports = "\n".join(re.findall(r"^(?:from|import) .*$", block, re.MULTILINE))

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from is_db_bootstrap.settings import StoreUrl
+from servers import NO_IDLE_PINGS
 from wheel import ROOT, surroundings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.postgres, pytest.mark.neo4j, pytest.mark.milvus, pytest.mark.redis]
@@ -27,6 +28,10 @@ def graph(url, text):
         return [r.data() for r in driver.execute_query(text).records]
 
 
+def plain_milvus(url):
+    return pymilvus.MilvusClient(url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+
+
 def fingerprint(four):
     """What plain clients see of all four stores; anything written shows here."""
     with psycopg.connect(four["POSTGRES_URL"]) as pg:
@@ -36,7 +41,7 @@ def fingerprint(four):
         sql = [tables.fetchall(), rows.fetchall(), version.fetchall()]
     nodes = graph(four["NEO4J_URL"], "MATCH (n) RETURN elementId(n) AS id, properties(n) AS p ORDER BY id")
     schema = graph(four["NEO4J_URL"], "SHOW INDEXES YIELD name, id RETURN name, id ORDER BY name")
-    milvus = pymilvus.MilvusClient(four["MILVUS_URL"])
+    milvus = plain_milvus(four["MILVUS_URL"])
     collections = {c: str(milvus.describe_collection(c)) for c in milvus.list_collections()}
     milvus.close()
     with redis.Redis.from_url(four["REDIS_URL"]) as client:
@@ -66,7 +71,7 @@ def test_plain_clients_see_what_the_blueprint_says(shell, four):
     }  # fmt: skip
     constraints = graph(four["NEO4J_URL"], "SHOW CONSTRAINTS YIELD name RETURN name")
     assert len([c for c in constraints if c["name"].startswith("unique_") and "__" not in c["name"]]) == 8
-    milvus = pymilvus.MilvusClient(four["MILVUS_URL"])
+    milvus = plain_milvus(four["MILVUS_URL"])
     assert milvus.describe_alias("novel_embeddings")["collection_name"] == "novel_embeddings_v1"
     milvus.close()
     with redis.Redis.from_url(four["REDIS_URL"]) as client:
@@ -91,7 +96,7 @@ def test_nothing_changes_while_a_store_is_down(shell, four):
 
 
 def test_ng_16_a_collection_of_another_dimension_is_exit_6_and_keeps_its_rows_and_no_store_is_touched(shell, four):
-    milvus = pymilvus.MilvusClient(four["MILVUS_URL"])
+    milvus = plain_milvus(four["MILVUS_URL"])
     schema = milvus.create_schema()
     schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
     schema.add_field("embedding", pymilvus.DataType.FLOAT_VECTOR, dim=512)
