@@ -521,6 +521,37 @@ def test_undeclared_objects_are_findings(store, query):
 
 
 @both
+def test_the_history_kept_under_the_lock_is_the_one_that_a_new_run_reads(store, query):
+    """Versioned, inserted-behind and repeatable files; the kept history must say what a reading says."""
+    files_ = {
+        "V1__a.cypher": "CREATE (:A);",
+        "R2__b.cypher": "MERGE (:B);",
+        "V3__c.cypher": "CREATE INDEX i FOR (n:X) ON (n.p);",
+    }
+    run(store({"R2__b.cypher": "MERGE (:Old);", "V1__a.cypher": "CREATE (:A);"}))
+    mine = store(files_)
+    assert mine.plan().changes
+    lock = mine.try_lock("one")
+    assert run(mine) == ["R2__b.cypher", "V3__c.cypher"]
+    kept, mine._history = mine._history, None
+    mine.plan()
+    assert kept == mine._history
+    lock.release()
+    assert run(store(files_)) == []
+
+
+@both
+def test_what_another_run_recorded_before_the_lock_is_not_applied_again(store, query):
+    mine = store({"V1__a.cypher": "CREATE (:A);"})
+    (change,) = mine.plan().changes
+    run(store({"V1__a.cypher": "CREATE (:A);"}))
+    lock = mine.try_lock("one")
+    assert "already" in mine.apply(change)
+    lock.release()
+    assert len(query("MATCH (n:A) RETURN n")) == 1
+
+
+@both
 def test_the_lock_excludes_tells_and_is_released(store):
     one, other = store({}), store({})
     lock = one.try_lock("run one on web-1")

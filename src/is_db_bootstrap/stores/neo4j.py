@@ -78,6 +78,9 @@ class Neo4jBootstrapper:
         self._opened: neo4j.Driver | None = None
         self._server: ServerInfo | None = None
         self._live: LiveSchema | None = None
+        #: Kept only while a lock of ours was taken: nobody else writes it then.
+        self._history: History | None = None
+        self._leased = self._begun_once = False
         self.target = str(self._url)
 
     # --- looking
@@ -199,6 +202,7 @@ class Neo4jBootstrapper:
         """
         with self._errors(), self._session() as session:
             history = History.read(self._rows(session, neo4j_history.READ))
+            self._history = history if self._leased else None
             self._live = self._look(session)
             history.check(self._files, self._blueprint.name)
             skipped = tuple(self._skipped(history))
@@ -311,18 +315,26 @@ class Neo4jBootstrapper:
             else:
                 self._apply_schema(session, file, change)
                 self._record(lambda text, **p: self._rows(session, text, **p), file, history, began)
+        if self._leased:
+            self._history = history.continued(file, self._blueprint.name)
         return None
 
     def _begun(self, session: neo4j.Session) -> History:
         """The history, after its constraint, index and first node have been made where they are missing."""
-        history = History.read(self._rows(session, neo4j_history.READ))
-        live = self._live or self._look(session)
-        for name, text in neo4j_history.SCHEMA.items():
-            if name not in live.objects:
-                self._rows(session, text)
+        history = self._history or History.read(self._rows(session, neo4j_history.READ))
+        self._history = None  # until this file is recorded
+        if not self._begun_once:
+            self._make_own(session, neo4j_history.SCHEMA)
+            self._begun_once = True
         if not history.begun or not history.blueprint:
             self._rows(session, neo4j_history.BASELINE, blueprint=self._blueprint.name)
         return history
+
+    def _make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
+        live = self._live or self._look(session)
+        for name, text in schema.items():
+            if name not in live.objects:
+                self._rows(session, text)
 
     def _apply_data(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
         with session.begin_transaction(metadata={_TAG: self._tag}) as transaction:
@@ -458,11 +470,10 @@ class Neo4jBootstrapper:
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """A lease of `timing.lease_s` on the node that neo4j-migrations locks with; a lapsed one of ours is taken over."""
         with self._errors("the lock"), self._session() as session:
-            live = self._live or self._look(session)
-            for name, text in neo4j_lease.SCHEMA.items():
-                if name not in live.objects:
-                    self._rows(session, text)
-        return neo4j_lease.take(self._write, owner, self._timing.lease_s)
+            self._make_own(session, neo4j_lease.SCHEMA)
+        taken = neo4j_lease.take(self._write, owner, self._timing.lease_s)
+        self._history, self._leased = None, isinstance(taken, neo4j_lease.Lease)
+        return taken
 
     # --- ending
 
@@ -486,7 +497,8 @@ class Neo4jBootstrapper:
     def close(self) -> None:
         """Release every connection."""
         driver, self._opened = self._opened, None
-        self._live = None
+        self._live = self._history = None
+        self._leased = self._begun_once = False
         if driver is not None:
             driver.close()
 

@@ -104,6 +104,14 @@ class History:
         """The version behind which `file` is recorded."""
         return next((e.version for e in reversed(self.entries) if e.order < file.order), "BASELINE")
 
+    def continued(self, file: CypherFile, blueprint: str) -> History:
+        """What it is after `file` was recorded for `blueprint`, as a reading would find it."""
+        before = self.entry(file.version)
+        version, source = (before.version, before.source) if before else (file.version, file.name)
+        latest = Entry(version, file.checksum, file.repeatable, "CYPHER", source)
+        others = [e for e in self.entries if e.order != file.order]
+        return History(tuple(sorted([*others, latest], key=lambda e: e.order)), self.blueprint or blueprint, begun=True)
+
     def is_ahead(self, files: Sequence[CypherFile]) -> bool:
         """Whether it goes on beyond the last of `files`."""
         return bool(self.entries) and bool(files) and self.entries[-1].order > files[-1].order
