@@ -50,7 +50,7 @@ requirements: ## Pin the newest versions again (needs uv; nothing else here does
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in $(EXTRAS) --output-file requirements/run.txt
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in $(EXTRAS) --group test --group lint \
 	  --constraint requirements/run.txt --output-file requirements/test.txt
-	echo 'milvus==2.3.5' | $(COMPILE) --no-deps - --output-file requirements/milvus-2.3.txt
+	printf 'milvus==2.3.5\nsetuptools<81\n' | $(COMPILE) --no-deps - --output-file requirements/milvus-2.3.txt
 
 # The tests that need these say so when they are skipped.
 check-system:
