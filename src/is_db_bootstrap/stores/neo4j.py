@@ -193,6 +193,18 @@ class Neo4jBootstrapper:
     def _look(self, session: neo4j.Session) -> LiveSchema:
         return LiveSchema.read(self._rows(session, _CONSTRAINTS), self._rows(session, _INDEXES))
 
+    def _look_for(self, session: neo4j.Session, kinds: set[str]) -> LiveSchema:
+        """A look at constraints or indexes only; the rest is as last seen. A constraint's own index is ONLINE once it is made."""
+        last = self._live
+        if last is None or len(kinds) > 1:
+            return self._look(session)
+        if "index" in kinds:
+            live = LiveSchema.read((), self._rows(session, _INDEXES))
+        else:
+            live = LiveSchema(LiveSchema.read(self._rows(session, _CONSTRAINTS), ()).objects, last.indexes)
+        rest = {name: thing for name, thing in last.objects.items() if thing.kind not in kinds}
+        return LiveSchema({**rest, **live.objects}, live.indexes)
+
     # --- planning
 
     def plan(self) -> Plan:
@@ -379,7 +391,7 @@ class Neo4jBootstrapper:
         wanted = declared([file])
         if not wanted:
             return
-        live = self._look(session)
+        live = self._look_for(session, {str(thing.kind) for thing in wanted.values()})
         waiting = [i.name for i in live.indexes.values() if i.state == "POPULATING" and i.name in wanted]
         if waiting:
             live = self._awaited(session, waiting)
