@@ -135,12 +135,6 @@ class KeyPattern:
         return self.ttl[1] if isinstance(self.ttl, tuple) else self.ttl
 
     @property
-    def glob(self) -> str:
-        """The pattern for SCAN MATCH, wider than `matches`."""
-        literal = re.split(r"\{\w+\}", self.pattern)
-        return "*".join(re.sub(r"([*?\[\]\\^-])", r"\\\1", part) for part in literal)
-
-    @property
     def expression(self) -> str:
         """The regular expression that a key of this pattern, and no other of the same prefix, matches as a whole."""
         parts = re.split(r"\{(\w+)\}", self.pattern)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from is_db_bootstrap.results import Change, Drift
 
 
+#: What a drift says of a change that nobody has applied yet.
+PENDING = "is pending"
+
+
 class BootstrapError(Exception):
     """A named failure that becomes part of a result."""
 
@@ -125,10 +129,11 @@ class VerificationFailed(StoreError):
     def __init__(self, store: str, drifts: Sequence[Drift]) -> None:
         first = drifts[0]
         more = f" and {len(drifts) - 1} more" if len(drifts) > 1 else ""
+        pending = all(drift.message == PENDING for drift in drifts)
         super().__init__(
             store,
             f"{first.kind} {first.object}: {first.message}{more}.",
-            hint="Compare with the blueprint; what a migration made, only a person repairs.",
+            hint="Run apply." if pending else "Compare with the blueprint; what a migration made, only a person repairs.",
             subject=first.object,
         )
         self.drifts = tuple(drifts)

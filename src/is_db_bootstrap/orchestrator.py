@@ -26,6 +26,7 @@ from is_db_bootstrap.bootstrapper import (
     Lock,
 )
 from is_db_bootstrap.errors import (
+    PENDING,
     BootstrapError,
     ConfigurationError,
     Interrupted,
@@ -257,6 +258,8 @@ class _Run:
         self._held: list[_Held] = []
         self._lost = threading.Event()
         self._released = threading.Event()
+        self._halted = threading.Event()
+        self._acquiring: DatabaseBootstrapper | None = None
         self._running: dict[Future[None], _Track] = {}
         self.keyboard = False
 
@@ -302,17 +305,23 @@ class _Run:
             self._emit("change-started", phase=Phase.APPLY, store=track.store.name, message=change.name)
             try:
                 remark = while_busy(
-                    self._policy, partial(track.store.apply, change), sleep=self._sleep,
+                    self._policy, partial(self._attempt, track, change), sleep=self._sleep,
                     on_retry=lambda e: self._say(Phase.APPLY, track, e.message),
                 )  # fmt: skip
+            except Interrupted:
+                raise
             except BootstrapError:
                 self._record(track, change, Outcome.FAILED, began)
                 raise
             self._record(track, change, Outcome.CHANGED, began)
             track.note(remark or "")
 
+    def _attempt(self, track: _Track, change: Change) -> str | None:
+        self._may_change(track)  # again: a change may have been busy for a minute
+        return track.store.apply(change)
+
     def _may_change(self, track: _Track) -> None:
-        if self._stop.is_set():
+        if self._stop.is_set() or self._halted.is_set():
             raise Interrupted("The run was interrupted before its next change.")
         if self._lost.is_set() or (track.guard is not None and not track.guard.confirmed(self._locking.fresh_s)):
             raise StoreUnavailable(
@@ -331,7 +340,7 @@ class _Run:
         if track.plan and track.plan.ahead:
             track.note("Not verified: the store is ahead of this version of the blueprint.")
         elif self._mode is Mode.VERIFY and track.pending:
-            track.drifts += [Drift(c.name, c.kind, "is pending; `apply` brings it") for c in track.pending]
+            track.drifts += [Drift(c.name, c.kind, PENDING) for c in track.pending]
         else:
             track.drifts += track.store.verify()
             self._audit(track)
@@ -341,9 +350,9 @@ class _Run:
 
     def _audit(self, track: _Track) -> None:
         findings = list(track.store.audit()) if isinstance(track.store, CanAudit) else []
-        if self._mode is Mode.VERIFY and self._rules.strict:
-            track.drifts += findings
-        track.note(*(f"{f.kind} {f.object}: {f.message}" for f in findings))
+        strict = [f for f in findings if f.finding] if self._mode is Mode.VERIFY and self._rules.strict else []
+        track.drifts += strict
+        track.note(*(f"{f.kind} {f.object}: {f.message}" for f in findings if f not in strict))
 
     def _report(self, track: _Track) -> None:
         self._plan(track)
@@ -402,9 +411,10 @@ class _Run:
             taken = store.try_lock(owner)
             if isinstance(taken, LockHolder):
                 holder[:] = [taken]
-                raise StoreBusy(store.name, f"The lock is held by {_described(taken)}.")
+                raise StoreBusy(store.name, f"The lock is held by {taken.who}.")  # no age: said once, not at every try
             return taken
 
+        self._acquiring = store
         try:
             return until(self._policy, self._deadline, attempt, sleep=self._sleep,
                          on_retry=lambda e: self._emit("waiting", phase=Phase.LOCK, store=store.name, message=e.message))  # fmt: skip
@@ -415,6 +425,8 @@ class _Run:
                 store.name, f"The lock was not free within {self._policy.deadline_s:g} s: {_described(holder[0])} holds it.",
                 hint="Wait for that run to end, or give a longer --timeout.",
             ) from exc  # fmt: skip
+        finally:
+            self._acquiring = None
 
     def _heartbeat(self) -> None:
         while not self._released.wait(self._locking.heartbeat_s):
@@ -432,7 +444,7 @@ class _Run:
             with suppress(BootstrapError):
                 if not held.lock.release():
                     self._track_of(held.store).note("The lock was not held any more at the end of the run.")
-        for store in {id(s): s for s in [*(t.store for t in self._tracks), *(h.store for h in self._held)]}.values():
+        for store in [*(t.store for t in self._tracks), *self._locking.borrow]:
             if store not in [t.store for t in self._running.values()]:
                 store.close()
 
@@ -491,14 +503,16 @@ class _Run:
 
     def _end_running(self, error: BootstrapError | None, grace_s: float, message: str = "") -> None:
         """Give running steps `grace_s`, then cancel them on their servers, then `grace_s` more to come back."""
+        self._halted.set()
         self._drain(grace_s)
         touched = list(self._running.values())
-        for track in touched:
-            self._emit("cancelling", store=track.store.name)
+        acquiring = self._acquiring
+        for store in [acquiring] if acquiring else [t.store for t in touched]:
+            self._emit("cancelling", store=store.name)
             with suppress(BootstrapError):
-                track.store.cancel()
+                store.cancel()
         self._drain(max(self._locking.grace_s, 1.0))
-        for track in touched if message else self._tracks:
+        for track in touched if message else [t for t in self._tracks if t in touched or t.error is None]:
             track.error = error or StoreUnavailable(track.store.name, message, hint="Give a longer --apply-timeout, or none.")
 
     def _drain(self, seconds: float) -> None:
@@ -510,7 +524,7 @@ class _Run:
     def _sleep(self, seconds: float) -> None:
         if self._policy.sleep is not None:
             self._policy.sleep(seconds)
-        elif self._stop.wait(seconds):
+        elif self._halted.wait(seconds):
             raise Interrupted("The run was interrupted while it waited.")
 
     def _say(self, phase: Phase, track: _Track, message: str) -> None:

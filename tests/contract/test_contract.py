@@ -25,11 +25,9 @@ SOON_S = 10
 
 
 def _over(store):
-    """Run a suite on every version of `store`; skipped while the store has no adapter."""
+    """Run a suite on every version of `store`."""
 
     def mark(suite):
-        missing = importlib.util.find_spec(f"{ADAPTERS}.{store}") is None
-        suite = pytest.mark.skipif(missing, reason=f"no adapter for {store}")(suite)
         suite = pytest.mark.parametrize(f"{store}_url", VERSIONS[store], indirect=True)(suite)
         return getattr(pytest.mark, store)(suite)
 

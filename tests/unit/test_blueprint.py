@@ -29,13 +29,6 @@ def test_a_placeholder_without_an_expression_ends_at_a_colon():
     assert not plain.matches("a:1:2:b")
 
 
-def test_the_glob_is_wider_and_takes_special_characters_literally():
-    odd = KeyPattern("odd", "a[*]:{x}:é?", "set", None, "app", "x")
-    assert odd.glob == r"a\[\*\]:*:é\?"
-    assert odd.matches("a[*]:1:é?")
-    assert not odd.matches("ab:1:éx")
-
-
 def test_the_longest_lifetime_is_that_of_the_pair():
     assert (SESSION.longest_ttl, ROUND.longest_ttl, replace(ROUND, ttl=None).longest_ttl) == (60, 60, None)
 

@@ -14,7 +14,7 @@ from is_db_bootstrap.errors import (
     VerificationFailed,
 )
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
-from is_db_bootstrap.results import Mode, Outcome, Plan
+from is_db_bootstrap.results import Drift, Mode, Outcome, Plan
 from is_db_bootstrap.retry import RetryPolicy
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
@@ -211,7 +211,7 @@ def test_a_lost_lock_ends_the_run_before_the_next_change():
 
 def test_a_drift_after_apply_fails_the_run():
     store = InMemoryBootstrapper(wanted=["a"], applied=["a"])
-    store.verify = lambda: [__import__("is_db_bootstrap.results", fromlist=["Drift"]).Drift("x", "index", "is missing")]
+    store.verify = lambda: [Drift("x", "index", "is missing")]
     result = run(store)
     assert (result.outcome, result.exit_code) == (Outcome.DRIFTED, 3)
     with pytest.raises(VerificationFailed):
@@ -284,6 +284,48 @@ def test_an_apply_deadline_is_a_failure_and_not_an_interruption():
     result = run(store, lock=LockPolicy(grace_s=0.1, apply_timeout_s=0.3))
     assert (result.outcome, result.exit_code) == (Outcome.FAILED, 4)
     assert "did not end within" in result.stores[0].error.message
+
+
+def test_nothing_is_applied_after_an_apply_deadline():
+    store = InMemoryBootstrapper(wanted=["a", "b", "c"], on_apply=lambda _: time.sleep(0.6))
+    assert run(store, lock=LockPolicy(grace_s=0.1, apply_timeout_s=0.2)).exit_code == 4
+    time.sleep(1)
+    assert store.applied == ["a"]
+
+
+def test_an_interrupt_keeps_the_failure_that_came_before_it():
+    failing, slow = InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("neo4j", ["b"])
+    failing.apply = lambda change: raising(ChangeFailed("postgres", "Refused.", change=change))()
+    slow.on_apply = lambda _: slow.cancelled.wait(60)
+    engine = BootstrapOrchestrator([failing, slow], retry=QUICK, lock=LockPolicy(grace_s=0.1))
+    threading.Timer(0.5, engine.interrupt).start()
+    result = engine.run()
+    assert result.exit_code == 130
+    assert [s.error.message for s in result.stores] == ["Refused.", "The run was interrupted."]
+
+
+def test_a_remark_of_an_audit_is_no_drift_and_a_finding_is_one_and_only_in_strict_verify():
+    store = InMemoryBootstrapper(wanted=["a"], applied=["a"])
+    remark, finding = Drift("keyspace", "audit", "looked at 10 of 20 keys"), Drift("k", "key", "has no lifetime", finding=True)
+    store.audit = lambda: [remark]
+    assert run(store, mode=Mode.VERIFY, strict=True).exit_code == 0
+    store.audit = lambda: [remark, finding]
+    strict = run(store, mode=Mode.VERIFY, strict=True).stores[0]
+    assert (strict.drifts, len(strict.notes)) == ((finding,), 1)
+    assert len(run(store, mode=Mode.VERIFY).stores[0].notes) == 2
+
+
+def test_a_lock_that_was_lost_ends_a_change_that_is_still_busy():
+    store = InMemoryBootstrapper(wanted=["a"])
+
+    def busy(change):
+        store.lock_owner = "a thief"
+        raise StoreBusy("redis", "Not now.")
+
+    store.on_apply = busy
+    result = run(store, lock=LockPolicy(fresh_s=0))
+    assert store.calls.count("apply a") == 1
+    assert "lost" in result.stores[0].error.message
 
 
 def test_a_bug_in_a_store_stays_a_traceback():

@@ -59,9 +59,7 @@ class Options(NamedTuple):
 
 
 _COMMON = (
-    click.option(
-        "--blueprint", "-b", metavar="NAME", help="A built-in name, module:BLUEPRINT or a folder. [default: novel_genesis]"
-    ),
+    click.option("--blueprint", "-b", metavar="NAME", help="A built-in name, or module:BLUEPRINT. [default: novel_genesis]"),
     click.option("--only", type=_STORE, multiple=True, help="Only this store; may be repeated."),
     click.option("--skip", type=_STORE, multiple=True, help="All but this store; may be repeated."),
     click.option(

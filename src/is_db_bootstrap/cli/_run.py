@@ -64,8 +64,12 @@ def signals(engine: BootstrapOrchestrator) -> Iterator[None]:
 
     def handle(number: int, _: FrameType | None) -> None:
         if seen:
+            if sys.stderr.isatty():
+                sys.stderr.write("\x1b[?25h")  # the live progress has hidden the cursor
+                sys.stderr.flush()
             os._exit(128 + number)
         seen.append(number)
+        os.write(2, b"is-db-bootstrap: ending the run; what runs gets a few seconds, a second signal ends at once\n")
         engine.interrupt(128 + number)
 
     if threading.current_thread() is not threading.main_thread():

@@ -100,4 +100,4 @@ def _behind(detail: str) -> str:
 
 
 def _difference(expected: str | None, actual: str | None) -> str:
-    return "" if expected is None and actual is None else f" (expected {expected}, found {actual})"
+    return "" if expected is None or actual is None else f" (expected {expected}, found {actual})"
