@@ -355,9 +355,9 @@ class _Run:
         track.note(*(f"{f.kind} {f.object}: {f.message}" for f in findings if f not in strict))
 
     def _report(self, track: _Track) -> None:
-        self._plan(track)
-        if isinstance(track.store, CanReport):
+        if isinstance(track.store, CanReport):  # first: a conflict is when one asks
             track.status = track.store.status()
+        self._plan(track)
 
     # --- locks
 

@@ -189,6 +189,14 @@ def test_another_schema_is_created_and_public_stays_empty(open_store, url):
         assert inside.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
 
 
+def test_a_schema_may_have_any_name(open_store):
+    odd = 'we"ird s%h'
+    apply_all(open_store(schema=odd))
+    again = open_store(schema=odd)
+    assert again.plan().changes == ()
+    assert list(again.verify()) == []
+
+
 def test_a_schema_of_two_blueprints_side_by_side_is_two_databases_of_tables(open_store, mine):
     apply_all(open_store(schema="a"))
     apply_all(open_store(mine, schema="b"))

@@ -145,8 +145,13 @@ def test_only_comments_before_the_first_statement_are_preconditions():
     ["CREATE INDEX a FOR (n:X) ON (n.p); CREATE (:X);", "CREATE (:X); CALL (){ CREATE (:Y) } IN TRANSACTIONS OF 5 ROWS;"],
 )
 def test_data_and_statements_that_commit_alone_may_not_share_a_file(text):
-    with pytest.raises(ConfigurationError, match="mixes"):
+    with pytest.raises(ConfigurationError, match="cannot share a transaction"):
         CypherFile.parse("V1__a.cypher", text)
+
+
+def test_a_misspelt_word_is_named_with_its_line():
+    with pytest.raises(ConfigurationError, match="V2__b.cypher, line 2: `CREAT INDEX b FOR"):
+        CypherFile.parse("V2__b.cypher", "CREATE INDEX a FOR (n:X) ON (n.p);\nCREAT INDEX b FOR (n:X) ON (n.q);\n")
 
 
 def test_use_is_refused():

@@ -240,6 +240,13 @@ def test_status_looks_once_and_reports_stores_that_are_down():
     assert result.store("redis").outcome == "failed"
 
 
+def test_status_says_what_is_recorded_also_of_a_store_in_conflict():
+    store = InMemoryBootstrapper("neo4j", ["a"], applied=["a"])
+    store.plan = raising(StoreConflict("neo4j", "Two definitions."))
+    result = run(store, mode=Mode.STATUS)
+    assert (result.exit_code, result.stores[0].status.recorded) == (6, "a")
+
+
 def test_a_store_that_is_ahead_is_left_alone_and_can_be_refused():
     store = InMemoryBootstrapper()
     store.plan = lambda: Plan(ahead=True, notes=("ahead",))

@@ -41,7 +41,9 @@ def _imported(module: str, name: str) -> object:
 
 
 def _checked(name: str, module: object, attribute: str) -> Blueprint:
-    found = getattr(module, attribute, None)
+    if not hasattr(module, attribute):
+        raise ConfigurationError(f"{name!r}: the module has no {attribute}.", hint="Write my_pkg.my_module:BLUEPRINT.")
+    found = getattr(module, attribute)
     if not isinstance(found, Blueprint):
         raise ConfigurationError(
             f"{name!r} is not a Blueprint but {type(found).__name__}.", hint="Write my_pkg.my_module:BLUEPRINT."

@@ -104,12 +104,13 @@ class CypherFile:
                     f"neo4j: {self.name}, line {statement.line}: `:use` is refused, because a run concerns one database.",
                     hint="Name the database in the address.",
                 )
-        kinds = {s.is_schema or s.is_batched for s in self.statements}
-        if len(kinds) > 1:
+        apart = [s.is_schema or s.is_batched for s in self.statements]
+        if any(apart) and not all(apart):
+            other = self.statements[apart.index(not apart[0])]
             raise ConfigurationError(
-                f"neo4j: {self.name} mixes data with statements that cannot share its transaction "
-                "(constraints, indexes, CALL … IN TRANSACTIONS).",
-                hint="Put the two kinds into two files.",
+                f"neo4j: {self.name}, line {other.line}: `{other.text.split(chr(10))[0][:60]}` cannot share a transaction with "
+                "the statements before it: constraints, indexes and CALL … IN TRANSACTIONS stand apart from data.",
+                hint="Put the two kinds into two files, or mend the word that makes it look like the other kind.",
             )
 
     @property

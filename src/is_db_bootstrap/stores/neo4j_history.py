@@ -121,7 +121,8 @@ class History:
         if self.blueprint and self.blueprint != blueprint:
             raise StoreConflict(
                 STORE, f"The database carries the blueprint {self.blueprint}, not {blueprint}.",
-                hint="A database carries one; name another in the address.", subject=blueprint,
+                hint="A database carries one: name another in the address. Community has only one, so there it is another server "
+                "(locally another --data-dir).", subject=blueprint,
             )  # fmt: skip
         by_order = {f.order: f for f in files}
         for entry in self.entries:

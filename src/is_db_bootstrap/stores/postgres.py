@@ -182,7 +182,8 @@ class PostgreSQLBootstrapper:
     def _record(self, reader: psycopg.Connection[Any]) -> Record:
         """Rows and comment of the version table, in one round trip."""
         table = identifier(self._schema, TABLE)
-        query = f"SELECT version_num, obj_description(%s::regclass, 'pg_class') FROM {table}"  # noqa: S608 - quoted
+        named = table.replace("%", "%%")
+        query = f"SELECT version_num, obj_description(%s::regclass, 'pg_class') FROM {named}"  # noqa: S608 - quoted
         try:
             rows = reader.execute(query.encode(), [table]).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

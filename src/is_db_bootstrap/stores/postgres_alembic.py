@@ -75,7 +75,8 @@ def upgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) ->
         @event.listens_for(connection, "begin")
         def lock_version_table(begun: Connection) -> None:
             if not getattr(begun.connection.driver_connection, "autocommit", False):  # an autocommit_block locks nothing
-                begun.exec_driver_sql(f"LOCK TABLE {identifier(schema, TABLE)} IN SHARE ROW EXCLUSIVE MODE")
+                table = identifier(schema, TABLE).replace("%", "%%")  # psycopg sees parameters, if none
+                begun.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 
         with ALEMBIC:
             wanted = config(blueprint, schema, connection)
