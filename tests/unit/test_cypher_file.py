@@ -150,7 +150,7 @@ def test_data_and_statements_that_commit_alone_may_not_share_a_file(text):
 
 
 def test_a_misspelt_word_is_named_with_its_line():
-    with pytest.raises(ConfigurationError, match="V2__b.cypher, line 2: `CREAT INDEX b FOR"):
+    with pytest.raises(ConfigurationError, match=r"V2__b\.cypher, line 2: `CREAT INDEX b FOR"):
         CypherFile.parse("V2__b.cypher", "CREATE INDEX a FOR (n:X) ON (n.p);\nCREAT INDEX b FOR (n:X) ON (n.q);\n")
 
 
