@@ -7,7 +7,7 @@ from neo4j import exceptions as raised
 
 from is_db_bootstrap.errors import AccessDenied, ChangeFailed, StoreBusy, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import Change
-from is_db_bootstrap.stores.neo4j_errors import translated
+from is_db_bootstrap.stores.neo4j_errors import first_line, translated
 
 CHANGE = Change("V001__a.cypher", "cypher")
 
@@ -52,3 +52,8 @@ def test_the_message_has_the_statement_and_the_subject_the_file_alone():
     assert isinstance(error, ChangeFailed)
     assert error.subject == "V001__a.cypher"
     assert error.message.startswith("V001__a.cypher, statement 1 (line 1) was refused: told")
+
+
+def test_a_message_shows_no_class_of_the_driver():
+    said = "Timed out: ResolvedIPv4Address(('127.0.0.1', 37493)) (deadline Deadline(timeout=0.8009644410003602))"
+    assert first_line(Exception(said)) == "Timed out: 127.0.0.1:37493"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from neo4j import exceptions as raised
@@ -72,8 +73,9 @@ def code(exc: BaseException) -> str:
 
 
 def first_line(exc: BaseException) -> str:
-    """What it says, without the copy of the query that follows a syntax error."""
-    text = str(getattr(exc, "message", None) or exc)
+    """What it says, without the copy of the query that follows a syntax error, and without the driver's own classes."""
+    text = re.sub(r"\s*\(?deadline Deadline\([^)]*\)\)?", "", str(getattr(exc, "message", None) or exc))
+    text = re.sub(r"ResolvedIPv\dAddress\(\('([^']+)', (\d+)[^)]*\)\)", r"\1:\2", text)
     return " ".join(text.split('\n"', maxsplit=1)[0].split()).removesuffix(".")
 
 
