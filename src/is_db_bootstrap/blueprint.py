@@ -38,6 +38,8 @@ class Setting:
 
     def parse(self, text: Value) -> Value:
         """The value of `text`; `ConfigurationError` names the setting and what it accepts."""
+        if isinstance(text, bool) or not isinstance(text, str | int):
+            raise ConfigurationError(f"{self.name}={text!r} is neither text nor an integer.")
         if isinstance(self.default, int):
             return self._integer(text)
         text = str(text)

@@ -25,7 +25,7 @@ SCHEMES: Mapping[StoreName, tuple[str, ...]] = {
 _URL = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>.*))?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StoreUrl:
     """An address of a store, taken apart. Printing it never shows the password.
 
@@ -55,6 +55,8 @@ class StoreUrl:
             )
         user, _, password = (match["user"] or "").partition(":")
         is_path = match["scheme"] == "unix"
+        if not is_path:
+            _check_ports(store, match["hosts"], source)
         return cls(
             store=store,
             scheme=match["scheme"],
@@ -90,7 +92,22 @@ class StoreUrl:
         return f"{scheme}://{user}{self.hosts}{path}" + (f"?{urlencode(query)}" if query else "")
 
     def __str__(self) -> str:
+        if self.store == "milvus" and self.username and not self.password:  # a token stands alone
+            return str(replace(self, username="", password=self.username))
         return self._text("***" if self.password else "", self.database, self.scheme, ())
+
+    def __repr__(self) -> str:
+        return f"<StoreUrl {self}>"
+
+
+def _check_ports(store: StoreName, hosts: str, source: str) -> None:
+    """Refuse a port that is none: one client waits for it in vain, another asks the port modulo 65536."""
+    for host in hosts.split(","):
+        port = re.search(r":([^:\]]*)$", host)
+        if port and port[1] and not (port[1].isascii() and port[1].isdecimal() and 0 < int(port[1]) <= 65535):  # noqa: PLR2004 - TCP's last port
+            raise ConfigurationError(
+                f"{store}: the address from {source} has port {port[1]!r}, which is none.", hint="Ports are 1 to 65535."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +183,9 @@ class Settings:
         Raises `ConfigurationError`.
         """
         real = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
-        env = {**_env_file(env_file), **real} if env_file else real
+        env = _below(real, _env_file(env_file)) if env_file else real
         table = _Table.read(file)
+        table.check_settings(blueprint)
         given = {k: v for k, v in (flags or {}).items() if v is not None}
         stores = {name: url for name in STORE_ORDER if (url := _address(name, blueprint, env, table, given))}
         return cls(
@@ -222,11 +240,15 @@ class _Table:
         timing = {f.name for f in fields(Timing)}
         known: dict[str, set[str] | None] = {"": _TOP_KEYS, "timing": timing, "settings": None}
         known |= {store: _STORE_KEYS | ({"schema"} if store == "postgres" else set()) for store in STORE_ORDER}
+        if not isinstance(top.get("blueprint", ""), str):
+            raise ConfigurationError(f"{name}: blueprint is not text.", hint="Write it in quotes.")
         for place, accepted in known.items():
             table = top if not place else top.get(place, {})
             if not isinstance(table, dict):
                 raise ConfigurationError(f"{name}: [{place}] is not a table.")
             for key in table:
+                if place in STORE_ORDER and not isinstance(table[key], str):
+                    raise ConfigurationError(f"{name}: [{place}] {key} is not text.", hint="Write it in quotes.")
                 if accepted is not None and key not in accepted:
                     where = f"[{place}] " if place else ""
                     raise ConfigurationError(
@@ -234,22 +256,52 @@ class _Table:
                     )
         return top
 
+    def check_settings(self, blueprint: Blueprint) -> None:
+        """Refuse a setting that `blueprint` does not have; one without settings is not asked, since it reads none."""
+        known = [s.name for s in blueprint.settings]
+        for key in self.top.get("settings", {}):
+            if known and key not in known:
+                raise ConfigurationError(f"{self.name}: unknown key [settings] {key}.", hint=f"Known: {', '.join(known)}.")
+
     def store(self, name: str) -> Mapping[str, Any]:
         table: Mapping[str, Any] = self.top.get(name, {})
         return table
 
 
-def blueprint_name(environ: Mapping[str, str], file: Path | None = None) -> str | None:
-    """The blueprint that the environment (`IS_DB_BOOTSTRAP_BLUEPRINT`) or the TOML file names."""
-    return environ.get("IS_DB_BOOTSTRAP_BLUEPRINT") or _Table.read(file).top.get("blueprint")
+def blueprint_name(environ: Mapping[str, str], file: Path | None = None, env_file: Path | None = None) -> str | None:
+    """The blueprint that the environment (`IS_DB_BOOTSTRAP_BLUEPRINT`), the env file or the TOML file names."""
+    name = "IS_DB_BOOTSTRAP_BLUEPRINT"
+    filed = _env_file(env_file) if env_file and not environ.get(name) else {}
+    return environ.get(name) or filed.get(name) or _Table.read(file).top.get("blueprint")
 
 
 def _env_file(path: Path) -> dict[str, str]:
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
-    if not path.is_file():
-        raise ConfigurationError(f"{path}: no such env file.")
-    return {k: v for k, v in dotenv_values(path, interpolate=False).items() if v}
+    try:
+        with path.open(encoding="utf-8") as stream:
+            lines = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"The env file {path} cannot be read: {exc}.") from exc
+    for line in lines:
+        if line.error:
+            raise ConfigurationError(f"{path}, line {line.original.line}, is not of the form NAME=value.")
+    return {line.key: line.value for line in lines if line.key and line.value}
+
+
+_PARTS = ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE")
+_POSTGRES = ("POSTGRES_URL", "DATABASE_URL", *_PARTS)
+
+
+def _below(real: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
+    """The environment over a file's variables: an address or a secret in one form hides the file's in any other form."""
+
+    def hidden(name: str) -> bool:
+        secret = name.removesuffix("_FILE")
+        forms = _POSTGRES if name in _POSTGRES else (secret, f"{secret}_FILE")
+        return any(form in real for form in forms)
+
+    return {**{name: value for name, value in filed.items() if not hidden(name)}, **real}
 
 
 # --- addresses -----------------------------------------------------------------------------------
@@ -264,12 +316,26 @@ def _address(
     if name == "postgres" and not url.database:
         url = replace(url, database=blueprint.name)
     prefix, section = name.upper(), table.store(name)
+    ca_file = url.ca_file or env.get(f"{prefix}_CA_FILE") or section.get("ca_file", "")
+    if ca_file:
+        _check_ca_file(url, ca_file)
     return replace(
         url,
         username=url.username or env.get(f"{prefix}_USERNAME") or section.get("username", "") or _default_user(name),
         password=url.password or _secret(f"{prefix}_PASSWORD", env, section, table.name),
-        ca_file=url.ca_file or env.get(f"{prefix}_CA_FILE") or section.get("ca_file", ""),
+        ca_file=ca_file,
     )
+
+
+def _check_ca_file(url: StoreUrl, path: str) -> None:
+    secure = {"redis": "rediss", "milvus": "https"}.get(url.store)
+    if not Path(path).is_file():
+        raise ConfigurationError(f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE.")
+    if secure and url.scheme != secure:
+        raise ConfigurationError(
+            f"{url.store}: a CA file is set, but {url.scheme}:// uses no TLS.",
+            hint=f"Write {secure}://, or leave the file out.",
+        )
 
 
 def _default_user(name: StoreName) -> str:
@@ -283,11 +349,12 @@ def _chosen(
         (flags.get(f"{name}_url"), f"--{name}-url"),
         (env.get(f"{name.upper()}_URL"), f"{name.upper()}_URL"),
         (env.get("DATABASE_URL") if name == "postgres" else None, "DATABASE_URL"),
-        (_from_parts(blueprint, env) if name == "postgres" else None, "DB_HOST and others"),
+        (lambda: _from_parts(blueprint, env) if name == "postgres" else None, "DB_HOST and others"),
         (table.store(name).get("url"), table.name),
         (f"postgresql://postgres@localhost:5432/{blueprint.name}" if name == "postgres" else None, "default"),
     ]
-    for text, source in sources:
+    for given, source in sources:
+        text = given() if callable(given) else given  # later sources are not looked at, so they cannot be wrong
         if isinstance(text, StoreUrl):
             return text
         if text:
@@ -302,12 +369,14 @@ def _with_default_password(url: StoreUrl, env: Mapping[str, str], table: _Table)
 
 
 def _from_parts(blueprint: Blueprint, env: Mapping[str, str]) -> StoreUrl | None:
-    if not any(env.get(key) for key in ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE")):
+    if not any(env.get(key) for key in _PARTS):
         return None
+    hosts = f"{env.get('DB_HOST', 'localhost')}:{env.get('DB_PORT', '5432')}"
+    _check_ports("postgres", hosts, "DB_HOST and DB_PORT")
     return StoreUrl(
         store="postgres",
         scheme="postgresql",
-        hosts=f"{env.get('DB_HOST', 'localhost')}:{env.get('DB_PORT', '5432')}",
+        hosts=hosts,
         database=env.get("DB_NAME", blueprint.name),
         username=env.get("DB_USER", "postgres"),
         password=_secret("DB_PASSWORD", env, {}, "") or _secret("POSTGRES_PASSWORD", env, {}, "") or "postgres",
@@ -344,15 +413,26 @@ def _timing(env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]) -> 
         variable = "IS_DB_BOOTSTRAP_" + each.name.removesuffix("_s").upper()
         value = flags.get(each.name, env.get(variable, section.get(each.name)))
         if value is not None:
-            found[each.name] = _number(value, type(each.default), variable)
+            found[each.name] = _number(value, type(each.default), variable, _LEAST.get(each.name, 0))
     return Timing(**found)  # type: ignore[arg-type]  # the fields are floats and integers
 
 
-def _number(value: Any, kind: type, name: str) -> float | int:
+#: Below these a wait becomes a busy loop, or a lease lapses before it is renewed.
+_LEAST = {
+    "connect_timeout_s": 0.1,
+    "lease_s": 1,
+    "heartbeat_s": 0.1,
+    "busy_attempts": 1,
+    "retry_maximum_s": 0.01,
+    "scan_budget": 1,
+}
+
+
+def _number(value: Any, kind: type, name: str, least: float) -> float | int:
     try:
         number: float | int = kind(value)
     except (TypeError, ValueError):
         raise ConfigurationError(f"{name}={value!r} is not a number.") from None
-    if not 0 <= number < float("inf"):
-        raise ConfigurationError(f"{name}={value!r} is negative or not finite.")
+    if not least <= number < float("inf"):
+        raise ConfigurationError(f"{name}={value!r} is below {least} or not finite.")
     return number

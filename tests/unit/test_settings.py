@@ -194,3 +194,95 @@ def test_the_blueprints_settings_come_from_variables_and_file(empty_folder):
     (empty_folder / "is-db-bootstrap.toml").write_text("[settings]\nSTORY_SIZE = 4\n")
     assert load().values == {"STORY_SIZE": 4}
     assert load({"STORY_SIZE": "5"}).values == {"STORY_SIZE": "5"}
+
+
+# --- what a review and a trial found
+
+
+@pytest.mark.parametrize("port", ["99999", "abc", "0", "-1"])
+@pytest.mark.parametrize(
+    ("store", "scheme"), [("postgres", "postgresql"), ("neo4j", "bolt"), ("milvus", "http"), ("redis", "redis")]
+)
+def test_a_port_that_is_none_is_refused_before_anybody_waits(store, scheme, port):
+    with pytest.raises(ConfigurationError, match="port"):
+        StoreUrl.parse(store, f"{scheme}://host:{port}/x")
+
+
+def test_a_port_in_parts_is_checked_too():
+    with pytest.raises(ConfigurationError, match="DB_PORT"):
+        load({"DB_PORT": "abc"})
+
+
+def test_an_ipv6_address_needs_no_port():
+    assert StoreUrl.parse("redis", "redis://[::1]").host == "::1"
+    assert StoreUrl.parse("postgres", "postgresql://a:1,b:2/x").port(5432) == 1
+
+
+def test_a_milvus_token_is_not_printed():
+    url = StoreUrl.parse("milvus", "http://SECRET@host:19530")
+    assert "SECRET" not in f"{url} {url!r}"
+    assert url.reveal() == "http://SECRET@host:19530"
+
+
+def test_the_real_environment_hides_an_address_of_the_env_file_in_any_form(tmp_path):
+    (tmp_path / "vars").write_text("POSTGRES_URL=postgresql://file\nPOSTGRES_PASSWORD=filed\nREDIS_URL=redis://file\n")
+    (tmp_path / "secret").write_text("real\n")
+    real = {"DATABASE_URL": "postgresql://real", "POSTGRES_PASSWORD_FILE": str(tmp_path / "secret")}
+    found = load(real, env_file=tmp_path / "vars")
+    assert (found.stores["postgres"].hosts, found.stores["postgres"].password) == ("real", "real")
+    assert found.stores["redis"].hosts == "file"
+
+
+def test_a_broken_line_of_an_env_file_is_named(tmp_path):
+    (tmp_path / "vars").write_text("REDIS_URL=redis://file\nPOSTGRES_URL='postgresql://open\n")
+    with pytest.raises(ConfigurationError, match="vars, line 2"):
+        load(env_file=tmp_path / "vars")
+
+
+def test_the_env_file_names_the_blueprint(tmp_path):
+    (tmp_path / "vars").write_text("IS_DB_BOOTSTRAP_BLUEPRINT=filed\n")
+    assert blueprint_name({}, env_file=tmp_path / "vars") == "filed"
+    assert blueprint_name({"IS_DB_BOOTSTRAP_BLUEPRINT": "real"}, env_file=tmp_path / "vars") == "real"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("blueprint = 5", "blueprint"),
+        ("[redis]\nurl = 5", r"\[redis\] url"),
+        ("[redis]\nusername = ['a']", r"\[redis\] username"),
+        ("[postgres]\nschema = 5", r"\[postgres\] schema"),
+        ("[settings]\nSTORY_SIZ = 4", r"\[settings\] STORY_SIZ"),
+    ],
+)
+def test_a_file_with_a_wrong_type_or_name_is_refused_by_file_and_key(tmp_path, text, said):
+    (tmp_path / "is-db-bootstrap.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=f"is-db-bootstrap.toml.*{said}"):
+        load()
+
+
+@pytest.mark.parametrize("value", [[1], True, 1.9, None])
+def test_a_setting_is_text_or_an_integer(value):
+    with pytest.raises(ConfigurationError, match="STORY_SIZE"):
+        BLUEPRINT.resolve({"STORY_SIZE": value})
+
+
+def test_a_source_that_is_not_used_is_not_read():
+    assert load({"POSTGRES_URL": "postgresql://host", "DB_PASSWORD_FILE": "/nowhere"}).stores["postgres"].hosts == "host"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("HEARTBEAT", "0"), ("LEASE", "0.001"), ("BUSY_ATTEMPTS", "0"), ("TIMEOUT", "nan")]
+)
+def test_a_time_that_makes_no_sense_is_refused(variable, value):
+    with pytest.raises(ConfigurationError, match=variable):
+        load({f"IS_DB_BOOTSTRAP_{variable}": value})
+
+
+def test_a_ca_file_must_exist_and_be_of_use(tmp_path):
+    (tmp_path / "ca.pem").write_text("x")
+    with pytest.raises(ConfigurationError, match="NEO4J_CA_FILE"):
+        load({"NEO4J_URL": "bolt://host", "NEO4J_CA_FILE": "/nowhere.pem"})
+    for store, scheme in (("REDIS", "redis"), ("MILVUS", "http")):
+        with pytest.raises(ConfigurationError, match="no TLS"):
+            load({f"{store}_URL": f"{scheme}://host", f"{store}_CA_FILE": str(tmp_path / "ca.pem")})

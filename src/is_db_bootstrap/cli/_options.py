@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -44,18 +45,20 @@ class Options(NamedTuple):
         from is_db_bootstrap.blueprints import load
         from is_db_bootstrap.settings import blueprint_name
 
-        return load(self.blueprint or blueprint_name(os.environ, self.config) or DEFAULT_BLUEPRINT)
+        return load(self.blueprint or blueprint_name(os.environ, self.config, self.env_file) or DEFAULT_BLUEPRINT)
 
     def settings(self, blueprint: Blueprint) -> Settings:
         """Everything else; starts the local stack when `--local` asks for it."""
         from is_db_bootstrap.settings import Settings
 
         flags: dict[str, Any] = {**self.urls, "timeout_s": self.timeout, "apply_timeout_s": self.apply_timeout}
+        load = partial(Settings.load, blueprint, flags=flags, file=self.config, env_file=self.env_file)
+        found = load()
         if not self.use_local:
-            return Settings.load(blueprint, flags=flags, file=self.config, env_file=self.env_file)
+            return found
         from is_db_bootstrap.cli.local import environment
 
-        return Settings.load(blueprint, environ=environment(self, flags), flags=flags, file=self.config, env_file=self.env_file)
+        return load(environ=environment(self, found))
 
 
 _COMMON = (

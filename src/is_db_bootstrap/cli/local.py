@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.local import LocalStack
+    from is_db_bootstrap.settings import Settings
 
 _data_dir = click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the stack keeps its data.")
 _output = click.option(
@@ -22,17 +23,14 @@ def _progress(line: str) -> None:
     click.echo(line, err=True)
 
 
-def environment(options: Options, flags: dict[str, Any]) -> dict[str, str]:
+def environment(options: Options, found: Settings) -> dict[str, str]:
     """The process's environment with the addresses of the local stack, which is started when it is not running.
 
     An address that is set as well is a `ConfigurationError`: which of the two is meant, only the user knows.
     """
     from is_db_bootstrap.errors import ConfigurationError
 
-    names = ["POSTGRES_URL", "DATABASE_URL", "DB_HOST", "NEO4J_URL", "MILVUS_URL", "REDIS_URL"]
-    taken = [n for n in names if os.environ.get(n)] + [
-        f"--{k.replace('_', '-')}" for k, v in flags.items() if k.endswith("_url") and v
-    ]
+    taken = sorted({url.source for url in found.stores.values()} - {"default"})
     if taken:
         raise ConfigurationError(f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them.")
     from is_db_bootstrap.local import up

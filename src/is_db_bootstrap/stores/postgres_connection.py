@@ -158,8 +158,7 @@ def _refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeou
         if re.search(pattern, text, re.IGNORECASE):
             return translate(url, text)
     told = text.rsplit("failed: ", 1)[-1]
-    suspected = database in told and (url.username not in told or url.username == database)
-    if suspected and _is_missing(url, database, timeout_s, told):
+    if database in told and _is_missing(url, database, timeout_s, told):
         return DatabaseMissing(database)
     if exc.pgconn is not None and exc.pgconn.used_password:
         return _denied(url, text)
@@ -192,14 +191,22 @@ def _stranger(url: StoreUrl, text: str) -> BootstrapError:
     )
 
 
+def _malformed(url: StoreUrl, text: str) -> BootstrapError:
+    return ConfigurationError(f"postgres: the address {url} is refused by libpq: {text}.", hint="Correct it.")
+
+
 _REFUSALS = (
+    (r"invalid (port number|sslmode value|integer value|URI|connection option)", _malformed),
     (r"password authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in", _denied),
     (r"no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database", _denied),
     (r"authentication failed|does not support password|SASL|SCRAM", _denied),
     (r"starting up|shutting down|in recovery mode|too many clients|too many connections|slots are reserved", _not_ready),
     (r"session is (read-only|not read-only)|server is in hot standby|not accepting connections", _read_only),
     (r"invalid response to SSL negotiation|expected authentication request", _stranger),
-    (r"^(?!.*closed).*(SSL|certificate|TLS)", _tls),
+    (
+        r"SSL error|SSL connection|support SSL|SSL is not enabled|certificate verify failed|root certificate|server certificate",
+        _tls,
+    ),
 )
 
 
