@@ -202,7 +202,7 @@ def test_the_settings_of_blueprints_have_their_documented_defaults():
 def test_the_documented_toml_file_is_accepted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     [text] = fenced(SETTINGS, "toml")
-    text = re.sub(r"^password_file.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(password|ca)_file.*\n", "", text, flags=re.MULTILINE)
     Path("is-db-bootstrap.toml").write_text(text)
     settings = Settings.load(Blueprint("story", ""), environ={})
     assert (settings.schema, settings.timing.timeout_s, set(settings.stores)) == ("story", 300, set(STORE_ORDER))
