@@ -66,6 +66,12 @@ def test_without_a_command_it_applies(shell):
     assert shell.stores["redis"].applied == ["a", "b"]
 
 
+def test_an_option_before_a_command_is_told_where_it_goes(shell):
+    code, _, err = shell("--quiet", "plan")
+    assert code == 2
+    assert "Options come after the command: is-db-bootstrap plan" in err
+
+
 def test_options_need_no_command_before_them(shell):
     assert outcomes(shell("--only", "redis", "-o", "json")[1]) == {"redis": "changed"}
 
