@@ -290,15 +290,18 @@ def _env_file(path: Path) -> dict[str, str]:
 
 
 _PARTS = ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE")
-_POSTGRES = ("POSTGRES_URL", "DATABASE_URL", *_PARTS)
+_POSTGRES_URLS = ("POSTGRES_URL", "DATABASE_URL")
 
 
 def _below(real: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
-    """The environment over a file's variables: an address or a secret in one form hides the file's in any other form."""
+    """The environment over a file's variables: an address or a secret in one form hides the file's in any other form.
+
+    The parts of one address may come from both.
+    """
 
     def hidden(name: str) -> bool:
         secret = name.removesuffix("_FILE")
-        forms = _POSTGRES if name in _POSTGRES else (secret, f"{secret}_FILE")
+        forms = (*_POSTGRES_URLS, *_PARTS) if name in _POSTGRES_URLS else (secret, f"{secret}_FILE")
         return any(form in real for form in forms)
 
     return {**{name: value for name, value in filed.items() if not hidden(name)}, **real}
@@ -351,21 +354,29 @@ def _chosen(
         (env.get("DATABASE_URL") if name == "postgres" else None, "DATABASE_URL"),
         (lambda: _from_parts(blueprint, env) if name == "postgres" else None, "DB_HOST and others"),
         (table.store(name).get("url"), table.name),
-        (f"postgresql://postgres@localhost:5432/{blueprint.name}" if name == "postgres" else None, "default"),
+        (lambda: _default_address(blueprint, env, table) if name == "postgres" else None, "default"),
     ]
     for given, source in sources:
         text = given() if callable(given) else given  # later sources are not looked at, so they cannot be wrong
         if isinstance(text, StoreUrl):
             return text
         if text:
-            return _with_default_password(StoreUrl.parse(name, text, source), env, table)
+            return StoreUrl.parse(name, text, source)
     return None
 
 
-def _with_default_password(url: StoreUrl, env: Mapping[str, str], table: _Table) -> StoreUrl:
-    asked = {"POSTGRES_PASSWORD", "POSTGRES_PASSWORD_FILE"} & env.keys()
-    filed = {"password", "password_file"} & table.store("postgres").keys()
-    return replace(url, password="postgres") if url.source == "default" and not asked and not filed else url  # noqa: S106 - the documented default
+def _default_address(blueprint: Blueprint, env: Mapping[str, str], table: _Table) -> StoreUrl:
+    """PostgreSQL's; its default password gives way to any that is given."""
+    given = {"POSTGRES_PASSWORD", "POSTGRES_PASSWORD_FILE"} & env.keys()
+    given |= {"password", "password_file"} & table.store("postgres").keys()
+    return StoreUrl(
+        store="postgres",
+        scheme="postgresql",
+        hosts="localhost:5432",
+        database=blueprint.name,
+        password="" if given else "postgres",
+        source="default",
+    )
 
 
 def _from_parts(blueprint: Blueprint, env: Mapping[str, str]) -> StoreUrl | None:
@@ -430,9 +441,11 @@ _LEAST = {
 
 def _number(value: Any, kind: type, name: str, least: float) -> float | int:
     try:
+        if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
+            raise TypeError(value)  # noqa: TRY301 - int() would take True, and 1.9 as 1
         number: float | int = kind(value)
-    except (TypeError, ValueError):
-        raise ConfigurationError(f"{name}={value!r} is not a number.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigurationError(f"{name}={value!r} is not {'an integer' if kind is int else 'a number'}.") from None
     if not least <= number < float("inf"):
         raise ConfigurationError(f"{name}={value!r} is below {least} or not finite.")
     return number

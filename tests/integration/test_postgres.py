@@ -116,13 +116,12 @@ def role(url, name, *grants):
 # --- creating
 
 
-@pytest.mark.parametrize("postgres_url", ["14", "15", "18"], indirect=True)
-def test_a_missing_database_is_missing_whatever_its_name_and_the_user_s_are(open_store, url):
+def test_a_missing_database_is_missing_whatever_its_name_and_the_users_are(open_store, url):
     with session(replace(url, database="postgres")) as admin:
         admin.autocommit = True
         admin.execute("CREATE ROLE app LOGIN CREATEDB PASSWORD 'x'")
         try:
-            for name in ("my_app_database", "ssl_store", "app"):
+            for name in ("my_app_database", "ssl_store", "scram_store", "app"):
                 store = open_store(at=replace(url, username="app", password="x", database=name))
                 store.ping(5)
                 assert store.plan().changes[0].kind == "database"
@@ -130,6 +129,7 @@ def test_a_missing_database_is_missing_whatever_its_name_and_the_user_s_are(open
             admin.execute("DROP ROLE app")
 
 
+@pytest.mark.parametrize("postgres_url", ["14", "15", "18"], indirect=True)
 def test_a_missing_database_is_planned_created_and_filled(open_store, url):
     store = open_store()
     assert store.ping(5).version.split(".")[0] in {"14", "15", "18"}

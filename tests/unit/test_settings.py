@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from is_db_bootstrap.blueprint import Blueprint, Setting
+from is_db_bootstrap.cli._options import Options
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.local.running import LocalServer, LocalStack
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing, blueprint_name
 
 BLUEPRINT = Blueprint("story", "for tests", settings=(Setting("STORY_SIZE", 3, "a number", minimum=1),))
@@ -233,6 +237,26 @@ def test_the_real_environment_hides_an_address_of_the_env_file_in_any_form(tmp_p
     assert found.stores["redis"].hosts == "file"
 
 
+def test_the_parts_of_an_address_may_come_from_the_environment_and_the_env_file(tmp_path):
+    (tmp_path / "vars").write_text("POSTGRES_URL=postgresql://file\nDB_PASSWORD=filed\nDB_PORT=5433\n")
+    found = load({"DB_HOST": "real"}, env_file=tmp_path / "vars").stores["postgres"]
+    assert (found.hosts, found.password) == ("real:5433", "filed")
+
+
+def test_the_default_password_gives_way_to_any_that_is_given(tmp_path):
+    assert load({"POSTGRES_PASSWORD": "mine"}).stores["postgres"].password == "mine"
+    (tmp_path / "is-db-bootstrap.toml").write_text('[postgres]\nusername = "me"\npassword = "filed"\n')
+    found = load().stores["postgres"]
+    assert (found.username, found.password, found.source) == ("me", "filed", "default")
+
+
+@pytest.mark.parametrize("text", ["busy_attempts = 1.9", "busy_attempts = true", "scan_budget = inf", "timeout_s = [1]"])
+def test_a_number_of_the_file_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "is-db-bootstrap.toml").write_text(f"[timing]\n{text}\n")
+    with pytest.raises(ConfigurationError, match=f"IS_DB_BOOTSTRAP_{text.split(' ')[0].removesuffix('_s').upper()}"):
+        load()
+
+
 def test_a_broken_line_of_an_env_file_is_named(tmp_path):
     (tmp_path / "vars").write_text("REDIS_URL=redis://file\nPOSTGRES_URL='postgresql://open\n")
     with pytest.raises(ConfigurationError, match="vars, line 2"):
@@ -286,3 +310,22 @@ def test_a_ca_file_must_exist_and_be_of_use(tmp_path):
     for store, scheme in (("REDIS", "redis"), ("MILVUS", "http")):
         with pytest.raises(ConfigurationError, match="no TLS"):
             load({f"{store}_URL": f"{scheme}://host", f"{store}_CA_FILE": str(tmp_path / "ca.pem")})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("is-db-bootstrap.toml", "[redis]\nurl = 'redis://r'\n"), ("vars", "DB_NAME=other\n")],
+)
+def test_a_local_stack_beside_an_address_in_a_file_is_refused(tmp_path, monkeypatch, name, text):
+    for variable in ("POSTGRES_URL", "DATABASE_URL", "NEO4J_URL", "MILVUS_URL", "REDIS_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / name).write_text(text)
+    empty = dict.fromkeys(Options._fields)
+    options = Options(**empty | {"use_local": True, "urls": {}, "env_file": tmp_path / "vars" if name == "vars" else None})
+    with pytest.raises(ConfigurationError, match="--local and an address"):
+        options.settings(BLUEPRINT)
+
+
+def test_printing_a_local_server_shows_no_password():
+    server = LocalServer("redis", "6", "redis://:s3cret@localhost:6379", 1, Path("log"))
+    assert "s3cret" not in repr(LocalStack(Path("data"), "127.0.0.1", (server,)))

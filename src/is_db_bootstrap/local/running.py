@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import Settings
 
 KINDS: Mapping[str, type[Server]] = {s.store: s for s in (PostgresServer, Neo4jServer, MilvusServer, RedisServer)}
-ADDRESSES = ("POSTGRES_URL", "DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "NEO4J_URL", "MILVUS_URL", "REDIS_URL")
 #: Seconds that a server may take from its start to its first answer; a cold Neo4j on a busy machine takes 30.
 START_S = 120.0
 #: Seconds between two looks whether a process that is starting has died.
@@ -108,8 +107,7 @@ def stack(
     from is_db_bootstrap.settings import Settings
 
     with ephemeral_stack(progress) if ephemeral else _started(data_dir, progress) as running:
-        others = {k: v for k, v in os.environ.items() if k not in ADDRESSES}
-        yield Settings.load(blueprint, environ={**others, **running.environ()})
+        yield Settings.load(blueprint, environ={**os.environ, **running.environ()})
 
 
 @contextmanager

@@ -199,14 +199,13 @@ _REFUSALS = (
     (r"invalid (port number|sslmode value|integer value|URI|connection option)", _malformed),
     (r"password authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in", _denied),
     (r"no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database", _denied),
-    (r"authentication failed|does not support password|SASL|SCRAM", _denied),
+    (r"authentication failed|does not support password|(?-i:SASL|SCRAM)", _denied),
     (r"starting up|shutting down|in recovery mode|too many clients|too many connections|slots are reserved", _not_ready),
     (r"session is (read-only|not read-only)|server is in hot standby|not accepting connections", _read_only),
     (r"invalid response to SSL negotiation|expected authentication request", _stranger),
-    (
-        r"SSL error|SSL connection|support SSL|SSL is not enabled|certificate verify failed|root certificate|server certificate",
-        _tls,
-    ),
+    # A connection that was closed under TLS is a server that stopped.
+    (r"SSL error|SSL connection(?! has been closed)|support SSL|SSL is not enabled", _tls),
+    (r"certificate verify failed|root certificate|server certificate|private key file|certificate file", _tls),
 )
 
 
