@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from alembic.script import ScriptDirectory
+from psycopg import OperationalError
 
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores import postgres_alembic
-from is_db_bootstrap.stores.postgres_connection import identifier, parameters, search_path
+from is_db_bootstrap.stores.postgres_connection import _refused, identifier, parameters, search_path
 from is_db_bootstrap.stores.postgres_revisions import Chain, Record, mark
 
 
@@ -107,3 +108,21 @@ def test_names_are_quoted():
     assert identifier("a", 'b"c') == '"a"."b""c"'
     assert search_path("public") == '"public"'
     assert search_path("x") == '"x", public'
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('connection to server at "ssl-proxy.example" (10.0.0.1), port 5432 failed: Connection refused', StoreUnavailable),
+        ("connection failed: SSL connection has been closed unexpectedly", StoreUnavailable),
+        ("connection failed: server does not support SSL, but SSL was required", AccessDenied),
+        ("connection failed: SSL error: certificate verify failed", AccessDenied),
+        ('root certificate file "/nowhere.pem" does not exist', AccessDenied),
+        ('server certificate for "a" does not match host name "b"', AccessDenied),
+        ("connection failed: server does not support SCRAM authentication", AccessDenied),
+        ('connection to server at "scram.example", port 5432 failed: Connection refused', StoreUnavailable),
+    ],
+)
+def test_what_libpq_says_of_tls_is_told_from_names_that_sound_like_it(text, kind):
+    url = StoreUrl.parse("postgres", "postgresql://app@127.0.0.1:1/never_named")
+    assert type(_refused(url, OperationalError(text), url.database, 0.5)) is kind
