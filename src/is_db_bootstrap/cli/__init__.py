@@ -64,7 +64,7 @@ def _order(args: list[str]) -> str:
     """What to say when an option stands before a command, where it was taken for one of `apply`."""
     command = next((a for a in args if group.get_command(click.Context(group), a)), None)
     before = command is not None and args[0].startswith("-") and args[0] not in {"-h", "--help", "--version"}
-    return f" Options come after the command: is-db-bootstrap {command} …" if before else ""
+    return f"Options come after the command: is-db-bootstrap {command} …\n" if before else ""
 
 
 def main(args: list[str] | None = None) -> NoReturn:
@@ -74,8 +74,8 @@ def main(args: list[str] | None = None) -> NoReturn:
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as exc:
-        exc.message += _order(sys.argv[1:] if args is None else args)
         exc.show()
+        click.echo(_order(sys.argv[1:] if args is None else args), err=True, nl=False)
         code = exc.exit_code
     except Exception as exc:
         from is_db_bootstrap.errors import BootstrapError
