@@ -275,6 +275,11 @@ def blueprint_name(environ: Mapping[str, str], file: Path | None = None, env_fil
     return environ.get(name) or filed.get(name) or _Table.read(file).top.get("blueprint")
 
 
+def process_variable(name: str) -> str:
+    """A variable of the process's environment, which no file stands in for; empty when unset."""
+    return os.environ.get(name, "")
+
+
 def _env_file(path: Path) -> dict[str, str]:
     from dotenv.parser import parse_stream
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+from is_db_bootstrap.settings import process_variable
+
 NAME = "is-db-bootstrap"
 #: The user PostgreSQL runs as when we are root, which it refuses.
 UNPRIVILEGED = "nobody"
@@ -28,7 +30,7 @@ def data_folder(given: Path | None) -> Path:
 
 def cache_folder() -> Path:
     """Downloads: `IS_DB_BOOTSTRAP_CACHE`, else the user's cache folder; for root below /var/cache."""
-    if given := os.environ.get("IS_DB_BOOTSTRAP_CACHE"):
+    if given := process_variable("IS_DB_BOOTSTRAP_CACHE"):
         return Path(given).expanduser().resolve()
     if is_root():
         return Path("/var/cache") / NAME
@@ -37,7 +39,7 @@ def cache_folder() -> Path:
 
 def maven_address() -> str:
     """The Maven repository: `IS_DB_BOOTSTRAP_MAVEN_URL`, else Maven Central as jgo knows it."""
-    if given := os.environ.get("IS_DB_BOOTSTRAP_MAVEN_URL"):
+    if given := process_variable("IS_DB_BOOTSTRAP_MAVEN_URL"):
         return given.rstrip("/")
     from jgo.constants import MAVEN_CENTRAL_URL
 
