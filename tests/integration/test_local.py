@@ -21,6 +21,8 @@ import psutil
 import pytest
 
 from is_db_bootstrap import local
+from is_db_bootstrap.app import orchestrator
+from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreError
 from is_db_bootstrap.local.process import Process, free_port
 
@@ -75,6 +77,17 @@ def test_the_command_prints_environment_lines_or_one_json_document(data_dir):
 
 def _command(*arguments, **options):
     return subprocess.run([*COMMAND, "local", *arguments], capture_output=True, text=True, check=False, timeout=180, **options)
+
+
+def test_status_names_a_server_that_has_died(data_dir):
+    _kill(_pids(data_dir)["redis"])
+    done = subprocess.run(
+        [*COMMAND, "local", "status", "--data-dir", str(data_dir)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 4
+    assert "redis: not running" in done.stderr
+    assert "REDIS_URL" not in done.stdout
+    local.up(data_dir)
 
 
 def test_every_server_listens_on_this_machine_only(data_dir):
@@ -224,6 +237,14 @@ def test_an_ephemeral_stack_leaves_nothing():
         assert len(pids) == 4
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert not stack.data_dir.exists()
+
+
+def test_an_ephemeral_stack_gives_settings_that_a_run_takes():
+    with local.stack(BLUEPRINT, ephemeral=True) as settings:
+        assert orchestrator(BLUEPRINT, settings, only=["redis"]).run().outcome == "changed"
+        address = settings.stores["redis"]
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection((address.host, address.port(6379)), timeout=1)
 
 
 def test_an_ephemeral_stack_in_the_foreground_ends_with_its_command():

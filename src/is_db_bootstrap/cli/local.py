@@ -114,7 +114,13 @@ def down_(data_dir: Path | None) -> int:
 @_data_dir
 @_output
 def status_(data_dir: Path | None, output: str) -> int:
-    """Print the addresses of the running stack."""
+    """Print the addresses of the running stack; exit 4 when a part of it has died."""
+    from is_db_bootstrap.errors import StoreUnavailable
     from is_db_bootstrap.local import status
+    from is_db_bootstrap.names import STORE_ORDER
 
-    return _show(status(data_dir), output)
+    stack = status(data_dir)
+    died = [name for name in STORE_ORDER if stack and name not in {s.store for s in stack.servers}]
+    for name in died:
+        _progress(f"{name}: not running; `is-db-bootstrap local up` starts it again")
+    return _show(stack, output) or (StoreUnavailable.exit_code if died else 0)
