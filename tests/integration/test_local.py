@@ -258,7 +258,9 @@ def test_an_ephemeral_stack_gives_settings_that_a_run_takes():
 
 
 def test_an_ephemeral_stack_in_the_foreground_ends_with_its_command():
-    run = subprocess.Popen([*COMMAND, "local", "up", "--ephemeral", "-o", "json"], stdout=subprocess.PIPE, text=True)
+    # As in a background job of a shell, which ignores SIGINT.
+    ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *COMMAND]
+    run = subprocess.Popen([*ignoring, "local", "up", "--ephemeral", "-o", "json"], stdout=subprocess.PIPE, text=True)
     lines = []
     while (line := run.stdout.readline()) and line != "}\n":
         lines.append(line)

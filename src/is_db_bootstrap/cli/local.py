@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -89,7 +89,11 @@ def _until_interrupted(data_dir: Path | None, output: str, listen: str) -> int:
 
     if data_dir is not None or listen != "127.0.0.1":
         raise ConfigurationError("--ephemeral takes neither --data-dir nor --listen.", hint="Leave them out.")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def end(*_: object) -> NoReturn:
+        raise KeyboardInterrupt  # SIGINT itself is ignored in a shell's background job
+
+    signal.signal(signal.SIGTERM, end)
     try:
         with ephemeral_stack(_progress) as stack:
             _show(stack, output)
