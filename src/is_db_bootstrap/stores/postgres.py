@@ -89,6 +89,7 @@ class PostgreSQLBootstrapper:
         self._engine: Engine | None = None
         self._seen: Objects | None = None
         self._cancelled = threading.Event()
+        self._due = False
         self.target = str(self._url)
 
     # --- looking
@@ -177,7 +178,9 @@ class PostgreSQLBootstrapper:
 
     def _pending(self, record: Record) -> list[Change]:
         done = self._chain.until(record.revisions)
-        return [Change(r, "revision", self._chain.titles[r]) for r in self._chain.order if r not in done]
+        pending = [Change(r, "revision", self._chain.titles[r]) for r in self._chain.order if r not in done]
+        self._due = bool(pending)
+        return pending
 
     def _record(self, reader: psycopg.Connection[Any]) -> Record:
         """Rows and comment of the version table, in one round trip."""
@@ -397,10 +400,11 @@ class PostgreSQLBootstrapper:
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """One try for the advisory lock of this schema, on a connection of its own.
 
-        Only a run that changes something locks: what revisions need is imported meanwhile, which takes as long as the
-        stores' answers do.
+        When revisions are due, what they need is imported meanwhile, which takes as long as the stores' answers do.
         """
-        threading.Thread(target=_import_alembic, name="import-alembic", daemon=True).start()
+        if self._due:
+            self._due = False
+            threading.Thread(target=_import_alembic, name="import-alembic", daemon=True).start()
         try:
             return postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
         except DatabaseMissing as exc:
