@@ -12,10 +12,10 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.foreign_server import recognised
-from is_db_bootstrap.stores.milvus import MilvusBootstrapper
-from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
-from is_db_bootstrap.stores.postgres import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.redis import RedisBootstrapper
+from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 
 pytestmark = [pytest.mark.postgres, pytest.mark.neo4j, pytest.mark.milvus, pytest.mark.redis]
 

@@ -21,7 +21,10 @@ from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnava
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import Timing
-from is_db_bootstrap.stores.milvus import CONTRACT_PROPERTY, MilvusBootstrapper
+from is_db_bootstrap.stores.milvus.bootstrapper import CONTRACT_PROPERTY, MilvusBootstrapper
+from is_db_bootstrap.stores.milvus.errors import exists_already
+from is_db_bootstrap.stores.milvus.schema import schema
+from servers import NO_IDLE_PINGS
 
 pytestmark = pytest.mark.milvus
 
@@ -54,7 +57,7 @@ def altered(**changes):
 
 @pytest.fixture
 def client(milvus_url):
-    plain = MilvusClient(milvus_url, dedicated=True)
+    plain = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
     yield plain
     plain.close()
 
@@ -371,6 +374,26 @@ def test_two_runs_at_once_make_one_collection(client, new):
     assert [r.error for r in results] == [None] * 4
     assert client.list_collections() == ["novel_embeddings_v1"]
     assert run(new()).outcome is Outcome.UNCHANGED
+
+
+def test_the_loser_of_two_creates_at_once_is_told_that_the_name_is_taken(client, milvus_url):
+    rivals = [MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS) for _ in range(4)]
+
+    def create(rival, name):
+        try:
+            rival.create_collection(name, schema=schema(vectors.collection()))
+        except MilvusException as exc:
+            return exc
+        return None
+
+    lost = []
+    with ThreadPoolExecutor(4) as pool:
+        for n in range(3):
+            lost += [exc for exc in pool.map(create, rivals, [f"raced_{n}"] * 4) if exc]
+            client.drop_collection(f"raced_{n}")
+    for rival in rivals:
+        rival.close()
+    assert [exc for exc in lost if not exists_already(exc)] == []
 
 
 @on("2.3")

@@ -12,7 +12,8 @@ from is_db_bootstrap.errors import AccessDenied
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
-from is_db_bootstrap.stores.milvus import MilvusBootstrapper
+from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+from servers import NO_IDLE_PINGS
 
 pytestmark = pytest.mark.milvus
 
@@ -42,7 +43,7 @@ def guarded(start):
 
 @pytest.fixture(scope="module")
 def root(guarded):
-    client = MilvusClient(guarded.reveal(), dedicated=True)
+    client = MilvusClient(guarded.reveal(), dedicated=True, grpc_options=NO_IDLE_PINGS)
     yield client
     client.close()
 

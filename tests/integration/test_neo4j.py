@@ -21,7 +21,7 @@ from is_db_bootstrap.errors import AccessDenied, ChangeFailed, ConfigurationErro
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import Change, LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
@@ -232,7 +232,7 @@ def test_a_changed_applied_file_is_a_conflict_that_names_both_checksums(store):
 
 
 def test_a_flyway_compatible_checksum_is_accepted(store, query):
-    from is_db_bootstrap.stores.cypher_text import flyway_checksum
+    from is_db_bootstrap.stores.neo4j.cypher_text import flyway_checksum
 
     text = {"V001__a.cypher": "CREATE (:A);\nCREATE (:B);\n"}
     run(store(text))
@@ -463,7 +463,7 @@ def test_a_process_killed_between_a_statement_and_the_record_is_completed_by_the
     script = f"""
 from pathlib import Path
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 store = Neo4jBootstrapper({neo4j_url!r}, Blueprint("mine", "", cypher=Path({str(tmp_path)!r})))
 store.apply(store.plan().changes[0])
 """

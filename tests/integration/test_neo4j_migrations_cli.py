@@ -17,8 +17,8 @@ from is_db_bootstrap.local.download import fetch, listed
 from is_db_bootstrap.local.places import cache_folder
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import StoreUrl
-from is_db_bootstrap.stores.cypher_text import checksum
-from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.cypher_text import checksum
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)

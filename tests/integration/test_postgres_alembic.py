@@ -13,9 +13,9 @@ import pytest
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.settings import StoreUrl
-from is_db_bootstrap.stores.postgres import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres_catalogue import live
-from is_db_bootstrap.stores.postgres_connection import connect, session_settings
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.catalogue import live
+from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 
 pytestmark = pytest.mark.postgres
 every_version = pytest.mark.parametrize("postgres_url", ["14", "15", "18"], indirect=True)

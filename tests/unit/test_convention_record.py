@@ -8,7 +8,7 @@ import pytest
 
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
-from is_db_bootstrap.stores.convention_record import Record
+from is_db_bootstrap.stores.redis.convention_record import Record
 
 BLUEPRINT = Blueprint("novel_genesis", "", keys=KEYS, channels=CHANNELS)
 OLD = Record.declared(replace(BLUEPRINT, keys=KEYS[:-1]))

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.stores.cypher_file import CypherFile, Precondition, load
-from is_db_bootstrap.stores.cypher_schema import Drop, SchemaObject, recognise
-from is_db_bootstrap.stores.cypher_text import checksum, flyway_checksum, split, their_parts
+from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile, Precondition, load
+from is_db_bootstrap.stores.neo4j.cypher_schema import Drop, SchemaObject, recognise
+from is_db_bootstrap.stores.neo4j.cypher_text import checksum, flyway_checksum, split, their_parts
 
 
 def declared(text: str) -> SchemaObject | Drop | None:

@@ -15,7 +15,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
-from is_db_bootstrap.stores.milvus_errors import translated
+from is_db_bootstrap.stores.milvus.errors import translated
 
 TARGET = "http://vectors:19530"
 

@@ -7,7 +7,7 @@ from neo4j import exceptions as raised
 
 from is_db_bootstrap.errors import AccessDenied, ChangeFailed, StoreBusy, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import Change
-from is_db_bootstrap.stores.neo4j_errors import first_line, translated
+from is_db_bootstrap.stores.neo4j.errors import first_line, translated
 
 CHANGE = Change("V001__a.cypher", "cypher")
 

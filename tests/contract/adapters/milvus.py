@@ -14,7 +14,8 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprints.novel_genesis import vectors
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.milvus import MilvusBootstrapper
+from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+from servers import NO_IDLE_PINGS
 
 BLUEPRINT = Blueprint("novel_genesis", "its Milvus part", collections=(vectors.collection(),))
 
@@ -28,7 +29,7 @@ class Adapter:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.client = MilvusClient(url, dedicated=True)
+        self.client = MilvusClient(url, dedicated=True, grpc_options=NO_IDLE_PINGS)
 
     def close(self) -> None:
         self.client.close()

@@ -12,7 +12,7 @@ from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 
 BLUEPRINT = Blueprint("novel_genesis", "its Neo4j part", cypher=files.cypher("novel_genesis"))
 LOCK = "__Neo4jMigrationsLock"

@@ -13,7 +13,7 @@ import psycopg
 from is_db_bootstrap.blueprint import Blueprint, SeedRow
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
 DEMO = SeedRow(
     "conversation_sessions",

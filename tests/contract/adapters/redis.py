@@ -11,7 +11,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.redis import RedisBootstrapper
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 
 BLUEPRINT = Blueprint("novel_genesis", "its Redis part", keys=KEYS, channels=CHANNELS)
 RECORD = "is-db-bootstrap:conventions:novel_genesis"

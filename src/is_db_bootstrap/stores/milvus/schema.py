@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pymilvus import DataType, MilvusClient
+import pymilvus
+from pymilvus import DataType, FunctionType, MilvusClient
 
 from is_db_bootstrap.blueprint import Collection, Field, Index
 
@@ -38,10 +39,41 @@ def schema(declared: Collection) -> Any:
     """What `MilvusClient.create_collection` takes."""
     made = MilvusClient.create_schema(enable_dynamic_field=declared.dynamic, description=declared.description)
     for each in declared.fields:
-        sizes = {k: v for k, v in (("dim", each.dim), ("max_length", each.max_length)) if v is not None}
-        flags = {"is_primary": each.primary, "auto_id": each.auto_id, "is_partition_key": each.partition_key}
-        made.add_field(each.name, DataType[each.type], **{k: v for k, v in flags.items() if v}, **sizes)
+        made.add_field(each.name, DataType[each.type], **_arguments(each))
+    for function in declared.functions:
+        kind = FunctionType[function.type]
+        made.add_function(
+            pymilvus.Function(function.name, kind, [*function.inputs], [*function.outputs], params=dict(function.params))
+        )
     return made
+
+
+def _arguments(each: Field) -> dict[str, Any]:
+    """What `add_field` takes for a field besides name and type; what is not declared is left to the server."""
+    given = {
+        "is_primary": each.primary, "auto_id": each.auto_id, "is_partition_key": each.partition_key, "dim": each.dim,
+        "max_length": each.max_length, "nullable": each.nullable, "default_value": each.default,
+        "element_type": DataType[each.element_type] if each.element_type else None, "max_capacity": each.max_capacity,
+        "is_clustering_key": each.clustering_key,
+    }  # fmt: skip
+    return {name: value for name, value in given.items() if value is not None and value is not False} | dict(each.params)
+
+
+def contract(declared: Collection) -> str:
+    """The text that names what is declared; parts that were added to the language later count only where they are used."""
+    fields = ", ".join(map(_written, declared.fields)) + ("," if len(declared.fields) == 1 else "")
+    indexes = [(i.field, i.type, i.metric, sorted(i.params.items())) for i in declared.indexes]
+    later = f", {declared.functions!r}, {declared.partition_names!r}" if declared.functions or declared.partition_names else ""
+    return f"({declared.name!r}, ({fields}), {indexes!r}, {declared.dynamic!r}, {declared.ttl_seconds!r}{later})"
+
+
+def _written(each: Field) -> str:
+    first = ("name", "type", "primary", "auto_id", "partition_key", "dim", "max_length")
+    later = ("nullable", "default", "element_type", "max_capacity", "clustering_key")
+    parts = [f"{name}={getattr(each, name)!r}" for name in first]
+    parts += [f"{name}={value!r}" for name in later if (value := getattr(each, name)) not in (None, "", False)]
+    parts += [f"params={sorted(each.params.items())!r}"] if each.params else []
+    return f"Field({', '.join(parts)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +95,14 @@ class Live:
     """What the server reports of one collection and its alias.
 
     `described` is None when the collection is missing, `indexes` has an entry a field with an index, `target` is the
-    collection behind the alias, `loaded` None when it was not asked.
+    collection behind the alias, `loaded` None when it was not asked. `partitions` are the named ones, when any are declared.
     """
 
     described: Mapping[str, Any] | None = None
     indexes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     target: str | None = None
     loaded: bool | None = None
+    partitions: frozenset[str] = frozenset()
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -95,7 +128,7 @@ def differences(declared: Collection, live: Live) -> list[Difference]:
     """
     if live.described is None:
         return []
-    found = [*_of_collection(declared, live), *_of_fields(declared, live.described)]
+    found = [*_of_collection(declared, live), *_of_fields(declared, live.described), *_of_functions(declared, live.described)]
     for index in declared.indexes:
         if index.field in live.indexes:
             found += _of_index(declared, index, live.indexes[index.field])
@@ -146,8 +179,45 @@ def _field_facts(declared: Field, found: Mapping[str, Any]) -> list[tuple[str, A
         ("partition key", declared.partition_key, bool(found.get("is_partition_key"))),
     ]
     facts += [("dim", declared.dim, _number(params.get("dim")))] if declared.dim else []
-    facts += [("max_length", declared.max_length, _number(params.get("max_length")))] if declared.max_length else []
+    facts += (
+        [("max_length", declared.max_length, _number(params["max_length"]))]
+        if declared.max_length and "max_length" in params
+        else []
+    )
+    facts += [("max_capacity", declared.max_capacity, _number(params.get("max_capacity")))] if declared.max_capacity else []
+    facts += [("element type", declared.element_type, DataType(found["element_type"]).name)] if declared.element_type else []
+    facts += [("nullable", declared.nullable, bool(found.get("nullable")))]
+    if "is_clustering_key" in found:
+        facts.append(("clustering key", declared.clustering_key, bool(found["is_clustering_key"])))
+    has_default = found.get("default_value") is not None
+    if (declared.default is not None) != has_default:
+        facts.append(("default", _shown(declared.default), "some" if has_default else "none"))
+    elif has_default:
+        facts.append(("default", str(declared.default).lower(), _default(found["default_value"])))
     return facts
+
+
+def _default(shown: Any) -> str:
+    """The value in what the server shows: a protobuf message such as `string_data: "x"`, or the value itself."""
+    set_fields = shown.ListFields() if hasattr(shown, "ListFields") else []
+    return str(set_fields[0][1] if set_fields else shown).lower()
+
+
+def _of_functions(declared: Collection, described: Mapping[str, Any]) -> Iterator[Difference]:
+    """Functions by name; a server that reports none although some are declared has none."""
+    found = {f["name"]: f for f in described.get("functions") or ()}
+    for each in declared.functions:
+        name, live = f"{declared.name}.{each.name}", found.get(each.name)
+        if live is None:
+            yield Difference(name, "function", "the function", each.type, "missing")
+            continue
+        inputs, outputs = (tuple(live.get(f"{side}_field_names") or ()) for side in ("input", "output"))
+        facts = [
+            ("type", each.type, FunctionType(live["type"]).name),
+            ("inputs", each.inputs, inputs),
+            ("outputs", each.outputs, outputs),
+        ]
+        yield from _unequal(name, "function", facts)
 
 
 def _type_name(found: Mapping[str, Any]) -> str:

@@ -20,15 +20,19 @@ import neo4j
 from neo4j import exceptions as raised
 
 from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores import cypher_file, foreign_server, neo4j_errors, neo4j_history, neo4j_lease
-from is_db_bootstrap.stores.cypher_file import CypherFile
-from is_db_bootstrap.stores.cypher_schema import LiveSchema, SchemaObject, recognise
-from is_db_bootstrap.stores.cypher_text import Statement
-from is_db_bootstrap.stores.neo4j_history import History
-from is_db_bootstrap.stores.neo4j_seed import Seed
-from is_db_bootstrap.stores.schema_forecast import declared, described, different, forecast, twins
+from is_db_bootstrap.stores import foreign_server
+from is_db_bootstrap.stores.neo4j import cypher_file
+from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
+from is_db_bootstrap.stores.neo4j import history as neo4j_history
+from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
+from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
+from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject, recognise
+from is_db_bootstrap.stores.neo4j.cypher_text import Statement
+from is_db_bootstrap.stores.neo4j.history import History
+from is_db_bootstrap.stores.neo4j.schema_forecast import declared, described, different, forecast, twins
+from is_db_bootstrap.stores.neo4j.seed import Seed
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -454,6 +458,14 @@ class Neo4jBootstrapper:
             drifts = [d for o in declared(f for f in self._files if self._unmet(f) is None).values() if (d := _drift(o, live))]
             missing = self._seed.missing(lambda text, **p: self._rows(session, text, **p))
         return drifts + [Drift(c.name, c.kind, "is missing") for c in missing]
+
+    def selftest(self) -> Iterator[Proof]:
+        """Try each declared constraint and index in transactions that are rolled back; see `selftest.py`."""
+        from is_db_bootstrap.stores.neo4j.selftest import SelfTest
+
+        with self._errors("a probe"), self._session() as session:
+            objects = declared(f for f in self._files if self._unmet(f) is None).values()
+            yield from SelfTest(session, objects).proofs()
 
     def audit(self) -> Sequence[Drift]:
         """Constraints and indexes that no file declares, but those of both tools and the server's own token lookups."""

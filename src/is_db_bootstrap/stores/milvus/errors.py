@@ -86,7 +86,8 @@ def is_missing(exc: MilvusException) -> bool:
 
 def exists_already(exc: MilvusException) -> bool:
     """Whether a create was refused because the name is taken, by whatever it is."""
-    return _says(exc, "already exist", "duplicate", "at most one distinct index")
+    # Milvus Lite makes a folder; the loser of two creates at once is told "[Errno 17] File exists".
+    return _says(exc, "already exist", "duplicate", "at most one distinct index", "file exists")
 
 
 def translated(exc: Exception, target: str, subject: str, change: Change | None, client: str = "") -> BootstrapError:

@@ -19,12 +19,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.convention_record import Record
 from is_db_bootstrap.stores.foreign_server import recognised
-from is_db_bootstrap.stores.key_audit import Audit
-from is_db_bootstrap.stores.redis_errors import translated
+from is_db_bootstrap.stores.redis.convention_record import Record
+from is_db_bootstrap.stores.redis.errors import translated
+from is_db_bootstrap.stores.redis.key_audit import Audit
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -254,6 +254,13 @@ class RedisBootstrapper:
                 hint="See whether it evicts keys at once (maxmemory), or a proxy answers in its place.",
                 subject=key,
             )
+
+    def selftest(self) -> Iterator[Proof]:
+        """Set, read and expire a probe key of each convention; see `selftest.py`."""
+        from is_db_bootstrap.stores.redis.selftest import proofs
+
+        with self._errors("a probe key"):
+            yield from proofs(self._commands, self._blueprint)
 
     def verify(self) -> Sequence[Drift]:
         """The record equals the declaration, or one drift that says what differs."""

@@ -2,7 +2,7 @@
 
 A catalogue maps each kind of object to names, and each name to a definition as the server itself writes it, without
 schema names, so that PostgreSQL 14 to 18 agree. Comments are no part of it: their wording is free. Objects of an
-extension belong to the extension. `postgres_scratch` generates the file.
+extension belong to the extension. `scratch` generates the file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.results import Drift
-from is_db_bootstrap.stores.postgres_connection import identifier
-from is_db_bootstrap.stores.postgres_revisions import TABLE
+from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.revisions import TABLE
 
 if TYPE_CHECKING:
     import psycopg
@@ -69,7 +69,7 @@ SELECT 'constraint', own.relname || '.' || c.conname, pg_get_constraintdef(c.oid
 UNION ALL
 SELECT 'index', own.relname || '.' || x.relname,
         CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END
-        || regexp_replace(pg_get_indexdef(i.indexrelid, 0, true), '^.*? USING ', '')
+        || regexp_replace(regexp_replace(pg_get_indexdef(i.indexrelid, 0, true), '^.*? USING ', ''), ' (\\w+|"[^"]+")\\.(\\w+_ops\\M)', ' \\2', 'g')
         || CASE WHEN i.indisvalid THEN '' ELSE ' INVALID' END
     FROM own JOIN pg_index i ON i.indrelid = own.oid JOIN pg_class x ON x.oid = i.indexrelid
     WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x') AND i.indisvalid)
@@ -170,3 +170,11 @@ def _drift(kind: str, name: str, expected: str, actual: str | None) -> Drift:
 def _brief(text: str) -> str:
     longest = 200
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def available_extensions(connection: psycopg.Connection[Any], folder: Path | None) -> dict[str, bool]:
+    """Each extension that the catalogue beside the revisions declares, and whether the server has it to install."""
+    declared = Catalogue.read(folder) if folder else None
+    wanted = list(declared.objects.get("extension", ())) if declared else []
+    found = connection.execute("SELECT name FROM pg_available_extensions WHERE name = ANY(%s)", [wanted]).fetchall()
+    return {name: (name,) in found for name in wanted}

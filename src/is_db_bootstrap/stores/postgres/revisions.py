@@ -14,6 +14,7 @@ import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from is_db_bootstrap import files
@@ -36,16 +37,19 @@ class Chain:
         """Read `revision`, `down_revision` and `depends_on` of every file; `ConfigurationError` unless there is one head."""
         parents: dict[str, tuple[str, ...]] = {}
         titles: dict[str, str] = {}
+        places: dict[str, str] = {}
         for path in sorted(folder.glob("*.py")):
-            revision, before, title = _declared(path)
+            revision, before, title, line = _declared(path, path.stat().st_mtime_ns)
+            place = f"{path.name}, line {line}"
             if revision in parents:
-                raise ConfigurationError(f"{folder}: two files declare revision {revision}; one of them is {path.name}.")
-            parents[revision], titles[revision] = before, title
+                raise ConfigurationError(f"{folder}: {places[revision]} and {place} both declare revision {revision}.")
+            parents[revision], titles[revision], places[revision] = before, title, place
         chain = cls(tuple(_ordered(parents, folder)), parents, titles)
-        heads = set(parents) - {p for before in parents.values() for p in before}
+        heads = sorted(set(parents) - {p for before in parents.values() for p in before})
         if len(heads) > 1:
             raise ConfigurationError(
-                f"{folder}: several heads: {', '.join(sorted(heads))}.", hint="Merge them with a revision."
+                f"{folder}: several heads: {', '.join(f'{head} ({places[head]})' for head in heads)}.",
+                hint=f"Let one go on from the other (down_revision), or merge them: down_revision = {tuple(heads)!r}.",
             )
         return chain
 
@@ -65,18 +69,25 @@ class Chain:
         return tuple(r for r in self.order if r in found)
 
 
-def _declared(path: Path) -> tuple[str, tuple[str, ...], str]:
+@cache
+def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, int]:
+    """Revision, parents, title and the line of the revision. A fleet asks for every target."""
     values: dict[str, object] = {}
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    line = 1
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except SyntaxError as exc:
+        raise ConfigurationError(f"{path}, line {exc.lineno}: {exc.msg}.") from exc
     for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(target, ast.Name) and target.id in {"revision", "down_revision", "depends_on"}:
             values[target.id] = _literal(getattr(node, "value", None), path)
+            line = node.lineno if target.id == "revision" else line
     if not isinstance(values.get("revision"), str):
         raise ConfigurationError(f"{path}: no revision is declared.", hint='Write revision = "…" and down_revision = "…".')
     before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
     title = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return str(values["revision"]), tuple(dict.fromkeys(before)), title
+    return str(values["revision"]), tuple(dict.fromkeys(before)), title, line
 
 
 def _literal(node: ast.expr | None, path: Path) -> object:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from is_db_bootstrap.errors import StoreConflict
-from is_db_bootstrap.stores.cypher_file import CypherFile
-from is_db_bootstrap.stores.cypher_schema import Drop, LiveSchema, SchemaObject, recognise
+from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
+from is_db_bootstrap.stores.neo4j.cypher_schema import Drop, LiveSchema, SchemaObject, recognise
 
 #: An index of this type stands behind these constraints, so that both cannot be on one schema (neo4j#1538).
 _BACKED = {"UNIQUENESS", "KEY"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Change
-from is_db_bootstrap.stores.cypher_file import CypherFile, number
+from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile, number
 
 STORE = "neo4j"
 KIND = "cypher"

@@ -121,7 +121,7 @@ def connect(
     except psycopg.ProgrammingError as exc:
         raise ConfigurationError(f"postgres: the address {url} is refused by libpq: {str(exc).strip()}.") from exc
     except psycopg.OperationalError as exc:
-        raise _refused(url, exc, known["dbname"], connect_timeout_s) from exc
+        raise refused(url, exc, known["dbname"], connect_timeout_s) from exc
     except UnicodeError as exc:
         raise ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.") from exc
     _refuse_old(url, connection)
@@ -146,7 +146,7 @@ def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> No
     connection.execute(f"SELECT {calls}".encode(), [text for pair in settings.items() for text in pair])
 
 
-def _refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float) -> Exception:
+def refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float) -> Exception:
     """What a refused connection means.
 
     libpq hands out no SQLSTATE here, only text, which the server may write in any language; so a database is called
@@ -160,6 +160,8 @@ def _refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeou
     told = text.rsplit("failed: ", 1)[-1]
     if database in told and _is_missing(url, database, timeout_s, told):
         return DatabaseMissing(database)
+    if database in told and "does not exist" in told:  # it does by now: another run has just created it
+        return StoreBusy(NAME, f"{url} is not ready: {text}.", hint="Another run was creating the database.")
     if exc.pgconn is not None and exc.pgconn.used_password:
         return _denied(url, text)
     if kind := recognised(url.host, url.port(5432), min(timeout_s, 2.0) / 2, own="PostgreSQL"):

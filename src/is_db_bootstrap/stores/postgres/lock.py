@@ -17,7 +17,7 @@ import psycopg
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres_connection import connect, errors, session_settings
+from is_db_bootstrap.stores.postgres.connection import connect, errors, session_settings
 
 # A dead network is noticed within half a minute, and an idle session is not ended by the server or a firewall.
 KEEPALIVE: Mapping[str, Any] = {

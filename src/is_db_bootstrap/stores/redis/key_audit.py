@@ -25,7 +25,8 @@ class Audit:
     """
 
     def __init__(self, keys: Sequence[KeyPattern], budget: int, moved: type[Exception]) -> None:
-        self._patterns = [(key, re.compile(key.expression)) for key in keys]
+        closest_first = sorted(keys, key=lambda key: -key.literals)
+        self._patterns = [(key, re.compile(key.expression)) for key in closest_first]
         self._budget = budget
         self._moved = moved
         self._looked_at = 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from alembic import command
@@ -15,8 +16,8 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 
 from is_db_bootstrap import files
-from is_db_bootstrap.stores.postgres_connection import connect, errors, identifier, session_settings
-from is_db_bootstrap.stores.postgres_revisions import TABLE
+from is_db_bootstrap.stores.postgres.connection import connect, errors, identifier, session_settings
+from is_db_bootstrap.stores.postgres.revisions import TABLE
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -64,7 +65,68 @@ def _escaped(path: Path | None) -> str:
 
 
 def upgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
-    """Bring the schema to `revision`, one transaction a revision; False when that had been done meanwhile.
+    """Bring the schema to `revision`, one transaction a revision; False when that had been done meanwhile."""
+    return _ran(engine, blueprint, schema, command.upgrade, revision)
+
+
+def downgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
+    """Undo every revision after `revision` (`base`: all of them), one transaction a revision."""
+    return _ran(engine, blueprint, schema, command.downgrade, revision)
+
+
+def stamp(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
+    """Record `revision` as the schema's, whatever is in it; False when it was recorded already."""
+    return _ran(engine, blueprint, schema, command.stamp, revision)
+
+
+def tried_downgrade(
+    engine: Engine, blueprint: Blueprint, schema: str, revision: str, look: Callable[[psycopg.Connection[Any]], Any]
+) -> tuple[Any, Any]:
+    """What `look` sees before and after a downgrade that is rolled back."""
+    with engine.connect() as connection, connection.begin() as transaction:
+        session = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        before = look(session)
+        with ALEMBIC:
+            command.downgrade(config(blueprint, schema, connection), revision)
+        after = look(session)
+        transaction.rollback()
+    return before, after
+
+
+def write_revision(engine: Engine | None, blueprint: Blueprint, message: str, revision: str, file_template: str) -> str | None:
+    """Write the next revision file and return its path; from the models by autogenerate with an `engine`, else empty.
+
+    `engine` leads to a database at head. None when autogenerate found no difference, and then nothing was written.
+    """
+    found: list[str] = []
+    quiet = redirect_stdout(io.StringIO())  # Alembic says there what it writes
+    with engine.connect() if engine else nullcontext() as connection, ALEMBIC, quiet:
+        wanted = config(blueprint, "public", connection)
+        wanted.set_main_option("file_template", file_template.replace("%", "%%"))
+
+        def only_with_changes(_: Any, __: Any, directives: list[Any]) -> None:
+            if engine is not None and directives and directives[0].upgrade_ops.is_empty():
+                directives[:] = []
+
+        made = command.revision(
+            wanted, message, autogenerate=engine is not None, rev_id=revision, version_path=str(blueprint.migrations_dir),
+            process_revision_directives=only_with_changes,
+        )  # fmt: skip
+        found += [script.path for script in (made if isinstance(made, list) else [made]) if script]
+    return found[0] if found else None
+
+
+def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
+    """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server."""
+    found = config(blueprint, schema)
+    found.output_buffer = text = io.StringIO()
+    with ALEMBIC:
+        command.upgrade(found, span, sql=True)
+    return text.getvalue()
+
+
+def _ran(engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., None], revision: str) -> bool:
+    """Run an Alembic command; whether it changed anything.
 
     Each transaction begins by locking the version table, and Alembic reads it only then: a backend that outlived its
     killed client, or a second run, is waited for and its work recognised.
@@ -81,7 +143,7 @@ def upgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) ->
         with ALEMBIC:
             wanted = config(blueprint, schema, connection)
             wanted.attributes["applied"] = ran.append
-            command.upgrade(wanted, revision)
+            act(wanted, revision)
     return bool(ran)
 
 

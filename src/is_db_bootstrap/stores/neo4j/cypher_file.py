@@ -10,9 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.stores import cypher_text
-from is_db_bootstrap.stores.cypher_schema import SchemaObject, recognise
-from is_db_bootstrap.stores.cypher_text import Statement
+from is_db_bootstrap.stores.neo4j import cypher_text
+from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject, recognise
+from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 
 _FILE_NAME = re.compile(r"(?P<kind>[VR])(?P<version>\d+(?:[_.]\d+)*)__(?P<description>[\w ]+)\.cypher")
 _PRECONDITION = re.compile(

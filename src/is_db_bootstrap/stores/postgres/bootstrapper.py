@@ -1,15 +1,15 @@
 """PostgreSQL: Alembic revisions, each in a transaction of its own, compared object by object with the live catalogue.
 
 Looking needs psycopg only: the revisions are read from their files, the history from `alembic_version`. SQLAlchemy and
-Alembic are imported when there is something to apply. See `postgres_revisions` for what is recorded, `postgres_lock` for
-the lock, `postgres_catalogue` for what is compared.
+Alembic are imported when there is something to apply. See `revisions` for what is recorded, `lock` for
+the lock, `catalogue` for what is compared.
 """
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,11 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores import postgres_lock
-from is_db_bootstrap.stores.postgres_catalogue import Catalogue, Objects, live
-from is_db_bootstrap.stores.postgres_connection import (
+from is_db_bootstrap.stores.postgres import lock as postgres_lock
+from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live
+from is_db_bootstrap.stores.postgres.connection import (
     DUPLICATE_DATABASE,
     DUPLICATE_SCHEMA,
     INSUFFICIENT_PRIVILEGE,
@@ -40,8 +40,8 @@ from is_db_bootstrap.stores.postgres_connection import (
     session_settings,
     translated,
 )
-from is_db_bootstrap.stores.postgres_revisions import TABLE, Chain, Record, blueprint_of
-from is_db_bootstrap.stores.postgres_seed import insert, missing, row_name
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blueprint_of
+from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -83,7 +83,9 @@ class PostgreSQLBootstrapper:
         self._number = postgres_lock.key(schema)
         folder = blueprint.migrations_dir
         self._chain = Chain.read(folder) if folder else Chain()
-        self._catalogue = Catalogue.read(folder) if folder else None
+        catalogue = Catalogue.read(folder) if folder else None
+        self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None
+        self._uncompared = self._why_not(catalogue) if folder and self._catalogue is None else ""
         self._session: psycopg.Connection[Any] | None = None
         self._working: psycopg.Connection[Any] | None = None
         self._engine: Engine | None = None
@@ -91,6 +93,14 @@ class PostgreSQLBootstrapper:
         self._cancelled = threading.Event()
         self._due = False
         self.target = str(self._url)
+
+    def _why_not(self, catalogue: Catalogue | None) -> str:
+        what = (
+            f"catalogue.json is of revision {catalogue.head}, not {self._chain.head}"
+            if catalogue
+            else "there is no catalogue.json"
+        )
+        return f"Tables are not compared, because {what}: is-db-bootstrap revision --refresh writes it."
 
     # --- looking
 
@@ -143,12 +153,27 @@ class PostgreSQLBootstrapper:
             self._session = self._connected()
         return self._session
 
+    def reader(self) -> psycopg.Connection[Any] | None:
+        """The autocommit session that looks, for readers beside us; None while the database does not exist."""
+        try:
+            return self._reader()
+        except DatabaseMissing:
+            return None
+
     def plan(self) -> Plan:
         """Pending steps in order: the database, the schema, revisions, demo rows.
 
         Raises `StoreConflict` when the schema carries another blueprint, an unknown revision, or our tables without a
         record; `AccessDenied` when a privilege for the pending steps is missing.
         """
+        found = self._planned()
+        notes = [self._uncompared] if self._uncompared else []
+        driver = self._url.scheme.partition("+")[2]
+        if driver not in {"", "psycopg"}:
+            notes.append(f"The address names the driver {driver}; psycopg is used instead.")
+        return replace(found, notes=(*notes, *found.notes))
+
+    def _planned(self) -> Plan:
         try:
             reader = self._reader()
         except DatabaseMissing:
@@ -239,7 +264,7 @@ class PostgreSQLBootstrapper:
             names = ", ".join(row[0] for row in found)
             raise StoreConflict(
                 self.name, f"Schema {self._schema} of {self.target} has {names} already, but no revision is recorded.", subject=found[0][0],
-                hint="If these migrations made it, record that with `alembic stamp`; else set DB_SCHEMA or another database.",
+                hint="If these migrations made it, record that with `is-db-bootstrap migrate stamp`; else set DB_SCHEMA or another database.",
             )  # fmt: skip
 
     # --- demo rows
@@ -290,14 +315,16 @@ class PostgreSQLBootstrapper:
         Raises `StoreBusy` when a lock was not free in time, `ChangeFailed` with the server's words otherwise; both leave
         nothing of the step behind, unless the revision itself leaves its transaction (CREATE INDEX CONCURRENTLY).
         """
-        steps = {
+        with self._changing(change):
+            return self._steps()[change.kind](change)
+
+    def _steps(self) -> dict[str, Callable[[Change], str | None]]:
+        return {
             "database": self._apply_database,
             "schema": self._apply_schema,
             "revision": self._apply_revision,
             "seed": self._apply_row,
         }
-        with self._changing(change):
-            return steps[change.kind](change)
 
     @contextmanager
     def _changing(self, change: Change) -> Iterator[None]:
@@ -325,16 +352,18 @@ class PostgreSQLBootstrapper:
         return None
 
     def _apply_revision(self, change: Change) -> str | None:
+        return self._ran(change, "upgrade", change.name)
+
+    def _ran(self, change: Change, act: str, revision: str) -> str | None:
+        """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, on a session of its own that `cancel` finds."""
         from alembic.util import CommandError
         from sqlalchemy.exc import DBAPIError
 
-        from is_db_bootstrap.stores import postgres_alembic
+        from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         postgres_alembic.create_version_table(self._reader(), self.target, self._schema)
-        if self._engine is None:
-            self._engine = postgres_alembic.engine(self._url, self._schema, self._timing, self._remember)
         try:
-            ran = postgres_alembic.upgrade(self._engine, self._blueprint, self._schema, change.name)
+            ran = getattr(postgres_alembic, act)(self._alembic_engine(), self._blueprint, self._schema, revision)
         except CommandError as exc:
             raise ChangeFailed(self.name, f"Alembic refused revision {change.name}: {exc}.", change=change) from exc
         except (psycopg.Error, DBAPIError, BootstrapError, DatabaseMissing):
@@ -344,7 +373,15 @@ class PostgreSQLBootstrapper:
                 self.name, f"Revision {change.name} failed in its own code: {type(exc).__name__}: {exc}.", change=change,
                 hint="Its transaction was rolled back; correct the file and run again.",
             ) from exc  # fmt: skip
-        return None if ran else f"Revision {change.name} was applied by another session meanwhile."
+        done = {"upgrade": "applied", "downgrade": "undone", "stamp": "recorded"}[act]
+        return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
+
+    def _alembic_engine(self) -> Engine:
+        from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
+
+        if self._engine is None:
+            self._engine = postgres_alembic.engine(self._url, self._schema, self._timing, self._remember)
+        return self._engine
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
         self._working = connection
@@ -395,6 +432,14 @@ class PostgreSQLBootstrapper:
             held = postgres_lock.holder(reader, self._number)
         return Status(", ".join(self._record(reader).revisions), self._chain.head, held)
 
+    def selftest(self) -> Iterator[Proof]:
+        """Try every declared table in a transaction that is rolled back; see `selftest.py`."""
+        from is_db_bootstrap.stores.postgres.selftest import SelfTest
+
+        with errors(self.target), self._connected() as connection, connection.transaction(force_rollback=True):
+            tables = (self._catalogue.objects if self._catalogue else self._live(self._reader())).get("table", {})
+            yield from SelfTest(connection, self._schema, list(tables)).proofs()
+
     # --- the lock, and ending
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
@@ -432,4 +477,4 @@ class PostgreSQLBootstrapper:
 
 def _import_alembic() -> None:
     with suppress(ImportError):  # told by the revision that needs it
-        importlib.import_module("is_db_bootstrap.stores.postgres_alembic")
+        importlib.import_module("is_db_bootstrap.stores.postgres.alembic")

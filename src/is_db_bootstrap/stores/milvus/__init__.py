@@ -1,0 +1,1 @@
+"""Milvus: `bootstrapper` is the store, the modules beside it are its nouns."""

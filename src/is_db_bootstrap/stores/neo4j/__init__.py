@@ -1,0 +1,1 @@
+"""Neo4j: `bootstrapper` is the store, the modules beside it are its nouns."""

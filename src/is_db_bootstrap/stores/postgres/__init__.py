@@ -1,0 +1,1 @@
+"""PostgreSQL: `bootstrapper` is the store, the modules beside it are its nouns."""

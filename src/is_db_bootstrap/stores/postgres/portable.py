@@ -1,0 +1,222 @@
+"""The revisions of a portable blueprint on MariaDB and SQLite, which are no stores of a run: no lock, no schema, no verification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from alembic import command
+from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
+from sqlalchemy import column, create_engine, event, func, inspect, select, table, text
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreBusy, StoreConflict, StoreError, StoreUnavailable
+from is_db_bootstrap.stores.postgres.alembic import ALEMBIC, config
+from is_db_bootstrap.stores.postgres.moves import Loss, RowsWouldBeLost, known
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+
+SCHEMES = ("sqlite", "mysql", "mariadb")
+#: MariaDB's error numbers and SQLite's words; what is not here is a statement that was refused.
+REFUSED_LOGIN = {1044, 1045, 1142, 1227, 1698}
+BUSY = {1205, 1213, "database is locked"}
+UNREACHABLE = {1040, 1053, 2002, 2003, 2006, 2013, 2055, "unable to open database file", "disk I/O error"}
+
+
+def is_portable(url: str | None) -> bool:
+    """Whether it is an address of one of these engines."""
+    return bool(url) and str(url).partition(":")[0].partition("+")[0] in SCHEMES
+
+
+class PortableDatabase:
+    """One database at a SQLAlchemy `url` such as `sqlite:///file.db` or `mysql+pymysql://user:password@host/name`.
+
+    Raises `ConfigurationError` for a blueprint that is not portable, and for an address that cannot be one.
+    """
+
+    def __init__(self, blueprint: Blueprint, url: str) -> None:
+        if not blueprint.portable or blueprint.migrations_dir is None:
+            raise ConfigurationError(
+                f"{blueprint.name} is for PostgreSQL only: its revisions are not declared portable.",
+                hint="Give an address such as postgresql://user@host/name.",
+            )
+        self._blueprint = blueprint
+        self._chain = Chain.read(blueprint.migrations_dir)
+        try:
+            self._url: URL = make_url(url)
+            self._engine = engine(self._url)
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as exc:
+            raise ConfigurationError(
+                f"The address cannot be used: {exc}.", hint="MariaDB needs the extra mysql (PyMySQL)."
+            ) from exc
+        self.target = self._url.render_as_string(hide_password=True)
+        self._store = self._url.get_backend_name()
+        if self._store != "sqlite" and not self._url.database:
+            raise ConfigurationError(
+                f"{self.target} names no database.", hint=f"Add one, as in {self.target.rstrip('/')}/{blueprint.name}."
+            )
+
+    def close(self) -> None:
+        """Release every connection."""
+        self._engine.dispose()
+
+    def create(self) -> None:
+        """Create the database if it is missing; SQLite does so by itself."""
+        if self._url.get_backend_name() == "sqlite" or not self._url.database:
+            return
+        server = engine(self._url.set(database=""))
+        with self._errors(), server.connect() as connection:
+            name = server.dialect.identifier_preparer.quote(self._url.database)
+            connection.execute(text(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"))
+        server.dispose()
+
+    def version(self) -> str:
+        """The name and version of the engine."""
+        with self._errors(), self._engine.connect() as connection:
+            number = ".".join(map(str, connection.dialect.server_version_info or ()))
+            return f"{connection.dialect.name} {number}"
+
+    def current(self) -> str | None:
+        """The recorded revision."""
+        with self._errors(), self._engine.connect() as connection:
+            return MigrationContext.configure(connection, opts={"version_table": TABLE}).get_current_revision()
+
+    def upgrade(self, target: str = "head") -> list[str]:
+        """Up to `target` (`head`, a revision, `+N`); the revisions that were applied."""
+        done = self._done()
+        pending = [r for r in self._chain.order if r not in done]
+        if target.startswith("+"):
+            pending = pending[: int(target)]
+        elif target != "head":
+            passed = self._chain.until([known(self._chain, target)])
+            pending = [r for r in pending if r in passed]
+        if pending:
+            self._refuse_taken(done, pending[-1])
+        for revision in pending:
+            self._ran(command.upgrade, revision)
+        return pending
+
+    def downgrade(self, target: str, *, drop_rows: bool = False) -> list[str]:
+        """Down to `target` (`base`, a revision, `-N`); the revisions that were undone. Raises `RowsWouldBeLost`."""
+        done = self._done()
+        if target.startswith("-"):
+            kept = done[: max(0, len(done) + int(target))]
+        else:
+            kept = () if target == "base" else self._chain.until([known(self._chain, target)])
+        undone = [r for r in reversed(done) if r not in kept]
+        if undone and not drop_rows and (losses := self._losses(done[-1], kept[-1] if kept else "base")):
+            raise RowsWouldBeLost(self._blueprint.name, losses)
+        for revision in undone:
+            before = done[: done.index(revision)]
+            self._ran(command.downgrade, before[-1] if before else "base")
+        return undone
+
+    def stamp(self, target: str) -> list[str]:
+        """Record `target` and change nothing else."""
+        wanted = self._chain.head if target == "head" else target
+        if (self.current() or "base") == wanted:
+            return []
+        self._ran(command.stamp, wanted)
+        return [wanted]
+
+    def _done(self) -> tuple[str, ...]:
+        revision = self.current()
+        if revision and revision not in self._chain.parents:
+            raise StoreConflict(
+                self._store, f"{self.target} is at revision {revision}, which is unknown to {self._blueprint.name}."
+            )
+        return self._chain.until([revision] if revision else [])
+
+    def _refuse_taken(self, done: tuple[str, ...], target: str) -> None:
+        """Raise `StoreConflict` if a table that is due exists, before anything is changed."""
+        before, after = self._tried(done[-1] if done else "base", target)
+        with self._errors(), self._engine.connect() as connection:
+            taken = sorted((set(after) - set(before)) & set(inspect(connection).get_table_names()))
+        if taken:
+            raise StoreConflict(
+                self._store, f"{self.target} has {', '.join(taken)} already, but no revision that made them is recorded.",
+                hint="Drop what an interrupted run left and run again; if these revisions made them, say so with "
+                "`is-db-bootstrap migrate stamp`; else name another database.", subject=taken[0],
+            )  # fmt: skip
+
+    def _ran(self, act: Any, revision: str) -> None:
+        with self._errors(), self._engine.connect() as connection, ALEMBIC:
+            act(config(self._blueprint, "", connection), revision)
+
+    def _losses(self, at: str, to: str) -> list[Loss]:
+        """What a downgrade drops is seen in a SQLite database in memory; how many rows that is, in the real one."""
+        before, after = self._tried(at, to)
+        with self._errors(), self._engine.connect() as connection:
+            found = [Loss(name, _count(connection, name)) for name in before if name not in after]
+            found += [
+                Loss(name, _count(connection, name, lost), lost)
+                for name in before
+                if name in after
+                for lost in sorted(before[name] - after[name])
+            ]
+        return [loss for loss in found if loss.rows]
+
+    def _tried(self, at: str, to: str) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+        """The columns by table at two revisions, seen in a SQLite database in memory."""
+        trial = engine(make_url("sqlite://"))
+        seen = {}
+        with trial.connect() as connection, ALEMBIC:
+            for revision in sorted({at, to} - {"base"}, key=self._chain.order.index):
+                command.upgrade(config(self._blueprint, "", connection), revision)
+                seen[revision] = _columns(connection)
+        trial.dispose()
+        return seen.get(at, {}), seen.get(to, {})
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as exc:
+            raise _translated(exc, self._store, self.target) from exc
+        except CommandError as exc:
+            raise StoreConflict(self._store, f"{self.target}: {exc}.") from exc
+
+
+def _translated(exc: DBAPIError, store: str, target: str) -> StoreError:
+    words = " ".join(str(exc.orig).split())
+    code = exc.orig.args[0] if exc.orig and exc.orig.args else words
+    if code in REFUSED_LOGIN:
+        return AccessDenied(store, f"{target}: {words}.", hint="Check user, password and privileges in the address.")
+    if code in BUSY:
+        return StoreBusy(store, f"{target}: {words}.", hint="Run again when the other session has ended.")
+    if code in UNREACHABLE:
+        return StoreUnavailable(store, f"{target}: {words}.", hint="Check the address, and that the server or folder is there.")
+    return StoreConflict(store, f"{target}: {words}.", hint="What ran before it stays; repair the cause and run again.")
+
+
+def engine(url: URL) -> Engine:
+    """An engine whose connections are in UTC and, on SQLite, enforce foreign keys and run DDL in transactions."""
+    found = create_engine(url)
+    backend = url.get_backend_name()
+
+    @event.listens_for(found, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys=ON" if backend == "sqlite" else "SET time_zone = '+00:00'")
+        cursor.close()
+        if backend == "sqlite":
+            connection.isolation_level = None  # else the sqlite3 module begins no transaction before DDL
+
+    if backend == "sqlite":
+        event.listen(found, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return found
+
+
+def _columns(connection: Connection) -> dict[str, set[str]]:
+    inspector = inspect(connection)
+    return {t: {c["name"] for c in inspector.get_columns(t)} for t in inspector.get_table_names() if t != TABLE}
+
+
+def _count(connection: Connection, name: str, of: str = "") -> int:
+    counted = select(func.count(column(of)) if of else func.count()).select_from(table(name))
+    return int(connection.execute(counted).scalar_one())

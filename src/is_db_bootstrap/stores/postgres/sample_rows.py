@@ -1,0 +1,342 @@
+"""Rows that a live table takes or refuses, found by asking the server about its own constraints."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    import psycopg
+
+#: A value in the server's own text form; None is NULL.
+Text = str | None
+Row = dict[str, Text]
+
+#: How many combinations of values are tried to satisfy or to break one CHECK.
+TRIES = 500
+
+_COLUMNS = """
+SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), coalesce(nullif(b.typname, ''), t.typname)::text AS base,
+       a.attnotnull, a.attidentity <> '' OR a.attgenerated <> '' OR coalesce(pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%%', false) AS given,
+       pg_get_expr(f.adbin, f.adrelid) AS initial, a.atttypmod,
+       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid) AS labels
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, a.attnum
+"""
+_CONSTRAINTS = """
+SELECT c.relname::text, k.conname::text, k.contype::text, pg_get_expr(k.conbin, k.conrelid),
+       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(n, i) JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY i),
+       r.relname::text,
+       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, i) JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY i),
+       k.confdeltype::text
+FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u') LEFT JOIN pg_class r ON r.oid = k.confrelid
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, k.conname
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`type` as SQL writes it; `base` is the name of the type without its length; `given` means that the server fills it."""
+
+    name: str
+    type: str
+    base: str
+    required: bool
+    given: bool
+    initial: str | None
+    modifier: int
+    labels: list[str] | None
+
+    def candidates(self, hints: Sequence[str]) -> list[Text]:
+        """Values worth trying, the most ordinary first; `hints` are the literals of CHECKs on the column."""
+        if self.labels:
+            return [*self.labels, None]
+        if self.base.startswith("_"):
+            return ["{}", "{NULL}", *[f"{{{h}}}" for h in hints if h.isalnum()], None]
+        kind = _KINDS.get(self.base)
+        return [*dict.fromkeys(_GENERATORS[kind](self, hints)), None] if kind else [None]
+
+    @property
+    def precision(self) -> tuple[int, int] | None:
+        """Digits in all, and digits after the point, of a numeric that has a limit."""
+        return (
+            ((self.modifier - 4) >> 16, (self.modifier - 4) & 0xFFFF) if self.base == "numeric" and self.modifier > 0 else None
+        )
+
+
+def _texts(column: Column, hints: Sequence[str]) -> Iterator[str]:
+    length = column.modifier - 4 if column.modifier > 0 else 64
+    yield f"selftest-{secrets.token_hex(6)}"[-length:]
+    yield from (h for h in hints if len(h) <= length)
+    yield from (t[:length] for t in ("A", "a", "1", "a1", "1.1", "a@example.org", "A_1", "", " ", "1..2", "-"))
+
+
+def _numbers(column: Column, hints: Sequence[str]) -> Iterator[str]:
+    limit = {"int2": 2**15, "int4": 2**31}.get(column.base, 2**63)
+    step = Decimal(1) if column.base.startswith("int") else Decimal("0.01")
+    told = [n for h in hints if (n := _number(h)) is not None]
+    near = (m for n in told for m in (n, n - step, n + step))
+    for number in (Decimal(secrets.randbelow(20_000) + 1), Decimal(1), Decimal(0), Decimal(-1), *near, Decimal(100)):
+        whole = number == number.to_integral_value()
+        if column.precision:
+            digits, scale = column.precision
+            fits = abs(number) < Decimal(10) ** (digits - scale)
+        else:
+            fits = abs(number) < limit and (whole or not column.base.startswith("int"))
+        if fits:
+            yield format(number, "f")
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        found = Decimal(text)
+    except InvalidOperation:
+        return None
+    return found if found.is_finite() else None
+
+
+def _times(column: Column, hints: Sequence[str]) -> Iterator[str]:  # noqa: ARG001 - generators share a signature
+    now = datetime.now(UTC)
+    shape = (
+        "%Y-%m-%d"
+        if column.base == "date"
+        else "%Y-%m-%d %H:%M:%S.%f%z"
+        if column.base == "timestamptz"
+        else "%Y-%m-%d %H:%M:%S.%f"
+    )
+    for days in (0, 1, -1):
+        yield (now + timedelta(days=days)).strftime(shape)
+
+
+_GENERATORS: Mapping[str, Callable[[Column, Sequence[str]], Iterator[str]]] = {
+    "text": _texts,
+    "number": _numbers,
+    "time": _times,
+    "json": lambda _, __: iter(['{"selftest": true}', "[]", "{}", '"text"', "1", "null"]),
+    "bool": lambda _, __: iter(["true", "false"]),
+    "uuid": lambda _, __: iter([str(uuid4())]),
+    "bytes": lambda _, __: iter(["\\x00", "\\x"]),
+    "clock": lambda _, __: iter(["12:00:00", "00:00:01"]),
+    "address": lambda _, __: iter(["192.0.2.1"]),
+}
+_KINDS = {
+    **dict.fromkeys(("text", "varchar", "bpchar", "citext", "name"), "text"),
+    **dict.fromkeys(("int2", "int4", "int8", "numeric", "float4", "float8", "money"), "number"),
+    **dict.fromkeys(("timestamptz", "timestamp", "date"), "time"),
+    **dict.fromkeys(("json", "jsonb"), "json"),
+    **dict.fromkeys(("time", "timetz", "interval"), "clock"),
+    **dict.fromkeys(("inet", "cidr"), "address"),
+    "bool": "bool", "uuid": "uuid", "bytea": "bytes",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """`kind` is that of pg_constraint: c, f, p or u; `rule` is its confdeltype: a, r, c, n or d."""
+
+    name: str
+    kind: str
+    expression: str
+    columns: tuple[str, ...]
+    table: str = ""
+    to: tuple[str, ...] = ()
+    rule: str = ""
+
+
+@dataclass(slots=True)
+class Table:
+    """A live table: its columns and constraints by name."""
+
+    name: str
+    columns: dict[str, Column] = field(default_factory=dict)
+    constraints: list[Constraint] = field(default_factory=list)
+
+    def of(self, *kinds: str) -> list[Constraint]:
+        """The constraints of these kinds."""
+        return [c for c in self.constraints if c.kind in kinds]
+
+    def hints(self, column: str, more: Iterable[str] = ()) -> list[str]:
+        """The literals that CHECKs on the column, and `more` conditions, are written with."""
+        texts = [c.expression for c in self.of("c") if column in c.columns]
+        return [hint for text in (*more, *texts) for hint in _literals(text)]
+
+
+def _literals(expression: str) -> Iterator[str]:
+    for text in re.findall(r"'((?:[^']|'')*)'", expression):
+        yield text.replace("''", "'")
+    yield from re.findall(r"(?<![\w'.])-?\d+(?:\.\d+)?(?![\w'])", re.sub(r"'(?:[^']|'')*'", "", expression))
+
+
+def read(connection: psycopg.Connection[Any], schema: str, names: Sequence[str]) -> dict[str, Table]:
+    """The named tables of a schema as they are."""
+    tables = {name: Table(name) for name in names}
+    wanted = {"schema": schema, "tables": list(names)}
+    for table, *facts in connection.execute(_COLUMNS.encode(), wanted):
+        tables[table].columns[facts[0]] = Column(*facts)
+    for table, name, kind, expression, columns, other, to, rule in connection.execute(_CONSTRAINTS.encode(), wanted):
+        tables[table].constraints.append(Constraint(name, kind, expression or "", tuple(columns), other or "", tuple(to), rule))
+    return tables
+
+
+class Samples:
+    """Finds rows within the transaction of `connection`; everything that is inserted goes with it.
+
+    Rows hold every column that the server does not fill by itself; columns that refer to another table refer to a new
+    row there.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], tables: Mapping[str, Table]) -> None:
+        self._connection = connection
+        self.tables = tables
+        self._making: list[str] = []
+
+    def new(self, name: str, holding: Sequence[str] = ()) -> Row:
+        """A row that was inserted, as the server has stored it; `holding` are conditions that it also meets."""
+        row = self.valid(name, holding)
+        return self.insert(name, row)
+
+    def valid(self, name: str, holding: Sequence[str] = ()) -> Row:
+        """A row that meets every CHECK and each condition of `holding`; `LookupError` when none was found."""
+        table = self.tables[name]
+        row = {c.name: self._first(table, c) for c in table.columns.values() if not c.given}
+        row |= self._parents(table)
+        fixed = {column for key in table.of("f") for column in key.columns}
+        return self._repaired(table, row, fixed, holding)
+
+    def breaking(self, name: str, check: Constraint) -> Row:
+        """A row that breaks this CHECK, and no other where that is possible; `LookupError` when none was found."""
+        table = self.tables[name]
+        row = self.valid(name)
+        broken = [r for r in self._variants(table, row, check.columns) if not self._met(table, [r], [check.expression])[0][0]]
+        if not broken:
+            raise LookupError(f"no value was found that {check.name} refuses")
+        others = [c.expression for c in table.of("c") if c is not check]
+        met = self._met(table, broken, others) if others else [()] * len(broken)
+        return min(zip(broken, met, strict=True), key=lambda pair: sum(not m for m in pair[1]))[0]
+
+    def insert(self, name: str, row: Row) -> Row:
+        """Insert it; the row as stored, in text form."""
+        columns = self.tables[name].columns
+        query = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) RETURNING {}").format(
+            sql.Identifier(name),
+            sql.SQL(", ").join(map(sql.Identifier, row)),
+            sql.SQL(", ").join(cast(columns[c]) for c in row),
+            sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(c)) for c in columns),
+        )
+        stored = self._connection.execute(query, list(row.values())).fetchone()
+        return dict(zip(columns, stored or (), strict=False))
+
+    def other(self, name: str, row: Row, columns: Sequence[str] = ()) -> Row:
+        """The same row with one of `columns` (any that is free) at another value that every CHECK takes."""
+        table = self.tables[name]
+        keys = {c for k in table.of("p", "u", "f") for c in k.columns}
+        writable = {c: v for c, v in row.items() if not table.columns[c].given}
+        for column in columns or [c for c in writable if c not in keys]:
+            for changed in self._variants(table, writable, [column]):
+                if changed[column] != row[column] and all(self._met(table, [changed], self._checks(table))[0]):
+                    return row | changed
+        raise LookupError("no column was found that takes another value")
+
+    def fresh(self, name: str, row: Row, columns: Iterable[str]) -> Row:
+        """The same row with another value in each of `columns` that we fill and that does not refer to another table."""
+        foreign = {c for k in self.tables[name].of("f") for c in k.columns}
+        for column in columns:
+            if column in row and column not in foreign:
+                row = self.other(name, row, [column])
+        return row
+
+    def absent(self, name: str, column: str) -> Text:
+        """A value that no row of the table has in `column`, as far as chance can tell."""
+        found = self.tables[name].columns[column]
+        return "0" if found.given else self._first(self.tables[name], found)
+
+    def _parents(self, table: Table) -> Row:
+        found: Row = {}
+        self._making.append(table.name)
+        try:
+            for key in table.of("f"):
+                optional = not any(table.columns[c].required for c in key.columns)
+                if optional and (key.table in self._making or key.table not in self.tables):
+                    found |= dict.fromkeys(key.columns)
+                elif not set(key.columns) <= set(found):
+                    parent = self.new(key.table)
+                    found |= {column: parent[to] for column, to in zip(key.columns, key.to, strict=True)}
+        finally:
+            self._making.pop()
+        return found
+
+    def _first(self, table: Table, column: Column) -> Text:
+        if column.initial is not None:
+            query = sql.SQL("SELECT CAST({} AS {})::text").format(
+                sql.SQL(column.initial), sql.SQL(column.type)
+            )  # the server's own text
+            found = self._connection.execute(query).fetchone()
+            return str(found[0]) if found and found[0] is not None else None
+        return column.candidates(table.hints(column.name))[0]
+
+    def _checks(self, table: Table) -> list[str]:
+        return [c.expression for c in table.of("c")]
+
+    def _repaired(self, table: Table, row: Row, fixed: set[str], holding: Sequence[str]) -> Row:
+        """Change columns until every condition is met, one condition after the other."""
+        conditions = [(c.expression, c.columns) for c in table.of("c")]
+        conditions += [(text, tuple(c for c in table.columns if re.search(rf"\b{re.escape(c)}\b", text))) for text in holding]
+        texts = [text for text, _ in conditions]
+        for _ in range(len(conditions) + 1):
+            met = self._met(table, [row], texts)[0] if texts else ()
+            unmet = next((i for i, ok in enumerate(met) if not ok), None)
+            if unmet is None:
+                return row
+            free = [c for c in conditions[unmet][1] if c not in fixed and not table.columns[c].given]
+            variants = list(self._variants(table, row, free, holding))
+            judged = zip(variants, self._met(table, variants, texts), strict=True)
+            row = min(
+                (pair for pair in judged if pair[1][unmet]), key=lambda pair: sum(not m for m in pair[1]), default=(row,)
+            )[0]
+        raise LookupError(f"no row was found that table {table.name} takes")
+
+    def _variants(self, table: Table, row: Row, columns: Sequence[str], more: Sequence[str] = ()) -> Iterator[Row]:
+        free = [c for c in columns if c in row]
+        values = [
+            dict.fromkeys([row[c], *table.columns[c].candidates(table.hints(c, more)), *self._alike(table, row, c, free)])
+            for c in free
+        ]
+        required = [table.columns[c].required for c in free]
+        for combination in itertools.islice(itertools.product(*values), TRIES):
+            if not any(value is None and needed for value, needed in zip(combination, required, strict=True)):
+                yield row | dict(zip(free, combination, strict=True))
+
+    @staticmethod
+    def _alike(table: Table, row: Row, column: str, columns: Sequence[str]) -> list[Text]:
+        """The values of other columns of the same type, for conditions that compare two."""
+        return [row[c] for c in columns if c != column and table.columns[c].base == table.columns[column].base]
+
+    def _met(self, table: Table, rows: Sequence[Row], conditions: Sequence[str]) -> list[tuple[bool, ...]]:
+        """For each row, whether it meets each condition; NULL counts as met, as in a CHECK."""
+        columns = [c for c in table.columns.values() if c.name in rows[0]]
+        values = sql.SQL(", ").join(
+            sql.SQL("({}, {})").format(sql.Literal(i), sql.SQL(", ").join(cast(c) for c in columns)) for i in range(len(rows))
+        )
+        query = sql.SQL("SELECT {} FROM (VALUES {}) AS {} (row_number, {}) ORDER BY row_number").format(
+            sql.SQL(", ").join(sql.SQL("({}) IS NOT FALSE").format(sql.SQL(c)) for c in conditions),  # the server's own text
+            values,
+            sql.Identifier(table.name),
+            sql.SQL(", ").join(sql.Identifier(c.name) for c in columns),
+        )
+        return list(self._connection.execute(query, [row[c.name] for row in rows for c in columns]))
+
+
+def cast(column: Column) -> sql.Composed:
+    """A placeholder for a value of the column in text form."""
+    return sql.SQL("CAST({} AS {})").format(sql.Placeholder(), sql.SQL(column.type))  # format_type quotes it

@@ -1,0 +1,81 @@
+"""Demo rows: inserted when a row with their key is missing, else left as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from is_db_bootstrap.blueprint import SeedReference
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from is_db_bootstrap.blueprint import SeedRow
+
+
+def row_name(row: SeedRow) -> str:
+    """The table and the key, such as `conversation_rounds id=…`."""
+    return f"{row.table} {_key_text(row.key)}"
+
+
+def _key_text(key: Mapping[str, Any]) -> str:
+    return ", ".join(f"{column}={value}" for column, value in key.items())
+
+
+def missing(connection: psycopg.Connection[Any], rows: Sequence[SeedRow]) -> list[SeedRow]:
+    """Those of `rows` of which neither the key nor the unique columns are there, asked in one round trip."""
+    if not rows:
+        return []
+    query = sql.SQL("SELECT ") + sql.SQL(", ").join(_exists(row) for row in rows)
+    given = [v for row in rows for identity in _identities(row) for v in _adapted(identity.values())]
+    found = connection.execute(query, given).fetchone() or ()
+    return [row for row, there in zip(rows, found, strict=True) if not there]
+
+
+def _identities(row: SeedRow) -> list[Mapping[str, Any]]:
+    unique = {column: row.values[column] for column in row.unique}
+    return [row.key, unique] if unique else [row.key]
+
+
+def _exists(row: SeedRow) -> sql.Composed:
+    each = (
+        sql.SQL(" AND ").join(sql.SQL("{} = {}").format(sql.Identifier(c), _placeholder(v)) for c, v in identity.items())
+        for identity in _identities(row)
+    )
+    return sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(sql.Identifier(row.table), sql.SQL(" OR ").join(each))
+
+
+def insert(connection: psycopg.Connection[Any], row: SeedRow) -> None:
+    """Insert the row unless it is there."""
+    if not missing(connection, [row]):
+        return
+    values = {**row.key, **row.values}
+    query = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+        sql.Identifier(row.table),
+        sql.SQL(", ").join(map(sql.Identifier, values)),
+        sql.SQL(", ").join(map(_placeholder, values.values())),
+    )
+    connection.execute(query, _adapted(values.values()))
+
+
+def _placeholder(value: Any) -> sql.Composable:
+    if not isinstance(value, SeedReference):
+        return sql.Placeholder()
+    conditions = sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(c), _placeholder(v)) for c, v in value.key.items()
+    )
+    return sql.SQL("(SELECT {} FROM {} WHERE {})").format(sql.Identifier(value.column), sql.Identifier(value.table), conditions)
+
+
+def _adapted(values: Iterable[Any]) -> list[Any]:
+    """What psycopg is to send, a reference as the values of its key."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, SeedReference):
+            found += _adapted(value.key.values())
+        else:
+            found.append(Jsonb(value) if isinstance(value, dict) else value)
+    return found

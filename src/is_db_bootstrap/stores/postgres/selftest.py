@@ -1,0 +1,332 @@
+"""Trying every table: it takes a row, gives it back by each index, refuses what each constraint refuses, and its triggers fire.
+
+All of it happens in one transaction that is rolled back. Only numbers of sequences are used up.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from is_db_bootstrap.results import Proof
+from is_db_bootstrap.stores.postgres import sample_rows
+from is_db_bootstrap.stores.postgres.sample_rows import Constraint, Row, Samples, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOT_NULL, FOREIGN_KEY, UNIQUE, CHECK, RESTRICT = "23502", "23503", "23505", "23514", "23001"
+#: A statement of ours waits at most so long for a row that a running application holds.
+LOCK_TIMEOUT = "5s"
+
+_INDEXES = """
+SELECT c.relname::text, x.relname::text, m.amname::text, pg_get_expr(i.indpred, i.indrelid), i.indisvalid, i.indisunique,
+       ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true) FROM generate_series(1, i.indnkeyatts) k),
+       (SELECT array_agg(o.opcname::text ORDER BY n) FROM unnest(i.indclass::oid[]) WITH ORDINALITY u(oid, n) JOIN pg_opclass o ON o.oid = u.oid),
+       i.indexrelid IN (SELECT conindid FROM pg_constraint)
+FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, x.relname
+"""
+_TRIGGERS = """
+SELECT c.relname::text, t.tgname::text, t.tgtype::int, p.oid::int8, t.tgqual IS NOT NULL,
+       ARRAY(SELECT a.attname::text FROM unnest(t.tgattr::int2[]) n JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = n)
+FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, t.tgname
+"""
+#: Bits of pg_trigger.tgtype.
+_INSERT, _DELETE, _UPDATE = 4, 8, 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    name: str
+    method: str
+    predicate: str | None
+    valid: bool
+    unique: bool
+    keys: tuple[str, ...]
+    operators: tuple[str, ...]
+    of_constraint: bool
+
+
+def _of_row(row: tuple[Any, ...]) -> _Index:
+    return _Index(*row)
+
+
+class SelfTest:
+    """The checks of the tables `names` in `schema`; `connection` is in a transaction that nobody else uses."""
+
+    def __init__(self, connection: psycopg.Connection[Any], schema: str, names: Sequence[str]) -> None:
+        self._connection = connection
+        self._wanted = {"schema": schema, "tables": list(names)}
+        self._tables = sample_rows.read(connection, schema, names)
+        self._samples = Samples(connection, self._tables)
+        self._uniques: Mapping[str, list[_Index]] = {}
+
+    def proofs(self) -> Iterator[Proof]:
+        """One after the other, table by table; the caller rolls back."""
+        self._connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
+        self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        indexes, triggers = self._read(_INDEXES), self._read(_TRIGGERS)
+        self._uniques = {table: [index for index in map(_of_row, rows) if index.unique] for table, rows in indexes.items()}
+        for table in self._tables.values():
+            yield self._tried(f"{table.name} takes a row and gives it back", self._round_trip, table)
+            yield self._tried(f"{table.name} refuses NULL where it is not allowed", self._not_null, table)
+            for found in table.of("p", "u"):
+                yield self._tried(
+                    f"{table.name}.{found.name} refuses a second row", self._unique, table, found.name, found.columns
+                )
+            for index in map(_of_row, indexes.get(table.name, ())):
+                if index.unique and not index.of_constraint:
+                    yield self._tried(f"{table.name}.{index.name} refuses a second row", self._unique_index, table, index)
+                yield self._tried(f"{table.name}.{index.name} finds a row", self._found, table, index)
+            for key in table.of("f"):
+                yield self._tried(f"{table.name}.{key.name} refuses a reference to nothing", self._no_parent, table, key)
+                yield self._tried(f"{table.name}.{key.name} {_RULES[key.rule]}", self._parent_deleted, table, key)
+            for check in table.of("c"):
+                yield self._tried(f"{table.name}.{check.name} refuses what breaks it", self._check, table, check)
+            for name, kind, function, conditional, columns in triggers.get(table.name, ()):
+                yield self._tried(f"{table.name}.{name} fires", self._trigger, table, kind, function, conditional, columns)
+
+    def _read(self, query: str) -> Mapping[str, list[tuple[Any, ...]]]:
+        found: dict[str, list[tuple[Any, ...]]] = {}
+        for table, *row in self._connection.execute(query.encode(), self._wanted):
+            found.setdefault(table, []).append(tuple(tuple(v) if isinstance(v, list) else v for v in row))
+        return found
+
+    def _tried(self, name: str, check: Callable[..., str], *given: Any) -> Proof:
+        """What the check says, within a savepoint of its own; a refusal that it did not expect is a failure."""
+        try:
+            with self._undone():
+                return Proof(name, ok=True, detail=check(*given))
+        except LookupError as exc:
+            return Proof(name, ok=None, detail=str(exc))
+        except _Wrong as exc:
+            return Proof(name, ok=False, detail=str(exc))
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as exc:
+            return Proof(name, ok=None, detail=str(exc).splitlines()[0])
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as exc:
+            return Proof(name, ok=False, detail=f"{exc.sqlstate}: {str(exc).splitlines()[0]}")
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        with self._connection.transaction(force_rollback=True):
+            yield
+
+    def _refused(self, states: Sequence[str], name: str, act: Callable[[], Any]) -> str:
+        """`act` must be refused with one of `states`, by the constraint `name` unless that is empty."""
+        try:
+            with self._undone():
+                act()
+        except psycopg.Error as exc:
+            by = exc.diag.constraint_name or exc.diag.column_name or ""
+            if exc.sqlstate not in states:
+                raise
+            if name and by and by != name:
+                raise _Wrong(f"{exc.sqlstate}, but by {by}") from exc
+            return str(exc.sqlstate)
+        raise _Wrong("was not refused")
+
+    # --- rows and constraints
+
+    def _round_trip(self, table: Table) -> str:
+        row = self._samples.valid(table.name)
+        least = {n: v for n, v in row.items() if table.columns[n].required and table.columns[n].initial is None}
+        with self._undone():
+            self._samples.insert(table.name, least)
+        stored = self._samples.insert(table.name, row)
+        if not self._count(table, stored):
+            raise _Wrong("the row was not found again")
+        return f"{len(least)} columns are required, {len(stored)} were read"
+
+    def _count(self, table: Table, row: Row) -> int:
+        """How many rows have the primary key of `row`, or all of its values where there is no key."""
+        key = next((k.columns for k in table.of("p")), tuple(row))
+        conditions = sql.SQL(" AND ").join(
+            sql.SQL("{}::text IS NOT DISTINCT FROM {}").format(sql.Identifier(c), sql.Placeholder()) for c in key
+        )
+        query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(table.name), conditions)
+        found = self._connection.execute(query, [row[c] for c in key]).fetchone()
+        return int(found[0]) if found else 0
+
+    def _not_null(self, table: Table) -> str:
+        row = self._samples.valid(table.name)
+        columns = [c.name for c in table.columns.values() if c.required]
+        for column in columns:
+            self._refused([NOT_NULL], column, lambda c=column: self._samples.insert(table.name, row | {c: None}))  # type: ignore[misc]  # the default binds the loop's value
+        return f"{len(columns)} columns ({NOT_NULL})" if columns else "no such column"
+
+    def _unique(self, table: Table, name: str, columns: Sequence[str], holding: Sequence[str] = ()) -> str:
+        first = self._samples.new(table.name, holding)
+        if any(first[c] is None for c in columns):
+            raise LookupError(f"NULL in {', '.join(columns)}: nothing to repeat")
+        others = [k.columns for k in table.of("p", "u") if k.name != name]
+        others += [tuple(k.strip('"') for k in i.keys) for i in self._uniques.get(table.name, ()) if i.name != name]
+        elsewhere = {c for columns_ in others for c in columns_ if c in table.columns} - set(columns)
+        given = {c for c in first if table.columns[c].given and c not in columns}
+        second = self._samples.fresh(table.name, {c: v for c, v in first.items() if c not in given}, elsewhere)
+        return self._refused([UNIQUE], name, lambda: self._samples.insert(table.name, second))
+
+    def _unique_index(self, table: Table, index: _Index) -> str:
+        columns = [key.strip('"') for key in index.keys]
+        if not set(columns) <= set(table.columns):
+            raise LookupError("an expression")
+        return self._unique(table, index.name, columns, [index.predicate] if index.predicate else [])
+
+    def _no_parent(self, table: Table, key: Constraint) -> str:
+        if key.table not in self._tables:
+            raise LookupError(f"{key.table} is not of this blueprint")
+        row = self._samples.valid(table.name)
+        lost = row | {c: self._samples.absent(key.table, to) for c, to in zip(key.columns, key.to, strict=True)}
+        return self._refused([FOREIGN_KEY], key.name, lambda: self._samples.insert(table.name, lost))
+
+    def _parent_deleted(self, table: Table, key: Constraint) -> str:
+        if key.table not in self._tables:
+            raise LookupError(f"{key.table} is not of this blueprint")
+        parent = self._samples.new(key.table)
+        row = self._samples.valid(table.name) | {c: parent[to] for c, to in zip(key.columns, key.to, strict=True)}
+        child = self._samples.insert(table.name, row)
+        if key.rule in "ar":
+            return self._refused([FOREIGN_KEY, RESTRICT], "", lambda: self._delete(key, parent))
+        self._delete(key, parent)
+        left = self._count(table, child)
+        if key.rule == "c" and left:
+            raise _Wrong("the row is still there")
+        if key.rule != "c" and not left:
+            raise _Wrong("the row went, too")
+        return ""
+
+    def _delete(self, key: Constraint, parent: Row) -> None:
+        conditions = sql.SQL(" AND ").join(
+            sql.SQL("{}::text = {}").format(sql.Identifier(c), sql.Placeholder()) for c in key.to
+        )
+        query = sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(key.table), conditions)
+        self._connection.execute(query, [parent[c] for c in key.to])
+
+    def _check(self, table: Table, check: Constraint) -> str:
+        row = self._samples.breaking(table.name, check)
+        shown = ", ".join(f"{c}={row[c]!r}" if row[c] is not None else f"{c} NULL" for c in check.columns if c in row)
+        return f"{self._refused([CHECK], check.name, lambda: self._samples.insert(table.name, row))}: {shown}"
+
+    # --- triggers
+
+    def _trigger(self, table: Table, kind: int, function: int, conditional: bool, columns: Sequence[str]) -> str:
+        """Called, refused, or seen by what it changed in the row."""
+        counted = self._counting()
+        before = self._calls(function)
+        try:
+            with self._undone():
+                effect = self._effect(table, kind, columns)
+                calls = self._calls(function) - before
+        except psycopg.errors.RaiseException as exc:
+            return f"{exc.sqlstate}: {exc.diag.message_primary}"
+        except psycopg.Error as exc:
+            if exc.sqlstate != RESTRICT:
+                raise
+            return f"{exc.sqlstate}: {exc.diag.message_primary}"
+        if calls or effect:
+            return effect
+        if not counted:
+            raise LookupError("only a superuser can see whether it was called")
+        if conditional:
+            raise LookupError("its WHEN did not hold for what was tried")
+        raise _Wrong("was not called")
+
+    def _counting(self) -> bool:
+        """Let the server count calls of functions for the rest of this savepoint, which only a superuser may."""
+        try:
+            with self._connection.transaction():
+                self._connection.execute("SET LOCAL track_functions = 'all'")
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        return True
+
+    def _calls(self, function: int) -> int:
+        found = self._connection.execute(
+            "SELECT calls FROM pg_stat_xact_user_functions WHERE funcid = %s", [function]
+        ).fetchone()
+        return int(found[0]) if found else 0
+
+    def _effect(self, table: Table, kind: int, columns: Sequence[str]) -> str:
+        row = self._samples.new(table.name)
+        key = next((k.columns for k in table.of("p")), tuple(table.columns))
+        where = sql.SQL(" AND ").join(sql.SQL("{}::text = {}").format(sql.Identifier(c), sql.Placeholder()) for c in key)
+        values = [row[c] for c in key]
+        if kind & _UPDATE:
+            return self._update(table, row, columns, where, values)
+        if kind & _DELETE:
+            self._connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(table.name), where), values)
+        elif not kind & _INSERT:
+            raise LookupError("TRUNCATE is not tried: it would lock the table")
+        return ""
+
+    def _update(self, table: Table, row: Row, columns: Sequence[str], where: sql.Composed, key: Sequence[Any]) -> str:
+        changed = self._samples.other(table.name, row, columns)
+        column = next(c for c in changed if changed[c] != row[c])
+        query = sql.SQL("UPDATE {} SET {} = {} WHERE {} RETURNING {}").format(
+            sql.Identifier(table.name), sql.Identifier(column), sample_rows.cast(table.columns[column]), where,
+            sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(c)) for c in table.columns),
+        )  # fmt: skip
+        after = dict(
+            zip(table.columns, self._connection.execute(query, [changed[column], *key]).fetchone() or (), strict=False)
+        )
+        moved = [c for c in after if after[c] != row[c] and c != column]
+        return f"moves {', '.join(moved)}" if moved else ""
+
+    # --- indexes
+
+    def _found(self, table: Table, index: _Index) -> str:
+        """Ask by the index's own columns with sequential scans off; the plan must name it, or one that serves as well."""
+        if not index.valid:
+            raise _Wrong("is not valid")
+        row = self._samples.new(table.name, [index.predicate] if index.predicate else [])
+        conditions = [self._condition(table, row, key, index.operators[i], index.method) for i, key in enumerate(index.keys)]
+        text = " AND ".join([*conditions, *([f"({index.predicate})"] if index.predicate else [])])
+        query = f"SELECT * FROM {_quoted(table.name)} WHERE {text}"  # noqa: S608 - names and literals are quoted
+        bitmap = "off" if index.method == "btree" else "on"
+        self._connection.execute(f"SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = {bitmap}".encode())
+        plan = self._connection.execute(f"EXPLAIN (FORMAT JSON) {query}".encode()).fetchone()
+        used = re.findall(r'"Index Name": ("(?:[^"\\]|\\.)*")', json.dumps(plan[0] if plan else []))
+        names = [json.loads(name) for name in used]
+        if not names:
+            raise _Wrong(f"no index serves {text}")
+        rows = self._connection.execute(query.encode()).fetchall()
+        if not rows:
+            raise _Wrong(f"nothing was found by {text}")
+        return "" if index.name in names else f"served by {', '.join(names)}"
+
+    def _condition(self, table: Table, row: Row, key: str, operators: str, method: str) -> str:
+        name = key.strip('"')
+        if name not in table.columns:
+            return f"({key}) IS NOT NULL"
+        value = row[name]
+        if value is None:
+            return f"{key} IS NULL"
+        text = sql.Literal(value).as_string(self._connection)
+        if operators.startswith("gin_trgm"):
+            return f"{key} LIKE '%' || {text} || '%'"
+        operator = "@>" if method == "gin" else "="
+        return f"{key} {operator} {text}::{table.columns[name].type}"
+
+
+_RULES = {
+    "a": "keeps a parent that has rows", "r": "keeps a parent that has rows", "c": "deletes rows with their parent",
+    "n": "becomes NULL with its parent", "d": "takes its default with its parent",
+}  # fmt: skip
+
+
+class _Wrong(Exception):
+    """The store did something else than what was declared."""
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

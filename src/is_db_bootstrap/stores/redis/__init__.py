@@ -1,0 +1,1 @@
+"""Redis: `bootstrapper` is the store, the modules beside it are its nouns."""
