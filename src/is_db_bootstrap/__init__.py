@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
     from is_db_bootstrap.retry import RetryPolicy
     from is_db_bootstrap.settings import Settings, StoreUrl, Timing
-    from is_db_bootstrap.stores.milvus import MilvusBootstrapper
-    from is_db_bootstrap.stores.neo4j import Neo4jBootstrapper
-    from is_db_bootstrap.stores.postgres import PostgreSQLBootstrapper
-    from is_db_bootstrap.stores.redis import RedisBootstrapper
+    from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+    from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+    from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+    from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 
 __version__ = "0.1.0"
 
@@ -35,12 +35,12 @@ _WHERE = {
     "BootstrapOrchestrator": "orchestrator",
     "BootstrapResult": "results",
     "LockPolicy": "orchestrator",
-    "MilvusBootstrapper": "stores.milvus",
+    "MilvusBootstrapper": "stores.milvus.bootstrapper",
     "Mode": "results",
-    "Neo4jBootstrapper": "stores.neo4j",
+    "Neo4jBootstrapper": "stores.neo4j.bootstrapper",
     "Outcome": "results",
-    "PostgreSQLBootstrapper": "stores.postgres",
-    "RedisBootstrapper": "stores.redis",
+    "PostgreSQLBootstrapper": "stores.postgres.bootstrapper",
+    "RedisBootstrapper": "stores.redis.bootstrapper",
     "RetryPolicy": "retry",
     "Settings": "settings",
     "StoreUrl": "settings",

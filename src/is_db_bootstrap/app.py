@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from is_db_bootstrap.events import Observer
 
 STORES: Mapping[StoreName, str] = {
-    "postgres": "is_db_bootstrap.stores.postgres:PostgreSQLBootstrapper",
-    "neo4j": "is_db_bootstrap.stores.neo4j:Neo4jBootstrapper",
-    "milvus": "is_db_bootstrap.stores.milvus:MilvusBootstrapper",
-    "redis": "is_db_bootstrap.stores.redis:RedisBootstrapper",
+    "postgres": "is_db_bootstrap.stores.postgres.bootstrapper:PostgreSQLBootstrapper",
+    "neo4j": "is_db_bootstrap.stores.neo4j.bootstrapper:Neo4jBootstrapper",
+    "milvus": "is_db_bootstrap.stores.milvus.bootstrapper:MilvusBootstrapper",
+    "redis": "is_db_bootstrap.stores.redis.bootstrapper:RedisBootstrapper",
 }
 
 
@@ -61,6 +61,8 @@ def orchestrator(
     observers: Sequence[Observer] = (),
     strict: bool = False,
     allow_ahead: bool = True,
+    verify: bool = True,
+    follow: bool = False,
 ) -> BootstrapOrchestrator:
     """A ready orchestrator over the stores of `blueprint`, each at its address in `settings`."""
     resolved = blueprint.resolve(settings.values)
@@ -68,16 +70,29 @@ def orchestrator(
     chosen = chosen_stores(resolved, only, skip)
     urls = {store: settings.need(store) for store in chosen}
     built = [bootstrapper(store, url, resolved, settings) for store, url in urls.items()]
+    return over(
+        built, blueprint, settings, observers=observers, borrow=_lenders(resolved, settings, chosen), strict=strict,
+        allow_ahead=allow_ahead, verify=verify, follow=follow,
+    )  # fmt: skip
+
+
+def over(
+    stores: Sequence[DatabaseBootstrapper], blueprint: Blueprint, settings: Settings, *,
+    observers: Sequence[Observer] = (), borrow: tuple[DatabaseBootstrapper, ...] = (), strict: bool = False, allow_ahead: bool = True,
+    verify: bool = True, follow: bool = False,
+) -> BootstrapOrchestrator:  # fmt: skip
+    """An orchestrator over ready bootstrappers, with the times of `settings`."""
     timing = settings.timing
     lock = LockPolicy(
-        borrow=_lenders(resolved, settings, chosen),
+        borrow=borrow,
         heartbeat_s=timing.heartbeat_s,
         grace_s=timing.grace_s,
         apply_timeout_s=timing.apply_timeout_s,
+        follow=follow,
     )
     return BootstrapOrchestrator(
-        built, blueprint=blueprint.name, retry=timing.retry(), lock=lock, observers=observers, strict=strict,
-        allow_ahead=allow_ahead,
+        stores, blueprint=blueprint.name, retry=timing.retry(), lock=lock, observers=observers, strict=strict,
+        allow_ahead=allow_ahead, verify=verify,
     )  # fmt: skip
 
 

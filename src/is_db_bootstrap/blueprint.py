@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
@@ -63,8 +63,10 @@ class Setting:
 class Field:
     """A field of a Milvus collection.
 
-    `type` is a `pymilvus.DataType` name such as `INT64`, `VARCHAR`, `FLOAT_VECTOR`. `dim` counts vector components,
-    `max_length` counts UTF-8 bytes, not characters.
+    `type` is a `pymilvus.DataType` name such as `INT64`, `VARCHAR`, `ARRAY`, `FLOAT_VECTOR`, `SPARSE_FLOAT_VECTOR`. `dim`
+    counts vector components, `max_length` UTF-8 bytes, not characters, `max_capacity` the elements of an ARRAY of
+    `element_type`. `default` is the value of rows that give none; `nullable` rows may give none. `params` are what
+    `MilvusClient`'s `add_field` takes besides, such as `enable_analyzer`, `enable_match`, `analyzer_params`, `mmap_enabled`.
     """
 
     name: str
@@ -74,19 +76,41 @@ class Field:
     partition_key: bool = False
     dim: int | None = None
     max_length: int | None = None
+    nullable: bool = False
+    default: Any = None
+    element_type: str = ""
+    max_capacity: int | None = None
+    clustering_key: bool = False
+    params: Mapping[str, Any] = dataclasses.field(default_factory=_nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of a Milvus collection, which fills the fields `outputs` from the fields `inputs`.
+
+    `type` is a `pymilvus.FunctionType` name: `BM25` makes a sparse vector of an analysed text, `TEXTEMBEDDING` asks the
+    provider that `params` name for a vector, `MINHASH` makes a signature.
+    """
+
+    name: str
+    type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    params: Mapping[str, Any] = dataclasses.field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index of a Milvus collection; its name is the field's name unless `name` is given.
+    """An index of a Milvus collection, one a field; its name is the field's name unless `name` is given.
 
-    `params` are build parameters, `metric` one of `IP`, `L2`, `COSINE`, … for a vector field and empty for a scalar.
+    `params` are build parameters such as `M`, `nlist`, `min_gram`, or `json_path` and `json_cast_type` on a JSON field.
+    `metric` is one of `IP`, `L2`, `COSINE`, `HAMMING`, `JACCARD`, `BM25`, … for a vector field and empty for a scalar.
     """
 
     field: str
     type: str
     metric: str = ""
-    params: Mapping[str, int] = dataclasses.field(default_factory=_nothing)
+    params: Mapping[str, Any] = dataclasses.field(default_factory=_nothing)
     name: str = ""
 
 
@@ -94,9 +118,10 @@ class Index:
 class Collection:
     """A Milvus collection `<family>_v<n>` behind an alias.
 
-    `partitions` counts the partitions behind the partition key (0: the server's default). `ttl_seconds` 0 means that
-    vectors do not expire. `model` identifies the embedding model; `unspecified` is compatible with every model.
-    `load` asks for the collection to be loaded into memory.
+    `partitions` counts the partitions behind the partition key (0: the server's default), `partition_names` are named ones;
+    a collection has one or the other. `ttl_seconds` 0 means that vectors do not expire. `model` identifies the embedding
+    model; `unspecified` is compatible with every model. `load` asks for the collection to be loaded into memory.
+    `properties` are collection properties such as `mmap.enabled`.
     """
 
     name: str
@@ -112,6 +137,8 @@ class Collection:
     model: str = ""
     load: bool = True
     properties: Mapping[str, str] = field(default_factory=_nothing)
+    functions: tuple[Function, ...] = ()
+    partition_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +147,8 @@ class KeyPattern:
 
     `pattern` has `{placeholders}`, each one a run of characters without `:` unless `placeholders` gives a regular
     expression. `type` is what TYPE answers: string, list, set, zset, hash, stream. `ttl` is seconds: a number is
-    the lifetime that writers set, a pair the shortest and longest; None means persistent.
+    the lifetime that writers set, a pair the shortest and longest; None means persistent, for a `reason`. Where two
+    patterns fit a key, the one with more literal characters applies.
     """
 
     name: str
@@ -130,6 +158,12 @@ class KeyPattern:
     owner: str
     purpose: str
     placeholders: Mapping[str, str] = field(default_factory=_nothing)
+    reason: str = ""
+
+    @property
+    def literals(self) -> int:
+        """How many characters of the pattern stand for themselves."""
+        return len(re.sub(r"\{\w+\}", "", self.pattern))
 
     @property
     def longest_ttl(self) -> int | None:
@@ -160,12 +194,29 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
+class SeedReference:
+    """The `column` of the row of `table` that has the values of `key`; the value of a demo row that hangs on another one."""
+
+    table: str
+    key: Mapping[str, Any]
+    column: str = "id"
+
+    def __str__(self) -> str:
+        return f"{self.table}({', '.join(f'{name}={value}' for name, value in self.key.items())})"
+
+
+@dataclass(frozen=True, slots=True)
 class SeedRow:
-    """A demo row: present when a row with `key` exists, whatever its other columns say."""
+    """A demo row: present when a row with `key` exists, whatever its other columns say.
+
+    `unique` names columns of `values` that identify a row as well: one that has them is left as it is. A `dict` is
+    written as jsonb, a `list` as an array.
+    """
 
     table: str
     key: Mapping[str, Any]
     values: Mapping[str, Any] = field(default_factory=_nothing)
+    unique: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +238,36 @@ class SeedRelationship:
     values: Mapping[str, Any] = field(default_factory=_nothing)
 
 
+class Ends(NamedTuple):
+    """What a relationship type of Neo4j may join, and the properties that it may carry."""
+
+    from_labels: frozenset[str]
+    to_labels: frozenset[str]
+    properties: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolProfile:
+    """How many connections a service keeps, and how long it waits for one. All times are seconds.
+
+    `min_size` connections are opened by `open()` and kept open, at most `max_size` are in use; a free one is waited for
+    `acquire_timeout`, then `sqlalchemy.exc.TimeoutError`. A connection older than `recycle` is replaced before use.
+    `command_timeout` is the server's `statement_timeout` of every connection (None: none). A statement is prepared at its
+    `prepare_threshold`-th use (None: never, for a pooler in transaction mode). Raises `ValueError` for sizes that cannot be.
+    """
+
+    min_size: int
+    max_size: int
+    acquire_timeout: float = 30
+    recycle: float = 1800
+    command_timeout: float | None = None
+    prepare_threshold: int | None = 5
+
+    def __post_init__(self) -> None:
+        if self.min_size < 0 or self.max_size < max(1, self.min_size):
+            raise ValueError(f"A pool of {self.min_size} to {self.max_size} connections cannot be.")
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """A named, declared desired state over one or more stores.
@@ -194,7 +275,10 @@ class Blueprint:
     PostgreSQL and Neo4j are declared by files: `migrations` is a folder of Alembic revisions, `cypher` one of
     `V…__….cypher` and `R…__….cypher` files; `None` means the built-in folder of the blueprint's name, if there is one.
     `enterprise=False` skips Cypher files that assume the enterprise edition, whatever the server is.
-    `configure` returns the tailored blueprint for the values of its settings.
+    `labels` (label to its properties) and `relationships` document the graph: Neo4j cannot enforce them. `configure` returns
+    the tailored blueprint for the values of its settings. `models` is the dotted name of a module with SQLAlchemy's
+    `metadata` or `Base`, which `revision` and `alembic check` compare with; empty means `tables` or `models` beside the
+    blueprint. `pool` is for services that use the database; `portable` marks revisions that also run on MariaDB and SQLite.
     """
 
     name: str
@@ -206,6 +290,11 @@ class Blueprint:
     channels: tuple[Channel, ...] = ()
     settings: tuple[Setting, ...] = ()
     enterprise: bool = True
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    relationships: Mapping[str, Ends] = field(default_factory=_nothing)
+    models: str = ""
+    pool: PoolProfile = PoolProfile(5, 15)
+    portable: bool = False
     seed_rows: tuple[SeedRow, ...] = ()
     seed_nodes: tuple[SeedNode, ...] = ()
     seed_relationships: tuple[SeedRelationship, ...] = ()
@@ -220,6 +309,12 @@ class Blueprint:
     def cypher_dir(self) -> Path | None:
         """The folder of the Cypher files, or None when the blueprint does not use Neo4j."""
         return self._folder(self.cypher, files.cypher(self.name))
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether its files came with the package."""
+        folder = self.migrations_dir or self.cypher_dir
+        return folder is not None and folder.is_relative_to(files.root())
 
     @property
     def stores(self) -> tuple[StoreName, ...]:

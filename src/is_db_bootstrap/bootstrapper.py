@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
+    from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
 
 
 class DatabaseBootstrapper(Protocol):
@@ -93,3 +93,11 @@ class CanProve(Protocol):
 
     def prove(self) -> None:
         """Called in apply mode before verify, also when nothing was planned."""
+
+
+@runtime_checkable
+class CanSelfTest(Protocol):
+    """A store that can show that what was declared works: that it takes, finds and refuses what it should."""
+
+    def selftest(self) -> Iterator[Proof]:
+        """Try everything once; leaves nothing behind, also when it is ended in the middle."""

@@ -99,6 +99,15 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """One check of a self-test; `ok` is None when it could not be tried, and `detail` says why."""
+
+    name: str
+    ok: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LockHolder:
     """Who holds a lock: free text such as `pid 4711 (is-db-bootstrap on web-1)`, and for how long."""
 

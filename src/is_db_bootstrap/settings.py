@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from is_db_bootstrap.blueprint import Blueprint, Value
+from is_db_bootstrap.blueprint import Blueprint, PoolProfile, Value
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import STORE_ORDER, StoreName
 from is_db_bootstrap.retry import RetryPolicy
@@ -268,9 +268,12 @@ class _Table:
         return table
 
 
-def blueprint_name(environ: Mapping[str, str], file: Path | None = None, env_file: Path | None = None) -> str | None:
+def blueprint_name(
+    environ: Mapping[str, str] | None = None, file: Path | None = None, env_file: Path | None = None
+) -> str | None:
     """The blueprint that the environment (`IS_DB_BOOTSTRAP_BLUEPRINT`), the env file or the TOML file names."""
     name = "IS_DB_BOOTSTRAP_BLUEPRINT"
+    environ = os.environ if environ is None else environ
     filed = _env_file(env_file) if env_file and not environ.get(name) else {}
     return environ.get(name) or filed.get(name) or _Table.read(file).top.get("blueprint")
 
@@ -326,7 +329,7 @@ def _address(
     prefix, section = name.upper(), table.store(name)
     ca_file = url.ca_file or env.get(f"{prefix}_CA_FILE") or section.get("ca_file", "")
     if ca_file:
-        _check_ca_file(url, ca_file)
+        check_ca_file(url, ca_file)
     return replace(
         url,
         username=url.username or env.get(f"{prefix}_USERNAME") or section.get("username", "") or _default_user(name),
@@ -335,7 +338,8 @@ def _address(
     )
 
 
-def _check_ca_file(url: StoreUrl, path: str) -> None:
+def check_ca_file(url: StoreUrl, path: str) -> None:
+    """Refuse a CA file that is not there, or that an address without TLS would not use."""
     secure = {"redis": "rediss", "milvus": "https"}.get(url.store)
     if not Path(path).is_file():
         raise ConfigurationError(f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE.")
@@ -410,16 +414,20 @@ def _secret(name: str, env: Mapping[str, str], section: Mapping[str, Any], file_
         if text:
             return str(text)
         if path:
-            return _read_secret(Path(path), source)
+            return read_secret(Path(path), f"{source}_FILE")
     return ""
 
 
-def _read_secret(path: Path, name: str) -> str:
+def read_secret(path: Path, name: str) -> str:
+    """The secret in a file, without one trailing newline; a `ConfigurationError` names `name` when there is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"{name}_FILE: {path} cannot be read: {exc}.") from exc
-    return re.sub(r"\r?\n\Z", "", text)
+        raise ConfigurationError(f"{name}: {path} cannot be read: {exc}.") from exc
+    secret = re.sub(r"\r?\n\Z", "", text)
+    if not secret:
+        raise ConfigurationError(f"{name}: {path} is empty.", hint="Leave it out where there is no password.")
+    return secret
 
 
 def _timing(env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]) -> Timing:
@@ -454,3 +462,45 @@ def _number(value: Any, kind: type, name: str, least: float) -> float | int:
     if not least <= number < float("inf"):
         raise ConfigurationError(f"{name}={value!r} is below {least} or not finite.")
     return number
+
+
+# --- pools of services ---------------------------------------------------------------------------
+
+_POOL = {
+    "DB_POOL_MIN_SIZE": ("min_size", int, 0),
+    "DB_POOL_MAX_SIZE": ("max_size", int, 1),
+    "DB_POOL_TIMEOUT": ("acquire_timeout", float, 0),
+    "DB_POOL_RECYCLE": ("recycle", float, 0),
+    "DB_COMMAND_TIMEOUT": ("command_timeout", float, 0.001),
+    "DB_PREPARE_THRESHOLD": ("prepare_threshold", int, 0),
+}
+
+
+def pool_profile(declared: PoolProfile, environ: Mapping[str, str] | None = None) -> PoolProfile:
+    """The blueprint's profile with what the environment says otherwise (`none` switches the last two off).
+
+    Raises `ConfigurationError` that names the variable.
+    """
+    env = os.environ if environ is None else environ
+    given: dict[str, Any] = {}
+    for variable, (name, kind, least) in _POOL.items():
+        text = env.get(variable)
+        if text and text.lower() == "none" and name in {"command_timeout", "prepare_threshold"}:
+            given[name] = None
+        elif text:
+            given[name] = _number(text, kind, variable, least)
+    try:
+        return replace(declared, **given)
+    except ValueError as exc:
+        raise ConfigurationError(f"DB_POOL_MIN_SIZE and DB_POOL_MAX_SIZE: {exc}") from exc
+
+
+def echo(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether SQL is to be logged: DB_ECHO is `true` in any letter case."""
+    return (os.environ if environ is None else environ).get("DB_ECHO", "").lower() == "true"
+
+
+def number(variable: str, kind: type, least: float, environ: Mapping[str, str] | None = None) -> float | int | None:
+    """The number in a variable, None when it is unset; `ConfigurationError` names it when it is none, or below `least`."""
+    text = (os.environ if environ is None else environ).get(variable)
+    return _number(text, kind, variable, least) if text else None

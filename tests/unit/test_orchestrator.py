@@ -364,3 +364,30 @@ def test_the_first_failed_store_in_store_order_gives_the_exit_code():
 def test_two_bootstrappers_of_one_store_are_refused():
     with pytest.raises(ConfigurationError):
         BootstrapOrchestrator([InMemoryBootstrapper(), InMemoryBootstrapper()])
+
+
+def test_a_follower_that_found_nothing_left_changes_nothing_without_the_lock():
+    """A third look would find something pending again, while the other run still holds the lock."""
+    store = InMemoryBootstrapper(wanted=["a"])
+    store.lock_owner = "another run"
+    plan, seen = store.plan, []
+
+    def planned():
+        seen.append(1)
+        store.applied = ["a"] if len(seen) == 2 else []  # the second look is the follower's
+        return plan()
+
+    store.plan = planned
+    result = BootstrapOrchestrator([store], lock=LockPolicy(follow=True)).run()
+    assert not [call for call in store.calls if call.startswith("apply")]
+    assert store.lock_owner == "another run"
+    assert (result.exit_code, len(seen)) == (0, 2)
+
+
+def test_a_follower_without_patience_still_sleeps_between_two_tries():
+    store = InMemoryBootstrapper(wanted=["a"])
+    store.lock_owner = "another run"
+    engine = BootstrapOrchestrator([store], lock=LockPolicy(follow=True, grace_s=0.1), retry=RetryPolicy(deadline_s=0))
+    threading.Timer(0.6, engine.interrupt).start()
+    assert engine.run().outcome == "interrupted"
+    assert 2 <= store.calls.count("lock") < 20

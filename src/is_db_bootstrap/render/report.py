@@ -32,6 +32,7 @@ _NOUNS = {
     "cypher": ("Cypher file", "Cypher files"),
     "collection": ("collection", "collections"),
     "index": ("index", "indexes"),
+    "partition": ("partition", "partitions"),
     "alias": ("alias", "aliases"),
     "load": ("load", "loads"),
     "conventions": ("set of conventions", "sets of conventions"),

@@ -9,10 +9,10 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -22,6 +22,7 @@ from is_db_bootstrap.bootstrapper import (
     CanLock,
     CanProve,
     CanReport,
+    CanSelfTest,
     DatabaseBootstrapper,
     Lock,
 )
@@ -37,127 +38,23 @@ from is_db_bootstrap.errors import (
     VerificationFailed,
 )
 from is_db_bootstrap.events import Event, Observer, Phase
+from is_db_bootstrap.orchestrator.track import UNVERIFIED, Held, LockPolicy, Track
 from is_db_bootstrap.results import (
     STORE_ORDER,
     BootstrapResult,
     Change,
     ChangeResult,
     Drift,
-    ErrorReport,
     LockHolder,
     Mode,
     Outcome,
-    Plan,
-    ServerInfo,
-    Status,
-    StoreResult,
+    Proof,
+    StoreName,
     worst,
 )
 from is_db_bootstrap.retry import Deadline, RetryPolicy, until, while_busy
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LockPolicy:
-    """How locks are kept, and what a run gets to end. All times are seconds.
-
-    `borrow` are stores outside of this run (left out by `--only`), the first of which guards stores that cannot lock;
-    `heartbeat_s` the interval at which held locks are confirmed, `fresh_s` the age up to which a confirmation serves the
-    next change too; `grace_s` what running changes get after a signal before they are cancelled; `apply_timeout_s` bounds
-    apply and verify, 0 means not at all.
-    """
-
-    borrow: tuple[DatabaseBootstrapper, ...] = ()
-    heartbeat_s: float = 10.0
-    fresh_s: float = 1.0
-    grace_s: float = 5.0
-    apply_timeout_s: float = 0.0
-
-
-@dataclass(slots=True)
-class _Held:
-    """A lock of this run, and when its store last said so, by the monotonic clock."""
-
-    store: DatabaseBootstrapper
-    lock: Lock
-    confirmed_at: float = field(default_factory=time.monotonic)
-
-    def confirmed(self, within_s: float = 0.0) -> bool:
-        if time.monotonic() - self.confirmed_at < within_s:
-            return True
-        try:
-            ours = self.lock.confirm()
-        except BootstrapError:
-            return False
-        self.confirmed_at = time.monotonic()
-        return ours
-
-
-@dataclass(slots=True)
-class _Track:
-    """What is known of one store while a run goes on."""
-
-    store: DatabaseBootstrapper
-    server: ServerInfo | None = None
-    plan: Plan | None = None
-    guard: _Held | None = None
-    status: Status | None = None
-    changes: list[ChangeResult] = field(default_factory=list)
-    drifts: list[Drift] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    error: BootstrapError | None = None
-    duration_s: float = 0.0
-    verified: bool = False
-
-    @property
-    def pending(self) -> tuple[Change, ...]:
-        return self.plan.changes if self.plan else ()
-
-    @property
-    def changed(self) -> bool:
-        return any(c.outcome is Outcome.CHANGED for c in self.changes)
-
-    def note(self, *texts: str) -> None:
-        self.notes.extend(text for text in texts if text and text not in self.notes)
-
-    def result(self, mode: Mode, *, failed: bool) -> StoreResult:
-        notes = [*self.notes]
-        if self.changed and mode is Mode.APPLY and not self.verified and self.error is None:
-            notes.append("Not verified, because the run ended before.")
-        return StoreResult(
-            store=self.store.name,
-            target=self.store.target,
-            outcome=self._outcome(mode, failed=failed),
-            server=self.server,
-            status=self.status,
-            duration_s=self.duration_s,
-            changes=(*self.changes, *self._planned(mode)),
-            drifts=tuple(self.drifts),
-            notes=tuple(notes),
-            error=ErrorReport.of(self.error) if self.error else None,
-            exception=self.error,
-        )
-
-    def _planned(self, mode: Mode) -> tuple[ChangeResult, ...]:
-        done = {(c.kind, c.name) for c in self.changes}
-        pending = [c for c in self.pending if (c.kind, c.name) not in done] if mode is not Mode.VERIFY else []
-        skipped = self.plan.skipped if self.plan else ()
-        rows = [(Outcome.PLANNED, c) for c in pending] + [(Outcome.SKIPPED, c) for c in skipped]
-        return tuple(ChangeResult(c.name, c.kind, outcome, detail=c.detail) for outcome, c in rows)
-
-    def _outcome(self, mode: Mode, *, failed: bool) -> Outcome:
-        if isinstance(self.error, Interrupted):
-            return Outcome.INTERRUPTED
-        if isinstance(self.error, VerificationFailed):
-            return Outcome.DRIFTED
-        if self.error is not None:
-            return Outcome.FAILED
-        if self.changed:
-            return Outcome.CHANGED
-        if failed and mode is not Mode.STATUS:
-            return Outcome.SKIPPED
-        return Outcome.PLANNED if self.pending and mode in {Mode.PLAN, Mode.STATUS} else Outcome.UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +66,11 @@ class _Rules:
     lock: LockPolicy
     strict: bool
     allow_ahead: bool
+    verify: bool
+
+
+class _NothingLeft(Exception):
+    """Another run has done what this one wanted the lock for."""
 
 
 class _Stop(threading.Event):
@@ -181,7 +83,7 @@ class BootstrapOrchestrator:
     """Brings stores to their blueprint.
 
     `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`; `allow_ahead=False` makes a
-    store whose history goes on beyond ours a conflict. Observers receive events one at a time, from any thread.
+    store whose history goes on beyond ours a conflict; `verify=False` ends `apply` with its last change. Observers receive events one at a time, from any thread.
     """
 
     def __init__(
@@ -194,12 +96,13 @@ class BootstrapOrchestrator:
         observers: Sequence[Observer] = (),
         strict: bool = False,
         allow_ahead: bool = True,
+        verify: bool = True,
     ) -> None:
         names = [b.name for b in bootstrappers]
         if not names or len(set(names)) != len(names):
             raise ConfigurationError(f"A run needs one bootstrapper a store, at least one; got {names}.")
         self._bootstrappers = sorted(bootstrappers, key=lambda b: STORE_ORDER.index(b.name))
-        self._rules = _Rules(blueprint, retry or RetryPolicy(), lock or LockPolicy(), strict, allow_ahead)
+        self._rules = _Rules(blueprint, retry or RetryPolicy(), lock or LockPolicy(), strict, allow_ahead, verify)
         self._observers = tuple(observers)
         self._stop = _Stop()
         self._events = threading.Lock()
@@ -217,7 +120,7 @@ class BootstrapOrchestrator:
         """
         self._began = time.monotonic()
         started_at = datetime.now(UTC)
-        run = _Run(self._rules, mode, [_Track(b) for b in self._bootstrappers], self._stop, self._emit)
+        run = _Run(self._rules, mode, [Track(b) for b in self._bootstrappers], self._stop, self._emit)
         try:
             run.phases()
         finally:
@@ -227,6 +130,32 @@ class BootstrapOrchestrator:
         if run.keyboard:
             raise KeyboardInterrupt
         return result
+
+    @property
+    def stores(self) -> tuple[StoreName, ...]:
+        """The names of the stores of this run."""
+        return tuple(store.name for store in self._bootstrappers)
+
+    def prepare(self) -> Iterator[tuple[StoreName, Change]]:
+        """Create what must be there before a lock can be taken: missing databases and schemas."""
+        for store in self._bootstrappers:
+            try:
+                while first := next((c for c in store.plan().changes[:1] if c.kind in {"database", "schema"}), None):
+                    store.apply(first)
+                    yield store.name, first
+            finally:
+                store.close()
+
+    def selftest(self) -> Iterator[tuple[DatabaseBootstrapper, Proof]]:
+        """Try what was declared, store by store; each one's checks are made while they are read."""
+        for store in self._bootstrappers:
+            if isinstance(store, CanSelfTest):
+                try:
+                    store.ping(self._rules.retry.deadline_s)
+                    for proof in store.selftest():
+                        yield store, proof
+                finally:
+                    store.close()
 
     def _emit(
         self, kind: str, *, phase: Phase | None = None, store: str = "", message: str = "",
@@ -245,7 +174,7 @@ class BootstrapOrchestrator:
 class _Run:
     """One run of an orchestrator; holds what changes meanwhile."""
 
-    def __init__(self, rules: _Rules, mode: Mode, tracks: list[_Track], stop: _Stop, emit: Callable[..., None]) -> None:
+    def __init__(self, rules: _Rules, mode: Mode, tracks: list[Track], stop: _Stop, emit: Callable[..., None]) -> None:
         self._rules = rules
         self._mode = mode
         self._tracks = tracks
@@ -255,12 +184,13 @@ class _Run:
         self._locking = rules.lock
         self._deadline = Deadline.of(self._policy)
         self._id = uuid.uuid4().hex[:12]
-        self._held: list[_Held] = []
+        self._held: list[Held] = []
         self._lost = threading.Event()
         self._released = threading.Event()
         self._halted = threading.Event()
         self._acquiring: DatabaseBootstrapper | None = None
-        self._running: dict[Future[None], _Track] = {}
+        self._followed = False
+        self._running: dict[Future[None], Track] = {}
         self.keyboard = False
 
     # --- phases
@@ -276,21 +206,29 @@ class _Run:
             return
         if not self._each(Phase.PLAN, self._plan) or self._mode is Mode.PLAN:
             return
-        if self._mode is not Mode.APPLY or not any(t.pending for t in self._tracks) or self._change():
+        if self._mode is Mode.APPLY and any(t.pending for t in self._tracks) and not self._change():
+            return
+        if self._mode is Mode.VERIFY or self._rules.verify:
             self._each(Phase.VERIFY, self._verify)
+        else:
+            for track in self._tracks:
+                track.note(UNVERIFIED)
 
     def _change(self) -> bool:
-        return self._lock() and self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply)
+        if not self._lock():
+            return False
+        # What another run has left nothing of is not looked at again: nothing may be changed without the lock.
+        return self._followed or (self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply))
 
-    def _wait(self, track: _Track) -> None:
+    def _wait(self, track: Track) -> None:
         def ping(left_s: float) -> None:
             track.server = track.store.ping(left_s)
 
         deadline = Deadline(0.0, self._policy.clock) if self._mode is Mode.STATUS else self._deadline
         until(self._policy, deadline, ping, sleep=self._sleep, on_retry=lambda e: self._say(Phase.WAIT, track, e.message))
 
-    def _plan(self, track: _Track) -> None:
-        track.plan = track.store.plan()
+    def _plan(self, track: Track) -> None:
+        track.plan = while_busy(self._policy, track.store.plan, sleep=self._sleep)
         track.note(*track.plan.notes)
         if track.plan.ahead and not self._rules.allow_ahead:
             raise StoreConflict(
@@ -298,7 +236,7 @@ class _Run:
                 hint="Run the newer version, or leave out --no-ahead.",
             )  # fmt: skip
 
-    def _apply(self, track: _Track) -> None:
+    def _apply(self, track: Track) -> None:
         for change in track.pending:
             self._may_change(track)
             began = time.monotonic()
@@ -316,11 +254,11 @@ class _Run:
             self._record(track, change, Outcome.CHANGED, began)
             track.note(remark or "")
 
-    def _attempt(self, track: _Track, change: Change) -> str | None:
+    def _attempt(self, track: Track, change: Change) -> str | None:
         self._may_change(track)  # again: a change may have been busy for a minute
         return track.store.apply(change)
 
-    def _may_change(self, track: _Track) -> None:
+    def _may_change(self, track: Track) -> None:
         if self._stop.is_set() or self._halted.is_set():
             raise Interrupted("The run was interrupted before its next change.")
         if self._lost.is_set() or (track.guard is not None and not track.guard.confirmed(self._locking.fresh_s)):
@@ -329,12 +267,12 @@ class _Run:
                 hint="Run again; what has been applied is recognised.",
             )  # fmt: skip
 
-    def _record(self, track: _Track, change: Change, outcome: Outcome, began: float) -> None:
+    def _record(self, track: Track, change: Change, outcome: Outcome, began: float) -> None:
         row = ChangeResult(change.name, change.kind, outcome, time.monotonic() - began, change.detail)
         track.changes.append(row)
         self._emit("change", phase=Phase.APPLY, store=track.store.name, change=row)
 
-    def _verify(self, track: _Track) -> None:
+    def _verify(self, track: Track) -> None:
         if self._mode is Mode.APPLY and isinstance(track.store, CanProve):
             track.store.prove()
         if track.plan and track.plan.ahead:
@@ -348,13 +286,13 @@ class _Run:
         if track.drifts:
             raise VerificationFailed(track.store.name, track.drifts)
 
-    def _audit(self, track: _Track) -> None:
+    def _audit(self, track: Track) -> None:
         findings = list(track.store.audit()) if isinstance(track.store, CanAudit) else []
         strict = [f for f in findings if f.finding] if self._mode is Mode.VERIFY and self._rules.strict else []
         track.drifts += strict
         track.note(*(f"{f.kind} {f.object}: {f.message}" for f in findings if f not in strict))
 
-    def _report(self, track: _Track) -> None:
+    def _report(self, track: Track) -> None:
         if isinstance(track.store, CanReport):  # first: a conflict is when one asks
             track.status = track.store.status()
         self._plan(track)
@@ -367,7 +305,7 @@ class _Run:
             return False
         return self._each(Phase.LOCK, self._take_locks, self._tracks[:1], everyone=True)
 
-    def _create(self, track: _Track) -> None:
+    def _create(self, track: Track) -> None:
         began = time.monotonic()
         change = track.pending[0]
         if isinstance(track.store, CanCreateDatabase):
@@ -376,7 +314,13 @@ class _Run:
             track.note(remark)
             self._record(track, change, Outcome.UNCHANGED if remark else Outcome.CHANGED, began)
 
-    def _take_locks(self, _: _Track) -> None:
+    def _take_locks(self, _: Track) -> None:
+        try:
+            self._take_each()
+        except _NothingLeft:
+            self._followed = True
+
+    def _take_each(self) -> None:
         pending = [t for t in self._tracks if t.pending]
         lockable = [t.store for t in self._tracks if isinstance(t.store, CanLock)]
         needed = [t.store for t in pending if isinstance(t.store, CanLock)]
@@ -385,7 +329,7 @@ class _Run:
             shared = self._borrowed()
             needed += [] if shared or not lockable or lockable[0] in needed else lockable[:1]
         for store in sorted(needed, key=lambda s: STORE_ORDER.index(s.name)):
-            self._held.append(_Held(store, self._acquire(store)))
+            self._held.append(Held(store, self._acquire(store)))
         own = {h.store.name: h for h in self._held}
         for track in self._tracks:
             track.guard = own.get(track.store.name) or shared or next(iter(self._held), None)
@@ -393,11 +337,11 @@ class _Run:
                 track.note("No store of this run can lock: a second run at the same time is not excluded.")
         threading.Thread(target=self._heartbeat, name="lock-heartbeat", daemon=True).start()
 
-    def _borrowed(self) -> _Held | None:
+    def _borrowed(self) -> Held | None:
         """The lock of the first store outside of this run that can give one: a database that does not exist yet cannot."""
         for store in self._locking.borrow:
             with suppress(StoreConflict):
-                self._held.append(_Held(store, self._acquire(store)))
+                self._held.append(Held(store, self._acquire(store)))
                 return self._held[-1]
         return None
 
@@ -411,13 +355,22 @@ class _Run:
             taken = store.try_lock(owner)
             if isinstance(taken, LockHolder):
                 holder[:] = [taken]
+                if self._locking.follow and self._nothing_left():
+                    raise _NothingLeft
                 raise StoreBusy(store.name, f"The lock is held by {taken.who}.")  # no age: said once, not at every try
             return taken
 
         self._acquiring = store
         try:
-            return until(self._policy, self._deadline, attempt, sleep=self._sleep,
-                         on_retry=lambda e: self._emit("waiting", phase=Phase.LOCK, store=store.name, message=e.message))  # fmt: skip
+            while True:
+                deadline = Deadline.of(self._policy) if self._locking.follow else self._deadline
+                try:
+                    return until(self._policy, deadline, attempt, sleep=self._sleep,
+                                 on_retry=lambda e: self._emit("waiting", phase=Phase.LOCK, store=store.name, message=e.message))  # fmt: skip
+                except StoreBusy:
+                    if not (self._locking.follow and holder):
+                        raise
+                    self._sleep(max(self._policy.initial_s, 0.05))
         except StoreBusy as exc:
             if not holder:
                 raise
@@ -427,6 +380,13 @@ class _Run:
             ) from exc  # fmt: skip
         finally:
             self._acquiring = None
+
+    def _nothing_left(self) -> bool:
+        """Whether another run has applied by now what this one had planned."""
+        for track in self._tracks:
+            if track.pending:
+                self._plan(track)
+        return not any(track.pending for track in self._tracks)
 
     def _heartbeat(self) -> None:
         while not self._released.wait(self._locking.heartbeat_s):
@@ -448,13 +408,13 @@ class _Run:
             if store not in [t.store for t in self._running.values()]:
                 store.close()
 
-    def _track_of(self, store: DatabaseBootstrapper) -> _Track:
+    def _track_of(self, store: DatabaseBootstrapper) -> Track:
         return next((t for t in self._tracks if t.store is store), self._tracks[0])
 
     # --- threads
 
     def _each(
-        self, phase: Phase, step: Callable[[_Track], None], tracks: list[_Track] | None = None, *, everyone: bool = False
+        self, phase: Phase, step: Callable[[Track], None], tracks: list[Track] | None = None, *, everyone: bool = False
     ) -> bool:
         """Run `step` for every store in parallel and wait for all; False when one failed."""
         self._emit("phase", phase=phase)
@@ -464,7 +424,7 @@ class _Run:
         self._join(phase)
         return all(t.error is None for t in self._tracks)
 
-    def _step(self, phase: Phase, step: Callable[[_Track], None], track: _Track, *, quiet: bool) -> None:
+    def _step(self, phase: Phase, step: Callable[[Track], None], track: Track, *, quiet: bool) -> None:
         began = time.monotonic()
         try:
             step(track)
@@ -527,7 +487,7 @@ class _Run:
         elif self._halted.wait(seconds):
             raise Interrupted("The run was interrupted while it waited.")
 
-    def _say(self, phase: Phase, track: _Track, message: str) -> None:
+    def _say(self, phase: Phase, track: Track, message: str) -> None:
         self._emit("waiting", phase=phase, store=track.store.name, message=message)
 
     # --- report

@@ -1,0 +1,133 @@
+"""What a run knows of each store, and of each lock that it holds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from is_db_bootstrap.bootstrapper import DatabaseBootstrapper, Lock
+from is_db_bootstrap.errors import BootstrapError, Interrupted, VerificationFailed
+from is_db_bootstrap.results import (
+    Change,
+    ChangeResult,
+    Drift,
+    ErrorReport,
+    Mode,
+    Outcome,
+    Plan,
+    ServerInfo,
+    Status,
+    StoreResult,
+)
+
+#: The note of a run that was told not to verify.
+UNVERIFIED = "Not verified, as asked."
+
+
+@dataclass(frozen=True, slots=True)
+class LockPolicy:
+    """How locks are kept, and what a run gets to end. All times are seconds.
+
+    `borrow` are stores outside of this run (left out by `--only`), the first of which guards stores that cannot lock;
+    `heartbeat_s` the interval at which held locks are confirmed, `fresh_s` the age up to which a confirmation serves the
+    next change too; `grace_s` what running changes get after a signal before they are cancelled; `apply_timeout_s` bounds
+    apply and verify, 0 means not at all. With `follow`, a run that meets another one waits as long as that one goes on, and
+    when it has left nothing to do, verifies without ever having had the lock.
+    """
+
+    borrow: tuple[DatabaseBootstrapper, ...] = ()
+    heartbeat_s: float = 10.0
+    fresh_s: float = 1.0
+    grace_s: float = 5.0
+    apply_timeout_s: float = 0.0
+    follow: bool = False
+
+
+@dataclass(slots=True)
+class Held:
+    """A lock of this run, and when its store last said so, by the monotonic clock."""
+
+    store: DatabaseBootstrapper
+    lock: Lock
+    confirmed_at: float = field(default_factory=time.monotonic)
+
+    def confirmed(self, within_s: float = 0.0) -> bool:
+        """Whether its store still says that it is ours, or did so within the last `within_s` seconds."""
+        if time.monotonic() - self.confirmed_at < within_s:
+            return True
+        try:
+            ours = self.lock.confirm()
+        except BootstrapError:
+            return False
+        self.confirmed_at = time.monotonic()
+        return ours
+
+
+@dataclass(slots=True)
+class Track:
+    """What is known of one store while a run goes on."""
+
+    store: DatabaseBootstrapper
+    server: ServerInfo | None = None
+    plan: Plan | None = None
+    guard: Held | None = None
+    status: Status | None = None
+    changes: list[ChangeResult] = field(default_factory=list)
+    drifts: list[Drift] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    error: BootstrapError | None = None
+    duration_s: float = 0.0
+    verified: bool = False
+
+    @property
+    def pending(self) -> tuple[Change, ...]:
+        """What the plan lists."""
+        return self.plan.changes if self.plan else ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether this run has changed something."""
+        return any(c.outcome is Outcome.CHANGED for c in self.changes)
+
+    def note(self, *texts: str) -> None:
+        """Add what the result says besides, once."""
+        self.notes.extend(text for text in texts if text and text not in self.notes)
+
+    def result(self, mode: Mode, *, failed: bool) -> StoreResult:
+        """The frozen report; `failed` when any store of the run did."""
+        notes = [*self.notes]
+        if self.changed and mode is Mode.APPLY and not self.verified and self.error is None and UNVERIFIED not in notes:
+            notes.append("Not verified, because the run ended before.")
+        return StoreResult(
+            store=self.store.name,
+            target=self.store.target,
+            outcome=self._outcome(mode, failed=failed),
+            server=self.server,
+            status=self.status,
+            duration_s=self.duration_s,
+            changes=(*self.changes, *self._planned(mode)),
+            drifts=tuple(self.drifts),
+            notes=tuple(notes),
+            error=ErrorReport.of(self.error) if self.error else None,
+            exception=self.error,
+        )
+
+    def _planned(self, mode: Mode) -> tuple[ChangeResult, ...]:
+        done = {(c.kind, c.name) for c in self.changes}
+        pending = [c for c in self.pending if (c.kind, c.name) not in done] if mode is not Mode.VERIFY else []
+        skipped = self.plan.skipped if self.plan else ()
+        rows = [(Outcome.PLANNED, c) for c in pending] + [(Outcome.SKIPPED, c) for c in skipped]
+        return tuple(ChangeResult(c.name, c.kind, outcome, detail=c.detail) for outcome, c in rows)
+
+    def _outcome(self, mode: Mode, *, failed: bool) -> Outcome:
+        if isinstance(self.error, Interrupted):
+            return Outcome.INTERRUPTED
+        if isinstance(self.error, VerificationFailed):
+            return Outcome.DRIFTED
+        if self.error is not None:
+            return Outcome.FAILED
+        if self.changed:
+            return Outcome.CHANGED
+        if failed and mode is not Mode.STATUS:
+            return Outcome.SKIPPED
+        return Outcome.PLANNED if self.pending and mode in {Mode.PLAN, Mode.STATUS} else Outcome.UNCHANGED

@@ -1,0 +1,152 @@
+"""Declarations are checked when a blueprint is loaded; each error names the field, or file and line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from is_db_bootstrap import blueprints
+from is_db_bootstrap.blueprint import Blueprint, Channel, Collection, Field, Function, Index, KeyPattern, SeedRow, Setting
+from is_db_bootstrap.declaration_check import check, problems
+from is_db_bootstrap.errors import ConfigurationError
+
+ID = Field("id", "INT64", primary=True)
+VECTOR = Field("v", "FLOAT_VECTOR", dim=4)
+GOOD = Collection(
+    "c_v1", (ID, VECTOR, Field("t", "VARCHAR", max_length=9)), (Index("v", "HNSW", "IP"), Index("t", "INVERTED")), alias="c"
+)
+KEY = KeyPattern("k", "k:{id}", "string", 60, "app", "x")
+
+
+def with_fields(*fields, **more):
+    return Blueprint("b", "for tests", collections=(replace(GOOD, fields=(ID, VECTOR, *fields), **{"indexes": (), **more}),))
+
+
+def with_index(index):
+    return Blueprint("b", "for tests", collections=(replace(GOOD, indexes=(index,)),))
+
+
+def with_key(**fields):
+    return Blueprint("b", "for tests", keys=(replace(KEY, **fields),))
+
+
+WRONG = {
+    "collections[0] 'c_v1'.fields[2] 'x': the type 'WORDS' is none of": with_fields(Field("x", "WORDS")),
+    "fields[2] 'x': a vector needs dim": with_fields(Field("x", "FLOAT_VECTOR")),
+    "fields[2] 'x': a VARCHAR needs max_length": with_fields(Field("x", "VARCHAR")),
+    "fields[2] 'x': an ARRAY needs element_type and max_capacity": with_fields(Field("x", "ARRAY")),
+    "fields[2] 'x': dim 12 of a binary vector is no multiple of 8": with_fields(Field("x", "BINARY_VECTOR", dim=12)),
+    "fields[2] 'x': a sparse vector has no dim": with_fields(Field("x", "SPARSE_FLOAT_VECTOR", dim=12)),
+    "the field 'v' is there twice": with_fields(VECTOR),
+    "exactly one field is the primary key": with_fields(Field("x", "INT64", primary=True)),
+    "a primary key is INT64 or VARCHAR, not BOOL": with_fields(Field("x", "BOOL", primary=True)),
+    "partition_names and a partition key exclude each other": with_fields(
+        Field("x", "INT64", partition_key=True), partition_names=("p",)
+    ),
+    "partitions counts those behind a partition key": with_fields(partitions=4),
+    "ttl_seconds and partitions are at least 0": with_fields(ttl_seconds=-1),
+    "functions[0] 'f': the type 'MAGIC' is none of BM25": with_fields(functions=(Function("f", "MAGIC", ("v",), ("v",)),)),
+    "functions[0] 'f': there is no field 'y'": with_fields(functions=(Function("f", "BM25", ("y",), ("v",)),)),
+    "collections[0] 'c_v1'.indexes[0]: there is no field 'x'": with_index(Index("x", "HNSW", "IP")),
+    "the metric 'DISTANCE' on FLOAT_VECTOR 'v' is none of COSINE, IP, L2": with_index(Index("v", "HNSW", "DISTANCE")),
+    "the metric 'HAMMING' on FLOAT_VECTOR 'v'": with_index(Index("v", "HNSW", "HAMMING")),
+    "the type 'BITMAP' on FLOAT_VECTOR 'v' is none of": with_index(Index("v", "BITMAP", "IP")),
+    "'t' is no vector and has no metric": with_index(Index("t", "INVERTED", "IP")),
+    "collections: the name 'c_v1' is there twice": Blueprint("b", "", collections=(GOOD, replace(GOOD, alias="d"))),
+    "collections: the name 'c' is there twice": Blueprint("b", "", collections=(GOOD, replace(GOOD, name="d_v1"))),
+    "keys[0] 'k': the lifetime (60, 1) is no range of seconds": with_key(ttl=(60, 1)),
+    "keys[0] 'k': the lifetime -1 is no range of seconds": with_key(ttl=-1),
+    "keys[0] 'k': a persistent key needs a reason": with_key(ttl=None),
+    "keys[0] 'k': the pattern 'k:{id' has a brace without its other half": with_key(pattern="k:{id"),
+    "keys[0] 'k': the pattern 'k:{id}:{id}' names a placeholder twice": with_key(pattern="k:{id}:{id}"),
+    "keys[0] 'k': the placeholder 'other' is not in the pattern": with_key(placeholders={"other": ".+"}),
+    "keys[0] 'k': the expression '[' of 'id'": with_key(placeholders={"id": "["}),
+    "keys[0] 'k': the type 'bag' is none of": with_key(type="bag"),
+    "keys: the name 'k' is there twice": Blueprint("b", "", keys=(KEY, replace(KEY, pattern="l:{id}"))),
+    "keys: the pattern 'k:{}' is there twice": Blueprint("b", "", keys=(KEY, replace(KEY, name="l", pattern="k:{x}"))),
+    "channels: the name 'c' is there twice": Blueprint(
+        "b", "", channels=(Channel("c", "c:{x}", "x"), Channel("c", "d:{x}", "x"))
+    ),
+    "settings: the name 'S' is there twice": Blueprint("b", "", settings=(Setting("S", 1, "x"), Setting("S", 2, "x"))),
+    "seed_rows: there are no migrations": Blueprint("b", "", seed_rows=(SeedRow("t", {"id": 1}),)),
+    "name 'a b': letters, digits and _ only": Blueprint("a b", ""),
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_wrong_declaration_is_named(words):
+    with pytest.raises(ConfigurationError) as refusal:
+        check(WRONG[words])
+    assert words in str(refusal.value)
+
+
+def test_all_problems_are_told_at_once():
+    wrong = Blueprint("b", "", collections=(replace(GOOD, indexes=(Index("x", "HNSW", "IP"),)),), keys=(replace(KEY, ttl=0),))
+    assert len(list(problems(wrong))) == 2
+
+
+@pytest.mark.parametrize("name", blueprints.names())
+def test_built_in_blueprints_have_nothing_wrong(name):
+    assert list(problems(blueprints.load(name))) == []
+
+
+BLUEPRINT = """
+from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+BLUEPRINT = Blueprint("mine", "for tests", keys=(KeyPattern("k", "k:{{id}}", "string", {ttl}, "app", "x"),))
+"""
+REVISION = '"""r."""\n\nrevision = "{id}"\ndown_revision = {down!r}\n\ndef upgrade(): ...\n\ndef downgrade(): ...\n'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "blueprint.py").write_text(BLUEPRINT.format(ttl=60))
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "cypher").mkdir()
+    (tmp_path / "migrations" / "a.py").write_text(REVISION.format(id="a", down=None))
+    (tmp_path / "cypher" / "V001__a.cypher").write_text("CREATE INDEX a IF NOT EXISTS FOR (n:A) ON (n.x);")
+    return tmp_path
+
+
+def refusal(folder):
+    with pytest.raises(ConfigurationError) as found:
+        blueprints.load(folder)
+    return str(found.value)
+
+
+def test_a_folder_is_loaded_when_nothing_is_wrong(folder):
+    assert blueprints.load(folder).stores == ("postgres", "neo4j", "redis")
+
+
+def test_two_heads_are_named_with_file_and_line(folder):
+    for name in ("b", "c"):
+        (folder / "migrations" / f"{name}.py").write_text(REVISION.format(id=name, down="a"))
+    words = refusal(folder)
+    assert "several heads: b (b.py, line 3), c (c.py, line 3)" in words
+    assert "down_revision = ('b', 'c')" in words
+
+
+def test_a_repeated_revision_is_named_with_both_places(folder):
+    (folder / "migrations" / "b.py").write_text(REVISION.format(id="a", down=None))
+    assert "a.py, line 3 and b.py, line 3 both declare revision a" in refusal(folder)
+
+
+def test_a_revision_that_is_no_python_is_named_with_its_line(folder):
+    (folder / "migrations" / "b.py").write_text('revision = "b"\ndown_revision = (\n')
+    assert "b.py, line 2" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["one.cypher", "V1_a.cypher", "X001__a.cypher"])
+def test_a_cypher_file_of_a_bad_name_is_named(folder, name):
+    (folder / "cypher" / name).write_text("RETURN 1;")
+    assert f"the file name {name} is not understood" in refusal(folder)
+
+
+def test_a_repeated_number_of_cypher_files_is_named(folder):
+    (folder / "cypher" / "V1__b.cypher").write_text("RETURN 1;")
+    assert "V001__a.cypher and V1__b.cypher have the same version" in refusal(folder)
+
+
+def test_a_declaration_of_a_folder_is_checked(folder):
+    (folder / "blueprint.py").write_text(BLUEPRINT.format(ttl=(9, 1)))
+    assert "keys[0] 'k': the lifetime (9, 1)" in refusal(folder)
