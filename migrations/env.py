@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from logging.config import fileConfig
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,9 @@ from sqlalchemy import text
 from is_db_bootstrap import blueprints
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.settings import Settings
-from is_db_bootstrap.stores.postgres_alembic import engine
-from is_db_bootstrap.stores.postgres_connection import DatabaseMissing, identifier
-from is_db_bootstrap.stores.postgres_revisions import TABLE, Chain, mark
+from is_db_bootstrap.stores.postgres.alembic import engine
+from is_db_bootstrap.stores.postgres.connection import DatabaseMissing, identifier, search_path
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, mark
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
@@ -40,12 +41,18 @@ def declared() -> Blueprint:
 
 
 def models(blueprint: Blueprint) -> MetaData | None:
-    """The metadata of the blueprint's module `models`, if it has one; `alembic check` compares with it."""
-    try:
-        module = importlib.import_module(f"{blueprints.__name__}.{blueprint.name}.models")
-    except ModuleNotFoundError:
-        return None
-    return module.Base.metadata
+    """The metadata of the blueprint's `models`, or of its module `tables` or `models`; `alembic check` compares with it."""
+    beside = (f"{blueprints.__name__}.{blueprint.name}.{name}" for name in ("tables", "models"))
+    for name in [blueprint.models] if blueprint.models or not blueprint.is_built_in else beside:
+        try:
+            module = importlib.import_module(name) if name else None
+        except ModuleNotFoundError as exc:
+            if blueprint.models:
+                raise CommandError(f"The models {blueprint.models} cannot be imported: {exc}") from exc
+            continue
+        if module is not None:
+            return getattr(module, "metadata", None) or module.Base.metadata
+    return None
 
 
 def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
@@ -96,14 +103,37 @@ def configure(schema: str, **options: Any) -> None:
     )
 
 
+def portable(connection: Connection) -> None:
+    """Run on MariaDB or SQLite: no schemas, and no comment that records the lineage."""
+    context.configure(
+        connection=connection,
+        target_metadata=models(declared()),
+        version_table=TABLE,
+        transaction_per_migration=True,
+        transactional_ddl=connection.dialect.name == "sqlite",
+        compare_server_default=True,
+        include_name=lambda name, kind, _: kind != "table" or name != TABLE,
+        on_version_apply=lambda step, **_: config.attributes.get("applied", lambda _: None)(step),
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
 def online(schema: str) -> None:
     """Run with a connection; tables of other schemas of the search path are not compared."""
     with connected(schema) as connection:
-        own = set(connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = :schema"), {"schema": schema}))
-        connection.rollback()
+        if connection.dialect.name != "postgresql":
+            portable(connection)
+            return
+
+        @cache  # asked by autogenerate only
+        def own() -> set[str]:
+            return set(
+                connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = :schema"), {"schema": schema})
+            )
 
         def include_name(name: str | None, kind: str, _: Any) -> bool:
-            return kind != "table" or (name in own and name != TABLE)
+            return kind != "table" or (name in own() and name != TABLE)
 
         configure(schema, connection=connection, include_name=include_name)
         with context.begin_transaction():
@@ -111,15 +141,18 @@ def online(schema: str) -> None:
 
 
 def offline(schema: str) -> None:
-    """Write SQL instead of running it."""
+    """Write SQL instead of running it; the schema is created and searched as our own runs do."""
     configure(schema, dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True)
+    if schema != "public":
+        context.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+    context.execute(f"SET search_path TO {search_path(schema)}")
     with context.begin_transaction():
         context.run_migrations()
 
 
 def main() -> None:
     """Set up logging for the stock command only: a caller's own logging is left alone."""
-    if config.cmd_opts is not None and config.config_file_name is not None:
+    if config.cmd_opts is not None and config.config_file_name is not None and config.file_config.has_section("loggers"):
         fileConfig(config.config_file_name, disable_existing_loggers=False)
     run = offline if context.is_offline_mode() else online
     if "schema" in config.attributes:

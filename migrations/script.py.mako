@@ -1,9 +1,15 @@
 """${message}."""
 
+% if "sa." in str(context.get("upgrades", "")) + str(context.get("downgrades", "")):
+import sqlalchemy as sa
+% endif
 from alembic import op
-${imports if imports else ""}
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
+% if imports:
+${imports}
+% endif
+
+revision = "${up_revision}"
+down_revision = ${"None" if down_revision is None else '"%s"' % down_revision if isinstance(down_revision, str) else repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from is_db_bootstrap.blueprint import Blueprint, Setting, Value
-from is_db_bootstrap.blueprints.novel_genesis import _seed, vectors
+from is_db_bootstrap.blueprints.novel_genesis import _seed, graph, vectors
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
 
 
@@ -24,6 +24,8 @@ BLUEPRINT = Blueprint(
     collections=(vectors.collection(),),
     keys=KEYS,
     channels=CHANNELS,
+    labels=graph.NODE_PROPERTIES,
+    relationships=graph.RELATIONSHIPS,
     settings=(
         Setting(
             "NOVEL_GENESIS_MILVUS_INDEX", "ivf_flat_ip", "index profile used when the collection is created",

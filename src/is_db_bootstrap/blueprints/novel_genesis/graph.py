@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from is_db_bootstrap.blueprint import Ends
 
 #: Label to the names of its properties; the first one is the unique key.
 NODE_PROPERTIES: Mapping[str, tuple[str, ...]] = MappingProxyType({
@@ -24,14 +25,6 @@ NODE_PROPERTIES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "Transportation": ("id", "type", "speed"),
     "Organization": ("id", "novel_id", "name", "kind", "description", "created_at"),
 })  # fmt: skip
-
-
-class Ends(NamedTuple):
-    """What a relationship type may join, and the properties that it may carry."""
-
-    from_labels: frozenset[str]
-    to_labels: frozenset[str]
-    properties: tuple[str, ...] = ()
 
 
 def _ends(start: str, end: str, *properties: str) -> Ends:

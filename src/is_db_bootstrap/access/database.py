@@ -1,0 +1,334 @@
+"""One database and its pool."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+
+from is_db_bootstrap.blueprints import load
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
+from is_db_bootstrap.settings import Settings, StoreUrl, Timing, echo, pool_profile
+from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, DatabaseMissing, parameters, refused, session_settings
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
+
+if TYPE_CHECKING:
+    from sqlalchemy import CursorResult
+    from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+    from is_db_bootstrap.blueprint import PoolProfile
+
+_POSITIONAL = re.compile(r"\$\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """Connections: open ones, idle, in use, those beyond `min_size`, and the most there may be; all but the last 0 when closed."""
+
+    size: int
+    checked_in: int
+    checked_out: int
+    overflow: int
+    max_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the server answered, and what it said.
+
+    `revision` is the database's migration revision, `head` the newest that is known; pending migrations do not make `ok`
+    false. `error` is text without secrets.
+    """
+
+    ok: bool
+    latency_ms: float | None = None
+    database: str = ""
+    server_version: str | None = None
+    revision: str | None = None
+    head: str | None = None
+    error: str | None = None
+
+
+class Database:
+    """A pool of connections to one database; opens nothing until `open`.
+
+    Every connection has the time zone UTC, `search_path` on `schema` and the application name
+    `is-db-bootstrap:<blueprint>`. jsonb arrives as Python objects, numeric as Decimal, uuid as UUID, times aware. A `dict`
+    is sent as jsonb, a `list` as an array; wrap a JSON list in psycopg's `Jsonb`. A connection is tested before it is
+    used, so a restarted server costs no failed request.
+    """
+
+    def __init__(
+        self, url: str | StoreUrl, *, profile: PoolProfile, echo: bool = False, blueprint: str = "", schema: str = "public"
+    ) -> None:
+        self._url = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
+        self._profile = profile
+        self._echo = echo
+        self._blueprint = blueprint
+        self._schema = schema
+        self._engine: AsyncEngine | None = None
+        self._opening = asyncio.Lock()
+        self._questions: set[asyncio.Task[Health]] = set()
+
+    @classmethod
+    def for_blueprint(cls, name: str, environ: Mapping[str, str] | None = None) -> Self:
+        """The database of a blueprint at its configured address; `environ` replaces the process's environment."""
+        blueprint = load(name)
+        settings = Settings.load(blueprint, environ=environ)
+        return cls(
+            settings.need("postgres"), profile=pool_profile(blueprint.pool, environ), echo=echo(environ),
+            blueprint=blueprint.name, schema=settings.schema,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Database({self._url}, profile={self._profile})"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the pool is there."""
+        return self._engine is not None
+
+    # --- opening and closing
+
+    async def open(self) -> None:
+        """Open `min_size` connections; a second or concurrent call finds the pool.
+
+        Raises `StoreUnavailable`, `AccessDenied` or `ConfigurationError` that names the address without its password, and
+        leaves nothing open.
+        """
+        async with self._opening:
+            if self._engine is not None:
+                return
+            engine = self._new_engine()
+            try:
+                async with AsyncExitStack() as stack:
+                    for _ in range(self._profile.min_size):
+                        await stack.enter_async_context(engine.connect())
+            except BaseException as exc:
+                await engine.dispose()
+                if isinstance(exc, DBAPIError) and isinstance(exc.orig, psycopg.Error):
+                    raise StoreUnavailable("postgres", f"{self._url} does not answer: {exc.orig}.") from exc
+                raise
+            self._engine = engine
+
+    def _new_engine(self) -> AsyncEngine:
+        profile = self._profile
+        kept = max(profile.min_size, 1)  # SQLAlchemy takes a pool of 0 as one without limit
+        return create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=self._connect,
+            pool_size=kept,
+            max_overflow=profile.max_size - kept,
+            pool_timeout=profile.acquire_timeout,
+            pool_recycle=profile.recycle,
+            pool_pre_ping=True,
+            use_native_hstore=False,
+            echo=self._echo,
+        )
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        """One connection with everything set; a refusal is told apart as the bootstrap does."""
+        timeout_s = Timing().connect_timeout_s
+        known = parameters(self._url, timeout_s) | {"application_name": f"is-db-bootstrap:{self._blueprint or 'access'}"}
+        threshold = self._profile.prepare_threshold
+        # psycopg counts the uses before the one that prepares.
+        known["prepare_threshold"] = None if threshold is None else max(0, threshold - 1)
+        try:
+            connection = await psycopg.AsyncConnection.connect(**known)
+        except psycopg.OperationalError as exc:
+            raise await asyncio.to_thread(self._refusal, exc, timeout_s) from exc
+        except (psycopg.ProgrammingError, UnicodeError) as exc:
+            raise ConfigurationError(f"postgres: the address {self._url} is not valid: {str(exc).strip()}.") from exc
+        settings = session_settings(self._schema)
+        if self._profile.command_timeout is not None:
+            settings["statement_timeout"] = f"{round(self._profile.command_timeout * 1000)}ms"
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
+        await connection.execute(f"SELECT {calls}".encode(), [part for pair in settings.items() for part in pair])
+        await connection.commit()
+        return connection
+
+    def _refusal(self, exc: psycopg.OperationalError, timeout_s: float) -> BootstrapError:
+        database = self._url.database or self._url.username or MAINTENANCE  # as libpq does
+        found = refused(self._url, exc, database, timeout_s)
+        if isinstance(found, DatabaseMissing):
+            hint = f"Run: is-db-bootstrap migrate init --blueprint {self._blueprint}" if self._blueprint else "Create it."
+            return StoreUnavailable("postgres", f"Database {database} of {self._url} does not exist.", hint=hint)
+        return cast("BootstrapError", found)
+
+    async def close(self) -> None:
+        """Close every connection, one in use when its block ends; again: nothing. `open` works afterwards."""
+        async with self._opening:
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                # A disposed pool would keep what is given back to it.
+                event.listen(engine.sync_engine.pool, "checkin", lambda _, record: record.invalidate())
+                await engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # --- sessions and connections
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """One session; never commits, an exception rolls back. Objects stay readable after a commit."""
+        async with AsyncSession(self._pool(), expire_on_commit=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Like `session`, but commits when the block ends normally."""
+        async with self.session() as session, session.begin():
+            yield session
+
+    async def sessions(self) -> AsyncIterator[AsyncSession]:
+        """Yield one session, for frameworks that inject dependencies."""
+        async with self.session() as session:
+            yield session
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[AsyncConnection]:
+        """One connection; `sqlalchemy.exc.TimeoutError` when none is free within `acquire_timeout`."""
+        async with self._pool().connect() as connection:
+            yield connection
+
+    def _pool(self) -> AsyncEngine:
+        if self._engine is None:
+            raise RuntimeError("The database is not open: await open() first.")
+        return self._engine
+
+    # --- single statements
+
+    async def execute(self, sql: str, /, *positional: Any, **values: Any) -> int:
+        r"""Run one statement and commit; the number of affected rows.
+
+        `values` fill `:name` (write a colon that is meant as one `\:`), positional ones `$1 … $n` through psycopg's raw
+        cursor; both in one call are a `ValueError`.
+        """
+        count, _ = await self._ran(sql, positional, values)
+        return count
+
+    async def fetch(self, sql: str, /, *positional: Any, **values: Any) -> list[Mapping[str, Any]]:
+        """Run one statement and commit; its rows as mappings."""
+        _, rows = await self._ran(sql, positional, values)
+        return rows
+
+    async def fetchrow(self, sql: str, /, *positional: Any, **values: Any) -> Mapping[str, Any] | None:
+        """The first row, or None."""
+        rows = await self.fetch(sql, *positional, **values)
+        return rows[0] if rows else None
+
+    async def fetchval(self, sql: str, /, *positional: Any, **values: Any) -> Any:
+        """The first value of the first row, or None."""
+        row = await self.fetchrow(sql, *positional, **values)
+        return next(iter(row.values()), None) if row else None
+
+    async def _ran(self, sql: str, positional: Sequence[Any], values: Mapping[str, Any]) -> tuple[int, list[Mapping[str, Any]]]:
+        if positional and values:
+            raise ValueError("Give named values or positional ones, not both.")
+        async with self.acquire() as connection:
+            if positional or (not values and _POSITIONAL.search(sql)):
+                return await _ran_raw(connection, sql, positional)
+            result = await connection.execute(text(sql), {name: _sent(value) for name, value in values.items()})
+            rows: list[Mapping[str, Any]] = [dict(row) for row in result.mappings()] if result.returns_rows else []
+            count = cast("CursorResult[Any]", result).rowcount
+            await connection.commit()
+            return count, rows
+
+    # --- looking at it
+
+    def pool_status(self) -> PoolStatus:
+        """What the pool holds at this moment."""
+        if self._engine is None:
+            return PoolStatus(0, 0, 0, 0, self._profile.max_size)
+        pool = cast("AsyncAdaptedQueuePool", self._engine.pool)
+        idle, used = pool.checkedin(), pool.checkedout()
+        return PoolStatus(idle + used, idle, used, max(0, idle + used - self._profile.min_size), self._profile.max_size)
+
+    async def check(self, timeout: float = 5) -> Health:  # noqa: ASYNC109 - the name of the contract; asyncio.wait carries it
+        """How the database is, asked on a connection of its own within `timeout` seconds, also before `open`.
+
+        Never raises for a database that is down: `error` says so.
+        """
+        asking = asyncio.create_task(self._checked())
+        self._questions.add(asking)
+        asking.add_done_callback(self._forget)
+        try:
+            # psycopg takes up to ten seconds to give up a query on a dead path: it is cancelled, and not waited for.
+            done, _ = await asyncio.wait({asking}, timeout=timeout)
+            return asking.result() if done else self._ill(f"{self._url} did not answer within {timeout:g} s.")
+        except BootstrapError as exc:
+            return self._ill(str(exc))
+        except psycopg.Error as exc:
+            return self._ill(f"{self._url}: {str(exc).strip()}")
+        finally:
+            asking.cancel()
+
+    def _forget(self, asked: asyncio.Task[Health]) -> None:
+        """Drop a question that has ended, its error taken, or asyncio would log it."""
+        self._questions.discard(asked)
+        if not asked.cancelled():
+            asked.exception()
+
+    async def _checked(self) -> Health:
+        began = time.perf_counter()
+        connection = await self._connect()
+        try:
+            row = await (
+                await connection.execute("SELECT current_setting('server_version'), to_regclass(%s)::text", [TABLE])
+            ).fetchone()
+            latency_ms = (time.perf_counter() - began) * 1000
+            version, table = row or ("", None)
+            revision, error = await self._revision(connection) if table else (None, None)
+        finally:
+            await connection.close()
+        return replace(
+            self._ill(error), ok=True, latency_ms=latency_ms, server_version=str(version).split()[0], revision=revision
+        )
+
+    async def _revision(self, connection: psycopg.AsyncConnection[Any]) -> tuple[str | None, str | None]:
+        """The recorded revision, and why it cannot be read: a server that refuses us has answered all the same."""
+        try:
+            found = await (await connection.execute(f"SELECT version_num FROM {TABLE}".encode())).fetchall()  # noqa: S608 - a name of ours
+        except psycopg.errors.InsufficientPrivilege as exc:
+            return None, f"{self._url}: {exc.diag.message_primary}"
+        return ", ".join(sorted(row[0] for row in found)) or None, None
+
+    def _ill(self, error: str | None) -> Health:
+        folder = load(self._blueprint).migrations_dir if self._blueprint else None
+        return Health(ok=False, database=self._url.database, head=Chain.read(folder).head if folder else None, error=error)
+
+
+async def _ran_raw(connection: AsyncConnection, sql: str, values: Sequence[Any]) -> tuple[int, list[Mapping[str, Any]]]:
+    """One statement with `$n` on the driver's own connection; its errors come as SQLAlchemy's, as those of all others do."""
+    raw = await connection.get_raw_connection()
+    driver = cast("psycopg.AsyncConnection[Any]", raw.driver_connection)
+    try:
+        async with psycopg.AsyncRawCursor(driver, row_factory=dict_row) as cursor:
+            await cursor.execute(sql.encode(), [_sent(value) for value in values])
+            rows: list[Mapping[str, Any]] = list(await cursor.fetchall()) if cursor.description else []
+            count = cursor.rowcount
+        await driver.commit()
+    except psycopg.Error as exc:
+        wrapped = DBAPIError.instance(sql, tuple(values), exc, psycopg.Error, hide_parameters=True)
+        raise wrapped from exc
+    return count, rows
+
+
+def _sent(value: Any) -> Any:
+    return Jsonb(value) if isinstance(value, dict) else value

@@ -1,0 +1,170 @@
+"""Blueprints of one's own: a folder with `blueprint.py` or `__init__.py`, or `module:ATTRIBUTE`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.errors import ConfigurationError
+
+#: Where a folder may define BLUEPRINT.
+_FILES = ("blueprint.py", "__init__.py")
+#: Modules beside a blueprint that may hold its metadata, the first one first.
+_MODELS = ("tables", "models")
+_WRITE = "Write my_pkg.my_module:BLUEPRINT."
+
+
+def is_path(name: str) -> bool:
+    """Whether a folder is meant: one that is there, or a name that can be nothing but a path."""
+    return Path(name).is_dir() or "/" in name or "\\" in name or name.endswith(".py")
+
+
+def from_folder(folder: Path) -> Blueprint:
+    """The blueprint of a folder of any name; its modules see each other by relative imports."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ConfigurationError(f"The blueprint folder {folder} {what}.", hint="Give a folder that holds blueprint.py.")
+    folder = folder.resolve()
+    files = [folder / name for name in _FILES if (folder / name).is_file()]
+    package = _package(folder)
+    modules = {path: _loaded(path, package) for path in reversed(files)}  # the package before its blueprint.py
+    declared = {path: vars(m)["BLUEPRINT"] for path, m in modules.items() if "BLUEPRINT" in vars(m)}
+    if not declared:
+        raise _without_blueprint(folder, modules)
+    if len({id(value) for value in declared.values()}) > 1:
+        raise ConfigurationError(
+            f"{folder}: {' and '.join(path.name for path in sorted(declared))} each define a BLUEPRINT.", hint="Keep one."
+        )
+    path = next(iter(declared))
+    return _placed(found(str(path), modules[path], "BLUEPRINT"), folder, package)
+
+
+def from_module(name: str) -> Blueprint:
+    """The blueprint of `module:ATTRIBUTE`, also of a module in the working directory."""
+    dotted, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # an installed command does not look in the working directory by itself
+        sys.path.insert(0, here)
+    with _told(name):
+        module = importlib.import_module(dotted)
+    blueprint = found(name, module, attribute)
+    if dotted.startswith(f"{__package__}.") or module.__file__ is None:
+        return blueprint
+    return _placed(blueprint, Path(module.__file__).parent, module.__package__ or "")
+
+
+def found(name: str, module: object, attribute: str) -> Blueprint:
+    """The attribute, if it is a blueprint."""
+    if not hasattr(module, attribute):
+        raise ConfigurationError(f"{name!r}: the module has no {attribute}.", hint=_WRITE)
+    value = getattr(module, attribute)
+    if not isinstance(value, Blueprint):
+        raise ConfigurationError(f"{name!r} is not a Blueprint but {type(value).__name__}.", hint=_WRITE)
+    return value
+
+
+def _package(folder: Path) -> str:
+    """The name under which the folder is imported: its own, unless something else has it."""
+    name = re.sub(r"\W", "_", folder.name)
+    name = name if name.isidentifier() else f"_{name}"
+    loaded = sys.modules.get(name)
+    places = list(getattr(loaded, "__path__", ())) if loaded else _places(name)
+    return name if (not places and loaded is None) or str(folder) in places else f"blueprint_{name}"
+
+
+def _places(name: str) -> list[str]:
+    """The folders of a package, or the file of a module, that an import of `name` would find."""
+    spec = importlib.util.find_spec(name)
+    return [] if spec is None else list(spec.submodule_search_locations or [str(spec.origin)])
+
+
+def _loaded(path: Path, package: str) -> ModuleType:
+    """The module of a file below `package`, which is created from its `__init__.py` or empty."""
+    if package not in sys.modules or str(path.parent) not in getattr(sys.modules[package], "__path__", ()):
+        for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+            del sys.modules[name]  # of another folder with this name
+        init = path.parent / "__init__.py"
+        _executed(init, package) if init.is_file() else _empty_package(package, path.parent)
+    if path.name == "__init__.py":
+        return sys.modules[package]
+    name = f"{package}.{path.stem}"
+    return sys.modules.get(name) or _executed(path, name)
+
+
+def _empty_package(package: str, folder: Path) -> None:
+    module = ModuleType(package)
+    module.__path__ = [str(folder)]
+    sys.modules[package] = module
+
+
+def _executed(path: Path, name: str) -> ModuleType:
+    places = [str(path.parent)] if path.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=places)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{path} is no Python module.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _told(str(path)):
+            spec.loader.exec_module(module)
+    except ConfigurationError:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What an import raises becomes a `ConfigurationError` with its file and line."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except SyntaxError as exc:
+        raise _unimportable(name, exc, exc.msg, f" ({exc.filename}, line {exc.lineno})") from exc
+    except Exception as exc:
+        frames = [f for f in traceback.extract_tb(exc.__traceback__) if not f.filename.startswith(("<frozen", __file__))]
+        frames = [f for f in frames if f.filename != importlib.__file__]
+        raise _unimportable(name, exc, exc, f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else "") from exc
+
+
+def _unimportable(name: str, exc: Exception, said: object, where: str) -> ConfigurationError:
+    return ConfigurationError(f"The blueprint {name!r} cannot be imported: {type(exc).__name__}: {said}{where}.")
+
+
+def _without_blueprint(folder: Path, modules: dict[Path, ModuleType]) -> ConfigurationError:
+    if not modules:
+        return ConfigurationError(
+            f"{folder} holds no blueprint: neither {' nor '.join(_FILES)} is there.",
+            hint="Begin one: is-db-bootstrap new NAME.",
+        )
+    others = sorted({n for m in modules.values() for n, value in vars(m).items() if isinstance(value, Blueprint)})
+    instead = f", but {' and '.join(others)}" if others else ""
+    names = " and ".join(sorted(path.name for path in modules))
+    return ConfigurationError(f"{folder}: no BLUEPRINT is defined in {names}{instead}.", hint="Write BLUEPRINT = Blueprint(…).")
+
+
+def _placed(blueprint: Blueprint, folder: Path, package: str) -> Blueprint:
+    """With its folders made absolute and its models found."""
+    migrations = _inside(folder, blueprint.migrations, "migrations")
+    cypher = _inside(folder, blueprint.cypher, "cypher")
+    beside = next((name for name in _MODELS if (folder / f"{name}.py").is_file()), "")
+    models = blueprint.models or (f"{package}.{beside}" if package and beside else beside)
+    return replace(blueprint, migrations=migrations, cypher=cypher, models=models)
+
+
+def _inside(folder: Path, given: Path | None, default: str) -> Path | None:
+    if given is None:
+        return folder / default if (folder / default).is_dir() else None
+    if not (folder / given).is_dir():
+        raise ConfigurationError(f"{folder}: the folder {given}, which the blueprint names, is not there.")
+    return folder / given

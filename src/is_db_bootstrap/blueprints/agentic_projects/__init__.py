@@ -1,0 +1,11 @@
+"""The memory of a software-building agent: projects, the changes people asked for, templates for new ones."""
+
+from is_db_bootstrap.blueprint import Blueprint, PoolProfile
+from is_db_bootstrap.blueprints.agentic_projects import _seed
+
+BLUEPRINT = Blueprint(
+    name="agentic_projects",
+    summary="The memory of a software-building agent: projects, the changes people asked for, templates for new ones.",
+    pool=PoolProfile(10, 50, command_timeout=60),
+    seed_rows=_seed.ROWS,
+)

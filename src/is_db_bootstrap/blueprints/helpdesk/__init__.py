@@ -1,0 +1,10 @@
+"""Persistence for a customer-service desk: PostgreSQL holds the truth, Redis copies and the short-lived keys."""
+
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprints.helpdesk import _keys
+
+BLUEPRINT = Blueprint(
+    name="helpdesk",
+    summary="A customer-service desk: tickets, agents, an audit log, archived sessions, e-mails, with copies in Redis.",
+    keys=_keys.KEYS,
+)

@@ -1,0 +1,10 @@
+"""The relational store of the Multi-Agent Project Lifecycle Protocol, computed from six JSON Schemas."""
+
+from is_db_bootstrap.blueprint import Blueprint, PoolProfile
+
+BLUEPRINT = Blueprint(
+    name="mplp",
+    summary="The Multi-Agent Project Lifecycle Protocol: contexts, plans, roles, confirmations, traces and extensions.",
+    pool=PoolProfile(5, 20),
+    portable=True,
+)
