@@ -1,0 +1,178 @@
+"""The pytest plugin: fixtures `postgres`, `neo4j`, `milvus`, `redis`, `stores`, `is_db_settings`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.results import StoreName
+    from is_db_bootstrap.testing.session import Stores, TestSession
+
+_SESSION = pytest.StashKey["TestSession"]()
+_STORES = pytest.StashKey["Stores"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options and ini values, described in docs/how-to/test.md."""
+    group = parser.getgroup("is-db-bootstrap", "stores for tests (is-db-bootstrap)")
+    group.addoption("--stores-from", choices=("local", "env", "containers"), default=None, metavar="SOURCE",
+                    help="servers of the local stack (default), of the environment (POSTGRES_URL, …), or in containers")  # fmt: skip
+    group.addoption("--keep-stores", action="store_true", help="leave the stores of a failing test as they are and say where")
+    group.addoption(
+        "--keep-servers", action="store_true", help="leave the servers running, so that the next session starts sooner"
+    )
+    parser.addini("is_db_blueprint", "blueprint of the stores: a built-in name, a folder, or module:ATTRIBUTE", default="")
+    parser.addini("is_db_stores_from", "default of --stores-from", default="local")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker; and asyncio's fixtures, when its plugin is there."""
+    config.addinivalue_line("markers", "blueprint(name): the blueprint of this test's stores (is-db-bootstrap)")
+    if config.pluginmanager.hasplugin("asyncio"):
+        from is_db_bootstrap.testing import async_plugin
+
+        config.pluginmanager.register(async_plugin, "is_db_bootstrap_async")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Give everything back."""
+    if session := config.stash.get(_SESSION, None):
+        session.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:  # noqa: ARG001 - pytest's names
+    """Keep the stores of a failing test, and say in its report how to connect."""
+    report: Any = yield
+    stores = item.stash.get(_STORES, None)
+    if report.failed and stores and item.config.getoption("--keep-stores") and stores.taken:
+        stores.keep()
+        lines = "\n".join(f"{name}={url}" for name, url in stores.taken.items())
+        report.sections.append(("stores kept until the next session", lines))
+    return report
+
+
+def _session(config: pytest.Config) -> TestSession:
+    """The process's session; made when first needed, so that tests without stores cost nothing."""
+    if _SESSION not in config.stash:
+        from is_db_bootstrap.testing.session import TestSession
+        from is_db_bootstrap.testing.sources import source
+
+        name = config.getoption("--stores-from") or config.getini("is_db_stores_from")
+        made = source(name, keep_running=config.getoption("--keep-servers"))
+        config.stash[_SESSION] = TestSession(made, shared=hasattr(config, "workerinput"))
+    return config.stash[_SESSION]
+
+
+@pytest.fixture
+def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
+    """The blueprint: the marker's, the ini option's, or the one that is set for the command. Override it to choose otherwise."""
+    from is_db_bootstrap.settings import blueprint_name
+
+    marker = request.node.get_closest_marker("blueprint")
+    chosen = marker.args[0] if marker else request.config.getini("is_db_blueprint") or blueprint_name() or ""
+    if not chosen:
+        pytest.fail("No blueprint: set is_db_blueprint in the ini file, or mark the test with blueprint(…).", pytrace=False)
+    if isinstance(chosen, str) and (request.config.rootpath / chosen).is_dir():
+        return str(request.config.rootpath / chosen)
+    return chosen
+
+
+@pytest.fixture
+def _is_db_stores(request: pytest.FixtureRequest, is_db_blueprint: str | Blueprint) -> Iterator[Stores]:
+    from is_db_bootstrap.errors import BootstrapError
+
+    session = _session(request.config)
+    try:
+        session.blueprint(is_db_blueprint)
+    except BootstrapError as exc:
+        _fail(exc)
+    with session.stores(is_db_blueprint) as stores:
+        request.node.stash[_STORES] = stores
+        yield stores
+
+
+def _fail(error: Exception) -> None:
+    """One line, for each test that needs what failed once."""
+    pytest.fail(f"no clean store: {' '.join(str(error).split())}", pytrace=False)
+
+
+def _opened(stores: Stores, store: StoreName) -> Any:
+    from is_db_bootstrap.errors import BootstrapError
+
+    try:
+        return getattr(stores, store)
+    except BootstrapError as exc:
+        _fail(exc)
+
+
+@pytest.fixture
+def postgres(_is_db_stores: Stores) -> Any:
+    """A SQLAlchemy `Engine` on a database of the test's own, at the blueprint's newest revision."""
+    return _opened(_is_db_stores, "postgres")
+
+
+@pytest.fixture
+def neo4j(_is_db_stores: Stores) -> Any:
+    """A `neo4j.Driver` on a database without nodes, with the blueprint's constraints and indexes."""
+    return _opened(_is_db_stores, "neo4j")
+
+
+@pytest.fixture
+def milvus(_is_db_stores: Stores) -> Any:
+    """A `MilvusClient` on a database of the test's own, with the blueprint's collections and aliases, empty and loaded."""
+    return _opened(_is_db_stores, "milvus")
+
+
+@pytest.fixture
+def redis(_is_db_stores: Stores) -> Any:
+    """A `redis.Redis` on a logical database without keys but the blueprint's record and a mark."""
+    return _opened(_is_db_stores, "redis")
+
+
+@pytest.fixture
+def stores(_is_db_stores: Stores) -> Stores:
+    """All stores of the blueprint: `stores.postgres`, `.neo4j`, `.milvus`, `.redis`, `.settings`, `.environ`."""
+    from is_db_bootstrap.errors import BootstrapError
+
+    try:
+        _ = _is_db_stores.settings
+    except BootstrapError as exc:
+        _fail(exc)
+    return _is_db_stores
+
+
+@pytest.fixture
+def is_db_settings(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> TestedSettings:
+    """What the application under test should read; `set_environ()` sets the environment for the test."""
+    return TestedSettings(stores, monkeypatch)
+
+
+class TestedSettings:
+    """The addresses of one test's stores: `settings` for this package, `environ` for any application."""
+
+    __test__ = False  # pytest would collect the name
+
+    def __init__(self, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings = stores.settings
+        self.environ = stores.environ
+        self._monkeypatch = monkeypatch
+
+    def set_environ(self, **names: str) -> None:
+        """Set `POSTGRES_URL` and so on until the test's end; `postgres="DATABASE_URL"` sets that name instead.
+
+        Variables that would say otherwise (`DATABASE_URL`, `DB_HOST`, `POSTGRES_PASSWORD`, …) are unset.
+        """
+        import os
+
+        from is_db_bootstrap.testing.sources import without_addresses
+
+        kept = without_addresses(os.environ)
+        for name in [n for n in os.environ if n not in kept]:
+            self._monkeypatch.delenv(name)
+        for store, url in self.settings.stores.items():
+            self._monkeypatch.setenv(names.get(store, f"{store.upper()}_URL"), url.reveal())
