@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -69,6 +71,8 @@ def _order(args: list[str]) -> str:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    if os.getpid() == 1:  # a container's first process has no default actions: SIGTERM would be ignored until a run begins
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     try:
         code: Any = group.main(args, prog_name="is-db-bootstrap", standalone_mode=False)
     except click.exceptions.Abort:

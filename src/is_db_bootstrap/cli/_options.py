@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_BLUEPRINT = "novel_genesis"
 _STORE = click.Choice(STORE_ORDER)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -39,13 +38,20 @@ class Options(NamedTuple):
     use_local: bool
     data_dir: Path | None
     urls: dict[str, str | None]
+    termination_log: Path | None = None
 
-    def declared(self) -> Blueprint:
-        """The blueprint that is asked for."""
-        from is_db_bootstrap.blueprints import load
+    def asked_for(self) -> str:
+        """The blueprint that is asked for, as it is called."""
+        from is_db_bootstrap.blueprints import DEFAULT
         from is_db_bootstrap.settings import blueprint_name
 
-        return load(self.blueprint or blueprint_name(os.environ, self.config, self.env_file) or DEFAULT_BLUEPRINT)
+        return self.blueprint or blueprint_name(os.environ, self.config, self.env_file) or DEFAULT
+
+    def declared(self) -> Blueprint:
+        """The blueprint itself."""
+        from is_db_bootstrap.blueprints import load
+
+        return load(self.asked_for())
 
     def settings(self, blueprint: Blueprint) -> Settings:
         """Everything else; starts the local stack when `--local` asks for it."""
@@ -80,6 +86,7 @@ _COMMON = (
     click.option("--env-file", type=_FILE, help="Variables from a file, below the real environment."),
     click.option("--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."),
     click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the local stack keeps its data."),
+    click.option("--termination-log", type=_FILE, help="Leave a summary of at most 4 kB there, as JSON."),
     *(click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.") for store in STORE_ORDER),
 )
 

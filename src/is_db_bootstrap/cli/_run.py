@@ -11,13 +11,17 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from is_db_bootstrap.cli._pandas import keep_out
 from is_db_bootstrap.results import BootstrapResult, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from is_db_bootstrap.cli._options import Options
+    from is_db_bootstrap.fleet import Fleet
     from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 
 
@@ -26,20 +30,46 @@ def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) ->
     keep_out()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # pymilvus's transport writes to stderr what is raised as well
     from is_db_bootstrap.app import orchestrator
-    from is_db_bootstrap.render import document, progress, report
+    from is_db_bootstrap.render import document, progress, report, summary
 
-    blueprint = options.declared()
-    settings = options.settings(blueprint)
+    with refusals(options.termination_log):
+        blueprint = options.declared()
+        settings = options.settings(blueprint)
     with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
         if observer.verbose:
             observer.addresses(settings)
-        engine = orchestrator(blueprint, settings, only=options.only, skip=options.skip, observers=[observer], **extra)
+        with refusals(options.termination_log):
+            engine = orchestrator(blueprint, settings, only=options.only, skip=options.skip, observers=[observer], **extra)
         with signals(engine):
             result = engine.run(mode)
     if pending_code and result.exit_code == 0 and any(c.outcome == "planned" for s in result.stores for c in s.changes):
         result = replace(result, exit_code=pending_code)
     _print(result, options, document if options.output == "json" else report)
+    if options.termination_log:
+        leave(options.termination_log, summary(result))
     return _finish(result)
+
+
+@contextmanager
+def refusals(termination_log: Path | None) -> Iterator[None]:
+    """An error before the run begins stands in the termination log too."""
+    from is_db_bootstrap.errors import BootstrapError
+    from is_db_bootstrap.render import refusal
+
+    try:
+        yield
+    except BootstrapError as exc:
+        if termination_log:
+            leave(termination_log, refusal(exc))
+        raise
+
+
+def leave(path: Path, text: str) -> None:
+    """Write a termination log; that it cannot be written is said, and changes nothing."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        click.echo(f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}", err=True)
 
 
 def _print(result: BootstrapResult, options: Options, render: Any) -> None:
@@ -58,7 +88,7 @@ def _finish(result: BootstrapResult) -> int:
 
 
 @contextmanager
-def signals(engine: BootstrapOrchestrator) -> Iterator[None]:
+def signals(engine: BootstrapOrchestrator | Fleet) -> Iterator[None]:
     """The first SIGINT or SIGTERM ends the run cleanly, the second the process."""
     seen: list[int] = []
 
@@ -81,3 +111,22 @@ def signals(engine: BootstrapOrchestrator) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def selftest(options: Options) -> int:
+    """Wait for the stores, then try one after the other; 3 when a check failed, the engine's code when a store is not usable."""
+    keep_out()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from is_db_bootstrap.app import orchestrator
+    from is_db_bootstrap.render import document, progress, proofs, report
+
+    blueprint = options.declared()
+    settings = options.settings(blueprint)
+    with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
+        engine = orchestrator(blueprint, settings, only=options.only, skip=options.skip, observers=[observer])
+        with signals(engine):
+            result = engine.run(Mode.VERIFY)
+    if not result.ok:
+        (document if options.output == "json" else report)(result, verbose=options.verbose)
+        return _finish(result)
+    return proofs(blueprint.name, engine.selftest(), options.output, quiet=options.quiet)

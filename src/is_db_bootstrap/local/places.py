@@ -19,13 +19,16 @@ def is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
+def data_root() -> Path:
+    """Everything that is kept here: `IS_DB_BOOTSTRAP_DATA`, else the user's data folder; for root below /var/lib, where `nobody` can go."""
+    if given := process_variable("IS_DB_BOOTSTRAP_DATA"):
+        return Path(given).expanduser().resolve()
+    return Path("/var/lib") / NAME if is_root() else platformdirs.user_data_path(NAME)
+
+
 def data_folder(given: Path | None) -> Path:
-    """The stack's folder: as given, else below the user's data folder; for root below /var/lib, where `nobody` can go."""
-    if given is not None:
-        return given.expanduser().resolve()
-    if is_root():
-        return Path("/var/lib") / NAME / "local"
-    return platformdirs.user_data_path(NAME) / "local"
+    """The stack's folder: as given, else `local` below the root."""
+    return data_root() / "local" if given is None else given.expanduser().resolve()
 
 
 def cache_folder() -> Path:

@@ -41,6 +41,7 @@ class RedisServer(Server):
             f"appendonly {'yes' if self.durable else 'no'}",
             f"save {'3600 1' if self.durable else _quoted('')}",
             "protected-mode yes",
+            "databases 64",
         ]
         if self.password:
             lines.append(f"requirepass {_quoted(self.password)}")

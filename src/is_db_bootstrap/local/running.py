@@ -27,7 +27,7 @@ from is_db_bootstrap.local.postgres import PostgresServer
 from is_db_bootstrap.local.process import LOOPBACK, Process
 from is_db_bootstrap.local.redis import RedisServer
 from is_db_bootstrap.local.server import Server, silent
-from is_db_bootstrap.results import STORE_ORDER
+from is_db_bootstrap.results import STORE_ORDER, StoreName
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -69,22 +69,26 @@ class LocalStack:
         return {"data_dir": str(self.data_dir), "listen": self.listen, "environ": self.environ(), "servers": servers}
 
 
-def up(data_dir: Path | None = None, *, listen: str = LOOPBACK, progress: Progress = silent) -> LocalStack:
+def up(
+    data_dir: Path | None = None, *, listen: str = LOOPBACK, stores: Sequence[StoreName] = STORE_ORDER, durable: bool = True,
+    progress: Progress = silent,
+) -> LocalStack:  # fmt: skip
     """Start the stack in `data_dir`, or find the one that runs there and start what of it has died.
 
-    Two calls at once give one stack. `listen` other than 127.0.0.1 opens it to the network: all servers have generated
+    Of `stores` only, when they are given. Servers that are not `durable` may lose data when the machine stops, not when they
+    are stopped. Two calls at once give one stack. `listen` other than 127.0.0.1 opens it to the network: all servers have generated
     passwords, and Milvus, which knows none, stays on 127.0.0.1. Raises `ConfigurationError` when a stack runs with
     another `listen`, `StoreError` when a server does not come up; then those that this call started are stopped.
     """
-    with _Folder.of(data_dir) as folder:
-        return folder.up(listen, progress)
+    with _Folder.of(data_dir, durable=durable) as folder:
+        return folder.up(listen, progress, stores)
 
 
-def down(data_dir: Path | None = None, *, progress: Progress = silent) -> list[str]:
-    """Stop what `up` started in `data_dir` and name it; data stays."""
+def down(data_dir: Path | None = None, *, durable: bool = True, progress: Progress = silent) -> list[str]:
+    """Stop what `up` started in `data_dir` and name it; data stays. Servers that are not `durable` are killed, which is quicker."""
     if not _Folder.exists(data_dir):
         return []
-    with _Folder.of(data_dir) as folder:
+    with _Folder.of(data_dir, durable=durable) as folder:
         return folder.down(progress)
 
 
@@ -149,7 +153,7 @@ class _Folder:
         return (data_folder(data_dir) / "stack.json").exists()
 
     @classmethod
-    def of(cls, data_dir: Path | None) -> _Folder:
+    def of(cls, data_dir: Path | None, *, durable: bool = True) -> _Folder:
         path = data_folder(data_dir)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -158,7 +162,7 @@ class _Folder:
             raise ConfigurationError(
                 f"The folder {path} cannot be used: {exc.strerror or exc}.", hint="Give another one with --data-dir."
             ) from exc
-        return cls(path)
+        return cls(path, durable=durable)
 
     def __enter__(self) -> Self:
         self._lock.acquire()
@@ -206,9 +210,9 @@ class _Folder:
 
     # --- up and down
 
-    def up(self, listen: str, progress: Progress) -> LocalStack:
+    def up(self, listen: str, progress: Progress, stores: Sequence[StoreName] = STORE_ORDER) -> LocalStack:
         self._make_passwords()
-        record, servers = self._recorded(), self.servers()
+        record, servers = self._recorded(), [s for s in self.servers() if s.store in stores]
         running = [s for s in servers if s.alive()]
         if running and record.get("listen", LOOPBACK) != listen:
             raise ConfigurationError(
@@ -232,7 +236,7 @@ class _Folder:
         running = [s for s in self.servers() if s.alive()]
         if running:
             progress(f"stopping {', '.join(s.store for s in running)}")
-        threads = [threading.Thread(target=s.stop) for s in running]
+        threads = [threading.Thread(target=s.stop if self._durable else s.kill) for s in running]
         for each in threads:
             each.start()
         for each in threads:

@@ -1,15 +1,10 @@
-"""`is-db-bootstrap migrate`."""
+"""`is-db-bootstrap migrate ini`."""
 
 import click
 
 
-@click.group("migrate")
-def command() -> None:
-    """Work on the Alembic revisions of a blueprint."""
-
-
-@command.command("ini")
-def ini() -> int:
+@click.command("ini")
+def command() -> int:
     """Print the path of alembic.ini: alembic -c "$(is-db-bootstrap migrate ini)" -n novel_genesis current."""
     from is_db_bootstrap.files import root
 

@@ -1,0 +1,152 @@
+"""`--targets`: from options to a printed report of many runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from is_db_bootstrap.cli._options import Options
+    from is_db_bootstrap.fleet import FleetResult, TargetResult
+    from is_db_bootstrap.results import Mode
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class FleetOptions(NamedTuple):
+    """The options that belong to `--targets`, as parsed."""
+
+    targets: Any
+    jobs: int | None
+    continue_on_error: bool
+    resume: Path | None
+    shard: str | None
+
+    def check(self) -> None:
+        """A `UsageError` when one is given without targets."""
+        given = [f"--{name.replace('_', '-')}" for name in self._fields[1:] if getattr(self, name) not in {None, False}]
+        if self.targets is None and given:
+            raise click.UsageError(f"{' and '.join(given)} without --targets.")
+
+
+_OPTIONS = (
+    click.option("--targets", type=click.File(encoding="utf-8"), help="Many targets: TOML or JSON lines; - is stdin."),
+    click.option("--jobs", type=click.IntRange(min=1), help="Targets at a time. [default: one a processor]"),
+    click.option("--continue-on-error", is_flag=True, help="Other targets go on when one fails or is broken."),
+    click.option(
+        "--resume", type=click.Path(path_type=Path, dir_okay=False), help="Note outcomes there; leave out what it says is done."
+    ),
+    click.option("--shard", metavar="INDEX/COUNT", help="This part of the targets; COUNT alone: JOB_COMPLETION_INDEX."),
+)
+
+
+def fleet_options(command: F) -> F:
+    """Give `command` the options of a fleet; it receives them as one `FleetOptions`, called `fleet`."""
+
+    def wrapped(*args: Any, **given: Any) -> Any:
+        fleet = FleetOptions(**{name: given.pop(name) for name in FleetOptions._fields})
+        fleet.check()
+        return command(*args, fleet=fleet, **given)
+
+    wrapped.__doc__ = command.__doc__
+    wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own place
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]  # click reads it by its attributes
+
+
+def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
+    """Run `mode` on every target of this shard, print a line for each that matters, return the exit code."""
+    from is_db_bootstrap.cli._pandas import keep_out
+    from is_db_bootstrap.cli._run import leave, refusals, signals
+    from is_db_bootstrap.contract import contract
+    from is_db_bootstrap.fleet import Fleet, Ledger, Order, Refused, Target, read, shard
+    from is_db_bootstrap.render import fleet_summary
+    from is_db_bootstrap.settings import process_variable
+
+    keep_out()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    with refusals(options.termination_log):
+        blueprint = options.declared()
+        base = options.settings(blueprint)
+        index, count = shard(fleet.shard, process_variable("JOB_COMPLETION_INDEX")) if fleet.shard is not None else (0, 1)
+        listed = read(_text(fleet.targets), blueprint, base)
+        targets = listed[index::count]
+        if not fleet.continue_on_error:  # what is broken anywhere keeps every shard from beginning
+            targets += [t for t in listed if isinstance(t, Refused) and t not in targets]
+        ledger = Ledger(fleet.resume) if fleet.resume else None
+    digests: dict[str, str] = {}  # most targets have one schema and the same values
+    of_target = {}
+    for target in (t for t in targets if ledger and isinstance(t, Target)):
+        decides = f"{target.settings.schema} {sorted(target.settings.values.items())}"
+        if decides not in digests:
+            digests[decides] = contract(blueprint, target.settings)
+        asked = (
+            digests[decides],
+            mode,
+            options.only,
+            options.skip,
+            sorted(extra.items()),
+            sorted(map(str, target.settings.stores.values())),
+        )
+        of_target[target.name] = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
+    left = [t for t in targets if not (ledger and t.name in of_target and ledger.is_done(t.name, of_target[t.name]))]
+
+    def report(result: TargetResult) -> None:
+        _line(result, options)
+        if ledger and result.run:
+            ledger.write(result, of_target[result.name])
+
+    order = Order(options.asked_for(), mode, options.only, options.skip, extra)
+    engine = Fleet(order, jobs=fleet.jobs or os.cpu_count() or 1, continue_on_error=fleet.continue_on_error, report=report)
+    with signals(engine):
+        result = engine.run(left)
+    if ledger:
+        ledger.close()
+    _print(result, options, done=len(targets) - len(left))
+    if options.termination_log:
+        leave(options.termination_log, fleet_summary(result.to_dict()))
+    return result.exit_code
+
+
+def _text(file: Any) -> str:
+    from is_db_bootstrap.errors import ConfigurationError
+
+    try:
+        return str(file.read())
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(f"The targets are no UTF-8: {exc}.") from exc
+
+
+def _line(result: TargetResult, options: Options) -> None:
+    if result.exit_code == 0 and not options.verbose:
+        return
+    told = "; ".join(message for message, _ in result.failures)
+    changes = sum(len(store["changes"]) for store in result.run["stores"]) if result.run else 0
+    detail = told or f"{changes} change{'' if changes == 1 else 's'}"
+    click.echo(f"{result.name}: {result.outcome}: {detail}", err=True)
+    for hint in dict.fromkeys(hint for _, hint in result.failures if hint):
+        click.echo(f"  next: {hint}", err=True)
+
+
+def _print(result: FleetResult, options: Options, *, done: int) -> None:
+    import json
+
+    if options.output == "json":
+        click.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
+    elif not (options.quiet and result.exit_code == 0):
+        counts = Counter(str(target.outcome) for target in result.targets)
+        said = [f"{number} {outcome}" for outcome, number in counts.items()] + ([f"{done} done before"] if done else [])
+        click.echo(
+            f"{result.blueprint}: {result.mode} of {len(result.targets) + done} targets: {', '.join(said) or 'none'}"
+            f" in {result.duration_s:.1f} s (exit {result.exit_code})"
+        )
+    sys.stdout.flush()

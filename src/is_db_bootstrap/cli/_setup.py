@@ -1,0 +1,180 @@
+"""The four steps of `setup`, over all the stores of a blueprint."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from is_db_bootstrap.cli._pandas import keep_out
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.results import Mode, Outcome
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.cli._options import Options
+    from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+    from is_db_bootstrap.results import BootstrapResult
+    from is_db_bootstrap.settings import Settings
+
+STEPS = ("Configuration", "Connection", "Migration", "Verification")
+#: A person waits in front of the screen: seconds, unless --timeout says otherwise.
+PATIENCE_S = 10.0
+
+
+class _EndedError(Exception):
+    """The command ends with `code`; the message has the reason."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Setup:
+    """One guided set-up; `run` returns its exit code: 0, 1, or 2 for configuration and for a question without a terminal."""
+
+    def __init__(self, options: Options, *, seed: bool, yes: bool) -> None:
+        keep_out()
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        self._options = options if options.timeout is not None else options._replace(timeout=PATIENCE_S)
+        self._seed, self._yes = seed, yes
+        self._step = 0
+
+    def run(self) -> int:
+        """Take the four steps; the first failure ends them."""
+        try:
+            blueprint, settings = self._configuration()
+            engine = self._engine(blueprint, settings)
+            self._connection(engine)
+            self._migration(engine)
+            self._verification(blueprint, engine)
+        except _EndedError as exc:
+            click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
+            return exc.code
+        except BootstrapError as exc:
+            click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
+            return 2 if isinstance(exc, ConfigurationError) else 1
+        click.echo(f"{blueprint.name} is set up.")
+        return 0
+
+    def _begin(self) -> None:
+        self._step += 1
+        click.echo(f"Step {self._step} of {len(STEPS)}: {STEPS[self._step - 1]}")
+
+    def _agreed(self, question: str, variable: str) -> None:
+        """Go on only if a person, or --yes, says so; without a terminal the command ends with exit 2."""
+        if self._yes:
+            return
+        if not sys.stdin.isatty():
+            raise _EndedError(2, f"{question} There is no terminal to ask at: say --yes, or set {variable}.")
+        click.echo(f"  {question} [y/N] ", nl=False)
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise _EndedError(1, "Nothing was changed.")
+
+    # --- the steps
+
+    def _configuration(self) -> tuple[Blueprint, Settings]:
+        from is_db_bootstrap.app import chosen_stores
+
+        self._begin()
+        blueprint = self._options.declared()
+        settings = self._options.settings(blueprint)
+        for store in chosen_stores(blueprint, self._options.only, self._options.skip):
+            url = settings.need(store)
+            click.echo(f"  {store:<9} {url}  (from {url.source})")
+            if url.source == "default":
+                click.echo(
+                    "  Nothing names a target. An option (--postgres-url), POSTGRES_URL, DATABASE_URL, DB_HOST, DB_PORT, DB_NAME,\n"
+                    "  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so."
+                )
+                self._agreed(f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST")
+        return blueprint, settings
+
+    def _engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
+        from is_db_bootstrap.app import orchestrator
+
+        return orchestrator(blueprint, settings, only=self._options.only, skip=self._options.skip, seed=self._seed)
+
+    def _connection(self, engine: BootstrapOrchestrator) -> None:
+        self._begin()
+        result = self._ran(engine, Mode.PLAN)
+        for store in result.stores:
+            server = store.server
+            click.echo(
+                f"  {store.store:<9} {server.version if server else '?'}{f' {server.edition}' if server and server.edition else ''}"
+            )
+        missing = [(s, c) for s in result.stores for c in s.changes if c.kind in {"database", "schema"}]
+        for store, change in missing:
+            click.echo(f"  {store.store:<9} {change.kind} {change.name} does not exist")
+        if missing:
+            self._agreed(f"Create {' and '.join(f'{c.kind} {c.name}' for _, c in missing)}?", "DB_NAME to one that exists")
+            for name, made in engine.prepare():
+                click.echo(f"  {name:<9} {made.kind} {made.name} created")
+
+    def _migration(self, engine: BootstrapOrchestrator) -> None:
+        self._begin()
+        result = self._ran(engine, Mode.APPLY)
+        for store in result.stores:
+            done = [c for c in store.changes if c.outcome is Outcome.CHANGED]
+            for change in done:
+                click.echo(f"  {store.store:<9} {change.kind} {change.name}{f'  {change.detail}' if change.detail else ''}")
+            if not done:
+                click.echo(f"  {store.store:<9} nothing to do")
+
+    def _verification(self, blueprint: Blueprint, engine: BootstrapOrchestrator) -> None:
+        from is_db_bootstrap.description import describe
+
+        self._begin()
+        self._ran(engine, Mode.VERIFY)
+        stores = describe(blueprint)["stores"]
+        for store in engine.stores:
+            for line in _LINES[store](stores[store]):
+                click.echo(f"  {store:<9} {line}")
+
+    def _ran(self, engine: BootstrapOrchestrator, mode: Mode) -> BootstrapResult:
+        result = engine.run(mode)
+        for store in result.stores:
+            for note in store.notes:
+                click.echo(f"  {store.store:<9} {note}")
+        result.raise_for_failure()
+        if not result.ok:
+            drifts = [f"{d.kind} {d.object} {d.message}" for s in result.stores for d in s.drifts]
+            raise _EndedError(1, f"{'; '.join(drifts) or result.outcome}.")
+        return result
+
+
+def _counted(**kinds: int) -> str:
+    """Such as `1 trigger, 2 columns`; kinds of which there are none are left out."""
+    return ", ".join(f"{n} {kind.replace('_', ' ')[: -1 if n == 1 else None]}" for kind, n in kinds.items() if n)
+
+
+def _tables(declared: Mapping[str, Any]) -> list[str]:
+    kinds = ("columns", "constraints", "triggers")
+    return [
+        f"table {name}: {_counted(**{kind: len(table[kind]) for kind in kinds})}, {len(table['indexes'])} indexes"
+        for name, table in declared["tables"].items()
+    ]
+
+
+def _files(declared: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{file['name']}: {_counted(objects=len(file['objects']))}" + "".join(f" ({p})" for p in file["preconditions"])
+        for file in declared["files"]
+    ]
+
+
+def _collections(declared: Mapping[str, Any]) -> list[str]:
+    return [
+        f"collection {c['name']}: {_counted(fields=len(c['fields']))}, {len(c.get('indexes', ()))} indexes"
+        for c in declared["collections"]
+    ]
+
+
+def _keys(declared: Mapping[str, Any]) -> list[str]:
+    return [_counted(key_patterns=len(declared["keys"]), channels=len(declared["channels"]))]
+
+
+_LINES = {"postgres": _tables, "neo4j": _files, "milvus": _collections, "redis": _keys}

@@ -1,0 +1,35 @@
+"""`is-db-bootstrap migrate downgrade`."""
+
+import click
+
+from is_db_bootstrap.cli.migrate._options import Where, agreed, exits, placed, tell
+
+
+@click.command("downgrade", context_settings={"ignore_unknown_options": True})
+@exits
+@placed
+@click.option("--yes", is_flag=True, help="Drop tables and columns that hold rows, without asking.")
+@click.argument("target", default="1", type=click.UNPROCESSED)
+def command(where: Where, target: str, yes: bool) -> int:
+    """Undo revisions down to TARGET: a number of steps (1 by default; 2 or -2), an id, or base.
+
+    Prints the revisions that were undone. Before a table or column that holds rows is dropped, it is named and asked about.
+    """
+    from is_db_bootstrap import migrate
+    from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
+
+    if target.startswith("-") and not target[1:].isdigit():
+        raise click.NoSuchOption(target)
+    try:
+        done = migrate.downgrade(where.blueprint, target, drop_rows=yes, **where.how)
+    except RowsWouldBeLost as exc:
+        answer = agreed(f"{exc.message} Go on?", yes=yes)
+        if answer is None:
+            click.echo(f"{exc.message} Nothing was changed: there is no terminal to ask at. Say --yes.", err=True)
+            return 2
+        if not answer:
+            click.echo("Nothing was changed.", err=True)
+            return 1
+        done = migrate.downgrade(where.blueprint, target, drop_rows=True, **where.how)
+    tell(done, "undone", "nothing to undo")
+    return 0

@@ -1,0 +1,20 @@
+"""`is-db-bootstrap setup`."""
+
+import click
+
+from is_db_bootstrap.cli._options import Options, common
+
+
+@click.command("setup")
+@common
+@click.option("--seed", is_flag=True, help="Add the blueprint's demo data where it is missing.")
+@click.option("--yes", is_flag=True, help="Answer every question with yes.")
+def command(options: Options, seed: bool, yes: bool) -> int:
+    """Set up every store of a blueprint in four guided steps: configuration, connection, migration, verification.
+
+    Only "y" or "yes" goes on. Without a terminal nothing is asked: a question ends the command with exit 2. The first
+    failure ends it with exit 1 and names the step. Again: everything is in place, and nothing is changed.
+    """
+    from is_db_bootstrap.cli._setup import Setup
+
+    return Setup(options, seed=seed, yes=yes).run()

@@ -1,0 +1,58 @@
+"""What became of each target, written as it ends, so that a later call leaves out what is done."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from is_db_bootstrap.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.fleet.run import TargetResult
+
+
+class Ledger:
+    """A file of JSON lines, one for each target that has ended; the last one of a name counts.
+
+    A target is done when it ended with 0 at the same contract, which says what was asked of it, where; a line that a killed process left broken is none.
+    Raises `ConfigurationError` for a file that cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            self._file = path.open("a", encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigurationError(f"The file of outcomes {path} cannot be used: {exc}.") from exc
+        if text and not text.endswith("\n"):
+            self._file.write("\n")
+        self._last: dict[str, str | None] = {}
+        for line in text.split("\n"):
+            try:
+                entry = json.loads(line)
+                self._last[entry["target"]] = entry["contract"] if entry["exit_code"] == 0 else None
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+
+    def is_done(self, target: str, contract: str) -> bool:
+        """Whether `target` ended with 0 at `contract`."""
+        return self._last.get(target) == contract
+
+    def write(self, result: TargetResult, contract: str) -> None:
+        """Add a line, which is on its way to the disk when this returns."""
+        entry = {
+            "target": result.name, "outcome": result.outcome, "exit_code": result.exit_code, "contract": contract,
+            "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }  # fmt: skip
+        try:
+            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as exc:
+            raise ConfigurationError(f"The file of outcomes {self._path} cannot be written: {exc}.") from exc
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        self._file.close()

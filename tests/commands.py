@@ -1,0 +1,44 @@
+"""The command as a process, with and without a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+from servers import PASSWORD
+
+
+def command(*args, stdin=subprocess.DEVNULL, environ=None):
+    """The command as a process: exit code, stdout lines, stderr. Its environment names no address unless told."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DB_", "POSTGRES", "DATABASE", "NEO4J", "MILVUS", "REDIS"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "is_db_bootstrap", *args], stdin=stdin, capture_output=True, text=True, timeout=60, check=False,
+        env=env | (environ or {}),
+    )  # fmt: skip
+    assert PASSWORD not in done.stdout + done.stderr
+    assert "p%C3%A4" not in done.stdout + done.stderr
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+def answered(answer, *args, environ=None):
+    """The command at a terminal where a person types `answer`: exit code and everything that was shown."""
+    master, slave = pty.openpty()
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DB_", "POSTGRES", "DATABASE"))} | (environ or {})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "is_db_bootstrap", *args], stdin=slave, stdout=slave, stderr=slave, env=env
+    )
+    os.close(slave)
+    os.write(master, f"{answer}\n".encode())
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 4096)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    return process.wait(timeout=60), shown.decode()

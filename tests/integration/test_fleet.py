@@ -1,0 +1,435 @@
+"""`apply --targets` on real databases: who is touched, what is told, and what a later call leaves out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from servers import NO_IDLE_PINGS, PASSWORD
+
+pytestmark = [pytest.mark.postgres, pytest.mark.acceptance]
+ROOT = Path(__file__).parents[2]
+BLUEPRINT = """
+from pathlib import Path
+from is_db_bootstrap.blueprint import Blueprint
+
+BLUEPRINT = Blueprint("mine", "for tests", migrations=Path(__file__).parent / "migrations")
+"""
+REVISION = '''
+"""One table."""
+import os, time
+from alembic import op
+
+revision = "m_0001"
+down_revision = None
+
+
+def upgrade():
+    database = op.get_bind().exec_driver_sql("SELECT current_database()").scalar()
+{body}
+    op.execute("CREATE TABLE seen (id int)")
+
+
+def downgrade():
+    pass
+'''
+
+
+@pytest.fixture
+def names(farm):
+    server = farm.shared("postgres")
+    prefix = f"fleet_{uuid.uuid4().hex[:8]}"
+    made = [f"{prefix}_{n}" for n in range(6)]
+    yield made
+    with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
+        for name in made:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def fleet(farm, tmp_path, names):
+    """`fleet(targets, "--option", body="…")`: exit code, document, stderr of `apply --targets -`."""
+    server = farm.shared("postgres")
+    (tmp_path / "mine.py").write_text(BLUEPRINT)
+    (tmp_path / "migrations").mkdir()
+
+    def start(*options, body="    pass", **environ):
+        (tmp_path / "migrations" / "m_0001_step.py").write_text(REVISION.format(body=body))
+        env = {
+            k: v for k, v in os.environ.items() if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_"))
+        }
+        env |= {"POSTGRES_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1"} | environ
+        command = [
+            sys.executable,
+            "-m",
+            "is_db_bootstrap",
+            "apply",
+            "-b",
+            "mine:BLUEPRINT",
+            "--targets",
+            "-",
+            "-o",
+            "json",
+            *options,
+        ]
+        return subprocess.Popen(command, cwd=tmp_path, env=env, stdin=-1, stdout=-1, stderr=-1, text=True)
+
+    def run(targets, *options, **kwargs):
+        process = start(*options, **kwargs)
+        out, err = process.communicate(text_of(targets), timeout=100)
+        assert PASSWORD not in out + err
+        return process.returncode, json.loads(out) if out else None, err
+
+    run.start = start
+    return run
+
+
+def text_of(targets):
+    return "".join((t if isinstance(t, str) else json.dumps(t)) + "\n" for t in targets)
+
+
+def tenants(names):
+    return [{"name": f"tenant {n[-1]}", "postgres": {"database": n}} for n in names]
+
+
+def outcomes(document):
+    return {t["name"]: t["outcome"] for t in document["targets"]}
+
+
+def has_table(farm, name):
+    with psycopg.connect(f"{farm.shared('postgres').url}/{name}") as connection:
+        return connection.execute("SELECT to_regclass('seen')").fetchone()[0] is not None
+
+
+def test_every_target_is_brought_to_the_blueprint_and_has_its_own_result(fleet, names, farm):
+    code, document, err = fleet(tenants(names), "--jobs", "3", "-v")
+    assert (code, document["exit_code"], document["outcome"]) == (0, 0, "changed"), err
+    assert list(outcomes(document).items()) == [(f"tenant {n}", "changed") for n in range(6)]
+    assert document["targets"][3]["run"]["stores"][0]["target"].endswith(f"/{names[3]}")
+    assert all(has_table(farm, name) for name in names)
+    assert err.count(": changed: 2 changes") == 6
+    code, document, err = fleet(tenants(names))
+    assert (code, set(outcomes(document).values()), err) == (0, {"unchanged"}, "")
+
+
+def test_schemas_of_one_database_are_targets_too(fleet, names):
+    targets = [{"name": s, "postgres": {"database": names[0], "schema": s}} for s in ("a", "b", "c")]
+    code, document, err = fleet(targets, "--jobs", "3")
+    assert (code, set(outcomes(document).values())) == (0, {"changed"}), err
+
+
+def down(name):
+    return {"name": name, "postgres": {"url": "postgresql://127.0.0.1:1/x"}}
+
+
+def test_a_target_that_is_down_ends_the_fleet_after_those_that_run(fleet, names):
+    targets = [down("dead"), *tenants(names)]
+    code, document, err = fleet(targets, "--jobs", "1", "--timeout", "0.5")
+    assert code == document["exit_code"] == 4
+    assert outcomes(document) == {"dead": "failed", **{f"tenant {n}": "skipped" for n in range(6)}}
+    assert "dead: failed: postgres: " in err
+
+
+def test_others_go_on_when_asked_to_and_only_what_failed_is_resumed(fleet, names, tmp_path):
+    targets = [*tenants(names[:3]), down("dead"), *tenants(names[3:])]
+    options = ("--timeout", "0.5", "--continue-on-error", "--resume", "outcomes.jsonl")
+    code, document, _ = fleet(targets, *options)
+    assert (code, outcomes(document)["dead"]) == (4, "failed")
+    assert [o for name, o in outcomes(document).items() if name != "dead"] == ["changed"] * 6
+    with (tmp_path / "outcomes.jsonl").open("a") as file:
+        file.write('{"target": "tenant')  # a killed process may leave half a line
+    code, document, _ = fleet(targets, *options)
+    assert (code, outcomes(document)) == (4, {"dead": "failed"})
+    targets[3] = {"name": "dead", "postgres": {"database": names[0], "schema": "alive"}}
+    code, document, _ = fleet(targets, *options)
+    assert (code, outcomes(document)) == (0, {"dead": "changed"})
+    code, document, _ = fleet(targets, *options)
+    assert (code, document["targets"], document["outcome"]) == (0, [], "unchanged")
+    code, document, _ = fleet(targets, *options, body="    print()")  # other revisions: nothing is done any more
+    assert len(document["targets"]) == 7
+
+
+def test_a_broken_line_keeps_all_from_starting_unless_told_to_go_on(fleet, names, farm):
+    targets = [*tenants(names[:2]), "{oops"]
+    code, document, err = fleet(targets)
+    assert (code, outcomes(document)) == (2, {"tenant 0": "skipped", "tenant 1": "skipped", "line 3": "failed"})
+    assert "line 3: failed: line 3: This is no JSON" in err
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        has_table(farm, names[0])
+    code, document, _ = fleet(targets, "--continue-on-error")
+    assert (code, outcomes(document)) == (2, {"tenant 0": "changed", "tenant 1": "changed", "line 3": "failed"})
+
+
+def test_a_worker_that_dies_fails_its_target_only(fleet, names):
+    body = f'    if database == "{names[2]}": os.kill(os.getpid(), 9)'
+    code, document, _ = fleet(tenants(names), "--continue-on-error", "--jobs", "2", body=body)
+    assert code == 1
+    assert outcomes(document) == {f"tenant {n}": "failed" if n == 2 else "changed" for n in range(6)}
+    assert document["targets"][2]["message"] == "The worker process of this target ended with -9."
+    code, document, _ = fleet(tenants(names))
+    assert (code, outcomes(document)["tenant 2"]) == (0, "changed")
+
+
+def test_a_revision_that_is_refused_is_told_with_its_target(fleet, names):
+    body = f'    if database == "{names[1]}": op.execute("SELECT no_such_function()")'
+    code, document, err = fleet(tenants(names), "--continue-on-error", body=body)
+    assert (code, outcomes(document)["tenant 1"]) == (1, "failed")
+    assert "tenant 1: failed: postgres: " in err
+    assert "no_such_function" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_what_runs_and_begins_nothing(fleet, names, number, code):
+    process = fleet.start("--jobs", "2", "-v", body=f"    time.sleep(0 if database in {names[:2]!r} else 2)")
+    process.stdin.write(text_of(tenants(names)))
+    process.stdin.close()
+    for _ in range(2):
+        assert "changed" in process.stderr.readline()
+    time.sleep(0.5)
+    process.send_signal(number)
+    document = json.loads(process.stdout.read())
+    process.stdout.close()
+    assert process.wait(timeout=30) == code == document["exit_code"]
+    found = outcomes(document)
+    assert document["outcome"] == "interrupted"
+    assert [found[f"tenant {n}"] for n in (0, 1, 4, 5)] == ["changed", "changed", "skipped", "skipped"]
+    process.stderr.close()
+
+
+def test_no_worker_outlives_a_killed_fleet(fleet, names):
+    process = fleet.start("--jobs", "2", "-v", body="    time.sleep(2)")
+    process.stdin.write(text_of(tenants(names)))
+    process.stdin.close()
+    time.sleep(1.5)
+    import psutil
+
+    workers = psutil.Process(process.pid).children()
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=15)
+    assert alive == []
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_shards_of_an_indexed_job_are_all_targets_once(fleet, names):
+    seen = []
+    for index in range(4):
+        code, document, err = fleet(tenants(names), "--shard", "4", JOB_COMPLETION_INDEX=str(index))
+        assert code == 0, err
+        seen += outcomes(document)
+    assert sorted(seen) == [f"tenant {n}" for n in range(6)]
+    code, _, err = fleet(tenants(names), "--shard", "4", JOB_COMPLETION_INDEX="4")
+    assert (code, "Shard 4 of 4 does not exist" in err) == (2, True)
+
+
+def test_options_of_a_fleet_need_targets(fleet):
+    done = subprocess.run(
+        [sys.executable, "-m", "is_db_bootstrap", "--jobs", "2", "--shard", "1/2"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "--jobs and --shard without --targets" in done.stderr
+
+
+@pytest.mark.redis
+@pytest.mark.milvus
+def test_key_spaces_and_collections_of_tenants(tmp_path, redis_url, milvus_url):
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    databases = [f"fleet_{uuid.uuid4().hex[:8]}_{n}" for n in range(2)]
+    for name in databases:
+        client.create_database(name)
+    (tmp_path / "targets").write_text(text_of(
+        [{"name": f"t{n}", "redis": {"database": str(n + 1)}, "milvus": {"database": name}} for n, name in enumerate([*databases, "missing"])]
+    ))  # fmt: skip
+    env = os.environ | {"REDIS_URL": redis_url, "MILVUS_URL": milvus_url}
+    command = [
+        sys.executable,
+        "-m",
+        "is_db_bootstrap",
+        "--only",
+        "redis",
+        "--only",
+        "milvus",
+        "--targets",
+        "targets",
+        "--continue-on-error",
+        "-o",
+        "json",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=100)
+    assert outcomes(json.loads(done.stdout)) == {"t0": "changed", "t1": "changed", "t2": "failed"}, done.stderr
+    assert (done.returncode, "t2: failed: milvus: http://" in done.stderr) == (2, True)
+    for name in databases:
+        inside = MilvusClient(milvus_url, db_name=name, dedicated=True, grpc_options=NO_IDLE_PINGS)
+        assert inside.list_collections() == ["novel_embeddings_v1"]
+        inside.drop_alias("novel_embeddings")
+        inside.drop_collection("novel_embeddings_v1")
+        inside.close()
+        client.drop_database(name)
+    client.close()
+
+
+def test_what_was_asked_otherwise_is_not_done_before(fleet, names):
+    targets, resume = tenants(names[:1]), ("--resume", "outcomes.jsonl")
+    assert outcomes(fleet(targets, *resume, "--no-verify")[1]) == {"tenant 0": "changed"}
+    assert outcomes(fleet(targets, *resume, "--no-verify")[1]) == {}
+    assert outcomes(fleet(targets, *resume)[1]) == {"tenant 0": "unchanged"}
+    assert outcomes(fleet(targets, *resume, "--mode", "verify")[1]) == {"tenant 0": "unchanged"}
+    moved = [{"name": "tenant 0", "postgres": {"database": names[1]}}]
+    assert outcomes(fleet(moved, *resume)[1]) == {"tenant 0": "changed"}
+
+
+def test_a_target_that_is_called_as_a_broken_line_does_not_hide_it(fleet, names):
+    code, document, _ = fleet([{"name": "line 2", "postgres": {"database": names[0]}}, "{oops"], "--continue-on-error")
+    assert code == 2
+    assert [(t["name"], t["outcome"]) for t in document["targets"]] == [("line 2", "changed"), ("line 2", "failed")]
+
+
+def test_a_broken_line_of_another_shard_keeps_this_one_from_beginning(fleet, names, farm):
+    targets = [*tenants(names[:1]), "{oops"]
+    code, document, _ = fleet(targets, "--shard", "0/2")
+    assert (code, outcomes(document)) == (2, {"tenant 0": "skipped", "line 2": "failed"})
+    code, document, _ = fleet(targets, "--shard", "0/2", "--continue-on-error")
+    assert (code, outcomes(document)) == (0, {"tenant 0": "changed"})
+
+
+def test_an_empty_shard_is_none(fleet, names):
+    code, _, err = fleet(tenants(names[:1]), "--shard", "")
+    assert (code, "not of the form INDEX/COUNT" in err) == (2, True)
+
+
+PROGRAM = """
+import os, sys, time
+from is_db_bootstrap.cli import main
+from is_db_bootstrap.fleet import run
+
+{patch}
+if __name__ == "__main__":
+    main(["apply", "-b", "mine:BLUEPRINT", "--targets", "targets.jsonl", "--continue-on-error", "-o", "json", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def program(fleet, names, tmp_path, farm):
+    """The command with a part of it made slow or broken, as a process."""
+
+    def start(patch, *options, body="    pass"):
+        fleet.start(body=body).communicate("")  # writes the blueprint
+        (tmp_path / "targets.jsonl").write_text(text_of(tenants(names[:3])))
+        (tmp_path / "program.py").write_text(PROGRAM.format(patch=patch))
+        env = os.environ | {"POSTGRES_URL": farm.shared("postgres").url}
+        return subprocess.Popen(
+            [sys.executable, "program.py", *options], cwd=tmp_path, env=env, stdout=-1, stderr=-1, text=True
+        )
+
+    return start
+
+
+def test_a_worker_that_dies_with_nothing_to_do_costs_no_target(program):
+    patch = """
+given = run.Fleet._given
+def after_its_death(self, connection, target):
+    os.kill(self._workers[connection].pid, 9)
+    self._workers[connection].join()
+    return given(self, connection, target)
+run.Fleet._given = after_its_death
+"""
+    out, err = program(patch, "--jobs", "1").communicate(timeout=100)
+    assert set(outcomes(json.loads(out)).values()) == {"changed"}, err
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_signal_while_a_worker_starts_ends_the_fleet(program, jobs):
+    patch = """
+from is_db_bootstrap import blueprints
+parent, load = os.getpid(), blueprints.load
+def slow(name):
+    if os.getpid() != parent:
+        print("loading", file=sys.stderr, flush=True)
+        time.sleep(1)
+    return load(name)
+blueprints.load = slow
+"""
+    process = program(patch, "--jobs", jobs)
+    assert "loading" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    document = json.loads(out)
+    assert process.returncode == document["exit_code"] == 143, err
+    assert set(outcomes(document).values()) <= {"skipped", "interrupted"}
+
+
+def test_targets_that_are_no_text_are_told(tmp_path):
+    (tmp_path / "targets").write_bytes(b"\xff\xfe\x00")
+    done = subprocess.run([sys.executable, "-m", "is_db_bootstrap", "--targets", str(tmp_path / "targets"), "--only", "postgres"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert (done.returncode, "no UTF-8" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
+def test_workers_of_a_program_with_threads_are_spawned_and_load_the_blueprint_anew(fleet, names, tmp_path, farm):
+    fleet.start().communicate("")  # writes the blueprint
+    (tmp_path / "targets.jsonl").write_text(text_of(tenants(names[:3])))
+    (tmp_path / "program.py").write_text("""
+import threading, time
+from is_db_bootstrap.cli import main
+
+if __name__ == "__main__":
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    main(["apply", "-b", "mine:BLUEPRINT", "--targets", "targets.jsonl", "--jobs", "2", "-o", "json"])
+""")
+    env = os.environ | {"POSTGRES_URL": farm.shared("postgres").url}
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(outcomes(json.loads(done.stdout)).values()) == {"changed"}
+
+
+def test_without_verify_it_is_said(fleet, names):
+    code, document, _ = fleet(tenants(names[:1]), "--no-verify")
+    assert code == 0
+    assert "Not verified, as asked." in document["targets"][0]["run"]["stores"][0]["notes"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/fleet.md"])
+def test_the_documented_lines_run(page, farm, tmp_path, names):
+    text = (ROOT / page).read_text()
+    lines = next(b for b in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if "targets.toml" in b)
+    assert len(lines.splitlines()) < 20
+    if "END" not in lines:
+        (tmp_path / "targets.toml").write_text(
+            next(b for b in re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+        )
+    replaced = {
+        "other-server": "127.0.0.1",
+        '"umbrella"\n': f'"{names[1]}"\n',
+        '"acme"\n': f'"{names[0]}"\n',
+        "/umbrella": f"/{names[1]}",
+    }
+    target = tmp_path / "targets.toml"
+    server = farm.shared("postgres")
+    script = lines.replace("is-db-bootstrap apply", f"{sys.executable} -m is_db_bootstrap apply --only postgres")
+    for documented, real in replaced.items():
+        script = script.replace(documented, real)
+        if target.exists():
+            target.write_text(target.read_text().replace(documented, real).replace("127.0.0.1/", f"127.0.0.1:{server.port}/"))
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_"))}
+    env |= {"POSTGRES_URL": server.url, "REDIS_URL": "redis://127.0.0.1:1"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "apply of 2 targets: 2 changed" in done.stdout

@@ -1,0 +1,188 @@
+"""A file of targets: what it may say, and what is refused with which line."""
+
+import json
+
+import pytest
+
+from is_db_bootstrap import blueprints
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.fleet import Refused, Target, read, shard
+from is_db_bootstrap.settings import Settings
+
+NOVEL = blueprints.load("novel_genesis")
+ENVIRON = {
+    "POSTGRES_URL": "postgresql://admin:s3cret@db", "NEO4J_URL": "bolt://graph", "NEO4J_PASSWORD": "g", "MILVUS_URL": "http://vectors",
+    "REDIS_URL": "redis://cache",
+}  # fmt: skip
+
+
+@pytest.fixture
+def base(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return Settings.load(NOVEL, environ=ENVIRON)
+
+
+def lines(*entries):
+    return "".join((e if isinstance(e, str) else json.dumps(e)) + "\n" for e in entries)
+
+
+def test_toml_and_json_lines_say_the_same(base):
+    toml = """
+[[targets]]
+name = "acme"
+postgres = {database = "acme", schema = "app"}
+redis = "redis://cache/3"
+[[targets]]
+name = "umbrella"
+postgres.url = "postgresql://other/umbrella"
+[targets.settings]
+NOVEL_GENESIS_MILVUS_INDEX = "ivf_flat_ip"
+"""
+    text = lines(
+        {"name": "acme", "postgres": {"database": "acme", "schema": "app"}, "redis": "redis://cache/3"},
+        {
+            "name": "umbrella",
+            "postgres": "postgresql://other/umbrella",
+            "settings": {"NOVEL_GENESIS_MILVUS_INDEX": "ivf_flat_ip"},
+        },
+    )
+    assert read(toml, NOVEL, base) == read(text, NOVEL, base)
+    acme, umbrella = read(text, NOVEL, base)
+    assert acme.settings.stores["postgres"].reveal() == "postgresql://admin:s3cret@db/acme"
+    assert (acme.settings.schema, umbrella.settings.schema) == ("app", "public")
+    assert acme.settings.stores["redis"].database == "3"
+    assert acme.settings.stores["neo4j"] == base.stores["neo4j"]
+    assert umbrella.settings.values["NOVEL_GENESIS_MILVUS_INDEX"] == "ivf_flat_ip"
+
+
+def test_a_password_goes_with_its_user_only(base):
+    text = lines(
+        {"name": "same", "postgres": "postgresql://admin@elsewhere/a"},
+        {"name": "nobody", "postgres": "postgresql://elsewhere/b"},
+        {"name": "stranger", "postgres": "postgresql://other@elsewhere/c"},
+        {"name": "own", "postgres": {"database": "d", "username": "d", "password": "x"}},
+    )
+    found = {t.name: t.settings.stores["postgres"] for t in read(text, NOVEL, base)}
+    assert {n: (u.username, u.password) for n, u in found.items()} == {
+        "same": ("admin", "s3cret"), "nobody": ("admin", "s3cret"), "stranger": ("other", ""), "own": ("d", "x"),
+    }  # fmt: skip
+
+
+def test_a_user_named_beside_the_address_is_not_given_the_password_of_the_call(base):
+    text = lines(
+        {"name": "elsewhere", "postgres": {"url": "postgresql://evil/x", "username": "other"}},
+        {"name": "here", "postgres": {"database": "z", "username": "other"}},
+        {"name": "named", "postgres": {"database": "y", "username": "admin"}},
+        {"name": "own", "postgres": {"database": "w", "username": "other", "password": "mine"}},
+    )
+    found = {t.name: t.settings.stores["postgres"] for t in read(text, NOVEL, base)}
+    assert {n: (u.username, u.password) for n, u in found.items()} == {
+        "elsewhere": ("other", ""), "here": ("other", ""), "named": ("admin", "s3cret"), "own": ("other", "mine"),
+    }  # fmt: skip
+
+
+def test_the_certificates_of_the_call_are_checked_for_every_target(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca.pem").write_text("")
+    environ = ENVIRON | {"POSTGRES_CA_FILE": "ca.pem", "REDIS_URL": "rediss://cache", "REDIS_CA_FILE": "ca.pem"}
+    base = Settings.load(NOVEL, environ=environ)
+    own, plain = read(
+        lines({"name": "a", "postgres": "postgresql://own:pw@h/x"}, {"name": "b", "redis": "redis://h/1"}), NOVEL, base
+    )
+    assert own.settings.stores["postgres"].ca_file == "ca.pem"
+    assert "uses no TLS" in plain.error.message
+
+
+def test_a_password_may_be_in_a_file(base, tmp_path):
+    (tmp_path / "secret").write_text("p@ss\n")
+    [target] = read(lines({"name": "a", "postgres": {"database": "a", "password_file": str(tmp_path / "secret")}}), NOVEL, base)
+    assert target.settings.stores["postgres"].password == "p@ss"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{oops", "line 2: This is no JSON"),
+        ({"nam": "a"}, "line 2: A target needs a name"),
+        ({"name": ""}, "needs a name"),
+        ({"name": "b", "postgress": {}}, "b: unknown key postgress"),
+        ({"name": "b", "postgres": {"databse": "b"}}, "b, postgres: unknown key databse"),
+        ({"name": "b", "redis": {"schema": "x"}}, "b, redis: unknown key schema"),
+        ({"name": "b", "redis": {"database": 3}}, "b: database of redis is not text"),
+        ({"name": "b", "postgres": "http://x"}, "target b is not of the form postgresql://"),
+        ({"name": "b", "settings": {"NO_SUCH": "1"}}, "b, settings: unknown key NO_SUCH"),
+        ({"name": "b", "settings": {"NOVEL_GENESIS_MILVUS_INDEX": "flat"}}, "NOVEL_GENESIS_MILVUS_INDEX"),
+        ({"name": "b", "postgres": {"password_file": "/no/such"}}, "/no/such cannot be read"),
+        ({"name": "b", "postgres": {"password_file": "/x", "password": "y"}}, "are both set"),
+        ({"name": "first", "postgres": {"database": "other"}}, "A second target is called first"),
+        ({"name": "b", "postgres": {"database": "one"}}, "b is where first is: postgresql://admin:***@db/one"),
+        ("[1]", "needs a name"),
+        ('{"name": "\\ud800"}', "cannot be printed"),
+    ],
+)
+def test_a_line_that_is_no_target_is_refused_and_the_others_are_not(base, entry, said):
+    found = read(
+        lines({"name": "first", "postgres": {"database": "one"}}, entry, {"name": "last", "redis": {"database": "1"}}),
+        NOVEL,
+        base,
+    )
+    assert [type(each) for each in found] == [Target, Refused, Target]
+    assert found[1].name == "line 2"
+    assert said in found[1].error.message
+    assert "s3cret" not in str(found[1].error)
+
+
+def test_a_line_ends_at_a_newline_only(base):
+    [target] = read('{"name": "a", "postgres": {"database": "a\u2028b"}}', NOVEL, base)
+    assert target.settings.stores["postgres"].database == "a\u2028b"
+
+
+def test_a_schema_makes_another_place_of_a_database(base):
+    entries = [{"name": s, "postgres": {"database": "all", "schema": s}} for s in ("a", "b")]
+    assert all(isinstance(t, Target) for t in read(lines(*entries), NOVEL, base))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "There are no targets"),
+        ("\n  \n", "There are no targets"),
+        ("targets = []", "There are no targets"),
+        ("[[targets]]\nname = ", "no TOML document"),
+        ("[[targets]]\nname = 'a'\n[defaults]\nx = 1", "defaults beside"),
+        ("targets = 3", "something else beside"),
+    ],
+)
+def test_a_document_without_targets_is_an_error(base, text, said):
+    with pytest.raises(ConfigurationError, match=said):
+        read(text, NOVEL, base)
+
+
+def test_a_store_without_an_address_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [refused] = read(lines({"name": "a", "redis": {"database": "1"}}), NOVEL, Settings.load(NOVEL, environ={}))
+    assert "redis: no address is set" in refused.error.message
+
+
+def test_shards():
+    assert shard("0/3", "") == (0, 3)
+    assert shard("2/3", "0") == (2, 3)
+    assert shard("3", "1") == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "said"),
+    [
+        ("3/3", "", "Shard 3 of 3 does not exist"),
+        ("0/0", "", "Shard 0 of 0 does not exist"),
+        ("3", "3", "Shard 3 of 3 does not exist"),
+        ("3", "", "JOB_COMPLETION_INDEX is not set"),
+        ("3", "x", "Shard x of 3"),
+        ("a/b", "", "not of the form"),
+        ("-1/3", "", "not of the form"),
+        ("", "", "not of the form"),
+    ],
+)
+def test_a_shard_that_does_not_exist_is_refused(text, index, said):
+    with pytest.raises(ConfigurationError, match=said):
+        shard(text, index)
