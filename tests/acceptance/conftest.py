@@ -76,6 +76,8 @@ class Shell:
 
     def own_blueprint(self, revisions=(), cypher=None):
         """Write a blueprint of one's own, `mine:BLUEPRINT`: SQL of its revisions, text of its Cypher files by name."""
+        # Python takes bytecode for current whose source has the same size and second.
+        self.environ = {**self.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         (self.folder / "mine.py").write_text(SLOW.replace("CYPHER", 'HERE / "cypher"' if cypher else "None"))
         for name in ("migrations", "cypher"):
             (self.folder / name).mkdir(exist_ok=True)

@@ -1,0 +1,76 @@
+{{- define "is-db-bootstrap.name" -}}
+{{- contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "is-db-bootstrap.job" -}}
+{{- include "is-db-bootstrap.name" . }}{{ if not .Values.job.hook }}-{{ .Release.Revision }}{{ end }}
+{{- end }}
+
+{{- define "is-db-bootstrap.labels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{/* Of what a hook needs, before the hook itself. */}}
+{{- define "is-db-bootstrap.hook" -}}
+{{- if and .Values.job.enabled .Values.job.hook }}
+annotations:
+  helm.sh/hook: pre-install,pre-upgrade
+  helm.sh/hook-delete-policy: before-hook-creation
+  helm.sh/hook-weight: {{ .weight | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "is-db-bootstrap.closed" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* The container; `mode` is init, job or verify. A chart of your own may include it below its initContainers. */}}
+{{- define "is-db-bootstrap.container" -}}
+name: bootstrap
+image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args: [--mode, {{ .mode }}, --timeout, {{ .Values.timeout | quote }}]
+envFrom:
+  - configMapRef: {name: {{ .settings }}}
+volumeMounts:
+  - {name: stores, mountPath: /run/secrets/stores, readOnly: true}
+resources: {{- toYaml .Values.resources | nindent 2 }}
+securityContext: {{- include "is-db-bootstrap.closed" . | nindent 2 }}
+{{- end }}
+
+{{/* What all pods have, besides their containers. */}}
+{{- define "is-db-bootstrap.pod" -}}
+serviceAccountName: {{ .settings }}
+automountServiceAccountToken: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+# What runs at SIGTERM gets 5 s, is then cancelled on its server, and gets 5 s more to come back.
+terminationGracePeriodSeconds: 30
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+volumes:
+  - name: stores
+    secret: {secretName: {{ .Values.secretName }}, optional: true, defaultMode: 0440}
+{{- end }}
+
+{{/* A later try may mend 4 (unavailable), 7 (locked) and a signal; with the others a person is needed. */}}
+{{- define "is-db-bootstrap.failurePolicy" -}}
+podFailurePolicy:
+  rules:
+    - action: Ignore
+      onPodConditions:
+        - {type: DisruptionTarget, status: "True"}
+    - action: FailJob
+      onExitCodes: {containerName: bootstrap, operator: In, values: [1, 2, 3, 5, 6, 8]}
+{{- end }}
