@@ -5,15 +5,57 @@ from __future__ import annotations
 import atexit
 import signal
 import uuid
+from collections import Counter
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-from servers import Farm, drop_database, empty_milvus, empty_neo4j, empty_redis
+from servers import Farm, clone, drop_database, empty_milvus, empty_neo4j, empty_redis
+
+_WAITING = ("tests/kubernetes/", "tests/test_image.py")
 
 
 def pytest_configure():
     """A terminated session ends as an interrupted one: fixtures are torn down, servers with them."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="also the tests that take minutes (make soak)")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what takes minutes; put the rest in the order in which workers take it."""
+    if not config.getoption("soak"):
+        left_out = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    # Large groups first, so that workers end together; before them the few that wait for minutes.
+    sizes = Counter(scope_of(item.nodeid) for item in items)
+    items.sort(key=lambda item: (not item.nodeid.startswith(_WAITING), -sizes[scope_of(item.nodeid)]))
+
+
+def scope_of(nodeid):
+    """Tests that share a server are done by one worker: a version's contract, else a module."""
+    module, _, test = nodeid.partition("::")
+    suite, _, parameters = test.partition("[")
+    # Only one Milvus 2.3 runs at a time.
+    if "milvus_guarded" in module or ("2.3" in parameters and "milvus" in nodeid.lower()):
+        return "milvus-2.3"
+    return f"{suite.rpartition('::')[0]} {parameters}" if module.endswith("test_contract.py") and parameters else module
+
+
+class OneServerOneWorker(LoadScopeScheduling):
+    def __init__(self, config, log):
+        config.option.loadscopereorder = False  # they are in order
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid):
+        return scope_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return OneServerOneWorker(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +90,23 @@ def postgres_url(request, farm):
     yield f"{server.url}/{name}"
     if server.alive():
         drop_database(server, name)
+
+
+@pytest.fixture
+def migrated(farm):
+    """`migrated("context_service", version=None)`: the address of a database of one's own that is at the blueprint's head."""
+    made = []
+
+    def make(blueprint, version=None):
+        server = farm.shared("postgres", version)
+        url = clone(farm, server, blueprint)
+        made.append((server, url.rpartition("/")[2]))
+        return url
+
+    yield make
+    for server, name in made:
+        if server.alive():
+            drop_database(server, name)
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,6 +84,46 @@ class GuardedMilvus(FullMilvus):
         return [*super().command(), *self.settings]
 
 
+class MariaDB(Server):
+    """MariaDB from Debian, a target of portable revisions; no store of a run."""
+
+    store = "mariadb"
+    programs = ("mariadbd",)
+    default_version = "10.11"
+    program = "/usr/sbin/mariadbd"
+
+    @property
+    def url(self):
+        return f"mysql+pymysql://root@{self.host}:{self.port}"
+
+    @property
+    def temporary(self):
+        """A folder of its own: a MariaDB that starts removes the temporary tables that others have in the same one."""
+        return self.home / "tmp"
+
+    def prepare(self, progress=print, stop=None):  # noqa: ARG002 - the signature of all servers
+        if not Path(self.program).exists():
+            pytest.skip("MariaDB is not installed (mariadb-server)")
+        if not (self.data / "mysql").is_dir():
+            self.data.mkdir(parents=True)
+            self.temporary.mkdir()
+            done = subprocess.run(
+                ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", "--user=root", "--skip-test-db",
+                 "--auth-root-authentication-method=normal", f"--tmpdir={self.temporary}"],
+                check=False, capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    def configure(self):
+        pass
+
+    def command(self):
+        return [
+            self.program, "--no-defaults", "--user=root", f"--datadir={self.data}", f"--tmpdir={self.temporary}", f"--port={self.port}",
+            f"--bind-address={self.host}", f"--socket={self.home}/s", f"--pid-file={self.home}/pid", "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin",
+        ]  # fmt: skip
+
+
 def _postgres_15(home, **options):
     if DEBIAN_POSTGRES_15.is_dir():
         return DebianPostgres(home, version="15", **options)
@@ -97,10 +139,11 @@ KINDS = {
     ("milvus", "lite"): MilvusServer,
     ("milvus", "2.3"): FullMilvus,
     ("milvus", "2.3-guarded"): GuardedMilvus,
+    ("mariadb", "10.11"): MariaDB,
     ("redis", "6"): RedisServer,
     ("redis", "7"): DebianRedis,
 }
-DEFAULT = {"postgres": "18", "neo4j": "5.26", "milvus": "lite", "redis": "6"}
+DEFAULT = {"postgres": "18", "neo4j": "5.26", "milvus": "lite", "redis": "6", "mariadb": "10.11"}
 
 
 class Farm:
@@ -112,6 +155,8 @@ class Farm:
         self.folder.chmod(0o755)
         self._shared: dict[tuple[str, str], Server] = {}
         self._made: list[Server] = []
+        #: Databases that were brought to a blueprint's head, by their server's address and name.
+        self.templates: set[tuple[str, str]] = set()
 
     def make(self, store, version=None, *, start=True, **options):
         """A server of one's own; it answers when this returns, unless `start` is false."""
@@ -129,7 +174,7 @@ class Farm:
         """The session's server of this version, started again if a test has ended it."""
         key = store, version or DEFAULT[store]
         if key not in self._shared:
-            password = "" if store in {"redis", "milvus"} else PASSWORD
+            password = "" if store in {"redis", "milvus", "mariadb"} else PASSWORD
             self._shared[key] = self.make(*key, password=password)
         server = self._shared[key]
         if not server.alive():
@@ -205,7 +250,19 @@ def _redis_answers(server):
         client.ping()
 
 
-PROBES = {"postgres": _postgres_answers, "neo4j": _neo4j_answers, "milvus": _milvus_answers, "redis": _redis_answers}
+def _mariadb_answers(server):
+    import pymysql
+
+    pymysql.connect(host=server.host, port=server.port, user="root", connect_timeout=5).close()
+
+
+PROBES = {
+    "mariadb": _mariadb_answers,
+    "postgres": _postgres_answers,
+    "neo4j": _neo4j_answers,
+    "milvus": _milvus_answers,
+    "redis": _redis_answers,
+}
 
 
 def empty_neo4j(server):
@@ -235,6 +292,24 @@ def empty_redis(server):
 
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
+
+
+def clone(farm, server, blueprint):
+    """The address of a new copy of a database that was migrated once in this session."""
+    import psycopg
+
+    from is_db_bootstrap import blueprints
+    from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+    from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+
+    template, name = f"template_{blueprint}", f"test_{uuid.uuid4().hex[:12]}"
+    if (server.url, template) not in farm.templates:
+        declared = blueprints.load(blueprint).without_seed()
+        BootstrapOrchestrator([PostgreSQLBootstrapper(f"{server.url}/{template}", declared)]).run().raise_for_failure()
+        farm.templates.add((server.url, template))
+    with psycopg.connect(server.url + "/postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    return f"{server.url}/{name}"
 
 
 def drop_database(server, name):

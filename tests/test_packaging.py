@@ -60,6 +60,11 @@ def test_a_wheel_from_the_sdist_is_the_same(built, names, tmp_path):
     assert set(zipfile.ZipFile(wheel).namelist()) == names
 
 
+def test_wheel_and_sdist_are_built_the_same_twice(built, tmp_path):
+    again = build(tmp_path)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in built]
+
+
 def test_the_installed_package_is_not_this_repository(installed, tmp_path):
     where = run(
         installed, "-c", "import is_db_bootstrap as p, sys; print(p.__file__, *sys.path, sep='\\n')", cwd=tmp_path
@@ -98,6 +103,20 @@ def test_a_type_checker_sees_the_types(installed, tmp_path):
     )
     said = run(sys.executable, "-m", "mypy", "--python-executable", installed, "mine.py", cwd=tmp_path).stdout
     assert 'Revealed type is "int"' in said or 'Revealed type is "builtins.int"' in said
+
+
+def test_pyright_sees_the_types(installed, tmp_path):
+    pyright = [sys.executable, "-m", "pyright", "--pythonpath", installed]
+    if run(*pyright, "--version", cwd=tmp_path, check=False).returncode:
+        pytest.skip("pyright cannot be fetched from npm here")
+    (tmp_path / "mine.py").write_text(
+        "from is_db_bootstrap import BootstrapResult\nfrom is_db_bootstrap.testing import isolated_stores\n"
+        "def code(result: BootstrapResult) -> None:\n    reveal_type(result.exit_code)\n"
+        "with isolated_stores('novel_genesis') as stores:\n    reveal_type(stores.redis)\n"
+    )
+    said = run(*pyright, "mine.py", cwd=tmp_path).stdout
+    assert 'Type of "result.exit_code" is "int"' in said
+    assert 'Type of "stores.redis" is "Redis"' in said
 
 
 @pytest.fixture(scope="module")
