@@ -93,9 +93,10 @@ def test_pods_are_restricted_and_jobs_tell_what_a_person_must_mend_from_what_tim
 
 @pytest.mark.parametrize(("render", "arguments"), ALL)
 def test_every_variable_of_the_settings_is_documented(render, arguments):
-    [settings] = [d["data"] for d in render(*arguments) if d["kind"] == "ConfigMap" and "POSTGRES_URL" in d["data"]]
+    found = [d["data"] for d in render(*arguments) if d["kind"] == "ConfigMap" and "POSTGRES_URL" in d["data"]]
     page = (ROOT / "docs/reference/settings.md").read_text()
-    assert all(f"`{name}`" in page or name.endswith("_FILE") for name in settings)
+    assert found
+    assert all(f"`{name}`" in page or name.endswith("_FILE") for settings in found for name in settings)
 
 
 @pytest.mark.parametrize("overlay", ["argo-cd", "helm-hook"])
@@ -109,6 +110,37 @@ def test_settings_are_there_before_the_hook_that_reads_them(overlay):
         ]
         weights[document["kind"]] = int(weight)
     assert weights == {"Job": 0, "ConfigMap": -1, "ServiceAccount": -1}
+
+
+@pytest.mark.parametrize(("render", "arguments"), ALL)
+def test_what_a_pod_names_is_there_when_it_begins(render, arguments):
+    """A hook begins before anything of its release is there, so what it reads is a hook too, and nothing else uses that."""
+
+    def is_hook(document):
+        return any("hook" in key for key in document["metadata"].get("annotations", {}))
+
+    documents = render(*arguments)
+    by_name = {(d["kind"], d["metadata"]["name"]): d for d in documents}
+    assert len(by_name) == len(documents)
+    for document, _, pod in (each for d in documents for each in pods(d)):
+        read = [("ServiceAccount", pod["serviceAccountName"])]
+        read += [
+            ("ConfigMap", source["configMapRef"]["name"])
+            for container in [*pod["containers"], *pod.get("initContainers", [])]
+            for source in container.get("envFrom", [])
+        ]
+        assert len(read) > 1
+        assert {is_hook(by_name[each]) for each in read} == {is_hook(document)}
+
+
+def test_a_job_of_other_settings_has_another_name_where_the_revision_is_always_1():
+    def name(*options):
+        return next(d["metadata"]["name"] for d in rendered(*options) if d["kind"] == "Job")
+
+    assert name() == name("--set", "verify.schedule=1 1 * * *")
+    assert (
+        len({name(), name("--set", "image.tag=v2"), name("--set", "settings.DB_SCHEMA=app"), name("--set", "timeout=9")}) == 4
+    )
 
 
 def test_the_chart_has_nothing_for_its_linter():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,15 @@ def _check_ports(store: StoreName, hosts: str, source: str) -> None:
             )
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity:
+    """Who we are at a store, and what its certificate is checked with."""
+
+    username: str = ""
+    password: str = ""
+    ca_file: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Every deadline, delay and limit. All times are seconds; an environment variable `IS_DB_BOOTSTRAP_<NAME>` sets each."""
@@ -159,13 +168,14 @@ class Settings:
     """What a run needs to know besides its blueprint.
 
     `stores` has an address for each store that one was found for; `values` are the blueprint's own settings;
-    `schema` is the PostgreSQL schema.
+    `schema` is the PostgreSQL schema. `identities` are for addresses that are found later.
     """
 
     stores: Mapping[StoreName, StoreUrl]
     schema: str = "public"
     timing: Timing = field(default_factory=Timing)
     values: Mapping[str, Value] = field(default_factory=dict)
+    identities: Mapping[StoreName, Identity] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(
@@ -176,10 +186,12 @@ class Settings:
         flags: Mapping[str, Any] | None = None,
         file: Path | None = None,
         env_file: Path | None = None,
+        identities: Collection[StoreName] = (),
     ) -> Settings:
         """Read everything, first match wins: `flags`, the environment, `env_file`, the TOML file, defaults.
 
         `flags` are `postgres_url` and the like and names of `Timing`. `environ` is the process's when None.
+        `identities` are the stores whose user, password and CA file are wanted also where no address is set.
         Raises `ConfigurationError`.
         """
         real = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
@@ -193,7 +205,13 @@ class Settings:
             schema=env.get("DB_SCHEMA") or table.store("postgres").get("schema") or "public",
             timing=_timing(env, table, given),
             values={s.name: env.get(s.name, table.top.get("settings", {}).get(s.name, s.default)) for s in blueprint.settings},
+            identities={name: _identity(name, env, table) for name in identities if name not in stores},
         )
+
+    def identity(self, store: StoreName) -> Identity:
+        """That of the address of `store`; without one, what the settings say of it."""
+        url = self.stores.get(store)
+        return Identity(url.username, url.password, url.ca_file) if url else self.identities.get(store, Identity())
 
     def need(self, store: StoreName) -> StoreUrl:
         """The address of `store`; a `ConfigurationError` names the variable when there is none."""
@@ -326,15 +344,19 @@ def _address(
         return None
     if name == "postgres" and not url.database:
         url = replace(url, database=blueprint.name)
-    prefix, section = name.upper(), table.store(name)
-    ca_file = url.ca_file or env.get(f"{prefix}_CA_FILE") or section.get("ca_file", "")
-    if ca_file:
+    ours = _identity(name, env, table, own_password=url.password)
+    if ca_file := url.ca_file or ours.ca_file:
         check_ca_file(url, ca_file)
-    return replace(
-        url,
-        username=url.username or env.get(f"{prefix}_USERNAME") or section.get("username", "") or _default_user(name),
-        password=url.password or _secret(f"{prefix}_PASSWORD", env, section, table.name),
-        ca_file=ca_file,
+    return replace(url, username=url.username or ours.username, password=ours.password, ca_file=ca_file)
+
+
+def _identity(name: StoreName, env: Mapping[str, str], table: _Table, own_password: str = "") -> Identity:
+    """What the environment and the file say; a secret is not looked for where the address has one."""
+    prefix, section = name.upper(), table.store(name)
+    return Identity(
+        env.get(f"{prefix}_USERNAME") or section.get("username", "") or _default_user(name),
+        own_password or _secret(f"{prefix}_PASSWORD", env, section, table.name),
+        env.get(f"{prefix}_CA_FILE") or section.get("ca_file", ""),
     )
 
 

@@ -63,13 +63,14 @@ def fleet(farm, tmp_path, names):
     (tmp_path / "mine.py").write_text(BLUEPRINT)
     (tmp_path / "migrations").mkdir()
 
-    def start(*options, body="    pass", **environ):
+    def start(*options, body="    pass", before=(), **environ):
         (tmp_path / "migrations" / "m_0001_step.py").write_text(REVISION.format(body=body))
         env = {
             k: v for k, v in os.environ.items() if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_"))
         }
         env |= {"POSTGRES_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1"} | environ
         command = [
+            *before,
             sys.executable,
             "-m",
             "is_db_bootstrap",
@@ -173,7 +174,7 @@ def test_a_broken_line_keeps_all_from_starting_unless_told_to_go_on(fleet, names
 def test_a_worker_that_dies_fails_its_target_only(fleet, names):
     body = f'    if database == "{names[2]}": os.kill(os.getpid(), 9)'
     code, document, _ = fleet(tenants(names), "--continue-on-error", "--jobs", "2", body=body)
-    assert code == 1
+    assert code == 128 + 9  # as a process that was killed: a later try may mend it
     assert outcomes(document) == {f"tenant {n}": "failed" if n == 2 else "changed" for n in range(6)}
     assert document["targets"][2]["message"] == "The worker process of this target ended with -9."
     code, document, _ = fleet(tenants(names))
@@ -372,11 +373,34 @@ blueprints.load = slow
     assert set(outcomes(document).values()) <= {"skipped", "interrupted"}
 
 
-def test_targets_that_are_no_text_are_told(tmp_path):
-    (tmp_path / "targets").write_bytes(b"\xff\xfe\x00")
-    done = subprocess.run([sys.executable, "-m", "is_db_bootstrap", "--targets", str(tmp_path / "targets"), "--only", "postgres"],
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert (done.returncode, "no UTF-8" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+@pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe\x00", "invalid start byte"), (None, "No such file")])
+def test_targets_that_cannot_be_read_are_told_in_the_termination_log_too(tmp_path, content, said):
+    if content:
+        (tmp_path / "targets").write_bytes(content)
+    options = ["--targets", str(tmp_path / "targets"), "--only", "postgres", "--termination-log", str(tmp_path / "log")]
+    done = subprocess.run([sys.executable, "-m", "is_db_bootstrap", *options], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert said in done.stderr
+    assert said in json.loads((tmp_path / "log").read_text())["error"]["message"]
+
+
+def test_outcomes_that_cannot_be_noted_are_told_and_stop_no_target(fleet, names, tmp_path):
+    no_file = ("bash", "-c", 'ulimit -f 0; exec "$@"', "-")  # as on a disk that is full
+    code, document, err = fleet(tenants(names), "--resume", "outcomes.jsonl", before=no_file)
+    assert (code, document["exit_code"], set(outcomes(document).values())) == (2, 2, {"changed"})
+    assert "outcomes.jsonl cannot be written: File too large." in document["message"]
+    assert err.count("cannot be written") == 1
+    assert "Traceback" not in err
+    code, document, _ = fleet(tenants(names), "--resume", "outcomes.jsonl")
+    assert (code, document["message"], set(outcomes(document).values())) == (0, "", {"unchanged"})
+
+
+def test_the_exit_code_is_that_of_what_a_later_try_may_mend(fleet, names):
+    """So that a Job, which does not try again what a person must mend, does so while there is something else."""
+    down = {"name": "down", "postgres": f"postgresql://127.0.0.1:1/{names[0]}"}
+    code, document, _ = fleet(["{oops", *tenants(names[1:3]), down], "--continue-on-error", "--timeout", "1")
+    assert (code, document["exit_code"]) == (4, 4)
+    assert [t["exit_code"] for t in document["targets"]] == [2, 0, 0, 4]
 
 
 def test_workers_of_a_program_with_threads_are_spawned_and_load_the_blueprint_anew(fleet, names, tmp_path, farm):

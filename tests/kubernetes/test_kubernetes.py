@@ -112,8 +112,10 @@ def test_three_replicas_start_at_once_one_applies_and_all_become_ready(cluster, 
         "REDIS_URL": f"redis://redis:{store('redis').port}/0", "REDIS_PASSWORD_FILE": "/run/secrets/stores/redis",
     })  # fmt: skip
     cluster("rollout", "status", "deployment/application", "--timeout=110s")
-    left = [cluster.left_by(pod) for pod in cluster.pods()]
+    pods = cluster.pods()
+    left = [cluster.left_by(pod) for pod in pods]
     assert [code for code, _ in left] == [0, 0, 0]
+    assert not [v for pod in pods for v in pod["spec"]["volumes"] if "projected" in v], "a token of the cluster"
     made_once(left, {"postgres": 5, "neo4j": 2, "milvus": 5, "redis": 1})
 
 
@@ -259,15 +261,28 @@ def test_the_chart_is_installed_with_wait_and_upgraded(cluster, settings, store,
         "job": {"hook": True},
     }  # fmt: skip
     (cluster.folder / "values.yaml").write_text(yaml.safe_dump(values))
+
+    def helm(*args):
+        waited = ["--namespace", cluster.name, "--wait", "--timeout", "110s"]
+        done = subprocess.run([HELM, *args, *waited], capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    upgrade = ("upgrade", "--install", "demo", str(CHART), "--values", str(cluster.folder / "values.yaml"))
     for _ in range(2):
-        subprocess.run(
-            [HELM, "upgrade", "--install", "demo", CHART, "--namespace", cluster.name, "--values", cluster.folder / "values.yaml",
-             "--wait", "--timeout", "110s"], check=True, capture_output=True, timeout=120,
-        )  # fmt: skip
+        helm(*upgrade)
     assert cluster.ended("demo-is-db-bootstrap") == ("Complete", "CompletionsReached")
     code, summary = cluster.left_by(cluster.pods("job-name=demo-is-db-bootstrap")[0])
     assert (code, summary["outcome"]) == (0, "unchanged")
     assert sql(store, database, "SELECT count(*) FROM project_contexts") == [(0,)]
+    # From a hook to a part of the release, back to an older release, and to a hook again: nothing is missing or in the way.
+    helm(*upgrade, "--set", "job.hook=false")
+    [job] = [j for j in cluster("get", "jobs", "-o", "name").split() if "demo-is-db-bootstrap-3-" in j]
+    assert cluster.ended(job.partition("/")[2]) == ("Complete", "CompletionsReached")
+    helm("rollback", "demo", "1")
+    helm(*upgrade)
+    assert (
+        cluster("get", "configmap", "demo-is-db-bootstrap", "-o", "jsonpath={.data.POSTGRES_URL}") == settings["POSTGRES_URL"]
+    )
 
 
 def documented(language, word):

@@ -158,6 +158,49 @@ def test_a_document_without_targets_is_an_error(base, text, said):
         read(text, NOVEL, base)
 
 
+SAME = [
+    ({"postgres": "postgresql://db/a"}, {"postgres": "postgres://DB:5432/a"}),
+    ({"postgres": {"database": "a"}}, {"postgres": "postgresql://other:pw@db/a?sslmode=require"}),
+    ({"postgres": "postgresql://x/a?host=db"}, {"postgres": "postgresql://db/y?dbname=a"}),
+    ({"postgres": "postgresql://one,two/a"}, {"postgres": "postgresql://two:5432,one/a"}),
+    ({"neo4j": "bolt://h"}, {"neo4j": "neo4j://h:7687"}),
+    ({"milvus": "http://h"}, {"milvus": "tcp://h:19530/default"}),
+    ({"redis": "redis://h"}, {"redis": "redis://H:6379/0"}),
+    ({"redis": "redis://h/1"}, {"redis": "redis://h?db=1"}),
+    ({}, {"postgres": {"database": "novel_genesis"}}),
+    ({"redis": "redis://cache/0"}, {}),
+]
+OTHER = [
+    ({"redis": "unix:///run/r.sock?db=1"}, {"redis": "unix:///run/r.sock?db=2"}),
+    ({"redis": "unix:///run/r.sock"}, {"redis": "unix:///run/R.sock"}),
+    ({"postgres": "postgresql://x/a?host=/run/one"}, {"postgres": "postgresql://x/a?host=/run/two"}),
+    ({"postgres": "postgresql://x/a?host=/run"}, {"postgres": "postgresql://x/a?host=/run&port=5433"}),
+    ({"milvus": "http://h"}, {"milvus": "https://h"}),
+    ({"postgres": {"database": "a"}}, {"redis": {"database": "1"}}),
+    ({"postgres": {"database": "a"}}, {"postgres": {"database": "A"}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "pair"), [*((Refused, p) for p in SAME), *((Target, p) for p in OTHER)])
+def test_a_place_is_the_same_in_whatever_words(base, kind, pair):
+    _, second = read(lines(*({"name": n, **each} for n, each in zip("ab", pair, strict=True))), NOVEL, base)
+    assert type(second) is kind
+
+
+def test_an_own_address_has_the_user_and_the_password_of_the_call_also_where_the_call_has_no_address(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca.pem").write_text("")
+    environ = {"NEO4J_PASSWORD": "g", "REDIS_USERNAME": "app", "REDIS_PASSWORD": "r", "REDIS_CA_FILE": "ca.pem"}
+    base = Settings.load(NOVEL, environ=environ, identities=NOVEL.stores)
+    [target] = read(lines({"name": "a", "neo4j": "bolt://h", "redis": "rediss://h"}), NOVEL, base)
+    graph, cache = target.settings.stores["neo4j"], target.settings.stores["redis"]
+    assert (graph.username, graph.password) == ("neo4j", "g")
+    assert (cache.username, cache.password, cache.ca_file) == ("app", "r", "ca.pem")
+    [stranger] = read(lines({"name": "a", "neo4j": "bolt://other@h"}), NOVEL, base)
+    assert stranger.settings.stores["neo4j"].password == ""
+    assert "'g'" not in repr(base)
+
+
 def test_a_store_without_an_address_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     [refused] = read(lines({"name": "a", "redis": {"database": "1"}}), NOVEL, Settings.load(NOVEL, environ={}))

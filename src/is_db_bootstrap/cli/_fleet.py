@@ -6,16 +6,18 @@ import hashlib
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.cli._options import Options
-    from is_db_bootstrap.fleet import FleetResult, TargetResult
+    from is_db_bootstrap.fleet import FleetResult, Target, TargetResult
     from is_db_bootstrap.results import Mode
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -24,7 +26,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 class FleetOptions(NamedTuple):
     """The options that belong to `--targets`, as parsed."""
 
-    targets: Any
+    targets: str | None
     jobs: int | None
     continue_on_error: bool
     resume: Path | None
@@ -38,7 +40,9 @@ class FleetOptions(NamedTuple):
 
 
 _OPTIONS = (
-    click.option("--targets", type=click.File(encoding="utf-8"), help="Many targets: TOML or JSON lines; - is stdin."),
+    click.option(
+        "--targets", type=click.Path(dir_okay=False, allow_dash=True), help="Many targets: TOML or JSON lines; - is stdin."
+    ),
     click.option("--jobs", type=click.IntRange(min=1), help="Targets at a time. [default: one a processor]"),
     click.option("--continue-on-error", is_flag=True, help="Other targets go on when one fails or is broken."),
     click.option(
@@ -67,7 +71,6 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
     """Run `mode` on every target of this shard, print a line for each that matters, return the exit code."""
     from is_db_bootstrap.cli._pandas import keep_out
     from is_db_bootstrap.cli._run import leave, refusals, signals
-    from is_db_bootstrap.contract import contract
     from is_db_bootstrap.fleet import Fleet, Ledger, Order, Refused, Target, read, shard
     from is_db_bootstrap.render import fleet_summary
     from is_db_bootstrap.settings import process_variable
@@ -76,34 +79,24 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with refusals(options.termination_log):
         blueprint = options.declared()
-        base = options.settings(blueprint)
+        wanted = [s for s in blueprint.stores if s not in options.skip and (s in options.only or not options.only)]
+        base = options.settings(blueprint, identities=wanted)
         index, count = shard(fleet.shard, process_variable("JOB_COMPLETION_INDEX")) if fleet.shard is not None else (0, 1)
-        listed = read(_text(fleet.targets), blueprint, base)
+        listed = read(_text(fleet.targets or "-"), blueprint, base)
         targets = listed[index::count]
         if not fleet.continue_on_error:  # what is broken anywhere keeps every shard from beginning
             targets += [t for t in listed if isinstance(t, Refused) and t not in targets]
         ledger = Ledger(fleet.resume) if fleet.resume else None
-    digests: dict[str, str] = {}  # most targets have one schema and the same values
-    of_target = {}
-    for target in (t for t in targets if ledger and isinstance(t, Target)):
-        decides = f"{target.settings.schema} {sorted(target.settings.values.items())}"
-        if decides not in digests:
-            digests[decides] = contract(blueprint, target.settings)
-        asked = (
-            digests[decides],
-            mode,
-            options.only,
-            options.skip,
-            sorted(extra.items()),
-            sorted(map(str, target.settings.stores.values())),
-        )
-        of_target[target.name] = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
-    left = [t for t in targets if not (ledger and t.name in of_target and ledger.is_done(t.name, of_target[t.name]))]
+    asked = _asked(blueprint, [t for t in targets if ledger and isinstance(t, Target)], options, mode, extra)
+    left = [t for t in targets if not (ledger and t.name in asked and ledger.is_done(t.name, asked[t.name]))]
 
     def report(result: TargetResult) -> None:
         _line(result, options)
         if ledger and result.run:
-            ledger.write(result, of_target[result.name])
+            noted = not ledger.failure
+            ledger.write(result, asked[result.name])
+            if noted and ledger.failure:
+                click.echo(f"{ledger.failure} The targets go on; what ends from now on is done again.", err=True)
 
     order = Order(options.asked_for(), mode, options.only, options.skip, extra)
     engine = Fleet(order, jobs=fleet.jobs or os.cpu_count() or 1, continue_on_error=fleet.continue_on_error, report=report)
@@ -111,19 +104,39 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
         result = engine.run(left)
     if ledger:
         ledger.close()
+        result = replace(result, message=ledger.failure, exit_code=result.exit_code or (ledger.failure and 2) or 0)
     _print(result, options, done=len(targets) - len(left))
     if options.termination_log:
         leave(options.termination_log, fleet_summary(result.to_dict()))
     return result.exit_code
 
 
-def _text(file: Any) -> str:
+def _asked(
+    blueprint: Blueprint, targets: Sequence[Target], options: Options, mode: Mode, extra: Mapping[str, Any]
+) -> dict[str, str]:
+    """A digest for each target of everything that is asked of it, and where."""
+    from is_db_bootstrap.contract import contract
+
+    digests: dict[str, str] = {}  # most targets have one schema and the same values
+    found = {}
+    for target in targets:
+        decides = f"{target.settings.schema} {sorted(target.settings.values.items())}"
+        if decides not in digests:
+            digests[decides] = contract(blueprint, target.settings)
+        places = sorted(map(str, target.settings.stores.values()))
+        asked = (digests[decides], mode, options.only, options.skip, sorted(extra.items()), places)
+        found[target.name] = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
+    return found
+
+
+def _text(path: str) -> str:
     from is_db_bootstrap.errors import ConfigurationError
 
     try:
-        return str(file.read())
-    except UnicodeDecodeError as exc:
-        raise ConfigurationError(f"The targets are no UTF-8: {exc}.") from exc
+        with click.open_file(path, encoding="utf-8") as file:
+            return str(file.read())
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"The targets in {path} cannot be read: {exc}.") from exc
 
 
 def _line(result: TargetResult, options: Options) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -14,6 +14,7 @@ from is_db_bootstrap.names import STORE_ORDER
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,12 +54,12 @@ class Options(NamedTuple):
 
         return load(self.asked_for())
 
-    def settings(self, blueprint: Blueprint) -> Settings:
-        """Everything else; starts the local stack when `--local` asks for it."""
+    def settings(self, blueprint: Blueprint, identities: Collection[StoreName] = ()) -> Settings:
+        """Everything else; starts the local stack when `--local` asks for it. `identities` is that of `Settings.load`."""
         from is_db_bootstrap.settings import Settings
 
         flags: dict[str, Any] = {**self.urls, "timeout_s": self.timeout, "apply_timeout_s": self.apply_timeout}
-        load = partial(Settings.load, blueprint, flags=flags, file=self.config, env_file=self.env_file)
+        load = partial(Settings.load, blueprint, flags=flags, file=self.config, env_file=self.env_file, identities=identities)
         found = load()
         if not self.use_local:
             return found

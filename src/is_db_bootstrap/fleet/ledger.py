@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,18 +18,19 @@ class Ledger:
     """A file of JSON lines, one for each target that has ended; the last one of a name counts.
 
     A target is done when it ended with 0 at the same contract, which says what was asked of it, where; a line that a killed process left broken is none.
-    Raises `ConfigurationError` for a file that cannot be read or written.
+    Raises `ConfigurationError` for a file that cannot be read or opened. `failure` says what kept a line from being written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
             text = path.read_text(encoding="utf-8") if path.exists() else ""
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("a", encoding="utf-8", buffering=1)  # a line at a time: what fails is not kept for later
+            if text and not text.endswith("\n"):
+                self._file.write("\n")
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigurationError(f"The file of outcomes {path} cannot be used: {exc}.") from exc
-        if text and not text.endswith("\n"):
-            self._file.write("\n")
+        self.failure = ""
         self._last: dict[str, str | None] = {}
         for line in text.split("\n"):
             try:
@@ -42,17 +44,18 @@ class Ledger:
         return self._last.get(target) == contract
 
     def write(self, result: TargetResult, contract: str) -> None:
-        """Add a line, which is on its way to the disk when this returns."""
+        """Add a line, which is on its way to the disk when this returns; after a failure, nothing is added any more."""
         entry = {
             "target": result.name, "outcome": result.outcome, "exit_code": result.exit_code, "contract": contract,
             "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }  # fmt: skip
         try:
-            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            self._file.flush()
+            if not self.failure:
+                self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         except OSError as exc:
-            raise ConfigurationError(f"The file of outcomes {self._path} cannot be written: {exc}.") from exc
+            self.failure = f"The file of outcomes {self._path} cannot be written: {exc.strerror or exc}."
 
     def close(self) -> None:
         """Nothing more is written."""
-        self._file.close()
+        with suppress(OSError):  # what could not be written has been told
+            self._file.close()

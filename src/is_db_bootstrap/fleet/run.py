@@ -20,14 +20,16 @@ from typing import Any
 
 from is_db_bootstrap import app, blueprints
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.errors import BootstrapError
+from is_db_bootstrap.errors import BootstrapError, LockTimeout, StoreUnavailable
 from is_db_bootstrap.fleet.targets import Refused, Target
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import SCHEMA_VERSION, Mode, Outcome, worst
 
 #: Seconds between two looks at whether the fleet is to end.
 _LOOK_S = 0.2
-_TERMINATED = 128 + signal.SIGTERM
+_BY_SIGNAL = 128
+_TERMINATED = _BY_SIGNAL + signal.SIGTERM
+_LATER = {StoreUnavailable.exit_code, LockTimeout.exit_code}
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
@@ -72,7 +74,10 @@ class TargetResult:
 
 @dataclass(frozen=True, slots=True)
 class FleetResult:
-    """The report of all targets, in the order of their file. `duration_s` is seconds, `started_at` UTC."""
+    """The report of all targets, in the order of their file. `duration_s` is seconds, `started_at` UTC.
+
+    `message` says what went wrong beside the targets.
+    """
 
     blueprint: str
     mode: Mode
@@ -81,6 +86,7 @@ class FleetResult:
     started_at: datetime
     duration_s: float
     targets: tuple[TargetResult, ...]
+    message: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document: the outcome of all, and below `targets` that of each, with the document of its run."""
@@ -92,6 +98,7 @@ class FleetResult:
             "exit_code": self.exit_code,
             "started_at": self.started_at.isoformat(),
             "duration_s": round(self.duration_s, 3),
+            "message": self.message,
             "targets": [
                 {
                     "name": t.name,
@@ -142,7 +149,7 @@ class Fleet:
         if not found or self._continue:
             self._work(deque(t for t in targets if isinstance(t, Target)), found)
         results = tuple(found.get(id(t)) or TargetResult(t.name, Outcome.SKIPPED, 0) for t in targets)
-        code = next((r.exit_code for r in results if r.exit_code), 0)
+        code = _exit_code([r.exit_code for r in results if r.exit_code])
         unfinished = self._stopped_by and any(r.outcome in {Outcome.SKIPPED, Outcome.INTERRUPTED} for r in results)
         return FleetResult(
             self._blueprint.name, self._order.mode, Outcome.INTERRUPTED if unfinished else worst([r.outcome for r in results]),
@@ -211,10 +218,12 @@ class Fleet:
             process = self._workers.pop(connection)
             connection.close()
             process.join()
-            message = f"The worker process of this target ended with {process.exitcode}."
+            ended = process.exitcode or 0
+            message = f"The worker process of this target ended with {ended}."
             return TargetResult(
-                target.name, Outcome.FAILED, 1, None, message, "Run again; what has been applied is recognised."
-            ), False
+                target.name, Outcome.FAILED, _BY_SIGNAL - ended if ended < 0 else 1, None, message,
+                "Run again; what has been applied is recognised.",
+            ), False  # fmt: skip
 
     def _end(self) -> None:
         """A worker whose connection is closed ends by itself."""
@@ -223,6 +232,11 @@ class Fleet:
         for process in self._workers.values():
             process.join(10)
         self._workers.clear()
+
+
+def _exit_code(failed: Sequence[int]) -> int:
+    """The first that a later try may mend, so that what starts the fleet tries again; else the first of all."""
+    return next((c for c in failed if c in _LATER or c > _BY_SIGNAL), failed[0] if failed else 0)
 
 
 def _serve(connection: Connection, others: list[Connection], order: Order) -> None:

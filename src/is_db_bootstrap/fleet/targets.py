@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ _SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One tenant, with the settings of its own run. `places` are the stores that it names, for finding them twice."""
+    """One tenant, with the settings of its own run.
+
+    `places` are the stores that it names: what is the same for each way to write an address, and the address as it is written.
+    """
 
     name: str
     settings: Settings
-    places: frozenset[str] = frozenset()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +49,28 @@ def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refus
     and when there is no target: what writes the list may have failed.
     """
     found: list[Target | Refused] = []
-    owners: dict[str, str] = {}
+    names, owners = set[str](), dict[str, str]()
     for label, entry in _entries(text):
         try:
             target = _target(entry() if callable(entry) else entry, blueprint, base)
-            _alone(target, owners)
+            _alone(target, names, owners)
         except ConfigurationError as exc:
             found.append(Refused(label, ConfigurationError(f"{label}: {exc.message}", hint=exc.hint)))
             continue
-        owners |= dict.fromkeys([target.name, *target.places], target.name)
+        names.add(target.name)
+        owners |= dict.fromkeys(target.places, target.name)
         found.append(target)
     if not found:
         raise ConfigurationError("There are no targets.", hint="[[targets]] in TOML, or lines of JSON.")
     return found
 
 
-def _alone(target: Target, owners: Mapping[str, str]) -> None:
-    if target.name in owners:
+def _alone(target: Target, names: Collection[str], owners: Mapping[str, str]) -> None:
+    if target.name in names:
         raise ConfigurationError(f"A second target is called {target.name}.")
-    for place in sorted(target.places & owners.keys()):
-        raise ConfigurationError(f"{target.name} is where {owners[place]} is: {place}.")
+    for place, written in target.places.items():
+        if place in owners:
+            raise ConfigurationError(f"{target.name} is where {owners[place]} is: {written}.")
 
 
 def shard(text: str, completion_index: str) -> tuple[int, int]:
@@ -121,7 +126,7 @@ def _target(entry: Any, blueprint: Blueprint, base: Settings) -> Target:
     if not name.isprintable():
         raise ConfigurationError(f"The name {name!a} cannot be printed.")
     _known(name, entry, ("name", "settings", *blueprint.stores))
-    stores, schema, places = dict(base.stores), base.schema, set[str]()
+    stores, schema = dict(base.stores), base.schema
     for store in (s for s in STORE_ORDER if s in entry):
         section = {"url": entry[store]} if isinstance(entry[store], str) else entry[store]
         if not isinstance(section, dict):
@@ -129,14 +134,14 @@ def _target(entry: Any, blueprint: Blueprint, base: Settings) -> Target:
         _known(f"{name}, {store}", section, (*_STORE_KEYS, *(["schema"] if store == "postgres" else [])))
         stores[store] = _address(name, store, section, blueprint, base)
         schema = section.get("schema", schema) if store == "postgres" else schema
-        places.add(f"{stores[store]}" + (f", schema {schema}" if store == "postgres" else ""))
     given = entry.get("settings", {})
     if not isinstance(given, dict):
         raise ConfigurationError(f"{name}: settings is no table.")
     _known(f"{name}, settings", given, [s.name for s in blueprint.settings])
     settings = replace(base, stores=stores, schema=schema, values={**base.values, **given})
     blueprint.resolve(settings.values)
-    return Target(name, settings, frozenset(places))
+    named = [s for s in stores if s in entry] or stores  # one that names no store is where the call is
+    return Target(name, settings, {_place(stores[s], schema): str(stores[s]) for s in named})
 
 
 def _known(where: str, table: Mapping[str, Any], names: Any) -> None:
@@ -151,7 +156,7 @@ def _address(name: str, store: StoreName, section: Mapping[str, Any], blueprint:
             raise ConfigurationError(f"{name}: {key} of {store} is not text.", hint="Write it in quotes.")
     if "password" in section and "password_file" in section:
         raise ConfigurationError(f"{name}: password and password_file of {store} are both set.", hint="Keep one of them.")
-    common = base.stores.get(store)
+    common = base.identity(store)
     if "url" in section:
         url = StoreUrl.parse(store, section["url"], f"target {name}")
         url = replace(url, database=url.database or (blueprint.name if store == "postgres" else ""))
@@ -161,8 +166,6 @@ def _address(name: str, store: StoreName, section: Mapping[str, Any], blueprint:
     if "password_file" in section:
         given["password"] = read_secret(Path(section["password_file"]), f"{name}, {store}")
     url = replace(url, **given)
-    if common is None:
-        return url
     username = url.username or common.username
     password = url.password if "url" in section or "password" in given else ""
     if username == common.username:  # a password goes with its own user only, whichever way that one was named
@@ -171,3 +174,20 @@ def _address(name: str, store: StoreName, section: Mapping[str, Any], blueprint:
     if url.ca_file:
         check_ca_file(url, url.ca_file)
     return url
+
+
+_PORTS: Mapping[StoreName, int] = {"postgres": 5432, "neo4j": 7687, "milvus": 19530, "redis": 6379}
+_DATABASES: Mapping[StoreName, str] = {"milvus": "default", "redis": "0"}
+
+
+def _place(url: StoreUrl, schema: str) -> str:
+    """Where an address leads, whichever way it is written and whoever goes there; names are not looked up.
+
+    What a query says goes before the rest, as the clients of PostgreSQL and Redis have it.
+    """
+    query = dict(url.query) if url.store in {"postgres", "redis"} else {}
+    port = query.get("port") or str(443 if url.scheme == "https" else _PORTS[url.store])
+    hosts = [h if h.startswith("/") else h.lower() for h in (query.get("host") or url.hosts).split(",")]
+    hosts = sorted(h if re.search(r":\d+$", h) else f"{h}:{port}" for h in hosts)
+    database = query.get("dbname") or query.get("db") or url.database or _DATABASES.get(url.store, "")
+    return f"{url.store} {hosts} {database}" + (f" {schema}" if url.store == "postgres" else "")

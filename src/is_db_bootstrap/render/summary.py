@@ -30,6 +30,8 @@ def fleet_summary(result: Mapping[str, Any], limit: int = LIMIT) -> str:
     """The same of many targets, from their document: how many of each outcome, and the first that failed."""
     failed = [t for t in result["targets"] if t["exit_code"]]
     head = {k: result[k] for k in ("blueprint", "mode", "outcome", "exit_code", "duration_s")}
+    if result["message"]:
+        head["message"] = result["message"][: _CUTS[0]]
     head["targets"] = Counter(t["outcome"] for t in result["targets"])
     for cut in _CUTS:
         shown = [_failed_target(t, cut) for t in failed[:cut]]

@@ -3,7 +3,16 @@
 {{- end }}
 
 {{- define "is-db-bootstrap.job" -}}
-{{- include "is-db-bootstrap.name" . }}{{ if not .Values.job.hook }}-{{ .Release.Revision }}{{ end }}
+{{- include "is-db-bootstrap.name" . }}
+{{- /* The digest is for `helm template` and Argo CD, where the revision is always 1. */}}
+{{- with .Values }}
+{{- if not .job.hook }}-{{ $.Release.Revision }}-{{ list $.Chart.Version $.Chart.AppVersion .image .imagePullSecrets .settings .secretName .timeout .resources .job | toJson | sha256sum | trunc 8 }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The settings and the account of the Job: a hook's are its own, because those of the release do not exist before it, or are replaced. */}}
+{{- define "is-db-bootstrap.jobSettings" -}}
+{{- include "is-db-bootstrap.name" . }}{{ if .Values.job.hook }}-hook{{ end }}
 {{- end }}
 
 {{- define "is-db-bootstrap.labels" -}}
@@ -14,13 +23,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
-{{/* Of what a hook needs, before the hook itself. */}}
-{{- define "is-db-bootstrap.hook" -}}
-{{- if and .Values.job.enabled .Values.job.hook }}
-annotations:
-  helm.sh/hook: pre-install,pre-upgrade
-  helm.sh/hook-delete-policy: before-hook-creation
-  helm.sh/hook-weight: {{ .weight | quote }}
+{{- define "is-db-bootstrap.data" -}}
+{{- range $name, $value := .Values.settings }}
+{{- if $value }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 
