@@ -334,8 +334,9 @@ def test_the_documents_of_real_runs_validate(store, request):
         ("status", "unchanged"),
     ):
         call = [sys.executable, "-m", "is_db_bootstrap", command, "--only", store, "--output", "json"]
-        printed = subprocess.run(call, env=environ, capture_output=True, text=True, timeout=120, check=True).stdout
-        document = json.loads(printed)
+        done = subprocess.run(call, env=environ, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        document = json.loads(done.stdout)
         Draft202012Validator(SCHEMA).validate(document)
         assert document["outcome"] == outcome, command
         assert document["stores"][0]["store"] == store
