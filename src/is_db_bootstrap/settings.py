@@ -25,6 +25,13 @@ SCHEMES: Mapping[StoreName, tuple[str, ...]] = {
 _URL = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>.*))?")
 
 
+#: What a query may say as well, and the field that it is kept in, so that who and where are asked in one place.
+_IN_QUERY = {
+    ("postgres", "user"): "username", ("postgres", "password"): "password", ("postgres", "dbname"): "database",
+    ("redis", "username"): "username", ("redis", "password"): "password", ("redis", "db"): "database",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class StoreUrl:
     """An address of a store, taken apart. Printing it never shows the password.
@@ -57,15 +64,22 @@ class StoreUrl:
         is_path = match["scheme"] == "unix"
         if not is_path:
             _check_ports(store, match["hosts"], source)
+        query = parse_qsl(match["query"] or "", keep_blank_values=True)
+        said = {_IN_QUERY[store, k]: v for k, v in query if (store, k) in _IN_QUERY and v}
+        own = {
+            "database": "" if is_path else unquote(match["path"].strip("/")),
+            "username": unquote(user),
+            "password": unquote(password),
+        }
+        if store == "redis":  # redis-py lets the user before the @ win, libpq the query
+            said |= {k: v for k, v in own.items() if v and k != "database"}
         return cls(
             store=store,
             scheme=match["scheme"],
             hosts=match["path"] if is_path else match["hosts"],
-            database="" if is_path else unquote(match["path"].strip("/")),
-            username=unquote(user),
-            password=unquote(password),
-            query=tuple(parse_qsl(match["query"] or "", keep_blank_values=True)),
+            query=tuple((k, v) for k, v in query if (store, k) not in _IN_QUERY),
             source=source,
+            **(own | said),
         )
 
     @property
@@ -88,7 +102,10 @@ class StoreUrl:
     def _text(self, password: str, database: str, scheme: str, query: tuple[tuple[str, str], ...]) -> str:
         colon = f":{password}" if password else ""
         user = f"{quote(self.username, safe='')}{colon}@" if self.username or colon else ""
-        path = f"/{quote(database, safe='')}" if database else ""
+        if scheme == "unix" and database:  # its path is the socket's
+            path, query = "", (*query, ("db", database))
+        else:
+            path = f"/{quote(database, safe='')}" if database else ""
         return f"{scheme}://{user}{self.hosts}{path}" + (f"?{urlencode(query)}" if query else "")
 
     def __str__(self) -> str:
@@ -105,9 +122,10 @@ def _check_ports(store: StoreName, hosts: str, source: str) -> None:
     for host in hosts.split(","):
         port = re.search(r":([^:\]]*)$", host)
         if port and port[1] and not (port[1].isascii() and port[1].isdecimal() and 0 < int(port[1]) <= 65535):  # noqa: PLR2004 - TCP's last port
-            raise ConfigurationError(
-                f"{store}: the address from {source} has port {port[1]!r}, which is none.", hint="Ports are 1 to 65535."
-            )
+            told = (
+                f"port {port[1]}, which is none" if port[1].isdecimal() else "a port that is no number"
+            )  # it may be a password's
+            raise ConfigurationError(f"{store}: the address from {source} has {told}.", hint="Ports are 1 to 65535.")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -444,7 +462,7 @@ def read_secret(path: Path, name: str) -> str:
     """The secret in a file, without one trailing newline; a `ConfigurationError` names `name` when there is none."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, ValueError) as exc:
         raise ConfigurationError(f"{name}: {path} cannot be read: {exc}.") from exc
     secret = re.sub(r"\r?\n\Z", "", text)
     if not secret:

@@ -141,7 +141,7 @@ def test_a_target_that_is_down_ends_the_fleet_after_those_that_run(fleet, names)
     assert "dead: failed: postgres: " in err
 
 
-def test_others_go_on_when_asked_to_and_only_what_failed_is_resumed(fleet, names, tmp_path):
+def test_others_go_on_when_asked_to_and_only_what_failed_is_resumed(fleet, names, farm, tmp_path):
     targets = [*tenants(names[:3]), down("dead"), *tenants(names[3:])]
     options = ("--timeout", "0.5", "--continue-on-error", "--resume", "outcomes.jsonl")
     code, document, _ = fleet(targets, *options)
@@ -156,6 +156,9 @@ def test_others_go_on_when_asked_to_and_only_what_failed_is_resumed(fleet, names
     assert (code, outcomes(document)) == (0, {"dead": "changed"})
     code, document, _ = fleet(targets, *options)
     assert (code, document["targets"], document["outcome"]) == (0, [], "unchanged")
+    moved = [{"name": "tenant 0", "postgres": f"{farm.shared('postgres').url}/{names[0]}?port=1"}, *targets[1:]]
+    code, document, _ = fleet(moved, *options, "--timeout", "1")
+    assert (code, outcomes(document)) == (4, {"tenant 0": "failed"})
     code, document, _ = fleet(targets, *options, body="    print()")  # other revisions: nothing is done any more
     assert len(document["targets"]) == 7
 
@@ -373,11 +376,26 @@ blueprints.load = slow
     assert set(outcomes(document).values()) <= {"skipped", "interrupted"}
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe\x00", "invalid start byte"), (None, "No such file")])
-def test_targets_that_cannot_be_read_are_told_in_the_termination_log_too(tmp_path, content, said):
-    if content:
-        (tmp_path / "targets").write_bytes(content)
-    options = ["--targets", str(tmp_path / "targets"), "--only", "postgres", "--termination-log", str(tmp_path / "log")]
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("latin", "invalid start byte"),
+        ("missing", "No such file"),
+        (".", "Is a directory"),
+        ("", "No such file"),
+        ("\udcff", "No such"),
+    ],
+)
+def test_targets_that_cannot_be_read_are_told_in_the_termination_log_too(tmp_path, name, said):
+    (tmp_path / "latin").write_bytes(b"\xff\xfe\x00")
+    options = [
+        "--targets",
+        str(tmp_path / name) if name else "",
+        "--only",
+        "postgres",
+        "--termination-log",
+        str(tmp_path / "log"),
+    ]
     done = subprocess.run([sys.executable, "-m", "is_db_bootstrap", *options], capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert said in done.stderr

@@ -81,6 +81,25 @@ def test_a_user_named_beside_the_address_is_not_given_the_password_of_the_call(b
     }  # fmt: skip
 
 
+def test_a_user_or_database_in_a_query_is_one_as_before_the_query(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    environ = ENVIRON | {
+        "POSTGRES_URL": "postgresql://db/n?user=admin&password=s3cret&dbname=prod",
+        "REDIS_URL": "unix:///run/r?db=1",
+    }
+    base = Settings.load(NOVEL, environ=environ)
+    text = lines(
+        {"name": "stranger", "postgres": "postgresql://h2/b?user=stranger"},
+        {"name": "own", "postgres": {"database": "c", "username": "own", "password": "mine"}},
+        {"name": "other", "postgres": {"database": "d"}, "redis": {"database": "3"}},
+    )
+    found = {t.name: t.settings.stores for t in read(text, NOVEL, base)}
+    assert {n: s["postgres"].reveal() for n, s in found.items()} == {
+        "stranger": "postgresql://stranger@h2/b", "own": "postgresql://own:mine@db/c", "other": "postgresql://admin:s3cret@db/d",
+    }  # fmt: skip
+    assert [s["redis"].reveal() for s in found.values()] == ["unix:///run/r?db=1"] * 2 + ["unix:///run/r?db=3"]
+
+
 def test_the_certificates_of_the_call_are_checked_for_every_target(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ca.pem").write_text("")
@@ -117,7 +136,15 @@ def test_a_password_may_be_in_a_file(base, tmp_path):
         ({"name": "first", "postgres": {"database": "other"}}, "A second target is called first"),
         ({"name": "b", "postgres": {"database": "one"}}, "b is where first is: postgresql://admin:***@db/one"),
         ("[1]", "needs a name"),
-        ('{"name": "\\ud800"}', "cannot be printed"),
+        ('{"name": "\\u0007"}', "cannot be printed"),
+        ('{"name": "\\ud800"}', "This is no JSON"),
+        ('{"name": "b", "\\ud800": 1}', "This is no JSON"),
+        ('{"name": "b", "postgres": {"database": "\\ud800"}}', "This is no JSON"),
+        ("[" * 100_000, "This is no JSON"),
+        ("9" * 5_000, "This is no JSON"),
+        ({"name": "b", "postgres": {"password_file": "\0"}}, "has a character that is none"),
+        ({"name": "b", "postgres": {"database": ""}}, "database of postgres is empty"),
+        ({"name": "b", "postgres": "postgresql://u:s3cret/x@h/db"}, "has a port that is no number"),
     ],
 )
 def test_a_line_that_is_no_target_is_refused_and_the_others_are_not(base, entry, said):
@@ -168,6 +195,11 @@ SAME = [
     ({"redis": "redis://h"}, {"redis": "redis://H:6379/0"}),
     ({"redis": "redis://h/1"}, {"redis": "redis://h?db=1"}),
     ({}, {"postgres": {"database": "novel_genesis"}}),
+    ({"postgres": "postgresql://a:1,b:2/a"}, {"postgres": "postgresql://x/a?host=b,a&port=2,1"}),
+    ({"postgres": "postgresql://db:/a"}, {"postgres": "postgresql://db/a"}),
+    ({"redis": "redis://h"}, {"redis": "redis://h/00"}),
+    ({"redis": "redis:///0"}, {"redis": "redis://localhost"}),
+    ({"neo4j": "bolt://h"}, {"neo4j": "bolt://h/neo4j"}),
     ({"redis": "redis://cache/0"}, {}),
 ]
 OTHER = [
@@ -175,6 +207,11 @@ OTHER = [
     ({"redis": "unix:///run/r.sock"}, {"redis": "unix:///run/R.sock"}),
     ({"postgres": "postgresql://x/a?host=/run/one"}, {"postgres": "postgresql://x/a?host=/run/two"}),
     ({"postgres": "postgresql://x/a?host=/run"}, {"postgres": "postgresql://x/a?host=/run&port=5433"}),
+    ({"postgres": "postgresql://h:5432/a?port=5433"}, {"postgres": "postgresql://h:5432/a?port=5434"}),
+    ({"postgres": "postgresql://x/a?host=::1&port=5433"}, {"postgres": "postgresql://x/a?host=::1&port=5434"}),
+    ({"postgres": "postgresql://x/a?host=a,b&port=1,2"}, {"postgres": "postgresql://x/a?host=b,a&port=1,2"}),
+    ({"postgres": "postgresql:///a?hostaddr=10.0.0.1"}, {"postgres": "postgresql:///a?hostaddr=10.0.0.2"}),
+    ({"postgres": "postgresql:///a?service=one"}, {"postgres": "postgresql:///a?service=two"}),
     ({"milvus": "http://h"}, {"milvus": "https://h"}),
     ({"postgres": {"database": "a"}}, {"redis": {"database": "1"}}),
     ({"postgres": {"database": "a"}}, {"postgres": {"database": "A"}}),

@@ -41,12 +41,12 @@ class FleetOptions(NamedTuple):
 
 _OPTIONS = (
     click.option(
-        "--targets", type=click.Path(dir_okay=False, allow_dash=True), help="Many targets: TOML or JSON lines; - is stdin."
+        "--targets", type=click.Path(allow_dash=True, readable=False), help="Many targets: TOML or JSON lines; - is stdin."
     ),
     click.option("--jobs", type=click.IntRange(min=1), help="Targets at a time. [default: one a processor]"),
     click.option("--continue-on-error", is_flag=True, help="Other targets go on when one fails or is broken."),
     click.option(
-        "--resume", type=click.Path(path_type=Path, dir_okay=False), help="Note outcomes there; leave out what it says is done."
+        "--resume", type=click.Path(path_type=Path, readable=False), help="Note outcomes there; leave out what it says is done."
     ),
     click.option("--shard", metavar="INDEX/COUNT", help="This part of the targets; COUNT alone: JOB_COMPLETION_INDEX."),
 )
@@ -82,7 +82,7 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
         wanted = [s for s in blueprint.stores if s not in options.skip and (s in options.only or not options.only)]
         base = options.settings(blueprint, identities=wanted)
         index, count = shard(fleet.shard, process_variable("JOB_COMPLETION_INDEX")) if fleet.shard is not None else (0, 1)
-        listed = read(_text(fleet.targets or "-"), blueprint, base)
+        listed = read(_text(str(fleet.targets)), blueprint, base)
         targets = listed[index::count]
         if not fleet.continue_on_error:  # what is broken anywhere keeps every shard from beginning
             targets += [t for t in listed if isinstance(t, Refused) and t not in targets]
@@ -123,7 +123,7 @@ def _asked(
         decides = f"{target.settings.schema} {sorted(target.settings.values.items())}"
         if decides not in digests:
             digests[decides] = contract(blueprint, target.settings)
-        places = sorted(map(str, target.settings.stores.values()))
+        places = sorted(replace(url, password="").reveal() for url in target.settings.stores.values())
         asked = (digests[decides], mode, options.only, options.skip, sorted(extra.items()), places)
         found[target.name] = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
     return found
@@ -133,10 +133,11 @@ def _text(path: str) -> str:
     from is_db_bootstrap.errors import ConfigurationError
 
     try:
-        with click.open_file(path, encoding="utf-8") as file:
+        with click.open_file(path, encoding="utf-8-sig") as file:
             return str(file.read())
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"The targets in {path} cannot be read: {exc}.") from exc
+    except (OSError, ValueError, AttributeError) as exc:  # AttributeError: there is no stdin
+        where = os.fsencode(path).decode(errors="replace")
+        raise ConfigurationError(f"The targets in {where!r} cannot be read: {getattr(exc, 'strerror', None) or exc}.") from exc
 
 
 def _line(result: TargetResult, options: Options) -> None:

@@ -35,4 +35,4 @@ def command(options: Options, fleet: FleetOptions, *, seed: bool, no_ahead: bool
     if mode != "verify":
         extra |= {"seed": seed, "verify": not no_verify, "follow": mode == "init"}
     what = Mode.VERIFY if mode == "verify" else Mode.APPLY
-    return run_fleet(options, fleet, what, **extra) if fleet.targets else run(options, what, **extra)
+    return run_fleet(options, fleet, what, **extra) if fleet.targets is not None else run(options, what, **extra)

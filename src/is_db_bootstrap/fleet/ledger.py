@@ -36,7 +36,7 @@ class Ledger:
             try:
                 entry = json.loads(line)
                 self._last[entry["target"]] = entry["contract"] if entry["exit_code"] == 0 else None
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
 
     def is_done(self, target: str, contract: str) -> bool:

@@ -87,7 +87,10 @@ def shard(text: str, completion_index: str) -> tuple[int, int]:
             f"--shard {text} names no index, and JOB_COMPLETION_INDEX is not set.", hint="Write INDEX/COUNT."
         )
     if not given.isdecimal() or int(given) >= int(match[2]):
-        raise ConfigurationError(f"Shard {given} of {match[2]} does not exist.", hint=f"Indexes are 0 to {int(match[2]) - 1}.")
+        raise ConfigurationError(
+            f"Shard {given} of {match[2]} does not exist.",
+            hint=f"Write 0/{match[2]} to {int(match[2]) - 1}/{match[2]}." if int(match[2]) else "Write 0/1 for all.",
+        )
     return int(given), int(match[2])
 
 
@@ -100,7 +103,7 @@ def _entries(text: str) -> Iterator[tuple[str, Any]]:
         return
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ConfigurationError(f"The targets are no TOML document: {exc}.") from exc
     unknown = sorted(document.keys() - {"targets"})
     if unknown or not isinstance(document.get("targets", []), list):
@@ -114,9 +117,11 @@ def _entries(text: str) -> Iterator[tuple[str, Any]]:
 
 def _json(line: str) -> Any:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as exc:
+        found = json.loads(line)
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError) as exc:
         raise ConfigurationError(f"This is no JSON: {exc}.") from exc
+    return found
 
 
 def _target(entry: Any, blueprint: Blueprint, base: Settings) -> Target:
@@ -154,6 +159,10 @@ def _address(name: str, store: StoreName, section: Mapping[str, Any], blueprint:
     for key, value in section.items():
         if not isinstance(value, str):
             raise ConfigurationError(f"{name}: {key} of {store} is not text.", hint="Write it in quotes.")
+        if not value or "\0" in value:
+            raise ConfigurationError(
+                f"{name}: {key} of {store} is empty, or has a character that is none.", hint="Leave it out."
+            )
     if "password" in section and "password_file" in section:
         raise ConfigurationError(f"{name}: password and password_file of {store} are both set.", hint="Keep one of them.")
     common = base.identity(store)
@@ -176,18 +185,25 @@ def _address(name: str, store: StoreName, section: Mapping[str, Any], blueprint:
     return url
 
 
-_PORTS: Mapping[StoreName, int] = {"postgres": 5432, "neo4j": 7687, "milvus": 19530, "redis": 6379}
-_DATABASES: Mapping[StoreName, str] = {"milvus": "default", "redis": "0"}
+_PORTS: Mapping[StoreName, str] = {"postgres": "5432", "neo4j": "7687", "milvus": "19530", "redis": "6379"}
+#: Where an address leads that names no database.
+_DATABASES: Mapping[StoreName, str] = {"neo4j": "neo4j", "milvus": "default", "redis": "0"}
+_SERVER = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?")
 
 
 def _place(url: StoreUrl, schema: str) -> str:
-    """Where an address leads, whichever way it is written and whoever goes there; names are not looked up.
-
-    What a query says goes before the rest, as the clients of PostgreSQL and Redis have it.
-    """
-    query = dict(url.query) if url.store in {"postgres", "redis"} else {}
-    port = query.get("port") or str(443 if url.scheme == "https" else _PORTS[url.store])
-    hosts = [h if h.startswith("/") else h.lower() for h in (query.get("host") or url.hosts).split(",")]
-    hosts = sorted(h if re.search(r":\d+$", h) else f"{h}:{port}" for h in hosts)
-    database = query.get("dbname") or query.get("db") or url.database or _DATABASES.get(url.store, "")
-    return f"{url.store} {hosts} {database}" + (f" {schema}" if url.store == "postgres" else "")
+    """Where an address leads, whichever way it is written and whoever goes there; names are not looked up."""
+    default = "443" if url.scheme == "https" else _PORTS[url.store]
+    found = [match.groups() if (match := _SERVER.fullmatch(each)) else (each, "") for each in url.hosts.split(",")]
+    hosts, ports = [host.strip("[]") for host, _ in found], [port or default for _, port in found]
+    database, more = url.database or _DATABASES.get(url.store, ""), ""
+    if url.store == "redis" and database.isdecimal():
+        database = str(int(database))
+    if url.store == "postgres":  # what libpq takes from the query goes before the rest
+        query = dict(url.query)
+        hosts = (query.get("hostaddr") or query.get("host") or ",".join(hosts)).split(",")
+        ports = query["port"].split(",") if query.get("port") else ports
+        more = f" {query.get('service', '')} {schema}"
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    servers = sorted(f"{h if '/' in h else (h or 'localhost').lower()} {p}" for h, p in zip(hosts, ports, strict=False))
+    return f"{url.store} {servers} {database}{more}"

@@ -30,15 +30,17 @@ def fleet_summary(result: Mapping[str, Any], limit: int = LIMIT) -> str:
     """The same of many targets, from their document: how many of each outcome, and the first that failed."""
     failed = [t for t in result["targets"] if t["exit_code"]]
     head = {k: result[k] for k in ("blueprint", "mode", "outcome", "exit_code", "duration_s")}
-    if result["message"]:
-        head["message"] = result["message"][: _CUTS[0]]
     head["targets"] = Counter(t["outcome"] for t in result["targets"])
     for cut in _CUTS:
         shown = [_failed_target(t, cut) for t in failed[:cut]]
-        text = json.dumps(head | ({"failed": shown} if shown else {}), ensure_ascii=False)
+        text = json.dumps(head | _told(message=result["message"][:cut], failed=shown), ensure_ascii=False)
         if len(text.encode()) <= limit:
             return text
     return json.dumps(head)
+
+
+def _told(**texts: Any) -> dict[str, Any]:
+    return {name: text for name, text in texts.items() if text}
 
 
 def _failed_target(target: Mapping[str, Any], cut: int) -> dict[str, Any]:
