@@ -214,11 +214,13 @@ def test_no_worker_outlives_a_killed_fleet(fleet, names):
     process = fleet.start("--jobs", "2", "-v", body="    time.sleep(2)")
     process.stdin.write(text_of(tenants(names)))
     process.stdin.close()
-    time.sleep(1.5)
     import psutil
 
-    workers = psutil.Process(process.pid).children()
-    assert len(workers) == 2
+    deadline = time.monotonic() + 60
+    while len(workers := psutil.Process(process.pid).children()) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(workers, timeout=15)

@@ -158,7 +158,9 @@ def test_a_store_that_comes_up_a_minute_late_is_waited_for(cluster, settings, ma
     left = [cluster.left_by(pod) for pod in cluster.pods()]
     made_once(left, {"postgres": 4})
     assert max(summary["duration_s"] for _, summary in left) > 50
-    assert all(s["restartCount"] == 0 for pod in cluster.pods() for s in pod["status"]["initContainerStatuses"])
+    # Three run into a server that has just begun to listen; one that meets it unavailable again is started again by Kubernetes.
+    before = [s["lastState"] for pod in cluster.pods() for s in pod["status"]["initContainerStatuses"] if s["lastState"]]
+    assert [state for state in before if state["terminated"]["exitCode"] != 4] == []
 
 
 @pytest.mark.parametrize("how", ["evicted", "killed"])
