@@ -25,6 +25,7 @@ SCHEMES: Mapping[StoreName, tuple[str, ...]] = {
 _URL = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>.*))?")
 
 
+_SERVER = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?")
 #: What a query may say as well, and the field that it is kept in, so that who and where are asked in one place.
 _IN_QUERY = {
     ("postgres", "user"): "username", ("postgres", "password"): "password", ("postgres", "dbname"): "database",
@@ -83,15 +84,19 @@ class StoreUrl:
         )
 
     @property
+    def servers(self) -> list[tuple[str, str]]:
+        """Each host without brackets, and its port as it is written, which may be empty."""
+        found = [(each, _SERVER.fullmatch(each)) for each in self.hosts.split(",")]
+        return [(match[1].strip("[]"), match[2] or "") if match else (each, "") for each, match in found]
+
+    @property
     def host(self) -> str:
         """The first host, without brackets and port."""
-        first = self.hosts.split(",")[0]
-        return re.sub(r":\d+$", "", first).strip("[]")
+        return self.servers[0][0]
 
     def port(self, default: int) -> int:
         """The first port."""
-        found = re.search(r":(\d+)$", self.hosts.split(",")[0])
-        return int(found[1]) if found else default
+        return int(self.servers[0][1] or default)
 
     def reveal(self, *, database: str | None = None, scheme: str | None = None) -> str:
         """The whole URL with the password in it, for a client's ears only."""

@@ -2,11 +2,14 @@
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
+from is_db_bootstrap.cli._fleet import _line
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.render import refusal, summary
+from is_db_bootstrap.fleet import TargetResult
+from is_db_bootstrap.render import fleet_summary, refusal, summary
 from is_db_bootstrap.results import STORE_ORDER, BootstrapResult, ChangeResult, Drift, ErrorReport, Mode, Outcome, StoreResult
 
 
@@ -40,3 +43,22 @@ def test_a_run_that_did_not_begin_says_why(text):
     read = json.loads(document)
     assert (read["exit_code"], read["error"]["kind"]) == (2, "configuration")
     assert read["error"].get("message", "")[:10] in {text[:10], ""}
+
+
+@pytest.mark.parametrize("text", ["", "short", "😀" * 1_000, "\x01" * 1_000, "€" * 50_000])
+def test_a_fleet_fits_and_says_how_many_failed(text):
+    failed = {"name": text or "x", "outcome": "failed", "exit_code": 4, "message": text, "run": None}
+    head = {"blueprint": "mine", "mode": "apply", "outcome": "failed", "exit_code": 4, "duration_s": 1.0, "message": text}
+    document = fleet_summary(head | {"targets": [failed] * 300})
+    assert len(document.encode()) <= 4096
+    read = json.loads(document)
+    assert (read["exit_code"], read["targets"]) == (4, {"failed": 300})
+    assert read["failed"][0]["message"][:5] == text[:5]
+    assert read.get("message", "")[:5] == text[:5]
+
+
+def test_a_line_of_a_target_counts_what_was_changed(capsys):
+    """Not what was skipped or made by another run."""
+    run = {"stores": [{"error": None, "changes": [{"outcome": o} for o in ("changed", "skipped", "unchanged")]}]}
+    _line(TargetResult("acme", Outcome.CHANGED, 0, run), SimpleNamespace(verbose=True))
+    assert capsys.readouterr().err == "acme: changed: 1 change\n"

@@ -92,11 +92,8 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
 
     def report(result: TargetResult) -> None:
         _line(result, options)
-        if ledger and result.run:
-            noted = not ledger.failure
-            ledger.write(result, asked[result.name])
-            if noted and ledger.failure:
-                click.echo(f"{ledger.failure} The targets go on; what ends from now on is done again.", err=True)
+        if ledger and not ledger.failure and result.run and not ledger.write(result, asked[result.name]):
+            click.echo(f"{ledger.failure} The targets go on; what ends from now on is done again.", err=True)
 
     order = Order(options.asked_for(), mode, options.only, options.skip, extra)
     engine = Fleet(order, jobs=fleet.jobs or os.cpu_count() or 1, continue_on_error=fleet.continue_on_error, report=report)
@@ -104,7 +101,7 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
         result = engine.run(left)
     if ledger:
         ledger.close()
-        result = replace(result, message=ledger.failure, exit_code=result.exit_code or (ledger.failure and 2) or 0)
+        result = replace(result, message=ledger.failure, exit_code=result.exit_code or (2 if ledger.failure else 0))
     _print(result, options, done=len(targets) - len(left))
     if options.termination_log:
         leave(options.termination_log, fleet_summary(result.to_dict()))
@@ -144,7 +141,8 @@ def _line(result: TargetResult, options: Options) -> None:
     if result.exit_code == 0 and not options.verbose:
         return
     told = "; ".join(message for message, _ in result.failures)
-    changes = sum(len(store["changes"]) for store in result.run["stores"]) if result.run else 0
+    made = [change["outcome"] for store in result.run["stores"] for change in store["changes"]] if result.run else []
+    changes = sum(outcome in {"changed", "planned"} for outcome in made)
     detail = told or f"{changes} change{'' if changes == 1 else 's'}"
     click.echo(f"{result.name}: {result.outcome}: {detail}", err=True)
     for hint in dict.fromkeys(hint for _, hint in result.failures if hint):

@@ -43,17 +43,17 @@ class Ledger:
         """Whether `target` ended with 0 at `contract`."""
         return self._last.get(target) == contract
 
-    def write(self, result: TargetResult, contract: str) -> None:
-        """Add a line, which is on its way to the disk when this returns; after a failure, nothing is added any more."""
+    def write(self, result: TargetResult, contract: str) -> bool:
+        """Add a line; whether it is on its way to the disk, else `failure` says what is in the way."""
         entry = {
             "target": result.name, "outcome": result.outcome, "exit_code": result.exit_code, "contract": contract,
             "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }  # fmt: skip
         try:
-            if not self.failure:
-                self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         except OSError as exc:
             self.failure = f"The file of outcomes {self._path} cannot be written: {exc.strerror or exc}."
+        return not self.failure
 
     def close(self) -> None:
         """Nothing more is written."""

@@ -188,14 +188,12 @@ def _address(name: str, store: StoreName, section: Mapping[str, Any], blueprint:
 _PORTS: Mapping[StoreName, str] = {"postgres": "5432", "neo4j": "7687", "milvus": "19530", "redis": "6379"}
 #: Where an address leads that names no database.
 _DATABASES: Mapping[StoreName, str] = {"neo4j": "neo4j", "milvus": "default", "redis": "0"}
-_SERVER = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?")
 
 
 def _place(url: StoreUrl, schema: str) -> str:
     """Where an address leads, whichever way it is written and whoever goes there; names are not looked up."""
     default = "443" if url.scheme == "https" else _PORTS[url.store]
-    found = [match.groups() if (match := _SERVER.fullmatch(each)) else (each, "") for each in url.hosts.split(",")]
-    hosts, ports = [host.strip("[]") for host, _ in found], [port or default for _, port in found]
+    hosts, ports = [host for host, _ in url.servers], [port or default for _, port in url.servers]
     database, more = url.database or _DATABASES.get(url.store, ""), ""
     if url.store == "redis" and database.isdecimal():
         database = str(int(database))

@@ -56,10 +56,9 @@ class DatabaseMissing(Exception):
 
 def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None = None) -> dict[str, Any]:
     """What libpq is told; passwords need no escaping here. Several hosts are asked for the one that can be written to."""
-    hosts = [re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(\d+))?", host) for host in url.hosts.split(",")]
     found: dict[str, Any] = {
-        "host": ",".join(m[1].strip("[]") for m in hosts if m),
-        "port": ",".join(m[2] or "5432" for m in hosts if m),
+        "host": ",".join(host for host, _ in url.servers),
+        "port": ",".join(port or "5432" for _, port in url.servers),
         "dbname": url.database if database is None else database,
         "user": url.username,
         "password": url.password,
@@ -69,7 +68,7 @@ def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None 
         # psycopg hands out bytes for text of a SQL_ASCII database otherwise.
         "client_encoding": "UTF8",
     }
-    if len(hosts) > 1:
+    if len(url.servers) > 1:
         found["target_session_attrs"] = "read-write"
     if url.ca_file:
         found |= {"sslrootcert": url.ca_file, "sslmode": "verify-full"}
