@@ -23,7 +23,8 @@ from pathlib import Path
 
 import psycopg
 
-from is_db_bootstrap import blueprints, local
+from is_db_bootstrap import local
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.stores.postgres import revisions
 
 NAME = "agentic_projects"
@@ -31,7 +32,7 @@ NAME = "agentic_projects"
 
 def files_of_dbmate(folder: Path) -> None:
     """One migration a revision, with the statements that Alembic prints for it."""
-    chain = revisions.Chain.read(blueprints.load(NAME).migrations_dir)
+    chain = revisions.Chain.read(load_blueprint(NAME).migrations)
     before = "base"
     for number, revision in enumerate(chain.order, 1):
         done = subprocess.run(

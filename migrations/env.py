@@ -18,7 +18,7 @@ from alembic.command import upgrade
 from alembic.util import CommandError
 from sqlalchemy import text
 
-from is_db_bootstrap import blueprints
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.postgres.alembic import engine
@@ -37,22 +37,18 @@ def declared() -> Blueprint:
     """The blueprint whose revisions these are."""
     if found := config.attributes.get("blueprint"):
         return found
-    return blueprints.load(config.get_main_option("blueprint") or config.config_ini_section)
+    return load_blueprint(config.get_main_option("blueprint") or config.config_ini_section)
 
 
 def models(blueprint: Blueprint) -> MetaData | None:
-    """The metadata of the blueprint's `models`, or of its module `tables` or `models`; `alembic check` compares with it."""
-    beside = (f"{blueprints.__name__}.{blueprint.name}.{name}" for name in ("tables", "models"))
-    for name in [blueprint.models] if blueprint.models or not blueprint.is_built_in else beside:
-        try:
-            module = importlib.import_module(name) if name else None
-        except ModuleNotFoundError as exc:
-            if blueprint.models:
-                raise CommandError(f"The models {blueprint.models} cannot be imported: {exc}") from exc
-            continue
-        if module is not None:
-            return getattr(module, "metadata", None) or module.Base.metadata
-    return None
+    """The metadata of the blueprint's `models`, which `alembic check` compares with. None when it names no models."""
+    if not blueprint.models:
+        return None
+    try:
+        module = importlib.import_module(blueprint.models)
+    except ModuleNotFoundError as exc:
+        raise CommandError(f"The models {blueprint.models} cannot be imported: {exc}") from exc
+    return getattr(module, "metadata", None) or module.Base.metadata
 
 
 def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
@@ -62,7 +58,7 @@ def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
     """
     config.attributes.get("applied", lambda _: None)(step)
     blueprint = declared()
-    chain = Chain.read(blueprint.migrations_dir)
+    chain = Chain.read(blueprint.migrations)
     comment = mark(blueprint.name, chain.until(heads)).replace("'", "''")
     table = identifier(ctx.version_table_schema, ctx.version_table)
     ctx.execute(f"""

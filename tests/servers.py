@@ -298,13 +298,13 @@ def clone(farm, server, blueprint):
     """The address of a new copy of a database that was migrated once in this session."""
     import psycopg
 
-    from is_db_bootstrap import blueprints
-    from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+    from is_db_bootstrap.blueprint.load import load_blueprint
+    from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
     template, name = f"template_{blueprint}", f"test_{uuid.uuid4().hex[:12]}"
     if (server.url, template) not in farm.templates:
-        declared = blueprints.load(blueprint).without_seed()
+        declared = load_blueprint(blueprint).without_seed()
         BootstrapOrchestrator([PostgreSQLBootstrapper(f"{server.url}/{template}", declared)]).run().raise_for_failure()
         farm.templates.add((server.url, template))
     with psycopg.connect(server.url + "/postgres", autocommit=True) as connection:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from is_db_bootstrap import blueprints
-from is_db_bootstrap.description import describe
+from is_db_bootstrap.blueprint.describe import describe
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.render.mermaid import mermaid
 
 ROOT = Path(__file__).parent.parent
-EACH = pytest.mark.parametrize("name", blueprints.names())
+EACH = pytest.mark.parametrize("name", blueprint_names())
 #: Prefix of a blueprint's tests, and how many acceptance checks it has.
 CHECKS = {"ng": 19, "ctx": 14, "agt": 14, "hd": 30, "mplp": 15}
 
@@ -27,7 +27,7 @@ def page(name):
 
 @EACH
 def test_everything_that_is_declared_is_on_the_page(name):
-    text, stores = page(name), describe(blueprints.load(name))["stores"]
+    text, stores = page(name), describe(load_blueprint(name))["stores"]
     tables = stores.get("postgres", {}).get("tables", {})
     wanted = [
         *tables,
@@ -50,7 +50,7 @@ def test_everything_that_is_declared_is_on_the_page(name):
 
 @EACH
 def test_the_diagrams_on_the_page_are_current(name):
-    drawn = mermaid(describe(blueprints.load(name)))
+    drawn = mermaid(describe(load_blueprint(name)))
     assert drawn.strip() in page(name), f"stale: is-db-bootstrap blueprints show {name} --format mermaid"
 
 

@@ -13,12 +13,13 @@ import click
 import pytest
 from jsonschema import Draft202012Validator
 
-from is_db_bootstrap import blueprints, errors, results
+from is_db_bootstrap import errors, results
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.cli import group
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.results import STORE_ORDER, Drift, LockHolder, Mode, Outcome, Status
-from is_db_bootstrap.retry import RetryPolicy
 from is_db_bootstrap.settings import SCHEMES, Settings, StoreUrl, Timing
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
@@ -160,7 +161,7 @@ def read_settings():
     names |= {
         f"{s.upper()}_{part}" for s in STORE_ORDER for part in ("URL", "USERNAME", "PASSWORD", "PASSWORD_FILE", "CA_FILE")
     }
-    names |= {s.name for b in map(blueprints.load, blueprints.names()) for s in b.settings}
+    names |= {s.name for b in map(load_blueprint, blueprint_names()) for s in b.settings}
     names |= {f"IS_DB_BOOTSTRAP_{s.upper()}_IMAGE" for s in STORE_ORDER}
     # What containers.py names besides is read inside of containers.
     source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "src").rglob("*.py") if p.name != "containers.py")
@@ -200,7 +201,7 @@ def test_every_scheme_is_documented(store):
 
 
 def test_the_settings_of_blueprints_have_their_documented_defaults():
-    for blueprint in map(blueprints.load, blueprints.names()):
+    for blueprint in map(load_blueprint, blueprint_names()):
         for setting in blueprint.settings:
             [row] = [line for line in SETTINGS.splitlines() if line.startswith(f"| `{setting.name}` ")]
             assert f"`{setting.default}`" in row

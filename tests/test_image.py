@@ -85,7 +85,7 @@ def test_sigterm_before_the_run_begins_ends_it_too(image):
     code = """
 import time
 from is_db_bootstrap import cli
-from is_db_bootstrap.blueprints import _own
+from is_db_bootstrap.blueprint import load as blueprint_load
 
 _own.from_module = lambda _: (print("importing", flush=True), time.sleep(60))
 cli.main(["--blueprint", "slow:BLUEPRINT"])

@@ -3,32 +3,27 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from is_db_bootstrap import blueprints
+from is_db_bootstrap.blueprint.load import blueprint_names
 
 SOURCE = Path(__file__).parent.parent / "src"
 PACKAGE = SOURCE / "is_db_bootstrap"
 
-#: From the bottom up: a module imports its own layer and those below.
+#: From the bottom up: a module imports modules of its own layer and of those below. The longest name that fits counts.
 LAYERS = [
     {"errors", "names", "results", "events"},
-    {"settings", "retry", "files", "blueprint", "bootstrapper", "declaration_check"},
-    {"orchestrator", "render", "stores", "blueprints", "observers"},
-    {"app", "contract", "description", "fleet", "migrate", "revision", "scaffold"},
-    {"local", "testing", "access"},
+    {"settings", "files", "blueprint", "engine.retry", "engine.store"},
+    {"engine", "render", "stores", "observers"},
+    {"blueprint.load", "blueprint.describe", "blueprint.fingerprint", "app", "fleet", "migrate", "revision", "scaffold"},
+    {"local", "testing", "access", "blueprints"},
     {"cli", "__main__"},
 ]
-PARTS = LAYERS[2]
-
-#: Parts stand side by side. These look sideways, for the reason beside them.
-SIDEWAYS = {
-    "blueprints": "checks the folders of one's own blueprint by reading them as the stores do",
-    "blueprints.helpdesk.database": "connects as the bootstrap does, with every form of address",
-    "stores.postgres.scratch": "a command of its own, which is told the blueprint's name",
-}
+#: These stand side by side: none imports another.
+PARTS = {"engine", "render", "stores", "observers"}
 
 #: Client libraries, and the modules that may import them.
 CLIENTS = {
@@ -55,26 +50,52 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def layer(part):
-    return next((i for i, names in enumerate(LAYERS) if part in names), None)
+def layer(module):
+    """The number of a module's layer, None where it has none."""
+    names = module.split(".")
+    for length in range(len(names), 0, -1):
+        prefix = ".".join(names[:length])
+        for number, layer_names in enumerate(LAYERS):
+            if prefix in layer_names:
+                return number
+    return None
 
 
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"}
 
 
+def imported_modules(module):
+    """The modules of this package that `module` imports, `TYPE_CHECKING` included."""
+    for name in imports(MODULES[module]):
+        inside = name.removeprefix("is_db_bootstrap.")
+        if inside == name:
+            continue
+        yield inside if inside in MODULES else inside.rpartition(".")[0]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module):
-    part = module.split(".")[0]
-    assert layer(part) is not None, f"{part} has no layer; docs/architecture.md lists them"
-    for name in imports(MODULES[module]):
-        if not name.startswith("is_db_bootstrap."):
-            continue
-        other = name.split(".")[1]
-        if layer(other) is None:  # a name of the package itself, such as __version__
-            continue
-        assert layer(other) <= layer(part), f"{module} imports {name}, which is above it"
-        if part in PARTS and other in PARTS and other != part:
-            assert module in SIDEWAYS, f"{module} imports {name}, which stands beside it"
+    assert layer(module) is not None, f"{module} has no layer; docs/architecture.md lists them"
+    for other in filter(None, imported_modules(module)):
+        assert layer(other) <= layer(module), f"{module} imports {other}, which is above it"
+        room, other_room = module.split(".")[0], other.split(".")[0]
+        beside = room != other_room and layer(other) == layer(module)
+        assert not (beside and {room, other_room} <= PARTS), f"{module} imports {other}, which stands beside it"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {module: set(imported_modules(module)) - {module, ""} for module in MODULES}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as exc:
+        pytest.fail(" -> ".join(exc.args[1]))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_reference_system_is_imported_by_its_own_modules_only(module):
+    own = ".".join(module.split(".")[:2])
+    foreign = [m for m in imported_modules(module) if m.startswith("blueprints.") and not m.startswith(own)]
+    assert foreign == []
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -101,7 +122,7 @@ def test_only_the_settings_and_the_edges_read_the_environment(module):
 
 
 def test_the_engine_names_no_store():
-    text = "".join(p.read_text(encoding="utf-8") for name, p in MODULES.items() if name.startswith("orchestrator")).lower()
+    text = "".join(p.read_text(encoding="utf-8") for name, p in MODULES.items() if name.startswith("engine")).lower()
     assert [s for s in ("postgres", "neo4j", "milvus", "redis") if s in text] == []
 
 
@@ -141,7 +162,7 @@ def test_importing_the_package_imports_no_client_library():
     assert loaded_after("import is_db_bootstrap") == []
 
 
-@pytest.mark.parametrize("blueprint", blueprints.names())
+@pytest.mark.parametrize("blueprint", blueprint_names())
 def test_importing_a_blueprint_imports_no_client_library(blueprint):
     assert loaded_after(f"from is_db_bootstrap.blueprints.{blueprint} import BLUEPRINT") == []
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
+    from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
+    from is_db_bootstrap.engine.retry import RetryPolicy
     from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
-    from is_db_bootstrap.retry import RetryPolicy
     from is_db_bootstrap.settings import Settings, StoreUrl, Timing
     from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
     from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
@@ -32,16 +32,16 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Blueprint": "blueprint",
-    "BootstrapOrchestrator": "orchestrator",
+    "BootstrapOrchestrator": "engine",
     "BootstrapResult": "results",
-    "LockPolicy": "orchestrator",
+    "LockPolicy": "engine",
     "MilvusBootstrapper": "stores.milvus.bootstrapper",
     "Mode": "results",
     "Neo4jBootstrapper": "stores.neo4j.bootstrapper",
     "Outcome": "results",
     "PostgreSQLBootstrapper": "stores.postgres.bootstrapper",
     "RedisBootstrapper": "stores.redis.bootstrapper",
-    "RetryPolicy": "retry",
+    "RetryPolicy": "engine.retry",
     "Settings": "settings",
     "StoreUrl": "settings",
     "Timing": "settings",

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.results import STORE_ORDER, Mode, StoreName
 from is_db_bootstrap.settings import Settings, StoreUrl
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.bootstrapper import DatabaseBootstrapper
+    from is_db_bootstrap.engine.store import DatabaseBootstrapper
     from is_db_bootstrap.events import Observer
 
 STORES: Mapping[StoreName, str] = {

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from is_db_bootstrap.results import Change, Drift
+    from is_db_bootstrap.results import Change, Drift, ErrorReport
 
 
 #: What a drift says of a change that nobody has applied yet.
@@ -40,6 +40,12 @@ class BootstrapError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def report(self) -> ErrorReport:
+        """The error as data, for a result."""
+        from is_db_bootstrap.results import ErrorReport
+
+        return ErrorReport(self.kind, getattr(self, "subject", ""), self.message, self.hint)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

@@ -13,11 +13,16 @@ def root() -> Path:
     return _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent.parent
 
 
+def is_installed(folder: Path) -> bool:
+    """Whether `folder` is inside the installed package, where files are not to be changed."""
+    return folder.is_relative_to(_INSTALLED)
+
+
 def migrations(blueprint: str) -> Path:
-    """The folder of a built-in blueprint's Alembic revisions; it may not exist."""
+    """The folder of a reference system's Alembic revisions. It may not exist."""
     return root() / "migrations" / blueprint
 
 
 def cypher(blueprint: str) -> Path:
-    """The folder of a built-in blueprint's Cypher files; it may not exist."""
+    """The folder of a reference system's Cypher files. It may not exist."""
     return root() / "cypher" / blueprint

@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.app import bootstrapper, over
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.bootstrapper import DatabaseBootstrapper
+    from is_db_bootstrap.engine.store import DatabaseBootstrapper
     from is_db_bootstrap.events import Observer
     from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
     from is_db_bootstrap.stores.postgres.portable import PortableDatabase
@@ -78,7 +78,7 @@ def _portable(name: str | Blueprint, url: str | None) -> PortableDatabase | None
         return None
     from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 
-    return PortableDatabase(name if isinstance(name, Blueprint) else blueprints.load(name), url or "")
+    return PortableDatabase(name if isinstance(name, Blueprint) else load_blueprint(name), url or "")
 
 
 _NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
@@ -90,10 +90,10 @@ class _Place:
     def __init__(
         self, name: str | Blueprint, url: str | None, environ: Mapping[str, str] | None, settings: Settings | None
     ) -> None:
-        self.blueprint = name if isinstance(name, Blueprint) else blueprints.load(name)
-        if self.blueprint.migrations_dir is None:
+        self.blueprint = name if isinstance(name, Blueprint) else load_blueprint(name)
+        if self.blueprint.migrations is None:
             raise ConfigurationError(f"{self.blueprint.name} has no PostgreSQL part.")
-        self.chain = Chain.read(self.blueprint.migrations_dir)
+        self.chain = Chain.read(self.blueprint.migrations)
         self.settings = settings or Settings.load(self.blueprint, environ=environ, flags={"postgres_url": url})
 
     @property
@@ -200,10 +200,10 @@ def current(
 
 def history(blueprint: str | Blueprint) -> tuple[Revision, ...]:
     """The revisions, newest first; needs no server and no address."""
-    found = blueprint if isinstance(blueprint, Blueprint) else blueprints.load(blueprint)
-    if found.migrations_dir is None:
+    found = blueprint if isinstance(blueprint, Blueprint) else load_blueprint(blueprint)
+    if found.migrations is None:
         raise ConfigurationError(f"{found.name} has no PostgreSQL part.")
-    chain = Chain.read(found.migrations_dir)
+    chain = Chain.read(found.migrations)
     return tuple(Revision(r, chain.titles[r], r == chain.head, not chain.parents[r]) for r in reversed(chain.order))
 
 
@@ -232,7 +232,7 @@ def check(
         if reader is None:
             raise StoreConflict("postgres", f"Database {place.url.database} of {store.target} does not exist.",
                                 hint=f"Run: is-db-bootstrap migrate init --blueprint {place.blueprint.name}")  # fmt: skip
-        extensions = available_extensions(reader, place.blueprint.migrations_dir)
+        extensions = available_extensions(reader, place.blueprint.migrations)
     finally:
         store.close()
     return Check(store.target, latency_ms, server.version, extensions, status.recorded or None, status.head)

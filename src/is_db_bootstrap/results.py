@@ -12,8 +12,6 @@ from is_db_bootstrap.names import StoreName as StoreName  # noqa: PLC0414
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from is_db_bootstrap.errors import BootstrapError
-
 SCHEMA_VERSION = 1
 
 
@@ -144,11 +142,6 @@ class ErrorReport:
     message: str
     hint: str
 
-    @classmethod
-    def of(cls, error: BootstrapError) -> ErrorReport:
-        """The report of a caught error."""
-        return cls(error.kind, getattr(error, "subject", ""), error.message, error.hint)
-
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
@@ -166,7 +159,7 @@ class StoreResult:
     notes: tuple[str, ...] = ()
     error: ErrorReport | None = None
     #: The exception behind `error`; not part of the JSON document.
-    exception: BootstrapError | None = field(default=None, compare=False, repr=False)
+    exception: Exception | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def postgres(blueprint: Blueprint, message: str, settings: Settings | None) -> l
     server; none is written when there is no difference. Without, it is empty, and the other files are written by `refresh`.
     Raises `ConfigurationError` for a blueprint whose files are not to be changed, and for two heads.
     """
-    _own(blueprint, blueprint.migrations_dir, "migrations")
+    _own(blueprint, blueprint.migrations, "migrations")
     revision, template = next_revision(blueprint, message)
     if settings is None:
         return [_written(blueprint, message, revision, template)]
@@ -38,7 +38,7 @@ def postgres(blueprint: Blueprint, message: str, settings: Settings | None) -> l
 def next_revision(blueprint: Blueprint, message: str) -> tuple[str, str]:
     """Id and file name of the next revision: `ng_0005` after `ng_0004`, `mplp_0007_orders` after `mplp_0006_extension`."""
     slug = _slug(message)
-    head = Chain.read(blueprint.migrations_dir).head if blueprint.migrations_dir else ""
+    head = Chain.read(blueprint.migrations).head if blueprint.migrations else ""
     scheme = _SCHEME.fullmatch(head or f"{blueprint.name[: LONGEST_ID - 5]}_0000")
     if scheme is None:
         return slug[:LONGEST_ID], "%(rev)s"
@@ -53,7 +53,7 @@ def refresh(blueprint: Blueprint, settings: Settings) -> list[Path]:
     """Write `catalogue.json` and `schema.sql` again, from a scratch database on the server of `settings`."""
     from is_db_bootstrap.stores.postgres.scratch import write
 
-    _own(blueprint, blueprint.migrations_dir, "migrations")
+    _own(blueprint, blueprint.migrations, "migrations")
     return list(write(settings.need("postgres"), blueprint, settings.timing))
 
 
@@ -65,7 +65,7 @@ def stale(blueprint: Blueprint) -> list[str]:
     from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue
     from is_db_bootstrap.stores.postgres.scratch import SCHEMA_NAME, schema_sql
 
-    folder = blueprint.migrations_dir
+    folder = blueprint.migrations
     if folder is None:
         return []
     head, found = Chain.read(folder).head, []
@@ -82,7 +82,7 @@ def stale(blueprint: Blueprint) -> list[str]:
 
 def cypher(blueprint: Blueprint, message: str) -> Path:
     """Write the next Cypher file, with a line that says what belongs there."""
-    folder = _own(blueprint, blueprint.cypher_dir, "cypher")
+    folder = _own(blueprint, blueprint.cypher, "cypher")
     known = cypher_file.load(folder)
     numbers = [file.order[0] for file in known if not file.repeatable]
     width = max((len(file.version.split(".")[0]) for file in known if not file.repeatable), default=3)
@@ -101,7 +101,7 @@ def _slug(message: str) -> str:
 def _own(blueprint: Blueprint, folder: Path | None, name: str) -> Path:
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no folder {name}.", hint=f"Make one beside its module: mkdir {name}")
-    if blueprint.is_built_in and files.root().name == "_files":
+    if files.is_installed(folder):
         raise ConfigurationError(
             f"{blueprint.name} came with the package; its files are not changed.",
             hint="Give a folder of your own: --blueprint path/to/folder",

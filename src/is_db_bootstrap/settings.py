@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from is_db_bootstrap.blueprint import Blueprint, PoolProfile, Value
+from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import STORE_ORDER, StoreName
-from is_db_bootstrap.retry import RetryPolicy
 
 SCHEMES: Mapping[StoreName, tuple[str, ...]] = {
     "postgres": ("postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg", "postgresql+psycopg2"),

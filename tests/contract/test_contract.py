@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from is_db_bootstrap.bootstrapper import CanLock, CanProve, CanReport
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine.store import CanLock, CanProve, CanReport
 from is_db_bootstrap.errors import AccessDenied, BootstrapError, StoreUnavailable
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import LockHolder, Mode, Outcome
 
 ADAPTERS = "adapters"  # this folder is on the path, as pytest does

@@ -15,7 +15,8 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ClauseElement, Executable
 
-from is_db_bootstrap import blueprints, migrate
+from is_db_bootstrap import migrate
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.blueprints.agentic_projects import queries, tables
 from is_db_bootstrap.blueprints.agentic_projects.models import (
     CATEGORY_FOR_PROJECT_TYPE,
@@ -26,14 +27,14 @@ from is_db_bootstrap.blueprints.agentic_projects.models import (
     Template,
     TemplateCategory,
 )
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from specification import column, insert, refused, value
 
 pytestmark = pytest.mark.postgres
 both_ends = pytest.mark.parametrize("version", ["18", "14"])
 
-BLUEPRINT = blueprints.load("agentic_projects")
+BLUEPRINT = load_blueprint("agentic_projects")
 PROJECT = {"name": "p", "type": "api", "owner_id": "o"}
 TEMPLATE = {"name": "t", "category": "api"}
 

@@ -11,17 +11,17 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from is_db_bootstrap import blueprints
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.blueprints.context_service import queue
 from is_db_bootstrap.blueprints.context_service.models import QueuedEvent
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from specification import column, insert, plan_of, refused, value
 
 pytestmark = pytest.mark.postgres
 both_ends = pytest.mark.parametrize("version", ["18", "14"])
 
-BLUEPRINT = blueprints.load("context_service")
+BLUEPRINT = load_blueprint("context_service")
 INDEXES = [
     "idx_agents_name",
     "idx_agents_status",

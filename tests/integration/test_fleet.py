@@ -360,14 +360,14 @@ run.Fleet._given = after_its_death
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_signal_while_a_worker_starts_ends_the_fleet(program, jobs):
     patch = """
-from is_db_bootstrap import blueprints
-parent, load = os.getpid(), blueprints.load
+from is_db_bootstrap.blueprint.load import load_blueprint
+parent, load = os.getpid(), load_blueprint
 def slow(name):
     if os.getpid() != parent:
         print("loading", file=sys.stderr, flush=True)
         time.sleep(1)
-    return load(name)
-blueprints.load = slow
+    return load_blueprint(name)
+load_blueprint = slow
 """
     process = program(patch, "--jobs", jobs)
     assert "loading" in process.stderr.readline()

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from is_db_bootstrap import blueprints, migrate
+from is_db_bootstrap import migrate
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.blueprints.helpdesk import converters, database, domain, models
 from is_db_bootstrap.blueprints.helpdesk.components import (
     Component,
@@ -26,13 +27,13 @@ from is_db_bootstrap.blueprints.helpdesk.components import (
     reset_components,
 )
 from is_db_bootstrap.blueprints.helpdesk.database import DatabaseConfig
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from specification import column, insert, refused, value
 
-BLUEPRINT = blueprints.load("helpdesk")
+BLUEPRINT = load_blueprint("helpdesk")
 on_postgres = pytest.mark.postgres
 on_redis = pytest.mark.redis
 both_ends = pytest.mark.parametrize("version", ["18", "14"])

@@ -21,7 +21,7 @@ from desk import (
     killed,
     open_desk,
 )
-from is_db_bootstrap import blueprints
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.blueprints.helpdesk.components import Component, init_components, reset_components
 from is_db_bootstrap.blueprints.helpdesk.domain import (
     Agent,
@@ -184,7 +184,7 @@ def test_hd_14_copies_have_the_declared_type_and_lifetime(desk, redis):
     stored = desk.tickets.create(ticket())
     anna = desk.agents.create(agent("anna"))
     desk.audit.add(audit(stored.ticket_id))
-    declared = {each.name: each for each in blueprints.load("helpdesk").keys}
+    declared = {each.name: each for each in load_blueprint("helpdesk").keys}
     keys = {
         "ticket": f"ticket:{stored.ticket_id}", "ticket_index": "ticket:index", "agent": "agent:anna",
         "agent_id": f"agent_id:{anna.id}", "audit_log": f"audit_log:{stored.ticket_id}",

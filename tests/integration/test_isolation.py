@@ -17,8 +17,8 @@ import pytest
 import redis as redis_client
 from pymilvus import MilvusClient
 
-from is_db_bootstrap import blueprints
-from is_db_bootstrap.contract import contract
+from is_db_bootstrap.blueprint.fingerprint import fingerprint
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.testing import neo4j as neo4j_isolation
@@ -33,7 +33,7 @@ from is_db_bootstrap.testing.session import TestSession
 from is_db_bootstrap.testing.sources import GivenServers
 from servers import NO_IDLE_PINGS
 
-NOVEL = blueprints.load("novel_genesis")
+NOVEL = load_blueprint("novel_genesis")
 KINDS = {"postgres": PostgresIsolation, "neo4j": Neo4jIsolation, "milvus": MilvusIsolation, "redis": RedisIsolation}
 on = {store: getattr(pytest.mark, store) for store in KINDS}
 
@@ -94,15 +94,15 @@ def test_a_database_is_dropped_after_its_test_whoever_is_connected(server, begin
     with psycopg.connect(url.reveal()):
         isolation.give_back(url)
         isolation.close()
-    assert {n for n in databases(server.url) if n.startswith(PREFIX)} == {f"{PREFIX}_template_{contract(NOVEL, settings())}"}
+    assert {n for n in databases(server.url) if n.startswith(PREFIX)} == {f"{PREFIX}_template_{fingerprint(NOVEL, settings())}"}
 
 
 @on["postgres"]
 def test_many_processes_make_one_template(server):
     code = (
-        "import sys; from dataclasses import replace; from is_db_bootstrap import blueprints, app;"
+        "import sys; from dataclasses import replace; from is_db_bootstrap import app; from is_db_bootstrap.blueprint.load import load_blueprint;"
         "from is_db_bootstrap.settings import Settings, StoreUrl; from is_db_bootstrap.testing.postgres import PostgresIsolation;"
-        "b = blueprints.load('novel_genesis'); made = [];"
+        "b = load_blueprint('novel_genesis'); made = [];"
         "PostgresIsolation.apply = lambda self, url, real=PostgresIsolation.apply: (made.append(1), real(self, url));"
         "i = PostgresIsolation(StoreUrl.parse('postgres', sys.argv[1]), b, replace(Settings.load(b, environ={}), stores={}));"
         "i.give_back(i.take()); i.close(); print(len(made))"
@@ -113,7 +113,7 @@ def test_many_processes_make_one_template(server):
 
 @on["postgres"]
 def test_a_half_made_template_is_made_anew(server, begin):
-    name = f"{PREFIX}_template_{contract(NOVEL, settings())}"
+    name = f"{PREFIX}_template_{fingerprint(NOVEL, settings())}"
     with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     url = begin("postgres", server.url).take()
@@ -133,9 +133,9 @@ def test_a_template_that_was_not_used_for_a_week_is_dropped(server, begin):
 
 
 _HOLD = (
-    "import sys, time; from dataclasses import replace; from is_db_bootstrap import blueprints;"
+    "import sys, time; from dataclasses import replace; from is_db_bootstrap.blueprint.load import load_blueprint;"
     "from is_db_bootstrap.settings import Settings, StoreUrl; from is_db_bootstrap.testing.session import TestSession, _ISOLATIONS;"
-    "import importlib; store, url = sys.argv[1:]; b = blueprints.load('novel_genesis');"
+    "import importlib; store, url = sys.argv[1:]; b = load_blueprint('novel_genesis');"
     "kind = getattr(importlib.import_module('is_db_bootstrap.testing.' + store), _ISOLATIONS[store]);"
     "i = kind(StoreUrl.parse(store, url), b, replace(Settings.load(b, environ={}), stores={}));"
     "print(i.take().database, flush=True); time.sleep(60)"
@@ -180,25 +180,25 @@ def test_a_server_whose_named_database_is_in_use_is_refused(server, begin, postg
     ):
         begin("postgres", postgres_url)
     assert name in databases(server.url)
-    assert f"{PREFIX}_template_{contract(NOVEL, settings())}" not in databases(server.url)
+    assert f"{PREFIX}_template_{fingerprint(NOVEL, settings())}" not in databases(server.url)
 
 
 @on["postgres"]
 def test_a_contract_is_the_same_in_every_process_and_follows_settings_and_files():
     code = (
-        "from dataclasses import replace; from is_db_bootstrap import blueprints; from is_db_bootstrap.settings import Settings;"
-        "from is_db_bootstrap.contract import contract; b = blueprints.load('novel_genesis');"
-        "print(contract(b, Settings.load(b, environ={})))"
+        "from dataclasses import replace; from is_db_bootstrap.blueprint.load import load_blueprint; from is_db_bootstrap.settings import Settings;"
+        "from is_db_bootstrap.blueprint.fingerprint import fingerprint; b = load_blueprint('novel_genesis');"
+        "print(fingerprint(b, Settings.load(b, environ={})))"
     )
     seen = {
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True,
                        check=True).stdout.strip()
         for seed in "123"
     }  # fmt: skip
-    assert seen == {contract(NOVEL, settings())}
+    assert seen == {fingerprint(NOVEL, settings())}
     other = replace(settings(), values={**settings().values, "EMBEDDING_MODEL": "another"})
-    assert contract(NOVEL, other) not in seen
-    assert contract(NOVEL, replace(settings(), schema="other")) not in seen
+    assert fingerprint(NOVEL, other) not in seen
+    assert fingerprint(NOVEL, replace(settings(), schema="other")) not in seen
 
 
 # --- Neo4j

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 
 from commands import answered, command
-from is_db_bootstrap import blueprints, migrate
+from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
@@ -21,7 +22,7 @@ from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from specification import column, value
 
 pytestmark = pytest.mark.postgres
-EACH = pytest.mark.parametrize("name", [n for n in blueprints.names() if "postgres" in blueprints.load(n).stores])
+EACH = pytest.mark.parametrize("name", [n for n in blueprint_names() if "postgres" in load_blueprint(n).stores])
 CTX = ["ctx_0001", "ctx_0002", "ctx_0003"]
 
 
@@ -282,7 +283,7 @@ def test_a_revision_that_leaves_its_transaction_is_not_tried(postgres_url, tmp_p
 
 def test_a_lock_that_another_holds_is_waited_for(migrated):
     url = migrated("context_service")
-    store = PostgreSQLBootstrapper(url, blueprints.load("context_service"))
+    store = PostgreSQLBootstrapper(url, load_blueprint("context_service"))
     lock = store.try_lock("a test")
     code, _, err = command("migrate", "downgrade", "--timeout", "0.5", "--blueprint", "context_service", "--url", url)
     assert code == 1

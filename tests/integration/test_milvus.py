@@ -17,8 +17,8 @@ from pymilvus.exceptions import MilvusException
 from is_db_bootstrap.blueprint import Blueprint, Index
 from is_db_bootstrap.blueprints import novel_genesis
 from is_db_bootstrap.blueprints.novel_genesis import vectors
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import Timing
 from is_db_bootstrap.stores.milvus.bootstrapper import CONTRACT_PROPERTY, MilvusBootstrapper

@@ -6,8 +6,8 @@ import pytest
 from pymilvus import MilvusClient
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Function, Index
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import StoreConflict
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.stores.milvus.abilities import check
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.milvus.schema import contract

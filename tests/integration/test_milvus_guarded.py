@@ -8,8 +8,8 @@ import pytest
 from pymilvus import MilvusClient
 
 from is_db_bootstrap.blueprints import novel_genesis
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import AccessDenied
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper

@@ -17,8 +17,8 @@ from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint, SeedNode, SeedRelationship
 from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT
 from is_db_bootstrap.blueprints.novel_genesis.graph import NODE_PROPERTIES, RELATIONSHIPS, check_relationship
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import AccessDenied, ChangeFailed, ConfigurationError, StoreBusy, StoreConflict, StoreUnavailable
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import Change, LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.cypher_file import load
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.access import Database, PoolProfile
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.blueprints.novel_genesis import graph, graph_models, outbox, sessions
 from is_db_bootstrap.blueprints.novel_genesis.graph_models import (
     Character,
@@ -28,7 +28,7 @@ from is_db_bootstrap.blueprints.novel_genesis.graph_models import (
     merge_relationship,
 )
 from is_db_bootstrap.blueprints.novel_genesis.models import OutboxMessage, OutboxStatus
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from specification import insert, value
 
@@ -190,7 +190,7 @@ async def test_messages_come_the_longest_due_first(database, db):
 @pytest.fixture
 def world(neo4j_url):
     """A session on a database that is at the blueprint's head."""
-    blueprint = blueprints.load("novel_genesis").without_seed()
+    blueprint = load_blueprint("novel_genesis").without_seed()
     BootstrapOrchestrator([Neo4jBootstrapper(neo4j_url, blueprint)]).run().raise_for_failure()
     with (
         neo4j.GraphDatabase.driver(

@@ -14,11 +14,12 @@ import pytest
 import yaml
 
 from commands import command
-from is_db_bootstrap import blueprints, revision
-from is_db_bootstrap.description import describe
+from is_db_bootstrap import revision
+from is_db_bootstrap.blueprint.describe import describe
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.scaffold import create
 from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
@@ -53,7 +54,7 @@ def settings(blueprint, url):
 @pytest.mark.parametrize("stores", SUBSETS, ids="+".join)
 def test_a_folder_for_any_stores_is_a_blueprint_of_these(tmp_path, stores):
     written = create("my-app", stores, tmp_path)
-    blueprint = blueprints.load(tmp_path / "my_app")
+    blueprint = load_blueprint(tmp_path / "my_app")
     assert (blueprint.name, blueprint.stores) == ("my_app", stores)
     assert list(describe(blueprint)["stores"]) == list(stores)
     for path in written:
@@ -120,12 +121,12 @@ def test_a_module_and_its_folder_are_the_same_blueprint(folder, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in [n for n in sys.modules if n.partition(".")[0] == "my_app"]:  # of another test
         monkeypatch.delitem(sys.modules, name)
-    by_module = blueprints.load("my_app.blueprint:BLUEPRINT")
-    by_folder = blueprints.load("./my_app")
-    assert (by_module.name, by_module.stores, by_module.migrations_dir) == (
+    by_module = load_blueprint("my_app.blueprint:BLUEPRINT")
+    by_folder = load_blueprint("./my_app")
+    assert (by_module.name, by_module.stores, by_module.migrations) == (
         by_folder.name,
         by_folder.stores,
-        by_folder.migrations_dir,
+        by_folder.migrations,
     )
 
 
@@ -141,13 +142,13 @@ def test_a_module_and_its_folder_are_the_same_blueprint(folder, monkeypatch):
 def test_a_module_that_is_no_blueprint_is_told_with_its_line(folder, text, words):
     (folder / "blueprint.py").write_text(text)
     with pytest.raises(ConfigurationError, match=words):
-        blueprints.load(folder)
+        load_blueprint(folder)
 
 
 def test_a_folder_without_a_blueprint_and_one_that_is_not_there_are_told(tmp_path):
     for place, words in ((tmp_path, "holds no blueprint"), (tmp_path / "nowhere", "does not exist")):
         with pytest.raises(ConfigurationError, match=words):
-            blueprints.load(place)
+            load_blueprint(place)
 
 
 # --- revision
@@ -157,20 +158,20 @@ def test_a_folder_without_a_blueprint_and_one_that_is_not_there_are_told(tmp_pat
 def test_the_next_revision_is_what_the_models_have_and_the_revisions_lack(folder, postgres_url):
     with (folder / "models.py").open("a") as models:
         models.write(ORDER)
-    blueprint = blueprints.load(folder)
+    blueprint = load_blueprint(folder)
     written = revision.postgres(blueprint, "add orders", settings(blueprint, postgres_url))
     assert [p.name for p in written] == ["my_app_0002_add_orders.py", "catalogue.json", "schema.sql"]
     assert "op.create_table" in written[0].read_text()
     assert json.loads(written[1].read_text())["head"] == "my_app_0002"
-    result = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))]).run()
+    result = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, load_blueprint(folder))]).run()
     assert (result.exit_code, [c.name for c in result.stores[0].changes][1:]) == (0, ["my_app_0001", "my_app_0002"])
-    blueprint = blueprints.load(folder)
+    blueprint = load_blueprint(folder)
     assert revision.postgres(blueprint, "again", settings(blueprint, postgres_url)) == []
 
 
 @on_postgres
 def test_a_blueprint_of_ones_own_passes_alembics_check(folder, postgres_url):
-    blueprint = blueprints.load(folder)
+    blueprint = load_blueprint(folder)
     written = revision.postgres(blueprint, "nothing new", settings(blueprint, postgres_url))
     assert written == []
 
@@ -181,19 +182,19 @@ def test_an_empty_revision_needs_no_server_and_is_refreshed_afterwards(folder, p
     assert (code, len(out)) == (0, 1)
     assert out[0].endswith("my_app_0002_by_hand.py")
     assert "--refresh" in err
-    stale = PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))
+    stale = PostgreSQLBootstrapper(postgres_url, load_blueprint(folder))
     assert any("catalogue.json is of revision my_app_0001, not my_app_0002" in note for note in stale.plan().notes)
     stale.close()
     assert command("revision", "--refresh", "--blueprint", str(folder), "--url", postgres_url)[0] == 0
-    fresh = PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))
+    fresh = PostgreSQLBootstrapper(postgres_url, load_blueprint(folder))
     assert fresh.plan().notes == ()
     fresh.close()
 
 
 def test_the_next_cypher_file_has_the_next_number(folder):
-    made = revision.cypher(blueprints.load(folder), "Orders & more")
+    made = revision.cypher(load_blueprint(folder), "Orders & more")
     assert made.name == "V003__orders_more.cypher"
-    assert revision.cypher(blueprints.load(folder), "again").name == "V004__again.cypher"
+    assert revision.cypher(load_blueprint(folder), "again").name == "V004__again.cypher"
 
 
 @pytest.mark.parametrize(
@@ -204,13 +205,13 @@ def test_the_next_cypher_file_has_the_next_number(folder):
     ],
 )  # fmt: skip
 def test_ids_go_on_by_the_blueprints_scheme(name, following):
-    assert revision.next_revision(blueprints.load(name), "add orders") == following
+    assert revision.next_revision(load_blueprint(name), "add orders") == following
 
 
 def test_a_message_that_says_nothing_is_refused(folder):
     for make in (revision.cypher, lambda b, m: revision.postgres(b, m, None)):
         with pytest.raises(ConfigurationError, match="says nothing"):
-            make(blueprints.load(folder), " ! ")
+            make(load_blueprint(folder), " ! ")
 
 
 @on_postgres
@@ -230,7 +231,7 @@ def test_two_heads_are_named_in_a_plan(folder, postgres_url):
 @on_postgres
 def test_verify_without_a_catalogue_says_so(folder, postgres_url):
     (folder / "migrations" / "catalogue.json").unlink()
-    result = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))]).run()
+    result = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, load_blueprint(folder))]).run()
     assert result.exit_code == 0
     assert any("there is no catalogue.json" in note for note in result.stores[0].notes)
 

@@ -24,6 +24,7 @@ import psycopg
 import pytest
 
 from is_db_bootstrap.blueprint import Blueprint, SeedRow
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import (
     AccessDenied,
     ChangeFailed,
@@ -32,7 +33,6 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import Change, LockHolder, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
@@ -270,7 +270,7 @@ def test_stores_of_one_process_may_apply_at_once(open_store, mine):
 
 
 def test_a_failing_revision_is_named_and_those_before_it_stay(open_store, mine):
-    folder = mine.migrations_dir
+    folder = mine.migrations
     revision(folder, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("INSERT INTO nowhere VALUES (1)")')
     revision(folder, "m3", "m2", 'op.execute("CREATE TABLE three (id integer)")')
     store = open_store(mine)
@@ -287,7 +287,7 @@ def test_a_failing_revision_is_named_and_those_before_it_stay(open_store, mine):
 
 
 def test_an_error_in_a_revisions_own_code_is_a_failed_change(open_store, mine):
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nraise KeyError("colour")')
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nraise KeyError("colour")')
     store = open_store(mine)
     with pytest.raises(ChangeFailed, match="m2 failed in its own code: KeyError: 'colour'"):
         apply_all(store)
@@ -298,7 +298,7 @@ def test_a_lock_that_is_not_free_makes_the_store_busy_and_changes_nothing(open_s
     store = open_store(mine, timing=Timing(lock_timeout_s=0.2))
     apply_all(store)
     revision(
-        mine.migrations_dir,
+        mine.migrations,
         "m2",
         "m1",
         'op.execute("CREATE TABLE two (id integer)")\nop.execute("ALTER TABLE one ADD colour text")',
@@ -318,7 +318,7 @@ def test_a_deadlock_makes_the_store_busy(open_store, mine, url):
     with session(url) as other:
         other.execute("CREATE TABLE two (id integer)")
         revision(
-            mine.migrations_dir, "m2", "m1",
+            mine.migrations, "m2", "m1",
             'op.execute("LOCK TABLE one")\nop.execute("SELECT pg_sleep(0.5)")\nop.execute("ALTER TABLE two ADD colour text")',
         )  # fmt: skip
         other.execute("SET deadlock_timeout = '10s'")
@@ -342,7 +342,7 @@ def test_a_deadlock_makes_the_store_busy(open_store, mine, url):
 
 def test_what_another_session_applied_meanwhile_is_recognised(open_store, mine, url):
     apply_all(open_store(mine))
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
     store, remarks = open_store(mine), []
     assert [c.name for c in store.plan().changes] == ["m2"]
     with session(url) as ghost:
@@ -359,14 +359,14 @@ def test_what_another_session_applied_meanwhile_is_recognised(open_store, mine, 
 
 def test_after_kill_9_the_revision_is_gone_within_seconds_and_a_rerun_completes(open_store, mine, postgres_url, url):
     apply_all(open_store(mine))
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(120)")')
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(120)")')
     script = f"""
 from pathlib import Path
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import refused
-blueprint = Blueprint("mine", "", migrations=Path({str(mine.migrations_dir)!r}))
+blueprint = Blueprint("mine", "", migrations=Path({str(mine.migrations)!r}))
 PostgreSQLBootstrapper({postgres_url!r}, blueprint).apply(Change("m2", "revision"))
 """
     process = subprocess.Popen([sys.executable, "-c", script])
@@ -376,7 +376,7 @@ PostgreSQLBootstrapper({postgres_url!r}, blueprint).apply(Change("m2", "revision
         process.send_signal(signal.SIGKILL)
         process.wait()
         _until(lambda: watcher.execute(running).fetchone()[0] == 0, 5)
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
     store = open_store(mine)
     assert apply_all(store) == [None]
     assert store.plan().changes == ()
@@ -391,7 +391,7 @@ def _until(condition, seconds):
 
 def test_an_index_may_be_built_concurrently_while_others_wait_for_the_lock(open_store, mine):
     revision(
-        mine.migrations_dir, "m2", "m1",
+        mine.migrations, "m2", "m1",
         'with op.get_context().autocommit_block():\n    op.execute("CREATE INDEX CONCURRENTLY one_id ON one (id)")',
     )  # fmt: skip
     store, waiting = open_store(mine), open_store(mine)
@@ -412,7 +412,7 @@ def test_an_index_may_be_built_concurrently_while_others_wait_for_the_lock(open_
 
 
 def test_cancel_ends_a_statement_that_takes_a_minute(open_store, mine):
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")')
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")')
     store, failure = open_store(mine), []
 
     def run():
@@ -435,7 +435,7 @@ def test_cancel_ends_a_statement_that_takes_a_minute(open_store, mine):
 
 def test_a_session_that_is_ended_midway_leaves_nothing_and_the_next_try_completes(open_store, mine, url):
     apply_all(open_store(mine))
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")')
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")')
     store = open_store(mine)
     with session(url) as admin, ThreadPoolExecutor(1) as pool:
         applying = pool.submit(store.apply, Change("m2", "revision"))
@@ -443,13 +443,13 @@ def test_a_session_that_is_ended_midway_leaves_nothing_and_the_next_try_complete
         _until(lambda: admin.execute(end).fetchone()[0] == 1, 10)
         with pytest.raises(StoreUnavailable, match="terminating connection"):
             applying.result()
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
     assert [store.apply(change) for change in store.plan().changes] == [None]
     assert store.plan().changes == ()
 
 
 def test_a_new_enum_label_can_be_used_by_the_next_revision(open_store, mine):
-    folder = mine.migrations_dir
+    folder = mine.migrations
     revision(
         folder, "m2", "m1", 'op.execute("CREATE TYPE mood AS ENUM (\'calm\')")\nop.execute("ALTER TABLE one ADD mood mood")'
     )
@@ -502,8 +502,8 @@ def test_demo_rows_are_inserted_once_and_edited_ones_left_alone(open_store, url)
 
 def test_a_history_that_goes_on_beyond_ours_is_ahead(open_store, mine, tmp_path):
     older = tmp_path / "older"
-    shutil.copytree(mine.migrations_dir, older)
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
+    shutil.copytree(mine.migrations, older)
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
     apply_all(open_store(mine))
     store = open_store(replace(mine, migrations=older))
     plan = store.plan()
@@ -633,7 +633,7 @@ def test_status_tells_record_head_and_holder(open_store, migrated):
 
 @pytest.mark.parametrize("blueprint_name", ["novel_genesis", "a", "b", "c", "d"])  # keys of both signs
 def test_the_lock_excludes_a_second_run_and_says_who_holds_it(open_store, blueprint_name):
-    blueprint = replace(BLUEPRINT, name=blueprint_name, migrations=BLUEPRINT.migrations_dir)
+    blueprint = replace(BLUEPRINT, name=blueprint_name, migrations=BLUEPRINT.migrations)
     store, other = open_store(blueprint), open_store(blueprint)
     store.create_database()
     lock = store.try_lock("run 1 on web-1")

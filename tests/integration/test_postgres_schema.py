@@ -43,7 +43,7 @@ def db(postgres_url):
 
 
 def declared():
-    return Catalogue.read(BLUEPRINT.migrations_dir)
+    return Catalogue.read(BLUEPRINT.migrations)
 
 
 def new_session(db, scope_id="n-1", **columns):
@@ -118,7 +118,7 @@ def test_ng_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
 @every_version
 def test_ng_01_the_catalogue_file_is_what_a_scratch_database_at_head_says(postgres_url):
     generated = generate(StoreUrl.parse("postgres", postgres_url), BLUEPRINT)
-    assert generated.text() == (BLUEPRINT.migrations_dir / "catalogue.json").read_text(encoding="utf-8"), (
+    assert generated.text() == (BLUEPRINT.migrations / "catalogue.json").read_text(encoding="utf-8"), (
         "catalogue.json is stale: python -m is_db_bootstrap.stores.postgres.scratch novel_genesis"
     )
 
@@ -383,6 +383,6 @@ def test_the_models_enums_have_the_labels_of_the_catalogue():
 
 
 def test_the_file_is_json_with_one_definition_a_line():
-    text = (BLUEPRINT.migrations_dir / "catalogue.json").read_text(encoding="utf-8")
+    text = (BLUEPRINT.migrations / "catalogue.json").read_text(encoding="utf-8")
     assert json.loads(text)["head"] == "ng_0004"
     assert "public." not in text

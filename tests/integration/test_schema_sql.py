@@ -8,24 +8,24 @@ import subprocess
 import psycopg
 import pytest
 
-from is_db_bootstrap import blueprints
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME
 from is_db_bootstrap.stores.postgres.scratch import SCHEMA_NAME, generate, schema_sql
 
 pytestmark = pytest.mark.postgres
-EACH = pytest.mark.parametrize("name", [n for n in blueprints.names() if "postgres" in blueprints.load(n).stores])
+EACH = pytest.mark.parametrize("name", [n for n in blueprint_names() if "postgres" in load_blueprint(n).stores])
 STALE = "stale: python -m is_db_bootstrap.stores.postgres.scratch"
 
 
 @EACH
 def test_the_files_are_current(postgres_url, name):
-    blueprint = blueprints.load(name)
-    assert (blueprint.migrations_dir / SCHEMA_NAME).read_text(encoding="utf-8") == schema_sql(blueprint), f"{STALE} {name}"
+    blueprint = load_blueprint(name)
+    assert (blueprint.migrations / SCHEMA_NAME).read_text(encoding="utf-8") == schema_sql(blueprint), f"{STALE} {name}"
     catalogue = generate(StoreUrl.parse("postgres", postgres_url), blueprint, Timing())
-    assert (blueprint.migrations_dir / FILE_NAME).read_text(encoding="utf-8") == catalogue.text(), f"{STALE} {name}"
+    assert (blueprint.migrations / FILE_NAME).read_text(encoding="utf-8") == catalogue.text(), f"{STALE} {name}"
 
 
 @EACH
@@ -35,8 +35,8 @@ def test_psql_makes_what_a_run_makes(postgres_url, name):
     server, _, database = postgres_url.rpartition("/")
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{database}"')
-    blueprint = blueprints.load(name).without_seed()
-    file = blueprint.migrations_dir / SCHEMA_NAME
+    blueprint = load_blueprint(name).without_seed()
+    file = blueprint.migrations / SCHEMA_NAME
     subprocess.run(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", postgres_url, "-f", str(file)], check=True, timeout=60)
     result = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprint)]).run()
     assert (result.outcome, result.exit_code) == ("unchanged", 0)

@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from commands import command
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 
 on_redis = pytest.mark.redis
@@ -75,13 +75,13 @@ def test_a_trigger_that_does_nothing_any_more_is_seen(migrated):
 
 @on_redis
 @pytest.mark.parametrize("redis_url", ["6", "7"], indirect=True)
-@pytest.mark.parametrize("name", [n for n in blueprints.names() if "redis" in blueprints.load(n).stores])
+@pytest.mark.parametrize("name", [n for n in blueprint_names() if "redis" in load_blueprint(n).stores])
 def test_every_convention_is_tried(redis_url, name):
-    store = RedisBootstrapper(redis_url, blueprints.load(name))
+    store = RedisBootstrapper(redis_url, load_blueprint(name))
     BootstrapOrchestrator([store]).run().raise_for_failure()
     made = list(store.selftest())
     store.close()
-    declared = blueprints.load(name)
+    declared = load_blueprint(name)
     assert [p for p in made if not p.ok] == []
     assert len(made) == len(declared.keys) + len(declared.channels)
 

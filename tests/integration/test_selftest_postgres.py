@@ -5,18 +5,18 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.selftest import SelfTest
 
 pytestmark = pytest.mark.postgres
-WITH_POSTGRES = [name for name in blueprints.names() if "postgres" in blueprints.load(name).stores]
+WITH_POSTGRES = [name for name in blueprint_names() if "postgres" in load_blueprint(name).stores]
 
 
 def applied(url, name):
-    store = PostgreSQLBootstrapper(url, blueprints.load(name).without_seed())
+    store = PostgreSQLBootstrapper(url, load_blueprint(name).without_seed())
     BootstrapOrchestrator([store]).run().raise_for_failure()
     return store
 
@@ -42,7 +42,7 @@ def database(postgres_url):
 def test_every_object_of_a_built_in_blueprint_is_tried_and_works(postgres_url, name):
     made = list(applied(postgres_url, name).selftest())
     assert [p for p in made if not p.ok] == []
-    declared = PostgreSQLBootstrapper(postgres_url, blueprints.load(name))._catalogue.objects
+    declared = PostgreSQLBootstrapper(postgres_url, load_blueprint(name))._catalogue.objects
     tried = " ".join(p.name for p in made)
     for kind in ("constraint", "index", "trigger"):
         assert [n for n in declared.get(kind, ()) if n not in tried] == []

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.blueprint import Blueprint, Channel, Collection, Field, KeyPattern, SeedRow, Setting
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError
 
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -72,11 +72,11 @@ def test_resolving_hands_parsed_values_to_the_blueprint():
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigurationError, match="novel_genesis"):
-        blueprints.load("novel_genesiss")
+        load_blueprint("novel_genesiss")
 
 
 def test_a_hyphen_counts_as_an_underscore():
-    assert blueprints.load("novel-genesis") is blueprints.load("novel_genesis")
+    assert load_blueprint("novel-genesis") is load_blueprint("novel_genesis")
 
 
 def test_a_blueprint_of_ones_own_is_found_in_the_working_directory(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_blueprint_of_ones_own_is_found_in_the_working_directory(tmp_path, mon
     (tmp_path / "story_of_mine.py").write_text(
         "from is_db_bootstrap.blueprint import Blueprint\nB = Blueprint('mine', '')\nX = 3\n"
     )
-    assert blueprints.load("story_of_mine:B").name == "mine"
+    assert load_blueprint("story_of_mine:B").name == "mine"
     for name in ("story_of_mine:X", "story_of_mine:NOTHING", "no_such_module_at_all:B"):
         with pytest.raises(ConfigurationError, match=name):
-            blueprints.load(name)
+            load_blueprint(name)

@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.blueprint.describe import INDEX, counts, describe, index
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.cli import main
-from is_db_bootstrap.description import INDEX, counts, describe, index
 from is_db_bootstrap.render.mermaid import mermaid
 
-EACH = pytest.mark.parametrize("name", blueprints.names())
+EACH = pytest.mark.parametrize("name", blueprint_names())
 
 
 def shown(capsys, *args):
@@ -24,7 +24,7 @@ def shown(capsys, *args):
 
 
 def test_the_index_of_built_in_blueprints_is_current():
-    assert INDEX.read_text(encoding="utf-8") == index(), "stale: python -m is_db_bootstrap.description"
+    assert INDEX.read_text(encoding="utf-8") == index(), "stale: python -m is_db_bootstrap.blueprint.describe"
 
 
 def test_the_list_names_stores_counts_and_a_sentence(capsys):
@@ -32,13 +32,13 @@ def test_the_list_names_stores_counts_and_a_sentence(capsys):
     start = next(i for i, line in enumerate(lines) if line.startswith("novel_genesis"))
     assert lines[start].split(maxsplit=1)[1] == "postgres, neo4j, milvus, redis"
     assert "5 tables, 58 columns, 44 indexes" in lines[start + 1]
-    assert lines[start + 2].strip() == blueprints.load("novel_genesis").summary
+    assert lines[start + 2].strip() == load_blueprint("novel_genesis").summary
 
 
 @EACH
 def test_every_declared_object_is_in_the_tree(capsys, name):
     text = shown(capsys, "show", name)
-    stores = describe(blueprints.load(name))["stores"]
+    stores = describe(load_blueprint(name))["stores"]
     tables = stores.get("postgres", {}).get("tables", {})
     names = [part for table in tables.values() for kind, rows in table.items() if kind != "references" for part in rows]
     names += [o["name"] for f in stores.get("neo4j", {}).get("files", ()) for o in f["objects"]]
@@ -60,7 +60,7 @@ def test_the_document_is_json_and_counts_add_up(capsys, name):
 def test_diagrams_show_each_table_each_reference_and_each_relationship(capsys, name):
     text = shown(capsys, "show", name, "--format", "mermaid")
     assert text.count("```mermaid") * 2 == text.count("```")
-    stores = describe(blueprints.load(name))["stores"]
+    stores = describe(load_blueprint(name))["stores"]
     for table, parts in stores.get("postgres", {}).get("tables", {}).items():
         assert f"    {table} {{" in text
         for key in parts["references"]:

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from is_db_bootstrap import blueprints
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.fleet import Refused, Target, read, shard
 from is_db_bootstrap.settings import Settings
 
-NOVEL = blueprints.load("novel_genesis")
+NOVEL = load_blueprint("novel_genesis")
 ENVIRON = {
     "POSTGRES_URL": "postgresql://admin:s3cret@db", "NEO4J_URL": "bolt://graph", "NEO4J_PASSWORD": "g", "MILVUS_URL": "http://vectors",
     "REDIS_URL": "redis://cache",

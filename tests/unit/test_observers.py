@@ -1,9 +1,9 @@
 import logging
 
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ChangeFailed
 from is_db_bootstrap.observers import to_log
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
-from is_db_bootstrap.retry import RetryPolicy
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
 QUICK = RetryPolicy(deadline_s=1, initial_s=0.01, maximum_s=0.02)

@@ -3,6 +3,8 @@ import time
 
 import pytest
 
+from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
+from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import (
     AccessDenied,
     ChangeFailed,
@@ -13,9 +15,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
     VerificationFailed,
 )
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.results import Drift, Mode, Outcome, Plan
-from is_db_bootstrap.retry import RetryPolicy
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
 QUICK = RetryPolicy(deadline_s=0.3, initial_s=0.01, maximum_s=0.02, busy_initial_s=0.001, busy_maximum_s=0.002, busy_attempts=3)

@@ -29,7 +29,9 @@ def folder(tmp_path):
     "name", sorted(p.name for p in (files.root() / "migrations").iterdir() if p.is_dir() and any(p.glob("*.py")))
 )
 def test_our_reading_of_a_folder_is_alembics(name):
-    script = ScriptDirectory.from_config(postgres_alembic.config(Blueprint(name, ""), "public"))
+    script = ScriptDirectory.from_config(
+        postgres_alembic.config(Blueprint(name, "", migrations=files.migrations(name)), "public")
+    )
     chain = Chain.read(files.migrations(name))
     assert list(chain.order) == [r.revision for r in reversed(list(script.walk_revisions()))]
     assert chain.head == script.get_current_head()

@@ -17,7 +17,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
-from is_db_bootstrap.blueprints import load
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing, echo, pool_profile
 from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, DatabaseMissing, parameters, refused, session_settings
@@ -84,7 +84,7 @@ class Database:
     @classmethod
     def for_blueprint(cls, name: str, environ: Mapping[str, str] | None = None) -> Self:
         """The database of a blueprint at its configured address; `environ` replaces the process's environment."""
-        blueprint = load(name)
+        blueprint = load_blueprint(name)
         settings = Settings.load(blueprint, environ=environ)
         return cls(
             settings.need("postgres"), profile=pool_profile(blueprint.pool, environ), echo=echo(environ),
@@ -310,7 +310,7 @@ class Database:
         return ", ".join(sorted(row[0] for row in found)) or None, None
 
     def _ill(self, error: str | None) -> Health:
-        folder = load(self._blueprint).migrations_dir if self._blueprint else None
+        folder = load_blueprint(self._blueprint).migrations if self._blueprint else None
         return Health(ok=False, database=self._url.database, head=Chain.read(folder).head if folder else None, error=error)
 
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 from is_db_bootstrap import migrate as migrations
 from is_db_bootstrap.access.database import Database
-from is_db_bootstrap.blueprints import DEFAULT, load
+from is_db_bootstrap.blueprint.load import DEFAULT, load_blueprint
 from is_db_bootstrap.settings import blueprint_name
 
 _open: dict[str, Database] = {}
 
 
 def _name(blueprint: str | None, environ: Mapping[str, str] | None) -> str:
-    return load(blueprint or blueprint_name(environ) or DEFAULT).name
+    return load_blueprint(blueprint or blueprint_name(environ) or DEFAULT).name
 
 
 async def init_db(blueprint: str | None = None, environ: Mapping[str, str] | None = None, *, migrate: bool = False) -> Database:
@@ -41,7 +41,7 @@ async def init_db(blueprint: str | None = None, environ: Mapping[str, str] | Non
 def get_db(blueprint: str | None = None) -> Database:
     """The open database of a blueprint, or the only one; `RuntimeError` when it is not open, or several are."""
     if blueprint is not None:
-        name = load(blueprint).name
+        name = load_blueprint(blueprint).name
         found = [database for key, database in _open.items() if key == name and database.is_open]
     else:
         found = [database for database in _open.values() if database.is_open]
@@ -54,7 +54,7 @@ def get_db(blueprint: str | None = None) -> Database:
 
 async def close_db(blueprint: str | None = None) -> None:
     """Close and forget the database of a blueprint, or all; again: nothing."""
-    names = list(_open) if blueprint is None else [load(blueprint).name]
+    names = list(_open) if blueprint is None else [load_blueprint(blueprint).name]
     for name in names:
         database = _open.pop(name, None)
         if database is not None:

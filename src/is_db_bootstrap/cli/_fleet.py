@@ -112,14 +112,14 @@ def _asked(
     blueprint: Blueprint, targets: Sequence[Target], options: Options, mode: Mode, extra: Mapping[str, Any]
 ) -> dict[str, str]:
     """A digest for each target of everything that is asked of it, and where."""
-    from is_db_bootstrap.contract import contract
+    from is_db_bootstrap.blueprint.fingerprint import fingerprint
 
     digests: dict[str, str] = {}  # most targets have one schema and the same values
     found = {}
     for target in targets:
         decides = f"{target.settings.schema} {sorted(target.settings.values.items())}"
         if decides not in digests:
-            digests[decides] = contract(blueprint, target.settings)
+            digests[decides] = fingerprint(blueprint, target.settings)
         places = sorted(replace(url, password="").reveal() for url in target.settings.stores.values())
         asked = (digests[decides], mode, options.only, options.skip, sorted(extra.items()), places)
         found[target.name] = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]

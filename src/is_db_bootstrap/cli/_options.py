@@ -43,16 +43,16 @@ class Options(NamedTuple):
 
     def asked_for(self) -> str:
         """The blueprint that is asked for, as it is called."""
-        from is_db_bootstrap.blueprints import DEFAULT
+        from is_db_bootstrap.blueprint.load import DEFAULT
         from is_db_bootstrap.settings import blueprint_name
 
         return self.blueprint or blueprint_name(os.environ, self.config, self.env_file) or DEFAULT
 
     def declared(self) -> Blueprint:
         """The blueprint itself."""
-        from is_db_bootstrap.blueprints import load
+        from is_db_bootstrap.blueprint.load import load_blueprint
 
-        return load(self.asked_for())
+        return load_blueprint(self.asked_for())
 
     def settings(self, blueprint: Blueprint, identities: Collection[StoreName] = ()) -> Settings:
         """Everything else; starts the local stack when `--local` asks for it. `identities` is that of `Settings.load`."""
@@ -63,9 +63,9 @@ class Options(NamedTuple):
         found = load()
         if not self.use_local:
             return found
-        from is_db_bootstrap.cli.local import environment
+        from is_db_bootstrap.cli._local_stack import local_environment
 
-        return load(environ=environment(self, found))
+        return load(environ=local_environment(found, self.data_dir, quiet=self.quiet))
 
 
 _COMMON = (

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from is_db_bootstrap.cli._options import Options
+    from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.fleet import Fleet
-    from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 
 
 def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) -> int:

@@ -16,7 +16,7 @@ from is_db_bootstrap.results import Mode, Outcome
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.cli._options import Options
-    from is_db_bootstrap.orchestrator import BootstrapOrchestrator
+    from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.results import BootstrapResult
     from is_db_bootstrap.settings import Settings
 
@@ -125,7 +125,7 @@ class Setup:
                 click.echo(f"  {store.store:<9} nothing to do")
 
     def _verification(self, blueprint: Blueprint, engine: BootstrapOrchestrator) -> None:
-        from is_db_bootstrap.description import describe
+        from is_db_bootstrap.blueprint.describe import describe
 
         self._begin()
         self._ran(engine, Mode.VERIFY)

@@ -38,12 +38,12 @@ def show(name: str, form: str) -> int:
     """
     import json
 
-    from is_db_bootstrap.blueprints import load
-    from is_db_bootstrap.description import describe
+    from is_db_bootstrap.blueprint.describe import describe
+    from is_db_bootstrap.blueprint.load import load_blueprint
     from is_db_bootstrap.render.mermaid import mermaid
     from is_db_bootstrap.render.tree import tree
 
-    document = describe(load(name))
+    document = describe(load_blueprint(name))
     if form == "tree":
         tree(document)
     elif form == "json":

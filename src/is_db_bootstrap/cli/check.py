@@ -17,7 +17,8 @@ def command(blueprint: str | None, config: Path | None) -> int:
     Declarations, Cypher files and the chain of revisions are checked as for every run; catalogue.json and schema.sql must be
     those of the newest revision. Exit 3 when one is not. For a pre-commit hook.
     """
-    from is_db_bootstrap import declaration_check, revision
+    from is_db_bootstrap import revision
+    from is_db_bootstrap.blueprint.check import check
     from is_db_bootstrap.stores.neo4j import cypher_file
 
     options = Options(
@@ -25,9 +26,9 @@ def command(blueprint: str | None, config: Path | None) -> int:
         config=config, env_file=None, use_local=False, data_dir=None, urls={},
     )  # fmt: skip
     declared = options.declared()
-    declaration_check.check(declared)
-    if declared.cypher_dir:
-        cypher_file.load(declared.cypher_dir)
+    check(declared)
+    if declared.cypher:
+        cypher_file.load(declared.cypher)
     found = revision.stale(declared)
     for line in found:
         click.echo(line, err=True)

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from is_db_bootstrap.cli._local_stack import print_progress
+
 if TYPE_CHECKING:
-    from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.local import LocalStack
-    from is_db_bootstrap.settings import Settings
 
 _data_dir = click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the stack keeps its data.")
 _output = click.option(
     "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."
 )
-
-
-def _progress(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def environment(options: Options, found: Settings) -> dict[str, str]:
-    """The process's environment with the addresses of the local stack, which is started when it is not running.
-
-    An address that is set as well is a `ConfigurationError`: which of the two is meant, only the user knows.
-    """
-    from is_db_bootstrap.errors import ConfigurationError
-
-    taken = sorted({url.source for url in found.stores.values()} - {"default"})
-    if taken:
-        raise ConfigurationError(f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them.")
-    from is_db_bootstrap.local import up
-
-    progress = (lambda _: None) if options.quiet else _progress
-    return {**os.environ, **up(options.data_dir, progress=progress).environ()}
 
 
 def _show(stack: LocalStack | None, output: str) -> int:
@@ -77,7 +56,7 @@ def up_(data_dir: Path | None, output: str, listen: str, ephemeral: bool) -> int
     keep_out()
     if ephemeral:
         return _until_interrupted(data_dir, output, listen)
-    return _show(up(data_dir, listen=listen, progress=_progress), output)
+    return _show(up(data_dir, listen=listen, progress=print_progress), output)
 
 
 def _until_interrupted(data_dir: Path | None, output: str, listen: str) -> int:
@@ -95,11 +74,11 @@ def _until_interrupted(data_dir: Path | None, output: str, listen: str) -> int:
 
     signal.signal(signal.SIGTERM, end)
     try:
-        with ephemeral_stack(_progress) as stack:
+        with ephemeral_stack(print_progress) as stack:
             _show(stack, output)
             threading.Event().wait()
     except KeyboardInterrupt:
-        _progress("removed")
+        print_progress("removed")
     return 0
 
 
@@ -109,7 +88,7 @@ def down_(data_dir: Path | None) -> int:
     """Stop what `up` started; data stays."""
     from is_db_bootstrap.local import down
 
-    stopped = down(data_dir, progress=_progress)
+    stopped = down(data_dir, progress=print_progress)
     click.echo(f"Stopped: {', '.join(stopped)}." if stopped else "No local stack is running.", err=True)
     return 0
 
@@ -126,5 +105,5 @@ def status_(data_dir: Path | None, output: str) -> int:
     stack = status(data_dir)
     died = [name for name in STORE_ORDER if stack and name not in {s.store for s in stack.servers}]
     for name in died:
-        _progress(f"{name}: not running; `is-db-bootstrap local up` starts it again")
+        print_progress(f"{name}: not running; `is-db-bootstrap local up` starts it again")
     return _show(stack, output) or (StoreUnavailable.exit_code if died else 0)

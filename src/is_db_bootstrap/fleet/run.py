@@ -18,11 +18,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from is_db_bootstrap import app, blueprints
+from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import BootstrapError, LockTimeout, StoreUnavailable
 from is_db_bootstrap.fleet.targets import Refused, Target
-from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import SCHEMA_VERSION, Mode, Outcome, worst
 
 #: Seconds between two looks at whether the fleet is to end.
@@ -37,7 +38,7 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 class Order:
     """What is done with each target: mode, stores, and the options of `app.orchestrator`.
 
-    `blueprint` is what `blueprints.load` takes, because a worker that is not forked loads it anew.
+    `blueprint` is what `load_blueprint` takes, because a worker that is not forked loads it anew.
     """
 
     blueprint: str
@@ -124,7 +125,7 @@ class Fleet:
         self, order: Order, *, jobs: int, continue_on_error: bool = False, report: Callable[[TargetResult], None] = lambda _: None
     ) -> None:  # fmt: skip
         self._order = order
-        self._blueprint = blueprints.load(order.blueprint)
+        self._blueprint = load_blueprint(order.blueprint)
         self._jobs = jobs
         self._continue = continue_on_error
         self._report = report
@@ -269,7 +270,7 @@ class _Worker:
     def result(self, target: Target) -> TargetResult:
         order = self._order
         try:
-            self._blueprint = self._blueprint or blueprints.load(order.blueprint)
+            self._blueprint = self._blueprint or load_blueprint(order.blueprint)
             self._engine = app.orchestrator(self._blueprint, target.settings, only=order.only, skip=order.skip, **order.options)
             if self._stopped:
                 self._engine.interrupt(_TERMINATED)

@@ -14,7 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from is_db_bootstrap.bootstrapper import DatabaseBootstrapper
+    from is_db_bootstrap.engine.store import DatabaseBootstrapper
     from is_db_bootstrap.results import Proof
 
 #: What a check came to, and its colour.

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from is_db_bootstrap import blueprints
+from is_db_bootstrap.blueprint.load import blueprint_names
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER
 
@@ -65,7 +65,7 @@ def _checked(name: str) -> str:
             f"{name!r} cannot be the name of a blueprint.",
             hint=f"Small letters, digits and _, a letter first, at most {_LONGEST} characters, no word of Python.",
         )
-    if module in blueprints.names():
+    if module in blueprint_names():
         raise ConfigurationError(f"There is a built-in blueprint {module} already.", hint="Give another name.")
     return module
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from is_db_bootstrap.bootstrapper import Lock
+from is_db_bootstrap.engine.store import Lock
 from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
 

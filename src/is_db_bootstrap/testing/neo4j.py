@@ -12,7 +12,7 @@ import neo4j.exceptions
 import tenacity
 
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.contract import contract
+from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.errors import ConfigurationError, LockTimeout
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.testing.isolation import Isolation
@@ -68,7 +68,7 @@ class Neo4jIsolation(Isolation):
         super().__init__(server, blueprint, settings)
         self._shared = shared
         self._token = secrets.token_hex(8)
-        self._contract = contract(blueprint, settings)
+        self._contract = fingerprint(blueprint, settings)
         self._driver = driver(server)
         self._as_made: tuple[int, frozenset[str]] | None = None
         self._kept = False

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.contract import contract
+from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
@@ -62,7 +62,7 @@ class PostgresIsolation(Isolation):
         self._opened: list[Connection] = []
         self._check_empty()
         self._main = self._here
-        self._contract = contract(blueprint, settings)
+        self._contract = fingerprint(blueprint, settings)
         self._template = f"{_TEMPLATE}_{self._contract}"
         self._main.execute("SELECT pg_advisory_lock(%s, %s)", (_ALIVE, self._owner))
         self._make_template()

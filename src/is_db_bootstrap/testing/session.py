@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.results import StoreName
 from is_db_bootstrap.settings import Settings, StoreUrl
@@ -49,7 +49,7 @@ class TestSession:
         if isinstance(name, Blueprint):
             return self._blueprints.setdefault(f"{name.name} {id(name)}", name)
         if name not in self._blueprints:
-            self._blueprints[name] = blueprints.load(name)
+            self._blueprints[name] = load_blueprint(name)
         return self._blueprints[name]
 
     @contextmanager

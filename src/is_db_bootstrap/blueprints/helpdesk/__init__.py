@@ -1,10 +1,13 @@
 """Persistence for a customer-service desk: PostgreSQL holds the truth, Redis copies and the short-lived keys."""
 
+from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprints.helpdesk import _keys
 
 BLUEPRINT = Blueprint(
     name="helpdesk",
     summary="A customer-service desk: tickets, agents, an audit log, archived sessions, e-mails, with copies in Redis.",
+    migrations=files.migrations("helpdesk"),
+    models="is_db_bootstrap.blueprints.helpdesk.models",
     keys=_keys.KEYS,
 )

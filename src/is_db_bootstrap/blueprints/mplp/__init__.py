@@ -1,10 +1,13 @@
 """The relational store of the Multi-Agent Project Lifecycle Protocol, computed from six JSON Schemas."""
 
+from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint, PoolProfile
 
 BLUEPRINT = Blueprint(
     name="mplp",
     summary="The Multi-Agent Project Lifecycle Protocol: contexts, plans, roles, confirmations, traces and extensions.",
+    migrations=files.migrations("mplp"),
+    models="is_db_bootstrap.blueprints.mplp.tables",
     pool=PoolProfile(5, 20),
     portable=True,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint, Setting, Value
 from is_db_bootstrap.blueprints.novel_genesis import _seed, graph, vectors
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
@@ -21,6 +22,9 @@ def _configured(blueprint: Blueprint, values: Mapping[str, Value]) -> Blueprint:
 BLUEPRINT = Blueprint(
     name="novel_genesis",
     summary="A novel-writing assistant: dialogues, commands and events, a story world, text embeddings, a dialogue cache.",
+    migrations=files.migrations("novel_genesis"),
+    cypher=files.cypher("novel_genesis"),
+    models="is_db_bootstrap.blueprints.novel_genesis.models",
     collections=(vectors.collection(),),
     keys=KEYS,
     channels=CHANNELS,

@@ -11,7 +11,7 @@ from is_db_bootstrap.cli.migrate._options import BLUEPRINT, exits
 def command(blueprint: str | None) -> int:
     """List the revisions, newest first: id, "(head)" or "(base)", title. Needs no server."""
     from is_db_bootstrap import migrate
-    from is_db_bootstrap.blueprints import DEFAULT
+    from is_db_bootstrap.blueprint.load import DEFAULT
     from is_db_bootstrap.settings import blueprint_name
 
     for found in migrate.history(blueprint or blueprint_name() or DEFAULT):

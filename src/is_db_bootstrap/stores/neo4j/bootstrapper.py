@@ -36,7 +36,7 @@ from is_db_bootstrap.stores.neo4j.seed import Seed
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.bootstrapper import Lock
+    from is_db_bootstrap.engine.store import Lock
 
 # Failures are raised and reported by us; the driver would log them to stderr as well.
 logging.getLogger("neo4j").addHandler(logging.NullHandler())
@@ -75,7 +75,7 @@ class Neo4jBootstrapper:
         self._url = StoreUrl.parse("neo4j", url) if isinstance(url, str) else url
         self._blueprint = blueprint
         self._timing = timing or Timing()
-        folder = blueprint.cypher_dir
+        folder = blueprint.cypher
         self._files = cypher_file.load(folder) if folder else ()
         self._seed = Seed(blueprint.seed_nodes, blueprint.seed_relationships)
         self._tag = uuid.uuid4().hex

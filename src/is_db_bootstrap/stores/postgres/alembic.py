@@ -54,7 +54,7 @@ def config(blueprint: Blueprint, schema: str, connection: Connection | None = No
     """The configuration that `migrations/alembic.ini` gives the stock command, for revisions of any folder."""
     found = Config()
     found.set_main_option("script_location", _escaped(files.root() / "migrations"))
-    found.set_main_option("version_locations", _escaped(blueprint.migrations_dir))
+    found.set_main_option("version_locations", _escaped(blueprint.migrations))
     found.set_main_option("path_separator", "os")
     found.attributes.update(blueprint=blueprint, schema=schema, connection=connection)
     return found
@@ -109,7 +109,7 @@ def write_revision(engine: Engine | None, blueprint: Blueprint, message: str, re
                 directives[:] = []
 
         made = command.revision(
-            wanted, message, autogenerate=engine is not None, rev_id=revision, version_path=str(blueprint.migrations_dir),
+            wanted, message, autogenerate=engine is not None, rev_id=revision, version_path=str(blueprint.migrations),
             process_revision_directives=only_with_changes,
         )  # fmt: skip
         found += [script.path for script in (made if isinstance(made, list) else [made]) if script]

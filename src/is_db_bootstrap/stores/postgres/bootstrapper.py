@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.bootstrapper import Lock
+    from is_db_bootstrap.engine.store import Lock
 
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts a server that it ends again.
 YOUNG_S = 10
@@ -81,7 +81,7 @@ class PostgreSQLBootstrapper:
         self._timing = timing or Timing()
         self._schema = schema
         self._number = postgres_lock.key(schema)
-        folder = blueprint.migrations_dir
+        folder = blueprint.migrations
         self._chain = Chain.read(folder) if folder else Chain()
         catalogue = Catalogue.read(folder) if folder else None
         self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None

@@ -185,7 +185,7 @@ class Downgrade(Move):
 
     def _refuse_untriable(self, undone: Sequence[str]) -> None:
         """A revision that leaves its transaction cannot be tried and rolled back."""
-        folder = self._blueprint.migrations_dir
+        folder = self._blueprint.migrations
         for path in sorted(folder.glob("*.py")) if folder else ():
             text = path.read_text(encoding="utf-8")
             mine = re.search(r"^revision\b.*?[\"']([^\"']+)", text, re.MULTILINE)

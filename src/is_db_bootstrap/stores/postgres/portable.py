@@ -40,13 +40,13 @@ class PortableDatabase:
     """
 
     def __init__(self, blueprint: Blueprint, url: str) -> None:
-        if not blueprint.portable or blueprint.migrations_dir is None:
+        if not blueprint.portable or blueprint.migrations is None:
             raise ConfigurationError(
                 f"{blueprint.name} is for PostgreSQL only: its revisions are not declared portable.",
                 hint="Give an address such as postgresql://user@host/name.",
             )
         self._blueprint = blueprint
-        self._chain = Chain.read(blueprint.migrations_dir)
+        self._chain = Chain.read(blueprint.migrations)
         try:
             self._url: URL = make_url(url)
             self._engine = engine(self._url)

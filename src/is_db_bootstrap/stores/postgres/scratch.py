@@ -1,24 +1,20 @@
 """A scratch database brought to head, the `catalogue.json` that is generated from it, and `schema.sql`.
 
-    python -m is_db_bootstrap.stores.postgres.scratch novel_genesis
-
-writes both files again after a revision has been added or changed. The address of a server, any of 14 to 18, is taken
-from the settings; its databases are left alone.
+The command `is-db-bootstrap revision --refresh` writes both files again after a revision was added or changed. The
+server may be of any version from 14 to 18, and its other databases are left alone.
 """
 
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.settings import Settings, StoreUrl, Timing
+from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue, live
 from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect, errors, identifier, session_settings
@@ -60,7 +56,7 @@ def at_head(url: StoreUrl, blueprint: Blueprint, timing: Timing) -> Iterator[Sto
 def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> Catalogue:
     """The catalogue of `blueprint` at its head, read from a scratch database on the server of `url`."""
     timing = timing or Timing()
-    head = Chain.read(blueprint.migrations_dir).head if blueprint.migrations_dir else ""
+    head = Chain.read(blueprint.migrations).head if blueprint.migrations else ""
     with (
         at_head(url, blueprint, timing) as scratch,
         connect(scratch, timing.connect_timeout_s, settings=session_settings("public")) as connection,
@@ -80,18 +76,10 @@ def schema_sql(blueprint: Blueprint) -> str:
 
 def write(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> tuple[Path, Path]:
     """Generate both files beside the revisions."""
-    folder = blueprint.migrations_dir
+    folder = blueprint.migrations
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no migrations.")
     catalogue, schema = folder / FILE_NAME, folder / SCHEMA_NAME
     catalogue.write_text(generate(url, blueprint, timing).text(), encoding="utf-8")
     schema.write_text(schema_sql(blueprint), encoding="utf-8")
     return catalogue, schema
-
-
-if __name__ == "__main__":
-    for _name in sys.argv[1:]:
-        _declared = blueprints.load(_name)
-        _settings = Settings.load(_declared)
-        for _written in write(_settings.need("postgres"), _declared, _settings.timing):
-            sys.stdout.write(f"{_written}\n")

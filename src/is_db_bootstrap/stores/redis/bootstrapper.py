@@ -28,7 +28,7 @@ from is_db_bootstrap.stores.redis.key_audit import Audit
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.bootstrapper import Lock
+    from is_db_bootstrap.engine.store import Lock
 
 PREFIX = "is-db-bootstrap"
 #: Lifetime of the probe key, should its deletion not be reached: seconds.

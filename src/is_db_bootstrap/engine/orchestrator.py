@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from is_db_bootstrap.bootstrapper import (
+from is_db_bootstrap.engine.retry import Deadline, RetryPolicy, until, while_busy
+from is_db_bootstrap.engine.store import (
     CanAudit,
     CanCreateDatabase,
     CanLock,
@@ -26,6 +27,7 @@ from is_db_bootstrap.bootstrapper import (
     DatabaseBootstrapper,
     Lock,
 )
+from is_db_bootstrap.engine.track import UNVERIFIED, Held, LockPolicy, Track
 from is_db_bootstrap.errors import (
     PENDING,
     BootstrapError,
@@ -38,7 +40,6 @@ from is_db_bootstrap.errors import (
     VerificationFailed,
 )
 from is_db_bootstrap.events import Event, Observer, Phase
-from is_db_bootstrap.orchestrator.track import UNVERIFIED, Held, LockPolicy, Track
 from is_db_bootstrap.results import (
     STORE_ORDER,
     BootstrapResult,
@@ -52,7 +53,6 @@ from is_db_bootstrap.results import (
     StoreName,
     worst,
 )
-from is_db_bootstrap.retry import Deadline, RetryPolicy, until, while_busy
 
 _log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.blueprint import Blueprint, Channel, Collection, Field, Function, Index, KeyPattern, SeedRow, Setting
-from is_db_bootstrap.declaration_check import check, problems
+from is_db_bootstrap.blueprint.check import check, problems
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.errors import ConfigurationError
 
 ID = Field("id", "INT64", primary=True)
@@ -86,9 +86,9 @@ def test_all_problems_are_told_at_once():
     assert len(list(problems(wrong))) == 2
 
 
-@pytest.mark.parametrize("name", blueprints.names())
+@pytest.mark.parametrize("name", blueprint_names())
 def test_built_in_blueprints_have_nothing_wrong(name):
-    assert list(problems(blueprints.load(name))) == []
+    assert list(problems(load_blueprint(name))) == []
 
 
 BLUEPRINT = """
@@ -110,12 +110,12 @@ def folder(tmp_path):
 
 def refusal(folder):
     with pytest.raises(ConfigurationError) as found:
-        blueprints.load(folder)
+        load_blueprint(folder)
     return str(found.value)
 
 
 def test_a_folder_is_loaded_when_nothing_is_wrong(folder):
-    assert blueprints.load(folder).stores == ("postgres", "neo4j", "redis")
+    assert load_blueprint(folder).stores == ("postgres", "neo4j", "redis")
 
 
 def test_two_heads_are_named_with_file_and_line(folder):

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import STORE_ORDER, StoreName
 
@@ -273,12 +272,13 @@ class Blueprint:
     """A named, declared desired state over one or more stores.
 
     PostgreSQL and Neo4j are declared by files: `migrations` is a folder of Alembic revisions, `cypher` one of
-    `V…__….cypher` and `R…__….cypher` files; `None` means the built-in folder of the blueprint's name, if there is one.
+    `V…__….cypher` and `R…__….cypher` files. `None` means that the blueprint does not use that store.
     `enterprise=False` skips Cypher files that assume the enterprise edition, whatever the server is.
     `labels` (label to its properties) and `relationships` document the graph: Neo4j cannot enforce them. `configure` returns
     the tailored blueprint for the values of its settings. `models` is the dotted name of a module with SQLAlchemy's
-    `metadata` or `Base`, which `revision` and `alembic check` compare with; empty means `tables` or `models` beside the
-    blueprint. `pool` is for services that use the database; `portable` marks revisions that also run on MariaDB and SQLite.
+    `metadata` or `Base`, which `revision` and `alembic check` compare with. Where a blueprint is loaded from a folder or by
+    `module:ATTRIBUTE` and leaves `migrations`, `cypher` or `models` open, the folders of these names, and the module
+    `tables` or `models`, beside it are taken. `pool` is for services that use the database; `portable` marks revisions that also run on MariaDB and SQLite.
     """
 
     name: str
@@ -301,37 +301,15 @@ class Blueprint:
     configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(default=None, repr=False)
 
     @property
-    def migrations_dir(self) -> Path | None:
-        """The folder of the revisions, or None when the blueprint does not use PostgreSQL."""
-        return self._folder(self.migrations, files.migrations(self.name))
-
-    @property
-    def cypher_dir(self) -> Path | None:
-        """The folder of the Cypher files, or None when the blueprint does not use Neo4j."""
-        return self._folder(self.cypher, files.cypher(self.name))
-
-    @property
-    def is_built_in(self) -> bool:
-        """Whether its files came with the package."""
-        folder = self.migrations_dir or self.cypher_dir
-        return folder is not None and folder.is_relative_to(files.root())
-
-    @property
     def stores(self) -> tuple[StoreName, ...]:
         """The stores that it declares something about, in store order."""
         declared = {
-            "postgres": self.migrations_dir is not None,
-            "neo4j": self.cypher_dir is not None,
+            "postgres": self.migrations is not None,
+            "neo4j": self.cypher is not None,
             "milvus": bool(self.collections),
             "redis": bool(self.keys or self.channels),
         }
         return tuple(name for name in STORE_ORDER if declared[name])
-
-    @staticmethod
-    def _folder(given: Path | None, built_in: Path) -> Path | None:
-        if given is not None:
-            return given
-        return built_in if built_in.is_dir() else None
 
     def resolve(self, values: Mapping[str, Value]) -> Blueprint:
         """The blueprint for these settings; unknown names are not looked at, wrong values a `ConfigurationError`."""

@@ -1,8 +1,13 @@
-"""Blueprints of one's own: a folder with `blueprint.py` or `__init__.py`, or `module:ATTRIBUTE`."""
+"""Finding a blueprint: by the name of an entry point, as a folder, or as `module:ATTRIBUTE`.
+
+An entry point of the group `is_db_bootstrap.blueprints` names each blueprint that an installed package brings. The five
+reference systems are found that way, and so are the blueprints of any other package.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import re
 import sys
@@ -10,17 +15,74 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.check import check
+from is_db_bootstrap.blueprint.declarations import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.neo4j import cypher_file
+from is_db_bootstrap.stores.postgres import revisions
+
+#: The blueprint of a call that names none.
+DEFAULT = "novel_genesis"
+#: The group of entry points that name blueprints.
+GROUP = "is_db_bootstrap.blueprints"
 
 #: Where a folder may define BLUEPRINT.
 _FILES = ("blueprint.py", "__init__.py")
 #: Modules beside a blueprint that may hold its metadata, the first one first.
 _MODELS = ("tables", "models")
 _WRITE = "Write my_pkg.my_module:BLUEPRINT."
+
+
+@cache
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    """The blueprints that installed packages bring, by name."""
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+def blueprint_names() -> list[str]:
+    """The names of the blueprints that installed packages bring, sorted."""
+    return sorted(_entry_points())
+
+
+def load_blueprint(name: str | Path) -> Blueprint:
+    """The blueprint of an entry point's name, of a folder, or of `module:ATTRIBUTE`.
+
+    In an entry point's name, `-` counts as `_`. The folders `migrations` and `cypher` of a team's blueprint are relative
+    to the folder of its module. Where the blueprint names none, the folders of these names are taken.
+    Raises `ConfigurationError` when nothing has that name, and when the module fails on import, with file and line.
+    """
+    text = str(name)
+    point = _entry_points().get(text.replace("-", "_"))
+    if point is not None:
+        module = importlib.import_module(point.module)
+        return found(text, module, point.attr)
+    if is_path(text):
+        return _checked(from_folder(Path(text)))
+    if ":" in text:
+        return _checked(from_module(text))
+    raise ConfigurationError(
+        f"There is no blueprint {text!r}.",
+        hint=f"Installed: {', '.join(blueprint_names())}. Your own: path/to/folder, or my_pkg.my_module:BLUEPRINT.",
+    )
+
+
+def _checked(blueprint: Blueprint) -> Blueprint:
+    """A team's blueprint after its check. Those of installed packages are checked by their own tests."""
+    same_name = _entry_points().get(blueprint.name)
+    if same_name is not None and same_name.load() != blueprint:
+        raise ConfigurationError(
+            f"A blueprint of your own is called {blueprint.name}, as an installed one is.", hint="Rename it."
+        )
+    check(blueprint)
+    if blueprint.migrations is not None:
+        revisions.Chain.read(blueprint.migrations)
+    if blueprint.cypher is not None:
+        cypher_file.load(blueprint.cypher)
+    return blueprint
 
 
 def is_path(name: str) -> bool:
@@ -57,7 +119,7 @@ def from_module(name: str) -> Blueprint:
     with _told(name):
         module = importlib.import_module(dotted)
     blueprint = found(name, module, attribute)
-    if dotted.startswith(f"{__package__}.") or module.__file__ is None:
+    if module.__file__ is None:
         return blueprint
     return _placed(blueprint, Path(module.__file__).parent, module.__package__ or "")
 

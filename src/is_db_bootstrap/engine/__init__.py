@@ -1,6 +1,6 @@
 """The run: wait → plan → lock → plan again → apply → verify, over all the stores of a blueprint."""
 
-from is_db_bootstrap.orchestrator.run import BootstrapOrchestrator
-from is_db_bootstrap.orchestrator.track import LockPolicy
+from is_db_bootstrap.engine.orchestrator import BootstrapOrchestrator
+from is_db_bootstrap.engine.track import LockPolicy
 
 __all__ = ["BootstrapOrchestrator", "LockPolicy"]

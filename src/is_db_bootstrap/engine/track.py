@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from is_db_bootstrap.bootstrapper import DatabaseBootstrapper, Lock
+from is_db_bootstrap.engine.store import DatabaseBootstrapper, Lock
 from is_db_bootstrap.errors import BootstrapError, Interrupted, VerificationFailed
 from is_db_bootstrap.results import (
     Change,
     ChangeResult,
     Drift,
-    ErrorReport,
     Mode,
     Outcome,
     Plan,
@@ -108,7 +107,7 @@ class Track:
             changes=(*self.changes, *self._planned(mode)),
             drifts=tuple(self.drifts),
             notes=tuple(notes),
-            error=ErrorReport.of(self.error) if self.error else None,
+            error=self.error.report() if self.error else None,
             exception=self.error,
         )
 

@@ -56,9 +56,9 @@ def problems(blueprint: Blueprint) -> Iterator[str]:
     yield from (f"keys: the pattern {p!r} is there twice" for p in _twice(_shape(k) for k in blueprint.keys))
     yield from (f"channels: the name {name!r} is there twice" for name in _twice(c.name for c in blueprint.channels))
     yield from (f"settings: the name {name!r} is there twice" for name in _twice(s.name for s in blueprint.settings))
-    if blueprint.seed_rows and blueprint.migrations_dir is None:
+    if blueprint.seed_rows and blueprint.migrations is None:
         yield "seed_rows: there are no migrations that make their tables"
-    if (blueprint.seed_nodes or blueprint.seed_relationships) and blueprint.cypher_dir is None:
+    if (blueprint.seed_nodes or blueprint.seed_relationships) and blueprint.cypher is None:
         yield "seed_nodes: there are no Cypher files"
 
 

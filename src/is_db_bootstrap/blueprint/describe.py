@@ -1,6 +1,6 @@
 """What a blueprint declares, as one document, without asking any server; and the index of the built-in ones.
 
-    python -m is_db_bootstrap.description
+    python -m is_db_bootstrap.blueprint.describe
 
 writes the index again after something has been declared or removed.
 """
@@ -16,15 +16,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from is_db_bootstrap import blueprints
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.stores.neo4j import cypher_file
 from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 #: Names, stores, counts and summaries, so that listing them imports none.
-INDEX = Path(blueprints.__file__).with_name("index.json")
+INDEX = Path(__file__).parents[1] / "blueprints" / "index.json"
 #: Kinds of a catalogue that are told with their table, and what several are called.
 _OF_TABLES = {"column": "columns", "constraint": "constraints", "index": "indexes", "trigger": "triggers", "policy": "policies"}
 _OF_THEIR_OWN = {
@@ -77,7 +77,7 @@ def counts(document: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _postgres(blueprint: Blueprint) -> dict[str, Any]:
-    folder = blueprint.migrations_dir
+    folder = blueprint.migrations
     if folder is None:
         return {}
     chain = Chain.read(folder)
@@ -101,7 +101,7 @@ def _reference(match: re.Match[str]) -> dict[str, Any]:
 
 
 def _neo4j(blueprint: Blueprint) -> dict[str, Any]:
-    folder = blueprint.cypher_dir
+    folder = blueprint.cypher
     if folder is None:
         return {}
     read = cypher_file.load(folder)
@@ -153,7 +153,7 @@ def _plain(value: Any) -> Any:
 
 def index() -> str:
     """The text of the index file."""
-    documents = [describe(blueprints.load(name)) for name in blueprints.names()]
+    documents = [describe(load_blueprint(name)) for name in blueprint_names()]
     rows = [{"name": d["name"], "stores": list(d["stores"]), "counts": counts(d), "summary": d["summary"]} for d in documents]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 

@@ -1,0 +1,37 @@
+"""What a blueprint is: its declarations, how it is found, checked, described and told from another."""
+
+from is_db_bootstrap.blueprint.declarations import (
+    Blueprint,
+    Channel,
+    Collection,
+    Ends,
+    Field,
+    Function,
+    Index,
+    KeyPattern,
+    PoolProfile,
+    SeedNode,
+    SeedReference,
+    SeedRelationship,
+    SeedRow,
+    Setting,
+    Value,
+)
+
+__all__ = [
+    "Blueprint",
+    "Channel",
+    "Collection",
+    "Ends",
+    "Field",
+    "Function",
+    "Index",
+    "KeyPattern",
+    "PoolProfile",
+    "SeedNode",
+    "SeedReference",
+    "SeedRelationship",
+    "SeedRow",
+    "Setting",
+    "Value",
+]

@@ -1,0 +1,55 @@
+"""A digest of what a blueprint makes of a store: two that are equal need not be applied twice."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from is_db_bootstrap import __version__
+from is_db_bootstrap.blueprint.declarations import Blueprint
+from is_db_bootstrap.settings import Settings
+
+
+def fingerprint(blueprint: Blueprint, settings: Settings) -> str:
+    """Twelve hexadecimal digits of everything that decides what a store looks like.
+
+    That is: the declarations, the files, the Python sources that revisions may import, the settings, and the version
+    of this package.
+    """
+    digest = hashlib.sha256(f"{__version__} {settings.schema} {sorted(settings.values.items())}".encode())
+    resolved = blueprint.resolve(settings.values)
+    digest.update(repr(_printable(resolved)).encode())
+    for folder in filter(None, (blueprint.migrations, blueprint.cypher)):
+        for path in sorted({*folder.rglob("*"), *folder.parent.glob("*.py"), *_sources_beside_models(blueprint)}):
+            if path.is_file() and path.suffix != ".pyc":
+                digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _printable(value: Any) -> Any:
+    """A declaration in a form that prints the same in every process and in every folder.
+
+    Sets and functions do not print the same twice. A path is different on every machine, and its files are read anyway.
+    """
+    if is_dataclass(value):
+        return [(f.name, _printable(getattr(value, f.name))) for f in fields(value) if f.repr]
+    if isinstance(value, Mapping):
+        return sorted((str(k), _printable(v)) for k, v in value.items())
+    if isinstance(value, AbstractSet):
+        return sorted(map(str, value))
+    if isinstance(value, list | tuple):
+        return [_printable(v) for v in value]
+    return value.name if isinstance(value, Path) else str(value)
+
+
+def _sources_beside_models(blueprint: Blueprint) -> list[Path]:
+    """The Python files of the folder that holds the blueprint's models. The models themselves are not imported."""
+    package, _, _ = blueprint.models.rpartition(".")
+    spec = importlib.util.find_spec(package) if package else None
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return [path for folder in folders for path in Path(folder).glob("*.py")]
