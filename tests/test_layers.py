@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from is_db_bootstrap.blueprint.load import blueprint_names
+from is_db_bootstrap.names import STORE_ORDER
 
 SOURCE = Path(__file__).parent.parent / "src"
 PACKAGE = SOURCE / "is_db_bootstrap"
@@ -16,7 +17,8 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: From the bottom up: a module imports modules of its own layer and of those below. The longest name that fits counts.
 LAYERS = [
     {"errors", "names", "results", "events"},
-    {"settings", "files", "blueprint", "engine.retry", "engine.store"},
+    {"settings", "files", "blueprint", "engine.retry", "engine.store", "stores.kind", "stores.kinds"}
+    | {f"stores.{store}.kind" for store in STORE_ORDER},
     {"engine", "render", "stores", "observers"},
     {"blueprint.load", "blueprint.describe", "blueprint.fingerprint", "app", "fleet", "migrate", "revision", "scaffold"},
     {"local", "testing", "access", "blueprints"},

@@ -1,8 +1,7 @@
-"""The wiring: the only module that knows which class carries which store, and which blueprints there are."""
+"""The wiring: bootstrappers and an orchestrator over them, from a blueprint and settings."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -12,32 +11,27 @@ from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.results import STORE_ORDER, Mode, StoreName
 from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
     from is_db_bootstrap.engine.store import DatabaseBootstrapper
     from is_db_bootstrap.events import Observer
 
-STORES: Mapping[StoreName, str] = {
-    "postgres": "is_db_bootstrap.stores.postgres.bootstrapper:PostgreSQLBootstrapper",
-    "neo4j": "is_db_bootstrap.stores.neo4j.bootstrapper:Neo4jBootstrapper",
-    "milvus": "is_db_bootstrap.stores.milvus.bootstrapper:MilvusBootstrapper",
-    "redis": "is_db_bootstrap.stores.redis.bootstrapper:RedisBootstrapper",
-}
-
 
 def bootstrapper(store: StoreName, url: StoreUrl, blueprint: Blueprint, settings: Settings) -> DatabaseBootstrapper:
     """The bootstrapper of one store; a `ConfigurationError` names the extra when its client is not installed."""
-    module, _, name = STORES[store].partition(":")
+    kind = KINDS[store]
     try:
-        kind = getattr(importlib.import_module(module), name)
+        store_class = kind.bootstrapper()
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith(f"{__package__}."):
             raise
         raise ConfigurationError(
-            f"{store}: its client library is not installed ({exc}).", hint=f"pip install 'is-db-bootstrap[{store}]'"
+            f"{store}: its client library is not installed ({exc}).",
+            hint=f"pip install 'is-db-bootstrap[{kind.client_extra}]'",
         ) from exc
-    extra = {"schema": settings.schema} if store == "postgres" else {}
-    return cast("DatabaseBootstrapper", kind(url, blueprint, timing=settings.timing, **extra))
+    options = {"schema": settings.schema} if kind.has_schemas else {}
+    return cast("DatabaseBootstrapper", store_class(url, blueprint, timing=settings.timing, **options))
 
 
 def chosen_stores(blueprint: Blueprint, only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[StoreName, ...]:
@@ -99,7 +93,7 @@ def over(
 def _lenders(blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]) -> tuple[DatabaseBootstrapper, ...]:
     """Stores outside of this run that are stronger than all of its own and have an address, so that two runs meet there."""
     before = STORE_ORDER[: STORE_ORDER.index(chosen[0])]
-    urls = {store: settings.stores.get(store) for store in before if store in blueprint.stores and store != "milvus"}
+    urls = {store: settings.stores.get(store) for store in before if store in blueprint.stores and KINDS[store].can_lock}
     return tuple(bootstrapper(s, url, blueprint, settings) for s, url in urls.items() if url and url.source != "default")
 
 

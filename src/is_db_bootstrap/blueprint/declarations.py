@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.results import STORE_ORDER, StoreName
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.stores.kinds import declared_kinds
 
 Value = str | int
 
@@ -303,13 +304,7 @@ class Blueprint:
     @property
     def stores(self) -> tuple[StoreName, ...]:
         """The stores that it declares something about, in store order."""
-        declared = {
-            "postgres": self.migrations is not None,
-            "neo4j": self.cypher is not None,
-            "milvus": bool(self.collections),
-            "redis": bool(self.keys or self.channels),
-        }
-        return tuple(name for name in STORE_ORDER if declared[name])
+        return tuple(kind.name for kind in declared_kinds(self))
 
     def resolve(self, values: Mapping[str, Value]) -> Blueprint:
         """The blueprint for these settings; unknown names are not looked at, wrong values a `ConfigurationError`."""

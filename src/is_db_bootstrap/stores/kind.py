@@ -1,0 +1,50 @@
+"""What is true of every store of one kind, as data."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from is_db_bootstrap.names import StoreName
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKind:
+    """The facts of one kind of store that other parts of the package need. Reading them imports no client library.
+
+    `schemes` are those that an address may have, the usual one first, and `tls_scheme` is the one that asks for TLS
+    (empty where a query option or a suffix does). `default_database` is empty where the blueprint's name is the default.
+    `query_fields` are the options of an address's query that say what a field of the address says as well.
+    `declared_by` names the fields of a blueprint that declare something about the store.
+    `bootstrapper_class` is the class of this name in the store's module `bootstrapper`.
+    """
+
+    name: StoreName
+    label: str
+    schemes: tuple[str, ...]
+    default_port: int
+    declared_by: tuple[str, ...]
+    bootstrapper_class: str
+    tls_scheme: str = ""
+    default_user: str = ""
+    default_database: str = ""
+    query_fields: Mapping[str, str] = field(default_factory=dict)
+    can_lock: bool = True
+    has_schemas: bool = False
+    client_extra: str = ""
+
+    def module(self, role: str) -> ModuleType:
+        """The store's module of this role, such as `bootstrapper`. Its client must be installed where the role needs it."""
+        return importlib.import_module(f"{__package__}.{self.name}.{role}")
+
+    def bootstrapper(self) -> type[Any]:
+        """The store's bootstrapper class. Raises `ModuleNotFoundError` when the client library is not installed."""
+        found: type[Any] = getattr(self.module("bootstrapper"), self.bootstrapper_class)
+        return found
+
+    def is_declared_in(self, blueprint: object) -> bool:
+        """Whether a blueprint declares something about this store."""
+        return any(getattr(blueprint, name) not in (None, ()) for name in self.declared_by)
