@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.results import STORE_ORDER, StoreName
 
 Value = str | int
@@ -334,9 +335,25 @@ class Blueprint:
         return built_in if built_in.is_dir() else None
 
     def resolve(self, values: Mapping[str, Value]) -> Blueprint:
-        """The blueprint for these settings; unknown names are not looked at, wrong values a `ConfigurationError`."""
+        """The blueprint for these settings; unknown names are not looked at, wrong values a `ConfigurationError`.
+
+        So is whatever `configure` raises, with its file and line.
+        """
         parsed = {s.name: s.parse(values.get(s.name, s.default)) for s in self.settings}
-        return self.configure(self, parsed) if self.configure else self
+        return self._configured(self.configure, parsed) if self.configure else self
+
+    def _configured(self, configure: Callable[..., object], values: Mapping[str, Value]) -> Blueprint:
+        try:
+            with strict_guest():
+                found = configure(self, values)
+        except GuestFailed as exc:
+            raise ConfigurationError(f"configure of the blueprint {self.name} failed: {exc}.") from exc
+        if not isinstance(found, Blueprint):
+            raise ConfigurationError(
+                f"configure of the blueprint {self.name} returned {type(found).__name__}, not a Blueprint.",
+                hint="Return the blueprint, as in: return replace(blueprint, collections=…).",
+            )
+        return found
 
     def without_seed(self) -> Blueprint:
         """The same without demo data."""

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +14,7 @@ from types import ModuleType
 
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.guests import GuestFailed, strict_guest
 
 #: Where a folder may define BLUEPRINT.
 _FILES = ("blueprint.py", "__init__.py")
@@ -56,7 +56,7 @@ def from_module(name: str) -> Blueprint:
         sys.path.insert(0, here)
     with _told(name):
         module = importlib.import_module(dotted)
-    blueprint = found(name, module, attribute)
+        blueprint = found(name, module, attribute)
     if dotted.startswith(f"{__package__}.") or module.__file__ is None:
         return blueprint
     return _placed(blueprint, Path(module.__file__).parent, module.__package__ or "")
@@ -124,21 +124,12 @@ def _executed(path: Path, name: str) -> ModuleType:
 
 @contextmanager
 def _told(name: str) -> Iterator[None]:
-    """What an import raises becomes a `ConfigurationError` with its file and line."""
+    """What an import raises, `SystemExit` included, becomes a `ConfigurationError` with its file and line."""
     try:
-        yield
-    except ConfigurationError:
-        raise
-    except SyntaxError as exc:
-        raise _unimportable(name, exc, exc.msg, f" ({exc.filename}, line {exc.lineno})") from exc
-    except Exception as exc:
-        frames = [f for f in traceback.extract_tb(exc.__traceback__) if not f.filename.startswith(("<frozen", __file__))]
-        frames = [f for f in frames if f.filename != importlib.__file__]
-        raise _unimportable(name, exc, exc, f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else "") from exc
-
-
-def _unimportable(name: str, exc: Exception, said: object, where: str) -> ConfigurationError:
-    return ConfigurationError(f"The blueprint {name!r} cannot be imported: {type(exc).__name__}: {said}{where}.")
+        with strict_guest():
+            yield
+    except GuestFailed as exc:
+        raise ConfigurationError(f"The blueprint {name!r} cannot be imported: {exc}.") from exc
 
 
 def _without_blueprint(folder: Path, modules: dict[Path, ModuleType]) -> ConfigurationError:

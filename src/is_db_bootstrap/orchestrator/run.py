@@ -167,7 +167,9 @@ class BootstrapOrchestrator:
             for observer in self._observers:
                 try:
                     observer(event)
-                except Exception:  # noqa: BLE001 - whatever an observer does, the run goes on
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # noqa: BLE001 - whatever an observer does, sys.exit() included, the run goes on
                     _log.exception("An observer failed on %s.", event.kind)
 
 
@@ -517,8 +519,12 @@ def _spawn(call: Callable[[], None]) -> Future[None]:
     def target() -> None:
         try:
             call()
-        except BaseException as exc:  # noqa: BLE001 - handed to the thread that asks for the result
+        except Exception as exc:  # noqa: BLE001 - handed to the thread that asks for the result
             future.set_exception(exc)
+        except BaseException as exc:  # noqa: BLE001 - an exit in a store's thread must not end the process with its code
+            failure = RuntimeError(f"A step of the run raised {type(exc).__name__}: {exc}.")
+            failure.__cause__ = exc
+            future.set_exception(failure)
         else:
             future.set_result(None)
 
