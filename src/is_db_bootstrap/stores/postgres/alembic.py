@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import base as script_base
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 
 from is_db_bootstrap import files
+from is_db_bootstrap.guests import guest
 from is_db_bootstrap.stores.postgres.connection import connect, errors, identifier, session_settings
-from is_db_bootstrap.stores.postgres.revisions import TABLE
+from is_db_bootstrap.stores.postgres.half_done import SecondWatch, Watch, WorkingConnection, WorkingCursor
+from is_db_bootstrap.stores.postgres.revisions import SKIPPED_NAMES, TABLE
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -25,12 +30,30 @@ if TYPE_CHECKING:
 
 #: Alembic keeps its running environment in module globals: two upgrades in threads fail with KeyError('config').
 ALEMBIC = threading.Lock()
+#: The further connections that a revision may take from its engine.
+FURTHER_CONNECTIONS = 4
 
 
-def working_connection(url: StoreUrl, schema: str, timing: Timing) -> psycopg.Connection[Any]:
+@contextmanager
+def running_alembic() -> Iterator[None]:
+    """One Alembic command at a time, with the user's code as a guest (`guests`).
+
+    Alembic reads `._x.py`, which macOS leaves beside `x.py`, as a revision, so its pattern is replaced meanwhile.
+    """
+    pattern = script_base._only_source_rev_file  # noqa: SLF001 - Alembic has no option for it
+    with ALEMBIC, guest():
+        script_base._only_source_rev_file = re.compile(rf"(?!{SKIPPED_NAMES.pattern})(.*\.py)$")  # noqa: SLF001 - the same
+        try:
+            yield
+        finally:
+            script_base._only_source_rev_file = pattern  # noqa: SLF001 - the same
+
+
+def working_connection(url: StoreUrl, schema: str, timing: Timing) -> WorkingConnection:
     """A session for revisions: it waits `lock_timeout_s` for a lock, and the server ends it within a second of our death."""
     settings = session_settings(schema) | {"lock_timeout": f"{round(timing.lock_timeout_s * 1000)}ms"}
-    connection = connect(url, timing.connect_timeout_s, settings=settings)
+    opened = connect(url, timing.connect_timeout_s, settings=settings, kind=WorkingConnection, cursor_factory=WorkingCursor)
+    connection = cast("WorkingConnection", opened)
     with suppress(psycopg.errors.InvalidParameterValue):  # a server whose platform cannot tell
         connection.execute("SET client_connection_check_interval = '1s'")
     connection.autocommit = False
@@ -38,16 +61,79 @@ def working_connection(url: StoreUrl, schema: str, timing: Timing) -> psycopg.Co
 
 
 def engine(
-    url: StoreUrl, schema: str, timing: Timing, opened: Callable[[psycopg.Connection[Any]], None] = lambda _: None
+    url: StoreUrl,
+    schema: str,
+    timing: Timing,
+    opened: Callable[[psycopg.Connection[Any]], None] = lambda _: None,
+    watch: Watch | None = None,
 ) -> Engine:
-    """An engine of one connection that we open ourselves, so that every form of address works; `opened` is told of it."""
+    """An engine whose connections we open ourselves, so that every form of address works; `opened` is told of each.
+
+    Its first connection is watched by `watch` while a revision runs, the further ones by a `SecondWatch`.
+    """
+    first = watch or Watch(identifier(schema, TABLE))
 
     def creator() -> Any:
         connection = working_connection(url, schema, timing)
         opened(connection)
         return connection
 
-    return create_engine("postgresql+psycopg://", creator=creator, pool_size=1, max_overflow=0, use_native_hstore=False)
+    found = create_engine(
+        "postgresql+psycopg://", creator=creator, pool_size=1, max_overflow=FURTHER_CONNECTIONS, use_native_hstore=False
+    )
+
+    @event.listens_for(found, "checkout")
+    def watched(connection: WorkingConnection, *_: Any) -> None:
+        connection.watch = SecondWatch(first) if first.step else first
+
+    return found
+
+
+def watch_of(connection: Connection) -> Watch:
+    """The watch of a connection of `engine`; one that marks nothing for a connection of other means."""
+    found = getattr(connection.connection.driver_connection, "watch", None)
+    return found if isinstance(found, Watch) else Watch("")
+
+
+def watch_steps(ctx: MigrationContext, watch: Watch, before_first: Callable[[], None] = lambda: None) -> None:
+    """Let every revision that `ctx` is going to run be watched; `before_first` is called before the first one runs."""
+    steps = ctx._migrations_fn  # noqa: SLF001 - Alembic tells of a step only when it has ended
+
+    def watched(heads: Any, context: MigrationContext) -> Iterator[Any]:
+        begun = False
+        for step in steps(heads, context) if steps else ():
+            watch.left = False
+            if isinstance(step, RevisionStep):
+                if not begun:
+                    before_first()
+                begun = True
+                step.migration_fn = _watched(step, context, watch)
+            yield step
+
+    ctx._migrations_fn = watched  # noqa: SLF001 - the same
+
+
+def _watched(step: RevisionStep, ctx: MigrationContext, watch: Watch) -> Callable[..., Any]:
+    act = step.migration_fn
+    name = f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
+
+    def run(**given: Any) -> Any:
+        connection = ctx.connection
+        if connection is None or ctx.as_sql:
+            return act(**given)
+        began = connection.get_transaction()
+        with watch.running(name):
+            result = act(**given)
+        watch.left = connection.get_transaction() is not began
+        return result
+
+    return run
+
+
+def commit_record(ctx: MigrationContext, watch: Watch) -> None:
+    """Commit the row of a step that has left the transaction in which Alembic would have committed it."""
+    if watch.left and ctx.connection is not None:
+        ctx.connection.commit()
 
 
 def config(blueprint: Blueprint, schema: str, connection: Connection | None = None) -> Config:
@@ -86,7 +172,7 @@ def tried_downgrade(
     with engine.connect() as connection, connection.begin() as transaction:
         session = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
         before = look(session)
-        with ALEMBIC:
+        with running_alembic():
             command.downgrade(config(blueprint, schema, connection), revision)
         after = look(session)
         transaction.rollback()
@@ -100,7 +186,7 @@ def write_revision(engine: Engine | None, blueprint: Blueprint, message: str, re
     """
     found: list[str] = []
     quiet = redirect_stdout(io.StringIO())  # Alembic says there what it writes
-    with engine.connect() if engine else nullcontext() as connection, ALEMBIC, quiet:
+    with engine.connect() if engine else nullcontext() as connection, running_alembic(), quiet:
         wanted = config(blueprint, "public", connection)
         wanted.set_main_option("file_template", file_template.replace("%", "%%"))
 
@@ -120,7 +206,7 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
     """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server."""
     found = config(blueprint, schema)
     found.output_buffer = text = io.StringIO()
-    with ALEMBIC:
+    with running_alembic():
         command.upgrade(found, span, sql=True)
     return text.getvalue()
 
@@ -140,7 +226,7 @@ def _ran(engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., N
                 table = identifier(schema, TABLE).replace("%", "%%")  # psycopg sees parameters, if none
                 begun.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 
-        with ALEMBIC:
+        with running_alembic():
             wanted = config(blueprint, schema, connection)
             wanted.attributes["applied"] = ran.append
             act(wanted, revision)

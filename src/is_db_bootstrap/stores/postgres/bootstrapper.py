@@ -23,6 +23,7 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
+from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
@@ -40,7 +41,8 @@ from is_db_bootstrap.stores.postgres.connection import (
     session_settings,
     translated,
 )
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blueprint_of
+from is_db_bootstrap.stores.postgres.half_done import Watch, mark_statement
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blueprint_of, comment_statement, mark
 from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ _RIGHTS = """
     SELECT current_user, has_database_privilege(current_database(), 'CREATE'), to_regnamespace(%(schema)s) IS NOT NULL,
            coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false), current_database()
 """
+
+
+class HalfDone(ChangeFailed):
+    """A revision has committed a part of its work by itself and did not end, or is not recorded. It is not run again."""
 
 
 class PostgreSQLBootstrapper:
@@ -87,7 +93,8 @@ class PostgreSQLBootstrapper:
         self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None
         self._uncompared = self._why_not(catalogue) if folder and self._catalogue is None else ""
         self._session: psycopg.Connection[Any] | None = None
-        self._working: psycopg.Connection[Any] | None = None
+        self._working: list[psycopg.Connection[Any]] = []
+        self._watch = Watch(identifier(schema, TABLE))
         self._engine: Engine | None = None
         self._seen: Objects | None = None
         self._cancelled = threading.Event()
@@ -182,6 +189,7 @@ class PostgreSQLBootstrapper:
         if self._is_ahead(record):
             note = f"The schema is at revision {', '.join(record.revisions)}, newer than this version's {self._chain.head}; nothing is changed."
             return Plan(notes=(note,), ahead=True)
+        self._refuse_half_done(record)
         pending = self._pending(record)
         if not pending:
             return Plan(tuple(self._missing_rows(reader)))
@@ -211,14 +219,49 @@ class PostgreSQLBootstrapper:
         """Rows and comment of the version table, in one round trip."""
         table = identifier(self._schema, TABLE)
         named = table.replace("%", "%%")
-        query = f"SELECT version_num, obj_description(%s::regclass, 'pg_class') FROM {named}"  # noqa: S608 - quoted
+        query = f"""
+            SELECT version_num, comment
+            FROM (SELECT obj_description(%s::regclass, 'pg_class') AS comment) AS described LEFT JOIN {named} ON true
+        """  # noqa: S608 - quoted
         try:
             rows = reader.execute(query.encode(), [table]).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             return Record()
         except psycopg.Error as exc:
             raise translated(exc, self.target, f"{self._schema}.{TABLE}") from exc
-        return Record.of([row[0] for row in rows], rows[0][1] if rows else None)
+        return Record.of([revision for revision, _ in rows if revision is not None], rows[0][1])
+
+    def _refuse_half_done(self, record: Record) -> None:
+        """Raise `StoreConflict` for a step that has committed a part of its work and whose end is not recorded."""
+        if record.begun is None:
+            return
+        direction, revision = record.begun
+        known = [r for r in record.revisions if r in self._chain.parents]
+        is_applied = revision in self._chain.until(known)
+        if is_applied == (direction == "upgrade"):
+            return  # it ended: whoever recorded it could not write the comment
+        raise StoreConflict(
+            self.name,
+            f"The {direction} of revision {revision} has committed a part of its work and did not end, "
+            f"so schema {self._schema} of {self.target} is between two revisions. It is not run again by itself.",
+            hint=self._ways_out(direction, revision, record), subject=revision,
+        )  # fmt: skip
+
+    def _ways_out(self, direction: str, revision: str, record: Record) -> str:
+        """What a person can do about a step that is half done."""
+        before = ", ".join(record.revisions) or "base"
+        after = revision if direction == "upgrade" else self._before(self._chain.order, revision)
+        stamp = "is-db-bootstrap migrate stamp"
+        return (
+            f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} {after}`. "
+            f"If you take it back, let it run again: `{stamp} {before}`."
+        )
+
+    @staticmethod
+    def _before(done: Sequence[str], revision: str) -> str:
+        """The revision before one of `done`; `base` for the first one and for one that is not there."""
+        index = done.index(revision) if revision in done else 0
+        return done[index - 1] if index else "base"
 
     def _is_ahead(self, record: Record) -> bool:
         """Whether newer code was here; a `StoreConflict` when it was another blueprint, or nobody that we know."""
@@ -331,6 +374,8 @@ class PostgreSQLBootstrapper:
         try:
             with errors(self.target, change=change):
                 yield
+        except HalfDone:
+            raise
         except BootstrapError as exc:
             if self._cancelled.is_set():
                 raise StoreUnavailable(self.name, f"{change.kind} {change.name} was cancelled and rolled back.", subject=change.name,
@@ -355,36 +400,108 @@ class PostgreSQLBootstrapper:
         return self._ran(change, "upgrade", change.name)
 
     def _ran(self, change: Change, act: str, revision: str) -> str | None:
-        """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, on a session of its own that `cancel` finds."""
+        """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, and read back that it is recorded."""
+        try:
+            with errors(self.target, change=change):
+                ran = self._run_alembic(change, act, revision)
+        except BootstrapError as exc:
+            if self._is_half_done(act, change.name):
+                raise self._half_done(
+                    f"committed a part of its work by itself and then failed: {exc.message}", act, change
+                ) from exc
+            raise
+        if act == "stamp" and not ran:
+            self._describe(revision)
+            ran = True
+        self._confirm_recorded(act, change)
+        done = {"upgrade": "applied", "downgrade": "undone", "stamp": "recorded"}[act]
+        return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
+
+    def _run_alembic(self, change: Change, act: str, revision: str) -> bool:
+        """Whether Alembic did anything, on a session of its own that `cancel` finds."""
         from alembic.util import CommandError
         from sqlalchemy.exc import DBAPIError
 
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         postgres_alembic.create_version_table(self._reader(), self.target, self._schema)
+        run: Callable[..., bool] = getattr(postgres_alembic, act)
         try:
-            ran = getattr(postgres_alembic, act)(self._alembic_engine(), self._blueprint, self._schema, revision)
+            return run(self._alembic_engine(), self._blueprint, self._schema, revision)
         except CommandError as exc:
             raise ChangeFailed(self.name, f"Alembic refused revision {change.name}: {exc}.", change=change) from exc
         except (psycopg.Error, DBAPIError, BootstrapError, DatabaseMissing):
             raise
+        except GuestFailed as exc:
+            raise self._failed_itself(change, str(exc)) from exc
         except Exception as exc:
-            raise ChangeFailed(
-                self.name, f"Revision {change.name} failed in its own code: {type(exc).__name__}: {exc}.", change=change,
-                hint="Its transaction was rolled back; correct the file and run again.",
-            ) from exc  # fmt: skip
-        done = {"upgrade": "applied", "downgrade": "undone", "stamp": "recorded"}[act]
-        return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
+            raise self._failed_itself(change, f"{type(exc).__name__}: {exc}{place_of(exc)}") from exc
+
+    def _describe(self, revision: str) -> None:
+        """Write the comment of a record that says `revision` already: Alembic has no step for it, and so no callback."""
+        lineage = self._chain.until([] if revision == "base" else [revision])
+        self._reader().execute(comment_statement(self._watch.table, mark(self._blueprint.name, lineage)).encode())
+
+    def _failed_itself(self, change: Change, said: str) -> ChangeFailed:
+        return ChangeFailed(
+            self.name, f"Revision {change.name} failed in its own code: {said}.", change=change,
+            hint="Its transaction was rolled back; correct the file and run again.",
+        )  # fmt: skip
+
+    def _is_half_done(self, act: str, revision: str) -> bool:
+        """Whether the step that failed has left a part of its work, by the record; it is marked if it could not mark itself."""
+        if act == "stamp":
+            return False
+        try:
+            if self._record(self._reader()).begun == (act, revision):
+                return True
+            if self._watch.committed or self._watch.elsewhere:
+                self._mark(f"{act} {revision}")
+                return True
+        except (BootstrapError, DatabaseMissing, psycopg.Error):  # the next plan finds the mark, if there is one
+            return self._watch.committed or self._watch.elsewhere
+        return False
+
+    def _mark(self, step: str) -> None:
+        self._reader().execute(mark_statement(self._watch.table, step).encode())
+
+    def _half_done(self, what: str, act: str, change: Change) -> HalfDone:
+        """The error of a step that must not be run again by itself."""
+        hint = "Read what the schema records before anything is run again."
+        with suppress(BootstrapError, DatabaseMissing):
+            record = self._record(self._reader())
+            hint = self._ways_out(act, change.name, record)
+            if record.begun is None:
+                hint = f"Its mark could not be written, so the next apply would run it again: do not apply before. {hint}"
+        return HalfDone(self.name, f"Revision {change.name} {what}", change=change, hint=hint)
+
+    def _confirm_recorded(self, act: str, change: Change) -> None:
+        """Read the record back from the session that did not write it: done is what it says."""
+        record = self._record(self._reader())
+        known = [r for r in record.revisions if r in self._chain.parents]
+        is_applied = change.name in self._chain.until(known)
+        recorded = {
+            "upgrade": is_applied,
+            "downgrade": not is_applied,
+            "stamp": record.revisions == (() if change.name == "base" else (change.name,)),
+        }[act]
+        if recorded:
+            return
+        if act != "stamp":
+            with suppress(psycopg.Error):
+                self._mark(f"{act} {change.name}")
+        says = ", ".join(record.revisions) or "nothing"
+        raise self._half_done(f"ran to its end and is not recorded: {self._schema}.{TABLE} says {says}.", act, change)
 
     def _alembic_engine(self) -> Engine:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         if self._engine is None:
-            self._engine = postgres_alembic.engine(self._url, self._schema, self._timing, self._remember)
+            self._engine = postgres_alembic.engine(self._url, self._schema, self._timing, self._remember, self._watch)
         return self._engine
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
-        self._working = connection
+        self._working.append(connection)
 
     def _apply_row(self, change: Change) -> str | None:
         row = next(r for r in self._blueprint.seed_rows if row_name(r) == change.name)
@@ -460,14 +577,14 @@ class PostgreSQLBootstrapper:
     def cancel(self) -> None:
         """From another thread: end what runs on the server; its transaction is rolled back."""
         self._cancelled.set()
-        for connection in (self._working, self._session):
+        for connection in (*self._working, self._session):
             if connection is not None and not connection.closed:
                 with suppress(psycopg.Error):
                     connection.cancel_safe(timeout=self._timing.connect_timeout_s)
 
     def close(self) -> None:
         """Release every connection."""
-        engine, self._engine, self._working = self._engine, None, None
+        engine, self._engine, self._working = self._engine, None, []
         session, self._session = self._session, None
         if engine is not None:
             engine.dispose()

@@ -107,16 +107,16 @@ def session_settings(schema: str) -> dict[str, str]:
 
 def connect(
     url: StoreUrl, connect_timeout_s: float, *, database: str | None = None, settings: Mapping[str, str] | None = None,
-    **options: Any,
+    kind: type[psycopg.Connection[Any]] = psycopg.Connection, **options: Any,
 ) -> psycopg.Connection[Any]:  # fmt: skip
-    """One try to open an autocommit connection whose session has `settings`; the URL's database unless told.
+    """One try to open an autocommit connection whose session has `settings`; the URL's database unless told, of class `kind`.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an address that cannot be
     one or where something else answers, `StoreConflict` for a server that is too old.
     """
     known = parameters(url, connect_timeout_s, database=database)
     try:
-        connection = psycopg.connect(**known | options, autocommit=True, prepare_threshold=None)
+        connection = kind.connect(**known | options, autocommit=True, prepare_threshold=None)
     except psycopg.ProgrammingError as exc:
         raise ConfigurationError(f"postgres: the address {url} is refused by libpq: {str(exc).strip()}.") from exc
     except psycopg.OperationalError as exc:

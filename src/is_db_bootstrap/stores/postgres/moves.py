@@ -124,6 +124,7 @@ class Downgrade(Move):
         record = self._record(reader)
         if self._is_ahead(record):
             raise self._conflict(f"is at revision {', '.join(record.revisions)}, which this version does not know how to undo")
+        self._refuse_half_done(record)
         done = self._chain.until(record.revisions)
         undone = self._undone(done)
         if undone and not self._drop_rows:
@@ -144,11 +145,6 @@ class Downgrade(Move):
                                 hint=f"The schema is at {done[-1] if done else 'base'}.")  # fmt: skip
         kept = self._chain.until([revision])
         return [r for r in reversed(done) if r not in kept]
-
-    @staticmethod
-    def _before(done: Sequence[str], revision: str) -> str:
-        index = done.index(revision)
-        return done[index - 1] if index else "base"
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {**super()._steps(), "downgrade": self._apply_downgrade}
@@ -210,7 +206,7 @@ class Stamp(Move):
             else (self._chain.head if self._target == "head" else known(self._chain, self._target),)
         )
         schema = self._checked_rights(reader)
-        if wanted == record.revisions and (record.blueprint or not wanted):
+        if wanted == record.revisions and (record.blueprint or not wanted) and record.begun is None:
             return Plan()
         return Plan((*schema, Change(wanted[0] if wanted else "base", "stamp", "recorded, nothing else")))
 

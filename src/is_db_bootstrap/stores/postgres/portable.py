@@ -13,9 +13,22 @@ from sqlalchemy import column, create_engine, event, func, inspect, select, tabl
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreBusy, StoreConflict, StoreError, StoreUnavailable
-from is_db_bootstrap.stores.postgres.alembic import ALEMBIC, config
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreError,
+    StoreUnavailable,
+)
+from is_db_bootstrap.guests import GuestFailed, place_of
+from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.postgres.alembic import config, running_alembic
+from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
 from is_db_bootstrap.stores.postgres.moves import Loss, RowsWouldBeLost, known
+from is_db_bootstrap.stores.postgres.portable_watch import BEGUN, PortableWatch, begun, forget
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
@@ -89,6 +102,7 @@ class PortableDatabase:
     def upgrade(self, target: str = "head") -> list[str]:
         """Up to `target` (`head`, a revision, `+N`); the revisions that were applied."""
         done = self._done()
+        self._refuse_half_done(done)
         pending = [r for r in self._chain.order if r not in done]
         if target.startswith("+"):
             pending = pending[: int(target)]
@@ -98,12 +112,13 @@ class PortableDatabase:
         if pending:
             self._refuse_taken(done, pending[-1])
         for revision in pending:
-            self._ran(command.upgrade, revision)
+            self._ran("upgrade", revision, revision)
         return pending
 
     def downgrade(self, target: str, *, drop_rows: bool = False) -> list[str]:
         """Down to `target` (`base`, a revision, `-N`); the revisions that were undone. Raises `RowsWouldBeLost`."""
         done = self._done()
+        self._refuse_half_done(done)
         if target.startswith("-"):
             kept = done[: max(0, len(done) + int(target))]
         else:
@@ -113,16 +128,19 @@ class PortableDatabase:
             raise RowsWouldBeLost(self._blueprint.name, losses)
         for revision in undone:
             before = done[: done.index(revision)]
-            self._ran(command.downgrade, before[-1] if before else "base")
+            self._ran("downgrade", revision, before[-1] if before else "base")
         return undone
 
     def stamp(self, target: str) -> list[str]:
         """Record `target` and change nothing else."""
         wanted = self._chain.head if target == "head" else target
-        if (self.current() or "base") == wanted:
-            return []
-        self._ran(command.stamp, wanted)
-        return [wanted]
+        marked = self._begun() is not None
+        recorded = (self.current() or "base") == wanted
+        if not recorded:
+            self._ran("stamp", wanted, wanted)
+        if marked:
+            self._forget()
+        return [wanted] if marked or not recorded else []
 
     def _done(self) -> tuple[str, ...]:
         revision = self.current()
@@ -144,9 +162,86 @@ class PortableDatabase:
                 "`is-db-bootstrap migrate stamp`; else name another database.", subject=taken[0],
             )  # fmt: skip
 
-    def _ran(self, act: Any, revision: str) -> None:
-        with self._errors(), self._engine.connect() as connection, ALEMBIC:
-            act(config(self._blueprint, "", connection), revision)
+    def _begun(self) -> tuple[str, str] | None:
+        with self._errors(), self._engine.connect() as connection:
+            return begun(connection)
+
+    def _forget(self) -> None:
+        with self._errors(), self._engine.connect() as connection:
+            forget(connection)
+
+    def _refuse_half_done(self, done: tuple[str, ...]) -> None:
+        """Raise `StoreConflict` for a step that has committed a part of its work and whose end is not recorded."""
+        found = self._begun()
+        if found is None:
+            return
+        direction, revision = found
+        if (revision in done) == (direction == "upgrade"):
+            self._forget()  # it ended, and the process died before it removed the mark
+            return
+        raise StoreConflict(
+            self._store,
+            f"The {direction} of revision {revision} has committed a part of its work and did not end, "
+            f"so {self.target} is between two revisions. It is not run again by itself.",
+            hint=self._ways_out(direction, revision, done), subject=revision,
+        )  # fmt: skip
+
+    def _ways_out(self, direction: str, revision: str, done: tuple[str, ...]) -> str:
+        """What a person can do about a step that is half done."""
+        before = done[-1] if done else "base"
+        index = self._chain.order.index(revision) if revision in self._chain.order else 0
+        undone = self._chain.order[index - 1] if index else "base"
+        stamp = "is-db-bootstrap migrate stamp"
+        return (
+            f"Look at what it did. If that is complete, or you complete it, record it: "
+            f"`{stamp} {revision if direction == 'upgrade' else undone}`. "
+            f"If you take it back (drop the tables that it made), let it run again: `{stamp} {before}`."
+        )
+
+    def _ran(self, act: str, revision: str, to: str) -> None:
+        """Let Alembic `upgrade`, `downgrade` or `stamp` to `to`, and read back that it is recorded."""
+        change = Change(revision, "revision" if act == "upgrade" else act)
+        watched: list[PortableWatch] = []
+        try:
+            with self._errors(change), self._engine.connect() as connection, running_alembic():
+                wanted = config(self._blueprint, "", connection)
+                try:
+                    getattr(command, act)(wanted, to)
+                finally:
+                    watched += filter(None, [wanted.attributes.get("watch")])
+        except StoreError as exc:
+            raise self._after_failure(exc, act, change, done=sum(watch.done for watch in watched)) from exc
+        recorded = self._read_back()
+        if recorded != to:
+            raise HalfDone(
+                self._store, f"Revision {revision} ran to its end, but {self.target} records {recorded} instead of {to}.",
+                change=change, hint="Look at what it did before anything is run again, then say what holds with migrate stamp.",
+            )  # fmt: skip
+
+    def _after_failure(self, exc: StoreError, act: str, change: Change, *, done: int) -> StoreError:
+        """The error of a step that failed: `exc`, unless a part of the step stays."""
+        try:
+            found = self._begun()
+            if found != (act, change.name) or not done:
+                self._forget()
+                return exc
+        except StoreError:  # the next run finds the mark, if there is one
+            return exc
+        return HalfDone(
+            self._store, f"Revision {change.name} committed a part of its work and then failed: {exc.message}", change=change,
+            hint=self._ways_out(act, change.name, self._done()),
+        )  # fmt: skip
+
+    def _read_back(self) -> str:
+        """The recorded revision, seen on a new connection; `base` without one."""
+        if self._url.database in {None, "", ":memory:"}:
+            return self.current() or "base"
+        reader = engine(self._url)
+        try:
+            with self._errors(), reader.connect() as connection:
+                return MigrationContext.configure(connection, opts={"version_table": TABLE}).get_current_revision() or "base"
+        finally:
+            reader.dispose()
 
     def _losses(self, at: str, to: str) -> list[Loss]:
         """What a downgrade drops is seen in a SQLite database in memory; how many rows that is, in the real one."""
@@ -165,7 +260,7 @@ class PortableDatabase:
         """The columns by table at two revisions, seen in a SQLite database in memory."""
         trial = engine(make_url("sqlite://"))
         seen = {}
-        with trial.connect() as connection, ALEMBIC:
+        with trial.connect() as connection, running_alembic():
             for revision in sorted({at, to} - {"base"}, key=self._chain.order.index):
                 command.upgrade(config(self._blueprint, "", connection), revision)
                 seen[revision] = _columns(connection)
@@ -173,13 +268,24 @@ class PortableDatabase:
         return seen.get(at, {}), seen.get(to, {})
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, change: Change | None = None) -> Iterator[None]:
+        """Translate what the engine, Alembic and, of a `change`, the revision's own code raise."""
         try:
             yield
         except DBAPIError as exc:
             raise _translated(exc, self._store, self.target) from exc
         except CommandError as exc:
             raise StoreConflict(self._store, f"{self.target}: {exc}.") from exc
+        except BootstrapError:
+            raise
+        except Exception as exc:
+            if change is None:
+                raise
+            said = str(exc) if isinstance(exc, GuestFailed) else f"{type(exc).__name__}: {exc}{place_of(exc)}"
+            raise ChangeFailed(
+                self._store, f"Revision {change.name} failed in its own code: {said}.", change=change,
+                hint="Correct the file and run again.",
+            ) from exc  # fmt: skip
 
 
 def _translated(exc: DBAPIError, store: str, target: str) -> StoreError:
@@ -214,7 +320,7 @@ def engine(url: URL) -> Engine:
 
 def _columns(connection: Connection) -> dict[str, set[str]]:
     inspector = inspect(connection)
-    return {t: {c["name"] for c in inspector.get_columns(t)} for t in inspector.get_table_names() if t != TABLE}
+    return {t: {c["name"] for c in inspector.get_columns(t)} for t in inspector.get_table_names() if t not in {TABLE, BEGUN}}
 
 
 def _count(connection: Connection, name: str, of: str = "") -> int:

@@ -5,7 +5,8 @@ written by `migrations/env.py` with every step, our runs and the stock command a
 revisions that led there. By it, code that is older than the database can tell a history that goes on from its own
 (`ahead`) from a foreign one, and a second blueprint can be named. A database without the comment was migrated by other
 means; it is adopted when the recorded revision is known. A comment that does not end in the recorded revision is out
-of date (somebody stamped by other means) and not believed.
+of date (somebody stamped by other means) and not believed. `half_done` adds a mark to the comment while a revision that
+commits by itself is half done.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _SHOWN = 5
 #: Folders that hold no revisions of ours, whatever is in them.
 _FOREIGN_FOLDERS = {"__pycache__", "node_modules"}
 _MARK = re.compile(r"is-db-bootstrap: blueprint (\S+); revisions((?: \S+)*)")
+#: What `half_done` adds to the comment.
+_BEGUN = re.compile(r"(?:; )?begun (upgrade|downgrade) (\S+)$")
 
 
 def revision_files(folder: Path) -> list[Path]:
@@ -231,21 +234,29 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a schema records; nothing when there is no version table, or no row in it."""
+    """What a schema records; nothing when there is no version table, or no row in it.
+
+    `begun` is a step that has committed a part of its work and did not end: its direction (`upgrade` or `downgrade`)
+    and its revision.
+    """
 
     revisions: tuple[str, ...] = ()
     blueprint: str = ""
     lineage: tuple[str, ...] = ()
+    begun: tuple[str, str] | None = None
 
     @classmethod
     def of(cls, revisions: Iterable[str], comment: str | None) -> Record:
         """From the rows of the version table and its comment; an outdated comment counts for nothing."""
         rows = tuple(sorted(revisions))
-        mark = _MARK.fullmatch((comment or "").strip())
+        text = (comment or "").strip()
+        step = _BEGUN.search(text)
+        begun = (step[1], step[2]) if step else None
+        mark = _MARK.fullmatch(text[: step.start()] if step else text)
         lineage = tuple(mark[2].split()) if mark else ()
         if mark and rows and set(rows) <= set(lineage) and lineage[-1] in rows:
-            return cls(rows, mark[1], lineage)
-        return cls(rows)
+            return cls(rows, mark[1], lineage, begun)
+        return cls(rows, begun=begun)
 
     def goes_beyond(self, chain: Chain, blueprint: str) -> bool:
         """Whether it contains the whole chain and goes on."""
@@ -255,6 +266,23 @@ class Record:
 def mark(blueprint: str, lineage: Iterable[str]) -> str:
     """The comment of the version table."""
     return f"is-db-bootstrap: blueprint {blueprint}; revisions {' '.join(lineage)}".strip()
+
+
+def comment_statement(table: str, comment: str) -> str:
+    """The statement that writes the comment of `table`, a quoted name.
+
+    A role that may write to the table but does not own it leaves the comment as it is.
+    """
+    text = comment.replace("'", "''")
+    return f"""
+        DO $do$
+        BEGIN
+            COMMENT ON TABLE {table} IS '{text}';
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL;
+        END
+        $do$
+    """
 
 
 def blueprint_of(revision: str) -> str:
