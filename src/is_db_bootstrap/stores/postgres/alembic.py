@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -117,6 +118,7 @@ def _watched(step: RevisionStep, ctx: MigrationContext, watch: Watch) -> Callabl
     act = step.migration_fn
     name = f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
 
+    @wraps(act)  # Alembic logs its name
     def run(**given: Any) -> Any:
         connection = ctx.connection
         if connection is None or ctx.as_sql:

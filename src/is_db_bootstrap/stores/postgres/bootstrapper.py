@@ -26,6 +26,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.postgres import elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live
 from is_db_bootstrap.stores.postgres.connection import (
@@ -193,10 +194,11 @@ class PostgreSQLBootstrapper:
         pending = self._pending(record)
         if not pending:
             return Plan(tuple(self._missing_rows(reader)))
+        notes = () if record.revisions else self._refuse_recorded_elsewhere(reader)
         schema = self._checked_rights(reader)
         if not record.revisions and not schema:
             self._refuse_unrecorded(reader)
-        return Plan((*schema, *pending, *self._all_rows()))
+        return Plan((*schema, *pending, *self._all_rows()), notes=notes)
 
     def _plan_from_nothing(self) -> Plan:
         database = self._url.database
@@ -296,6 +298,41 @@ class PostgreSQLBootstrapper:
             raise AccessDenied(self.name, f"{user} may not create schemas in database {database}.", subject=self._schema,
                                hint=f"Let an administrator run: {statement};")  # fmt: skip
         return [] if exists else [Change(self._schema, "schema")]
+
+    def _refuse_recorded_elsewhere(self, reader: psycopg.Connection[Any]) -> tuple[str, ...]:
+        """Raise `StoreConflict` when another table records our revisions; notes on tables that may and cannot be read.
+
+        One of our own schema that cannot be read is `AccessDenied`.
+        """
+        with errors(self.target, "other version tables"):
+            found = elsewhere.find(reader, self._schema, self._chain.order)
+        if found.revisions:
+            raise self._recorded_elsewhere(found)
+        for space, table in found.unreadable:
+            if space == self._schema:
+                raise AccessDenied(
+                    self.name,
+                    f"{space}.{table} of {self.target} may record revisions, and we may not read it.",
+                    hint=f"Let its owner run: GRANT SELECT ON {identifier(space, table)} TO {identifier(self._url.username)};",
+                    subject=f"{space}.{table}",
+                )
+        return tuple(
+            f"{space}.{table} may record revisions and cannot be read with this role, so it was not looked at."
+            for space, table in found.unreadable
+        )
+
+    def _recorded_elsewhere(self, found: elsewhere.Elsewhere) -> StoreConflict:
+        place, revisions = f"{found.schema}.{found.table}", ", ".join(found.revisions)
+        stamp = f"record the same in {self._schema}.{TABLE}: `is-db-bootstrap migrate stamp {found.revisions[-1]}`"
+        hint = f"To go on from there, {stamp}. Alembic goes on to read {place}, so let one of the two apply from then on."
+        if found.table == TABLE:
+            hint = f"To go on from there, set DB_SCHEMA={found.schema}. If the tables are in schema {self._schema}, {stamp}."
+        return StoreConflict(
+            self.name,
+            f"Revision {revisions} of {self._blueprint.name} is recorded in {place} of {self.target}, "
+            f"not in {self._schema}.{TABLE}. Nothing was changed: the revisions would be run a second time.",
+            hint=hint, subject=place,
+        )  # fmt: skip
 
     def _refuse_unrecorded(self, reader: psycopg.Connection[Any]) -> None:
         """Our tables without a record were made by other means; creating them would fail halfway."""

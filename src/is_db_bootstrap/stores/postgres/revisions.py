@@ -268,6 +268,13 @@ def mark(blueprint: str, lineage: Iterable[str]) -> str:
     return f"is-db-bootstrap: blueprint {blueprint}; revisions {' '.join(lineage)}".strip()
 
 
+def marked_blueprint(comment: str | None) -> str:
+    """The blueprint that a version table's comment names; empty when the comment is not ours."""
+    text = (comment or "").strip()
+    found = _MARK.fullmatch(_BEGUN.sub("", text))
+    return found[1] if found else ""
+
+
 def comment_statement(table: str, comment: str) -> str:
     """The statement that writes the comment of `table`, a quoted name.
 
