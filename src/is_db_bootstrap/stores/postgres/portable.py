@@ -260,11 +260,15 @@ class PortableDatabase:
         """The columns by table at two revisions, seen in a SQLite database in memory."""
         trial = engine(make_url("sqlite://"))
         seen = {}
-        with trial.connect() as connection, running_alembic():
-            for revision in sorted({at, to} - {"base"}, key=self._chain.order.index):
-                command.upgrade(config(self._blueprint, "", connection), revision)
-                seen[revision] = _columns(connection)
-        trial.dispose()
+        try:
+            with trial.connect() as connection:
+                for revision in sorted({at, to} - {"base"}, key=self._chain.order.index):
+                    with self._errors(Change(revision, "revision")), running_alembic():
+                        command.upgrade(config(self._blueprint, "", connection), revision)
+                    seen[revision] = _columns(connection)
+                    connection.commit()  # else Alembic takes the open transaction for its caller's
+        finally:
+            trial.dispose()
         return seen.get(at, {}), seen.get(to, {})
 
     @contextmanager
