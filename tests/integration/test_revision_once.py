@@ -365,3 +365,31 @@ def test_an_exit_in_a_revision_is_a_failed_change_with_its_line(shop, place):
     assert "SystemExit: 0" in error["message"]
     assert "b2.py, line" in error["message"]
     assert "on my way" in err
+
+
+def test_what_finder_leaves_beside_a_revision_does_not_stop_alembic(shop):
+    (shop.migrations / "._a1.py").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        \0\2\0\0\0\xb0\xff")
+    (shop.migrations / ".#a1.py").symlink_to("nobody@host.1:1")
+    (shop.migrations / "__init__.py").touch()
+    path = shop.migrations / "a1.py"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert shop.apply().ok
+    assert shop.recorded == ["a1"]
+
+
+def test_an_interrupt_while_a_revision_runs_ends_the_run_as_interrupted(shop):
+    shop.add("b2", "a1", f"import time\nopen({str(shop.folder / 'there')!r}, 'w').close()\nop.execute('SELECT pg_sleep(60)')")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "is_db_bootstrap", "migrate", "init", "-b", str(shop.folder)],
+        env={**os.environ, "POSTGRES_URL": shop.url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not (shop.folder / "there").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert shop.recorded == ["a1"]
+    assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1"

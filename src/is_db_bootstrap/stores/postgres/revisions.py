@@ -12,8 +12,10 @@ commits by itself is half done.
 from __future__ import annotations
 
 import ast
+import io
 import os
 import re
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -185,11 +187,19 @@ def _unreadable(path: Path, exc: OSError) -> ConfigurationError:
 
 
 def _parsed(path: Path) -> ast.Module:
-    """The file as Python reads it: bytes, so that a byte order mark and a declared encoding count."""
+    """The file as Python reads it: a byte order mark and a declared encoding count."""
     try:
-        return ast.parse(path.read_bytes(), str(path))
+        text = path.read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(text).readline)
+        text.decode(encoding)  # some releases of Python do not look into comments
+        return ast.parse(text, str(path))
     except OSError as exc:
         raise _unreadable(path, exc) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(
+            f"{path} is not {exc.encoding}: {exc.reason} at byte {exc.start}.",
+            hint="Write it in UTF-8, or declare its encoding in the first line, as in # -*- coding: latin-1 -*-.",
+        ) from exc
     except SyntaxError as exc:
         where = f"{path}, line {exc.lineno}" if exc.lineno else str(path)
         raise ConfigurationError(f"{where}: {exc.msg}.") from exc
