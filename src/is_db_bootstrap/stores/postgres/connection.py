@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import StoreName
 from is_db_bootstrap.stores.foreign_server import recognised
+from is_db_bootstrap.tls import postgres_mode, refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import Change
@@ -70,17 +71,31 @@ def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None 
     }
     if len(url.servers) > 1:
         found["target_session_attrs"] = "read-write"
+    return {key: value for key, value in (found | _query(url) | checked_tls(url)).items() if value != ""}
+
+
+def checked_tls(url: StoreUrl) -> dict[str, str]:
+    """What a CA file means to libpq: certificate and host name are checked, whatever PGSSLMODE says.
+
+    Empty without a CA file. One that the address itself names (`sslrootcert`) means the same unless the address names
+    an `sslmode` too; libpq would take `prefer`, and go on in plain text. Encryption by Kerberos, which libpq prefers
+    to TLS, checks no certificate, so it is switched off. Raises `ConfigurationError` for an address that contradicts its CA file.
+    """
+    refuse_weaker(url)
     if url.ca_file:
-        found |= {"sslrootcert": url.ca_file, "sslmode": "verify-full"}
-    return {key: value for key, value in (found | _query(url)).items() if value != ""}
+        return {"sslrootcert": url.ca_file, "sslmode": "verify-full", "gssencmode": "disable"}
+    if dict(url.query).get("sslrootcert"):
+        return {"sslmode": postgres_mode(url) or "verify-full", "gssencmode": "disable"}
+    return {}
 
 
 def _query(url: StoreUrl) -> dict[str, str]:
     """The URL's own options in libpq's words; asyncpg writes `ssl` for `sslmode`."""
     options = {k: v for k, v in url.query if k not in _ASYNCPG_ONLY}
-    if "asyncpg" in url.scheme and "ssl" in options:
-        mode = options.pop("ssl")
-        options["sslmode"] = {"true": "require", "false": "disable"}.get(mode.lower(), mode)
+    if "asyncpg" in url.scheme:
+        options.pop("ssl", None)
+    if mode := postgres_mode(url):
+        options["sslmode"] = mode
     return options
 
 
