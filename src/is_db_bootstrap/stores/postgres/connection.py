@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import StoreName
 from is_db_bootstrap.stores.foreign_server import recognised
+from is_db_bootstrap.stores.postgres import pooler
 from is_db_bootstrap.tls import postgres_mode, refuse_weaker
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ def connect(
     """One try to open an autocommit connection whose session has `settings`; the URL's database unless told.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an address that cannot be
-    one or where something else answers, `StoreConflict` for a server that is too old.
+    one, where something else answers, or where a pooler gives our session to other clients; `StoreConflict` for a server
+    that is too old.
     """
     known = parameters(url, connect_timeout_s, database=database)
     try:
@@ -139,9 +141,11 @@ def connect(
     except UnicodeError as exc:
         raise ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.") from exc
     _refuse_old(url, connection)
-    if settings:
-        with errors(str(url)):
-            _set(connection, settings)
+    try:
+        prepare(url, connection, known, settings or {})
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -154,10 +158,70 @@ def _refuse_old(url: StoreUrl, connection: psycopg.Connection[Any]) -> None:
         )
 
 
-def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
-    """Set session variables in one round trip."""
+def prepare(url: StoreUrl, connection: psycopg.Connection[Any], known: Mapping[str, Any], settings: Mapping[str, str]) -> None:
+    """Set `settings` on the session of an autocommit `connection` that was opened with `known`.
+
+    Nothing is set behind a pooler that gives sessions to other clients: that is a `ConfigurationError`.
+    """
+    with errors(str(url)):
+        query, values = settings_if_direct(connection.info.backend_pid, settings)
+        direct = connection.execute(query, values).fetchone()
+        if direct and direct[0]:
+            return
+        shared = _pool_mode(url, connection, known)
+        if shared is not pooler.Mode.SESSION:
+            raise shared_sessions(url, shared)
+        if settings:
+            connection.execute(*settings_query(settings))
+
+
+def settings_if_direct(backend_pid: int, settings: Mapping[str, str]) -> tuple[bytes, list[Any]]:
+    """One query that tells whether the server greeted us with `backend_pid`, and only then sets `settings`."""
+    if not settings:
+        return b"SELECT pg_backend_pid() = %s", [backend_pid]
     calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-    connection.execute(f"SELECT {calls}".encode(), [text for pair in settings.items() for text in pair])
+    query = f"SELECT pg_backend_pid() = %s, CASE WHEN pg_backend_pid() = %s THEN ARRAY[{calls}] END"
+    return query.encode(), [backend_pid, backend_pid, *(text for pair in settings.items() for text in pair)]
+
+
+def settings_query(settings: Mapping[str, str], *, in_transaction: bool = False) -> tuple[bytes, list[str]]:
+    """One query that sets `settings` for the session, or for the running transaction only."""
+    call = f"set_config(%s, %s, {str(in_transaction).lower()})"
+    return f"SELECT {', '.join([call] * len(settings))}".encode(), [text for pair in settings.items() for text in pair]
+
+
+def pool_mode(url: StoreUrl, connect_timeout_s: float) -> pooler.Mode:
+    """The mode of the pooler at `url`, found out on connections of its own; `SESSION` also for a server itself.
+
+    Raises `StoreUnavailable` when it does not answer, or has no second session.
+    """
+    known = parameters(url, connect_timeout_s)
+    with errors(str(url)), psycopg.connect(**known, autocommit=True, prepare_threshold=None) as first:
+        return pooler.Mode.SESSION if pooler.is_direct(first) else _pool_mode(url, first, known)
+
+
+def _pool_mode(url: StoreUrl, first: psycopg.Connection[Any], known: Mapping[str, Any]) -> pooler.Mode:
+    def second() -> psycopg.Connection[Any]:
+        return psycopg.connect(**known, autocommit=True, prepare_threshold=None)
+
+    place = tuple(known.get(name) for name in ("host", "port", "dbname", "user"))
+    limit_s = float(known["connect_timeout"])
+    try:
+        return pooler.mode(first, second, place, limit_s)
+    except pooler.UndecidedError as exc:
+        raise StoreUnavailable(
+            NAME,
+            f"{url} is a connection pooler that had no second session for us within {limit_s:g} s, so its mode is not known.",
+            hint="Give the server's own address, or a pool in session mode with more sessions.",
+        ) from exc
+
+
+def shared_sessions(url: StoreUrl, mode: pooler.Mode) -> ConfigurationError:
+    """The refusal of a pooler that gives our session to other clients."""
+    return ConfigurationError(
+        f"postgres: {url} is a connection pooler in {mode} mode; what is set or locked on a session there reaches other clients.",
+        hint="Give the server's own address, or that of a pool in session mode. Nothing was set or changed.",
+    )
 
 
 def refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float) -> Exception:
