@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap import blueprints
+from is_db_bootstrap import blueprints, files
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
@@ -78,15 +78,24 @@ def schema_sql(blueprint: Blueprint) -> str:
     return head + offline_sql(blueprint, "public", "head")
 
 
-def write(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> tuple[Path, Path]:
-    """Generate both files beside the revisions."""
+def write(
+    url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None, warn: Callable[[str], None] = lambda _: None
+) -> tuple[Path, ...]:
+    """Generate both files beside the revisions, and replace them only when both could be generated.
+
+    A revision that cannot be written as SQL is told to `warn`, and `schema.sql` stays as it is.
+    """
     folder = blueprint.migrations_dir
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no migrations.")
-    catalogue, schema = folder / FILE_NAME, folder / SCHEMA_NAME
-    catalogue.write_text(generate(url, blueprint, timing).text(), encoding="utf-8")
-    schema.write_text(schema_sql(blueprint), encoding="utf-8")
-    return catalogue, schema
+    texts = {folder / FILE_NAME: generate(url, blueprint, timing).text()}
+    try:
+        texts[folder / SCHEMA_NAME] = schema_sql(blueprint)
+    except ConfigurationError as exc:
+        warn(f"{SCHEMA_NAME} was not written. {exc}")
+    for path, text in texts.items():
+        files.replace_text(path, text)
+    return tuple(texts)
 
 
 if __name__ == "__main__":
