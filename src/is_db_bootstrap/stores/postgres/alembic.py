@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from alembic import command
@@ -84,20 +84,6 @@ def downgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) 
 def stamp(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
     """Record `revision` as the schema's, whatever is in it; False when it was recorded already."""
     return _ran(engine, blueprint, schema, command.stamp, revision)
-
-
-def tried_downgrade(
-    engine: Engine, blueprint: Blueprint, schema: str, revision: str, look: Callable[[psycopg.Connection[Any]], Any]
-) -> tuple[Any, Any]:
-    """What `look` sees before and after a downgrade that is rolled back."""
-    with engine.connect() as connection, connection.begin() as transaction:
-        session = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-        before = look(session)
-        with ALEMBIC:
-            command.downgrade(config(blueprint, schema, connection), revision)
-        after = look(session)
-        transaction.rollback()
-    return before, after
 
 
 def write_revision(

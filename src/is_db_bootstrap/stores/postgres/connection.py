@@ -32,6 +32,9 @@ NAME: StoreName = "postgres"
 #: Where a missing database is asked for and created: nobody's database is blocked by it, template1 would be (sqlx#1283).
 MAINTENANCE = "postgres"
 
+#: What the names of scratch databases begin with.
+SCRATCH = "is_db_bootstrap_scratch_"
+
 #: As libpq writes it: major version times 10,000.
 OLDEST = 140000
 
