@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import sqlalchemy
 from alembic import command
 from alembic.autogenerate.render import _repr_type
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import TypeDecorator, create_engine, event
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
 
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
@@ -162,11 +165,19 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
     if kind != "type":
         return False
     if isinstance(item, TypeDecorator):
-        return _repr_type(item.load_dialect_impl(context.dialect), context)
+        return _repr_type(_public(item.load_dialect_impl(context.dialect)), context)
     module = type(item).__module__
     if not module.startswith("sqlalchemy."):
         context.imports.add(f"import {module}")
     return False
+
+
+def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type under a name that a revision can import; a dialect has classes of its own for some."""
+    for kind in type(found).__mro__:
+        if kind is getattr(postgresql, kind.__name__, None) or kind is getattr(sqlalchemy, kind.__name__, None):
+            return found if kind is type(found) else found.adapt(kind)
+    return found
 
 
 def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:

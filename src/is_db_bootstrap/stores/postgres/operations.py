@@ -113,7 +113,7 @@ _WORDS: dict[Any, Callable[[Any], tuple[str, str, str]]] = {
 
 
 def _names(columns: Sequence[Any]) -> list[str]:
-    return [str(column) for column in columns]
+    return [str(getattr(column, "name", column)) for column in columns]
 
 
 def _table(each: Any) -> str:
