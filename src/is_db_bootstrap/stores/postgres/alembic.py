@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import sqlalchemy
 from alembic import command
 from alembic.autogenerate.render import _repr_type
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import TypeDecorator, create_engine, event
+from sqlalchemy import TypeDecorator, create_engine, event, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -175,7 +174,7 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
 def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
     """The type under a name that a revision can import; a dialect has classes of its own for some."""
     for kind in type(found).__mro__:
-        if kind is getattr(postgresql, kind.__name__, None) or kind is getattr(sqlalchemy, kind.__name__, None):
+        if kind is getattr(postgresql, kind.__name__, None) or kind is getattr(types, kind.__name__, None):
             return found if kind is type(found) else found.adapt(kind)
     return found
 
