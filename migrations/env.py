@@ -22,7 +22,7 @@ from is_db_bootstrap import blueprints
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
 from is_db_bootstrap.settings import Settings
-from is_db_bootstrap.stores.postgres.alembic import commit_record, engine, watch_of, watch_steps
+from is_db_bootstrap.stores.postgres.alembic import commit_record, engine, render_type, watch_of, watch_steps
 from is_db_bootstrap.stores.postgres.connection import (
     DatabaseMissing,
     connect,
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
 
 config = context.config
+
+OWN_TABLES = """
+    SELECT relname::text, relispartition FROM pg_class
+    WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'p')
+"""
 
 
 def declared() -> Blueprint:
@@ -60,8 +65,20 @@ def models(blueprint: Blueprint) -> MetaData | None:
                 continue
             raise CommandError(f"The models {name} cannot be imported: {exc}") from exc
         if module is not None:
-            return getattr(module, "metadata", None) or module.Base.metadata
+            return metadata_of(module)
     return None
+
+
+def metadata_of(module: Any) -> MetaData:
+    """The module's `metadata`, or that of its `Base`; a `CommandError` when it has neither."""
+    found = getattr(module, "metadata", None)
+    if found is None:
+        found = getattr(getattr(module, "Base", None), "metadata", None)
+    if found is None:
+        raise CommandError(
+            f"The models {module.__name__} have neither `metadata` nor `Base`: write metadata = ….metadata there"
+        )
+    return found
 
 
 def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
@@ -130,6 +147,7 @@ def configure(schema: str, **options: Any) -> None:
         transaction_per_migration=True,
         compare_server_default=True,
         on_version_apply=record_lineage,
+        render_item=render_type,
         **options,
     )
 
@@ -168,9 +186,11 @@ def online(schema: str) -> None:
 
         @cache  # asked by autogenerate only
         def own() -> set[str]:
-            return set(
-                connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = :schema"), {"schema": schema})
-            )
+            """Tables of the schema; a partition belongs to its parent, unless the models declare it."""
+            found = connection.execute(text(OWN_TABLES), {"schema": identifier(schema)})
+            metadata = models(declared())
+            modelled = {table.name for table in metadata.tables.values()} if metadata is not None else set()
+            return {name for name, is_partition in found if not is_partition or name in modelled}
 
         def include_name(name: str | None, kind: str, _: Any) -> bool:
             return kind != "table" or (name in own() and name != TABLE)

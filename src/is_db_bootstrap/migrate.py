@@ -150,8 +150,8 @@ def downgrade(
 ) -> Migrated:  # fmt: skip
     """Undo revisions down to `target`: an id, `base`, or a number of steps as `N` or `-N`.
 
-    Raises `RowsWouldBeLost` (of `stores.postgres.moves`) when it would drop a table or column that holds rows, unless
-    `drop_rows`; nothing was changed then.
+    Raises `RowsWouldBeLost` (of `stores.postgres.moves`) when it would drop, delete or change rows, or when that cannot be
+    found out, unless `drop_rows`; nothing was changed then.
     """
     from is_db_bootstrap.stores.postgres.moves import Downgrade, known, parsed_steps
 

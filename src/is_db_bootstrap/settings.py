@@ -15,6 +15,7 @@ from is_db_bootstrap.blueprint import Blueprint, PoolProfile, Value
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import STORE_ORDER, StoreName
 from is_db_bootstrap.retry import RetryPolicy
+from is_db_bootstrap.tls import refuse_weaker
 
 SCHEMES: Mapping[StoreName, tuple[str, ...]] = {
     "postgres": ("postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg", "postgresql+psycopg2"),
@@ -370,6 +371,7 @@ def _address(
     ours = _identity(name, env, table, own_password=url.password)
     if ca_file := url.ca_file or ours.ca_file:
         check_ca_file(url, ca_file)
+    refuse_weaker(url)
     return replace(url, username=url.username or ours.username, password=ours.password, ca_file=ca_file)
 
 
@@ -384,15 +386,10 @@ def _identity(name: StoreName, env: Mapping[str, str], table: _Table, own_passwo
 
 
 def check_ca_file(url: StoreUrl, path: str) -> None:
-    """Refuse a CA file that is not there, or that an address without TLS would not use."""
-    secure = {"redis": "rediss", "milvus": "https"}.get(url.store)
+    """Refuse a CA file that is not there, or that the address would not use or would weaken."""
     if not Path(path).is_file():
         raise ConfigurationError(f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE.")
-    if secure and url.scheme != secure:
-        raise ConfigurationError(
-            f"{url.store}: a CA file is set, but {url.scheme}:// uses no TLS.",
-            hint=f"Write {secure}://, or leave the file out.",
-        )
+    refuse_weaker(replace(url, ca_file=path))
 
 
 def _default_user(name: StoreName) -> str:

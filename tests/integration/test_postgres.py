@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import http.server
 import logging
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,6 +37,7 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import refused
+from pgbouncer import Poolers
 
 pytestmark = pytest.mark.postgres
 
@@ -700,32 +700,9 @@ def _listens(port):
 @pytest.fixture
 def pooled(url):
     """Start pgbouncer in a pool mode before the server; the address through it."""
-    binary = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    if binary is None:
-        pytest.skip("pgbouncer is not installed (apt-get install pgbouncer)")
-    started = []
-
-    def start(mode):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        folder = Path(tempfile.mkdtemp())
-        password = url.password.replace("'", "''")
-        (folder / "pgbouncer.ini").write_text(
-            f"[databases]\n* = host=127.0.0.1 port={url.port(5432)} user={url.username} password='{password}'\n[pgbouncer]\n"
-            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n",
-            encoding="utf-8",
-        )
-        folder.chmod(0o755)
-        user = {"user": "nobody"} if os.geteuid() == 0 else {}  # it refuses root
-        started.append(subprocess.Popen([binary, "-q", folder / "pgbouncer.ini"], stderr=subprocess.DEVNULL, **user))
-        _until(lambda: _listens(port), 5)
-        return replace(url, hosts=f"127.0.0.1:{port}")
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    poolers = Poolers()
+    yield partial(poolers.start, url)
+    poolers.close()
 
 
 def test_behind_a_transaction_pooler_no_lock_is_believed(open_store, pooled):

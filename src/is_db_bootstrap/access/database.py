@@ -20,11 +20,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from is_db_bootstrap.blueprints import load
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing, echo, pool_profile
-from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, DatabaseMissing, parameters, refused, session_settings
+from is_db_bootstrap.stores.postgres.connection import (
+    MAINTENANCE,
+    DatabaseMissing,
+    parameters,
+    pool_mode,
+    refused,
+    session_settings,
+    settings_if_direct,
+    settings_query,
+    shared_sessions,
+)
+from is_db_bootstrap.stores.postgres.pooler import Mode
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
-    from sqlalchemy import CursorResult
+    from sqlalchemy import Connection, CursorResult
     from sqlalchemy.pool import AsyncAdaptedQueuePool
 
     from is_db_bootstrap.blueprint import PoolProfile
@@ -78,6 +89,7 @@ class Database:
         self._blueprint = blueprint
         self._schema = schema
         self._engine: AsyncEngine | None = None
+        self._is_shared = False
         self._opening = asyncio.Lock()
         self._questions: set[asyncio.Task[Health]] = set()
 
@@ -125,7 +137,7 @@ class Database:
     def _new_engine(self) -> AsyncEngine:
         profile = self._profile
         kept = max(profile.min_size, 1)  # SQLAlchemy takes a pool of 0 as one without limit
-        return create_async_engine(
+        engine = create_async_engine(
             "postgresql+psycopg://",
             async_creator=self._connect,
             pool_size=kept,
@@ -136,6 +148,8 @@ class Database:
             use_native_hstore=False,
             echo=self._echo,
         )
+        event.listen(engine.sync_engine, "begin", self._begun)
+        return engine
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         """One connection with everything set; a refusal is told apart as the bootstrap does."""
@@ -145,18 +159,48 @@ class Database:
         # psycopg counts the uses before the one that prepares.
         known["prepare_threshold"] = None if threshold is None else max(0, threshold - 1)
         try:
-            connection = await psycopg.AsyncConnection.connect(**known)
+            # In autocommit until it is prepared: PgBouncer in statement mode refuses every transaction.
+            connection = await psycopg.AsyncConnection.connect(**known, autocommit=True)
         except psycopg.OperationalError as exc:
             raise await asyncio.to_thread(self._refusal, exc, timeout_s) from exc
         except (psycopg.ProgrammingError, UnicodeError) as exc:
             raise ConfigurationError(f"postgres: the address {self._url} is not valid: {str(exc).strip()}.") from exc
+        try:
+            await self._prepare(connection, timeout_s)
+            await connection.set_autocommit(False)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _prepare(self, connection: psycopg.AsyncConnection[Any], timeout_s: float) -> None:
+        """Give the session its settings; behind a pooler in transaction mode each transaction gets them instead."""
+        answer = await connection.execute(*settings_if_direct(connection.info.backend_pid, self._settings), prepare=False)
+        row = await answer.fetchone()
+        if row and row[0]:
+            self._is_shared = False
+            return
+        mode = await asyncio.to_thread(pool_mode, self._url, timeout_s)
+        if mode is Mode.STATEMENT:
+            raise shared_sessions(self._url, mode)
+        self._is_shared = mode is Mode.TRANSACTION
+        if self._is_shared:
+            connection.prepare_threshold = None  # what is prepared stays on the session too
+            return
+        await connection.execute(*settings_query(self._settings), prepare=False)
+
+    @property
+    def _settings(self) -> dict[str, str]:
         settings = session_settings(self._schema)
         if self._profile.command_timeout is not None:
             settings["statement_timeout"] = f"{round(self._profile.command_timeout * 1000)}ms"
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        await connection.execute(f"SELECT {calls}".encode(), [part for pair in settings.items() for part in pair])
-        await connection.commit()
-        return connection
+        return settings
+
+    def _begun(self, connection: Connection) -> None:
+        """What each transaction begins with, where its session is not ours."""
+        if self._is_shared:
+            query, values = settings_query(self._settings, in_transaction=True)
+            connection.exec_driver_sql(query.decode(), tuple(values))
 
     def _refusal(self, exc: psycopg.OperationalError, timeout_s: float) -> BootstrapError:
         database = self._url.database or self._url.username or MAINTENANCE  # as libpq does
@@ -243,6 +287,8 @@ class Database:
             raise ValueError("Give named values or positional ones, not both.")
         async with self.acquire() as connection:
             if positional or (not values and _POSITIONAL.search(sql)):
+                if self._is_shared:
+                    await connection.begin()  # which gives the transaction its settings
                 return await _ran_raw(connection, sql, positional)
             result = await connection.execute(text(sql), {name: _sent(value) for name, value in values.items()})
             rows: list[Mapping[str, Any]] = [dict(row) for row in result.mappings()] if result.returns_rows else []
@@ -289,6 +335,8 @@ class Database:
         began = time.perf_counter()
         connection = await self._connect()
         try:
+            if self._is_shared:
+                await connection.execute(*settings_query(self._settings, in_transaction=True))
             row = await (
                 await connection.execute("SELECT current_setting('server_version'), to_regclass(%s)::text", [TABLE])
             ).fetchone()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.results import StoreName
 from is_db_bootstrap.settings import StoreUrl
-from is_db_bootstrap.stores.postgres.connection import search_path
+from is_db_bootstrap.stores.postgres.connection import checked_tls, search_path
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -69,7 +69,7 @@ def _async_engine(url: StoreUrl, schema: str) -> AsyncEngine:
 
 
 def _connect_args(url: StoreUrl, schema: str) -> dict[str, str]:
-    given = {"sslrootcert": url.ca_file, "sslmode": "verify-full"} if url.ca_file else {}
+    given = checked_tls(url)
     path = search_path(schema).replace("\\", "\\\\").replace(" ", "\\ ")
     return given if schema == "public" else given | {"options": f"-c search_path={path}"}
 

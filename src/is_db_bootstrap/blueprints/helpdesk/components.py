@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -50,7 +51,10 @@ def _database(environ: Mapping[str, str] | None) -> Any:
 
 
 def _cache(environ: Mapping[str, str] | None) -> Any:
-    return Cache.from_url(Settings.load(BLUEPRINT, environ=environ).need("redis").reveal(), database.get_db_session)
+    url = Settings.load(BLUEPRINT, environ=environ).need("redis")
+    if url.ca_file:  # redis-py takes it from the address
+        url = replace(url, query=(*url.query, ("ssl_ca_certs", url.ca_file)))
+    return Cache.from_url(url.reveal(), database.get_db_session)
 
 
 def _cached(service: Callable[..., Any], _: Mapping[str, str] | None) -> Any:

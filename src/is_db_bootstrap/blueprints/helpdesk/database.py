@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from is_db_bootstrap.blueprints.helpdesk import BLUEPRINT
 from is_db_bootstrap.settings import Settings, StoreUrl, echo, number
-from is_db_bootstrap.stores.postgres.connection import parameters, session_settings
+from is_db_bootstrap.stores.postgres.connection import parameters, prepare, session_settings
 
 #: Seconds that an attempt to connect may take.
 CONNECT_TIMEOUT_S = 10
@@ -92,11 +92,13 @@ def _new_engine(config: DatabaseConfig) -> Engine:
     known = parameters(config.address, CONNECT_TIMEOUT_S)
 
     def connect() -> psycopg.Connection[Any]:
-        connection = psycopg.connect(**known)
-        settings = session_settings(config.schema)
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        connection.execute(f"SELECT {calls}".encode(), [part for pair in settings.items() for part in pair])
-        connection.commit()
+        connection = psycopg.connect(**known, autocommit=True)
+        try:
+            prepare(config.address, connection, known, session_settings(config.schema))
+        except BaseException:
+            connection.close()
+            raise
+        connection.autocommit = False
         return connection
 
     engine = create_engine(

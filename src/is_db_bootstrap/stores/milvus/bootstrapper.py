@@ -30,6 +30,7 @@ from is_db_bootstrap.stores.milvus import abilities
 from is_db_bootstrap.stores.milvus import errors as milvus_errors
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
 from is_db_bootstrap.stores.milvus.schema import Difference, Live
+from is_db_bootstrap.tls import refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection, Index
@@ -106,6 +107,7 @@ class MilvusBootstrapper:
 
     def _open(self, limit_s: int) -> MilvusClient:
         """A client with a connection of its own: shared ones outlive their clients and pass a broken state on."""
+        refuse_weaker(self._url)
         scheme, port = self._url.scheme, self._url.port(443 if self._url.scheme == "https" else 19530)
         hosts = self._url.hosts if re.search(r":\d+$", self._url.hosts) else f"{self._url.hosts}:{port}"
         user, password = self._url.username, self._url.password

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from functools import wraps
@@ -13,16 +15,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from alembic import command
+from alembic.autogenerate.render import _repr_type
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import base as script_base
-from sqlalchemy import create_engine, event
+from alembic.util import CommandError
+from sqlalchemy import TypeDecorator, create_engine, event, types
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
 
 from is_db_bootstrap import files
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.guests import guest
 from is_db_bootstrap.stores.postgres.connection import connect, errors, identifier, session_settings
 from is_db_bootstrap.stores.postgres.half_done import SecondWatch, Watch, WorkingConnection, WorkingCursor
+from is_db_bootstrap.stores.postgres.operations import Operation, described, without_drops
 from is_db_bootstrap.stores.postgres.revisions import SKIPPED_NAMES, TABLE
 
 if TYPE_CHECKING:
@@ -167,49 +176,117 @@ def stamp(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> b
     return _ran(engine, blueprint, schema, command.stamp, revision)
 
 
-def tried_downgrade(
-    engine: Engine, blueprint: Blueprint, schema: str, revision: str, look: Callable[[psycopg.Connection[Any]], Any]
-) -> tuple[Any, Any]:
-    """What `look` sees before and after a downgrade that is rolled back."""
-    with engine.connect() as connection, connection.begin() as transaction:
-        session = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-        before = look(session)
-        with running_alembic():
-            command.downgrade(config(blueprint, schema, connection), revision)
-        after = look(session)
-        transaction.rollback()
-    return before, after
+def write_revision(
+    engine: Engine | None,
+    blueprint: Blueprint,
+    message: str,
+    revision: str,
+    file_template: str,
+    *,
+    folder: Path,
+    allow_drops: bool = False,
+) -> tuple[Path | None, list[Operation]]:
+    """Write the next revision file into `folder`; its path, and what it does or leaves out.
 
-
-def write_revision(engine: Engine | None, blueprint: Blueprint, message: str, revision: str, file_template: str) -> str | None:
-    """Write the next revision file and return its path; from the models by autogenerate with an `engine`, else empty.
-
-    `engine` leads to a database at head. None when autogenerate found no difference, and then nothing was written.
+    With an `engine`, which leads to a database at head, it is what autogenerate finds between models and database; else
+    it is empty. The path is None when autogenerate found nothing to write. Raises `ConfigurationError` for models that
+    cannot be loaded or compared.
     """
-    found: list[str] = []
+    found: list[Operation] = []
+
+    def only_with_changes(_: Any, __: Any, directives: list[Any]) -> None:
+        if engine is None or not directives:
+            return
+        script = directives[0]
+        left_out = [] if allow_drops else without_drops(script.upgrade_ops)
+        found.extend([*described(script.upgrade_ops), *left_out])
+        script.upgrade_ops.reverse_into(script.downgrade_ops)
+        if script.upgrade_ops.is_empty():
+            directives[:] = []
+
     quiet = redirect_stdout(io.StringIO())  # Alembic says there what it writes
-    with engine.connect() if engine else nullcontext() as connection, running_alembic(), quiet:
+    with engine.connect() if engine else nullcontext() as connection, running_alembic(), quiet, _told(blueprint):
         wanted = config(blueprint, "public", connection)
         wanted.set_main_option("file_template", file_template.replace("%", "%%"))
-
-        def only_with_changes(_: Any, __: Any, directives: list[Any]) -> None:
-            if engine is not None and directives and directives[0].upgrade_ops.is_empty():
-                directives[:] = []
-
+        places = os.pathsep.join([_escaped(blueprint.migrations_dir), _escaped(folder)])
+        wanted.set_main_option("version_locations", places)
         made = command.revision(
-            wanted, message, autogenerate=engine is not None, rev_id=revision, version_path=str(blueprint.migrations_dir),
+            wanted,
+            message,
+            autogenerate=engine is not None,
+            rev_id=revision,
+            version_path=str(folder),
             process_revision_directives=only_with_changes,
-        )  # fmt: skip
-        found += [script.path for script in (made if isinstance(made, list) else [made]) if script]
-    return found[0] if found else None
+        )
+    scripts = [script for script in (made if isinstance(made, list) else [made]) if script]
+    return (Path(scripts[0].path) if scripts else None), found
+
+
+@contextmanager
+def _told(blueprint: Blueprint) -> Iterator[None]:
+    """What models and revisions raise becomes a `ConfigurationError` with the file and line of the blueprint's own code."""
+    try:
+        yield
+    except CommandError as exc:
+        raise ConfigurationError(f"{blueprint.name}: {exc}.") from exc
+    except (BootstrapError, psycopg.Error, DBAPIError):
+        raise
+    except Exception as exc:
+        raise ConfigurationError(f"{blueprint.name}: {type(exc).__name__}: {exc}{_place(exc, blueprint)}.") from exc
+
+
+def _place(exc: BaseException, blueprint: Blueprint) -> str:
+    """Where in code that is neither ours nor a library's the error came up, in brackets; empty if nowhere."""
+    home = blueprint.migrations_dir.parent if blueprint.migrations_dir else None
+    frames = traceback.extract_tb(exc.__traceback__)
+    own = [f for f in frames if home and Path(f.filename).is_relative_to(home) and "site-packages" not in f.filename]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+
+
+def render_type(kind: str, item: Any, context: Any) -> Any:
+    """How a generated revision writes a type of another package: Alembic's hook `render_item`.
+
+    A decorated type is written as the type that PostgreSQL gets, so the revision needs no module of the application. A
+    type that another package defines is written with the import of its module.
+    """
+    if kind != "type":
+        return False
+    if isinstance(item, TypeDecorator):
+        return _repr_type(_public(item.load_dialect_impl(context.dialect)), context)
+    module = type(item).__module__
+    if not module.startswith("sqlalchemy."):
+        context.imports.add(f"import {module}")
+    return False
+
+
+def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type under a name that a revision can import; a dialect has classes of its own for some."""
+    for kind in type(found).__mro__:
+        if kind is getattr(postgresql, kind.__name__, None) or kind is getattr(types, kind.__name__, None):
+            return found if kind is type(found) else found.adapt(kind)
+    return found
 
 
 def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
-    """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server."""
+    """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server.
+
+    Raises `ConfigurationError` for a revision that needs a server, such as one that reads through `op.get_bind()`.
+    """
     found = config(blueprint, schema)
     found.output_buffer = text = io.StringIO()
-    with running_alembic():
-        command.upgrade(found, span, sql=True)
+    try:
+        with running_alembic():
+            command.upgrade(found, span, sql=True)
+    except (BootstrapError, CommandError) as exc:
+        raise ConfigurationError(f"{blueprint.name}: {exc}.") from exc
+    except Exception as exc:
+        place = _place(exc, blueprint)
+        if not place:
+            raise
+        raise ConfigurationError(
+            f"{blueprint.name}: a revision cannot be written as SQL without a server: {type(exc).__name__}: {exc}{place}.",
+            hint="It reads through op.get_bind(), or runs code that needs a database: apply it with `migrate upgrade`.",
+        ) from exc
     return text.getvalue()
 
 

@@ -631,4 +631,6 @@ class PostgreSQLBootstrapper:
 
 def _import_alembic() -> None:
     with suppress(ImportError):  # told by the revision that needs it
+        # Alembic first, as `_ran` does: two threads that enter SQLAlchemy from two sides meet half of it.
+        importlib.import_module("alembic")
         importlib.import_module("is_db_bootstrap.stores.postgres.alembic")

@@ -21,6 +21,8 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import StoreName
 from is_db_bootstrap.stores.foreign_server import recognised
+from is_db_bootstrap.stores.postgres import pooler
+from is_db_bootstrap.tls import postgres_mode, refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import Change
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 NAME: StoreName = "postgres"
 #: Where a missing database is asked for and created: nobody's database is blocked by it, template1 would be (sqlx#1283).
 MAINTENANCE = "postgres"
+
+#: What the names of scratch databases begin with.
+SCRATCH = "is_db_bootstrap_scratch_"
 
 #: As libpq writes it: major version times 10,000.
 OLDEST = 140000
@@ -70,17 +75,31 @@ def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None 
     }
     if len(url.servers) > 1:
         found["target_session_attrs"] = "read-write"
+    return {key: value for key, value in (found | _query(url) | checked_tls(url)).items() if value != ""}
+
+
+def checked_tls(url: StoreUrl) -> dict[str, str]:
+    """What a CA file means to libpq: certificate and host name are checked, whatever PGSSLMODE says.
+
+    Empty without a CA file. One that the address itself names (`sslrootcert`) means the same unless the address names
+    an `sslmode` too; libpq would take `prefer`, and go on in plain text. Encryption by Kerberos, which libpq prefers
+    to TLS, checks no certificate, so it is switched off. Raises `ConfigurationError` for an address that contradicts its CA file.
+    """
+    refuse_weaker(url)
     if url.ca_file:
-        found |= {"sslrootcert": url.ca_file, "sslmode": "verify-full"}
-    return {key: value for key, value in (found | _query(url)).items() if value != ""}
+        return {"sslrootcert": url.ca_file, "sslmode": "verify-full", "gssencmode": "disable"}
+    if dict(url.query).get("sslrootcert"):
+        return {"sslmode": postgres_mode(url) or "verify-full", "gssencmode": "disable"}
+    return {}
 
 
 def _query(url: StoreUrl) -> dict[str, str]:
     """The URL's own options in libpq's words; asyncpg writes `ssl` for `sslmode`."""
     options = {k: v for k, v in url.query if k not in _ASYNCPG_ONLY}
-    if "asyncpg" in url.scheme and "ssl" in options:
-        mode = options.pop("ssl")
-        options["sslmode"] = {"true": "require", "false": "disable"}.get(mode.lower(), mode)
+    if "asyncpg" in url.scheme:
+        options.pop("ssl", None)
+    if mode := postgres_mode(url):
+        options["sslmode"] = mode
     return options
 
 
@@ -112,7 +131,8 @@ def connect(
     """One try to open an autocommit connection whose session has `settings`; the URL's database unless told, of class `kind`.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an address that cannot be
-    one or where something else answers, `StoreConflict` for a server that is too old.
+    one, where something else answers, or where a pooler gives our session to other clients; `StoreConflict` for a server
+    that is too old.
     """
     known = parameters(url, connect_timeout_s, database=database)
     try:
@@ -124,9 +144,11 @@ def connect(
     except UnicodeError as exc:
         raise ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.") from exc
     _refuse_old(url, connection)
-    if settings:
-        with errors(str(url)):
-            _set(connection, settings)
+    try:
+        prepare(url, connection, known, settings or {})
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -139,10 +161,70 @@ def _refuse_old(url: StoreUrl, connection: psycopg.Connection[Any]) -> None:
         )
 
 
-def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
-    """Set session variables in one round trip."""
+def prepare(url: StoreUrl, connection: psycopg.Connection[Any], known: Mapping[str, Any], settings: Mapping[str, str]) -> None:
+    """Set `settings` on the session of an autocommit `connection` that was opened with `known`.
+
+    Nothing is set behind a pooler that gives sessions to other clients: that is a `ConfigurationError`.
+    """
+    with errors(str(url)):
+        query, values = settings_if_direct(connection.info.backend_pid, settings)
+        direct = connection.execute(query, values).fetchone()
+        if direct and direct[0]:
+            return
+        shared = _pool_mode(url, connection, known)
+        if shared is not pooler.Mode.SESSION:
+            raise shared_sessions(url, shared)
+        if settings:
+            connection.execute(*settings_query(settings))
+
+
+def settings_if_direct(backend_pid: int, settings: Mapping[str, str]) -> tuple[bytes, list[Any]]:
+    """One query that tells whether the server greeted us with `backend_pid`, and only then sets `settings`."""
+    if not settings:
+        return b"SELECT pg_backend_pid() = %s", [backend_pid]
     calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-    connection.execute(f"SELECT {calls}".encode(), [text for pair in settings.items() for text in pair])
+    query = f"SELECT pg_backend_pid() = %s, CASE WHEN pg_backend_pid() = %s THEN ARRAY[{calls}] END"
+    return query.encode(), [backend_pid, backend_pid, *(text for pair in settings.items() for text in pair)]
+
+
+def settings_query(settings: Mapping[str, str], *, in_transaction: bool = False) -> tuple[bytes, list[str]]:
+    """One query that sets `settings` for the session, or for the running transaction only."""
+    call = f"set_config(%s, %s, {str(in_transaction).lower()})"
+    return f"SELECT {', '.join([call] * len(settings))}".encode(), [text for pair in settings.items() for text in pair]
+
+
+def pool_mode(url: StoreUrl, connect_timeout_s: float) -> pooler.Mode:
+    """The mode of the pooler at `url`, found out on connections of its own; `SESSION` also for a server itself.
+
+    Raises `StoreUnavailable` when it does not answer, or has no second session.
+    """
+    known = parameters(url, connect_timeout_s)
+    with errors(str(url)), psycopg.connect(**known, autocommit=True, prepare_threshold=None) as first:
+        return pooler.Mode.SESSION if pooler.is_direct(first) else _pool_mode(url, first, known)
+
+
+def _pool_mode(url: StoreUrl, first: psycopg.Connection[Any], known: Mapping[str, Any]) -> pooler.Mode:
+    def second() -> psycopg.Connection[Any]:
+        return psycopg.connect(**known, autocommit=True, prepare_threshold=None)
+
+    place = tuple(known.get(name) for name in ("host", "port", "dbname", "user"))
+    limit_s = float(known["connect_timeout"])
+    try:
+        return pooler.mode(first, second, place, limit_s)
+    except pooler.UndecidedError as exc:
+        raise StoreUnavailable(
+            NAME,
+            f"{url} is a connection pooler that had no second session for us within {limit_s:g} s, so its mode is not known.",
+            hint="Give the server's own address, or a pool in session mode with more sessions.",
+        ) from exc
+
+
+def shared_sessions(url: StoreUrl, mode: pooler.Mode) -> ConfigurationError:
+    """The refusal of a pooler that gives our session to other clients."""
+    return ConfigurationError(
+        f"postgres: {url} is a connection pooler in {mode} mode; what is set or locked on a session there reaches other clients.",
+        hint="Give the server's own address, or that of a pool in session mode. Nothing was set or changed.",
+    )
 
 
 def refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float) -> Exception:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap import blueprints
+from is_db_bootstrap import blueprints, files
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue, live
-from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect, errors, identifier, session_settings
+from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, SCRATCH, connect, errors, identifier, session_settings
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ SCHEMA_NAME = "schema.sql"
 @contextmanager
 def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
     """The address of a database that does not exist yet, on the server of `url`; dropped afterwards."""
-    name = f"is_db_bootstrap_scratch_{secrets.token_hex(6)}"
+    name = f"{SCRATCH}{secrets.token_hex(6)}"
     try:
         yield replace(url, database=name)
     finally:
@@ -46,12 +46,22 @@ def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
 @contextmanager
 def at_head(url: StoreUrl, blueprint: Blueprint, timing: Timing) -> Iterator[StoreUrl]:
     """The address of a scratch database that is at the blueprint's head."""
+    with at_revisions(url, blueprint, None, timing) as scratch:
+        yield scratch
+
+
+@contextmanager
+def at_revisions(
+    url: StoreUrl, blueprint: Blueprint, done: Collection[str] | None, timing: Timing, schema: str = "public"
+) -> Iterator[StoreUrl]:
+    """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`."""
     with scratch_database(url, timing) as scratch:
-        store = PostgreSQLBootstrapper(scratch, blueprint.without_seed(), timing=timing)
+        store = PostgreSQLBootstrapper(scratch, blueprint.without_seed(), timing=timing, schema=schema)
         try:
             store.ping(timing.timeout_s)
             for change in store.plan().changes:
-                store.apply(change)
+                if done is None or change.kind != "revision" or change.name in done:
+                    store.apply(change)
         finally:
             store.close()
         yield scratch
@@ -78,15 +88,24 @@ def schema_sql(blueprint: Blueprint) -> str:
     return head + offline_sql(blueprint, "public", "head")
 
 
-def write(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> tuple[Path, Path]:
-    """Generate both files beside the revisions."""
+def write(
+    url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None, warn: Callable[[str], None] = lambda _: None
+) -> tuple[Path, ...]:
+    """Generate both files beside the revisions, and replace them only when both could be generated.
+
+    A revision that cannot be written as SQL is told to `warn`, and `schema.sql` stays as it is.
+    """
     folder = blueprint.migrations_dir
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no migrations.")
-    catalogue, schema = folder / FILE_NAME, folder / SCHEMA_NAME
-    catalogue.write_text(generate(url, blueprint, timing).text(), encoding="utf-8")
-    schema.write_text(schema_sql(blueprint), encoding="utf-8")
-    return catalogue, schema
+    texts = {folder / FILE_NAME: generate(url, blueprint, timing).text()}
+    try:
+        texts[folder / SCHEMA_NAME] = schema_sql(blueprint)
+    except ConfigurationError as exc:
+        warn(f"{SCHEMA_NAME} was not written. {exc}")
+    for path, text in texts.items():
+        files.replace_text(path, text)
+    return tuple(texts)
 
 
 if __name__ == "__main__":

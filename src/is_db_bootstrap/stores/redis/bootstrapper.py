@@ -25,6 +25,7 @@ from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.redis.convention_record import Record
 from is_db_bootstrap.stores.redis.errors import translated
 from is_db_bootstrap.stores.redis.key_audit import Audit
+from is_db_bootstrap.tls import refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -158,7 +159,10 @@ class RedisBootstrapper:
 
     def _open(self, kind: Any, timeout_s: float) -> Any:
         """A client without retries of its own, which would add to our deadline."""
-        options: dict[str, Any] = {"ssl_ca_certs": self._url.ca_file} if self._url.ca_file else {}
+        refuse_weaker(self._url)
+        options: dict[str, Any] = {}
+        if self._url.ca_file:  # redis-py 5 checks no host name unless told
+            options = {"ssl_ca_certs": self._url.ca_file, "ssl_check_hostname": True}
         try:
             return kind.from_url(
                 self._url.reveal(),
