@@ -15,7 +15,7 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: From the bottom up: a module imports its own layer and those below.
 LAYERS = [
     {"errors", "names", "results", "events"},
-    {"settings", "retry", "files", "blueprint", "bootstrapper", "declaration_check"},
+    {"address", "settings", "retry", "files", "private_files", "blueprint", "bootstrapper", "declaration_check"},
     {"orchestrator", "render", "stores", "blueprints", "observers"},
     {"app", "contract", "description", "fleet", "migrate", "revision", "scaffold"},
     {"local", "testing", "access"},

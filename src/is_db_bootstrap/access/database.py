@@ -135,6 +135,7 @@ class Database:
             pool_pre_ping=True,
             use_native_hstore=False,
             echo=self._echo,
+            hide_parameters=True,  # neither errors nor DB_ECHO show what a statement carries
         )
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
@@ -147,9 +148,11 @@ class Database:
         try:
             connection = await psycopg.AsyncConnection.connect(**known)
         except psycopg.OperationalError as exc:
-            raise await asyncio.to_thread(self._refusal, exc, timeout_s) from exc
+            refusal = await asyncio.to_thread(self._refusal, exc, timeout_s)
+            raise self._url.masking(refusal, exc) from exc
         except (psycopg.ProgrammingError, UnicodeError) as exc:
-            raise ConfigurationError(f"postgres: the address {self._url} is not valid: {str(exc).strip()}.") from exc
+            told = f"postgres: the address {self._url} is not valid: {str(exc).strip()}."
+            raise self._url.masking(ConfigurationError(told), exc) from exc
         settings = session_settings(self._schema)
         if self._profile.command_timeout is not None:
             settings["statement_timeout"] = f"{round(self._profile.command_timeout * 1000)}ms"

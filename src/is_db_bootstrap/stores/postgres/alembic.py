@@ -47,7 +47,14 @@ def engine(
         opened(connection)
         return connection
 
-    return create_engine("postgresql+psycopg://", creator=creator, pool_size=1, max_overflow=0, use_native_hstore=False)
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=creator,
+        pool_size=1,
+        max_overflow=0,
+        use_native_hstore=False,
+        hide_parameters=True,  # what a revision writes stays out of errors and logs
+    )
 
 
 def config(blueprint: Blueprint, schema: str, connection: Connection | None = None) -> Config:
