@@ -153,7 +153,7 @@ def _end_of_user(scheme: str, rest: str) -> int:
     # Behind the first / ? or #: part of a password, or of a name in the path or in the query.
     is_strict = _is_address(scheme, rest, strict)
     is_in_password = ":" in authority and _is_address(scheme, rest, last)
-    if is_strict and (not is_in_password or _only_in_options(rest[len(authority) :])):
+    if not is_in_password or (is_strict and _only_in_options(rest[len(authority) :])):
         return strict
     if is_strict and strict < 0:
         raise AddressError(_TWO_WAYS)

@@ -78,6 +78,9 @@ def main(args: list[str] | None = None) -> NoReturn:
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as exc:
+        from is_db_bootstrap.address import without_addresses
+
+        exc.message = without_addresses(exc.message)  # an address where an option belongs
         exc.show()
         click.echo(_order(sys.argv[1:] if args is None else args), err=True, nl=False)
         code = exc.exit_code

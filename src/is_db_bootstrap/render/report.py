@@ -89,7 +89,8 @@ def _details(console: Console, store: StoreResult, mode: Mode, *, verbose: bool)
     lines += [(f"note: {note}", "dim") for note in store.notes]
     lines += [(f"drift: {d.kind} {d.object}: {d.message}{_difference(d.expected, d.actual)}", "yellow") for d in store.drifts]
     if store.error and not store.drifts:
-        told = " ".join(filter(None, (store.error.message, store.exception and store.exception.detail)))
+        detail = store.exception.detail if store.exception else ""
+        told = f"{store.error.message} {detail}".strip()
         lines.append((f"{store.error.kind}: {told}", "red"))
     if store.error and store.error.hint:
         lines.append((f"next: {store.error.hint}", ""))
