@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
 import signal
@@ -80,8 +81,10 @@ def main(args: list[str] | None = None) -> NoReturn:
     except click.ClickException as exc:
         from is_db_bootstrap.address import without_addresses
 
-        exc.message = without_addresses(exc.message)  # an address where an option belongs
-        exc.show()
+        told = io.StringIO()
+        exc.show(told)
+        # It repeats what was typed, which may be an address in an option's place.
+        click.echo(without_addresses(told.getvalue()), err=True, nl=False)
         click.echo(_order(sys.argv[1:] if args is None else args), err=True, nl=False)
         code = exc.exit_code
     except Exception as exc:
