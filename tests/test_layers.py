@@ -15,7 +15,18 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: From the bottom up: a module imports its own layer and those below.
 LAYERS = [
     {"errors", "names", "results", "events"},
-    {"settings", "retry", "files", "guests", "blueprint", "bootstrapper", "declaration_check", "tls"},
+    {
+        "address",
+        "settings",
+        "retry",
+        "files",
+        "private_files",
+        "guests",
+        "blueprint",
+        "bootstrapper",
+        "declaration_check",
+        "tls",
+    },
     {"orchestrator", "render", "stores", "blueprints", "observers"},
     {"app", "contract", "description", "fleet", "migrate", "revision", "scaffold"},
     {"local", "testing", "access"},

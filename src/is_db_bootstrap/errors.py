@@ -31,18 +31,23 @@ PENDING = "is pending"
 
 
 class BootstrapError(Exception):
-    """A named failure that becomes part of a result."""
+    """A named failure that becomes part of a result.
+
+    ``detail`` is what a server said of single rows and values. It is for a person at a terminal:
+    ``str()`` and the text output have it, JSON documents, termination logs and log records do not.
+    """
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.detail = detail
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        return " ".join(part for part in (self.message, self.detail, self.hint) if part)
 
 
 class ConfigurationError(BootstrapError):
@@ -60,8 +65,8 @@ class StoreError(BootstrapError):
 
     kind = "store"
 
-    def __init__(self, store: str, message: str, *, hint: str = "", subject: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, store: str, message: str, *, hint: str = "", subject: str = "", detail: str = "") -> None:
+        super().__init__(message, hint=hint, detail=detail)
         self.store = store
         self.subject = subject
 
@@ -115,8 +120,18 @@ class ChangeFailed(StoreError):
 
     kind = "change_failed"
 
-    def __init__(self, store: str, message: str, *, change: Change, hint: str = "", subject: str = "") -> None:
-        super().__init__(store, message, hint=hint, subject=subject or change.name)
+    def __init__(
+        self,
+        store: str,
+        message: str,
+        *,
+        change: Change,
+        hint: str = "",
+        subject: str = "",
+        detail: str = "",
+    ) -> None:
+        subject = subject or change.name
+        super().__init__(store, message, hint=hint, subject=subject, detail=detail)
         self.change = change
 
 

@@ -9,129 +9,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import quote
 
+from is_db_bootstrap.address import SCHEMES as SCHEMES  # noqa: PLC0414 - asked for here by those who read settings
+from is_db_bootstrap.address import AddressError, check_servers, has_surrogates
+from is_db_bootstrap.address import StoreUrl as StoreUrl  # noqa: PLC0414
 from is_db_bootstrap.blueprint import Blueprint, PoolProfile, Value
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import STORE_ORDER, StoreName
 from is_db_bootstrap.retry import RetryPolicy
 from is_db_bootstrap.tls import refuse_weaker
-
-SCHEMES: Mapping[StoreName, tuple[str, ...]] = {
-    "postgres": ("postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg", "postgresql+psycopg2"),
-    "neo4j": ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc"),
-    "milvus": ("http", "https", "tcp"),
-    "redis": ("redis", "rediss", "unix"),
-}
-_URL = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>.*))?")
-
-
-_SERVER = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?")
-#: What a query may say as well, and the field that it is kept in, so that who and where are asked in one place.
-_IN_QUERY = {
-    ("postgres", "user"): "username", ("postgres", "password"): "password", ("postgres", "dbname"): "database",
-    ("redis", "username"): "username", ("redis", "password"): "password", ("redis", "db"): "database",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class StoreUrl:
-    """An address of a store, taken apart. Printing it never shows the password.
-
-    `hosts` is `host`, `host:port`, or for PostgreSQL several of them with commas. `source` says where the address
-    came from. `ca_file` is a PEM file that the server's certificate is checked with.
-    """
-
-    store: StoreName
-    scheme: str
-    hosts: str
-    database: str = ""
-    username: str = ""
-    password: str = field(default="", repr=False)
-    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    ca_file: str = ""
-    source: str = "argument"
-
-    @classmethod
-    def parse(cls, store: StoreName, text: str, source: str = "argument") -> StoreUrl:
-        """Take `text` apart; `ConfigurationError` (without the text, it may hold a secret) when it is none."""
-        match = _URL.fullmatch(text.strip())
-        schemes = SCHEMES[store]
-        if match is None or match["scheme"] not in schemes or not (match["hosts"] or match["path"].strip("/")):
-            raise ConfigurationError(
-                f"{store}: the address from {source} is not of the form {schemes[0]}://user@host:port/database.",
-                hint=f"Schemes: {', '.join(schemes)}. A password with special characters goes into {store.upper()}_PASSWORD.",
-            )
-        user, _, password = (match["user"] or "").partition(":")
-        is_path = match["scheme"] == "unix"
-        if not is_path:
-            _check_ports(store, match["hosts"], source)
-        query = parse_qsl(match["query"] or "", keep_blank_values=True)
-        said = {_IN_QUERY[store, k]: v for k, v in query if (store, k) in _IN_QUERY and v}
-        own = {
-            "database": "" if is_path else unquote(match["path"].strip("/")),
-            "username": unquote(user),
-            "password": unquote(password),
-        }
-        if store == "redis":  # redis-py lets the user before the @ win, libpq the query
-            said |= {k: v for k, v in own.items() if v and k != "database"}
-        return cls(
-            store=store,
-            scheme=match["scheme"],
-            hosts=match["path"] if is_path else match["hosts"],
-            query=tuple((k, v) for k, v in query if (store, k) not in _IN_QUERY),
-            source=source,
-            **(own | said),
-        )
-
-    @property
-    def servers(self) -> list[tuple[str, str]]:
-        """Each host without brackets, and its port as it is written, which may be empty."""
-        found = [(each, _SERVER.fullmatch(each)) for each in self.hosts.split(",")]
-        return [(match[1].strip("[]"), match[2] or "") if match else (each, "") for each, match in found]
-
-    @property
-    def host(self) -> str:
-        """The first host, without brackets and port."""
-        return self.servers[0][0]
-
-    def port(self, default: int) -> int:
-        """The first port."""
-        return int(self.servers[0][1] or default)
-
-    def reveal(self, *, database: str | None = None, scheme: str | None = None) -> str:
-        """The whole URL with the password in it, for a client's ears only."""
-        return self._text(
-            quote(self.password, safe=""), self.database if database is None else database, scheme or self.scheme, self.query
-        )
-
-    def _text(self, password: str, database: str, scheme: str, query: tuple[tuple[str, str], ...]) -> str:
-        colon = f":{password}" if password else ""
-        user = f"{quote(self.username, safe='')}{colon}@" if self.username or colon else ""
-        if scheme == "unix" and database:  # its path is the socket's
-            path, query = "", (*query, ("db", database))
-        else:
-            path = f"/{quote(database, safe='')}" if database else ""
-        return f"{scheme}://{user}{self.hosts}{path}" + (f"?{urlencode(query)}" if query else "")
-
-    def __str__(self) -> str:
-        if self.store == "milvus" and self.username and not self.password:  # a token stands alone
-            return str(replace(self, username="", password=self.username))
-        return self._text("***" if self.password else "", self.database, self.scheme, ())
-
-    def __repr__(self) -> str:
-        return f"<StoreUrl {self}>"
-
-
-def _check_ports(store: StoreName, hosts: str, source: str) -> None:
-    """Refuse a port that is none: one client waits for it in vain, another asks the port modulo 65536."""
-    for host in hosts.split(","):
-        port = re.search(r":([^:\]]*)$", host)
-        if port and port[1] and not (port[1].isascii() and port[1].isdecimal() and 0 < int(port[1]) <= 65535):  # noqa: PLR2004 - TCP's last port
-            told = (
-                f"port {port[1]}, which is none" if port[1].isdecimal() else "a port that is no number"
-            )  # it may be a password's
-            raise ConfigurationError(f"{store}: the address from {source} has {told}.", hint="Ports are 1 to 65535.")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -433,8 +320,11 @@ def _default_address(blueprint: Blueprint, env: Mapping[str, str], table: _Table
 def _from_parts(blueprint: Blueprint, env: Mapping[str, str]) -> StoreUrl | None:
     if not any(env.get(key) for key in _PARTS):
         return None
-    hosts = f"{env.get('DB_HOST', 'localhost')}:{env.get('DB_PORT', '5432')}"
-    _check_ports("postgres", hosts, "DB_HOST and DB_PORT")
+    hosts = f"{_written_host(env.get('DB_HOST', 'localhost'))}:{env.get('DB_PORT', '5432')}"
+    try:
+        check_servers(hosts)
+    except AddressError as exc:
+        raise ConfigurationError(f"postgres: what DB_HOST and DB_PORT say {exc}.", hint="Ports are 1 to 65535.") from None
     return StoreUrl(
         store="postgres",
         scheme="postgresql",
@@ -446,6 +336,14 @@ def _from_parts(blueprint: Blueprint, env: Mapping[str, str]) -> StoreUrl | None
     )
 
 
+def _written_host(host: str) -> str:
+    """A host as an address writes it: a socket's folder escaped, an IPv6 address in brackets."""
+    if host.startswith("/"):
+        return quote(host, safe="")
+    is_ipv6 = host.count(":") > 1 and not host.startswith("[")
+    return f"[{host}]" if is_ipv6 else host
+
+
 def _secret(name: str, env: Mapping[str, str], section: Mapping[str, Any], file_name: str) -> str:
     for text, path, source in (
         (env.get(name), env.get(f"{name}_FILE"), name),
@@ -453,8 +351,10 @@ def _secret(name: str, env: Mapping[str, str], section: Mapping[str, Any], file_
     ):
         if text and path:
             raise ConfigurationError(f"{source} and its _FILE form are both set.", hint="Keep one of them.")
-        if text:
+        if text and "\0" not in text and not has_surrogates(text):
             return str(text)
+        if text:
+            raise ConfigurationError(f"{source} has a character that cannot be sent.", hint="Secrets are UTF-8.")
         if path:
             return read_secret(Path(path), f"{source}_FILE")
     return ""

@@ -17,6 +17,7 @@ import redis
 
 from is_db_bootstrap import local
 from is_db_bootstrap.scaffold import create
+from is_db_bootstrap.settings import StoreUrl
 from servers import PASSWORD
 
 pytestmark = pytest.mark.acceptance
@@ -238,7 +239,12 @@ def test_a_failing_test_keeps_its_stores_until_the_next_session(project):
     code, shown = project(failing, "--keep-stores")
     assert code == 1
     assert "stores kept until the next session" in shown
-    urls = dict(re.findall(r"^(POSTGRES_URL|REDIS_URL)=(\S+)$", shown, re.MULTILINE))
+    assert re.search(r"^POSTGRES_URL=postgresql://postgres:\*\*\*@", shown, re.MULTILINE)
+    assert re.search(r"^REDIS_URL=redis://:\*\*\*@", shown, re.MULTILINE)
+    [kept] = re.findall(r"^With passwords, for its owner: (\S+)$", shown, re.MULTILINE)
+    assert (Path(kept).stat().st_mode & 0o777, Path(kept).parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    urls = dict(re.findall(r"^(POSTGRES_URL|REDIS_URL)=(\S+)$", Path(kept).read_text(), re.MULTILINE))
+    assert not any(StoreUrl.parse(s, urls[f"{s.upper()}_URL"]).password in shown for s in ("postgres", "redis"))
     with psycopg.connect(urls["POSTGRES_URL"]) as connection:
         assert connection.execute("SELECT to_regclass('evidence')").fetchone() != (None,)
     assert redis.Redis.from_url(urls["REDIS_URL"]).get("evidence") == b"1"

@@ -144,7 +144,7 @@ def test_a_password_may_be_in_a_file(base, tmp_path):
         ("9" * 5_000, "This is no JSON"),
         ({"name": "b", "postgres": {"password_file": "\0"}}, "has a character that is none"),
         ({"name": "b", "postgres": {"database": ""}}, "database of postgres is empty"),
-        ({"name": "b", "postgres": "postgresql://u:s3cret/x@h/db"}, "has a port that is no number"),
+        ({"name": "b", "postgres": "postgresql://h:s3cret/x"}, "has a port that is not a port"),
     ],
 )
 def test_a_line_that_is_no_target_is_refused_and_the_others_are_not(base, entry, said):

@@ -147,6 +147,7 @@ class Database:
             pool_pre_ping=True,
             use_native_hstore=False,
             echo=self._echo,
+            hide_parameters=True,  # neither errors nor DB_ECHO show what a statement carries
         )
         event.listen(engine.sync_engine, "begin", self._begun)
         return engine
@@ -162,9 +163,11 @@ class Database:
             # In autocommit until it is prepared: PgBouncer in statement mode refuses every transaction.
             connection = await psycopg.AsyncConnection.connect(**known, autocommit=True)
         except psycopg.OperationalError as exc:
-            raise await asyncio.to_thread(self._refusal, exc, timeout_s) from exc
+            refusal = await asyncio.to_thread(self._refusal, exc, timeout_s)
+            raise self._url.masking(refusal, exc) from exc
         except (psycopg.ProgrammingError, UnicodeError) as exc:
-            raise ConfigurationError(f"postgres: the address {self._url} is not valid: {str(exc).strip()}.") from exc
+            told = f"postgres: the address {self._url} is not valid: {str(exc).strip()}."
+            raise self._url.masking(ConfigurationError(told), exc) from exc
         try:
             await self._prepare(connection, timeout_s)
             await connection.set_autocommit(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
 import signal
@@ -78,7 +79,12 @@ def main(args: list[str] | None = None) -> NoReturn:
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as exc:
-        exc.show()
+        from is_db_bootstrap.address import without_addresses
+
+        told = io.StringIO()
+        exc.show(told)
+        # It repeats what was typed, which may be an address in an option's place.
+        click.echo(without_addresses(told.getvalue()), err=True, nl=False)
         click.echo(_order(sys.argv[1:] if args is None else args), err=True, nl=False)
         code = exc.exit_code
     except Exception as exc:

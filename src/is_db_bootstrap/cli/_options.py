@@ -41,6 +41,11 @@ class Options(NamedTuple):
     urls: dict[str, str | None]
     termination_log: Path | None = None
 
+    def __repr__(self) -> str:
+        """Without addresses, which may have passwords in them."""
+        shown = self._asdict() | {"urls": {name: "…" for name, url in self.urls.items() if url}}
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     def asked_for(self) -> str:
         """The blueprint that is asked for, as it is called."""
         from is_db_bootstrap.blueprints import DEFAULT

@@ -66,8 +66,11 @@ def refusals(termination_log: Path | None) -> Iterator[None]:
 
 def leave(path: Path, text: str) -> None:
     """Write a termination log; that it cannot be written is said, and changes nothing."""
+    from is_db_bootstrap.private_files import open_private
+
     try:
-        path.write_text(text, encoding="utf-8")
+        with open_private(path, "w") as file:
+            file.write(text)
     except OSError as exc:
         click.echo(f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}", err=True)
 

@@ -283,8 +283,8 @@ class _Worker:
                 Outcome.FAILED,
                 1,
                 None,
-                f"{type(exc).__name__}: {exc}",
-                "This is a bug; its traceback is on stderr.",
+                f"{type(exc).__name__}, with a text that may hold row values.",
+                "This is a bug; its text and traceback are on stderr.",
             )
         finally:
             self._engine = None

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.errors import StoreError, StoreUnavailable
+from is_db_bootstrap.address import Address, AddressError, without_addresses
+from is_db_bootstrap.errors import ConfigurationError, StoreError, StoreUnavailable
 from is_db_bootstrap.local.places import maven_address
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class _Download:
     ) -> None:
         self._store, self._what, self._missing, self._folder = store, what, missing, folder
         self._progress, self._stop = progress, stop
-        self._address = maven_address()
+        self._address, self._login = mirror(maven_address())
         self._total = sum(a.size for a in missing)
         self._done, self._told = 0, 0
         self._count = threading.Lock()
@@ -187,7 +188,12 @@ class _Download:
 
     def _stream(self, artifact: Artifact, part: Path) -> str:
         digest = hashlib.sha256()
-        with self._session().get(f"{self._address}/{artifact.path}", stream=True, timeout=SILENCE_S) as answer:
+        with self._session().get(
+            f"{self._address}/{artifact.path}",
+            stream=True,
+            timeout=SILENCE_S,
+            auth=self._login,  # type: ignore[arg-type]  # requests takes bytes as well
+        ) as answer:
             answer.raise_for_status()
             with _disk(self._store, self._folder), part.open("wb") as file:
                 for chunk in answer.iter_content(1 << 18):
@@ -239,4 +245,20 @@ def _reason(exc: Exception) -> str:
         if not isinstance(inner, BaseException):
             break
         cause = inner
-    return str(cause) or type(cause).__name__
+    return without_addresses(str(cause)) or type(cause).__name__
+
+
+def mirror(text: str) -> tuple[str, tuple[bytes, bytes] | None]:
+    """The address of a Maven repository without its user part, and that part, if it has one.
+
+    Neither messages nor the address that an error of requests repeats have the password then.
+    """
+    try:
+        found = Address.split(text)
+    except AddressError as exc:
+        raise ConfigurationError(
+            f"The address in IS_DB_BOOTSTRAP_MAVEN_URL {exc}.",
+            hint="Write https://host/path, or https://user:password@host/path.",
+        ) from None
+    login = (found.username.encode(), found.password.encode())
+    return found.without_user().rstrip("/"), login if any(login) else None

@@ -22,11 +22,12 @@ from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreErro
 from is_db_bootstrap.local.download import Progress
 from is_db_bootstrap.local.milvus import MilvusServer
 from is_db_bootstrap.local.neo4j import Neo4jServer
-from is_db_bootstrap.local.places import data_folder
+from is_db_bootstrap.local.places import data_folder, is_root
 from is_db_bootstrap.local.postgres import PostgresServer
-from is_db_bootstrap.local.process import LOOPBACK, Process
+from is_db_bootstrap.local.process import LOOPBACK, PYTHON, Process, environment
 from is_db_bootstrap.local.redis import RedisServer
 from is_db_bootstrap.local.server import Server, silent
+from is_db_bootstrap.private_files import make_private, write_private
 from is_db_bootstrap.results import STORE_ORDER, StoreName
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, type[Server]] = {s.store: s for s in (PostgresServer, Neo4jServer, MilvusServer, RedisServer)}
 #: Seconds that a server may take from its start to its first answer; a cold Neo4j on a busy machine takes 30.
 START_S = 120.0
+#: A stack's folder is its owner's. Root's lets `nobody` pass, as whom PostgreSQL runs, and read nothing.
+STACK_MODE = 0o711 if is_root() else 0o700
 #: Seconds between two looks whether a process that is starting has died.
 _LOOK_S = 0.1
 
@@ -118,7 +121,7 @@ def stack(
 def ephemeral_stack(progress: Progress = silent) -> Iterator[LocalStack]:
     """A stack that leaves nothing behind: new, on free ports, in a temporary folder, not durable."""
     place = Path(tempfile.mkdtemp(prefix="is-db-bootstrap-")).resolve()
-    place.chmod(0o711)
+    place.chmod(STACK_MODE)
     folder = _Folder(place, durable=False)
     try:
         yield folder.up(LOOPBACK, progress)
@@ -156,7 +159,7 @@ class _Folder:
     def of(cls, data_dir: Path | None, *, durable: bool = True) -> _Folder:
         path = data_folder(data_dir)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_private(path, STACK_MODE)
             (path / "lock").touch()
         except OSError as exc:
             raise ConfigurationError(
@@ -347,6 +350,7 @@ def _archive_classes(server: Neo4jServer) -> None:
         archiver = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "is_db_bootstrap.local.class_data", str(server.pid), str(server.class_data)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env=environment(*PYTHON),
         )  # fmt: skip
         archiver.returncode = 0  # it is meant to outlive us
 
@@ -365,6 +369,5 @@ def _write(file: Path, content: dict[str, Any]) -> None:
     """Replaced in one step, readable by its owner only."""
     part = file.with_name(f".{file.name}.{os.getpid()}")
     part.unlink(missing_ok=True)
-    part.touch(0o600)
-    part.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    write_private(part, json.dumps(content, indent=2))
     part.replace(file)

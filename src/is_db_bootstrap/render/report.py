@@ -89,7 +89,9 @@ def _details(console: Console, store: StoreResult, mode: Mode, *, verbose: bool)
     lines += [(f"note: {note}", "dim") for note in store.notes]
     lines += [(f"drift: {d.kind} {d.object}: {d.message}{_difference(d.expected, d.actual)}", "yellow") for d in store.drifts]
     if store.error and not store.drifts:
-        lines.append((f"{store.error.kind}: {store.error.message}", "red"))
+        detail = store.exception.detail if store.exception else ""
+        told = f"{store.error.message} {detail}".strip()
+        lines.append((f"{store.error.kind}: {told}", "red"))
     if store.error and store.error.hint:
         lines.append((f"next: {store.error.hint}", ""))
     for text, style in lines:

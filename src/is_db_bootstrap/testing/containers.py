@@ -62,8 +62,9 @@ IMAGES: Mapping[StoreName, Image] = {
         ("milvus", "run", "standalone"), files={"/milvus/configs/embedEtcd.yaml": _ETCD},
     ),
     "redis": Image(
-        "redis:7.4.1", 6379, "redis://:{password}@{address}", {},
-        ("redis-server", "--save", "", "--databases", "64", "--requirepass", "{password}"),
+        "redis:7.4.1", 6379, "redis://:{password}@{address}", {"REDIS_PASSWORD": "{password}"},
+        # From its standard input: everybody on the machine can read a command line.
+        ("sh", "-c", 'printf "requirepass %s\\n" "$REDIS_PASSWORD" | redis-server - --save "" --databases 64'),
     ),
 }  # fmt: skip
 

@@ -46,13 +46,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:  # noqa: ARG001 - pytest's names
-    """Keep the stores of a failing test, and say in its report how to connect."""
+    """Keep the stores of a failing test, and say in its report how to connect.
+
+    A report is passed on and kept by CI systems, so passwords stand in a file of mode 0600 only.
+    """
+    from is_db_bootstrap.testing.kept import note
+
     report: Any = yield
     stores = item.stash.get(_STORES, None)
     if report.failed and stores and item.config.getoption("--keep-stores") and stores.taken:
         stores.keep()
-        lines = "\n".join(f"{name}={url}" for name, url in stores.taken.items())
-        report.sections.append(("stores kept until the next session", lines))
+        lines = "\n".join(f"{name}={url}" for name, url in stores.shown.items())
+        where = f"With passwords, for its owner: {note(stores.taken)}"
+        report.sections.append(("stores kept until the next session", f"{lines}\n{where}"))
     return report
 
 

@@ -186,6 +186,11 @@ class Stores:
         return {f"{store.upper()}_URL": url.reveal() for store, url in self.settings.stores.items()}
 
     @property
+    def shown(self) -> dict[str, str]:
+        """The addresses of those that were taken, without passwords."""
+        return {f"{store.upper()}_URL": str(url) for store, url in self._taken.items()}
+
+    @property
     def taken(self) -> dict[str, str]:
         """The same of those that were taken."""
         return {f"{store.upper()}_URL": url.reveal() for store, url in self._taken.items()}

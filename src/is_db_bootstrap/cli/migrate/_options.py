@@ -36,7 +36,15 @@ class Where(NamedTuple):
     @property
     def target(self) -> str:
         """The address without its password."""
-        return str(self.other).rpartition("@")[2] if self.other else str(self.settings.need("postgres"))
+        if not self.other:
+            return str(self.settings.need("postgres"))
+        from is_db_bootstrap.stores.postgres.portable import PortableDatabase
+
+        return PortableDatabase(self.blueprint, self.other).target
+
+    def __repr__(self) -> str:
+        """Without the address, which may have a password in it."""
+        return f"Where({self.blueprint.name!r}, other={bool(self.other)})"
 
 
 BLUEPRINT = click.option(

@@ -22,6 +22,7 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
+from is_db_bootstrap.address import single_token
 from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreBusy, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import Change, Drift, Plan, Proof, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -56,8 +57,7 @@ class MilvusBootstrapper:
 
     def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None) -> None:
         parsed = StoreUrl.parse("milvus", url) if isinstance(url, str) else url
-        is_token = bool(parsed.username) and not parsed.password
-        self._url = replace(parsed, username="", password=parsed.username) if is_token else parsed
+        self._url = single_token(parsed)
         self._blueprint = blueprint
         self._timing = timing or Timing()
         self._client: MilvusClient | None = None
@@ -123,7 +123,8 @@ class MilvusBootstrapper:
                 **options,
             )
         except (OSError, ValueError) as exc:
-            raise ConfigurationError(f"milvus: the address {self.target} is refused by pymilvus: {exc}.") from exc
+            error = ConfigurationError(f"milvus: the address {self.target} is refused by pymilvus: {exc}.")
+            raise self._url.masking(error, exc) from exc
 
     def _check_stranger(self, exc: StoreUnavailable, limit_s: float) -> None:
         if not milvus_errors.was_closed(exc):
@@ -531,7 +532,8 @@ class MilvusBootstrapper:
             if self._cancelled.is_set():
                 raise StoreUnavailable(self.name, "The call was cancelled.", subject=subject) from exc
             versions = f"pymilvus {pymilvus.__version__}, server {self._version or 'of unknown version'}"
-            raise milvus_errors.translated(exc, self.target, subject, change, versions) from exc
+            error = milvus_errors.translated(exc, self.target, subject, change, versions)
+            raise self._url.masking(error, exc) from exc
         except (ValueError, AttributeError, TypeError) as exc:
             if not self._cancelled.is_set():
                 raise

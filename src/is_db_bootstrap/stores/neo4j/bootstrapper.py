@@ -28,7 +28,7 @@ from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
-from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject, recognise
+from is_db_bootstrap.stores.neo4j.cypher_schema import LiveIndex, LiveSchema, SchemaObject, recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared, described, different, forecast, twins
@@ -300,11 +300,20 @@ class Neo4jBootstrapper:
         return [f"{r['c']} {what} share {_values(thing.properties, r['v'])}" for r in rows]
 
     def _blocked(self, thing: SchemaObject, groups: Sequence[str]) -> StoreConflict:
-        more = "; and more" if len(groups) > GROUPS else ""
+        """The conflict of a constraint that duplicates block; which they are is its detail."""
+        counted = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+        number, more = counted, ""
+        if len(groups) > GROUPS:
+            number, more = f"more than {GROUPS} groups", "; and more"
+        what = "nodes" if thing.entity == "NODE" else "relationships"
+        where = thing.definition.partition(" on ")[2]
         return StoreConflict(
-            self.name, f"{thing} on {thing.definition.partition(' on ')[2]} is blocked by data: {'; '.join(groups[:GROUPS])}{more}.",
-            hint="Remove or merge the duplicates and run again.", subject=thing.name,
-        )  # fmt: skip
+            self.name,
+            f"{thing} on {where} is blocked by data: {number} of {what} share {', '.join(thing.properties)}.",
+            hint="Remove or merge the duplicates and run again.",
+            subject=thing.name,
+            detail=f"{'; '.join(groups[:GROUPS])}{more}.",
+        )
 
     # --- writing
 
@@ -532,7 +541,8 @@ class Neo4jBootstrapper:
         try:
             yield
         except (raised.Neo4jError, raised.DriverError) as exc:
-            raise neo4j_errors.translated(exc, self.target, place, change) from exc
+            error = neo4j_errors.translated(exc, self.target, place, change)
+            raise self._url.masking(error, exc) from exc
 
 
 def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
@@ -545,7 +555,12 @@ def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
     index = live.indexes.get(found.name)
     if index is None or index.state == "ONLINE":
         return None
-    return Drift(name, wanted.kind, f"is {index.state}: {index.failure.strip() or 'not usable yet'}", "ONLINE", index.state)
+    return Drift(name, wanted.kind, f"is {index.state}: {_failure(index)}", "ONLINE", index.state)
+
+
+def _failure(index: LiveIndex) -> str:
+    """Why an index is not usable, without the values that the server names."""
+    return neo4j_errors.without_values(index.failure.strip()) or "not usable yet"
 
 
 def _pattern(thing: SchemaObject) -> str:

@@ -79,6 +79,39 @@ def first_line(exc: BaseException) -> str:
     return " ".join(text.split('\n"', maxsplit=1)[0].split()).removesuffix(".")
 
 
+#: Codes whose messages may name values of nodes.
+_NAMES_VALUES = re.compile(
+    r"\w+\.Schema\.|\w+\.Procedure\.|DatabaseError\.|"
+    r"ClientError\.Statement\.(?!SyntaxError|ParameterMissing)"
+)
+_VALUES = (
+    # The value behind a property's name, which a constraint's violation names.
+    (re.compile(r"(` = ).*?(?=, `|\. Note that |\.?$)"), r"\1…"),
+    # The values in an IndexEntryConflictException.
+    (re.compile(r"propertyValues=\(.*?\)(?=, |\})"), "propertyValues=(…)"),
+    # A value with its type.
+    (re.compile(r"\b(?!Node\(|Relationship\(|Constraint\(|Index\()([A-Z]\w+)\([^()]*\)"), r"\1(…)"),
+    (re.compile(r"(?<![=\w])(?:\"[^\"]*\"|'[^']*')"), "…"),
+)
+
+
+def without_values(text: str) -> str:
+    """What a server says, with "…" for each value of a node; names of objects stay."""
+    for pattern, instead in _VALUES:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def told(exc: BaseException) -> tuple[str, str]:
+    """What a server says of objects, and, where it names values as well, all that it says.
+
+    The second is a detail, for a person at a terminal.
+    """
+    line = first_line(exc)
+    general = without_values(line) if _NAMES_VALUES.match(code(exc)) else line
+    return general, "" if general == line else f"{line}."
+
+
 def is_silent(exc: BaseException) -> bool:
     """Whether something took the connection and gave no Bolt handshake."""
     return "handshake" in " ".join(_causes(exc))
@@ -94,33 +127,35 @@ def translated(exc: raised.Neo4jError | raised.DriverError, target: str, place: 
     known = _of_server(exc, target, place, subject) if isinstance(exc, raised.Neo4jError) else _of_driver(exc, target, subject)
     if known is not None:
         return known
+    text, detail = told(exc)
     if change is not None:
         hint = "Correct it and run again; what came before stays applied."
         if code(exc) in OUT_OF_MEMORY:
             hint = "Split it with CALL { … } IN TRANSACTIONS, or give the server more memory."
         return ChangeFailed(
             STORE,
-            f"{place or change.name} was refused: {first_line(exc)} ({code(exc)}).",
+            f"{place or change.name} was refused: {text} ({code(exc)}).",
             change=change,
             hint=hint,
             subject=subject,
+            detail=detail,
         )
     if code(exc) == NO_PROCEDURE:
         return ConfigurationError(
             f"neo4j: {target} speaks Bolt but is not Neo4j: {first_line(exc)}.", hint="Give the address of a Neo4j server."
         )
-    return StoreConflict(STORE, f"{target} refused a query: {first_line(exc)} ({code(exc)}).", subject=subject)
+    return StoreConflict(STORE, f"{target} refused a query: {text} ({code(exc)}).", subject=subject, detail=detail)
 
 
 def _of_server(exc: raised.Neo4jError, target: str, place: str, subject: str) -> BootstrapError | None:
-    told, name = first_line(exc), code(exc)
+    line, name = first_line(exc), code(exc)
     short = name.rsplit(".", 1)[-1]
     if name.startswith("ClientError.Security."):
-        return _denied(name, f"{told} ({short})", target, subject)
+        return _denied(name, f"{line} ({short})", target, subject)
     if name == NO_DATABASE:
         hint = "Create it (Enterprise: CREATE DATABASE), or leave it out of the address to use the default one."
-        return StoreConflict(STORE, f"{target} has no such database: {told}.", hint=hint)
-    return _unavailable(name, f"{told} ({short})", target, place, subject)
+        return StoreConflict(STORE, f"{target} has no such database: {line}.", hint=hint)
+    return _unavailable(name, f"{line} ({short})", target, place, subject)
 
 
 def _denied(name: str, told: str, target: str, subject: str) -> AccessDenied:

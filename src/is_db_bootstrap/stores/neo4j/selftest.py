@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from neo4j import exceptions as raised
 
 from is_db_bootstrap.results import Proof
+from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 
 if TYPE_CHECKING:
     import neo4j
@@ -42,7 +43,7 @@ class SelfTest:
         try:
             return check(name, found)  # type: ignore[no-any-return]
         except (raised.ClientError, raised.DatabaseError) as exc:
-            return Proof(name, ok=False, detail=f"{exc.code}: {str(exc.message).splitlines()[0]}")
+            return Proof(name, ok=False, detail=f"{exc.code}: {neo4j_errors.told(exc)[0]}")
 
     def _refuses(self, name: str, found: SchemaObject) -> Proof:
         good = self._values(found)

@@ -89,7 +89,12 @@ def engine(
         return connection
 
     found = create_engine(
-        "postgresql+psycopg://", creator=creator, pool_size=1, max_overflow=FURTHER_CONNECTIONS, use_native_hstore=False
+        "postgresql+psycopg://",
+        creator=creator,
+        pool_size=1,
+        max_overflow=FURTHER_CONNECTIONS,
+        use_native_hstore=False,
+        hide_parameters=True,  # what a revision writes stays out of errors and logs
     )
 
     @event.listens_for(found, "checkout")

@@ -138,11 +138,13 @@ def connect(
     try:
         connection = kind.connect(**known | options, autocommit=True, prepare_threshold=None)
     except psycopg.ProgrammingError as exc:
-        raise ConfigurationError(f"postgres: the address {url} is refused by libpq: {str(exc).strip()}.") from exc
+        error = ConfigurationError(f"postgres: the address {url} is refused by libpq: {str(exc).strip()}.")
+        raise url.masking(error, exc) from exc
     except psycopg.OperationalError as exc:
-        raise refused(url, exc, known["dbname"], connect_timeout_s) from exc
+        raise url.masking(refused(url, exc, known["dbname"], connect_timeout_s), exc) from exc
     except UnicodeError as exc:
-        raise ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.") from exc
+        error = ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.")
+        raise url.masking(error, exc) from exc
     _refuse_old(url, connection)
     try:
         prepare(url, connection, known, settings or {})
@@ -323,23 +325,24 @@ def translated(
 ) -> StoreError:
     """The error of a run for an error of the server; `change` makes what has no other name a `ChangeFailed`."""
     state = getattr(exc, "sqlstate", None) or ""
-    text = _told(exc)
+    text, detail = told(exc)
     about = subject or (change.name if change else "")
+    code = f"(SQLSTATE {state or 'none'})"
     if state in BUSY:
-        return StoreBusy(NAME, f"{about}: {text} (SQLSTATE {state}).", subject=about,
-                         hint="Something else holds a lock there: look at pg_stat_activity and pg_locks.")  # fmt: skip
+        hint = "Something else holds a lock there: look at pg_stat_activity and pg_locks."
+        return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail)
     if state == INSUFFICIENT_PRIVILEGE:
-        return AccessDenied(NAME, f"{about}: {text} (SQLSTATE {state}).", subject=about,
-                            hint="Grant the privilege, or use a role that has it.")  # fmt: skip
+        hint = "Grant the privilege, or use a role that has it."
+        return AccessDenied(NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail)
     lost = _lost(exc, state)
     if lost or (state == QUERY_CANCELED and change is None):
-        return StoreUnavailable(
-            NAME, f"{target} {lost or 'cancelled what it was asked'}: {text}.", subject=about, hint="Run again."
-        )
+        message = f"{target} {lost or 'cancelled what it was asked'}: {text}."
+        return StoreUnavailable(NAME, message, subject=about, hint="Run again.", detail=detail)
     if change is not None:
-        return ChangeFailed(NAME, f"{change.kind} {change.name} was refused: {text} (SQLSTATE {state or 'none'}).", change=change,
-                            hint="Its transaction was rolled back; correct the cause and run again.")  # fmt: skip
-    return StoreConflict(NAME, f"{about or target}: {text} (SQLSTATE {state or 'none'}).", subject=about)
+        message = f"{change.kind} {change.name} was refused: {text} {code}."
+        hint = "Its transaction was rolled back; correct the cause and run again."
+        return ChangeFailed(NAME, message, change=change, hint=hint, detail=detail)
+    return StoreConflict(NAME, f"{about or target}: {text} {code}.", subject=about, detail=detail)
 
 
 def _lost(exc: BaseException, state: str) -> str:
@@ -350,8 +353,56 @@ def _lost(exc: BaseException, state: str) -> str:
     return "has ended the connection" if ended else ""
 
 
-def _told(exc: BaseException) -> str:
-    """The server's primary message, with its detail and the place in a statement when there are."""
+#: Quotation marks of the languages that servers write in.
+_QUOTES = (
+    ('"', '"'),
+    ("'", "'"),
+    ("»", "«"),
+    ("«", "»"),
+    ("„", "“”"),
+    ("“", "”"),
+    ("\u2018", "\u2019"),
+    ("「", "」"),
+)
+_QUOTED = re.compile("|".join(f"{begin}[^{ends}]*[{ends}]" for begin, ends in _QUOTES))
+#: Class 22 of the SQLSTATEs: a value that cannot be what it is to be.
+_DATA_EXCEPTION = "22"
+#: Where the server raises what a function says itself (src/pl/plpgsql/src/pl_exec.c).
+_RAISED = "exec_stmt_raise"
+
+
+def told(exc: BaseException) -> tuple[str, str]:
+    """What a server says of objects, and what it says of rows and values.
+
+    The second is a detail, for a person at a terminal. Values stand in DETAIL ("Key (email)=(…)
+    already exists", "Failing row contains (…)"), in the message of a data exception ("invalid input
+    syntax for type integer: …"), and anywhere in what a function raises in its own words.
+    """
     diag = getattr(exc, "diag", None)
-    parts = [diag.message_primary, diag.message_detail] if diag is not None and diag.message_primary else [str(exc)]
-    return "; ".join(" ".join(part.split()) for part in parts if part).rstrip(".")
+    if diag is None or not diag.message_primary:
+        return _one_line(str(exc)), ""
+    primary, detail = _one_line(diag.message_primary), _one_line(diag.message_detail or "")
+    state = getattr(exc, "sqlstate", None) or ""
+    if diag.source_function == _RAISED:
+        return _raised(diag), ". ".join(part for part in (primary, detail) if part) + "."
+    if not state.startswith(_DATA_EXCEPTION):
+        return primary, f"{detail}." if detail else ""
+    general = _QUOTED.sub("…", primary.partition(": ")[0])
+    said = [part for part in (primary if general != primary else "", detail) if part]
+    return general + _of_column(diag), ". ".join(said) + "." if said else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
+
+
+def _raised(diag: psycopg.errors.Diagnostic) -> str:
+    """Which function raised an error in its own words, as far as the server's context tells."""
+    found = re.match(r"\S+ (?P<name>[^\s(]+\([^)]*\))", diag.context or "")
+    where = f"function {found['name']}" if found else "a function or a block of the database"
+    return f"{where} raised an error of its own"
+
+
+def _of_column(diag: psycopg.errors.Diagnostic) -> str:
+    names = [name for name in (diag.table_name, diag.column_name) if name]
+    return f" ({'.'.join(names)})" if names else ""

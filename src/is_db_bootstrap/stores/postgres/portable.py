@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from alembic import command
 from alembic.runtime.migration import MigrationContext
@@ -13,6 +14,7 @@ from sqlalchemy import column, create_engine, event, func, inspect, select, tabl
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from is_db_bootstrap.address import Address, AddressError, servers, without_addresses
 from is_db_bootstrap.errors import (
     AccessDenied,
     BootstrapError,
@@ -34,6 +36,7 @@ from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
 
+_ESCAPE = "Percent-encode special characters of the password: %40 for @, %2F for /, %25 for %."
 SCHEMES = ("sqlite", "mysql", "mariadb")
 #: MariaDB's error numbers and SQLite's words; what is not here is a statement that was refused.
 REFUSED_LOGIN = {1044, 1045, 1142, 1227, 1698}
@@ -61,11 +64,14 @@ class PortableDatabase:
         self._blueprint = blueprint
         self._chain = Chain.read(blueprint.migrations_dir)
         try:
-            self._url: URL = make_url(url)
+            self._url: URL = taken_apart(url)
             self._engine = engine(self._url)
+        except AddressError as exc:
+            raise ConfigurationError(f"The address {exc}.", hint=_ESCAPE) from None
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as exc:
             raise ConfigurationError(
-                f"The address cannot be used: {exc}.", hint="MariaDB needs the extra mysql (PyMySQL)."
+                f"The address cannot be used: {without_addresses(str(exc))}.",
+                hint="MariaDB needs the extra mysql (PyMySQL).",
             ) from exc
         self.target = self._url.render_as_string(hide_password=True)
         self._store = self._url.get_backend_name()
@@ -304,9 +310,30 @@ def _translated(exc: DBAPIError, store: str, target: str) -> StoreError:
     return StoreConflict(store, f"{target}: {words}.", hint="What ran before it stays; repair the cause and run again.")
 
 
+def taken_apart(text: str) -> URL:
+    """SQLAlchemy's URL of an address, taken apart as every other one is.
+
+    SQLite's names a file and has no user part, so it is left to SQLAlchemy. Raises `AddressError`,
+    and `ArgumentError` for what SQLAlchemy does not take.
+    """
+    if text.partition(":")[0].partition("+")[0] == "sqlite":
+        return make_url(text)
+    found = Address.split(text)
+    host, port = servers(found.hosts)[0]
+    return URL.create(
+        found.scheme,
+        username=found.username or None,
+        password=found.password or None,
+        host=host or None,
+        port=int(port) if port else None,
+        database=unquote(found.path.removeprefix("/")) or None,
+        query=dict(found.options),
+    )
+
+
 def engine(url: URL) -> Engine:
     """An engine whose connections are in UTC and, on SQLite, enforce foreign keys and run DDL in transactions."""
-    found = create_engine(url)
+    found = create_engine(url, hide_parameters=True)
     backend = url.get_backend_name()
 
     @event.listens_for(found, "connect")

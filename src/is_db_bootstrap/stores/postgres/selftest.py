@@ -17,6 +17,7 @@ from psycopg import sql
 
 from is_db_bootstrap.results import Proof
 from is_db_bootstrap.stores.postgres import sample_rows
+from is_db_bootstrap.stores.postgres.connection import told
 from is_db_bootstrap.stores.postgres.sample_rows import Constraint, Row, Samples, Table
 
 if TYPE_CHECKING:
@@ -111,11 +112,11 @@ class SelfTest:
         except _Wrong as exc:
             return Proof(name, ok=False, detail=str(exc))
         except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as exc:
-            return Proof(name, ok=None, detail=str(exc).splitlines()[0])
+            return Proof(name, ok=None, detail=told(exc)[0])
         except psycopg.OperationalError:
             raise
         except psycopg.Error as exc:
-            return Proof(name, ok=False, detail=f"{exc.sqlstate}: {str(exc).splitlines()[0]}")
+            return Proof(name, ok=False, detail=f"{exc.sqlstate}: {told(exc)[0]}")
 
     @contextmanager
     def _undone(self) -> Iterator[None]:

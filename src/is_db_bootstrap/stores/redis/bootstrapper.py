@@ -173,7 +173,8 @@ class RedisBootstrapper:
                 **options,
             )
         except (TypeError, ValueError) as exc:
-            raise ConfigurationError(f"redis: the address {self.target} is refused by redis-py: {exc}.") from exc
+            error = ConfigurationError(f"redis: the address {self.target} is refused by redis-py: {exc}.")
+            raise self._url.masking(error, exc) from exc
 
     @property
     def _commands(self) -> Any:
@@ -254,7 +255,9 @@ class RedisBootstrapper:
         if _text(read) != value or not 0 < ttl_ms <= PROBE_TTL_S * 1000 or deleted != 1 or left:
             raise StoreUnavailable(
                 self.name,
-                f"{self.target} did not keep the key {key}: read {read!r}, lifetime {ttl_ms} ms, deleted {deleted}, left {left}.",
+                f"{self.target} did not keep the key {key}: "
+                f"read {'nothing' if read is None else 'another value'}, "
+                f"lifetime {ttl_ms} ms, deleted {deleted}, left {left}.",
                 hint="See whether it evicts keys at once (maxmemory), or a proxy answers in its place.",
                 subject=key,
             )
@@ -341,7 +344,7 @@ class RedisBootstrapper:
         try:
             yield
         except (redis.RedisError, redis.exceptions.RedisClusterException) as exc:
-            raise translated(exc, self.target, subject, change) from exc
+            raise self._url.masking(translated(exc, self.target, subject, change), exc) from exc
         except (ValueError, AttributeError) as exc:
             if not self._cancelled:
                 raise
@@ -376,7 +379,7 @@ def _holder(value: Any) -> LockHolder:
         told = json.loads(value)
         return LockHolder(str(told["owner"]), datetime.fromisoformat(told["since"]))
     except (ValueError, KeyError, TypeError):
-        return LockHolder(f"someone who wrote {_text(value)[:80]!r}")
+        return LockHolder(f"someone else, who wrote {len(value)} bytes that are no lock of this tool")
 
 
 def _text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 
@@ -51,7 +52,7 @@ def code(exc: BaseException) -> str:
 
 def translated(exc: Exception, target: str, subject: str, change: Change | None) -> BootstrapError:
     """The error of `is_db_bootstrap.errors` for what redis-py raised at `target`."""
-    told = str(exc).strip().removesuffix(".")
+    told = _without_arguments(str(exc).strip()).removesuffix(".")
     known = _of_server(exc, told, target, subject) or _of_connection(exc, told, target, subject)
     if known is not None:
         return known
@@ -60,6 +61,14 @@ def translated(exc: Exception, target: str, subject: str, change: Change | None)
                             hint="Correct it and run again; nothing of it was written.")  # fmt: skip
     return StoreConflict(STORE, f"{target} refused a command: {told}.", subject=subject,
                          hint="See whether a proxy or a renamed command is in the way.")  # fmt: skip
+
+
+def _without_arguments(text: str) -> str:
+    """A server's answer without what it repeats of the command, which may be AUTH with a password.
+
+    Redis says "unknown command 'AUTH', with args beginning with: 'name' 'password'" (server.c).
+    """
+    return re.sub(r",? with args beginning with:.*", "", text, flags=re.DOTALL | re.IGNORECASE)
 
 
 def _of_server(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
@@ -85,8 +94,9 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
 
 def _of_connection(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
     if isinstance(exc, raised.InvalidResponse):
+        # Its answer is not repeated: a server of lines may send back the line that has the password.
         return ConfigurationError(
-            f"redis: what answers at {target} does not speak the Redis protocol: {told[:80]}.",
+            f"redis: what answers at {target} does not speak the Redis protocol.",
             hint="Give the address of a Redis server (default port 6379).",
         )
     if any(isinstance(cause, ssl.SSLError) for cause in _causes(exc)) or "[SSL" in told:
