@@ -17,7 +17,7 @@ LAYERS = [
     {"errors", "names", "results", "events"},
     {"settings", "retry", "files", "blueprint", "bootstrapper", "declaration_check"},
     {"orchestrator", "render", "stores", "blueprints", "observers"},
-    {"app", "contract", "description", "fleet", "migrate", "revision", "scaffold"},
+    {"app", "client_imports", "contract", "description", "fleet", "migrate", "revision", "scaffold"},
     {"local", "testing", "access"},
     {"cli", "__main__"},
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from is_db_bootstrap import client_imports
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
@@ -29,7 +29,7 @@ def bootstrapper(store: StoreName, url: StoreUrl, blueprint: Blueprint, settings
     """The bootstrapper of one store; a `ConfigurationError` names the extra when its client is not installed."""
     module, _, name = STORES[store].partition(":")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        kind = getattr(client_imports.import_module(module), name)
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith(f"{__package__}."):
             raise
