@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 
@@ -35,9 +36,16 @@ _BUSY = frozenset({"TRYAGAIN", "BUSY"})
 _DENIED = {
     "NOAUTH": "Give REDIS_PASSWORD, and REDIS_USERNAME where the server has users.",
     "WRONGPASS": "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's ACL. They were tried once.",
-    "NOPERM": "Needed: +ping +info +role +dbsize +scan +type +pttl +get +set +del +exists +eval +pexpire, and the keys ~*.",
+    "NOPERM": "Needed: +ping +info +role +dbsize +scan +type +pttl +get +set +del +exists +pexpire, either +watch +unwatch +multi "
+    "+exec or +eval, and the keys ~*. A database other than 0 needs +select, a cluster +cluster. A self-test needs besides: +rpush "
+    "+sadd +zadd +hset +xadd, and for channels +subscribe +unsubscribe +publish &*.",
     "DENIED": "The server is in protected mode: give it a password, or let it listen where only friends are.",
 }
+#: Codes that a server puts inside its answer when a command of a script was refused (Redis 6), and what it says instead of NOPERM.
+_IN_A_SCRIPT = re.compile(r"-(READONLY|LOADING|MISCONF|OOM|NOREPLICAS|WRONGTYPE)\b")
+_REFUSED_IN_A_SCRIPT = re.compile(
+    r"can't run this command|can't access at least one of the keys|No permissions to", re.IGNORECASE
+)
 _TLS_HINT = "Write rediss:// for a server with TLS and redis:// for one without; name its authority in REDIS_CA_FILE."
 _SILENT_HINT = "See that it runs, that the port is Redis's (6379 by default), and whether it wants TLS (rediss://)."
 
@@ -45,8 +53,18 @@ _SILENT_HINT = "See that it runs, that the port is Redis's (6379 by default), an
 def code(exc: BaseException) -> str:
     """The server's error code, the first word of its answer; empty when the client made the error."""
     given = getattr(exc, "status_code", None)
+    if "script" in str(exc):
+        if found := _IN_A_SCRIPT.search(str(exc)):
+            return found[1]
+        if _REFUSED_IN_A_SCRIPT.search(str(exc)):
+            return "NOPERM"
     first = str(exc).partition(" ")[0]
     return str(given or (first if first.isalpha() and first.isupper() else ""))
+
+
+def is_forbidden(exc: Exception) -> bool:
+    """Whether this user may not use the command, or the server (or a proxy in front of it) does not have it."""
+    return isinstance(exc, raised.NoPermissionError) or code(exc) == "NOPERM" or "unknown command" in str(exc).lower()
 
 
 def translated(exc: Exception, target: str, subject: str, change: Change | None) -> BootstrapError:
