@@ -110,7 +110,7 @@ def test_without_pandas_the_clients_do_what_they_do_without_us(tmp_path):
         f"import sys; sys.path[:0] = [{str(installed)!r}, {source!r}]\n" + CLIENTS + "from is_db_bootstrap import app, errors\n"
         "from is_db_bootstrap.blueprint import Blueprint\nfrom is_db_bootstrap.settings import Settings\n"
         "client_imports.import_module('neo4j')\nfrom neo4j._optional_deps import pd, pa\nassert pd is None and pa is None\n"
-        "blueprint = Blueprint('b', ''); settings = Settings.load(blueprint, environ={})\n"
+        "blueprint = Blueprint('b', ''); settings = Settings.load(blueprint, environ={'MILVUS_URL': 'http://127.0.0.1:1'})\n"
         "try:\n    app.bootstrapper('milvus', settings.need('milvus'), blueprint, settings)\n"
         "except errors.ConfigurationError as exc:\n    print(exc)"
     )

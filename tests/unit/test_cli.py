@@ -27,7 +27,7 @@ class Shell:
         self.stores = {name: InMemoryBootstrapper(name, ["a", "b"]) for name in ("milvus", "redis")}
         self.built = []
 
-    def build(self, store, url, blueprint, settings):
+    def build(self, store, url, blueprint, settings, **_):
         self.built.append((store, str(url), blueprint.name, settings.timing.timeout_s))
         return self.stores[store]
 

@@ -47,7 +47,7 @@ def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
 def at_head(url: StoreUrl, blueprint: Blueprint, timing: Timing) -> Iterator[StoreUrl]:
     """The address of a scratch database that is at the blueprint's head."""
     with scratch_database(url, timing) as scratch:
-        store = PostgreSQLBootstrapper(scratch, blueprint.without_seed(), timing=timing)
+        store = PostgreSQLBootstrapper(scratch, blueprint, timing=timing)
         try:
             store.ping(timing.timeout_s)
             for change in store.plan().changes:
