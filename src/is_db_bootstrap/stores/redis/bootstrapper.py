@@ -206,7 +206,7 @@ class RedisBootstrapper:
             return Plan((older,) if standing is Standing.OLDER else (), notes=(*notes, ahead), ahead=True)
         if standing is Standing.DIVERGED and recorded is not None:
             raise self._diverged(recorded)
-        if self._lease is not None and recorded is not None and recorded.age_s(self._now_s()) < TOGETHER_S:
+        if self._lease is not None and recorded is not None and self._may_be_older_than(recorded):
             notes += (self._taken_for_newer(recorded),)
         return Plan((Change(self._record_key, "conventions", self._declared.difference(recorded)),), notes=notes)
 
@@ -215,6 +215,10 @@ class RedisBootstrapper:
         if recorded is None:
             return Standing.PENDING
         return recorded.compare(self._declared, self._now_s() if self._lease is not None else None)
+
+    def _may_be_older_than(self, recorded: Record) -> bool:
+        """Whether another version has just recorded what this one lacks or has otherwise: which is newer is not known."""
+        return recorded.age_s(self._now_s()) < TOGETHER_S and not self._declared.contains(recorded)
 
     def _taken_for_newer(self, recorded: Record) -> str:
         return (

@@ -114,7 +114,7 @@ class Record:
             return Standing.PENDING
         if declared.digest in self.history:
             return Standing.AHEAD
-        if now is not None and self.age_s(now) < TOGETHER_S and self._contains(declared):
+        if now is not None and self.age_s(now) < TOGETHER_S and self.contains(declared):
             return Standing.OLDER
         return Standing.DIVERGED if self._is_beside(declared) else Standing.PENDING
 
@@ -122,7 +122,7 @@ class Record:
         """Seconds since these conventions were written; infinite when that is not known."""
         return float("inf") if self.recorded_at is None else abs(now - self.recorded_at)
 
-    def _contains(self, declared: Record) -> bool:
+    def contains(self, declared: Record) -> bool:
         """Whether everything that is declared is recorded as it is declared."""
         return declared.entries.items() <= self.entries.items()
 

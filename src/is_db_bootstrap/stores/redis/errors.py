@@ -33,11 +33,11 @@ _REFUSED_FOR_NOW = {
     "CLUSTERDOWN": "Some slots have no master. Wait for the fail-over, or see CLUSTER INFO.",
 }
 _BUSY = frozenset({"TRYAGAIN", "BUSY"})
-_DENIED = {
+DENIED = {
     "NOAUTH": "Give REDIS_PASSWORD, and REDIS_USERNAME where the server has users.",
     "WRONGPASS": "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's ACL. They were tried once.",
     "NOPERM": "Needed: +ping +info +role +dbsize +scan +type +pttl +get +set +del +exists +pexpire, either +watch +unwatch +multi "
-    "+exec or +eval, and the keys ~*. A database other than 0 needs +select, a cluster +cluster. A self-test needs besides: +rpush "
+    "+exec or +eval, and the keys ~*. A database other than 0 needs +select, a cluster +cluster +command. A self-test needs besides: +rpush "
     "+sadd +zadd +hset +xadd, and for channels +subscribe +unsubscribe +publish &*.",
     "DENIED": "The server is in protected mode: give it a password, or let it listen where only friends are.",
 }
@@ -82,9 +82,9 @@ def translated(exc: Exception, target: str, subject: str, change: Change | None)
 
 def _of_server(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
     name = code(exc)
-    if name in _DENIED or isinstance(exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError):
+    if name in DENIED or isinstance(exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError):
         return AccessDenied(STORE, f"{target} denied access: {told} ({name or 'AUTH'}).", subject=subject,
-                            hint=_DENIED.get(name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."))  # fmt: skip
+                            hint=DENIED.get(name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."))  # fmt: skip
     if name in _REFUSED_FOR_NOW:
         return StoreUnavailable(
             STORE, f"{target} refused a command: {told} ({name}).", hint=_REFUSED_FOR_NOW[name], subject=subject
