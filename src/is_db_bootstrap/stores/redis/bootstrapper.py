@@ -59,6 +59,7 @@ class RedisBootstrapper:
         self._audit: Audit | None = None
         self._cancelled = False
         self._lease: _Lease | None = None
+        self._planned = False
         self._planned_on: bytes | None = None
         self._guarded: GuardedWrites | None = None
         self._clock_s = 0.0
@@ -190,7 +191,7 @@ class RedisBootstrapper:
         """
         text = self._recorded_text()
         recorded = self._read(text)
-        self._planned_on = text
+        self._planned, self._planned_on = True, text
         notes = tuple(self._eviction())
         standing = self._standing(recorded)
         if standing is Standing.SAME:
@@ -283,6 +284,8 @@ class RedisBootstrapper:
         In a cluster the lock has a server of its own, so it is asked right before. Raises `StoreConflict` when another run
         has written the record meanwhile, `StoreUnavailable` when the lock was lost. Nothing was written then.
         """
+        if not self._planned and not self.plan().changes:
+            return f"{self._record_key} holds no older conventions any more; nothing was written."
         before = self._read(self._planned_on)
         if before is not None and self._standing(before) is Standing.OLDER:
             record = before.remembering(self._declared)
