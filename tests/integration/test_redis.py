@@ -452,14 +452,16 @@ def test_a_lock_that_is_renewed_meanwhile_does_not_keep_the_record_from_being_wr
     stop = threading.Event()
 
     def renew():
-        while not stop.is_set():
+        while not stop.wait(0.005):
             assert lock.confirm()
 
     with ThreadPoolExecutor(2) as pool:
         renewing = pool.submit(renew)
-        for _ in range(20):
-            store.apply(change)
-        stop.set()
+        try:
+            for _ in range(20):
+                store.apply(change)
+        finally:
+            stop.set()
         renewing.result()
     assert lock.release()
 

@@ -89,8 +89,8 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
         return StoreUnavailable(
             STORE, f"{target} refused a command: {told} ({name}).", hint=_REFUSED_FOR_NOW[name], subject=subject
         )
-    if name in _BUSY:
-        return StoreBusy(STORE, f"{target} is busy: {told} ({name}).", subject=subject)
+    if name in _BUSY or isinstance(exc, raised.WatchError):
+        return StoreBusy(STORE, f"{target} is busy: {told} ({name or 'WATCH'}).", subject=subject)
     if name == "WRONGTYPE":
         return StoreConflict(STORE, f"{subject} is a key of another type: {told}.", subject=subject,
                              hint="See who wrote it; delete it to have it written again.")  # fmt: skip

@@ -61,12 +61,15 @@ class GuardedWrites:
                 return
 
     def write(self, expected: Expected, command: Command) -> bool:
-        """Run `command` if every key of `expected` holds its value; False, and nothing done, if one does not."""
+        """Run `command` if every key of `expected` holds its value; False, and nothing done, if one does not.
+
+        Raises `redis.WatchError`, and nothing is done, when the keys were touched during each of `TRIES` tries.
+        """
         return (self._write or self._in_a_transaction)(expected, command)
 
     def _in_a_transaction(self, expected: Expected, command: Command) -> bool:
         node = self._node_of(next(iter(expected)))
-        for _ in range(TRIES):
+        for tried in range(1, TRIES + 1):
             with node.pipeline(transaction=True) as pipeline:
                 pipeline.watch(*expected)
                 if any(pipeline.get(key) != value for key, value in expected.items()):
@@ -76,9 +79,11 @@ class GuardedWrites:
                 try:
                     pipeline.execute()
                 except redis.WatchError:
+                    if tried == TRIES:
+                        raise
                     continue  # perhaps only renewed: its value is compared again
                 return True
-        return False
+        raise AssertionError("the last try has returned or raised")
 
     def _in_a_script(self, expected: Expected, command: Command) -> bool:
         node = self._node_of(next(iter(expected)))
