@@ -141,5 +141,5 @@ def test_an_old_server_is_said_to_keep_no_defaults_before_anything_is_made(milvu
     for name, field in ALL.items():
         result = run(milvus_url, collection(**{name: field}))
         assert result.exit_code == 6
-        assert f"defaults_v1.{name}: Milvus 2.3.5-lite does not support default values" in result.stores[0].error.message
+        assert f"defaults_v1.{name}: Milvus 2.3.5-lite does not support" in result.stores[0].error.message
     assert client.list_collections() == []
