@@ -28,7 +28,7 @@ LAYERS = [
         "tls",
     },
     {"orchestrator", "render", "stores", "blueprints", "observers"},
-    {"app", "contract", "description", "fleet", "migrate", "revision", "scaffold"},
+    {"app", "client_imports", "contract", "description", "fleet", "migrate", "revision", "scaffold"},
     {"local", "testing", "access"},
     {"cli", "__main__"},
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from is_db_bootstrap import client_imports
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
@@ -25,18 +25,29 @@ STORES: Mapping[StoreName, str] = {
 }
 
 
-def bootstrapper(store: StoreName, url: StoreUrl, blueprint: Blueprint, settings: Settings) -> DatabaseBootstrapper:
-    """The bootstrapper of one store; a `ConfigurationError` names the extra when its client is not installed."""
+#: Stores whose bootstrappers write the demo data of a blueprint when they are told to.
+_SEEDED: frozenset[StoreName] = frozenset({"postgres", "neo4j"})
+
+
+def bootstrapper(
+    store: StoreName, url: StoreUrl, blueprint: Blueprint, settings: Settings, *, seed: bool = False
+) -> DatabaseBootstrapper:
+    """The bootstrapper of one store, with the demo data of the blueprint if `seed` says so.
+
+    A `ConfigurationError` names the extra when the store's client is not installed.
+    """
     module, _, name = STORES[store].partition(":")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        kind = getattr(client_imports.import_module(module), name)
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith(f"{__package__}."):
             raise
         raise ConfigurationError(
             f"{store}: its client library is not installed ({exc}).", hint=f"pip install 'is-db-bootstrap[{store}]'"
         ) from exc
-    extra = {"schema": settings.schema} if store == "postgres" else {}
+    extra: dict[str, Any] = {"schema": settings.schema} if store == "postgres" else {}
+    if store in _SEEDED:
+        extra["seed"] = seed
     return cast("DatabaseBootstrapper", kind(url, blueprint, timing=settings.timing, **extra))
 
 
@@ -66,10 +77,9 @@ def orchestrator(
 ) -> BootstrapOrchestrator:
     """A ready orchestrator over the stores of `blueprint`, each at its address in `settings`."""
     resolved = blueprint.resolve(settings.values)
-    resolved = resolved if seed else resolved.without_seed()
     chosen = chosen_stores(resolved, only, skip)
     urls = {store: settings.need(store) for store in chosen}
-    built = [bootstrapper(store, url, resolved, settings) for store, url in urls.items()]
+    built = [bootstrapper(store, url, resolved, settings, seed=seed) for store, url in urls.items()]
     return over(
         built, blueprint, settings, observers=observers, borrow=_lenders(resolved, settings, chosen), strict=strict,
         allow_ahead=allow_ahead, verify=verify, follow=follow,

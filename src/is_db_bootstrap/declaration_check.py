@@ -5,9 +5,12 @@ Names of types are those of pymilvus 2.6 to 3; what a certain server can do is c
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index, KeyPattern
 from is_db_bootstrap.errors import ConfigurationError
@@ -18,6 +21,8 @@ SCALARS = {
     "BOOL", "INT8", "INT16", "INT32", "INT64", "FLOAT", "DOUBLE", "VARCHAR", "TEXT", "ARRAY", "JSON", "GEOMETRY", "TIMESTAMPTZ",
     "STRUCT",
 }  # fmt: skip
+#: Integer types and their bits.
+_INTEGERS = {"INT8": 8, "INT16": 16, "INT32": 32, "INT64": 64}
 #: Metrics of each kind of vector.
 METRICS = {
     **{kind: {"L2", "IP", "COSINE"} for kind in _DENSE},
@@ -118,6 +123,59 @@ def _of_field(each: Field) -> Iterator[str]:
         yield f"a primary key is INT64 or VARCHAR, not {each.type}"
     if each.primary and (each.nullable or each.default is not None):
         yield "a primary key is neither nullable nor has a default"
+    if each.default is not None and (wrong := wrong_default(each)):
+        yield f"the default {each.default!r} {wrong}"
+
+
+def wrong_default(each: Field) -> str:
+    """Why the field cannot have its default; empty when it can. The server would refuse it, or keep another value."""
+    value = each.default
+    if each.type in _INTEGERS:
+        limit = 2 ** (_INTEGERS[each.type] - 1)
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        return "" if is_integer and -limit <= value < limit else f"is no {each.type} (an integer from {-limit} to {limit - 1})"
+    if each.type in {"FLOAT", "DOUBLE"}:
+        return _wrong_number(each.type, value)
+    if each.type == "BOOL":
+        return "" if isinstance(value, bool) else "is neither True nor False"
+    if each.type == "TIMESTAMPTZ":
+        return _wrong_time(value)
+    if each.type in {"VARCHAR", "TEXT", "GEOMETRY"}:
+        return _wrong_text(each, value)
+    return f"cannot be: Milvus keeps no default for {each.type}"
+
+
+def _wrong_number(kind: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "is no number"
+    try:
+        number = float(value)
+        struct.pack("<f" if kind == "FLOAT" else "<d", number)
+    except OverflowError:
+        return f"is too large for {kind}"
+    return "" if math.isfinite(number) else "is no finite number"
+
+
+def _wrong_text(each: Field, value: object) -> str:
+    if not isinstance(value, str):
+        return "is no text"
+    length = len(value.encode("utf-8", "surrogatepass"))
+    if each.max_length and length > each.max_length:
+        return f"has {length} bytes, and max_length is {each.max_length}"
+    return ""
+
+
+def _wrong_time(value: object) -> str:
+    """Accepted are microseconds since 1970 in UTC, a text in ISO 8601, and a datetime with a time zone."""
+    if isinstance(value, datetime):
+        return "" if value.tzinfo is not None else "has no time zone"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return ""
+    try:
+        datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        return "is no time: give a datetime with a time zone, a text in ISO 8601, or microseconds since 1970"
+    return ""
 
 
 def _of_index(index: Index, each: Field | None) -> Iterator[str]:

@@ -82,6 +82,7 @@ def _portable(name: str | Blueprint, url: str | None) -> PortableDatabase | None
 
 
 _NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
+_NO_SEED = "{} is no PostgreSQL: no demo rows were added."
 
 
 class _Place:
@@ -124,10 +125,10 @@ def init(
     """Create database and schema if they are missing, upgrade to head, add demo rows if asked; again: nothing."""
     if there := _portable(blueprint, url):
         there.create()
-        return Migrated(tuple(there.upgrade()), (_NO_LOCK.format(there.target),))
+        unseeded = (_NO_SEED.format(there.target),) if seed else ()
+        return Migrated(tuple(there.upgrade()), (_NO_LOCK.format(there.target), *unseeded))
     place = _Place(blueprint, url, environ, settings)
-    declared = place.blueprint if seed else place.blueprint.without_seed()
-    return place.run(bootstrapper("postgres", place.url, declared, place.settings), observers)
+    return place.run(bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed), observers)
 
 
 def upgrade(

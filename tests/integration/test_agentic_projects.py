@@ -63,7 +63,7 @@ def engine(url):
 
 
 def run(url, *, seed=False):
-    return BootstrapOrchestrator([PostgreSQLBootstrapper(url, BLUEPRINT if seed else BLUEPRINT.without_seed())]).run()
+    return BootstrapOrchestrator([PostgreSQLBootstrapper(url, BLUEPRINT, seed=seed)]).run()
 
 
 def modification(db, **columns):

@@ -74,7 +74,7 @@ def tool(db, name="t", **columns):
 
 
 def run(url, seed=False, schema="public"):
-    store = PostgreSQLBootstrapper(url, BLUEPRINT if seed else BLUEPRINT.without_seed(), schema=schema)
+    store = PostgreSQLBootstrapper(url, BLUEPRINT, schema=schema, seed=seed)
     return BootstrapOrchestrator([store]).run()
 
 

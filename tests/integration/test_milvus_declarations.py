@@ -92,7 +92,7 @@ def test_texts_are_found_by_their_words(milvus_url, client):
             lambda fields: [
                 f if f.name != "kind" else Field("kind", "VARCHAR", max_length=20, default="other") for f in fields
             ],
-            "default is note, declared other",
+            "default is 'note', declared 'other'",
         ),
         (
             lambda fields: [

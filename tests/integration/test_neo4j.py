@@ -42,12 +42,14 @@ def store(neo4j_url, tmp_path):
     """A bootstrapper over the files that a test names; each call rewrites the folder."""
     opened = []
 
-    def build(files: dict[str, str], *, blueprint: str = "mine", timing: Timing | None = None, **options) -> Neo4jBootstrapper:
+    def build(
+        files: dict[str, str], *, blueprint: str = "mine", timing: Timing | None = None, seed: bool = False, **options
+    ) -> Neo4jBootstrapper:
         for old in tmp_path.glob("*.cypher"):
             old.unlink()
         for name, text in files.items():
             (tmp_path / name).write_text(text)
-        made = Neo4jBootstrapper(neo4j_url, Blueprint(blueprint, "test", cypher=tmp_path, **options), timing=timing)
+        made = Neo4jBootstrapper(neo4j_url, Blueprint(blueprint, "test", cypher=tmp_path, **options), timing=timing, seed=seed)
         opened.append(made)
         made.ping(10)
         return made
@@ -160,7 +162,7 @@ SEED = {"seed_nodes": (NOVEL, MARA), "seed_relationships": (SeedRelationship("BE
 
 @both
 def test_ng_19_seeds_are_planned_when_missing_and_edits_stay(store, query):
-    seeded = store({}, **SEED)
+    seeded = store({}, **SEED, seed=True)
     assert [c.kind for c in seeded.plan().changes] == ["seed"] * 3
     assert len(seeded.verify()) == 3
     run(seeded)
@@ -176,7 +178,7 @@ def test_ng_19_seeds_are_planned_when_missing_and_edits_stay(store, query):
 
 def test_ng_19_the_demo_data_has_six_nodes_and_nine_relationships(neo4j_url, query):
     for expected in (15, 0):
-        made = Neo4jBootstrapper(neo4j_url, BLUEPRINT.resolve({}))
+        made = Neo4jBootstrapper(neo4j_url, BLUEPRINT.resolve({}), seed=True)
         assert sum(name.endswith(".cypher") is False for name in run(made)) == expected
         assert made.verify() == []
         made.close()
@@ -190,7 +192,7 @@ def test_ng_19_the_demo_data_has_six_nodes_and_nine_relationships(neo4j_url, que
 
 
 def test_a_seeded_relationship_whose_end_is_missing_fails(store):
-    seeded = store({}, **SEED)
+    seeded = store({}, **SEED, seed=True)
     with pytest.raises(ChangeFailed, match="one of its nodes is missing"):
         seeded.apply(seeded.plan().changes[2])
 

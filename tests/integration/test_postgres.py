@@ -482,7 +482,7 @@ def test_demo_rows_are_inserted_once_and_edited_ones_left_alone(open_store, url)
         "conversation_rounds", {"session_id": row.key["id"], "round_path": "1"}, {"role": "user", "input": {"text": "?"}}
     )
     seeded = replace(BLUEPRINT, seed_rows=(row, child))
-    store = open_store(seeded)
+    store = open_store(seeded, seed=True)
     assert [c.kind for c in store.plan().changes][-2:] == ["seed", "seed"]
     apply_all(store)
     assert store.plan().changes == ()

@@ -16,7 +16,7 @@ WITH_POSTGRES = [name for name in blueprints.names() if "postgres" in blueprints
 
 
 def applied(url, name):
-    store = PostgreSQLBootstrapper(url, blueprints.load(name).without_seed())
+    store = PostgreSQLBootstrapper(url, blueprints.load(name))
     BootstrapOrchestrator([store]).run().raise_for_failure()
     return store
 

@@ -1,5 +1,4 @@
 import json
-import sys
 
 import pytest
 
@@ -28,7 +27,7 @@ class Shell:
         self.stores = {name: InMemoryBootstrapper(name, ["a", "b"]) for name in ("milvus", "redis")}
         self.built = []
 
-    def build(self, store, url, blueprint, settings):
+    def build(self, store, url, blueprint, settings, **_):
         self.built.append((store, str(url), blueprint.name, settings.timing.timeout_s))
         return self.stores[store]
 
@@ -45,7 +44,6 @@ def shell(tmp_path, monkeypatch, capsys):
     (tmp_path / "is-db-bootstrap.toml").write_text('blueprint = "story_for_cli:B"\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(sys.modules, "pandas", sys.modules.get("pandas"))  # the command keeps it out of its own process
     for name in ("POSTGRES_URL", "DATABASE_URL", "DB_HOST", "NEO4J_URL", "IS_DB_BOOTSTRAP_BLUEPRINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MILVUS_URL", "http://me:s3cret@vectors")

@@ -69,8 +69,8 @@ def fleet_options(command: F) -> F:
 
 def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
     """Run `mode` on every target of this shard, print a line for each that matters, return the exit code."""
-    from is_db_bootstrap.cli._pandas import keep_out
     from is_db_bootstrap.cli._run import leave, refusals, signals
+    from is_db_bootstrap.client_imports import keep_out
     from is_db_bootstrap.fleet import Fleet, Ledger, Order, Refused, Target, read, shard
     from is_db_bootstrap.render import fleet_summary
     from is_db_bootstrap.settings import process_variable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._pandas import keep_out
+from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.results import BootstrapResult, Mode
 
 if TYPE_CHECKING:

@@ -71,7 +71,7 @@ def command() -> None:
 @click.option("--ephemeral", is_flag=True, help="A new stack that is removed on Ctrl-C; stays in the foreground.")
 def up_(data_dir: Path | None, output: str, listen: str, ephemeral: bool) -> int:
     """Start the stack, or find the one that runs, and print its addresses as environment lines."""
-    from is_db_bootstrap.cli._pandas import keep_out
+    from is_db_bootstrap.client_imports import keep_out
     from is_db_bootstrap.local import up
 
     keep_out()

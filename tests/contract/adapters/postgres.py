@@ -58,7 +58,7 @@ class Adapter:
             self.counting.close()
 
     def open(self, url: str | None = None, **timing: float) -> PostgreSQLBootstrapper:
-        return PostgreSQLBootstrapper(url or self.url, BLUEPRINT, timing=Timing(**timing))
+        return PostgreSQLBootstrapper(url or self.url, BLUEPRINT, timing=Timing(**timing), seed=True)
 
     def snapshot(self) -> object:
         """All objects and rows; a row of the catalogue that was written again has another xmin."""

@@ -65,19 +65,19 @@ class Neo4jBootstrapper:
     """The Neo4j part of a blueprint, in one database of a server or cluster.
 
     A path of `url` names the database; none is the user's home database. Of `timing`, `connect_timeout_s` bounds
-    connections, `lease_s` the lock, `index_timeout_s` the wait for indexes after a file. Raises `ConfigurationError`
-    for files that are not understood.
+    connections, `lease_s` the lock, `index_timeout_s` the wait for indexes after a file. The blueprint's demo data is
+    planned, written and verified with `seed` only. Raises `ConfigurationError` for files that are not understood.
     """
 
     name: StoreName = "neo4j"
 
-    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None) -> None:
+    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None, seed: bool = False) -> None:
         self._url = StoreUrl.parse("neo4j", url) if isinstance(url, str) else url
-        self._blueprint = blueprint
+        self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
         folder = blueprint.cypher_dir
         self._files = cypher_file.load(folder) if folder else ()
-        self._seed = Seed(blueprint.seed_nodes, blueprint.seed_relationships)
+        self._seed = Seed(self._blueprint.seed_nodes, self._blueprint.seed_relationships)
         self._tag = uuid.uuid4().hex
         self._opened: neo4j.Driver | None = None
         self._server: ServerInfo | None = None

@@ -74,17 +74,24 @@ class PostgreSQLBootstrapper:
 
     `url` is `postgresql://`, also with several hosts or a driver name such as `postgresql+asyncpg://`. Of `timing`,
     `connect_timeout_s` bounds every connection attempt and `lock_timeout_s` how long a statement of a revision waits for a
-    lock. Raises `ConfigurationError` for an address or revisions that cannot be ones.
+    lock. The blueprint's demo rows are planned and written with `seed` only. Raises `ConfigurationError` for an address or
+    revisions that cannot be ones.
     """
 
     name: StoreName = "postgres"
 
     def __init__(
-        self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None, schema: str = "public"
+        self,
+        url: StoreUrl | str,
+        blueprint: Blueprint,
+        *,
+        timing: Timing | None = None,
+        schema: str = "public",
+        seed: bool = False,
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
-        self._blueprint = blueprint
+        self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
         self._schema = schema
         self._number = postgres_lock.key(schema)

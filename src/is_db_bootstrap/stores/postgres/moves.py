@@ -93,7 +93,7 @@ class Move(PostgreSQLBootstrapper):
     """What the moves share: a database that must exist, no demo rows, nothing to verify afterwards."""
 
     def __init__(self, url: StoreUrl | str, blueprint: Blueprint, target: str, *, timing: Timing, schema: str) -> None:
-        super().__init__(url, blueprint.without_seed(), timing=timing, schema=schema)
+        super().__init__(url, blueprint, timing=timing, schema=schema)
         self._target = target
 
     def verify(self) -> Sequence[Drift]:

@@ -56,7 +56,7 @@ def at_revisions(
 ) -> Iterator[StoreUrl]:
     """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`."""
     with scratch_database(url, timing) as scratch:
-        store = PostgreSQLBootstrapper(scratch, blueprint.without_seed(), timing=timing, schema=schema)
+        store = PostgreSQLBootstrapper(scratch, blueprint, timing=timing, schema=schema)
         try:
             store.ping(timing.timeout_s)
             for change in store.plan().changes:
