@@ -223,7 +223,7 @@ class Neo4jBootstrapper:
             history.check(self._files, self._blueprint.name)
             skipped = tuple(self._skipped(history))
             usable = self._without(skipped)
-            if history.is_ahead(self._files):
+            if history.is_ahead(self._files, usable):
                 last = history.entries[-1]
                 note = f"The history goes on to {last.source}, beyond {self._files[-1].name}; nothing is changed."
                 return Plan(skipped=skipped, notes=(note,), ahead=True)

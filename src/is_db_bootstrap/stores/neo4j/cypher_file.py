@@ -119,6 +119,11 @@ class CypherFile:
         return not any(s.is_schema or s.is_batched for s in self.statements)
 
     @property
+    def is_conditional(self) -> bool:
+        """Whether an assumption may keep it out of a history that is otherwise complete."""
+        return any(p.is_assumption for p in self.preconditions)
+
+    @property
     def order(self) -> tuple[int, ...]:
         """Its place among the files."""
         return number(self.version)
