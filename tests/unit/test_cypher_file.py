@@ -193,19 +193,19 @@ def test_a_name_that_is_not_understood_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("2026/V002__b.cypher", "it is in a sub-folder"),
-        ("2026/deeper/find.cypher", "it is in a sub-folder"),
-        ("V002__b.cql", "its name ends in .cql, not in .cypher"),
-        ("V002__b.CYPHER", "its name ends in .CYPHER, not in .cypher"),
-        ("V002__b.cypher.txt", "its name ends in .txt, not in .cypher"),
-        ("V002__b.xml", "its name ends in .xml, not in .cypher"),
-        ("V002__b", "its name does not end in .cypher"),
-        ("v002__b.cypher", "its name is not understood"),
-        ("V002_b.cypher", "its name is not understood"),
-        ("V002__add-index.cypher", "its name is not understood"),
-        ("U002__b.cypher", "its name is not understood"),
-        ("beforeMigrate.cypher", "callbacks of neo4j-migrations are not run"),
-        ("afterMigrate__02.cypher", "callbacks of neo4j-migrations are not run"),
+        ("2026/V002__b.cypher", "2026/V002__b.cypher is in a sub-folder"),
+        ("2026/deeper/find.cypher", "2026/deeper/find.cypher is in a sub-folder"),
+        ("V002__b.cql", "the name of V002__b.cql ends in .cql, not in .cypher"),
+        ("V002__b.CYPHER", "the name of V002__b.CYPHER ends in .CYPHER, not in .cypher"),
+        ("V002__b.cypher.txt", "the name of V002__b.cypher.txt ends in .txt, not in .cypher"),
+        ("V002__b.xml", "the name of V002__b.xml ends in .xml, not in .cypher"),
+        ("V002__b", "the name of V002__b does not end in .cypher"),
+        ("v002__b.cypher", "the file name v002__b.cypher is not understood"),
+        ("V002_b.cypher", "the file name V002_b.cypher is not understood"),
+        ("V002__add-index.cypher", "the file name V002__add-index.cypher is not understood"),
+        ("U002__b.cypher", "the file name U002__b.cypher is not understood"),
+        ("beforeMigrate.cypher", "beforeMigrate.cypher is a callback of neo4j-migrations"),
+        ("afterMigrate__02.cypher", "afterMigrate__02.cypher is a callback of neo4j-migrations"),
     ],
 )
 def test_no_file_that_looks_like_a_migration_is_passed_over(tmp_path, name, reason):
@@ -214,14 +214,14 @@ def test_no_file_that_looks_like_a_migration_is_passed_over(tmp_path, name, reas
         (tmp_path / each).write_text("RETURN 1;")
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path)
-    assert f"{name} ({reason})" in caught.value.message
-    assert "V001__a.cypher (" not in caught.value.message
+    assert reason in caught.value.message
+    assert "V001__a.cypher" not in caught.value.message
 
 
 def test_all_files_that_would_be_passed_over_are_named_at_once(tmp_path):
     for name in ("V002__b.cql", "V003__c.CYPHER"):
         (tmp_path / name).write_text("RETURN 1;")
-    with pytest.raises(ConfigurationError, match=r"2 files in .*V002__b\.cql.*V003__c\.CYPHER"):
+    with pytest.raises(ConfigurationError, match=r"V002__b\.cql ends in .*V003__c\.CYPHER ends in"):
         load(tmp_path)
 
 
@@ -252,13 +252,13 @@ def test_a_folder_behind_a_link_is_looked_into(tmp_path):
     elsewhere.mkdir()
     (elsewhere / "V001__a.cypher").write_text("RETURN 1;")
     (tmp_path / "cypher" / "linked").symlink_to(elsewhere)
-    with pytest.raises(ConfigurationError, match=r"linked/V001__a\.cypher \(it is in a sub-folder\)"):
+    with pytest.raises(ConfigurationError, match=r"linked/V001__a\.cypher is in a sub-folder"):
         load(tmp_path / "cypher")
 
 
 def test_a_folder_named_like_a_file_and_a_link_to_nothing_are_named(tmp_path):
     (tmp_path / "V001__a.cypher").mkdir()
-    with pytest.raises(ConfigurationError, match=r"V001__a\.cypher \(it is a folder\)"):
+    with pytest.raises(ConfigurationError, match=r"V001__a\.cypher is a folder"):
         load(tmp_path)
     (tmp_path / "V001__a.cypher").rmdir()
     (tmp_path / "V001__a.cypher").symlink_to("nowhere.cypher")

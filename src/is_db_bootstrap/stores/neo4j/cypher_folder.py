@@ -32,8 +32,8 @@ _DESKTOPS = {"Icon\r", "Thumbs.db", "desktop.ini"}
 _FOREIGN_FOLDERS = {"__MACOSX", "__pycache__"}
 
 _HINT = (
-    "Name each one V001__what_it_does.cypher (R001__… to repeat) and put it into the folder itself, "
-    "or move it out of the folder. Nothing was run."
+    "Write V001__what_it_does.cypher, or R001__… to repeat, directly in the folder; move what is no migration "
+    "out of it. Nothing was run, because these files would have been passed over."
 )
 
 
@@ -51,14 +51,15 @@ def migration_files(folder: Path) -> list[Path]:
     taken: list[Path] = []
     refused: list[str] = []
     for path in _paths(folder):
-        reason = _reason(path, folder)
-        if reason is None:
+        if _is_no_migration(path):
+            continue
+        reason = _why_refused(path, folder)
+        if reason:
+            refused.append(reason)
+        else:
             taken.append(path)
-        elif reason:
-            refused.append(f"{path.relative_to(folder)} ({reason})")
     if refused:
-        count = f"{len(refused)} files" if len(refused) > 1 else "a file"
-        raise ConfigurationError(f"neo4j: {count} in {folder} would be passed over: {', '.join(refused)}.", hint=_HINT)
+        raise ConfigurationError(f"neo4j: {folder}: {'; '.join(refused)}.", hint=_HINT)
     return sorted(taken, key=lambda path: path.name)
 
 
@@ -84,22 +85,23 @@ def _is_foreign_folder(name: str) -> bool:
     return name.startswith(".") or name in _FOREIGN_FOLDERS
 
 
-def _reason(path: Path, folder: Path) -> str | None:
-    """Why `path` is not taken: None when it is taken, empty when it is certainly no migration."""
+def _is_no_migration(path: Path) -> bool:
     name = path.name
     if name.startswith(".") or name in _DESKTOPS or _EDITORS.fullmatch(name):
-        return ""
-    suffix = path.suffix.lower()
-    if suffix not in _CYPHER_SUFFIXES and not _LIKE_A_MIGRATION.match(name):
-        return ""
+        return True
+    return path.suffix.lower() not in _CYPHER_SUFFIXES and not _LIKE_A_MIGRATION.match(name)
+
+
+def _why_refused(path: Path, folder: Path) -> str:
+    """What is wrong with `path`, in words that name it; empty for a migration that is taken."""
+    name = path.relative_to(folder).as_posix()
     if path.is_dir():
-        return "it is a folder"
+        return f"{name} is a folder, not a file"
     if path.parent != folder:
-        return "it is in a sub-folder"
-    if suffix not in _CYPHER_SUFFIXES or path.suffix != SUFFIX:
-        return f"its name ends in {path.suffix}, not in {SUFFIX}" if path.suffix else f"its name does not end in {SUFFIX}"
+        return f"{name} is in a sub-folder, which is not looked into"
+    if path.suffix != SUFFIX:
+        ending = f"ends in {path.suffix}, not" if path.suffix else "does not end"
+        return f"the name of {name} {ending} in {SUFFIX}"
     if _CALLBACK.fullmatch(name):
-        return "callbacks of neo4j-migrations are not run"
-    if FILE_NAME.fullmatch(name) is None:
-        return "its name is not understood"
-    return None
+        return f"{name} is a callback of neo4j-migrations, which is not run"
+    return "" if FILE_NAME.fullmatch(name) else f"the file name {name} is not understood"

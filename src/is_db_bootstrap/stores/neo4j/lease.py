@@ -56,6 +56,11 @@ class Lease:
     owner: str
     ms: int
 
+    @property
+    def lease_s(self) -> float:
+        """Seconds from a renewal to the moment when another run may take it over."""
+        return self.ms / 1000
+
     def confirm(self) -> bool:
         """Whether the node still has our token; gives it the full lease again."""
         return bool(self.write(CONFIRM, self._parameters)[0]["ours"])
