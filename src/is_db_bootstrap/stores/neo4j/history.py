@@ -33,10 +33,18 @@ RETURN m.version AS version, m.checksum AS checksum, coalesce(m.repeatable, fals
        [(m)-[r:REPEATED]->(m) | [r.at.epochMillis, r.checksum]] AS repeats
 """
 
-#: Only for the first file: the node that every chain begins with, and whose it is.
-BASELINE = """
-MERGE (b:__Neo4jMigration {version: 'BASELINE'})
-SET b.isDbBootstrapBlueprint = coalesce(b.isDbBootstrapBlueprint, $blueprint)
+#: Begins every transaction that records. The node is never committed: its unique name makes a second
+#: writer wait at the MERGE until the first one has ended, because `unique_version___Neo4jMigration`
+#: lets two nodes have one version where there is no `migrationTarget`. Then the node that every chain
+#: begins with is made where it is missing, and says whose history it is.
+BEGIN_RECORD = """
+MERGE (l:__Neo4jMigrationsLock {name: 'is-db-bootstrap record'}) DELETE l
+WITH count(*) AS writers
+OPTIONAL MATCH (b:__Neo4jMigration {version: 'BASELINE'}) WHERE b.migrationTarget IS NULL
+FOREACH (_ IN CASE WHEN b IS NULL THEN [1] ELSE [] END |
+    CREATE (:__Neo4jMigration {version: 'BASELINE', isDbBootstrapBlueprint: $blueprint}))
+FOREACH (_ IN CASE WHEN b IS NULL THEN [] ELSE [1] END |
+    SET b.isDbBootstrapBlueprint = coalesce(b.isDbBootstrapBlueprint, $blueprint))
 """
 
 #: Puts a node behind `$previous`, and what stood there behind the node.
@@ -142,22 +150,26 @@ class History:
 
     def check(self, files: Sequence[CypherFile], blueprint: str) -> None:
         """Raise `StoreConflict` when it is another blueprint's, has files that we do not know, or other texts."""
+        self.refuse_other_blueprint(blueprint)
+        by_order = {f.order: f for f in files}
+        unknown = []
+        for entry in self.entries:
+            file = by_order.get(entry.order)
+            if file is not None:
+                compare(entry, file)
+            elif not files or entry.order < files[-1].order:
+                unknown.append(entry)
+        if unknown:
+            self._refuse_unknown(unknown, files, blueprint)
+
+    def refuse_other_blueprint(self, blueprint: str) -> None:
+        """Raise `StoreConflict` when the history says that it is another blueprint's."""
         if self.blueprint and self.blueprint != blueprint:
             raise StoreConflict(
                 STORE, f"The database carries the blueprint {self.blueprint}, not {blueprint}.",
                 hint="A database carries one: name another in the address. Community has only one, so there it is another server "
                 "(locally another --data-dir).", subject=blueprint,
             )  # fmt: skip
-        by_order = {f.order: f for f in files}
-        unknown = []
-        for entry in self.entries:
-            file = by_order.get(entry.order)
-            if file is not None:
-                _compare(entry, file)
-            elif not files or entry.order < files[-1].order:
-                unknown.append(entry)
-        if unknown:
-            self._refuse_unknown(unknown, files, blueprint)
 
     def _refuse_unknown(self, unknown: Sequence[Entry], files: Sequence[CypherFile], blueprint: str) -> None:
         """Raise for entries between our files, or for any when there are none."""
@@ -208,7 +220,8 @@ def _listed(things: Sequence[Entry] | Sequence[CypherFile]) -> str:
     return ", ".join(thing.name if isinstance(thing, CypherFile) else str(thing) for thing in things)
 
 
-def _compare(entry: Entry, file: CypherFile) -> None:
+def compare(entry: Entry, file: CypherFile) -> None:
+    """Raise `StoreConflict` when the record of this number is of another kind of file, or of another text."""
     if entry.repeatable != file.repeatable:
         words = ("repeatable", "versioned") if entry.repeatable else ("versioned", "repeatable")
         raise StoreConflict(
