@@ -22,6 +22,7 @@ from is_db_bootstrap.results import Change, LockHolder
 from is_db_bootstrap.retry import RetryPolicy
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.history import History
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
@@ -227,7 +228,7 @@ def test_a_version_that_is_written_with_other_zeros_is_the_same_version(store, q
         second._session() as session,
         second._fenced(session, Change("V1__a.cypher", "cypher")) as run,
     ):
-        second._record(run, second._files[0], 0)
+        second._record(run, second._files[0], History(), 0)
     assert recorded(query) == ["V1__a.cypher"]
 
 

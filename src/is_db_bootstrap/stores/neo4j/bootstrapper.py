@@ -337,13 +337,14 @@ class Neo4jBootstrapper:
             raise ChangeFailed(self.name, f"{change.name} is not a file of {self._blueprint.name}.", change=change)
         began = time.monotonic()
         with self._errors(file.name, change), self._session() as session:
-            entry = self._begun(session).entry(file.version)
+            history = self._begun(session)
+            entry = history.entry(file.version)
             if entry is not None and entry.checksum in file.checksums:
                 return f"{file.name} is recorded as applied already."
             if file.transactional:
-                history = self._apply_data(session, file, change, began)
+                self._apply_data(session, file, change, history, began)
             else:
-                history = self._apply_alone(session, file, change, began)
+                self._apply_alone(session, file, change, history, began)
         if self._leased:
             self._history = history.continued(file, self._blueprint.name)
         return None
@@ -395,14 +396,14 @@ class Neo4jBootstrapper:
             subject=change.name,
         )
 
-    def _apply_data(self, session: neo4j.Session, file: CypherFile, change: Change, began: float) -> History:
+    def _apply_data(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
         with self._fenced(session, change) as run:
             for i, statement in enumerate(file.statements, 1):
                 with self._errors(_place(file, i, statement), change):
                     run(statement.text)
-            return self._record(run, file, began)
+            self._record(run, file, history, began)
 
-    def _apply_alone(self, session: neo4j.Session, file: CypherFile, change: Change, began: float) -> History:
+    def _apply_alone(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
         """Statements that commit by themselves, and then their record.
 
         What fails after a statement that commits in batches is a `ChangeFailed`, whatever it was: nobody may try
@@ -413,7 +414,7 @@ class Neo4jBootstrapper:
             with self._errors(file.name, change):
                 self._apply_schema(session, file, change, batches)
                 with self._fenced(session, change) as run:
-                    return self._record(run, file, began)
+                    self._record(run, file, history, began)
         except BootstrapError as exc:
             if not batches:
                 raise
@@ -500,16 +501,18 @@ class Neo4jBootstrapper:
             "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.")  # fmt: skip
         raise ChangeFailed(self.name, f"{thing} is {state.state}: {cause}", change=change, hint=hint, subject=thing.name)
 
-    def _record(self, run: Run, file: CypherFile, began: float) -> History:
-        """Write the history node, or the REPEATED of a file that ran before; the history before that.
+    def _record(self, run: Run, file: CypherFile, history: History, began: float) -> None:
+        """Write the history node, or the REPEATED of a file that ran before, into `history`.
 
         Writers wait for each other from here to the end of their transactions, so the second one sees what the first
         has recorded. Raises `StoreBusy` when that is this very file: tried again, it is found to be applied already.
         """
-        run(neo4j_history.BEGIN_RECORD, blueprint=self._blueprint.name)
-        history = History.read(run(neo4j_history.READ))
-        history.refuse_other_blueprint(self._blueprint.name)
-        entry = history.entry(file.version)
+        name = self._blueprint.name
+        now = History.read(run(neo4j_history.BEGIN_RECORD, blueprint=name, order=list(file.order)))
+        now.refuse_other_blueprint(name)
+        if not self._leased:  # others may have recorded something in front of this file
+            history = History.read(run(neo4j_history.READ))
+        entry = now.entry(file.version)
         if entry is not None:
             neo4j_history.compare(entry, file)
             if entry.checksum in file.checksums:
@@ -533,7 +536,6 @@ class Neo4jBootstrapper:
                 self.name, f"{file.name} could not be recorded: version {history.before(file)} is not in the history once.",
                 hint="See MATCH (m:__Neo4jMigration) RETURN m.", subject=file.name,
             )  # fmt: skip
-        return history
 
     # --- proving
 

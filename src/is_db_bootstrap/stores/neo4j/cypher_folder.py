@@ -98,7 +98,7 @@ def _why_refused(path: Path, folder: Path) -> str:
     if path.is_dir():
         return f"{name} is a folder, not a file"
     if path.parent != folder:
-        return f"{name} is in a sub-folder, which is not looked into"
+        return f"{name} is in a sub-folder, from which nothing is run"
     if path.suffix != SUFFIX:
         ending = f"ends in {path.suffix}, not" if path.suffix else "does not end"
         return f"the name of {name} {ending} in {SUFFIX}"

@@ -26,25 +26,30 @@ SCHEMA: Mapping[str, str] = {
     "repeated_at__Neo4jMigration": "CREATE INDEX repeated_at__Neo4jMigration IF NOT EXISTS FOR ()-[r:REPEATED]-() ON (r.at)",
 }
 
-READ = """
-MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL
+_COLUMNS = """
 RETURN m.version AS version, m.checksum AS checksum, coalesce(m.repeatable, false) AS repeatable, m.type AS type,
        coalesce(m.source, m.version) AS source, m.isDbBootstrapBlueprint AS blueprint,
        [(m)-[r:REPEATED]->(m) | [r.at.epochMillis, r.checksum]] AS repeats
 """
+READ = f"MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL {_COLUMNS}"
 
 #: Begins every transaction that records. The node is never committed: its unique name makes a second
 #: writer wait at the MERGE until the first one has ended, because `unique_version___Neo4jMigration`
 #: lets two nodes have one version where there is no `migrationTarget`. Then the node that every chain
-#: begins with is made where it is missing, and says whose history it is.
-BEGIN_RECORD = """
-MERGE (l:__Neo4jMigrationsLock {name: 'is-db-bootstrap record'}) DELETE l
+#: begins with is made where it is missing, and says whose history it is. The rows are that node, and what is
+#: recorded under the number `$order`, however many zeros it is written with.
+BEGIN_RECORD = f"""
+MERGE (l:__Neo4jMigrationsLock {{name: 'is-db-bootstrap record'}}) DELETE l
 WITH count(*) AS writers
-OPTIONAL MATCH (b:__Neo4jMigration {version: 'BASELINE'}) WHERE b.migrationTarget IS NULL
+OPTIONAL MATCH (b:__Neo4jMigration {{version: 'BASELINE'}}) WHERE b.migrationTarget IS NULL
 FOREACH (_ IN CASE WHEN b IS NULL THEN [1] ELSE [] END |
-    CREATE (:__Neo4jMigration {version: 'BASELINE', isDbBootstrapBlueprint: $blueprint}))
+    CREATE (:__Neo4jMigration {{version: 'BASELINE', isDbBootstrapBlueprint: $blueprint}}))
 FOREACH (_ IN CASE WHEN b IS NULL THEN [] ELSE [1] END |
     SET b.isDbBootstrapBlueprint = coalesce(b.isDbBootstrapBlueprint, $blueprint))
+WITH writers
+MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL
+    AND (m.version = 'BASELINE' OR [part IN split(m.version, '.') | toInteger(part)] = $order)
+{_COLUMNS}
 """
 
 #: Puts a node behind `$previous`, and what stood there behind the node.
