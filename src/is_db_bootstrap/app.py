@@ -95,7 +95,7 @@ def over(
     timing = settings.timing
     lock = LockPolicy(
         borrow=borrow,
-        heartbeat_s=timing.heartbeat_s,
+        heartbeat_s=timing.heartbeat(),
         grace_s=timing.grace_s,
         apply_timeout_s=timing.apply_timeout_s,
         follow=follow,

@@ -56,6 +56,15 @@ class Lock(Protocol):
 
 
 @runtime_checkable
+class Leased(Protocol):
+    """A lock that lapses by itself when it is not renewed."""
+
+    @property
+    def lease_s(self) -> float:
+        """Seconds from a renewal to the moment when another run may take the lock over."""
+
+
+@runtime_checkable
 class CanLock(Protocol):
     """A store that can exclude a second run on the same blueprint and target."""
 

@@ -53,14 +53,28 @@ class Timing:
     busy_maximum_s: float = 5.0
     #: Lifetime of a leased lock (Neo4j, Redis) that is not renewed.
     lease_s: float = 60.0
-    #: How often held locks are confirmed and leases renewed during long changes.
-    heartbeat_s: float = 10.0
+    #: How often held locks are confirmed and leases renewed during long changes; None: a sixth of `lease_s`.
+    heartbeat_s: float | None = None
     #: What running changes get to end after a signal, before they are cancelled on the server.
     grace_s: float = 5.0
     #: Waiting for Neo4j indexes to come ONLINE after a change, for Milvus indexes and loads.
     index_timeout_s: float = 600.0
     #: Keys that the Redis audit looks at, at most.
     scan_budget: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigurationError` for a heartbeat with which one late renewal would lose the lease."""
+        if self.heartbeat_s is not None and self.heartbeat_s > self.lease_s / 3:
+            raise ConfigurationError(
+                f"heartbeat_s (IS_DB_BOOTSTRAP_HEARTBEAT) is {self.heartbeat_s:g} s, which is above a third of "
+                f"lease_s (IS_DB_BOOTSTRAP_LEASE), {self.lease_s:g} s: a lock could lapse while its run goes on.",
+                hint=f"Set the heartbeat to at most {self.lease_s / 3:g}, give a longer lease, "
+                "or leave the heartbeat out: it is a sixth of the lease.",
+            )
+
+    def heartbeat(self) -> float:
+        """The interval that holds: `heartbeat_s`, or a sixth of `lease_s` where it is not set."""
+        return self.lease_s / 6 if self.heartbeat_s is None else self.heartbeat_s
 
     def retry(self) -> RetryPolicy:
         """The engine's policy."""
@@ -379,7 +393,8 @@ def _timing(env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]) -> 
         variable = "IS_DB_BOOTSTRAP_" + each.name.removesuffix("_s").upper()
         value = flags.get(each.name, env.get(variable, section.get(each.name)))
         if value is not None:
-            found[each.name] = _number(value, type(each.default), variable, _LEAST.get(each.name, 0))
+            kind = int if isinstance(each.default, int) else float
+            found[each.name] = _number(value, kind, variable, _LEAST.get(each.name, 0))
     return Timing(**found)  # type: ignore[arg-type]  # the fields are floats and integers
 
 

@@ -274,6 +274,65 @@ def test_a_history_that_goes_on_is_ahead(store, query):
     assert "V2__b.cypher" in plan.notes[0]
 
 
+LINE = {"V1__a.cypher": "CREATE (:A);", "V2__b.cypher": "CREATE (:B);"}
+#: The database's line, the blueprint's line, and what the conflict must name of each.
+DIVERGED = {
+    "another file behind the common ones": (
+        {"V4__d.cypher": "CREATE (:D);"}, {"V3__c.cypher": "CREATE (:C);"}, "V4__d.cypher", "V3__c.cypher",
+    ),
+    "another file in front of ours": (
+        {"V3__c.cypher": "CREATE (:C);"}, {"V4__d.cypher": "CREATE (:D);"}, "V3__c.cypher", "V4__d.cypher",
+    ),
+    "a version between, and both go on": (
+        {"V3__c.cypher": "CREATE (:C);", "V5__e.cypher": "CREATE (:E);"},
+        {"V4__d.cypher": "CREATE (:D);", "V5__e.cypher": "CREATE (:E);"},
+        "V3__c.cypher", "V4__d.cypher",
+    ),
+    "other text under one number": (
+        {"V3__c.cypher": "CREATE (:C);", "V4__d.cypher": "CREATE (:D);"}, {"V3__c.cypher": "CREATE (:X);"},
+        "recorded checksum", "V3__c.cypher",
+    ),
+    "a repeatable file with a text that never ran": (
+        {"R3__r.cypher": "MERGE (:R);", "V4__d.cypher": "CREATE (:D);"}, {"R3__r.cypher": "MERGE (:X);"},
+        "V4__d.cypher", "R3__r.cypher",
+    ),
+    "a file that this server takes and did not get": (
+        {"V4__d.cypher": "CREATE (:D);"}, {"V3__c.cypher": "// assume that version is ge 5\nCREATE (:C);"},
+        "V4__d.cypher", "V3__c.cypher",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DIVERGED)
+def test_a_history_that_diverged_is_a_conflict_that_names_both_sides(store, query, case):
+    theirs, ours, named_there, named_here = DIVERGED[case]
+    run(store(LINE | theirs))
+    before = recorded(query)
+    with pytest.raises(StoreConflict) as caught:
+        store(LINE | ours).plan()
+    assert named_there in caught.value.message
+    assert named_here in caught.value.message
+    assert recorded(query) == before
+
+
+AHEAD = {
+    "a repeatable file whose old text ran once": {"R3__r.cypher": "MERGE (:Old);"},
+    "a file that this server does not take": {"V3__c.cypher": "// assume that version is lt 5\nCREATE (:C);"},
+}
+
+
+@pytest.mark.parametrize("case", AHEAD)
+def test_a_history_that_contains_ours_and_goes_on_is_ahead_also_with(store, case):
+    if "R3__r.cypher" in AHEAD[case]:
+        run(store(LINE | AHEAD[case]))
+        run(store(LINE | {"R3__r.cypher": "MERGE (:New);", "V4__d.cypher": "CREATE (:D);"}))
+    else:
+        run(store(LINE | {"V4__d.cypher": "CREATE (:D);"}))
+    plan = store(LINE | AHEAD[case]).plan()
+    assert plan.ahead
+    assert plan.changes == ()
+
+
 def test_a_file_that_is_gone_in_the_middle_is_a_conflict(store):
     run(store({"V1__a.cypher": "CREATE (:A);", "V2__b.cypher": "CREATE (:B);"}))
     with pytest.raises(StoreConflict, match=r"V1__a\.cypher \(version 1\), which mine does not know"):

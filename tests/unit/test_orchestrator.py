@@ -14,7 +14,7 @@ from is_db_bootstrap.errors import (
     VerificationFailed,
 )
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator, LockPolicy
-from is_db_bootstrap.results import Drift, Mode, Outcome, Plan
+from is_db_bootstrap.results import Drift, LockHolder, Mode, Outcome, Plan
 from is_db_bootstrap.retry import RetryPolicy
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
@@ -207,6 +207,119 @@ def test_a_lost_lock_ends_the_run_before_the_next_change():
     assert store.applied == ["a"]
     assert result.exit_code == 4
     assert "lost" in result.stores[0].error.message
+
+
+class Renewed(InMemoryBootstrapper):
+    """A store that counts how often its lock is confirmed, and may leave the next ones without an answer."""
+
+    lease_s = None
+    confirmed = 0
+    unanswered = 0
+
+    def try_lock(self, owner):
+        store, lock = self, super().try_lock(owner)
+        if isinstance(lock, LockHolder):
+            return lock
+
+        class Counting:
+            def confirm(self):
+                if store.unanswered:
+                    store.unanswered -= 1
+                    raise StoreUnavailable(store.name, "No answer.")
+                store.confirmed += 1
+                return lock.confirm()
+
+            def release(self):
+                return lock.release()
+
+        counting = Counting()
+        if store.lease_s is not None:
+            counting.lease_s = store.lease_s
+        return counting
+
+
+BEATING = LockPolicy(heartbeat_s=0.05, fresh_s=0, grace_s=0.1)
+
+
+def test_losing_one_lock_stops_no_other_locks_renewal_and_fails_the_run():
+    first, second = Renewed("postgres", ["a"]), Renewed("neo4j", ["b", "c"])
+    seen = []
+
+    def steal_and_wait(change):
+        first.lock_owner = "a thief"
+        time.sleep(0.3)  # several heartbeats, in which the loss is noticed
+        seen.append(second.confirmed)
+        time.sleep(0.3)
+        seen.append(second.confirmed)
+
+    second.on_apply = steal_and_wait
+    result = run(first, second, lock=BEATING)
+    assert seen[1] - seen[0] >= 2
+    assert "cancel" not in second.calls
+    assert second.applied == ["b"]
+    assert result.exit_code == 4
+    assert "lost" in result.store("postgres").error.message
+
+
+def test_a_change_that_only_the_lost_lock_protected_is_ended_on_its_server():
+    store = Renewed(wanted=["a"])
+
+    def steal_and_wait(change):
+        store.lock_owner = "a thief"
+        assert store.cancelled.wait(30)
+        raise StoreUnavailable("redis", "The statement was ended on the server.")
+
+    store.on_apply = steal_and_wait
+    result = run(store, lock=BEATING)
+    assert store.calls.count("cancel") == 1
+    assert store.applied == []
+    assert result.exit_code == 4
+    assert "was lost while a was running" in result.stores[0].error.message
+
+
+def test_a_lock_that_was_lost_during_the_last_change_fails_the_run():
+    store = Renewed(wanted=["a"])
+    store.on_apply = lambda _: setattr(store, "lock_owner", "a thief")
+    result = run(store, lock=LockPolicy(fresh_s=0))
+    assert (result.exit_code, store.applied) == (4, ["a"])
+    assert "lost before its changes were done" in result.stores[0].error.message
+
+
+def test_a_lock_is_kept_while_the_run_still_waits_for_its_next_one():
+    first, second = Renewed("neo4j", ["a"]), Renewed("redis", ["b"])
+    second.lock_owner = "another run"
+    threading.Timer(0.5, lambda: setattr(second, "lock_owner", None)).start()
+    seen = []
+    first.on_apply = lambda _: seen.append(first.confirmed)
+    assert run(first, second, lock=BEATING, retry=RetryPolicy(deadline_s=30, initial_s=0.01)).exit_code == 0
+    assert seen[0] >= 3
+
+
+@pytest.mark.parametrize(("unanswered", "exit_code"), [(1, 0), (2, 4)])
+def test_a_lock_counts_as_lost_when_its_store_gives_no_answer_twice_in_a_row(unanswered, exit_code):
+    store = Renewed(wanted=["a"])
+
+    def wait(change):
+        store.unanswered = unanswered
+        time.sleep(0.5)
+
+    store.on_apply = wait
+    assert run(store, lock=BEATING).exit_code == exit_code
+
+
+def test_a_heartbeat_above_a_third_of_the_lease_of_a_lock_is_refused_before_anything_is_changed():
+    store = Renewed(wanted=["a"])
+    store.lease_s = 5
+    result = run(store, lock=LockPolicy(heartbeat_s=2))
+    assert (result.exit_code, store.applied, store.lock_owner) == (2, [], None)
+    assert "heartbeat_s is 2 s, which is above a third of lease_s, 5 s" in result.stores[0].error.message
+
+
+def test_a_leased_lock_is_renewed_six_times_in_its_lease():
+    store = Renewed(wanted=["a"], on_apply=lambda _: time.sleep(0.7))
+    store.lease_s = 0.6
+    assert run(store, lock=LockPolicy()).exit_code == 0
+    assert store.confirmed >= 4
 
 
 def test_a_drift_after_apply_fails_the_run():

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,8 +184,44 @@ def test_a_pyproject_without_our_table_is_none_of_our_business(empty_folder):
 def test_timing_comes_from_flags_variables_and_file(empty_folder):
     (empty_folder / "is-db-bootstrap.toml").write_text("[timing]\ntimeout_s = 1\ngrace_s = 2\n")
     timing = load({"IS_DB_BOOTSTRAP_TIMEOUT": "3", "IS_DB_BOOTSTRAP_LEASE": "4"}, flags={"timeout_s": 5.0}).timing
-    assert (timing.timeout_s, timing.grace_s, timing.lease_s, timing.heartbeat_s) == (5.0, 2.0, 4.0, Timing().heartbeat_s)
+    assert (timing.timeout_s, timing.grace_s, timing.lease_s, timing.heartbeat_s) == (5.0, 2.0, 4.0, None)
     assert load({"IS_DB_BOOTSTRAP_TIMEOUT": "3"}).timing.timeout_s == 3.0
+
+
+def test_the_heartbeat_is_a_sixth_of_the_lease_unless_it_is_set():
+    assert Timing().heartbeat() == 10
+    assert Timing(lease_s=3).heartbeat() == 0.5
+    assert Timing(lease_s=3, heartbeat_s=1).heartbeat() == 1
+    assert replace(Timing(), lease_s=3).heartbeat() == 0.5
+
+
+def _from_variables(folder, lease, heartbeat):
+    load({"IS_DB_BOOTSTRAP_LEASE": lease, "IS_DB_BOOTSTRAP_HEARTBEAT": heartbeat})
+
+
+def _from_the_file(folder, lease, heartbeat):
+    (folder / "is-db-bootstrap.toml").write_text(f"[timing]\nlease_s = {lease}\nheartbeat_s = {heartbeat}\n")
+    load()
+
+
+def _from_both(folder, lease, heartbeat):
+    (folder / "is-db-bootstrap.toml").write_text(f"[timing]\nheartbeat_s = {heartbeat}\n")
+    load({"IS_DB_BOOTSTRAP_LEASE": lease})
+
+
+def _from_flags(folder, lease, heartbeat):
+    load(flags={"lease_s": float(lease), "heartbeat_s": float(heartbeat)})
+
+
+def _from_python(folder, lease, heartbeat):
+    Timing(lease_s=float(lease), heartbeat_s=float(heartbeat))
+
+
+@pytest.mark.parametrize("entrance", [_from_variables, _from_the_file, _from_both, _from_flags, _from_python])
+def test_a_heartbeat_above_a_third_of_the_lease_is_refused_at_every_entrance(empty_folder, entrance):
+    entrance(empty_folder, "6", "2")
+    with pytest.raises(ConfigurationError, match=r"IS_DB_BOOTSTRAP_HEARTBEAT.*above a third of.*IS_DB_BOOTSTRAP_LEASE"):
+        entrance(empty_folder, "5", "2")
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf", "1,5"])

@@ -73,6 +73,14 @@ class _NothingLeft(Exception):
     """Another run has done what this one wanted the lock for."""
 
 
+class _LockLost(StoreUnavailable):
+    """A lock of this run is not its own any more."""
+
+
+#: Confirmations in a row to which a store gave no answer, after which its lock counts as lost.
+_MISSED_BEATS = 2
+
+
 class _Stop(threading.Event):
     """Set when a run is to end; `exit_code` says by which signal."""
 
@@ -187,7 +195,6 @@ class _Run:
         self._deadline = Deadline.of(self._policy)
         self._id = uuid.uuid4().hex[:12]
         self._held: list[Held] = []
-        self._lost = threading.Event()
         self._released = threading.Event()
         self._halted = threading.Event()
         self._acquiring: DatabaseBootstrapper | None = None
@@ -250,24 +257,50 @@ class _Run:
                 )  # fmt: skip
             except Interrupted:
                 raise
-            except BootstrapError:
+            except BootstrapError as exc:
                 self._record(track, change, Outcome.FAILED, began)
+                self._refuse_ended(track, change, exc)
                 raise
             self._record(track, change, Outcome.CHANGED, began)
             track.note(remark or "")
+        if track.pending:
+            self._refuse_lost_lock(self._held, "before its changes were done")
 
     def _attempt(self, track: Track, change: Change) -> str | None:
         self._may_change(track)  # again: a change may have been busy for a minute
-        return track.store.apply(change)
+        track.changing = True
+        try:
+            return track.store.apply(change)
+        finally:
+            track.changing = False
 
     def _may_change(self, track: Track) -> None:
         if self._stop.is_set() or self._halted.is_set():
             raise Interrupted("The run was interrupted before its next change.")
-        if self._lost.is_set() or (track.guard is not None and not track.guard.confirmed(self._locking.fresh_s)):
-            raise StoreUnavailable(
-                track.store.name, "The lock of this run was lost, so another run may have begun; no further change is made.",
+        lost = [held for held in self._held if held.lost]
+        self._refuse_lost_lock([*lost, track.guard] if track.guard else lost, "before its next change")
+
+    def _refuse_lost_lock(self, guards: Sequence[Held], when: str) -> None:
+        """Raise for the first of `guards` that is not this run's any more; what was confirmed just now counts as ours."""
+        for held in guards:
+            if not held.confirmed(self._locking.fresh_s):
+                raise _LockLost(
+                    held.store.name,
+                    f"The lock of this run was lost {when}, so another run may have begun; no further change is made.",
+                    hint="Run again; what has been applied is recognised.",
+                )
+
+    def _refuse_ended(self, track: Track, change: Change, exc: BootstrapError) -> None:
+        """Raise for a change that was ended because its lock was lost: what its store said is only the consequence."""
+        is_consequence = isinstance(exc, StoreUnavailable) and not isinstance(exc, _LockLost)
+        if is_consequence and track.guard is not None and track.guard.lost:
+            raise _LockLost(
+                track.store.name,
+                f"The lock of this run on {track.guard.store.name} was lost while {change.name} was running, "
+                f"so the change was ended: {exc.message}",
                 hint="Run again; what has been applied is recognised.",
-            )  # fmt: skip
+                subject=change.name,
+            ) from exc
 
     def _record(self, track: Track, change: Change, outcome: Outcome, began: float) -> None:
         row = ChangeResult(change.name, change.kind, outcome, time.monotonic() - began, change.detail)
@@ -331,20 +364,26 @@ class _Run:
             shared = self._borrowed()
             needed += [] if shared or not lockable or lockable[0] in needed else lockable[:1]
         for store in sorted(needed, key=lambda s: STORE_ORDER.index(s.name)):
-            self._held.append(Held(store, self._acquire(store)))
+            self._hold(store)
         own = {h.store.name: h for h in self._held}
         for track in self._tracks:
             track.guard = own.get(track.store.name) or shared or next(iter(self._held), None)
             if track.pending and track.guard is None:
                 track.note("No store of this run can lock: a second run at the same time is not excluded.")
-        threading.Thread(target=self._heartbeat, name="lock-heartbeat", daemon=True).start()
+
+    def _hold(self, store: DatabaseBootstrapper) -> Held:
+        """Take a lock and keep it from now on, also while this run still waits for its other locks."""
+        held = Held(store, self._acquire(store))
+        self._held.append(held)
+        keep = partial(self._keep, held, held.heartbeat(self._locking))
+        threading.Thread(target=keep, name=f"lock-heartbeat-{store.name}", daemon=True).start()
+        return held
 
     def _borrowed(self) -> Held | None:
         """The lock of the first store outside of this run that can give one: a database that does not exist yet cannot."""
         for store in self._locking.borrow:
             with suppress(StoreConflict):
-                self._held.append(Held(store, self._acquire(store)))
-                return self._held[-1]
+                return self._hold(store)
         return None
 
     def _acquire(self, store: DatabaseBootstrapper) -> Lock:
@@ -390,11 +429,26 @@ class _Run:
                 self._plan(track)
         return not any(track.pending for track in self._tracks)
 
-    def _heartbeat(self) -> None:
-        while not self._released.wait(self._locking.heartbeat_s):
-            if not all(h.confirmed() for h in self._held) and not self._released.is_set():
-                self._lost.set()
+    def _keep(self, held: Held, every_s: float) -> None:
+        """Renew one lock until the run ends or the lock is lost; each lock has a thread of its own for this."""
+        missed = 0
+        while not self._released.wait(every_s):
+            ours = held.ask()
+            missed = missed + 1 if ours is None else 0
+            if ours is False or missed >= _MISSED_BEATS:
+                self._lose(held)
                 return
+
+    def _lose(self, held: Held) -> None:
+        """Begin no further change, and end those on their servers that only this lock protected from a second run."""
+        if self._released.is_set():
+            return
+        held.lost = True
+        for track in self._tracks:
+            if track.guard is held and track.changing:
+                self._emit("cancelling", store=track.store.name)
+                with suppress(BootstrapError):
+                    track.store.cancel()
 
     def close(self) -> None:
         """Release locks and connections; what still runs on a server keeps its lock, which ends with it."""

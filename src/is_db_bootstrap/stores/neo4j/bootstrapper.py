@@ -1,7 +1,8 @@
 """Neo4j: Cypher files once each, their history in the format of neo4j-migrations, constraints and indexes compared.
 
 A schema statement is a transaction of its own, so its file is recorded after it was seen to hold; data statements share
-one transaction with their record (`ForbiddenDueToTransactionType` forbids to mix the two).
+one transaction with their record (`ForbiddenDueToTransactionType` forbids to mix the two). Every transaction that records
+ends with a look at the lease, so that a run that lost its lock commits nothing that another run has begun.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from typing import TYPE_CHECKING, Any
 import neo4j
 from neo4j import exceptions as raised
 
-from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import (
+    BootstrapError,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores import foreign_server
@@ -32,7 +40,7 @@ from is_db_bootstrap.stores.neo4j.cypher_schema import LiveIndex, LiveSchema, Sc
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared, described, different, forecast, twins
-from is_db_bootstrap.stores.neo4j.seed import Seed
+from is_db_bootstrap.stores.neo4j.seed import Run, Seed
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -84,7 +92,8 @@ class Neo4jBootstrapper:
         self._live: LiveSchema | None = None
         #: Kept only while a lock of ours was taken: nobody else writes it then.
         self._history: History | None = None
-        self._leased = self._begun_once = False
+        self._lease: neo4j_lease.Lease | None = None
+        self._begun_once = False
         self.target = str(self._url)
 
     # --- looking
@@ -181,6 +190,11 @@ class Neo4jBootstrapper:
             raise StoreUnavailable(self.name, "The store was closed meanwhile.")
         return self._opened
 
+    @property
+    def _leased(self) -> bool:
+        """Whether this store has taken its lock and not given it back; it may be lost all the same."""
+        return self._lease is not None and not self._lease.ended
+
     @contextmanager
     def _session(self) -> Iterator[neo4j.Session]:
         with self._driver.session(database=self._url.database or None) as session:
@@ -223,7 +237,7 @@ class Neo4jBootstrapper:
             history.check(self._files, self._blueprint.name)
             skipped = tuple(self._skipped(history))
             usable = self._without(skipped)
-            if history.is_ahead(self._files):
+            if history.is_ahead(self._files, usable):
                 last = history.entries[-1]
                 note = f"The history goes on to {last.source}, beyond {self._files[-1].name}; nothing is changed."
                 return Plan(skipped=skipped, notes=(note,), ahead=True)
@@ -320,11 +334,12 @@ class Neo4jBootstrapper:
     def apply(self, change: Change) -> str | None:
         """Run one file and record it, or create one seed. A crash before the record runs the file again.
 
-        Raises `ChangeFailed` with file, statement and line; `StoreConflict` for duplicates and other definitions.
+        Raises `ChangeFailed` with file, statement and line; `StoreConflict` for duplicates and other definitions;
+        `StoreUnavailable` when the lease was lost: then nothing of a file of data, and no record, is committed.
         """
         if change.kind == "seed":
-            with self._errors(change.name, change), self._session() as session:
-                self._seed.create(change, lambda text, **p: self._rows(session, text, **p))
+            with self._errors(change.name, change), self._session() as session, self._fenced(session, change) as run:
+                self._seed.create(change, run)
             return None
         file = next((f for f in self._files if f.name == change.name), None)
         if file is None:
@@ -338,21 +353,18 @@ class Neo4jBootstrapper:
             if file.transactional:
                 self._apply_data(session, file, change, history, began)
             else:
-                self._apply_schema(session, file, change)
-                self._record(lambda text, **p: self._rows(session, text, **p), file, history, began)
+                self._apply_alone(session, file, change, history, began)
         if self._leased:
             self._history = history.continued(file, self._blueprint.name)
         return None
 
     def _begun(self, session: neo4j.Session) -> History:
-        """The history, after its constraint, index and first node have been made where they are missing."""
+        """The history, after the constraints and the index that recording needs have been made where they are missing."""
         history = self._history or History.read(self._rows(session, neo4j_history.READ))
         self._history = None  # until this file is recorded
         if not self._begun_once:
-            self._make_own(session, neo4j_history.SCHEMA)
+            self._make_own(session, _OWN_SCHEMA)
             self._begun_once = True
-        if not history.begun or not history.blueprint:
-            self._rows(session, neo4j_history.BASELINE, blueprint=self._blueprint.name)
         return history
 
     def _make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
@@ -361,20 +373,82 @@ class Neo4jBootstrapper:
             if name not in live.objects:
                 self._rows(session, text)
 
-    def _apply_data(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
+    @contextmanager
+    def _fenced(self, session: neo4j.Session, change: Change) -> Iterator[Run]:
+        """A transaction that commits only while the lease of this run is ours.
+
+        The token is compared last, which locks the lease's node: no other run can take the lease before the commit.
+        """
         with session.begin_transaction(metadata={_TAG: self._tag}) as transaction:
-            for i, statement in enumerate(file.statements, 1):
-                with self._errors(_place(file, i, statement), change):
-                    transaction.run(statement.text).consume()
-            self._record(lambda text, **p: [dict(r) for r in transaction.run(text, p)], file, history, began)
+
+            def run(text: str, **parameters: Any) -> list[dict[str, Any]]:
+                return [dict(r) for r in transaction.run(text, parameters)]
+
+            yield run
+            lease = self._lease if self._leased else None
+            if lease is not None and not lease.confirm_in(lambda text, parameters: run(text, **parameters)):
+                raise self._lost_lease(change, run(neo4j_lease.HOLDER))
             transaction.commit()
 
-    def _apply_schema(self, session: neo4j.Session, file: CypherFile, change: Change) -> None:
+    def _refuse_lost_lease(self, session: neo4j.Session, change: Change) -> None:
+        """Raise when the lease is another run's: right before a statement that shares no transaction with the record."""
+        if self._lease is not None and self._leased and not self._lease.confirm():
+            raise self._lost_lease(change, self._rows(session, neo4j_lease.HOLDER))
+
+    def _lost_lease(self, change: Change, rows: Sequence[Mapping[str, Any]]) -> StoreUnavailable:
+        holder = f"{neo4j_lease.holder(rows[0]).who} holds it now" if rows else "nobody holds it now"
+        return StoreUnavailable(
+            self.name,
+            f"The lock of this run was lost before {change.name} was recorded; {holder}. "
+            "Nothing that shares a transaction with the record was committed.",
+            hint="Run again; what has been applied is recognised.",
+            subject=change.name,
+        )
+
+    def _apply_data(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
+        with self._fenced(session, change) as run:
+            for i, statement in enumerate(file.statements, 1):
+                with self._errors(_place(file, i, statement), change):
+                    run(statement.text)
+            self._record(run, file, history, began)
+
+    def _apply_alone(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
+        """Statements that commit by themselves, and then their record.
+
+        What fails after a statement that commits in batches is a `ChangeFailed`, whatever it was: nobody may try
+        such a file again unasked, because the batches that were committed would be there twice.
+        """
+        batches: list[str] = []
+        try:
+            with self._errors(file.name, change):
+                self._apply_schema(session, file, change, batches)
+                with self._fenced(session, change) as run:
+                    self._record(run, file, history, began)
+        except BootstrapError as exc:
+            if not batches:
+                raise
+            raise ChangeFailed(
+                self.name,
+                f"{exc.message} Batches of {file.name} may have been committed, because CALL … IN TRANSACTIONS commits "
+                "while it runs; the file is not recorded and was not tried again.",
+                change=change,
+                hint="See what is there before you run again, because the next run begins the file anew: remove what it wrote, "
+                "or let the statement pass over what is there (MERGE).",
+            ) from exc
+
+    def _apply_schema(self, session: neo4j.Session, file: CypherFile, change: Change, batches: list[str] | None = None) -> None:
+        """Send each statement in a transaction of its own; `batches` gets the places of those that may have committed some."""
         for i, statement in enumerate(file.statements, 1):
-            with self._errors(_place(file, i, statement), change):
+            place = _place(file, i, statement)
+            self._refuse_lost_lease(session, change)
+            if batches is not None and statement.is_batched:
+                batches.append(place)
+            with self._errors(place, change):
                 try:
                     self._rows(session, statement.text)
                 except (raised.ClientError, raised.DatabaseError) as exc:
+                    if batches and neo4j_errors.refused_unread(exc):
+                        batches[:] = [each for each in batches if each != place]
                     self._explain(session, statement, exc, file)
         self._prove_schema(session, file, change)
 
@@ -436,15 +510,31 @@ class Neo4jBootstrapper:
             "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.")  # fmt: skip
         raise ChangeFailed(self.name, f"{thing} is {state.state}: {cause}", change=change, hint=hint, subject=thing.name)
 
-    def _record(self, run: Any, file: CypherFile, history: History, began: float) -> None:
-        """Write the history node, or the REPEATED of a file that ran before."""
-        facts = {
-            "version": file.version, "checksum": file.checksum, "ms": int((time.monotonic() - began) * 1000),
-            "by": _system_user(), "user": self._url.username,
-        }  # fmt: skip
-        entry = history.entry(file.version)
+    def _record(self, run: Run, file: CypherFile, history: History, began: float) -> None:
+        """Write the history node, or the REPEATED of a file that ran before, into `history`.
+
+        Writers wait for each other from here to the end of their transactions, so the second one sees what the first
+        has recorded. Raises `StoreBusy` when that is this very file: tried again, it is found to be applied already.
+        """
+        name = self._blueprint.name
+        now = History.read(run(neo4j_history.BEGIN_RECORD, blueprint=name, order=list(file.order)))
+        now.refuse_other_blueprint(name)
+        if not self._leased:  # others may have recorded something in front of this file
+            history = History.read(run(neo4j_history.READ))
+        entry = now.entry(file.version)
         if entry is not None:
-            rows = run(neo4j_history.REPEAT, **{**facts, "version": entry.version})
+            neo4j_history.compare(entry, file)
+            if entry.checksum in file.checksums:
+                raise StoreBusy(self.name, f"{file.name} was recorded by another run meanwhile.", subject=file.name)
+        facts = {
+            "version": entry.version if entry else file.version,
+            "checksum": file.checksum,
+            "ms": int((time.monotonic() - began) * 1000),
+            "by": _system_user(),
+            "user": self._url.username,
+        }
+        if entry is not None:
+            rows = run(neo4j_history.REPEAT, **facts)
         else:
             rows = run(
                 neo4j_history.RECORD, **facts, previous=history.before(file), description=file.description,
@@ -505,7 +595,8 @@ class Neo4jBootstrapper:
         with self._errors("the lock"), self._session() as session:
             self._make_own(session, neo4j_lease.SCHEMA)
         taken = neo4j_lease.take(self._write, owner, self._timing.lease_s)
-        self._history, self._leased = None, isinstance(taken, neo4j_lease.Lease)
+        self._history = None
+        self._lease = taken if isinstance(taken, neo4j_lease.Lease) else None
         return taken
 
     # --- ending
@@ -530,8 +621,8 @@ class Neo4jBootstrapper:
     def close(self) -> None:
         """Release every connection."""
         driver, self._opened = self._opened, None
-        self._live = self._history = None
-        self._leased = self._begun_once = False
+        self._live = self._history = self._lease = None
+        self._begun_once = False
         if driver is not None:
             driver.close()
 

@@ -50,6 +50,8 @@ EXISTS = frozenset({
     "ClientError.Schema.IndexWithNameAlreadyExists",
 })  # fmt: skip
 
+_BEFORE_RUNNING = ("ClientError.Statement.SyntaxError", "ClientError.Security.")
+
 _HINTS = {
     RATE_LIMIT: "Wrong passwords were tried before us (three lock a user for 5 s); nothing is repeated here. Stop whoever "
     "polls with them, wait, and run again.",
@@ -70,6 +72,11 @@ _ROUTE = "Write neo4j:// instead of bolt:// to be led to the writer; bolt:// onl
 def code(exc: BaseException) -> str:
     """The server's code without `Neo.`; empty when a driver's error has none."""
     return str(getattr(exc, "code", "") or "").removeprefix("Neo.")
+
+
+def refused_unread(exc: BaseException | None) -> bool:
+    """Whether a statement was refused before any of it ran: for its words, or for a privilege."""
+    return exc is not None and code(exc).startswith(_BEFORE_RUNNING)
 
 
 def first_line(exc: BaseException) -> str:
