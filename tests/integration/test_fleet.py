@@ -493,7 +493,7 @@ SWALLOWING = """
                 except BaseException:
                     time.sleep(0.01)
 """
-MARKER = "98765.4321"
+MARKER = f"98765.{os.getpid()}"
 HANGS = (
     "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
     "import socket; ours, theirs = socket.socketpair(); ours.recv(1)",

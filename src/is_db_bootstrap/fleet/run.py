@@ -380,10 +380,14 @@ def _serve(connection: Connection, others: list[Connection], order: Order) -> No
     for other in others:
         other.close()
     threading.Thread(target=_end_with_fleet, args=(worker,), name="fleet-watch", daemon=True).start()
+    left_behind = False
     with suppress(EOFError, OSError):
         while True:
-            target = connection.recv()
-            connection.send(worker.result(target))
+            done = worker.result(connection.recv())
+            left_behind = done.unfinished
+            connection.send(done)
+    if left_behind:  # and the fleet has gone, or it would have killed us
+        os.killpg(0, signal.SIGKILL)
 
 
 def _end_with_fleet(worker: _Worker) -> None:

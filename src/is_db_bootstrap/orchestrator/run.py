@@ -39,6 +39,7 @@ from is_db_bootstrap.errors import (
     VerificationFailed,
 )
 from is_db_bootstrap.events import Event, Observer, Phase
+from is_db_bootstrap.names import STEP_THREAD
 from is_db_bootstrap.orchestrator.track import UNVERIFIED, Held, LockPolicy, Track
 from is_db_bootstrap.results import (
     STORE_ORDER,
@@ -120,6 +121,9 @@ class BootstrapOrchestrator:
         """From a signal handler or another thread: no new change starts, running ones get `grace_s` to end."""
         self._stop.exit_code = exit_code
         self._stop.set()
+
+    def kill(self) -> None:
+        """From a signal handler, before the process ends at once: nothing of a run outlives its process."""
 
     def run(self, mode: Mode = Mode.APPLY) -> BootstrapResult:
         """Run all phases that `mode` asks for and report; errors of `is_db_bootstrap.errors` become results.
@@ -567,7 +571,7 @@ def _spawn(call: Callable[[], None]) -> Future[None]:
         else:
             future.set_result(None)
 
-    threading.Thread(target=target, daemon=True).start()
+    threading.Thread(target=target, name=STEP_THREAD, daemon=True).start()
     return future
 
 
