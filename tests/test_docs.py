@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from is_db_bootstrap import blueprints, errors, results
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.cli import group
+from is_db_bootstrap.cli._endings import UNWRITTEN
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import STORE_ORDER, Drift, LockHolder, Mode, Outcome, Status
 from is_db_bootstrap.retry import RetryPolicy
@@ -228,8 +229,8 @@ def test_the_documented_toml_file_is_accepted(tmp_path, monkeypatch):
 def test_every_exit_code_is_documented():
     page = (ROOT / "docs/reference/exit-codes.md").read_text(encoding="utf-8")
     kinds = [v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, errors.BootstrapError)]
-    codes = {0, 143, *(k.exit_code for k in kinds)}
-    assert {int(n) for n in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes
+    codes = {0, 129, 143, *(k.exit_code for k in kinds)}
+    assert {int(n) for n in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes | {UNWRITTEN}
     assert set(SCHEMA["properties"]["exit_code"]["enum"]) == codes
     assert set(SCHEMA["$defs"]["error"]["properties"]["kind"]["enum"]) == {k.kind for k in kinds}
     api = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")

@@ -73,6 +73,18 @@ class CanLock(Protocol):
 
 
 @runtime_checkable
+class CanDisconnect(Protocol):
+    """A store that can end its sessions on the server, for a call that did not come back after `cancel`."""
+
+    def disconnect(self) -> str:
+        """From another thread: end every session of this store on its server, and look whether it is gone.
+
+        Nothing that the hanging call still does reaches the server afterwards. Returns what may go on there all the same,
+        as a sentence for the report; empty when the server says that nothing is left.
+        """
+
+
+@runtime_checkable
 class CanCreateDatabase(Protocol):
     """A store whose database may be missing; its `plan` then starts with a change of kind `database`."""
 

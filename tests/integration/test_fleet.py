@@ -477,3 +477,180 @@ def test_the_documented_lines_run(page, farm, tmp_path, names):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "apply of 2 targets: 2 changed" in done.stdout
+
+
+# --- targets that hang, and workers that die
+
+SWALLOWING = """
+        while True:
+            try:
+                op.execute("SAVEPOINT s")
+                op.execute("SELECT pg_sleep(600)")
+            except BaseException:
+                try:
+                    op.get_bind().rollback()
+                    op.execute("SELECT 1")
+                except BaseException:
+                    time.sleep(0.01)
+"""
+MARKER = f"98765.{os.getpid()}"
+HANGS = (
+    "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    "import socket; ours, theirs = socket.socketpair(); ours.recv(1)",
+    'op.execute("SELECT pg_sleep(600); CREATE TABLE late (id int)")',
+    f"import subprocess; subprocess.run(['sleep', '{MARKER}'])",
+    SWALLOWING,
+)
+#: Short times, so that a target that hangs costs a test a few seconds.
+BRIEF = {"IS_DB_BOOTSTRAP_GRACE": "0.1", "IS_DB_BOOTSTRAP_CONNECT_TIMEOUT": "2"}
+
+
+def hanging(names, hangs=HANGS):
+    """The body of a revision that hangs in a way of its own in each database, but in the others does not."""
+    lines = [f'    if database == "{name}":\n        {hang.lstrip()}' for name, hang in zip(names, hangs, strict=False)]
+    return "\n".join([*lines, f"    if database in {names[: len(lines)]!r}: op.execute('CREATE TABLE late (id int)')"])
+
+
+def sessions(farm, name):
+    with psycopg.connect(f"{farm.shared('postgres').url}/postgres") as connection:
+        rows = connection.execute("SELECT query FROM pg_stat_activity WHERE datname = %s", [name])
+        return [row[0] for row in rows]
+
+
+def tables(farm, name):
+    with psycopg.connect(f"{farm.shared('postgres').url}/{name}") as connection:
+        return {row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+
+
+def processes_with(word):
+    import psutil
+
+    return [p.pid for p in psutil.process_iter(["cmdline"]) if word in (p.info["cmdline"] or ())]
+
+
+def started(fleet, names, *options, **kwargs):
+    process = fleet.start("--continue-on-error", *options, **BRIEF, **kwargs)
+    process.stdin.write(text_of(tenants(names)))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_target_that_hangs_costs_no_other_and_nothing_of_it_goes_on_after_its_report(fleet, names, farm, jobs):
+    import psutil
+
+    process = started(fleet, names, "--jobs", jobs, "--apply-timeout", "2", "-v", body=hanging(names))
+    seen = []
+    for line in process.stderr:
+        found = re.match(r"tenant (\d): (\w+)", line)
+        if not found:
+            continue
+        seen.append(found[2])
+        if found[2] == "failed":
+            assert sessions(farm, names[int(found[1])]) == []
+            assert "did not end within 2 s" in line
+            assert len(psutil.Process(process.pid).children()) <= int(jobs)
+            assert processes_with(MARKER) == [] or int(found[1]) != 3
+    document = json.loads(process.communicate(timeout=60)[0])
+    assert (process.returncode, document["exit_code"]) == (4, 4)
+    assert [t["outcome"] for t in document["targets"]] == ["failed"] * 5 + ["changed"]
+    assert sorted(seen) == ["changed"] + ["failed"] * 5
+    assert processes_with(MARKER) == []
+    time.sleep(1)
+    assert [name for name in names if "late" in tables(farm, name)] == []
+    code, document, _ = fleet(tenants(names))
+    assert (code, {t["outcome"] for t in document["targets"][:5]}) == (0, {"changed"})
+
+
+STUCK = 'import re; re.match(r"(a+)+$", "a" * 60 + "b")'  # never lets another thread run
+
+
+def test_a_worker_whose_interpreter_is_stuck_is_killed_from_outside(fleet, names, farm):
+    process = started(fleet, names[:3], "--jobs", "1", "--apply-timeout", "1", body=hanging(names, [STUCK]))
+    out, err = process.communicate(timeout=100)
+    document = json.loads(out)
+    assert (process.returncode, outcomes(document)) == (
+        4,
+        {"tenant 0": "failed", "tenant 1": "changed", "tenant 2": "changed"},
+    )
+    assert "said nothing for" in document["targets"][0]["message"]
+    assert "in the phase apply" in err
+    assert "late" not in tables(farm, names[0])
+
+
+@pytest.mark.parametrize(
+    ("death", "ended"),
+    [
+        ("os.kill(os.getpid(), 9)", -9),
+        ("import ctypes; ctypes.string_at(0)", -11),
+        ("os._exit(7)", 7),
+        ("pid = os.fork(); time.sleep(30) if pid == 0 else os.kill(os.getpid(), 9)", -9),  # its child keeps the pipes open
+    ],
+    ids=["killed", "segfault", "exit", "killed with a child"],
+)
+def test_a_worker_that_dies_costs_no_other_target_and_leaves_nothing_behind(fleet, names, farm, death, ended):
+    import psutil
+
+    process = started(fleet, names[:3], "--jobs", "1", body=hanging(names, [death]))
+    out, err = process.communicate(timeout=60)
+    document = json.loads(out)
+    assert outcomes(document) == {"tenant 0": "failed", "tenant 1": "changed", "tenant 2": "changed"}, err
+    assert document["targets"][0]["message"] == f"The worker process of this target ended with {ended}."
+    assert not [p for p in psutil.process_iter(["ppid", "cmdline"]) if "mine:BLUEPRINT" in (p.info["cmdline"] or ())]
+    deadline = time.monotonic() + 10
+    while sessions(farm, names[0]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "late" not in tables(farm, names[0])
+
+
+def test_a_worker_that_hangs_at_import_is_killed_from_outside(program):
+    patch = """
+from is_db_bootstrap import blueprints
+parent, load = os.getpid(), blueprints.load
+def hanging(name):
+    if os.getpid() != parent and not os.path.exists("hung"):
+        open("hung", "w").close()
+        time.sleep(600)
+    return load(name)
+blueprints.load = hanging
+"""
+    os.environ.update(BRIEF)
+    try:
+        process = program(patch, "--jobs", "1", "--apply-timeout", "1")
+    finally:
+        for name in BRIEF:
+            del os.environ[name]
+    out, err = process.communicate(timeout=100)
+    assert list(outcomes(json.loads(out)).values()) == ["failed", "changed", "changed"], err
+    assert "before its first phase" in json.loads(out)["targets"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [([signal.SIGTERM], 143), ([signal.SIGHUP], 129), ([signal.SIGINT, signal.SIGINT], 130), ([signal.SIGKILL], -9)],
+    ids=["terminated", "hung up", "interrupted twice", "killed"],
+)
+def test_the_end_of_a_fleet_is_the_end_of_its_workers_and_of_their_work(fleet, names, farm, numbers, code):
+    import psutil
+
+    hangs = [*HANGS[2:4], STUCK] if numbers == [signal.SIGTERM] else HANGS[2:4]
+    process = started(fleet, names, "--jobs", "3", body=hanging(names, hangs))
+    deadline = time.monotonic() + 60
+    while not processes_with(MARKER) or not any("late" in query for query in sessions(farm, names[0])):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.3)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert (alive, processes_with(MARKER)) == ([], [])
+    deadline = time.monotonic() + 10
+    while any(sessions(farm, name) for name in names):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not [name for name in names[:2] if "late" in tables(farm, name)]

@@ -257,6 +257,18 @@ def test_an_ephemeral_stack_gives_settings_that_a_run_takes():
         socket.create_connection((address.host, address.port(6379)), timeout=1)
 
 
+@pytest.mark.parametrize("end", [">&-", ">/dev/full", "2>&- >&-"])
+def test_a_stack_whose_addresses_nobody_can_read_can_be_found_and_stopped(data_dir, end):
+    before = _pids(data_dir)
+    script = f'exec "$@" {end}'
+    call = ["bash", "-c", script, "-", *COMMAND, "local", "up", "--data-dir", str(data_dir)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 9
+    assert "Traceback" not in done.stderr
+    assert "`local down` stops it" in done.stderr or "2>&-" in end
+    assert before.items() <= _pids(data_dir).items()
+
+
 def test_an_ephemeral_stack_in_the_foreground_ends_with_its_command():
     # As in a background job of a shell, which ignores SIGINT.
     ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *COMMAND]
@@ -265,8 +277,9 @@ def test_an_ephemeral_stack_in_the_foreground_ends_with_its_command():
     while (line := run.stdout.readline()) and line != "}\n":
         lines.append(line)
     document = json.loads("".join([*lines, "}"]))
-    run.send_signal(signal.SIGTERM)
-    assert run.wait(30) == 0
+    run.send_signal(signal.SIGHUP)  # its terminal was closed
+    run.send_signal(signal.SIGTERM)  # a second one does not keep it from removing the servers
+    assert run.wait(60) == 0
     run.stdout.close()
     assert not Path(document["data_dir"]).exists()
     assert all(_gone(s["pid"]) for s in document["servers"])

@@ -6,11 +6,12 @@ import importlib
 import io
 import os
 import pkgutil
-import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from is_db_bootstrap.cli import _endings
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -59,7 +60,8 @@ def group() -> None:
 
     \b
     Exit codes: 0 as declared, 1 a change failed, 2 configuration, 3 not as declared, 4 unavailable,
-    5 access denied, 6 conflict, 7 lock timeout, 8 store was reset, 130 interrupted, 143 terminated.
+    5 access denied, 6 conflict, 7 lock timeout, 8 store was reset, 9 the output could not be
+    written, 129 hung up, 130 interrupted, 143 terminated.
     """  # noqa: D301 - the escape is click's mark for lines that stay as they are
 
 
@@ -72,12 +74,19 @@ def _order(args: list[str]) -> str:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
-    if os.getpid() == 1:  # a container's first process has no default actions: SIGTERM would be ignored until a run begins
-        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    with _endings.streams() as (out, err), _endings.signals():
+        code = _endings.finish(_called(args), out, err)
+        if _endings.ending.signal or _endings.ending.abandoned or _endings.is_a_call_left_behind():
+            _endings.end_children()
+            os._exit(code)  # nothing that was left behind can be joined
+    sys.exit(code)
+
+
+def _called(args: list[str] | None) -> int:
     try:
         code: Any = group.main(args, prog_name="is-db-bootstrap", standalone_mode=False)
     except click.exceptions.Abort:
-        code = 130
+        code = _endings.ending.code
     except click.ClickException as exc:
         from is_db_bootstrap.address import without_addresses
 
@@ -94,4 +103,4 @@ def main(args: list[str] | None = None) -> NoReturn:
             raise
         click.echo(f"is-db-bootstrap: {exc}", err=True)
         code = exc.exit_code
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0

@@ -69,6 +69,7 @@ def fleet_options(command: F) -> F:
 
 def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
     """Run `mode` on every target of this shard, print a line for each that matters, return the exit code."""
+    from is_db_bootstrap.cli._endings import judged
     from is_db_bootstrap.cli._run import leave, refusals, signals
     from is_db_bootstrap.client_imports import keep_out
     from is_db_bootstrap.fleet import Fleet, Ledger, Order, Refused, Target, read, shard
@@ -102,10 +103,13 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
     if ledger:
         ledger.close()
         result = replace(result, message=ledger.failure, exit_code=result.exit_code or (2 if ledger.failure else 0))
-    _print(result, options, done=len(targets) - len(left))
     if options.termination_log:
         leave(options.termination_log, fleet_summary(result.to_dict()))
-    return result.exit_code
+    _print(result, options, done=len(targets) - len(left))
+    code = judged(result.exit_code)
+    if options.termination_log and code != result.exit_code:
+        leave(options.termination_log, fleet_summary(replace(result, exit_code=code).to_dict()))
+    return code
 
 
 def _asked(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from is_db_bootstrap.cli._endings import judged
+from is_db_bootstrap.cli._run import leave, leave_behind, refusals
 from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.render import refusal, summary
 from is_db_bootstrap.results import Mode, Outcome
 
 if TYPE_CHECKING:
@@ -42,9 +47,26 @@ class Setup:
         self._options = options if options.timeout is not None else options._replace(timeout=PATIENCE_S)
         self._seed, self._yes = seed, yes
         self._step = 0
+        self._failure: BootstrapError | None = None
+        self._last: BootstrapResult | None = None
 
     def run(self) -> int:
-        """Take the four steps; the first failure ends them."""
+        """Take the four steps; the first failure ends them. The termination log says how."""
+        log = self._options.termination_log
+        with refusals(log):
+            code = self._steps()
+        if log:
+            leave(log, self._summary(judged(code)))
+        return code
+
+    def _summary(self, code: int) -> str:
+        if self._failure is not None:
+            return refusal(self._failure, exit_code=code)
+        if self._last is not None:
+            return summary(replace(self._last, exit_code=code))
+        return json.dumps({"outcome": Outcome.FAILED, "exit_code": code})
+
+    def _steps(self) -> int:
         try:
             blueprint, settings = self._configuration()
             engine = self._engine(blueprint, settings)
@@ -52,9 +74,11 @@ class Setup:
             self._migration(engine)
             self._verification(blueprint, engine)
         except _EndedError as exc:
+            self._failure = BootstrapError(str(exc))
             click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
             return exc.code
         except BootstrapError as exc:
+            self._failure = exc
             click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
             return 2 if isinstance(exc, ConfigurationError) else 1
         click.echo(f"{blueprint.name} is set up.")
@@ -135,7 +159,8 @@ class Setup:
                 click.echo(f"  {store:<9} {line}")
 
     def _ran(self, engine: BootstrapOrchestrator, mode: Mode) -> BootstrapResult:
-        result = engine.run(mode)
+        self._last = result = engine.run(mode)
+        leave_behind(engine)
         for store in result.stores:
             for note in store.notes:
                 click.echo(f"  {store.store:<9} {note}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from is_db_bootstrap.cli._endings import ENDING, unwritten
+
 if TYPE_CHECKING:
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.local import LocalStack
@@ -77,7 +79,10 @@ def up_(data_dir: Path | None, output: str, listen: str, ephemeral: bool) -> int
     keep_out()
     if ephemeral:
         return _until_interrupted(data_dir, output, listen)
-    return _show(up(data_dir, listen=listen, progress=_progress), output)
+    code = _show(up(data_dir, listen=listen, progress=_progress), output)
+    if unwritten():
+        _progress("The stack runs. `is-db-bootstrap local status` prints its addresses, `local down` stops it.")
+    return code
 
 
 def _until_interrupted(data_dir: Path | None, output: str, listen: str) -> int:
@@ -91,12 +96,19 @@ def _until_interrupted(data_dir: Path | None, output: str, listen: str) -> int:
         raise ConfigurationError("--ephemeral takes neither --data-dir nor --listen.", hint="Leave them out.")
 
     def end(*_: object) -> NoReturn:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # a second one would leave servers behind
         raise KeyboardInterrupt  # SIGINT itself is ignored in a shell's background job
 
-    signal.signal(signal.SIGTERM, end)
+    for number in ENDING:
+        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         with ephemeral_stack(_progress) as stack:
             _show(stack, output)
+            if unwritten():
+                _progress("Nobody can read the addresses of the stack, so it is removed.")
+                return 0
             threading.Event().wait()
     except KeyboardInterrupt:
         _progress("removed")

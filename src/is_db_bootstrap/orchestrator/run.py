@@ -19,6 +19,7 @@ from functools import partial
 from is_db_bootstrap.bootstrapper import (
     CanAudit,
     CanCreateDatabase,
+    CanDisconnect,
     CanLock,
     CanProve,
     CanReport,
@@ -38,6 +39,7 @@ from is_db_bootstrap.errors import (
     VerificationFailed,
 )
 from is_db_bootstrap.events import Event, Observer, Phase
+from is_db_bootstrap.names import STEP_THREAD
 from is_db_bootstrap.orchestrator.track import UNVERIFIED, Held, LockPolicy, Track
 from is_db_bootstrap.results import (
     STORE_ORDER,
@@ -55,6 +57,12 @@ from is_db_bootstrap.results import (
 from is_db_bootstrap.retry import Deadline, RetryPolicy, until, while_busy
 
 _log = logging.getLogger(__name__)
+
+#: The note of a store whose call did not come back. The command and the workers of a fleet end their process then.
+_IN_THIS_PROCESS = (
+    "A thread of the process that ran this is still in the call that did not end; it ends with that process."
+    " A program that goes on should end itself, and run again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +123,15 @@ class BootstrapOrchestrator:
         self._stop = _Stop()
         self._events = threading.Lock()
         self._began = 0.0
+        self._unfinished: tuple[StoreName, ...] = ()
 
     def interrupt(self, exit_code: int = 130) -> None:
         """From a signal handler or another thread: no new change starts, running ones get `grace_s` to end."""
         self._stop.exit_code = exit_code
         self._stop.set()
+
+    def kill(self) -> None:
+        """From a signal handler, before the process ends at once: nothing of a run outlives its process."""
 
     def run(self, mode: Mode = Mode.APPLY) -> BootstrapResult:
         """Run all phases that `mode` asks for and report; errors of `is_db_bootstrap.errors` become results.
@@ -133,11 +145,21 @@ class BootstrapOrchestrator:
             run.phases()
         finally:
             run.close()
+            self._unfinished = run.unfinished
         result = run.result(started_at, time.monotonic() - self._began)
         self._emit("finished", result=result)
         if run.keyboard:
             raise KeyboardInterrupt
         return result
+
+    @property
+    def unfinished(self) -> tuple[StoreName, ...]:
+        """The stores of the last run whose call did not come back, although it was cancelled.
+
+        A thread of this process is still in that call. It changes nothing through the store any more, if the store could be
+        disconnected; it ends when the process ends.
+        """
+        return self._unfinished
 
     @property
     def stores(self) -> tuple[StoreName, ...]:
@@ -200,6 +222,7 @@ class _Run:
         self._acquiring: DatabaseBootstrapper | None = None
         self._followed = False
         self._running: dict[Future[None], Track] = {}
+        self._may_go_on = False
         self.keyboard = False
 
     # --- phases
@@ -454,7 +477,7 @@ class _Run:
         """Release locks and connections; what still runs on a server keeps its lock, which ends with it."""
         self._released.set()
         for held in reversed(self._held):
-            if self._running:
+            if self._may_go_on:
                 self._track_of(held.store).note("A statement did not end in time: the lock is left to expire.")
                 continue
             with suppress(BootstrapError):
@@ -463,6 +486,11 @@ class _Run:
         for store in [*(t.store for t in self._tracks), *self._locking.borrow]:
             if store not in [t.store for t in self._running.values()]:
                 store.close()
+
+    @property
+    def unfinished(self) -> tuple[StoreName, ...]:
+        """The stores whose call did not come back."""
+        return tuple(track.store.name for track in self._running.values())
 
     def _track_of(self, store: DatabaseBootstrapper) -> Track:
         return next((t for t in self._tracks if t.store is store), self._tracks[0])
@@ -528,8 +556,29 @@ class _Run:
             with suppress(BootstrapError):
                 store.cancel()
         self._drain(max(self._locking.grace_s, 1.0))
+        if self._running:
+            self._disconnect_running()
         for track in touched if message else [t for t in self._tracks if t in touched or t.error is None]:
             track.error = error or StoreUnavailable(track.store.name, message, hint="Give a longer --apply-timeout, or none.")
+
+    def _disconnect_running(self) -> None:
+        """End the sessions of calls that did not come back, and note what still goes on, and where."""
+        for track in self._running.values():
+            left = self._left_on_server(track)
+            self._may_go_on = self._may_go_on or bool(left)
+            track.note(left)
+        self._drain(1.0)
+        for track in self._running.values():
+            track.note(_IN_THIS_PROCESS)
+
+    def _left_on_server(self, track: Track) -> str:
+        """What may go on on the server, as a sentence; empty when nothing does."""
+        if not isinstance(track.store, CanDisconnect):
+            return "What was begun did not end when it was cancelled, and may go on on the server."
+        try:
+            return track.store.disconnect()
+        except BootstrapError as exc:
+            return f"What was begun may go on on the server, which could not be asked: {exc.message}"
 
     def _drain(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -582,7 +631,7 @@ def _spawn(call: Callable[[], None]) -> Future[None]:
         else:
             future.set_result(None)
 
-    threading.Thread(target=target, daemon=True).start()
+    threading.Thread(target=target, name=STEP_THREAD, daemon=True).start()
     return future
 
 

@@ -48,12 +48,12 @@ def _failed_target(target: Mapping[str, Any], cut: int) -> dict[str, Any]:
     return {"name": target["name"][:cut], "exit_code": target["exit_code"], "message": "; ".join(errors)[:cut]}
 
 
-def refusal(error: BootstrapError, limit: int = LIMIT) -> str:
-    """The same for a run that did not begin."""
+def refusal(error: BootstrapError, limit: int = LIMIT, *, exit_code: int | None = None) -> str:
+    """The same for a run that did not begin; `exit_code` when it is not that of the error."""
+    outcome = Outcome.INTERRUPTED if error.kind == "interrupted" else Outcome.FAILED
+    code = error.exit_code if exit_code is None else exit_code
     for cut in (*_CUTS, 0):
-        text = json.dumps(
-            {"outcome": "failed", "exit_code": error.exit_code, "error": _error(error.kind, error, cut)}, ensure_ascii=False
-        )
+        text = json.dumps({"outcome": outcome, "exit_code": code, "error": _error(error.kind, error, cut)}, ensure_ascii=False)
         if len(text.encode()) <= limit:
             break
     return text

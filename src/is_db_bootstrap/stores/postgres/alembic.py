@@ -27,9 +27,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from is_db_bootstrap import files
-from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.guests import guest
-from is_db_bootstrap.stores.postgres.connection import connect, errors, identifier, session_settings
+from is_db_bootstrap.stores.postgres.connection import NAME, connect, errors, identifier, session_settings
 from is_db_bootstrap.stores.postgres.half_done import SecondWatch, Watch, WorkingConnection, WorkingCursor
 from is_db_bootstrap.stores.postgres.operations import Operation, described, without_drops
 from is_db_bootstrap.stores.postgres.revisions import SKIPPED_NAMES, TABLE
@@ -38,8 +38,40 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
 
+
+class _OneAtATime:
+    """A lock whose holder may be given up, because it hangs: whoever wants it afterwards is told so at once."""
+
+    #: Seconds between two looks whether the holder was given up.
+    _LOOK_S = 0.2
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+        self._given_up = False
+
+    def __enter__(self) -> None:
+        while not self._lock.acquire(timeout=self._LOOK_S):
+            if self._given_up:
+                raise StoreUnavailable(
+                    NAME,
+                    "A revision of an earlier run did not end and still hangs in this process, which can run no other.",
+                    hint="End this process, and run again in a new one.",
+                )
+        self._holder = threading.get_ident()
+
+    def __exit__(self, *_: object) -> None:
+        self._holder, self._given_up = None, False
+        self._lock.release()
+
+    def give_up(self, thread: int | None) -> None:
+        """Count on `thread`, if it is the holder, never to come back; harmless when it does."""
+        if thread is not None and thread == self._holder:
+            self._given_up = True
+
+
 #: Alembic keeps its running environment in module globals: two upgrades in threads fail with KeyError('config').
-ALEMBIC = threading.Lock()
+ALEMBIC = _OneAtATime()
 #: The further connections that a revision may take from its engine.
 FURTHER_CONNECTIONS = 4
 

@@ -8,6 +8,7 @@ the lock, `catalogue` for what is compared.
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,6 +41,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     errors,
     identifier,
     session_settings,
+    terminated,
     translated,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch, mark_statement
@@ -103,6 +105,7 @@ class PostgreSQLBootstrapper:
         self._session: psycopg.Connection[Any] | None = None
         self._working: list[psycopg.Connection[Any]] = []
         self._watch = Watch(identifier(schema, TABLE))
+        self._changing_in: int | None = None
         self._engine: Engine | None = None
         self._seen: Objects | None = None
         self._cancelled = threading.Event()
@@ -402,6 +405,7 @@ class PostgreSQLBootstrapper:
         Raises `StoreBusy` when a lock was not free in time, `ChangeFailed` with the server's words otherwise; both leave
         nothing of the step behind, unless the revision itself leaves its transaction (CREATE INDEX CONCURRENTLY).
         """
+        self._changing_in = threading.get_ident()
         with self._changing(change):
             return self._steps()[change.kind](change)
 
@@ -545,6 +549,10 @@ class PostgreSQLBootstrapper:
         return self._engine
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
+        """A revision that hangs, or swallows what it is told, gets no second session after it was cancelled."""
+        if self._cancelled.is_set():
+            connection.close()
+            raise StoreUnavailable(self.name, "The run that this session was for has ended.", hint="Run again.")
         self._working.append(connection)
 
     def _apply_row(self, change: Change) -> str | None:
@@ -625,6 +633,22 @@ class PostgreSQLBootstrapper:
             if connection is not None and not connection.closed:
                 with suppress(psycopg.Error):
                     connection.cancel_safe(timeout=self._timing.connect_timeout_s)
+
+    def disconnect(self) -> str:
+        """From another thread: terminate our sessions on the server; its open transactions are rolled back.
+
+        Returns which sessions are still there, as a sentence; empty when there are none. Raises `StoreUnavailable` when the
+        server cannot be asked.
+        """
+        self._cancelled.set()
+        if alembic := sys.modules.get("is_db_bootstrap.stores.postgres.alembic"):
+            alembic.ALEMBIC.give_up(self._changing_in)
+        ours = [c for c in (*self._working, self._session) if c is not None and not c.closed]
+        with self._connected() as connection, errors(self.target):
+            left = [pid for session in ours for pid in terminated(connection, session)]
+        if not left:
+            return ""
+        return f"The server did not end session {', '.join(map(str, left))} of this run; what it does may go on."
 
     def close(self) -> None:
         """Release every connection."""

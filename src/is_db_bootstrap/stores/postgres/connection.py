@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -48,6 +48,14 @@ QUERY_CANCELED = "57014"
 BUSY = frozenset({"55P03", "40P01", "55006"})
 #: A lost connection, a server that starts or stops, too many connections, a full disk being none of them.
 UNAVAILABLE = ("08", "57P", "53300")
+
+#: Milliseconds that the server may take to end a session.
+TERMINATE_MS = 5000
+#: With a time, it says whether the session has gone (PostgreSQL 14).
+_TERMINATE = """
+    SELECT pid, pg_terminate_backend(pid, %s) FROM pg_stat_activity
+    WHERE pid = %s AND usename = %s AND datname = %s AND application_name = %s
+"""
 
 _ASYNCPG_ONLY = {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"}
 
@@ -227,6 +235,19 @@ def shared_sessions(url: StoreUrl, mode: pooler.Mode) -> ConfigurationError:
         f"postgres: {url} is a connection pooler in {mode} mode; what is set or locked on a session there reaches other clients.",
         hint="Give the server's own address, or that of a pool in session mode. Nothing was set or changed.",
     )
+
+
+def terminated(connection: psycopg.Connection[Any], session: psycopg.Connection[Any]) -> list[int]:
+    """End `session` on the server, asked through `connection`, and wait until it is gone; its process id if it is not.
+
+    A pooler makes up the process id that it greets with, so name, user and database of the session must fit as well.
+    """
+    name = session.info.parameter_status("application_name")
+    known = [TERMINATE_MS, session.info.backend_pid, session.info.user, session.info.dbname, name]
+    with suppress(psycopg.errors.InsufficientPrivilege):
+        found = connection.execute(_TERMINATE.encode(), known).fetchall()
+        return [pid for pid, gone in found if not gone]
+    return [session.info.backend_pid]
 
 
 def refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float) -> Exception:
