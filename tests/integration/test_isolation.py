@@ -88,13 +88,15 @@ def test_each_test_has_a_database_of_its_own_at_the_head(server, begin):
 
 
 @on["postgres"]
-def test_a_database_is_dropped_after_its_test_whoever_is_connected(server, begin):
-    isolation = begin("postgres", server.url)
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+def test_a_database_is_dropped_after_its_test_whoever_is_connected(server, begin, given):
+    isolation = begin("postgres", server.url, given=given)
     url = isolation.take()
     with psycopg.connect(url.reveal()):
         isolation.give_back(url)
         isolation.close()
-    assert {n for n in databases(server.url) if n.startswith(PREFIX)} == {f"{PREFIX}_template_{contract(NOVEL, settings())}"}
+    template = set() if given else {f"{PREFIX}_template_{contract(NOVEL, settings())}"}
+    assert {n for n in databases(server.url) if n.startswith(PREFIX)} == template
 
 
 @on["postgres"]
@@ -104,7 +106,7 @@ def test_many_processes_make_one_template(server):
         "from is_db_bootstrap.settings import Settings, StoreUrl; from is_db_bootstrap.testing.postgres import PostgresIsolation;"
         "b = blueprints.load('novel_genesis'); made = [];"
         "PostgresIsolation.apply = lambda self, url, real=PostgresIsolation.apply: (made.append(1), real(self, url));"
-        "i = PostgresIsolation(StoreUrl.parse('postgres', sys.argv[1]), b, replace(Settings.load(b, environ={}), stores={}));"
+        "i = PostgresIsolation(StoreUrl.parse('postgres', sys.argv[1]), b, replace(Settings.load(b, environ={}), stores={}), given=False);"
         "i.give_back(i.take()); i.close(); print(len(made))"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, server.url], stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -252,7 +254,7 @@ def test_a_graph_with_somebodys_nodes_is_refused_and_kept(neo4j_url, graph, begi
 
 @on["neo4j"]
 def test_processes_that_share_a_graph_take_turns(neo4j_url, graph, begin):
-    one, other = begin("neo4j", neo4j_url, shared=True), begin("neo4j", neo4j_url, shared=True)
+    one, other = begin("neo4j", neo4j_url), begin("neo4j", neo4j_url)
     url = one.take()
     taken = []
     waiting = threading.Thread(target=lambda: taken.append(other.take()))

@@ -91,6 +91,8 @@ class PostgresIsolation(Isolation):
 
     def close(self) -> None:
         """Drop all copies but those kept; on a server of our own the template stays for the next session."""
+        if self._main.closed:
+            return
         try:
             self._copies.close()
             if self.given:
