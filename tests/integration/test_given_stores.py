@@ -67,7 +67,7 @@ class Neo4jProbe:
             return [tuple(r.values()) for r in driver.execute_query(text).records]
 
     def everything(self):
-        nodes = self._run("MATCH (n) RETURN toString(labels(n)) ORDER BY 1")
+        nodes = self._run("MATCH (n) WITH labels(n)[0] AS label RETURN label ORDER BY label")
         return nodes + self._run("SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name ORDER BY name")
 
     def somebody_writes(self):
@@ -186,7 +186,8 @@ class Place:
     def run_writing(self, *options):
         """A session of two tests, each of which finds nothing and writes."""
         return self.run(
-            f"import pytest\n@pytest.mark.parametrize('n', range(2))\ndef test_it({self.store}, n):\n    {self.write}\n", *options
+            f"import pytest\n@pytest.mark.parametrize('n', range(2))\ndef test_it({self.store}, n):\n    {self.write}\n",
+            *options,
         )
 
     def killed(self, tests, *options):
@@ -396,5 +397,3 @@ def test_a_user_who_is_not_shown_all_nodes_is_recognised():
     assert neo4j_content.unseen_for([*ALL, denied]) == "the user is denied traverse on NODE(Customer)"
     some = [{**ALL[0], "segment": "NODE(Page)"}, ALL[1]]
     assert neo4j_content.unseen_for(some) == "the user is not granted traverse on all of NODE"
-
-
