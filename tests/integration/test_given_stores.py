@@ -18,6 +18,7 @@ import pytest
 import redis as redis_client
 from pymilvus import MilvusClient
 
+from is_db_bootstrap.scaffold import create
 from is_db_bootstrap.testing import neo4j_content
 from is_db_bootstrap.testing.content import Content, Seal, Thing
 from servers import NO_IDLE_PINGS, PASSWORD, neo4j_driver
@@ -353,6 +354,36 @@ def test_what_is_written_between_two_tests_is_named_and_kept(place, given):
     assert code == 1, shown
     assert "2 passed, 1 error" in shown, shown
     assert place.probe.has_what_somebody_wrote()
+
+
+@pytest.mark.parametrize("place", ["neo4j"], indirect=True)
+def test_a_test_that_deletes_every_node_ends_nobodys_turn(place):
+    before = place.probe.everything()
+    code, shown = place.run(
+        "import pytest, time\n@pytest.mark.parametrize('n', range(4))\ndef test_it(neo4j, n):\n"
+        "    neo4j.execute_query('MATCH (n) DETACH DELETE n')\n"
+        "    neo4j.execute_query('CREATE (:OfATest)')\n"
+        "    time.sleep(2.5)\n"
+        "    assert neo4j.execute_query('MATCH (n:OfATest) RETURN count(n) AS n').records[0]['n'] == 1\n",
+        "-n", "2",
+    )  # fmt: skip
+    assert code == 0, shown
+    assert place.probe.everything() == before
+
+
+@pytest.mark.parametrize("place", ["neo4j"], indirect=True)
+def test_two_blueprints_of_one_session_take_turns(place):
+    create("other", ("neo4j",), place.folder)
+    before = place.probe.everything()
+    code, shown = place.run(
+        "import pytest\n@pytest.mark.parametrize('n', range(2))\n@pytest.mark.parametrize('name', ['novel_genesis', 'other'])\n"
+        "class TestIt:\n"
+        "    @pytest.fixture\n"
+        "    def is_db_blueprint(self, name): return name\n"
+        f"    def test_it(self, neo4j, name, n):\n        {place.write}\n"
+    )
+    assert code == 0, shown
+    assert place.probe.everything() == before
 
 
 @pytest.mark.parametrize("place", ["redis"], indirect=True)

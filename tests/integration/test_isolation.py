@@ -19,7 +19,7 @@ from pymilvus import MilvusClient
 
 from is_db_bootstrap import blueprints
 from is_db_bootstrap.contract import contract
-from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
+from is_db_bootstrap.errors import ConfigurationError, LockTimeout, StoreUnavailable
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.testing import neo4j as neo4j_isolation
 from is_db_bootstrap.testing import redis as redis_isolation
@@ -266,6 +266,28 @@ def test_processes_that_share_a_graph_take_turns(neo4j_url, graph, begin):
     waiting.join(20)
     assert taken
     assert graph("MATCH (n:Page) RETURN count(n) AS n") == [{"n": 0}]
+
+
+@on["neo4j"]
+def test_who_waits_for_a_graph_says_so_and_ends_with_one_error(neo4j_url, begin):
+    told = []
+    url = begin("neo4j", neo4j_url).take()
+    waiting = begin("neo4j", neo4j_url, patience_s=3, say=told.append)
+    with pytest.raises(LockTimeout, match=r"was used by another test session for 3 s\. Give each session a server"):
+        waiting.take()
+    assert told == [f"neo4j: waiting for {url}, which is used by another test session."]
+
+
+@on["neo4j"]
+def test_the_mark_of_an_earlier_version_is_carried_on(neo4j_url, graph, begin):
+    graph("CREATE CONSTRAINT __IsDbBootstrapTesting_unique FOR (m:__IsDbBootstrapTesting) REQUIRE m.name IS UNIQUE")
+    graph("CREATE (:__IsDbBootstrapTesting {name: 'testing', contract: 'of 0.1', owner: 'x', until: datetime.realtime()})")
+    graph("CREATE (:__Neo4jMigration {version: 'BASELINE'})")
+    isolation = begin("neo4j", neo4j_url)
+    isolation.give_back(isolation.take())
+    isolation.close()
+    assert graph("MATCH (n) RETURN labels(n) AS labels") == []
+    assert graph("SHOW INDEXES YIELD type WHERE type <> 'LOOKUP' RETURN count(*) AS n") == [{"n": 0}]
 
 
 # --- Milvus
