@@ -52,7 +52,7 @@ def begin():
         return begun[-1]
 
     yield one
-    for each in begun:
+    for each in reversed(begun):  # who has the turn gives it up before others end, which wait for it
         each.close()
 
 
