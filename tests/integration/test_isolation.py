@@ -19,7 +19,7 @@ from pymilvus import MilvusClient
 
 from is_db_bootstrap import blueprints
 from is_db_bootstrap.contract import contract
-from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
+from is_db_bootstrap.errors import ConfigurationError, LockTimeout, StoreUnavailable
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.testing import neo4j as neo4j_isolation
 from is_db_bootstrap.testing import redis as redis_isolation
@@ -52,7 +52,7 @@ def begin():
         return begun[-1]
 
     yield one
-    for each in begun:
+    for each in reversed(begun):  # who has the turn gives it up before others end, which wait for it
         each.close()
 
 
@@ -88,13 +88,15 @@ def test_each_test_has_a_database_of_its_own_at_the_head(server, begin):
 
 
 @on["postgres"]
-def test_a_database_is_dropped_after_its_test_whoever_is_connected(server, begin):
-    isolation = begin("postgres", server.url)
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+def test_a_database_is_dropped_after_its_test_whoever_is_connected(server, begin, given):
+    isolation = begin("postgres", server.url, given=given)
     url = isolation.take()
     with psycopg.connect(url.reveal()):
         isolation.give_back(url)
         isolation.close()
-    assert {n for n in databases(server.url) if n.startswith(PREFIX)} == {f"{PREFIX}_template_{contract(NOVEL, settings())}"}
+    template = set() if given else {f"{PREFIX}_template_{contract(NOVEL, settings())}"}
+    assert {n for n in databases(server.url) if n.startswith(PREFIX)} == template
 
 
 @on["postgres"]
@@ -104,7 +106,7 @@ def test_many_processes_make_one_template(server):
         "from is_db_bootstrap.settings import Settings, StoreUrl; from is_db_bootstrap.testing.postgres import PostgresIsolation;"
         "b = blueprints.load('novel_genesis'); made = [];"
         "PostgresIsolation.apply = lambda self, url, real=PostgresIsolation.apply: (made.append(1), real(self, url));"
-        "i = PostgresIsolation(StoreUrl.parse('postgres', sys.argv[1]), b, replace(Settings.load(b, environ={}), stores={}));"
+        "i = PostgresIsolation(StoreUrl.parse('postgres', sys.argv[1]), b, replace(Settings.load(b, environ={}), stores={}), given=False);"
         "i.give_back(i.take()); i.close(); print(len(made))"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, server.url], stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -252,7 +254,7 @@ def test_a_graph_with_somebodys_nodes_is_refused_and_kept(neo4j_url, graph, begi
 
 @on["neo4j"]
 def test_processes_that_share_a_graph_take_turns(neo4j_url, graph, begin):
-    one, other = begin("neo4j", neo4j_url, shared=True), begin("neo4j", neo4j_url, shared=True)
+    one, other = begin("neo4j", neo4j_url), begin("neo4j", neo4j_url)
     url = one.take()
     taken = []
     waiting = threading.Thread(target=lambda: taken.append(other.take()))
@@ -264,6 +266,28 @@ def test_processes_that_share_a_graph_take_turns(neo4j_url, graph, begin):
     waiting.join(20)
     assert taken
     assert graph("MATCH (n:Page) RETURN count(n) AS n") == [{"n": 0}]
+
+
+@on["neo4j"]
+def test_who_waits_for_a_graph_says_so_and_ends_with_one_error(neo4j_url, begin):
+    told = []
+    url = begin("neo4j", neo4j_url).take()
+    waiting = begin("neo4j", neo4j_url, patience_s=3, say=told.append)
+    with pytest.raises(LockTimeout, match=r"was used by another test session for 3 s\. Give each session a server"):
+        waiting.take()
+    assert told == [f"neo4j: waiting for {url}, which is used by another test session."]
+
+
+@on["neo4j"]
+def test_the_mark_of_an_earlier_version_is_carried_on(neo4j_url, graph, begin):
+    graph("CREATE CONSTRAINT __IsDbBootstrapTesting_unique FOR (m:__IsDbBootstrapTesting) REQUIRE m.name IS UNIQUE")
+    graph("CREATE (:__IsDbBootstrapTesting {name: 'testing', contract: 'of 0.1', owner: 'x', until: datetime.realtime()})")
+    graph("CREATE (:__Neo4jMigration {version: 'BASELINE'})")
+    isolation = begin("neo4j", neo4j_url)
+    isolation.give_back(isolation.take())
+    isolation.close()
+    assert graph("MATCH (n) RETURN labels(n) AS labels") == []
+    assert graph("SHOW INDEXES YIELD type WHERE type <> 'LOOKUP' RETURN count(*) AS n") == [{"n": 0}]
 
 
 # --- Milvus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,9 +39,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(async_plugin, "is_db_bootstrap_async")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Give everything back, after the last fixture. A worker of xdist reports its end only after this, and is waited for."""
+    pytest_unconfigure(session.config)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Give everything back."""
+    """The same for a session that did not come to its end."""
     if session := config.stash.get(_SESSION, None):
+        del config.stash[_SESSION]
         session.close()
 
 
@@ -70,8 +78,17 @@ def _session(config: pytest.Config) -> TestSession:
 
         name = config.getoption("--stores-from") or config.getini("is_db_stores_from")
         made = source(name, keep_running=config.getoption("--keep-servers"))
-        config.stash[_SESSION] = TestSession(made, shared=hasattr(config, "workerinput"))
+        config.stash[_SESSION] = TestSession(made, say=lambda line: _say(config, line))
     return config.stash[_SESSION]
+
+
+def _say(config: pytest.Config, line: str) -> None:
+    """One line on the terminal, whatever pytest captures; a worker of xdist writes to the terminal of the session."""
+    import sys
+
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        print(f"\nis-db-bootstrap: {line}", file=sys.stderr, flush=True)  # noqa: T201 - for the user, as a reporter would
 
 
 @pytest.fixture
@@ -104,7 +121,8 @@ def _is_db_stores(request: pytest.FixtureRequest, is_db_blueprint: str | Bluepri
 
 def _fail(error: Exception) -> None:
     """One line, for each test that needs what failed once."""
-    pytest.fail(f"no clean store: {' '.join(str(error).split())}", pytrace=False)
+    failure = pytest.fail.Exception(f"no clean store: {' '.join(str(error).split())}", pytrace=False)
+    raise failure from None
 
 
 def _opened(stores: Stores, store: StoreName) -> Any:

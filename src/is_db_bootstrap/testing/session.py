@@ -32,14 +32,19 @@ _ISOLATIONS: Mapping[StoreName, str] = {
 
 
 class TestSession:
-    """What the tests of one process share. An error of a blueprint or server is kept, and raised for each test that needs it."""
+    """What the tests of one process share. An error of a blueprint or server is kept, and raised for each test that needs it.
+
+    `say` tells the user one line while a test waits, and at the end what could not be removed.
+    """
 
     __test__ = False  # pytest would collect the name
 
-    def __init__(self, source: Source | None = None, *, shared: bool = False) -> None:
+    def __init__(self, source: Source | None = None, *, say: Callable[[str], None] = lambda line: None) -> None:  # noqa: ARG005
         self._source = source or LocalServers()
-        self._shared = shared and self._source.shares_neo4j
+        self._say = say
         self._isolations: dict[tuple[StoreName, int], Isolation | BootstrapError] = {}
+        #: All that were begun, also those of which no clean store can be had any more: each is closed at the end.
+        self._begun_ones: list[Isolation] = []
         self._blueprints: dict[str, Blueprint] = {}
         self._addresses: dict[StoreName, StoreUrl] = {}
         self._kept = False
@@ -92,24 +97,44 @@ class TestSession:
 
     def failed(self, store: StoreName, blueprint: Blueprint, error: BootstrapError) -> None:
         """Remember that no clean store can be had."""
+        failed = self._isolations.get((store, id(blueprint)))
         self._isolations[store, id(blueprint)] = error
+        if isinstance(failed, Isolation):
+            with suppress(BootstrapError), failed.errors(failed.server):
+                failed.make_way()
+
+    def make_way(self, isolation: Isolation) -> None:
+        """Have the isolations of other blueprints give up a place that there is once only."""
+        for other in self._begun_ones:
+            if other is not isolation and other.store == isolation.store:
+                with suppress(BootstrapError), other.errors(other.server):
+                    other.make_way()
 
     def kept(self, store: StoreName) -> None:
         """Servers are to run on; the next test of a store with one place only gets another server, if there is one."""
         self._kept = True
-        if store == "neo4j" and not self._source.shares_neo4j:
+        if store == "neo4j" and not self._source.given:
             self._addresses.pop(store, None)
             for key in [k for k in self._isolations if k[0] == store]:
                 del self._isolations[key]
 
     def close(self) -> None:
         """Remove what was made and stop what was started, except what is kept."""
-        for found in self._isolations.values():
-            if isinstance(found, Isolation):
-                with suppress(BootstrapError), found.errors(found.server):
-                    found.close()
+        for isolation in self._begun_ones:
+            self.make_way(isolation)
+            self._close(isolation)
         self._isolations.clear()
+        self._begun_ones.clear()
         self._source.close(keep=self._kept)
+
+    def _close(self, isolation: Isolation) -> None:
+        try:
+            with isolation.errors(isolation.server):
+                isolation.close()
+        except BootstrapError as exc:
+            if self._source.given:
+                told = " ".join(str(exc).split())
+                self._say(f"{isolation.store}: what this test run made could not be removed: {told}")
 
     def _begun(self, store: StoreName, blueprint: Blueprint) -> Isolation:
         try:
@@ -120,10 +145,13 @@ class TestSession:
             ) from exc
         if store not in self._addresses:
             self._addresses[store] = self._source.address(store)
-        options = {"shared": self._shared} if store == "neo4j" else {}
         server = self._addresses[store]
         with kind.errors(server):
-            return cast("Isolation", kind(server, blueprint, self.settings(blueprint), **options))
+            begun = cast(
+                "Isolation", kind(server, blueprint, self.settings(blueprint), given=self._source.given, say=self._say)
+            )
+        self._begun_ones.append(begun)
+        return begun
 
 
 class Stores:
@@ -166,6 +194,7 @@ class Stores:
                 )
             isolation = self._session.isolation(store, self.blueprint)
             try:
+                self._session.make_way(isolation)
                 with isolation.errors(isolation.server):
                     self._taken[store] = isolation.take()
             except BootstrapError as exc:

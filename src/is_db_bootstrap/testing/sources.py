@@ -27,8 +27,8 @@ ANSWER_S = 10.0
 class Source(Protocol):
     """Gives the address of a server of each store, without a database of its own choice."""
 
-    #: Whether several processes of a session meet on one Neo4j.
-    shares_neo4j: bool
+    #: Whether the servers are not our own: other people may write to them, and several processes meet on one Neo4j.
+    given: bool
 
     def address(self, store: StoreName) -> StoreUrl:
         """The server, started when it is not running. Raises `BootstrapError`."""
@@ -45,7 +45,7 @@ class StartedServers(ABC):
     while a process uses what belongs to it; the kernel unlocks it when that process dies.
     """
 
-    shares_neo4j = False
+    given = False
     #: What tells these folders from those of other kinds.
     kind: ClassVar[str]
 
@@ -129,7 +129,7 @@ class LocalServers(StartedServers):
 class GivenServers:
     """The servers that the environment names; they are never started or stopped, and must answer within `ANSWER_S`."""
 
-    shares_neo4j = True
+    given = True
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = dict(os.environ if environ is None else environ)
