@@ -142,11 +142,11 @@ class Row(BaseModel):
         A Decimal becomes a float, and JSON that arrives as text is parsed. Raises
         `ValidationError` for a column that the model does not have.
         """
-        values = {name: cls._decode(name, value) for name, value in row.items()}
+        values = {name: cls._decode_value(name, value) for name, value in row.items()}
         return cls.model_validate(values)
 
     @classmethod
-    def _decode(cls, name: str, value: Any) -> Any:
+    def _decode_value(cls, name: str, value: Any) -> Any:
         if isinstance(value, Decimal):
             return float(value)
         is_json_text = name in cls.json_columns and isinstance(value, str | bytes)

@@ -21,7 +21,10 @@ from is_db_bootstrap.blueprints.agentic_projects.tables import (
 
 
 def projects_with_file(name: str) -> Select[Any]:
-    """Projects whose code base has a file called `name`; uses `idx_project_contexts_codebase`."""
+    """Projects whose code base has a file called `name`.
+
+    The query uses `idx_project_contexts_codebase`.
+    """
     _refuse_empty(name)
     return select(project_contexts).where(project_contexts.c.codebase.has_key(name))
 
@@ -57,15 +60,15 @@ def modifications_with_test_results(subset: Mapping[str, Any]) -> Select[Any]:
 
 
 def templates_with_file(name: str) -> Select[Any]:
-    """Templates that have a file called `name`; uses `idx_templates_files`."""
+    """Templates that have a file called `name`. The query uses `idx_templates_files`."""
     _refuse_empty(name)
     return select(templates).where(templates.c.files.has_key(name))
 
 
 def templates_with_tech(names: Collection[str]) -> Select[Any]:
-    """Templates whose technology stack has all of `names`; uses `idx_templates_tech_stack`.
+    """Templates whose technology stack has all of `names`.
 
-    Raises `TypeError` when `names` is a single string.
+    The query uses `idx_templates_tech_stack`. Raises `TypeError` when `names` is a single string.
     """
     wanted = _text_array(names)
     return select(templates).where(_array_column("tech_stack").contains(wanted))
@@ -89,7 +92,7 @@ def _array_column(name: str) -> Any:
 
 def _text_array(names: Collection[str]) -> Any:
     if isinstance(names, str):
-        raise TypeError(f"{names!r} is one name; give a collection of names.")
+        raise TypeError(f"{names!r} is one name. Give a collection of names.")
     _refuse_empty(names)
     return cast(list(names), ARRAY(Text))
 

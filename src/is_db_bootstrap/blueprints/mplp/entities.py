@@ -3,11 +3,11 @@
 The classes have the columns of the tables in `tables` and a relationship for every reference, in
 both directions. The relationships are named as follows:
 
-* A reference bears the name of its column without `_id`, such as `context` for `context_id`.
-* A reference to the same table is called `parent`, and its other side `children`.
-* Any other other side bears the name of the referring table without `mplp_`, such as `tasks`.
-* When one table refers twice to the same table, the name of the reference is appended, as in
+* A reference bears the name of its column without `_id`, such as `context` for `context_id`. The
+  other side bears the name of the referring table without `mplp_`, such as `tasks`.
+* When a table refers twice to the same table, the other side adds the name of the reference, as in
   `task_dependencies_by_source_task`.
+* A reference of a table to itself is called `parent`, and its other side `children`.
 
 The database deletes the rows that depend on a deleted row.
 """
