@@ -20,10 +20,24 @@ from sqlalchemy import text
 
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError
+from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
 from is_db_bootstrap.settings import Settings
-from is_db_bootstrap.stores.postgres.alembic import engine
-from is_db_bootstrap.stores.postgres.connection import DatabaseMissing, identifier, search_path
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, mark
+from is_db_bootstrap.stores.postgres.alembic import (
+    commit_record,
+    engine,
+    render_type,
+    watch_of,
+    watch_steps,
+)
+from is_db_bootstrap.stores.postgres.connection import (
+    DatabaseMissing,
+    connect,
+    identifier,
+    search_path,
+    session_settings,
+)
+from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comment_statement, mark
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
@@ -31,6 +45,11 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
 
 config = context.config
+
+OWN_TABLES = """
+    SELECT relname::text, relispartition FROM pg_class
+    WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'p')
+"""
 
 
 def declared() -> Blueprint:
@@ -45,31 +64,68 @@ def models(blueprint: Blueprint) -> MetaData | None:
     if not blueprint.models:
         return None
     try:
-        module = importlib.import_module(blueprint.models)
-    except ModuleNotFoundError as exc:
+        with strict_guest():
+            module = importlib.import_module(blueprint.models)
+    except GuestFailed as exc:
         raise CommandError(f"The models {blueprint.models} cannot be imported: {exc}") from exc
-    return getattr(module, "metadata", None) or module.Base.metadata
+    return metadata_of(module)
+
+
+def metadata_of(module: Any) -> MetaData:
+    """The module's `metadata`, or that of its `Base`; a `CommandError` when it has neither."""
+    found = getattr(module, "metadata", None)
+    if found is None:
+        found = getattr(getattr(module, "Base", None), "metadata", None)
+    if found is None:
+        raise CommandError(
+            f"The models {module.__name__} have neither `metadata` nor `Base`: write metadata = ….metadata there"
+        )
+    return found
 
 
 def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
     """Write the blueprint and all applied revisions into the version table's comment, within each step's transaction.
 
-    A role that may write to the table but does not own it leaves the comment as it is.
+    A role that may write to the table but does not own it leaves the comment as it is. A step that has left its
+    transaction is committed here: Alembic would commit one that is over, and lose the row.
     """
     config.attributes.get("applied", lambda _: None)(step)
+    config.attributes["heads"] = set(heads)
     blueprint = declared()
     chain = Chain.read(blueprint.migrations)
-    comment = mark(blueprint.name, chain.until(heads)).replace("'", "''")
-    table = identifier(ctx.version_table_schema, ctx.version_table)
-    ctx.execute(f"""
-        DO $do$
-        BEGIN
-            COMMENT ON TABLE {table} IS '{comment}';
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $do$
-    """)
+    comment = mark(blueprint.name, chain.until(heads))
+    ctx.execute(comment_statement(identifier(ctx.version_table_schema, ctx.version_table), comment))
+    if not ctx.as_sql:
+        commit_record(ctx, config.attributes["watch"])
+
+
+def refuse_half_done(connection: Connection, schema: str) -> None:
+    """Refuse to run a revision after one that has committed a part of its work and is not recorded."""
+    place = identifier(schema, TABLE)
+    comment = connection.scalar(
+        text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place}
+    )
+    if begun := Record.of([], comment).begun:
+        direction, revision = begun
+        raise CommandError(
+            f"The {direction} of revision {revision} has committed a part of its work and did not end. It is not run "
+            "again by itself. Look at what it did, then stamp the revision at which the schema is."
+        )
+
+
+def read_back(settings: Settings, schema: str, heads: set[str]) -> None:
+    """Read the version table from a session of its own: what is said to be done is recorded, or this is an error."""
+    query = f"SELECT version_num FROM {identifier(schema, TABLE)}"  # noqa: S608 - quoted
+    session = session_settings(schema)
+    with connect(
+        settings.need("postgres"), settings.timing.connect_timeout_s, settings=session
+    ) as reader:
+        recorded = {row[0] for row in reader.execute(query.encode()).fetchall()}
+    if recorded != heads:
+        raise CommandError(
+            f"{TABLE} records {', '.join(sorted(recorded)) or 'nothing'} instead of {', '.join(sorted(heads)) or 'nothing'}. "
+            "Look at what the last revision did before anything is run again, then stamp what holds."
+        )
 
 
 @contextmanager
@@ -84,6 +140,8 @@ def connected(schema: str) -> Iterator[Connection]:
             connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
             connection.commit()
         yield connection
+    if "heads" in config.attributes:
+        read_back(settings, schema, config.attributes["heads"])
 
 
 def configure(schema: str, **options: Any) -> None:
@@ -95,12 +153,20 @@ def configure(schema: str, **options: Any) -> None:
         transaction_per_migration=True,
         compare_server_default=True,
         on_version_apply=record_lineage,
+        render_item=render_type,
         **options,
     )
 
 
 def portable(connection: Connection) -> None:
     """Run on MariaDB or SQLite: no schemas, and no comment that records the lineage."""
+    watch = PortableWatch(connection)
+
+    def recorded(ctx: Any, step: Any, **_: Any) -> None:
+        config.attributes.get("applied", lambda _: None)(step)
+        watch.ended()
+        commit_record(ctx, watch)
+
     context.configure(
         connection=connection,
         target_metadata=models(declared()),
@@ -109,8 +175,10 @@ def portable(connection: Connection) -> None:
         transactional_ddl=connection.dialect.name == "sqlite",
         compare_server_default=True,
         include_name=lambda name, kind, _: kind != "table" or name != TABLE,
-        on_version_apply=lambda step, **_: config.attributes.get("applied", lambda _: None)(step),
+        on_version_apply=recorded,
     )
+    config.attributes["watch"] = watch
+    watch_steps(context.get_context(), watch)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -124,21 +192,42 @@ def online(schema: str) -> None:
 
         @cache  # asked by autogenerate only
         def own() -> set[str]:
-            return set(
-                connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = :schema"), {"schema": schema})
+            """Tables of the schema; a partition belongs to its parent, unless the models declare it."""
+            found = connection.execute(text(OWN_TABLES), {"schema": identifier(schema)})
+            metadata = models(declared())
+            modelled = (
+                {table.name for table in metadata.tables.values()}
+                if metadata is not None
+                else set()
             )
+            return {name for name, is_partition in found if not is_partition or name in modelled}
 
         def include_name(name: str | None, kind: str, _: Any) -> bool:
             return kind != "table" or (name in own() and name != TABLE)
 
         configure(schema, connection=connection, include_name=include_name)
+        alone = "connection" not in config.attributes  # else a plan has looked before
+
+        def before_first() -> None:
+            if alone:
+                refuse_half_done(connection, schema)
+
+        config.attributes["watch"] = watch_of(connection)
+        watch_steps(context.get_context(), config.attributes["watch"], before_first)
         with context.begin_transaction():
             context.run_migrations()
 
 
 def offline(schema: str) -> None:
     """Write SQL instead of running it; the schema is created and searched as our own runs do."""
-    configure(schema, dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True)
+    configure(
+        schema,
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        literal_binds=True,
+        output_buffer=config.output_buffer
+        or config.stdout,  # `sys.stdout` is stderr while guests run
+    )
     if schema != "public":
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
     context.execute(f"SET search_path TO {search_path(schema)}")
@@ -148,15 +237,20 @@ def offline(schema: str) -> None:
 
 def main() -> None:
     """Set up logging for the stock command only: a caller's own logging is left alone."""
-    if config.cmd_opts is not None and config.config_file_name is not None and config.file_config.has_section("loggers"):
+    if (
+        config.cmd_opts is not None
+        and config.config_file_name is not None
+        and config.file_config.has_section("loggers")
+    ):
         fileConfig(config.config_file_name, disable_existing_loggers=False)
     run = offline if context.is_offline_mode() else online
     if "schema" in config.attributes:
         run(config.attributes["schema"])
         return
     try:
-        run(Settings.load(declared()).schema)
-    except (BootstrapError, DatabaseMissing) as exc:
+        with guest():
+            run(Settings.load(declared()).schema)
+    except (BootstrapError, DatabaseMissing, GuestFailed) as exc:
         raise CommandError(str(exc)) from exc  # which the stock command prints without a traceback
 
 

@@ -17,10 +17,32 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: From the bottom up: a module imports modules of its own layer and of those below. The longest name that fits counts.
 LAYERS = [
     {"errors", "names", "results", "events"},
-    {"settings", "files", "blueprint", "engine.retry", "engine.store", "stores.kind", "stores.kinds"}
+    {
+        "address",
+        "settings",
+        "tls",
+        "files",
+        "private_files",
+        "guests",
+        "blueprint",
+        "engine.retry",
+        "engine.store",
+        "stores.kind",
+        "stores.kinds",
+    }
     | {f"stores.{store}.kind" for store in STORE_ORDER},
     {"engine", "render", "stores", "observers"},
-    {"blueprint.load", "blueprint.describe", "blueprint.fingerprint", "app", "fleet", "migrate", "revision", "scaffold"},
+    {
+        "blueprint.load",
+        "blueprint.describe",
+        "blueprint.fingerprint",
+        "app",
+        "client_imports",
+        "fleet",
+        "migrate",
+        "revision",
+        "scaffold",
+    },
     {"local", "testing", "access", "blueprints"},
     {"cli", "__main__"},
 ]
@@ -63,7 +85,9 @@ def layer(module):
     return None
 
 
-MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"}
+MODULES = {
+    name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"
+}
 
 
 def imported_modules(module):
@@ -82,7 +106,9 @@ def test_imports_point_down(module):
         assert layer(other) <= layer(module), f"{module} imports {other}, which is above it"
         room, other_room = module.split(".")[0], other.split(".")[0]
         beside = room != other_room and layer(other) == layer(module)
-        assert not (beside and {room, other_room} <= PARTS), f"{module} imports {other}, which stands beside it"
+        assert not (beside and {room, other_room} <= PARTS), (
+            f"{module} imports {other}, which stands beside it"
+        )
 
 
 def test_no_module_imports_itself_by_way_of_others():
@@ -96,7 +122,9 @@ def test_no_module_imports_itself_by_way_of_others():
 @pytest.mark.parametrize("module", MODULES)
 def test_a_reference_system_is_imported_by_its_own_modules_only(module):
     own = ".".join(module.split(".")[:2])
-    foreign = [m for m in imported_modules(module) if m.startswith("blueprints.") and not m.startswith(own)]
+    foreign = [
+        m for m in imported_modules(module) if m.startswith("blueprints.") and not m.startswith(own)
+    ]
     assert foreign == []
 
 
@@ -124,14 +152,18 @@ def test_only_the_settings_and_the_edges_read_the_environment(module):
 
 
 def test_the_engine_names_no_store():
-    text = "".join(p.read_text(encoding="utf-8") for name, p in MODULES.items() if name.startswith("engine")).lower()
+    text = "".join(
+        p.read_text(encoding="utf-8") for name, p in MODULES.items() if name.startswith("engine")
+    ).lower()
     assert [s for s in ("postgres", "neo4j", "milvus", "redis") if s in text] == []
 
 
 def loaded_after(code):
     """Which client libraries a fresh interpreter has loaded after `code`."""
     report = f"{code}\nimport sys\nprint('loaded:', *sorted({set(CLIENTS)!r} & set(sys.modules)))"
-    output = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True, timeout=60).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", report], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     return output.splitlines()[-1].split()[1:]
 
 
@@ -140,7 +172,20 @@ HELPS = [
     *([c] for c in ("apply", "plan", "verify", "wait", "status", "blueprints", "local", "migrate")),
     ["local", "up"],
     ["blueprints", "show"],
-    *(["migrate", c] for c in ("ini", "init", "upgrade", "downgrade", "current", "history", "check", "stamp", "sql")),
+    *(
+        ["migrate", c]
+        for c in (
+            "ini",
+            "init",
+            "upgrade",
+            "downgrade",
+            "current",
+            "history",
+            "check",
+            "stamp",
+            "sql",
+        )
+    ),
     ["new"],
     ["revision"],
     ["selftest"],

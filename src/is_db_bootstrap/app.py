@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from is_db_bootstrap import client_imports
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
     from is_db_bootstrap.events import Observer
 
 
-def bootstrapper(store: StoreName, url: StoreUrl, blueprint: Blueprint, settings: Settings) -> DatabaseBootstrapper:
-    """The bootstrapper of one store; a `ConfigurationError` names the extra when its client is not installed."""
+def bootstrapper(
+    store: StoreName, url: StoreUrl, blueprint: Blueprint, settings: Settings, *, seed: bool = False
+) -> DatabaseBootstrapper:
+    """The bootstrapper of one store, with the demo data of the blueprint if `seed` says so.
+
+    A `ConfigurationError` names the extra when the store's client is not installed.
+    """
     kind = KINDS[store]
     try:
-        store_class = kind.bootstrapper()
+        module = client_imports.import_module(kind.module_name("bootstrapper"))
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith(f"{__package__}."):
             raise
@@ -30,15 +36,24 @@ def bootstrapper(store: StoreName, url: StoreUrl, blueprint: Blueprint, settings
             f"{store}: its client library is not installed ({exc}).",
             hint=f"pip install 'is-db-bootstrap[{kind.client_extra}]'",
         ) from exc
-    options = {"schema": settings.schema} if kind.has_schemas else {}
-    return cast("DatabaseBootstrapper", store_class(url, blueprint, timing=settings.timing, **options))
+    options: dict[str, Any] = {"schema": settings.schema} if kind.has_schemas else {}
+    if kind.takes_seed:
+        options["seed"] = seed
+    store_class = getattr(module, kind.bootstrapper_class)
+    made = store_class(url, blueprint, timing=settings.timing, **options)
+    return cast("DatabaseBootstrapper", made)
 
 
-def chosen_stores(blueprint: Blueprint, only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[StoreName, ...]:
+def chosen_stores(
+    blueprint: Blueprint, only: Sequence[str] = (), skip: Sequence[str] = ()
+) -> tuple[StoreName, ...]:
     """The blueprint's stores without those left out; a `ConfigurationError` for one it does not have."""
     for name in (*only, *skip):
         if name not in blueprint.stores:
-            raise ConfigurationError(f"{blueprint.name} has no store {name}.", hint=f"It has {', '.join(blueprint.stores)}.")
+            raise ConfigurationError(
+                f"{blueprint.name} has no store {name}.",
+                hint=f"It has {', '.join(blueprint.stores)}.",
+            )
     chosen = tuple(s for s in blueprint.stores if (not only or s in only) and s not in skip)
     if not chosen:
         raise ConfigurationError("--only and --skip leave no store.")
@@ -60,10 +75,9 @@ def orchestrator(
 ) -> BootstrapOrchestrator:
     """A ready orchestrator over the stores of `blueprint`, each at its address in `settings`."""
     resolved = blueprint.resolve(settings.values)
-    resolved = resolved if seed else resolved.without_seed()
     chosen = chosen_stores(resolved, only, skip)
     urls = {store: settings.need(store) for store in chosen}
-    built = [bootstrapper(store, url, resolved, settings) for store, url in urls.items()]
+    built = [bootstrapper(store, url, resolved, settings, seed=seed) for store, url in urls.items()]
     return over(
         built, blueprint, settings, observers=observers, borrow=_lenders(resolved, settings, chosen), strict=strict,
         allow_ahead=allow_ahead, verify=verify, follow=follow,
@@ -79,7 +93,7 @@ def over(
     timing = settings.timing
     lock = LockPolicy(
         borrow=borrow,
-        heartbeat_s=timing.heartbeat_s,
+        heartbeat_s=timing.heartbeat(),
         grace_s=timing.grace_s,
         apply_timeout_s=timing.apply_timeout_s,
         follow=follow,
@@ -90,11 +104,21 @@ def over(
     )  # fmt: skip
 
 
-def _lenders(blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]) -> tuple[DatabaseBootstrapper, ...]:
+def _lenders(
+    blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
+) -> tuple[DatabaseBootstrapper, ...]:
     """Stores outside of this run that are stronger than all of its own and have an address, so that two runs meet there."""
     before = STORE_ORDER[: STORE_ORDER.index(chosen[0])]
-    urls = {store: settings.stores.get(store) for store in before if store in blueprint.stores and KINDS[store].can_lock}
-    return tuple(bootstrapper(s, url, blueprint, settings) for s, url in urls.items() if url and url.source != "default")
+    urls = {
+        store: settings.stores.get(store)
+        for store in before
+        if store in blueprint.stores and KINDS[store].can_lock
+    }
+    return tuple(
+        bootstrapper(s, url, blueprint, settings)
+        for s, url in urls.items()
+        if url and url.source != "default"
+    )
 
 
 def wait_ready(environ: Mapping[str, str], stores: Sequence[str], deadline_s: float) -> None:

@@ -31,15 +31,20 @@ PENDING = "is pending"
 
 
 class BootstrapError(Exception):
-    """A named failure that becomes part of a result."""
+    """A named failure that becomes part of a result.
+
+    ``detail`` is what a server said of single rows and values. It is for a person at a terminal:
+    ``str()`` and the text output have it, JSON documents, termination logs and log records do not.
+    """
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.detail = detail
 
     def report(self) -> ErrorReport:
         """The error as data, for a result."""
@@ -48,7 +53,7 @@ class BootstrapError(Exception):
         return ErrorReport(self.kind, getattr(self, "subject", ""), self.message, self.hint)
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        return " ".join(part for part in (self.message, self.detail, self.hint) if part)
 
 
 class ConfigurationError(BootstrapError):
@@ -66,8 +71,10 @@ class StoreError(BootstrapError):
 
     kind = "store"
 
-    def __init__(self, store: str, message: str, *, hint: str = "", subject: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, store: str, message: str, *, hint: str = "", subject: str = "", detail: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, detail=detail)
         self.store = store
         self.subject = subject
 
@@ -121,8 +128,18 @@ class ChangeFailed(StoreError):
 
     kind = "change_failed"
 
-    def __init__(self, store: str, message: str, *, change: Change, hint: str = "", subject: str = "") -> None:
-        super().__init__(store, message, hint=hint, subject=subject or change.name)
+    def __init__(
+        self,
+        store: str,
+        message: str,
+        *,
+        change: Change,
+        hint: str = "",
+        subject: str = "",
+        detail: str = "",
+    ) -> None:
+        subject = subject or change.name
+        super().__init__(store, message, hint=hint, subject=subject, detail=detail)
         self.change = change
 
 
@@ -139,7 +156,9 @@ class VerificationFailed(StoreError):
         super().__init__(
             store,
             f"{first.kind} {first.object}: {first.message}{more}.",
-            hint="Run apply." if pending else "Compare with the blueprint; what a migration made, only a person repairs.",
+            hint="Run apply."
+            if pending
+            else "Compare with the blueprint; what a migration made, only a person repairs.",
             subject=first.object,
         )
         self.drifts = tuple(drifts)

@@ -1,7 +1,14 @@
-"""Where migrations and Cypher files are: inside the installed package, else beside `src` in a checkout."""
+"""Where migrations and Cypher files are, and how a file is written whole or not at all.
+
+Migrations and Cypher files are inside the installed package, else beside `src` in a checkout.
+"""
 
 from __future__ import annotations
 
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -26,3 +33,34 @@ def migrations(blueprint: str) -> Path:
 def cypher(blueprint: str) -> Path:
     """The folder of a reference system's Cypher files. It may not exist."""
     return root() / "cypher" / blueprint
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write `text` as the file `path`, in place of one that may be there; a reader meets the old file or the new one."""
+    with _beside(path, text) as written:
+        written.replace(path)
+
+
+def create_text(path: Path, text: str) -> None:
+    """Write `text` as the new file `path`; `FileExistsError` when there is one, which is left alone."""
+    with _beside(path, text) as written:
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+
+
+@contextmanager
+def _beside(path: Path, text: str) -> Iterator[Path]:
+    """A file with `text` in the folder of `path`, under a name that no reader of the folder looks for."""
+    written = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with written.open("x", encoding="utf-8") as file:
+            file.write(text)
+        yield written
+    finally:
+        with suppress(FileNotFoundError):
+            written.unlink()

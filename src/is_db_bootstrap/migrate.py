@@ -78,23 +78,32 @@ def _portable(name: str | Blueprint, url: str | None) -> PortableDatabase | None
         return None
     from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 
-    return PortableDatabase(name if isinstance(name, Blueprint) else load_blueprint(name), url or "")
+    return PortableDatabase(
+        name if isinstance(name, Blueprint) else load_blueprint(name), url or ""
+    )
 
 
 _NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
+_NO_SEED = "{} is no PostgreSQL: no demo rows were added."
 
 
 class _Place:
     """A blueprint and where its database is."""
 
     def __init__(
-        self, name: str | Blueprint, url: str | None, environ: Mapping[str, str] | None, settings: Settings | None
+        self,
+        name: str | Blueprint,
+        url: str | None,
+        environ: Mapping[str, str] | None,
+        settings: Settings | None,
     ) -> None:
         self.blueprint = name if isinstance(name, Blueprint) else load_blueprint(name)
         if self.blueprint.migrations is None:
             raise ConfigurationError(f"{self.blueprint.name} has no PostgreSQL part.")
         self.chain = Chain.read(self.blueprint.migrations)
-        self.settings = settings or Settings.load(self.blueprint, environ=environ, flags={"postgres_url": url})
+        self.settings = settings or Settings.load(
+            self.blueprint, environ=environ, flags={"postgres_url": url}
+        )
 
     @property
     def url(self) -> StoreUrl:
@@ -124,10 +133,12 @@ def init(
     """Create database and schema if they are missing, upgrade to head, add demo rows if asked; again: nothing."""
     if there := _portable(blueprint, url):
         there.create()
-        return Migrated(tuple(there.upgrade()), (_NO_LOCK.format(there.target),))
+        unseeded = (_NO_SEED.format(there.target),) if seed else ()
+        return Migrated(tuple(there.upgrade()), (_NO_LOCK.format(there.target), *unseeded))
     place = _Place(blueprint, url, environ, settings)
-    declared = place.blueprint if seed else place.blueprint.without_seed()
-    return place.run(bootstrapper("postgres", place.url, declared, place.settings), observers)
+    return place.run(
+        bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed), observers
+    )
 
 
 def upgrade(
@@ -140,7 +151,9 @@ def upgrade(
     from is_db_bootstrap.stores.postgres.moves import Upgrade, known
 
     place = _Place(blueprint, url, environ, settings)
-    target = revision if revision == "head" or revision.startswith("+") else known(place.chain, revision)
+    target = (
+        revision if revision == "head" or revision.startswith("+") else known(place.chain, revision)
+    )
     return place.run(Upgrade(place.url, place.blueprint, target, **place.how), observers)
 
 
@@ -150,18 +163,22 @@ def downgrade(
 ) -> Migrated:  # fmt: skip
     """Undo revisions down to `target`: an id, `base`, or a number of steps as `N` or `-N`.
 
-    Raises `RowsWouldBeLost` (of `stores.postgres.moves`) when it would drop a table or column that holds rows, unless
-    `drop_rows`; nothing was changed then.
+    Raises `RowsWouldBeLost` (of `stores.postgres.moves`) when it would drop, delete or change rows, or when that cannot be
+    found out, unless `drop_rows`; nothing was changed then.
     """
     from is_db_bootstrap.stores.postgres.moves import Downgrade, known, parsed_steps
 
     wanted = parsed_steps(target)
     if there := _portable(blueprint, url):
-        return Migrated(tuple(there.downgrade(wanted, drop_rows=drop_rows)), (_NO_LOCK.format(there.target),))
+        return Migrated(
+            tuple(there.downgrade(wanted, drop_rows=drop_rows)), (_NO_LOCK.format(there.target),)
+        )
     place = _Place(blueprint, url, environ, settings)
     if wanted != "base" and not wanted.startswith("-"):
         wanted = known(place.chain, wanted)
-    return place.run(Downgrade(place.url, place.blueprint, wanted, drop_rows=drop_rows, **place.how), observers)
+    return place.run(
+        Downgrade(place.url, place.blueprint, wanted, drop_rows=drop_rows, **place.how), observers
+    )
 
 
 def stamp(
@@ -195,7 +212,9 @@ def current(
         status = store.status()
     finally:
         store.close()
-    return Current(status.recorded or None, bool(status.recorded) and status.recorded == status.head)
+    return Current(
+        status.recorded or None, bool(status.recorded) and status.recorded == status.head
+    )
 
 
 def history(blueprint: str | Blueprint) -> tuple[Revision, ...]:
@@ -204,7 +223,10 @@ def history(blueprint: str | Blueprint) -> tuple[Revision, ...]:
     if found.migrations is None:
         raise ConfigurationError(f"{found.name} has no PostgreSQL part.")
     chain = Chain.read(found.migrations)
-    return tuple(Revision(r, chain.titles[r], r == chain.head, not chain.parents[r]) for r in reversed(chain.order))
+    return tuple(
+        Revision(r, chain.titles[r], r == chain.head, not chain.parents[r])
+        for r in reversed(chain.order)
+    )
 
 
 def check(
@@ -219,7 +241,9 @@ def check(
         began = time.perf_counter()
         version = there.version()
         latency_ms = (time.perf_counter() - began) * 1000
-        return Check(there.target, latency_ms, version, {}, there.current(), history(blueprint)[0].id)
+        return Check(
+            there.target, latency_ms, version, {}, there.current(), history(blueprint)[0].id
+        )
     from is_db_bootstrap.stores.postgres.catalogue import available_extensions
 
     place = _Place(blueprint, url, environ, settings)
@@ -235,7 +259,9 @@ def check(
         extensions = available_extensions(reader, place.blueprint.migrations)
     finally:
         store.close()
-    return Check(store.target, latency_ms, server.version, extensions, status.recorded or None, status.head)
+    return Check(
+        store.target, latency_ms, server.version, extensions, status.recorded or None, status.head
+    )
 
 
 def sql(

@@ -8,3 +8,6 @@ StoreName = Literal["postgres", "neo4j", "milvus", "redis"]
 
 #: Store order: locks are taken, and failures reported, in this order.
 STORE_ORDER: tuple[StoreName, ...] = ("postgres", "neo4j", "milvus", "redis")
+
+#: What a thread is called in which a run works on one store.
+STEP_THREAD = "is-db-bootstrap-step"

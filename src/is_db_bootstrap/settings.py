@@ -9,128 +9,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import quote
 
+from is_db_bootstrap.address import SCHEMES as SCHEMES  # noqa: PLC0414 - asked for here by those who read settings
+from is_db_bootstrap.address import AddressError, check_servers, has_surrogates
+from is_db_bootstrap.address import StoreUrl as StoreUrl  # noqa: PLC0414
 from is_db_bootstrap.blueprint import Blueprint, PoolProfile, Value
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import STORE_ORDER, StoreName
-
-SCHEMES: Mapping[StoreName, tuple[str, ...]] = {
-    "postgres": ("postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg", "postgresql+psycopg2"),
-    "neo4j": ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc"),
-    "milvus": ("http", "https", "tcp"),
-    "redis": ("redis", "rediss", "unix"),
-}
-_URL = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>.*))?")
-
-
-_SERVER = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?")
-#: What a query may say as well, and the field that it is kept in, so that who and where are asked in one place.
-_IN_QUERY = {
-    ("postgres", "user"): "username", ("postgres", "password"): "password", ("postgres", "dbname"): "database",
-    ("redis", "username"): "username", ("redis", "password"): "password", ("redis", "db"): "database",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class StoreUrl:
-    """An address of a store, taken apart. Printing it never shows the password.
-
-    `hosts` is `host`, `host:port`, or for PostgreSQL several of them with commas. `source` says where the address
-    came from. `ca_file` is a PEM file that the server's certificate is checked with.
-    """
-
-    store: StoreName
-    scheme: str
-    hosts: str
-    database: str = ""
-    username: str = ""
-    password: str = field(default="", repr=False)
-    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    ca_file: str = ""
-    source: str = "argument"
-
-    @classmethod
-    def parse(cls, store: StoreName, text: str, source: str = "argument") -> StoreUrl:
-        """Take `text` apart; `ConfigurationError` (without the text, it may hold a secret) when it is none."""
-        match = _URL.fullmatch(text.strip())
-        schemes = SCHEMES[store]
-        if match is None or match["scheme"] not in schemes or not (match["hosts"] or match["path"].strip("/")):
-            raise ConfigurationError(
-                f"{store}: the address from {source} is not of the form {schemes[0]}://user@host:port/database.",
-                hint=f"Schemes: {', '.join(schemes)}. A password with special characters goes into {store.upper()}_PASSWORD.",
-            )
-        user, _, password = (match["user"] or "").partition(":")
-        is_path = match["scheme"] == "unix"
-        if not is_path:
-            _check_ports(store, match["hosts"], source)
-        query = parse_qsl(match["query"] or "", keep_blank_values=True)
-        said = {_IN_QUERY[store, k]: v for k, v in query if (store, k) in _IN_QUERY and v}
-        own = {
-            "database": "" if is_path else unquote(match["path"].strip("/")),
-            "username": unquote(user),
-            "password": unquote(password),
-        }
-        if store == "redis":  # redis-py lets the user before the @ win, libpq the query
-            said |= {k: v for k, v in own.items() if v and k != "database"}
-        return cls(
-            store=store,
-            scheme=match["scheme"],
-            hosts=match["path"] if is_path else match["hosts"],
-            query=tuple((k, v) for k, v in query if (store, k) not in _IN_QUERY),
-            source=source,
-            **(own | said),
-        )
-
-    @property
-    def servers(self) -> list[tuple[str, str]]:
-        """Each host without brackets, and its port as it is written, which may be empty."""
-        found = [(each, _SERVER.fullmatch(each)) for each in self.hosts.split(",")]
-        return [(match[1].strip("[]"), match[2] or "") if match else (each, "") for each, match in found]
-
-    @property
-    def host(self) -> str:
-        """The first host, without brackets and port."""
-        return self.servers[0][0]
-
-    def port(self, default: int) -> int:
-        """The first port."""
-        return int(self.servers[0][1] or default)
-
-    def reveal(self, *, database: str | None = None, scheme: str | None = None) -> str:
-        """The whole URL with the password in it, for a client's ears only."""
-        return self._text(
-            quote(self.password, safe=""), self.database if database is None else database, scheme or self.scheme, self.query
-        )
-
-    def _text(self, password: str, database: str, scheme: str, query: tuple[tuple[str, str], ...]) -> str:
-        colon = f":{password}" if password else ""
-        user = f"{quote(self.username, safe='')}{colon}@" if self.username or colon else ""
-        if scheme == "unix" and database:  # its path is the socket's
-            path, query = "", (*query, ("db", database))
-        else:
-            path = f"/{quote(database, safe='')}" if database else ""
-        return f"{scheme}://{user}{self.hosts}{path}" + (f"?{urlencode(query)}" if query else "")
-
-    def __str__(self) -> str:
-        if self.store == "milvus" and self.username and not self.password:  # a token stands alone
-            return str(replace(self, username="", password=self.username))
-        return self._text("***" if self.password else "", self.database, self.scheme, ())
-
-    def __repr__(self) -> str:
-        return f"<StoreUrl {self}>"
-
-
-def _check_ports(store: StoreName, hosts: str, source: str) -> None:
-    """Refuse a port that is none: one client waits for it in vain, another asks the port modulo 65536."""
-    for host in hosts.split(","):
-        port = re.search(r":([^:\]]*)$", host)
-        if port and port[1] and not (port[1].isascii() and port[1].isdecimal() and 0 < int(port[1]) <= 65535):  # noqa: PLR2004 - TCP's last port
-            told = (
-                f"port {port[1]}, which is none" if port[1].isdecimal() else "a port that is no number"
-            )  # it may be a password's
-            raise ConfigurationError(f"{store}: the address from {source} has {told}.", hint="Ports are 1 to 65535.")
+from is_db_bootstrap.tls import refuse_weaker
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -165,14 +53,28 @@ class Timing:
     busy_maximum_s: float = 5.0
     #: Lifetime of a leased lock (Neo4j, Redis) that is not renewed.
     lease_s: float = 60.0
-    #: How often held locks are confirmed and leases renewed during long changes.
-    heartbeat_s: float = 10.0
+    #: How often held locks are confirmed and leases renewed during long changes; None: a sixth of `lease_s`.
+    heartbeat_s: float | None = None
     #: What running changes get to end after a signal, before they are cancelled on the server.
     grace_s: float = 5.0
     #: Waiting for Neo4j indexes to come ONLINE after a change, for Milvus indexes and loads.
     index_timeout_s: float = 600.0
     #: Keys that the Redis audit looks at, at most.
     scan_budget: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigurationError` for a heartbeat with which one late renewal would lose the lease."""
+        if self.heartbeat_s is not None and self.heartbeat_s > self.lease_s / 3:
+            raise ConfigurationError(
+                f"heartbeat_s (IS_DB_BOOTSTRAP_HEARTBEAT) is {self.heartbeat_s:g} s, which is above a third of "
+                f"lease_s (IS_DB_BOOTSTRAP_LEASE), {self.lease_s:g} s: a lock could lapse while its run goes on.",
+                hint=f"Set the heartbeat to at most {self.lease_s / 3:g}, give a longer lease, "
+                "or leave the heartbeat out: it is a sixth of the lease.",
+            )
+
+    def heartbeat(self) -> float:
+        """The interval that holds: `heartbeat_s`, or a sixth of `lease_s` where it is not set."""
+        return self.lease_s / 6 if self.heartbeat_s is None else self.heartbeat_s
 
     def retry(self) -> RetryPolicy:
         """The engine's policy."""
@@ -222,19 +124,32 @@ class Settings:
         table = _Table.read(file)
         table.check_settings(blueprint)
         given = {k: v for k, v in (flags or {}).items() if v is not None}
-        stores = {name: url for name in STORE_ORDER if (url := _address(name, blueprint, env, table, given))}
+        stores = {
+            name: url
+            for name in STORE_ORDER
+            if (url := _address(name, blueprint, env, table, given))
+        }
         return cls(
             stores=stores,
             schema=env.get("DB_SCHEMA") or table.store("postgres").get("schema") or "public",
             timing=_timing(env, table, given),
-            values={s.name: env.get(s.name, table.top.get("settings", {}).get(s.name, s.default)) for s in blueprint.settings},
-            identities={name: _identity(name, env, table) for name in identities if name not in stores},
+            values={
+                s.name: env.get(s.name, table.top.get("settings", {}).get(s.name, s.default))
+                for s in blueprint.settings
+            },
+            identities={
+                name: _identity(name, env, table) for name in identities if name not in stores
+            },
         )
 
     def identity(self, store: StoreName) -> Identity:
         """That of the address of `store`; without one, what the settings say of it."""
         url = self.stores.get(store)
-        return Identity(url.username, url.password, url.ca_file) if url else self.identities.get(store, Identity())
+        return (
+            Identity(url.username, url.password, url.ca_file)
+            if url
+            else self.identities.get(store, Identity())
+        )
 
     def need(self, store: StoreName) -> StoreUrl:
         """The address of `store`; a `ConfigurationError` names the variable when there is none."""
@@ -280,7 +195,10 @@ class _Table:
     def _checked(top: dict[str, Any], name: str) -> dict[str, Any]:
         timing = {f.name for f in fields(Timing)}
         known: dict[str, set[str] | None] = {"": _TOP_KEYS, "timing": timing, "settings": None}
-        known |= {store: _STORE_KEYS | ({"schema"} if store == "postgres" else set()) for store in STORE_ORDER}
+        known |= {
+            store: _STORE_KEYS | ({"schema"} if store == "postgres" else set())
+            for store in STORE_ORDER
+        }
         if not isinstance(top.get("blueprint", ""), str):
             raise ConfigurationError(f"{name}: blueprint is not text.", hint="Write it in quotes.")
         for place, accepted in known.items():
@@ -289,11 +207,14 @@ class _Table:
                 raise ConfigurationError(f"{name}: [{place}] is not a table.")
             for key in table:
                 if place in STORE_ORDER and not isinstance(table[key], str):
-                    raise ConfigurationError(f"{name}: [{place}] {key} is not text.", hint="Write it in quotes.")
+                    raise ConfigurationError(
+                        f"{name}: [{place}] {key} is not text.", hint="Write it in quotes."
+                    )
                 if accepted is not None and key not in accepted:
                     where = f"[{place}] " if place else ""
                     raise ConfigurationError(
-                        f"{name}: unknown key {where}{key}.", hint=f"Known: {', '.join(sorted(accepted))}."
+                        f"{name}: unknown key {where}{key}.",
+                        hint=f"Known: {', '.join(sorted(accepted))}.",
                     )
         return top
 
@@ -302,7 +223,10 @@ class _Table:
         known = [s.name for s in blueprint.settings]
         for key in self.top.get("settings", {}):
             if known and key not in known:
-                raise ConfigurationError(f"{self.name}: unknown key [settings] {key}.", hint=f"Known: {', '.join(known)}.")
+                raise ConfigurationError(
+                    f"{self.name}: unknown key [settings] {key}.",
+                    hint=f"Known: {', '.join(known)}.",
+                )
 
     def store(self, name: str) -> Mapping[str, Any]:
         table: Mapping[str, Any] = self.top.get(name, {})
@@ -334,7 +258,9 @@ def _env_file(path: Path) -> dict[str, str]:
         raise ConfigurationError(f"The env file {path} cannot be read: {exc}.") from exc
     for line in lines:
         if line.error:
-            raise ConfigurationError(f"{path}, line {line.original.line}, is not of the form NAME=value.")
+            raise ConfigurationError(
+                f"{path}, line {line.original.line}, is not of the form NAME=value."
+            )
     return {line.key: line.value for line in lines if line.key and line.value}
 
 
@@ -360,7 +286,11 @@ def _below(real: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
 
 
 def _address(
-    name: StoreName, blueprint: Blueprint, env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]
+    name: StoreName,
+    blueprint: Blueprint,
+    env: Mapping[str, str],
+    table: _Table,
+    flags: Mapping[str, Any],
 ) -> StoreUrl | None:
     url = _chosen(name, blueprint, env, table, flags)
     if url is None:
@@ -370,10 +300,15 @@ def _address(
     ours = _identity(name, env, table, own_password=url.password)
     if ca_file := url.ca_file or ours.ca_file:
         check_ca_file(url, ca_file)
-    return replace(url, username=url.username or ours.username, password=ours.password, ca_file=ca_file)
+    refuse_weaker(url)
+    return replace(
+        url, username=url.username or ours.username, password=ours.password, ca_file=ca_file
+    )
 
 
-def _identity(name: StoreName, env: Mapping[str, str], table: _Table, own_password: str = "") -> Identity:
+def _identity(
+    name: StoreName, env: Mapping[str, str], table: _Table, own_password: str = ""
+) -> Identity:
     """What the environment and the file say; a secret is not looked for where the address has one."""
     prefix, section = name.upper(), table.store(name)
     return Identity(
@@ -384,15 +319,12 @@ def _identity(name: StoreName, env: Mapping[str, str], table: _Table, own_passwo
 
 
 def check_ca_file(url: StoreUrl, path: str) -> None:
-    """Refuse a CA file that is not there, or that an address without TLS would not use."""
-    secure = {"redis": "rediss", "milvus": "https"}.get(url.store)
+    """Refuse a CA file that is not there, or that the address would not use or would weaken."""
     if not Path(path).is_file():
-        raise ConfigurationError(f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE.")
-    if secure and url.scheme != secure:
         raise ConfigurationError(
-            f"{url.store}: a CA file is set, but {url.scheme}:// uses no TLS.",
-            hint=f"Write {secure}://, or leave the file out.",
+            f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE."
         )
+    refuse_weaker(replace(url, ca_file=path))
 
 
 def _default_user(name: StoreName) -> str:
@@ -400,7 +332,11 @@ def _default_user(name: StoreName) -> str:
 
 
 def _chosen(
-    name: StoreName, blueprint: Blueprint, env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]
+    name: StoreName,
+    blueprint: Blueprint,
+    env: Mapping[str, str],
+    table: _Table,
+    flags: Mapping[str, Any],
 ) -> StoreUrl | None:
     sources = [
         (flags.get(f"{name}_url"), f"--{name}-url"),
@@ -408,10 +344,15 @@ def _chosen(
         (env.get("DATABASE_URL") if name == "postgres" else None, "DATABASE_URL"),
         (lambda: _from_parts(blueprint, env) if name == "postgres" else None, "DB_HOST and others"),
         (table.store(name).get("url"), table.name),
-        (lambda: _default_address(blueprint, env, table) if name == "postgres" else None, "default"),
+        (
+            lambda: _default_address(blueprint, env, table) if name == "postgres" else None,
+            "default",
+        ),
     ]
     for given, source in sources:
-        text = given() if callable(given) else given  # later sources are not looked at, so they cannot be wrong
+        text = (
+            given() if callable(given) else given
+        )  # later sources are not looked at, so they cannot be wrong
         if isinstance(text, StoreUrl):
             return text
         if text:
@@ -436,17 +377,32 @@ def _default_address(blueprint: Blueprint, env: Mapping[str, str], table: _Table
 def _from_parts(blueprint: Blueprint, env: Mapping[str, str]) -> StoreUrl | None:
     if not any(env.get(key) for key in _PARTS):
         return None
-    hosts = f"{env.get('DB_HOST', 'localhost')}:{env.get('DB_PORT', '5432')}"
-    _check_ports("postgres", hosts, "DB_HOST and DB_PORT")
+    hosts = f"{_written_host(env.get('DB_HOST', 'localhost'))}:{env.get('DB_PORT', '5432')}"
+    try:
+        check_servers(hosts)
+    except AddressError as exc:
+        raise ConfigurationError(
+            f"postgres: what DB_HOST and DB_PORT say {exc}.", hint="Ports are 1 to 65535."
+        ) from None
     return StoreUrl(
         store="postgres",
         scheme="postgresql",
         hosts=hosts,
         database=env.get("DB_NAME", blueprint.name),
         username=env.get("DB_USER", "postgres"),
-        password=_secret("DB_PASSWORD", env, {}, "") or _secret("POSTGRES_PASSWORD", env, {}, "") or "postgres",
+        password=_secret("DB_PASSWORD", env, {}, "")
+        or _secret("POSTGRES_PASSWORD", env, {}, "")
+        or "postgres",
         source="DB_HOST and others",
     )
+
+
+def _written_host(host: str) -> str:
+    """A host as an address writes it: a socket's folder escaped, an IPv6 address in brackets."""
+    if host.startswith("/"):
+        return quote(host, safe="")
+    is_ipv6 = host.count(":") > 1 and not host.startswith("[")
+    return f"[{host}]" if is_ipv6 else host
 
 
 def _secret(name: str, env: Mapping[str, str], section: Mapping[str, Any], file_name: str) -> str:
@@ -455,9 +411,15 @@ def _secret(name: str, env: Mapping[str, str], section: Mapping[str, Any], file_
         (section.get("password"), section.get("password_file"), f"password in {file_name}"),
     ):
         if text and path:
-            raise ConfigurationError(f"{source} and its _FILE form are both set.", hint="Keep one of them.")
-        if text:
+            raise ConfigurationError(
+                f"{source} and its _FILE form are both set.", hint="Keep one of them."
+            )
+        if text and "\0" not in text and not has_surrogates(text):
             return str(text)
+        if text:
+            raise ConfigurationError(
+                f"{source} has a character that cannot be sent.", hint="Secrets are UTF-8."
+            )
         if path:
             return read_secret(Path(path), f"{source}_FILE")
     return ""
@@ -471,7 +433,9 @@ def read_secret(path: Path, name: str) -> str:
         raise ConfigurationError(f"{name}: {path} cannot be read: {exc}.") from exc
     secret = re.sub(r"\r?\n\Z", "", text)
     if not secret:
-        raise ConfigurationError(f"{name}: {path} is empty.", hint="Leave it out where there is no password.")
+        raise ConfigurationError(
+            f"{name}: {path} is empty.", hint="Leave it out where there is no password."
+        )
     return secret
 
 
@@ -482,7 +446,8 @@ def _timing(env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]) -> 
         variable = "IS_DB_BOOTSTRAP_" + each.name.removesuffix("_s").upper()
         value = flags.get(each.name, env.get(variable, section.get(each.name)))
         if value is not None:
-            found[each.name] = _number(value, type(each.default), variable, _LEAST.get(each.name, 0))
+            kind = int if isinstance(each.default, int) else float
+            found[each.name] = _number(value, kind, variable, _LEAST.get(each.name, 0))
     return Timing(**found)  # type: ignore[arg-type]  # the fields are floats and integers
 
 
@@ -499,11 +464,15 @@ _LEAST = {
 
 def _number(value: Any, kind: type, name: str, least: float) -> float | int:
     try:
-        if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
+        if isinstance(value, bool) or (
+            kind is int and isinstance(value, float) and not value.is_integer()
+        ):
             raise TypeError(value)  # noqa: TRY301 - int() would take True, and 1.9 as 1
         number: float | int = kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise ConfigurationError(f"{name}={value!r} is not {'an integer' if kind is int else 'a number'}.") from None
+        raise ConfigurationError(
+            f"{name}={value!r} is not {'an integer' if kind is int else 'a number'}."
+        ) from None
     if not least <= number < float("inf"):
         raise ConfigurationError(f"{name}={value!r} is below {least} or not finite.")
     return number
@@ -545,7 +514,9 @@ def echo(environ: Mapping[str, str] | None = None) -> bool:
     return (os.environ if environ is None else environ).get("DB_ECHO", "").lower() == "true"
 
 
-def number(variable: str, kind: type, least: float, environ: Mapping[str, str] | None = None) -> float | int | None:
+def number(
+    variable: str, kind: type, least: float, environ: Mapping[str, str] | None = None
+) -> float | int | None:
     """The number in a variable, None when it is unset; `ConfigurationError` names it when it is none, or below `least`."""
     text = (os.environ if environ is None else environ).get(variable)
     return _number(text, kind, variable, least) if text else None

@@ -19,7 +19,7 @@ from pymilvus import MilvusClient
 
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.blueprint.load import load_blueprint
-from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
+from is_db_bootstrap.errors import ConfigurationError, LockTimeout, StoreUnavailable
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.testing import neo4j as neo4j_isolation
 from is_db_bootstrap.testing import redis as redis_isolation
@@ -34,7 +34,12 @@ from is_db_bootstrap.testing.sources import GivenServers
 from servers import NO_IDLE_PINGS
 
 NOVEL = load_blueprint("novel_genesis")
-KINDS = {"postgres": PostgresIsolation, "neo4j": Neo4jIsolation, "milvus": MilvusIsolation, "redis": RedisIsolation}
+KINDS = {
+    "postgres": PostgresIsolation,
+    "neo4j": Neo4jIsolation,
+    "milvus": MilvusIsolation,
+    "redis": RedisIsolation,
+}
 on = {store: getattr(pytest.mark, store) for store in KINDS}
 
 
@@ -48,11 +53,15 @@ def begin():
     begun = []
 
     def one(store, url, blueprint=NOVEL, **options):
-        begun.append(KINDS[store](StoreUrl.parse(store, url), blueprint, settings(blueprint), **options))
+        begun.append(
+            KINDS[store](StoreUrl.parse(store, url), blueprint, settings(blueprint), **options)
+        )
         return begun[-1]
 
     yield one
-    for each in begun:
+    for each in reversed(
+        begun
+    ):  # who has the turn gives it up before others end, which wait for it
         each.close()
 
 
@@ -88,13 +97,15 @@ def test_each_test_has_a_database_of_its_own_at_the_head(server, begin):
 
 
 @on["postgres"]
-def test_a_database_is_dropped_after_its_test_whoever_is_connected(server, begin):
-    isolation = begin("postgres", server.url)
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+def test_a_database_is_dropped_after_its_test_whoever_is_connected(server, begin, given):
+    isolation = begin("postgres", server.url, given=given)
     url = isolation.take()
     with psycopg.connect(url.reveal()):
         isolation.give_back(url)
         isolation.close()
-    assert {n for n in databases(server.url) if n.startswith(PREFIX)} == {f"{PREFIX}_template_{fingerprint(NOVEL, settings())}"}
+    template = set() if given else {f"{PREFIX}_template_{fingerprint(NOVEL, settings())}"}
+    assert {n for n in databases(server.url) if n.startswith(PREFIX)} == template
 
 
 @on["postgres"]
@@ -104,10 +115,15 @@ def test_many_processes_make_one_template(server):
         "from is_db_bootstrap.settings import Settings, StoreUrl; from is_db_bootstrap.testing.postgres import PostgresIsolation;"
         "b = load_blueprint('novel_genesis'); made = [];"
         "PostgresIsolation.apply = lambda self, url, real=PostgresIsolation.apply: (made.append(1), real(self, url));"
-        "i = PostgresIsolation(StoreUrl.parse('postgres', sys.argv[1]), b, replace(Settings.load(b, environ={}), stores={}));"
+        "i = PostgresIsolation(StoreUrl.parse('postgres', sys.argv[1]), b, replace(Settings.load(b, environ={}), stores={}), given=False);"
         "i.give_back(i.take()); i.close(); print(len(made))"
     )
-    running = [subprocess.Popen([sys.executable, "-c", code, server.url], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, server.url], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
     assert sorted(p.communicate(timeout=60)[0] for p in running) == ["0\n", "0\n", "0\n", "1\n"]
 
 
@@ -124,7 +140,10 @@ def test_a_half_made_template_is_made_anew(server, begin):
 @on["postgres"]
 def test_a_template_that_was_not_used_for_a_week_is_dropped(server, begin):
     with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
-        for name, day in ((f"{PREFIX}_template_0123456789ab", "2020-01-01"), (f"{PREFIX}_template_ba9876543210", "2999-01-01")):
+        for name, day in (
+            (f"{PREFIX}_template_0123456789ab", "2020-01-01"),
+            (f"{PREFIX}_template_ba9876543210", "2999-01-01"),
+        ):
             connection.execute(f'CREATE DATABASE "{name}" IS_TEMPLATE true')
             connection.execute(f"COMMENT ON DATABASE \"{name}\" IS '{day}'")
     begin("postgres", server.url)
@@ -148,7 +167,11 @@ def holder():
     running = []
 
     def hold(store, url):
-        running.append(subprocess.Popen([sys.executable, "-c", _HOLD, store, url], stdout=subprocess.PIPE, text=True))
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-c", _HOLD, store, url], stdout=subprocess.PIPE, text=True
+            )
+        )
         return running[-1], running[-1].stdout.readline().strip()
 
     yield hold
@@ -158,7 +181,9 @@ def holder():
 
 
 @on["postgres"]
-def test_what_a_killed_process_left_is_dropped_and_what_a_living_one_has_is_not(server, begin, holder):
+def test_what_a_killed_process_left_is_dropped_and_what_a_living_one_has_is_not(
+    server, begin, holder
+):
     killed, left = holder("postgres", server.url)
     _, held = holder("postgres", server.url)
     killed.send_signal(signal.SIGKILL)
@@ -176,7 +201,8 @@ def test_a_server_whose_named_database_is_in_use_is_refused(server, begin, postg
     with psycopg.connect(postgres_url) as connection:
         connection.execute("CREATE TABLE customers (id int)")
     with pytest.raises(
-        ConfigurationError, match=f"postgres: database {name} at .* is not empty and was not made by a test run"
+        ConfigurationError,
+        match=f"postgres: database {name} at .* is not empty and was not made by a test run",
     ):
         begin("postgres", postgres_url)
     assert name in databases(server.url)
@@ -233,7 +259,9 @@ def test_a_schema_or_history_that_a_test_has_changed_is_made_anew(neo4j_url, gra
     names = "SHOW INDEXES YIELD name ORDER BY name RETURN collect(name) AS names"
     before = graph(names)
     if damage.startswith("DROP"):
-        constraint = graph("SHOW CONSTRAINTS YIELD name WHERE NOT name STARTS WITH '__' RETURN name LIMIT 1")[0]["name"]
+        constraint = graph(
+            "SHOW CONSTRAINTS YIELD name WHERE NOT name STARTS WITH '__' RETURN name LIMIT 1"
+        )[0]["name"]
         damage = f"{damage} `{constraint}`"
     graph(damage)
     isolation.give_back(url)
@@ -252,7 +280,7 @@ def test_a_graph_with_somebodys_nodes_is_refused_and_kept(neo4j_url, graph, begi
 
 @on["neo4j"]
 def test_processes_that_share_a_graph_take_turns(neo4j_url, graph, begin):
-    one, other = begin("neo4j", neo4j_url, shared=True), begin("neo4j", neo4j_url, shared=True)
+    one, other = begin("neo4j", neo4j_url), begin("neo4j", neo4j_url)
     url = one.take()
     taken = []
     waiting = threading.Thread(target=lambda: taken.append(other.take()))
@@ -266,6 +294,36 @@ def test_processes_that_share_a_graph_take_turns(neo4j_url, graph, begin):
     assert graph("MATCH (n:Page) RETURN count(n) AS n") == [{"n": 0}]
 
 
+@on["neo4j"]
+def test_who_waits_for_a_graph_says_so_and_ends_with_one_error(neo4j_url, begin):
+    told = []
+    url = begin("neo4j", neo4j_url).take()
+    waiting = begin("neo4j", neo4j_url, patience_s=3, say=told.append)
+    with pytest.raises(
+        LockTimeout, match=r"was used by another test session for 3 s\. Give each session a server"
+    ):
+        waiting.take()
+    assert told == [f"neo4j: waiting for {url}, which is used by another test session."]
+
+
+@on["neo4j"]
+def test_the_mark_of_an_earlier_version_is_carried_on(neo4j_url, graph, begin):
+    graph(
+        "CREATE CONSTRAINT __IsDbBootstrapTesting_unique FOR (m:__IsDbBootstrapTesting) REQUIRE m.name IS UNIQUE"
+    )
+    graph(
+        "CREATE (:__IsDbBootstrapTesting {name: 'testing', contract: 'of 0.1', owner: 'x', until: datetime.realtime()})"
+    )
+    graph("CREATE (:__Neo4jMigration {version: 'BASELINE'})")
+    isolation = begin("neo4j", neo4j_url)
+    isolation.give_back(isolation.take())
+    isolation.close()
+    assert graph("MATCH (n) RETURN labels(n) AS labels") == []
+    assert graph("SHOW INDEXES YIELD type WHERE type <> 'LOOKUP' RETURN count(*) AS n") == [
+        {"n": 0}
+    ]
+
+
 # --- Milvus
 
 
@@ -274,14 +332,23 @@ def test_each_test_has_a_milvus_database_with_the_names_of_production(milvus_url
     isolation = begin("milvus", milvus_url)
     first, second = isolation.take(), isolation.take()
     one, other = (
-        MilvusClient(milvus_url, db_name=u.database, dedicated=True, grpc_options=NO_IDLE_PINGS) for u in (first, second)
+        MilvusClient(milvus_url, db_name=u.database, dedicated=True, grpc_options=NO_IDLE_PINGS)
+        for u in (first, second)
     )
     fields = {f["name"]: f for f in one.describe_collection("novel_embeddings")["fields"]}
     row = {name: _value(field) for name, field in fields.items() if not field.get("auto_id")}
     one.insert("novel_embeddings", [row])
-    assert one.query("novel_embeddings", filter="", output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"] == 1
     assert (
-        other.query("novel_embeddings", filter="", output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"] == 0
+        one.query(
+            "novel_embeddings", filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )[0]["count(*)"]
+        == 1
+    )
+    assert (
+        other.query(
+            "novel_embeddings", filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )[0]["count(*)"]
+        == 0
     )
     isolation.give_back(first)
     isolation.give_back(second)
@@ -293,7 +360,9 @@ def _value(field):
     kind = field["type"].name
     if "VECTOR" in kind:
         return [0.1] * int(field["params"]["dim"])
-    return {"INT64": 1, "INT32": 1, "JSON": {}, "BOOL": True, "FLOAT": 0.5, "DOUBLE": 0.5}.get(kind, "x")
+    return {"INT64": 1, "INT32": 1, "JSON": {}, "BOOL": True, "FLOAT": 0.5, "DOUBLE": 0.5}.get(
+        kind, "x"
+    )
 
 
 @on["milvus"]
@@ -358,7 +427,10 @@ def test_the_logical_database_of_a_killed_process_is_taken_over(redis_url, begin
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     deadline = time.monotonic() + 5
-    while any(c["name"] for c in redis_client.Redis.from_url(redis_url).client_list()) and time.monotonic() < deadline:
+    while (
+        any(c["name"] for c in redis_client.Redis.from_url(redis_url).client_list())
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     assert begin("redis", redis_url).take().database == left
 
@@ -379,7 +451,9 @@ def test_a_kept_logical_database_is_left_and_the_next_test_has_another(redis_url
 def test_a_redis_without_a_free_logical_database_is_told(make_server, begin):
     server = make_server("redis")
     for number in range(64):
-        redis_client.Redis.from_url(f"{server.url}/{number}").set("customer:1" if number else redis_isolation.MARK, "x")
+        redis_client.Redis.from_url(f"{server.url}/{number}").set(
+            "customer:1" if number else redis_isolation.MARK, "x"
+        )
     others = [begin("redis", server.url).take().database]
     assert others == ["0"]
     with pytest.raises(ConfigurationError, match=r"every logical database at .* is in use"):
@@ -401,7 +475,10 @@ def test_a_server_that_is_gone_is_told_to_every_test_that_needs_it(free_address,
     monkeypatch.setattr(sources, "ANSWER_S", 0.5)
     session = TestSession(GivenServers({"REDIS_URL": f"redis://{free_address}"}))
     for _ in range(2):
-        with session.stores("novel_genesis") as stores, pytest.raises(StoreUnavailable, match=r"redis: .*refused"):
+        with (
+            session.stores("novel_genesis") as stores,
+            pytest.raises(StoreUnavailable, match=r"redis: .*refused"),
+        ):
             stores.url("redis")
 
 

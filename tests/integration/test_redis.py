@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -17,9 +20,10 @@ from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS, build_key
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.results import LockHolder, Outcome
+from is_db_bootstrap.results import LockHolder, Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+from is_db_bootstrap.stores.redis.errors import DENIED
 
 pytestmark = pytest.mark.redis
 
@@ -43,8 +47,18 @@ class Server:
         self.start()
 
     def start(self, *more):
-        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        self.process = subprocess.Popen([*command, *self.arguments, *more], stdout=subprocess.DEVNULL)
+        command = [
+            self.program,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+        ]
+        self.process = subprocess.Popen(
+            [*command, *self.arguments, *more], stdout=subprocess.DEVNULL
+        )
         for _ in range(100):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -196,20 +210,33 @@ def test_a_missing_privilege_is_denied(private, opened, rules):
         opened(server.url.replace("//", "//app:pw@")).prove()
 
 
-def test_the_privileges_named_in_the_hint_are_enough(private, opened):
+def named_rights(hint):
+    return set(re.findall(r"[+~&][\w*]+", hint))
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [{"+eval"}, {"+watch", "+unwatch", "+multi", "+exec"}],
+    ids=["transaction", "script"],
+)
+@pytest.mark.parametrize("database", ["", "/1"])
+def test_the_privileges_named_in_the_hint_are_enough(private, opened, left_out, database):
     server = private()
+    url = server.url.replace("//", "//app:pw@") + database
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~none")
         with pytest.raises(AccessDenied) as caught:
-            opened(server.url.replace("//", "//app:pw@")).ping(5)
-        named = re.findall(r"[+~][\w*]+", caught.value.hint)
-        client.execute_command("ACL", "SETUSER", "app", "resetkeys", *named)
-    store = opened(server.url.replace("//", "//app:pw@"))
+            opened(url).ping(5)
+        client.execute_command(
+            "ACL", "SETUSER", "app", "resetkeys", *(named_rights(caught.value.hint) - left_out)
+        )
+    store = opened(url)
     assert run(store).outcome is Outcome.CHANGED
-    again = opened(server.url.replace("//", "//app:pw@"))
+    again = opened(url)
     assert run(again).outcome is Outcome.UNCHANGED
     again.audit()
     assert again.status().lock is None
+    assert [proof for proof in again.selftest() if not proof.ok] == []
 
 
 def test_tls_to_a_plain_server_is_unavailable_and_the_hint_says_why(private, opened):
@@ -247,7 +274,10 @@ def encrypted(tmp_path):
 
 def test_tls_with_the_right_authority_is_a_whole_run(encrypted, opened):
     url, crt = encrypted
-    assert run(opened(replace(StoreUrl.parse("redis", url), ca_file=str(crt)))).outcome is Outcome.CHANGED
+    assert (
+        run(opened(replace(StoreUrl.parse("redis", url), ca_file=str(crt)))).outcome
+        is Outcome.CHANGED
+    )
 
 
 @pytest.mark.parametrize("authority", ["another", "the system's"])
@@ -288,7 +318,9 @@ def test_a_database_that_is_no_number_or_out_of_range_is_a_wrong_address(private
 
 
 def test_eviction_is_judged_where_config_is_renamed_away(private, opened):
-    server = private("--save", "", "--rename-command", "CONFIG", "", "--maxmemory-policy", "allkeys-lru")
+    server = private(
+        "--save", "", "--rename-command", "CONFIG", "", "--maxmemory-policy", "allkeys-lru"
+    )
     result = run(opened(server.url))
     assert result.outcome is Outcome.CHANGED
     assert any("allkeys-lru" in note for note in result.stores[0].notes)
@@ -296,7 +328,11 @@ def test_eviction_is_judged_where_config_is_renamed_away(private, opened):
 
 def test_keys_without_lifetime_and_a_volatile_policy_are_warned_of(private, opened):
     server = private("--save", "", "--maxmemory-policy", "volatile-lru")
-    eternal = Blueprint("eternal", "", keys=(KeyPattern("setting", "setting:{name}", "string", None, "app", "a setting"),))
+    eternal = Blueprint(
+        "eternal",
+        "",
+        keys=(KeyPattern("setting", "setting:{name}", "string", None, "app", "a setting"),),
+    )
     assert "never evicts keys without lifetime" in opened(server.url, eternal).plan().notes[0]
     assert opened(server.url).plan().notes == ()
 
@@ -327,6 +363,186 @@ def test_newer_conventions_are_left_alone(redis_url, opened):
     plan = opened(redis_url).plan()
     assert plan.ahead
     assert plan.changes == ()
+
+
+def shop(**lifetimes):
+    """A version of a blueprint with these keys, each with its lifetime in seconds."""
+    keys = [
+        KeyPattern(name, f"{name}:{{id}}", "string", ttl, "app", "for tests")
+        for name, ttl in lifetimes.items()
+    ]
+    return Blueprint("shop", "for tests", keys=tuple(keys))
+
+
+SHOP = "is-db-bootstrap:conventions:shop"
+ONE, TWO = shop(cart=60), shop(cart=60, order=120)
+
+
+def lifetimes(client):
+    """What is recorded for `shop`."""
+    return {
+        name: each["ttl_seconds"] for name, each in json.loads(client.get(SHOP))["patterns"].items()
+    }
+
+
+@both_versions
+@pytest.mark.parametrize(
+    "before", [None, shop(cart=30)], ids=["an empty store", "an earlier version"]
+)
+@pytest.mark.parametrize("order", [(ONE, TWO), (TWO, ONE)], ids=["older first", "newer first"])
+def test_an_older_and_a_newer_version_that_start_together_end_at_the_newer(
+    redis_url, opened, before, order
+):
+    if before:
+        run(opened(redis_url, before)).raise_for_failure()
+    for version in (*order, *order, ONE):
+        run(opened(redis_url, version)).raise_for_failure()
+    with redis.Redis.from_url(redis_url) as client:
+        assert lifetimes(client) == {"cart": 60, "order": 120}
+    assert opened(redis_url, ONE).plan().ahead
+    assert not opened(redis_url, TWO).plan().ahead
+
+
+def test_which_of_two_versions_is_newer_is_said_when_it_cannot_be_known(redis_url, opened):
+    assert run(opened(redis_url, ONE)).stores[0].notes == ()
+    assert run(opened(redis_url, TWO)).stores[0].notes == ()  # it has all of the earlier one
+    [note] = run(opened(redis_url, shop(cart=30, order=120))).stores[0].notes
+    assert "are taken for the newer ones" in note
+
+
+@both_versions
+def test_two_versions_in_parallel_end_at_the_newer(redis_url, opened):
+    for _ in range(5):
+        with redis.Redis.from_url(redis_url) as client:
+            client.flushall()
+            stores = [opened(redis_url, version) for version in (ONE, TWO, ONE, TWO)]
+            with ThreadPoolExecutor(len(stores)) as pool:
+                assert [r.exit_code for r in pool.map(run, stores)] == [0] * len(stores)
+            assert lifetimes(client) == {"cart": 60, "order": 120}
+
+
+@both_versions
+@pytest.mark.parametrize(
+    "hotfix", [shop(cart=30), shop(cart=60, refund=60), shop(cart=30, refund=60)]
+)
+def test_a_hotfix_of_the_earlier_version_is_a_conflict_and_the_later_one_stays(
+    redis_url, opened, hotfix
+):
+    for version in (ONE, TWO):
+        run(opened(redis_url, version)).raise_for_failure()
+    refused = run(opened(redis_url, hotfix))
+    assert refused.exit_code == 6
+    assert "goes on from an earlier version" in refused.stores[0].error.message
+    assert run(opened(redis_url, TWO)).outcome is Outcome.UNCHANGED
+    with redis.Redis.from_url(redis_url) as client:
+        assert lifetimes(client) == {"cart": 60, "order": 120}
+
+
+def test_a_hotfix_of_the_last_version_is_recorded(redis_url, opened):
+    for version in (ONE, TWO, shop(cart=60, order=90)):
+        assert run(opened(redis_url, version)).outcome is Outcome.CHANGED
+    assert opened(redis_url, TWO).plan().ahead
+
+
+@pytest.fixture(params=["watch", "eval"])
+def guarded(request, redis_url):
+    """The address of a user who may use one of the two ways to write under a condition."""
+    without = {"watch": ["-eval", "-evalsha"], "eval": ["-watch", "-multi"]}[request.param]
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command(
+            "ACL", "SETUSER", "one-way", "reset", "on", ">pw", "~*", "&*", "+@all", *without
+        )
+    yield redis_url.replace("//", "//one-way:pw@")
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "DELUSER", "one-way")
+
+
+@both_versions
+def test_a_record_is_not_written_when_the_lock_went_to_another_run(redis_url, guarded, opened):
+    store = opened(guarded, ONE)
+    lock = store.try_lock("this run")
+    change = store.plan().changes[0]
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("is-db-bootstrap:lock:shop", "another run")
+        with pytest.raises(StoreUnavailable, match="was lost"):
+            store.apply(change)
+        assert client.get(SHOP) is None
+        assert not lock.confirm()
+        assert not lock.release()
+        assert client.get("is-db-bootstrap:lock:shop") == b"another run"
+
+
+@both_versions
+def test_a_record_is_not_written_over_one_that_was_not_looked_at(redis_url, guarded, opened):
+    store = opened(guarded, ONE)
+    store.try_lock("this run")
+    change = store.plan().changes[0]
+    apply(opened(redis_url, TWO))
+    with pytest.raises(StoreConflict, match="after it was looked at"):
+        store.apply(change)
+    with redis.Redis.from_url(redis_url) as client:
+        assert lifetimes(client) == {"cart": 60, "order": 120}
+
+
+@both_versions
+def test_a_lock_that_is_renewed_meanwhile_does_not_keep_the_record_from_being_written(
+    guarded, opened
+):
+    store = opened(guarded, ONE)
+    lock = store.try_lock("this run")
+    change = store.plan().changes[0]
+    stop = threading.Event()
+
+    def renew():
+        while not stop.wait(0.005):
+            assert lock.confirm()
+
+    with ThreadPoolExecutor(2) as pool:
+        renewing = pool.submit(renew)
+        try:
+            for _ in range(20):
+                store.apply(change)
+        finally:
+            stop.set()
+        renewing.result()
+    assert lock.release()
+
+
+@pytest.mark.parametrize(
+    ("rules", "works"),
+    [
+        (["+@all", "-eval", "-evalsha"], True),
+        (["+@all", "-@scripting"], True),
+        (["+@all", "-@transaction"], True),
+        (["+@all", "-@transaction", "-@scripting"], False),
+        (["+@all", "-del"], False),
+        (["+@all", "-pexpire"], False),
+        (["+@all", "-set"], False),
+        (["+@all", "-@transaction", "-del"], False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_user_works_by_another_way_or_is_refused_before_anything_is_written(
+    private, opened, rules, works
+):
+    server = private()
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", *rules)
+        result = run(opened(server.url.replace("//", "//app:pw@"), ONE))
+        assert result.exit_code == (0 if works else 5), result
+        assert client.keys() == ([SHOP] if works else [])
+
+
+def test_an_audit_that_may_not_look_says_so(private, opened):
+    server = private()
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-scan")
+    url = server.url.replace("//", "//app:pw@")
+    result = run(opened(url, ONE))
+    assert result.outcome is Outcome.CHANGED
+    assert any("was not looked at" in note for note in result.stores[0].notes)
+    strict = BootstrapOrchestrator([opened(url, ONE)], strict=True).run(Mode.VERIFY)
+    assert strict.exit_code == 3
 
 
 # --- the audit
@@ -386,6 +602,19 @@ def test_a_cluster_of_three_masters_is_served(private, opened):
     for node in nodes:
         result = run(opened(node.url))
         assert result.ok, result
+    store = opened(nodes[0].url, ONE)
+    lock = store.try_lock("this run")
+    store.apply(store.plan().changes[0])
+    assert lock.confirm()
+    assert lock.release()
+    assert not lock.release()
+    for node in nodes:
+        with node.client() as client:
+            client.execute_command(
+                "ACL", "SETUSER", "app", "on", ">pw", "~*", *named_rights(DENIED["NOPERM"]), "-eval"
+            )
+    result = run(opened(nodes[1].url.replace("//", "//app:pw@"), shop(cart=60, cluster=60)))
+    assert result.outcome is Outcome.CHANGED, result
     *_, counted = opened(nodes[1].url).audit()
     assert "45 more keys" in counted.message
     lock = opened(nodes[0].url).try_lock("one")

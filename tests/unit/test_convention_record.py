@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
-from is_db_bootstrap.stores.redis.convention_record import Record
+from is_db_bootstrap.stores.redis.convention_record import Record, Standing
 
 BLUEPRINT = Blueprint("novel_genesis", "", keys=KEYS, channels=CHANNELS)
 OLD = Record.declared(replace(BLUEPRINT, keys=KEYS[:-1]))
@@ -20,16 +21,78 @@ def test_a_record_reads_what_it_wrote():
     assert Record.read(NEW.text().encode()).conventions == NEW.conventions
 
 
+def version(**lifetimes):
+    """A declaration of these keys, each with its lifetime in seconds."""
+    keys = [
+        KeyPattern(name, f"{name}:{{id}}", "string", ttl, "app", "for tests")
+        for name, ttl in lifetimes.items()
+    ]
+    return Record.declared(Blueprint("shop", "", keys=tuple(keys)))
+
+
+def recorded(*versions, at=0.0):
+    """What is in the store after these versions, one after the other."""
+    record = None
+    for each in versions:
+        record = each.after(record, at)
+    return Record.read(record.text())
+
+
 def test_older_code_recognises_newer_conventions():
-    recorded = NEW.after(OLD)
-    assert recorded.goes_beyond(OLD)
-    assert not recorded.goes_beyond(NEW)
-    assert not OLD.goes_beyond(NEW)
+    assert recorded(OLD, NEW).compare(OLD) is Standing.AHEAD
+    assert recorded(OLD, NEW).compare(NEW) is Standing.SAME
+    assert recorded(OLD).compare(NEW) is Standing.PENDING
 
 
 def test_an_edited_record_is_not_newer():
     edited = replace(NEW.after(OLD), patterns={})
-    assert not edited.goes_beyond(OLD)
+    assert edited.compare(OLD) is Standing.PENDING
+
+
+def test_of_two_versions_that_start_together_the_smaller_is_the_older():
+    held = recorded(NEW, at=1000.0)
+    assert held.compare(OLD, now=1059.0) is Standing.OLDER
+    assert held.remembering(OLD).conventions == NEW.conventions
+    assert Record.read(held.remembering(OLD).text()).compare(OLD, now=9999.0) is Standing.AHEAD
+    assert recorded(OLD, at=1000.0).compare(NEW, now=1001.0) is Standing.PENDING
+
+
+def test_a_pattern_that_is_removed_later_is_a_change():
+    assert recorded(NEW, at=1000.0).compare(OLD, now=1061.0) is Standing.PENDING
+
+
+def test_a_hotfix_of_an_earlier_version_stands_beside_the_last_one():
+    one, two = version(a=60), version(a=60, b=60)
+    hotfix = version(a=30)
+    assert recorded(one, two).compare(hotfix) is Standing.DIVERGED
+    assert recorded(one, two).compare(version(a=60, c=60)) is Standing.DIVERGED
+    assert (
+        recorded(version(z=1), one, version(a=60, b=60, c=60)).compare(version(a=60, d=1))
+        is Standing.DIVERGED
+    )
+
+
+def test_a_hotfix_of_the_last_version_is_the_next_version():
+    one, two = version(a=60), version(a=60, b=60)
+    for following in (
+        version(a=30, b=60),
+        version(a=60, b=30),
+        version(b=60),
+        version(a=60, b=60, c=60),
+    ):
+        assert recorded(one, two).compare(following) is Standing.PENDING
+    assert recorded(version(a=60), version(a=120)).compare(version(a=90)) is Standing.PENDING
+
+
+def test_a_record_of_an_earlier_release_is_read_and_carried_on():
+    text = json.loads(recorded(OLD, NEW).text())
+    del text["versions"], text["recorded_at"]
+    old_release = Record.read(json.dumps(text))
+    assert old_release.compare(OLD) is Standing.AHEAD
+    third = Record.declared(replace(BLUEPRINT, keys=KEYS[1:]))
+    assert old_release.compare(third, now=1.0) is Standing.PENDING
+    assert third.after(old_release, 5.0).history == (*old_release.history, third.digest)
+    assert set(third.after(old_release, 5.0).versions) == {NEW.digest, third.digest}
 
 
 def test_the_difference_names_what_is_added_changed_and_removed():
@@ -41,7 +104,15 @@ def test_the_difference_names_what_is_added_changed_and_removed():
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense", "[]", "{}", "3", b"\xff", '{"blueprint": 1, "patterns": [], "channels": {}, "history": []}']
+    "text",
+    [
+        "nonsense",
+        "[]",
+        "{}",
+        "3",
+        b"\xff",
+        '{"blueprint": 1, "patterns": [], "channels": {}, "history": []}',
+    ],
 )
 def test_a_text_that_is_no_record_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"."):
@@ -51,6 +122,10 @@ def test_a_text_that_is_no_record_is_a_value_error(text):
 def test_the_history_stays_bounded():
     record = NEW
     for number in range(150):
-        record = Record.declared(replace(BLUEPRINT, keys=(replace(KEYS[0], ttl=number + 1),))).after(record)
+        record = Record.declared(
+            replace(BLUEPRINT, keys=(replace(KEYS[0], ttl=number + 1),))
+        ).after(record)
     assert len(record.history) == 100
     assert record.history[-1] == record.digest
+    assert len(record.versions) == 20
+    assert len(record.text()) < 25_000

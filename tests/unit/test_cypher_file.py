@@ -66,25 +66,45 @@ def test_a_statement_knows_the_line_of_its_first_token():
 
 @pytest.mark.parametrize("text", ["RETURN 'a", 'RETURN "a', "RETURN `a", "RETURN 1 /* a"])
 def test_what_has_no_end_is_refused_with_its_line(text):
-    with pytest.raises(ConfigurationError, match=r"V1__a\.cypher: line 2: what begins with .* has no end"):
+    with pytest.raises(
+        ConfigurationError, match=r"V1__a\.cypher: line 2: what begins with .* has no end"
+    ):
         CypherFile.parse("V1__a.cypher", f"RETURN 0;\n{text}")
 
 
 @pytest.mark.parametrize(
     ("text", "definition"),
     [
-        ("CREATE CONSTRAINT a IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE", "UNIQUENESS constraint on (:X) (p)"),
-        ("create constraint a for (n:X) require (n.p, n.q) is node unique", "UNIQUENESS constraint on (:X) (p, q)"),
-        ("CREATE CONSTRAINT a FOR ()-[r:R]-() REQUIRE r.p IS RELATIONSHIP UNIQUE", "UNIQUENESS constraint on ()-[:R]-() (p)"),
-        ("CREATE CONSTRAINT a FOR ()<-[r:R]-() REQUIRE r.p IS NOT NULL", "EXISTENCE constraint on ()-[:R]-() (p)"),
-        ("CREATE CONSTRAINT a FOR (n:X) REQUIRE (n.p, n.q) IS NODE KEY", "KEY constraint on (:X) (p, q)"),
+        (
+            "CREATE CONSTRAINT a IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE",
+            "UNIQUENESS constraint on (:X) (p)",
+        ),
+        (
+            "create constraint a for (n:X) require (n.p, n.q) is node unique",
+            "UNIQUENESS constraint on (:X) (p, q)",
+        ),
+        (
+            "CREATE CONSTRAINT a FOR ()-[r:R]-() REQUIRE r.p IS RELATIONSHIP UNIQUE",
+            "UNIQUENESS constraint on ()-[:R]-() (p)",
+        ),
+        (
+            "CREATE CONSTRAINT a FOR ()<-[r:R]-() REQUIRE r.p IS NOT NULL",
+            "EXISTENCE constraint on ()-[:R]-() (p)",
+        ),
+        (
+            "CREATE CONSTRAINT a FOR (n:X) REQUIRE (n.p, n.q) IS NODE KEY",
+            "KEY constraint on (:X) (p, q)",
+        ),
         (
             "CREATE CONSTRAINT a FOR (n:X) REQUIRE n.p IS :: LIST<STRING NOT NULL>",
             "TYPE LIST<STRINGNOTNULL> constraint on (:X) (p)",
         ),
         ("CREATE INDEX a FOR (n:`My Label`) ON (n.`my p`)", "RANGE index on (:My Label) (my p)"),
         ("CREATE TEXT INDEX a FOR (n:X) ON (n.p)", "TEXT index on (:X) (p)"),
-        ("CREATE FULLTEXT INDEX a FOR (n:X|B) ON EACH [n.p, n.q]", "FULLTEXT index on (:B|X) (p, q)"),
+        (
+            "CREATE FULLTEXT INDEX a FOR (n:X|B) ON EACH [n.p, n.q]",
+            "FULLTEXT index on (:B|X) (p, q)",
+        ),
         ("CREATE INDEX a FOR ()-[r:R]-() ON (r.p)", "RANGE index on ()-[:R]-() (p)"),
         ("CREATE LOOKUP INDEX a FOR (n) ON EACH labels(n)", "LOOKUP index on (:) ()"),
     ],
@@ -136,13 +156,18 @@ def test_a_precondition_that_is_not_understood_is_refused():
 
 
 def test_only_comments_before_the_first_statement_are_preconditions():
-    file = CypherFile.parse("V1__a.cypher", "/* intro */\n// a note\nRETURN 1;\n// assume that edition is enterprise\n")
+    file = CypherFile.parse(
+        "V1__a.cypher", "/* intro */\n// a note\nRETURN 1;\n// assume that edition is enterprise\n"
+    )
     assert file.preconditions == ()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["CREATE INDEX a FOR (n:X) ON (n.p); CREATE (:X);", "CREATE (:X); CALL (){ CREATE (:Y) } IN TRANSACTIONS OF 5 ROWS;"],
+    [
+        "CREATE INDEX a FOR (n:X) ON (n.p); CREATE (:X);",
+        "CREATE (:X); CALL (){ CREATE (:Y) } IN TRANSACTIONS OF 5 ROWS;",
+    ],
 )
 def test_data_and_statements_that_commit_alone_may_not_share_a_file(text):
     with pytest.raises(ConfigurationError, match="cannot share a transaction"):
@@ -151,7 +176,10 @@ def test_data_and_statements_that_commit_alone_may_not_share_a_file(text):
 
 def test_a_misspelt_word_is_named_with_its_line():
     with pytest.raises(ConfigurationError, match=r"V2__b\.cypher, line 2: `CREAT INDEX b FOR"):
-        CypherFile.parse("V2__b.cypher", "CREATE INDEX a FOR (n:X) ON (n.p);\nCREAT INDEX b FOR (n:X) ON (n.q);\n")
+        CypherFile.parse(
+            "V2__b.cypher",
+            "CREATE INDEX a FOR (n:X) ON (n.p);\nCREAT INDEX b FOR (n:X) ON (n.q);\n",
+        )
 
 
 def test_use_is_refused():
@@ -159,12 +187,18 @@ def test_use_is_refused():
         CypherFile.parse("V1__a.cypher", ":use other;\nCREATE (:X);")
 
 
-@pytest.mark.parametrize("text", ["RETURN 1; RETURN 2;\n", "RETURN 1;  \nRETURN 2;\n", "RETURN 'a;\nb';\n"])
+@pytest.mark.parametrize(
+    "text", ["RETURN 1; RETURN 2;\n", "RETURN 1;  \nRETURN 2;\n", "RETURN 'a;\nb';\n"]
+)
 def test_what_neo4j_migrations_reads_differently_is_warned_about(text):
-    assert "splits V1__a.cypher differently" in " ".join(CypherFile.parse("V1__a.cypher", text).lint())
+    assert "splits V1__a.cypher differently" in " ".join(
+        CypherFile.parse("V1__a.cypher", text).lint()
+    )
 
 
-@pytest.mark.parametrize("text", ["RETURN 1;\nRETURN 2;\n", "// c;\nRETURN 1", "RETURN 1;\n// the end\n", ""])
+@pytest.mark.parametrize(
+    "text", ["RETURN 1;\nRETURN 2;\n", "// c;\nRETURN 1", "RETURN 1;\n// the end\n", ""]
+)
 def test_what_both_read_alike_is_not(text):
     assert list(CypherFile.parse("V1__a.cypher", text).lint()) == []
 
@@ -188,3 +222,90 @@ def test_a_name_that_is_not_understood_is_refused(tmp_path):
     (tmp_path / "001_a.cypher").write_text("RETURN 1;")
     with pytest.raises(ConfigurationError, match=r"001_a\.cypher"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("2026/V002__b.cypher", "2026/V002__b.cypher is in a sub-folder"),
+        ("2026/deeper/find.cypher", "2026/deeper/find.cypher is in a sub-folder"),
+        ("V002__b.cql", "the name of V002__b.cql ends in .cql, not in .cypher"),
+        ("V002__b.CYPHER", "the name of V002__b.CYPHER ends in .CYPHER, not in .cypher"),
+        ("V002__b.cypher.txt", "the name of V002__b.cypher.txt ends in .txt, not in .cypher"),
+        ("V002__b.xml", "the name of V002__b.xml ends in .xml, not in .cypher"),
+        ("V002__b", "the name of V002__b does not end in .cypher"),
+        ("v002__b.cypher", "the file name v002__b.cypher is not understood"),
+        ("V002_b.cypher", "the file name V002_b.cypher is not understood"),
+        ("V002__add-index.cypher", "the file name V002__add-index.cypher is not understood"),
+        ("U002__b.cypher", "the file name U002__b.cypher is not understood"),
+        ("beforeMigrate.cypher", "beforeMigrate.cypher is a callback of neo4j-migrations"),
+        ("afterMigrate__02.cypher", "afterMigrate__02.cypher is a callback of neo4j-migrations"),
+    ],
+)
+def test_no_file_that_looks_like_a_migration_is_passed_over(tmp_path, name, reason):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    for each in ("V001__a.cypher", name):
+        (tmp_path / each).write_text("RETURN 1;")
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path)
+    assert reason in caught.value.message
+    assert "V001__a.cypher" not in caught.value.message
+
+
+def test_all_files_that_would_be_passed_over_are_named_at_once(tmp_path):
+    for name in ("V002__b.cql", "V003__c.CYPHER"):
+        (tmp_path / name).write_text("RETURN 1;")
+    with pytest.raises(ConfigurationError, match=r"V002__b\.cql ends in .*V003__c\.CYPHER ends in"):
+        load(tmp_path)
+
+
+def test_hidden_files_and_what_editors_and_desktops_leave_are_no_migrations(tmp_path):
+    strange = b"\0\5\26\7\0\2\0\0Mac OS X        \0\2\0\0\0\xb0\xff"
+    for name in (
+        "._V001__a.cypher", ".DS_Store", ".V002__b.cypher.swp", "V001__a.cypher~", "#V001__a.cypher#", "V001__a.cypher.swp",
+        "V001__a.cypher.orig", "V001__a.cypher.bak", "Icon\r", "Thumbs.db", "README.md", "notes.txt",
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(strange)
+    for folder in (".git", "__MACOSX", "__pycache__"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "V003__c.cypher").write_bytes(strange)
+    (tmp_path / ".#V001__a.cypher").symlink_to("nobody@host.1:1")
+    (tmp_path / "V001__a.cypher").write_text("RETURN 1;")
+    assert [file.name for file in load(tmp_path)] == ["V001__a.cypher"]
+
+
+def test_a_link_back_to_the_folder_is_followed_once(tmp_path):
+    (tmp_path / "V001__a.cypher").write_text("RETURN 1;")
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert [file.name for file in load(tmp_path)] == ["V001__a.cypher"]
+
+
+def test_a_folder_behind_a_link_is_looked_into(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "cypher").mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "V001__a.cypher").write_text("RETURN 1;")
+    (tmp_path / "cypher" / "linked").symlink_to(elsewhere)
+    with pytest.raises(ConfigurationError, match=r"linked/V001__a\.cypher is in a sub-folder"):
+        load(tmp_path / "cypher")
+
+
+def test_a_folder_named_like_a_file_and_a_link_to_nothing_are_named(tmp_path):
+    (tmp_path / "V001__a.cypher").mkdir()
+    with pytest.raises(ConfigurationError, match=r"V001__a\.cypher is a folder"):
+        load(tmp_path)
+    (tmp_path / "V001__a.cypher").rmdir()
+    (tmp_path / "V001__a.cypher").symlink_to("nowhere.cypher")
+    with pytest.raises(ConfigurationError, match=r"V001__a\.cypher cannot be read"):
+        load(tmp_path)
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "V001__a.cypher").write_bytes("RETURN 'Grüße';".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"V001__a\.cypher is not UTF-8"):
+        load(tmp_path)
+
+
+def test_a_cypher_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="is not there"):
+        load(tmp_path / "cypherr")

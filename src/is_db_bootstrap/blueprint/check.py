@@ -5,9 +5,12 @@ Names of types are those of pymilvus 2.6 to 3; what a certain server can do is c
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index, KeyPattern
 from is_db_bootstrap.errors import ConfigurationError
@@ -18,6 +21,8 @@ SCALARS = {
     "BOOL", "INT8", "INT16", "INT32", "INT64", "FLOAT", "DOUBLE", "VARCHAR", "TEXT", "ARRAY", "JSON", "GEOMETRY", "TIMESTAMPTZ",
     "STRUCT",
 }  # fmt: skip
+#: Integer types and their bits.
+_INTEGERS = {"INT8": 8, "INT16": 16, "INT32": 32, "INT64": 64}
 #: Metrics of each kind of vector.
 METRICS = {
     **{kind: {"L2", "IP", "COSINE"} for kind in _DENSE},
@@ -48,14 +53,26 @@ def problems(blueprint: Blueprint) -> Iterator[str]:
         yield f"name {blueprint.name!r}: letters, digits and _ only"
     for number, collection in enumerate(blueprint.collections):
         yield from _of_collection(f"collections[{number}] {collection.name!r}", collection)
-    names = [c.name for c in blueprint.collections] + [c.alias for c in blueprint.collections if c.alias]
+    names = [c.name for c in blueprint.collections] + [
+        c.alias for c in blueprint.collections if c.alias
+    ]
     yield from (f"collections: the name {name!r} is there twice" for name in _twice(names))
     for number, key in enumerate(blueprint.keys):
         yield from (f"keys[{number}] {key.name!r}: {what}" for what in _of_key(key))
-    yield from (f"keys: the name {name!r} is there twice" for name in _twice(k.name for k in blueprint.keys))
-    yield from (f"keys: the pattern {p!r} is there twice" for p in _twice(_shape(k) for k in blueprint.keys))
-    yield from (f"channels: the name {name!r} is there twice" for name in _twice(c.name for c in blueprint.channels))
-    yield from (f"settings: the name {name!r} is there twice" for name in _twice(s.name for s in blueprint.settings))
+    yield from (
+        f"keys: the name {name!r} is there twice" for name in _twice(k.name for k in blueprint.keys)
+    )
+    yield from (
+        f"keys: the pattern {p!r} is there twice" for p in _twice(_shape(k) for k in blueprint.keys)
+    )
+    yield from (
+        f"channels: the name {name!r} is there twice"
+        for name in _twice(c.name for c in blueprint.channels)
+    )
+    yield from (
+        f"settings: the name {name!r} is there twice"
+        for name in _twice(s.name for s in blueprint.settings)
+    )
     if blueprint.seed_rows and blueprint.migrations is None:
         yield "seed_rows: there are no migrations that make their tables"
     if (blueprint.seed_nodes or blueprint.seed_relationships) and blueprint.cypher is None:
@@ -73,7 +90,10 @@ def _of_collection(place: str, collection: Collection) -> Iterator[str]:
     for number, each in enumerate(collection.fields):
         yield from (f"{place}.fields[{number}] {each.name!r}: {what}" for what in _of_field(each))
     for number, index in enumerate(collection.indexes):
-        yield from (f"{place}.indexes[{number}]: {what}" for what in _of_index(index, types.get(index.field)))
+        yield from (
+            f"{place}.indexes[{number}]: {what}"
+            for what in _of_index(index, types.get(index.field))
+        )
     yield from (f"{place}: {what}" for what in _as_a_whole(collection))
     for number, function in enumerate(collection.functions):
         if function.type not in FUNCTIONS:
@@ -112,12 +132,71 @@ def _of_field(each: Field) -> Iterator[str]:
         yield "a sparse vector has no dim"
     if each.type == "VARCHAR" and not each.max_length:
         yield "a VARCHAR needs max_length"
-    if each.type == "ARRAY" and (each.element_type not in SCALARS - {"ARRAY", "JSON"} or not each.max_capacity):
+    if each.type == "ARRAY" and (
+        each.element_type not in SCALARS - {"ARRAY", "JSON"} or not each.max_capacity
+    ):
         yield "an ARRAY needs element_type and max_capacity"
     if each.primary and each.type not in {"INT64", "VARCHAR"}:
         yield f"a primary key is INT64 or VARCHAR, not {each.type}"
     if each.primary and (each.nullable or each.default is not None):
         yield "a primary key is neither nullable nor has a default"
+    if each.default is not None and (wrong := wrong_default(each)):
+        yield f"the default {each.default!r} {wrong}"
+
+
+def wrong_default(each: Field) -> str:
+    """Why the field cannot have its default; empty when it can. The server would refuse it, or keep another value."""
+    value = each.default
+    if each.type in _INTEGERS:
+        limit = 2 ** (_INTEGERS[each.type] - 1)
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        return (
+            ""
+            if is_integer and -limit <= value < limit
+            else f"is no {each.type} (an integer from {-limit} to {limit - 1})"
+        )
+    if each.type in {"FLOAT", "DOUBLE"}:
+        return _wrong_number(each.type, value)
+    if each.type == "BOOL":
+        return "" if isinstance(value, bool) else "is neither True nor False"
+    if each.type == "TIMESTAMPTZ":
+        return _wrong_time(value)
+    if each.type in {"VARCHAR", "TEXT", "GEOMETRY"}:
+        return _wrong_text(each, value)
+    return f"cannot be: Milvus keeps no default for {each.type}"
+
+
+def _wrong_number(kind: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "is no number"
+    try:
+        number = float(value)
+        struct.pack("<f" if kind == "FLOAT" else "<d", number)
+    except OverflowError:
+        return f"is too large for {kind}"
+    return "" if math.isfinite(number) else "is no finite number"
+
+
+def _wrong_text(each: Field, value: object) -> str:
+    if not isinstance(value, str):
+        return "is no text"
+    length = len(value.encode("utf-8", "surrogatepass"))
+    if each.max_length and length > each.max_length:
+        return f"has {length} bytes, and max_length is {each.max_length}"
+    return ""
+
+
+def _wrong_time(value: object) -> str:
+    """Accepted are microseconds since 1970 in UTC, a text in ISO 8601, and a datetime with a time zone."""
+    if isinstance(value, datetime):
+        return "" if value.tzinfo is not None else "has no time zone"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return ""
+    try:
+        datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        return "is no time: give a datetime with a time zone, a text in ISO 8601, or microseconds since 1970"
+    return ""
 
 
 def _of_index(index: Index, each: Field | None) -> Iterator[str]:

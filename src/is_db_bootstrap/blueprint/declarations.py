@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.stores.kinds import declared_kinds
 
@@ -18,7 +19,9 @@ Value = str | int
 
 
 def _nothing() -> Mapping[str, Any]:
-    return MappingProxyType({})  # a proxy is no default by itself before Python 3.12: it is not hashable
+    return MappingProxyType(
+        {}
+    )  # a proxy is no default by itself before Python 3.12: it is not hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,9 @@ class Setting:
             return self._integer(text)
         text = str(text)
         if self.choices and text not in self.choices:
-            raise ConfigurationError(f"{self.name}={text!r} is not one of {', '.join(self.choices)}.")
+            raise ConfigurationError(
+                f"{self.name}={text!r} is not one of {', '.join(self.choices)}."
+            )
         if self.pattern and not re.fullmatch(self.pattern, text):
             raise ConfigurationError(f"{self.name}={text!r} does not match {self.pattern}.")
         return text
@@ -175,7 +180,9 @@ class KeyPattern:
         """The regular expression that a key of this pattern, and no other of the same prefix, matches as a whole."""
         parts = re.split(r"\{(\w+)\}", self.pattern)
         return "".join(
-            f"(?:{self.placeholders.get(part, '[^:]+').removeprefix('^').removesuffix('$')})" if i % 2 else re.escape(part)
+            f"(?:{self.placeholders.get(part, '[^:]+').removeprefix('^').removesuffix('$')})"
+            if i % 2
+            else re.escape(part)
             for i, part in enumerate(parts)
         )
 
@@ -299,7 +306,9 @@ class Blueprint:
     seed_rows: tuple[SeedRow, ...] = ()
     seed_nodes: tuple[SeedNode, ...] = ()
     seed_relationships: tuple[SeedRelationship, ...] = ()
-    configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(default=None, repr=False)
+    configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(
+        default=None, repr=False
+    )
 
     @property
     def stores(self) -> tuple[StoreName, ...]:
@@ -307,9 +316,29 @@ class Blueprint:
         return tuple(kind.name for kind in declared_kinds(self))
 
     def resolve(self, values: Mapping[str, Value]) -> Blueprint:
-        """The blueprint for these settings; unknown names are not looked at, wrong values a `ConfigurationError`."""
+        """The blueprint for these settings; unknown names are not looked at, wrong values a `ConfigurationError`.
+
+        So is whatever `configure` raises, with its file and line.
+        """
         parsed = {s.name: s.parse(values.get(s.name, s.default)) for s in self.settings}
-        return self.configure(self, parsed) if self.configure else self
+        return self._configured(self.configure, parsed) if self.configure else self
+
+    def _configured(
+        self, configure: Callable[..., object], values: Mapping[str, Value]
+    ) -> Blueprint:
+        try:
+            with strict_guest():
+                found = configure(self, values)
+        except GuestFailed as exc:
+            raise ConfigurationError(
+                f"configure of the blueprint {self.name} failed: {exc}."
+            ) from exc
+        if not isinstance(found, Blueprint):
+            raise ConfigurationError(
+                f"configure of the blueprint {self.name} returned {type(found).__name__}, not a Blueprint.",
+                hint="Return the blueprint, as in: return replace(blueprint, collections=…).",
+            )
+        return found
 
     def without_seed(self) -> Blueprint:
         """The same without demo data."""

@@ -21,11 +21,15 @@ def fingerprint(blueprint: Blueprint, settings: Settings) -> str:
     That is: the declarations, the files, the Python sources that revisions may import, the settings, and the version
     of this package.
     """
-    digest = hashlib.sha256(f"{__version__} {settings.schema} {sorted(settings.values.items())}".encode())
+    digest = hashlib.sha256(
+        f"{__version__} {settings.schema} {sorted(settings.values.items())}".encode()
+    )
     resolved = blueprint.resolve(settings.values)
     digest.update(repr(_printable(resolved)).encode())
     for folder in filter(None, (blueprint.migrations, blueprint.cypher)):
-        for path in sorted({*folder.rglob("*"), *folder.parent.glob("*.py"), *_sources_beside_models(blueprint)}):
+        for path in sorted(
+            {*folder.rglob("*"), *folder.parent.glob("*.py"), *_sources_beside_models(blueprint)}
+        ):
             if path.is_file() and path.suffix != ".pyc":
                 digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +21,7 @@ from types import ModuleType
 from is_db_bootstrap.blueprint.check import check
 from is_db_bootstrap.blueprint.declarations import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.stores.neo4j import cypher_file
 from is_db_bootstrap.stores.postgres import revisions
 
@@ -29,7 +29,6 @@ from is_db_bootstrap.stores.postgres import revisions
 DEFAULT = "novel_genesis"
 #: The group of entry points that name blueprints.
 GROUP = "is_db_bootstrap.blueprints"
-
 #: Where a folder may define BLUEPRINT.
 _FILES = ("blueprint.py", "__init__.py")
 #: Modules beside a blueprint that may hold its metadata, the first one first.
@@ -75,7 +74,8 @@ def _checked(blueprint: Blueprint) -> Blueprint:
     same_name = _entry_points().get(blueprint.name)
     if same_name is not None and same_name.load() != blueprint:
         raise ConfigurationError(
-            f"A blueprint of your own is called {blueprint.name}, as an installed one is.", hint="Rename it."
+            f"A blueprint of your own is called {blueprint.name}, as an installed one is.",
+            hint="Rename it.",
         )
     check(blueprint)
     if blueprint.migrations is not None:
@@ -94,17 +94,22 @@ def from_folder(folder: Path) -> Blueprint:
     """The blueprint of a folder of any name; its modules see each other by relative imports."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise ConfigurationError(f"The blueprint folder {folder} {what}.", hint="Give a folder that holds blueprint.py.")
+        raise ConfigurationError(
+            f"The blueprint folder {folder} {what}.", hint="Give a folder that holds blueprint.py."
+        )
     folder = folder.resolve()
     files = [folder / name for name in _FILES if (folder / name).is_file()]
     package = _package(folder)
-    modules = {path: _loaded(path, package) for path in reversed(files)}  # the package before its blueprint.py
+    modules = {
+        path: _loaded(path, package) for path in reversed(files)
+    }  # the package before its blueprint.py
     declared = {path: vars(m)["BLUEPRINT"] for path, m in modules.items() if "BLUEPRINT" in vars(m)}
     if not declared:
         raise _without_blueprint(folder, modules)
     if len({id(value) for value in declared.values()}) > 1:
         raise ConfigurationError(
-            f"{folder}: {' and '.join(path.name for path in sorted(declared))} each define a BLUEPRINT.", hint="Keep one."
+            f"{folder}: {' and '.join(path.name for path in sorted(declared))} each define a BLUEPRINT.",
+            hint="Keep one.",
         )
     path = next(iter(declared))
     return _placed(found(str(path), modules[path], "BLUEPRINT"), folder, package)
@@ -114,11 +119,13 @@ def from_module(name: str) -> Blueprint:
     """The blueprint of `module:ATTRIBUTE`, also of a module in the working directory."""
     dotted, _, attribute = name.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:  # an installed command does not look in the working directory by itself
+    if (
+        here not in sys.path
+    ):  # an installed command does not look in the working directory by itself
         sys.path.insert(0, here)
     with _told(name):
         module = importlib.import_module(dotted)
-    blueprint = found(name, module, attribute)
+        blueprint = found(name, module, attribute)
     if module.__file__ is None:
         return blueprint
     return _placed(blueprint, Path(module.__file__).parent, module.__package__ or "")
@@ -130,7 +137,9 @@ def found(name: str, module: object, attribute: str) -> Blueprint:
         raise ConfigurationError(f"{name!r}: the module has no {attribute}.", hint=_WRITE)
     value = getattr(module, attribute)
     if not isinstance(value, Blueprint):
-        raise ConfigurationError(f"{name!r} is not a Blueprint but {type(value).__name__}.", hint=_WRITE)
+        raise ConfigurationError(
+            f"{name!r} is not a Blueprint but {type(value).__name__}.", hint=_WRITE
+        )
     return value
 
 
@@ -151,7 +160,9 @@ def _places(name: str) -> list[str]:
 
 def _loaded(path: Path, package: str) -> ModuleType:
     """The module of a file below `package`, which is created from its `__init__.py` or empty."""
-    if package not in sys.modules or str(path.parent) not in getattr(sys.modules[package], "__path__", ()):
+    if package not in sys.modules or str(path.parent) not in getattr(
+        sys.modules[package], "__path__", ()
+    ):
         for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
             del sys.modules[name]  # of another folder with this name
         init = path.parent / "__init__.py"
@@ -186,21 +197,12 @@ def _executed(path: Path, name: str) -> ModuleType:
 
 @contextmanager
 def _told(name: str) -> Iterator[None]:
-    """What an import raises becomes a `ConfigurationError` with its file and line."""
+    """What an import raises, `SystemExit` included, becomes a `ConfigurationError` with its file and line."""
     try:
-        yield
-    except ConfigurationError:
-        raise
-    except SyntaxError as exc:
-        raise _unimportable(name, exc, exc.msg, f" ({exc.filename}, line {exc.lineno})") from exc
-    except Exception as exc:
-        frames = [f for f in traceback.extract_tb(exc.__traceback__) if not f.filename.startswith(("<frozen", __file__))]
-        frames = [f for f in frames if f.filename != importlib.__file__]
-        raise _unimportable(name, exc, exc, f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else "") from exc
-
-
-def _unimportable(name: str, exc: Exception, said: object, where: str) -> ConfigurationError:
-    return ConfigurationError(f"The blueprint {name!r} cannot be imported: {type(exc).__name__}: {said}{where}.")
+        with strict_guest():
+            yield
+    except GuestFailed as exc:
+        raise ConfigurationError(f"The blueprint {name!r} cannot be imported: {exc}.") from exc
 
 
 def _without_blueprint(folder: Path, modules: dict[Path, ModuleType]) -> ConfigurationError:
@@ -209,10 +211,20 @@ def _without_blueprint(folder: Path, modules: dict[Path, ModuleType]) -> Configu
             f"{folder} holds no blueprint: neither {' nor '.join(_FILES)} is there.",
             hint="Begin one: is-db-bootstrap new NAME.",
         )
-    others = sorted({n for m in modules.values() for n, value in vars(m).items() if isinstance(value, Blueprint)})
+    others = sorted(
+        {
+            n
+            for m in modules.values()
+            for n, value in vars(m).items()
+            if isinstance(value, Blueprint)
+        }
+    )
     instead = f", but {' and '.join(others)}" if others else ""
     names = " and ".join(sorted(path.name for path in modules))
-    return ConfigurationError(f"{folder}: no BLUEPRINT is defined in {names}{instead}.", hint="Write BLUEPRINT = Blueprint(…).")
+    return ConfigurationError(
+        f"{folder}: no BLUEPRINT is defined in {names}{instead}.",
+        hint="Write BLUEPRINT = Blueprint(…).",
+    )
 
 
 def _placed(blueprint: Blueprint, folder: Path, package: str) -> Blueprint:
@@ -228,5 +240,7 @@ def _inside(folder: Path, given: Path | None, default: str) -> Path | None:
     if given is None:
         return folder / default if (folder / default).is_dir() else None
     if not (folder / given).is_dir():
-        raise ConfigurationError(f"{folder}: the folder {given}, which the blueprint names, is not there.")
+        raise ConfigurationError(
+            f"{folder}: the folder {given}, which the blueprint names, is not there."
+        )
     return folder / given

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
-import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from is_db_bootstrap.cli import _endings
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -19,7 +21,11 @@ class _Commands(click.Group):
     """The modules of this package that define `command`; `is-db-bootstrap` alone applies."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(m.name.removesuffix("_") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+        return sorted(
+            m.name.removesuffix("_")
+            for m in pkgutil.iter_modules(__path__)
+            if not m.name.startswith("_")
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -38,7 +44,10 @@ class _Commands(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands, and the options of `apply`, which need no command before them."""
         default = self.get_command(ctx, "apply") if incomplete.startswith("-") else None
-        return [*super().shell_complete(ctx, incomplete), *(default.shell_complete(ctx, incomplete) if default else [])]
+        return [
+            *super().shell_complete(ctx, incomplete),
+            *(default.shell_complete(ctx, incomplete) if default else []),
+        ]
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -49,8 +58,18 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Print the version.",
+)
 def group() -> None:
     """Bring every datastore of a blueprint to its declared state, prove it, and say what was done.
 
@@ -58,27 +77,44 @@ def group() -> None:
 
     \b
     Exit codes: 0 as declared, 1 a change failed, 2 configuration, 3 not as declared, 4 unavailable,
-    5 access denied, 6 conflict, 7 lock timeout, 8 store was reset, 130 interrupted, 143 terminated.
+    5 access denied, 6 conflict, 7 lock timeout, 8 store was reset, 9 the output could not be
+    written, 129 hung up, 130 interrupted, 143 terminated.
     """  # noqa: D301 - the escape is click's mark for lines that stay as they are
 
 
 def _order(args: list[str]) -> str:
     """What to say when an option stands before a command, where it was taken for one of `apply`."""
     command = next((a for a in args if group.get_command(click.Context(group), a)), None)
-    before = command is not None and args[0].startswith("-") and args[0] not in {"-h", "--help", "--version"}
+    before = (
+        command is not None
+        and args[0].startswith("-")
+        and args[0] not in {"-h", "--help", "--version"}
+    )
     return f"Options come after the command: is-db-bootstrap {command} …\n" if before else ""
 
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
-    if os.getpid() == 1:  # a container's first process has no default actions: SIGTERM would be ignored until a run begins
-        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    with _endings.streams() as (out, err), _endings.signals():
+        code = _endings.finish(_called(args), out, err)
+        if _endings.ending.signal or _endings.ending.abandoned or _endings.is_a_call_left_behind():
+            _endings.end_children()
+            os._exit(code)  # nothing that was left behind can be joined
+    sys.exit(code)
+
+
+def _called(args: list[str] | None) -> int:
     try:
         code: Any = group.main(args, prog_name="is-db-bootstrap", standalone_mode=False)
     except click.exceptions.Abort:
-        code = 130
+        code = _endings.ending.code
     except click.ClickException as exc:
-        exc.show()
+        from is_db_bootstrap.address import without_addresses
+
+        told = io.StringIO()
+        exc.show(told)
+        # It repeats what was typed, which may be an address in an option's place.
+        click.echo(without_addresses(told.getvalue()), err=True, nl=False)
         click.echo(_order(sys.argv[1:] if args is None else args), err=True, nl=False)
         code = exc.exit_code
     except Exception as exc:
@@ -88,4 +124,4 @@ def main(args: list[str] | None = None) -> NoReturn:
             raise
         click.echo(f"is-db-bootstrap: {exc}", err=True)
         code = exc.exit_code
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0

@@ -26,7 +26,9 @@ def local_environment(found: Settings, data_dir: Path | None, *, quiet: bool) ->
 
     taken = sorted({url.source for url in found.stores.values()} - {"default"})
     if taken:
-        raise ConfigurationError(f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them.")
+        raise ConfigurationError(
+            f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them."
+        )
     from is_db_bootstrap.local import up
 
     progress = (lambda _: None) if quiet else print_progress

@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._pandas import keep_out
-from is_db_bootstrap.results import BootstrapResult, Mode
+from is_db_bootstrap.cli._endings import (
+    BY_SIGNAL,
+    ENDING,
+    end_children,
+    ending,
+    judged,
+    say,
+    unwritten,
+)
+from is_db_bootstrap.client_imports import keep_out
+from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +37,11 @@ if TYPE_CHECKING:
 def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) -> int:
     """Run `mode`, print the report, return the exit code; `pending_code` is that of a plan with changes."""
     keep_out()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # pymilvus's transport writes to stderr what is raised as well
+    os.environ.setdefault(
+        "GRPC_VERBOSITY", "NONE"
+    )  # pymilvus's transport writes to stderr what is raised as well
     from is_db_bootstrap.app import orchestrator
-    from is_db_bootstrap.render import document, progress, report, summary
+    from is_db_bootstrap.render import document, progress, report
 
     with refusals(options.termination_log):
         blueprint = options.declared()
@@ -39,21 +50,30 @@ def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) ->
         if observer.verbose:
             observer.addresses(settings)
         with refusals(options.termination_log):
-            engine = orchestrator(blueprint, settings, only=options.only, skip=options.skip, observers=[observer], **extra)
+            engine = orchestrator(
+                blueprint,
+                settings,
+                only=options.only,
+                skip=options.skip,
+                observers=[observer],
+                **extra,
+            )
         with signals(engine):
             result = engine.run(mode)
-    if pending_code and result.exit_code == 0 and any(c.outcome == "planned" for s in result.stores for c in s.changes):
+    if (
+        pending_code
+        and result.exit_code == 0
+        and any(c.outcome == "planned" for s in result.stores for c in s.changes)
+    ):
         result = replace(result, exit_code=pending_code)
-    _print(result, options, document if options.output == "json" else report)
-    if options.termination_log:
-        leave(options.termination_log, summary(result))
-    return _finish(result)
+    leave_behind(engine)
+    return deliver(result, options, document if options.output == "json" else report)
 
 
 @contextmanager
 def refusals(termination_log: Path | None) -> Iterator[None]:
-    """An error before the run begins stands in the termination log too."""
-    from is_db_bootstrap.errors import BootstrapError
+    """An error or a signal outside of a run stands in the termination log too."""
+    from is_db_bootstrap.errors import BootstrapError, Interrupted
     from is_db_bootstrap.render import refusal
 
     try:
@@ -62,14 +82,25 @@ def refusals(termination_log: Path | None) -> Iterator[None]:
         if termination_log:
             leave(termination_log, refusal(exc))
         raise
+    except KeyboardInterrupt:
+        if termination_log:
+            interrupted = Interrupted("The command was interrupted.", hint="Run again.")
+            leave(termination_log, refusal(interrupted, exit_code=ending.code))
+        raise
 
 
 def leave(path: Path, text: str) -> None:
     """Write a termination log; that it cannot be written is said, and changes nothing."""
+    from is_db_bootstrap.private_files import open_private
+
     try:
-        path.write_text(text, encoding="utf-8")
+        with open_private(path, "w") as file:
+            file.write(text)
     except OSError as exc:
-        click.echo(f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}", err=True)
+        click.echo(
+            f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}",
+            err=True,
+        )
 
 
 def _print(result: BootstrapResult, options: Options, render: Any) -> None:
@@ -78,34 +109,65 @@ def _print(result: BootstrapResult, options: Options, render: Any) -> None:
     render(result, verbose=options.verbose)
 
 
-def _finish(result: BootstrapResult) -> int:
-    """The exit code; a run that left a thread in a statement ends the process here, because nothing can be joined."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+def deliver(result: BootstrapResult, options: Options, render: Any) -> int:
+    """Leave the termination log, print the report, and return the exit code.
+
+    The log comes first: whoever reads stdout may never do so. What failed is also told on stderr when stdout has a document,
+    or cannot be written.
+    """
+    from is_db_bootstrap.render import summary
+
+    if options.termination_log:
+        leave(options.termination_log, summary(result))
+    _print(result, options, render)
+    if options.output == "json" or unwritten():
+        tell_failures(result)
+    code = judged(result.exit_code)
+    if options.termination_log and code != result.exit_code:
+        leave(options.termination_log, summary(replace(result, exit_code=code)))
     if result.outcome == "interrupted":
-        os._exit(result.exit_code)
-    return result.exit_code
+        ending.abandoned = True
+    return code
+
+
+def tell_failures(result: BootstrapResult) -> None:
+    """One line on stderr for each store that failed: object, cause, next step."""
+    for store in result.stores:
+        if store.error:
+            message = store.error.message.removeprefix(f"{store.store}: ")
+            line = " ".join(f"{store.store}: {message} {store.error.hint}".split())
+            click.echo(f"is-db-bootstrap: {line}", err=True)
+
+
+def leave_behind(engine: BootstrapOrchestrator) -> None:
+    """Let the process end without its threads, and its children with it, when a call of the run did not come back."""
+    if engine.unfinished:
+        ending.abandoned = True
+        end_children()
 
 
 @contextmanager
 def signals(engine: BootstrapOrchestrator | Fleet) -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the run cleanly, the second the process."""
+    """The first SIGINT, SIGTERM or SIGHUP ends the run cleanly, the second the process; an ignored SIGHUP stays ignored."""
     seen: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
         if seen:
             if sys.stderr.isatty():
-                sys.stderr.write("\x1b[?25h")  # the live progress has hidden the cursor
-                sys.stderr.flush()
-            os._exit(128 + number)
+                say(b"\x1b[?25h")  # the live progress has hidden the cursor
+            engine.kill()
+            os._exit(BY_SIGNAL + number)
         seen.append(number)
-        os.write(2, b"is-db-bootstrap: ending the run; what runs gets a few seconds, a second signal ends at once\n")
-        engine.interrupt(128 + number)
+        say(
+            b"is-db-bootstrap: ending the run; what runs gets a few seconds, a second signal ends at once\n"
+        )
+        engine.interrupt(BY_SIGNAL + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [n for n in ENDING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield
     finally:
@@ -118,15 +180,28 @@ def selftest(options: Options) -> int:
     keep_out()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from is_db_bootstrap.app import orchestrator
-    from is_db_bootstrap.render import document, progress, proofs, report
+    from is_db_bootstrap.render import document, progress, proofs, report, summary
 
-    blueprint = options.declared()
-    settings = options.settings(blueprint)
-    with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
-        engine = orchestrator(blueprint, settings, only=options.only, skip=options.skip, observers=[observer])
-        with signals(engine):
-            result = engine.run(Mode.VERIFY)
-    if not result.ok:
-        (document if options.output == "json" else report)(result, verbose=options.verbose)
-        return _finish(result)
-    return proofs(blueprint.name, engine.selftest(), options.output, quiet=options.quiet)
+    with refusals(options.termination_log):
+        blueprint = options.declared()
+        settings = options.settings(blueprint)
+        with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
+            engine = orchestrator(
+                blueprint, settings, only=options.only, skip=options.skip, observers=[observer]
+            )
+            with signals(engine):
+                result = engine.run(Mode.VERIFY)
+        leave_behind(engine)
+        if not result.ok:
+            return deliver(result, options, document if options.output == "json" else report)
+        code = proofs(blueprint.name, engine.selftest(), options.output, quiet=options.quiet)
+    if code and (options.output == "json" or unwritten()):
+        click.echo(
+            f"is-db-bootstrap: {blueprint.name}: a check of the self-test failed. Run it with --output text.",
+            err=True,
+        )
+    code = judged(code)
+    if options.termination_log:
+        outcome = Outcome.FAILED if code else result.outcome
+        leave(options.termination_log, summary(replace(result, exit_code=code, outcome=outcome)))
+    return code

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._pandas import keep_out
+from is_db_bootstrap.cli._endings import judged
+from is_db_bootstrap.cli._run import leave, leave_behind, refusals
+from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.render import refusal, summary
 from is_db_bootstrap.results import Mode, Outcome
 
 if TYPE_CHECKING:
@@ -39,12 +44,31 @@ class Setup:
     def __init__(self, options: Options, *, seed: bool, yes: bool) -> None:
         keep_out()
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        self._options = options if options.timeout is not None else options._replace(timeout=PATIENCE_S)
+        self._options = (
+            options if options.timeout is not None else options._replace(timeout=PATIENCE_S)
+        )
         self._seed, self._yes = seed, yes
         self._step = 0
+        self._failure: BootstrapError | None = None
+        self._last: BootstrapResult | None = None
 
     def run(self) -> int:
-        """Take the four steps; the first failure ends them."""
+        """Take the four steps; the first failure ends them. The termination log says how."""
+        log = self._options.termination_log
+        with refusals(log):
+            code = self._steps()
+        if log:
+            leave(log, self._summary(judged(code)))
+        return code
+
+    def _summary(self, code: int) -> str:
+        if self._failure is not None:
+            return refusal(self._failure, exit_code=code)
+        if self._last is not None:
+            return summary(replace(self._last, exit_code=code))
+        return json.dumps({"outcome": Outcome.FAILED, "exit_code": code})
+
+    def _steps(self) -> int:
         try:
             blueprint, settings = self._configuration()
             engine = self._engine(blueprint, settings)
@@ -52,9 +76,11 @@ class Setup:
             self._migration(engine)
             self._verification(blueprint, engine)
         except _EndedError as exc:
+            self._failure = BootstrapError(str(exc))
             click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
             return exc.code
         except BootstrapError as exc:
+            self._failure = exc
             click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
             return 2 if isinstance(exc, ConfigurationError) else 1
         click.echo(f"{blueprint.name} is set up.")
@@ -69,7 +95,9 @@ class Setup:
         if self._yes:
             return
         if not sys.stdin.isatty():
-            raise _EndedError(2, f"{question} There is no terminal to ask at: say --yes, or set {variable}.")
+            raise _EndedError(
+                2, f"{question} There is no terminal to ask at: say --yes, or set {variable}."
+            )
         click.echo(f"  {question} [y/N] ", nl=False)
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise _EndedError(1, "Nothing was changed.")
@@ -90,13 +118,17 @@ class Setup:
                     "  Nothing names a target. An option (--postgres-url), POSTGRES_URL, DATABASE_URL, DB_HOST, DB_PORT, DB_NAME,\n"
                     "  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so."
                 )
-                self._agreed(f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST")
+                self._agreed(
+                    f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST"
+                )
         return blueprint, settings
 
     def _engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
         from is_db_bootstrap.app import orchestrator
 
-        return orchestrator(blueprint, settings, only=self._options.only, skip=self._options.skip, seed=self._seed)
+        return orchestrator(
+            blueprint, settings, only=self._options.only, skip=self._options.skip, seed=self._seed
+        )
 
     def _connection(self, engine: BootstrapOrchestrator) -> None:
         self._begin()
@@ -106,11 +138,16 @@ class Setup:
             click.echo(
                 f"  {store.store:<9} {server.version if server else '?'}{f' {server.edition}' if server and server.edition else ''}"
             )
-        missing = [(s, c) for s in result.stores for c in s.changes if c.kind in {"database", "schema"}]
+        missing = [
+            (s, c) for s in result.stores for c in s.changes if c.kind in {"database", "schema"}
+        ]
         for store, change in missing:
             click.echo(f"  {store.store:<9} {change.kind} {change.name} does not exist")
         if missing:
-            self._agreed(f"Create {' and '.join(f'{c.kind} {c.name}' for _, c in missing)}?", "DB_NAME to one that exists")
+            self._agreed(
+                f"Create {' and '.join(f'{c.kind} {c.name}' for _, c in missing)}?",
+                "DB_NAME to one that exists",
+            )
             for name, made in engine.prepare():
                 click.echo(f"  {name:<9} {made.kind} {made.name} created")
 
@@ -120,7 +157,9 @@ class Setup:
         for store in result.stores:
             done = [c for c in store.changes if c.outcome is Outcome.CHANGED]
             for change in done:
-                click.echo(f"  {store.store:<9} {change.kind} {change.name}{f'  {change.detail}' if change.detail else ''}")
+                click.echo(
+                    f"  {store.store:<9} {change.kind} {change.name}{f'  {change.detail}' if change.detail else ''}"
+                )
             if not done:
                 click.echo(f"  {store.store:<9} nothing to do")
 
@@ -135,7 +174,8 @@ class Setup:
                 click.echo(f"  {store:<9} {line}")
 
     def _ran(self, engine: BootstrapOrchestrator, mode: Mode) -> BootstrapResult:
-        result = engine.run(mode)
+        self._last = result = engine.run(mode)
+        leave_behind(engine)
         for store in result.stores:
             for note in store.notes:
                 click.echo(f"  {store.store:<9} {note}")
@@ -148,7 +188,9 @@ class Setup:
 
 def _counted(**kinds: int) -> str:
     """Such as `1 trigger, 2 columns`; kinds of which there are none are left out."""
-    return ", ".join(f"{n} {kind.replace('_', ' ')[: -1 if n == 1 else None]}" for kind, n in kinds.items() if n)
+    return ", ".join(
+        f"{n} {kind.replace('_', ' ')[: -1 if n == 1 else None]}" for kind, n in kinds.items() if n
+    )
 
 
 def _tables(declared: Mapping[str, Any]) -> list[str]:
@@ -161,7 +203,8 @@ def _tables(declared: Mapping[str, Any]) -> list[str]:
 
 def _files(declared: Mapping[str, Any]) -> list[str]:
     return [
-        f"{file['name']}: {_counted(objects=len(file['objects']))}" + "".join(f" ({p})" for p in file["preconditions"])
+        f"{file['name']}: {_counted(objects=len(file['objects']))}"
+        + "".join(f" ({p})" for p in file["preconditions"])
         for file in declared["files"]
     ]
 

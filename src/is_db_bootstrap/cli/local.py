@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from is_db_bootstrap.cli._endings import ENDING, unwritten
 from is_db_bootstrap.cli._local_stack import print_progress
 
 if TYPE_CHECKING:
     from is_db_bootstrap.local import LocalStack
 
-_data_dir = click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the stack keeps its data.")
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the stack keeps its data.",
+)
 _output = click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What stdout gets.",
 )
 
 
@@ -47,16 +57,25 @@ def command() -> None:
     metavar="ADDRESS",
     help="Address to listen on; passwords are always set.",
 )
-@click.option("--ephemeral", is_flag=True, help="A new stack that is removed on Ctrl-C; stays in the foreground.")
+@click.option(
+    "--ephemeral",
+    is_flag=True,
+    help="A new stack that is removed on Ctrl-C; stays in the foreground.",
+)
 def up_(data_dir: Path | None, output: str, listen: str, ephemeral: bool) -> int:
     """Start the stack, or find the one that runs, and print its addresses as environment lines."""
-    from is_db_bootstrap.cli._pandas import keep_out
+    from is_db_bootstrap.client_imports import keep_out
     from is_db_bootstrap.local import up
 
     keep_out()
     if ephemeral:
         return _until_interrupted(data_dir, output, listen)
-    return _show(up(data_dir, listen=listen, progress=print_progress), output)
+    code = _show(up(data_dir, listen=listen, progress=print_progress), output)
+    if unwritten():
+        print_progress(
+            "The stack runs. `is-db-bootstrap local status` prints its addresses, `local down` stops it."
+        )
+    return code
 
 
 def _until_interrupted(data_dir: Path | None, output: str, listen: str) -> int:
@@ -67,15 +86,24 @@ def _until_interrupted(data_dir: Path | None, output: str, listen: str) -> int:
     from is_db_bootstrap.local import ephemeral_stack
 
     if data_dir is not None or listen != "127.0.0.1":
-        raise ConfigurationError("--ephemeral takes neither --data-dir nor --listen.", hint="Leave them out.")
+        raise ConfigurationError(
+            "--ephemeral takes neither --data-dir nor --listen.", hint="Leave them out."
+        )
 
     def end(*_: object) -> NoReturn:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # a second one would leave servers behind
         raise KeyboardInterrupt  # SIGINT itself is ignored in a shell's background job
 
-    signal.signal(signal.SIGTERM, end)
+    for number in ENDING:
+        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         with ephemeral_stack(print_progress) as stack:
             _show(stack, output)
+            if unwritten():
+                print_progress("Nobody can read the addresses of the stack, so it is removed.")
+                return 0
             threading.Event().wait()
     except KeyboardInterrupt:
         print_progress("removed")
@@ -89,7 +117,9 @@ def down_(data_dir: Path | None) -> int:
     from is_db_bootstrap.local import down
 
     stopped = down(data_dir, progress=print_progress)
-    click.echo(f"Stopped: {', '.join(stopped)}." if stopped else "No local stack is running.", err=True)
+    click.echo(
+        f"Stopped: {', '.join(stopped)}." if stopped else "No local stack is running.", err=True
+    )
     return 0
 
 

@@ -20,6 +20,7 @@ from is_db_bootstrap.engine.retry import Deadline, RetryPolicy, until, while_bus
 from is_db_bootstrap.engine.store import (
     CanAudit,
     CanCreateDatabase,
+    CanDisconnect,
     CanLock,
     CanProve,
     CanReport,
@@ -40,6 +41,7 @@ from is_db_bootstrap.errors import (
     VerificationFailed,
 )
 from is_db_bootstrap.events import Event, Observer, Phase
+from is_db_bootstrap.names import STEP_THREAD
 from is_db_bootstrap.results import (
     STORE_ORDER,
     BootstrapResult,
@@ -56,6 +58,12 @@ from is_db_bootstrap.results import (
 
 _log = logging.getLogger(__name__)
 
+#: The note of a store whose call did not come back. The command and the workers of a fleet end their process then.
+_IN_THIS_PROCESS = (
+    "A thread of the process that ran this is still in the call that did not end; it ends with that process."
+    " A program that goes on should end itself, and run again."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
@@ -71,6 +79,14 @@ class _Rules:
 
 class _NothingLeft(Exception):
     """Another run has done what this one wanted the lock for."""
+
+
+class _LockLost(StoreUnavailable):
+    """A lock of this run is not its own any more."""
+
+
+#: Confirmations in a row to which a store gave no answer, after which its lock counts as lost.
+_MISSED_BEATS = 2
 
 
 class _Stop(threading.Event):
@@ -100,18 +116,26 @@ class BootstrapOrchestrator:
     ) -> None:
         names = [b.name for b in bootstrappers]
         if not names or len(set(names)) != len(names):
-            raise ConfigurationError(f"A run needs one bootstrapper a store, at least one; got {names}.")
+            raise ConfigurationError(
+                f"A run needs one bootstrapper a store, at least one; got {names}."
+            )
         self._bootstrappers = sorted(bootstrappers, key=lambda b: STORE_ORDER.index(b.name))
-        self._rules = _Rules(blueprint, retry or RetryPolicy(), lock or LockPolicy(), strict, allow_ahead, verify)
+        self._rules = _Rules(
+            blueprint, retry or RetryPolicy(), lock or LockPolicy(), strict, allow_ahead, verify
+        )
         self._observers = tuple(observers)
         self._stop = _Stop()
         self._events = threading.Lock()
         self._began = 0.0
+        self._unfinished: tuple[StoreName, ...] = ()
 
     def interrupt(self, exit_code: int = 130) -> None:
         """From a signal handler or another thread: no new change starts, running ones get `grace_s` to end."""
         self._stop.exit_code = exit_code
         self._stop.set()
+
+    def kill(self) -> None:
+        """From a signal handler, before the process ends at once: nothing of a run outlives its process."""
 
     def run(self, mode: Mode = Mode.APPLY) -> BootstrapResult:
         """Run all phases that `mode` asks for and report; errors of `is_db_bootstrap.errors` become results.
@@ -120,16 +144,28 @@ class BootstrapOrchestrator:
         """
         self._began = time.monotonic()
         started_at = datetime.now(UTC)
-        run = _Run(self._rules, mode, [Track(b) for b in self._bootstrappers], self._stop, self._emit)
+        run = _Run(
+            self._rules, mode, [Track(b) for b in self._bootstrappers], self._stop, self._emit
+        )
         try:
             run.phases()
         finally:
             run.close()
+            self._unfinished = run.unfinished
         result = run.result(started_at, time.monotonic() - self._began)
         self._emit("finished", result=result)
         if run.keyboard:
             raise KeyboardInterrupt
         return result
+
+    @property
+    def unfinished(self) -> tuple[StoreName, ...]:
+        """The stores of the last run whose call did not come back, although it was cancelled.
+
+        A thread of this process is still in that call. It changes nothing through the store any more, if the store could be
+        disconnected; it ends when the process ends.
+        """
+        return self._unfinished
 
     @property
     def stores(self) -> tuple[StoreName, ...]:
@@ -140,7 +176,9 @@ class BootstrapOrchestrator:
         """Create what must be there before a lock can be taken: missing databases and schemas."""
         for store in self._bootstrappers:
             try:
-                while first := next((c for c in store.plan().changes[:1] if c.kind in {"database", "schema"}), None):
+                while first := next(
+                    (c for c in store.plan().changes[:1] if c.kind in {"database", "schema"}), None
+                ):
                     store.apply(first)
                     yield store.name, first
             finally:
@@ -167,14 +205,18 @@ class BootstrapOrchestrator:
             for observer in self._observers:
                 try:
                     observer(event)
-                except Exception:  # noqa: BLE001 - whatever an observer does, the run goes on
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # noqa: BLE001 - whatever an observer does, sys.exit() included, the run goes on
                     _log.exception("An observer failed on %s.", event.kind)
 
 
 class _Run:
     """One run of an orchestrator; holds what changes meanwhile."""
 
-    def __init__(self, rules: _Rules, mode: Mode, tracks: list[Track], stop: _Stop, emit: Callable[..., None]) -> None:
+    def __init__(
+        self, rules: _Rules, mode: Mode, tracks: list[Track], stop: _Stop, emit: Callable[..., None]
+    ) -> None:
         self._rules = rules
         self._mode = mode
         self._tracks = tracks
@@ -185,12 +227,12 @@ class _Run:
         self._deadline = Deadline.of(self._policy)
         self._id = uuid.uuid4().hex[:12]
         self._held: list[Held] = []
-        self._lost = threading.Event()
         self._released = threading.Event()
         self._halted = threading.Event()
         self._acquiring: DatabaseBootstrapper | None = None
         self._followed = False
         self._running: dict[Future[None], Track] = {}
+        self._may_go_on = False
         self.keyboard = False
 
     # --- phases
@@ -218,14 +260,24 @@ class _Run:
         if not self._lock():
             return False
         # What another run has left nothing of is not looked at again: nothing may be changed without the lock.
-        return self._followed or (self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply))
+        return self._followed or (
+            self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply)
+        )
 
     def _wait(self, track: Track) -> None:
         def ping(left_s: float) -> None:
             track.server = track.store.ping(left_s)
 
-        deadline = Deadline(0.0, self._policy.clock) if self._mode is Mode.STATUS else self._deadline
-        until(self._policy, deadline, ping, sleep=self._sleep, on_retry=lambda e: self._say(Phase.WAIT, track, e.message))
+        deadline = (
+            Deadline(0.0, self._policy.clock) if self._mode is Mode.STATUS else self._deadline
+        )
+        until(
+            self._policy,
+            deadline,
+            ping,
+            sleep=self._sleep,
+            on_retry=lambda e: self._say(Phase.WAIT, track, e.message),
+        )
 
     def _plan(self, track: Track) -> None:
         track.plan = while_busy(self._policy, track.store.plan, sleep=self._sleep)
@@ -240,7 +292,9 @@ class _Run:
         for change in track.pending:
             self._may_change(track)
             began = time.monotonic()
-            self._emit("change-started", phase=Phase.APPLY, store=track.store.name, message=change.name)
+            self._emit(
+                "change-started", phase=Phase.APPLY, store=track.store.name, message=change.name
+            )
             try:
                 remark = while_busy(
                     self._policy, partial(self._attempt, track, change), sleep=self._sleep,
@@ -248,27 +302,57 @@ class _Run:
                 )  # fmt: skip
             except Interrupted:
                 raise
-            except BootstrapError:
+            except BootstrapError as exc:
                 self._record(track, change, Outcome.FAILED, began)
+                self._refuse_ended(track, change, exc)
                 raise
             self._record(track, change, Outcome.CHANGED, began)
             track.note(remark or "")
+        if track.pending:
+            self._refuse_lost_lock(self._held, "before its changes were done")
 
     def _attempt(self, track: Track, change: Change) -> str | None:
         self._may_change(track)  # again: a change may have been busy for a minute
-        return track.store.apply(change)
+        track.changing = True
+        try:
+            return track.store.apply(change)
+        finally:
+            track.changing = False
 
     def _may_change(self, track: Track) -> None:
         if self._stop.is_set() or self._halted.is_set():
             raise Interrupted("The run was interrupted before its next change.")
-        if self._lost.is_set() or (track.guard is not None and not track.guard.confirmed(self._locking.fresh_s)):
-            raise StoreUnavailable(
-                track.store.name, "The lock of this run was lost, so another run may have begun; no further change is made.",
+        lost = [held for held in self._held if held.lost]
+        self._refuse_lost_lock(
+            [*lost, track.guard] if track.guard else lost, "before its next change"
+        )
+
+    def _refuse_lost_lock(self, guards: Sequence[Held], when: str) -> None:
+        """Raise for the first of `guards` that is not this run's any more; what was confirmed just now counts as ours."""
+        for held in guards:
+            if not held.confirmed(self._locking.fresh_s):
+                raise _LockLost(
+                    held.store.name,
+                    f"The lock of this run was lost {when}, so another run may have begun; no further change is made.",
+                    hint="Run again; what has been applied is recognised.",
+                )
+
+    def _refuse_ended(self, track: Track, change: Change, exc: BootstrapError) -> None:
+        """Raise for a change that was ended because its lock was lost: what its store said is only the consequence."""
+        is_consequence = isinstance(exc, StoreUnavailable) and not isinstance(exc, _LockLost)
+        if is_consequence and track.guard is not None and track.guard.lost:
+            raise _LockLost(
+                track.store.name,
+                f"The lock of this run on {track.guard.store.name} was lost while {change.name} was running, "
+                f"so the change was ended: {exc.message}",
                 hint="Run again; what has been applied is recognised.",
-            )  # fmt: skip
+                subject=change.name,
+            ) from exc
 
     def _record(self, track: Track, change: Change, outcome: Outcome, began: float) -> None:
-        row = ChangeResult(change.name, change.kind, outcome, time.monotonic() - began, change.detail)
+        row = ChangeResult(
+            change.name, change.kind, outcome, time.monotonic() - began, change.detail
+        )
         track.changes.append(row)
         self._emit("change", phase=Phase.APPLY, store=track.store.name, change=row)
 
@@ -288,7 +372,11 @@ class _Run:
 
     def _audit(self, track: Track) -> None:
         findings = list(track.store.audit()) if isinstance(track.store, CanAudit) else []
-        strict = [f for f in findings if f.finding] if self._mode is Mode.VERIFY and self._rules.strict else []
+        strict = (
+            [f for f in findings if f.finding]
+            if self._mode is Mode.VERIFY and self._rules.strict
+            else []
+        )
         track.drifts += strict
         track.note(*(f"{f.kind} {f.object}: {f.message}" for f in findings if f not in strict))
 
@@ -329,20 +417,28 @@ class _Run:
             shared = self._borrowed()
             needed += [] if shared or not lockable or lockable[0] in needed else lockable[:1]
         for store in sorted(needed, key=lambda s: STORE_ORDER.index(s.name)):
-            self._held.append(Held(store, self._acquire(store)))
+            self._hold(store)
         own = {h.store.name: h for h in self._held}
         for track in self._tracks:
             track.guard = own.get(track.store.name) or shared or next(iter(self._held), None)
             if track.pending and track.guard is None:
-                track.note("No store of this run can lock: a second run at the same time is not excluded.")
-        threading.Thread(target=self._heartbeat, name="lock-heartbeat", daemon=True).start()
+                track.note(
+                    "No store of this run can lock: a second run at the same time is not excluded."
+                )
+
+    def _hold(self, store: DatabaseBootstrapper) -> Held:
+        """Take a lock and keep it from now on, also while this run still waits for its other locks."""
+        held = Held(store, self._acquire(store))
+        self._held.append(held)
+        keep = partial(self._keep, held, held.heartbeat(self._locking))
+        threading.Thread(target=keep, name=f"lock-heartbeat-{store.name}", daemon=True).start()
+        return held
 
     def _borrowed(self) -> Held | None:
         """The lock of the first store outside of this run that can give one: a database that does not exist yet cannot."""
         for store in self._locking.borrow:
             with suppress(StoreConflict):
-                self._held.append(Held(store, self._acquire(store)))
-                return self._held[-1]
+                return self._hold(store)
         return None
 
     def _acquire(self, store: DatabaseBootstrapper) -> Lock:
@@ -357,7 +453,9 @@ class _Run:
                 holder[:] = [taken]
                 if self._locking.follow and self._nothing_left():
                     raise _NothingLeft
-                raise StoreBusy(store.name, f"The lock is held by {taken.who}.")  # no age: said once, not at every try
+                raise StoreBusy(
+                    store.name, f"The lock is held by {taken.who}."
+                )  # no age: said once, not at every try
             return taken
 
         self._acquiring = store
@@ -388,25 +486,49 @@ class _Run:
                 self._plan(track)
         return not any(track.pending for track in self._tracks)
 
-    def _heartbeat(self) -> None:
-        while not self._released.wait(self._locking.heartbeat_s):
-            if not all(h.confirmed() for h in self._held) and not self._released.is_set():
-                self._lost.set()
+    def _keep(self, held: Held, every_s: float) -> None:
+        """Renew one lock until the run ends or the lock is lost; each lock has a thread of its own for this."""
+        missed = 0
+        while not self._released.wait(every_s):
+            ours = held.ask()
+            missed = missed + 1 if ours is None else 0
+            if ours is False or missed >= _MISSED_BEATS:
+                self._lose(held)
                 return
+
+    def _lose(self, held: Held) -> None:
+        """Begin no further change, and end those on their servers that only this lock protected from a second run."""
+        if self._released.is_set():
+            return
+        held.lost = True
+        for track in self._tracks:
+            if track.guard is held and track.changing:
+                self._emit("cancelling", store=track.store.name)
+                with suppress(BootstrapError):
+                    track.store.cancel()
 
     def close(self) -> None:
         """Release locks and connections; what still runs on a server keeps its lock, which ends with it."""
         self._released.set()
         for held in reversed(self._held):
-            if self._running:
-                self._track_of(held.store).note("A statement did not end in time: the lock is left to expire.")
+            if self._may_go_on:
+                self._track_of(held.store).note(
+                    "A statement did not end in time: the lock is left to expire."
+                )
                 continue
             with suppress(BootstrapError):
                 if not held.lock.release():
-                    self._track_of(held.store).note("The lock was not held any more at the end of the run.")
+                    self._track_of(held.store).note(
+                        "The lock was not held any more at the end of the run."
+                    )
         for store in [*(t.store for t in self._tracks), *self._locking.borrow]:
             if store not in [t.store for t in self._running.values()]:
                 store.close()
+
+    @property
+    def unfinished(self) -> tuple[StoreName, ...]:
+        """The stores whose call did not come back."""
+        return tuple(track.store.name for track in self._running.values())
 
     def _track_of(self, store: DatabaseBootstrapper) -> Track:
         return next((t for t in self._tracks if t.store is store), self._tracks[0])
@@ -414,7 +536,12 @@ class _Run:
     # --- threads
 
     def _each(
-        self, phase: Phase, step: Callable[[Track], None], tracks: list[Track] | None = None, *, everyone: bool = False
+        self,
+        phase: Phase,
+        step: Callable[[Track], None],
+        tracks: list[Track] | None = None,
+        *,
+        everyone: bool = False,
     ) -> bool:
         """Run `step` for every store in parallel and wait for all; False when one failed."""
         self._emit("phase", phase=phase)
@@ -424,12 +551,16 @@ class _Run:
         self._join(phase)
         return all(t.error is None for t in self._tracks)
 
-    def _step(self, phase: Phase, step: Callable[[Track], None], track: Track, *, quiet: bool) -> None:
+    def _step(
+        self, phase: Phase, step: Callable[[Track], None], track: Track, *, quiet: bool
+    ) -> None:
         began = time.monotonic()
         try:
             step(track)
         except BootstrapError as exc:
-            culprit = next((t for t in self._tracks if t.store.name == getattr(exc, "store", "")), track)
+            culprit = next(
+                (t for t in self._tracks if t.store.name == getattr(exc, "store", "")), track
+            )
             culprit.error = exc
             self._emit("failed", phase=phase, store=culprit.store.name, message=exc.message)
         else:
@@ -472,8 +603,35 @@ class _Run:
             with suppress(BootstrapError):
                 store.cancel()
         self._drain(max(self._locking.grace_s, 1.0))
-        for track in touched if message else [t for t in self._tracks if t in touched or t.error is None]:
-            track.error = error or StoreUnavailable(track.store.name, message, hint="Give a longer --apply-timeout, or none.")
+        if self._running:
+            self._disconnect_running()
+        for track in (
+            touched if message else [t for t in self._tracks if t in touched or t.error is None]
+        ):
+            track.error = error or StoreUnavailable(
+                track.store.name, message, hint="Give a longer --apply-timeout, or none."
+            )
+
+    def _disconnect_running(self) -> None:
+        """End the sessions of calls that did not come back, and note what still goes on, and where."""
+        for track in self._running.values():
+            left = self._left_on_server(track)
+            self._may_go_on = self._may_go_on or bool(left)
+            track.note(left)
+        self._drain(1.0)
+        for track in self._running.values():
+            track.note(_IN_THIS_PROCESS)
+
+    def _left_on_server(self, track: Track) -> str:
+        """What may go on on the server, as a sentence; empty when nothing does."""
+        if not isinstance(track.store, CanDisconnect):
+            return "What was begun did not end when it was cancelled, and may go on on the server."
+        try:
+            return track.store.disconnect()
+        except BootstrapError as exc:
+            return (
+                f"What was begun may go on on the server, which could not be asked: {exc.message}"
+            )
 
     def _drain(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -517,12 +675,16 @@ def _spawn(call: Callable[[], None]) -> Future[None]:
     def target() -> None:
         try:
             call()
-        except BaseException as exc:  # noqa: BLE001 - handed to the thread that asks for the result
+        except Exception as exc:  # noqa: BLE001 - handed to the thread that asks for the result
             future.set_exception(exc)
+        except BaseException as exc:  # noqa: BLE001 - an exit in a store's thread must not end the process with its code
+            failure = RuntimeError(f"A step of the run raised {type(exc).__name__}: {exc}.")
+            failure.__cause__ = exc
+            future.set_exception(failure)
         else:
             future.set_result(None)
 
-    threading.Thread(target=target, daemon=True).start()
+    threading.Thread(target=target, name=STEP_THREAD, daemon=True).start()
     return future
 
 

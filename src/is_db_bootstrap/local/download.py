@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.errors import StoreError, StoreUnavailable
+from is_db_bootstrap.address import Address, AddressError, without_addresses
+from is_db_bootstrap.errors import ConfigurationError, StoreError, StoreUnavailable
 from is_db_bootstrap.local.places import maven_address
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ class Artifact:
 
     def line(self) -> str:
         """The line of a list."""
-        return f"{self.sha256} {self.size} " + ":".join(filter(None, (self.group, self.name, self.version, self.classifier)))
+        return f"{self.sha256} {self.size} " + ":".join(
+            filter(None, (self.group, self.name, self.version, self.classifier))
+        )
 
     def is_in(self, folder: Path) -> bool:
         """Whether it is there. Its checksum was compared before it got its name; the size shows later damage cheaply."""
@@ -79,7 +82,12 @@ def listed(name: str, folder: Path) -> list[Artifact]:
 
 
 def fetch(  # noqa: PLR0917 - each is needed
-    store: str, what: str, artifacts: Sequence[Artifact], folder: Path, progress: Progress, stop: threading.Event | None = None
+    store: str,
+    what: str,
+    artifacts: Sequence[Artifact],
+    folder: Path,
+    progress: Progress,
+    stop: threading.Event | None = None,
 ) -> None:
     """Bring what is missing into `folder`, in parallel. `stop` ends it early.
 
@@ -124,11 +132,17 @@ def _disk(store: str, place: Path) -> Iterator[None]:
 
 class _Download:
     def __init__(  # noqa: PLR0917 - made in one place
-        self, store: str, what: str, missing: Sequence[Artifact], folder: Path, progress: Progress, stop: threading.Event
+        self,
+        store: str,
+        what: str,
+        missing: Sequence[Artifact],
+        folder: Path,
+        progress: Progress,
+        stop: threading.Event,
     ) -> None:
         self._store, self._what, self._missing, self._folder = store, what, missing, folder
         self._progress, self._stop = progress, stop
-        self._address = maven_address()
+        self._address, self._login = mirror(maven_address())
         self._total = sum(a.size for a in missing)
         self._done, self._told = 0, 0
         self._count = threading.Lock()
@@ -136,7 +150,9 @@ class _Download:
 
     def run(self) -> None:
         files = f"{len(self._missing)} files" if len(self._missing) > 1 else "1 file"
-        self._progress(f"{self._store}: downloading {self._what}, {files}, {self._total / _MEGABYTE:.0f} MB, once")
+        self._progress(
+            f"{self._store}: downloading {self._what}, {files}, {self._total / _MEGABYTE:.0f} MB, once"
+        )
         with ThreadPoolExecutor(THREADS) as pool:
             largest_first = sorted(self._missing, key=lambda a: -a.size)
             running = [pool.submit(self._one, a) for a in largest_first]
@@ -150,7 +166,11 @@ class _Download:
         for each in failed:
             each.result()
         if self._stop.is_set():
-            raise StoreUnavailable(self._store, f"The download of {self._what} was interrupted.", hint="Run again; it goes on.")
+            raise StoreUnavailable(
+                self._store,
+                f"The download of {self._what} was interrupted.",
+                hint="Run again; it goes on.",
+            )
 
     def _one(self, artifact: Artifact) -> None:
         import requests
@@ -187,7 +207,12 @@ class _Download:
 
     def _stream(self, artifact: Artifact, part: Path) -> str:
         digest = hashlib.sha256()
-        with self._session().get(f"{self._address}/{artifact.path}", stream=True, timeout=SILENCE_S) as answer:
+        with self._session().get(
+            f"{self._address}/{artifact.path}",
+            stream=True,
+            timeout=SILENCE_S,
+            auth=self._login,  # type: ignore[arg-type]  # requests takes bytes as well
+        ) as answer:
             answer.raise_for_status()
             with _disk(self._store, self._folder), part.open("wb") as file:
                 for chunk in answer.iter_content(1 << 18):
@@ -206,7 +231,12 @@ class _Download:
             from urllib3.util import Retry
 
             session = requests.Session()
-            retry = Retry(ATTEMPTS - 1, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+            retry = Retry(
+                ATTEMPTS - 1,
+                backoff_factor=0.5,
+                status_forcelist=(429, 500, 502, 503, 504),
+                raise_on_status=False,
+            )
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(max_retries=retry))
             self._local.session = session
@@ -229,7 +259,9 @@ class _Download:
             if tenth <= self._told or self._total < 20 * _MEGABYTE:
                 return
             self._told = tenth
-        self._progress(f"{self._store}: {self._done / _MEGABYTE:.0f} of {self._total / _MEGABYTE:.0f} MB")
+        self._progress(
+            f"{self._store}: {self._done / _MEGABYTE:.0f} of {self._total / _MEGABYTE:.0f} MB"
+        )
 
 
 def _reason(exc: Exception) -> str:
@@ -239,4 +271,20 @@ def _reason(exc: Exception) -> str:
         if not isinstance(inner, BaseException):
             break
         cause = inner
-    return str(cause) or type(cause).__name__
+    return without_addresses(str(cause)) or type(cause).__name__
+
+
+def mirror(text: str) -> tuple[str, tuple[bytes, bytes] | None]:
+    """The address of a Maven repository without its user part, and that part, if it has one.
+
+    Neither messages nor the address that an error of requests repeats have the password then.
+    """
+    try:
+        found = Address.split(text)
+    except AddressError as exc:
+        raise ConfigurationError(
+            f"The address in IS_DB_BOOTSTRAP_MAVEN_URL {exc}.",
+            hint="Write https://host/path, or https://user:password@host/path.",
+        ) from None
+    login = (found.username.encode(), found.password.encode())
+    return found.without_user().rstrip("/"), login if any(login) else None

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from is_db_bootstrap.local.download import Progress
+from is_db_bootstrap.local.process import PYTHON
 from is_db_bootstrap.local.server import Server, silent
+from is_db_bootstrap.private_files import make_private
 
 
 class MilvusServer(Server):
@@ -17,6 +19,7 @@ class MilvusServer(Server):
     store = "milvus"
     programs = ("milvus-lite", "python")
     has_passwords = False
+    variables = PYTHON
     default_version = "lite"
 
     @property
@@ -26,7 +29,8 @@ class MilvusServer(Server):
 
     def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:  # noqa: ARG002
         """Make the folder."""
-        self.data.mkdir(parents=True, exist_ok=True)
+        make_private(self.home)
+        self.data.mkdir(exist_ok=True)
 
     def configure(self) -> None:
         """Everything stands on its command line."""
@@ -35,4 +39,13 @@ class MilvusServer(Server):
         """Its command, from the environment we run in; its own default is to listen everywhere."""
         program = Path(sys.executable).with_name("milvus-lite")
         started = [str(program)] if program.exists() else [sys.executable, "-m", "milvus_lite"]
-        return [*started, "server", "--data-dir", str(self.data), "--host", self.listen, "--port", str(self.port)]
+        return [
+            *started,
+            "server",
+            "--data-dir",
+            str(self.data),
+            "--host",
+            self.listen,
+            "--port",
+            str(self.port),
+        ]

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from is_db_bootstrap.local.download import Artifact, Progress, fetch, listed
 from is_db_bootstrap.local.places import cache_folder
+from is_db_bootstrap.local.process import environment
 from is_db_bootstrap.local.server import Server, silent
+from is_db_bootstrap.private_files import make_private, write_private
 
 #: What Neo4j asks of the module system; an archive is of full use only to a runtime with the same flags.
 _MODULES = (
@@ -56,12 +58,12 @@ class Neo4jServer(Server):
         fetch(self.store, f"Neo4j {self.version}", self._artifacts(), self.jars, progress, stop)
         with suppress(OSError, subprocess.SubprocessError):  # an archive only saves time
             self._dump_base()
-        (self.home / "conf").mkdir(parents=True, exist_ok=True)
+        make_private(self.home)
+        (self.home / "conf").mkdir(exist_ok=True)
         auth = self.data / "dbms" / "auth.ini"
         if not auth.parent.is_dir():
             auth.parent.mkdir(parents=True)
-            auth.touch(0o600)
-            auth.write_text(_first_user(self.password or "neo4j-local"), encoding="ascii")
+            write_private(auth, _first_user(self.password or "neo4j-local"))
 
     def _artifacts(self) -> list[Artifact]:
         return listed(f"neo4j-{self.version}", self.lists)
@@ -85,7 +87,7 @@ class Neo4jServer(Server):
         try:
             subprocess.run(  # noqa: S603
                 [_java(), *_MODULES, "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={part}"],
-                check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
+                check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, env=environment(),
             )  # fmt: skip
             part.replace(self._base_archive)
         finally:

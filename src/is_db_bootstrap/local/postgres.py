@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import platform
 import shutil
 import signal
@@ -19,8 +18,9 @@ from pathlib import Path
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.local.download import Artifact, Progress, fetch, listed
 from is_db_bootstrap.local.places import UNPRIVILEGED, cache_folder, is_root
-from is_db_bootstrap.local.process import as_user, primary_group
+from is_db_bootstrap.local.process import as_user, environment, primary_group
 from is_db_bootstrap.local.server import Server, silent
+from is_db_bootstrap.private_files import make_private, write_private
 
 _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64v8", "arm64": "arm64v8"}
 
@@ -90,13 +90,12 @@ class PostgresServer(Server):
                 (Path(temporary) / "all").rename(target)
 
     def _initdb(self) -> None:
-        self.home.mkdir(parents=True, exist_ok=True)
+        make_private(self.home)
         if is_root():
             shutil.chown(self.home, UNPRIVILEGED, primary_group(UNPRIVILEGED))
         with tempfile.TemporaryDirectory(dir=self.home, prefix=".initdb-") as temporary:
             password = Path(temporary) / "password"
-            password.touch(0o600)
-            password.write_text(self.password or "postgres", encoding="utf-8")
+            write_private(password, self.password or "postgres")
             if is_root():
                 for each in (temporary, password):
                     shutil.chown(each, UNPRIVILEGED, primary_group(UNPRIVILEGED))
@@ -116,9 +115,9 @@ class PostgresServer(Server):
         done = subprocess.run(  # noqa: S603
             [self.programs_folder / "initdb", f"--pgdata={data}", *options],
             cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True, check=False,
-            start_new_session=True, env={**os.environ, "LC_ALL": "C"}, **as_user(self.user()),
+            start_new_session=True, env={**environment(), "LC_ALL": "C"}, **as_user(self.user()),
         )  # fmt: skip
-        self.log.write_bytes(done.stdout + done.stderr)
+        write_private(self.log, (done.stdout + done.stderr).decode(errors="replace"))
         if done.returncode:
             raise self.failed(f"could not be laid out (initdb ended with {done.returncode})")
 

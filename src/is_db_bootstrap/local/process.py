@@ -13,7 +13,14 @@ from typing import Any
 
 import psutil
 
+from is_db_bootstrap.private_files import open_private
+
 LOOPBACK = "127.0.0.1"
+#: What a server may need of our environment: programs, libraries, temporary files, time zone.
+_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LD_LIBRARY_PATH")
+_LANGUAGES = "LC_"
+#: What a Python program needs besides to find the modules that we found.
+PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 #: Seconds by which two readings of the same process's birth may differ: they are counted from boot, which clocks move.
 BIRTH_TOLERANCE_S = 2.0
 
@@ -27,14 +34,23 @@ class Process:
 
     @classmethod
     def spawn(
-        cls, argv: Sequence[str], *, log: Path, cwd: Path, user: str | None = None, env: Mapping[str, str] | None = None
+        cls,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        cwd: Path,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> Process:
-        """Start `argv` in a session of its own, so that it outlives us and no Ctrl-C reaches it; output goes to `log`."""
-        with log.open("ab") as output:
+        """Start `argv` in a session of its own, so that it outlives us and no Ctrl-C reaches it; output goes to `log`.
+
+        It gets the variables of `environment` and those of `env`, and only its owner may read the log.
+        """
+        with open_private(log, "a") as output:
             popen = subprocess.Popen(  # noqa: S603 - a server whose arguments we made
                 argv,
                 cwd=cwd,
-                env={**os.environ, **(env or {})},
+                env={**environment(), **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -93,6 +109,19 @@ class Process:
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
             psutil.wait_procs(family, timeout=10)
+
+
+def environment(*more: str) -> dict[str, str]:
+    """The variables that a server needs, and those named in `more`.
+
+    Everything else of the caller's environment, such as keys of a cloud, is none of its business.
+    """
+    wanted = {*_VARIABLES, *more}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in wanted or name.startswith(_LANGUAGES)
+    }
 
 
 def as_user(user: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from is_db_bootstrap.local.download import Progress
 from is_db_bootstrap.local.server import Server, silent
+from is_db_bootstrap.private_files import make_private, write_private
 
 
 class RedisServer(Server):
@@ -30,7 +31,8 @@ class RedisServer(Server):
 
     def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:  # noqa: ARG002
         """Make the folder."""
-        self.data.mkdir(parents=True, exist_ok=True)
+        make_private(self.home)
+        self.data.mkdir(exist_ok=True)
 
     def configure(self) -> None:
         """The password stands in a file of mode 0600, never on the command line, which everybody can read."""
@@ -45,9 +47,7 @@ class RedisServer(Server):
         ]
         if self.password:
             lines.append(f"requirepass {_quoted(self.password)}")
-        file = self.home / "redis.conf"
-        file.touch(0o600)
-        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_private(self.home / "redis.conf", "\n".join(lines) + "\n")
 
     def command(self) -> Sequence[str]:
         """The program with its configuration."""

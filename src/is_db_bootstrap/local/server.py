@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.local.download import LISTS, Progress
-from is_db_bootstrap.local.process import LOOPBACK, Process, free_port, tail
+from is_db_bootstrap.local.process import LOOPBACK, Process, environment, free_port, tail
+from is_db_bootstrap.private_files import close_to_others
 from is_db_bootstrap.results import StoreName
 
 
@@ -23,7 +24,7 @@ def silent(_: str) -> None:
 class Server(ABC):
     """One real server as a child process, in a folder of its own.
 
-    `home` holds its data and `server.log`. `port` 0 means any free one. `password` may hold any character and may be
+    `home` holds its data and `server.log`, and is its owner's alone. `port` 0 means any free one. `password` may hold any character and may be
     empty. `durable=False` trades safety of data for speed, for tests. `prepare`, then `start`; it is up when the
     store's own `ping` says so.
     """
@@ -36,6 +37,8 @@ class Server(ABC):
     #: Seconds that an orderly end may take.
     patience_s: ClassVar[float] = 30.0
     default_version: ClassVar[str]
+    #: Variables of our environment that it needs besides those of every server.
+    variables: ClassVar[tuple[str, ...]] = ()
     #: Where the lists of its files are.
     lists: ClassVar[Path] = LISTS
 
@@ -102,12 +105,23 @@ class Server(ABC):
     def start(self) -> None:
         """Start it on its port, or on another free one when that is taken; returns before it answers."""
         self.port = free_port(self.listen, self.port)
+        close_to_others(self.home)
+        self.log.touch(0o600)
+        self.log.chmod(0o600)
         self.configure()
         try:
-            self.process = Process.spawn(self.command(), log=self.log, cwd=self.data, user=self.user())
+            self.process = Process.spawn(
+                self.command(),
+                log=self.log,
+                cwd=self.data,
+                user=self.user(),
+                env=environment(*self.variables),
+            )
         except OSError as exc:
             raise StoreUnavailable(
-                self.store, f"The server {self.command()[0]} cannot be started: {exc}.", hint="See that it is installed."
+                self.store,
+                f"The server {self.command()[0]} cannot be started: {exc}.",
+                hint="See that it is installed.",
             ) from exc
 
     def alive(self) -> bool:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any
 
 from is_db_bootstrap.names import StoreName
 
@@ -19,6 +16,7 @@ class StoreKind:
     (empty where a query option or a suffix does). `default_database` is empty where the blueprint's name is the default.
     `query_fields` are the options of an address's query that say what a field of the address says as well.
     `declared_by` names the fields of a blueprint that declare something about the store.
+    `takes_seed` says whether its bootstrapper writes demo data when it is told to.
     `bootstrapper_class` is the class of this name in the store's module `bootstrapper`.
     """
 
@@ -34,16 +32,12 @@ class StoreKind:
     query_fields: Mapping[str, str] = field(default_factory=dict)
     can_lock: bool = True
     has_schemas: bool = False
+    takes_seed: bool = False
     client_extra: str = ""
 
-    def module(self, role: str) -> ModuleType:
-        """The store's module of this role, such as `bootstrapper`. Its client must be installed where the role needs it."""
-        return importlib.import_module(f"{__package__}.{self.name}.{role}")
-
-    def bootstrapper(self) -> type[Any]:
-        """The store's bootstrapper class. Raises `ModuleNotFoundError` when the client library is not installed."""
-        found: type[Any] = getattr(self.module("bootstrapper"), self.bootstrapper_class)
-        return found
+    def module_name(self, role: str) -> str:
+        """The name of the store's module of this role, such as `bootstrapper`."""
+        return f"{__package__}.{self.name}.{role}"
 
     def is_declared_in(self, blueprint: object) -> bool:
         """Whether a blueprint declares something about this store."""

@@ -12,7 +12,9 @@ from is_db_bootstrap.stores.postgres.kind import KIND as POSTGRES
 from is_db_bootstrap.stores.redis.kind import KIND as REDIS
 
 #: Store order: locks are taken, and failures are reported, in this order.
-KINDS: Mapping[StoreName, StoreKind] = {kind.name: kind for kind in (POSTGRES, NEO4J, MILVUS, REDIS)}
+KINDS: Mapping[StoreName, StoreKind] = {
+    kind.name: kind for kind in (POSTGRES, NEO4J, MILVUS, REDIS)
+}
 
 
 def declared_kinds(blueprint: object) -> list[StoreKind]:

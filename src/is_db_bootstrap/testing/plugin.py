@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,51 +22,88 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("is-db-bootstrap", "stores for tests (is-db-bootstrap)")
     group.addoption("--stores-from", choices=("local", "env", "containers"), default=None, metavar="SOURCE",
                     help="servers of the local stack (default), of the environment (POSTGRES_URL, …), or in containers")  # fmt: skip
-    group.addoption("--keep-stores", action="store_true", help="leave the stores of a failing test as they are and say where")
     group.addoption(
-        "--keep-servers", action="store_true", help="leave the servers running, so that the next session starts sooner"
+        "--keep-stores",
+        action="store_true",
+        help="leave the stores of a failing test as they are and say where",
     )
-    parser.addini("is_db_blueprint", "blueprint of the stores: a built-in name, a folder, or module:ATTRIBUTE", default="")
+    group.addoption(
+        "--keep-servers",
+        action="store_true",
+        help="leave the servers running, so that the next session starts sooner",
+    )
+    parser.addini(
+        "is_db_blueprint",
+        "blueprint of the stores: a built-in name, a folder, or module:ATTRIBUTE",
+        default="",
+    )
     parser.addini("is_db_stores_from", "default of --stores-from", default="local")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker; and asyncio's fixtures, when its plugin is there."""
-    config.addinivalue_line("markers", "blueprint(name): the blueprint of this test's stores (is-db-bootstrap)")
+    config.addinivalue_line(
+        "markers", "blueprint(name): the blueprint of this test's stores (is-db-bootstrap)"
+    )
     if config.pluginmanager.hasplugin("asyncio"):
         from is_db_bootstrap.testing import async_plugin
 
         config.pluginmanager.register(async_plugin, "is_db_bootstrap_async")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Give everything back, after the last fixture. A worker of xdist reports its end only after this, and is waited for."""
+    pytest_unconfigure(session.config)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Give everything back."""
+    """The same for a session that did not come to its end."""
     if session := config.stash.get(_SESSION, None):
+        del config.stash[_SESSION]
         session.close()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:  # noqa: ARG001 - pytest's names
-    """Keep the stores of a failing test, and say in its report how to connect."""
+def pytest_runtest_makereport(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],  # noqa: ARG001 - pytest's name
+) -> Generator[None, Any, Any]:
+    """Keep the stores of a failing test, and say in its report how to connect.
+
+    A report is passed on and kept by CI systems, so passwords stand in a file of mode 0600 only.
+    """
+    from is_db_bootstrap.testing.kept import note
+
     report: Any = yield
     stores = item.stash.get(_STORES, None)
     if report.failed and stores and item.config.getoption("--keep-stores") and stores.taken:
         stores.keep()
-        lines = "\n".join(f"{name}={url}" for name, url in stores.taken.items())
-        report.sections.append(("stores kept until the next session", lines))
+        lines = "\n".join(f"{name}={url}" for name, url in stores.shown.items())
+        where = f"With passwords, for its owner: {note(stores.taken)}"
+        report.sections.append(("stores kept until the next session", f"{lines}\n{where}"))
     return report
 
 
 def _session(config: pytest.Config) -> TestSession:
     """The process's session; made when first needed, so that tests without stores cost nothing."""
     if _SESSION not in config.stash:
+        from is_db_bootstrap.testing.choice import source
         from is_db_bootstrap.testing.session import TestSession
-        from is_db_bootstrap.testing.sources import source
 
         name = config.getoption("--stores-from") or config.getini("is_db_stores_from")
         made = source(name, keep_running=config.getoption("--keep-servers"))
-        config.stash[_SESSION] = TestSession(made, shared=hasattr(config, "workerinput"))
+        config.stash[_SESSION] = TestSession(made, say=lambda line: _say(config, line))
     return config.stash[_SESSION]
+
+
+def _say(config: pytest.Config, line: str) -> None:
+    """One line on the terminal, whatever pytest captures; a worker of xdist writes to the terminal of the session."""
+    import sys
+
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        print(f"\nis-db-bootstrap: {line}", file=sys.stderr, flush=True)  # noqa: T201 - for the user, as a reporter would
 
 
 @pytest.fixture
@@ -74,16 +112,25 @@ def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
     from is_db_bootstrap.settings import blueprint_name
 
     marker = request.node.get_closest_marker("blueprint")
-    chosen = marker.args[0] if marker else request.config.getini("is_db_blueprint") or blueprint_name() or ""
+    chosen = (
+        marker.args[0]
+        if marker
+        else request.config.getini("is_db_blueprint") or blueprint_name() or ""
+    )
     if not chosen:
-        pytest.fail("No blueprint: set is_db_blueprint in the ini file, or mark the test with blueprint(…).", pytrace=False)
+        pytest.fail(
+            "No blueprint: set is_db_blueprint in the ini file, or mark the test with blueprint(…).",
+            pytrace=False,
+        )
     if isinstance(chosen, str) and (request.config.rootpath / chosen).is_dir():
         return str(request.config.rootpath / chosen)
     return chosen
 
 
 @pytest.fixture
-def _is_db_stores(request: pytest.FixtureRequest, is_db_blueprint: str | Blueprint) -> Iterator[Stores]:
+def _is_db_stores(
+    request: pytest.FixtureRequest, is_db_blueprint: str | Blueprint
+) -> Iterator[Stores]:
     from is_db_bootstrap.errors import BootstrapError
 
     session = _session(request.config)
@@ -98,7 +145,10 @@ def _is_db_stores(request: pytest.FixtureRequest, is_db_blueprint: str | Bluepri
 
 def _fail(error: Exception) -> None:
     """One line, for each test that needs what failed once."""
-    pytest.fail(f"no clean store: {' '.join(str(error).split())}", pytrace=False)
+    failure = pytest.fail.Exception(
+        f"no clean store: {' '.join(str(error).split())}", pytrace=False
+    )
+    raise failure from None
 
 
 def _opened(stores: Stores, store: StoreName) -> Any:

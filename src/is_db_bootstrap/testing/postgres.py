@@ -7,7 +7,8 @@ import itertools
 import re
 import secrets
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -23,25 +24,27 @@ from is_db_bootstrap.stores.postgres.connection import (
     identifier,
     session_settings,
 )
+from is_db_bootstrap.testing import postgres_content
+from is_db_bootstrap.testing.content import Content, Seal
 from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation
 
 Connection = psycopg.Connection[Any]
 
-#: First keys of two-key advisory locks: who lives, and who makes a template.
-_ALIVE, _MAKING = 0x69736462, 0x69736474
+#: First keys of two-key advisory locks: who lives, who makes a template, who uses one.
+_ALIVE, _MAKING, _USING = 0x69736462, 0x69736474, 0x69736475
+#: Second key of `_MAKING`: who removes what dead processes have left.
+_SWEEPING = 0
 _COPY = re.compile(rf"{PREFIX}_([0-9a-f]{{8}})_\d+")
 _TEMPLATE = f"{PREFIX}_template"
 #: Days after its last use that a template is kept.
 _KEPT_DAYS = 7
+_CONTRACT = re.compile(rf"{_TEMPLATE}_[0-9a-f]{{12}}")
 _CONNECT_S = 5
 #: PostgreSQL 15, as libpq writes it.
 _HAS_STRATEGY = 150000
 
-_USER_RELATIONS = """
-SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e')
-"""
+#: What the comment of a template says behind its day, when it is to go with the last session that uses it.
+_PASSING = " until the last session ends"
 
 
 class PostgresIsolation(Isolation):
@@ -49,13 +52,24 @@ class PostgresIsolation(Isolation):
 
     A template is complete or absent: its flag is set last, under an advisory lock of its contract, so that any number of
     processes make it once. A process shows that it lives by another advisory lock; the server gives that back when it dies.
+
+    On a given server the last session that uses a template drops it, and a copy that was kept carries a seal in its comment:
+    the next session drops it only when it holds what the seal vouches for.
     """
 
     store = "postgres"
     client_errors = (psycopg.Error,)
 
-    def __init__(self, server: StoreUrl, blueprint: Blueprint, settings: Settings, *, ahead: int = 2) -> None:
-        super().__init__(server, blueprint, settings)
+    def __init__(
+        self,
+        server: StoreUrl,
+        blueprint: Blueprint,
+        settings: Settings,
+        *,
+        ahead: int = 2,
+        **options: Any,
+    ) -> None:
+        super().__init__(server, blueprint, settings, **options)
         self._owner = secrets.randbits(31)
         self._number = itertools.count()
         self._of_thread = threading.local()
@@ -65,8 +79,10 @@ class PostgresIsolation(Isolation):
         self._contract = fingerprint(blueprint, settings)
         self._template = f"{_TEMPLATE}_{self._contract}"
         self._main.execute("SELECT pg_advisory_lock(%s, %s)", (_ALIVE, self._owner))
+        with self._locked(_SWEEPING):
+            self._sweep()
+        self._main.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_USING, _key(self._template)))
         self._make_template()
-        self._sweep()
         self._copies = Ahead(self._copy, self._drop, size=ahead)
 
     def take(self) -> StoreUrl:
@@ -77,15 +93,33 @@ class PostgresIsolation(Isolation):
         """Dropped soon, whoever is connected."""
         if not keep:
             self._copies.done(url.database)
+        elif self.given:
+            seal = Seal.of(self._look(url.database)).text()
+            self._here.execute(
+                f"COMMENT ON DATABASE {identifier(url.database)} IS {_literal(seal)}"
+            )
 
     def close(self) -> None:
-        """Drop all copies but those kept; the template stays for the next session."""
-        self._copies.close()
-        for connection in self._opened:
-            connection.close()
+        """Drop all copies but those kept; on a server of our own the template stays for the next session."""
+        if self._main.closed:
+            return
+        try:
+            self._copies.close()
+            if self.given:
+                self._drop_unused_templates()
+        finally:
+            for connection in self._opened:
+                connection.close()
+
+    @classmethod
+    def is_denied(cls, exc: Exception) -> bool:
+        """A role that may not connect, or may not create databases."""
+        return isinstance(exc, psycopg.errors.InsufficientPrivilege)
 
     def _connect(self, database: str) -> Connection:
-        return connect(self.server, _CONNECT_S, database=database, settings=session_settings("public"))
+        return connect(
+            self.server, _CONNECT_S, database=database, settings=session_settings("public")
+        )
 
     @property
     def _here(self) -> Connection:
@@ -100,36 +134,88 @@ class PostgresIsolation(Isolation):
         """The database that the address names is not touched, but a server where it is in use is not one for tests."""
         database = self.server.database or MAINTENANCE
         with suppress(DatabaseMissing), self._connect(database) as connection:
-            row = connection.execute(_USER_RELATIONS).fetchone()
-            if row and row[0]:
-                raise self.not_ours(f"database {database}")
+            found = postgres_content.objects(connection)
+            if found:
+                raise self.not_ours(f"database {database}", found)
+
+    def _look(self, database: str) -> Content:
+        with self._connect(database) as connection:
+            return postgres_content.objects_and_rows(connection)
+
+    @contextmanager
+    def _locked(self, key: int) -> Iterator[None]:
+        """Alone among all processes on this server; waits for others."""
+        self._main.execute("SELECT pg_advisory_lock(%s, %s)", (_MAKING, key))
+        try:
+            yield
+        finally:
+            self._main.execute("SELECT pg_advisory_unlock(%s, %s)", (_MAKING, key))
 
     def _make_template(self) -> None:
-        key = (_MAKING, int(self._contract[:7], 16))
-        self._main.execute("SELECT pg_advisory_lock(%s, %s)", key)
-        try:
-            row = self._main.execute("SELECT datistemplate FROM pg_database WHERE datname = %s", (self._template,)).fetchone()
+        with self._locked(_key(self._template)):
+            row = self._main.execute(
+                "SELECT datistemplate FROM pg_database WHERE datname = %s", (self._template,)
+            ).fetchone()
             if row is None or not row[0]:
                 self._drop(self._template)
                 self.apply(replace(self.server, database=self._template))
-                self._note_use()
+                self._note_use(_PASSING if self.given else "")
                 # Without connections to it, so that a copy can always be made; the flag is the last thing.
-                self._main.execute(f"ALTER DATABASE {identifier(self._template)} WITH ALLOW_CONNECTIONS false")
-                self._main.execute(f"ALTER DATABASE {identifier(self._template)} WITH IS_TEMPLATE true")
+                self._main.execute(
+                    f"ALTER DATABASE {identifier(self._template)} WITH ALLOW_CONNECTIONS false"
+                )
+                self._main.execute(
+                    f"ALTER DATABASE {identifier(self._template)} WITH IS_TEMPLATE true"
+                )
+            elif self._comment(self._template).endswith(_PASSING):
+                self._note_use(_PASSING)
             else:
-                self._note_use()
+                self._note_use("")
             self._drop_old_templates()
-        finally:
-            self._main.execute("SELECT pg_advisory_unlock(%s, %s)", key)
 
-    def _note_use(self) -> None:
-        """Its comment is the day of its last use."""
-        today = dt.datetime.now(dt.UTC).date().isoformat()
-        noted = self._main.execute(
-            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (self._template,)
+    def _comment(self, database: str) -> str:
+        row = self._main.execute(
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+            (database,),
         ).fetchone()
-        if not noted or noted[0] != today:
-            self._main.execute(f"COMMENT ON DATABASE {identifier(self._template)} IS '{today}'")
+        return str(row[0] or "") if row else ""
+
+    def _drop_unused_templates(self) -> None:
+        """Drop the templates of given servers that no session uses any more, also those of killed ones."""
+        self._main.execute(
+            "SELECT pg_advisory_unlock_shared(%s, %s)", (_USING, _key(self._template))
+        )
+        rows = self._main.execute(
+            "SELECT datname FROM pg_database WHERE datname LIKE %s AND shobj_description(oid, 'pg_database') LIKE %s",
+            (f"{_TEMPLATE}%", f"%{_PASSING}"),
+        ).fetchall()
+        for (name,) in rows:
+            if not _CONTRACT.fullmatch(name):
+                continue
+            with self._locked(_key(name)), self._unused(name) as unused:
+                if unused:
+                    self._main.execute(f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
+                    self._drop(name)
+
+    @contextmanager
+    def _unused(self, template: str) -> Iterator[bool]:
+        """Whether no session uses it; none can begin to until the end of the block."""
+        key = (_USING, _key(template))
+        row = self._main.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone()
+        held = bool(row and row[0])
+        try:
+            yield held
+        finally:
+            if held:
+                self._main.execute("SELECT pg_advisory_unlock(%s, %s)", key)
+
+    def _note_use(self, how_long: str) -> None:
+        """Its comment is the day of its last use."""
+        note = dt.datetime.now(dt.UTC).date().isoformat() + how_long
+        if self._comment(self._template) != note:
+            self._main.execute(
+                f"COMMENT ON DATABASE {identifier(self._template)} IS {_literal(note)}"
+            )
 
     def _drop_old_templates(self) -> None:
         rows = self._main.execute(
@@ -143,11 +229,48 @@ class PostgresIsolation(Isolation):
 
     def _sweep(self) -> None:
         """Drop the copies of processes that are gone."""
-        names = [str(r[0]) for r in self._main.execute("SELECT datname FROM pg_database").fetchall()]
-        for name in names:
-            match = _COPY.fullmatch(name)
-            if match and self._is_gone(int(match[1], 16)):
+        names = [
+            str(r[0])
+            for r in self._main.execute(
+                "SELECT datname FROM pg_database ORDER BY datname"
+            ).fetchall()
+        ]
+        gone = [
+            name
+            for name in names
+            if (match := _COPY.fullmatch(name)) and self._is_gone(int(match[1], 16))
+        ]
+        if not self.given:
+            for name in gone:
                 self._drop(name)
+            return
+        for name in gone:
+            self._refuse_changed(name)
+        for name in gone:
+            self._drop_unless_in_use(name)
+
+    def _refuse_changed(self, name: str) -> None:
+        """A copy that was kept, and holds something else since then, belongs to whoever wrote that."""
+        seal = Seal.read(self._comment(name))
+        if seal is None:
+            return
+        found = self._look(name).besides(seal.digests)
+        if found:
+            raise self.written_by_others(
+                f"database {name}",
+                found,
+                way_out=f'If it may go: DROP DATABASE "{name}". To keep it: ALTER DATABASE "{name}" RENAME TO another name.',
+            )
+
+    def _drop_unless_in_use(self, name: str) -> None:
+        """The server refuses to drop what somebody is connected to, after it has waited 5 s for ends of connections."""
+        try:
+            self._main.execute(f"DROP DATABASE IF EXISTS {identifier(name)}")
+        except psycopg.errors.ObjectInUse as exc:
+            told = exc.diag.message_detail or "somebody is connected to it"
+            self.say(
+                f"postgres: database {name} of a test run that has ended is left alone: {told}"
+            )
 
     def _is_gone(self, owner: int) -> bool:
         if owner == self._owner:
@@ -162,8 +285,19 @@ class PostgresIsolation(Isolation):
         name = f"{PREFIX}_{self._owner:08x}_{next(self._number)}"
         # Files are copied instead of logged block by block: for a database of some 10 MB that is a third faster.
         strategy = " STRATEGY file_copy" if self._main.info.server_version >= _HAS_STRATEGY else ""
-        self._here.execute(f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(self._template)}{strategy}")
+        self._here.execute(
+            f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(self._template)}{strategy}"
+        )
         return name
 
     def _drop(self, name: str) -> None:
         self._here.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)")
+
+
+def _key(template: str) -> int:
+    """The second key of a template's advisory locks."""
+    return int(template.removeprefix(f"{_TEMPLATE}_")[:7], 16)
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

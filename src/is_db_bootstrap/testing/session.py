@@ -32,14 +32,24 @@ _ISOLATIONS: Mapping[StoreName, str] = {
 
 
 class TestSession:
-    """What the tests of one process share. An error of a blueprint or server is kept, and raised for each test that needs it."""
+    """What the tests of one process share. An error of a blueprint or server is kept, and raised for each test that needs it.
+
+    `say` tells the user one line while a test waits, and at the end what could not be removed.
+    """
 
     __test__ = False  # pytest would collect the name
 
-    def __init__(self, source: Source | None = None, *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source | None = None,
+        *,
+        say: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - what is said is dropped
+    ) -> None:
         self._source = source or LocalServers()
-        self._shared = shared and self._source.shares_neo4j
+        self._say = say
         self._isolations: dict[tuple[StoreName, int], Isolation | BootstrapError] = {}
+        #: All that were begun, also those of which no clean store can be had any more: each is closed at the end.
+        self._begun_ones: list[Isolation] = []
         self._blueprints: dict[str, Blueprint] = {}
         self._addresses: dict[StoreName, StoreUrl] = {}
         self._kept = False
@@ -92,38 +102,71 @@ class TestSession:
 
     def failed(self, store: StoreName, blueprint: Blueprint, error: BootstrapError) -> None:
         """Remember that no clean store can be had."""
+        failed = self._isolations.get((store, id(blueprint)))
         self._isolations[store, id(blueprint)] = error
+        if isinstance(failed, Isolation):
+            with suppress(BootstrapError), failed.errors(failed.server):
+                failed.make_way()
+
+    def make_way(self, isolation: Isolation) -> None:
+        """Have the isolations of other blueprints give up a place that there is once only."""
+        for other in self._begun_ones:
+            if other is not isolation and other.store == isolation.store:
+                with suppress(BootstrapError), other.errors(other.server):
+                    other.make_way()
 
     def kept(self, store: StoreName) -> None:
         """Servers are to run on; the next test of a store with one place only gets another server, if there is one."""
         self._kept = True
-        if store == "neo4j" and not self._source.shares_neo4j:
+        if store == "neo4j" and not self._source.given:
             self._addresses.pop(store, None)
             for key in [k for k in self._isolations if k[0] == store]:
                 del self._isolations[key]
 
     def close(self) -> None:
         """Remove what was made and stop what was started, except what is kept."""
-        for found in self._isolations.values():
-            if isinstance(found, Isolation):
-                with suppress(BootstrapError), found.errors(found.server):
-                    found.close()
+        for isolation in self._begun_ones:
+            self.make_way(isolation)
+            self._close(isolation)
         self._isolations.clear()
+        self._begun_ones.clear()
         self._source.close(keep=self._kept)
+
+    def _close(self, isolation: Isolation) -> None:
+        try:
+            with isolation.errors(isolation.server):
+                isolation.close()
+        except BootstrapError as exc:
+            if self._source.given:
+                told = " ".join(str(exc).split())
+                self._say(
+                    f"{isolation.store}: what this test run made could not be removed: {told}"
+                )
 
     def _begun(self, store: StoreName, blueprint: Blueprint) -> Isolation:
         try:
             kind = getattr(importlib.import_module(f"{__package__}.{store}"), _ISOLATIONS[store])
         except ModuleNotFoundError as exc:
             raise ConfigurationError(
-                f"{store}: its client library is not installed ({exc}).", hint=f"pip install 'is-db-bootstrap[{store}]'"
+                f"{store}: its client library is not installed ({exc}).",
+                hint=f"pip install 'is-db-bootstrap[{store}]'",
             ) from exc
         if store not in self._addresses:
             self._addresses[store] = self._source.address(store)
-        options = {"shared": self._shared} if store == "neo4j" else {}
         server = self._addresses[store]
         with kind.errors(server):
-            return cast("Isolation", kind(server, blueprint, self.settings(blueprint), **options))
+            begun = cast(
+                "Isolation",
+                kind(
+                    server,
+                    blueprint,
+                    self.settings(blueprint),
+                    given=self._source.given,
+                    say=self._say,
+                ),
+            )
+        self._begun_ones.append(begun)
+        return begun
 
 
 class Stores:
@@ -162,10 +205,12 @@ class Stores:
         if store not in self._taken:
             if store not in self.blueprint.stores:
                 raise ConfigurationError(
-                    f"{self.blueprint.name} declares nothing for {store}.", hint=f"It has {', '.join(self.blueprint.stores)}."
+                    f"{self.blueprint.name} declares nothing for {store}.",
+                    hint=f"It has {', '.join(self.blueprint.stores)}.",
                 )
             isolation = self._session.isolation(store, self.blueprint)
             try:
+                self._session.make_way(isolation)
                 with isolation.errors(isolation.server):
                     self._taken[store] = isolation.take()
             except BootstrapError as exc:
@@ -186,13 +231,20 @@ class Stores:
         return {f"{store.upper()}_URL": url.reveal() for store, url in self.settings.stores.items()}
 
     @property
+    def shown(self) -> dict[str, str]:
+        """The addresses of those that were taken, without passwords."""
+        return {f"{store.upper()}_URL": str(url) for store, url in self._taken.items()}
+
+    @property
     def taken(self) -> dict[str, str]:
         """The same of those that were taken."""
         return {f"{store.upper()}_URL": url.reveal() for store, url in self._taken.items()}
 
     def open_async(self, store: StoreName) -> tuple[Any, Callable[[], Any]]:
         """A client for asyncio, and the coroutine function that closes it, to be awaited in the same loop."""
-        return clients.open_async_client(store, self.url(store), self._session.settings(self.blueprint).schema)
+        return clients.open_async_client(
+            store, self.url(store), self._session.settings(self.blueprint).schema
+        )
 
     def keep(self) -> None:
         """Leave the stores as they are, and their servers running, until the next session."""
@@ -207,14 +259,18 @@ class Stores:
                 with isolation.errors(isolation.server):
                     isolation.give_back(url, keep=self._keep)
             except BootstrapError as exc:
-                self._session.failed(store, self.blueprint, exc)  # the next test must not find what this one left
+                self._session.failed(
+                    store, self.blueprint, exc
+                )  # the next test must not find what this one left
             if self._keep:
                 self._session.kept(store)
         self._taken.clear()
 
     def _client(self, store: StoreName) -> Any:
         if store not in self._clients:
-            client, close = clients.open_client(store, self.url(store), self._session.settings(self.blueprint).schema)
+            client, close = clients.open_client(
+                store, self.url(store), self._session.settings(self.blueprint).schema
+            )
             self._clients[store] = client
             self._closing.callback(close)
         return self._clients[store]

@@ -27,8 +27,8 @@ ANSWER_S = 10.0
 class Source(Protocol):
     """Gives the address of a server of each store, without a database of its own choice."""
 
-    #: Whether several processes of a session meet on one Neo4j.
-    shares_neo4j: bool
+    #: Whether the servers are not our own: other people may write to them, and several processes meet on one Neo4j.
+    given: bool
 
     def address(self, store: StoreName) -> StoreUrl:
         """The server, started when it is not running. Raises `BootstrapError`."""
@@ -45,7 +45,7 @@ class StartedServers(ABC):
     while a process uses what belongs to it; the kernel unlocks it when that process dies.
     """
 
-    shares_neo4j = False
+    given = False
     #: What tells these folders from those of other kinds.
     kind: ClassVar[str]
 
@@ -100,7 +100,9 @@ def _opened(folder: Path) -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
         return (folder / "in-use").open("a")
     except OSError as exc:
-        raise ConfigurationError(f"The folder {folder} for test servers cannot be used: {exc.strerror or exc}.") from exc
+        raise ConfigurationError(
+            f"The folder {folder} for test servers cannot be used: {exc.strerror or exc}."
+        ) from exc
 
 
 def _locked(lock: IO[str], kind: int) -> bool:
@@ -129,18 +131,21 @@ class LocalServers(StartedServers):
 class GivenServers:
     """The servers that the environment names; they are never started or stopped, and must answer within `ANSWER_S`."""
 
-    shares_neo4j = True
+    given = True
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = dict(os.environ if environ is None else environ)
-        self._settings = Settings.load(Blueprint("postgres", "only its addresses are read"), environ=self._environ)
+        self._settings = Settings.load(
+            Blueprint("postgres", "only its addresses are read"), environ=self._environ
+        )
 
     def address(self, store: StoreName) -> StoreUrl:
         """Its address, as for any command."""
         url = self._settings.need(store)
         if url.source == "default":
             raise ConfigurationError(
-                f"{store}: no address is set.", hint=f"Set {store.upper()}_URL, or leave out --stores-from env."
+                f"{store}: no address is set.",
+                hint=f"Set {store.upper()}_URL, or leave out --stores-from env.",
             )
         wait_ready(self._environ, [store], ANSWER_S)
         return url
@@ -149,18 +154,11 @@ class GivenServers:
         """Nothing is ours to stop."""
 
 
-def source(name: str, *, keep_running: bool = False) -> Source:
-    """The source called `name`, one of `NAMES`."""
-    if name == "env":
-        return GivenServers()
-    if name == "containers":
-        from is_db_bootstrap.testing.containers import Containers
-
-        return Containers(keep_running=keep_running)
-    return LocalServers(keep_running=keep_running)
-
-
 def without_addresses(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for settings of tests: nothing in it says where a store is, or who we are there."""
     prefixes = tuple(f"{s.upper()}_" for s in STORE_ORDER)
-    return {k: v for k, v in environ.items() if k == "DB_SCHEMA" or not k.startswith((*prefixes, "DB_", "DATABASE_URL"))}
+    return {
+        k: v
+        for k, v in environ.items()
+        if k == "DB_SCHEMA" or not k.startswith((*prefixes, "DB_", "DATABASE_URL"))
+    }

@@ -1,4 +1,7 @@
-"""Pydantic models of the three tables: one field a column, each rule of the database and a few that it cannot know."""
+"""Pydantic models of the three tables, with one field per column.
+
+The models hold every rule of the database and a few rules that the database cannot check.
+"""
 
 from __future__ import annotations
 
@@ -71,44 +74,52 @@ class Complexity(StrEnum):
     COMPLEX = "complex"
 
 
-CATEGORY_FOR_PROJECT_TYPE: Mapping[ProjectType, TemplateCategory] = MappingProxyType({
-    ProjectType.API: TemplateCategory.API,
-    ProjectType.WEB_APP: TemplateCategory.WEB,
-    ProjectType.MOBILE_BACKEND: TemplateCategory.MOBILE,
-    ProjectType.DATA_PIPELINE: TemplateCategory.DATA,
-    ProjectType.MICROSERVICE: TemplateCategory.MICROSERVICE,
-})  # fmt: skip
+CATEGORY_FOR_PROJECT_TYPE: Mapping[ProjectType, TemplateCategory] = MappingProxyType(
+    {
+        ProjectType.API: TemplateCategory.API,
+        ProjectType.WEB_APP: TemplateCategory.WEB,
+        ProjectType.MOBILE_BACKEND: TemplateCategory.MOBILE,
+        ProjectType.DATA_PIPELINE: TemplateCategory.DATA,
+        ProjectType.MICROSERVICE: TemplateCategory.MICROSERVICE,
+    }
+)
 
-#: Status to those that may follow it; a status that is not a key is final.
-STEPS: Mapping[ModificationStatus, frozenset[ModificationStatus]] = MappingProxyType({
-    ModificationStatus.PENDING: frozenset({ModificationStatus.APPROVED, ModificationStatus.REJECTED}),
-    ModificationStatus.APPROVED: frozenset({ModificationStatus.APPLIED, ModificationStatus.FAILED}),
-})  # fmt: skip
+#: Each status and the statuses that may follow. A status without an entry is final.
+STEPS: Mapping[ModificationStatus, frozenset[ModificationStatus]] = MappingProxyType(
+    {
+        ModificationStatus.PENDING: frozenset(
+            {ModificationStatus.APPROVED, ModificationStatus.REJECTED}
+        ),
+        ModificationStatus.APPROVED: frozenset(
+            {ModificationStatus.APPLIED, ModificationStatus.FAILED}
+        ),
+    }
+)
 
 
-def _now() -> dt.datetime:
+def _utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-def _not_blank(text: str) -> str:
+def _refuse_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be blank")
     return text
 
 
-def _rounded(score: float) -> float:
-    """To four decimals, as numeric(5,4) does: half away from zero."""
+def _round_score(score: float) -> float:
+    """Four decimals, rounded half away from zero as the column type numeric(5,4) does."""
     return math.floor(score * 10_000 + 0.5) / 10_000
 
 
-Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(_not_blank)]
-Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), AfterValidator(_rounded)]
+Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(_refuse_blank)]
+Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), AfterValidator(_round_score)]
 Files = dict[str, str]
 Json = dict[str, JsonValue]
 
 
 class Row(BaseModel):
-    """What the three models share: strict fields, and the way from and to a database row."""
+    """A row of a table: strict fields, and the conversion from and to a database row."""
 
     model_config = ConfigDict(extra="forbid", from_attributes=True, validate_assignment=True)
 
@@ -119,27 +130,35 @@ class Row(BaseModel):
         before = dict(self.__dict__)
         try:
             super().__setattr__(name, value)
-        except ValidationError:  # a rule over several fields is asked after the assignment
+        except ValidationError:
+            # Pydantic checks a rule over several fields after the assignment.
             self.__dict__.update(before)
             raise
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """The model of a database row; Decimal becomes float, JSON text is parsed, a surplus column is an error."""
-        return cls.model_validate({name: cls._decoded(name, value) for name, value in row.items()})
+        """The model of a database row, given as column name to value.
+
+        A Decimal becomes a float, and JSON that arrives as text is parsed. Raises
+        `ValidationError` for a column that the model does not have.
+        """
+        values = {name: cls._decode_value(name, value) for name, value in row.items()}
+        return cls.model_validate(values)
 
     @classmethod
-    def _decoded(cls, name: str, value: Any) -> Any:
+    def _decode_value(cls, name: str, value: Any) -> Any:
         if isinstance(value, Decimal):
             return float(value)
-        return json.loads(value) if name in cls.json_columns and isinstance(value, str | bytes) else value
+        is_json_text = name in cls.json_columns and isinstance(value, str | bytes)
+        return json.loads(value) if is_json_text else value
 
     def to_row(self) -> dict[str, Any]:
-        """All columns, ready to be bound: enums as text, everything else as it is."""
-        return {
-            name: value.value if isinstance(value, StrEnum) else value
-            for name, value in ((n, getattr(self, n)) for n in type(self).model_fields)
-        }
+        """All columns, ready to be bound. An enum becomes its text, every other value stays."""
+        row = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            row[name] = value.value if isinstance(value, StrEnum) else value
+        return row
 
 
 class ProjectContext(Row):
@@ -159,21 +178,21 @@ class ProjectContext(Row):
     test_coverage: Score = 0.0
     security_score: Score = 0.0
     performance_score: Score = 0.0
-    created_at: AwareDatetime = Field(default_factory=_now)
-    updated_at: AwareDatetime = Field(default_factory=_now)
+    created_at: AwareDatetime = Field(default_factory=_utc_now)
+    updated_at: AwareDatetime = Field(default_factory=_utc_now)
     last_deployed_at: AwareDatetime | None = None
 
 
 class Modification(Row):
-    """A change request to a project; a step is taken with `moved_to`."""
+    """A change request to a project. The method `moved_to` takes it to its next status."""
 
     json_columns = frozenset({"impact_analysis", "modified_files", "test_results"})
 
     id: UUID = Field(default_factory=uuid4)
     project_id: UUID
-    request: Annotated[str, AfterValidator(_not_blank)]
+    request: Annotated[str, AfterValidator(_refuse_blank)]
     requested_by: Name
-    requested_at: AwareDatetime = Field(default_factory=_now)
+    requested_at: AwareDatetime = Field(default_factory=_utc_now)
     impact_analysis: Json = Field(default_factory=dict)
     affected_files: list[str] = Field(default_factory=list)
     status: ModificationStatus = ModificationStatus.PENDING
@@ -182,22 +201,32 @@ class Modification(Row):
     test_results: Json = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _applied_at_belongs_to_applied(self) -> Self:
-        if (self.status is ModificationStatus.APPLIED) != (self.applied_at is not None):
+    def _check_applied_at(self) -> Self:
+        is_applied = self.status is ModificationStatus.APPLIED
+        has_time = self.applied_at is not None
+        if is_applied != has_time:
             raise ValueError("applied_at is given exactly when the status is applied")
         return self
 
     def moved_to(self, status: ModificationStatus | str, *, at: dt.datetime | None = None) -> Self:
-        """A copy in the next status; `applied` sets `applied_at` (now unless given). `ValueError` for a step that is not allowed."""
+        """A copy in the next status.
+
+        The status `applied` sets `applied_at` to `at`, or to the current time. Raises
+        `ValueError` for a step that `STEPS` does not allow.
+        """
         following = ModificationStatus(status)
-        if following not in STEPS.get(self.status, frozenset()):
+        allowed = STEPS.get(self.status, frozenset())
+        if following not in allowed:
             raise ValueError(f"A modification that is {self.status} cannot become {following}.")
-        applied_at = (at or _now()) if following is ModificationStatus.APPLIED else None
-        return type(self).model_validate(self.to_row() | {"status": following, "applied_at": applied_at})
+        applied_at = None
+        if following is ModificationStatus.APPLIED:
+            applied_at = at or _utc_now()
+        changes = {"status": following, "applied_at": applied_at}
+        return type(self).model_validate(self.to_row() | changes)
 
 
 class Template(Row):
-    """What new projects start from."""
+    """A template that new projects start from."""
 
     json_columns = frozenset({"files"})
 
@@ -212,11 +241,11 @@ class Template(Row):
     estimated_setup_time: Annotated[int, Field(ge=1, le=2**31 - 1)] = 15
     complexity: Complexity = Complexity.MEDIUM
     tags: list[str] = Field(default_factory=list)
-    created_at: AwareDatetime = Field(default_factory=_now)
-    updated_at: AwareDatetime = Field(default_factory=_now)
+    created_at: AwareDatetime = Field(default_factory=_utc_now)
+    updated_at: AwareDatetime = Field(default_factory=_utc_now)
 
     @model_validator(mode="after")
-    def _variables_are_required_or_optional(self) -> Self:
+    def _check_variables(self) -> Self:
         both = set(self.required_vars) & set(self.optional_vars)
         if both:
             raise ValueError(f"both required and optional: {', '.join(sorted(both))}")

@@ -1,8 +1,8 @@
-"""Demo data: one agent, the three tools that it may use, and the words that they are found by."""
+"""Demo data of context_service: one agent, its three tools, and the keywords of these tools."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from is_db_bootstrap.blueprint import SeedReference, SeedRow
@@ -11,61 +11,89 @@ VERSION = "v1.0.0"
 
 
 def identifier(name: str) -> UUID:
-    """The fixed id of the demo row of that name."""
+    """The fixed id of the demo row `name`. The id is the same on every machine."""
     return uuid5(NAMESPACE_URL, f"urn:is-db-bootstrap:context_service:{name}")
 
 
-def _tool(name: str, mode: str, description: str, required: Iterable[str], /, **properties: str) -> SeedRow:
-    schema = {
-        "type": "object",
-        "properties": {argument: {"type": kind} for argument, kind in properties.items()},
-        "required": list(required),
-    }
+def _tool_row(
+    name: str,
+    *,
+    mode: str,
+    description: str,
+    arguments: Mapping[str, str],
+    required: Sequence[str],
+) -> SeedRow:
+    """The row of a tool. `arguments` maps the name of an argument to its JSON Schema type."""
+    properties = {argument: {"type": kind} for argument, kind in arguments.items()}
+    schema = {"type": "object", "properties": properties, "required": list(required)}
     return SeedRow(
         "tools",
         key={"id": identifier(f"tools:{name}@{VERSION}")},
-        values={"name": name, "version": VERSION, "execution_mode": mode, "schema": schema, "description": description},
+        values={
+            "name": name,
+            "version": VERSION,
+            "execution_mode": mode,
+            "schema": schema,
+            "description": description,
+        },
         unique=("name", "version"),
     )
 
 
-_TOOLS = (
-    _tool(
-        "notification_service", "cloud", "Sends urgent notifications.", ["ticket_id", "severity"],
-        ticket_id="string", severity="string",
-    ),
-    _tool(
-        "crm_query", "cloud", "Queries the customer relationship management system.", ["query"],
-        query="string", limit="integer",
-    ),
-    _tool("local_file_reader", "local", "Reads a file from the local disk.", ["file_path"], file_path="string"),
-)  # fmt: skip
-_KEYWORDS = {
-    "notification_service": ("notification", "alert", "urgent"),
-    "crm_query": ("crm", "customer", "query"),
-    "local_file_reader": ("file", "read", "local"),
-}
+def _keyword_row(tool: str, keyword: str) -> SeedRow:
+    tool_id = SeedReference("tools", {"name": tool, "version": VERSION})
+    return SeedRow("tool_keywords", key={"tool_id": tool_id, "keyword": keyword})
 
-ROWS = (
-    *_TOOLS,
-    *(
-        SeedRow(
-            "tool_keywords",
-            key={"tool_id": SeedReference("tools", {"name": tool, "version": VERSION}), "keyword": keyword},
-        )
-        for tool, keywords in _KEYWORDS.items()
-        for keyword in keywords
+
+_TOOLS = (
+    _tool_row(
+        "notification_service",
+        mode="cloud",
+        description="Sends urgent notifications.",
+        arguments={"ticket_id": "string", "severity": "string"},
+        required=["ticket_id", "severity"],
     ),
-    SeedRow(
-        "agents",
-        key={"id": identifier("agents:test_agent")},
-        values={
-            "name": "test_agent",
-            "status": "active",
-            "description": "Test agent for exercising the context service.",
-            "base_prompt": "You are a test agent. You are used to check that the context service works.",
-            "allowed_tool_ids": [tool.key["id"] for tool in _TOOLS],
-        },
-        unique=("name",),
+    _tool_row(
+        "crm_query",
+        mode="cloud",
+        description="Queries the customer relationship management system.",
+        arguments={"query": "string", "limit": "integer"},
+        required=["query"],
+    ),
+    _tool_row(
+        "local_file_reader",
+        mode="local",
+        description="Reads a file from the local disk.",
+        arguments={"file_path": "string"},
+        required=["file_path"],
     ),
 )
+
+_KEYWORDS = (
+    _keyword_row("notification_service", "notification"),
+    _keyword_row("notification_service", "alert"),
+    _keyword_row("notification_service", "urgent"),
+    _keyword_row("crm_query", "crm"),
+    _keyword_row("crm_query", "customer"),
+    _keyword_row("crm_query", "query"),
+    _keyword_row("local_file_reader", "file"),
+    _keyword_row("local_file_reader", "read"),
+    _keyword_row("local_file_reader", "local"),
+)
+
+_AGENT = SeedRow(
+    "agents",
+    key={"id": identifier("agents:test_agent")},
+    values={
+        "name": "test_agent",
+        "status": "active",
+        "description": "Test agent for exercising the context service.",
+        "base_prompt": (
+            "You are a test agent. You are used to check that the context service works."
+        ),
+        "allowed_tool_ids": [tool.key["id"] for tool in _TOOLS],
+    },
+    unique=("name",),
+)
+
+ROWS = (*_TOOLS, *_KEYWORDS, _AGENT)

@@ -1,35 +1,50 @@
-"""One way to write, one to read: a transaction in PostgreSQL, then the copies."""
+"""The transactions of the services: one way to write, one way to read, and what both need."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sqlalchemy import Select, func, inspect, select
 from sqlalchemy.orm import Session
 
-from is_db_bootstrap.blueprints.helpdesk.errors import duplicates_named
+from is_db_bootstrap.blueprints.helpdesk.errors import name_duplicates
 
-if TYPE_CHECKING:
-    from is_db_bootstrap.blueprints.helpdesk.cache import Cache
-
-#: Such as `get_db_session`: commits at the end, rolls back on an exception.
+#: A callable like `get_db_session`: its context manager yields a session, commits at the end and
+#: rolls back on an exception.
 Sessions = Callable[[], AbstractContextManager[Session]]
+#: Most records that one `find` returns.
 LONGEST_PAGE = 500
+#: Columns that `copy_columns` never copies: the surrogate key, and the time of the update.
+_OWN_COLUMNS = frozenset({"id", "updated_at"})
+
+
+class _CopyKeeper(Protocol):
+    """What a transaction needs of the cache, which keeps copies of records."""
+
+    def mark(self, keys: Collection[str]) -> None:
+        """Make copies pending: no reader gets them until they are refreshed."""
+
+    def refresh(self, *keys: str) -> Any:
+        """Write the copies anew from the database."""
 
 
 @contextmanager
-def writing(sessions: Sessions, cache: Cache | None = None) -> Iterator[tuple[Session, set[str]]]:
-    """A transaction, and a set for the keys that are refreshed once it is committed.
+def write_transaction(
+    sessions: Sessions,
+    cache: _CopyKeeper | None = None,
+) -> Iterator[tuple[Session, set[str]]]:
+    """A transaction, and a set of keys whose copies are refreshed after the commit.
 
-    When the commit itself fails, it may have happened all the same: the keys are marked, so that no old copy is answered.
+    The caller adds the keys to the set. A commit that raises may have happened all the same. Then
+    the keys become pending, so that no reader gets an old copy.
     """
     keys: set[str] = set()
     committing = False
     try:
-        with duplicates_named(), sessions() as session:
+        with name_duplicates(), sessions() as session:
             yield session, keys
             session.flush()
             committing = True
@@ -42,45 +57,59 @@ def writing(sessions: Sessions, cache: Cache | None = None) -> Iterator[tuple[Se
 
 
 @contextmanager
-def snapshot(sessions: Sessions) -> Iterator[Session]:
-    """A transaction whose statements all see the same moment: a ticket and its children, a total and its page."""
+def read_snapshot(sessions: Sessions) -> Iterator[Session]:
+    """A transaction whose statements all see the same moment.
+
+    So a ticket fits its children, and a total fits its page.
+    """
     with sessions() as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         yield session
 
 
-def copy_columns(source: object, target: object, *, keep: frozenset[str] | set[str] = frozenset()) -> None:
-    """Give a stored row the values of a transient one, except for `id`, `updated_at` and those to keep."""
+def copy_columns(source: object, target: object) -> None:
+    """Give a stored row the values of a new row, except for `id` and `updated_at`."""
     for attribute in inspect(type(target)).column_attrs:
-        if attribute.key not in keep and attribute.key not in {"id", "updated_at"}:
+        if attribute.key not in _OWN_COLUMNS:
             setattr(target, attribute.key, getattr(source, attribute.key))
 
 
 def check_page(limit: int, offset: int = 0) -> None:
-    """`ValueError` unless 1 <= limit <= 500 and offset >= 0."""
+    """Raise `ValueError` unless `limit` is 1 to 500 and `offset` at least 0."""
     if not 1 <= limit <= LONGEST_PAGE:
-        raise ValueError(f"limit is {limit}; it must be 1 to {LONGEST_PAGE}.")
+        raise ValueError(f"limit is {limit}. It must be 1 to {LONGEST_PAGE}.")
     if offset < 0:
-        raise ValueError(f"offset is {offset}; it must be at least 0.")
+        raise ValueError(f"offset is {offset}. It must be at least 0.")
 
 
-def matching(**values: str | None) -> dict[str, str]:
-    """The filters that were given."""
+def given_filters(**values: str | None) -> dict[str, str]:
+    """The filters that have a value."""
     return {name: value for name, value in values.items() if value is not None}
 
 
-def one_of(kind: type[StrEnum], value: str | None) -> str | None:
-    """The value of an enum's member, if one was given; `ValueError` for any other."""
+def enum_value(kind: type[StrEnum], value: str | None) -> str | None:
+    """The text of an enum's member, or None when `value` is None.
+
+    Raises `ValueError` for a text that is not in the enum.
+    """
     return None if value is None else kind(value).value
 
 
-def page_of(session: Session, rows: Select[Any], limit: int, offset: int) -> tuple[int, list[Any]]:
-    """How many rows there are, and one page of them."""
-    total = session.scalar(select(func.count()).select_from(rows.order_by(None).subquery())) or 0
-    return total, list(session.scalars(rows.limit(limit).offset(offset)))
+def count_and_page(
+    session: Session,
+    rows: Select[Any],
+    limit: int,
+    offset: int,
+) -> tuple[int, list[Any]]:
+    """How many rows the query has, and one page of them."""
+    unordered = rows.order_by(None).subquery()
+    total = session.scalar(select(func.count()).select_from(unordered)) or 0
+    page = session.scalars(rows.limit(limit).offset(offset))
+    return total, list(page)
 
 
-def refuse_fixed(changes: dict[str, Any], fixed: set[str]) -> None:
-    """`ValueError` when a change names a field that never changes."""
-    if named := sorted(fixed & changes.keys()):
+def refuse_fixed_fields(changes: dict[str, Any], fixed: set[str]) -> None:
+    """Raise `ValueError` when a change names a field that never changes."""
+    named = sorted(fixed & changes.keys())
+    if named:
         raise ValueError(f"{', '.join(named)} cannot be changed.")

@@ -1,9 +1,13 @@
-"""The parts of the desk, each built once in a process, what it needs first."""
+"""The parts of the desk.
+
+Each part is built once in a process, after the parts that it needs.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -30,7 +34,7 @@ class Component(StrEnum):
     EMAILS = "emails"
 
 
-#: What a part needs, in the order in which it is built.
+#: Each part and the parts that it needs, in the order in which they are built.
 NEEDS: Mapping[Component, tuple[Component, ...]] = {
     Component.DATABASE: (),
     Component.CACHE: (Component.DATABASE,),
@@ -45,51 +49,66 @@ _built: dict[Component, Any] = {}
 _lock = threading.RLock()
 
 
-def _database(environ: Mapping[str, str] | None) -> Any:
+def _build_database(environ: Mapping[str, str] | None) -> Any:
     return database.init_database(database.DatabaseConfig.from_env(environ))
 
 
-def _cache(environ: Mapping[str, str] | None) -> Any:
-    return Cache.from_url(Settings.load(BLUEPRINT, environ=environ).need("redis").reveal(), database.get_db_session)
+def _build_cache(environ: Mapping[str, str] | None) -> Any:
+    address = Settings.load(BLUEPRINT, environ=environ).need("redis")
+    if address.ca_file:
+        # redis-py takes the file from the address.
+        query = (*address.query, ("ssl_ca_certs", address.ca_file))
+        address = replace(address, query=query)
+    return Cache.from_url(address.reveal(), database.get_db_session)
 
 
-def _cached(service: Callable[..., Any], _: Mapping[str, str] | None) -> Any:
+def _build_with_cache(service: Callable[..., Any], _: Mapping[str, str] | None) -> Any:
     return service(database.get_db_session, _built[Component.CACHE])
 
 
-def _plain(service: Callable[..., Any], _: Mapping[str, str] | None) -> Any:
+def _build_plain(service: Callable[..., Any], _: Mapping[str, str] | None) -> Any:
     return service(database.get_db_session)
 
 
-_MAKERS: Mapping[Component, Callable[[Mapping[str, str] | None], Any]] = {
-    Component.DATABASE: _database,
-    Component.CACHE: _cache,
-    Component.TICKETS: partial(_cached, TicketStore),
-    Component.AGENTS: partial(_cached, AgentDirectory),
-    Component.AUDIT: partial(_cached, AuditLog),
-    Component.ARCHIVES: partial(_plain, SessionArchive),
-    Component.EMAILS: partial(_plain, EmailRecords),
+_BUILDERS: Mapping[Component, Callable[[Mapping[str, str] | None], Any]] = {
+    Component.DATABASE: _build_database,
+    Component.CACHE: _build_cache,
+    Component.TICKETS: partial(_build_with_cache, TicketStore),
+    Component.AGENTS: partial(_build_with_cache, AgentDirectory),
+    Component.AUDIT: partial(_build_with_cache, AuditLog),
+    Component.ARCHIVES: partial(_build_plain, SessionArchive),
+    Component.EMAILS: partial(_build_plain, EmailRecords),
 }
 
 
-def init_components(components: Iterable[Component], environ: Mapping[str, str] | None = None) -> dict[Component, Any]:
-    """Build the named parts and what they need, each once; all of these by name. `environ` replaces the environment."""
+def init_components(
+    components: Iterable[Component],
+    environ: Mapping[str, str] | None = None,
+) -> dict[Component, Any]:
+    """Build the named parts and the parts that they need, and return all of them by name.
+
+    A part that the process has is not built again. `environ` replaces the environment of the
+    process. Raises `ConfigurationError` for a variable that is wrong or missing.
+    """
     with _lock:
-        wanted: dict[Component, None] = {}
+        wanted: list[Component] = []
         for component in components:
-            wanted |= dict.fromkeys((*NEEDS[component], component))
+            wanted += [*NEEDS[component], component]
         for component in wanted:
             if component not in _built:
-                _built[component] = _MAKERS[component](environ)
+                _built[component] = _BUILDERS[component](environ)
         return {component: _built[component] for component in wanted}
 
 
 def get_component(component: Component) -> Any:
-    """A part that was built; `RuntimeError` before."""
-    try:
-        return _built[component]
-    except KeyError:
-        raise RuntimeError(f"{component} has not been built: init_components([Component.{component.name}]) first.") from None
+    """A part that was built. Raises `RuntimeError` when the part was not built."""
+    part = _built.get(component)
+    if part is None:
+        raise RuntimeError(
+            f"{component} has not been built. "
+            f"Call init_components([Component.{component.name}]) first."
+        )
+    return part
 
 
 def is_initialized(component: Component) -> bool:
@@ -98,7 +117,7 @@ def is_initialized(component: Component) -> bool:
 
 
 def reset_components() -> None:
-    """Forget every part and dispose of the database."""
+    """Forget every part, and dispose of the database."""
     with _lock:
         _built.clear()
         database.reset_database()

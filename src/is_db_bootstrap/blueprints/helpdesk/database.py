@@ -1,4 +1,7 @@
-"""The database of the desk, one for the process: a pool, sessions, and what can be said of them. Everything is synchronous."""
+"""The database of the desk: one connection pool per process, its sessions and its status.
+
+Everything is synchronous.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,12 +21,13 @@ from sqlalchemy.pool import QueuePool
 
 from is_db_bootstrap.blueprints.helpdesk import BLUEPRINT
 from is_db_bootstrap.settings import Settings, StoreUrl, echo, number
-from is_db_bootstrap.stores.postgres.connection import parameters, session_settings
+from is_db_bootstrap.stores.postgres.connection import parameters, prepare, session_settings
 
 #: Seconds that an attempt to connect may take.
 CONNECT_TIMEOUT_S = 10
 
-_VARIABLES = {
+#: Each number of `DatabaseConfig`: its variable, its type and its least value.
+_NUMBERS = {
     "pool_size": ("DB_POOL_SIZE", int, 1),
     "max_overflow": ("DB_MAX_OVERFLOW", int, -1),
     "pool_timeout": ("DB_POOL_TIMEOUT", float, 0),
@@ -32,7 +37,10 @@ _VARIABLES = {
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:
-    """Where the database is and how many connections there may be; `pool_timeout` and `pool_recycle` are seconds."""
+    """The address of the database, and the limits of the connection pool.
+
+    `pool_timeout` and `pool_recycle` are seconds.
+    """
 
     url: str | StoreUrl
     pool_size: int = 10
@@ -44,32 +52,45 @@ class DatabaseConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> DatabaseConfig:
-        """From POSTGRES_URL, DATABASE_URL or DB_*, and DB_POOL_SIZE, DB_MAX_OVERFLOW, DB_POOL_TIMEOUT, DB_POOL_RECYCLE, DB_ECHO.
+        """The configuration of the environment.
 
-        `environ` replaces the process's environment. Raises `ConfigurationError` that names the variable.
+        The address comes from POSTGRES_URL, DATABASE_URL or DB_*. The rest comes from DB_POOL_SIZE,
+        DB_MAX_OVERFLOW, DB_POOL_TIMEOUT, DB_POOL_RECYCLE, DB_ECHO and DB_SCHEMA. `environ` replaces
+        the environment of the process. Raises `ConfigurationError`, which names the variable.
         """
         settings = Settings.load(BLUEPRINT, environ=environ)
-        given = {
-            name: value
-            for name, (variable, kind, least) in _VARIABLES.items()
-            if (value := number(variable, kind, least, environ)) is not None
-        }
-        return cls(settings.need("postgres"), echo=echo(environ), schema=settings.schema, **given)  # type: ignore[arg-type]  # each has its own type
+        numbers: dict[str, Any] = {}
+        for name, (variable, kind, least) in _NUMBERS.items():
+            value = number(variable, kind, least, environ)
+            if value is not None:
+                numbers[name] = value
+        return cls(
+            settings.need("postgres"),
+            echo=echo(environ),
+            schema=settings.schema,
+            **numbers,
+        )
 
     @property
     def address(self) -> StoreUrl:
-        """The parsed address."""
-        return StoreUrl.parse("postgres", self.url) if isinstance(self.url, str) else self.url
+        """The parsed address, which masks its password as text."""
+        if isinstance(self.url, str):
+            return StoreUrl.parse("postgres", self.url)
+        return self.url
 
     def __repr__(self) -> str:
-        rest = ", ".join(f"{name}={getattr(self, name)!r}" for name in (*_VARIABLES, "echo", "schema"))
+        names = (*_NUMBERS, "echo", "schema")
+        rest = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"DatabaseConfig(url={str(self.address)!r}, {rest})"
 
 
 @dataclass(slots=True)
 class _State:
+    """What the process has."""
+
     engine: Engine | None = None
-    invalid: int = 0
+    #: How many connections the pool has invalidated since the engine was built.
+    invalidated: int = 0
 
 
 _state = _State()
@@ -77,45 +98,64 @@ _lock = threading.RLock()
 
 
 def init_database(config: DatabaseConfig | None = None) -> Engine:
-    """The engine of the process; opens no connection and runs no migration.
+    """The engine of the process, which the first call builds.
 
-    Without `config` it is configured by the environment. A second call, from any thread, returns the first engine.
+    Without `config` the environment configures the engine. Later calls, from any thread, return the
+    first engine and ignore `config`. The function opens no connection and runs no migration.
     """
     with _lock:
         if _state.engine is None:
-            _state.invalid = 0
-            _state.engine = _new_engine(config or DatabaseConfig.from_env())
+            _state.invalidated = 0
+            _state.engine = _build_engine(config or DatabaseConfig.from_env())
         return _state.engine
 
 
-def _new_engine(config: DatabaseConfig) -> Engine:
-    known = parameters(config.address, CONNECT_TIMEOUT_S)
-
-    def connect() -> psycopg.Connection[Any]:
-        connection = psycopg.connect(**known)
-        settings = session_settings(config.schema)
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        connection.execute(f"SELECT {calls}".encode(), [part for pair in settings.items() for part in pair])
-        connection.commit()
-        return connection
-
+def _build_engine(config: DatabaseConfig) -> Engine:
+    arguments = parameters(config.address, CONNECT_TIMEOUT_S)
     engine = create_engine(
-        "postgresql+psycopg://", creator=connect, poolclass=QueuePool, pool_pre_ping=True, pool_size=config.pool_size,
-        max_overflow=config.max_overflow, pool_timeout=config.pool_timeout, pool_recycle=round(config.pool_recycle), echo=config.echo,
-        use_native_hstore=False, hide_parameters=True,  # an error would print a password hash otherwise
-    )  # fmt: skip
-
-    @event.listens_for(engine, "invalidate")
-    @event.listens_for(engine, "soft_invalidate")
-    def count(*_: Any) -> None:
-        _state.invalid += 1
-
+        "postgresql+psycopg://",
+        creator=partial(_open_connection, config.address, arguments, config.schema),
+        poolclass=QueuePool,
+        pool_pre_ping=True,
+        pool_size=config.pool_size,
+        max_overflow=config.max_overflow,
+        pool_timeout=config.pool_timeout,
+        pool_recycle=round(config.pool_recycle),
+        echo=config.echo,
+        use_native_hstore=False,
+        # Otherwise the text of an error would hold a password hash.
+        hide_parameters=True,
+    )
+    event.listen(engine, "invalidate", _count_invalidated)
+    event.listen(engine, "soft_invalidate", _count_invalidated)
     return engine
+
+
+def _open_connection(
+    address: StoreUrl, arguments: dict[str, Any], schema: str
+) -> psycopg.Connection[Any]:
+    """A connection with the settings of the session, such as the schema and the time zone."""
+    connection = psycopg.connect(**arguments, autocommit=True)
+    try:
+        prepare(address, connection, arguments, session_settings(schema))
+    except BaseException:
+        connection.close()
+        raise
+    connection.autocommit = False
+    return connection
+
+
+def _count_invalidated(*_: Any) -> None:
+    _state.invalidated += 1
 
 
 @contextmanager
 def get_db_session() -> Iterator[Session]:
-    """A session that commits on normal exit, rolls back and raises again on an exception, and is always closed."""
+    """A session, which is always closed at the end of the block.
+
+    The session commits at the end of the block. After an exception the session rolls back, and the
+    exception is raised again. The session does not autoflush and does not expire on commit.
+    """
     with Session(init_database(), autoflush=False, expire_on_commit=False) as session:
         try:
             yield session
@@ -126,12 +166,16 @@ def get_db_session() -> Iterator[Session]:
 
 
 def is_database_initialized() -> bool:
-    """Whether there is an engine; does not connect."""
+    """Whether the process has an engine. The function does not connect."""
     return _state.engine is not None
 
 
 def get_database_status() -> dict[str, Any]:
-    """How the database is, as data; never raises."""
+    """The status of the database as data. The function never raises an error of the database.
+
+    Before `init_database` the status is `not_initialized`. Afterwards the status is `ok` or `error`
+    by the outcome of `SELECT 1`, and `pool` counts the connections.
+    """
     engine = _state.engine
     if engine is None:
         return {"status": "not_initialized"}
@@ -142,10 +186,10 @@ def get_database_status() -> dict[str, Any]:
         outcome = {"status": "error", "connection": "failed"}
     else:
         outcome = {"status": "ok", "connection": "ok"}
-    return {**outcome, "pool": _pool(engine)}
+    return {**outcome, "pool": _pool_status(engine)}
 
 
-def _pool(engine: Engine) -> dict[str, Any]:
+def _pool_status(engine: Engine) -> dict[str, Any]:
     pool: Any = engine.pool
     return {
         "status": "ok",
@@ -153,13 +197,14 @@ def _pool(engine: Engine) -> dict[str, Any]:
         "checked_in": pool.checkedin(),
         "checked_out": pool.checkedout(),
         "overflow": max(0, pool.overflow()),
-        "invalid": _state.invalid,
+        "invalid": _state.invalidated,
     }
 
 
 def reset_database() -> None:
-    """Dispose of the engine, so that `init_database` starts afresh."""
+    """Dispose of the engine, so that `init_database` builds a new engine."""
     with _lock:
-        engine, _state.engine = _state.engine, None
+        engine = _state.engine
+        _state.engine = None
         if engine is not None:
             engine.dispose()

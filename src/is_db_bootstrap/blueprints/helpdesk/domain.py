@@ -1,4 +1,7 @@
-"""The desk's own words: Pydantic models with the limits of their columns. Times are Unix epoch seconds."""
+"""Pydantic models of the desk, with the limits of their columns.
+
+Times are Unix epoch seconds, with fraction.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ from pydantic import (
 )
 
 LARGEST_INTEGER = 2_147_483_647
-#: Longest text of the joined addresses of one column.
+#: Longest text of one column's addresses, joined by commas.
 ADDRESSES = 1000
 
 
 class TicketType(StrEnum):
-    """When a customer asks."""
+    """When a customer asks for something."""
 
     PRE_SALE = "pre_sale"
     AFTER_SALE = "after_sale"
@@ -134,19 +137,22 @@ class MessageRole(StrEnum):
     SYSTEM = "system"
 
 
-def _hexadecimal(prefix: str, digits: int) -> Any:
+def _random_id(prefix: str, digits: int) -> Any:
+    """A field whose default is the prefix and so many random hexadecimal digits."""
     return Field(default_factory=lambda: prefix + secrets.token_hex(digits // 2))
 
 
-def _ticket_id() -> str:
+def _new_ticket_id() -> str:
     return f"TKT-{datetime.now(UTC):%Y%m%d%H%M%S}-{secrets.token_hex(3).upper()}"
 
 
-def _now() -> Any:
+def _current_time() -> Any:
+    """A field whose default is the current time."""
     return Field(default_factory=time.time)
 
 
-def _storable(text: str) -> str:
+def _refuse_unstorable(text: str) -> str:
+    """Refuse text that PostgreSQL cannot store."""
     if "\0" in text:
         raise ValueError("PostgreSQL stores no NUL character")
     try:
@@ -156,49 +162,51 @@ def _storable(text: str) -> str:
     return text
 
 
-def _storable_json(document: dict[str, Any]) -> dict[str, Any]:
-    """As `_storable`, for all texts inside, keys too."""
+def _refuse_unstorable_json(document: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a document that holds unstorable text, also among its keys."""
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
     except ValueError:
         raise ValueError("JSON holds no infinity and no NaN") from None
-    _storable(text)
+    _refuse_unstorable(text)
     if "\\u0000" in text:
         raise ValueError("jsonb stores no NUL character")
     return document
 
 
-def _is_no_index(text: str) -> str:
+def _refuse_index(text: str) -> str:
     if text == "index":
         raise ValueError("ticket:index is the set of all tickets")
     return text
 
 
-def _is_username(text: str) -> str:
-    if ":" in text or any(character.isspace() for character in text):
+def _check_username(text: str) -> str:
+    has_space = any(character.isspace() for character in text)
+    if ":" in text or has_space:
         raise ValueError("a username holds no whitespace and no colon")
     return text
 
 
-def _is_address(text: str) -> str:
+def _check_address(text: str) -> str:
     if "," in text:
         raise ValueError("an address holds no comma")
     return text
 
 
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(filter(None, names)))
+def _unique_names(names: Iterable[str]) -> list[str]:
+    """The names in their order, without empty and repeated names."""
+    return list(dict.fromkeys(name for name in names if name))
 
 
-def _trimmed(names: list[str]) -> list[str]:
-    return _unique(name.strip() for name in names)
+def _trim_names(names: list[str]) -> list[str]:
+    return _unique_names(name.strip() for name in names)
 
 
-def _lowered(names: list[str]) -> list[str]:
-    return _unique(name.strip().lower() for name in names)
+def _lower_names(names: list[str]) -> list[str]:
+    return _unique_names(name.strip().lower() for name in names)
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(_refuse_unstorable)]
 Required = Annotated[Text, StringConstraints(min_length=1)]
 Text50 = Annotated[Text, StringConstraints(min_length=1, max_length=50)]
 Text100 = Annotated[Text, StringConstraints(min_length=1, max_length=100)]
@@ -210,13 +218,21 @@ Optional50 = Annotated[Text, StringConstraints(max_length=50)]
 Optional100 = Annotated[Text, StringConstraints(max_length=100)]
 Optional200 = Annotated[Text, StringConstraints(max_length=200)]
 Optional500 = Annotated[Text, StringConstraints(max_length=500)]
+Category = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, to_lower=True, min_length=1, max_length=50),
+    AfterValidator(_refuse_unstorable),
+]
 Moment = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
-Json = Annotated[dict[str, JsonValue], AfterValidator(_storable_json)]
+Json = Annotated[dict[str, JsonValue], AfterValidator(_refuse_unstorable_json)]
 
 
 class Model(BaseModel):
-    """What all models share: no unknown field, and a refused assignment changes nothing."""
+    """A model that has no unknown fields.
+
+    A refused assignment raises `ValidationError` and changes nothing.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
@@ -224,13 +240,14 @@ class Model(BaseModel):
         before = dict(self.__dict__)
         try:
             super().__setattr__(name, value)
-        except ValidationError:  # a rule over several fields is asked after the assignment
+        except ValidationError:
+            # Pydantic checks a rule over several fields after the assignment.
             self.__dict__.update(before)
             raise
 
 
 class TicketCustomer(Model):
-    """Whom a ticket is for."""
+    """The customer of a ticket."""
 
     name: Text | None = None
     email: Text | None = None
@@ -241,19 +258,19 @@ class TicketCustomer(Model):
 class TicketComment(Model):
     """A comment on a ticket."""
 
-    comment_id: Text50 = _hexadecimal("comment_", 12)
+    comment_id: Text50 = _random_id("comment_", 12)
     content: Required
     author_id: Text100
     author_name: Optional100 | None = None
     comment_type: CommentType = CommentType.INTERNAL
-    mentions: Annotated[list[Text], AfterValidator(_trimmed)] = Field(default_factory=list)
-    created_at: Moment = _now()
+    mentions: Annotated[list[Text], AfterValidator(_trim_names)] = Field(default_factory=list)
+    created_at: Moment = _current_time()
 
 
 class TicketAttachment(Model):
-    """A file attached to a ticket; `size` is bytes."""
+    """A file attached to a ticket. `size` is bytes."""
 
-    attachment_id: Text50 = _hexadecimal("attach_", 12)
+    attachment_id: Text50 = _random_id("attach_", 12)
     filename: Text500
     stored_path: Text1000
     content_type: Optional100 | None = None
@@ -261,35 +278,37 @@ class TicketAttachment(Model):
     comment_type: CommentType = CommentType.INTERNAL
     uploader_id: Text100
     uploader_name: Optional100 | None = None
-    created_at: Moment = _now()
+    created_at: Moment = _current_time()
 
 
 class TicketStatusHistory(Model):
-    """One status change; `from_status` is None for the creation."""
+    """One status change. `from_status` is None for the creation of the ticket."""
 
-    history_id: Text50 = _hexadecimal("history_", 12)
+    history_id: Text50 = _random_id("history_", 12)
     from_status: TicketStatus | None = None
     to_status: TicketStatus
     changed_by: Text100
     change_reason: Optional500 | None = None
     comment: Text | None = None
-    changed_at: Moment = _now()
+    changed_at: Moment = _current_time()
 
 
 class TicketAssignment(Model):
-    """One assignment; `agent_id` is None when unassigned."""
+    """One assignment. `agent_id` is None when the ticket was assigned to nobody."""
 
     agent_id: Optional100 | None = None
     agent_name: Optional100 | None = None
     assigned_by: Optional100 | None = None
     note: Text | None = None
-    assigned_at: Moment = _now()
+    assigned_at: Moment = _current_time()
 
 
 class Ticket(Model):
-    """A customer request with everything that hangs on it."""
+    """A customer request with its comments, attachments, history and assignments."""
 
-    ticket_id: Annotated[Text50, AfterValidator(_is_no_index)] = Field(default_factory=_ticket_id)
+    ticket_id: Annotated[Text50, AfterValidator(_refuse_index)] = Field(
+        default_factory=_new_ticket_id
+    )
     title: Text500
     description: Text
     session_name: Optional100 | None = None
@@ -309,8 +328,8 @@ class Ticket(Model):
     reopened_at: Moment | None = None
     reopened_count: Count = 0
     reopened_by: Optional100 | None = None
-    created_at: Moment = _now()
-    updated_at: Moment = _now()
+    created_at: Moment = _current_time()
+    updated_at: Moment = _current_time()
     comments: list[TicketComment] = Field(default_factory=list)
     attachments: list[TicketAttachment] = Field(default_factory=list)
     history: list[TicketStatusHistory] = Field(default_factory=list)
@@ -318,20 +337,21 @@ class Ticket(Model):
 
 
 class AgentSkill(Model):
-    """What an agent knows; category and tags are trimmed and in lower case."""
+    """A field that an agent knows. Category and tags are trimmed and in lower case."""
 
-    category: Annotated[
-        str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1, max_length=50), AfterValidator(_storable)
-    ]
+    category: Category
     level: SkillLevel = SkillLevel.JUNIOR
-    tags: Annotated[list[Text], AfterValidator(_lowered)] = Field(default_factory=list)
+    tags: Annotated[list[Text], AfterValidator(_lower_names)] = Field(default_factory=list)
 
 
 class Agent(Model):
-    """A person who works the desk. `password_hash` is made by the caller and not shown."""
+    """A person who works the desk.
 
-    id: Text50 = _hexadecimal("agent_", 12)
-    username: Annotated[Text50, AfterValidator(_is_username)]
+    The caller makes `password_hash`. The representation of an agent leaves the hash out.
+    """
+
+    id: Text50 = _random_id("agent_", 12)
+    username: Annotated[Text50, AfterValidator(_check_username)]
     password_hash: Text255 = Field(repr=False)
     name: Text100
     avatar_url: Optional500 | None = None
@@ -343,19 +363,19 @@ class Agent(Model):
     last_login: Moment | None = None
     max_sessions: Count = 5
     skills: list[AgentSkill] = Field(default_factory=list)
-    created_at: Moment = _now()
+    created_at: Moment = _current_time()
 
 
 class AuditEntry(Model):
-    """Who did what to a ticket."""
+    """An entry of the audit log: who did what to a ticket."""
 
-    id: Text50 = _hexadecimal("audit_", 16)
+    id: Text50 = _random_id("audit_", 16)
     ticket_id: Text50
     event_type: AuditEvent
     operator_id: Text100
     operator_name: Optional100 | None = None
     details: Json = Field(default_factory=dict)
-    created_at: Moment = _now()
+    created_at: Moment = _current_time()
 
 
 class SessionMessage(Model):
@@ -369,9 +389,13 @@ class SessionMessage(Model):
 
 
 class ArchivedSession(Model):
-    """A finished chat session; count and duration are worked out when they are not given."""
+    """A finished chat session.
 
-    archive_id: Text50 = _hexadecimal("archive_", 16)
+    A missing `message_count` becomes the number of messages. A missing `duration_seconds` becomes
+    the whole seconds from `started_at` to `ended_at`, if both are given.
+    """
+
+    archive_id: Text50 = _random_id("archive_", 16)
     session_id: Text100
     session_name: Optional200 | None = None
     customer_id: Optional100 | None = None
@@ -386,32 +410,38 @@ class ArchivedSession(Model):
     ticket_id: Optional50 | None = None
     started_at: Moment | None = None
     ended_at: Moment | None = None
-    archived_at: Moment = _now()
+    archived_at: Moment = _current_time()
 
     @model_validator(mode="before")
     @classmethod
-    def _worked_out(cls, given: Any) -> Any:
+    def _fill_missing(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        found = dict(given)
-        if found.get("message_count") is None:
-            messages = found.get("messages")
-            found["message_count"] = len(messages) if isinstance(messages, list | tuple) else 0
-        started, ended = found.get("started_at"), found.get("ended_at")
-        if found.get("duration_seconds") is None and isinstance(started, int | float) and isinstance(ended, int | float):
-            found["duration_seconds"] = int(ended - started)
-        return found
+        values = dict(given)
+        if values.get("message_count") is None:
+            messages = values.get("messages")
+            values["message_count"] = len(messages) if isinstance(messages, list | tuple) else 0
+        if values.get("duration_seconds") is None:
+            started = values.get("started_at")
+            ended = values.get("ended_at")
+            if isinstance(started, int | float) and isinstance(ended, int | float):
+                values["duration_seconds"] = int(ended - started)
+        return values
 
 
 class EmailRecord(Model):
-    """One e-mail, sent, failed or waiting; `to_email` is empty when there was no recipient."""
+    """One e-mail: sent, failed or waiting. `to_email` is empty when there was no recipient."""
 
-    record_id: Text50 = _hexadecimal("mail_", 16)
+    record_id: Text50 = _random_id("mail_", 16)
     subject: Optional500
-    from_email: Annotated[Text200, AfterValidator(_is_address)]
-    to_email: Annotated[Optional200, AfterValidator(_is_address)]
-    cc_emails: list[Annotated[Required, AfterValidator(_is_address)]] = Field(default_factory=list)
-    bcc_emails: list[Annotated[Required, AfterValidator(_is_address)]] = Field(default_factory=list)
+    from_email: Annotated[Text200, AfterValidator(_check_address)]
+    to_email: Annotated[Optional200, AfterValidator(_check_address)]
+    cc_emails: list[Annotated[Required, AfterValidator(_check_address)]] = Field(
+        default_factory=list
+    )
+    bcc_emails: list[Annotated[Required, AfterValidator(_check_address)]] = Field(
+        default_factory=list
+    )
     body_text: Text | None = None
     body_html: Text | None = None
     email_type: EmailType | None = EmailType.GENERAL
@@ -424,12 +454,13 @@ class EmailRecord(Model):
     retry_count: Count = 0
     external_id: Optional200 | None = None
     external_response: Json | None = None
-    created_at: Moment = _now()
+    created_at: Moment = _current_time()
     sent_at: Moment | None = None
 
     @model_validator(mode="after")
-    def _addresses_fit(self) -> Self:
+    def _check_lengths(self) -> Self:
         for name in ("cc_emails", "bcc_emails"):
-            if len(",".join(getattr(self, name))) > ADDRESSES:
+            joined = ",".join(getattr(self, name))
+            if len(joined) > ADDRESSES:
                 raise ValueError(f"{name}, joined by commas, is longer than {ADDRESSES} characters")
         return self

@@ -1,6 +1,7 @@
 """SQLAlchemy models of the nine tables, as the revision creates them.
 
-Only `id` is filled by the database; every other default is the model's. Times are Unix epoch seconds, with fraction.
+The database fills `id` only. Every other default is a default of the model. Times are Unix epoch
+seconds, with fraction.
 """
 
 from __future__ import annotations
@@ -8,50 +9,86 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Double, ForeignKeyConstraint, Index, PrimaryKeyConstraint, String, Text
+from sqlalchemy import (
+    CheckConstraint,
+    Double,
+    ForeignKeyConstraint,
+    Index,
+    PrimaryKeyConstraint,
+    String,
+    Text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-#: None is SQL NULL, never JSON null.
+#: A JSON value. None is stored as SQL NULL, never as JSON null.
 DOCUMENT = JSONB(none_as_null=True)
 
 
 class Base(DeclarativeBase):
-    """Holds the metadata that `alembic check` compares the database with."""
+    """The base class, whose metadata `alembic check` compares with the database."""
 
     type_annotation_map = {str: Text, float: Double}  # noqa: RUF012 - SQLAlchemy reads it so
 
 
 class TimestampMixin:
-    """`created_at`, and `updated_at`, which moves with every update that does not set it."""
+    """The columns `created_at` and `updated_at`.
+
+    Every update sets `updated_at` to the current time, unless the update gives another value.
+    """
 
     created_at: Mapped[float] = mapped_column(default=time.time)
     updated_at: Mapped[float] = mapped_column(default=time.time, onupdate=time.time)
 
 
-def _in(table: str, column: str, values: str) -> CheckConstraint:
-    listed = ", ".join(repr(value) for value in values.split())
+_TICKET_STATUSES = (
+    "pending",
+    "in_progress",
+    "waiting_customer",
+    "waiting_vendor",
+    "resolved",
+    "closed",
+    "archived",
+)
+
+
+def _values_check(table: str, column: str, *values: str) -> CheckConstraint:
+    """Only these values are accepted."""
+    listed = ", ".join(repr(value) for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=f"ck_{table}_{column}")
 
 
-def _of_ticket(table: str) -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["ticket_id"], ["tickets.ticket_id"], name=f"fk_{table}_ticket_id_tickets", ondelete="CASCADE")
+def _ticket_reference(table: str) -> ForeignKeyConstraint:
+    """A row of `table` is deleted together with its ticket."""
+    return ForeignKeyConstraint(
+        ["ticket_id"],
+        ["tickets.ticket_id"],
+        name=f"fk_{table}_ticket_id_tickets",
+        ondelete="CASCADE",
+    )
 
 
-def _children(kind: str) -> Any:
+def _children_of_ticket(kind: str) -> Any:
+    """The children of one kind, ordered by their surrogate key."""
     return relationship(
-        kind, back_populates="ticket", order_by=f"{kind}.id", cascade="all, delete-orphan", passive_deletes=True
+        kind,
+        back_populates="ticket",
+        order_by=f"{kind}.id",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
     )
 
 
 class AgentModel(TimestampMixin, Base):
-    """People who work the desk."""
+    """A person who works the desk."""
 
     __tablename__ = "agents"
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_agents"),
-        _in("agents", "role", "agent admin"),
-        _in("agents", "status", "online busy break lunch training offline"),
+        _values_check("agents", "role", "agent", "admin"),
+        _values_check(
+            "agents", "status", "online", "busy", "break", "lunch", "training", "offline"
+        ),
         Index("ix_agents_agent_id", "agent_id", unique=True),
         Index("ix_agents_username", "username", unique=True),
         Index("ix_agents_role", "role"),
@@ -81,9 +118,9 @@ class TicketModel(TimestampMixin, Base):
     __tablename__ = "tickets"
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_tickets"),
-        _in("tickets", "ticket_type", "pre_sale after_sale complaint"),
-        _in("tickets", "status", "pending in_progress waiting_customer waiting_vendor resolved closed archived"),
-        _in("tickets", "priority", "low medium high urgent"),
+        _values_check("tickets", "ticket_type", "pre_sale", "after_sale", "complaint"),
+        _values_check("tickets", "status", *_TICKET_STATUSES),
+        _values_check("tickets", "priority", "low", "medium", "high", "urgent"),
         Index("ix_tickets_ticket_id", "ticket_id", unique=True),
         Index("ix_tickets_session_name", "session_name"),
         Index("ix_tickets_status", "status"),
@@ -116,10 +153,12 @@ class TicketModel(TimestampMixin, Base):
     reopened_count: Mapped[int] = mapped_column(default=0)
     reopened_by: Mapped[str | None] = mapped_column(String(100))
 
-    comments: Mapped[list[TicketCommentModel]] = _children("TicketCommentModel")
-    attachments: Mapped[list[TicketAttachmentModel]] = _children("TicketAttachmentModel")
-    status_history: Mapped[list[TicketStatusHistoryModel]] = _children("TicketStatusHistoryModel")
-    assignments: Mapped[list[TicketAssignmentModel]] = _children("TicketAssignmentModel")
+    comments: Mapped[list[TicketCommentModel]] = _children_of_ticket("TicketCommentModel")
+    attachments: Mapped[list[TicketAttachmentModel]] = _children_of_ticket("TicketAttachmentModel")
+    status_history: Mapped[list[TicketStatusHistoryModel]] = _children_of_ticket(
+        "TicketStatusHistoryModel"
+    )
+    assignments: Mapped[list[TicketAssignmentModel]] = _children_of_ticket("TicketAssignmentModel")
 
 
 class TicketCommentModel(TimestampMixin, Base):
@@ -128,8 +167,8 @@ class TicketCommentModel(TimestampMixin, Base):
     __tablename__ = "ticket_comments"
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_ticket_comments"),
-        _of_ticket("ticket_comments"),
-        _in("ticket_comments", "comment_type", "internal public"),
+        _ticket_reference("ticket_comments"),
+        _values_check("ticket_comments", "comment_type", "internal", "public"),
         Index("ix_ticket_comments_comment_id", "comment_id", unique=True),
         Index("ix_ticket_comments_ticket_id", "ticket_id"),
         Index("ix_ticket_comments_author_id", "author_id"),
@@ -149,13 +188,13 @@ class TicketCommentModel(TimestampMixin, Base):
 
 
 class TicketAttachmentModel(TimestampMixin, Base):
-    """A file attached to a ticket; the file itself is stored elsewhere."""
+    """A file attached to a ticket. The file itself is stored elsewhere."""
 
     __tablename__ = "ticket_attachments"
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_ticket_attachments"),
-        _of_ticket("ticket_attachments"),
-        _in("ticket_attachments", "comment_type", "internal public"),
+        _ticket_reference("ticket_attachments"),
+        _values_check("ticket_attachments", "comment_type", "internal", "public"),
         Index("ix_ticket_attachments_attachment_id", "attachment_id", unique=True),
         Index("ix_ticket_attachments_ticket_id", "ticket_id"),
     )
@@ -180,15 +219,9 @@ class TicketStatusHistoryModel(Base):
     __tablename__ = "ticket_status_history"
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_ticket_status_history"),
-        _of_ticket("ticket_status_history"),
-        _in(
-            "ticket_status_history",
-            "from_status",
-            "pending in_progress waiting_customer waiting_vendor resolved closed archived",
-        ),
-        _in(
-            "ticket_status_history", "to_status", "pending in_progress waiting_customer waiting_vendor resolved closed archived"
-        ),
+        _ticket_reference("ticket_status_history"),
+        _values_check("ticket_status_history", "from_status", *_TICKET_STATUSES),
+        _values_check("ticket_status_history", "to_status", *_TICKET_STATUSES),
         Index("ix_ticket_status_history_history_id", "history_id", unique=True),
         Index("ix_ticket_status_history_ticket_id", "ticket_id"),
         Index("ix_ticket_status_history_changed_at", "changed_at"),
@@ -213,7 +246,7 @@ class TicketAssignmentModel(Base):
     __tablename__ = "ticket_assignments"
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_ticket_assignments"),
-        _of_ticket("ticket_assignments"),
+        _ticket_reference("ticket_assignments"),
         Index("ix_ticket_assignments_ticket_id", "ticket_id"),
         Index("ix_ticket_assignments_agent_id", "agent_id"),
         Index("ix_ticket_assignments_assigned_at", "assigned_at"),
@@ -231,12 +264,21 @@ class TicketAssignmentModel(Base):
 
 
 class AuditLogModel(Base):
-    """Who did what to a ticket; outlives the ticket."""
+    """An entry of the audit log: who did what to a ticket. The entry outlives the ticket."""
 
     __tablename__ = "audit_logs"
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_audit_logs"),
-        _in("audit_logs", "event_type", "created status_changed priority_changed assigned commented attachment_uploaded"),
+        _values_check(
+            "audit_logs",
+            "event_type",
+            "created",
+            "status_changed",
+            "priority_changed",
+            "assigned",
+            "commented",
+            "attachment_uploaded",
+        ),
         Index("ix_audit_logs_audit_id", "audit_id", unique=True),
         Index("ix_audit_logs_ticket_id", "ticket_id"),
         Index("ix_audit_logs_event_type", "event_type"),
@@ -262,7 +304,7 @@ class SessionArchiveModel(Base):
     __tablename__ = "session_archives"
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_session_archives"),
-        _in("session_archives", "channel", "web email chat"),
+        _values_check("session_archives", "channel", "web", "email", "chat"),
         Index("ix_session_archives_archive_id", "archive_id", unique=True),
         Index("ix_session_archives_session_id", "session_id"),
         Index("ix_session_archives_customer_id", "customer_id"),
@@ -295,13 +337,21 @@ class SessionArchiveModel(Base):
 
 
 class EmailRecordModel(Base):
-    """One e-mail, sent, failed or waiting."""
+    """One e-mail: sent, failed or waiting."""
 
     __tablename__ = "email_records"
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_email_records"),
-        _in("email_records", "email_type", "general notification reply escalation system"),
-        _in("email_records", "status", "pending sent failed"),
+        _values_check(
+            "email_records",
+            "email_type",
+            "general",
+            "notification",
+            "reply",
+            "escalation",
+            "system",
+        ),
+        _values_check("email_records", "status", "pending", "sent", "failed"),
         Index("ix_email_records_record_id", "record_id", unique=True),
         Index("ix_email_records_to_email", "to_email"),
         Index("ix_email_records_email_type", "email_type"),

@@ -1,4 +1,8 @@
-"""What has expired: contexts are terminated, shared states deleted, sessions deactivated. Nothing schedules it."""
+"""Cleaning up expired rows.
+
+Expired contexts are terminated, expired shared states deleted, and expired sessions deactivated.
+The application decides when: nothing in this package schedules a cleanup.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +30,34 @@ class ExpiredCleanup:
     sessions: int
 
 
-def cleanup_expired_contexts(connection: Connection, *, now: dt.datetime | None = None) -> ExpiredCleanup:
-    """Clean up what expired before `now` (UTC without time zone; the current time), in the caller's transaction.
+def cleanup_expired_contexts(
+    connection: Connection,
+    *,
+    now: dt.datetime | None = None,
+) -> ExpiredCleanup:
+    """Clean up the rows that expired before `now`, in the caller's transaction.
 
-    A second call finds nothing. It works on PostgreSQL, MariaDB and SQLite.
+    `now` is UTC without time zone and defaults to the current time. A second call finds nothing.
+    The statements work on PostgreSQL, MariaDB and SQLite.
     """
     now = now or utc_now()
-    contexts, states, sessions = (metadata.tables[f"mplp_{name}"] for name in ("contexts", "shared_states", "context_sessions"))
+    contexts = metadata.tables["mplp_contexts"]
+    states = metadata.tables["mplp_shared_states"]
+    sessions = metadata.tables["mplp_context_sessions"]
+
     terminated = connection.execute(
         update(contexts)
         .where(contexts.c.expires_at < now, contexts.c.status != TERMINATED)
         .values(status=TERMINATED, lifecycle_stage=TERMINATED)
     )
     deleted = connection.execute(delete(states).where(states.c.expires_at < now))
-    ended = connection.execute(
-        update(sessions).where(sessions.c.expires_at < now, sessions.c.is_active == true()).values(is_active=False)
+    deactivated = connection.execute(
+        update(sessions)
+        .where(sessions.c.expires_at < now, sessions.c.is_active == true())
+        .values(is_active=False)
     )
-    return ExpiredCleanup(terminated.rowcount, deleted.rowcount, ended.rowcount)
+    return ExpiredCleanup(
+        contexts=terminated.rowcount,
+        shared_states=deleted.rowcount,
+        sessions=deactivated.rowcount,
+    )

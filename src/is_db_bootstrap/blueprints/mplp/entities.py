@@ -1,23 +1,34 @@
-"""A class for each table, mapped by SQLAlchemy's imperative mapping, with relationships in both directions.
+"""One class per table, mapped by SQLAlchemy's imperative mapping.
 
-The tables are those of `tables`; the classes add nothing to them. A reference is named by its column without `_id`, a
-parent of its own kind is `parent` and has `children`. The other side is named by the table that refers, and by the
-reference too (`task_dependencies_by_source_task`) where one table refers twice. What hangs on a row is deleted by the
-database.
+The classes have the columns of the tables in `tables` and a relationship for every reference, in
+both directions. The relationships are named as follows:
+
+* A reference bears the name of its column without `_id`, such as `context` for `context_id`. The
+  other side bears the name of the referring table without `mplp_`, such as `tasks`.
+* When a table refers twice to the same table, the other side adds the name of the reference, as in
+  `task_dependencies_by_source_task`.
+* A reference of a table to itself is called `parent`, and its other side `children`.
+
+The database deletes the rows that depend on a deleted row.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ForeignKeyConstraint, Table
+from sqlalchemy import Column, ForeignKeyConstraint, Table
 from sqlalchemy.orm import registry, relationship
 
 from is_db_bootstrap.blueprints.mplp.tables import metadata
 
 
 class Entity:
-    """A row; columns are given by name."""
+    """A row of a table.
+
+    Columns and relationships are given to the constructor by name. Raises `TypeError` for an
+    unknown name.
+    """
 
     def __init__(self, **columns: Any) -> None:
         for name, value in columns.items():
@@ -46,7 +57,7 @@ class MplpPlan(Entity):
 
 
 class MplpTask(Entity):
-    """A task of a plan; tasks nest through parent_task_id."""
+    """A task of a plan. Tasks nest through `parent_task_id`."""
 
 
 class MplpTaskDependency(Entity):
@@ -58,7 +69,7 @@ class MplpMilestone(Entity):
 
 
 class MplpFailureResolver(Entity):
-    """How failures of a plan, or of one task, are handled."""
+    """The way in which failures of a plan, or of one task, are handled."""
 
 
 class MplpFailure(Entity):
@@ -86,7 +97,7 @@ class MplpUserRoleAssignment(Entity):
 
 
 class MplpRoleAuditLog(Entity):
-    """An event about a role; insert only."""
+    """An event about a role. Rows are only inserted."""
 
 
 class MplpConfirmation(Entity):
@@ -102,11 +113,11 @@ class MplpApprovalStep(Entity):
 
 
 class MplpEscalationRule(Entity):
-    """When and to whom a workflow escalates."""
+    """A rule that says when and to whom a workflow escalates."""
 
 
 class MplpAuditTrail(Entity):
-    """An event about a confirmation; insert only."""
+    """An event about a confirmation. Rows are only inserted."""
 
 
 class MplpConfirmAttachment(Entity):
@@ -118,7 +129,7 @@ class MplpTrace(Entity):
 
 
 class MplpTraceEvent(Entity):
-    """An event inside a trace; insert only."""
+    """An event inside a trace. Rows are only inserted."""
 
 
 class MplpPerformanceMetric(Entity):
@@ -126,19 +137,19 @@ class MplpPerformanceMetric(Entity):
 
 
 class MplpContextSnapshot(Entity):
-    """State of the context at the time of a trace; insert only."""
+    """State of the context at the time of a trace. Rows are only inserted."""
 
 
 class MplpErrorInformation(Entity):
-    """An error recorded with a trace; insert only."""
+    """An error recorded with a trace. Rows are only inserted."""
 
 
 class MplpDecisionLog(Entity):
-    """A decision recorded with a trace; insert only."""
+    """A decision recorded with a trace. Rows are only inserted."""
 
 
 class MplpTraceCorrelation(Entity):
-    """A relation between two traces; insert only."""
+    """A relation between two traces. Rows are only inserted."""
 
 
 class MplpExtension(Entity):
@@ -162,14 +173,14 @@ class MplpExtensionLifecycle(Entity):
 
 
 class MplpExtensionDependency(Entity):
-    """Another extension an extension needs; insert only."""
+    """Another extension that an extension needs. Rows are only inserted."""
 
 
 class MplpExtensionExecution(Entity):
-    """One run of an extension; insert only."""
+    """One run of an extension. Rows are only inserted."""
 
 
-#: Table to the class of its rows.
+#: The name of each table and the class of its rows.
 ENTITIES: dict[str, type[Entity]] = {
     "mplp_contexts": MplpContext,
     "mplp_shared_states": MplpSharedState,
@@ -211,40 +222,94 @@ ENTITIES: dict[str, type[Entity]] = {
 mapped = registry(metadata=metadata)
 
 
-def _twice(table: Table, key: ForeignKeyConstraint) -> bool:
-    return sum(k.referred_table is key.referred_table for k in table.foreign_key_constraints) > 1
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """One foreign key of one column, and the names of its two relationships."""
 
+    #: The table that refers and its column.
+    table: Table
+    column: Column[Any]
+    #: The column that the foreign key refers to.
+    target: Column[Any]
+    #: The relationship on the side of the referring table.
+    name: str
+    #: The relationship on the side of the table referred to.
+    back_name: str
 
-def _relationships(table: Table) -> dict[str, Any]:
-    """The references of a table; each also gives the other side its name."""
-    found = {}
-    for key in table.foreign_key_constraints:
-        column = key.column_keys[0]
-        own = key.referred_table is table
-        name = "parent" if own else column.removesuffix("_id")
-        children = "children" if own else table.name.removeprefix("mplp_") + (f"_by_{name}" if _twice(table, key) else "")
-        alone = any(index.unique and index.columns.keys() == [column] for index in table.indexes)
+    @classmethod
+    def of_key(cls, table: Table, key: ForeignKeyConstraint) -> _Reference:
+        """The reference of a foreign key of `table`."""
+        column = table.c[key.column_keys[0]]
         target = key.elements[0].column
-        found[name] = relationship(
-            ENTITIES[key.referred_table.name],
-            foreign_keys=[table.c[column]],
-            primaryjoin=table.c[column] == target if not own else None,
-            remote_side=[target] if own else None,
-            back_populates=children,
+        if key.referred_table is table:
+            return cls(table, column, target, "parent", "children")
+        name = column.name.removesuffix("_id")
+        back_name = table.name.removeprefix("mplp_")
+        if _refers_twice(table, key.referred_table):
+            back_name += f"_by_{name}"
+        return cls(table, column, target, name, back_name)
+
+    @property
+    def is_to_itself(self) -> bool:
+        """Whether the table refers to itself."""
+        return self.target.table is self.table
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether at most one row refers to each row of the target."""
+        return any(
+            index.unique and index.columns.keys() == [self.column.name]
+            for index in self.table.indexes
         )
-        _sides.setdefault(key.referred_table.name, {})[children] = relationship(
-            ENTITIES[table.name],
-            foreign_keys=[table.c[column]],
-            primaryjoin=table.c[column] == target if not own else None,
-            remote_side=[table.c[column]] if own else None,
-            back_populates=name,
+
+    def forward_relationship(self) -> Any:
+        """From the referring row to the row that it refers to."""
+        return relationship(
+            ENTITIES[self.target.table.name],
+            foreign_keys=[self.column],
+            primaryjoin=self._join_condition(),
+            remote_side=[self.target] if self.is_to_itself else None,
+            back_populates=self.back_name,
+        )
+
+    def back_relationship(self) -> Any:
+        """From a row to the rows that refer to it, or to the only row that may."""
+        return relationship(
+            ENTITIES[self.table.name],
+            foreign_keys=[self.column],
+            primaryjoin=self._join_condition(),
+            remote_side=[self.column] if self.is_to_itself else None,
+            back_populates=self.name,
             passive_deletes="all",
-            uselist=not alone,
+            uselist=not self.is_unique,
         )
+
+    def _join_condition(self) -> Any:
+        """None lets SQLAlchemy find the condition, which it does for a table and itself."""
+        return None if self.is_to_itself else self.column == self.target
+
+
+def _refers_twice(table: Table, referred: Table) -> bool:
+    keys = [key for key in table.foreign_key_constraints if key.referred_table is referred]
+    return len(keys) > 1
+
+
+def _all_relationships() -> dict[str, dict[str, Any]]:
+    """The relationships of each table by name, in both directions."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in metadata.tables}
+    for table in metadata.tables.values():
+        for key in table.foreign_key_constraints:
+            reference = _Reference.of_key(table, key)
+            target = key.referred_table.name
+            found[table.name][reference.name] = reference.forward_relationship()
+            found[target][reference.back_name] = reference.back_relationship()
     return found
 
 
-_sides: dict[str, dict[str, Any]] = {}
-_references = {name: _relationships(table) for name, table in metadata.tables.items()}
+_relationships = _all_relationships()
 for _name, _entity in ENTITIES.items():
-    mapped.map_imperatively(_entity, metadata.tables[_name], properties=_references[_name] | _sides.get(_name, {}))
+    mapped.map_imperatively(
+        _entity,
+        metadata.tables[_name],
+        properties=_relationships[_name],
+    )

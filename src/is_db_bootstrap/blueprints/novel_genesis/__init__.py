@@ -1,4 +1,7 @@
-"""What a novel-writing assistant needs: dialogues and events, a story world, text embeddings, a dialogue cache."""
+"""The stores of a novel-writing assistant.
+
+The stores hold dialogues and events, a story world, text embeddings, and a dialogue cache.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,34 @@ from is_db_bootstrap.blueprint import Blueprint, Setting, Value
 from is_db_bootstrap.blueprints.novel_genesis import _seed, graph, vectors
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
 
+_SETTINGS = (
+    Setting(
+        "NOVEL_GENESIS_MILVUS_INDEX",
+        default="ivf_flat_ip",
+        meaning="index profile used when the collection is created",
+        choices=tuple(vectors.PROFILES),
+    ),
+    Setting(
+        "NOVEL_GENESIS_MILVUS_TTL_SECONDS",
+        default=0,
+        meaning="lifetime of vectors in seconds; 0 = they do not expire",
+    ),
+    Setting(
+        "NOVEL_GENESIS_EMBEDDING_MODEL",
+        default="unspecified",
+        meaning="identifier of the model that produces the vectors",
+        pattern=r"[^\[\];]{1,200}",
+    ),
+    Setting(
+        "NOVEL_GENESIS_NEO4J_ENTERPRISE",
+        default="auto",
+        meaning="auto = apply the enterprise constraints when the server allows them",
+        choices=("auto", "off"),
+    ),
+)
 
-def _configured(blueprint: Blueprint, values: Mapping[str, Value]) -> Blueprint:
+
+def _apply_settings(blueprint: Blueprint, values: Mapping[str, Value]) -> Blueprint:
     return replace(
         blueprint,
         collections=(vectors.from_settings(values),),
@@ -21,7 +50,10 @@ def _configured(blueprint: Blueprint, values: Mapping[str, Value]) -> Blueprint:
 
 BLUEPRINT = Blueprint(
     name="novel_genesis",
-    summary="A novel-writing assistant: dialogues, commands and events, a story world, text embeddings, a dialogue cache.",
+    summary=(
+        "A novel-writing assistant: "
+        "dialogues, commands and events, a story world, text embeddings, a dialogue cache."
+    ),
     migrations=files.migrations("novel_genesis"),
     cypher=files.cypher("novel_genesis"),
     models="is_db_bootstrap.blueprints.novel_genesis.models",
@@ -30,23 +62,9 @@ BLUEPRINT = Blueprint(
     channels=CHANNELS,
     labels=graph.NODE_PROPERTIES,
     relationships=graph.RELATIONSHIPS,
-    settings=(
-        Setting(
-            "NOVEL_GENESIS_MILVUS_INDEX", "ivf_flat_ip", "index profile used when the collection is created",
-            choices=tuple(vectors.PROFILES),
-        ),
-        Setting("NOVEL_GENESIS_MILVUS_TTL_SECONDS", 0, "lifetime of vectors in seconds; 0 = they do not expire"),
-        Setting(
-            "NOVEL_GENESIS_EMBEDDING_MODEL", "unspecified", "identifier of the model that produces the vectors",
-            pattern=r"[^\[\];]{1,200}",
-        ),
-        Setting(
-            "NOVEL_GENESIS_NEO4J_ENTERPRISE", "auto", "auto = apply the enterprise constraints when the server allows them",
-            choices=("auto", "off"),
-        ),
-    ),
+    settings=_SETTINGS,
     seed_rows=_seed.ROWS,
     seed_nodes=_seed.NODES,
     seed_relationships=_seed.RELATIONSHIPS,
-    configure=_configured,
-)  # fmt: skip
+    configure=_apply_settings,
+)

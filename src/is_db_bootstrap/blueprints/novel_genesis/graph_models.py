@@ -1,7 +1,8 @@
 """Pydantic models of the story world, and the only statements that write it.
 
-Labels, types and property names come from `graph`; everything else is a query parameter. `created_at` is set when a node
-is created and never again. What refers to something that is not there is an error, not an empty result.
+Labels, types and property names come from `graph`. Everything else is a query parameter. The
+property `created_at` is set when a node is created and never changes. A reference to a node that
+does not exist is an error, not an empty result.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
-from is_db_bootstrap.blueprints.novel_genesis.graph import NODE_PROPERTIES, RELATIONSHIPS, check_relationship
+from is_db_bootstrap.blueprints.novel_genesis.graph import (
+    NODE_PROPERTIES,
+    RELATIONSHIPS,
+    check_relationship,
+)
 
 
 class Dimension(StrEnum):
@@ -29,7 +34,7 @@ class Dimension(StrEnum):
 
 
 class OrganizationKind(StrEnum):
-    """What kind of organization it is."""
+    """The kind of an organization."""
 
     GUILD = "guild"
     GOVERNMENT = "government"
@@ -60,30 +65,32 @@ class Severity(StrEnum):
     MINOR = "minor"
 
 
-def _canonical(text: str) -> str:
+def _canonical_uuid(text: str) -> str:
     return str(UUID(text))
 
 
-Id = Annotated[str, AfterValidator(_canonical)]
-#: A structured value. It is written as JSON text, because a node property cannot hold a map.
+Id = Annotated[str, AfterValidator(_canonical_uuid)]
+#: A structured value, written as JSON text because a node property cannot hold a map.
 Structured = dict[str, JsonValue] | list[JsonValue] | None
 
 
 class _Strict(BaseModel):
+    """Accepts no unknown fields and no infinite numbers."""
+
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class Node(_Strict):
-    """A node: its class is its label, its fields are the properties that `graph` lists."""
+    """A node. The class name is the label, and the fields are the properties in `graph`."""
 
     @property
     def label(self) -> str:
-        """The label."""
+        """The label, which is the name of the class."""
         return type(self).__name__
 
     @property
     def key(self) -> tuple[str, str]:
-        """Name and value of the unique property."""
+        """The name and the value of the unique property."""
         name = NODE_PROPERTIES[self.label][0]
         return name, str(getattr(self, name))
 
@@ -140,7 +147,7 @@ class WorldRule(Node):
 
 
 class Event(Node):
-    """Something that happens; `type` is such as normal, time_skip, battle."""
+    """Something that happens. Examples of `type` are normal, time_skip and battle."""
 
     id: Id
     novel_id: Id
@@ -161,7 +168,10 @@ class Location(Node):
 
 
 class Transportation(Node):
-    """A way to travel; `type` is such as walk, horse, car, teleport, `speed` in km/h."""
+    """A way to travel.
+
+    Examples of `type` are walk, horse, car and teleport. `speed` is kilometres per hour.
+    """
 
     id: Id
     type: str
@@ -184,7 +194,7 @@ class NoProperties(_Strict):
 
 
 class RelatesTo(_Strict):
-    """`RELATES_TO`: at most one per ordered pair and `type`."""
+    """The properties of `RELATES_TO`, of which each ordered pair has at most one per `type`."""
 
     strength: Annotated[int, Field(ge=-10, le=10)]
     type: RelationType
@@ -193,64 +203,82 @@ class RelatesTo(_Strict):
 
 
 class ConflictsWith(_Strict):
-    """`CONFLICTS_WITH`: stored once, from the smaller id to the larger, and matched without direction."""
+    """The properties of `CONFLICTS_WITH`.
+
+    A conflict is stored once, from the smaller id to the larger, and matched without direction.
+    """
 
     severity: Severity = Severity.MAJOR
 
 
 class MemberOf(_Strict):
-    """`MEMBER_OF`."""
+    """The properties of `MEMBER_OF`."""
 
     role: str | None = None
     since_chapter: int | None = None
 
 
 class LocatedAt(_Strict):
-    """`LOCATED_AT`."""
+    """The properties of `LOCATED_AT`."""
 
     timestamp: AwareDatetime | None = None
 
 
-NODES: Mapping[str, type[Node]] = MappingProxyType({
-    kind.__name__: kind
-    for kind in (Novel, Character, CharacterState, WorldRule, Event, Location, Transportation, Organization)
-})  # fmt: skip
-#: Relationship type to the model of its properties.
-PROPERTIES: Mapping[str, type[BaseModel]] = MappingProxyType({
-    **dict.fromkeys(RELATIONSHIPS, NoProperties),
-    "RELATES_TO": RelatesTo,
-    "CONFLICTS_WITH": ConflictsWith,
-    "MEMBER_OF": MemberOf,
-    "LOCATED_AT": LocatedAt,
-})  # fmt: skip
-#: Property of a relationship that tells two of one pair and type apart.
+_NODE_CLASSES = (
+    Novel,
+    Character,
+    CharacterState,
+    WorldRule,
+    Event,
+    Location,
+    Transportation,
+    Organization,
+)
+#: Each label and the model of its nodes.
+NODES: Mapping[str, type[Node]] = MappingProxyType({kind.__name__: kind for kind in _NODE_CLASSES})
+#: Each relationship type and the model of its properties.
+PROPERTIES: Mapping[str, type[BaseModel]] = MappingProxyType(
+    {
+        **dict.fromkeys(RELATIONSHIPS, NoProperties),
+        "RELATES_TO": RelatesTo,
+        "CONFLICTS_WITH": ConflictsWith,
+        "MEMBER_OF": MemberOf,
+        "LOCATED_AT": LocatedAt,
+    }
+)
+#: The property that tells two relationships of the same type between the same nodes apart.
 _DISCRIMINATOR = {"RELATES_TO": "type"}
-#: Labels whose `novel_id` is the novel's own key, or which have none.
+#: Labels whose nodes refer to no novel, and the novel itself.
 _WITHOUT_NOVEL = {"Novel", "CharacterState", "Transportation"}
+#: Fails when the novel does not exist. Cypher has no statement that raises an error, but every
+#: version fails on a division by zero.
+_NOVEL_EXISTS = "OPTIONAL MATCH (novel:Novel {novel_id: $novel_id}) WITH 1 / count(novel) AS found"
 
 
 def merge_node(model: Node) -> tuple[str, dict[str, Any]]:
-    """The statement that creates the node or updates its properties, and its parameters; it returns the node as `n`.
+    """The statement that creates a node or updates its properties, and its parameters.
 
-    A node of a novel that does not exist is an error of the server (division by zero), not an empty result.
+    The statement returns the node as `n`. The server raises an error (division by zero) when the
+    node belongs to a novel that does not exist.
     """
-    name, value = model.key
-    values = _written(model)
-    created = values.pop("created_at", None)
-    create = {"created_at": created} if "created_at" in type(model).model_fields else {}
-    lines = [] if model.label in _WITHOUT_NOVEL else [_NOVEL_EXISTS]
-    lines += [f"MERGE (n:{model.label} {{{name}: $key}})"]
-    if create:
-        lines += ["ON CREATE SET n.created_at = coalesce($created_at, datetime())"]
-    lines += ["SET n += $values", "RETURN n"]
-    parameters = {"key": value, "values": {k: v for k, v in values.items() if k != name}, **create}
-    if model.label not in _WITHOUT_NOVEL:
+    key_name, key_value = model.key
+    values = _property_values(model)
+    created_at = values.pop("created_at", None)
+    has_created_at = "created_at" in type(model).model_fields
+    has_novel = model.label not in _WITHOUT_NOVEL
+
+    changeable = {name: value for name, value in values.items() if name != key_name}
+    parameters = {"key": key_value, "values": changeable}
+    lines = []
+    if has_novel:
+        lines.append(_NOVEL_EXISTS)
         parameters["novel_id"] = values["novel_id"]
+    lines.append(f"MERGE (n:{model.label} {{{key_name}: $key}})")
+    if has_created_at:
+        lines.append("ON CREATE SET n.created_at = coalesce($created_at, datetime())")
+        parameters["created_at"] = created_at
+    lines += ["SET n += $values", "RETURN n"]
     return "\n".join(lines), parameters
-
-
-#: Cypher has no way to raise of its own; a division by zero is one that every version knows.
-_NOVEL_EXISTS = "OPTIONAL MATCH (novel:Novel {novel_id: $novel_id}) WITH 1 / count(novel) AS found"
 
 
 def merge_relationship(
@@ -259,46 +287,66 @@ def merge_relationship(
     end: Node,
     properties: BaseModel | Mapping[str, Any] | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """The statement that joins two existing nodes once, and its parameters; it returns the relationship as `r`.
+    """The statement that joins two existing nodes once, and its parameters.
 
-    A node that does not exist is an error of the server (division by zero). `properties` are checked against the model in
-    `PROPERTIES`. Raises `ValueError` for an unknown type, a label at either end, a property that is not listed, or a rule in conflict with itself.
+    The statement returns the relationship as `r`. The server raises an error (division by zero)
+    when a node does not exist. `properties` are checked against the model in `PROPERTIES`. Raises
+    `ValueError` for an unknown type, for a label that the type does not allow at an end, for an
+    unlisted property, and for a rule in conflict with itself.
     """
     check_relationship(type, start.label, end.label)
-    model = PROPERTIES[type]
-    checked = properties if isinstance(properties, model) else model.model_validate(dict(properties or {}))
-    if type == "CONFLICTS_WITH":
-        start, end = _from_smaller(start, end)
-    values = _written(checked)
+    values = _checked_properties(type, properties)
     check_relationship(type, start.label, end.label, values)
+    if type == "CONFLICTS_WITH":
+        start, end = _smaller_key_first(start, end)
+    start_name, start_value = start.key
+    end_name, end_value = end.key
+    parameters = {"start": start_value, "end": end_value, "values": values}
+
+    pattern = ""
     discriminator = _DISCRIMINATOR.get(type)
-    pattern = f" {{{discriminator}: $discriminator}}" if discriminator else ""
-    text = "\n".join((
-        f"OPTIONAL MATCH (a:{start.label} {{{start.key[0]}: $start}})",
-        f"OPTIONAL MATCH (b:{end.label} {{{end.key[0]}: $end}})",
+    if discriminator:
+        pattern = f" {{{discriminator}: $discriminator}}"
+        parameters["discriminator"] = values[discriminator]
+    lines = [
+        f"OPTIONAL MATCH (a:{start.label} {{{start_name}: $start}})",
+        f"OPTIONAL MATCH (b:{end.label} {{{end_name}: $end}})",
         "WITH a, b, 1 / (count(a) * count(b)) AS found",
         f"MERGE (a)-[r:{type}{pattern}]->(b)",
         "SET r += $values",
         "RETURN r",
-    ))  # fmt: skip
-    parameters = {"start": start.key[1], "end": end.key[1], "values": values}
-    return text, parameters | ({"discriminator": values[discriminator]} if discriminator else {})
+    ]
+    return "\n".join(lines), parameters
 
 
-def _from_smaller(start: Node, end: Node) -> tuple[Node, Node]:
-    """Both ends, the smaller id first; a rule does not contradict itself."""
+def _checked_properties(
+    relationship_type: str,
+    properties: BaseModel | Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The properties as the driver takes them. Raises `ValidationError` for invalid ones."""
+    model = PROPERTIES[relationship_type]
+    if not isinstance(properties, model):
+        properties = model.model_validate(dict(properties or {}))
+    return _property_values(properties)
+
+
+def _smaller_key_first(start: Node, end: Node) -> tuple[Node, Node]:
+    """Both ends in the order of their keys. Raises `ValueError` when both are the same node."""
     if start.key == end.key:
         raise ValueError(f"CONFLICTS_WITH: both ends are {start.label} {start.key[1]}.")
-    return (start, end) if start.key[1] < end.key[1] else (end, start)
+    if start.key[1] < end.key[1]:
+        return start, end
+    return end, start
 
 
-def _written(model: BaseModel) -> dict[str, Any]:
-    """Properties as the driver takes them: enums and JSON as text, absent ones left out."""
-    return {name: value for name in type(model).model_fields if (value := _value(model, name)) is not None}
+def _property_values(model: BaseModel) -> dict[str, Any]:
+    """Properties as the driver takes them. Absent properties are left out."""
+    values = {name: _property_value(getattr(model, name)) for name in type(model).model_fields}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _value(model: BaseModel, name: str) -> Any:
-    value = getattr(model, name)
+def _property_value(value: Any) -> Any:
+    """The value as the driver takes it: an enum as its text, a structure as JSON text."""
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, dict | list):

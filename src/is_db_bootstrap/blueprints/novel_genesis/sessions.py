@@ -13,29 +13,38 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+#: Columns that the database decides.
+_DATABASE_COLUMNS = frozenset({"id", "version", "created_at", "updated_at"})
 
-async def update_if(session: AsyncSession, id: UUID, seen_version: int, **changes: Any) -> bool:  # noqa: A002 - the column's name
-    """Change a dialogue whose version is still `seen_version`; False when someone else was first, or it is gone.
 
-    The trigger decides the new version. Raises `ValueError` without changes, and for a column that is not the caller's.
+async def update_if(
+    session: AsyncSession,
+    id: UUID,  # noqa: A002 - the column's name
+    seen_version: int,
+    **changes: Any,
+) -> bool:
+    """Change a dialogue if its version is still `seen_version`.
+
+    Returns False when somebody else has changed or deleted the dialogue. A trigger sets the new
+    version. Raises `ValueError` when no change is given, and for a column that does not exist or
+    that the database decides.
     """
-    own = {"id", "version", "created_at", "updated_at"}
-    refused = sorted(name for name in changes if name in own or name not in ConversationSession.__mapper__.columns)
-    if refused or not changes:
-        raise ValueError(f"Not to be changed: {', '.join(refused)}." if refused else "Nothing to change.")
+    _check_changes(changes)
     statement = (
         update(ConversationSession)
         .where(ConversationSession.id == id, ConversationSession.version == seen_version)
         .values(changes)
         .execution_options(synchronize_session=False)
     )
-    return cast("CursorResult[Any]", await session.execute(statement)).rowcount == 1
+    result = await session.execute(statement)
+    return cast("CursorResult[Any]", result).rowcount == 1
 
 
 async def next_round(session: AsyncSession, id: UUID) -> int:  # noqa: A002 - the column's name
-    """Hand out the number of the next top-level round; `LookupError` when there is no such dialogue.
+    """Hand out the number of the next top-level round, counted from 1.
 
-    Others wait for the row until this transaction ends, so no number is given twice.
+    Other transactions wait for the dialogue's row until this transaction ends, so no number is
+    given twice. Raises `LookupError` when the dialogue does not exist.
     """
     statement = (
         update(ConversationSession)
@@ -48,3 +57,12 @@ async def next_round(session: AsyncSession, id: UUID) -> int:  # noqa: A002 - th
     if number is None:
         raise LookupError(f"There is no dialogue {id}.")
     return number
+
+
+def _check_changes(changes: dict[str, Any]) -> None:
+    if not changes:
+        raise ValueError("Nothing to change.")
+    changeable = set(ConversationSession.__mapper__.columns.keys()) - _DATABASE_COLUMNS
+    refused = sorted(changes.keys() - changeable)
+    if refused:
+        raise ValueError(f"Not to be changed: {', '.join(refused)}.")

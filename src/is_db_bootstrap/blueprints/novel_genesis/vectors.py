@@ -1,4 +1,4 @@
-"""The text embeddings of novel_genesis: the collection, its index profiles, and how each is searched."""
+"""The text embeddings of novel_genesis: the collection, its index profiles and their search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from is_db_bootstrap.blueprint import Collection, Field, Index, Value
 
 NAME = "novel_embeddings_v1"
-#: Applications use the alias only.
+#: The name that applications use, so that a new collection can take the place of this one.
 ALIAS = "novel_embeddings"
 #: Components of a vector.
 DIM = 768
@@ -25,22 +25,39 @@ _FIELDS = (
     Field("created_at", "INT64"),
 )
 
-#: Profile to the index of `embedding`. With IP, vectors are stored and queried L2-normalised, so scores are cosines.
-PROFILES: Mapping[str, Index] = MappingProxyType({
-    "ivf_flat_ip": Index("embedding", "IVF_FLAT", "IP", MappingProxyType({"nlist": 128})),
-    "hnsw_cosine": Index("embedding", "HNSW", "COSINE", MappingProxyType({"M": 32, "efConstruction": 200})),
-})  # fmt: skip
+_IVF_PARAMS: Mapping[str, Any] = MappingProxyType({"nlist": 128})
+_HNSW_PARAMS: Mapping[str, Any] = MappingProxyType({"M": 32, "efConstruction": 200})
 
-#: Profile to `search_params` of `MilvusClient.search`, which takes nothing but a plain dict: leave it as it is.
-#: Another metric than the index has is refused late, by the server.
-SEARCH_PARAMS: Mapping[str, dict[str, Any]] = MappingProxyType({
-    "ivf_flat_ip": {"metric_type": "IP", "params": {"nprobe": 10}},
-    "hnsw_cosine": {"metric_type": "COSINE", "params": {"ef": 64}},
-})  # fmt: skip
+#: Each profile and its index of `embedding`. With the metric IP, applications store and query
+#: L2-normalised vectors, so that scores are cosines.
+PROFILES: Mapping[str, Index] = MappingProxyType(
+    {
+        "ivf_flat_ip": Index("embedding", "IVF_FLAT", "IP", _IVF_PARAMS),
+        "hnsw_cosine": Index("embedding", "HNSW", "COSINE", _HNSW_PARAMS),
+    }
+)
+
+#: Each profile and the `search_params` for `MilvusClient.search`. The method accepts plain
+#: dictionaries only, so do not change these. A metric that differs from the index's metric is
+#: refused by the server, not by the client.
+SEARCH_PARAMS: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "ivf_flat_ip": {"metric_type": "IP", "params": {"nprobe": 10}},
+        "hnsw_cosine": {"metric_type": "COSINE", "params": {"ef": 64}},
+    }
+)
 
 
-def collection(profile: str = "ivf_flat_ip", ttl_seconds: int = 0, model: str = "unspecified") -> Collection:
-    """The declared collection; `ttl_seconds` 0 means that vectors do not expire, `model` names what produces them."""
+def collection(
+    profile: str = "ivf_flat_ip",
+    ttl_seconds: int = 0,
+    model: str = "unspecified",
+) -> Collection:
+    """The declared collection, whose vectors are `float32[768]`.
+
+    With `ttl_seconds` 0 the vectors do not expire. `model` names the model that produces the
+    vectors. Raises `KeyError` for an unknown profile.
+    """
     return Collection(
         name=NAME,
         alias=ALIAS,
@@ -56,7 +73,7 @@ def collection(profile: str = "ivf_flat_ip", ttl_seconds: int = 0, model: str = 
 def from_settings(values: Mapping[str, Value]) -> Collection:
     """The collection for the values of the blueprint's settings."""
     return collection(
-        str(values["NOVEL_GENESIS_MILVUS_INDEX"]),
-        int(values["NOVEL_GENESIS_MILVUS_TTL_SECONDS"]),
-        str(values["NOVEL_GENESIS_EMBEDDING_MODEL"]),
+        profile=str(values["NOVEL_GENESIS_MILVUS_INDEX"]),
+        ttl_seconds=int(values["NOVEL_GENESIS_MILVUS_TTL_SECONDS"]),
+        model=str(values["NOVEL_GENESIS_EMBEDDING_MODEL"]),
     )

@@ -36,20 +36,48 @@ class Where(NamedTuple):
     @property
     def target(self) -> str:
         """The address without its password."""
-        return str(self.other).rpartition("@")[2] if self.other else str(self.settings.need("postgres"))
+        if not self.other:
+            return str(self.settings.need("postgres"))
+        from is_db_bootstrap.stores.postgres.portable import PortableDatabase
+
+        return PortableDatabase(self.blueprint, self.other).target
+
+    def __repr__(self) -> str:
+        """Without the address, which may have a password in it."""
+        return f"Where({self.blueprint.name!r}, other={bool(self.other)})"
 
 
 BLUEPRINT = click.option(
-    "--blueprint", "-b", metavar="NAME", help="A built-in name, module:BLUEPRINT, or a folder. [default: novel_genesis]"
+    "--blueprint",
+    "-b",
+    metavar="NAME",
+    help="A built-in name, module:BLUEPRINT, or a folder. [default: novel_genesis]",
 )
 _PLACE = (
     BLUEPRINT,
     click.option("--url", "--postgres-url", "url", metavar="URL", help="Address of the database."),
-    click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For waiting and locking. [default: 60]"),
-    click.option("--config", type=_FILE, help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]"),
-    click.option("--env-file", type=_FILE, help="Variables from a file, below the real environment."),
-    click.option("--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."),
-    click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the local stack keeps its data."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="For waiting and locking. [default: 60]",
+    ),
+    click.option(
+        "--config",
+        type=_FILE,
+        help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]",
+    ),
+    click.option(
+        "--env-file", type=_FILE, help="Variables from a file, below the real environment."
+    ),
+    click.option(
+        "--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."
+    ),
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where the local stack keeps its data.",
+    ),
 )
 
 
@@ -102,7 +130,10 @@ def tell(done: Migrated, word: str, nothing: str) -> None:
     if done.seeded:
         click.echo(f"{done.seeded} demo rows added", err=True)
     count = len(done.revisions)
-    click.echo(f"{count} {'revision' if count == 1 else 'revisions'} {word}" if count else nothing, err=True)
+    click.echo(
+        f"{count} {'revision' if count == 1 else 'revisions'} {word}" if count else nothing,
+        err=True,
+    )
 
 
 def agreed(question: str, *, yes: bool) -> bool | None:

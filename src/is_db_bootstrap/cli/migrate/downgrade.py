@@ -8,12 +8,13 @@ from is_db_bootstrap.cli.migrate._options import Where, agreed, exits, placed, t
 @click.command("downgrade", context_settings={"ignore_unknown_options": True})
 @exits
 @placed
-@click.option("--yes", is_flag=True, help="Drop tables and columns that hold rows, without asking.")
+@click.option("--yes", is_flag=True, help="Drop, delete and change rows without asking.")
 @click.argument("target", default="1", type=click.UNPROCESSED)
 def command(where: Where, target: str, yes: bool) -> int:
     """Undo revisions down to TARGET: a number of steps (1 by default; 2 or -2), an id, or base.
 
-    Prints the revisions that were undone. Before a table or column that holds rows is dropped, it is named and asked about.
+    Prints the revisions that were undone. Before rows are dropped, deleted or changed, their table is named and asked
+    about; so is a downgrade of which that cannot be found out.
     """
     from is_db_bootstrap import migrate
     from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
@@ -25,7 +26,10 @@ def command(where: Where, target: str, yes: bool) -> int:
     except RowsWouldBeLost as exc:
         answer = agreed(f"{exc.message} Go on?", yes=yes)
         if answer is None:
-            click.echo(f"{exc.message} Nothing was changed: there is no terminal to ask at. Say --yes.", err=True)
+            click.echo(
+                f"{exc.message} Nothing was changed: there is no terminal to ask at. Say --yes.",
+                err=True,
+            )
             return 2
         if not answer:
             click.echo("Nothing was changed.", err=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from is_db_bootstrap.blueprint import Collection, Field
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.blueprint.check import wrong_default
+from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 
 #: Release that brought a field type, an index type, or something else (Milvus release notes 2.4 to 2.6).
 _FIELD_TYPES: Mapping[str, tuple[int, int]] = {
@@ -23,10 +24,26 @@ _LITE_TOKENIZERS = {"standard", "jieba"}
 
 
 def check(declared: Collection, release: tuple[int, ...], version: str, *, lite: bool) -> None:
-    """Raise `StoreConflict` for the first thing that this server cannot do; an unknown release is believed to do all."""
+    """Raise `StoreConflict` for the first thing that this server cannot do; an unknown release is believed to do all.
+
+    A default that no server can keep is a `ConfigurationError`. Those of a blueprint that was not loaded by its name, or
+    that `configure` made, have not been looked at before.
+    """
+    for each in declared.fields:
+        wrong = wrong_default(each) if each.default is not None else ""
+        if wrong:
+            raise ConfigurationError(
+                f"milvus: {declared.name}.{each.name}: the default {each.default!r} {wrong}."
+            )
     for name, what, since in _needed(declared):
         if not lite and release and release < since:
-            raise _refusal(declared, name, what, f"Milvus {version}", f"It needs Milvus {since[0]}.{since[1]} or newer.")
+            raise _refusal(
+                declared,
+                name,
+                what,
+                f"Milvus {version}",
+                f"It needs Milvus {since[0]}.{since[1]} or newer.",
+            )
     for name, what in _not_lite(declared) if lite else ():
         raise _refusal(declared, name, what, f"Milvus Lite {version}", "It needs a Milvus server.")
 

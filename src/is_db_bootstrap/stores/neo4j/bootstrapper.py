@@ -1,7 +1,8 @@
 """Neo4j: Cypher files once each, their history in the format of neo4j-migrations, constraints and indexes compared.
 
 A schema statement is a transaction of its own, so its file is recorded after it was seen to hold; data statements share
-one transaction with their record (`ForbiddenDueToTransactionType` forbids to mix the two).
+one transaction with their record (`ForbiddenDueToTransactionType` forbids to mix the two). Every transaction that records
+ends with a look at the lease, so that a run that lost its lock commits nothing that another run has begun.
 """
 
 from __future__ import annotations
@@ -19,8 +20,24 @@ from typing import TYPE_CHECKING, Any
 import neo4j
 from neo4j import exceptions as raised
 
-from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
+from is_db_bootstrap.errors import (
+    BootstrapError,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
+from is_db_bootstrap.results import (
+    Change,
+    Drift,
+    LockHolder,
+    Plan,
+    Proof,
+    ServerInfo,
+    Status,
+    StoreName,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores import foreign_server
 from is_db_bootstrap.stores.neo4j import cypher_file
@@ -28,11 +45,22 @@ from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
-from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject, recognise
+from is_db_bootstrap.stores.neo4j.cypher_schema import (
+    LiveIndex,
+    LiveSchema,
+    SchemaObject,
+    recognise,
+)
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 from is_db_bootstrap.stores.neo4j.history import History
-from is_db_bootstrap.stores.neo4j.schema_forecast import declared, described, different, forecast, twins
-from is_db_bootstrap.stores.neo4j.seed import Seed
+from is_db_bootstrap.stores.neo4j.schema_forecast import (
+    declared,
+    described,
+    different,
+    forecast,
+    twins,
+)
+from is_db_bootstrap.stores.neo4j.seed import Run, Seed
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -50,14 +78,12 @@ GROUPS = 5
 _TAG = "isDbBootstrap"
 _OWN_SCHEMA = {**neo4j_history.SCHEMA, **neo4j_lease.SCHEMA}
 
-_COMPONENTS = (
-    "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version, edition"
-)
+_COMPONENTS = "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version, edition"
 _DATABASE = "SHOW {which} YIELD name, address, currentStatus, statusMessage, access, writer"
-_CONSTRAINTS = "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
-_INDEXES = (
-    "SHOW INDEXES YIELD name, state, type, entityType, labelsOrTypes, properties, owningConstraint, failureMessage, options"
+_CONSTRAINTS = (
+    "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
 )
+_INDEXES = "SHOW INDEXES YIELD name, state, type, entityType, labelsOrTypes, properties, owningConstraint, failureMessage, options"
 _AWAIT = "UNWIND $names AS name CALL db.awaitIndex(name, $seconds) RETURN count(*) AS waited"
 
 
@@ -65,26 +91,34 @@ class Neo4jBootstrapper:
     """The Neo4j part of a blueprint, in one database of a server or cluster.
 
     A path of `url` names the database; none is the user's home database. Of `timing`, `connect_timeout_s` bounds
-    connections, `lease_s` the lock, `index_timeout_s` the wait for indexes after a file. Raises `ConfigurationError`
-    for files that are not understood.
+    connections, `lease_s` the lock, `index_timeout_s` the wait for indexes after a file. The blueprint's demo data is
+    planned, written and verified with `seed` only. Raises `ConfigurationError` for files that are not understood.
     """
 
     name: StoreName = "neo4j"
 
-    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None) -> None:
+    def __init__(
+        self,
+        url: StoreUrl | str,
+        blueprint: Blueprint,
+        *,
+        timing: Timing | None = None,
+        seed: bool = False,
+    ) -> None:
         self._url = StoreUrl.parse("neo4j", url) if isinstance(url, str) else url
-        self._blueprint = blueprint
+        self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
         folder = blueprint.cypher
         self._files = cypher_file.load(folder) if folder else ()
-        self._seed = Seed(blueprint.seed_nodes, blueprint.seed_relationships)
+        self._seed = Seed(self._blueprint.seed_nodes, self._blueprint.seed_relationships)
         self._tag = uuid.uuid4().hex
         self._opened: neo4j.Driver | None = None
         self._server: ServerInfo | None = None
         self._live: LiveSchema | None = None
         #: Kept only while a lock of ours was taken: nobody else writes it then.
         self._history: History | None = None
-        self._leased = self._begun_once = False
+        self._lease: neo4j_lease.Lease | None = None
+        self._begun_once = False
         self.target = str(self._url)
 
     # --- looking
@@ -117,9 +151,13 @@ class Neo4jBootstrapper:
         except raised.DriverError as exc:
             known = ""
             if neo4j_errors.is_silent(exc) and "+" not in self._url.scheme:
-                known = foreign_server.recognised(self._url.host, self._url.port(BOLT_PORT), min(timeout_s, 1.0))
+                known = foreign_server.recognised(
+                    self._url.host, self._url.port(BOLT_PORT), min(timeout_s, 1.0)
+                )
             if known:
-                raise ConfigurationError(f"neo4j: at {self.target} answers {known}.", hint="Give the Bolt address.") from exc
+                raise ConfigurationError(
+                    f"neo4j: at {self.target} answers {known}.", hint="Give the Bolt address."
+                ) from exc
             raise
 
     def _open(self, timeout_s: float) -> neo4j.Driver:
@@ -127,7 +165,10 @@ class Neo4jBootstrapper:
         scheme, options = self._url.scheme, dict[str, Any]()
         if self._url.ca_file:
             scheme = scheme.partition("+")[0]
-            options = {"encrypted": True, "trusted_certificates": neo4j.TrustCustomCAs(self._url.ca_file)}
+            options = {
+                "encrypted": True,
+                "trusted_certificates": neo4j.TrustCustomCAs(self._url.ca_file),
+            }
         return neo4j.GraphDatabase.driver(
             StoreUrl(self.name, scheme, self._url.hosts, query=self._url.query).reveal(),
             auth=(self._url.username, self._url.password) if self._url.username else None,
@@ -139,7 +180,9 @@ class Neo4jBootstrapper:
             **options,
         )
 
-    def _ask(self, driver: neo4j.Driver, text: str, timeout_s: float, database: str | None = None) -> list[dict[str, Any]]:
+    def _ask(
+        self, driver: neo4j.Driver, text: str, timeout_s: float, database: str | None = None
+    ) -> list[dict[str, Any]]:
         """One query in write mode, so that neo4j:// leads it to a writer."""
         with driver.session(database=database or self._url.database or None) as session:
             return [dict(r) for r in session.run(neo4j.Query(text, timeout=max(timeout_s, 0.1)))]
@@ -160,7 +203,11 @@ class Neo4jBootstrapper:
             rows = self._ask(driver, _DATABASE.format(which=which), timeout_s, "system")
         except raised.Forbidden:
             return  # not allowed everywhere; the query before has read from the database
-        mine = [r for r in rows if r["address"] == self._url.hosts] if self._url.scheme.startswith("bolt") else []
+        mine = (
+            [r for r in rows if r["address"] == self._url.hosts]
+            if self._url.scheme.startswith("bolt")
+            else []
+        )
         for row in mine or rows:
             if row["currentStatus"] != "online" and (mine or len(rows) == 1):
                 told = f": {row['statusMessage']}" if row["statusMessage"] else ""
@@ -181,6 +228,11 @@ class Neo4jBootstrapper:
             raise StoreUnavailable(self.name, "The store was closed meanwhile.")
         return self._opened
 
+    @property
+    def _leased(self) -> bool:
+        """Whether this store has taken its lock and not given it back; it may be lost all the same."""
+        return self._lease is not None and not self._lease.ended
+
     @contextmanager
     def _session(self) -> Iterator[neo4j.Session]:
         with self._driver.session(database=self._url.database or None) as session:
@@ -188,7 +240,9 @@ class Neo4jBootstrapper:
 
     def _rows(self, session: neo4j.Session, text: str, **parameters: Any) -> list[dict[str, Any]]:
         """One statement in a transaction of its own, marked as ours so that `cancel` finds it."""
-        return [dict(r) for r in session.run(neo4j.Query(text, metadata={_TAG: self._tag}), parameters)]
+        return [
+            dict(r) for r in session.run(neo4j.Query(text, metadata={_TAG: self._tag}), parameters)
+        ]
 
     def _write(self, text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         with self._errors("the lock"), self._session() as session:
@@ -205,7 +259,9 @@ class Neo4jBootstrapper:
         if "index" in kinds:
             live = LiveSchema.read((), self._rows(session, _INDEXES))
         else:
-            live = LiveSchema(LiveSchema.read(self._rows(session, _CONSTRAINTS), ()).objects, last.indexes)
+            live = LiveSchema(
+                LiveSchema.read(self._rows(session, _CONSTRAINTS), ()).objects, last.indexes
+            )
         rest = {name: thing for name, thing in last.objects.items() if thing.kind not in kinds}
         return LiveSchema({**rest, **live.objects}, live.indexes)
 
@@ -223,7 +279,7 @@ class Neo4jBootstrapper:
             history.check(self._files, self._blueprint.name)
             skipped = tuple(self._skipped(history))
             usable = self._without(skipped)
-            if history.is_ahead(self._files):
+            if history.is_ahead(self._files, usable):
                 last = history.entries[-1]
                 note = f"The history goes on to {last.source}, beyond {self._files[-1].name}; nothing is changed."
                 return Plan(skipped=skipped, notes=(note,), ahead=True)
@@ -242,7 +298,11 @@ class Neo4jBootstrapper:
                     hint="Use such a server, or take the file out.", subject=file.name,
                 )  # fmt: skip
             if unmet is not None:
-                yield Change(file.name, neo4j_history.KIND, f"{unmet.text}; the server is {self._described_server()}")
+                yield Change(
+                    file.name,
+                    neo4j_history.KIND,
+                    f"{unmet.text}; the server is {self._described_server()}",
+                )
 
     def _unmet(self, file: CypherFile) -> cypher_file.Precondition | None:
         server = self._server or ServerInfo("0", "")
@@ -276,9 +336,7 @@ class Neo4jBootstrapper:
         unique = [o for o in new if o.type in {"UNIQUENESS", "KEY"}]
         if not unique:
             return
-        kinds = (
-            "CALL db.labels() YIELD label AS n RETURN n UNION CALL db.relationshipTypes() YIELD relationshipType AS n RETURN n"
-        )
+        kinds = "CALL db.labels() YIELD label AS n RETURN n UNION CALL db.relationshipTypes() YIELD relationshipType AS n RETURN n"
         used = {r["n"] for r in self._rows(session, kinds)}
         for thing in unique:
             if thing.labels[0] not in used:
@@ -300,26 +358,42 @@ class Neo4jBootstrapper:
         return [f"{r['c']} {what} share {_values(thing.properties, r['v'])}" for r in rows]
 
     def _blocked(self, thing: SchemaObject, groups: Sequence[str]) -> StoreConflict:
-        more = "; and more" if len(groups) > GROUPS else ""
+        """The conflict of a constraint that duplicates block; which they are is its detail."""
+        counted = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+        number, more = counted, ""
+        if len(groups) > GROUPS:
+            number, more = f"more than {GROUPS} groups", "; and more"
+        what = "nodes" if thing.entity == "NODE" else "relationships"
+        where = thing.definition.partition(" on ")[2]
         return StoreConflict(
-            self.name, f"{thing} on {thing.definition.partition(' on ')[2]} is blocked by data: {'; '.join(groups[:GROUPS])}{more}.",
-            hint="Remove or merge the duplicates and run again.", subject=thing.name,
-        )  # fmt: skip
+            self.name,
+            f"{thing} on {where} is blocked by data: {number} of {what} share {', '.join(thing.properties)}.",
+            hint="Remove or merge the duplicates and run again.",
+            subject=thing.name,
+            detail=f"{'; '.join(groups[:GROUPS])}{more}.",
+        )
 
     # --- writing
 
     def apply(self, change: Change) -> str | None:
         """Run one file and record it, or create one seed. A crash before the record runs the file again.
 
-        Raises `ChangeFailed` with file, statement and line; `StoreConflict` for duplicates and other definitions.
+        Raises `ChangeFailed` with file, statement and line; `StoreConflict` for duplicates and other definitions;
+        `StoreUnavailable` when the lease was lost: then nothing of a file of data, and no record, is committed.
         """
         if change.kind == "seed":
-            with self._errors(change.name, change), self._session() as session:
-                self._seed.create(change, lambda text, **p: self._rows(session, text, **p))
+            with (
+                self._errors(change.name, change),
+                self._session() as session,
+                self._fenced(session, change) as run,
+            ):
+                self._seed.create(change, run)
             return None
         file = next((f for f in self._files if f.name == change.name), None)
         if file is None:
-            raise ChangeFailed(self.name, f"{change.name} is not a file of {self._blueprint.name}.", change=change)
+            raise ChangeFailed(
+                self.name, f"{change.name} is not a file of {self._blueprint.name}.", change=change
+            )
         began = time.monotonic()
         with self._errors(file.name, change), self._session() as session:
             history = self._begun(session)
@@ -329,21 +403,18 @@ class Neo4jBootstrapper:
             if file.transactional:
                 self._apply_data(session, file, change, history, began)
             else:
-                self._apply_schema(session, file, change)
-                self._record(lambda text, **p: self._rows(session, text, **p), file, history, began)
+                self._apply_alone(session, file, change, history, began)
         if self._leased:
             self._history = history.continued(file, self._blueprint.name)
         return None
 
     def _begun(self, session: neo4j.Session) -> History:
-        """The history, after its constraint, index and first node have been made where they are missing."""
+        """The history, after the constraints and the index that recording needs have been made where they are missing."""
         history = self._history or History.read(self._rows(session, neo4j_history.READ))
         self._history = None  # until this file is recorded
         if not self._begun_once:
-            self._make_own(session, neo4j_history.SCHEMA)
+            self._make_own(session, _OWN_SCHEMA)
             self._begun_once = True
-        if not history.begun or not history.blueprint:
-            self._rows(session, neo4j_history.BASELINE, blueprint=self._blueprint.name)
         return history
 
     def _make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
@@ -352,24 +423,112 @@ class Neo4jBootstrapper:
             if name not in live.objects:
                 self._rows(session, text)
 
-    def _apply_data(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
+    @contextmanager
+    def _fenced(self, session: neo4j.Session, change: Change) -> Iterator[Run]:
+        """A transaction that commits only while the lease of this run is ours.
+
+        The token is compared last, which locks the lease's node: no other run can take the lease before the commit.
+        """
         with session.begin_transaction(metadata={_TAG: self._tag}) as transaction:
-            for i, statement in enumerate(file.statements, 1):
-                with self._errors(_place(file, i, statement), change):
-                    transaction.run(statement.text).consume()
-            self._record(lambda text, **p: [dict(r) for r in transaction.run(text, p)], file, history, began)
+
+            def run(text: str, **parameters: Any) -> list[dict[str, Any]]:
+                return [dict(r) for r in transaction.run(text, parameters)]
+
+            yield run
+            lease = self._lease if self._leased else None
+            if lease is not None and not lease.confirm_in(
+                lambda text, parameters: run(text, **parameters)
+            ):
+                raise self._lost_lease(change, run(neo4j_lease.HOLDER))
             transaction.commit()
 
-    def _apply_schema(self, session: neo4j.Session, file: CypherFile, change: Change) -> None:
+    def _refuse_lost_lease(self, session: neo4j.Session, change: Change) -> None:
+        """Raise when the lease is another run's: right before a statement that shares no transaction with the record."""
+        if self._lease is not None and self._leased and not self._lease.confirm():
+            raise self._lost_lease(change, self._rows(session, neo4j_lease.HOLDER))
+
+    def _lost_lease(self, change: Change, rows: Sequence[Mapping[str, Any]]) -> StoreUnavailable:
+        holder = (
+            f"{neo4j_lease.holder(rows[0]).who} holds it now" if rows else "nobody holds it now"
+        )
+        return StoreUnavailable(
+            self.name,
+            f"The lock of this run was lost before {change.name} was recorded; {holder}. "
+            "Nothing that shares a transaction with the record was committed.",
+            hint="Run again; what has been applied is recognised.",
+            subject=change.name,
+        )
+
+    def _apply_data(
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        history: History,
+        began: float,
+    ) -> None:
+        with self._fenced(session, change) as run:
+            for i, statement in enumerate(file.statements, 1):
+                with self._errors(_place(file, i, statement), change):
+                    run(statement.text)
+            self._record(run, file, history, began)
+
+    def _apply_alone(
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        history: History,
+        began: float,
+    ) -> None:
+        """Statements that commit by themselves, and then their record.
+
+        What fails after a statement that commits in batches is a `ChangeFailed`, whatever it was: nobody may try
+        such a file again unasked, because the batches that were committed would be there twice.
+        """
+        batches: list[str] = []
+        try:
+            with self._errors(file.name, change):
+                self._apply_schema(session, file, change, batches)
+                with self._fenced(session, change) as run:
+                    self._record(run, file, history, began)
+        except BootstrapError as exc:
+            if not batches:
+                raise
+            raise ChangeFailed(
+                self.name,
+                f"{exc.message} Batches of {file.name} may have been committed, because CALL … IN TRANSACTIONS commits "
+                "while it runs; the file is not recorded and was not tried again.",
+                change=change,
+                hint="See what is there before you run again, because the next run begins the file anew: remove what it wrote, "
+                "or let the statement pass over what is there (MERGE).",
+            ) from exc
+
+    def _apply_schema(
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        batches: list[str] | None = None,
+    ) -> None:
+        """Send each statement in a transaction of its own; `batches` gets the places of those that may have committed some."""
         for i, statement in enumerate(file.statements, 1):
-            with self._errors(_place(file, i, statement), change):
+            place = _place(file, i, statement)
+            self._refuse_lost_lease(session, change)
+            if batches is not None and statement.is_batched:
+                batches.append(place)
+            with self._errors(place, change):
                 try:
                     self._rows(session, statement.text)
                 except (raised.ClientError, raised.DatabaseError) as exc:
+                    if batches and neo4j_errors.refused_unread(exc):
+                        batches[:] = [each for each in batches if each != place]
                     self._explain(session, statement, exc, file)
         self._prove_schema(session, file, change)
 
-    def _explain(self, session: neo4j.Session, statement: Statement, exc: raised.Neo4jError, file: CypherFile) -> None:
+    def _explain(
+        self, session: neo4j.Session, statement: Statement, exc: raised.Neo4jError, file: CypherFile
+    ) -> None:
         """Pass over an object that is there already as declared; raise what says more than the server did, or `exc`."""
         thing = recognise(statement.tokens)
         code = neo4j_errors.code(exc)
@@ -396,7 +555,9 @@ class Neo4jBootstrapper:
         if not wanted:
             return
         live = self._look_for(session, {str(thing.kind) for thing in wanted.values()})
-        waiting = [i.name for i in live.indexes.values() if i.state == "POPULATING" and i.name in wanted]
+        waiting = [
+            i.name for i in live.indexes.values() if i.state == "POPULATING" and i.name in wanted
+        ]
         if waiting:
             live = self._awaited(session, waiting)
         self._live = live
@@ -412,7 +573,9 @@ class Neo4jBootstrapper:
     def _awaited(self, session: neo4j.Session, names: Sequence[str]) -> LiveSchema:
         """Wait on the server until they are ONLINE; failing and timing out are judged from the state that they then have."""
         try:
-            self._rows(session, _AWAIT, names=names, seconds=max(1, int(self._timing.index_timeout_s)))
+            self._rows(
+                session, _AWAIT, names=names, seconds=max(1, int(self._timing.index_timeout_s))
+            )
         except (raised.ClientError, raised.DatabaseError) as exc:
             if not neo4j_errors.code(exc).startswith(("ClientError.Procedure.", "DatabaseError.")):
                 raise
@@ -422,20 +585,50 @@ class Neo4jBootstrapper:
         state = live.indexes.get(thing.name)
         if state is None or state.state == "ONLINE":
             return
-        cause = state.failure.strip().splitlines()[0] if state.failure.strip() else f"after {self._timing.index_timeout_s:g} s"
+        cause = (
+            state.failure.strip().splitlines()[0]
+            if state.failure.strip()
+            else f"after {self._timing.index_timeout_s:g} s"
+        )
         hint = f"Correct the data, DROP INDEX {thing.name}, and run again." if state.state == "FAILED" else (
             "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.")  # fmt: skip
-        raise ChangeFailed(self.name, f"{thing} is {state.state}: {cause}", change=change, hint=hint, subject=thing.name)
+        raise ChangeFailed(
+            self.name,
+            f"{thing} is {state.state}: {cause}",
+            change=change,
+            hint=hint,
+            subject=thing.name,
+        )
 
-    def _record(self, run: Any, file: CypherFile, history: History, began: float) -> None:
-        """Write the history node, or the REPEATED of a file that ran before."""
-        facts = {
-            "version": file.version, "checksum": file.checksum, "ms": int((time.monotonic() - began) * 1000),
-            "by": _system_user(), "user": self._url.username,
-        }  # fmt: skip
-        entry = history.entry(file.version)
+    def _record(self, run: Run, file: CypherFile, history: History, began: float) -> None:
+        """Write the history node, or the REPEATED of a file that ran before, into `history`.
+
+        Writers wait for each other from here to the end of their transactions, so the second one sees what the first
+        has recorded. Raises `StoreBusy` when that is this very file: tried again, it is found to be applied already.
+        """
+        name = self._blueprint.name
+        now = History.read(run(neo4j_history.BEGIN_RECORD, blueprint=name, order=list(file.order)))
+        now.refuse_other_blueprint(name)
+        if not self._leased:  # others may have recorded something in front of this file
+            history = History.read(run(neo4j_history.READ))
+        entry = now.entry(file.version)
         if entry is not None:
-            rows = run(neo4j_history.REPEAT, **{**facts, "version": entry.version})
+            neo4j_history.compare(entry, file)
+            if entry.checksum in file.checksums:
+                raise StoreBusy(
+                    self.name,
+                    f"{file.name} was recorded by another run meanwhile.",
+                    subject=file.name,
+                )
+        facts = {
+            "version": entry.version if entry else file.version,
+            "checksum": file.checksum,
+            "ms": int((time.monotonic() - began) * 1000),
+            "by": _system_user(),
+            "user": self._url.username,
+        }
+        if entry is not None:
+            rows = run(neo4j_history.REPEAT, **facts)
         else:
             rows = run(
                 neo4j_history.RECORD, **facts, previous=history.before(file), description=file.description,
@@ -455,7 +648,11 @@ class Neo4jBootstrapper:
             self.ping(self._timing.connect_timeout_s)
         with self._errors(), self._session() as session:
             self._live = live = self._look(session)
-            drifts = [d for o in declared(f for f in self._files if self._unmet(f) is None).values() if (d := _drift(o, live))]
+            drifts = [
+                d
+                for o in declared(f for f in self._files if self._unmet(f) is None).values()
+                if (d := _drift(o, live))
+            ]
             missing = self._seed.missing(lambda text, **p: self._rows(session, text, **p))
         return drifts + [Drift(c.name, c.kind, "is missing") for c in missing]
 
@@ -487,7 +684,9 @@ class Neo4jBootstrapper:
             held = self._rows(session, neo4j_lease.HOLDER)
         head = self._without(tuple(self._skipped(history)))
         recorded = history.entries[-1].source if history.entries else ""
-        return Status(recorded, head[-1].name if head else "", neo4j_lease.holder(held[0]) if held else None)
+        return Status(
+            recorded, head[-1].name if head else "", neo4j_lease.holder(held[0]) if held else None
+        )
 
     # --- the lock
 
@@ -496,7 +695,8 @@ class Neo4jBootstrapper:
         with self._errors("the lock"), self._session() as session:
             self._make_own(session, neo4j_lease.SCHEMA)
         taken = neo4j_lease.take(self._write, owner, self._timing.lease_s)
-        self._history, self._leased = None, isinstance(taken, neo4j_lease.Lease)
+        self._history = None
+        self._lease = taken if isinstance(taken, neo4j_lease.Lease) else None
         return taken
 
     # --- ending
@@ -521,8 +721,8 @@ class Neo4jBootstrapper:
     def close(self) -> None:
         """Release every connection."""
         driver, self._opened = self._opened, None
-        self._live = self._history = None
-        self._leased = self._begun_once = False
+        self._live = self._history = self._lease = None
+        self._begun_once = False
         if driver is not None:
             driver.close()
 
@@ -532,7 +732,8 @@ class Neo4jBootstrapper:
         try:
             yield
         except (raised.Neo4jError, raised.DriverError) as exc:
-            raise neo4j_errors.translated(exc, self.target, place, change) from exc
+            error = neo4j_errors.translated(exc, self.target, place, change)
+            raise self._url.masking(error, exc) from exc
 
 
 def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
@@ -545,7 +746,12 @@ def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
     index = live.indexes.get(found.name)
     if index is None or index.state == "ONLINE":
         return None
-    return Drift(name, wanted.kind, f"is {index.state}: {index.failure.strip() or 'not usable yet'}", "ONLINE", index.state)
+    return Drift(name, wanted.kind, f"is {index.state}: {_failure(index)}", "ONLINE", index.state)
+
+
+def _failure(index: LiveIndex) -> str:
+    """Why an index is not usable, without the values that the server names."""
+    return neo4j_errors.without_values(index.failure.strip()) or "not usable yet"
 
 
 def _pattern(thing: SchemaObject) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.neo4j import cypher_text
+from is_db_bootstrap.stores.neo4j.cypher_folder import FILE_NAME, migration_files
 from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject, recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 
-_FILE_NAME = re.compile(r"(?P<kind>[VR])(?P<version>\d+(?:[_.]\d+)*)__(?P<description>[\w ]+)\.cypher")
 _PRECONDITION = re.compile(
     r"(?P<word>assume|assert) that (?:edition is (?P<edition>enterprise|community)"
     r"|version is (?P<versions>[\d.]+(?:(?: ?,| or) ?[\d.]+)*)|version is (?P<compare>ge|lt) (?P<than>[\d.]+))",
@@ -57,7 +57,11 @@ class Precondition:
             return self.edition == edition
         if self.versions:
             return any(f"{version}.".startswith(f"{v}.") for v in self.versions)
-        return number(version) >= number(self.at_least) if self.at_least else number(version) < number(self.below)
+        return (
+            number(version) >= number(self.at_least)
+            if self.at_least
+            else number(version) < number(self.below)
+        )
 
 
 def number(version: str) -> tuple[int, ...]:
@@ -80,14 +84,17 @@ class CypherFile:
     @classmethod
     def parse(cls, name: str, text: str) -> CypherFile:
         """From its name and text; `ConfigurationError` names the file and the line."""
-        parts = _FILE_NAME.fullmatch(name)
+        parts = FILE_NAME.fullmatch(name)
         if parts is None:
             raise ConfigurationError(
-                f"neo4j: the file name {name} is not understood.", hint="Write V001__what_it_does.cypher, or R001__… to repeat."
+                f"neo4j: the file name {name} is not understood.",
+                hint="Write V001__what_it_does.cypher, or R001__… to repeat.",
             )
         try:
             statements = tuple(cypher_text.split(text))
-            preconditions = tuple(filter(None, map(Precondition.parse, cypher_text.leading_comments(text))))
+            preconditions = tuple(
+                filter(None, map(Precondition.parse, cypher_text.leading_comments(text)))
+            )
         except ValueError as exc:
             raise ConfigurationError(f"neo4j: {name}: {exc}.") from exc
         found = cls(
@@ -119,6 +126,11 @@ class CypherFile:
         return not any(s.is_schema or s.is_batched for s in self.statements)
 
     @property
+    def is_conditional(self) -> bool:
+        """Whether an assumption may keep it out of a history that is otherwise complete."""
+        return any(p.is_assumption for p in self.preconditions)
+
+    @property
     def order(self) -> tuple[int, ...]:
         """Its place among the files."""
         return number(self.version)
@@ -145,7 +157,10 @@ class CypherFile:
 
     def lint(self) -> Iterator[str]:
         """What neo4j-migrations would read differently, and what could not be run twice after a crash."""
-        theirs = [" ".join(s.tokens for s in _lenient(part)) for part in cypher_text.their_parts(self.text)]
+        theirs = [
+            " ".join(s.tokens for s in _lenient(part))
+            for part in cypher_text.their_parts(self.text)
+        ]
         if [t for t in theirs if t] != [s.tokens for s in self.statements]:
             yield (
                 f"Warning: neo4j-migrations splits {self.name} differently and would fail on it: "
@@ -165,16 +180,34 @@ def _lenient(part: str) -> list[Statement]:
     return found if len(found) < 2 else [Statement(part, part, 1)]  # noqa: PLR2004 - theirs would be sent as one
 
 
-def load(folder: Path) -> tuple[CypherFile, ...]:
-    """The files of a folder in order; `ConfigurationError` for two of one number, and for names that are not understood."""
+def _text(path: Path) -> str:
     try:
-        texts = {p.name: p.read_bytes().decode() for p in sorted(folder.glob("*.cypher"))}
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"neo4j: a file of {folder} cannot be read: {exc}.", hint="Cypher files are UTF-8.") from exc
-    files = sorted((CypherFile.parse(name, text) for name, text in texts.items()), key=lambda f: (f.order, f.name))
+        return path.read_bytes().decode()
+    except OSError as exc:
+        raise ConfigurationError(f"neo4j: {path} cannot be read: {exc.strerror}.") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(
+            f"neo4j: {path} is not UTF-8: {exc.reason} at byte {exc.start}.",
+            hint="Save it as UTF-8.",
+        ) from exc
+
+
+def load(folder: Path) -> tuple[CypherFile, ...]:
+    """The files of a folder in order.
+
+    Raises `ConfigurationError` for two of one number, for a file that cannot be read, and for files
+    that look like migrations and would be passed over (see `cypher_folder`).
+    """
+    texts = {path.name: _text(path) for path in migration_files(folder)}
+    files = sorted(
+        (CypherFile.parse(name, text) for name, text in texts.items()),
+        key=lambda f: (f.order, f.name),
+    )
     for one, other in pairwise(files):
         if one.order == other.order:
-            raise ConfigurationError(f"neo4j: {one.name} and {other.name} have the same version {one.version}.")
+            raise ConfigurationError(
+                f"neo4j: {one.name} and {other.name} have the same version {one.version}."
+            )
     return tuple(files)
 
 

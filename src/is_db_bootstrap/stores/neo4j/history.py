@@ -26,17 +26,30 @@ SCHEMA: Mapping[str, str] = {
     "repeated_at__Neo4jMigration": "CREATE INDEX repeated_at__Neo4jMigration IF NOT EXISTS FOR ()-[r:REPEATED]-() ON (r.at)",
 }
 
-READ = """
-MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL
+_COLUMNS = """
 RETURN m.version AS version, m.checksum AS checksum, coalesce(m.repeatable, false) AS repeatable, m.type AS type,
        coalesce(m.source, m.version) AS source, m.isDbBootstrapBlueprint AS blueprint,
        [(m)-[r:REPEATED]->(m) | [r.at.epochMillis, r.checksum]] AS repeats
 """
+READ = f"MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL {_COLUMNS}"
 
-#: Only for the first file: the node that every chain begins with, and whose it is.
-BASELINE = """
-MERGE (b:__Neo4jMigration {version: 'BASELINE'})
-SET b.isDbBootstrapBlueprint = coalesce(b.isDbBootstrapBlueprint, $blueprint)
+#: Begins every transaction that records. The node is never committed: its unique name makes a second
+#: writer wait at the MERGE until the first one has ended, because `unique_version___Neo4jMigration`
+#: lets two nodes have one version where there is no `migrationTarget`. Then the node that every chain
+#: begins with is made where it is missing, and says whose history it is. The rows are that node, and what is
+#: recorded under the number `$order`, however many zeros it is written with.
+BEGIN_RECORD = f"""
+MERGE (l:__Neo4jMigrationsLock {{name: 'is-db-bootstrap record'}}) DELETE l
+WITH count(*) AS writers
+OPTIONAL MATCH (b:__Neo4jMigration {{version: 'BASELINE'}}) WHERE b.migrationTarget IS NULL
+FOREACH (_ IN CASE WHEN b IS NULL THEN [1] ELSE [] END |
+    CREATE (:__Neo4jMigration {{version: 'BASELINE', isDbBootstrapBlueprint: $blueprint}}))
+FOREACH (_ IN CASE WHEN b IS NULL THEN [] ELSE [1] END |
+    SET b.isDbBootstrapBlueprint = coalesce(b.isDbBootstrapBlueprint, $blueprint))
+WITH writers
+MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL
+    AND (m.version = 'BASELINE' OR [part IN split(m.version, '.') | toInteger(part)] = $order)
+{_COLUMNS}
 """
 
 #: Puts a node behind `$previous`, and what stood there behind the node.
@@ -61,13 +74,21 @@ RETURN count(r) AS recorded
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One recorded file; `checksum` is that of its latest run."""
+    """One recorded file; `checksum` is that of its latest run, `past` has those of all its runs."""
 
     version: str
     checksum: str
     repeatable: bool
     type: str
     source: str
+    past: frozenset[str] = frozenset()
+
+    def has_had(self, file: CypherFile) -> bool:
+        """Whether the text of `file` was applied under this number once, now or before."""
+        return not self.past.isdisjoint(file.checksums)
+
+    def __str__(self) -> str:
+        return f"{self.source} (version {self.version})"
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -93,7 +114,19 @@ class History:
                 blueprint = row["blueprint"] or ""
                 continue
             latest = max(row["repeats"], default=[None, row["checksum"]])[1]
-            entries.append(Entry(row["version"], str(latest), row["repeatable"], row["type"] or "", row["source"]))
+            past = frozenset(
+                str(checksum) for checksum in (row["checksum"], *(r[1] for r in row["repeats"]))
+            )
+            entries.append(
+                Entry(
+                    row["version"],
+                    str(latest),
+                    row["repeatable"],
+                    row["type"] or "",
+                    row["source"],
+                    past,
+                )
+            )
         return cls(tuple(sorted(entries, key=lambda e: e.order)), blueprint, begun)
 
     def entry(self, version: str) -> Entry | None:
@@ -108,32 +141,71 @@ class History:
         """What it is after `file` was recorded for `blueprint`, as a reading would find it."""
         before = self.entry(file.version)
         version, source = (before.version, before.source) if before else (file.version, file.name)
-        latest = Entry(version, file.checksum, file.repeatable, "CYPHER", source)
+        past = before.past if before else frozenset[str]()
+        latest = Entry(
+            version, file.checksum, file.repeatable, "CYPHER", source, past | {file.checksum}
+        )
         others = [e for e in self.entries if e.order != file.order]
-        return History(tuple(sorted([*others, latest], key=lambda e: e.order)), self.blueprint or blueprint, begun=True)
+        return History(
+            tuple(sorted([*others, latest], key=lambda e: e.order)),
+            self.blueprint or blueprint,
+            begun=True,
+        )
 
-    def is_ahead(self, files: Sequence[CypherFile]) -> bool:
-        """Whether it goes on beyond the last of `files`."""
-        return bool(self.entries) and bool(files) and self.entries[-1].order > files[-1].order
+    def is_ahead(self, files: Sequence[CypherFile], usable: Sequence[CypherFile]) -> bool:
+        """Whether it contains all of `files` and goes on; `usable` are those that this server takes.
+
+        Raises `StoreConflict` that names both sides when it goes on and lacks something of ours:
+        then it is another line, and not a later state of this one.
+        """
+        last = files[-1].order if files else ()
+        beyond = [entry for entry in self.entries if entry.order > last]
+        if not beyond or not files:
+            return False
+        lacking = [file for file in usable if self.entry(file.version) is None]
+        if lacking:
+            raise _diverged(beyond, f"{_listed(lacking)}, which was never applied")
+        unknown = [f for f in usable if (entry := self.entry(f.version)) and not entry.has_had(f)]
+        if unknown:
+            raise _diverged(beyond, f"{_listed(unknown)} with a text that was never applied")
+        return True
 
     def check(self, files: Sequence[CypherFile], blueprint: str) -> None:
         """Raise `StoreConflict` when it is another blueprint's, has files that we do not know, or other texts."""
+        self.refuse_other_blueprint(blueprint)
+        by_order = {f.order: f for f in files}
+        unknown = []
+        for entry in self.entries:
+            file = by_order.get(entry.order)
+            if file is not None:
+                compare(entry, file)
+            elif not files or entry.order < files[-1].order:
+                unknown.append(entry)
+        if unknown:
+            self._refuse_unknown(unknown, files, blueprint)
+
+    def refuse_other_blueprint(self, blueprint: str) -> None:
+        """Raise `StoreConflict` when the history says that it is another blueprint's."""
         if self.blueprint and self.blueprint != blueprint:
             raise StoreConflict(
                 STORE, f"The database carries the blueprint {self.blueprint}, not {blueprint}.",
                 hint="A database carries one: name another in the address. Community has only one, so there it is another server "
                 "(locally another --data-dir).", subject=blueprint,
             )  # fmt: skip
-        by_order = {f.order: f for f in files}
-        for entry in self.entries:
-            file = by_order.get(entry.order)
-            if file is not None:
-                _compare(entry, file)
-            elif not files or entry.order < files[-1].order:
-                raise StoreConflict(
-                    STORE, f"The history has {entry.source} (version {entry.version}), which {blueprint} does not know.",
-                    hint=f"Bring the file back, or use a database of its own for {blueprint}.", subject=entry.source,
-                )  # fmt: skip
+
+    def _refuse_unknown(
+        self, unknown: Sequence[Entry], files: Sequence[CypherFile], blueprint: str
+    ) -> None:
+        """Raise for entries between our files, or for any when there are none."""
+        lacking = [
+            file for file in files if self.entry(file.version) is None and not file.is_conditional
+        ]
+        if lacking:
+            raise _diverged(unknown, f"{_listed(lacking)}, which was never applied")
+        raise StoreConflict(
+            STORE, f"The history has {_listed(unknown)}, which {blueprint} does not know.",
+            hint=f"Bring the file back, or use a database of its own for {blueprint}.", subject=unknown[0].source,
+        )  # fmt: skip
 
     def pending(self, files: Sequence[CypherFile]) -> list[Change]:
         """The files that are not recorded, and repeatable ones whose text is newer than the record; in order.
@@ -152,14 +224,32 @@ class History:
 
     def _refuse_late(self, file: CypherFile) -> None:
         last = self.entries[-1] if self.entries else None
-        if last is not None and last.order > file.order and not any(p.is_assumption for p in file.preconditions):
+        if last is not None and last.order > file.order and not file.is_conditional:
             raise StoreConflict(
                 STORE, f"{file.name} was never applied, but {last.source} behind it was.",
                 hint=f"Give it a version above {last.version}.", subject=file.name,
             )  # fmt: skip
 
 
-def _compare(entry: Entry, file: CypherFile) -> None:
+def _diverged(theirs: Sequence[Entry], ours: str) -> StoreConflict:
+    """The conflict of a history and a blueprint of which neither contains the other."""
+    return StoreConflict(
+        STORE,
+        f"The history and the blueprint have diverged: the history has {_listed(theirs)}, which the blueprint "
+        f"does not know, and the blueprint has {ours}.",
+        hint="Bring both lines together: add the files that are missing here, and give ours versions behind theirs.",
+        subject=theirs[0].source,
+    )
+
+
+def _listed(things: Sequence[Entry] | Sequence[CypherFile]) -> str:
+    return ", ".join(
+        thing.name if isinstance(thing, CypherFile) else str(thing) for thing in things
+    )
+
+
+def compare(entry: Entry, file: CypherFile) -> None:
+    """Raise `StoreConflict` when the record of this number is of another kind of file, or of another text."""
     if entry.repeatable != file.repeatable:
         words = ("repeatable", "versioned") if entry.repeatable else ("versioned", "repeatable")
         raise StoreConflict(

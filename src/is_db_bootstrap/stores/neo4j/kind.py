@@ -9,6 +9,7 @@ KIND = StoreKind(
     default_port=7687,
     default_user="neo4j",
     default_database="neo4j",
+    takes_seed=True,
     declared_by=("cypher",),
     bootstrapper_class="Neo4jBootstrapper",
     client_extra="neo4j",

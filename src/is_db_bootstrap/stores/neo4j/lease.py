@@ -47,7 +47,7 @@ HOLDER = f"MATCH (l:{LABEL}) RETURN l.owner AS owner, l.since AS since, l.until 
 Write = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lease:
     """A held lock of `ms` milliseconds, renewed by each `confirm`."""
 
@@ -55,24 +55,37 @@ class Lease:
     token: str
     owner: str
     ms: int
+    #: Whether it was given back, or found lost when it was to be given back.
+    ended: bool = False
+
+    @property
+    def lease_s(self) -> float:
+        """Seconds from a renewal to the moment when another run may take it over."""
+        return self.ms / 1000
 
     def confirm(self) -> bool:
         """Whether the node still has our token; gives it the full lease again."""
-        return bool(self.write(CONFIRM, self._parameters)[0]["ours"])
+        return self.confirm_in(self.write)
+
+    def confirm_in(self, write: Write) -> bool:
+        """The same in a transaction of the caller's: until that has ended, no other run can take the lease."""
+        return bool(write(CONFIRM, self.parameters)[0]["ours"])
 
     def release(self) -> bool:
         """Delete the node if it still has our token."""
-        return bool(self.write(RELEASE, self._parameters)[0]["ours"])
+        self.ended = True
+        return bool(self.write(RELEASE, self.parameters)[0]["ours"])
 
     @property
-    def _parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
+        """What the statements of this module ask for."""
         return {"name": NODE_NAME, "token": self.token, "owner": self.owner, "ms": self.ms}
 
 
 def take(write: Write, owner: str, lease_s: float) -> Lease | LockHolder:
     """One try; a lapsed lease is taken over."""
     lease = Lease(write, str(uuid.uuid4()), owner, max(1, int(lease_s * 1000)))
-    row = write(TAKE, lease._parameters)[0]  # noqa: SLF001 - one lock in two parts
+    row = write(TAKE, lease.parameters)[0]
     return lease if row["ours"] else holder(row)
 
 

@@ -3,34 +3,118 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout, suppress
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from alembic import command
+from alembic.autogenerate.render import _repr_type
 from alembic.config import Config
-from sqlalchemy import create_engine, event
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import base as script_base
+from alembic.util import CommandError
+from sqlalchemy import TypeDecorator, create_engine, event, types
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
 
 from is_db_bootstrap import files
-from is_db_bootstrap.stores.postgres.connection import connect, errors, identifier, session_settings
-from is_db_bootstrap.stores.postgres.revisions import TABLE
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
+from is_db_bootstrap.guests import guest
+from is_db_bootstrap.stores.postgres.connection import (
+    NAME,
+    connect,
+    errors,
+    identifier,
+    session_settings,
+)
+from is_db_bootstrap.stores.postgres.half_done import (
+    SecondWatch,
+    Watch,
+    WorkingConnection,
+    WorkingCursor,
+)
+from is_db_bootstrap.stores.postgres.operations import Operation, described, without_drops
+from is_db_bootstrap.stores.postgres.revisions import SKIPPED_NAMES, TABLE
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
 
+
+class _OneAtATime:
+    """A lock whose holder may be given up, because it hangs: whoever wants it afterwards is told so at once."""
+
+    #: Seconds between two looks whether the holder was given up.
+    _LOOK_S = 0.2
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+        self._given_up = False
+
+    def __enter__(self) -> None:
+        while not self._lock.acquire(timeout=self._LOOK_S):
+            if self._given_up:
+                raise StoreUnavailable(
+                    NAME,
+                    "A revision of an earlier run did not end and still hangs in this process, which can run no other.",
+                    hint="End this process, and run again in a new one.",
+                )
+        self._holder = threading.get_ident()
+
+    def __exit__(self, *_: object) -> None:
+        self._holder, self._given_up = None, False
+        self._lock.release()
+
+    def give_up(self, thread: int | None) -> None:
+        """Count on `thread`, if it is the holder, never to come back; harmless when it does."""
+        if thread is not None and thread == self._holder:
+            self._given_up = True
+
+
 #: Alembic keeps its running environment in module globals: two upgrades in threads fail with KeyError('config').
-ALEMBIC = threading.Lock()
+ALEMBIC = _OneAtATime()
+#: The further connections that a revision may take from its engine.
+FURTHER_CONNECTIONS = 4
 
 
-def working_connection(url: StoreUrl, schema: str, timing: Timing) -> psycopg.Connection[Any]:
+@contextmanager
+def running_alembic() -> Iterator[None]:
+    """One Alembic command at a time, with the user's code as a guest (`guests`).
+
+    Alembic reads `._x.py`, which macOS leaves beside `x.py`, as a revision, so its pattern is replaced meanwhile.
+    """
+    pattern = script_base._only_source_rev_file  # noqa: SLF001 - Alembic has no option for it
+    with ALEMBIC, guest():
+        script_base._only_source_rev_file = re.compile(rf"(?!{SKIPPED_NAMES.pattern})(.*\.py)$")  # noqa: SLF001 - the same
+        try:
+            yield
+        finally:
+            script_base._only_source_rev_file = pattern  # noqa: SLF001 - the same
+
+
+def working_connection(url: StoreUrl, schema: str, timing: Timing) -> WorkingConnection:
     """A session for revisions: it waits `lock_timeout_s` for a lock, and the server ends it within a second of our death."""
-    settings = session_settings(schema) | {"lock_timeout": f"{round(timing.lock_timeout_s * 1000)}ms"}
-    connection = connect(url, timing.connect_timeout_s, settings=settings)
+    settings = session_settings(schema) | {
+        "lock_timeout": f"{round(timing.lock_timeout_s * 1000)}ms"
+    }
+    opened = connect(
+        url,
+        timing.connect_timeout_s,
+        settings=settings,
+        kind=WorkingConnection,
+        cursor_factory=WorkingCursor,
+    )
+    connection = cast("WorkingConnection", opened)
     with suppress(psycopg.errors.InvalidParameterValue):  # a server whose platform cannot tell
         connection.execute("SET client_connection_check_interval = '1s'")
     connection.autocommit = False
@@ -38,16 +122,87 @@ def working_connection(url: StoreUrl, schema: str, timing: Timing) -> psycopg.Co
 
 
 def engine(
-    url: StoreUrl, schema: str, timing: Timing, opened: Callable[[psycopg.Connection[Any]], None] = lambda _: None
+    url: StoreUrl,
+    schema: str,
+    timing: Timing,
+    opened: Callable[[psycopg.Connection[Any]], None] = lambda _: None,
+    watch: Watch | None = None,
 ) -> Engine:
-    """An engine of one connection that we open ourselves, so that every form of address works; `opened` is told of it."""
+    """An engine whose connections we open ourselves, so that every form of address works; `opened` is told of each.
+
+    Its first connection is watched by `watch` while a revision runs, the further ones by a `SecondWatch`.
+    """
+    first = watch or Watch(identifier(schema, TABLE))
 
     def creator() -> Any:
         connection = working_connection(url, schema, timing)
         opened(connection)
         return connection
 
-    return create_engine("postgresql+psycopg://", creator=creator, pool_size=1, max_overflow=0, use_native_hstore=False)
+    found = create_engine(
+        "postgresql+psycopg://",
+        creator=creator,
+        pool_size=1,
+        max_overflow=FURTHER_CONNECTIONS,
+        use_native_hstore=False,
+        hide_parameters=True,  # what a revision writes stays out of errors and logs
+    )
+
+    @event.listens_for(found, "checkout")
+    def watched(connection: WorkingConnection, *_: Any) -> None:
+        connection.watch = SecondWatch(first) if first.step else first
+
+    return found
+
+
+def watch_of(connection: Connection) -> Watch:
+    """The watch of a connection of `engine`; one that marks nothing for a connection of other means."""
+    found = getattr(connection.connection.driver_connection, "watch", None)
+    return found if isinstance(found, Watch) else Watch("")
+
+
+def watch_steps(
+    ctx: MigrationContext, watch: Watch, before_first: Callable[[], None] = lambda: None
+) -> None:
+    """Let every revision that `ctx` is going to run be watched; `before_first` is called before the first one runs."""
+    steps = ctx._migrations_fn  # noqa: SLF001 - Alembic tells of a step only when it has ended
+
+    def watched(heads: Any, context: MigrationContext) -> Iterator[Any]:
+        begun = False
+        for step in steps(heads, context) if steps else ():
+            watch.left = False
+            if isinstance(step, RevisionStep):
+                if not begun:
+                    before_first()
+                begun = True
+                step.migration_fn = _watched(step, context, watch)
+            yield step
+
+    ctx._migrations_fn = watched  # noqa: SLF001 - the same
+
+
+def _watched(step: RevisionStep, ctx: MigrationContext, watch: Watch) -> Callable[..., Any]:
+    act = step.migration_fn
+    name = f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
+
+    @wraps(act)  # Alembic logs its name
+    def run(**given: Any) -> Any:
+        connection = ctx.connection
+        if connection is None or ctx.as_sql:
+            return act(**given)
+        began = connection.get_transaction()
+        with watch.running(name):
+            result = act(**given)
+        watch.left = connection.get_transaction() is not began
+        return result
+
+    return run
+
+
+def commit_record(ctx: MigrationContext, watch: Watch) -> None:
+    """Commit the row of a step that has left the transaction in which Alembic would have committed it."""
+    if watch.left and ctx.connection is not None:
+        ctx.connection.commit()
 
 
 def config(blueprint: Blueprint, schema: str, connection: Connection | None = None) -> Config:
@@ -79,53 +234,136 @@ def stamp(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> b
     return _ran(engine, blueprint, schema, command.stamp, revision)
 
 
-def tried_downgrade(
-    engine: Engine, blueprint: Blueprint, schema: str, revision: str, look: Callable[[psycopg.Connection[Any]], Any]
-) -> tuple[Any, Any]:
-    """What `look` sees before and after a downgrade that is rolled back."""
-    with engine.connect() as connection, connection.begin() as transaction:
-        session = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-        before = look(session)
-        with ALEMBIC:
-            command.downgrade(config(blueprint, schema, connection), revision)
-        after = look(session)
-        transaction.rollback()
-    return before, after
+def write_revision(
+    engine: Engine | None,
+    blueprint: Blueprint,
+    message: str,
+    revision: str,
+    file_template: str,
+    *,
+    folder: Path,
+    allow_drops: bool = False,
+) -> tuple[Path | None, list[Operation]]:
+    """Write the next revision file into `folder`; its path, and what it does or leaves out.
 
-
-def write_revision(engine: Engine | None, blueprint: Blueprint, message: str, revision: str, file_template: str) -> str | None:
-    """Write the next revision file and return its path; from the models by autogenerate with an `engine`, else empty.
-
-    `engine` leads to a database at head. None when autogenerate found no difference, and then nothing was written.
+    With an `engine`, which leads to a database at head, it is what autogenerate finds between models and database; else
+    it is empty. The path is None when autogenerate found nothing to write. Raises `ConfigurationError` for models that
+    cannot be loaded or compared.
     """
-    found: list[str] = []
+    found: list[Operation] = []
+
+    def only_with_changes(_: Any, __: Any, directives: list[Any]) -> None:
+        if engine is None or not directives:
+            return
+        script = directives[0]
+        left_out = [] if allow_drops else without_drops(script.upgrade_ops)
+        found.extend([*described(script.upgrade_ops), *left_out])
+        script.upgrade_ops.reverse_into(script.downgrade_ops)
+        if script.upgrade_ops.is_empty():
+            directives[:] = []
+
     quiet = redirect_stdout(io.StringIO())  # Alembic says there what it writes
-    with engine.connect() if engine else nullcontext() as connection, ALEMBIC, quiet:
+    with (
+        engine.connect() if engine else nullcontext() as connection,
+        running_alembic(),
+        quiet,
+        _told(blueprint),
+    ):
         wanted = config(blueprint, "public", connection)
         wanted.set_main_option("file_template", file_template.replace("%", "%%"))
-
-        def only_with_changes(_: Any, __: Any, directives: list[Any]) -> None:
-            if engine is not None and directives and directives[0].upgrade_ops.is_empty():
-                directives[:] = []
-
+        places = os.pathsep.join([_escaped(blueprint.migrations), _escaped(folder)])
+        wanted.set_main_option("version_locations", places)
         made = command.revision(
-            wanted, message, autogenerate=engine is not None, rev_id=revision, version_path=str(blueprint.migrations),
+            wanted,
+            message,
+            autogenerate=engine is not None,
+            rev_id=revision,
+            version_path=str(folder),
             process_revision_directives=only_with_changes,
-        )  # fmt: skip
-        found += [script.path for script in (made if isinstance(made, list) else [made]) if script]
-    return found[0] if found else None
+        )
+    scripts = [script for script in (made if isinstance(made, list) else [made]) if script]
+    return (Path(scripts[0].path) if scripts else None), found
+
+
+@contextmanager
+def _told(blueprint: Blueprint) -> Iterator[None]:
+    """What models and revisions raise becomes a `ConfigurationError` with the file and line of the blueprint's own code."""
+    try:
+        yield
+    except CommandError as exc:
+        raise ConfigurationError(f"{blueprint.name}: {exc}.") from exc
+    except (BootstrapError, psycopg.Error, DBAPIError):
+        raise
+    except Exception as exc:
+        raise ConfigurationError(
+            f"{blueprint.name}: {type(exc).__name__}: {exc}{_place(exc, blueprint)}."
+        ) from exc
+
+
+def _place(exc: BaseException, blueprint: Blueprint) -> str:
+    """Where in code that is neither ours nor a library's the error came up, in brackets; empty if nowhere."""
+    home = blueprint.migrations.parent if blueprint.migrations else None
+    frames = traceback.extract_tb(exc.__traceback__)
+    own = [
+        f
+        for f in frames
+        if home and Path(f.filename).is_relative_to(home) and "site-packages" not in f.filename
+    ]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+
+
+def render_type(kind: str, item: Any, context: Any) -> Any:
+    """How a generated revision writes a type of another package: Alembic's hook `render_item`.
+
+    A decorated type is written as the type that PostgreSQL gets, so the revision needs no module of the application. A
+    type that another package defines is written with the import of its module.
+    """
+    if kind != "type":
+        return False
+    if isinstance(item, TypeDecorator):
+        return _repr_type(_public(item.load_dialect_impl(context.dialect)), context)
+    module = type(item).__module__
+    if not module.startswith("sqlalchemy."):
+        context.imports.add(f"import {module}")
+    return False
+
+
+def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type under a name that a revision can import; a dialect has classes of its own for some."""
+    for kind in type(found).__mro__:
+        if kind is getattr(postgresql, kind.__name__, None) or kind is getattr(
+            types, kind.__name__, None
+        ):
+            return found if kind is type(found) else found.adapt(kind)
+    return found
 
 
 def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
-    """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server."""
+    """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server.
+
+    Raises `ConfigurationError` for a revision that needs a server, such as one that reads through `op.get_bind()`.
+    """
     found = config(blueprint, schema)
     found.output_buffer = text = io.StringIO()
-    with ALEMBIC:
-        command.upgrade(found, span, sql=True)
+    try:
+        with running_alembic():
+            command.upgrade(found, span, sql=True)
+    except (BootstrapError, CommandError) as exc:
+        raise ConfigurationError(f"{blueprint.name}: {exc}.") from exc
+    except Exception as exc:
+        place = _place(exc, blueprint)
+        if not place:
+            raise
+        raise ConfigurationError(
+            f"{blueprint.name}: a revision cannot be written as SQL without a server: {type(exc).__name__}: {exc}{place}.",
+            hint="It reads through op.get_bind(), or runs code that needs a database: apply it with `migrate upgrade`.",
+        ) from exc
     return text.getvalue()
 
 
-def _ran(engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., None], revision: str) -> bool:
+def _ran(
+    engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., None], revision: str
+) -> bool:
     """Run an Alembic command; whether it changed anything.
 
     Each transaction begins by locking the version table, and Alembic reads it only then: a backend that outlived its
@@ -136,11 +374,15 @@ def _ran(engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., N
 
         @event.listens_for(connection, "begin")
         def lock_version_table(begun: Connection) -> None:
-            if not getattr(begun.connection.driver_connection, "autocommit", False):  # an autocommit_block locks nothing
-                table = identifier(schema, TABLE).replace("%", "%%")  # psycopg sees parameters, if none
+            if not getattr(
+                begun.connection.driver_connection, "autocommit", False
+            ):  # an autocommit_block locks nothing
+                table = identifier(schema, TABLE).replace(
+                    "%", "%%"
+                )  # psycopg sees parameters, if none
                 begun.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 
-        with ALEMBIC:
+        with running_alembic():
             wanted = config(blueprint, schema, connection)
             wanted.attributes["applied"] = ran.append
             act(wanted, revision)
@@ -151,5 +393,8 @@ def create_version_table(connection: psycopg.Connection[Any], target: str, schem
     """Create the version table as Alembic would; `IF NOT EXISTS` is not atomic, so a faster run is no error."""
     table = identifier(schema, TABLE)
     statement = f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) NOT NULL CONSTRAINT {TABLE}_pkc PRIMARY KEY)"
-    with errors(target, TABLE), suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
+    with (
+        errors(target, TABLE),
+        suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable),
+    ):
         connection.execute(statement.encode())

@@ -8,6 +8,7 @@ the lock, `catalogue` for what is compared.
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,8 +24,19 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
+from is_db_bootstrap.guests import GuestFailed, place_of
+from is_db_bootstrap.results import (
+    Change,
+    Drift,
+    LockHolder,
+    Plan,
+    Proof,
+    ServerInfo,
+    Status,
+    StoreName,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.postgres import elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live
 from is_db_bootstrap.stores.postgres.connection import (
@@ -38,9 +50,18 @@ from is_db_bootstrap.stores.postgres.connection import (
     errors,
     identifier,
     session_settings,
+    terminated,
     translated,
 )
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blueprint_of
+from is_db_bootstrap.stores.postgres.half_done import Watch, mark_statement
+from is_db_bootstrap.stores.postgres.revisions import (
+    TABLE,
+    Chain,
+    Record,
+    blueprint_of,
+    comment_statement,
+    mark,
+)
 from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
 
 if TYPE_CHECKING:
@@ -62,22 +83,33 @@ _RIGHTS = """
 """
 
 
+class HalfDone(ChangeFailed):
+    """A revision has committed a part of its work by itself and did not end, or is not recorded. It is not run again."""
+
+
 class PostgreSQLBootstrapper:
     """The PostgreSQL part of a blueprint, in one schema of one database.
 
     `url` is `postgresql://`, also with several hosts or a driver name such as `postgresql+asyncpg://`. Of `timing`,
     `connect_timeout_s` bounds every connection attempt and `lock_timeout_s` how long a statement of a revision waits for a
-    lock. Raises `ConfigurationError` for an address or revisions that cannot be ones.
+    lock. The blueprint's demo rows are planned and written with `seed` only. Raises `ConfigurationError` for an address or
+    revisions that cannot be ones.
     """
 
     name: StoreName = "postgres"
 
     def __init__(
-        self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None, schema: str = "public"
+        self,
+        url: StoreUrl | str,
+        blueprint: Blueprint,
+        *,
+        timing: Timing | None = None,
+        schema: str = "public",
+        seed: bool = False,
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
-        self._blueprint = blueprint
+        self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
         self._schema = schema
         self._number = postgres_lock.key(schema)
@@ -87,7 +119,9 @@ class PostgreSQLBootstrapper:
         self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None
         self._uncompared = self._why_not(catalogue) if folder and self._catalogue is None else ""
         self._session: psycopg.Connection[Any] | None = None
-        self._working: psycopg.Connection[Any] | None = None
+        self._working: list[psycopg.Connection[Any]] = []
+        self._watch = Watch(identifier(schema, TABLE))
+        self._changing_in: int | None = None
         self._engine: Engine | None = None
         self._seen: Objects | None = None
         self._cancelled = threading.Event()
@@ -122,7 +156,12 @@ class PostgreSQLBootstrapper:
 
     def _looked_at(self, connection: psycopg.Connection[Any], limit_s: float) -> ServerInfo:
         with errors(self.target):
-            version, standby, read_only, age_s = connection.execute(_LOOK.encode()).fetchone() or ("", False, "off", 0.0)
+            version, standby, read_only, age_s = connection.execute(_LOOK.encode()).fetchone() or (
+                "",
+                False,
+                "off",
+                0.0,
+            )
         if standby or read_only == "on":
             what = "a standby" if standby else "read-only (default_transaction_read_only)"
             raise StoreUnavailable(self.name, f"{self.target} is {what} and cannot be written to.",
@@ -132,13 +171,19 @@ class PostgreSQLBootstrapper:
         return ServerInfo(str(version).split()[0])
 
     def _connected(self, limit_s: float | None = None) -> psycopg.Connection[Any]:
-        return connect(self._url, limit_s or self._timing.connect_timeout_s, settings=session_settings(self._schema))
+        return connect(
+            self._url,
+            limit_s or self._timing.connect_timeout_s,
+            settings=session_settings(self._schema),
+        )
 
     @contextmanager
     def _maintenance(self, limit_s: float | None = None) -> Iterator[psycopg.Connection[Any]]:
         """A connection to the database `postgres`; what a DBA must run, when we may not connect there."""
         try:
-            connection = connect(self._url, limit_s or self._timing.connect_timeout_s, database=MAINTENANCE)
+            connection = connect(
+                self._url, limit_s or self._timing.connect_timeout_s, database=MAINTENANCE
+            )
         except (AccessDenied, DatabaseMissing) as exc:
             raise AccessDenied(
                 self.name, f"Database {self._url.database} does not exist, and we cannot create it: no way into {MAINTENANCE}.",
@@ -182,13 +227,15 @@ class PostgreSQLBootstrapper:
         if self._is_ahead(record):
             note = f"The schema is at revision {', '.join(record.revisions)}, newer than this version's {self._chain.head}; nothing is changed."
             return Plan(notes=(note,), ahead=True)
+        self._refuse_half_done(record)
         pending = self._pending(record)
         if not pending:
             return Plan(tuple(self._missing_rows(reader)))
+        notes = () if record.revisions else self._refuse_recorded_elsewhere(reader)
         schema = self._checked_rights(reader)
         if not record.revisions and not schema:
             self._refuse_unrecorded(reader)
-        return Plan((*schema, *pending, *self._all_rows()))
+        return Plan((*schema, *pending, *self._all_rows()), notes=notes)
 
     def _plan_from_nothing(self) -> Plan:
         database = self._url.database
@@ -199,11 +246,15 @@ class PostgreSQLBootstrapper:
         if row is not None and not row[0]:
             raise self._may_not_create(row[1])
         schema = [] if self._schema == "public" else [Change(self._schema, "schema")]
-        return Plan((Change(database, "database"), *schema, *self._pending(Record()), *self._all_rows()))
+        return Plan(
+            (Change(database, "database"), *schema, *self._pending(Record()), *self._all_rows())
+        )
 
     def _pending(self, record: Record) -> list[Change]:
         done = self._chain.until(record.revisions)
-        pending = [Change(r, "revision", self._chain.titles[r]) for r in self._chain.order if r not in done]
+        pending = [
+            Change(r, "revision", self._chain.titles[r]) for r in self._chain.order if r not in done
+        ]
         self._due = bool(pending)
         return pending
 
@@ -211,25 +262,66 @@ class PostgreSQLBootstrapper:
         """Rows and comment of the version table, in one round trip."""
         table = identifier(self._schema, TABLE)
         named = table.replace("%", "%%")
-        query = f"SELECT version_num, obj_description(%s::regclass, 'pg_class') FROM {named}"  # noqa: S608 - quoted
+        query = f"""
+            SELECT version_num, comment
+            FROM (SELECT obj_description(%s::regclass, 'pg_class') AS comment) AS described LEFT JOIN {named} ON true
+        """  # noqa: S608 - quoted
         try:
             rows = reader.execute(query.encode(), [table]).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             return Record()
         except psycopg.Error as exc:
             raise translated(exc, self.target, f"{self._schema}.{TABLE}") from exc
-        return Record.of([row[0] for row in rows], rows[0][1] if rows else None)
+        return Record.of([revision for revision, _ in rows if revision is not None], rows[0][1])
+
+    def _refuse_half_done(self, record: Record) -> None:
+        """Raise `StoreConflict` for a step that has committed a part of its work and whose end is not recorded."""
+        if record.begun is None:
+            return
+        direction, revision = record.begun
+        known = [r for r in record.revisions if r in self._chain.parents]
+        is_applied = revision in self._chain.until(known)
+        if is_applied == (direction == "upgrade"):
+            return  # it ended: whoever recorded it could not write the comment
+        raise StoreConflict(
+            self.name,
+            f"The {direction} of revision {revision} has committed a part of its work and did not end, "
+            f"so schema {self._schema} of {self.target} is between two revisions. It is not run again by itself.",
+            hint=self._ways_out(direction, revision, record), subject=revision,
+        )  # fmt: skip
+
+    def _ways_out(self, direction: str, revision: str, record: Record) -> str:
+        """What a person can do about a step that is half done."""
+        before = ", ".join(record.revisions) or "base"
+        after = revision if direction == "upgrade" else self._before(self._chain.order, revision)
+        stamp = "is-db-bootstrap migrate stamp"
+        return (
+            f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} {after}`. "
+            f"If you take it back, let it run again: `{stamp} {before}`."
+        )
+
+    @staticmethod
+    def _before(done: Sequence[str], revision: str) -> str:
+        """The revision before one of `done`; `base` for the first one and for one that is not there."""
+        index = done.index(revision) if revision in done else 0
+        return done[index - 1] if index else "base"
 
     def _is_ahead(self, record: Record) -> bool:
         """Whether newer code was here; a `StoreConflict` when it was another blueprint, or nobody that we know."""
         if record.blueprint and record.blueprint != self._blueprint.name:
-            raise self._conflict(f"carries the blueprint {record.blueprint}, not {self._blueprint.name}")
+            raise self._conflict(
+                f"carries the blueprint {record.blueprint}, not {self._blueprint.name}"
+            )
         if record.goes_beyond(self._chain, self._blueprint.name):
             return True
         for revision in record.revisions:
             if revision not in self._chain.parents:
                 other = blueprint_of(revision)
-                whose = f"which belongs to the blueprint {other}, not to" if other else "which is unknown to"
+                whose = (
+                    f"which belongs to the blueprint {other}, not to"
+                    if other
+                    else "which is unknown to"
+                )
                 raise self._conflict(f"is at revision {revision}, {whose} {self._blueprint.name}")
         return False
 
@@ -245,7 +337,9 @@ class PostgreSQLBootstrapper:
             row = reader.execute(_RIGHTS.encode(), {"schema": identifier(self._schema)}).fetchone()
         user, database_right, exists, schema_right, database = row or ("", True, True, True, "")
         if exists and not schema_right:
-            grant = f"GRANT CREATE, USAGE ON SCHEMA {identifier(self._schema)} TO {identifier(user)}"
+            grant = (
+                f"GRANT CREATE, USAGE ON SCHEMA {identifier(self._schema)} TO {identifier(user)}"
+            )
             raise AccessDenied(self.name, f"{user} may not create tables in schema {self._schema}.", subject=self._schema,
                                hint=f"Let an administrator run: {grant};")  # fmt: skip
         if not exists and not database_right:
@@ -253,6 +347,41 @@ class PostgreSQLBootstrapper:
             raise AccessDenied(self.name, f"{user} may not create schemas in database {database}.", subject=self._schema,
                                hint=f"Let an administrator run: {statement};")  # fmt: skip
         return [] if exists else [Change(self._schema, "schema")]
+
+    def _refuse_recorded_elsewhere(self, reader: psycopg.Connection[Any]) -> tuple[str, ...]:
+        """Raise `StoreConflict` when another table records our revisions; notes on tables that may and cannot be read.
+
+        One of our own schema that cannot be read is `AccessDenied`.
+        """
+        with errors(self.target, "other version tables"):
+            found = elsewhere.find(reader, self._schema, self._chain.order)
+        if found.revisions:
+            raise self._recorded_elsewhere(found)
+        for space, table in found.unreadable:
+            if space == self._schema:
+                raise AccessDenied(
+                    self.name,
+                    f"{space}.{table} of {self.target} may record revisions, and we may not read it.",
+                    hint=f"Let its owner run: GRANT SELECT ON {identifier(space, table)} TO {identifier(self._url.username)};",
+                    subject=f"{space}.{table}",
+                )
+        return tuple(
+            f"{space}.{table} may record revisions and cannot be read with this role, so it was not looked at."
+            for space, table in found.unreadable
+        )
+
+    def _recorded_elsewhere(self, found: elsewhere.Elsewhere) -> StoreConflict:
+        place, revisions = f"{found.schema}.{found.table}", ", ".join(found.revisions)
+        stamp = f"record the same in {self._schema}.{TABLE}: `is-db-bootstrap migrate stamp {found.revisions[-1]}`"
+        hint = f"To go on from there, {stamp}. Alembic goes on to read {place}, so let one of the two apply from then on."
+        if found.table == TABLE:
+            hint = f"To go on from there, set DB_SCHEMA={found.schema}. If the tables are in schema {self._schema}, {stamp}."
+        return StoreConflict(
+            self.name,
+            f"Revision {revisions} of {self._blueprint.name} is recorded in {place} of {self.target}, "
+            f"not in {self._schema}.{TABLE}. Nothing was changed: the revisions would be run a second time.",
+            hint=hint, subject=place,
+        )  # fmt: skip
 
     def _refuse_unrecorded(self, reader: psycopg.Connection[Any]) -> None:
         """Our tables without a record were made by other means; creating them would fail halfway."""
@@ -287,7 +416,10 @@ class PostgreSQLBootstrapper:
 
         template1 would be refused while anybody is connected to it (55006, ecto#1925), and holds what others put there.
         """
-        with self._maintenance() as connection, errors(self.target, self._url.database, Change(self._url.database, "database")):
+        with (
+            self._maintenance() as connection,
+            errors(self.target, self._url.database, Change(self._url.database, "database")),
+        ):
             try:
                 connection.execute(self._create_statement().encode())
             except psycopg.Error as exc:
@@ -300,12 +432,12 @@ class PostgreSQLBootstrapper:
         return None
 
     def _create_statement(self) -> str:
-        return f"CREATE DATABASE {identifier(self._url.database)} TEMPLATE template0 ENCODING 'UTF8'"
+        return (
+            f"CREATE DATABASE {identifier(self._url.database)} TEMPLATE template0 ENCODING 'UTF8'"
+        )
 
     def _may_not_create(self, user: str) -> AccessDenied:
-        statement = (
-            f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE template0 ENCODING 'UTF8'"
-        )
+        statement = f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE template0 ENCODING 'UTF8'"
         return AccessDenied(self.name, f"Database {self._url.database} does not exist, and {user} may not create it.",
                             hint=f"Let an administrator run: {statement};", subject=self._url.database)  # fmt: skip
 
@@ -315,6 +447,7 @@ class PostgreSQLBootstrapper:
         Raises `StoreBusy` when a lock was not free in time, `ChangeFailed` with the server's words otherwise; both leave
         nothing of the step behind, unless the revision itself leaves its transaction (CREATE INDEX CONCURRENTLY).
         """
+        self._changing_in = threading.get_ident()
         with self._changing(change):
             return self._steps()[change.kind](change)
 
@@ -331,20 +464,26 @@ class PostgreSQLBootstrapper:
         try:
             with errors(self.target, change=change):
                 yield
+        except HalfDone:
+            raise
         except BootstrapError as exc:
             if self._cancelled.is_set():
                 raise StoreUnavailable(self.name, f"{change.kind} {change.name} was cancelled and rolled back.", subject=change.name,
                                        hint="Run again.") from exc  # fmt: skip
             raise
         except DatabaseMissing as exc:
-            raise StoreUnavailable(self.name, f"Database {self._url.database} has vanished.", hint="Run again.") from exc
+            raise StoreUnavailable(
+                self.name, f"Database {self._url.database} has vanished.", hint="Run again."
+            ) from exc
 
     def _apply_database(self, _: Change) -> str | None:
         return self.create_database()
 
     def _apply_schema(self, change: Change) -> str | None:
         try:
-            self._reader().execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(change.name)}".encode())
+            self._reader().execute(
+                f"CREATE SCHEMA IF NOT EXISTS {identifier(change.name)}".encode()
+            )
         except psycopg.Error as exc:
             # IF NOT EXISTS is not atomic (svix#2589).
             if exc.sqlstate not in {DUPLICATE_SCHEMA, UNIQUE_VIOLATION}:
@@ -355,36 +494,130 @@ class PostgreSQLBootstrapper:
         return self._ran(change, "upgrade", change.name)
 
     def _ran(self, change: Change, act: str, revision: str) -> str | None:
-        """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, on a session of its own that `cancel` finds."""
+        """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, and read back that it is recorded."""
+        try:
+            with errors(self.target, change=change):
+                ran = self._run_alembic(change, act, revision)
+        except BootstrapError as exc:
+            if self._is_half_done(act, change.name):
+                raise self._half_done(
+                    f"committed a part of its work by itself and then failed: {exc.message}",
+                    act,
+                    change,
+                ) from exc
+            raise
+        if act == "stamp" and not ran:
+            self._describe(revision)
+            ran = True
+        self._confirm_recorded(act, change)
+        done = {"upgrade": "applied", "downgrade": "undone", "stamp": "recorded"}[act]
+        return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
+
+    def _run_alembic(self, change: Change, act: str, revision: str) -> bool:
+        """Whether Alembic did anything, on a session of its own that `cancel` finds."""
         from alembic.util import CommandError
         from sqlalchemy.exc import DBAPIError
 
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         postgres_alembic.create_version_table(self._reader(), self.target, self._schema)
+        run: Callable[..., bool] = getattr(postgres_alembic, act)
         try:
-            ran = getattr(postgres_alembic, act)(self._alembic_engine(), self._blueprint, self._schema, revision)
+            return run(self._alembic_engine(), self._blueprint, self._schema, revision)
         except CommandError as exc:
-            raise ChangeFailed(self.name, f"Alembic refused revision {change.name}: {exc}.", change=change) from exc
+            raise ChangeFailed(
+                self.name, f"Alembic refused revision {change.name}: {exc}.", change=change
+            ) from exc
         except (psycopg.Error, DBAPIError, BootstrapError, DatabaseMissing):
             raise
+        except GuestFailed as exc:
+            raise self._failed_itself(change, str(exc)) from exc
         except Exception as exc:
-            raise ChangeFailed(
-                self.name, f"Revision {change.name} failed in its own code: {type(exc).__name__}: {exc}.", change=change,
-                hint="Its transaction was rolled back; correct the file and run again.",
-            ) from exc  # fmt: skip
-        done = {"upgrade": "applied", "downgrade": "undone", "stamp": "recorded"}[act]
-        return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
+            raise self._failed_itself(
+                change, f"{type(exc).__name__}: {exc}{place_of(exc)}"
+            ) from exc
+
+    def _describe(self, revision: str) -> None:
+        """Write the comment of a record that says `revision` already: Alembic has no step for it, and so no callback."""
+        lineage = self._chain.until([] if revision == "base" else [revision])
+        self._reader().execute(
+            comment_statement(self._watch.table, mark(self._blueprint.name, lineage)).encode()
+        )
+
+    def _failed_itself(self, change: Change, said: str) -> ChangeFailed:
+        return ChangeFailed(
+            self.name, f"Revision {change.name} failed in its own code: {said}.", change=change,
+            hint="Its transaction was rolled back; correct the file and run again.",
+        )  # fmt: skip
+
+    def _is_half_done(self, act: str, revision: str) -> bool:
+        """Whether the step that failed has left a part of its work, by the record; it is marked if it could not mark itself."""
+        if act == "stamp":
+            return False
+        try:
+            if self._record(self._reader()).begun == (act, revision):
+                return True
+            if self._watch.committed or self._watch.elsewhere:
+                self._mark(f"{act} {revision}")
+                return True
+        except (
+            BootstrapError,
+            DatabaseMissing,
+            psycopg.Error,
+        ):  # the next plan finds the mark, if there is one
+            return self._watch.committed or self._watch.elsewhere
+        return False
+
+    def _mark(self, step: str) -> None:
+        self._reader().execute(mark_statement(self._watch.table, step).encode())
+
+    def _half_done(self, what: str, act: str, change: Change) -> HalfDone:
+        """The error of a step that must not be run again by itself."""
+        hint = "Read what the schema records before anything is run again."
+        with suppress(BootstrapError, DatabaseMissing):
+            record = self._record(self._reader())
+            hint = self._ways_out(act, change.name, record)
+            if record.begun is None:
+                hint = f"Its mark could not be written, so the next apply would run it again: do not apply before. {hint}"
+        return HalfDone(self.name, f"Revision {change.name} {what}", change=change, hint=hint)
+
+    def _confirm_recorded(self, act: str, change: Change) -> None:
+        """Read the record back from the session that did not write it: done is what it says."""
+        record = self._record(self._reader())
+        known = [r for r in record.revisions if r in self._chain.parents]
+        is_applied = change.name in self._chain.until(known)
+        recorded = {
+            "upgrade": is_applied,
+            "downgrade": not is_applied,
+            "stamp": record.revisions == (() if change.name == "base" else (change.name,)),
+        }[act]
+        if recorded:
+            return
+        if act != "stamp":
+            with suppress(psycopg.Error):
+                self._mark(f"{act} {change.name}")
+        says = ", ".join(record.revisions) or "nothing"
+        raise self._half_done(
+            f"ran to its end and is not recorded: {self._schema}.{TABLE} says {says}.", act, change
+        )
 
     def _alembic_engine(self) -> Engine:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         if self._engine is None:
-            self._engine = postgres_alembic.engine(self._url, self._schema, self._timing, self._remember)
+            self._engine = postgres_alembic.engine(
+                self._url, self._schema, self._timing, self._remember, self._watch
+            )
         return self._engine
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
-        self._working = connection
+        """A revision that hangs, or swallows what it is told, gets no second session after it was cancelled."""
+        if self._cancelled.is_set():
+            connection.close()
+            raise StoreUnavailable(
+                self.name, "The run that this session was for has ended.", hint="Run again."
+            )
+        self._working.append(connection)
 
     def _apply_row(self, change: Change) -> str | None:
         row = next(r for r in self._blueprint.seed_rows if row_name(r) == change.name)
@@ -402,7 +635,9 @@ class PostgreSQLBootstrapper:
         record = self._record(reader)
         if self._is_ahead(record):
             return []
-        pending = [Drift(change.name, "revision", "is not applied") for change in self._pending(record)]
+        pending = [
+            Drift(change.name, "revision", "is not applied") for change in self._pending(record)
+        ]
         if pending or self._catalogue is None:
             return pending
         self._seen = self._live(reader)
@@ -414,7 +649,9 @@ class PostgreSQLBootstrapper:
             return []
         seen, self._seen = self._seen, None  # what verify has just read
         try:
-            return list(self._catalogue.findings(self._live(self._reader()) if seen is None else seen))
+            return list(
+                self._catalogue.findings(self._live(self._reader()) if seen is None else seen)
+            )
         except DatabaseMissing:
             return []
 
@@ -436,8 +673,14 @@ class PostgreSQLBootstrapper:
         """Try every declared table in a transaction that is rolled back; see `selftest.py`."""
         from is_db_bootstrap.stores.postgres.selftest import SelfTest
 
-        with errors(self.target), self._connected() as connection, connection.transaction(force_rollback=True):
-            tables = (self._catalogue.objects if self._catalogue else self._live(self._reader())).get("table", {})
+        with (
+            errors(self.target),
+            self._connected() as connection,
+            connection.transaction(force_rollback=True),
+        ):
+            tables = (
+                self._catalogue.objects if self._catalogue else self._live(self._reader())
+            ).get("table", {})
             yield from SelfTest(connection, self._schema, list(tables)).proofs()
 
     # --- the lock, and ending
@@ -454,20 +697,37 @@ class PostgreSQLBootstrapper:
             return postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
         except DatabaseMissing as exc:
             raise StoreConflict(
-                self.name, f"Database {self._url.database} does not exist, so its lock cannot be taken."
+                self.name,
+                f"Database {self._url.database} does not exist, so its lock cannot be taken.",
             ) from exc
 
     def cancel(self) -> None:
         """From another thread: end what runs on the server; its transaction is rolled back."""
         self._cancelled.set()
-        for connection in (self._working, self._session):
+        for connection in (*self._working, self._session):
             if connection is not None and not connection.closed:
                 with suppress(psycopg.Error):
                     connection.cancel_safe(timeout=self._timing.connect_timeout_s)
 
+    def disconnect(self) -> str:
+        """From another thread: terminate our sessions on the server; its open transactions are rolled back.
+
+        Returns which sessions are still there, as a sentence; empty when there are none. Raises `StoreUnavailable` when the
+        server cannot be asked.
+        """
+        self._cancelled.set()
+        if alembic := sys.modules.get("is_db_bootstrap.stores.postgres.alembic"):
+            alembic.ALEMBIC.give_up(self._changing_in)
+        ours = [c for c in (*self._working, self._session) if c is not None and not c.closed]
+        with self._connected() as connection, errors(self.target):
+            left = [pid for session in ours for pid in terminated(connection, session)]
+        if not left:
+            return ""
+        return f"The server did not end session {', '.join(map(str, left))} of this run; what it does may go on."
+
     def close(self) -> None:
         """Release every connection."""
-        engine, self._engine, self._working = self._engine, None, None
+        engine, self._engine, self._working = self._engine, None, []
         session, self._session = self._session, None
         if engine is not None:
             engine.dispose()
@@ -477,4 +737,6 @@ class PostgreSQLBootstrapper:
 
 def _import_alembic() -> None:
     with suppress(ImportError):  # told by the revision that needs it
+        # Alembic first, as `_ran` does: two threads that enter SQLAlchemy from two sides meet half of it.
+        importlib.import_module("alembic")
         importlib.import_module("is_db_bootstrap.stores.postgres.alembic")

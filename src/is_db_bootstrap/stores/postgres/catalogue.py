@@ -25,6 +25,8 @@ FILE_NAME = "catalogue.json"
 PARTS = ("column", "constraint", "index", "trigger", "policy")
 #: Kinds whose undeclared objects are worth telling. Functions, types and views of others in the schema are their business.
 AUDITED = ("table", *PARTS)
+#: Of a live schema only, no part of `catalogue.json`: each partition, and the table at the top of its partitions.
+PARTITION = "partition"
 
 Objects = Mapping[str, Mapping[str, str]]
 
@@ -35,7 +37,7 @@ WITH own AS (
     SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.relispartition, c.relpartbound
     FROM pg_class c
     WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relname <> %(version)s
-      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i'))
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype IN ('e', 'i'))
 )
 SELECT 'table', relname::text, concat_ws(' ',
         CASE relpersistence WHEN 'u' THEN 'unlogged' END, CASE relkind WHEN 'f' THEN 'foreign' END, 'table',
@@ -104,6 +106,10 @@ SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END,
     WHERE p.pronamespace = to_regnamespace(%(schema)s) AND p.prokind IN ('f', 'p')
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 UNION ALL
+SELECT 'partition', own.relname::text, root.relname::text
+    FROM own JOIN pg_class root ON root.oid = pg_partition_root(own.oid)
+    WHERE own.relispartition AND root.relnamespace = to_regnamespace(%(schema)s)
+UNION ALL
 SELECT 'extension', extname::text, 'installed' FROM pg_extension WHERE extname <> 'plpgsql'
 """
 
@@ -111,7 +117,9 @@ SELECT 'extension', extname::text, 'installed' FROM pg_extension WHERE extname <
 def live(connection: psycopg.Connection[Any], schema: str) -> Objects:
     """The catalogue of `schema` in one query; the session's search path must begin with that schema."""
     found: dict[str, dict[str, str]] = {}
-    for kind, name, definition in connection.execute(_SQL, {"schema": identifier(schema), "version": TABLE}).fetchall():
+    for kind, name, definition in connection.execute(
+        _SQL, {"schema": identifier(schema), "version": TABLE}
+    ).fetchall():
         found.setdefault(kind, {})[name] = definition
     return {kind: dict(sorted(found[kind].items())) for kind in sorted(found)}
 
@@ -135,7 +143,8 @@ class Catalogue:
 
     def text(self) -> str:
         """The file's content."""
-        document = {"blueprint": self.blueprint, "head": self.head, "objects": self.objects}
+        objects = {kind: found for kind, found in self.objects.items() if kind != PARTITION}
+        document = {"blueprint": self.blueprint, "head": self.head, "objects": objects}
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     def drifts(self, found: Objects) -> Iterator[Drift]:
@@ -149,22 +158,36 @@ class Catalogue:
                 yield _drift(kind, name, expected, actual)
 
     def findings(self, found: Objects) -> Iterator[Drift]:
-        """Undeclared tables of the schema, and undeclared parts of the declared tables."""
+        """Undeclared tables of the schema, and undeclared parts of the declared tables.
+
+        A partition of a declared table is part of that table, whoever made it and whenever.
+        """
         declared = self.objects.get("table", {})
+        parts = {name for name, root in found.get(PARTITION, {}).items() if root in declared}
         for kind in AUDITED:
             for name, actual in found.get(kind, {}).items():
-                if name in self.objects.get(kind, {}) or (kind in PARTS and name.partition(".")[0] not in declared):
+                if kind == "table" and name in parts:
                     continue
-                yield Drift(name, kind, "is not declared by the blueprint", None, actual, finding=True)
+                if name in self.objects.get(kind, {}) or (
+                    kind in PARTS and name.partition(".")[0] not in declared
+                ):
+                    continue
+                yield Drift(
+                    name, kind, "is not declared by the blueprint", None, actual, finding=True
+                )
 
 
 def _drift(kind: str, name: str, expected: str, actual: str | None) -> Drift:
     if actual is None:
         return Drift(name, kind, "is missing", expected)
     if actual == f"{expected} INVALID":
-        message = "is invalid: its creation was interrupted. Drop it and create it again, or REINDEX it"
+        message = (
+            "is invalid: its creation was interrupted. Drop it and create it again, or REINDEX it"
+        )
         return Drift(name, kind, message, expected, actual)
-    return Drift(name, kind, f"is {_brief(actual)}, declared as {_brief(expected)}", expected, actual)
+    return Drift(
+        name, kind, f"is {_brief(actual)}, declared as {_brief(expected)}", expected, actual
+    )
 
 
 def _brief(text: str) -> str:
@@ -172,9 +195,13 @@ def _brief(text: str) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def available_extensions(connection: psycopg.Connection[Any], folder: Path | None) -> dict[str, bool]:
+def available_extensions(
+    connection: psycopg.Connection[Any], folder: Path | None
+) -> dict[str, bool]:
     """Each extension that the catalogue beside the revisions declares, and whether the server has it to install."""
     declared = Catalogue.read(folder) if folder else None
     wanted = list(declared.objects.get("extension", ())) if declared else []
-    found = connection.execute("SELECT name FROM pg_available_extensions WHERE name = ANY(%s)", [wanted]).fetchall()
+    found = connection.execute(
+        "SELECT name FROM pg_available_extensions WHERE name = ANY(%s)", [wanted]
+    ).fetchall()
     return {name: (name,) in found for name in wanted}

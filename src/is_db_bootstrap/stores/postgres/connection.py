@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -21,6 +21,8 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import StoreName
 from is_db_bootstrap.stores.foreign_server import recognised
+from is_db_bootstrap.stores.postgres import pooler
+from is_db_bootstrap.tls import postgres_mode, refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import Change
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 NAME: StoreName = "postgres"
 #: Where a missing database is asked for and created: nobody's database is blocked by it, template1 would be (sqlx#1283).
 MAINTENANCE = "postgres"
+
+#: What the names of scratch databases begin with.
+SCRATCH = "is_db_bootstrap_scratch_"
 
 #: As libpq writes it: major version times 10,000.
 OLDEST = 140000
@@ -44,6 +49,14 @@ BUSY = frozenset({"55P03", "40P01", "55006"})
 #: A lost connection, a server that starts or stops, too many connections, a full disk being none of them.
 UNAVAILABLE = ("08", "57P", "53300")
 
+#: Milliseconds that the server may take to end a session.
+TERMINATE_MS = 5000
+#: With a time, it says whether the session has gone (PostgreSQL 14).
+_TERMINATE = """
+    SELECT pid, pg_terminate_backend(pid, %s) FROM pg_stat_activity
+    WHERE pid = %s AND usename = %s AND datname = %s AND application_name = %s
+"""
+
 _ASYNCPG_ONLY = {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"}
 
 
@@ -54,7 +67,9 @@ class DatabaseMissing(Exception):
         return f"Database {self.args[0]} does not exist."
 
 
-def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None = None) -> dict[str, Any]:
+def parameters(
+    url: StoreUrl, connect_timeout_s: float, *, database: str | None = None
+) -> dict[str, Any]:
     """What libpq is told; passwords need no escaping here. Several hosts are asked for the one that can be written to."""
     found: dict[str, Any] = {
         "host": ",".join(host for host, _ in url.servers),
@@ -70,17 +85,33 @@ def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None 
     }
     if len(url.servers) > 1:
         found["target_session_attrs"] = "read-write"
+    return {
+        key: value for key, value in (found | _query(url) | checked_tls(url)).items() if value != ""
+    }
+
+
+def checked_tls(url: StoreUrl) -> dict[str, str]:
+    """What a CA file means to libpq: certificate and host name are checked, whatever PGSSLMODE says.
+
+    Empty without a CA file. One that the address itself names (`sslrootcert`) means the same unless the address names
+    an `sslmode` too; libpq would take `prefer`, and go on in plain text. Encryption by Kerberos, which libpq prefers
+    to TLS, checks no certificate, so it is switched off. Raises `ConfigurationError` for an address that contradicts its CA file.
+    """
+    refuse_weaker(url)
     if url.ca_file:
-        found |= {"sslrootcert": url.ca_file, "sslmode": "verify-full"}
-    return {key: value for key, value in (found | _query(url)).items() if value != ""}
+        return {"sslrootcert": url.ca_file, "sslmode": "verify-full", "gssencmode": "disable"}
+    if dict(url.query).get("sslrootcert"):
+        return {"sslmode": postgres_mode(url) or "verify-full", "gssencmode": "disable"}
+    return {}
 
 
 def _query(url: StoreUrl) -> dict[str, str]:
     """The URL's own options in libpq's words; asyncpg writes `ssl` for `sslmode`."""
     options = {k: v for k, v in url.query if k not in _ASYNCPG_ONLY}
-    if "asyncpg" in url.scheme and "ssl" in options:
-        mode = options.pop("ssl")
-        options["sslmode"] = {"true": "require", "false": "disable"}.get(mode.lower(), mode)
+    if "asyncpg" in url.scheme:
+        options.pop("ssl", None)
+    if mode := postgres_mode(url):
+        options["sslmode"] = mode
     return options
 
 
@@ -107,26 +138,33 @@ def session_settings(schema: str) -> dict[str, str]:
 
 def connect(
     url: StoreUrl, connect_timeout_s: float, *, database: str | None = None, settings: Mapping[str, str] | None = None,
-    **options: Any,
+    kind: type[psycopg.Connection[Any]] = psycopg.Connection, **options: Any,
 ) -> psycopg.Connection[Any]:  # fmt: skip
-    """One try to open an autocommit connection whose session has `settings`; the URL's database unless told.
+    """One try to open an autocommit connection whose session has `settings`; the URL's database unless told, of class `kind`.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an address that cannot be
-    one or where something else answers, `StoreConflict` for a server that is too old.
+    one, where something else answers, or where a pooler gives our session to other clients; `StoreConflict` for a server
+    that is too old.
     """
     known = parameters(url, connect_timeout_s, database=database)
     try:
-        connection = psycopg.connect(**known | options, autocommit=True, prepare_threshold=None)
+        connection = kind.connect(**known | options, autocommit=True, prepare_threshold=None)
     except psycopg.ProgrammingError as exc:
-        raise ConfigurationError(f"postgres: the address {url} is refused by libpq: {str(exc).strip()}.") from exc
+        error = ConfigurationError(
+            f"postgres: the address {url} is refused by libpq: {str(exc).strip()}."
+        )
+        raise url.masking(error, exc) from exc
     except psycopg.OperationalError as exc:
-        raise refused(url, exc, known["dbname"], connect_timeout_s) from exc
+        raise url.masking(refused(url, exc, known["dbname"], connect_timeout_s), exc) from exc
     except UnicodeError as exc:
-        raise ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.") from exc
+        error = ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.")
+        raise url.masking(error, exc) from exc
     _refuse_old(url, connection)
-    if settings:
-        with errors(str(url)):
-            _set(connection, settings)
+    try:
+        prepare(url, connection, known, settings or {})
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -135,23 +173,120 @@ def _refuse_old(url: StoreUrl, connection: psycopg.Connection[Any]) -> None:
     if number < OLDEST:
         connection.close()
         raise StoreConflict(
-            NAME, f"{url} is PostgreSQL {number // 10000}; {OLDEST // 10000} or newer is needed.", hint="Upgrade the server."
+            NAME,
+            f"{url} is PostgreSQL {number // 10000}; {OLDEST // 10000} or newer is needed.",
+            hint="Upgrade the server.",
         )
 
 
-def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
-    """Set session variables in one round trip."""
+def prepare(
+    url: StoreUrl,
+    connection: psycopg.Connection[Any],
+    known: Mapping[str, Any],
+    settings: Mapping[str, str],
+) -> None:
+    """Set `settings` on the session of an autocommit `connection` that was opened with `known`.
+
+    Nothing is set behind a pooler that gives sessions to other clients: that is a `ConfigurationError`.
+    """
+    with errors(str(url)):
+        query, values = settings_if_direct(connection.info.backend_pid, settings)
+        direct = connection.execute(query, values).fetchone()
+        if direct and direct[0]:
+            return
+        shared = _pool_mode(url, connection, known)
+        if shared is not pooler.Mode.SESSION:
+            raise shared_sessions(url, shared)
+        if settings:
+            connection.execute(*settings_query(settings))
+
+
+def settings_if_direct(backend_pid: int, settings: Mapping[str, str]) -> tuple[bytes, list[Any]]:
+    """One query that tells whether the server greeted us with `backend_pid`, and only then sets `settings`."""
+    if not settings:
+        return b"SELECT pg_backend_pid() = %s", [backend_pid]
     calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-    connection.execute(f"SELECT {calls}".encode(), [text for pair in settings.items() for text in pair])
+    query = f"SELECT pg_backend_pid() = %s, CASE WHEN pg_backend_pid() = %s THEN ARRAY[{calls}] END"
+    return query.encode(), [
+        backend_pid,
+        backend_pid,
+        *(text for pair in settings.items() for text in pair),
+    ]
 
 
-def refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float) -> Exception:
+def settings_query(
+    settings: Mapping[str, str], *, in_transaction: bool = False
+) -> tuple[bytes, list[str]]:
+    """One query that sets `settings` for the session, or for the running transaction only."""
+    call = f"set_config(%s, %s, {str(in_transaction).lower()})"
+    return f"SELECT {', '.join([call] * len(settings))}".encode(), [
+        text for pair in settings.items() for text in pair
+    ]
+
+
+def pool_mode(url: StoreUrl, connect_timeout_s: float) -> pooler.Mode:
+    """The mode of the pooler at `url`, found out on connections of its own; `SESSION` also for a server itself.
+
+    Raises `StoreUnavailable` when it does not answer, or has no second session.
+    """
+    known = parameters(url, connect_timeout_s)
+    with (
+        errors(str(url)),
+        psycopg.connect(**known, autocommit=True, prepare_threshold=None) as first,
+    ):
+        return pooler.Mode.SESSION if pooler.is_direct(first) else _pool_mode(url, first, known)
+
+
+def _pool_mode(
+    url: StoreUrl, first: psycopg.Connection[Any], known: Mapping[str, Any]
+) -> pooler.Mode:
+    def second() -> psycopg.Connection[Any]:
+        return psycopg.connect(**known, autocommit=True, prepare_threshold=None)
+
+    place = tuple(known.get(name) for name in ("host", "port", "dbname", "user"))
+    limit_s = float(known["connect_timeout"])
+    try:
+        return pooler.mode(first, second, place, limit_s)
+    except pooler.UndecidedError as exc:
+        raise StoreUnavailable(
+            NAME,
+            f"{url} is a connection pooler that had no second session for us within {limit_s:g} s, so its mode is not known.",
+            hint="Give the server's own address, or a pool in session mode with more sessions.",
+        ) from exc
+
+
+def shared_sessions(url: StoreUrl, mode: pooler.Mode) -> ConfigurationError:
+    """The refusal of a pooler that gives our session to other clients."""
+    return ConfigurationError(
+        f"postgres: {url} is a connection pooler in {mode} mode; what is set or locked on a session there reaches other clients.",
+        hint="Give the server's own address, or that of a pool in session mode. Nothing was set or changed.",
+    )
+
+
+def terminated(connection: psycopg.Connection[Any], session: psycopg.Connection[Any]) -> list[int]:
+    """End `session` on the server, asked through `connection`, and wait until it is gone; its process id if it is not.
+
+    A pooler makes up the process id that it greets with, so name, user and database of the session must fit as well.
+    """
+    name = session.info.parameter_status("application_name")
+    known = [TERMINATE_MS, session.info.backend_pid, session.info.user, session.info.dbname, name]
+    with suppress(psycopg.errors.InsufficientPrivilege):
+        found = connection.execute(_TERMINATE.encode(), known).fetchall()
+        return [pid for pid, gone in found if not gone]
+    return [session.info.backend_pid]
+
+
+def refused(
+    url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float
+) -> Exception:
     """What a refused connection means.
 
     libpq hands out no SQLSTATE here, only text, which the server may write in any language; so a database is called
     missing only when the server, asked through `postgres`, does not list it.
     """
-    text = re.sub(r"\s*Is the server running[^?]*\?", "", str(exc)).removeprefix("connection failed: ")
+    text = re.sub(r"\s*Is the server running[^?]*\?", "", str(exc)).removeprefix(
+        "connection failed: "
+    )
     text = " ".join(text.split())
     for pattern, translate in _REFUSALS:
         if re.search(pattern, text, re.IGNORECASE):
@@ -159,54 +294,90 @@ def refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout
     told = text.rsplit("failed: ", 1)[-1]
     if database in told and _is_missing(url, database, timeout_s, told):
         return DatabaseMissing(database)
-    if database in told and "does not exist" in told:  # it does by now: another run has just created it
-        return StoreBusy(NAME, f"{url} is not ready: {text}.", hint="Another run was creating the database.")
+    if (
+        database in told and "does not exist" in told
+    ):  # it does by now: another run has just created it
+        return StoreBusy(
+            NAME, f"{url} is not ready: {text}.", hint="Another run was creating the database."
+        )
     if exc.pgconn is not None and exc.pgconn.used_password:
         return _denied(url, text)
     if kind := recognised(url.host, url.port(5432), min(timeout_s, 2.0) / 2, own="PostgreSQL"):
-        return ConfigurationError(f"postgres: at {url} {kind} answers, not PostgreSQL.", hint="Correct the host or the port.")
-    return StoreUnavailable(NAME, f"{url} does not answer: {text}.", hint="Is the server running, and is the address right?")
+        return ConfigurationError(
+            f"postgres: at {url} {kind} answers, not PostgreSQL.",
+            hint="Correct the host or the port.",
+        )
+    return StoreUnavailable(
+        NAME,
+        f"{url} does not answer: {text}.",
+        hint="Is the server running, and is the address right?",
+    )
 
 
 def _denied(url: StoreUrl, text: str) -> BootstrapError:
     return AccessDenied(
-        NAME, f"{url} refused us: {text}.", hint="Check user and password (POSTGRES_PASSWORD), and pg_hba.conf."
+        NAME,
+        f"{url} refused us: {text}.",
+        hint="Check user and password (POSTGRES_PASSWORD), and pg_hba.conf.",
     )
 
 
 def _tls(url: StoreUrl, text: str) -> BootstrapError:
-    return AccessDenied(NAME, f"No TLS connection to {url}: {text}.", hint="Check sslmode, and POSTGRES_CA_FILE.")
+    return AccessDenied(
+        NAME, f"No TLS connection to {url}: {text}.", hint="Check sslmode, and POSTGRES_CA_FILE."
+    )
 
 
 def _not_ready(url: StoreUrl, text: str) -> BootstrapError:
-    return StoreUnavailable(NAME, f"{url} is not ready: {text}.", hint="Wait, or give a longer --timeout.")
+    return StoreUnavailable(
+        NAME, f"{url} is not ready: {text}.", hint="Wait, or give a longer --timeout."
+    )
 
 
 def _read_only(url: StoreUrl, text: str) -> BootstrapError:
-    return StoreUnavailable(NAME, f"No host of {url} can be written to: {text}.", hint="Give the address of the primary.")
+    return StoreUnavailable(
+        NAME,
+        f"No host of {url} can be written to: {text}.",
+        hint="Give the address of the primary.",
+    )
 
 
 def _stranger(url: StoreUrl, text: str) -> BootstrapError:
     return ConfigurationError(
-        f"postgres: what answers at {url} is not PostgreSQL: {text}.", hint="Correct the host or the port."
+        f"postgres: what answers at {url} is not PostgreSQL: {text}.",
+        hint="Correct the host or the port.",
     )
 
 
 def _malformed(url: StoreUrl, text: str) -> BootstrapError:
-    return ConfigurationError(f"postgres: the address {url} is refused by libpq: {text}.", hint="Correct it.")
+    return ConfigurationError(
+        f"postgres: the address {url} is refused by libpq: {text}.", hint="Correct it."
+    )
 
 
 _REFUSALS = (
     (r"invalid (port number|sslmode value|integer value|URI|connection option)", _malformed),
-    (r"password authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in", _denied),
+    (
+        r"password authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in",
+        _denied,
+    ),
     (r"no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database", _denied),
     (r"authentication failed|does not support password|(?-i:SASL|SCRAM)", _denied),
-    (r"starting up|shutting down|in recovery mode|too many clients|too many connections|slots are reserved", _not_ready),
-    (r"session is (read-only|not read-only)|server is in hot standby|not accepting connections", _read_only),
+    (
+        r"starting up|shutting down|in recovery mode|too many clients|too many connections|slots are reserved",
+        _not_ready,
+    ),
+    (
+        r"session is (read-only|not read-only)|server is in hot standby|not accepting connections",
+        _read_only,
+    ),
     (r"invalid response to SSL negotiation|expected authentication request", _stranger),
     # A connection that was closed under TLS is a server that stopped.
     (r"SSL error|SSL connection(?! has been closed)|support SSL|SSL is not enabled", _tls),
-    (r"certificate verify failed|root certificate|server certificate|private key file|certificate file", _tls),
+    (
+        r"certificate verify failed|root certificate|server certificate|private key file|certificate file",
+        _tls,
+    ),
 )
 
 
@@ -216,7 +387,12 @@ def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bo
         return True
     try:
         with connect(url, timeout_s, database=MAINTENANCE) as connection:
-            return connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone() is None
+            return (
+                connection.execute(
+                    "SELECT FROM pg_database WHERE datname = %s", [database]
+                ).fetchone()
+                is None
+            )
     except (AccessDenied, DatabaseMissing):
         return "does not exist" in told
 
@@ -237,39 +413,95 @@ def errors(target: str, subject: str = "", change: Change | None = None) -> Iter
 
 
 def translated(
-    exc: psycopg.Error | psycopg.Warning, target: str, subject: str = "", change: Change | None = None
+    exc: psycopg.Error | psycopg.Warning,
+    target: str,
+    subject: str = "",
+    change: Change | None = None,
 ) -> StoreError:
     """The error of a run for an error of the server; `change` makes what has no other name a `ChangeFailed`."""
     state = getattr(exc, "sqlstate", None) or ""
-    text = _told(exc)
+    text, detail = told(exc)
     about = subject or (change.name if change else "")
+    code = f"(SQLSTATE {state or 'none'})"
     if state in BUSY:
-        return StoreBusy(NAME, f"{about}: {text} (SQLSTATE {state}).", subject=about,
-                         hint="Something else holds a lock there: look at pg_stat_activity and pg_locks.")  # fmt: skip
+        hint = "Something else holds a lock there: look at pg_stat_activity and pg_locks."
+        return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail)
     if state == INSUFFICIENT_PRIVILEGE:
-        return AccessDenied(NAME, f"{about}: {text} (SQLSTATE {state}).", subject=about,
-                            hint="Grant the privilege, or use a role that has it.")  # fmt: skip
+        hint = "Grant the privilege, or use a role that has it."
+        return AccessDenied(
+            NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail
+        )
     lost = _lost(exc, state)
     if lost or (state == QUERY_CANCELED and change is None):
-        return StoreUnavailable(
-            NAME, f"{target} {lost or 'cancelled what it was asked'}: {text}.", subject=about, hint="Run again."
-        )
+        message = f"{target} {lost or 'cancelled what it was asked'}: {text}."
+        return StoreUnavailable(NAME, message, subject=about, hint="Run again.", detail=detail)
     if change is not None:
-        return ChangeFailed(NAME, f"{change.kind} {change.name} was refused: {text} (SQLSTATE {state or 'none'}).", change=change,
-                            hint="Its transaction was rolled back; correct the cause and run again.")  # fmt: skip
-    return StoreConflict(NAME, f"{about or target}: {text} (SQLSTATE {state or 'none'}).", subject=about)
+        message = f"{change.kind} {change.name} was refused: {text} {code}."
+        hint = "Its transaction was rolled back; correct the cause and run again."
+        return ChangeFailed(NAME, message, change=change, hint=hint, detail=detail)
+    return StoreConflict(NAME, f"{about or target}: {text} {code}.", subject=about, detail=detail)
 
 
 def _lost(exc: BaseException, state: str) -> str:
     """What has become of a server that cannot be worked with any more; empty when it can."""
     if state == READ_ONLY_TRANSACTION:
         return "is read-only, no primary"
-    ended = state.startswith(UNAVAILABLE) or (not state and isinstance(exc, psycopg.OperationalError))
+    ended = state.startswith(UNAVAILABLE) or (
+        not state and isinstance(exc, psycopg.OperationalError)
+    )
     return "has ended the connection" if ended else ""
 
 
-def _told(exc: BaseException) -> str:
-    """The server's primary message, with its detail and the place in a statement when there are."""
+#: Quotation marks of the languages that servers write in.
+_QUOTES = (
+    ('"', '"'),
+    ("'", "'"),
+    ("»", "«"),
+    ("«", "»"),
+    ("„", "“”"),
+    ("“", "”"),
+    ("\u2018", "\u2019"),
+    ("「", "」"),
+)
+_QUOTED = re.compile("|".join(f"{begin}[^{ends}]*[{ends}]" for begin, ends in _QUOTES))
+#: Class 22 of the SQLSTATEs: a value that cannot be what it is to be.
+_DATA_EXCEPTION = "22"
+#: Where the server raises what a function says itself (src/pl/plpgsql/src/pl_exec.c).
+_RAISED = "exec_stmt_raise"
+
+
+def told(exc: BaseException) -> tuple[str, str]:
+    """What a server says of objects, and what it says of rows and values.
+
+    The second is a detail, for a person at a terminal. Values stand in DETAIL ("Key (email)=(…)
+    already exists", "Failing row contains (…)"), in the message of a data exception ("invalid input
+    syntax for type integer: …"), and anywhere in what a function raises in its own words.
+    """
     diag = getattr(exc, "diag", None)
-    parts = [diag.message_primary, diag.message_detail] if diag is not None and diag.message_primary else [str(exc)]
-    return "; ".join(" ".join(part.split()) for part in parts if part).rstrip(".")
+    if diag is None or not diag.message_primary:
+        return _one_line(str(exc)), ""
+    primary, detail = _one_line(diag.message_primary), _one_line(diag.message_detail or "")
+    state = getattr(exc, "sqlstate", None) or ""
+    if diag.source_function == _RAISED:
+        return _raised(diag), ". ".join(part for part in (primary, detail) if part) + "."
+    if not state.startswith(_DATA_EXCEPTION):
+        return primary, f"{detail}." if detail else ""
+    general = _QUOTED.sub("…", primary.partition(": ")[0])
+    said = [part for part in (primary if general != primary else "", detail) if part]
+    return general + _of_column(diag), ". ".join(said) + "." if said else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
+
+
+def _raised(diag: psycopg.errors.Diagnostic) -> str:
+    """Which function raised an error in its own words, as far as the server's context tells."""
+    found = re.match(r"\S+ (?P<name>[^\s(]+\([^)]*\))", diag.context or "")
+    where = f"function {found['name']}" if found else "a function or a block of the database"
+    return f"{where} raised an error of its own"
+
+
+def _of_column(diag: psycopg.errors.Diagnostic) -> str:
+    names = [name for name in (diag.table_name, diag.column_name) if name]
+    return f" ({'.'.join(names)})" if names else ""

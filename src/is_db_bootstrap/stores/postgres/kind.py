@@ -16,6 +16,7 @@ KIND = StoreKind(
     default_user="postgres",
     query_fields={"user": "username", "password": "password", "dbname": "database"},
     has_schemas=True,
+    takes_seed=True,
     declared_by=("migrations",),
     bootstrapper_class="PostgreSQLBootstrapper",
     client_extra="postgres",

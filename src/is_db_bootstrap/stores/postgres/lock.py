@@ -14,7 +14,6 @@ from typing import Any
 
 import psycopg
 
-from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.connection import connect, errors, session_settings
@@ -79,14 +78,21 @@ class AdvisoryLock:
         return bool(row and row[0])
 
 
-def take(url: StoreUrl, schema: str, timing: Timing, number: int, owner: str) -> AdvisoryLock | LockHolder:
-    """One try. Raises `ConfigurationError` behind a pooler that gives each transaction another session."""
+def take(
+    url: StoreUrl, schema: str, timing: Timing, number: int, owner: str
+) -> AdvisoryLock | LockHolder:
+    """One try. Raises what `connect` raises: a pooler that gives our session to others is found out there."""
     name = owner.encode()[:NAME_BYTES].decode(errors="ignore")
-    connection = connect(url, timing.connect_timeout_s, settings=session_settings(schema), **KEEPALIVE, application_name=name)
+    connection = connect(
+        url,
+        timing.connect_timeout_s,
+        settings=session_settings(schema),
+        **KEEPALIVE,
+        application_name=name,
+    )
     lock = AdvisoryLock(connection, number, str(url))
     try:
         with errors(lock.target, f"advisory lock {number}"):
-            _refuse_pooled(lock, url, timing)
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", [number]).fetchone()
             if row and row[0]:
                 return lock
@@ -96,26 +102,3 @@ def take(url: StoreUrl, schema: str, timing: Timing, number: int, owner: str) ->
         raise
     connection.close()
     return found or LockHolder("a run that has ended this moment")
-
-
-def _refuse_pooled(lock: AdvisoryLock, url: StoreUrl, timing: Timing) -> None:
-    """A session lock taken through a transaction pooler stays on a server session that others get (authentik#23876).
-
-    A direct connection is recognised by its backend's process id, which a pooler cannot know when it greets. Behind
-    one, an open transaction of a second connection is given the session that our idle connection just used, if sessions are shared.
-    """
-    pid = _pid(lock.connection)
-    if pid == lock.connection.info.backend_pid:
-        return
-    with connect(url, timing.connect_timeout_s) as second, second.transaction():
-        shared = _pid(second) == pid or _pid(lock.connection) != pid
-    if shared:
-        raise ConfigurationError(
-            f"postgres: {url} is a connection pooler in transaction mode; a lock cannot be held through it.",
-            hint="Give the server's own address, or a pool in session mode.",
-        )
-
-
-def _pid(connection: psycopg.Connection[Any]) -> int:
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    return int(row[0]) if row else 0

@@ -6,68 +6,118 @@ Each is the PostgreSQL store with another plan, so the run that applies it waits
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.errors import ConfigurationError, StoreConflict
+import psycopg
+
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ConfigurationError,
+    StoreConflict,
+    StoreUnavailable,
+)
 from is_db_bootstrap.results import Change, Drift, Plan
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.connection import DatabaseMissing, errors, identifier
+from is_db_bootstrap.stores.postgres.connection import (
+    SCRATCH,
+    DatabaseMissing,
+    errors,
+    identifier,
+    translated,
+)
 
 if TYPE_CHECKING:
-    import psycopg
-
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
+    from is_db_bootstrap.stores.postgres.downgrade_trial import Seen
     from is_db_bootstrap.stores.postgres.revisions import Chain
 
-_RELATIONS = (
-    "SELECT oid::int8, relname::text FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p', 'm')"
-)
-_COLUMNS = """
-    SELECT a.attrelid::int8, a.attnum::int, a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-    WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+#: Rows are counted so far, and no further.
+COUNTED = 10_000
+#: Seconds that counting the rows of one table may take, and that it may wait for a lock.
+COUNT_S, COUNT_LOCK_S = 10, 2
+#: Tables of a schema that goes as a whole: also those that nobody here has made.
+_OF_SCHEMAS = """
+    SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition ORDER BY 1, 2
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A table, or a column of one, that would be dropped although `rows` rows have something in it."""
+    """A table, or a column of one, whose rows a downgrade would lose or change.
+
+    `rows` is how many, None when they could not be counted: `why` has the reason then. At `COUNTED` the count ended.
+    `how` is empty for what is dropped, else what happens to the rows.
+    """
 
     table: str
-    rows: int
+    rows: int | None
     column: str = ""
+    how: str = ""
+    why: str = ""
 
     def __str__(self) -> str:
         what = f"column {self.table}.{self.column}" if self.column else f"table {self.table}"
-        return f"{what} ({self.rows} row{'' if self.rows == 1 else 's'})"
+        if self.rows is None:
+            counted = f"rows could not be counted: {self.why}"
+        elif self.rows >= COUNTED:
+            counted = f"{COUNTED} rows or more"
+        else:
+            counted = f"{self.rows} row{'' if self.rows == 1 else 's'}"
+        return f"{what} ({f'{self.how}, ' if self.how else ''}{counted})"
 
 
 class RowsWouldBeLost(StoreConflict):
-    """A downgrade would drop tables or columns that hold rows; `losses` names them. Nothing was changed."""
+    """A downgrade would lose or change rows, or it cannot be found out whether it would. Nothing was changed.
 
-    def __init__(self, store: str, losses: Sequence[Loss]) -> None:
+    `losses` names the tables and columns, also those whose rows could not be counted. `unknown` has a sentence for each
+    thing that could not be found out.
+    """
+
+    def __init__(self, store: str, losses: Sequence[Loss], unknown: Sequence[str] = ()) -> None:
+        dropped = [loss for loss in losses if not loss.how]
+        changed = [loss for loss in losses if loss.how]
+        told = [f"The downgrade would drop {', '.join(map(str, dropped))}."] if dropped else []
+        told += (
+            [f"The downgrade would change rows of {', '.join(map(str, changed))}."]
+            if changed
+            else []
+        )
         super().__init__(
-            store, f"The downgrade would drop {', '.join(map(str, losses))}.", subject=losses[0].table,
-            hint="Say --yes (drop_rows=True) to drop them.",
-        )  # fmt: skip
+            store,
+            " ".join([*told, *unknown]),
+            subject=losses[0].table if losses else "",
+            hint="Say --yes (drop_rows=True) to downgrade all the same.",
+        )
         self.losses = tuple(losses)
+        self.unknown = tuple(unknown)
 
 
 def known(chain: Chain, revision: str) -> str:
     """The revision of that name or unmistakable beginning; a `StoreConflict` names the known ones."""
-    found = [r for r in chain.order if r == revision] or [r for r in chain.order if r.startswith(revision)]
+    found = [r for r in chain.order if r == revision] or [
+        r for r in chain.order if r.startswith(revision)
+    ]
     if len(found) != 1 or not revision:
-        raise StoreConflict("postgres", f"There is no revision {revision!r}.", hint=f"Known: {', '.join(chain.order)}.")
+        raise StoreConflict(
+            "postgres",
+            f"There is no revision {revision!r}.",
+            hint=f"Known: {', '.join(chain.order)}.",
+        )
     return found[0]
 
 
 class Move(PostgreSQLBootstrapper):
     """What the moves share: a database that must exist, no demo rows, nothing to verify afterwards."""
 
-    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, target: str, *, timing: Timing, schema: str) -> None:
-        super().__init__(url, blueprint.without_seed(), timing=timing, schema=schema)
+    def __init__(
+        self, url: StoreUrl | str, blueprint: Blueprint, target: str, *, timing: Timing, schema: str
+    ) -> None:
+        super().__init__(url, blueprint, timing=timing, schema=schema)
         self._target = target
 
     def verify(self) -> Sequence[Drift]:
@@ -111,26 +161,46 @@ class Upgrade(Move):
 
 
 class Downgrade(Move):
-    """Down to `target`: `base`, a revision, or `-N` steps. Rows are dropped with their tables only if `drop_rows`."""
+    """Down to `target`: `base`, a revision, or `-N` steps. Rows are dropped with their tables only if `drop_rows`.
+
+    What would be lost is found out in a scratch database; rows of the target are only counted.
+    """
 
     def __init__(
-        self, url: StoreUrl | str, blueprint: Blueprint, target: str, *, timing: Timing, schema: str, drop_rows: bool
+        self,
+        url: StoreUrl | str,
+        blueprint: Blueprint,
+        target: str,
+        *,
+        timing: Timing,
+        schema: str,
+        drop_rows: bool,
     ) -> None:
         super().__init__(url, blueprint, target, timing=timing, schema=schema)
         self._drop_rows = drop_rows
+        self._tried: dict[tuple[tuple[str, ...], str], Seen | str] = {}
 
     def _planned(self) -> Plan:
         reader = self._existing()
         record = self._record(reader)
         if self._is_ahead(record):
-            raise self._conflict(f"is at revision {', '.join(record.revisions)}, which this version does not know how to undo")
+            raise self._conflict(
+                f"is at revision {', '.join(record.revisions)}, which this version does not know how to undo"
+            )
+        self._refuse_half_done(record)
         done = self._chain.until(record.revisions)
         undone = self._undone(done)
+        notes: tuple[str, ...] = ()
         if undone and not self._drop_rows:
-            losses = self._losses(reader, self._before(done, undone[-1]), undone)
-            if losses:
-                raise RowsWouldBeLost(self.name, losses)
-        return Plan(tuple(Change(r, "downgrade", self._chain.titles[r]) for r in undone))
+            seen = self._trial(done, self._before(done, undone[-1]))
+            losses = [] if isinstance(seen, str) else self._losses(reader, seen)
+            unknown = list(self._unknown(seen))
+            if losses or unknown:
+                raise RowsWouldBeLost(self.name, losses, unknown)
+            notes = self._also_gone(seen)
+        return Plan(
+            tuple(Change(r, "downgrade", self._chain.titles[r]) for r in undone), notes=notes
+        )
 
     def _undone(self, done: Sequence[str]) -> list[str]:
         """What is to be undone, the newest first."""
@@ -145,55 +215,109 @@ class Downgrade(Move):
         kept = self._chain.until([revision])
         return [r for r in reversed(done) if r not in kept]
 
-    @staticmethod
-    def _before(done: Sequence[str], revision: str) -> str:
-        index = done.index(revision)
-        return done[index - 1] if index else "base"
-
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {**super()._steps(), "downgrade": self._apply_downgrade}
 
     def _apply_downgrade(self, change: Change) -> str | None:
         return self._ran(change, "downgrade", self._before(self._chain.order, change.name))
 
-    def _losses(self, reader: psycopg.Connection[Any], to: str, undone: Sequence[str]) -> list[Loss]:
-        """Which tables and columns with rows go: seen in a downgrade that is rolled back, by identity rather than by name."""
-        from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
+    def _trial(self, done: tuple[str, ...], to: str) -> Seen | str:
+        """What the downgrade does in a scratch database; in words, why that could not be seen.
 
-        self._refuse_untriable(undone)
-        with errors(self.target, f"the trial of a downgrade to {to}"):
-            before, after = postgres_alembic.tried_downgrade(
-                self._alembic_engine(), self._blueprint, self._schema, to, self._look
+        It is tried once, although a run plans twice: the files are the same.
+        """
+        from is_db_bootstrap.stores.postgres import downgrade_trial
+
+        if (done, to) not in self._tried:
+            try:
+                with errors(self.target, f"the trial of a downgrade to {to}"):
+                    found: Seen | str = downgrade_trial.tried(
+                        self._url, self._blueprint, self._schema, self._timing, done=done, to=to
+                    )
+            except StoreUnavailable:
+                raise
+            except AccessDenied as exc:
+                found = f"no scratch database could be made for a trial: {self._refusal(exc)}"
+            except (BootstrapError, DatabaseMissing) as exc:
+                found = f"the trial in a scratch database failed: {getattr(exc, 'message', exc)}"
+            except Exception as exc:  # noqa: BLE001 - what a revision raises is its own
+                found = f"the trial in a scratch database failed: {type(exc).__name__}: {exc}."
+            self._tried[done, to] = found
+        return self._tried[done, to]
+
+    def _refusal(self, exc: AccessDenied) -> str:
+        """Why there is no scratch database, without the name of a database that nobody is to create."""
+        if exc.subject.startswith(SCRATCH):
+            return f"the role {self._url.username} may not create databases (CREATEDB)."
+        return exc.message
+
+    def _unknown(self, seen: Seen | str) -> Iterator[str]:
+        if isinstance(seen, str):
+            yield f"Whether the downgrade would lose rows is not known: {seen}"
+        elif seen.left:
+            yield (
+                f"The downgrade of {', '.join(seen.left)} leaves its transaction, so a failure in it would leave half of it done."
             )
-            tables, columns = ({k: v for k, v in old.items() if k not in new} for old, new in zip(before, after, strict=True))
-            names = before[0]
-            found = [Loss(name, self._count(reader, name)) for name in tables.values()]
-            found += [Loss(names[t], self._count(reader, names[t], c), c) for (t, _), c in columns.items() if t not in tables]
-        return sorted((loss for loss in found if loss.rows), key=str)
 
-    def _look(self, session: psycopg.Connection[Any]) -> tuple[dict[int, str], dict[tuple[int, int], str]]:
-        schema = [identifier(self._schema)]
-        tables = {oid: name for oid, name in session.execute(_RELATIONS, schema) if name != "alembic_version"}
-        columns = {(oid, number): name for oid, number, name in session.execute(_COLUMNS.encode(), schema) if oid in tables}
-        return tables, columns
+    @staticmethod
+    def _also_gone(seen: Seen | str) -> tuple[str, ...]:
+        if isinstance(seen, str) or not seen.objects:
+            return ()
+        return (f"The downgrade also drops {', '.join(seen.objects)}.",)
 
-    def _count(self, reader: psycopg.Connection[Any], table: str, column: str = "") -> int:
-        what = identifier(column) if column else "*"
-        query = f"SELECT count({what}) FROM {identifier(self._schema, table)}"  # noqa: S608 - quoted
-        row = reader.execute(query.encode()).fetchone()
-        return int(row[0]) if row else 0
+    def _losses(self, reader: psycopg.Connection[Any], seen: Seen) -> list[Loss]:
+        """Which of what the trial has seen holds rows on the target, or may hold some."""
+        with errors(self.target, "tables of schemas that go"):
+            inside = (
+                reader.execute(_OF_SCHEMAS.encode(), [list(seen.schemas)]).fetchall()
+                if seen.schemas
+                else []
+            )
+        tables = sorted({*seen.tables, *((space, name) for space, name in inside)})
+        found = [self._counted(reader, name) for name in tables]
+        found += [self._counted(reader, name, column) for name, column in seen.columns]
+        found += [
+            self._counted(reader, name, column, f"type {types}")
+            for name, column, types in seen.retyped
+        ]
+        found += [
+            self._counted(reader, name, "", " and ".join(what))
+            for name, what in seen.touched.items()
+        ]
+        return sorted((loss for loss in found if loss.rows != 0), key=str)
 
-    def _refuse_untriable(self, undone: Sequence[str]) -> None:
-        """A revision that leaves its transaction cannot be tried and rolled back."""
-        folder = self._blueprint.migrations
-        for path in sorted(folder.glob("*.py")) if folder else ():
-            text = path.read_text(encoding="utf-8")
-            mine = re.search(r"^revision\b.*?[\"']([^\"']+)", text, re.MULTILINE)
-            if mine and mine[1] in undone and re.search(r"autocommit_block|CONCURRENTLY", text):
-                raise StoreConflict(
-                    self.name, f"{path.name} leaves its transaction, so what it would drop cannot be found out.", subject=mine[1],
-                    hint="Say --yes (drop_rows=True) to downgrade all the same.",
-                )  # fmt: skip
+    def _counted(
+        self,
+        reader: psycopg.Connection[Any],
+        name: tuple[str, str],
+        column: str = "",
+        how: str = "",
+    ) -> Loss:
+        """How many rows a table has, or how many have something in a column: up to `COUNTED`, and within `COUNT_S`.
+
+        `row_security = off` makes the server refuse instead of hiding rows (manual, 20.11 Client Connection Defaults).
+        """
+        shown = name[1] if name[0] == self._schema else ".".join(name)
+        where = f" WHERE {identifier(column)} IS NOT NULL" if column else ""
+        query = f"SELECT count(*) FROM (SELECT FROM {identifier(*name)}{where} LIMIT {COUNTED}) AS counted"  # noqa: S608 - quoted
+        limits = f"SET LOCAL row_security = off; SET LOCAL statement_timeout = '{COUNT_S}s'; SET LOCAL lock_timeout = '{COUNT_LOCK_S}s'"
+        try:
+            with reader.transaction():
+                reader.execute(limits.encode())
+                row = reader.execute(query.encode()).fetchone()
+        except (
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.UndefinedColumn,
+            psycopg.errors.InvalidSchemaName,
+        ):
+            return Loss(
+                shown, 0, column, how
+            )  # the target has no such thing, so nothing in it is lost
+        except psycopg.Error as exc:
+            if reader.closed:
+                raise translated(exc, self.target, shown) from exc
+            return Loss(shown, None, column, how, str(exc.diag.message_primary or exc))
+        return Loss(shown, int(row[0]) if row else 0, column, how)
 
 
 class Stamp(Move):
@@ -203,16 +327,20 @@ class Stamp(Move):
         reader = self._existing()
         record = self._record(reader)
         if self._is_ahead(record):
-            raise self._conflict(f"is at revision {', '.join(record.revisions)}, newer than this version")
+            raise self._conflict(
+                f"is at revision {', '.join(record.revisions)}, newer than this version"
+            )
         wanted = (
             ()
             if self._target == "base"
             else (self._chain.head if self._target == "head" else known(self._chain, self._target),)
         )
         schema = self._checked_rights(reader)
-        if wanted == record.revisions and (record.blueprint or not wanted):
+        if wanted == record.revisions and (record.blueprint or not wanted) and record.begun is None:
             return Plan()
-        return Plan((*schema, Change(wanted[0] if wanted else "base", "stamp", "recorded, nothing else")))
+        return Plan(
+            (*schema, Change(wanted[0] if wanted else "base", "stamp", "recorded, nothing else"))
+        )
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {**super()._steps(), "stamp": lambda change: self._ran(change, "stamp", change.name)}
@@ -224,5 +352,8 @@ def parsed_steps(target: str | int) -> str:
     if re.fullmatch(r"-?\d+", text):
         return f"-{text.lstrip('-')}"
     if not re.fullmatch(r"\w[\w.-]*", text):
-        raise ConfigurationError(f"{text!r} is no target of a downgrade.", hint="Give a revision, base, or a number of steps.")
+        raise ConfigurationError(
+            f"{text!r} is no target of a downgrade.",
+            hint="Give a revision, base, or a number of steps.",
+        )
     return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from alembic import command
 from alembic.runtime.migration import MigrationContext
@@ -13,19 +14,44 @@ from sqlalchemy import column, create_engine, event, func, inspect, select, tabl
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreBusy, StoreConflict, StoreError, StoreUnavailable
-from is_db_bootstrap.stores.postgres.alembic import ALEMBIC, config
+from is_db_bootstrap.address import Address, AddressError, servers, without_addresses
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreError,
+    StoreUnavailable,
+)
+from is_db_bootstrap.guests import GuestFailed, place_of
+from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.postgres.alembic import config, running_alembic
+from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
 from is_db_bootstrap.stores.postgres.moves import Loss, RowsWouldBeLost, known
+from is_db_bootstrap.stores.postgres.portable_watch import BEGUN, PortableWatch, begun, forget
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
 
+_ESCAPE = "Percent-encode special characters of the password: %40 for @, %2F for /, %25 for %."
 SCHEMES = ("sqlite", "mysql", "mariadb")
 #: MariaDB's error numbers and SQLite's words; what is not here is a statement that was refused.
 REFUSED_LOGIN = {1044, 1045, 1142, 1227, 1698}
 BUSY = {1205, 1213, "database is locked"}
-UNREACHABLE = {1040, 1053, 2002, 2003, 2006, 2013, 2055, "unable to open database file", "disk I/O error"}
+UNREACHABLE = {
+    1040,
+    1053,
+    2002,
+    2003,
+    2006,
+    2013,
+    2055,
+    "unable to open database file",
+    "disk I/O error",
+}
 
 
 def is_portable(url: str | None) -> bool:
@@ -48,17 +74,21 @@ class PortableDatabase:
         self._blueprint = blueprint
         self._chain = Chain.read(blueprint.migrations)
         try:
-            self._url: URL = make_url(url)
+            self._url: URL = taken_apart(url)
             self._engine = engine(self._url)
+        except AddressError as exc:
+            raise ConfigurationError(f"The address {exc}.", hint=_ESCAPE) from None
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as exc:
             raise ConfigurationError(
-                f"The address cannot be used: {exc}.", hint="MariaDB needs the extra mysql (PyMySQL)."
+                f"The address cannot be used: {without_addresses(str(exc))}.",
+                hint="MariaDB needs the extra mysql (PyMySQL).",
             ) from exc
         self.target = self._url.render_as_string(hide_password=True)
         self._store = self._url.get_backend_name()
         if self._store != "sqlite" and not self._url.database:
             raise ConfigurationError(
-                f"{self.target} names no database.", hint=f"Add one, as in {self.target.rstrip('/')}/{blueprint.name}."
+                f"{self.target} names no database.",
+                hint=f"Add one, as in {self.target.rstrip('/')}/{blueprint.name}.",
             )
 
     def close(self) -> None:
@@ -72,7 +102,11 @@ class PortableDatabase:
         server = engine(self._url.set(database=""))
         with self._errors(), server.connect() as connection:
             name = server.dialect.identifier_preparer.quote(self._url.database)
-            connection.execute(text(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"))
+            connection.execute(
+                text(
+                    f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+                )
+            )
         server.dispose()
 
     def version(self) -> str:
@@ -84,11 +118,14 @@ class PortableDatabase:
     def current(self) -> str | None:
         """The recorded revision."""
         with self._errors(), self._engine.connect() as connection:
-            return MigrationContext.configure(connection, opts={"version_table": TABLE}).get_current_revision()
+            return MigrationContext.configure(
+                connection, opts={"version_table": TABLE}
+            ).get_current_revision()
 
     def upgrade(self, target: str = "head") -> list[str]:
         """Up to `target` (`head`, a revision, `+N`); the revisions that were applied."""
         done = self._done()
+        self._refuse_half_done(done)
         pending = [r for r in self._chain.order if r not in done]
         if target.startswith("+"):
             pending = pending[: int(target)]
@@ -98,37 +135,46 @@ class PortableDatabase:
         if pending:
             self._refuse_taken(done, pending[-1])
         for revision in pending:
-            self._ran(command.upgrade, revision)
+            self._ran("upgrade", revision, revision)
         return pending
 
     def downgrade(self, target: str, *, drop_rows: bool = False) -> list[str]:
         """Down to `target` (`base`, a revision, `-N`); the revisions that were undone. Raises `RowsWouldBeLost`."""
         done = self._done()
+        self._refuse_half_done(done)
         if target.startswith("-"):
             kept = done[: max(0, len(done) + int(target))]
         else:
             kept = () if target == "base" else self._chain.until([known(self._chain, target)])
         undone = [r for r in reversed(done) if r not in kept]
-        if undone and not drop_rows and (losses := self._losses(done[-1], kept[-1] if kept else "base")):
+        if (
+            undone
+            and not drop_rows
+            and (losses := self._losses(done[-1], kept[-1] if kept else "base"))
+        ):
             raise RowsWouldBeLost(self._blueprint.name, losses)
         for revision in undone:
             before = done[: done.index(revision)]
-            self._ran(command.downgrade, before[-1] if before else "base")
+            self._ran("downgrade", revision, before[-1] if before else "base")
         return undone
 
     def stamp(self, target: str) -> list[str]:
         """Record `target` and change nothing else."""
         wanted = self._chain.head if target == "head" else target
-        if (self.current() or "base") == wanted:
-            return []
-        self._ran(command.stamp, wanted)
-        return [wanted]
+        marked = self._begun() is not None
+        recorded = (self.current() or "base") == wanted
+        if not recorded:
+            self._ran("stamp", wanted, wanted)
+        if marked:
+            self._forget()
+        return [wanted] if marked or not recorded else []
 
     def _done(self) -> tuple[str, ...]:
         revision = self.current()
         if revision and revision not in self._chain.parents:
             raise StoreConflict(
-                self._store, f"{self.target} is at revision {revision}, which is unknown to {self._blueprint.name}."
+                self._store,
+                f"{self.target} is at revision {revision}, which is unknown to {self._blueprint.name}.",
             )
         return self._chain.until([revision] if revision else [])
 
@@ -144,9 +190,93 @@ class PortableDatabase:
                 "`is-db-bootstrap migrate stamp`; else name another database.", subject=taken[0],
             )  # fmt: skip
 
-    def _ran(self, act: Any, revision: str) -> None:
-        with self._errors(), self._engine.connect() as connection, ALEMBIC:
-            act(config(self._blueprint, "", connection), revision)
+    def _begun(self) -> tuple[str, str] | None:
+        with self._errors(), self._engine.connect() as connection:
+            return begun(connection)
+
+    def _forget(self) -> None:
+        with self._errors(), self._engine.connect() as connection:
+            forget(connection)
+
+    def _refuse_half_done(self, done: tuple[str, ...]) -> None:
+        """Raise `StoreConflict` for a step that has committed a part of its work and whose end is not recorded."""
+        found = self._begun()
+        if found is None:
+            return
+        direction, revision = found
+        if (revision in done) == (direction == "upgrade"):
+            self._forget()  # it ended, and the process died before it removed the mark
+            return
+        raise StoreConflict(
+            self._store,
+            f"The {direction} of revision {revision} has committed a part of its work and did not end, "
+            f"so {self.target} is between two revisions. It is not run again by itself.",
+            hint=self._ways_out(direction, revision, done), subject=revision,
+        )  # fmt: skip
+
+    def _ways_out(self, direction: str, revision: str, done: tuple[str, ...]) -> str:
+        """What a person can do about a step that is half done."""
+        before = done[-1] if done else "base"
+        index = self._chain.order.index(revision) if revision in self._chain.order else 0
+        undone = self._chain.order[index - 1] if index else "base"
+        stamp = "is-db-bootstrap migrate stamp"
+        return (
+            f"Look at what it did. If that is complete, or you complete it, record it: "
+            f"`{stamp} {revision if direction == 'upgrade' else undone}`. "
+            f"If you take it back (drop the tables that it made), let it run again: `{stamp} {before}`."
+        )
+
+    def _ran(self, act: str, revision: str, to: str) -> None:
+        """Let Alembic `upgrade`, `downgrade` or `stamp` to `to`, and read back that it is recorded."""
+        change = Change(revision, "revision" if act == "upgrade" else act)
+        watched: list[PortableWatch] = []
+        try:
+            with self._errors(change), self._engine.connect() as connection, running_alembic():
+                wanted = config(self._blueprint, "", connection)
+                try:
+                    getattr(command, act)(wanted, to)
+                finally:
+                    watched += filter(None, [wanted.attributes.get("watch")])
+        except StoreError as exc:
+            raise self._after_failure(
+                exc, act, change, done=sum(watch.done for watch in watched)
+            ) from exc
+        recorded = self._read_back()
+        if recorded != to:
+            raise HalfDone(
+                self._store, f"Revision {revision} ran to its end, but {self.target} records {recorded} instead of {to}.",
+                change=change, hint="Look at what it did before anything is run again, then say what holds with migrate stamp.",
+            )  # fmt: skip
+
+    def _after_failure(self, exc: StoreError, act: str, change: Change, *, done: int) -> StoreError:
+        """The error of a step that failed: `exc`, unless a part of the step stays."""
+        try:
+            found = self._begun()
+            if found != (act, change.name) or not done:
+                self._forget()
+                return exc
+        except StoreError:  # the next run finds the mark, if there is one
+            return exc
+        return HalfDone(
+            self._store, f"Revision {change.name} committed a part of its work and then failed: {exc.message}", change=change,
+            hint=self._ways_out(act, change.name, self._done()),
+        )  # fmt: skip
+
+    def _read_back(self) -> str:
+        """The recorded revision, seen on a new connection; `base` without one."""
+        if self._url.database in {None, "", ":memory:"}:
+            return self.current() or "base"
+        reader = engine(self._url)
+        try:
+            with self._errors(), reader.connect() as connection:
+                return (
+                    MigrationContext.configure(
+                        connection, opts={"version_table": TABLE}
+                    ).get_current_revision()
+                    or "base"
+                )
+        finally:
+            reader.dispose()
 
     def _losses(self, at: str, to: str) -> list[Loss]:
         """What a downgrade drops is seen in a SQLite database in memory; how many rows that is, in the real one."""
@@ -165,47 +295,103 @@ class PortableDatabase:
         """The columns by table at two revisions, seen in a SQLite database in memory."""
         trial = engine(make_url("sqlite://"))
         seen = {}
-        with trial.connect() as connection, ALEMBIC:
-            for revision in sorted({at, to} - {"base"}, key=self._chain.order.index):
-                command.upgrade(config(self._blueprint, "", connection), revision)
-                seen[revision] = _columns(connection)
-        trial.dispose()
+        try:
+            with trial.connect() as connection:
+                for revision in sorted({at, to} - {"base"}, key=self._chain.order.index):
+                    with self._errors(Change(revision, "revision")), running_alembic():
+                        command.upgrade(config(self._blueprint, "", connection), revision)
+                    seen[revision] = _columns(connection)
+                    connection.commit()  # else Alembic takes the open transaction for its caller's
+        finally:
+            trial.dispose()
         return seen.get(at, {}), seen.get(to, {})
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, change: Change | None = None) -> Iterator[None]:
+        """Translate what the engine, Alembic and, of a `change`, the revision's own code raise."""
         try:
             yield
         except DBAPIError as exc:
             raise _translated(exc, self._store, self.target) from exc
         except CommandError as exc:
             raise StoreConflict(self._store, f"{self.target}: {exc}.") from exc
+        except BootstrapError:
+            raise
+        except Exception as exc:
+            if change is None:
+                raise
+            said = (
+                str(exc)
+                if isinstance(exc, GuestFailed)
+                else f"{type(exc).__name__}: {exc}{place_of(exc)}"
+            )
+            raise ChangeFailed(
+                self._store, f"Revision {change.name} failed in its own code: {said}.", change=change,
+                hint="Correct the file and run again.",
+            ) from exc  # fmt: skip
 
 
 def _translated(exc: DBAPIError, store: str, target: str) -> StoreError:
     words = " ".join(str(exc.orig).split())
     code = exc.orig.args[0] if exc.orig and exc.orig.args else words
     if code in REFUSED_LOGIN:
-        return AccessDenied(store, f"{target}: {words}.", hint="Check user, password and privileges in the address.")
+        return AccessDenied(
+            store, f"{target}: {words}.", hint="Check user, password and privileges in the address."
+        )
     if code in BUSY:
-        return StoreBusy(store, f"{target}: {words}.", hint="Run again when the other session has ended.")
+        return StoreBusy(
+            store, f"{target}: {words}.", hint="Run again when the other session has ended."
+        )
     if code in UNREACHABLE:
-        return StoreUnavailable(store, f"{target}: {words}.", hint="Check the address, and that the server or folder is there.")
-    return StoreConflict(store, f"{target}: {words}.", hint="What ran before it stays; repair the cause and run again.")
+        return StoreUnavailable(
+            store,
+            f"{target}: {words}.",
+            hint="Check the address, and that the server or folder is there.",
+        )
+    return StoreConflict(
+        store,
+        f"{target}: {words}.",
+        hint="What ran before it stays; repair the cause and run again.",
+    )
+
+
+def taken_apart(text: str) -> URL:
+    """SQLAlchemy's URL of an address, taken apart as every other one is.
+
+    SQLite's names a file and has no user part, so it is left to SQLAlchemy. Raises `AddressError`,
+    and `ArgumentError` for what SQLAlchemy does not take.
+    """
+    if text.partition(":")[0].partition("+")[0] == "sqlite":
+        return make_url(text)
+    found = Address.split(text)
+    host, port = servers(found.hosts)[0]
+    return URL.create(
+        found.scheme,
+        username=found.username or None,
+        password=found.password or None,
+        host=host or None,
+        port=int(port) if port else None,
+        database=unquote(found.path.removeprefix("/")) or None,
+        query=dict(found.options),
+    )
 
 
 def engine(url: URL) -> Engine:
     """An engine whose connections are in UTC and, on SQLite, enforce foreign keys and run DDL in transactions."""
-    found = create_engine(url)
+    found = create_engine(url, hide_parameters=True)
     backend = url.get_backend_name()
 
     @event.listens_for(found, "connect")
     def prepare(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys=ON" if backend == "sqlite" else "SET time_zone = '+00:00'")
+        cursor.execute(
+            "PRAGMA foreign_keys=ON" if backend == "sqlite" else "SET time_zone = '+00:00'"
+        )
         cursor.close()
         if backend == "sqlite":
-            connection.isolation_level = None  # else the sqlite3 module begins no transaction before DDL
+            connection.isolation_level = (
+                None  # else the sqlite3 module begins no transaction before DDL
+            )
 
     if backend == "sqlite":
         event.listen(found, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
@@ -214,7 +400,11 @@ def engine(url: URL) -> Engine:
 
 def _columns(connection: Connection) -> dict[str, set[str]]:
     inspector = inspect(connection)
-    return {t: {c["name"] for c in inspector.get_columns(t)} for t in inspector.get_table_names() if t != TABLE}
+    return {
+        t: {c["name"] for c in inspector.get_columns(t)}
+        for t in inspector.get_table_names()
+        if t not in {TABLE, BEGUN}
+    }
 
 
 def _count(connection: Connection, name: str, of: str = "") -> int:

@@ -5,14 +5,18 @@ written by `migrations/env.py` with every step, our runs and the stock command a
 revisions that led there. By it, code that is older than the database can tell a history that goes on from its own
 (`ahead`) from a foreign one, and a second blueprint can be named. A database without the comment was migrated by other
 means; it is adopted when the recorded revision is known. A comment that does not end in the recorded revision is out
-of date (somebody stamped by other means) and not believed.
+of date (somebody stamped by other means) and not believed. `half_done` adds a mark to the comment while a revision that
+commits by itself is half done.
 """
 
 from __future__ import annotations
 
 import ast
+import io
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,7 +25,96 @@ from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
 
 TABLE = "alembic_version"
+#: What Alembic skips (`.#x.py`, `__init__.py`), and the files that Finder and tar of macOS leave (`._x.py`).
+SKIPPED_NAMES = re.compile(r"\.#|\._|__init__")
+#: Endings that an editor, a download or a copy gives to a revision by accident. Alembic reads none of them.
+_MISNAMED = re.compile(r"(?i)\.(pyw?|txt)$|^[^.]+$")
+#: How a revision says that it is one, in any encoding that agrees with ASCII.
+_SAYS_REVISION = re.compile(rb"(?m)^(\xef\xbb\xbf)?revision\s*(:[^=\n]*)?=")
+_SAYS_PARENT = re.compile(rb"(?m)^down_revision\s*(:[^=\n]*)?=")
+#: How many files a message names.
+_SHOWN = 5
+#: Folders that hold no revisions of ours, whatever is in them.
+_FOREIGN_FOLDERS = {"__pycache__", "node_modules"}
 _MARK = re.compile(r"is-db-bootstrap: blueprint (\S+); revisions((?: \S+)*)")
+#: What `half_done` adds to the comment.
+_BEGUN = re.compile(r"(?:; )?begun (upgrade|downgrade) (\S+)$")
+
+
+def revision_files(folder: Path) -> list[Path]:
+    """The files of `folder` that Alembic reads as revisions, sorted by name.
+
+    Raises `ConfigurationError` for files that look like revisions and would be passed over: those in folders below,
+    and those whose names do not end in `.py`. Files that Alembic skips are skipped.
+    """
+    taken: list[Path] = []
+    passed_over: list[Path] = []
+    for path in _walked(folder):
+        if SKIPPED_NAMES.match(path.name):
+            continue
+        if path.parent == folder and path.name.endswith(".py"):
+            taken.append(path)
+        elif _looks_like_revision(path):
+            passed_over.append(path)
+    if passed_over:
+        raise _passed_over(folder, passed_over, nothing_else=not taken)
+    return sorted(taken)
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    """Every file of `folder` and of the folders below it; each folder once, whatever links lead there."""
+
+    def refuse(exc: OSError) -> None:
+        raise ConfigurationError(
+            f"The folder {exc.filename} cannot be read: {exc.strerror}."
+        ) from exc
+
+    seen: set[str] = set()
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        place = os.path.realpath(root)
+        hidden_or_foreign = [
+            name for name in folders if name.startswith(".") or name in _FOREIGN_FOLDERS
+        ]
+        folders[:] = [] if place in seen else sorted(set(folders) - set(hidden_or_foreign))
+        if place not in seen:
+            yield from (Path(root, name) for name in sorted(names))
+        seen.add(place)
+
+
+def _looks_like_revision(path: Path) -> bool:
+    """Whether a file that Alembic would not read declares a revision. Compiled files count when their source is gone."""
+    compiled = path.suffix == ".pyc"
+    if compiled and path.with_suffix(".py").exists():
+        return False
+    if not compiled and (path.name.startswith(".") or not _MISNAMED.search(path.name)):
+        return False
+    try:
+        text = path.read_bytes()
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+    if compiled:
+        return b"down_revision" in text
+    return bool(_SAYS_REVISION.search(text) and _SAYS_PARENT.search(text))
+
+
+def _passed_over(folder: Path, found: list[Path], *, nothing_else: bool) -> ConfigurationError:
+    """The error that names revisions which Alembic would not read, and where they belong."""
+    names = [path.relative_to(folder).as_posix() for path in found]
+    shown = ", ".join(names[:_SHOWN]) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )
+    below = {path.parent for path in found if path.parent != folder}
+    if below:
+        hint = f"Move them into {folder.name}/ itself, or out of it if they are not to be applied."
+        inner = next(iter(below)).relative_to(folder).as_posix()
+        dated = inner[0].isdigit()  # next month's revisions come into another folder
+        if nothing_else and len(below) == 1 and not dated:
+            hint = f'Name their folder: Blueprint(…, migrations=Path("{folder.name}/{inner}")).'
+    else:
+        hint = "Let their names end in .py, or move them out of the folder if they are not to be applied."
+    return ConfigurationError(
+        f"{folder}: {shown} would be passed over: only {folder.name}/*.py is read.", hint=hint
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +131,13 @@ class Chain:
         parents: dict[str, tuple[str, ...]] = {}
         titles: dict[str, str] = {}
         places: dict[str, str] = {}
-        for path in sorted(folder.glob("*.py")):
-            revision, before, title, line = _declared(path, path.stat().st_mtime_ns)
+        for path in revision_files(folder):
+            revision, before, title, line = _declared(path, _changed_ns(path))
             place = f"{path.name}, line {line}"
             if revision in parents:
-                raise ConfigurationError(f"{folder}: {places[revision]} and {place} both declare revision {revision}.")
+                raise ConfigurationError(
+                    f"{folder}: {places[revision]} and {place} both declare revision {revision}."
+                )
             parents[revision], titles[revision], places[revision] = before, title, place
         chain = cls(tuple(_ordered(parents, folder)), parents, titles)
         heads = sorted(set(parents) - {p for before in parents.values() for p in before})
@@ -74,27 +169,79 @@ def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, 
     """Revision, parents, title and the line of the revision. A fleet asks for every target."""
     values: dict[str, object] = {}
     line = 1
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    except SyntaxError as exc:
-        raise ConfigurationError(f"{path}, line {exc.lineno}: {exc.msg}.") from exc
+    tree = _parsed(path)
     for node in tree.body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id in {"revision", "down_revision", "depends_on"}:
+        target = (
+            node.targets[0]
+            if isinstance(node, ast.Assign)
+            else node.target
+            if isinstance(node, ast.AnnAssign)
+            else None
+        )
+        if isinstance(target, ast.Name) and target.id in {
+            "revision",
+            "down_revision",
+            "depends_on",
+        }:
             values[target.id] = _literal(getattr(node, "value", None), path)
             line = node.lineno if target.id == "revision" else line
     if not isinstance(values.get("revision"), str):
-        raise ConfigurationError(f"{path}: no revision is declared.", hint='Write revision = "…" and down_revision = "…".')
+        raise _undeclared(path)
     before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
     title = (ast.get_docstring(tree) or "").partition("\n")[0]
     return str(values["revision"]), tuple(dict.fromkeys(before)), title, line
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def _unreadable(path: Path, exc: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be read: {exc.strerror or exc}.",
+        hint="Make it readable, or move it out of the folder of the revisions.",
+    )
+
+
+def _parsed(path: Path) -> ast.Module:
+    """The file as Python reads it: a byte order mark and a declared encoding count."""
+    try:
+        text = path.read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(text).readline)
+        text.decode(encoding)  # some releases of Python do not look into comments
+        return ast.parse(text, str(path))
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(
+            f"{path} is not {exc.encoding}: {exc.reason} at byte {exc.start}.",
+            hint="Write it in UTF-8, or declare its encoding in the first line, as in # -*- coding: latin-1 -*-.",
+        ) from exc
+    except SyntaxError as exc:
+        where = f"{path}, line {exc.lineno}" if exc.lineno else str(path)
+        raise ConfigurationError(f"{where}: {exc.msg}.") from exc
+    except ValueError as exc:  # a null byte, in some releases of Python
+        raise ConfigurationError(f"{path}: {exc}.") from exc
+
+
+def _undeclared(path: Path) -> ConfigurationError:
+    """The error of a file that Alembic would read as a revision and that is none."""
+    hint = 'Write revision = "…" and down_revision = "…", or move the file to another folder.'
+    if path.name == "env.py":
+        hint = 'Name the folder that holds the revisions, as in Blueprint(…, migrations=Path("migrations/versions")).'
+    return ConfigurationError(f"{path}: no revision is declared.", hint=hint)
 
 
 def _literal(node: ast.expr | None, path: Path) -> object:
     try:
         return ast.literal_eval(node) if node is not None else None
     except ValueError:
-        raise ConfigurationError(f"{path}: revision and down_revision must be written out, not computed.") from None
+        raise ConfigurationError(
+            f"{path}: revision and down_revision must be written out, not computed."
+        ) from None
 
 
 def _tuple(value: object) -> tuple[str, ...]:
@@ -111,7 +258,9 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
         ready = [r for r, before in left.items() if all(p in done for p in before)]
         if not ready:
             revision, before = next(iter(left.items()))
-            raise ConfigurationError(f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not there.")
+            raise ConfigurationError(
+                f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not there."
+            )
         done.append(ready[0])
         del left[ready[0]]
     return done
@@ -119,21 +268,29 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a schema records; nothing when there is no version table, or no row in it."""
+    """What a schema records; nothing when there is no version table, or no row in it.
+
+    `begun` is a step that has committed a part of its work and did not end: its direction (`upgrade` or `downgrade`)
+    and its revision.
+    """
 
     revisions: tuple[str, ...] = ()
     blueprint: str = ""
     lineage: tuple[str, ...] = ()
+    begun: tuple[str, str] | None = None
 
     @classmethod
     def of(cls, revisions: Iterable[str], comment: str | None) -> Record:
         """From the rows of the version table and its comment; an outdated comment counts for nothing."""
         rows = tuple(sorted(revisions))
-        mark = _MARK.fullmatch((comment or "").strip())
+        text = (comment or "").strip()
+        step = _BEGUN.search(text)
+        begun = (step[1], step[2]) if step else None
+        mark = _MARK.fullmatch(text[: step.start()] if step else text)
         lineage = tuple(mark[2].split()) if mark else ()
         if mark and rows and set(rows) <= set(lineage) and lineage[-1] in rows:
-            return cls(rows, mark[1], lineage)
-        return cls(rows)
+            return cls(rows, mark[1], lineage, begun)
+        return cls(rows, begun=begun)
 
     def goes_beyond(self, chain: Chain, blueprint: str) -> bool:
         """Whether it contains the whole chain and goes on."""
@@ -143,6 +300,30 @@ class Record:
 def mark(blueprint: str, lineage: Iterable[str]) -> str:
     """The comment of the version table."""
     return f"is-db-bootstrap: blueprint {blueprint}; revisions {' '.join(lineage)}".strip()
+
+
+def marked_blueprint(comment: str | None) -> str:
+    """The blueprint that a version table's comment names; empty when the comment is not ours."""
+    text = (comment or "").strip()
+    found = _MARK.fullmatch(_BEGUN.sub("", text))
+    return found[1] if found else ""
+
+
+def comment_statement(table: str, comment: str) -> str:
+    """The statement that writes the comment of `table`, a quoted name.
+
+    A role that may write to the table but does not own it leaves the comment as it is.
+    """
+    text = comment.replace("'", "''")
+    return f"""
+        DO $do$
+        BEGIN
+            COMMENT ON TABLE {table} IS '{text}';
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL;
+        END
+        $do$
+    """
 
 
 def blueprint_of(revision: str) -> str:

@@ -7,17 +7,25 @@ server may be of any version from 14 to 18, and its other databases are left alo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue, live
-from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect, errors, identifier, session_settings
+from is_db_bootstrap.stores.postgres.connection import (
+    MAINTENANCE,
+    SCRATCH,
+    connect,
+    errors,
+    identifier,
+    session_settings,
+)
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -31,23 +39,40 @@ SCHEMA_NAME = "schema.sql"
 @contextmanager
 def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
     """The address of a database that does not exist yet, on the server of `url`; dropped afterwards."""
-    name = f"is_db_bootstrap_scratch_{secrets.token_hex(6)}"
+    name = f"{SCRATCH}{secrets.token_hex(6)}"
     try:
         yield replace(url, database=name)
     finally:
-        with connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection, errors(str(url), name):
+        with (
+            connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection,
+            errors(str(url), name),
+        ):
             connection.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)".encode())
 
 
 @contextmanager
 def at_head(url: StoreUrl, blueprint: Blueprint, timing: Timing) -> Iterator[StoreUrl]:
     """The address of a scratch database that is at the blueprint's head."""
+    with at_revisions(url, blueprint, None, timing) as scratch:
+        yield scratch
+
+
+@contextmanager
+def at_revisions(
+    url: StoreUrl,
+    blueprint: Blueprint,
+    done: Collection[str] | None,
+    timing: Timing,
+    schema: str = "public",
+) -> Iterator[StoreUrl]:
+    """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`."""
     with scratch_database(url, timing) as scratch:
-        store = PostgreSQLBootstrapper(scratch, blueprint.without_seed(), timing=timing)
+        store = PostgreSQLBootstrapper(scratch, blueprint, timing=timing, schema=schema)
         try:
             store.ping(timing.timeout_s)
             for change in store.plan().changes:
-                store.apply(change)
+                if done is None or change.kind != "revision" or change.name in done:
+                    store.apply(change)
         finally:
             store.close()
         yield scratch
@@ -59,7 +84,9 @@ def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) 
     head = Chain.read(blueprint.migrations).head if blueprint.migrations else ""
     with (
         at_head(url, blueprint, timing) as scratch,
-        connect(scratch, timing.connect_timeout_s, settings=session_settings("public")) as connection,
+        connect(
+            scratch, timing.connect_timeout_s, settings=session_settings("public")
+        ) as connection,
     ):
         return Catalogue(blueprint.name, head, live(connection, "public"))
 
@@ -68,18 +95,28 @@ def schema_sql(blueprint: Blueprint) -> str:
     """The SQL that takes an empty database to head, for psql; it records the revision as our own runs do."""
     from is_db_bootstrap.stores.postgres.alembic import offline_sql
 
-    head = (
-        f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty schema public. Generated.\n\n"
-    )
+    head = f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty schema public. Generated.\n\n"
     return head + offline_sql(blueprint, "public", "head")
 
 
-def write(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> tuple[Path, Path]:
-    """Generate both files beside the revisions."""
+def write(
+    url: StoreUrl,
+    blueprint: Blueprint,
+    timing: Timing | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> tuple[Path, ...]:
+    """Generate both files beside the revisions, and replace them only when both could be generated.
+
+    A revision that cannot be written as SQL is told to `warn`, and `schema.sql` stays as it is.
+    """
     folder = blueprint.migrations
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no migrations.")
-    catalogue, schema = folder / FILE_NAME, folder / SCHEMA_NAME
-    catalogue.write_text(generate(url, blueprint, timing).text(), encoding="utf-8")
-    schema.write_text(schema_sql(blueprint), encoding="utf-8")
-    return catalogue, schema
+    texts = {folder / FILE_NAME: generate(url, blueprint, timing).text()}
+    try:
+        texts[folder / SCHEMA_NAME] = schema_sql(blueprint)
+    except ConfigurationError as exc:
+        warn(f"{SCHEMA_NAME} was not written. {exc}")
+    for path, text in texts.items():
+        files.replace_text(path, text)
+    return tuple(texts)

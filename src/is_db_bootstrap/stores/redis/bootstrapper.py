@@ -7,6 +7,7 @@ Only single-key commands are sent, so that a cluster is served like one server; 
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,13 +19,24 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
+from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.results import (
+    Change,
+    Drift,
+    LockHolder,
+    Plan,
+    Proof,
+    ServerInfo,
+    Status,
+    StoreName,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.foreign_server import recognised
-from is_db_bootstrap.stores.redis.convention_record import Record
+from is_db_bootstrap.stores.redis.convention_record import TOGETHER_S, Record, Standing
 from is_db_bootstrap.stores.redis.errors import translated
+from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
+from is_db_bootstrap.tls import refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -34,9 +46,6 @@ PREFIX = "is-db-bootstrap"
 #: Lifetime of the probe key, should its deletion not be reached: seconds.
 PROBE_TTL_S = 5
 OLDEST_MAJOR = 6
-
-_RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
-_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 
 
 class RedisBootstrapper:
@@ -49,7 +58,9 @@ class RedisBootstrapper:
 
     name: StoreName = "redis"
 
-    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None) -> None:
+    def __init__(
+        self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None
+    ) -> None:
         self._url = StoreUrl.parse("redis", url) if isinstance(url, str) else url
         self._blueprint = blueprint
         self._timing = timing or Timing()
@@ -59,10 +70,16 @@ class RedisBootstrapper:
         self._info: Mapping[str, Any] = {}
         self._audit: Audit | None = None
         self._cancelled = False
+        self._lease: _Lease | None = None
+        self._planned = False
+        self._planned_on: bytes | None = None
+        self._guarded: GuardedWrites | None = None
+        self._clock_s = 0.0
         self.target = str(self._url)
         if self._url.database and not self._url.database.isdecimal():
             raise ConfigurationError(
-                f"redis: the database in {self.target} is not a number.", hint="Write redis://host:6379/0, or leave it out."
+                f"redis: the database in {self.target} is not a number.",
+                hint="Write redis://host:6379/0, or leave it out.",
             )
 
     # --- looking
@@ -86,6 +103,8 @@ class RedisBootstrapper:
             client.close()
             raise
         self._info = info
+        server_s = float(info.get("server_time_usec", time.time() * 1e6)) / 1e6
+        self._clock_s = server_s - time.monotonic()
         clustered = bool(int(info.get("cluster_enabled", 0)))
         self._client = self._clustered(client) if clustered else client
         return ServerInfo(str(info["redis_version"]), "cluster" if clustered else None)
@@ -97,13 +116,20 @@ class RedisBootstrapper:
         wait_s = min(timeout_s, self._timing.connect_timeout_s) / 2
         if kind := recognised(self._url.host, self._url.port(6379), wait_s, own="Redis"):
             raise ConfigurationError(
-                f"redis: {kind} answers at {self.target}.", hint="Give the address of a Redis server (default port 6379)."
+                f"redis: {kind} answers at {self.target}.",
+                hint="Give the address of a Redis server (default port 6379).",
             ) from exc
 
     def _asked(self, client: Any) -> Mapping[str, Any]:
         with self._errors():
             try:
-                pong, info, role = client.pipeline(transaction=False).ping().info().role().execute(raise_on_error=False)
+                pong, info, role = (
+                    client.pipeline(transaction=False)
+                    .ping()
+                    .info()
+                    .role()
+                    .execute(raise_on_error=False)
+                )
             except redis.BusyLoadingError as exc:
                 # Caught before ConnectionError, which it is: PING is refused, INFO is not, and knows how long (redis#11714).
                 eta = client.info("persistence").get("loading_eta_seconds", "?")
@@ -122,7 +148,8 @@ class RedisBootstrapper:
     def _check_kind(self, info: Mapping[str, Any]) -> None:
         if info.get("redis_mode") == "sentinel":
             raise ConfigurationError(
-                f"redis: {self.target} is a Sentinel, which holds no data.", hint="Give the address of the master it watches."
+                f"redis: {self.target} is a Sentinel, which holds no data.",
+                hint="Give the address of the master it watches.",
             )
         version = str(info.get("redis_version", ""))
         major = version.partition(".")[0]
@@ -158,7 +185,10 @@ class RedisBootstrapper:
 
     def _open(self, kind: Any, timeout_s: float) -> Any:
         """A client without retries of its own, which would add to our deadline."""
-        options: dict[str, Any] = {"ssl_ca_certs": self._url.ca_file} if self._url.ca_file else {}
+        refuse_weaker(self._url)
+        options: dict[str, Any] = {}
+        if self._url.ca_file:  # redis-py 5 checks no host name unless told
+            options = {"ssl_ca_certs": self._url.ca_file, "ssl_check_hostname": True}
         try:
             return kind.from_url(
                 self._url.reveal(),
@@ -169,7 +199,10 @@ class RedisBootstrapper:
                 **options,
             )
         except (TypeError, ValueError) as exc:
-            raise ConfigurationError(f"redis: the address {self.target} is refused by redis-py: {exc}.") from exc
+            error = ConfigurationError(
+                f"redis: the address {self.target} is refused by redis-py: {exc}."
+            )
+            raise self._url.masking(error, exc) from exc
 
     @property
     def _commands(self) -> Any:
@@ -179,26 +212,81 @@ class RedisBootstrapper:
         return self._client
 
     def plan(self) -> Plan:
-        """Compare the record with the declaration: at most one change, kind `conventions`. Notes speak of eviction."""
-        recorded = self._recorded()
+        """Compare the record with the declaration: at most one change, kind `conventions`. Notes speak of eviction.
+
+        Raises `StoreConflict` when the record and the declaration go on from one earlier version in two directions.
+        """
+        text = self._recorded_text()
+        recorded = self._read(text)
+        self._planned, self._planned_on = True, text
         notes = tuple(self._eviction())
-        if recorded is not None and recorded.conventions == self._declared.conventions:
+        standing = self._standing(recorded)
+        if standing is Standing.SAME:
             return Plan(notes=notes)
-        if recorded is not None and recorded.goes_beyond(self._declared):
+        if standing in {Standing.AHEAD, Standing.OLDER}:
             ahead = (
                 f"The conventions in {self._record_key} are newer than this version's and are left alone; "
                 "to go back to these for good, delete that key."
             )
-            return Plan(notes=(*notes, ahead), ahead=True)
-        return Plan((Change(self._record_key, "conventions", self._declared.difference(recorded)),), notes=notes)
+            older = Change(
+                self._record_key,
+                "conventions",
+                f"remember {self._declared.summary()} as older than what is recorded",
+            )
+            return Plan(
+                (older,) if standing is Standing.OLDER else (), notes=(*notes, ahead), ahead=True
+            )
+        if standing is Standing.DIVERGED and recorded is not None:
+            raise self._diverged(recorded)
+        if self._lease is not None and recorded is not None and self._may_be_older_than(recorded):
+            notes += (self._taken_for_newer(recorded),)
+        return Plan(
+            (Change(self._record_key, "conventions", self._declared.difference(recorded)),),
+            notes=notes,
+        )
+
+    def _standing(self, recorded: Record | None) -> Standing:
+        """How the declaration stands to the record. Which of two versions is older is decided by who holds the lock."""
+        if recorded is None:
+            return Standing.PENDING
+        return recorded.compare(self._declared, self._now_s() if self._lease is not None else None)
+
+    def _may_be_older_than(self, recorded: Record) -> bool:
+        """Whether another version has just recorded what this one lacks or has otherwise: which is newer is not known."""
+        return recorded.age_s(self._now_s()) < TOGETHER_S and not self._declared.contains(recorded)
+
+    def _taken_for_newer(self, recorded: Record) -> str:
+        return (
+            f"Another version's conventions ({recorded.digest}) were recorded less than {TOGETHER_S:g} s ago; "
+            f"this version's ({self._declared.digest}) are taken for the newer ones."
+        )
+
+    def _diverged(self, recorded: Record) -> StoreConflict:
+        return StoreConflict(
+            self.name,
+            f"{self._record_key} holds {recorded.summary()}, and this version declares {self._declared.summary()}, which goes on "
+            f"from an earlier version: it would {self._declared.difference(recorded)}. Nothing was changed.",
+            hint="Bring both lines together in one version, or delete that key to have this version's conventions recorded.",
+            subject=self._record_key,
+        )
+
+    def _now_s(self) -> float:
+        """Seconds since 1970 by the server's clock, as INFO told it when the connection was made."""
+        return self._clock_s + time.monotonic()
 
     def _recorded(self) -> Record | None:
+        return self._read(self._recorded_text())
+
+    def _recorded_text(self) -> bytes | None:
         with self._errors(self._record_key):
-            found = self._commands.get(self._record_key)
-        if found is None:
+            found: bytes | None = self._commands.get(self._record_key)
+            return found
+
+    def _read(self, text: bytes | None) -> Record | None:
+        if text is None:
             return None
         try:
-            return Record.read(found)
+            return Record.read(text)
         except ValueError as exc:
             raise StoreConflict(
                 self.name, f"{self._record_key} holds something that is not a record of this tool: {exc}.",
@@ -208,7 +296,11 @@ class RedisBootstrapper:
     def _eviction(self) -> Iterator[str]:
         """What maxmemory_policy means for the patterns; INFO memory has it where CONFIG is blocked (spring-data-redis#2894)."""
         policy = str(self._info.get("maxmemory_policy", ""))
-        unlimited = " No maxmemory is set, so nothing is evicted yet." if not int(self._info.get("maxmemory", 0)) else ""
+        unlimited = (
+            " No maxmemory is set, so nothing is evicted yet."
+            if not int(self._info.get("maxmemory", 0))
+            else ""
+        )
         mortal = [k.name for k in self._blueprint.keys if k.longest_ttl is not None]
         eternal = [k.name for k in self._blueprint.keys if k.longest_ttl is None]
         if policy.startswith("allkeys-") and self._blueprint.keys:  # juicefs#1991
@@ -216,7 +308,9 @@ class RedisBootstrapper:
                 f"Warning: maxmemory_policy {policy} may evict any key before its time, locks and revoked tokens too: "
                 f"{_some(mortal or eternal)}. Use noeviction, or a Redis of their own.{unlimited}"
             )
-        if policy.startswith("volatile-") and eternal:  # OpenCollective met the OOM: opencollective PR#10005
+        if (
+            policy.startswith("volatile-") and eternal
+        ):  # OpenCollective met the OOM: opencollective PR#10005
             yield (
                 f"Warning: maxmemory_policy {policy} never evicts keys without lifetime, so writes fail when they fill "
                 f"the memory: {_some(eternal)}. Give them a lifetime, or use another policy.{unlimited}"
@@ -225,11 +319,69 @@ class RedisBootstrapper:
     # --- writing
 
     def apply(self, change: Change) -> str | None:
-        """Write the record in one SET: there is nothing to be left half done."""
-        recorded = self._recorded()
+        """Write the record if it is still the one that was planned on and the lock is still ours, in one step; read it back.
+
+        In a cluster the lock has a server of its own, so it is asked right before. Raises `StoreConflict` when another run
+        has written the record meanwhile, `StoreUnavailable` when the lock was lost. Nothing was written then.
+        """
+        if not self._planned and not self.plan().changes:
+            return f"{self._record_key} holds no older conventions any more; nothing was written."
+        before = self._read(self._planned_on)
+        if before is not None and self._standing(before) is Standing.OLDER:
+            record = before.remembering(self._declared)
+        else:
+            record = self._declared.after(before, self._now_s())
+        text = record.text().encode()
         with self._errors(self._record_key, change):
-            self._commands.set(self._record_key, self._declared.after(recorded).text())
+            expected: dict[str, bytes | None] = {self._record_key: self._planned_on}
+            if self._lease is not None and self._is_cluster(self._commands):
+                self._check_lease(self._lease)
+            elif self._lease is not None:
+                expected[self._lease.key] = self._lease.value
+            written = self._writes.write(expected, ("SET", self._record_key, text))
+        if not written:
+            return self._not_written()
+        if self._recorded_text() != text:
+            raise StoreUnavailable(
+                self.name, f"{self.target} did not keep {self._record_key} as it was written.", subject=self._record_key,
+                hint="A fail-over may be going on. Run again; what is recorded is read anew.",
+            )  # fmt: skip
+        self._planned_on = text
         return None
+
+    def _not_written(self) -> str:
+        """Why the record was not written; a remark when that does no harm."""
+        if self._lease is not None:
+            self._check_lease(self._lease)
+        now = self._recorded()
+        if now is not None and now.conventions == self._declared.conventions:
+            return f"Another run recorded the same in {self._record_key} meanwhile."
+        raise StoreConflict(
+            self.name, f"{self._record_key} was changed by another run after it was looked at; nothing was written.",
+            hint="Run again; the record is compared anew.", subject=self._record_key,
+        )  # fmt: skip
+
+    def _check_lease(self, lease: _Lease) -> None:
+        if not lease.confirm():
+            raise StoreUnavailable(
+                self.name, f"The lock {lease.key} of this run was lost, so another run may have begun; nothing was written.",
+                hint="Run again; what is recorded is read anew.", subject=lease.key,
+            )  # fmt: skip
+
+    @property
+    def _writes(self) -> GuardedWrites:
+        """Writes under a condition, in the way that this user is allowed."""
+        commands = self._commands
+        if self._guarded is None:
+            guarded = GuardedWrites(lambda key: self._node_of(commands, key))
+            guarded.check(PREFIX)
+            self._guarded = guarded
+        return self._guarded
+
+    def _node_of(self, client: Any, key: str) -> Any:
+        if not self._is_cluster(client):
+            return client
+        return client.get_redis_connection(client.get_node_from_key(key))
 
     def prove(self) -> None:
         """Set, read back and delete one key with a lifetime of five seconds, in one round trip.
@@ -240,7 +392,12 @@ class RedisBootstrapper:
         with self._errors(key):
             pipeline = self._commands.pipeline(transaction=False)
             pipeline.set(key, value, px=PROBE_TTL_S * 1000)
-            for command in ("GET", "PTTL", "DEL", "EXISTS"):  # by name: a cluster's pipeline has no chain over delete()
+            for command in (
+                "GET",
+                "PTTL",
+                "DEL",
+                "EXISTS",
+            ):  # by name: a cluster's pipeline has no chain over delete()
                 pipeline.execute_command(command, key)
             answers = pipeline.execute(raise_on_error=False)
             for answer in answers:
@@ -250,7 +407,9 @@ class RedisBootstrapper:
         if _text(read) != value or not 0 < ttl_ms <= PROBE_TTL_S * 1000 or deleted != 1 or left:
             raise StoreUnavailable(
                 self.name,
-                f"{self.target} did not keep the key {key}: read {read!r}, lifetime {ttl_ms} ms, deleted {deleted}, left {left}.",
+                f"{self.target} did not keep the key {key}: "
+                f"read {'nothing' if read is None else 'another value'}, "
+                f"lifetime {ttl_ms} ms, deleted {deleted}, left {left}.",
                 hint="See whether it evicts keys at once (maxmemory), or a proxy answers in its place.",
                 subject=key,
             )
@@ -267,15 +426,25 @@ class RedisBootstrapper:
         recorded = self._recorded()
         if recorded is not None and recorded.conventions == self._declared.conventions:
             return []
-        message = "is missing" if recorded is None else f"differs: {self._declared.difference(recorded)}"
+        message = (
+            "is missing" if recorded is None else f"differs: {self._declared.difference(recorded)}"
+        )
         actual = None if recorded is None else recorded.summary()
         return [Drift(self._record_key, "conventions", message, self._declared.summary(), actual)]
 
     def audit(self) -> Sequence[Drift]:
-        """Look at no more than `scan_budget` keys: wrong type, no lifetime, a longer lifetime than declared."""
-        self._audit = Audit(self._blueprint.keys, self._timing.scan_budget, redis.exceptions.AskError)
-        with self._errors():
-            return self._audit.findings(list(self._masters()))
+        """Look at no more than `scan_budget` keys: wrong type, no lifetime, a longer lifetime than declared.
+
+        That the user may not look is a finding too: what was not seen is not known to be right.
+        """
+        self._audit = Audit(
+            self._blueprint.keys, self._timing.scan_budget, redis.exceptions.AskError
+        )
+        try:
+            with self._errors():
+                return self._audit.findings(list(self._masters()))
+        except AccessDenied as exc:
+            return [Drift("keyspace", "audit", f"was not looked at: {exc}", finding=True)]
 
     def _masters(self) -> Iterator[Any]:
         client = self._commands
@@ -293,7 +462,11 @@ class RedisBootstrapper:
         recorded = self._recorded()
         with self._errors(self._lock_key):
             held = self._commands.get(self._lock_key)
-        return Status(recorded.summary() if recorded else "", self._declared.summary(), _holder(held) if held else None)
+        return Status(
+            recorded.summary() if recorded else "",
+            self._declared.summary(),
+            _holder(held) if held else None,
+        )
 
     # --- the lock
 
@@ -304,10 +477,12 @@ class RedisBootstrapper:
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """A lease of `timing.lease_s` on one key that holds token, owner and since; Redis forgets it when we die."""
         since = datetime.now(UTC).isoformat(timespec="milliseconds")
-        value = json.dumps({"token": uuid.uuid4().hex, "owner": owner, "since": since})
+        value = json.dumps({"token": uuid.uuid4().hex, "owner": owner, "since": since}).encode()
         lock = _Lease(self, self._lock_key, value, max(1, int(self._timing.lease_s * 1000)))
         with self._errors(self._lock_key):
+            _ = self._writes  # what releases the lock must be allowed before it is taken
             if self._commands.set(self._lock_key, value, nx=True, px=lock.lease_ms):
+                self._lease = lock
                 return lock
             return _holder(self._commands.get(self._lock_key))
 
@@ -328,6 +503,7 @@ class RedisBootstrapper:
     def close(self) -> None:
         """Release every connection."""
         client, self._client = self._client, None
+        self._guarded = None
         if client is not None:
             client.close()
 
@@ -337,7 +513,7 @@ class RedisBootstrapper:
         try:
             yield
         except (redis.RedisError, redis.exceptions.RedisClusterException) as exc:
-            raise translated(exc, self.target, subject, change) from exc
+            raise self._url.masking(translated(exc, self.target, subject, change), exc) from exc
         except (ValueError, AttributeError) as exc:
             if not self._cancelled:
                 raise
@@ -347,22 +523,25 @@ class RedisBootstrapper:
 
 @dataclass(frozen=True, slots=True)
 class _Lease:
-    """A held lock: compare-and-set in Lua, so that a lapsed lease never touches the next holder's."""
+    """A held lock: it is renewed and deleted only while its key holds our token, so that a lapsed one touches no other run's."""
 
     store: RedisBootstrapper
     key: str
-    value: str
+    value: bytes
     lease_ms: int
 
     def confirm(self) -> bool:
         """Whether the key still holds our token; gives it the full lease again."""
-        with self.store._errors(self.key):  # noqa: SLF001 - one class in two parts
-            return bool(self.store._commands.eval(_RENEW, 1, self.key, self.value, self.lease_ms))  # noqa: SLF001
+        return self._write("PEXPIRE", self.key, self.lease_ms)
 
     def release(self) -> bool:
         """Delete the key if it still holds our token."""
-        with self.store._errors(self.key):  # noqa: SLF001
-            return bool(self.store._commands.eval(_RELEASE, 1, self.key, self.value))  # noqa: SLF001
+        self.store._lease = None  # noqa: SLF001 - one class in two parts
+        return self._write("DEL", self.key)
+
+    def _write(self, *command: str | int) -> bool:
+        with self.store._errors(self.key):  # noqa: SLF001 - one class in two parts
+            return self.store._writes.write({self.key: self.value}, command)  # noqa: SLF001
 
 
 def _holder(value: Any) -> LockHolder:
@@ -372,7 +551,9 @@ def _holder(value: Any) -> LockHolder:
         told = json.loads(value)
         return LockHolder(str(told["owner"]), datetime.fromisoformat(told["since"]))
     except (ValueError, KeyError, TypeError):
-        return LockHolder(f"someone who wrote {_text(value)[:80]!r}")
+        return LockHolder(
+            f"someone else, who wrote {len(value)} bytes that are no lock of this tool"
+        )
 
 
 def _text(value: Any) -> str:

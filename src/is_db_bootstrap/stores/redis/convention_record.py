@@ -5,23 +5,52 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 from is_db_bootstrap.blueprint import Blueprint, Channel, KeyPattern
 
 #: Digests that a record remembers, so that older code recognises newer conventions.
 _REMEMBERED = 100
+#: Earlier versions of which a record keeps what they declared, so that another line of versions is recognised.
+_KEPT_VERSIONS = 20
+#: Versions of one blueprint that first meet a record this soon after each other have started together: seconds.
+TOGETHER_S = 60.0
+
+#: Name of a pattern or a channel, to a digest of what is declared of it.
+Entries = Mapping[str, str]
+
+
+class Standing(Enum):
+    """How a declaration stands to a record."""
+
+    #: The record holds just this.
+    SAME = "same"
+    #: The declaration is the next version: write it.
+    PENDING = "pending"
+    #: The record goes on beyond the declaration: leave it alone.
+    AHEAD = "ahead"
+    #: The declaration is a part of what another version recorded a moment ago: remember it as the older one.
+    OLDER = "older"
+    #: The declaration goes on from an earlier version, and lacks what the record added to that: only a person can decide.
+    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Conventions by name, and the digests of all that were recorded before, oldest first, ending with these."""
+    """Conventions by name, and the digests of all that were recorded before, oldest first, ending with these.
+
+    `versions` has, for the latest of them, what each declared. `recorded_at` is when these were written, in seconds since
+    1970 by the server's clock, or None when the version that wrote them kept no time.
+    """
 
     blueprint: str
     patterns: Mapping[str, Mapping[str, Any]]
     channels: Mapping[str, Mapping[str, Any]]
     history: tuple[str, ...] = ()
+    versions: Mapping[str, Entries] = field(default_factory=dict)
+    recorded_at: float | None = None
 
     @classmethod
     def declared(cls, blueprint: Blueprint) -> Record:
@@ -36,9 +65,17 @@ class Record:
         """The record in `text`; `ValueError` when there is none."""
         document = json.loads(text)
         try:
-            record = cls(document["blueprint"], document["patterns"], document["channels"], tuple(document["history"]))
+            record = cls(
+                document["blueprint"],
+                document["patterns"],
+                document["channels"],
+                tuple(document["history"]),
+            )
         except (KeyError, TypeError):
             raise ValueError("a part of it is missing") from None
+        later = document.get("versions"), document.get("recorded_at")
+        if isinstance(later[0], dict) and isinstance(later[1], int | float):
+            record = replace(record, versions=later[0], recorded_at=later[1])
         if not isinstance(record.patterns, dict) or not isinstance(record.channels, dict):
             raise ValueError("its patterns and channels are no objects")  # noqa: TRY004 - one error for a bad text
         return record
@@ -46,7 +83,12 @@ class Record:
     def text(self) -> str:
         """The JSON document, sorted, so that a person can compare two of them."""
         parts = {"blueprint": self.blueprint, "patterns": self.patterns, "channels": self.channels}
-        return json.dumps(parts | {"history": self.history}, sort_keys=True, ensure_ascii=False)
+        later = (
+            {"versions": self.versions, "recorded_at": self.recorded_at} if self.versions else {}
+        )
+        return json.dumps(
+            parts | {"history": self.history} | later, sort_keys=True, ensure_ascii=False
+        )
 
     @property
     def conventions(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -56,27 +98,92 @@ class Record:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that name these conventions."""
-        return hashlib.sha256(json.dumps(self.conventions, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.conventions, sort_keys=True).encode()).hexdigest()[
+            :12
+        ]
 
     def summary(self) -> str:
         """For people: how many, and the digest."""
         return f"{len(self.patterns)} key patterns, {len(self.channels)} channels ({self.digest})"
 
-    def goes_beyond(self, declared: Record) -> bool:
-        """Whether `declared` was recorded here once and was followed by others, untouched since."""
-        return declared.digest in self.history[:-1] and self.history[-1] == self.digest
+    @property
+    def entries(self) -> Entries:
+        """A digest of each pattern and channel."""
+        kinds = {"key": self.patterns, "channel": self.channels}
+        return {
+            f"{kind} {name}": _digest(value)
+            for kind, named in kinds.items()
+            for name, value in named.items()
+        }
 
-    def after(self, before: Record | None) -> Record:
-        """The same conventions with the history of the one that it replaces."""
+    def compare(self, declared: Record, now: float | None = None) -> Standing:
+        """How `declared` stands to this record.
+
+        A version that was recorded before is older. One that was not is the next version, unless it goes on from an
+        earlier version than the last. What was edited by hand is written again. `now`, in seconds since 1970 by the
+        server's clock, is given by who holds the lock: two versions that start together are told apart by what they declare.
+        """
+        if declared.conventions == self.conventions:
+            return Standing.SAME
+        if not self.history or self.history[-1] != self.digest:
+            return Standing.PENDING
+        if declared.digest in self.history:
+            return Standing.AHEAD
+        if now is not None and self.age_s(now) < TOGETHER_S and self.contains(declared):
+            return Standing.OLDER
+        return Standing.DIVERGED if self._is_beside(declared) else Standing.PENDING
+
+    def age_s(self, now: float) -> float:
+        """Seconds since these conventions were written; infinite when that is not known."""
+        return float("inf") if self.recorded_at is None else abs(now - self.recorded_at)
+
+    def contains(self, declared: Record) -> bool:
+        """Whether everything that is declared is recorded as it is declared."""
+        return declared.entries.items() <= self.entries.items()
+
+    def _is_beside(self, declared: Record) -> bool:
+        """Whether `declared` has nothing of what this record changed since some earlier version, but is as that version was."""
+        ours, theirs = self.entries, declared.entries
+        for digest in self.history[:-1]:
+            before = self.versions.get(digest)
+            if before is None:
+                continue
+            changed = [name for name in {*before, *ours} if before.get(name) != ours.get(name)]
+            if changed and all(theirs.get(name) == before.get(name) for name in changed):
+                return True
+        return False
+
+    def after(self, before: Record | None, now: float | None = None) -> Record:
+        """The same conventions with the history of the one that it replaces, written at `now`."""
         past = [digest for digest in before.history if digest != self.digest] if before else []
-        return Record(self.blueprint, self.patterns, self.channels, (*past[1 - _REMEMBERED :], self.digest))
+        history = (*past[1 - _REMEMBERED :], self.digest)
+        known = {**(before.versions if before else {}), self.digest: self.entries}
+        if before:
+            known.setdefault(before.digest, before.entries)
+        versions = {
+            digest: known[digest] for digest in history[-_KEPT_VERSIONS:] if digest in known
+        }
+        return Record(self.blueprint, self.patterns, self.channels, history, versions, now)
+
+    def remembering(self, older: Record) -> Record:
+        """The same record with `older` in its history, right before its own conventions."""
+        history = (*self.history[:-1][2 - _REMEMBERED :], older.digest, self.digest)
+        versions = {**self.versions, older.digest: older.entries, self.digest: self.entries}
+        return replace(self, history=history, versions=versions)
 
     def difference(self, recorded: Record | None) -> str:
         """What writing this record changes, in a few words."""
         if recorded is None:
             return f"record {self.summary()}"
-        words = [_difference(new, old) for new, old in zip(self.conventions, recorded.conventions, strict=True)]
+        words = [
+            _difference(new, old)
+            for new, old in zip(self.conventions, recorded.conventions, strict=True)
+        ]
         return "; ".join(filter(None, words))
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 
@@ -32,12 +33,19 @@ _REFUSED_FOR_NOW = {
     "CLUSTERDOWN": "Some slots have no master. Wait for the fail-over, or see CLUSTER INFO.",
 }
 _BUSY = frozenset({"TRYAGAIN", "BUSY"})
-_DENIED = {
+DENIED = {
     "NOAUTH": "Give REDIS_PASSWORD, and REDIS_USERNAME where the server has users.",
     "WRONGPASS": "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's ACL. They were tried once.",
-    "NOPERM": "Needed: +ping +info +role +dbsize +scan +type +pttl +get +set +del +exists +eval +pexpire, and the keys ~*.",
+    "NOPERM": "Needed: +ping +info +role +dbsize +scan +type +pttl +get +set +del +exists +pexpire, either +watch +unwatch +multi "
+    "+exec or +eval, and the keys ~*. A database other than 0 needs +select, a cluster +cluster +command. A self-test needs besides: +rpush "
+    "+sadd +zadd +hset +xadd, and for channels +subscribe +unsubscribe +publish &*.",
     "DENIED": "The server is in protected mode: give it a password, or let it listen where only friends are.",
 }
+#: Codes that a server puts inside its answer when a command of a script was refused (Redis 6), and what it says instead of NOPERM.
+_IN_A_SCRIPT = re.compile(r"-(READONLY|LOADING|MISCONF|OOM|NOREPLICAS|WRONGTYPE)\b")
+_REFUSED_IN_A_SCRIPT = re.compile(
+    r"can't run this command|can't access at least one of the keys|No permissions to", re.IGNORECASE
+)
 _TLS_HINT = "Write rediss:// for a server with TLS and redis:// for one without; name its authority in REDIS_CA_FILE."
 _SILENT_HINT = "See that it runs, that the port is Redis's (6379 by default), and whether it wants TLS (rediss://)."
 
@@ -45,13 +53,27 @@ _SILENT_HINT = "See that it runs, that the port is Redis's (6379 by default), an
 def code(exc: BaseException) -> str:
     """The server's error code, the first word of its answer; empty when the client made the error."""
     given = getattr(exc, "status_code", None)
+    if "script" in str(exc):
+        if found := _IN_A_SCRIPT.search(str(exc)):
+            return found[1]
+        if _REFUSED_IN_A_SCRIPT.search(str(exc)):
+            return "NOPERM"
     first = str(exc).partition(" ")[0]
     return str(given or (first if first.isalpha() and first.isupper() else ""))
 
 
+def is_forbidden(exc: Exception) -> bool:
+    """Whether this user may not use the command, or the server (or a proxy in front of it) does not have it."""
+    return (
+        isinstance(exc, raised.NoPermissionError)
+        or code(exc) == "NOPERM"
+        or "unknown command" in str(exc).lower()
+    )
+
+
 def translated(exc: Exception, target: str, subject: str, change: Change | None) -> BootstrapError:
     """The error of `is_db_bootstrap.errors` for what redis-py raised at `target`."""
-    told = str(exc).strip().removesuffix(".")
+    told = _without_arguments(str(exc).strip()).removesuffix(".")
     known = _of_server(exc, told, target, subject) or _of_connection(exc, told, target, subject)
     if known is not None:
         return known
@@ -62,40 +84,63 @@ def translated(exc: Exception, target: str, subject: str, change: Change | None)
                          hint="See whether a proxy or a renamed command is in the way.")  # fmt: skip
 
 
+def _without_arguments(text: str) -> str:
+    """A server's answer without what it repeats of the command, which may be AUTH with a password.
+
+    Redis says "unknown command 'AUTH', with args beginning with: 'name' 'password'" (server.c).
+    """
+    return re.sub(r",? with args beginning with:.*", "", text, flags=re.DOTALL | re.IGNORECASE)
+
+
 def _of_server(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
     name = code(exc)
-    if name in _DENIED or isinstance(exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError):
+    if name in DENIED or isinstance(
+        exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError
+    ):
         return AccessDenied(STORE, f"{target} denied access: {told} ({name or 'AUTH'}).", subject=subject,
-                            hint=_DENIED.get(name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."))  # fmt: skip
+                            hint=DENIED.get(name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."))  # fmt: skip
     if name in _REFUSED_FOR_NOW:
         return StoreUnavailable(
-            STORE, f"{target} refused a command: {told} ({name}).", hint=_REFUSED_FOR_NOW[name], subject=subject
+            STORE,
+            f"{target} refused a command: {told} ({name}).",
+            hint=_REFUSED_FOR_NOW[name],
+            subject=subject,
         )
-    if name in _BUSY:
-        return StoreBusy(STORE, f"{target} is busy: {told} ({name}).", subject=subject)
+    if name in _BUSY or isinstance(exc, raised.WatchError):
+        return StoreBusy(STORE, f"{target} is busy: {told} ({name or 'WATCH'}).", subject=subject)
     if name == "WRONGTYPE":
         return StoreConflict(STORE, f"{subject} is a key of another type: {told}.", subject=subject,
                              hint="See who wrote it; delete it to have it written again.")  # fmt: skip
     if "DB index is out of range" in told or "SELECT is not allowed" in told:
         return ConfigurationError(
-            f"redis: {target} has no such database: {told}.", hint="A cluster has only database 0, a server 16 by default."
+            f"redis: {target} has no such database: {told}.",
+            hint="A cluster has only database 0, a server 16 by default.",
         )
     return None
 
 
 def _of_connection(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
     if isinstance(exc, raised.InvalidResponse):
+        # Its answer is not repeated: a server of lines may send back the line that has the password.
         return ConfigurationError(
-            f"redis: what answers at {target} does not speak the Redis protocol: {told[:80]}.",
+            f"redis: what answers at {target} does not speak the Redis protocol.",
             hint="Give the address of a Redis server (default port 6379).",
         )
     if any(isinstance(cause, ssl.SSLError) for cause in _causes(exc)) or "[SSL" in told:
         return AccessDenied(STORE, f"TLS to {target} failed: {told}.", hint=_TLS_HINT)
-    if isinstance(exc, raised.ConnectionError | raised.TimeoutError | raised.RedisClusterException | raised.ClusterError):
+    if isinstance(
+        exc,
+        raised.ConnectionError
+        | raised.TimeoutError
+        | raised.RedisClusterException
+        | raised.ClusterError,
+    ):
         # A plain Redis waits for the end of a line that a TLS greeting never has; a slow server looks the same.
         greeting = any("handshake" in str(cause) for cause in _causes(exc))
         hint = _TLS_HINT if greeting else _SILENT_HINT
-        return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject, hint=hint)
+        return StoreUnavailable(
+            STORE, f"{target} does not answer: {told}.", subject=subject, hint=hint
+        )
     return None
 
 

@@ -35,27 +35,32 @@ def proofs(client: Any, blueprint: Blueprint) -> Iterator[Proof]:
         try:
             yield _key(client, key, pattern)
         finally:
-            client.unlink(key)
+            client.delete(key)
     for channel in blueprint.channels:
         yield _channel(client, f"{prefix}:{channel.name}", channel.pattern)
 
 
 def _key(client: Any, key: str, pattern: KeyPattern) -> Proof:
-    name = f"{pattern.pattern} is kept as {pattern.type}" + ("" if pattern.ttl is None else " and expires")
+    name = f"{pattern.pattern} is kept as {pattern.type}" + (
+        "" if pattern.ttl is None else " and expires"
+    )
     _WRITE[pattern.type](client, key)
+    lasting = client.pttl(key) == -1
     client.pexpire(key, SAFETY_MS)
     kind = _text(client.type(key))
     if kind != pattern.type:
         return Proof(name, ok=False, detail=f"TYPE says {kind}")
     longest = pattern.longest_ttl
     if longest is None:
-        client.persist(key)
-        lasting = client.pttl(key) == -1
-        return Proof(name, ok=lasting, detail="without a lifetime" if lasting else "has a lifetime that nobody gave it")
-    client.expire(key, longest)
-    left_s = client.ttl(key)
+        return Proof(
+            name,
+            ok=lasting,
+            detail="without a lifetime" if lasting else "has a lifetime that nobody gave it",
+        )
+    client.pexpire(key, longest * 1000)
+    left_s = client.pttl(key) / 1000
     if not longest - 2 <= left_s <= longest:
-        return Proof(name, ok=False, detail=f"lifetime {left_s} s instead of {longest} s")
+        return Proof(name, ok=False, detail=f"lifetime {left_s:.0f} s instead of {longest} s")
     client.pexpire(key, SHORT_MS)
     if not _gone(client, key):
         return Proof(name, ok=False, detail=f"still there {PATIENCE_S:g} s after its end")

@@ -1,0 +1,237 @@
+"""Imports the client libraries, without pandas and pyarrow when the command asks for that.
+
+Importing pandas takes longer than a run with nothing to do. Both neo4j and pymilvus import it, and a run hardly ever uses it.
+So the modules of these clients, and no other modules, get proxies while they are imported:
+
+* `sys.modules` never holds a proxy. Whatever else imports pandas, before, meanwhile or later, gets the real module.
+* A proxy that is called, or is asked for a value, imports the real module and forwards to it.
+* A package that is already imported, or that is not installed, is left alone: the client gets it, or its `ImportError`.
+* When pandas is imported for real, by whomever, the proxies in the clients' modules are replaced by what they stand for.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+#: The packages that are kept out, and the clients that do not get them.
+KEPT_OUT = ("pandas", "pyarrow")
+CLIENTS = ("neo4j", "pymilvus")
+
+_import = builtins.__import__
+
+
+class _State:
+    """What this process was told, and how many imports of clients are under way."""
+
+    asked_for = False
+    imports = 0
+    lock = threading.Lock()
+
+
+def keep_out() -> None:
+    """From now on, `import_module` keeps pandas and pyarrow out of the clients. For the command's own process."""
+    _State.asked_for = True
+
+
+def import_module(name: str) -> ModuleType:
+    """The module `name`, which may import clients. Raises what importing it raises."""
+    if not _State.asked_for:
+        return importlib.import_module(name)
+    with _proxies_for_clients():
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _proxies_for_clients() -> Iterator[None]:
+    """Watch import statements meanwhile. Several threads may do so at once; the last one stops."""
+    with _State.lock:
+        if _State.imports == 0:
+            builtins.__import__ = _client_import
+        _State.imports += 1
+    try:
+        yield
+    finally:
+        with _State.lock:
+            _State.imports -= 1
+            if _State.imports == 0 and builtins.__import__ is _client_import:
+                builtins.__import__ = _import
+
+
+def _client_import(
+    name: str,
+    globals: Mapping[str, object] | None = None,  # noqa: A002 - the signature of __import__
+    locals: Mapping[str, object] | None = None,  # noqa: A002
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    """What an import statement calls: a proxy for a client's module, the real import for all others."""
+    root = name.partition(".")[0]
+    importer = str((globals or {}).get("__name__", "")).partition(".")[0]
+    if level == 0 and root in KEPT_OUT and importer in CLIENTS and _can_wait(root):
+        _Replacement.install()
+        return _proxy_module(name if fromlist else root)
+    return _import(name, globals, locals, fromlist or (), level)
+
+
+def _can_wait(root: str) -> bool:
+    """Whether the package is installed and nobody has imported it yet."""
+    return root not in sys.modules and importlib.util.find_spec(root) is not None
+
+
+# --- proxies
+
+
+class _ProxyModule(ModuleType):
+    """Stands for a module. Its names are proxies until the real package is imported, and the real ones from then on."""
+
+    def __repr__(self) -> str:
+        return f"<a proxy of the module {self.__name__}>"
+
+    def __getattr__(self, name: str) -> Any:
+        path = f"{self.__name__}.{name}"
+        if name.startswith("__"):
+            return getattr(importlib.import_module(self.__name__), name)
+        found = _resolved(path)
+        return _proxy(path) if found is _ABSENT else found
+
+
+class _Proxy(type):
+    """A class that stands for an object of a package: a class, since clients write `isinstance` and `Union[…]` with it."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        path = f"{_PATHS[cls]}.{name}"
+        found = _resolved(path)
+        return _proxy(path) if found is _ABSENT else found
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return _imported(_PATHS[cls])(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        """No object is an instance of a class whose package nobody has imported."""
+        found = _resolved(_PATHS[cls])
+        return found is not _ABSENT and isinstance(instance, found)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        found = _resolved(_PATHS[cls])
+        return found is not _ABSENT and issubclass(subclass, found)
+
+
+_ABSENT = object()
+_MODULES: dict[str, _ProxyModule] = {}
+_PROXIES: dict[str, _Proxy] = {}
+_PATHS: dict[_Proxy, str] = {}
+
+
+def _proxy_module(name: str) -> _ProxyModule:
+    return _MODULES.setdefault(name, _ProxyModule(name))
+
+
+def _proxy(path: str) -> _Proxy:
+    made = _PROXIES.setdefault(path, _Proxy(path.rpartition(".")[2], (), {}))
+    _PATHS.setdefault(made, path)
+    return made
+
+
+def _resolved(path: str) -> Any:
+    """The real object, if its package has been imported; imports nothing itself."""
+    parts = path.split(".")
+    found: Any = sys.modules.get(parts[0], _ABSENT)
+    for number, part in enumerate(parts[1:], 2):
+        if found is _ABSENT:
+            break
+        found = getattr(found, part, sys.modules.get(".".join(parts[:number]), _ABSENT))
+    return found
+
+
+def _imported(path: str) -> Any:
+    """The real object; imports what it takes. Raises `ImportError` or `AttributeError`, as the import in its place would."""
+    parts = path.split(".")
+    found: Any = importlib.import_module(parts[0])
+    for number, part in enumerate(parts[1:], 2):
+        if not hasattr(found, part) and isinstance(found, ModuleType):
+            importlib.import_module(".".join(parts[:number]))
+        found = getattr(found, part)
+    return found
+
+
+# --- when the real package comes
+
+
+class _Replacement:
+    """A finder that waits for the real packages. It finds each as usual, and puts it in the place of its proxies.
+
+    Clients keep some proxies as values (`neo4j` compares with `pandas.NA` by identity), for which forwarding is not enough.
+    """
+
+    def __init__(self) -> None:
+        self._looking = threading.local()
+
+    @classmethod
+    def install(cls) -> None:
+        if not any(isinstance(finder, cls) for finder in sys.meta_path):
+            sys.meta_path.insert(0, cls())
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002 - a finder's
+        if name not in KEPT_OUT or getattr(self._looking, "name", None) == name:
+            return None
+        self._looking.name = name
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._looking.name = None
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]  # has what the import system calls
+        return spec
+
+
+class _Loader:
+    """Loads a package with its own loader, and replaces its proxies afterwards."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        made: ModuleType | None = self._real.create_module(spec)
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._real
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._real
+        self._real.exec_module(module)
+        _replace_proxies()
+
+
+def _replace_proxies() -> None:
+    """Put real objects in the place of proxies in the modules of the clients."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in CLIENTS and isinstance(module, ModuleType):
+            for key, value in list(vars(module).items()):
+                real = _real(value)
+                if real is not value:
+                    setattr(module, key, real)
+
+
+def _real(value: Any) -> Any:
+    """What a proxy stands for, as far as it is imported; a tuple with its proxies replaced; else the value itself."""
+    if isinstance(value, _ProxyModule):
+        return sys.modules.get(value.__name__, value)
+    if type(value) is _Proxy:
+        found = _resolved(_PATHS[value])
+        return value if found is _ABSENT else found
+    if type(value) is tuple:
+        replaced = tuple(_real(each) for each in value)
+        changed = any(new is not old for new, old in zip(replaced, value, strict=True))
+        return replaced if changed else value
+    return value

@@ -1,0 +1,91 @@
+"""Writes that happen only while keys hold what they are expected to hold, as one step on the server.
+
+`WATCH`, `MULTI` and `EXEC` are used, or `EVAL` for a user who may not use those: access lists differ in which of the two they
+leave out. All keys of one write belong to one slot of a cluster.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import redis
+
+from is_db_bootstrap.stores.redis.errors import is_forbidden
+
+#: Tries of one write while somebody renews a watched key without changing it, as our own heartbeat does.
+TRIES = 20
+
+_SCRIPT = """
+for number, key in ipairs(KEYS) do
+    if (redis.call('get', key) or '') ~= ARGV[number] then return 0 end
+end
+local command = {}
+for number = #KEYS + 1, #ARGV do command[#command + 1] = ARGV[number] end
+redis.call(unpack(command))
+return 1
+"""
+
+#: A command and its arguments.
+Command = Sequence[str | bytes | int]
+#: The value that each key is to hold; None when it is to be missing.
+Expected = Mapping[str, bytes | None]
+
+
+class GuardedWrites:
+    """The way of one connection's user to write under a condition.
+
+    `node_of` gives the client of the server that holds a key.
+    """
+
+    def __init__(self, node_of: Callable[[str], Any]) -> None:
+        self._node_of = node_of
+        self._write: Callable[[Expected, Command], bool] | None = None
+
+    def check(self, prefix: str) -> None:
+        """Find the way that is allowed, and see that `DEL` and `PEXPIRE` are; changes nothing.
+
+        Raises redis-py's `NoPermissionError`, or what the server answers, when neither way is allowed.
+        """
+        missing = f"{prefix}:probe:{uuid.uuid4().hex}"
+        for write in (self._in_a_transaction, self._in_a_script):
+            try:
+                write({missing: None}, ("PEXPIRE", missing, 1))
+                write({missing: None}, ("DEL", missing))
+            except redis.ResponseError as exc:
+                if write == self._in_a_script or not is_forbidden(exc):
+                    raise
+            else:
+                self._write = write
+                return
+
+    def write(self, expected: Expected, command: Command) -> bool:
+        """Run `command` if every key of `expected` holds its value; False, and nothing done, if one does not.
+
+        Raises `redis.WatchError`, and nothing is done, when the keys were touched during each of `TRIES` tries.
+        """
+        return (self._write or self._in_a_transaction)(expected, command)
+
+    def _in_a_transaction(self, expected: Expected, command: Command) -> bool:
+        node = self._node_of(next(iter(expected)))
+        for tried in range(1, TRIES + 1):
+            with node.pipeline(transaction=True) as pipeline:
+                pipeline.watch(*expected)
+                if any(pipeline.get(key) != value for key, value in expected.items()):
+                    return False
+                pipeline.multi()
+                pipeline.execute_command(*command)
+                try:
+                    pipeline.execute()
+                except redis.WatchError:
+                    if tried == TRIES:
+                        raise
+                    continue  # perhaps only renewed: its value is compared again
+                return True
+        raise AssertionError("the last try has returned or raised")
+
+    def _in_a_script(self, expected: Expected, command: Command) -> bool:
+        node = self._node_of(next(iter(expected)))
+        values = [b"" if value is None else value for value in expected.values()]
+        return bool(node.eval(_SCRIPT, len(expected), *expected, *values, *command))

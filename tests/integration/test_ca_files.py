@@ -1,0 +1,365 @@
+"""A CA file is never weakened by an address: certificates of another authority or for another host are refused.
+
+PostgreSQL and Redis speak TLS themselves. Neo4j and Milvus stand behind a proxy that ends TLS, since neither the
+test's Neo4j nor Milvus Lite is set up for it.
+"""
+
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from commands import command
+from is_db_bootstrap.access import Database
+from is_db_bootstrap.blueprint import Blueprint, PoolProfile
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ConfigurationError,
+    StoreUnavailable,
+)
+from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
+]
+
+#: Which certificate the server shows, and which authority it is checked with.
+TRUSTED, OTHER_HOST, OTHER_AUTHORITY = ("here", "ours"), ("elsewhere", "ours"), ("here", "theirs")
+STORES = {
+    "postgres": PostgreSQLBootstrapper,
+    "neo4j": Neo4jBootstrapper,
+    "milvus": MilvusBootstrapper,
+    "redis": RedisBootstrapper,
+}
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Two authorities, and of the first a certificate for 127.0.0.1 and one for another host."""
+    folder = tmp_path_factory.mktemp("certificates")
+    folder.chmod(0o755)
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for name in ("ours", "theirs"):
+        openssl("req", "-x509", *key, "-days", 2, "-subj", f"/CN={name}", "-keyout", folder / f"{name}.key",
+                "-out", folder / f"{name}.crt")  # fmt: skip
+    for name, host in (("here", "IP:127.0.0.1"), ("elsewhere", "DNS:elsewhere.example")):
+        (folder / f"{name}.ext").write_text(f"subjectAltName={host}\n")
+        openssl(
+            "req",
+            *key,
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            folder / f"{name}.key",
+            "-out",
+            folder / f"{name}.csr",
+        )
+        openssl("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ours.crt", "-CAkey", folder / "ours.key",
+                "-CAcreateserial", "-days", 2, "-extfile", folder / f"{name}.ext", "-out", folder / f"{name}.crt")  # fmt: skip
+    return folder
+
+
+class TlsFront:
+    """A proxy that speaks TLS and hands on what it hears to a server that does not."""
+
+    def __init__(self, port, certificate, key):
+        self._port = port
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate, key)
+        self._context.set_alpn_protocols(["h2"])
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                threading.Thread(
+                    target=self._serve, args=(self._socket.accept()[0],), daemon=True
+                ).start()
+
+    def _serve(self, raw):
+        with (
+            suppress(OSError),
+            self._context.wrap_socket(raw, server_side=True) as client,
+            socket.create_connection(("127.0.0.1", self._port)) as server,
+        ):
+            back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+            back.start()
+            self._pump(client, server)
+            back.join(5)
+
+    @staticmethod
+    def _pump(source, sink):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self._socket.close()
+
+
+@pytest.fixture(scope="module")
+def tls_postgres(farm, certificates):
+    """`tls_postgres("here")`: the address of one server that shows this certificate from now on."""
+    server = farm.make("postgres", password="s3cret")
+    at = StoreUrl.parse("postgres", f"{server.url}/postgres")
+
+    def show(name):
+        with psycopg.connect(at.reveal(scheme="postgresql"), autocommit=True) as admin:
+            data = Path(admin.execute("SHOW data_directory").fetchone()[0])
+            for suffix in ("crt", "key"):
+                shutil.copy(certificates / f"{name}.{suffix}", data / f"server.{suffix}")
+                shutil.chown(data / f"server.{suffix}", data.owner())
+                (data / f"server.{suffix}").chmod(0o600)
+            admin.execute("ALTER SYSTEM SET ssl = on")
+            admin.execute("SELECT pg_reload_conf()")
+        shown = (certificates / f"{name}.crt").read_text()
+        for _ in range(100):  # the reload reaches the postmaster a little later
+            with suppress(psycopg.OperationalError, AssertionError):
+                assert served(at) == ssl.PEM_cert_to_DER_cert(shown)
+                return at
+        raise AssertionError(f"the server does not show {name}")
+
+    yield show
+    server.kill()
+
+
+def served(url):
+    """The certificate that the server at `url` shows, as DER."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with socket.create_connection((url.host, url.port(5432)), timeout=5) as raw:
+        raw.sendall(b"\x00\x00\x00\x08\x04\xd2\x16\x2f")  # SSLRequest
+        assert raw.recv(1) == b"S"
+        with context.wrap_socket(raw) as wrapped:
+            return wrapped.getpeercert(binary_form=True)
+
+
+@pytest.fixture
+def secured(certificates, farm, request, tls_postgres):
+    """`secured("redis", "here")`: the address of a server of this kind that shows this certificate."""
+    fronts = []
+
+    def open_front(store, certificate):
+        if store == "postgres":
+            return tls_postgres(certificate)
+        server = farm.shared(store)
+        fronts.append(
+            TlsFront(
+                server.port,
+                certificates / f"{certificate}.crt",
+                certificates / f"{certificate}.key",
+            )
+        )
+        found = StoreUrl.parse(store, server.url)
+        return replace(
+            found,
+            hosts=f"127.0.0.1:{fronts[-1].port}",
+            scheme={"redis": "rediss", "milvus": "https"}.get(store, "bolt"),
+        )
+
+    yield open_front
+    for front in fronts:
+        front.close()
+
+
+def ping(store, url):
+    opened = STORES[store](url, Blueprint(store, "a test"))
+    try:
+        return opened.ping(5)
+    finally:
+        opened.close()
+
+
+#: What an address may say beside a CA file, and whether it is taken.
+WORDS = {
+    "postgres": {
+        "": True, "sslmode=require": True, "sslmode=verify-full": True, "sslmode=": True,
+        "sslmode=disable": False, "sslmode=allow": False, "sslmode=prefer": False, "sslmode=verify-ca": False,
+        "sslrootcert=/etc/ssl/other.pem": False, "sslrootcert=system": False,
+    },
+    "redis": {
+        "": True, "ssl_cert_reqs=required": True, "ssl_check_hostname=true": True,
+        "ssl_cert_reqs=none": False, "ssl_cert_reqs=optional": False, "ssl_cert_reqs=none&ssl_cert_reqs=required": False,
+        "ssl_check_hostname=false": False, "ssl_check_hostname=0": False, "ssl_ca_certs=/etc/ssl/other.pem": False,
+        "ssl_ca_path=/etc/ssl": False,
+    },
+    "milvus": {"": True, "secure=true": True, "secure=false": False},
+    "neo4j": {"": True},
+}  # fmt: skip
+EACH = [(store, words) for store, found in WORDS.items() for words in found]
+
+
+@pytest.mark.parametrize(("store", "words"), EACH)
+def test_beside_a_ca_file_no_word_of_an_address_lets_another_host_pass(
+    secured, certificates, store, words
+):
+    url = secured(store, OTHER_HOST[0])
+    url = replace(
+        StoreUrl.parse(store, f"{url.reveal()}?{words}"), ca_file=str(certificates / "ours.crt")
+    )
+    expected = (AccessDenied, StoreUnavailable) if WORDS[store][words] else ConfigurationError
+    with pytest.raises(expected):
+        ping(store, url)
+
+
+@pytest.mark.parametrize(("store", "words"), EACH)
+def test_beside_a_ca_file_no_word_of_an_address_lets_another_authority_pass(
+    secured, certificates, store, words
+):
+    url = secured(store, OTHER_AUTHORITY[0])
+    url = replace(
+        StoreUrl.parse(store, f"{url.reveal()}?{words}"), ca_file=str(certificates / "theirs.crt")
+    )
+    expected = (AccessDenied, StoreUnavailable) if WORDS[store][words] else ConfigurationError
+    with pytest.raises(expected):
+        ping(store, url)
+
+
+@pytest.mark.parametrize(("store", "words"), [(s, w) for s, w in EACH if WORDS[s][w]])
+def test_beside_a_ca_file_the_right_certificate_passes(secured, certificates, store, words):
+    url = secured(store, TRUSTED[0])
+    url = replace(
+        StoreUrl.parse(store, f"{url.reveal()}?{words}"), ca_file=str(certificates / "ours.crt")
+    )
+    assert ping(store, url).version
+
+
+@pytest.mark.parametrize("scheme", ["bolt+ssc", "neo4j+ssc", "bolt+s", "bolt", "neo4j"])
+def test_no_scheme_of_neo4j_weakens_a_ca_file(secured, certificates, scheme):
+    for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
+        url = replace(
+            secured("neo4j", certificate),
+            scheme=scheme,
+            ca_file=str(certificates / f"{authority}.crt"),
+        )
+        with pytest.raises((AccessDenied, StoreUnavailable)):
+            ping("neo4j", url)
+
+
+@pytest.mark.parametrize(
+    ("store", "scheme"), [("redis", "redis"), ("milvus", "http"), ("milvus", "tcp")]
+)
+def test_a_scheme_without_tls_is_refused_beside_a_ca_file_by_the_store_too(
+    farm, certificates, store, scheme
+):
+    url = StoreUrl.parse(store, farm.shared(store).url)
+    with pytest.raises(ConfigurationError, match="uses no TLS"):
+        ping(store, replace(url, scheme=scheme, ca_file=str(certificates / "ours.crt")))
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
+def test_pgsslmode_does_not_weaken_a_ca_file(secured, certificates, monkeypatch, mode):
+    monkeypatch.setenv("PGSSLMODE", mode)
+    for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
+        url = replace(
+            secured("postgres", certificate), ca_file=str(certificates / f"{authority}.crt")
+        )
+        with pytest.raises(AccessDenied):
+            ping("postgres", url)
+
+
+@pytest.mark.parametrize("word", ["ssl=require", "ssl=true", "ssl=verify-full"])
+def test_what_asyncpg_calls_ssl_is_checked_with_the_ca_file(secured, certificates, word):
+    for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
+        text = secured("postgres", certificate).reveal(scheme="postgresql+asyncpg")
+        url = replace(
+            StoreUrl.parse("postgres", f"{text}?{word}"),
+            ca_file=str(certificates / f"{authority}.crt"),
+        )
+        with pytest.raises(AccessDenied):
+            ping("postgres", url)
+
+
+@pytest.mark.parametrize("word", ["ssl=prefer", "ssl=false", "ssl=disable", "ssl=allow"])
+def test_what_asyncpg_calls_ssl_is_refused_when_it_weakens_the_ca_file(certificates, word):
+    url = StoreUrl.parse("postgres", f"postgresql+asyncpg://u@127.0.0.1:1/x?{word}")
+    with pytest.raises(ConfigurationError, match="does not check the server's certificate"):
+        ping("postgres", replace(url, ca_file=str(certificates / "ours.crt")))
+
+
+def test_an_sslrootcert_of_the_address_is_used_to_check_and_not_passed_over(secured, certificates):
+    for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
+        text = secured("postgres", certificate).reveal()
+        with pytest.raises(AccessDenied):
+            ping(
+                "postgres",
+                StoreUrl.parse("postgres", f"{text}?sslrootcert={certificates / authority}.crt"),
+            )
+    text = secured("postgres", TRUSTED[0]).reveal()
+    assert ping(
+        "postgres", StoreUrl.parse("postgres", f"{text}?sslrootcert={certificates / 'ours.crt'}")
+    ).version
+    with pytest.raises(ConfigurationError, match="goes on without it"):
+        ping(
+            "postgres",
+            StoreUrl.parse(
+                "postgres", f"{text}?sslrootcert={certificates / 'ours.crt'}&sslmode=prefer"
+            ),
+        )
+
+
+def test_an_authority_in_the_address_of_redis_is_not_switched_off_there(certificates):
+    url = f"rediss://127.0.0.1:1?ssl_ca_certs={certificates / 'ours.crt'}&ssl_cert_reqs=none"
+    with pytest.raises(ConfigurationError, match="ssl_cert_reqs=none"):
+        ping("redis", StoreUrl.parse("redis", url))
+
+
+async def test_access_checks_with_the_ca_file_too(secured, certificates):
+    for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
+        at = replace(
+            secured("postgres", certificate), ca_file=str(certificates / f"{authority}.crt")
+        )
+        database = Database(at, profile=PoolProfile(min_size=1, max_size=1))
+        with pytest.raises(BootstrapError):
+            await database.open()
+    database = Database(
+        replace(at, query=(("sslmode", "prefer"),)), profile=PoolProfile(min_size=1, max_size=1)
+    )
+    with pytest.raises(ConfigurationError, match="sslmode=prefer"):
+        await database.open()
+
+
+@pytest.mark.parametrize("store", ["postgres", "redis", "milvus"])
+def test_settings_refuse_in_one_line_an_address_that_weakens_its_ca_file(certificates, store):
+    weak = {"postgres": "postgresql://h/x?sslmode=require&sslmode=disable", "redis": "rediss://h?ssl_cert_reqs=none",
+            "milvus": "https://h?secure=false"}[store]  # fmt: skip
+    environ = {
+        f"{store.upper()}_URL": weak,
+        f"{store.upper()}_CA_FILE": str(certificates / "ours.crt"),
+    }
+    with pytest.raises(ConfigurationError, match="a CA file is set"):
+        Settings.load(load_blueprint("novel_genesis"), environ=environ)
+
+
+def test_a_weakened_ca_file_ends_the_command_with_2(certificates):
+    environ = {
+        "POSTGRES_URL": "postgresql://u:p@127.0.0.1:1/x?sslmode=prefer",
+        "POSTGRES_CA_FILE": str(certificates / "ours.crt"),
+    }
+    code, out, err = command("status", "-b", "context_service", environ=environ)
+    assert (code, out) == (2, [])
+    assert len(err.splitlines()) == 1
+    assert "sslmode=prefer" in err

@@ -1,0 +1,417 @@
+"""Whether a downgrade loses rows is found out in a scratch database; what cannot be found out is asked about."""
+
+import re
+from contextlib import contextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from commands import answered, command
+from is_db_bootstrap import migrate
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.postgres import moves
+from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
+
+pytestmark = pytest.mark.postgres
+
+REVISION = '''"""Step {number}."""
+
+from alembic import op
+
+revision = "d_{number}"
+down_revision = {before!r}
+
+
+def upgrade():
+{up}
+
+
+def downgrade():
+{down}
+'''
+
+
+@pytest.fixture
+def own(tmp_path):
+    """`own((up, down), …)`: a blueprint whose revisions are these lines of Python; a plain string is SQL."""
+
+    def make(*steps):
+        folder = tmp_path / "migrations"
+        folder.mkdir(exist_ok=True)
+        for number, step in enumerate(steps, 1):
+            up, down = (_lines(part) for part in step)
+            text = REVISION.format(
+                number=number, before=f"d_{number - 1}" if number > 1 else None, up=up, down=down
+            )
+            (folder / f"d_{number}.py").write_text(text)
+        return Blueprint("own", "for tests", migrations=folder)
+
+    return make
+
+
+def _lines(part):
+    """Lines of Python, given as a list, or one statement of SQL."""
+    lines = part if isinstance(part, list) else [f"op.execute({part!r})"]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def run(url, *statements):
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def value(url, query):
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(query).fetchone()[0]
+
+
+def refused(blueprint, url, target="base"):
+    """What a downgrade says that asks, and that it has changed nothing."""
+    with pytest.raises(RowsWouldBeLost) as caught:
+        migrate.downgrade(blueprint, target, url=url)
+    assert migrate.current(blueprint, url=url).is_head
+    return caught.value
+
+
+def scratch_databases(url):
+    return value(
+        url, "SELECT count(*) FROM pg_database WHERE datname LIKE 'is_db_bootstrap_scratch%'"
+    )
+
+
+TABLE = ("CREATE TABLE t (id int PRIMARY KEY, note text)", "DROP TABLE t")
+
+
+def test_a_trial_takes_no_lock_on_the_target_and_leaves_no_database(postgres_url, own):
+    blueprint = own(TABLE)
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "INSERT INTO t VALUES (1, 'a')")
+    with psycopg.connect(
+        postgres_url
+    ) as writer:  # a downgrade on the target would wait for this, and fail
+        writer.execute("INSERT INTO t VALUES (2, 'b')")
+        found = refused(blueprint, postgres_url)
+        assert str(found.losses[0]) == "table t (1 row)"
+        assert writer.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0] == 0
+    assert scratch_databases(postgres_url) == 0
+
+
+def test_a_side_effect_of_a_trial_stays_out_of_the_target(postgres_url, own):
+    run_here = [
+        f"op.execute({s!r})"
+        for s in ("CREATE TABLE t (id int PRIMARY KEY, note text)", "CREATE SEQUENCE t_seq")
+    ]
+    blueprint = own(
+        (run_here, "DROP TABLE t; DROP SEQUENCE t_seq"),
+        (
+            "SELECT 1",
+            [
+                "op.execute(\"SELECT nextval('t_seq')\")",
+                "op.execute('DELETE FROM t')",
+                "op.get_bind().commit()",
+            ],
+        ),
+    )
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "INSERT INTO t VALUES (1, 'a')")
+    refused(blueprint, postgres_url, 1)
+    assert value(postgres_url, "SELECT count(*) FROM t") == 1
+    assert value(postgres_url, "SELECT is_called FROM t_seq") is False
+
+
+def test_rows_in_every_schema_are_counted(postgres_url, own):
+    blueprint = own(
+        (
+            "CREATE SCHEMA auth; CREATE TABLE auth.users (id int); CREATE TABLE auth.empty (id int)",
+            "DROP SCHEMA auth CASCADE",
+        ),
+        (
+            "CREATE SCHEMA bill; CREATE TABLE bill.items (id int, at date)",
+            "DROP TABLE bill.items; DROP SCHEMA bill",
+        ),
+        ("ALTER TABLE bill.items ADD total int", "ALTER TABLE bill.items DROP total"),
+    )
+    migrate.init(blueprint, url=postgres_url)
+    run(
+        postgres_url,
+        "INSERT INTO auth.users VALUES (1), (2)",
+        "INSERT INTO bill.items VALUES (1, NULL, 3)",
+    )
+    assert list(map(str, refused(blueprint, postgres_url, 1).losses)) == [
+        "column bill.items.total (1 row)"
+    ]
+    told = list(map(str, refused(blueprint, postgres_url).losses))
+    assert told == ["table auth.users (2 rows)", "table bill.items (1 row)"]
+
+
+def test_tables_that_others_made_in_a_schema_that_goes_are_counted(postgres_url, own):
+    blueprint = own(("CREATE SCHEMA auth", "DROP SCHEMA auth CASCADE"))
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "CREATE TABLE auth.theirs (id int)", "INSERT INTO auth.theirs VALUES (1)")
+    assert list(map(str, refused(blueprint, postgres_url).losses)) == ["table auth.theirs (1 row)"]
+
+
+def test_partitions_made_later_are_counted_with_their_parent(postgres_url, own):
+    blueprint = own(("CREATE TABLE r (at date) PARTITION BY RANGE (at)", "DROP TABLE r"))
+    migrate.init(blueprint, url=postgres_url)
+    run(
+        postgres_url,
+        "CREATE TABLE r_1 PARTITION OF r DEFAULT",
+        "INSERT INTO r VALUES ('2026-01-01')",
+    )
+    assert list(map(str, refused(blueprint, postgres_url).losses)) == ["table r (1 row)"]
+
+
+@contextmanager
+def role(url, *options):
+    name = f"r{uuid4().hex[:8]}"
+    address = StoreUrl.parse("postgres", url)
+    admin = replace(address, database="postgres").reveal()
+    run(admin, f"CREATE ROLE {name} LOGIN PASSWORD 'secret' {' '.join(options)}")
+    try:
+        yield replace(address, username=name, password="secret").reveal()
+    finally:
+        with psycopg.connect(url, autocommit=True) as inside:
+            inside.execute(f"DROP OWNED BY {name} CASCADE")
+        run(admin, f"REASSIGN OWNED BY {name} TO CURRENT_USER", f"DROP ROLE {name}")
+
+
+POLICY = """
+    CREATE TABLE docs (id int PRIMARY KEY, tenant text NOT NULL);
+    ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE docs FORCE ROW LEVEL SECURITY;
+    CREATE POLICY own ON docs USING (tenant = current_setting('app.tenant', {missing_ok}))
+"""
+
+
+@pytest.mark.parametrize("missing_ok", ["true", "false"])
+def test_rows_that_row_level_security_hides_are_not_none(postgres_url, own, missing_ok):
+    with role(postgres_url, "CREATEDB") as owner:
+        blueprint = own((POLICY.format(missing_ok=missing_ok), "DROP TABLE docs"))
+        migrate.init(blueprint, url=owner)
+        run(postgres_url, "INSERT INTO docs VALUES (1, 'acme')")
+        found = refused(blueprint, owner)
+        assert [(loss.table, loss.rows) for loss in found.losses] == [("docs", None)]
+        assert (
+            "rows could not be counted: query would be affected by row-level security policy"
+            in found.message
+        )
+        assert (
+            command(
+                "migrate", "downgrade", "base", "-b", str(as_folder(blueprint)), "--url", owner
+            )[0]
+            == 2
+        )
+        assert value(postgres_url, "SELECT count(*) FROM docs") == 1
+        assert migrate.downgrade(blueprint, "base", url=owner, drop_rows=True).revisions == ("d_1",)
+
+
+def as_folder(blueprint):
+    """The blueprint as a folder that the command can load."""
+    folder = blueprint.migrations.parent
+    (folder / "blueprint.py").write_text(
+        'from is_db_bootstrap.blueprint import Blueprint\n\nBLUEPRINT = Blueprint("own", "for tests")\n'
+    )
+    return folder
+
+
+def test_a_table_that_we_may_not_read_is_asked_about(postgres_url, own):
+    blueprint = own(("CREATE TABLE t (id int)", "DROP TABLE t"))
+    with role(postgres_url, "CREATEDB") as owner:
+        migrate.init(blueprint, url=owner)
+        name = StoreUrl.parse("postgres", owner).username
+        run(postgres_url, f"REVOKE ALL ON t FROM {name}", "INSERT INTO t VALUES (1)")
+        [loss] = refused(blueprint, owner).losses
+        assert (loss.table, loss.rows) == ("t", None)
+        assert "permission denied" in loss.why
+
+
+def test_a_table_that_another_has_locked_is_asked_about_and_not_waited_for(
+    postgres_url, own, monkeypatch
+):
+    monkeypatch.setattr(moves, "COUNT_LOCK_S", 1)
+    blueprint = own(TABLE)
+    migrate.init(blueprint, url=postgres_url)
+    with psycopg.connect(postgres_url) as other:
+        other.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        [loss] = refused(blueprint, postgres_url).losses
+    assert (loss.rows, "lock timeout" in loss.why) == (None, True)
+
+
+def test_a_large_table_is_not_counted_to_its_end(postgres_url, own):
+    blueprint = own(TABLE)
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "INSERT INTO t SELECT n FROM generate_series(1, 10001) n")
+    assert list(map(str, refused(blueprint, postgres_url).losses)) == [
+        "table t (10000 rows or more)"
+    ]
+
+
+LEAVING = {
+    "autocommit_block": [
+        "with op.get_context().autocommit_block():",
+        "    op.execute('DROP INDEX CONCURRENTLY by_note')",
+    ],
+    "its own commit": ["op.execute('DROP INDEX by_note')", "op.get_bind().commit()"],
+    "COMMIT as text": ["op.execute('DROP INDEX by_note')", "op.execute('COMMIT')"],
+    "COMMIT in between": [
+        "op.execute('DROP INDEX by_note')",
+        "op.execute('COMMIT')",
+        "op.execute('SELECT 1')",
+    ],
+    "COMMIT AND CHAIN": ["op.execute('DROP INDEX by_note')", "op.execute('COMMIT AND CHAIN')"],
+    "a word in a variable": [
+        "word = 'COM' + 'MIT'",
+        "op.execute('DROP INDEX by_note')",
+        "op.execute(word)",
+    ],
+}
+
+
+def test_a_downgrade_that_leaves_its_transaction_is_asked_about_whichever_way_it_does(
+    postgres_url, own
+):
+    steps = [
+        (f"CREATE INDEX by_note{n} ON t (note)", _numbered(way, n))
+        for n, way in enumerate(LEAVING.values())
+    ]
+    blueprint = own(
+        TABLE,
+        ("CREATE INDEX a ON t (id)", "DROP INDEX a"),
+        *steps,
+        ("CREATE INDEX b ON t (id)", "DROP INDEX b"),
+    )
+    migrate.init(blueprint, url=postgres_url)
+    found = refused(blueprint, postgres_url)
+    assert found.losses == ()
+    left = ", ".join(f"d_{number}" for number in range(len(steps) + 2, 2, -1))
+    assert found.unknown == (
+        f"The downgrade of {left} leaves its transaction, so a failure in it would leave half of it done.",
+    )
+
+
+def _numbered(lines, number):
+    return [line.replace("by_note", f"by_note{number}") for line in lines]
+
+
+def test_words_of_a_transaction_in_a_text_or_a_comment_are_no_question(postgres_url, own):
+    harmless = [
+        "# autocommit_block, CONCURRENTLY, COMMIT",
+        "op.execute(\"COMMENT ON TABLE t IS 'COMMIT; CONCURRENTLY'\")",
+    ]
+    blueprint = own(TABLE, ("SELECT 1", harmless), ("SELECT 1", "SELECT 1"))
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "INSERT INTO t VALUES (1, 'a')")
+    assert migrate.downgrade(blueprint, 2, url=postgres_url).revisions == ("d_3", "d_2")
+
+
+TOUCHING = {
+    "DELETE FROM t": "table t (DELETE, 2 rows)",
+    "UPDATE t SET note = NULL": "table t (UPDATE, 2 rows)",
+    "TRUNCATE t": "table t (TRUNCATE, 2 rows)",
+    "DELETE FROM t; UPDATE t SET note = ''": "table t (DELETE and UPDATE, 2 rows)",
+    "DO $$ BEGIN DELETE FROM t WHERE id > 5; END $$": "table t (DELETE, 2 rows)",
+    "WITH gone AS (DELETE FROM t RETURNING id) SELECT * FROM gone": "table t (DELETE, 2 rows)",
+    "ALTER TABLE t ALTER note TYPE varchar(3) USING left(note, 3)": (
+        "column t.note (type text to character varying(3), 1 row)"
+    ),
+    "ALTER TABLE t RENAME TO was; DELETE FROM was; ALTER TABLE was RENAME TO t": "table t (DELETE, 2 rows)",
+}  # fmt: skip
+
+
+def test_a_downgrade_that_deletes_or_changes_rows_is_asked_about(postgres_url, own):
+    names = [f"t{number}" for number in range(len(TOUCHING))]
+    tables = "; ".join(f"CREATE TABLE {name} (id int, note text)" for name in names)
+    steps = [
+        ("SELECT 1", _of(name, statement)) for name, statement in zip(names, TOUCHING, strict=True)
+    ]
+    blueprint = own((tables, "SELECT 1"), *steps)
+    migrate.init(blueprint, url=postgres_url)
+    for name in names:
+        run(postgres_url, f"INSERT INTO {name} VALUES (1, 'abc'), (2, NULL)")
+    expected = {_of(name, told) for name, told in zip(names, TOUCHING.values(), strict=True)}
+    assert {*map(str, refused(blueprint, postgres_url, len(names)).losses)} == expected
+    run(postgres_url, *(f"TRUNCATE {name}" for name in names))
+    assert len(migrate.downgrade(blueprint, len(names), url=postgres_url).revisions) == len(
+        names
+    )  # no rows, no question
+
+
+def _of(name, text):
+    """The text about the table `t`, about another one."""
+    return re.sub(r"\bt\b", name, text)
+
+
+def test_without_the_right_to_create_databases_it_is_asked_and_said_why(postgres_url, own):
+    blueprint = own(TABLE)
+    migrate.init(blueprint, url=postgres_url)
+    with role(postgres_url) as guest:
+        name = StoreUrl.parse("postgres", guest).username
+        run(
+            postgres_url,
+            f"GRANT ALL ON t, alembic_version TO {name}",
+            f"GRANT CREATE, USAGE ON SCHEMA public TO {name}",
+        )
+        found = refused(blueprint, guest)
+        assert found.losses == ()
+        assert f"the role {name} may not create databases (CREATEDB)" in found.message
+        folder = as_folder(blueprint)
+        code, _, err = command("migrate", "downgrade", "base", "-b", str(folder), "--url", guest)
+        assert (code, "may not create databases" in err) == (2, True)
+        code, shown = answered(
+            "no", "migrate", "downgrade", "base", "-b", str(folder), "--url", guest
+        )
+        assert (code, "may not create databases" in shown) == (1, True)
+
+
+def test_a_downgrade_that_fails_in_its_trial_is_asked_about(postgres_url, own):
+    blueprint = own(TABLE, ("SELECT 1", ["raise NotImplementedError('there is no way back')"]))
+    migrate.init(blueprint, url=postgres_url)
+    found = refused(blueprint, postgres_url, 1)
+    assert (
+        "the trial in a scratch database failed: NotImplementedError: there is no way back"
+        in found.message
+    )
+    assert scratch_databases(postgres_url) == 0
+
+
+def test_revisions_that_need_more_than_a_new_database_are_asked_about(postgres_url, own):
+    """What was there before the first revision is not in the scratch database."""
+    base = Blueprint("own", "for tests", migrations=own(("SELECT 1", "SELECT 1")).migrations)
+    migrate.init(base, url=postgres_url)
+    run(postgres_url, "CREATE TABLE before (id int)")
+    blueprint = own(
+        ("SELECT 1", "SELECT 1"),
+        ("ALTER TABLE before ADD more int", "ALTER TABLE before DROP more"),
+    )
+    migrate.upgrade(blueprint, url=postgres_url)
+    found = refused(blueprint, postgres_url, 1)
+    assert 'relation "before" does not exist' in found.message
+    assert migrate.downgrade(blueprint, 1, url=postgres_url, drop_rows=True).revisions == ("d_2",)
+
+
+def test_the_schema_of_the_setting_is_the_one_that_is_tried(postgres_url, own):
+    blueprint = own(TABLE)
+    environ = {"POSTGRES_URL": postgres_url, "DB_SCHEMA": "mine"}
+    migrate.init(blueprint, environ=environ)
+    run(postgres_url, "CREATE TABLE public.t (id int)", "INSERT INTO mine.t VALUES (1, 'a')")
+    with pytest.raises(RowsWouldBeLost) as caught:
+        migrate.downgrade(blueprint, "base", environ=environ)
+    assert list(map(str, caught.value.losses)) == ["table t (1 row)"]
+
+
+def test_what_else_goes_is_told(postgres_url, own):
+    blueprint = own(
+        TABLE,
+        (
+            "CREATE VIEW v AS SELECT id FROM t; CREATE INDEX by_note ON t (note); CREATE TYPE mood AS ENUM ('a')",
+            "DROP VIEW v; DROP INDEX by_note; DROP TYPE mood",
+        ),
+    )
+    migrate.init(blueprint, url=postgres_url)
+    done = migrate.downgrade(blueprint, 1, url=postgres_url)
+    assert done.notes[1:] == ("The downgrade also drops enum mood, index t.by_note, view v.",)

@@ -1,0 +1,491 @@
+"""`--stores-from env`: sessions on servers that other people use too. They wipe nothing of others and leave nothing behind.
+
+Every fact is tried on each store, with pytest as a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+import redis as redis_client
+from pymilvus import MilvusClient
+
+from is_db_bootstrap.scaffold import create
+from is_db_bootstrap.testing import neo4j_content
+from is_db_bootstrap.testing.content import Content, Seal, Thing
+from servers import NO_IDLE_PINGS, PASSWORD, neo4j_driver
+
+_ADDRESSES = ("POSTGRES_", "NEO4J_", "MILVUS_", "REDIS_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_")
+INI = "[pytest]\nis_db_blueprint = novel_genesis\nasyncio_default_fixture_loop_scope = function\n"
+STORES = ("postgres", "neo4j", "milvus", "redis")
+
+
+class PostgresProbe:
+    """What stands on the server, as anybody sees it, and what somebody else writes."""
+
+    write = "with postgres.begin() as c: c.exec_driver_sql('CREATE TABLE of_a_test (id int)')"
+
+    def __init__(self, server):
+        self.server, self.address = server, f"{server.url}/customers_database"
+
+    def _run(self, text, database="postgres"):
+        with psycopg.connect(f"{self.server.url}/{database}", autocommit=True) as connection:
+            cursor = connection.execute(text)
+            return cursor.fetchall() if cursor.description else []
+
+    def everything(self):
+        return sorted(row[0] for row in self._run("SELECT datname FROM pg_database"))
+
+    def somebody_writes(self):
+        self._run("CREATE DATABASE customers_database")
+        self._run(
+            "CREATE TABLE customers (id int); INSERT INTO customers VALUES (1)",
+            "customers_database",
+        )
+
+    def has_what_somebody_wrote(self):
+        return self._run("SELECT count(*) FROM customers", "customers_database") == [(1,)]
+
+    def empty(self):
+        for (name,) in self._run(
+            "SELECT datname FROM pg_database WHERE datname LIKE 'isdb%' OR datname LIKE 'customers%'"
+        ):
+            self._run(f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false')
+            self._run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+class Neo4jProbe:
+    write = "neo4j.execute_query('CREATE (:OfATest {id: 1})-[:NEXT]->(:OfATest {id: 2})')"
+
+    def __init__(self, server):
+        self.server, self.address = server, server.url
+
+    def _run(self, text):
+        with neo4j_driver(self.server) as driver:
+            return [tuple(r.values()) for r in driver.execute_query(text).records]
+
+    def everything(self):
+        nodes = self._run("MATCH (n) WITH labels(n)[0] AS label RETURN label ORDER BY label")
+        return nodes + self._run(
+            "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name ORDER BY name"
+        )
+
+    def somebody_writes(self):
+        self._run("CREATE (:Customer {id: 1})")
+
+    def has_what_somebody_wrote(self):
+        return self._run("MATCH (n:Customer) RETURN n.id") == [(1,)]
+
+    def empty(self):
+        self._run("MATCH (n) DETACH DELETE n")
+        for (name,) in self._run("SHOW CONSTRAINTS YIELD name RETURN name"):
+            self._run(f"DROP CONSTRAINT `{name}`")
+        for (name,) in self._run(
+            "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name"
+        ):
+            self._run(f"DROP INDEX `{name}`")
+
+
+class MilvusProbe:
+    write = "milvus.create_collection('of_a_test', dimension=4)"
+
+    def __init__(self, server):
+        self.server, self.address = server, server.url
+
+    def _client(self, database=""):
+        return MilvusClient(
+            self.server.url, db_name=database, dedicated=True, grpc_options=NO_IDLE_PINGS
+        )
+
+    def everything(self):
+        client = self._client()
+        found = sorted(client.list_databases()) + sorted(client.list_collections())
+        client.close()
+        return found
+
+    def somebody_writes(self):
+        client = self._client()
+        client.create_collection("customers", dimension=4)
+        client.insert("customers", [{"id": 1, "vector": [0.5] * 4}])
+        client.close()
+
+    def has_what_somebody_wrote(self):
+        client = self._client()
+        found = client.query(
+            "customers", filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )
+        client.close()
+        return found[0]["count(*)"] == 1
+
+    def empty(self):
+        client = self._client()
+        for database in client.list_databases():
+            inside = self._client(database)
+            for name in inside.list_collections():
+                for alias in inside.list_aliases(collection_name=name)["aliases"]:
+                    inside.drop_alias(alias)
+                inside.drop_collection(name)
+            inside.close()
+            if database != "default":
+                client.drop_database(database)
+        client.close()
+
+
+class RedisProbe:
+    write = "redis.set('of_a_test', 1)"
+
+    def __init__(self, server):
+        self.server, self.address = server, f"{server.url}/0"
+
+    def _client(self, number=0):
+        return redis_client.Redis.from_url(f"{self.server.url}/{number}", decode_responses=True)
+
+    def everything(self):
+        with self._client() as client:
+            numbers = client.info("keyspace")
+        return [
+            (name, sorted(self._client(name.removeprefix("db")).keys())) for name in sorted(numbers)
+        ]
+
+    def somebody_writes(self):
+        with self._client() as client:
+            client.set("customer:1", "x")
+
+    def has_what_somebody_wrote(self):
+        with self._client() as client:
+            return client.get("customer:1") == "x"
+
+    def empty(self):
+        with self._client() as client:
+            client.flushall()
+
+
+PROBES = {
+    "postgres": PostgresProbe,
+    "neo4j": Neo4jProbe,
+    "milvus": MilvusProbe,
+    "redis": RedisProbe,
+}
+
+
+@dataclass
+class Place:
+    """One store, and pytest sessions on it."""
+
+    store: str
+    probe: object
+    folder: object
+
+    @property
+    def write(self):
+        return self.probe.write
+
+    def start(self, tests, *options):
+        (self.folder / "pytest.ini").write_text(INI)
+        name = f"test_{time.monotonic_ns()}.py"
+        (self.folder / name).write_text(tests)
+        env = {k: v for k, v in os.environ.items() if not k.startswith((*_ADDRESSES, "PYTEST"))}
+        address = {f"{self.store.upper()}_URL": self.probe.address}
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "--stores-from",
+            "env",
+            *options,
+            name,
+        ]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=env | address,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, tests, *options):
+        process = self.start(tests, *options)
+        shown = process.communicate(timeout=280)[0]
+        return process.returncode, shown
+
+    def run_writing(self, *options):
+        """A session of two tests, each of which finds nothing and writes."""
+        return self.run(
+            f"import pytest\n@pytest.mark.parametrize('n', range(2))\ndef test_it({self.store}, n):\n    {self.write}\n",
+            *options,
+        )
+
+    def killed(self, tests, *options):
+        """A session that is killed when a test prints `now`."""
+        process = self.start(tests, "-s", *options)
+        shown = ""
+        for line in process.stdout:
+            shown += line
+            if "now" in line.split():
+                break
+        else:
+            pytest.fail(f"the session ended by itself:\n{shown}")
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def given(farm):
+    made = {}
+
+    def one(store):
+        if store not in made:
+            made[store] = farm.make(
+                store, password=PASSWORD if store in {"postgres", "neo4j"} else ""
+            )
+        return made[store]
+
+    yield one
+    for server in made.values():
+        server.kill()
+
+
+@pytest.fixture(params=STORES)
+def place(request, given, tmp_path):
+    probe = PROBES[request.param](given(request.param))
+    probe.empty()
+    yield Place(request.param, probe, tmp_path)
+    probe.empty()
+
+
+def test_a_session_that_ends_leaves_the_store_as_it_was_found(place):
+    before = place.probe.everything()
+    for _ in range(2):
+        code, shown = place.run_writing()
+        assert code == 0, shown
+        assert place.probe.everything() == before
+
+
+def test_what_was_written_between_two_sessions_is_named_and_kept(place):
+    assert place.run_writing()[0] == 0
+    place.probe.somebody_writes()
+    before = place.probe.everything()
+    code, shown = place.run_writing()
+    assert code == 1, shown
+    errors = [
+        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
+    ]
+    assert len(errors) == 2, shown
+    assert "is not empty" in errors[0]
+    assert "customer" in errors[0].lower()
+    assert "Traceback" not in shown
+    assert "During handling" not in shown
+    assert place.probe.has_what_somebody_wrote()
+    assert place.probe.everything() == before
+
+
+def test_a_killed_session_leaves_what_the_next_one_removes(place):
+    before = place.probe.everything()
+    # Longer than between two looks at what a test has written; it is killed while it waits for something.
+    place.killed(f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n    print('\\nnow', flush=True)\n"
+                 "    time.sleep(60)\n")  # fmt: skip
+    code, shown = place.run_writing()
+    assert code == 0, shown
+    assert place.probe.everything() == before
+
+
+def test_what_was_written_after_a_session_was_killed_is_named_and_kept(place):
+    place.killed(f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n    print('\\nnow', flush=True)\n"
+                 "    time.sleep(60)\n")  # fmt: skip
+    place.probe.somebody_writes()
+    code, shown = place.run_writing()
+    assert code == 1, shown
+    [error, _] = [
+        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
+    ]
+    assert "customer" in error.lower()
+    assert "OfATest" not in error
+    assert "of_a_test" not in error
+    assert place.probe.has_what_somebody_wrote()
+
+
+def test_two_sessions_at_once_both_pass_and_leave_nothing(place):
+    before = place.probe.everything()
+    tests = (
+        "import pytest, time\n@pytest.mark.parametrize('n', range(4))\n"
+        f"def test_it({place.store}, n):\n    {place.write}\n    time.sleep(0.4)\n"
+    )
+    running = [place.start(tests) for _ in range(2)]
+    ended = [(process.communicate(timeout=280)[0], process.returncode) for process in running]
+    assert [code for _, code in ended] == [0, 0], ended
+    assert place.probe.everything() == before
+
+
+def test_four_workers_on_one_server_all_pass_and_leave_nothing(place):
+    before = place.probe.everything()
+    code, shown = place.run(
+        "import pytest\n@pytest.mark.parametrize('n', range(12))\n"
+        f"def test_it({place.store}, n):\n    {place.write}\n", "-n", "4",
+    )  # fmt: skip
+    assert code == 0, shown
+    assert "12 passed" in shown
+    assert place.probe.everything() == before
+
+
+def test_a_kept_store_goes_with_the_next_session(place):
+    before = place.probe.everything()
+    code, shown = place.run(
+        f"def test_it({place.store}):\n    {place.write}\n    assert False\n", "--keep-stores"
+    )
+    assert code == 1
+    assert "stores kept until the next session" in shown
+    assert place.probe.everything() != before
+    code, shown = place.run_writing()
+    assert code == 0, shown
+    assert place.probe.everything() == before
+
+
+def _write_into_kept(place, shown):
+    url = next(
+        line for line in shown.splitlines() if line.startswith(f"{place.store.upper()}_URL=")
+    ).partition("=")[2]
+    if place.store == "postgres":
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE customers (id int)")
+        return lambda: (
+            psycopg.connect(url).execute("SELECT count(*) FROM customers").fetchone() == (0,)
+        )
+    if place.store == "milvus":
+        database = url.rpartition("/")[2]
+        client = place.probe._client(database)
+        client.create_collection("customers", dimension=4)
+        return lambda: "customers" in client.list_collections()
+    place.probe.somebody_writes()
+    return place.probe.has_what_somebody_wrote
+
+
+def test_what_was_written_into_a_kept_store_is_named_and_kept(place):
+    code, shown = place.run(
+        f"def test_it({place.store}):\n    {place.write}\n    assert False\n", "--keep-stores"
+    )
+    assert code == 1
+    is_there = _write_into_kept(place, shown)
+    code, shown = place.run_writing()
+    assert code == 1, shown
+    error = next(
+        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
+    )
+    assert "was left by a test run, and holds what that run does not vouch for" in error
+    assert "customer" in error.lower()
+    assert "Nothing was deleted." in error
+    assert is_there()
+
+
+@pytest.mark.parametrize("place", ["neo4j", "redis"], indirect=True)
+def test_what_is_written_between_two_tests_is_named_and_kept(place, given):
+    address = place.probe.server.url
+    writes = {
+        "neo4j": "import neo4j as n; d = n.GraphDatabase.driver(A, auth=('neo4j', P)); d.execute_query('CREATE (:Customer {id: 1})')",
+        "redis": "import redis as r; r.Redis.from_url(A).set('customer:1', 'x')",
+    }
+    host = address.rpartition("@")[2].removeprefix("redis://")
+    plain = f"{'bolt' if place.store == 'neo4j' else 'redis'}://{host}"
+    code, shown = place.run(
+        f"A = {plain!r}; P = {PASSWORD!r}\nimport pytest\n"
+        f"def test_first({place.store}):\n    {place.write}\n"
+        f"def test_somebody():\n    {writes[place.store]}\n"
+        f"def test_last({place.store}):\n    pass\n"
+    )  # fmt: skip
+    assert code == 1, shown
+    assert "2 passed, 1 error" in shown, shown
+    assert place.probe.has_what_somebody_wrote()
+
+
+@pytest.mark.parametrize("place", ["neo4j"], indirect=True)
+def test_a_test_that_deletes_every_node_ends_nobodys_turn(place):
+    before = place.probe.everything()
+    code, shown = place.run(
+        "import pytest, time\n@pytest.mark.parametrize('n', range(4))\ndef test_it(neo4j, n):\n"
+        "    neo4j.execute_query('MATCH (n) DETACH DELETE n')\n"
+        "    neo4j.execute_query('CREATE (:OfATest)')\n"
+        "    time.sleep(2.5)\n"
+        "    assert neo4j.execute_query('MATCH (n:OfATest) RETURN count(n) AS n').records[0]['n'] == 1\n",
+        "-n", "2",
+    )  # fmt: skip
+    assert code == 0, shown
+    assert place.probe.everything() == before
+
+
+@pytest.mark.parametrize("place", ["neo4j"], indirect=True)
+def test_two_blueprints_of_one_session_take_turns(place):
+    create("other", ("neo4j",), place.folder)
+    before = place.probe.everything()
+    code, shown = place.run(
+        "import pytest\n@pytest.mark.parametrize('n', range(2))\n@pytest.mark.parametrize('name', ['novel_genesis', 'other'])\n"
+        "class TestIt:\n"
+        "    @pytest.fixture\n"
+        "    def is_db_blueprint(self, name): return name\n"
+        f"    def test_it(self, neo4j, name, n):\n        {place.write}\n"
+    )
+    assert code == 0, shown
+    assert place.probe.everything() == before
+
+
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
+def test_a_user_who_may_not_look_is_refused(place):
+    with place.probe._client() as client:
+        client.execute_command("ACL", "SETUSER", "narrow", "on", ">x", "~*", "&*", "+@all", "-dump")
+    place.probe.address = place.probe.address.replace("redis://", "redis://narrow:x@")
+    code, shown = place.run_writing()
+    assert code == 1
+    assert "redis: redis://narrow:***@" in shown
+    assert "What cannot be seen is not taken for empty." in shown
+    assert "Traceback" not in shown
+
+
+# --- what a mark says
+
+
+def test_a_seal_vouches_for_what_was_seen_and_for_nothing_else():
+    seen = Content(
+        (
+            Thing("key", name="a", digest="1"),
+            Thing("node", ":Page", digest="2"),
+            Thing("table", name="large"),
+        )
+    )
+    seal = Seal.read(Seal.of(seen).text())
+    assert json.loads(Seal.of(seen).text())["counts"] == {"key": 1, "node :Page": 1, "table": 1}
+    later = Content(
+        (*seen.things, Thing("key", name="b", digest="3"), Thing("key", name="c", digest="4"))
+    )
+    assert str(later.besides(seal.digests)) == "2 keys (b, c), 1 table (large)"
+    assert not Content(seen.things[:2]).besides(seal.digests)
+    assert Content((), "and more").besides(seal.digests)
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "token", "[1]", '{"digests": 1, "counts": {}}'])
+def test_a_mark_without_a_seal_vouches_for_nothing(text):
+    assert Seal.read(text) is None
+
+
+ALL = [
+    {"access": "GRANTED", "action": "traverse", "segment": "NODE(*)", "graph": "*"},
+    {"access": "GRANTED", "action": "match", "segment": "RELATIONSHIP(*)", "graph": "*"},
+]
+
+
+def test_a_user_who_is_not_shown_all_nodes_is_recognised():
+    assert neo4j_content.unseen_for(ALL) == ""
+    denied = {"access": "DENIED", "action": "traverse", "segment": "NODE(Customer)", "graph": "*"}
+    assert (
+        neo4j_content.unseen_for([*ALL, denied]) == "the user is denied traverse on NODE(Customer)"
+    )
+    some = [{**ALL[0], "segment": "NODE(Page)"}, ALL[1]]
+    assert neo4j_content.unseen_for(some) == "the user is not granted traverse on all of NODE"

@@ -1,0 +1,268 @@
+"""A pooler that gives sessions to other clients is recognised before anything is set on one; a pool in session mode works."""
+
+import json
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from commands import command
+from is_db_bootstrap.access import Database
+from is_db_bootstrap.blueprint import PoolProfile
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.blueprints.helpdesk import database as helpdesk
+from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
+from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.stores.postgres import pooler
+from is_db_bootstrap.stores.postgres.connection import connect, pool_mode, session_settings
+from is_db_bootstrap.testing.postgres import PostgresIsolation
+from pgbouncer import Poolers
+
+pytestmark = pytest.mark.postgres
+
+MODES = ("transaction", "statement")
+SHARED = [(mode, fifo) for mode in MODES for fifo in (0, 1)]
+#: What a session of ours would have set, and what another client would then meet.
+WATCHED = (
+    "search_path", "TimeZone", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
+    "idle_session_timeout", "client_connection_check_interval", "row_security",
+)  # fmt: skip
+COMMANDS = {
+    "apply": ["apply", "--only", "postgres"],
+    "plan": ["plan", "--only", "postgres"],
+    "verify": ["verify", "--only", "postgres"],
+    "status": ["status", "--only", "postgres"],
+    "wait": ["wait", "--only", "postgres", "--timeout", "5"],
+    "selftest": ["selftest", "--only", "postgres"],
+    "setup": ["setup", "--yes", "--only", "postgres"],
+    "init": ["migrate", "init"],
+    "upgrade": ["migrate", "upgrade"],
+    "downgrade": ["migrate", "downgrade", "--yes"],
+    "current": ["migrate", "current"],
+    "migrate check": ["migrate", "check"],
+    "stamp": ["migrate", "stamp", "head", "--yes"],
+    "refresh": ["revision", "--refresh"],
+}
+
+
+@pytest.fixture
+def pools():
+    poolers = Poolers()
+    yield poolers
+    poolers.close()
+
+
+@pytest.fixture
+def url(migrated):
+    return StoreUrl.parse("postgres", migrated("context_service"))
+
+
+class Watched:
+    """The sessions of a pool of two, as any other client of the pool meets them."""
+
+    def __init__(self, pooled, direct):
+        self._pooled = pooled.reveal(scheme="postgresql")
+        self._direct = direct.reveal(scheme="postgresql")
+        with psycopg.connect(self._direct) as plain:
+            self._plain = self._settings(plain)
+
+    @staticmethod
+    def _settings(connection):
+        query = "SELECT name, setting FROM pg_settings WHERE lower(name) = ANY(%s)"
+        return dict(connection.execute(query, [[name.lower() for name in WATCHED]]).fetchall())
+
+    def assert_untouched(self, *, transactions=True):
+        """Every session of the pool is as a new one: its settings, no lock of ours, nothing prepared."""
+        opened = [
+            psycopg.connect(self._pooled, autocommit=not transactions, prepare_threshold=None)
+            for _ in range(2)
+        ]
+        try:  # each holds a session of its own by its open transaction
+            assert [self._settings(each) for each in opened] == [self._plain] * 2
+            for each in opened:
+                assert (
+                    each.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()[0] == 0
+                )
+        finally:
+            for each in opened:
+                each.close()
+        with psycopg.connect(self._direct) as plain:
+            assert (
+                plain.execute(
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+                ).fetchone()[0]
+                == 0
+            )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_command_refuses_a_pooler_that_shares_sessions_and_sets_nothing_there(
+    pools, url, mode, tmp_path
+):
+    pooled = pools.start(url, mode, default_pool_size=2)
+    others = Watched(pooled, url)
+    others.assert_untouched(transactions=mode == "transaction")
+    (tmp_path / "targets.jsonl").write_text(
+        json.dumps({"name": "a", "postgres": {"database": url.database}}) + "\n"
+    )
+    fleet = ["apply", "--only", "postgres", "--targets", str(tmp_path / "targets.jsonl")]
+    tried = (
+        {**COMMANDS, "fleet": fleet}
+        if mode == "transaction"
+        else {"apply": COMMANDS["apply"], "fleet": fleet}
+    )
+    for name, words in tried.items():
+        code, out, err = command(
+            *words, "-b", "context_service", environ={"POSTGRES_URL": pooled.reveal()}
+        )
+        shown = "\n".join([*out, err])
+        assert code == 2, f"{name}: {shown}"
+        assert f"is a connection pooler in {mode} mode" in shown, f"{name}: {shown}"
+        assert pooled.hosts in shown, name
+        assert "Give the server's own address" in shown, name
+        others.assert_untouched(transactions=mode == "transaction")
+
+
+@pytest.mark.parametrize(("mode", "fifo"), SHARED)
+def test_a_shared_session_is_recognised_whatever_order_the_pool_gives_them_in(
+    pools, url, mode, fifo
+):
+    pooled = pools.start(url, mode, server_round_robin=fifo, default_pool_size=4)
+    for _ in range(5):
+        assert pool_mode(pooled, 5) == mode
+
+
+@pytest.mark.parametrize("fifo", [0, 1])
+def test_a_shared_session_is_recognised_while_other_clients_use_the_pool(pools, url, fifo):
+    pooled = pools.start(url, "transaction", server_round_robin=fifo, default_pool_size=6)
+    ended = threading.Event()
+
+    def work():
+        with psycopg.connect(
+            pooled.reveal(scheme="postgresql"), autocommit=True, prepare_threshold=None
+        ) as connection:
+            while not ended.is_set():
+                connection.execute("SELECT pg_sleep(random() / 1000)")
+
+    clients = [threading.Thread(target=work) for _ in range(5)]
+    for client in clients:
+        client.start()
+    try:
+        assert [pool_mode(pooled, 5) for _ in range(20)] == [pooler.Mode.TRANSACTION] * 20
+    finally:
+        ended.set()
+        for client in clients:
+            client.join()
+
+
+def test_a_pool_of_one_session_is_recognised_as_shared(pools, url):
+    pooled = pools.start(url, "transaction", default_pool_size=1)
+    began = time.monotonic()
+    assert pool_mode(pooled, 30) is pooler.Mode.TRANSACTION
+    assert time.monotonic() - began < 5
+
+
+def test_a_pool_without_a_second_session_is_told_and_not_waited_for(pools, url):
+    pooled = pools.start(url, "session", default_pool_size=1)
+    with pytest.raises(StoreUnavailable, match=r"no second session for us within 2 s"):
+        connect(pooled, 2)
+
+
+def test_the_mode_is_asked_once_so_that_a_small_session_pool_suffices(pools, url):
+    """A run has three sessions: one that looks, one that locks, one that works."""
+    pooled = pools.start(url, "session", default_pool_size=3)
+    code, out, err = command(
+        "migrate",
+        "downgrade",
+        "--yes",
+        "-b",
+        "context_service",
+        environ={"POSTGRES_URL": pooled.reveal()},
+    )
+    assert (code, out) == (0, ["ctx_0003"]), err
+
+
+def test_every_command_works_through_a_pool_in_session_mode(pools, url):
+    pooled = pools.start(url, "session", default_pool_size=8)
+    for name, words in COMMANDS.items():
+        if name not in {"apply", "verify", "selftest", "upgrade", "stamp"}:
+            continue
+        code, out, err = command(
+            *words, "-b", "context_service", environ={"POSTGRES_URL": pooled.reveal()}
+        )
+        assert code == 0, f"{name}: {out} {err}"
+
+
+def test_a_session_through_a_session_pool_has_its_settings(pools, url):
+    pooled = pools.start(url, "session")
+    with connect(pooled, 5, settings=session_settings("context")) as connection:
+        assert connection.execute("SHOW search_path").fetchone()[0] == '"context", public'
+
+
+def test_a_fixture_refuses_a_pooler_that_shares_sessions(pools, url):
+    pooled = pools.start(url, "transaction", default_pool_size=2)
+    blueprint = load_blueprint("context_service")
+    with pytest.raises(ConfigurationError, match="connection pooler in transaction mode"):
+        PostgresIsolation(
+            replace(pooled, database="postgres"), blueprint, Settings({"postgres": pooled})
+        )
+    Watched(pooled, url).assert_untouched()
+
+
+# --- applications
+
+
+async def test_access_gives_its_settings_to_each_transaction_where_sessions_are_shared(pools, url):
+    pooled = pools.start(url, "transaction", default_pool_size=2)
+    others = Watched(pooled, url)
+    profile = PoolProfile(min_size=2, max_size=3, command_timeout=7.0, prepare_threshold=1)
+    async with Database(pooled, profile=profile, schema="other") as database:
+        for _ in range(4):
+            others.assert_untouched()
+            assert await database.fetchval("SHOW search_path") == '"other", public'
+            assert (
+                await database.fetchval("SELECT current_setting($1)", "statement_timeout") == "7s"
+            )
+            assert (
+                await database.fetchval("SELECT current_setting(:name)", name="TimeZone") == "UTC"
+            )
+            async with database.transaction() as session:
+                assert (
+                    await session.execute(text("SHOW search_path"))
+                ).scalar() == '"other", public'
+            others.assert_untouched()
+        assert (await database.check()).ok
+    others.assert_untouched()
+
+
+async def test_access_finds_the_revision_through_a_shared_session(pools, url):
+    pooled = pools.start(url, "transaction", default_pool_size=2)
+    database = Database(
+        pooled, profile=PoolProfile(min_size=1, max_size=1), blueprint="context_service"
+    )
+    assert (await database.check()).revision == "ctx_0003"
+
+
+async def test_access_refuses_a_pooler_in_statement_mode(pools, url):
+    database = Database(pools.start(url, "statement"), profile=PoolProfile(min_size=1, max_size=1))
+    with pytest.raises(ConfigurationError, match="in statement mode"):
+        await database.open()
+
+
+def test_the_helpdesk_refuses_a_pooler_that_shares_sessions(pools, url):
+    pooled = pools.start(url, "transaction", default_pool_size=2)
+    others = Watched(pooled, url)
+    engine = helpdesk.init_database(
+        helpdesk.DatabaseConfig.from_env({"DATABASE_URL": pooled.reveal()})
+    )
+    try:
+        with pytest.raises(ConfigurationError, match="in transaction mode"):
+            engine.connect()
+    finally:
+        with suppress(Exception):
+            helpdesk.reset_database()
+    others.assert_untouched()

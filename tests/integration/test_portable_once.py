@@ -1,0 +1,146 @@
+"""On MariaDB and SQLite a revision that commits by itself runs once, too."""
+
+from __future__ import annotations
+
+import textwrap
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.errors import ChangeFailed, StoreConflict, StoreError
+from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
+from is_db_bootstrap.stores.postgres.portable import PortableDatabase, is_portable
+from is_db_bootstrap.stores.postgres.portable_watch import BEGUN
+
+TABLE = """\
+op.create_table("account", sa.Column("id", sa.Integer, primary_key=True), sa.Column("cents", sa.Integer))
+op.execute("INSERT INTO account VALUES (1, 10)")"""
+CENTS = "UPDATE account SET cents = cents * 100"
+WAYS = {
+    "stays": f'op.execute("{CENTS}")',
+    "commit": f'bind = op.get_bind()\nbind.execute(sa.text("{CENTS}"))\nbind.commit()',
+    "commit as text": f'op.execute("{CENTS}")\nop.execute("COMMIT")',
+    "begin": f'bind = op.get_bind()\nbind.commit()\nwith bind.begin():\n    bind.execute(sa.text("{CENTS}"))',
+    "the driver's commit": f'op.execute("{CENTS}")\nop.get_bind().connection.driver_connection.commit()',
+    "autocommit block": f'with op.get_context().autocommit_block():\n    op.execute("{CENTS}")',
+}
+#: The upgrade is tried in memory before, where it does not fail.
+FAILS = "if op.get_bind().engine.url.database:\n    {}"
+LEAVES = [way for way in WAYS if way != "stays"]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+def shop(request, tmp_path):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    if request.param == "mariadb":
+        url = f"{request.getfixturevalue('farm').shared('mariadb').url}/once_{uuid.uuid4().hex[:8]}"
+    shop = Shop(tmp_path / "migrations", url)
+    yield shop
+    shop.close()
+
+
+class Shop:
+    """A portable blueprint whose first revision makes a table, and its database."""
+
+    def __init__(self, folder, url):
+        folder.mkdir()
+        self.folder = folder
+        self.url = url
+        assert is_portable(url)
+        self.add("a1", None, TABLE, 'op.drop_table("account")')
+        self.blueprint = Blueprint("shop", "accounts", migrations=folder, portable=True)
+        self.database.create()
+
+    def add(self, name, before, upgrade, downgrade="pass"):
+        (self.folder / f"{name}.py").write_text(
+            f'"""{name}"""\nimport sqlalchemy as sa\nfrom alembic import op\n\nrevision = {name!r}\ndown_revision = {before!r}\n\n\n'
+            f"def upgrade():\n{textwrap.indent(upgrade, '    ')}\n\n\ndef downgrade():\n{textwrap.indent(downgrade, '    ')}\n"
+        )
+
+    @property
+    def database(self):
+        return PortableDatabase(self.blueprint, self.url)
+
+    def ask(self, query):
+        engine = sa.create_engine(self.url)
+        with engine.connect() as connection:
+            found = connection.scalar(sa.text(query))
+        engine.dispose()
+        return found
+
+    @property
+    def state(self):
+        return self.ask("SELECT version_num FROM alembic_version"), self.ask(
+            "SELECT cents FROM account"
+        )
+
+    @property
+    def is_marked(self):
+        engine = sa.create_engine(self.url)
+        found = sa.inspect(engine).has_table(BEGUN)
+        engine.dispose()
+        return found
+
+    def close(self):
+        if not self.url.startswith("sqlite"):
+            engine = sa.create_engine(self.url)
+            with engine.connect() as connection:
+                connection.execute(sa.text(f"DROP DATABASE {engine.url.database}"))
+            engine.dispose()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_revision_that_commits_by_itself_runs_once(shop, way):
+    shop.add("b2", "a1", WAYS[way])
+    assert shop.database.upgrade() == ["a1", "b2"]
+    assert shop.database.upgrade() == []
+    assert shop.state == ("b2", 1000)
+    assert not shop.is_marked
+
+
+@pytest.mark.parametrize("way", LEAVES)
+def test_a_revision_that_commits_and_then_fails_is_never_run_again_by_itself(shop, way):
+    shop.database.upgrade()
+    shop.add("b2", "a1", f"{WAYS[way]}\n{FAILS.format('raise SystemExit(0)')}")
+    with pytest.raises(StoreError, match="SystemExit: 0") as failed:
+        shop.database.upgrade()
+    assert isinstance(failed.value, HalfDone)
+    for _ in range(2):
+        with pytest.raises(StoreConflict, match="revision b2 has committed a part of its work"):
+            shop.database.upgrade()
+    assert shop.state == ("a1", 1000)
+    shop.database.stamp("b2")
+    assert shop.database.upgrade() == []
+    assert not shop.is_marked
+
+
+def test_a_revision_that_is_rolled_back_may_run_again(shop):
+    shop.database.upgrade()
+    shop.add("b2", "a1", f"{WAYS['stays']}\n{FAILS.format('1 / 0')}")
+    with pytest.raises(ChangeFailed, match=r"ZeroDivisionError.*b2\.py, line"):
+        shop.database.upgrade()
+    assert shop.state == ("a1", 10)
+    shop.add("b2", "a1", WAYS["stays"])
+    assert shop.database.upgrade() == ["b2"]
+    assert shop.state == ("b2", 1000)
+
+
+def test_what_fails_in_the_trial_does_not_touch_the_database(shop):
+    shop.database.upgrade()
+    shop.add("b2", "a1", f"{WAYS['commit']}\nraise SystemExit(0)")
+    with pytest.raises(ChangeFailed, match=r"SystemExit: 0 \(.*b2\.py, line"):
+        shop.database.upgrade()
+    assert shop.state == ("a1", 10)
+    assert not shop.is_marked
+
+
+def test_a_first_statement_that_is_refused_leaves_no_mark(shop):
+    shop.database.upgrade()
+    shop.add("b2", "a1", FAILS.format('op.execute("ALTER TABLE nowhere ADD COLUMN x integer")'))
+    with pytest.raises(StoreError):
+        shop.database.upgrade()
+    assert not shop.is_marked
+    shop.add("b2", "a1", WAYS["stays"])
+    assert shop.database.upgrade() == ["b2"]

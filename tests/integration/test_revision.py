@@ -1,0 +1,353 @@
+"""What `revision` writes, leaves out and tells; and that a failure leaves no file."""
+
+import json
+import sys
+
+import psycopg
+import pytest
+
+from commands import command
+from is_db_bootstrap import files, revision
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+
+pytestmark = pytest.mark.postgres
+
+BLUEPRINT = 'from is_db_bootstrap.blueprint import Blueprint\n\nBLUEPRINT = Blueprint("{name}", "for tests")\n'
+FIRST = '''"""First."""
+from alembic import op
+
+revision = {id!r}
+down_revision = None
+
+
+def upgrade():
+    op.execute("""{up}""")
+
+
+def downgrade():
+    pass
+'''
+METER = """
+    CREATE TABLE readings (id bigint NOT NULL, at date NOT NULL, CONSTRAINT readings_pkey PRIMARY KEY (id, at))
+        PARTITION BY RANGE (at);
+    CREATE TABLE readings_10 PARTITION OF readings FOR VALUES FROM ('2026-10-01') TO ('2026-11-01');
+    CREATE TABLE readings_11 PARTITION OF readings FOR VALUES FROM ('2026-11-01') TO ('2026-12-01') PARTITION BY LIST (id);
+    CREATE TABLE readings_11_1 PARTITION OF readings_11 FOR VALUES IN (1);
+    CREATE TABLE made_by_sql (id int PRIMARY KEY);
+    ALTER TABLE readings ADD legacy text;
+    CREATE INDEX by_at ON readings (at);
+    CREATE INDEX by_expression ON readings ((id + 1));
+"""
+METER_MODELS = """
+from sqlalchemy import BigInteger, Column, Date, Index, MetaData, Numeric, Table
+
+metadata = MetaData()
+readings = Table(
+    "readings", metadata, Column("id", BigInteger, primary_key=True, autoincrement=False), Column("at", Date, primary_key=True),
+    Column("unit", Numeric), Index("by_at", "at", "unit"), postgresql_partition_by="RANGE (at)",
+)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, request):
+    """`folder("CREATE …", "models")`: a blueprint with one revision, in a folder of a name that no other test has."""
+    made = tmp_path / f"bp_{abs(hash(request.node.name))}"
+
+    def make(up="", models="", first="app_0001"):
+        (made / "migrations").mkdir(parents=True, exist_ok=True)
+        (made / "blueprint.py").write_text(BLUEPRINT.format(name="app"))
+        if models:
+            (made / "models.py").write_text(models)
+        if up:
+            (made / "migrations" / f"{first}.py").write_text(FIRST.format(id=first, up=up))
+        return made
+
+    yield make
+    for name in [n for n in sys.modules if n.partition(".")[0] == made.name]:
+        del sys.modules[name]
+
+
+def settings(blueprint, url):
+    return Settings.load(blueprint, environ={}, flags={"postgres_url": url})
+
+
+def written(place, url, message="more", **options):
+    """The new revision's text, and the operations that were told."""
+    blueprint, told = load_blueprint(place), []
+    paths = revision.postgres(
+        blueprint, message, settings(blueprint, url), report=told.append, **options
+    )
+    text = paths[0].read_text() if paths else ""
+    return text, [str(t) for t in told if not t.left_out], [str(t) for t in told if t.left_out]
+
+
+def names(place):
+    return sorted(p.name for p in (place / "migrations").iterdir() if p.name != "__pycache__")
+
+
+def test_drops_of_what_the_models_do_not_declare_are_left_out_and_told(folder, postgres_url):
+    text, operations, left_out = written(folder(METER, METER_MODELS), postgres_url)
+    assert operations == [
+        "add column readings.unit (NUMERIC)", "drop index readings.by_at", "create index readings.by_at (at, unit)",
+    ]  # fmt: skip
+    assert set(left_out) >= {"drop table made_by_sql", "drop column readings.legacy"}
+    assert "drop_table" not in text
+    assert "drop_column('readings', 'legacy')" not in text
+    assert not any("readings_1" in told for told in [*operations, *left_out])
+
+
+def test_allowed_drops_are_written_and_partitions_are_none(folder, postgres_url):
+    text, operations, left_out = written(
+        folder(METER, METER_MODELS), postgres_url, allow_drops=True
+    )
+    assert left_out == []
+    assert {"drop table made_by_sql", "drop column readings.legacy"} <= set(operations)
+    assert "readings_1" not in text
+
+
+def test_nothing_but_drops_writes_no_revision(folder, postgres_url):
+    place = folder(
+        "CREATE TABLE made_by_sql (id int)",
+        "from sqlalchemy import MetaData\n\nmetadata = MetaData()\n",
+    )
+    assert written(place, postgres_url) == ("", [], ["drop table made_by_sql"])
+    assert names(place) == ["app_0001.py"]
+
+
+def test_the_command_tells_operations_as_text_and_as_json(folder, postgres_url):
+    place = folder(METER, METER_MODELS)
+    code, out, err = command(
+        "revision", "-m", "unit", "-b", str(place), "--url", postgres_url, "--output", "json"
+    )
+    found = json.loads("\n".join(out))
+    assert (code, err) == (0, "")
+    assert found["operations"][0] == {
+        "operation": "add column",
+        "object": "readings.unit",
+        "detail": "NUMERIC",
+    }
+    assert {"operation": "drop table", "object": "made_by_sql", "detail": ""} in found["left_out"]
+    assert [path.rpartition("/")[2] for path in found["files"]] == [
+        "app_0002_unit.py",
+        "catalogue.json",
+        "schema.sql",
+    ]
+    (place / "models.py").write_text(
+        METER_MODELS.replace('Column("unit"', 'Column("note", Numeric), Column("unit"')
+    )
+    code, out, err = command("revision", "-m", "note", "-b", str(place), "--url", postgres_url)
+    assert (code, len(out)) == (0, 3)
+    assert "add column readings.note (NUMERIC)\n" in err
+    assert "left out: drop table made_by_sql\n" in err
+    assert "--allow-drops" in err
+
+
+def test_later_partitions_of_a_declared_table_are_no_finding_and_the_table_itself_is_compared(
+    folder, postgres_url
+):
+    place = folder(METER, METER_MODELS)
+    blueprint = load_blueprint(place)
+    revision.refresh(blueprint, settings(blueprint, postgres_url))
+    BootstrapOrchestrator(
+        [PostgreSQLBootstrapper(postgres_url, blueprint)]
+    ).run().raise_for_failure()
+    store = PostgreSQLBootstrapper(postgres_url, blueprint)
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute(
+            "CREATE TABLE readings_12 PARTITION OF readings FOR VALUES FROM ('2026-12-01') TO ('2027-01-01')"
+        )
+        other.execute("CREATE TABLE readings_11_2 PARTITION OF readings_11 FOR VALUES IN (2)")
+        other.execute("CREATE TABLE stray (id int)")
+        assert ([*store.verify()], [found.object for found in store.audit()]) == ([], ["stray"])
+        other.execute("DROP TABLE readings")
+        assert "readings" in [drift.object for drift in store.verify()]
+    store.close()
+
+
+# --- files
+
+
+def test_an_id_that_exists_is_not_given_again(folder):
+    place = folder("SELECT 1", first="1a2b3c4d5e6f")
+    made = []
+    for _ in range(3):
+        made += revision.postgres(load_blueprint(place), "fix typo", None)
+    assert len({path.name for path in made}) == 3
+    for path in made:
+        assert path.name.endswith("_fix_typo.py")
+        assert len(path.name.partition("_")[0]) == 12
+    assert 'down_revision = "1a2b3c4d5e6f"' in made[0].read_text()
+
+
+@pytest.mark.parametrize("head", ["initial", "1a2b3c4d5678", "abcdefabcdef"])
+def test_after_an_id_without_a_number_comes_one_as_alembic_makes_it(folder, head):
+    found, template = revision.next_revision(load_blueprint(folder("SELECT 1", first=head)), "more")
+    assert (len(found), template) == (12, "%(rev)s_%(slug)s")
+    assert int(found, 16) >= 0
+
+
+def test_a_file_that_is_there_is_never_overwritten(folder):
+    place = folder("SELECT 1")
+    theirs = place / "migrations" / "app_0002_more.py"
+    theirs.write_text(
+        FIRST.format(id="app_0000", up="SELECT 2").replace(
+            "down_revision = None", 'down_revision = "app_0001"'
+        )
+    )
+    before = theirs.read_text()
+    head = place / "migrations" / "app_0001.py"
+    head.write_text(head.read_text().replace("down_revision = None", 'down_revision = "app_0000"'))
+    theirs.write_text(
+        before := before.replace('down_revision = "app_0001"', "down_revision = None")
+    )
+    with pytest.raises(ConfigurationError, match="is there already; it was not overwritten"):
+        revision.postgres(load_blueprint(place), "more", None)
+    assert theirs.read_text() == before
+
+
+def test_a_new_text_is_whole_or_absent_and_no_other_file_is_left(tmp_path):
+    files.create_text(tmp_path / "a", "one")
+    with pytest.raises(FileExistsError):
+        files.create_text(tmp_path / "a", "two")
+    assert (tmp_path / "a").read_text() == "one"
+    files.replace_text(tmp_path / "a", "three")
+    with pytest.raises(UnicodeEncodeError):
+        files.replace_text(tmp_path / "a", "\ud800")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "three")]
+
+
+# --- failures
+
+
+TYPES = """
+from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, TypeDecorator
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import UserDefinedType
+
+
+class Cents(TypeDecorator):
+    impl = BigInteger
+    cache_ok = True
+
+
+class Id(TypeDecorator):
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect):
+        return dialect.type_descriptor(postgresql.UUID())
+
+
+metadata = MetaData()
+bills = Table(
+    "bills", metadata, Column("id", Id, primary_key=True), Column("total", Cents, nullable=False),
+    Column("parts", postgresql.ARRAY(Cents)),
+)
+"""
+
+
+def test_a_type_of_the_application_is_written_as_what_postgresql_gets(folder, postgres_url):
+    place = folder("", TYPES)
+    text, operations, _ = written(place, postgres_url)
+    assert operations == ["create table bills (id, total, parts)"]
+    assert "sa.Column('total', sa.BigInteger(), nullable=False)" in text
+    assert "sa.Column('id', sa.UUID(), nullable=False)" in text
+    assert "item_type=sa.BigInteger()" in text.replace(
+        "(sa.BigInteger()", "(item_type=sa.BigInteger()"
+    )
+    assert place.name not in text
+    blueprint = load_blueprint(place)
+    assert revision.postgres(blueprint, "again", settings(blueprint, postgres_url)) == []
+
+
+def test_a_type_that_another_package_defines_is_imported(folder, postgres_url):
+    models = TYPES + (
+        "\n\nclass Point(UserDefinedType):\n    cache_ok = True\n\n    def get_col_spec(self):\n        return 'point'\n\n"
+        "    def __repr__(self):\n        return 'Point()'\n\n\nTable('places', metadata, Column('at', Point))\n"
+    )
+    place = folder("", models)
+    text, _, _ = written(place, postgres_url)
+    assert f"import {place.name}.models" in text
+    assert f"{place.name}.models.Point()" in text
+
+
+BROKEN = {
+    "a revision that PostgreSQL refuses": "from sqlalchemy import *\nmetadata = MetaData()\n"
+    "Table('t', metadata, Column('a', Integer, server_default=text('no_such_function()')))\n",
+    "models that cannot be imported": "from sqlalchemy import MetaData\nimport no_such_module\n",
+    "models that raise": "raise RuntimeError('settings are missing')\n",
+    "models without metadata": "x = 1\n",
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_failure_leaves_no_file_and_says_why_in_one_line(folder, postgres_url, fault):
+    place = folder("CREATE TABLE other (id int)", BROKEN[fault])
+    before = names(place)
+    code, out, err = command("revision", "-m", "more", "-b", str(place), "--url", postgres_url)
+    assert (code in {1, 2}, out) == (True, [])
+    assert "Traceback" not in err
+    assert names(place) == before
+    with psycopg.connect(postgres_url.rpartition("/")[0] + "/postgres") as admin:
+        left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'is_db_bootstrap_scratch%'"
+        assert admin.execute(left).fetchone()[0] == 0
+
+
+READING = '''"""Reads."""
+import sqlalchemy as sa
+from alembic import op
+
+revision = "app_0002"
+down_revision = "app_0001"
+
+
+def upgrade():
+    for row in op.get_bind().execute(sa.text("SELECT 1")).fetchall():
+        assert row
+
+
+def downgrade():
+    pass
+'''
+
+
+def test_a_revision_that_reads_is_told_in_one_line_and_nothing_half_written_is_left(
+    folder, postgres_url
+):
+    place = folder("CREATE TABLE t (id int)")
+    (place / "migrations" / "app_0002.py").write_text(READING)
+    reason = "cannot be written as SQL without a server: AttributeError"
+    code, out, err = command("revision", "--refresh", "-b", str(place), "--url", postgres_url)
+    assert (code, [line.rpartition("/")[2] for line in out]) == (0, ["catalogue.json"])
+    assert reason in err
+    assert "(app_0002.py, line 10)" in err
+    assert names(place) == ["app_0001.py", "app_0002.py", "catalogue.json"]
+    (place / "migrations" / "schema.sql").write_text("-- of old\n")
+    for words, expected in (
+        (["check", "-b", str(place)], 3),
+        (["migrate", "sql", "-b", str(place)], 2),
+    ):
+        code, out, err = command(*words)
+        assert (code, out, reason in err, "Traceback" in err) == (expected, [], True, False)
+    assert command("revision", "--refresh", "-b", str(place), "--url", postgres_url)[0] == 0
+    assert (place / "migrations" / "schema.sql").read_text() == "-- of old\n"
+
+
+def test_a_catalogue_that_cannot_be_made_leaves_both_files_as_they_were(folder, postgres_url):
+    place = folder("CREATE TABLE t (id int)")
+    blueprint = load_blueprint(place)
+    revision.refresh(blueprint, settings(blueprint, postgres_url))
+    before = {
+        name: (place / "migrations" / name).read_text() for name in ("catalogue.json", "schema.sql")
+    }
+    (place / "migrations" / "app_0001.py").write_text(
+        FIRST.format(id="app_0001", up="CREATE TABLE wrong (id nothing)")
+    )
+    with pytest.raises(BootstrapError):
+        revision.refresh(load_blueprint(place), settings(blueprint, postgres_url))
+    assert {name: (place / "migrations" / name).read_text() for name in before} == before

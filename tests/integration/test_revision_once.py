@@ -1,0 +1,436 @@
+"""A revision runs once, in whatever way it leaves its transaction: its record is committed, or it is never begun again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psycopg
+import pytest
+
+from commands import command
+from is_db_bootstrap import files, migrate
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.errors import ChangeFailed, StoreConflict
+from is_db_bootstrap.settings import Settings, StoreUrl, Timing
+from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.connection import connect
+from is_db_bootstrap.stores.postgres.scratch import at_head
+
+pytestmark = pytest.mark.postgres
+
+TABLE = """\
+op.create_table("account", sa.Column("id", sa.Integer, primary_key=True), sa.Column("cents", sa.Integer))
+op.execute("INSERT INTO account VALUES (1, 10)")"""
+CENTS = "UPDATE account SET cents = cents * 100"
+#: Every way in which a revision that turns amounts into cents can leave the transaction that was opened for it.
+WAYS = {
+    "stays": f'op.execute("{CENTS}")',
+    "commit": f'bind = op.get_bind()\nbind.execute(sa.text("{CENTS}"))\nbind.commit()',
+    "commit twice": f'bind = op.get_bind()\nbind.commit()\nbind.execute(sa.text("{CENTS}"))\nbind.commit()\nbind.execute(sa.text("SELECT 1"))',
+    "commit as text": f'op.execute("{CENTS}")\nop.execute("COMMIT")',
+    "end as text": f'op.execute("{CENTS}")\nop.execute("end;")',
+    "commit among others": f'op.execute("SELECT 1; {CENTS}; COMMIT; SELECT 2")',
+    "commit first": f'op.execute("COMMIT; {CENTS}; COMMIT")',
+    "autocommit block": f'with op.get_context().autocommit_block():\n    op.execute("{CENTS}")',
+    "before an autocommit block": f'op.execute("{CENTS}")\nwith op.get_context().autocommit_block():\n    op.execute("SET lock_timeout = 0")',
+    "isolation level": f'bind = op.get_bind()\nbind.commit()\nbind.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("{CENTS}"))',
+    "begin": f'bind = op.get_bind()\nbind.commit()\nwith bind.begin():\n    bind.execute(sa.text("{CENTS}"))',
+    "rollback first": f'bind = op.get_bind()\nbind.rollback()\nbind.execute(sa.text("{CENTS}"))\nbind.commit()',
+    "rollback as text": f'op.execute("ROLLBACK")\nop.execute("{CENTS}")\nop.execute("COMMIT")',
+    "the driver's commit": f'driver = op.get_bind().connection.driver_connection\ndriver.execute("{CENTS}")\ndriver.commit()',
+    "the driver's text": f'driver = op.get_bind().connection.driver_connection\ndriver.cursor().execute(b"{CENTS}")\ndriver.execute("COMMIT")',
+    "second connection": f'with op.get_bind().engine.begin() as second:\n    second.execute(sa.text("{CENTS}"))',
+    "a procedure": (
+        f'op.execute("CREATE PROCEDURE many() LANGUAGE plpgsql AS $$ BEGIN {CENTS}; COMMIT; END $$")\n'
+        'with op.get_context().autocommit_block():\n    op.execute("CALL many()")'
+    ),
+}
+LEAVES = {way: code for way, code in WAYS.items() if way != "stays"}
+FAILURES = {
+    "an error": "1 / 0",
+    "an exit": "raise SystemExit(0)",
+    "a refused statement": 'op.execute("SELECT 1 / 0")',
+    "a busy table": "op.execute(\"DO $$ BEGIN RAISE SQLSTATE '55P03'; END $$\")",
+}
+
+
+def revision(folder, name, before, upgrade, downgrade="pass"):
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(
+        f'"""{name}"""\nimport sqlalchemy as sa\nfrom alembic import op\n\nrevision = {name!r}\ndown_revision = {before!r}\n\n\n'
+        f"def upgrade():\n{textwrap.indent(upgrade, '    ')}\n\n\ndef downgrade():\n{textwrap.indent(downgrade, '    ')}\n"
+    )
+
+
+@pytest.fixture
+def shop(tmp_path, postgres_url):
+    return Shop(tmp_path / "shop", postgres_url)
+
+
+class Shop:
+    """A blueprint whose first revision makes a table; its database, and what it records by a session of its own."""
+
+    def __init__(self, folder, url):
+        folder.mkdir()
+        self.folder = folder
+        self.migrations = folder / "migrations"
+        self.url = url
+        (folder / "blueprint.py").write_text(
+            'from is_db_bootstrap.blueprint import Blueprint\nBLUEPRINT = Blueprint("shop", "accounts", portable=True)\n'
+        )
+        revision(self.migrations, "a1", None, TABLE, 'op.drop_table("account")')
+        self.blueprint = Blueprint("shop", "accounts", migrations=self.migrations, portable=True)
+
+    def add(self, name, before, *args):
+        revision(self.migrations, name, before, *args)
+
+    def apply(self):
+        """The result of a run."""
+        store = PostgreSQLBootstrapper(self.url, self.blueprint, timing=Timing(lock_timeout_s=1))
+        return BootstrapOrchestrator([store], blueprint="shop").run()
+
+    @property
+    def settings(self):
+        return Settings.load(self.blueprint, environ={}, flags={"postgres_url": self.url})
+
+    def stamp(self, target):
+        return migrate.stamp(self.blueprint, target, settings=self.settings)
+
+    def ask(self, query):
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            return connection.execute(query).fetchall()
+
+    def do(self, *statements):
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    @property
+    def cents(self):
+        return self.ask("SELECT cents FROM account")[0][0]
+
+    @property
+    def recorded(self):
+        return [row[0] for row in self.ask("SELECT version_num FROM alembic_version")]
+
+    @property
+    def comment(self):
+        return self.ask("SELECT obj_description('alembic_version'::regclass)")[0][0]
+
+    def alembic(self, *args):
+        environ = {
+            **os.environ,
+            "POSTGRES_URL": self.url,
+            "IS_DB_BOOTSTRAP_BLUEPRINT": str(self.folder),
+        }
+        ini = self.folder / "alembic.ini"
+        ini.write_text(f"[shop]\nscript_location = {files.root() / 'migrations'}\nversion_locations = {self.migrations}\nblueprint = {self.folder}\npath_separator = os\n")  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-m", "alembic", "-c", ini, "-n", "shop", *args],
+            env=environ, cwd=self.folder, check=False, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+
+def chain_of_all_ways(shop):
+    """One revision for each way, each of which adds 100 cents; the last one's id."""
+    before = "a1"
+    for number, code in enumerate(WAYS.values()):
+        shop.add(f"w{number}", before, code.replace("cents * 100", "cents + 100"))
+        before = f"w{number}"
+    return before
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_revision_that_commits_by_itself_runs_once(shop, way):
+    shop.add("b2", "a1", WAYS[way])
+    first = shop.apply()
+    assert first.ok, first
+    assert (shop.recorded, shop.cents) == (["b2"], 1000)
+    for _ in range(2):
+        again = shop.apply()
+        assert again.ok
+        assert [c.name for c in again.stores[0].changes] == []
+    assert (shop.recorded, shop.cents) == (["b2"], 1000)
+    assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1 b2"
+
+
+def test_each_of_several_in_one_run_is_recorded(shop):
+    head = chain_of_all_ways(shop)
+    assert shop.apply().ok
+    assert (shop.recorded, shop.cents) == ([head], 10 + 100 * len(WAYS))
+    assert shop.apply().stores[0].changes == ()
+
+
+@pytest.mark.parametrize("way", LEAVES)
+def test_a_revision_that_commits_and_then_fails_is_never_run_again_by_itself(shop, way):
+    shop.add("b2", "a1", f"{LEAVES[way]}\n1 / 0")
+    failed = shop.apply()
+    error = failed.stores[0].exception
+    assert isinstance(error, HalfDone), error
+    assert "b2" in error.message
+    assert "ZeroDivisionError" in error.message
+    assert "migrate stamp" in error.hint
+    for _ in range(2):
+        refused = shop.apply().stores[0].exception
+        assert isinstance(refused, StoreConflict)
+        assert "revision b2 has committed a part of its work" in refused.message
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_however_it_fails(shop, failure):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n{FAILURES[failure]}")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    assert isinstance(shop.apply().stores[0].exception, StoreConflict)
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
+def test_what_is_half_done_is_recorded_as_done_or_run_again_by_a_stamp(shop):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert not shop.apply().ok
+    assert shop.stamp("a1").revisions == ("a1",)
+    assert not shop.apply().ok
+    assert shop.cents == 100_000
+    assert shop.stamp("b2").revisions == ("b2",)
+    assert shop.apply().ok
+    assert (shop.recorded, shop.cents) == (["b2"], 100_000)
+    assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1 b2"
+
+
+def test_a_first_revision_that_is_half_done_is_known_without_a_row(shop):
+    revision(shop.migrations, "a1", None, f"{TABLE}\nop.get_bind().commit()\n1 / 0")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    refused = shop.apply().stores[0].exception
+    assert isinstance(refused, StoreConflict)
+    assert "`is-db-bootstrap migrate stamp base`" in refused.hint
+    shop.do("DROP TABLE account")
+    revision(shop.migrations, "a1", None, TABLE)
+    shop.stamp("base")
+    assert shop.apply().ok
+
+
+def test_a_process_that_dies_after_the_commit_leaves_the_mark(shop):
+    shop.add(
+        "b2",
+        "a1",
+        f"{WAYS['commit']}\nimport time\nopen({str(shop.folder / 'there')!r}, 'w').close()\ntime.sleep(60)",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "is_db_bootstrap", "apply", "-b", str(shop.folder)],
+        env={**os.environ, "POSTGRES_URL": shop.url}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not (shop.folder / "there").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    result = shop.apply()
+    assert isinstance(result.stores[0].exception, StoreConflict)
+    assert (shop.recorded, shop.cents, result.exit_code) == (["a1"], 1000, 6)
+    assert command("verify", "-b", str(shop.folder), environ={"POSTGRES_URL": shop.url})[0] == 6
+
+
+@pytest.mark.parametrize("failure", ["an error", "an exit", "a refused statement"])
+def test_a_revision_that_stays_in_its_transaction_leaves_nothing_and_may_run_again(shop, failure):
+    code = f"{WAYS['stays']}\nop.execute('CREATE TEMP TABLE t (x int) ON COMMIT DROP')\nbind = op.get_bind()\nwith bind.begin_nested():\n    pass\n"
+    shop.add("b2", "a1", code + FAILURES[failure])
+    error = shop.apply().stores[0].exception
+    assert isinstance(error, ChangeFailed)
+    assert not isinstance(error, HalfDone)
+    assert (shop.recorded, shop.cents) == (["a1"], 10)
+    shop.add("b2", "a1", code)
+    assert shop.apply().ok
+    assert (shop.recorded, shop.cents) == (["b2"], 1000)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "op.execute('SET statement_timeout = 0')\n    ",
+        "sa.inspect(op.get_bind()).get_indexes('account')\n    ",
+    ],
+)
+def test_a_first_statement_outside_of_a_transaction_that_fails_may_run_again(shop, before):
+    index = f"with op.get_context().autocommit_block():\n    {before}op.execute('CREATE UNIQUE INDEX CONCURRENTLY one ON account (cents)')"
+    shop.add("b2", "a1", index)
+    revision(
+        shop.migrations, "a1", None, f"{TABLE}\nop.execute('INSERT INTO account VALUES (2, 10)')"
+    )
+    error = shop.apply().stores[0].exception
+    assert isinstance(error, ChangeFailed)
+    assert not isinstance(error, HalfDone)
+    shop.do("DELETE FROM account WHERE id = 2", "DROP INDEX one")
+    assert shop.apply().ok
+    assert shop.recorded == ["b2"]
+
+
+def test_a_downgrade_that_commits_and_fails_is_not_run_again_either(shop):
+    shop.add(
+        "b2",
+        "a1",
+        WAYS["stays"],
+        'op.execute("UPDATE account SET cents = cents / 100")\nop.get_bind().commit()\n1 / 0',
+    )
+    assert shop.apply().ok
+    with pytest.raises(HalfDone, match="b2 committed a part"):
+        migrate.downgrade(shop.blueprint, 1, drop_rows=True, settings=shop.settings)
+    with pytest.raises(StoreConflict, match="The downgrade of revision b2"):
+        migrate.downgrade(shop.blueprint, 1, drop_rows=True, settings=shop.settings)
+    assert isinstance(shop.apply().stores[0].exception, StoreConflict)
+    assert shop.cents == 10
+    shop.stamp("a1")
+    assert shop.apply().ok
+    assert shop.cents == 1000
+
+
+def test_a_downgrade_that_commits_by_itself_is_recorded(shop):
+    shop.add(
+        "b2",
+        "a1",
+        WAYS["stays"],
+        'op.execute("UPDATE account SET cents = cents / 100")\nop.get_bind().commit()',
+    )
+    assert shop.apply().ok
+    assert migrate.downgrade(
+        shop.blueprint, 1, drop_rows=True, settings=shop.settings
+    ).revisions == ("b2",)
+    assert (shop.recorded, shop.cents) == (["a1"], 10)
+
+
+def test_a_record_that_does_not_stay_is_told(shop):
+    trigger = (
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+    )
+    shop.add(
+        "b2",
+        "a1",
+        f'op.execute("{trigger}")\nop.execute("CREATE TRIGGER no AFTER UPDATE ON alembic_version EXECUTE FUNCTION no()")',
+    )
+    assert shop.apply().ok
+    back = "CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.version_num = 'b2'; RETURN NEW; END $$"
+    shop.add("c3", "b2", f'op.execute("{back}")\nop.execute("CREATE TRIGGER b BEFORE UPDATE ON alembic_version FOR EACH ROW EXECUTE FUNCTION back()")')  # fmt: skip
+    error = shop.apply().stores[0].exception
+    assert isinstance(error, HalfDone)
+    assert "ran to its end and is not recorded: public.alembic_version says b2" in error.message
+    assert isinstance(shop.apply().stores[0].exception, StoreConflict)
+
+
+def test_a_role_that_cannot_write_the_mark_is_told_not_to_go_on(shop):
+    shop.apply()
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    with psycopg.connect(shop.url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE teller LOGIN PASSWORD 'x'")
+    try:
+        with psycopg.connect(shop.url, autocommit=True) as admin:
+            admin.execute(
+                "GRANT ALL ON SCHEMA public TO teller; GRANT ALL ON ALL TABLES IN SCHEMA public TO teller"
+            )
+        url = StoreUrl.parse("postgres", shop.url)
+        shop.url = f"postgresql://teller:x@{url.host}:{url.port(5432)}/{url.database}"
+        error = shop.apply().stores[0].exception
+        assert isinstance(error, HalfDone)
+        assert "could not be written" in error.hint
+    finally:
+        shop.url = url.reveal(scheme="postgresql")
+        with psycopg.connect(shop.url, autocommit=True) as admin:
+            admin.execute("DROP OWNED BY teller; DROP ROLE teller")
+
+
+def test_in_a_scratch_database_it_runs_once_too(shop):
+    shop.add("b2", "a1", WAYS["commit"])
+    url = StoreUrl.parse("postgres", shop.url)
+    with at_head(url, shop.blueprint, Timing()) as scratch, connect(scratch, 5) as connection:
+        assert connection.execute(
+            "SELECT cents, version_num FROM account, alembic_version"
+        ).fetchall() == [(1000, "b2")]
+
+
+# --- the stock command
+
+
+def test_the_stock_command_records_every_revision_that_commits_by_itself(shop):
+    PostgreSQLBootstrapper(shop.url, shop.blueprint).create_database()
+    last = chain_of_all_ways(shop)
+    shop.add("z9", last, "1 / 0")
+    assert shop.alembic("upgrade", "head").returncode != 0
+    assert (shop.recorded, shop.cents) == ([last], 10 + 100 * len(WAYS))
+    shop.add("z9", last, "pass")
+    done = shop.alembic("upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    assert (shop.recorded, shop.cents) == (["z9"], 10 + 100 * len(WAYS))
+
+
+def test_the_stock_command_does_not_run_what_is_half_done(shop):
+    PostgreSQLBootstrapper(shop.url, shop.blueprint).create_database()
+    shop.add("b2", "a1", f"{WAYS['commit']}\nraise SystemExit(0)")
+    exited = shop.alembic("upgrade", "head")
+    assert exited.returncode != 0
+    assert "SystemExit: 0" in exited.stderr + exited.stdout
+    again = shop.alembic("upgrade", "head")
+    assert "has committed a part of its work" in again.stderr + again.stdout
+    assert (again.returncode != 0, shop.recorded, shop.cents) == (True, ["a1"], 1000)
+    assert shop.alembic("stamp", "b2").returncode == 0
+    assert shop.alembic("upgrade", "head").returncode == 0
+    assert shop.recorded == ["b2"]
+
+
+# --- exits, and what is printed
+
+
+@pytest.mark.parametrize("place", ["in upgrade", "in the file"])
+def test_an_exit_in_a_revision_is_a_failed_change_with_its_line(shop, place):
+    shop.add("b2", "a1", "print('on my way')\nimport sys\nsys.exit(0)")
+    if place == "in the file":
+        path = shop.migrations / "b2.py"
+        path.write_text(path.read_text() + "\n\nprint('on my way')\nraise SystemExit(0)\n")
+    code, out, err = command(
+        "apply", "-b", str(shop.folder), "-o", "json", environ={"POSTGRES_URL": shop.url}
+    )
+    assert code == 1
+    error = json.loads("\n".join(out))["stores"][0]["error"]
+    assert "SystemExit: 0" in error["message"]
+    assert "b2.py, line" in error["message"]
+    assert "on my way" in err
+
+
+def test_what_finder_leaves_beside_a_revision_does_not_stop_alembic(shop):
+    (shop.migrations / "._a1.py").write_bytes(
+        b"\0\5\26\7\0\2\0\0Mac OS X        \0\2\0\0\0\xb0\xff"
+    )
+    (shop.migrations / ".#a1.py").symlink_to("nobody@host.1:1")
+    (shop.migrations / "__init__.py").touch()
+    path = shop.migrations / "a1.py"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert shop.apply().ok
+    assert shop.recorded == ["a1"]
+
+
+def test_an_interrupt_while_a_revision_runs_ends_the_run_as_interrupted(shop):
+    shop.add(
+        "b2",
+        "a1",
+        f"import time\nopen({str(shop.folder / 'there')!r}, 'w').close()\nop.execute('SELECT pg_sleep(60)')",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "is_db_bootstrap", "migrate", "init", "-b", str(shop.folder)],
+        env={**os.environ, "POSTGRES_URL": shop.url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not (shop.folder / "there").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert shop.recorded == ["a1"]
+    assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1"

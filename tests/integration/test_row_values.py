@@ -1,0 +1,191 @@
+"""What a server says of rows and values stays out of JSON documents and termination logs."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import psycopg
+import pytest
+
+from is_db_bootstrap import BootstrapOrchestrator, Neo4jBootstrapper, PostgreSQLBootstrapper
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.errors import ConfigurationError, StoreConflict
+from is_db_bootstrap.observers import to_log
+from is_db_bootstrap.render import report, summary
+from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.neo4j.errors import without_values
+from is_db_bootstrap.stores.postgres.connection import errors
+from servers import neo4j_driver
+
+SECRET = "anna@example"
+
+REVISION = '''
+from alembic import op
+
+revision = "v_0002"
+down_revision = "v_0001"
+
+
+def upgrade():
+    op.execute("""{statement}""")
+
+
+def downgrade():
+    pass
+'''
+FIRST = """
+from alembic import op
+
+revision = "v_0001"
+down_revision = None
+
+
+def upgrade():
+    op.execute("CREATE TABLE people (id int, email text)")
+    op.execute("INSERT INTO people VALUES (1, 'anna@example'), (2, 'anna@example'), (NULL, 'anna@example')")
+
+
+def downgrade():
+    pass
+"""
+
+#: A statement of a revision, and what is left of the server's message without values.
+REFUSED = {
+    "ALTER TABLE people ADD CONSTRAINT one UNIQUE (email)": "could not create unique index",
+    "ALTER TABLE people ADD CONSTRAINT long CHECK (length(email) > 99)": 'check constraint "long"',
+    "ALTER TABLE people ALTER id SET NOT NULL; INSERT INTO people VALUES (NULL, 'anna@example')": "null values",
+    "ALTER TABLE people ALTER email TYPE int USING email::int": "invalid input syntax for type integer (",
+    "UPDATE people SET email = ('x' || email)::uuid::text": "invalid input syntax for type uuid (",
+    "SELECT email::date FROM people": "invalid input syntax for type date (",
+    "DO $$ BEGIN RAISE EXCEPTION 'no: %', (SELECT max(email) FROM people); END $$": "raised an error of its own (SQLSTATE P0001)",
+    "DO $$ BEGIN RAISE 'x' USING ERRCODE = '23505', DETAIL = 'Key (email)=(anna@example)'; END $$": "raised an error of its own",
+    "CREATE TABLE part (id int) PARTITION BY LIST (id); INSERT INTO part SELECT 7 FROM people": 'no partition of relation "part"',
+}
+
+
+def outputs(engine, capsys):
+    """The JSON document, termination log and log records of a run, and its text."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("row-values")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    engine._observers = (to_log(logger),)
+    result = engine.run()
+    logger.removeHandler(handler)
+    report(result)
+    machine = "\n".join([json.dumps(result.to_dict()), summary(result), *lines])
+    return result, machine, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+def test_values_of_rows_are_shown_to_a_person_only(postgres_url, tmp_path, capsys, statement):
+    (tmp_path / "v_0001.py").write_text(FIRST)
+    (tmp_path / "v_0002.py").write_text(REVISION.format(statement=statement))
+    blueprint = Blueprint("values", "for tests", migrations=tmp_path)
+    engine = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprint)])
+    result, machine, text = outputs(engine, capsys)
+    assert result.exit_code == 1, machine
+    assert SECRET not in machine
+    assert result.stores[0].error.object == "v_0002"
+    assert REFUSED[statement] in result.stores[0].error.message
+    shown = SECRET in text
+    assert shown or "null values" in text or "(id) = (7)" in text or "check constraint" in text
+    assert "(7)" not in machine
+
+
+def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(
+    farm, neo4j_url, tmp_path, capsys
+):
+    server = farm.shared("neo4j")
+    with neo4j_driver(server) as driver:
+        driver.execute_query("CREATE CONSTRAINT one FOR (n:P) REQUIRE n.email IS UNIQUE")
+        driver.execute_query("CREATE (:P {email: $e})", e=SECRET)
+        driver.execute_query("UNWIND range(1, 3) AS i CREATE (:Q {email: $e})", e=SECRET)
+    files = {
+        "V1__a.cypher": f"CREATE (:P {{email: '{SECRET}'}});",
+        "V2__b.cypher": "MATCH (n:P) RETURN n.email + 1 = date(n.email) AS x;",
+        "V3__c.cypher": "CREATE CONSTRAINT q IF NOT EXISTS FOR (n:Q) REQUIRE n.email IS UNIQUE;",
+    }
+    seen = []
+    for name, content in files.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name.replace(name[1], "1", 1)).write_text(content)
+        blueprint = Blueprint("values", "for tests", cypher=folder)
+        result, machine, text = outputs(
+            BootstrapOrchestrator([Neo4jBootstrapper(neo4j_url, blueprint)]), capsys
+        )
+        assert result.exit_code in {1, 6}, machine
+        assert SECRET not in machine, machine
+        assert SECRET in text or "parsed to a Date" in text, text
+        seen.append(result.stores[0].error.message)
+    assert "`email` = …" in seen[0]
+    assert "share email" in seen[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            "Node(1) already exists with label `P` and property `email` = 'a = b, c'",
+            "Node(1) already exists with label `P` and property `email` = …",
+        ),
+        (
+            "Node(7) already exists with label `P` and properties `a` = 1, `b` = 'x'",
+            "Node(7) already exists with label `P` and properties `a` = …, `b` = …",
+        ),
+        (
+            'Type mismatch: expected Integer but was String("anna")',
+            "Type mismatch: expected Integer but was String(…)",
+        ),
+        ("Text cannot be parsed to a Date: 'anna'", "Text cannot be parsed to a Date: …"),
+    ],
+)
+def test_a_message_of_neo4j_loses_its_values(text, left):
+    assert without_values(text) == left
+
+
+def test_a_foreign_lock_and_record_in_redis_are_told_without_their_values(redis_url, capsys):
+    import redis
+
+    from is_db_bootstrap import RedisBootstrapper
+    from is_db_bootstrap.blueprint.load import load_blueprint
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("is-db-bootstrap:lock:novel_genesis", SECRET)
+        store = RedisBootstrapper(redis_url, load_blueprint("novel_genesis"))
+        assert SECRET not in store.status().lock.who
+        client.set("is-db-bootstrap:conventions:novel_genesis", json.dumps([SECRET]))
+    result, machine, _ = outputs(BootstrapOrchestrator([store]), capsys)
+    assert result.exit_code == 6
+    assert SECRET not in machine
+
+
+def test_an_address_that_psycopg_refuses_is_told_without_its_password():
+    word = "hunter2-hunter2"
+    url = StoreUrl(
+        "postgres", "postgresql", "127.0.0.1", "db", "u", word, query=(("nosuch", word),)
+    )
+    from is_db_bootstrap.stores.postgres.connection import connect
+
+    with pytest.raises(ConfigurationError) as caught:
+        connect(url, 2.0)
+    assert word not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_statement_outside_of_a_change_keeps_values_apart_too(postgres_url):
+    server = postgres_url.rpartition("/")[0] + "/postgres"
+    with (
+        pytest.raises(StoreConflict) as caught,
+        psycopg.connect(server, autocommit=True) as connection,
+        errors("there", "a table"),
+    ):
+        connection.execute(
+            "CREATE TEMP TABLE t (email text UNIQUE); INSERT INTO t VALUES ('a@x'), ('a@x')"
+        )
+    assert "a@x" not in caught.value.message
+    assert "a@x" in caught.value.detail
+    assert "a@x" in str(caught.value)

@@ -1,0 +1,157 @@
+"""A version table of another name or schema is found before anything runs; other deployments are left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from is_db_bootstrap import migrate
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.errors import AccessDenied, StoreConflict
+from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+
+pytestmark = pytest.mark.postgres
+
+REVISION = """
+from alembic import op
+revision = {name!r}
+down_revision = {before!r}
+def upgrade():
+    op.execute("CREATE TABLE {name} (id integer)")
+def downgrade():
+    op.execute("DROP TABLE {name}")
+"""
+
+
+@pytest.fixture
+def blueprint(tmp_path):
+    return declared(tmp_path, "shop", "s1", "s2")
+
+
+def declared(folder, name, *revisions):
+    """A blueprint with one table for each revision."""
+    place = folder / name
+    place.mkdir()
+    for before, revision in zip((None, *revisions), revisions, strict=False):
+        (place / f"{revision}.py").write_text(REVISION.format(name=revision, before=before))
+    return Blueprint(name, "of a test", migrations=place)
+
+
+@pytest.fixture
+def url(postgres_url, blueprint):
+    url = StoreUrl.parse("postgres", postgres_url)
+    PostgreSQLBootstrapper(url, blueprint).create_database()
+    return url
+
+
+@pytest.fixture
+def do(url):
+    with psycopg.connect(url.reveal(scheme="postgresql"), autocommit=True) as connection:
+        yield connection.execute
+
+
+def applied(url, blueprint, **options):
+    return BootstrapOrchestrator([PostgreSQLBootstrapper(url, blueprint, **options)]).run()
+
+
+def tables(do):
+    return {
+        row[0]
+        for row in do("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    }
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "meta.shop_version",
+        "public.shop_version",
+        "meta.alembic_version",
+        '"Odd % one"."its ""table"""',
+    ],
+)
+@pytest.mark.parametrize("kind", ["varchar(32)", "text", "char(32)"])
+def test_our_revisions_in_another_table_are_a_conflict_that_names_it(
+    url, blueprint, do, place, kind
+):
+    do("CREATE SCHEMA meta")
+    do('CREATE SCHEMA "Odd % one"')
+    do(f"CREATE TABLE {place} (version_num {kind} PRIMARY KEY)")
+    do(f"INSERT INTO {place} VALUES ('s1')")
+    result = applied(url, blueprint)
+    error = result.stores[0].exception
+    assert isinstance(error, StoreConflict)
+    assert result.exit_code == 6
+    assert place.replace('""', "~").replace('"', "").replace("~", '"') in error.message
+    assert "s1" in error.message
+    assert not {"s1", "s2", "alembic_version"} & (tables(do) - {place.partition(".")[2]})
+
+
+def test_a_stamp_is_the_way_out(url, blueprint, do):
+    do("CREATE TABLE shop_version (version_num varchar(32) PRIMARY KEY)")
+    do("INSERT INTO shop_version VALUES ('s1')")
+    settings = Settings.load(
+        blueprint, environ={}, flags={"postgres_url": url.reveal(scheme="postgresql")}
+    )
+    migrate.stamp(blueprint, "s1", settings=settings)
+    result = applied(url, blueprint)
+    assert [c.name for c in result.stores[0].changes] == ["s2"]
+
+
+def test_one_blueprint_lives_in_two_schemas_of_a_database(url, blueprint):
+    for schema in ("a", "b", "public"):
+        assert applied(url, blueprint, schema=schema).ok
+        assert applied(url, blueprint, schema=schema).stores[0].changes == ()
+
+
+def test_two_blueprints_live_in_two_schemas_and_foreign_chains_are_left_alone(
+    url, blueprint, do, tmp_path
+):
+    do("CREATE SCHEMA theirs")
+    do("CREATE TABLE theirs.alembic_version (version_num varchar(32) PRIMARY KEY)")
+    do("INSERT INTO theirs.alembic_version VALUES ('0f3c')")
+    do("CREATE TABLE theirs.releases (version_num integer)")
+    do("INSERT INTO theirs.releases VALUES (1)")
+    other = declared(tmp_path, "desk", "d1")
+    assert applied(url, other, schema="desk").ok
+    assert applied(url, blueprint).ok
+
+
+def test_what_may_not_be_read_is_said_and_never_taken_for_empty(url, blueprint, do):
+    do("CREATE ROLE clerk LOGIN PASSWORD 'x'")
+    try:
+        do("GRANT ALL ON SCHEMA public TO clerk")
+        do("CREATE SCHEMA meta")
+        do("CREATE TABLE meta.shop_version (version_num varchar(32) PRIMARY KEY)")
+        do("INSERT INTO meta.shop_version VALUES ('s1')")
+        clerk = replace(url, username="clerk", password="x")
+        store = PostgreSQLBootstrapper(clerk, blueprint)
+        assert any(
+            "meta.shop_version may record revisions and cannot be read" in note
+            for note in store.plan().notes
+        )
+        do("GRANT USAGE ON SCHEMA meta TO clerk")
+        do("GRANT SELECT ON meta.shop_version TO clerk")
+        do("ALTER TABLE meta.shop_version ENABLE ROW LEVEL SECURITY")
+        assert any("meta.shop_version may record" in note for note in store.plan().notes)
+        do("ALTER TABLE meta.shop_version SET SCHEMA public")
+        with pytest.raises(AccessDenied, match=r"public\.shop_version .*may record revisions"):
+            store.plan()
+        do("ALTER TABLE shop_version DISABLE ROW LEVEL SECURITY")
+        with pytest.raises(StoreConflict, match=r"public\.shop_version"):
+            store.plan()
+        store.close()
+    finally:
+        do("DROP OWNED BY clerk")
+        do("DROP ROLE clerk")
+
+
+def test_the_look_costs_a_run_with_nothing_to_do_no_query(url, blueprint, do):
+    assert applied(url, blueprint).ok
+    do("CREATE TABLE shop_version (version_num varchar(32) PRIMARY KEY)")
+    do("INSERT INTO shop_version VALUES ('s1')")
+    assert applied(url, blueprint).ok  # our own record counts

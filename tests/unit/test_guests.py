@@ -1,0 +1,200 @@
+"""User code is a guest: it cannot end the process, and cannot write to stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from commands import command
+from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.guests import GuestFailed, guest, place_of, strict_guest
+
+RAISED = {
+    "exit": "import sys\nsys.exit(0)",
+    "exit with words": "raise SystemExit('no')",
+    "quit": "quit()",
+    "keyboard": "raise KeyboardInterrupt",
+    "generator": "raise GeneratorExit",
+    "cancelled": "import asyncio\nraise asyncio.CancelledError",
+    "own": "class Own(BaseException): pass\nraise Own('x')",
+    "error": "1 / 0",
+}
+BLUEPRINT = """
+from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+KEYS = (KeyPattern("k", "k:{id}", "string", 60, "o", "p"),)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder whose `blueprint.py` has the text that is given."""
+
+    def write(text):
+        (tmp_path / "desk").mkdir(exist_ok=True)
+        (tmp_path / "desk" / "blueprint.py").write_text(BLUEPRINT + text)
+        return tmp_path / "desk"
+
+    return write
+
+
+@pytest.mark.parametrize("code", RAISED.values(), ids=RAISED)
+def test_a_blueprint_that_exits_on_import_is_a_configuration_error_with_its_line(folder, code):
+    path = folder(code)
+    line = len((BLUEPRINT + code).splitlines())
+    with pytest.raises(
+        ConfigurationError, match=rf"cannot be imported: .*blueprint\.py, line {line}\)"
+    ):
+        load_blueprint(path)
+
+
+def test_a_module_that_exits_on_import_is_one_too(tmp_path, monkeypatch):
+    (tmp_path / "exits.py").write_text("import sys\n\nsys.exit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(ConfigurationError, match=r"SystemExit: 0 .*exits\.py, line 3\)"):
+        load_blueprint("exits:BLUEPRINT")
+
+
+def test_an_attribute_that_exits_is_one_too(tmp_path, monkeypatch):
+    (tmp_path / "lazily.py").write_text("import sys\n\ndef __getattr__(name):\n    sys.exit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(ConfigurationError, match=r"SystemExit: 0 .*lazily\.py, line 4\)"):
+        load_blueprint("lazily:BLUEPRINT")
+
+
+@pytest.mark.parametrize("code", RAISED.values(), ids=RAISED)
+def test_a_configure_that_exits_is_a_configuration_error_with_its_line(folder, code):
+    text = f"def configure(blueprint, values):\n{textwrap.indent(code, '    ')}\n"
+    text += "BLUEPRINT = Blueprint('desk', 'x', keys=KEYS, configure=configure)\n"
+    line = len((BLUEPRINT + text).splitlines()) - 1
+    found = load_blueprint(folder(text))
+    with pytest.raises(
+        ConfigurationError, match=rf"configure of the blueprint desk failed: .*, line {line}\)"
+    ):
+        found.resolve({})
+
+
+def test_a_configure_that_returns_nothing_is_told():
+    keys = (KeyPattern("k", "k:{id}", "string", 60, "o", "p"),)
+    found = Blueprint("desk", "x", keys=keys, configure=lambda _, __: None)
+    with pytest.raises(ConfigurationError, match="returned NoneType, not a Blueprint"):
+        found.resolve({})
+
+
+def test_the_command_exits_2_and_says_where(folder):
+    path = folder("import sys\nsys.exit(0)\n")
+    code, out, err = command("apply", "-b", str(path), "-o", "json")
+    assert (code, out) == (2, [])
+    assert "SystemExit: 0" in err
+    assert f"{path / 'blueprint.py'}, line 5" in err
+
+
+def test_what_a_blueprint_prints_goes_to_stderr(folder):
+    path = folder("print('hello')\nBLUEPRINT = Blueprint('desk', 'x', keys=KEYS)\n")
+    code, out, err = command("blueprints", "show", str(path), "--format", "json")
+    assert code == 0
+    assert out[0] == "{"
+    assert "hello" in err
+
+
+def test_other_threads_print_where_they_always_did(capsys):
+    inside, done = threading.Event(), threading.Event()
+
+    def other():
+        inside.wait(10)
+        sys.stdout.write("from outside\n")
+        done.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with guest():
+        inside.set()
+        done.wait(10)
+        sys.stdout.write("from a guest\n")
+    thread.join()
+    sys.stdout.write("after\n")
+    out, err = capsys.readouterr()
+    assert out == "from outside\nafter\n"
+    assert err == "from a guest\n"
+
+
+def test_two_guests_at_once_leave_stdout_as_it_was():
+    before = sys.stdout
+    first, second = threading.Event(), threading.Event()
+
+    def one():
+        with guest():
+            first.set()
+            second.wait(10)
+
+    thread = threading.Thread(target=one)
+    thread.start()
+    first.wait(10)
+    with guest():
+        second.set()
+        thread.join()
+    assert sys.stdout is before
+
+
+def test_a_real_interrupt_is_no_failure_of_the_guest():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), guest():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(GuestFailed, match="KeyboardInterrupt"), guest():
+        raise KeyboardInterrupt
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_guest_that_turns_an_interrupt_into_an_exit_is_interrupted():
+    def impatient():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            sys.exit(0)
+
+    with pytest.raises(KeyboardInterrupt), guest():
+        impatient()
+
+
+def test_a_keyboard_interrupt_of_a_thread_was_raised_by_the_guest():
+    found = []
+
+    def run():
+        try:
+            with guest():
+                raise KeyboardInterrupt
+        except GuestFailed as exc:
+            found.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert "KeyboardInterrupt" in str(found[0])
+
+
+def test_ordinary_errors_pass_a_guest_and_not_a_strict_one():
+    with pytest.raises(ValueError, match="x"), guest():
+        raise ValueError("x")
+    with (
+        pytest.raises(GuestFailed, match=r"ValueError: x \(.*test_guests\.py, line \d+\)"),
+        strict_guest(),
+    ):
+        raise ValueError("x")
+    with pytest.raises(ConfigurationError), strict_guest():
+        raise ConfigurationError("ours")
+
+
+def test_the_place_is_the_users_line_and_not_the_librarys():
+    with pytest.raises(ValueError, match="coroutine") as caught:
+        asyncio.run(None)
+    assert "test_guests.py" in place_of(caught.value)
