@@ -39,9 +39,14 @@ def files_of_dbmate(folder: Path) -> None:
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         statements = re.sub(
-            r"^(BEGIN|COMMIT);$|^.*alembic_version.*$(\n\s*version_num.*\n.*\n\);)?", "", done.stdout, flags=re.MULTILINE
+            r"^(BEGIN|COMMIT);$|^.*alembic_version.*$(\n\s*version_num.*\n.*\n\);)?",
+            "",
+            done.stdout,
+            flags=re.MULTILINE,
         )
-        (folder / f"{number:014}_{revision}.sql").write_text(f"-- migrate:up\n{statements}\n-- migrate:down\n")
+        (folder / f"{number:014}_{revision}.sql").write_text(
+            f"-- migrate:up\n{statements}\n-- migrate:down\n"
+        )
         before = revision
 
 
@@ -57,7 +62,14 @@ def recreate(admin: str, names: list[str]) -> None:
 
 def timed(command: list[str], stdin: str, environ: dict[str, str]) -> float:
     began = time.monotonic()
-    done = subprocess.run(command, input=stdin, text=True, capture_output=True, env={**os.environ, **environ}, check=False)
+    done = subprocess.run(
+        command,
+        input=stdin,
+        text=True,
+        capture_output=True,
+        env={**os.environ, **environ},
+        check=False,
+    )
     if done.returncode:
         sys.exit(f"{command}: {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return time.monotonic() - began
@@ -125,7 +137,9 @@ def measure(args: argparse.Namespace, url: str, place: Path) -> None:
                 seconds = timed(command, stdin, {})
                 if number:
                     taken.setdefault(f"{name}, {what}", []).append(seconds)
-    print(f"| {args.databases} databases | median, s | fastest to slowest | dbmate = 1 |\n|---|---|---|---|")
+    print(
+        f"| {args.databases} databases | median, s | fastest to slowest | dbmate = 1 |\n|---|---|---|---|"
+    )
     for what in ("first", "nothing to do"):
         for name in variants:
             values = taken[f"{name}, {what}"]

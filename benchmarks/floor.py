@@ -29,7 +29,14 @@ def postgres(mode, statements):
         return
     with psycopg.connect(f"{url}/{DATABASE}", autocommit=True) as connection:
         connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        for relation in ("pg_attribute", "pg_constraint", "pg_index", "pg_trigger", "pg_enum", "pg_proc"):
+        for relation in (
+            "pg_attribute",
+            "pg_constraint",
+            "pg_index",
+            "pg_trigger",
+            "pg_enum",
+            "pg_proc",
+        ):
             scope = "WHERE attrelid > 16383" if relation == "pg_attribute" else ""
             connection.execute(f"SELECT * FROM {relation} {scope}").fetchall()
 
@@ -51,7 +58,10 @@ def neo4j(mode, _):
 
         login, _, rest = rest.rpartition("@")
         auth = tuple(map(unquote, login.split(":", 1)))
-    with GraphDatabase.driver(f"{scheme}://{rest}", auth=auth) as driver, driver.session(database="neo4j") as session:
+    with (
+        GraphDatabase.driver(f"{scheme}://{rest}", auth=auth) as driver,
+        driver.session(database="neo4j") as session,
+    ):
         if mode == "cold":
             for statement in cypher_statements():
                 session.run(statement).consume()
@@ -82,7 +92,9 @@ def milvus(mode, _):
     schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=768)
     schema.add_field("metadata", DataType.JSON)
     schema.add_field("created_at", DataType.INT64)
-    client.create_collection(COLLECTION, schema=schema, num_shards=1, num_partitions=16, consistency_level="Bounded")
+    client.create_collection(
+        COLLECTION, schema=schema, num_shards=1, num_partitions=16, consistency_level="Bounded"
+    )
     for field, params in (
         ("embedding", {"index_type": "IVF_FLAT", "metric_type": "IP", "params": {"nlist": 128}}),
         ("content_type", {"index_type": "INVERTED"}),

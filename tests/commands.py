@@ -12,7 +12,11 @@ from servers import PASSWORD
 
 def command(*args, stdin=subprocess.DEVNULL, environ=None):
     """The command as a process: exit code, stdout lines, stderr. Its environment names no address unless told."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("DB_", "POSTGRES", "DATABASE", "NEO4J", "MILVUS", "REDIS"))}
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("DB_", "POSTGRES", "DATABASE", "NEO4J", "MILVUS", "REDIS"))
+    }
     done = subprocess.run(
         [sys.executable, "-m", "is_db_bootstrap", *args], stdin=stdin, capture_output=True, text=True, timeout=60, check=False,
         env=env | (environ or {}),
@@ -25,9 +29,15 @@ def command(*args, stdin=subprocess.DEVNULL, environ=None):
 def answered(answer, *args, environ=None):
     """The command at a terminal where a person types `answer`: exit code and everything that was shown."""
     master, slave = pty.openpty()
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("DB_", "POSTGRES", "DATABASE"))} | (environ or {})
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith(("DB_", "POSTGRES", "DATABASE"))
+    } | (environ or {})
     process = subprocess.Popen(
-        [sys.executable, "-m", "is_db_bootstrap", *args], stdin=slave, stdout=slave, stderr=slave, env=env
+        [sys.executable, "-m", "is_db_bootstrap", *args],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=env,
     )
     os.close(slave)
     os.write(master, f"{answer}\n".encode())

@@ -21,7 +21,9 @@ def pytest_configure():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--soak", action="store_true", help="also the tests that take minutes (make soak)")
+    parser.addoption(
+        "--soak", action="store_true", help="also the tests that take minutes (make soak)"
+    )
 
 
 def pytest_collection_modifyitems(config, items):
@@ -32,7 +34,9 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in left_out]
     # Large groups first, so that workers end together; before them the few that wait for minutes.
     sizes = Counter(scope_of(item.nodeid) for item in items)
-    items.sort(key=lambda item: (not item.nodeid.startswith(_WAITING), -sizes[scope_of(item.nodeid)]))
+    items.sort(
+        key=lambda item: (not item.nodeid.startswith(_WAITING), -sizes[scope_of(item.nodeid)])
+    )
 
 
 def scope_of(nodeid):
@@ -42,7 +46,11 @@ def scope_of(nodeid):
     # Only one Milvus 2.3 runs at a time.
     if "milvus_guarded" in module or ("2.3" in parameters and "milvus" in nodeid.lower()):
         return "milvus-2.3"
-    return f"{suite.rpartition('::')[0]} {parameters}" if module.endswith("test_contract.py") and parameters else module
+    return (
+        f"{suite.rpartition('::')[0]} {parameters}"
+        if module.endswith("test_contract.py") and parameters
+        else module
+    )
 
 
 class OneServerOneWorker(LoadScopeScheduling):

@@ -65,9 +65,18 @@ def assert_copies_equal_postgres(sessions, redis):
     tickets = TicketStore(sessions, None).find(limit=500)[1]
     agents = AgentDirectory(sessions, None).find(limit=500)[1]
     with sessions() as session:
-        audited = session.connection().exec_driver_sql("SELECT DISTINCT ticket_id FROM audit_logs").scalars().all()
-    expected = {f"ticket:{each.ticket_id}" for each in tickets} | {f"audit_log:{name}" for name in audited}
-    expected |= {f"agent:{each.username}" for each in agents} | {f"agent_id:{each.id}" for each in agents}
+        audited = (
+            session.connection()
+            .exec_driver_sql("SELECT DISTINCT ticket_id FROM audit_logs")
+            .scalars()
+            .all()
+        )
+    expected = {f"ticket:{each.ticket_id}" for each in tickets} | {
+        f"audit_log:{name}" for name in audited
+    }
+    expected |= {f"agent:{each.username}" for each in agents} | {
+        f"agent_id:{each.id}" for each in agents
+    }
     assert copied_keys(redis) == expected
     assert redis.smembers("ticket:index") == {each.ticket_id for each in tickets}
     for each in tickets:
@@ -77,7 +86,10 @@ def assert_copies_equal_postgres(sessions, redis):
         assert Agent.model_validate_json(redis.get(f"agent:{each.username}")) == each
         assert redis.get(f"agent_id:{each.id}") == each.username
     for name in audited:
-        copies = [AuditEntry.model_validate_json(text) for text in redis.lrange(f"audit_log:{name}", 0, -1)]
+        copies = [
+            AuditEntry.model_validate_json(text)
+            for text in redis.lrange(f"audit_log:{name}", 0, -1)
+        ]
         assert copies == AuditLog(sessions, None).find(name, limit=500)
 
 

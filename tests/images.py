@@ -19,7 +19,13 @@ _CA = Path("/etc/ssl/certs/ca-certificates.crt")
 
 def docker(*args, check=True, **options):
     """The docker command; its output is in the failure."""
-    done = subprocess.run(["docker", *args], capture_output=True, text=True, check=False, **{"timeout": 600, **options})
+    done = subprocess.run(
+        ["docker", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        **{"timeout": 600, **options},
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -36,12 +42,27 @@ def built(extras="postgres,neo4j,milvus,redis,models", target="", name=NAME):
             f"EXTRAS={extras}",
             *(["--target", target] if target else []),
         ]
-        docker("build", "--network", "host", *options, "--file", "deploy/Dockerfile", "--tag", name, ".", cwd=ROOT)
+        docker(
+            "build",
+            "--network",
+            "host",
+            *options,
+            "--file",
+            "deploy/Dockerfile",
+            "--tag",
+            name,
+            ".",
+            cwd=ROOT,
+        )
     return name
 
 
 def _base():
-    declared = next(line for line in (ROOT / "deploy/Dockerfile").read_text().splitlines() if line.startswith("ARG BASE="))
+    declared = next(
+        line
+        for line in (ROOT / "deploy/Dockerfile").read_text().splitlines()
+        if line.startswith("ARG BASE=")
+    )
     name = declared.partition("=")[2]
     if (
         docker("image", "inspect", name, check=False).returncode == 0
@@ -62,7 +83,9 @@ def _make_base():
             ["debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", "bookworm", str(root)],
             check=True, capture_output=True, timeout=600,
         )  # fmt: skip
-        if _CA.exists():  # packages may come through a proxy whose authority only this machine knows
+        if (
+            _CA.exists()
+        ):  # packages may come through a proxy whose authority only this machine knows
             shutil.copy(_CA, root / "etc/ssl/certs" / _CA.name)
         for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
             shutil.rmtree(root / waste, ignore_errors=True)

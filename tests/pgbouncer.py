@@ -45,7 +45,9 @@ class Poolers:
             encoding="utf-8",
         )
         command = [self._program, "-q", folder / "pgbouncer.ini"]
-        self._started.append((subprocess.Popen(command, stderr=subprocess.DEVNULL, **_USER), folder))
+        self._started.append(
+            (subprocess.Popen(command, stderr=subprocess.DEVNULL, **_USER), folder)
+        )
         deadline = time.monotonic() + 10
         while not _listens(port):
             assert time.monotonic() < deadline, "pgbouncer does not listen"

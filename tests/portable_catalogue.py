@@ -22,14 +22,24 @@ def declared(metadata, dialect):
 
 def _declared_table(table, dialect):
     return {
-        "columns": {c.name: (_declared_type(c.type, dialect), c.nullable, _declared_default(c)) for c in table.columns},
+        "columns": {
+            c.name: (_declared_type(c.type, dialect), c.nullable, _declared_default(c))
+            for c in table.columns
+        },
         "key": list(table.primary_key.columns.keys()),
         "references": {
-            k.name: (k.column_keys[0], k.elements[0].target_fullname, k.ondelete) for k in table.foreign_key_constraints
+            k.name: (k.column_keys[0], k.elements[0].target_fullname, k.ondelete)
+            for k in table.foreign_key_constraints
         },
-        "uniques": {c.name: list(c.columns.keys()) for c in table.constraints if isinstance(c, sa.UniqueConstraint)},
+        "uniques": {
+            c.name: list(c.columns.keys())
+            for c in table.constraints
+            if isinstance(c, sa.UniqueConstraint)
+        },
         "indexes": {i.name: (list(i.columns.keys()), bool(i.unique)) for i in table.indexes},
-        "checks": {c.type.name: sorted(c.type.enums) for c in table.columns if isinstance(c.type, sa.Enum)},
+        "checks": {
+            c.type.name: sorted(c.type.enums) for c in table.columns if isinstance(c.type, sa.Enum)
+        },
     }
 
 
@@ -58,10 +68,15 @@ def _in_order(inspector):
 
 
 def _live_table(inspector, table, dialect):
-    unique = {u["name"]: u["column_names"] for u in inspector.get_unique_constraints(table) if u["name"].startswith("uq_")}
+    unique = {
+        u["name"]: u["column_names"]
+        for u in inspector.get_unique_constraints(table)
+        if u["name"].startswith("uq_")
+    }
     return {
         "columns": {
-            c["name"]: (_live_type(c["type"], dialect), c["nullable"], _live_default(c)) for c in inspector.get_columns(table)
+            c["name"]: (_live_type(c["type"], dialect), c["nullable"], _live_default(c))
+            for c in inspector.get_columns(table)
         },
         "key": inspector.get_pk_constraint(table)["constrained_columns"],
         "references": {

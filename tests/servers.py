@@ -64,7 +64,14 @@ class FullMilvus(MilvusServer):
 
     def command(self):
         script = Path(__file__).with_name("milvus235.py")
-        return ["env", f"PYTHONPATH={MILVUS_2_3}", sys.executable, str(script), str(self.port), str(self.data)]
+        return [
+            "env",
+            f"PYTHONPATH={MILVUS_2_3}",
+            sys.executable,
+            str(script),
+            str(self.port),
+            str(self.data),
+        ]
 
 
 class GuardedMilvus(FullMilvus):
@@ -151,7 +158,9 @@ class Farm:
 
     def __init__(self):
         _sweep()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"is-db-bootstrap-tests-{os.getpid()}-", dir="/var/tmp"))
+        self.folder = Path(
+            tempfile.mkdtemp(prefix=f"is-db-bootstrap-tests-{os.getpid()}-", dir="/var/tmp")
+        )
         self.folder.chmod(0o755)
         self._shared: dict[tuple[str, str], Server] = {}
         self._made: list[Server] = []
@@ -224,7 +233,9 @@ def neo4j_driver(server):
     from neo4j import GraphDatabase
 
     auth = ("neo4j", server.password) if server.password else ("neo4j", "neo4j-local")
-    return GraphDatabase.driver(f"bolt://{server.host}:{server.port}", auth=auth, max_transaction_retry_time=0)
+    return GraphDatabase.driver(
+        f"bolt://{server.host}:{server.port}", auth=auth, max_transaction_retry_time=0
+    )
 
 
 def _neo4j_answers(server):
@@ -270,7 +281,9 @@ def empty_neo4j(server):
         driver.execute_query("MATCH (n) DETACH DELETE n")
         for row in driver.execute_query("SHOW CONSTRAINTS YIELD name").records:
             driver.execute_query(f"DROP CONSTRAINT `{row['name']}` IF EXISTS")
-        for row in driver.execute_query("SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP'").records:
+        for row in driver.execute_query(
+            "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP'"
+        ).records:
             driver.execute_query(f"DROP INDEX `{row['name']}` IF EXISTS")
 
 
@@ -305,7 +318,9 @@ def clone(farm, server, blueprint):
     template, name = f"template_{blueprint}", f"test_{uuid.uuid4().hex[:12]}"
     if (server.url, template) not in farm.templates:
         declared = blueprints.load(blueprint).without_seed()
-        BootstrapOrchestrator([PostgreSQLBootstrapper(f"{server.url}/{template}", declared)]).run().raise_for_failure()
+        BootstrapOrchestrator(
+            [PostgreSQLBootstrapper(f"{server.url}/{template}", declared)]
+        ).run().raise_for_failure()
         farm.templates.add((server.url, template))
     with psycopg.connect(server.url + "/postgres", autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')

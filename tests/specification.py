@@ -21,11 +21,19 @@ def insert(connection, table, returning="*", **columns):
     """Insert a row; the value of a single returned column, or the row as a dict."""
     names = ", ".join(f'"{name}"' for name in columns)
     marks = ", ".join(["%s"] * len(columns))
-    text = f"INSERT INTO {table} ({names}) VALUES ({marks})" if columns else f"INSERT INTO {table} DEFAULT VALUES"
+    text = (
+        f"INSERT INTO {table} ({names}) VALUES ({marks})"
+        if columns
+        else f"INSERT INTO {table} DEFAULT VALUES"
+    )
     values = [Jsonb(v) if isinstance(v, dict) else v for v in columns.values()]
     cursor = connection.execute(f"{text} RETURNING {returning}", values)
     row = cursor.fetchone()
-    return row[0] if len(row) == 1 else dict(zip([c.name for c in cursor.description], row, strict=True))
+    return (
+        row[0]
+        if len(row) == 1
+        else dict(zip([c.name for c in cursor.description], row, strict=True))
+    )
 
 
 def value(connection, query, *parameters):

@@ -34,24 +34,35 @@ def test_everything_that_is_declared_is_on_the_page(name):
         *(r["id"] for r in stores.get("postgres", {}).get("revisions", ())),
         *stores.get("postgres", {}).get("enums", {}),
     ]
-    if name != "novel_genesis":  # its page tells tables in words, and the file `schema.sql` the rest
-        wanted += [i for t in tables.values() for i in t["indexes"] if not i.startswith(("pk_", "uq_mplp"))]
+    if (
+        name != "novel_genesis"
+    ):  # its page tells tables in words, and the file `schema.sql` the rest
+        wanted += [
+            i for t in tables.values() for i in t["indexes"] if not i.startswith(("pk_", "uq_mplp"))
+        ]
         wanted += [c for t in tables.values() for c in t["columns"]]
     wanted += [o["name"] for f in stores.get("neo4j", {}).get("files", ()) for o in f["objects"]]
-    wanted += [*stores.get("neo4j", {}).get("labels", {}), *stores.get("neo4j", {}).get("relationships", {})]
+    wanted += [
+        *stores.get("neo4j", {}).get("labels", {}),
+        *stores.get("neo4j", {}).get("relationships", {}),
+    ]
     wanted += [
         n
         for c in stores.get("milvus", {}).get("collections", ())
         for n in (c["name"], c["alias"], *(f["name"] for f in c["fields"]))
     ]
     wanted += [k["pattern"] for k in stores.get("redis", {}).get("keys", ())]
-    assert [w for w in dict.fromkeys(wanted) if not re.search(rf"(?<!\w){re.escape(w)}(?!\w)", text)] == []
+    assert [
+        w for w in dict.fromkeys(wanted) if not re.search(rf"(?<!\w){re.escape(w)}(?!\w)", text)
+    ] == []
 
 
 @EACH
 def test_the_diagrams_on_the_page_are_current(name):
     drawn = mermaid(describe(blueprints.load(name)))
-    assert drawn.strip() in page(name), f"stale: is-db-bootstrap blueprints show {name} --format mermaid"
+    assert drawn.strip() in page(name), (
+        f"stale: is-db-bootstrap blueprints show {name} --format mermaid"
+    )
 
 
 def calls(name):
@@ -64,7 +75,12 @@ def calls(name):
 
 @pytest.fixture
 def addresses(postgres_url, neo4j_url, milvus_url, redis_url):
-    return {"POSTGRES_URL": postgres_url, "NEO4J_URL": neo4j_url, "MILVUS_URL": milvus_url, "REDIS_URL": redis_url}
+    return {
+        "POSTGRES_URL": postgres_url,
+        "NEO4J_URL": neo4j_url,
+        "MILVUS_URL": milvus_url,
+        "REDIS_URL": redis_url,
+    }
 
 
 @pytest.mark.postgres
@@ -73,7 +89,9 @@ def addresses(postgres_url, neo4j_url, milvus_url, redis_url):
 @pytest.mark.redis
 @EACH
 def test_the_commands_on_the_page_run(name, addresses, tmp_path):
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("DB_", "DATABASE"))} | addresses
+    environ = {
+        k: v for k, v in os.environ.items() if not k.startswith(("DB_", "DATABASE"))
+    } | addresses
     ran = 0
     for words in calls(name):
         done = subprocess.run(
@@ -90,7 +108,9 @@ def test_the_commands_on_the_page_run(name, addresses, tmp_path):
     assert ran >= 3
 
 
-@pytest.mark.parametrize(("prefix", "number"), [(p, n) for p, most in CHECKS.items() for n in range(1, most + 1)])
+@pytest.mark.parametrize(
+    ("prefix", "number"), [(p, n) for p, most in CHECKS.items() for n in range(1, most + 1)]
+)
 def test_every_acceptance_check_has_tests_and_a_line_that_links_them(prefix, number):
     table = (ROOT / "docs" / "reference" / "blueprints.md").read_text(encoding="utf-8")
     [line] = re.findall(rf"^\| `{prefix}_{number:02}` \|.*$", table, re.MULTILINE)
@@ -98,6 +118,10 @@ def test_every_acceptance_check_has_tests_and_a_line_that_links_them(prefix, num
     holding = {
         str(file.relative_to(ROOT))
         for file in (ROOT / "tests").rglob("test_*.py")
-        if re.search(rf"^(async )?def test_{prefix}_{number:02}_", file.read_text(encoding="utf-8"), re.MULTILINE)
+        if re.search(
+            rf"^(async )?def test_{prefix}_{number:02}_",
+            file.read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
     }
     assert linked == holding != set()

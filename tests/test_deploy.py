@@ -26,7 +26,11 @@ def kustomized(name):
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
     done = subprocess.run(
-        ["kubectl", "kustomize", f"deploy/kubernetes/{name}"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["kubectl", "kustomize", f"deploy/kubernetes/{name}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
@@ -36,14 +40,21 @@ def helm(*args, check=True):
     if not HELM.exists():
         pytest.skip("helm was not built (make test builds it)")
     done = subprocess.run(
-        [HELM, *args, "--kube-version", "1.34.0"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [HELM, *args, "--kube-version", "1.34.0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 def rendered(*options):
-    return [d for d in yaml.safe_load_all(helm("template", "demo", str(CHART), *options).stdout) if d]
+    return [
+        d for d in yaml.safe_load_all(helm("template", "demo", str(CHART), *options).stdout) if d
+    ]
 
 
 ALL = [*(pytest.param(kustomized, (name,), id=name) for name in KUSTOMIZATIONS),
@@ -68,35 +79,56 @@ def test_they_keep_to_the_schemas(render, arguments, version):
 
 
 @pytest.mark.parametrize(("render", "arguments"), ALL)
-def test_pods_are_restricted_and_jobs_tell_what_a_person_must_mend_from_what_time_may(render, arguments):
+def test_pods_are_restricted_and_jobs_tell_what_a_person_must_mend_from_what_time_may(
+    render, arguments
+):
     found = [each for document in render(*arguments) for each in pods(document)]
     assert found
     for document, job, pod in found:
         assert (
-            pod["securityContext"] | {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+            pod["securityContext"]
+            | {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
             == pod["securityContext"]
         )
         assert pod["automountServiceAccountToken"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
         assert all("hostPath" not in volume for volume in pod["volumes"])
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
-            closed = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+            closed = {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
             assert container["securityContext"] == closed
             assert container["name"] != "bootstrap" or container["resources"]["limits"]["memory"]
         if document["kind"] != "Deployment":
             assert pod["restartPolicy"] == "Never"
             assert job["activeDeadlineSeconds"]
-            [values] = [r["onExitCodes"]["values"] for r in job["podFailurePolicy"]["rules"] if "onExitCodes" in r]
-            codes = {e.exit_code for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.BootstrapError)}
+            [values] = [
+                r["onExitCodes"]["values"]
+                for r in job["podFailurePolicy"]["rules"]
+                if "onExitCodes" in r
+            ]
+            codes = {
+                e.exit_code
+                for e in vars(errors).values()
+                if isinstance(e, type) and issubclass(e, errors.BootstrapError)
+            }
             assert codes - set(values) == {4, 7, 130}
 
 
 @pytest.mark.parametrize(("render", "arguments"), ALL)
 def test_every_variable_of_the_settings_is_documented(render, arguments):
-    found = [d["data"] for d in render(*arguments) if d["kind"] == "ConfigMap" and "POSTGRES_URL" in d["data"]]
+    found = [
+        d["data"]
+        for d in render(*arguments)
+        if d["kind"] == "ConfigMap" and "POSTGRES_URL" in d["data"]
+    ]
     page = (ROOT / "docs/reference/settings.md").read_text()
     assert found
-    assert all(f"`{name}`" in page or name.endswith("_FILE") for settings in found for name in settings)
+    assert all(
+        f"`{name}`" in page or name.endswith("_FILE") for settings in found for name in settings
+    )
 
 
 @pytest.mark.parametrize("overlay", ["argo-cd", "helm-hook"])
@@ -139,7 +171,15 @@ def test_a_job_of_other_settings_has_another_name_where_the_revision_is_always_1
 
     assert name() == name("--set", "verify.schedule=1 1 * * *")
     assert (
-        len({name(), name("--set", "image.tag=v2"), name("--set", "settings.DB_SCHEMA=app"), name("--set", "timeout=9")}) == 4
+        len(
+            {
+                name(),
+                name("--set", "image.tag=v2"),
+                name("--set", "settings.DB_SCHEMA=app"),
+                name("--set", "timeout=9"),
+            }
+        )
+        == 4
     )
 
 
@@ -168,9 +208,19 @@ def test_chart_and_kustomizations_give_the_same_bootstrap():
         for document, _, pod in (each for d in documents for each in pods(d)):
             for container in [*pod.get("initContainers", []), *pod["containers"]]:
                 if container["name"] == "bootstrap":
-                    kept = {k: v for k, v in container.items() if k not in {"envFrom", "imagePullPolicy"}}
-                    found[document["kind"]] = json.dumps([kept, pod["volumes"], pod["securityContext"]], sort_keys=True)
+                    kept = {
+                        k: v
+                        for k, v in container.items()
+                        if k not in {"envFrom", "imagePullPolicy"}
+                    }
+                    found[document["kind"]] = json.dumps(
+                        [kept, pod["volumes"], pod["securityContext"]], sort_keys=True
+                    )
         return found
 
-    written = {k: v for name in ("application", "job", "verify") for k, v in bootstraps(kustomized(name)).items()}
+    written = {
+        k: v
+        for name in ("application", "job", "verify")
+        for k, v in bootstraps(kustomized(name)).items()
+    }
     assert written == bootstraps(rendered(*WITH_ALL))

@@ -45,7 +45,9 @@ def anchor(heading):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_relative_link_resolves(page):
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"\w+:", target):
             continue
@@ -53,9 +55,10 @@ def test_every_relative_link_resolves(page):
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), f"{page.name} links to {target}"
         if fragment:
-            assert fragment in {anchor(h) for h in re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)}, (
-                target
-            )
+            assert fragment in {
+                anchor(h)
+                for h in re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            }, target
 
 
 def test_every_page_can_be_reached_from_the_readme():
@@ -65,7 +68,10 @@ def test_every_page_can_be_reached_from_the_readme():
         if page in seen or page.suffix != ".md":
             continue
         seen.add(page)
-        todo += [(page.parent / t).resolve() for t in re.findall(r"\]\(([^)#:\s]+)\)", page.read_text(encoding="utf-8"))]
+        todo += [
+            (page.parent / t).resolve()
+            for t in re.findall(r"\]\(([^)#:\s]+)\)", page.read_text(encoding="utf-8"))
+        ]
     assert [str(p.relative_to(ROOT)) for p in PAGES if p not in seen] == []
 
 
@@ -90,7 +96,9 @@ COMMANDS = dict(commands())
 def test_every_command_has_help_and_a_line(path):
     command = COMMANDS[path]
     assert command.help
-    assert all(getattr(p, "help", None) for p in command.params if isinstance(p, click.Option)), "an option without help"
+    assert all(getattr(p, "help", None) for p in command.params if isinstance(p, click.Option)), (
+        "an option without help"
+    )
     assert re.search(rf"^\| `is-db-bootstrap {' '.join(path)}[` ]", CLI, re.MULTILINE)
     assert f"\nis-db-bootstrap {path[0]}" in README
 
@@ -99,19 +107,33 @@ def test_every_command_has_help_and_a_line(path):
 def test_every_option_is_documented(path):
     for parameter in COMMANDS[path].params:
         words = (
-            parameter.opts if isinstance(parameter, click.Option) else [parameter.make_metavar(click.Context(COMMANDS[path]))]
+            parameter.opts
+            if isinstance(parameter, click.Option)
+            else [parameter.make_metavar(click.Context(COMMANDS[path]))]
         )
         for word in words:
-            assert re.search(rf"[` ]{re.escape(word)}[` ]", CLI), f"{word} of {' '.join(path)} is not in cli.md"
+            assert re.search(rf"[` ]{re.escape(word)}[` ]", CLI), (
+                f"{word} of {' '.join(path)} is not in cli.md"
+            )
 
 
 def test_no_option_is_documented_that_does_not_exist():
-    known = {o for c in COMMANDS.values() for p in c.params if isinstance(p, click.Option) for o in p.opts} | {
+    known = {
+        o
+        for c in COMMANDS.values()
+        for p in c.params
+        if isinstance(p, click.Option)
+        for o in p.opts
+    } | {
         "--help",
         "-h",
         "--version",
     }
-    assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", re.sub(r"```.*?```", "", CLI, flags=re.DOTALL))) - known == set()
+    assert (
+        set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", re.sub(r"```.*?```", "", CLI, flags=re.DOTALL)))
+        - known
+        == set()
+    )
 
 
 def documented_calls():
@@ -136,7 +158,9 @@ def test_every_documented_call_is_one_that_the_command_takes(words):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("target", ["run", "test", "lint", "format", "down", "clean", "requirements", "help"])
+@pytest.mark.parametrize(
+    "target", ["run", "test", "lint", "format", "down", "clean", "requirements", "help"]
+)
 def test_make_knows(target):
     subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True, timeout=60)
 
@@ -147,7 +171,12 @@ def test_the_readme_has_a_completion_line_for(shell):
     assert line in CLI
     environ = os.environ | {"_IS_DB_BOOTSTRAP_COMPLETE": f"{shell}_source"}
     script = subprocess.run(
-        [sys.executable, "-m", "is_db_bootstrap"], env=environ, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "is_db_bootstrap"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert f"_IS_DB_BOOTSTRAP_COMPLETE={shell}_complete" in script.stdout
 
@@ -159,13 +188,23 @@ def read_settings():
     """Every environment variable that is read: declared ones, and those that the source names."""
     names = {f"IS_DB_BOOTSTRAP_{f.name.removesuffix('_s').upper()}" for f in fields(Timing)}
     names |= {
-        f"{s.upper()}_{part}" for s in STORE_ORDER for part in ("URL", "USERNAME", "PASSWORD", "PASSWORD_FILE", "CA_FILE")
+        f"{s.upper()}_{part}"
+        for s in STORE_ORDER
+        for part in ("URL", "USERNAME", "PASSWORD", "PASSWORD_FILE", "CA_FILE")
     }
     names |= {s.name for b in map(blueprints.load, blueprints.names()) for s in b.settings}
     names |= {f"IS_DB_BOOTSTRAP_{s.upper()}_IMAGE" for s in STORE_ORDER}
     # What containers.py names besides is read inside of containers.
-    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "src").rglob("*.py") if p.name != "containers.py")
-    names |= set(re.findall(r'"((?:IS_DB_BOOTSTRAP|DB|DATABASE|POSTGRES|NEO4J|MILVUS|REDIS)_[A-Z_]+)"', source))
+    source = "".join(
+        p.read_text(encoding="utf-8")
+        for p in (ROOT / "src").rglob("*.py")
+        if p.name != "containers.py"
+    )
+    names |= set(
+        re.findall(
+            r'"((?:IS_DB_BOOTSTRAP|DB|DATABASE|POSTGRES|NEO4J|MILVUS|REDIS)_[A-Z_]+)"', source
+        )
+    )
     return names
 
 
@@ -192,7 +231,10 @@ def test_every_default_is_the_documented_one(field):
     words, number = FOLLOWING.get(field.name) or (f"{field.default:g}", field.default)
     assert f"| `{variable}` | `{field.name}` | {words} |" in SETTINGS
     assert f"\n# {variable}={number:g}\n" in ENV_EXAMPLE
-    assert getattr(Settings.load(Blueprint("story", ""), environ={variable: "3"}).timing, field.name) == 3
+    assert (
+        getattr(Settings.load(Blueprint("story", ""), environ={variable: "3"}).timing, field.name)
+        == 3
+    )
 
 
 @pytest.mark.parametrize("store", STORE_ORDER)
@@ -200,7 +242,9 @@ def test_every_scheme_is_documented(store):
     [row] = [
         line
         for line in SETTINGS.splitlines()
-        if line.startswith("|") and line.count(f"`{store.upper()}_URL`") and "`" + SCHEMES[store][0] + "`" in line
+        if line.startswith("|")
+        and line.count(f"`{store.upper()}_URL`")
+        and "`" + SCHEMES[store][0] + "`" in line
     ]
     assert set(SCHEMES[store]) <= set(re.findall(r"`([^`]*)`", row))
 
@@ -208,7 +252,9 @@ def test_every_scheme_is_documented(store):
 def test_the_settings_of_blueprints_have_their_documented_defaults():
     for blueprint in map(blueprints.load, blueprints.names()):
         for setting in blueprint.settings:
-            [row] = [line for line in SETTINGS.splitlines() if line.startswith(f"| `{setting.name}` ")]
+            [row] = [
+                line for line in SETTINGS.splitlines() if line.startswith(f"| `{setting.name}` ")
+            ]
             assert f"`{setting.default}`" in row
             assert all(f"`{choice}`" in row for choice in setting.choices)
             assert f"\n# {setting.name}={setting.default}\n" in ENV_EXAMPLE
@@ -220,7 +266,11 @@ def test_the_documented_toml_file_is_accepted(tmp_path, monkeypatch):
     text = re.sub(r"^(password|ca)_file.*\n", "", text, flags=re.MULTILINE)
     Path("is-db-bootstrap.toml").write_text(text)
     settings = Settings.load(Blueprint("story", ""), environ={})
-    assert (settings.schema, settings.timing.timeout_s, set(settings.stores)) == ("story", 300, set(STORE_ORDER))
+    assert (settings.schema, settings.timing.timeout_s, set(settings.stores)) == (
+        "story",
+        300,
+        set(STORE_ORDER),
+    )
 
 
 # --- exit codes and errors
@@ -228,7 +278,11 @@ def test_the_documented_toml_file_is_accepted(tmp_path, monkeypatch):
 
 def test_every_exit_code_is_documented():
     page = (ROOT / "docs/reference/exit-codes.md").read_text(encoding="utf-8")
-    kinds = [v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, errors.BootstrapError)]
+    kinds = [
+        v
+        for v in vars(errors).values()
+        if isinstance(v, type) and issubclass(v, errors.BootstrapError)
+    ]
     codes = {0, 129, 143, *(k.exit_code for k in kinds)}
     assert {int(n) for n in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes | {UNWRITTEN}
     assert set(SCHEMA["properties"]["exit_code"]["enum"]) == codes
@@ -238,8 +292,14 @@ def test_every_exit_code_is_documented():
 
 
 def test_every_outcome_is_documented():
-    page = (ROOT / "docs/reference/result.md").read_text(encoding="utf-8").partition("## Many targets")[0]
-    assert re.findall(r"^\| `(\w+)` \| (?!names|null)", page, re.MULTILINE)[-len(Outcome) :] == [o.value for o in Outcome]
+    page = (
+        (ROOT / "docs/reference/result.md")
+        .read_text(encoding="utf-8")
+        .partition("## Many targets")[0]
+    )
+    assert re.findall(r"^\| `(\w+)` \| (?!names|null)", page, re.MULTILINE)[-len(Outcome) :] == [
+        o.value for o in Outcome
+    ]
 
 
 # --- the result document
@@ -247,7 +307,9 @@ def test_every_outcome_is_documented():
 
 def validate(result):
     document = json.loads(json.dumps(result.to_dict()))
-    Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(document)
+    Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(
+        document
+    )
     return document
 
 
@@ -277,7 +339,10 @@ def test_the_schema_has_the_fields_of_the_classes():
         "change": results.ChangeResult, "drift": Drift, "error": results.ErrorReport,
     }  # fmt: skip
     for name, kind in classes.items():
-        assert set(SCHEMA["$defs"][name]["properties"]) == {f.name for f in fields(kind)} - {"exception", "finding"}
+        assert set(SCHEMA["$defs"][name]["properties"]) == {f.name for f in fields(kind)} - {
+            "exception",
+            "finding",
+        }
     assert set(SCHEMA["properties"]) == {f.name for f in fields(results.BootstrapResult)}
     assert SCHEMA["properties"]["schema_version"]["const"] == results.SCHEMA_VERSION
     assert set(SCHEMA["properties"]["mode"]["enum"]) == set(Mode)
@@ -287,7 +352,11 @@ def test_the_schema_has_the_fields_of_the_classes():
 @pytest.mark.parametrize("mode", Mode)
 def test_the_result_of_every_mode_validates(mode):
     document = validate(
-        run(InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("redis", ["b"], applied=["b"]), mode=mode)
+        run(
+            InMemoryBootstrapper("postgres", ["a"]),
+            InMemoryBootstrapper("redis", ["b"], applied=["b"]),
+            mode=mode,
+        )
     )
     assert document["mode"] == mode
 
@@ -296,8 +365,16 @@ def test_a_locked_store_and_a_failed_run_validate():
     locked = InMemoryBootstrapper("redis", ["a"])
     locked.lock_owner = "another run"
     assert validate(run(locked))["stores"][0]["error"]["kind"] == "lock_timeout"
-    assert validate(run(locked, mode=Mode.STATUS))["stores"][0]["status"]["lock"]["who"] == "another run"
-    assert validate(run(InMemoryBootstrapper(unavailable=10**6), InMemoryBootstrapper("milvus", ["x"])))["exit_code"] == 4
+    assert (
+        validate(run(locked, mode=Mode.STATUS))["stores"][0]["status"]["lock"]["who"]
+        == "another run"
+    )
+    assert (
+        validate(
+            run(InMemoryBootstrapper(unavailable=10**6), InMemoryBootstrapper("milvus", ["x"]))
+        )["exit_code"]
+        == 4
+    )
 
 
 def test_a_drifted_and_an_interrupted_run_validate():
@@ -312,11 +389,20 @@ def test_a_drifted_and_an_interrupted_run_validate():
 
 def test_every_error_validates():
     change = results.Change("a", "item")
-    for kind in (errors.AccessDenied, errors.StoreConflict, errors.StoreReset, errors.ConfigurationError):
+    for kind in (
+        errors.AccessDenied,
+        errors.StoreConflict,
+        errors.StoreReset,
+        errors.ConfigurationError,
+    ):
         store = InMemoryBootstrapper("redis", ["a"])
-        store.plan = raising(kind("redis", "No.") if kind is not errors.ConfigurationError else kind("No."))
+        store.plan = raising(
+            kind("redis", "No.") if kind is not errors.ConfigurationError else kind("No.")
+        )
         assert validate(run(store))["exit_code"] == kind.exit_code
-    store = InMemoryBootstrapper("redis", ["a"], on_apply=raising(errors.ChangeFailed("redis", "No.", change=change)))
+    store = InMemoryBootstrapper(
+        "redis", ["a"], on_apply=raising(errors.ChangeFailed("redis", "No.", change=change))
+    )
     assert validate(run(store))["stores"][0]["changes"][0]["outcome"] == "failed"
 
 
@@ -326,12 +412,14 @@ def test_the_documented_document_validates():
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("store", [pytest.param(s, marks=getattr(pytest.mark, s)) for s in STORE_ORDER])
+@pytest.mark.parametrize(
+    "store", [pytest.param(s, marks=getattr(pytest.mark, s)) for s in STORE_ORDER]
+)
 def test_the_documents_of_real_runs_validate(store, request):
     address = request.getfixturevalue(f"{store}_url")
-    environ = {k: v for k, v in os.environ.items() if k != "DATABASE_URL" and not k.startswith("DB_")} | {
-        f"{store.upper()}_URL": address
-    }
+    environ = {
+        k: v for k, v in os.environ.items() if k != "DATABASE_URL" and not k.startswith("DB_")
+    } | {f"{store.upper()}_URL": address}
     for command, outcome in (
         ("plan", "planned"),
         ("apply", "changed"),
@@ -339,8 +427,19 @@ def test_the_documents_of_real_runs_validate(store, request):
         ("verify", "unchanged"),
         ("status", "unchanged"),
     ):
-        call = [sys.executable, "-m", "is_db_bootstrap", command, "--only", store, "--output", "json"]
-        done = subprocess.run(call, env=environ, capture_output=True, text=True, timeout=120, check=False)
+        call = [
+            sys.executable,
+            "-m",
+            "is_db_bootstrap",
+            command,
+            "--only",
+            store,
+            "--output",
+            "json",
+        ]
+        done = subprocess.run(
+            call, env=environ, capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         document = json.loads(done.stdout)
         Draft202012Validator(SCHEMA).validate(document)
@@ -376,9 +475,14 @@ def test_the_kubernetes_examples_are_short_and_of_documented_variables(word):
 @pytest.mark.redis
 def test_the_python_example_of_the_readme_runs(postgres_url, redis_url, capsys):
     [example] = [text for text in fenced(README, "python") if "BootstrapOrchestrator" in text]
-    addresses = {"postgresql://app@localhost/novel_genesis": postgres_url, "redis://localhost": redis_url}
+    addresses = {
+        "postgresql://app@localhost/novel_genesis": postgres_url,
+        "redis://localhost": redis_url,
+    }
     for documented, real in addresses.items():
         assert documented in example
         example = example.replace(documented, real)
     exec(compile(example, "README.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("changed ['" + StoreUrl.parse("postgres", postgres_url).database)
+    assert capsys.readouterr().out.startswith(
+        "changed ['" + StoreUrl.parse("postgres", postgres_url).database
+    )

@@ -20,19 +20,58 @@ def image():
     return built()
 
 
-def test_it_brings_a_store_to_its_blueprint_without_writing_to_its_file_system(image, postgres_url, redis_url):
-    arguments = ("--network", "host", "-e", f"POSTGRES_URL={postgres_url}", "-e", f"REDIS_URL={redis_url}", image)
+def test_it_brings_a_store_to_its_blueprint_without_writing_to_its_file_system(
+    image, postgres_url, redis_url
+):
+    arguments = (
+        "--network",
+        "host",
+        "-e",
+        f"POSTGRES_URL={postgres_url}",
+        "-e",
+        f"REDIS_URL={redis_url}",
+        image,
+    )
     for expected in ("changed", "unchanged"):
-        done = docker("run", *CLOSED, *arguments, "--blueprint", "helpdesk", "--only", "postgres", "--output", "json")
+        done = docker(
+            "run",
+            *CLOSED,
+            *arguments,
+            "--blueprint",
+            "helpdesk",
+            "--only",
+            "postgres",
+            "--output",
+            "json",
+        )
         assert json.loads(done.stdout)["outcome"] == expected
-    done = docker("run", *CLOSED, *arguments, "--blueprint", "helpdesk", "--only", "redis", "--output", "json")
+    done = docker(
+        "run", *CLOSED, *arguments, "--blueprint", "helpdesk", "--only", "redis", "--output", "json"
+    )
     assert json.loads(done.stdout)["exit_code"] == 0
 
 
 def test_it_runs_as_nobody_special_and_has_no_pip(image):
-    done = docker("run", *CLOSED, "--entrypoint", "python3", image, "-c", "import os; print(os.getuid(), os.getgid())")
+    done = docker(
+        "run",
+        *CLOSED,
+        "--entrypoint",
+        "python3",
+        image,
+        "-c",
+        "import os; print(os.getuid(), os.getgid())",
+    )
     assert done.stdout.split() == ["10001", "10001"]
-    done = docker("run", *CLOSED, "--entrypoint", "/opt/is-db-bootstrap/bin/python", image, "-m", "pip", check=False)
+    done = docker(
+        "run",
+        *CLOSED,
+        "--entrypoint",
+        "/opt/is-db-bootstrap/bin/python",
+        image,
+        "-m",
+        "pip",
+        check=False,
+    )
     assert "No module named pip" in done.stderr
 
 
@@ -90,7 +129,17 @@ from is_db_bootstrap.blueprints import _own
 _own.from_module = lambda _: (print("importing", flush=True), time.sleep(60))
 cli.main(["--blueprint", "slow:BLUEPRINT"])
 """
-    docker("run", "--detach", "--name", name, "--entrypoint", "/opt/is-db-bootstrap/bin/python", image, "-c", code)
+    docker(
+        "run",
+        "--detach",
+        "--name",
+        name,
+        "--entrypoint",
+        "/opt/is-db-bootstrap/bin/python",
+        image,
+        "-c",
+        code,
+    )
     try:
         end = time.monotonic() + 20
         while "importing" not in docker("logs", name).stdout:
@@ -126,5 +175,7 @@ def test_the_sbom_names_what_is_in_it(image, tmp_path):
                     "from importlib.metadata import distributions as d; print('\\n'.join(f'{x.name}=={x.version}' for x in d()))").stdout  # fmt: skip
     there = dict(line.lower().replace("_", "-").split("==") for line in inside.split())
     assert listed == there
-    pinned = re.findall(r"^([a-z0-9.\-]+)==([^ ;\\]+)", (ROOT / "requirements/run.txt").read_text(), re.MULTILINE)
+    pinned = re.findall(
+        r"^([a-z0-9.\-]+)==([^ ;\\]+)", (ROOT / "requirements/run.txt").read_text(), re.MULTILINE
+    )
     assert there.items() - {("is-db-bootstrap", __version__)} <= set(pinned)

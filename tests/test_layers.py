@@ -28,7 +28,16 @@ LAYERS = [
         "tls",
     },
     {"orchestrator", "render", "stores", "blueprints", "observers"},
-    {"app", "client_imports", "contract", "description", "fleet", "migrate", "revision", "scaffold"},
+    {
+        "app",
+        "client_imports",
+        "contract",
+        "description",
+        "fleet",
+        "migrate",
+        "revision",
+        "scaffold",
+    },
     {"local", "testing", "access"},
     {"cli", "__main__"},
 ]
@@ -70,7 +79,9 @@ def layer(part):
     return next((i for i, names in enumerate(LAYERS) if part in names), None)
 
 
-MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"}
+MODULES = {
+    name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"
+}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -112,14 +123,20 @@ def test_only_the_settings_and_the_edges_read_the_environment(module):
 
 
 def test_the_engine_names_no_store():
-    text = "".join(p.read_text(encoding="utf-8") for name, p in MODULES.items() if name.startswith("orchestrator")).lower()
+    text = "".join(
+        p.read_text(encoding="utf-8")
+        for name, p in MODULES.items()
+        if name.startswith("orchestrator")
+    ).lower()
     assert [s for s in ("postgres", "neo4j", "milvus", "redis") if s in text] == []
 
 
 def loaded_after(code):
     """Which client libraries a fresh interpreter has loaded after `code`."""
     report = f"{code}\nimport sys\nprint('loaded:', *sorted({set(CLIENTS)!r} & set(sys.modules)))"
-    output = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True, timeout=60).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", report], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     return output.splitlines()[-1].split()[1:]
 
 
@@ -128,7 +145,20 @@ HELPS = [
     *([c] for c in ("apply", "plan", "verify", "wait", "status", "blueprints", "local", "migrate")),
     ["local", "up"],
     ["blueprints", "show"],
-    *(["migrate", c] for c in ("ini", "init", "upgrade", "downgrade", "current", "history", "check", "stamp", "sql")),
+    *(
+        ["migrate", c]
+        for c in (
+            "ini",
+            "init",
+            "upgrade",
+            "downgrade",
+            "current",
+            "history",
+            "check",
+            "stamp",
+            "sql",
+        )
+    ),
     ["new"],
     ["revision"],
     ["selftest"],

@@ -38,7 +38,10 @@ def test_everything_that_a_run_needs_is_in_the_wheel(names):
     for path in source.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert f"is_db_bootstrap/{path.relative_to(source)}" in names
-    assert {"is_db_bootstrap/py.typed", "is_db_bootstrap/_files/migrations/novel_genesis/catalogue.json"} <= names
+    assert {
+        "is_db_bootstrap/py.typed",
+        "is_db_bootstrap/_files/migrations/novel_genesis/catalogue.json",
+    } <= names
 
 
 def test_nothing_else_is_in_the_wheel(names):
@@ -55,7 +58,17 @@ def test_a_wheel_from_the_sdist_is_the_same(built, names, tmp_path):
     with tarfile.open(built[1]) as archive:
         archive.extractall(tmp_path, filter="data")
     [source] = tmp_path.iterdir()
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "again", cwd=source)
+    run(
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "-t",
+        "wheel",
+        "-d",
+        tmp_path / "again",
+        cwd=source,
+    )
     [wheel] = (tmp_path / "again").glob("*.whl")
     assert set(zipfile.ZipFile(wheel).namelist()) == names
 
@@ -67,7 +80,10 @@ def test_wheel_and_sdist_are_built_the_same_twice(built, tmp_path):
 
 def test_the_installed_package_is_not_this_repository(installed, tmp_path):
     where = run(
-        installed, "-c", "import is_db_bootstrap as p, sys; print(p.__file__, *sys.path, sep='\\n')", cwd=tmp_path
+        installed,
+        "-c",
+        "import is_db_bootstrap as p, sys; print(p.__file__, *sys.path, sep='\\n')",
+        cwd=tmp_path,
     ).stdout
     assert str(installed.parent.parent) in where.splitlines()[0]
     assert str(ROOT / "src") not in where.splitlines()
@@ -76,17 +92,24 @@ def test_the_installed_package_is_not_this_repository(installed, tmp_path):
 def test_the_installed_command_finds_its_files(installed, tmp_path):
     ini = run(installed.parent / "is-db-bootstrap", "migrate", "ini", cwd=tmp_path).stdout.strip()
     assert Path(ini).is_relative_to(installed.parent.parent)
-    assert "novel_genesis" in run(installed, "-m", "is_db_bootstrap", "blueprints", cwd=tmp_path).stdout
+    assert (
+        "novel_genesis"
+        in run(installed, "-m", "is_db_bootstrap", "blueprints", cwd=tmp_path).stdout
+    )
 
 
 def test_the_stock_alembic_reads_the_installed_revisions(installed, tmp_path):
     ini = run(installed, "-m", "is_db_bootstrap", "migrate", "ini", cwd=tmp_path).stdout.strip()
-    history = run(installed, "-m", "alembic.config", "-c", ini, "-n", "novel_genesis", "history", cwd=tmp_path).stdout
+    history = run(
+        installed, "-m", "alembic.config", "-c", ini, "-n", "novel_genesis", "history", cwd=tmp_path
+    ).stdout
     assert "ng_0003 -> ng_0004 (head)" in history
 
 
 @pytest.mark.postgres
-def test_the_stock_alembic_works_on_a_database_of_the_installed_command(installed, tmp_path, postgres_url):
+def test_the_stock_alembic_works_on_a_database_of_the_installed_command(
+    installed, tmp_path, postgres_url
+):
     address = {"POSTGRES_URL": postgres_url}
     run(installed, "-m", "is_db_bootstrap", "--only", "postgres", cwd=tmp_path, **address)
     ini = run(installed, "-m", "is_db_bootstrap", "migrate", "ini", cwd=tmp_path).stdout.strip()
@@ -101,7 +124,9 @@ def test_a_type_checker_sees_the_types(installed, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from is_db_bootstrap import BootstrapResult\ndef code(result: BootstrapResult) -> None:\n    reveal_type(result.exit_code)\n"
     )
-    said = run(sys.executable, "-m", "mypy", "--python-executable", installed, "mine.py", cwd=tmp_path).stdout
+    said = run(
+        sys.executable, "-m", "mypy", "--python-executable", installed, "mine.py", cwd=tmp_path
+    ).stdout
     assert 'Revealed type is "int"' in said or 'Revealed type is "builtins.int"' in said
 
 
@@ -125,8 +150,16 @@ def postgres_only(built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("postgres-only")
     venv.create(folder / "venv", with_pip=True, symlinks=True)
     python = folder / "venv" / "bin" / "python"
-    pins = "".join(line for line in (ROOT / "requirements/run.txt").read_text().replace("\\\n", "").splitlines(keepends=True))
-    (folder / "pins.txt").write_text("\n".join(line.split(" --hash")[0].strip() for line in pins.splitlines()))
+    pins = "".join(
+        line
+        for line in (ROOT / "requirements/run.txt")
+        .read_text()
+        .replace("\\\n", "")
+        .splitlines(keepends=True)
+    )
+    (folder / "pins.txt").write_text(
+        "\n".join(line.split(" --hash")[0].strip() for line in pins.splitlines())
+    )
     run(
         python,
         "-m",
@@ -143,14 +176,27 @@ def postgres_only(built, tmp_path_factory):
 
 def test_one_extra_works_without_the_other_clients(postgres_only, tmp_path):
     there = run(
-        postgres_only, "-c", f"import importlib.util as u; print(*[n for n in {CLIENTS!r} if u.find_spec(n)])", cwd=tmp_path
+        postgres_only,
+        "-c",
+        f"import importlib.util as u; print(*[n for n in {CLIENTS!r} if u.find_spec(n)])",
+        cwd=tmp_path,
     ).stdout.split()
     assert there == ["psycopg", "sqlalchemy", "alembic"]
-    run(postgres_only, "-c", "from is_db_bootstrap import BootstrapOrchestrator, PostgreSQLBootstrapper", cwd=tmp_path)
-    assert "novel_genesis" in run(postgres_only, "-m", "is_db_bootstrap", "blueprints", cwd=tmp_path).stdout
+    run(
+        postgres_only,
+        "-c",
+        "from is_db_bootstrap import BootstrapOrchestrator, PostgreSQLBootstrapper",
+        cwd=tmp_path,
+    )
+    assert (
+        "novel_genesis"
+        in run(postgres_only, "-m", "is_db_bootstrap", "blueprints", cwd=tmp_path).stdout
+    )
 
 
-def test_a_store_whose_client_is_not_installed_is_exit_2_and_names_the_extra(postgres_only, tmp_path):
+def test_a_store_whose_client_is_not_installed_is_exit_2_and_names_the_extra(
+    postgres_only, tmp_path
+):
     done = run(
         postgres_only,
         "-m",
@@ -169,5 +215,13 @@ def test_a_store_whose_client_is_not_installed_is_exit_2_and_names_the_extra(pos
 @pytest.mark.postgres
 def test_one_extra_brings_its_store_to_the_blueprint(postgres_only, tmp_path, postgres_url):
     for outcome in ("changed", "unchanged"):
-        done = run(postgres_only, "-m", "is_db_bootstrap", "--only", "postgres", cwd=tmp_path, POSTGRES_URL=postgres_url)
+        done = run(
+            postgres_only,
+            "-m",
+            "is_db_bootstrap",
+            "--only",
+            "postgres",
+            cwd=tmp_path,
+            POSTGRES_URL=postgres_url,
+        )
         assert f"apply {outcome}" in done.stdout

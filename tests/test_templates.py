@@ -30,7 +30,9 @@ def compose(tmp_path):
     stand_in.chmod(0o755)
 
     def merged(*overrides):
-        files = [word for name in ("compose.yaml", *overrides) for word in ("-f", str(COMPOSE / name))]
+        files = [
+            word for name in ("compose.yaml", *overrides) for word in ("-f", str(COMPOSE / name))
+        ]
         done = subprocess.run(
             [str(PROGRAMS / "podman-compose"), *files, "config"], capture_output=True, text=True, timeout=60, check=False,
             env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -74,7 +76,10 @@ def test_no_password_stands_in_the_compose_files(compose):
         for service in compose(*overrides)["services"].values():
             for name, value in (service.get("environment") or {}).items():
                 assert "PASSWORD" not in name or name.endswith("_FILE"), name
-                assert "@" not in str(value) or ":" not in str(value).partition("//")[2].partition("@")[0]
+                assert (
+                    "@" not in str(value)
+                    or ":" not in str(value).partition("//")[2].partition("@")[0]
+                )
 
 
 def test_only_the_overrides_publish_ports_and_on_this_machine_only(compose):
@@ -94,7 +99,9 @@ def test_ci_keeps_nothing_on_disk(compose):
 def test_the_bootstrap_runs_once_and_reads_its_passwords_from_files(compose):
     service = compose()["services"]["bootstrap"]
     assert service["restart"] == "no"
-    given = {secret if isinstance(secret, str) else secret["source"] for secret in service["secrets"]}
+    given = {
+        secret if isinstance(secret, str) else secret["source"] for secret in service["secrets"]
+    }
     read = {Path(v).name for k, v in service["environment"].items() if k.endswith("_FILE")}
     assert read == given
 
@@ -119,11 +126,16 @@ def test_the_stores_run_by_compose():
     """The images are pulled and the bootstrap runs, where that is possible."""
     if (
         shutil.which("docker") is None
-        or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
+        or subprocess.run(
+            ["docker", "compose", "version"], capture_output=True, check=False
+        ).returncode
     ):
         pytest.skip("docker compose is not installed")
     if subprocess.run(
-        ["docker", "pull", "--quiet", IMAGES["redis"].name], capture_output=True, check=False, timeout=60
+        ["docker", "pull", "--quiet", IMAGES["redis"].name],
+        capture_output=True,
+        check=False,
+        timeout=60,
     ).returncode:
         pytest.skip("images cannot be pulled here")
     subprocess.run([COMPOSE / "make-secrets.sh"], check=True)
@@ -162,12 +174,23 @@ def test_actionlint_has_nothing_to_say(tmp_path):
     create("my_app", STORE_ORDER, tmp_path)
     files = [*(ROOT / "ci").glob("github-*.yaml"), *(ROOT / ".github/workflows").glob("*.yaml"),
              tmp_path / "my_app/.github/workflows/bootstrap.yaml"]  # fmt: skip
-    done = subprocess.run([program, "-no-color", *map(str, files)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [program, "-no-color", *map(str, files)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stdout
 
 
 def test_addresses_reach_the_next_steps_and_passwords_are_masked(tmp_path):
-    document = {"environ": {"POSTGRES_URL": "postgresql://postgres:s3cret@127.0.0.1:1", "MILVUS_URL": "http://127.0.0.1:2"}}
+    document = {
+        "environ": {
+            "POSTGRES_URL": "postgresql://postgres:s3cret@127.0.0.1:1",
+            "MILVUS_URL": "http://127.0.0.1:2",
+        }
+    }
     target = tmp_path / "env"
     done = subprocess.run([sys.executable, ROOT / "ci" / "export.py"], input=json.dumps(document), capture_output=True, text=True,
                           env={**os.environ, "GITHUB_ENV": str(target)}, check=True, timeout=30)  # fmt: skip
@@ -182,11 +205,23 @@ def run_steps(steps, folder, environ):
         file.touch()
     exported = {}
     for step in steps:
-        if step.get("if") == "inputs.stores-from == 'local'" and environ["INPUT_STORES_FROM"] != "local":
+        if (
+            step.get("if") == "inputs.stores-from == 'local'"
+            and environ["INPUT_STORES_FROM"] != "local"
+        ):
             continue
-        given = {k: environ[f"INPUT_{v[v.index('.') + 1 : -3].strip().upper()}"] for k, v in step.get("env", {}).items()}
+        given = {
+            k: environ[f"INPUT_{v[v.index('.') + 1 : -3].strip().upper()}"]
+            for k, v in step.get("env", {}).items()
+        }
         paths = files["GITHUB_PATH"].read_text().splitlines()
-        env = {**os.environ, **environ, **exported, **given, **{k: str(v) for k, v in files.items()}}
+        env = {
+            **os.environ,
+            **environ,
+            **exported,
+            **given,
+            **{k: str(v) for k, v in files.items()},
+        }
         env["PATH"] = ":".join([*paths, env["PATH"]])
         done = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", step["run"]], env=env, cwd=folder, capture_output=True,
                               text=True, check=False, timeout=200)  # fmt: skip
@@ -210,15 +245,25 @@ def test_the_steps_of_the_action_apply_a_blueprint(tmp_path, redis_url):
 
 
 def test_the_documented_workflow_keeps_to_the_schema_and_uses_the_action_as_it_is(tmp_path):
-    [block] = re.findall(r"^```yaml\n(jobs:.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    [block] = re.findall(
+        r"^```yaml\n(jobs:.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
     assert len(block.splitlines()) < 20
     (tmp_path / "workflow.yaml").write_text(f"on: push\n{block}")
     valid("vendor.github-workflows", tmp_path / "workflow.yaml")
     inputs = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
-    pages = [block, *((ROOT / "ci" / name).read_text() for name in ("github-local.yaml", "github-services.yaml"))]
+    pages = [
+        block,
+        *(
+            (ROOT / "ci" / name).read_text()
+            for name in ("github-local.yaml", "github-services.yaml")
+        ),
+    ]
     for text in pages:
         steps = next(iter(yaml.safe_load(text)["jobs"].values()))["steps"]
-        [used] = [step["with"] for step in steps if step.get("uses", "").startswith("is-db-bootstrap/")]
+        [used] = [
+            step["with"] for step in steps if step.get("uses", "").startswith("is-db-bootstrap/")
+        ]
         assert set(used) <= set(inputs)
         assert {name for name, each in inputs.items() if each.get("required")} <= set(used)
 
@@ -230,7 +275,14 @@ def test_the_hook_is_a_command_that_exists():
     [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     assert hook["id"] == "is-db-check"
     program, *words = hook["entry"].split()
-    done = subprocess.run([str(PROGRAMS / program), *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [str(PROGRAMS / program), *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout) == (0, "novel_genesis: as its newest revision says\n")
 
 

@@ -26,9 +26,19 @@ class Shell:
 
     def __call__(self, text):
         script = f"set -e\n{text}\npwd > '{self._folder}/.pwd'\n"
-        place = (self._folder / ".pwd").read_text().strip() if (self._folder / ".pwd").exists() else self._folder
+        place = (
+            (self._folder / ".pwd").read_text().strip()
+            if (self._folder / ".pwd").exists()
+            else self._folder
+        )
         return subprocess.run(
-            ["bash", "-c", script], cwd=place, env=self._environ, capture_output=True, text=True, timeout=300, check=False
+            ["bash", "-c", script],
+            cwd=place,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
 
@@ -41,7 +51,10 @@ def commands(text):
 
 def plain(text):
     """Without times, and with one space where there are several."""
-    lines = (re.sub(r" +", " ", re.sub(r"\d+\.\d+ s\b", "… s", line)).rstrip() for line in text.splitlines())
+    lines = (
+        re.sub(r" +", " ", re.sub(r"\d+\.\d+ s\b", "… s", line)).rstrip()
+        for line in text.splitlines()
+    )
     return [line for line in lines if line]
 
 
@@ -53,7 +66,10 @@ def test_every_command_prints_what_the_page_shows(tmp_path):
     tmp_path.chmod(0o755)
     folder = Path(
         subprocess.run(
-            ["mktemp", "-d", "/var/tmp/is-db-bootstrap-tutorial-XXXXXX"], capture_output=True, text=True, check=True
+            ["mktemp", "-d", "/var/tmp/is-db-bootstrap-tutorial-XXXXXX"],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     )
     folder.chmod(0o755)

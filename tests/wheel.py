@@ -10,12 +10,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SITE = Path("lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
-_ADDRESSES = ("POSTGRES_", "NEO4J_", "MILVUS_", "REDIS_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_BLUEPRINT")
+_ADDRESSES = (
+    "POSTGRES_",
+    "NEO4J_",
+    "MILVUS_",
+    "REDIS_",
+    "DB_",
+    "DATABASE_URL",
+    "IS_DB_BOOTSTRAP_BLUEPRINT",
+)
 
 
 def surroundings(**variables):
     """The environment without this repository on its path, and with no addresses but those that are given."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith((*_ADDRESSES, "PYTHON", "VIRTUAL_ENV"))}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith((*_ADDRESSES, "PYTHON", "VIRTUAL_ENV"))
+    }
     return kept | {name: str(value) for name, value in variables.items()}
 
 
@@ -40,7 +52,19 @@ def install(wheel, folder):
     """The `bin` folder of a fresh environment with the wheel in it; other packages are those of this environment."""
     venv.create(folder / "venv", with_pip=False, symlinks=True)
     python = folder / "venv" / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        wheel,
+        cwd=folder,
+    )
     borrowed = [p for p in sys.path if p.endswith("-packages")]
     # An editable install of this repository is a .pth file, which is read only in folders that `site` is told about.
     (folder / "venv" / SITE / "borrowed.pth").write_text("".join(f"{p}\n" for p in borrowed))

@@ -10,7 +10,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("CREATE TYPE agent_status_enum AS ENUM ('active', 'inactive', 'error')")
-    op.execute("CREATE TYPE task_status_enum AS ENUM ('pending', 'in_progress', 'completed', 'failed', 'cancelled')")
+    op.execute(
+        "CREATE TYPE task_status_enum AS ENUM ('pending', 'in_progress', 'completed', 'failed', 'cancelled')"
+    )
     _function()
     _agents()
     _tasks()

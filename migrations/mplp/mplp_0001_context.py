@@ -11,7 +11,9 @@ depends_on = None
 
 #: Fractions of a second, which a plain MariaDB DATETIME drops.
 TIMESTAMP = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-DOCUMENT = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+DOCUMENT = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
 MARIADB = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
@@ -33,7 +35,9 @@ def downgrade() -> None:
 
 def _choice(table: str, column: str, *values: str) -> sa.Enum:
     """Text of up to 32 characters with a CHECK on its values."""
-    return sa.Enum(*values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}")
+    return sa.Enum(
+        *values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}"
+    )
 
 
 def _contexts() -> None:
@@ -78,13 +82,18 @@ def _contexts() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_contexts"),
         sa.UniqueConstraint("context_id", name="uq_mplp_contexts_context_id"),
         sa.ForeignKeyConstraint(
-            ["parent_context_id"], ["mplp_contexts.context_id"], name="FK_contexts_parent", ondelete="SET NULL"
+            ["parent_context_id"],
+            ["mplp_contexts.context_id"],
+            name="FK_contexts_parent",
+            ondelete="SET NULL",
         ),
         **MARIADB,
     )
     op.create_index("IDX_contexts_context_id", "mplp_contexts", ["context_id"])
     op.create_index("IDX_contexts_user_status", "mplp_contexts", ["user_id", "status"])
-    op.create_index("IDX_contexts_lifecycle_updated", "mplp_contexts", ["lifecycle_stage", "updated_at"])
+    op.create_index(
+        "IDX_contexts_lifecycle_updated", "mplp_contexts", ["lifecycle_stage", "updated_at"]
+    )
     op.create_index("IDX_contexts_parent", "mplp_contexts", ["parent_context_id"])
     op.create_index("IDX_contexts_created_at", "mplp_contexts", ["created_at"])
     op.create_index("IDX_contexts_expires_at", "mplp_contexts", ["expires_at"])
@@ -99,7 +108,17 @@ def _shared_states() -> None:
         sa.Column("state_value", DOCUMENT, nullable=False),
         sa.Column(
             "data_type",
-            _choice("mplp_shared_states", "data_type", "string", "number", "boolean", "object", "array", "binary", "encrypted"),
+            _choice(
+                "mplp_shared_states",
+                "data_type",
+                "string",
+                "number",
+                "boolean",
+                "object",
+                "array",
+                "binary",
+                "encrypted",
+            ),
             server_default="string",
             nullable=False,
         ),
@@ -123,15 +142,27 @@ def _shared_states() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_shared_states"),
         sa.ForeignKeyConstraint(
-            ["context_id"], ["mplp_contexts.context_id"], name="FK_shared_states_context", ondelete="CASCADE"
+            ["context_id"],
+            ["mplp_contexts.context_id"],
+            name="FK_shared_states_context",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
     op.create_index("IDX_shared_states_context", "mplp_shared_states", ["context_id"])
-    op.create_index("IDX_shared_states_access_level", "mplp_shared_states", ["context_id", "access_level"])
-    op.create_index("IDX_shared_states_sync_priority", "mplp_shared_states", ["sync_priority", "updated_at"])
+    op.create_index(
+        "IDX_shared_states_access_level", "mplp_shared_states", ["context_id", "access_level"]
+    )
+    op.create_index(
+        "IDX_shared_states_sync_priority", "mplp_shared_states", ["sync_priority", "updated_at"]
+    )
     op.create_index("IDX_shared_states_expires_at", "mplp_shared_states", ["expires_at"])
-    op.create_index("IDX_shared_states_context_key", "mplp_shared_states", ["context_id", "state_key"], unique=True)
+    op.create_index(
+        "IDX_shared_states_context_key",
+        "mplp_shared_states",
+        ["context_id", "state_key"],
+        unique=True,
+    )
 
 
 def _context_sessions() -> None:
@@ -152,11 +183,18 @@ def _context_sessions() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_context_sessions"),
         sa.UniqueConstraint("session_id", name="uq_mplp_context_sessions_session_id"),
-        sa.ForeignKeyConstraint(["context_id"], ["mplp_contexts.context_id"], name="FK_sessions_context", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["context_id"],
+            ["mplp_contexts.context_id"],
+            name="FK_sessions_context",
+            ondelete="CASCADE",
+        ),
         **MARIADB,
     )
     op.create_index("IDX_sessions_session_id", "mplp_context_sessions", ["session_id"])
     op.create_index("IDX_sessions_context", "mplp_context_sessions", ["context_id"])
     op.create_index("IDX_sessions_user_expires", "mplp_context_sessions", ["user_id", "expires_at"])
-    op.create_index("IDX_sessions_agent_active", "mplp_context_sessions", ["agent_id", "last_active_at"])
+    op.create_index(
+        "IDX_sessions_agent_active", "mplp_context_sessions", ["agent_id", "last_active_at"]
+    )
     op.create_index("IDX_sessions_is_active", "mplp_context_sessions", ["is_active"])

@@ -11,7 +11,9 @@ depends_on = None
 
 #: Fractions of a second, which a plain MariaDB DATETIME drops.
 TIMESTAMP = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-DOCUMENT = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+DOCUMENT = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
 MARIADB = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
@@ -39,7 +41,9 @@ def downgrade() -> None:
 
 def _choice(table: str, column: str, *values: str) -> sa.Enum:
     """Text of up to 32 characters with a CHECK on its values."""
-    return sa.Enum(*values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}")
+    return sa.Enum(
+        *values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}"
+    )
 
 
 def _plans() -> None:
@@ -52,7 +56,17 @@ def _plans() -> None:
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column(
             "status",
-            _choice("mplp_plans", "status", "draft", "approved", "active", "paused", "completed", "cancelled", "failed"),
+            _choice(
+                "mplp_plans",
+                "status",
+                "draft",
+                "approved",
+                "active",
+                "paused",
+                "completed",
+                "cancelled",
+                "failed",
+            ),
             server_default="draft",
             nullable=False,
         ),
@@ -64,17 +78,29 @@ def _plans() -> None:
         ),
         sa.Column("start_date", TIMESTAMP, nullable=True),
         sa.Column("end_date", TIMESTAMP, nullable=True),
-        sa.Column("estimated_duration_value", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "estimated_duration_value", sa.Integer(), server_default=sa.text("0"), nullable=False
+        ),
         sa.Column(
             "estimated_duration_unit",
-            _choice("mplp_plans", "estimated_duration_unit", "minutes", "hours", "days", "weeks", "months"),
+            _choice(
+                "mplp_plans",
+                "estimated_duration_unit",
+                "minutes",
+                "hours",
+                "days",
+                "weeks",
+                "months",
+            ),
             server_default="days",
             nullable=False,
         ),
         sa.Column("actual_duration_value", sa.Integer(), nullable=True),
         sa.Column(
             "actual_duration_unit",
-            _choice("mplp_plans", "actual_duration_unit", "minutes", "hours", "days", "weeks", "months"),
+            _choice(
+                "mplp_plans", "actual_duration_unit", "minutes", "hours", "days", "weeks", "months"
+            ),
             nullable=True,
         ),
         sa.Column(
@@ -123,7 +149,17 @@ def _tasks() -> None:
         ),
         sa.Column(
             "status",
-            _choice("mplp_tasks", "status", "pending", "ready", "running", "blocked", "completed", "failed", "skipped"),
+            _choice(
+                "mplp_tasks",
+                "status",
+                "pending",
+                "ready",
+                "running",
+                "blocked",
+                "completed",
+                "failed",
+                "skipped",
+            ),
             server_default="pending",
             nullable=False,
         ),
@@ -144,7 +180,9 @@ def _tasks() -> None:
         ),
         sa.Column("actual_effort_value", sa.Double(), nullable=True),
         sa.Column(
-            "actual_effort_unit", _choice("mplp_tasks", "actual_effort_unit", "hours", "days", "story_points"), nullable=True
+            "actual_effort_unit",
+            _choice("mplp_tasks", "actual_effort_unit", "hours", "days", "story_points"),
+            nullable=True,
         ),
         sa.Column("resources_required", DOCUMENT, nullable=True),
         sa.Column("acceptance_criteria", DOCUMENT, nullable=True),
@@ -160,8 +198,12 @@ def _tasks() -> None:
         sa.Column("completed_at", TIMESTAMP, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_tasks"),
         sa.UniqueConstraint("task_id", name="uq_mplp_tasks_task_id"),
-        sa.ForeignKeyConstraint(["plan_id"], ["mplp_plans.plan_id"], name="FK_tasks_plan", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["parent_task_id"], ["mplp_tasks.task_id"], name="FK_tasks_parent", ondelete="SET NULL"),
+        sa.ForeignKeyConstraint(
+            ["plan_id"], ["mplp_plans.plan_id"], name="FK_tasks_plan", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["parent_task_id"], ["mplp_tasks.task_id"], name="FK_tasks_parent", ondelete="SET NULL"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_tasks_plan_id", "mplp_tasks", ["plan_id"])
@@ -194,12 +236,16 @@ def _task_dependencies() -> None:
         sa.Column("lag_value", sa.Integer(), nullable=True),
         sa.Column(
             "lag_unit",
-            _choice("mplp_task_dependencies", "lag_unit", "minutes", "hours", "days", "weeks", "months"),
+            _choice(
+                "mplp_task_dependencies", "lag_unit", "minutes", "hours", "days", "weeks", "months"
+            ),
             nullable=True,
         ),
         sa.Column(
             "criticality",
-            _choice("mplp_task_dependencies", "criticality", "blocking", "important", "nice_to_have"),
+            _choice(
+                "mplp_task_dependencies", "criticality", "blocking", "important", "nice_to_have"
+            ),
             server_default="blocking",
             nullable=False,
         ),
@@ -209,8 +255,18 @@ def _task_dependencies() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_task_dependencies"),
         sa.UniqueConstraint("dependency_id", name="uq_mplp_task_dependencies_dependency_id"),
-        sa.ForeignKeyConstraint(["source_task_id"], ["mplp_tasks.task_id"], name="FK_dependencies_source", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["target_task_id"], ["mplp_tasks.task_id"], name="FK_dependencies_target", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["source_task_id"],
+            ["mplp_tasks.task_id"],
+            name="FK_dependencies_source",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["target_task_id"],
+            ["mplp_tasks.task_id"],
+            name="FK_dependencies_target",
+            ondelete="CASCADE",
+        ),
         **MARIADB,
     )
     op.create_index("IDX_dependencies_source", "mplp_task_dependencies", ["source_task_id"])
@@ -239,7 +295,9 @@ def _milestones() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_milestones"),
         sa.UniqueConstraint("milestone_id", name="uq_mplp_milestones_milestone_id"),
-        sa.ForeignKeyConstraint(["plan_id"], ["mplp_plans.plan_id"], name="FK_milestones_plan", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["plan_id"], ["mplp_plans.plan_id"], name="FK_milestones_plan", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_milestones_plan_id", "mplp_milestones", ["plan_id"])
@@ -259,8 +317,12 @@ def _failure_resolvers() -> None:
         sa.Column("retry_config", DOCUMENT, nullable=True),
         sa.Column("rollback_config", DOCUMENT, nullable=True),
         sa.Column("manual_intervention_config", DOCUMENT, nullable=True),
-        sa.Column("notification_channels", DOCUMENT, server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("performance_thresholds", DOCUMENT, server_default=sa.text("'{}'"), nullable=False),
+        sa.Column(
+            "notification_channels", DOCUMENT, server_default=sa.text("'[]'"), nullable=False
+        ),
+        sa.Column(
+            "performance_thresholds", DOCUMENT, server_default=sa.text("'{}'"), nullable=False
+        ),
         sa.Column("intelligent_diagnostics", DOCUMENT, nullable=True),
         sa.Column("vendor_integration", DOCUMENT, nullable=True),
         sa.Column("proactive_prevention", DOCUMENT, nullable=True),
@@ -269,8 +331,12 @@ def _failure_resolvers() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_failure_resolvers"),
         sa.UniqueConstraint("resolver_id", name="uq_mplp_failure_resolvers_resolver_id"),
-        sa.ForeignKeyConstraint(["plan_id"], ["mplp_plans.plan_id"], name="FK_resolvers_plan", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["task_id"], ["mplp_tasks.task_id"], name="FK_resolvers_task", ondelete="SET NULL"),
+        sa.ForeignKeyConstraint(
+            ["plan_id"], ["mplp_plans.plan_id"], name="FK_resolvers_plan", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["task_id"], ["mplp_tasks.task_id"], name="FK_resolvers_task", ondelete="SET NULL"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_resolvers_plan_id", "mplp_failure_resolvers", ["plan_id"])
@@ -289,7 +355,14 @@ def _failures() -> None:
         sa.Column("root_cause_analysis", sa.Text(), nullable=True),
         sa.Column(
             "recovery_strategy",
-            _choice("mplp_failures", "recovery_strategy", "retry", "rollback", "skip", "manual_intervention"),
+            _choice(
+                "mplp_failures",
+                "recovery_strategy",
+                "retry",
+                "rollback",
+                "skip",
+                "manual_intervention",
+            ),
             nullable=True,
         ),
         sa.Column("recovery_attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
@@ -300,8 +373,12 @@ def _failures() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_failures"),
         sa.UniqueConstraint("failure_id", name="uq_mplp_failures_failure_id"),
-        sa.ForeignKeyConstraint(["plan_id"], ["mplp_plans.plan_id"], name="FK_failures_plan", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["task_id"], ["mplp_tasks.task_id"], name="FK_failures_task", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["plan_id"], ["mplp_plans.plan_id"], name="FK_failures_plan", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["task_id"], ["mplp_tasks.task_id"], name="FK_failures_task", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_failures_plan_id", "mplp_failures", ["plan_id"])

@@ -11,7 +11,9 @@ depends_on = None
 
 #: Fractions of a second, which a plain MariaDB DATETIME drops.
 TIMESTAMP = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-DOCUMENT = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+DOCUMENT = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
 MARIADB = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
@@ -39,7 +41,9 @@ def downgrade() -> None:
 
 def _choice(table: str, column: str, *values: str) -> sa.Enum:
     """Text of up to 32 characters with a CHECK on its values."""
-    return sa.Enum(*values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}")
+    return sa.Enum(
+        *values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}"
+    )
 
 
 def _roles() -> None:
@@ -53,7 +57,15 @@ def _roles() -> None:
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column(
             "role_type",
-            _choice("mplp_roles", "role_type", "system", "organizational", "functional", "project", "temporary"),
+            _choice(
+                "mplp_roles",
+                "role_type",
+                "system",
+                "organizational",
+                "functional",
+                "project",
+                "temporary",
+            ),
             nullable=False,
         ),
         sa.Column(
@@ -64,7 +76,15 @@ def _roles() -> None:
         ),
         sa.Column(
             "scope_level",
-            _choice("mplp_roles", "scope_level", "global", "organization", "project", "team", "individual"),
+            _choice(
+                "mplp_roles",
+                "scope_level",
+                "global",
+                "organization",
+                "project",
+                "team",
+                "individual",
+            ),
             server_default="project",
             nullable=False,
         ),
@@ -114,7 +134,9 @@ def _permissions() -> None:
         sa.Column("conditions", DOCUMENT, nullable=True),
         sa.Column(
             "grant_type",
-            _choice("mplp_permissions", "grant_type", "direct", "inherited", "delegated", "temporary"),
+            _choice(
+                "mplp_permissions", "grant_type", "direct", "inherited", "delegated", "temporary"
+            ),
             server_default="direct",
             nullable=False,
         ),
@@ -123,11 +145,15 @@ def _permissions() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_permissions"),
         sa.UniqueConstraint("permission_id", name="uq_mplp_permissions_permission_id"),
-        sa.ForeignKeyConstraint(["role_id"], ["mplp_roles.role_id"], name="FK_permissions_role", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["role_id"], ["mplp_roles.role_id"], name="FK_permissions_role", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_permissions_role_id", "mplp_permissions", ["role_id"])
-    op.create_index("IDX_permissions_resource", "mplp_permissions", ["resource_type", "resource_id"])
+    op.create_index(
+        "IDX_permissions_resource", "mplp_permissions", ["resource_type", "resource_id"]
+    )
     op.create_index("IDX_permissions_grant_type", "mplp_permissions", ["grant_type"])
     op.create_index("IDX_permissions_expiry", "mplp_permissions", ["expiry"])
 
@@ -151,9 +177,14 @@ def _role_inheritance() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_role_inheritance"),
         sa.UniqueConstraint("inheritance_id", name="uq_mplp_role_inheritance_inheritance_id"),
-        sa.ForeignKeyConstraint(["role_id"], ["mplp_roles.role_id"], name="FK_inheritance_role", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
-            ["parent_role_id"], ["mplp_roles.role_id"], name="FK_inheritance_parent_role", ondelete="CASCADE"
+            ["role_id"], ["mplp_roles.role_id"], name="FK_inheritance_role", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["parent_role_id"],
+            ["mplp_roles.role_id"],
+            name="FK_inheritance_parent_role",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
@@ -183,7 +214,9 @@ def _role_delegations() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_role_delegations"),
         sa.UniqueConstraint("delegation_id", name="uq_mplp_role_delegations_delegation_id"),
-        sa.ForeignKeyConstraint(["role_id"], ["mplp_roles.role_id"], name="FK_delegations_role", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["role_id"], ["mplp_roles.role_id"], name="FK_delegations_role", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_delegations_role_id", "mplp_role_delegations", ["role_id"])
@@ -205,7 +238,9 @@ def _user_role_assignments() -> None:
         sa.Column("expires_at", TIMESTAMP, nullable=True),
         sa.Column(
             "status",
-            _choice("mplp_user_role_assignments", "status", "active", "suspended", "expired", "revoked"),
+            _choice(
+                "mplp_user_role_assignments", "status", "active", "suspended", "expired", "revoked"
+            ),
             server_default="active",
             nullable=False,
         ),
@@ -215,7 +250,9 @@ def _user_role_assignments() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_user_role_assignments"),
         sa.UniqueConstraint("assignment_id", name="uq_mplp_user_role_assignments_assignment_id"),
-        sa.ForeignKeyConstraint(["role_id"], ["mplp_roles.role_id"], name="FK_assignments_role", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["role_id"], ["mplp_roles.role_id"], name="FK_assignments_role", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_assignments_user_id", "mplp_user_role_assignments", ["user_id"])
@@ -237,11 +274,17 @@ def _role_audit_logs() -> None:
         sa.Column("actor_id", sa.String(100), nullable=True),
         sa.Column("timestamp", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.Column("details", DOCUMENT, nullable=False),
-        sa.Column("severity", _choice("mplp_role_audit_logs", "severity", "warning", "error", "critical"), nullable=False),
+        sa.Column(
+            "severity",
+            _choice("mplp_role_audit_logs", "severity", "warning", "error", "critical"),
+            nullable=False,
+        ),
         sa.Column("created_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_role_audit_logs"),
         sa.UniqueConstraint("event_id", name="uq_mplp_role_audit_logs_event_id"),
-        sa.ForeignKeyConstraint(["role_id"], ["mplp_roles.role_id"], name="FK_audit_logs_role", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["role_id"], ["mplp_roles.role_id"], name="FK_audit_logs_role", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_audit_logs_role_id", "mplp_role_audit_logs", ["role_id"])

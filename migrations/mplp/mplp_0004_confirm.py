@@ -11,7 +11,9 @@ depends_on = None
 
 #: Fractions of a second, which a plain MariaDB DATETIME drops.
 TIMESTAMP = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-DOCUMENT = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+DOCUMENT = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
 MARIADB = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
@@ -39,7 +41,9 @@ def downgrade() -> None:
 
 def _choice(table: str, column: str, *values: str) -> sa.Enum:
     """Text of up to 32 characters with a CHECK on its values."""
-    return sa.Enum(*values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}")
+    return sa.Enum(
+        *values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}"
+    )
 
 
 def _confirmations() -> None:
@@ -65,7 +69,16 @@ def _confirmations() -> None:
         ),
         sa.Column(
             "status",
-            _choice("mplp_confirmations", "status", "pending", "in_review", "approved", "rejected", "cancelled", "expired"),
+            _choice(
+                "mplp_confirmations",
+                "status",
+                "pending",
+                "in_review",
+                "approved",
+                "rejected",
+                "cancelled",
+                "expired",
+            ),
             server_default="pending",
             nullable=False,
         ),
@@ -122,7 +135,10 @@ def _approval_workflows() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_approval_workflows"),
         sa.UniqueConstraint("workflow_id", name="uq_mplp_approval_workflows_workflow_id"),
         sa.ForeignKeyConstraint(
-            ["confirm_id"], ["mplp_confirmations.confirm_id"], name="FK_workflows_confirmation", ondelete="CASCADE"
+            ["confirm_id"],
+            ["mplp_confirmations.confirm_id"],
+            name="FK_workflows_confirmation",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
@@ -141,16 +157,35 @@ def _approval_steps() -> None:
         sa.Column("approval_criteria", DOCUMENT, nullable=True),
         sa.Column(
             "status",
-            _choice("mplp_approval_steps", "status", "pending", "approved", "rejected", "delegated", "skipped"),
+            _choice(
+                "mplp_approval_steps",
+                "status",
+                "pending",
+                "approved",
+                "rejected",
+                "delegated",
+                "skipped",
+            ),
             server_default="pending",
             nullable=False,
         ),
         sa.Column("decision", DOCUMENT, nullable=True),
         sa.Column("timeout_duration", sa.Integer(), nullable=True),
-        sa.Column("timeout_unit", _choice("mplp_approval_steps", "timeout_unit", "minutes", "hours", "days"), nullable=True),
+        sa.Column(
+            "timeout_unit",
+            _choice("mplp_approval_steps", "timeout_unit", "minutes", "hours", "days"),
+            nullable=True,
+        ),
         sa.Column(
             "timeout_action",
-            _choice("mplp_approval_steps", "timeout_action", "auto_approve", "auto_reject", "escalate", "extend"),
+            _choice(
+                "mplp_approval_steps",
+                "timeout_action",
+                "auto_approve",
+                "auto_reject",
+                "escalate",
+                "extend",
+            ),
             nullable=True,
         ),
         sa.Column("timeout_at", TIMESTAMP, nullable=True),
@@ -159,7 +194,10 @@ def _approval_steps() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_approval_steps"),
         sa.UniqueConstraint("step_id", name="uq_mplp_approval_steps_step_id"),
         sa.ForeignKeyConstraint(
-            ["workflow_id"], ["mplp_approval_workflows.workflow_id"], name="FK_steps_workflow", ondelete="CASCADE"
+            ["workflow_id"],
+            ["mplp_approval_workflows.workflow_id"],
+            name="FK_steps_workflow",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
@@ -176,7 +214,9 @@ def _escalation_rules() -> None:
         sa.Column("rule_id", sa.String(100), nullable=False),
         sa.Column("workflow_id", sa.String(100), nullable=False),
         sa.Column(
-            "trigger", _choice("mplp_escalation_rules", "trigger", "timeout", "rejection", "manual", "system"), nullable=False
+            "trigger",
+            _choice("mplp_escalation_rules", "trigger", "timeout", "rejection", "manual", "system"),
+            nullable=False,
         ),
         sa.Column("escalate_to", DOCUMENT, nullable=False),
         sa.Column("notification_delay", sa.Integer(), nullable=True),
@@ -185,7 +225,10 @@ def _escalation_rules() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_escalation_rules"),
         sa.UniqueConstraint("rule_id", name="uq_mplp_escalation_rules_rule_id"),
         sa.ForeignKeyConstraint(
-            ["workflow_id"], ["mplp_approval_workflows.workflow_id"], name="FK_rules_workflow", ondelete="CASCADE"
+            ["workflow_id"],
+            ["mplp_approval_workflows.workflow_id"],
+            name="FK_rules_workflow",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
@@ -222,7 +265,10 @@ def _audit_trails() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_audit_trails"),
         sa.UniqueConstraint("event_id", name="uq_mplp_audit_trails_event_id"),
         sa.ForeignKeyConstraint(
-            ["confirm_id"], ["mplp_confirmations.confirm_id"], name="FK_audit_confirmation", ondelete="CASCADE"
+            ["confirm_id"],
+            ["mplp_confirmations.confirm_id"],
+            name="FK_audit_confirmation",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
@@ -248,7 +294,10 @@ def _confirm_attachments() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_confirm_attachments"),
         sa.UniqueConstraint("file_id", name="uq_mplp_confirm_attachments_file_id"),
         sa.ForeignKeyConstraint(
-            ["confirm_id"], ["mplp_confirmations.confirm_id"], name="FK_attachments_confirmation", ondelete="CASCADE"
+            ["confirm_id"],
+            ["mplp_confirmations.confirm_id"],
+            name="FK_attachments_confirmation",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )

@@ -11,7 +11,9 @@ depends_on = None
 
 #: Fractions of a second, which a plain MariaDB DATETIME drops.
 TIMESTAMP = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-DOCUMENT = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+DOCUMENT = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
 MARIADB = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
@@ -41,7 +43,9 @@ def downgrade() -> None:
 
 def _choice(table: str, column: str, *values: str) -> sa.Enum:
     """Text of up to 32 characters with a CHECK on its values."""
-    return sa.Enum(*values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}")
+    return sa.Enum(
+        *values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}"
+    )
 
 
 def _traces() -> None:
@@ -55,7 +59,16 @@ def _traces() -> None:
         sa.Column("protocol_version", sa.String(20), nullable=False),
         sa.Column(
             "trace_type",
-            _choice("mplp_traces", "trace_type", "execution", "monitoring", "audit", "performance", "error", "decision"),
+            _choice(
+                "mplp_traces",
+                "trace_type",
+                "execution",
+                "monitoring",
+                "audit",
+                "performance",
+                "error",
+                "decision",
+            ),
             nullable=False,
         ),
         sa.Column(
@@ -95,14 +108,24 @@ def _trace_events() -> None:
         sa.Column(
             "type",
             _choice(
-                "mplp_trace_events", "type", "start", "progress", "checkpoint", "completion", "failure", "timeout", "interrupt"
+                "mplp_trace_events",
+                "type",
+                "start",
+                "progress",
+                "checkpoint",
+                "completion",
+                "failure",
+                "timeout",
+                "interrupt",
             ),
             nullable=False,
         ),
         sa.Column("name", sa.String(255), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column(
-            "category", _choice("mplp_trace_events", "category", "system", "user", "external", "automatic"), nullable=False
+            "category",
+            _choice("mplp_trace_events", "category", "system", "user", "external", "automatic"),
+            nullable=False,
         ),
         sa.Column("source_component", sa.String(100), nullable=False),
         sa.Column("source_module", sa.String(100), nullable=True),
@@ -114,7 +137,9 @@ def _trace_events() -> None:
         sa.Column("created_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_trace_events"),
         sa.UniqueConstraint("event_id", name="uq_mplp_trace_events_event_id"),
-        sa.ForeignKeyConstraint(["trace_id"], ["mplp_traces.trace_id"], name="FK_events_trace", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["trace_id"], ["mplp_traces.trace_id"], name="FK_events_trace", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_events_trace_id", "mplp_trace_events", ["trace_id"])
@@ -151,7 +176,9 @@ def _performance_metrics() -> None:
         sa.Column("created_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_performance_metrics"),
-        sa.ForeignKeyConstraint(["trace_id"], ["mplp_traces.trace_id"], name="FK_metrics_trace", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["trace_id"], ["mplp_traces.trace_id"], name="FK_metrics_trace", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_metrics_trace_id", "mplp_performance_metrics", ["trace_id"])
@@ -171,7 +198,9 @@ def _context_snapshots() -> None:
         sa.Column("call_stack", DOCUMENT, nullable=True),
         sa.Column("created_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_context_snapshots"),
-        sa.ForeignKeyConstraint(["trace_id"], ["mplp_traces.trace_id"], name="FK_snapshots_trace", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["trace_id"], ["mplp_traces.trace_id"], name="FK_snapshots_trace", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_snapshots_trace_id", "mplp_context_snapshots", ["trace_id"])
@@ -187,7 +216,14 @@ def _error_information() -> None:
         sa.Column(
             "error_type",
             _choice(
-                "mplp_error_information", "error_type", "system", "business", "validation", "network", "timeout", "security"
+                "mplp_error_information",
+                "error_type",
+                "system",
+                "business",
+                "validation",
+                "network",
+                "timeout",
+                "security",
             ),
             nullable=False,
         ),
@@ -195,7 +231,9 @@ def _error_information() -> None:
         sa.Column("recovery_actions", DOCUMENT, nullable=True),
         sa.Column("created_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_error_information"),
-        sa.ForeignKeyConstraint(["trace_id"], ["mplp_traces.trace_id"], name="FK_errors_trace", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["trace_id"], ["mplp_traces.trace_id"], name="FK_errors_trace", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_errors_trace_id", "mplp_error_information", ["trace_id"])
@@ -215,7 +253,9 @@ def _decision_logs() -> None:
         sa.Column("confidence_level", sa.Double(), nullable=True),
         sa.Column("created_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_decision_logs"),
-        sa.ForeignKeyConstraint(["trace_id"], ["mplp_traces.trace_id"], name="FK_decisions_trace", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["trace_id"], ["mplp_traces.trace_id"], name="FK_decisions_trace", ondelete="CASCADE"
+        ),
         **MARIADB,
     )
     op.create_index("IDX_decisions_trace_id", "mplp_decision_logs", ["trace_id"])
@@ -229,19 +269,30 @@ def _trace_correlations() -> None:
         sa.Column("trace_id", sa.String(100), nullable=False),
         sa.Column("related_trace_id", sa.String(100), nullable=False),
         sa.Column(
-            "type", _choice("mplp_trace_correlations", "type", "causation", "temporal", "spatial", "logical"), nullable=False
+            "type",
+            _choice(
+                "mplp_trace_correlations", "type", "causation", "temporal", "spatial", "logical"
+            ),
+            nullable=False,
         ),
         sa.Column("strength", sa.Double(), nullable=True),
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column("created_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_trace_correlations"),
         sa.UniqueConstraint("correlation_id", name="uq_mplp_trace_correlations_correlation_id"),
-        sa.ForeignKeyConstraint(["trace_id"], ["mplp_traces.trace_id"], name="FK_correlations_trace", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
-            ["related_trace_id"], ["mplp_traces.trace_id"], name="FK_correlations_related_trace", ondelete="CASCADE"
+            ["trace_id"], ["mplp_traces.trace_id"], name="FK_correlations_trace", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["related_trace_id"],
+            ["mplp_traces.trace_id"],
+            name="FK_correlations_related_trace",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
     op.create_index("IDX_correlations_trace_id", "mplp_trace_correlations", ["trace_id"])
-    op.create_index("IDX_correlations_related_trace_id", "mplp_trace_correlations", ["related_trace_id"])
+    op.create_index(
+        "IDX_correlations_related_trace_id", "mplp_trace_correlations", ["related_trace_id"]
+    )
     op.create_index("IDX_correlations_type", "mplp_trace_correlations", ["type"])

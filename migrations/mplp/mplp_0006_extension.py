@@ -11,7 +11,9 @@ depends_on = None
 
 #: Fractions of a second, which a plain MariaDB DATETIME drops.
 TIMESTAMP = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-DOCUMENT = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+DOCUMENT = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
 MARIADB = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
@@ -41,7 +43,9 @@ def downgrade() -> None:
 
 def _choice(table: str, column: str, *values: str) -> sa.Enum:
     """Text of up to 32 characters with a CHECK on its values."""
-    return sa.Enum(*values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}")
+    return sa.Enum(
+        *values, native_enum=False, create_constraint=True, length=32, name=f"ck_{table}_{column}"
+    )
 
 
 def _extensions() -> None:
@@ -56,13 +60,30 @@ def _extensions() -> None:
         sa.Column("version", sa.String(50), nullable=False),
         sa.Column(
             "type",
-            _choice("mplp_extensions", "type", "plugin", "adapter", "connector", "middleware", "hook", "transformer"),
+            _choice(
+                "mplp_extensions",
+                "type",
+                "plugin",
+                "adapter",
+                "connector",
+                "middleware",
+                "hook",
+                "transformer",
+            ),
             nullable=False,
         ),
         sa.Column(
             "status",
             _choice(
-                "mplp_extensions", "status", "installed", "active", "inactive", "disabled", "error", "updating", "uninstalling"
+                "mplp_extensions",
+                "status",
+                "installed",
+                "active",
+                "inactive",
+                "disabled",
+                "error",
+                "updating",
+                "uninstalling",
             ),
             server_default="installed",
             nullable=False,
@@ -93,13 +114,29 @@ def _extension_points() -> None:
         sa.Column("name", sa.String(255), nullable=False),
         sa.Column(
             "type",
-            _choice("mplp_extension_points", "type", "hook", "filter", "action", "api_endpoint", "event_listener"),
+            _choice(
+                "mplp_extension_points",
+                "type",
+                "hook",
+                "filter",
+                "action",
+                "api_endpoint",
+                "event_listener",
+            ),
             nullable=False,
         ),
         sa.Column(
             "target_module",
             _choice(
-                "mplp_extension_points", "target_module", "context", "plan", "confirm", "trace", "role", "extension", "system"
+                "mplp_extension_points",
+                "target_module",
+                "context",
+                "plan",
+                "confirm",
+                "trace",
+                "role",
+                "extension",
+                "system",
             ),
             nullable=False,
         ),
@@ -113,7 +150,10 @@ def _extension_points() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_extension_points"),
         sa.UniqueConstraint("point_id", name="uq_mplp_extension_points_point_id"),
         sa.ForeignKeyConstraint(
-            ["extension_id"], ["mplp_extensions.extension_id"], name="FK_points_extension", ondelete="CASCADE"
+            ["extension_id"],
+            ["mplp_extensions.extension_id"],
+            name="FK_points_extension",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
@@ -133,13 +173,25 @@ def _api_extensions() -> None:
         sa.Column("path", sa.String(255), nullable=False),
         sa.Column(
             "method",
-            _choice("mplp_api_extensions", "method", "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"),
+            _choice(
+                "mplp_api_extensions",
+                "method",
+                "GET",
+                "POST",
+                "PUT",
+                "PATCH",
+                "DELETE",
+                "OPTIONS",
+                "HEAD",
+            ),
             nullable=False,
         ),
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column("handler", sa.String(255), nullable=False),
         sa.Column("middleware", DOCUMENT, nullable=True),
-        sa.Column("authentication_required", sa.Boolean(), server_default=sa.true(), nullable=False),
+        sa.Column(
+            "authentication_required", sa.Boolean(), server_default=sa.true(), nullable=False
+        ),
         sa.Column("required_permissions", DOCUMENT, nullable=True),
         sa.Column("rate_limit", DOCUMENT, nullable=True),
         sa.Column("request_schema", DOCUMENT, nullable=True),
@@ -149,7 +201,10 @@ def _api_extensions() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_api_extensions"),
         sa.UniqueConstraint("endpoint_id", name="uq_mplp_api_extensions_endpoint_id"),
         sa.ForeignKeyConstraint(
-            ["extension_id"], ["mplp_extensions.extension_id"], name="FK_api_extension", ondelete="CASCADE"
+            ["extension_id"],
+            ["mplp_extensions.extension_id"],
+            name="FK_api_extension",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
@@ -186,7 +241,13 @@ def _event_subscriptions() -> None:
         sa.Column("filter_conditions", DOCUMENT, nullable=True),
         sa.Column(
             "delivery_guarantees",
-            _choice("mplp_event_subscriptions", "delivery_guarantees", "at_least_once", "at_most_once", "exactly_once"),
+            _choice(
+                "mplp_event_subscriptions",
+                "delivery_guarantees",
+                "at_least_once",
+                "at_most_once",
+                "exactly_once",
+            ),
             server_default="at_least_once",
             nullable=False,
         ),
@@ -196,14 +257,23 @@ def _event_subscriptions() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_event_subscriptions"),
         sa.UniqueConstraint("subscription_id", name="uq_mplp_event_subscriptions_subscription_id"),
         sa.ForeignKeyConstraint(
-            ["extension_id"], ["mplp_extensions.extension_id"], name="FK_subscriptions_extension", ondelete="CASCADE"
+            ["extension_id"],
+            ["mplp_extensions.extension_id"],
+            name="FK_subscriptions_extension",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
     op.create_index("IDX_subscriptions_extension_id", "mplp_event_subscriptions", ["extension_id"])
-    op.create_index("IDX_subscriptions_source_module", "mplp_event_subscriptions", ["source_module"])
-    op.create_index("IDX_subscriptions_event_pattern", "mplp_event_subscriptions", ["event_pattern"])
-    op.create_index("IDX_subscriptions_delivery", "mplp_event_subscriptions", ["delivery_guarantees"])
+    op.create_index(
+        "IDX_subscriptions_source_module", "mplp_event_subscriptions", ["source_module"]
+    )
+    op.create_index(
+        "IDX_subscriptions_event_pattern", "mplp_event_subscriptions", ["event_pattern"]
+    )
+    op.create_index(
+        "IDX_subscriptions_delivery", "mplp_event_subscriptions", ["delivery_guarantees"]
+    )
 
 
 def _extension_lifecycles() -> None:
@@ -221,13 +291,18 @@ def _extension_lifecycles() -> None:
         sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_extension_lifecycles"),
         sa.ForeignKeyConstraint(
-            ["extension_id"], ["mplp_extensions.extension_id"], name="FK_lifecycles_extension", ondelete="CASCADE"
+            ["extension_id"],
+            ["mplp_extensions.extension_id"],
+            name="FK_lifecycles_extension",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
     op.create_index("IDX_lifecycles_install_date", "mplp_extension_lifecycles", ["install_date"])
     op.create_index("IDX_lifecycles_error_count", "mplp_extension_lifecycles", ["error_count"])
-    op.create_index("IDX_lifecycles_extension_id", "mplp_extension_lifecycles", ["extension_id"], unique=True)
+    op.create_index(
+        "IDX_lifecycles_extension_id", "mplp_extension_lifecycles", ["extension_id"], unique=True
+    )
 
 
 def _extension_dependencies() -> None:
@@ -242,12 +317,19 @@ def _extension_dependencies() -> None:
         sa.Column("created_at", TIMESTAMP, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mplp_extension_dependencies"),
         sa.ForeignKeyConstraint(
-            ["extension_id"], ["mplp_extensions.extension_id"], name="FK_dependencies_extension", ondelete="CASCADE"
+            ["extension_id"],
+            ["mplp_extensions.extension_id"],
+            name="FK_dependencies_extension",
+            ondelete="CASCADE",
         ),
         **MARIADB,
     )
-    op.create_index("IDX_dependencies_extension_id", "mplp_extension_dependencies", ["extension_id"])
-    op.create_index("IDX_dependencies_dependency_id", "mplp_extension_dependencies", ["dependency_extension_id"])
+    op.create_index(
+        "IDX_dependencies_extension_id", "mplp_extension_dependencies", ["extension_id"]
+    )
+    op.create_index(
+        "IDX_dependencies_dependency_id", "mplp_extension_dependencies", ["dependency_extension_id"]
+    )
     op.create_index("IDX_dependencies_optional", "mplp_extension_dependencies", ["optional"])
 
 
@@ -274,10 +356,16 @@ def _extension_executions() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mplp_extension_executions"),
         sa.UniqueConstraint("execution_id", name="uq_mplp_extension_executions_execution_id"),
         sa.ForeignKeyConstraint(
-            ["extension_id"], ["mplp_extensions.extension_id"], name="FK_executions_extension", ondelete="CASCADE"
+            ["extension_id"],
+            ["mplp_extensions.extension_id"],
+            name="FK_executions_extension",
+            ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["point_id"], ["mplp_extension_points.point_id"], name="FK_executions_point", ondelete="SET NULL"
+            ["point_id"],
+            ["mplp_extension_points.point_id"],
+            name="FK_executions_point",
+            ondelete="SET NULL",
         ),
         **MARIADB,
     )
@@ -286,4 +374,6 @@ def _extension_executions() -> None:
     op.create_index("IDX_executions_context_id", "mplp_extension_executions", ["context_id"])
     op.create_index("IDX_executions_start_time", "mplp_extension_executions", ["start_time"])
     op.create_index("IDX_executions_success", "mplp_extension_executions", ["success"])
-    op.create_index("IDX_executions_execution_time", "mplp_extension_executions", ["execution_time_ms"])
+    op.create_index(
+        "IDX_executions_execution_time", "mplp_extension_executions", ["execution_time_ms"]
+    )

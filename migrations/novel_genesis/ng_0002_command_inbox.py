@@ -9,7 +9,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("CREATE TYPE command_status_enum AS ENUM ('RECEIVED', 'PROCESSING', 'COMPLETED', 'FAILED')")
+    op.execute(
+        "CREATE TYPE command_status_enum AS ENUM ('RECEIVED', 'PROCESSING', 'COMPLETED', 'FAILED')"
+    )
     _table()
     _indexes()
     op.execute("""

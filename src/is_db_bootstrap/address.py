@@ -172,7 +172,9 @@ def _only_in_options(tail: str) -> bool:
     """Whether each `@` of a path and a query stands in the value of an option that may have one."""
     path, _, query = tail.partition("?")
     items = [item.partition("=") for item in query.split("&")]
-    return "@" not in path and all("@" not in name + value or name in _MAY_HAVE_AT for name, _, value in items)
+    return "@" not in path and all(
+        "@" not in name + value or name in _MAY_HAVE_AT for name, _, value in items
+    )
 
 
 def _read(scheme: str, rest: str, at: int) -> Address:
@@ -206,7 +208,10 @@ def check_servers(hosts: str) -> None:
 def servers(hosts: str) -> list[tuple[str, str]]:
     """Each of hosts with commas, decoded and without brackets, and its port, if it has one."""
     found = [(each, _SERVER.fullmatch(each)) for each in hosts.split(",")]
-    return [(unquote(match["host"].strip("[]")), match["port"] or "") if match else (each, "") for each, match in found]
+    return [
+        (unquote(match["host"].strip("[]")), match["port"] or "") if match else (each, "")
+        for each, match in found
+    ]
 
 
 def _options(query: str) -> tuple[tuple[str, str], ...]:
@@ -270,7 +275,11 @@ class StoreUrl:
             "username": address.username,
             "password": address.password,
         }
-        said = {_IN_QUERY[store, name]: value for name, value in address.options if (store, name) in _IN_QUERY and value}
+        said = {
+            _IN_QUERY[store, name]: value
+            for name, value in address.options
+            if (store, name) in _IN_QUERY and value
+        }
         if store == "redis":  # redis-py lets the user before the @ win, libpq the query
             said |= {k: v for k, v in own.items() if v and k != "database"}
         return cls(
@@ -349,7 +358,12 @@ class StoreUrl:
         if self.store == "milvus" and not self.password:
             secrets.add(self.username)
         seen = str(self)
-        found = {form for secret in secrets if len(secret) >= _SHORTEST_HIDDEN and secret not in seen for form in forms(secret)}
+        found = {
+            form
+            for secret in secrets
+            if len(secret) >= _SHORTEST_HIDDEN and secret not in seen
+            for form in forms(secret)
+        }
         return tuple(sorted(found, key=len, reverse=True))
 
 

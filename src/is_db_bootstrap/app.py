@@ -43,7 +43,8 @@ def bootstrapper(
         if (exc.name or "").startswith(f"{__package__}."):
             raise
         raise ConfigurationError(
-            f"{store}: its client library is not installed ({exc}).", hint=f"pip install 'is-db-bootstrap[{store}]'"
+            f"{store}: its client library is not installed ({exc}).",
+            hint=f"pip install 'is-db-bootstrap[{store}]'",
         ) from exc
     extra: dict[str, Any] = {"schema": settings.schema} if store == "postgres" else {}
     if store in _SEEDED:
@@ -51,11 +52,16 @@ def bootstrapper(
     return cast("DatabaseBootstrapper", kind(url, blueprint, timing=settings.timing, **extra))
 
 
-def chosen_stores(blueprint: Blueprint, only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[StoreName, ...]:
+def chosen_stores(
+    blueprint: Blueprint, only: Sequence[str] = (), skip: Sequence[str] = ()
+) -> tuple[StoreName, ...]:
     """The blueprint's stores without those left out; a `ConfigurationError` for one it does not have."""
     for name in (*only, *skip):
         if name not in blueprint.stores:
-            raise ConfigurationError(f"{blueprint.name} has no store {name}.", hint=f"It has {', '.join(blueprint.stores)}.")
+            raise ConfigurationError(
+                f"{blueprint.name} has no store {name}.",
+                hint=f"It has {', '.join(blueprint.stores)}.",
+            )
     chosen = tuple(s for s in blueprint.stores if (not only or s in only) and s not in skip)
     if not chosen:
         raise ConfigurationError("--only and --skip leave no store.")
@@ -106,11 +112,21 @@ def over(
     )  # fmt: skip
 
 
-def _lenders(blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]) -> tuple[DatabaseBootstrapper, ...]:
+def _lenders(
+    blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
+) -> tuple[DatabaseBootstrapper, ...]:
     """Stores outside of this run that are stronger than all of its own and have an address, so that two runs meet there."""
     before = STORE_ORDER[: STORE_ORDER.index(chosen[0])]
-    urls = {store: settings.stores.get(store) for store in before if store in blueprint.stores and store != "milvus"}
-    return tuple(bootstrapper(s, url, blueprint, settings) for s, url in urls.items() if url and url.source != "default")
+    urls = {
+        store: settings.stores.get(store)
+        for store in before
+        if store in blueprint.stores and store != "milvus"
+    }
+    return tuple(
+        bootstrapper(s, url, blueprint, settings)
+        for s, url in urls.items()
+        if url and url.source != "default"
+    )
 
 
 def wait_ready(environ: Mapping[str, str], stores: Sequence[str], deadline_s: float) -> None:

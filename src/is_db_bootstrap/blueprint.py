@@ -19,7 +19,9 @@ Value = str | int
 
 
 def _nothing() -> Mapping[str, Any]:
-    return MappingProxyType({})  # a proxy is no default by itself before Python 3.12: it is not hashable
+    return MappingProxyType(
+        {}
+    )  # a proxy is no default by itself before Python 3.12: it is not hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ class Setting:
             return self._integer(text)
         text = str(text)
         if self.choices and text not in self.choices:
-            raise ConfigurationError(f"{self.name}={text!r} is not one of {', '.join(self.choices)}.")
+            raise ConfigurationError(
+                f"{self.name}={text!r} is not one of {', '.join(self.choices)}."
+            )
         if self.pattern and not re.fullmatch(self.pattern, text):
             raise ConfigurationError(f"{self.name}={text!r} does not match {self.pattern}.")
         return text
@@ -176,7 +180,9 @@ class KeyPattern:
         """The regular expression that a key of this pattern, and no other of the same prefix, matches as a whole."""
         parts = re.split(r"\{(\w+)\}", self.pattern)
         return "".join(
-            f"(?:{self.placeholders.get(part, '[^:]+').removeprefix('^').removesuffix('$')})" if i % 2 else re.escape(part)
+            f"(?:{self.placeholders.get(part, '[^:]+').removeprefix('^').removesuffix('$')})"
+            if i % 2
+            else re.escape(part)
             for i, part in enumerate(parts)
         )
 
@@ -299,7 +305,9 @@ class Blueprint:
     seed_rows: tuple[SeedRow, ...] = ()
     seed_nodes: tuple[SeedNode, ...] = ()
     seed_relationships: tuple[SeedRelationship, ...] = ()
-    configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(default=None, repr=False)
+    configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(
+        default=None, repr=False
+    )
 
     @property
     def migrations_dir(self) -> Path | None:
@@ -342,12 +350,16 @@ class Blueprint:
         parsed = {s.name: s.parse(values.get(s.name, s.default)) for s in self.settings}
         return self._configured(self.configure, parsed) if self.configure else self
 
-    def _configured(self, configure: Callable[..., object], values: Mapping[str, Value]) -> Blueprint:
+    def _configured(
+        self, configure: Callable[..., object], values: Mapping[str, Value]
+    ) -> Blueprint:
         try:
             with strict_guest():
                 found = configure(self, values)
         except GuestFailed as exc:
-            raise ConfigurationError(f"configure of the blueprint {self.name} failed: {exc}.") from exc
+            raise ConfigurationError(
+                f"configure of the blueprint {self.name} failed: {exc}."
+            ) from exc
         if not isinstance(found, Blueprint):
             raise ConfigurationError(
                 f"configure of the blueprint {self.name} returned {type(found).__name__}, not a Blueprint.",

@@ -16,7 +16,9 @@ from is_db_bootstrap.settings import Settings
 
 def contract(blueprint: Blueprint, settings: Settings) -> str:
     """Twelve hexadecimal digits of everything that decides what a store looks like: declarations, files, settings, version."""
-    digest = hashlib.sha256(f"{__version__} {settings.schema} {sorted(settings.values.items())}".encode())
+    digest = hashlib.sha256(
+        f"{__version__} {settings.schema} {sorted(settings.values.items())}".encode()
+    )
     digest.update(repr(_plain(blueprint.resolve(settings.values))).encode())
     for folder in filter(None, (blueprint.migrations_dir, blueprint.cypher_dir)):
         beside = folder.parent.glob("*.py") if not blueprint.is_built_in else ()

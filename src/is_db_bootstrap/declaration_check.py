@@ -53,14 +53,26 @@ def problems(blueprint: Blueprint) -> Iterator[str]:
         yield f"name {blueprint.name!r}: letters, digits and _ only"
     for number, collection in enumerate(blueprint.collections):
         yield from _of_collection(f"collections[{number}] {collection.name!r}", collection)
-    names = [c.name for c in blueprint.collections] + [c.alias for c in blueprint.collections if c.alias]
+    names = [c.name for c in blueprint.collections] + [
+        c.alias for c in blueprint.collections if c.alias
+    ]
     yield from (f"collections: the name {name!r} is there twice" for name in _twice(names))
     for number, key in enumerate(blueprint.keys):
         yield from (f"keys[{number}] {key.name!r}: {what}" for what in _of_key(key))
-    yield from (f"keys: the name {name!r} is there twice" for name in _twice(k.name for k in blueprint.keys))
-    yield from (f"keys: the pattern {p!r} is there twice" for p in _twice(_shape(k) for k in blueprint.keys))
-    yield from (f"channels: the name {name!r} is there twice" for name in _twice(c.name for c in blueprint.channels))
-    yield from (f"settings: the name {name!r} is there twice" for name in _twice(s.name for s in blueprint.settings))
+    yield from (
+        f"keys: the name {name!r} is there twice" for name in _twice(k.name for k in blueprint.keys)
+    )
+    yield from (
+        f"keys: the pattern {p!r} is there twice" for p in _twice(_shape(k) for k in blueprint.keys)
+    )
+    yield from (
+        f"channels: the name {name!r} is there twice"
+        for name in _twice(c.name for c in blueprint.channels)
+    )
+    yield from (
+        f"settings: the name {name!r} is there twice"
+        for name in _twice(s.name for s in blueprint.settings)
+    )
     if blueprint.seed_rows and blueprint.migrations_dir is None:
         yield "seed_rows: there are no migrations that make their tables"
     if (blueprint.seed_nodes or blueprint.seed_relationships) and blueprint.cypher_dir is None:
@@ -78,7 +90,10 @@ def _of_collection(place: str, collection: Collection) -> Iterator[str]:
     for number, each in enumerate(collection.fields):
         yield from (f"{place}.fields[{number}] {each.name!r}: {what}" for what in _of_field(each))
     for number, index in enumerate(collection.indexes):
-        yield from (f"{place}.indexes[{number}]: {what}" for what in _of_index(index, types.get(index.field)))
+        yield from (
+            f"{place}.indexes[{number}]: {what}"
+            for what in _of_index(index, types.get(index.field))
+        )
     yield from (f"{place}: {what}" for what in _as_a_whole(collection))
     for number, function in enumerate(collection.functions):
         if function.type not in FUNCTIONS:
@@ -117,7 +132,9 @@ def _of_field(each: Field) -> Iterator[str]:
         yield "a sparse vector has no dim"
     if each.type == "VARCHAR" and not each.max_length:
         yield "a VARCHAR needs max_length"
-    if each.type == "ARRAY" and (each.element_type not in SCALARS - {"ARRAY", "JSON"} or not each.max_capacity):
+    if each.type == "ARRAY" and (
+        each.element_type not in SCALARS - {"ARRAY", "JSON"} or not each.max_capacity
+    ):
         yield "an ARRAY needs element_type and max_capacity"
     if each.primary and each.type not in {"INT64", "VARCHAR"}:
         yield f"a primary key is INT64 or VARCHAR, not {each.type}"
@@ -133,7 +150,11 @@ def wrong_default(each: Field) -> str:
     if each.type in _INTEGERS:
         limit = 2 ** (_INTEGERS[each.type] - 1)
         is_integer = isinstance(value, int) and not isinstance(value, bool)
-        return "" if is_integer and -limit <= value < limit else f"is no {each.type} (an integer from {-limit} to {limit - 1})"
+        return (
+            ""
+            if is_integer and -limit <= value < limit
+            else f"is no {each.type} (an integer from {-limit} to {limit - 1})"
+        )
     if each.type in {"FLOAT", "DOUBLE"}:
         return _wrong_number(each.type, value)
     if each.type == "BOOL":

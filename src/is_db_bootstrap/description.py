@@ -26,7 +26,13 @@ from is_db_bootstrap.stores.postgres.revisions import Chain
 #: Names, stores, counts and summaries, so that listing them imports none.
 INDEX = Path(blueprints.__file__).with_name("index.json")
 #: Kinds of a catalogue that are told with their table, and what several are called.
-_OF_TABLES = {"column": "columns", "constraint": "constraints", "index": "indexes", "trigger": "triggers", "policy": "policies"}
+_OF_TABLES = {
+    "column": "columns",
+    "constraint": "constraints",
+    "index": "indexes",
+    "trigger": "triggers",
+    "policy": "policies",
+}
 _OF_THEIR_OWN = {
     "enum": "enums", "domain": "domains", "function": "functions", "procedure": "procedures", "view": "views",
     "materialized view": "materialized_views", "sequence": "sequences", "extension": "extensions",
@@ -46,7 +52,10 @@ def describe(blueprint: Blueprint) -> dict[str, Any]:
         "postgres": _postgres(resolved),
         "neo4j": _neo4j(resolved),
         "milvus": {"collections": [_plain(c) for c in resolved.collections]},
-        "redis": {"keys": [_plain(k) for k in resolved.keys], "channels": [_plain(c) for c in resolved.channels]},
+        "redis": {
+            "keys": [_plain(k) for k in resolved.keys],
+            "channels": [_plain(c) for c in resolved.channels],
+        },
     }
     return {
         "name": blueprint.name,
@@ -63,12 +72,19 @@ def counts(document: Mapping[str, Any]) -> dict[str, int]:
     tables = postgres.get("tables", {}).values()
     found = {
         "tables": len(tables),
-        **{kind: sum(len(table[kind]) for table in tables) for kind in ("columns", "indexes", "triggers")},
+        **{
+            kind: sum(len(table[kind]) for table in tables)
+            for kind in ("columns", "indexes", "triggers")
+        },
         "enums": len(postgres.get("enums", {})),
         "labels": len(neo4j.get("labels", {})),
         "relationships": len(neo4j.get("relationships", {})),
-        "graph constraints": sum(o["kind"] == "constraint" for f in neo4j.get("files", ()) for o in f["objects"]),
-        "graph indexes": sum(o["kind"] == "index" for f in neo4j.get("files", ()) for o in f["objects"]),
+        "graph constraints": sum(
+            o["kind"] == "constraint" for f in neo4j.get("files", ()) for o in f["objects"]
+        ),
+        "graph indexes": sum(
+            o["kind"] == "index" for f in neo4j.get("files", ()) for o in f["objects"]
+        ),
         "collections": len(stores.get("milvus", {}).get("collections", ())),
         "key patterns": len(stores.get("redis", {}).get("keys", ())),
         "channels": len(stores.get("redis", {}).get("channels", ())),
@@ -83,15 +99,25 @@ def _postgres(blueprint: Blueprint) -> dict[str, Any]:
     chain = Chain.read(folder)
     file = folder / "catalogue.json"
     objects = json.loads(file.read_text(encoding="utf-8"))["objects"] if file.is_file() else {}
-    tables: dict[str, dict[str, Any]] = {name: {kind: {} for kind in _OF_TABLES.values()} for name in objects.get("table", ())}
+    tables: dict[str, dict[str, Any]] = {
+        name: {kind: {} for kind in _OF_TABLES.values()} for name in objects.get("table", ())
+    }
     for kind, several in _OF_TABLES.items():
         for name, definition in objects.get(kind, {}).items():
             table, _, part = name.partition(".")
             tables[table][several][part] = definition
     for table in tables.values():
-        table["references"] = [_reference(m) for text in table["constraints"].values() if (m := _FOREIGN_KEY.match(text))]
+        table["references"] = [
+            _reference(m)
+            for text in table["constraints"].values()
+            if (m := _FOREIGN_KEY.match(text))
+        ]
     own = {several: objects[kind] for kind, several in _OF_THEIR_OWN.items() if objects.get(kind)}
-    return {"revisions": [{"id": r, "title": chain.titles[r]} for r in chain.order], "tables": tables, **own}
+    return {
+        "revisions": [{"id": r, "title": chain.titles[r]} for r in chain.order],
+        "tables": tables,
+        **own,
+    }
 
 
 def _reference(match: re.Match[str]) -> dict[str, Any]:
@@ -110,7 +136,9 @@ def _neo4j(blueprint: Blueprint) -> dict[str, Any]:
         {
             "name": file.name,
             "preconditions": [p.text for p in file.preconditions],
-            "objects": [_schema_object(o) for name, o in declared([file]).items() if left.get(name) == o],
+            "objects": [
+                _schema_object(o) for name, o in declared([file]).items() if left.get(name) == o
+            ],
             "other_statements": file.unrecognised,
         }
         for file in read
@@ -145,7 +173,11 @@ def _plain(value: Any) -> Any:
     """Frozen values as what JSON can hold; empty fields are left out."""
     if is_dataclass(value) and not isinstance(value, type):
         named = ((name, getattr(value, name)) for name in value.__dataclass_fields__)
-        return {name: _plain(held) for name, held in named if held not in (None, (), "", False) and held != {}}
+        return {
+            name: _plain(held)
+            for name, held in named
+            if held not in (None, (), "", False) and held != {}
+        }
     if isinstance(value, Mapping | MappingProxyType):
         return {str(key): _plain(held) for key, held in value.items()}
     return [_plain(held) for held in value] if isinstance(value, tuple | list) else value
@@ -154,7 +186,15 @@ def _plain(value: Any) -> Any:
 def index() -> str:
     """The text of the index file."""
     documents = [describe(blueprints.load(name)) for name in blueprints.names()]
-    rows = [{"name": d["name"], "stores": list(d["stores"]), "counts": counts(d), "summary": d["summary"]} for d in documents]
+    rows = [
+        {
+            "name": d["name"],
+            "stores": list(d["stores"]),
+            "counts": counts(d),
+            "summary": d["summary"],
+        }
+        for d in documents
+    ]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 
 

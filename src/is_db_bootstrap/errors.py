@@ -65,7 +65,9 @@ class StoreError(BootstrapError):
 
     kind = "store"
 
-    def __init__(self, store: str, message: str, *, hint: str = "", subject: str = "", detail: str = "") -> None:
+    def __init__(
+        self, store: str, message: str, *, hint: str = "", subject: str = "", detail: str = ""
+    ) -> None:
         super().__init__(message, hint=hint, detail=detail)
         self.store = store
         self.subject = subject
@@ -148,7 +150,9 @@ class VerificationFailed(StoreError):
         super().__init__(
             store,
             f"{first.kind} {first.object}: {first.message}{more}.",
-            hint="Run apply." if pending else "Compare with the blueprint; what a migration made, only a person repairs.",
+            hint="Run apply."
+            if pending
+            else "Compare with the blueprint; what a migration made, only a person repairs.",
             subject=first.object,
         )
         self.drifts = tuple(drifts)

@@ -78,7 +78,9 @@ def _portable(name: str | Blueprint, url: str | None) -> PortableDatabase | None
         return None
     from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 
-    return PortableDatabase(name if isinstance(name, Blueprint) else blueprints.load(name), url or "")
+    return PortableDatabase(
+        name if isinstance(name, Blueprint) else blueprints.load(name), url or ""
+    )
 
 
 _NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
@@ -89,13 +91,19 @@ class _Place:
     """A blueprint and where its database is."""
 
     def __init__(
-        self, name: str | Blueprint, url: str | None, environ: Mapping[str, str] | None, settings: Settings | None
+        self,
+        name: str | Blueprint,
+        url: str | None,
+        environ: Mapping[str, str] | None,
+        settings: Settings | None,
     ) -> None:
         self.blueprint = name if isinstance(name, Blueprint) else blueprints.load(name)
         if self.blueprint.migrations_dir is None:
             raise ConfigurationError(f"{self.blueprint.name} has no PostgreSQL part.")
         self.chain = Chain.read(self.blueprint.migrations_dir)
-        self.settings = settings or Settings.load(self.blueprint, environ=environ, flags={"postgres_url": url})
+        self.settings = settings or Settings.load(
+            self.blueprint, environ=environ, flags={"postgres_url": url}
+        )
 
     @property
     def url(self) -> StoreUrl:
@@ -128,7 +136,9 @@ def init(
         unseeded = (_NO_SEED.format(there.target),) if seed else ()
         return Migrated(tuple(there.upgrade()), (_NO_LOCK.format(there.target), *unseeded))
     place = _Place(blueprint, url, environ, settings)
-    return place.run(bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed), observers)
+    return place.run(
+        bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed), observers
+    )
 
 
 def upgrade(
@@ -141,7 +151,9 @@ def upgrade(
     from is_db_bootstrap.stores.postgres.moves import Upgrade, known
 
     place = _Place(blueprint, url, environ, settings)
-    target = revision if revision == "head" or revision.startswith("+") else known(place.chain, revision)
+    target = (
+        revision if revision == "head" or revision.startswith("+") else known(place.chain, revision)
+    )
     return place.run(Upgrade(place.url, place.blueprint, target, **place.how), observers)
 
 
@@ -158,11 +170,15 @@ def downgrade(
 
     wanted = parsed_steps(target)
     if there := _portable(blueprint, url):
-        return Migrated(tuple(there.downgrade(wanted, drop_rows=drop_rows)), (_NO_LOCK.format(there.target),))
+        return Migrated(
+            tuple(there.downgrade(wanted, drop_rows=drop_rows)), (_NO_LOCK.format(there.target),)
+        )
     place = _Place(blueprint, url, environ, settings)
     if wanted != "base" and not wanted.startswith("-"):
         wanted = known(place.chain, wanted)
-    return place.run(Downgrade(place.url, place.blueprint, wanted, drop_rows=drop_rows, **place.how), observers)
+    return place.run(
+        Downgrade(place.url, place.blueprint, wanted, drop_rows=drop_rows, **place.how), observers
+    )
 
 
 def stamp(
@@ -196,7 +212,9 @@ def current(
         status = store.status()
     finally:
         store.close()
-    return Current(status.recorded or None, bool(status.recorded) and status.recorded == status.head)
+    return Current(
+        status.recorded or None, bool(status.recorded) and status.recorded == status.head
+    )
 
 
 def history(blueprint: str | Blueprint) -> tuple[Revision, ...]:
@@ -205,7 +223,10 @@ def history(blueprint: str | Blueprint) -> tuple[Revision, ...]:
     if found.migrations_dir is None:
         raise ConfigurationError(f"{found.name} has no PostgreSQL part.")
     chain = Chain.read(found.migrations_dir)
-    return tuple(Revision(r, chain.titles[r], r == chain.head, not chain.parents[r]) for r in reversed(chain.order))
+    return tuple(
+        Revision(r, chain.titles[r], r == chain.head, not chain.parents[r])
+        for r in reversed(chain.order)
+    )
 
 
 def check(
@@ -220,7 +241,9 @@ def check(
         began = time.perf_counter()
         version = there.version()
         latency_ms = (time.perf_counter() - began) * 1000
-        return Check(there.target, latency_ms, version, {}, there.current(), history(blueprint)[0].id)
+        return Check(
+            there.target, latency_ms, version, {}, there.current(), history(blueprint)[0].id
+        )
     from is_db_bootstrap.stores.postgres.catalogue import available_extensions
 
     place = _Place(blueprint, url, environ, settings)
@@ -236,7 +259,9 @@ def check(
         extensions = available_extensions(reader, place.blueprint.migrations_dir)
     finally:
         store.close()
-    return Check(store.target, latency_ms, server.version, extensions, status.recorded or None, status.head)
+    return Check(
+        store.target, latency_ms, server.version, extensions, status.recorded or None, status.head
+    )
 
 
 def sql(

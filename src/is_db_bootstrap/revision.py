@@ -45,7 +45,9 @@ def postgres(
     """
     folder = _own(blueprint, blueprint.migrations_dir, "migrations")
     with tempfile.TemporaryDirectory() as temporary:
-        made, operations = _made(blueprint, message, settings, Path(temporary), allow_drops=allow_drops)
+        made, operations = _made(
+            blueprint, message, settings, Path(temporary), allow_drops=allow_drops
+        )
         for operation in operations:
             report(operation)
         if made is None:
@@ -71,7 +73,11 @@ def next_revision(blueprint: Blueprint, message: str) -> tuple[str, str]:
     slug = _slug(message)
     chain = Chain.read(blueprint.migrations_dir) if blueprint.migrations_dir else Chain()
     head = chain.head
-    scheme = None if _is_hash(head, chain) else _SCHEME.fullmatch(head or f"{blueprint.name[: LONGEST_ID - 5]}_0000")
+    scheme = (
+        None
+        if _is_hash(head, chain)
+        else _SCHEME.fullmatch(head or f"{blueprint.name[: LONGEST_ID - 5]}_0000")
+    )
     if scheme is None:
         return uuid.uuid4().hex[-12:], "%(rev)s_%(slug)s"  # as Alembic makes them
     number = str(int(scheme["number"]) + 1).zfill(len(scheme["number"]))
@@ -87,7 +93,9 @@ def _is_hash(head: str, chain: Chain) -> bool:
     return head in alike and any(not r.isdecimal() for r in alike)
 
 
-def refresh(blueprint: Blueprint, settings: Settings, warn: Callable[[str], None] = lambda _: None) -> list[Path]:
+def refresh(
+    blueprint: Blueprint, settings: Settings, warn: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Write `catalogue.json` and `schema.sql` again, from a scratch database on the server of `settings`.
 
     `warn` is told of a revision that cannot be written as SQL; then only `catalogue.json` is written.
@@ -129,22 +137,31 @@ def cypher(blueprint: Blueprint, message: str) -> Path:
     folder = _own(blueprint, blueprint.cypher_dir, "cypher")
     known = cypher_file.load(folder)
     numbers = [file.order[0] for file in known if not file.repeatable]
-    width = max((len(file.version.split(".")[0]) for file in known if not file.repeatable), default=3)
+    width = max(
+        (len(file.version.split(".")[0]) for file in known if not file.repeatable), default=3
+    )
     path = folder / f"V{str(max(numbers, default=0) + 1).zfill(width)}__{_slug(message)}.cypher"
-    _create(path, f"// {message}. Schema statements stand apart from data, each with IF NOT EXISTS.\n")
+    _create(
+        path, f"// {message}. Schema statements stand apart from data, each with IF NOT EXISTS.\n"
+    )
     return path
 
 
 def _slug(message: str) -> str:
     slug = re.sub(r"\W+", "_", message.lower()).strip("_")
     if not slug:
-        raise ConfigurationError(f"The message {message!r} says nothing.", hint='Such as -m "add orders".')
+        raise ConfigurationError(
+            f"The message {message!r} says nothing.", hint='Such as -m "add orders".'
+        )
     return slug[:40].rstrip("_")
 
 
 def _own(blueprint: Blueprint, folder: Path | None, name: str) -> Path:
     if folder is None:
-        raise ConfigurationError(f"{blueprint.name} has no folder {name}.", hint=f"Make one beside its module: mkdir {name}")
+        raise ConfigurationError(
+            f"{blueprint.name} has no folder {name}.",
+            hint=f"Make one beside its module: mkdir {name}",
+        )
     if blueprint.is_built_in and files.root().name == "_files":
         raise ConfigurationError(
             f"{blueprint.name} came with the package; its files are not changed.",
@@ -157,11 +174,18 @@ def _create(path: Path, text: str) -> None:
     try:
         files.create_text(path, text)
     except FileExistsError as exc:
-        raise ConfigurationError(f"{path} is there already; it was not overwritten.", hint="Give another message.") from exc
+        raise ConfigurationError(
+            f"{path} is there already; it was not overwritten.", hint="Give another message."
+        ) from exc
 
 
 def _made(
-    blueprint: Blueprint, message: str, settings: Settings | None, folder: Path, *, allow_drops: bool
+    blueprint: Blueprint,
+    message: str,
+    settings: Settings | None,
+    folder: Path,
+    *,
+    allow_drops: bool,
 ) -> tuple[Path | None, list[Operation]]:
     """The revision's file in a folder that nobody else reads, and its operations; no file when there is nothing to write."""
     from is_db_bootstrap.stores.postgres.alembic import engine, write_revision
@@ -173,6 +197,14 @@ def _made(
     with at_head(settings.need("postgres"), blueprint, settings.timing) as scratch:
         found = engine(scratch, "public", settings.timing)
         try:
-            return write_revision(found, blueprint, message, revision, template, folder=folder, allow_drops=allow_drops)
+            return write_revision(
+                found,
+                blueprint,
+                message,
+                revision,
+                template,
+                folder=folder,
+                allow_drops=allow_drops,
+            )
         finally:
             found.dispose()

@@ -124,19 +124,32 @@ class Settings:
         table = _Table.read(file)
         table.check_settings(blueprint)
         given = {k: v for k, v in (flags or {}).items() if v is not None}
-        stores = {name: url for name in STORE_ORDER if (url := _address(name, blueprint, env, table, given))}
+        stores = {
+            name: url
+            for name in STORE_ORDER
+            if (url := _address(name, blueprint, env, table, given))
+        }
         return cls(
             stores=stores,
             schema=env.get("DB_SCHEMA") or table.store("postgres").get("schema") or "public",
             timing=_timing(env, table, given),
-            values={s.name: env.get(s.name, table.top.get("settings", {}).get(s.name, s.default)) for s in blueprint.settings},
-            identities={name: _identity(name, env, table) for name in identities if name not in stores},
+            values={
+                s.name: env.get(s.name, table.top.get("settings", {}).get(s.name, s.default))
+                for s in blueprint.settings
+            },
+            identities={
+                name: _identity(name, env, table) for name in identities if name not in stores
+            },
         )
 
     def identity(self, store: StoreName) -> Identity:
         """That of the address of `store`; without one, what the settings say of it."""
         url = self.stores.get(store)
-        return Identity(url.username, url.password, url.ca_file) if url else self.identities.get(store, Identity())
+        return (
+            Identity(url.username, url.password, url.ca_file)
+            if url
+            else self.identities.get(store, Identity())
+        )
 
     def need(self, store: StoreName) -> StoreUrl:
         """The address of `store`; a `ConfigurationError` names the variable when there is none."""
@@ -182,7 +195,10 @@ class _Table:
     def _checked(top: dict[str, Any], name: str) -> dict[str, Any]:
         timing = {f.name for f in fields(Timing)}
         known: dict[str, set[str] | None] = {"": _TOP_KEYS, "timing": timing, "settings": None}
-        known |= {store: _STORE_KEYS | ({"schema"} if store == "postgres" else set()) for store in STORE_ORDER}
+        known |= {
+            store: _STORE_KEYS | ({"schema"} if store == "postgres" else set())
+            for store in STORE_ORDER
+        }
         if not isinstance(top.get("blueprint", ""), str):
             raise ConfigurationError(f"{name}: blueprint is not text.", hint="Write it in quotes.")
         for place, accepted in known.items():
@@ -191,11 +207,14 @@ class _Table:
                 raise ConfigurationError(f"{name}: [{place}] is not a table.")
             for key in table:
                 if place in STORE_ORDER and not isinstance(table[key], str):
-                    raise ConfigurationError(f"{name}: [{place}] {key} is not text.", hint="Write it in quotes.")
+                    raise ConfigurationError(
+                        f"{name}: [{place}] {key} is not text.", hint="Write it in quotes."
+                    )
                 if accepted is not None and key not in accepted:
                     where = f"[{place}] " if place else ""
                     raise ConfigurationError(
-                        f"{name}: unknown key {where}{key}.", hint=f"Known: {', '.join(sorted(accepted))}."
+                        f"{name}: unknown key {where}{key}.",
+                        hint=f"Known: {', '.join(sorted(accepted))}.",
                     )
         return top
 
@@ -204,7 +223,10 @@ class _Table:
         known = [s.name for s in blueprint.settings]
         for key in self.top.get("settings", {}):
             if known and key not in known:
-                raise ConfigurationError(f"{self.name}: unknown key [settings] {key}.", hint=f"Known: {', '.join(known)}.")
+                raise ConfigurationError(
+                    f"{self.name}: unknown key [settings] {key}.",
+                    hint=f"Known: {', '.join(known)}.",
+                )
 
     def store(self, name: str) -> Mapping[str, Any]:
         table: Mapping[str, Any] = self.top.get(name, {})
@@ -236,7 +258,9 @@ def _env_file(path: Path) -> dict[str, str]:
         raise ConfigurationError(f"The env file {path} cannot be read: {exc}.") from exc
     for line in lines:
         if line.error:
-            raise ConfigurationError(f"{path}, line {line.original.line}, is not of the form NAME=value.")
+            raise ConfigurationError(
+                f"{path}, line {line.original.line}, is not of the form NAME=value."
+            )
     return {line.key: line.value for line in lines if line.key and line.value}
 
 
@@ -262,7 +286,11 @@ def _below(real: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
 
 
 def _address(
-    name: StoreName, blueprint: Blueprint, env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]
+    name: StoreName,
+    blueprint: Blueprint,
+    env: Mapping[str, str],
+    table: _Table,
+    flags: Mapping[str, Any],
 ) -> StoreUrl | None:
     url = _chosen(name, blueprint, env, table, flags)
     if url is None:
@@ -273,10 +301,14 @@ def _address(
     if ca_file := url.ca_file or ours.ca_file:
         check_ca_file(url, ca_file)
     refuse_weaker(url)
-    return replace(url, username=url.username or ours.username, password=ours.password, ca_file=ca_file)
+    return replace(
+        url, username=url.username or ours.username, password=ours.password, ca_file=ca_file
+    )
 
 
-def _identity(name: StoreName, env: Mapping[str, str], table: _Table, own_password: str = "") -> Identity:
+def _identity(
+    name: StoreName, env: Mapping[str, str], table: _Table, own_password: str = ""
+) -> Identity:
     """What the environment and the file say; a secret is not looked for where the address has one."""
     prefix, section = name.upper(), table.store(name)
     return Identity(
@@ -289,7 +321,9 @@ def _identity(name: StoreName, env: Mapping[str, str], table: _Table, own_passwo
 def check_ca_file(url: StoreUrl, path: str) -> None:
     """Refuse a CA file that is not there, or that the address would not use or would weaken."""
     if not Path(path).is_file():
-        raise ConfigurationError(f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE.")
+        raise ConfigurationError(
+            f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE."
+        )
     refuse_weaker(replace(url, ca_file=path))
 
 
@@ -298,7 +332,11 @@ def _default_user(name: StoreName) -> str:
 
 
 def _chosen(
-    name: StoreName, blueprint: Blueprint, env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]
+    name: StoreName,
+    blueprint: Blueprint,
+    env: Mapping[str, str],
+    table: _Table,
+    flags: Mapping[str, Any],
 ) -> StoreUrl | None:
     sources = [
         (flags.get(f"{name}_url"), f"--{name}-url"),
@@ -306,10 +344,15 @@ def _chosen(
         (env.get("DATABASE_URL") if name == "postgres" else None, "DATABASE_URL"),
         (lambda: _from_parts(blueprint, env) if name == "postgres" else None, "DB_HOST and others"),
         (table.store(name).get("url"), table.name),
-        (lambda: _default_address(blueprint, env, table) if name == "postgres" else None, "default"),
+        (
+            lambda: _default_address(blueprint, env, table) if name == "postgres" else None,
+            "default",
+        ),
     ]
     for given, source in sources:
-        text = given() if callable(given) else given  # later sources are not looked at, so they cannot be wrong
+        text = (
+            given() if callable(given) else given
+        )  # later sources are not looked at, so they cannot be wrong
         if isinstance(text, StoreUrl):
             return text
         if text:
@@ -338,14 +381,18 @@ def _from_parts(blueprint: Blueprint, env: Mapping[str, str]) -> StoreUrl | None
     try:
         check_servers(hosts)
     except AddressError as exc:
-        raise ConfigurationError(f"postgres: what DB_HOST and DB_PORT say {exc}.", hint="Ports are 1 to 65535.") from None
+        raise ConfigurationError(
+            f"postgres: what DB_HOST and DB_PORT say {exc}.", hint="Ports are 1 to 65535."
+        ) from None
     return StoreUrl(
         store="postgres",
         scheme="postgresql",
         hosts=hosts,
         database=env.get("DB_NAME", blueprint.name),
         username=env.get("DB_USER", "postgres"),
-        password=_secret("DB_PASSWORD", env, {}, "") or _secret("POSTGRES_PASSWORD", env, {}, "") or "postgres",
+        password=_secret("DB_PASSWORD", env, {}, "")
+        or _secret("POSTGRES_PASSWORD", env, {}, "")
+        or "postgres",
         source="DB_HOST and others",
     )
 
@@ -364,11 +411,15 @@ def _secret(name: str, env: Mapping[str, str], section: Mapping[str, Any], file_
         (section.get("password"), section.get("password_file"), f"password in {file_name}"),
     ):
         if text and path:
-            raise ConfigurationError(f"{source} and its _FILE form are both set.", hint="Keep one of them.")
+            raise ConfigurationError(
+                f"{source} and its _FILE form are both set.", hint="Keep one of them."
+            )
         if text and "\0" not in text and not has_surrogates(text):
             return str(text)
         if text:
-            raise ConfigurationError(f"{source} has a character that cannot be sent.", hint="Secrets are UTF-8.")
+            raise ConfigurationError(
+                f"{source} has a character that cannot be sent.", hint="Secrets are UTF-8."
+            )
         if path:
             return read_secret(Path(path), f"{source}_FILE")
     return ""
@@ -382,7 +433,9 @@ def read_secret(path: Path, name: str) -> str:
         raise ConfigurationError(f"{name}: {path} cannot be read: {exc}.") from exc
     secret = re.sub(r"\r?\n\Z", "", text)
     if not secret:
-        raise ConfigurationError(f"{name}: {path} is empty.", hint="Leave it out where there is no password.")
+        raise ConfigurationError(
+            f"{name}: {path} is empty.", hint="Leave it out where there is no password."
+        )
     return secret
 
 
@@ -411,11 +464,15 @@ _LEAST = {
 
 def _number(value: Any, kind: type, name: str, least: float) -> float | int:
     try:
-        if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
+        if isinstance(value, bool) or (
+            kind is int and isinstance(value, float) and not value.is_integer()
+        ):
             raise TypeError(value)  # noqa: TRY301 - int() would take True, and 1.9 as 1
         number: float | int = kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise ConfigurationError(f"{name}={value!r} is not {'an integer' if kind is int else 'a number'}.") from None
+        raise ConfigurationError(
+            f"{name}={value!r} is not {'an integer' if kind is int else 'a number'}."
+        ) from None
     if not least <= number < float("inf"):
         raise ConfigurationError(f"{name}={value!r} is below {least} or not finite.")
     return number
@@ -457,7 +514,9 @@ def echo(environ: Mapping[str, str] | None = None) -> bool:
     return (os.environ if environ is None else environ).get("DB_ECHO", "").lower() == "true"
 
 
-def number(variable: str, kind: type, least: float, environ: Mapping[str, str] | None = None) -> float | int | None:
+def number(
+    variable: str, kind: type, least: float, environ: Mapping[str, str] | None = None
+) -> float | int | None:
     """The number in a variable, None when it is unset; `ConfigurationError` names it when it is none, or below `least`."""
     text = (os.environ if environ is None else environ).get(variable)
     return _number(text, kind, variable, least) if text else None

@@ -57,7 +57,11 @@ def _weaknesses(url: StoreUrl) -> Iterator[str]:
     elif url.store == "redis":
         yield from _of_redis(url)
     elif url.store == "milvus" and url.ca_file:
-        yield from (f"secure={value}" for key, value in url.query if key == "secure" and value.lower() in _FALSE)
+        yield from (
+            f"secure={value}"
+            for key, value in url.query
+            if key == "secure" and value.lower() in _FALSE
+        )
 
 
 def _of_postgres(url: StoreUrl) -> Iterator[str]:

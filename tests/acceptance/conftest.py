@@ -48,7 +48,12 @@ def command(tmp_path_factory):
 @pytest.fixture
 def four(postgres_url, neo4j_url, milvus_url, redis_url):
     """Addresses of four empty stores, as environment variables."""
-    return {"POSTGRES_URL": postgres_url, "NEO4J_URL": neo4j_url, "MILVUS_URL": milvus_url, "REDIS_URL": redis_url}
+    return {
+        "POSTGRES_URL": postgres_url,
+        "NEO4J_URL": neo4j_url,
+        "MILVUS_URL": milvus_url,
+        "REDIS_URL": redis_url,
+    }
 
 
 class Shell:
@@ -58,7 +63,14 @@ class Shell:
         self.command, self.folder, self.environ = command, folder, environ
 
     def __call__(self, *args, **variables):
-        return run(self.command, *args, cwd=self.folder, check=False, timeout=120, **{**self.environ, **variables})
+        return run(
+            self.command,
+            *args,
+            cwd=self.folder,
+            check=False,
+            timeout=120,
+            **{**self.environ, **variables},
+        )
 
     def json(self, *args, **variables):
         """The result document; exit code and document agree."""
@@ -72,13 +84,17 @@ class Shell:
         """A running process; give it to `finish`."""
         environ = surroundings(**{**self.environ, **variables})
         command = [str(self.command), *args, "--output", "json"]
-        return subprocess.Popen(command, cwd=self.folder, env=environ, stdout=-1, stderr=-1, text=True)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environ, stdout=-1, stderr=-1, text=True
+        )
 
     def own_blueprint(self, revisions=(), cypher=None):
         """Write a blueprint of one's own, `mine:BLUEPRINT`: SQL of its revisions, text of its Cypher files by name."""
         # Python takes bytecode for current whose source has the same size and second.
         self.environ = {**self.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        (self.folder / "mine.py").write_text(SLOW.replace("CYPHER", 'HERE / "cypher"' if cypher else "None"))
+        (self.folder / "mine.py").write_text(
+            SLOW.replace("CYPHER", 'HERE / "cypher"' if cypher else "None")
+        )
         for name in ("migrations", "cypher"):
             (self.folder / name).mkdir(exist_ok=True)
         before = None
@@ -106,7 +122,11 @@ def finish(process, signum=None, *, timeout=60):
     if signum is not None:
         process.send_signal(signum)
     out, err = process.communicate(timeout=timeout)
-    return process.returncode, json.loads(out) if out and signum is not signal.SIGKILL else None, err
+    return (
+        process.returncode,
+        json.loads(out) if out and signum is not signal.SIGKILL else None,
+        err,
+    )
 
 
 def until(look, *, seconds=30):

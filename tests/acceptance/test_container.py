@@ -16,9 +16,9 @@ MINE = ("--blueprint", "mine:BLUEPRINT", "--only", "postgres")
 def is_locked(url):
     try:
         with psycopg.connect(url) as connection:
-            return connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1").fetchone()[
-                0
-            ]
+            return connection.execute(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+            ).fetchone()[0]
     except psycopg.OperationalError:
         return False
 
@@ -38,7 +38,11 @@ def test_followers_wait_for_the_one_that_applies_longer_than_their_timeout_and_v
     assert (code, document["outcome"]) == (0, "changed"), err
     for process in followers:
         code, document, err = finish(process)
-        assert (code, document["outcome"], document["stores"][0]["changes"]) == (0, "unchanged", []), err
+        assert (code, document["outcome"], document["stores"][0]["changes"]) == (
+            0,
+            "unchanged",
+            [],
+        ), err
         assert document["stores"][0]["duration_s"] > 0
 
 
@@ -73,14 +77,21 @@ def test_the_termination_log_says_how_a_run_ended(on_postgres, tmp_path):
     on_postgres.own_blueprint(["CREATE TABEL a ()"])
     document = on_postgres.json(*MINE, "--termination-log", str(log))
     left = json.loads(log.read_text())
-    assert (left["exit_code"], left["run_id"]) == (document["exit_code"], document["run_id"]) == (1, document["run_id"])
+    assert (
+        (left["exit_code"], left["run_id"])
+        == (document["exit_code"], document["run_id"])
+        == (1, document["run_id"])
+    )
     assert "TABEL" in left["stores"][0]["error"]["message"]
 
 
 def test_the_termination_log_says_why_a_run_did_not_begin(on_postgres, tmp_path):
     on_postgres.own_blueprint(["CREATE TABLE a ()"])
     log = tmp_path / "log"
-    nobody = {"POSTGRES_URL": "postgresql://127.0.0.1:1/x", "POSTGRES_PASSWORD_FILE": "/run/secrets/none"}
+    nobody = {
+        "POSTGRES_URL": "postgresql://127.0.0.1:1/x",
+        "POSTGRES_PASSWORD_FILE": "/run/secrets/none",
+    }
     done = on_postgres(*MINE, "--termination-log", str(log), **nobody)
     assert done.returncode == 2
     left = json.loads(log.read_text())
@@ -93,7 +104,10 @@ def test_the_termination_log_says_why_a_run_did_not_begin(on_postgres, tmp_path)
 def test_an_empty_password_file_is_told(on_postgres, tmp_path):
     (tmp_path / "password").write_text("\n")
     done = on_postgres(
-        "--only", "postgres", POSTGRES_URL="postgresql://127.0.0.1:1/x", POSTGRES_PASSWORD_FILE=str(tmp_path / "password")
+        "--only",
+        "postgres",
+        POSTGRES_URL="postgresql://127.0.0.1:1/x",
+        POSTGRES_PASSWORD_FILE=str(tmp_path / "password"),
     )
     assert done.returncode == 2
     assert "POSTGRES_PASSWORD_FILE" in done.stderr

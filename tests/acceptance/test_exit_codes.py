@@ -63,7 +63,9 @@ def test_1_broken_cypher_in_the_second_of_three_files(command, tmp_path, neo4j_u
     assert document["exit_code"] == 1
     assert names(document) == ["V001__a.cypher"]
     assert only(document)["error"]["object"] == "V002__b.cypher"
-    (tmp_path / "cypher" / "V002__b.cypher").write_text("CREATE CONSTRAINT b IF NOT EXISTS FOR (n:B) REQUIRE n.id IS UNIQUE;\n")
+    (tmp_path / "cypher" / "V002__b.cypher").write_text(
+        "CREATE CONSTRAINT b IF NOT EXISTS FOR (n:B) REQUIRE n.id IS UNIQUE;\n"
+    )
     document = on_postgres.json(*graph, NEO4J_URL=neo4j_url)
     assert (document["exit_code"], names(document)) == (0, ["V002__b.cypher", "V003__c.cypher"])
 
@@ -98,7 +100,9 @@ def test_2_an_unknown_value_of_a_setting_is_told_before_any_store_is_touched(on_
 @pytest.mark.redis
 def test_2_another_kind_of_server_at_the_address(on_postgres, redis_url):
     address = redis_url.removeprefix("redis://").partition("/")[0]
-    document = on_postgres.json("--only", "postgres", "--timeout", "3", POSTGRES_URL=f"postgresql://x:y@{address}/z")
+    document = on_postgres.json(
+        "--only", "postgres", "--timeout", "3", POSTGRES_URL=f"postgresql://x:y@{address}/z"
+    )
     assert document["exit_code"] == 2
     assert address in only(document)["error"]["message"]
 
@@ -109,7 +113,9 @@ def test_3_a_dropped_index_is_drift_and_named(on_postgres):
         pg.execute("DROP INDEX idx_event_outbox_topic")
     document = on_postgres.json("verify", "--only", "postgres")
     assert document["exit_code"] == 3
-    assert [d["object"] for d in only(document)["drifts"]] == ["event_outbox.idx_event_outbox_topic"]
+    assert [d["object"] for d in only(document)["drifts"]] == [
+        "event_outbox.idx_event_outbox_topic"
+    ]
     assert on_postgres.json("--only", "postgres")["exit_code"] == 3
 
 
@@ -173,7 +179,9 @@ def test_a_signal_during_a_statement_of_a_minute_ends_the_run_cleanly(on_postgre
     assert activity(url) == []
     with psycopg.connect(url) as pg:
         assert pg.execute("SELECT version_num FROM alembic_version").fetchone() == ("m_0001",)
-        assert pg.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+        assert pg.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        ).fetchone() == (0,)
 
 
 def test_a_second_signal_exits_at_once(on_postgres):
@@ -188,14 +196,18 @@ def test_a_second_signal_exits_at_once(on_postgres):
 
 def test_a_killed_run_is_completed_by_the_next(on_postgres):
     url = on_postgres.environ["POSTGRES_URL"]
-    on_postgres.own_blueprint(["CREATE TABLE a ()", "SELECT pg_sleep(3); CREATE TABLE b ()", "CREATE TABLE c ()"])
+    on_postgres.own_blueprint(
+        ["CREATE TABLE a ()", "SELECT pg_sleep(3); CREATE TABLE b ()", "CREATE TABLE c ()"]
+    )
     process = on_postgres.start(*MINE)
     until(lambda: activity(url))
     finish(process, signal.SIGKILL)
     document = on_postgres.json(*MINE)
     assert document["exit_code"] == 0, json.dumps(document)
     with psycopg.connect(url) as pg:
-        tables = {r[0] for r in pg.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+        tables = {
+            r[0] for r in pg.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        }
     assert {"a", "b", "c"} <= tables
 
 

@@ -12,7 +12,13 @@ from is_db_bootstrap.settings import StoreUrl
 from servers import NO_IDLE_PINGS
 from wheel import ROOT, surroundings
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.postgres, pytest.mark.neo4j, pytest.mark.milvus, pytest.mark.redis]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.postgres,
+    pytest.mark.neo4j,
+    pytest.mark.milvus,
+    pytest.mark.redis,
+]
 STORES = ["postgres", "neo4j", "milvus", "redis"]
 SCHEMA = json.loads((ROOT / "docs/reference/result.schema.json").read_text())
 
@@ -24,7 +30,9 @@ def by_store(document, what="outcome"):
 def graph(url, text):
     address = StoreUrl.parse("neo4j", url)
     auth = (address.username, address.password)
-    with neo4j.GraphDatabase.driver(f"bolt://{address.hosts}", auth=auth, notifications_min_severity="OFF") as driver:
+    with neo4j.GraphDatabase.driver(
+        f"bolt://{address.hosts}", auth=auth, notifications_min_severity="OFF"
+    ) as driver:
         return [r.data() for r in driver.execute_query(text).records]
 
 
@@ -35,11 +43,17 @@ def plain_milvus(url):
 def fingerprint(four):
     """What plain clients see of all four stores; anything written shows here."""
     with psycopg.connect(four["POSTGRES_URL"]) as pg:
-        tables = pg.execute("SELECT relname, relfilenode FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1")
-        rows = pg.execute("SELECT schemaname, relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables ORDER BY 2")
+        tables = pg.execute(
+            "SELECT relname, relfilenode FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
+        )
+        rows = pg.execute(
+            "SELECT schemaname, relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables ORDER BY 2"
+        )
         version = pg.execute("SELECT version_num, xmin::text FROM alembic_version")
         sql = [tables.fetchall(), rows.fetchall(), version.fetchall()]
-    nodes = graph(four["NEO4J_URL"], "MATCH (n) RETURN elementId(n) AS id, properties(n) AS p ORDER BY id")
+    nodes = graph(
+        four["NEO4J_URL"], "MATCH (n) RETURN elementId(n) AS id, properties(n) AS p ORDER BY id"
+    )
     schema = graph(four["NEO4J_URL"], "SHOW INDEXES YIELD name, id RETURN name, id ORDER BY name")
     milvus = plain_milvus(four["MILVUS_URL"])
     collections = {c: str(milvus.describe_collection(c)) for c in milvus.list_collections()}
@@ -49,7 +63,9 @@ def fingerprint(four):
     return repr([sql, nodes, schema, collections, keys])
 
 
-def test_one_command_brings_four_empty_stores_to_the_blueprint_and_a_second_changes_nothing(shell, four):
+def test_one_command_brings_four_empty_stores_to_the_blueprint_and_a_second_changes_nothing(
+    shell, four
+):
     first = shell.json()
     assert by_store(first) == dict.fromkeys(STORES, "changed"), first
     assert (first["outcome"], first["exit_code"]) == ("changed", 0)
@@ -65,24 +81,37 @@ def test_one_command_brings_four_empty_stores_to_the_blueprint_and_a_second_chan
 def test_plain_clients_see_what_the_blueprint_says(shell, four):
     assert shell().returncode == 0
     with psycopg.connect(four["POSTGRES_URL"]) as pg:
-        tables = {r[0] for r in pg.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+        tables = {
+            r[0] for r in pg.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        }
     assert tables == {
         "alembic_version", "command_inbox", "conversation_rounds", "conversation_sessions", "domain_events", "event_outbox",
     }  # fmt: skip
     constraints = graph(four["NEO4J_URL"], "SHOW CONSTRAINTS YIELD name RETURN name")
-    assert len([c for c in constraints if c["name"].startswith("unique_") and "__" not in c["name"]]) == 8
+    assert (
+        len([c for c in constraints if c["name"].startswith("unique_") and "__" not in c["name"]])
+        == 8
+    )
     milvus = plain_milvus(four["MILVUS_URL"])
     assert milvus.describe_alias("novel_embeddings")["collection_name"] == "novel_embeddings_v1"
     milvus.close()
     with redis.Redis.from_url(four["REDIS_URL"]) as client:
         assert list(client.scan_iter()) == [b"is-db-bootstrap:conventions:novel_genesis"]
-        assert len(json.loads(client.get("is-db-bootstrap:conventions:novel_genesis"))["patterns"]) == 12
+        assert (
+            len(json.loads(client.get("is-db-bootstrap:conventions:novel_genesis"))["patterns"])
+            == 12
+        )
 
 
 def test_nothing_changes_while_a_store_is_down(shell, four):
     document = shell.json("--timeout", "1", REDIS_URL="redis://127.0.0.1:1")
     assert document["exit_code"] == 4
-    assert by_store(document) == {"postgres": "skipped", "neo4j": "skipped", "milvus": "skipped", "redis": "failed"}
+    assert by_store(document) == {
+        "postgres": "skipped",
+        "neo4j": "skipped",
+        "milvus": "skipped",
+        "redis": "failed",
+    }
     error = by_store(document, "error")["redis"]
     assert error["kind"] == "unavailable"
     assert "127.0.0.1:1" in error["message"]
@@ -95,7 +124,9 @@ def test_nothing_changes_while_a_store_is_down(shell, four):
         assert client.dbsize() == 0
 
 
-def test_ng_16_a_collection_of_another_dimension_is_exit_6_and_keeps_its_rows_and_no_store_is_touched(shell, four):
+def test_ng_16_a_collection_of_another_dimension_is_exit_6_and_keeps_its_rows_and_no_store_is_touched(
+    shell, four
+):
     milvus = plain_milvus(four["MILVUS_URL"])
     schema = milvus.create_schema()
     schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
@@ -121,18 +152,31 @@ def test_ng_16_a_collection_of_another_dimension_is_exit_6_and_keeps_its_rows_an
 def test_ng_19_demo_data_only_with_seed_and_once(shell, four):
     def counted():
         with psycopg.connect(four["POSTGRES_URL"]) as pg:
-            tables = ("conversation_sessions", "conversation_rounds", "domain_events", "command_inbox", "event_outbox")
+            tables = (
+                "conversation_sessions",
+                "conversation_rounds",
+                "domain_events",
+                "command_inbox",
+                "event_outbox",
+            )
             rows = [pg.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables]
         ours = "NOT any(l IN labels(n) WHERE l STARTS WITH '__')"
         nodes = graph(four["NEO4J_URL"], f"MATCH (n) WHERE {ours} RETURN count(n) AS n")[0]["n"]
-        edges = graph(four["NEO4J_URL"], f"MATCH (n)-[r]->() WHERE {ours} RETURN count(r) AS n")[0]["n"]
+        edges = graph(four["NEO4J_URL"], f"MATCH (n)-[r]->() WHERE {ours} RETURN count(r) AS n")[0][
+            "n"
+        ]
         return rows, nodes, edges
 
     assert shell().returncode == 0
     assert counted() == ([0, 0, 0, 0, 0], 0, 0)
     first = shell.json("--seed")
     assert counted() == ([1, 2, 0, 0, 0], 6, 9)
-    assert by_store(first) == {"postgres": "changed", "neo4j": "changed", "milvus": "unchanged", "redis": "unchanged"}
+    assert by_store(first) == {
+        "postgres": "changed",
+        "neo4j": "changed",
+        "milvus": "unchanged",
+        "redis": "unchanged",
+    }
     with psycopg.connect(four["POSTGRES_URL"]) as pg:
         pg.execute("UPDATE conversation_sessions SET stage = 'MINE'")
     graph(four["NEO4J_URL"], "MATCH (n:Novel) SET n.title = 'Mine'")

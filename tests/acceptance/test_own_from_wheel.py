@@ -10,7 +10,13 @@ import pytest
 
 from wheel import run
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.postgres, pytest.mark.neo4j, pytest.mark.milvus, pytest.mark.redis]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.postgres,
+    pytest.mark.neo4j,
+    pytest.mark.milvus,
+    pytest.mark.redis,
+]
 
 
 @pytest.fixture
@@ -32,11 +38,30 @@ def test_what_the_wheel_writes_passes_its_own_test(command, place):
         run(command, "local", "down", "--data-dir", str(place / "stack"), cwd=place)
     assert "apply changed" in first.stdout
     assert "apply unchanged" in again.stdout
-    tested = run(command.parent / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "my_app", cwd=place)
+    tested = run(
+        command.parent / "python",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "my_app",
+        cwd=place,
+    )
     assert "3 passed" in tested.stdout
 
 
 def test_a_blueprint_that_came_with_the_package_gets_no_revision(command, tmp_path):
-    done = run(command, "revision", "--empty", "-m", "mine", "--blueprint", "novel_genesis", cwd=tmp_path, check=False)
+    done = run(
+        command,
+        "revision",
+        "--empty",
+        "-m",
+        "mine",
+        "--blueprint",
+        "novel_genesis",
+        cwd=tmp_path,
+        check=False,
+    )
     assert done.returncode == 2
     assert "came with the package" in done.stderr

@@ -19,7 +19,12 @@ from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import LockHolder, Mode, Outcome
 
 ADAPTERS = "adapters"  # this folder is on the path, as pytest does
-VERSIONS = {"postgres": ["14", "15", "18"], "neo4j": ["5.26", "2026.08"], "milvus": ["lite", "2.3"], "redis": ["6", "7"]}
+VERSIONS = {
+    "postgres": ["14", "15", "18"],
+    "neo4j": ["5.26", "2026.08"],
+    "milvus": ["lite", "2.3"],
+    "redis": ["6", "7"],
+}
 #: What a cancelled call may take to come back, seconds.
 SOON_S = 10
 

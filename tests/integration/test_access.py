@@ -98,7 +98,9 @@ async def test_ctx_11_any_password_connects_through_both_ways_and_is_shown_nowhe
     password, role = "@:/%? '\"", f"role_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
-            sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(sql.Identifier(role), sql.Literal(password))
+            sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(
+                sql.Identifier(role), sql.Literal(password)
+            )
         )
     try:
         given = parts(url) | {"DB_USER": role, "DB_PASSWORD": password}
@@ -137,7 +139,9 @@ def test_a_pool_that_cannot_be_is_refused():
             PoolProfile(*sizes)
 
 
-async def test_agt_11_init_db_takes_any_password_and_the_drivers_of_applications(migrated, registry):
+async def test_agt_11_init_db_takes_any_password_and_the_drivers_of_applications(
+    migrated, registry
+):
     given = migrated("agentic_projects").replace("postgresql://", "postgresql+asyncpg://")
     database = await init_db("agentic_projects", {"DATABASE_URL": given})
     assert await database.fetchval("SELECT count(*) FROM templates") == 0
@@ -153,7 +157,13 @@ async def test_ctx_12_fifty_concurrent_opens_make_one_pool_of_ten(url):
     await asyncio.gather(*[database.open() for _ in range(50)])
     assert connections(url, "is-db-bootstrap:context_service") == 10
     status = database.pool_status()
-    assert (status.size, status.checked_in, status.checked_out, status.overflow, status.max_size) == (10, 10, 0, 0, 30)
+    assert (
+        status.size,
+        status.checked_in,
+        status.checked_out,
+        status.overflow,
+        status.max_size,
+    ) == (10, 10, 0, 0, 30)
     await database.close()
     await database.close()
     assert none_is_left(url)
@@ -261,7 +271,12 @@ async def test_ctx_12_a_restart_in_between_costs_no_error(make_server):
 async def test_ctx_13_health_of_a_server_that_is_up(url):
     database = Database(url, profile=SMALL, blueprint="context_service")
     found = await database.check()
-    assert (found.ok, found.revision, found.head, found.error) == (True, "ctx_0003", "ctx_0003", None)
+    assert (found.ok, found.revision, found.head, found.error) == (
+        True,
+        "ctx_0003",
+        "ctx_0003",
+        None,
+    )
     assert found.latency_ms > 0
     assert found.database == url.rpartition("/")[2]
     assert found.server_version.startswith("18.")
@@ -326,7 +341,10 @@ async def dying_path(url):
 
 
 async def test_ctx_13_an_address_without_a_database_is_ill_when_it_is_down():
-    assert "does not answer" in (await Database("postgresql://u:secret@127.0.0.1:1", profile=SMALL).check()).error
+    assert (
+        "does not answer"
+        in (await Database("postgresql://u:secret@127.0.0.1:1", profile=SMALL).check()).error
+    )
 
 
 @pytest.mark.parametrize("host", ["h..x", "a" * 64 + ".example"])
@@ -341,7 +359,9 @@ async def test_ctx_13_a_host_name_that_cannot_be_is_told_without_its_password(ho
 async def test_ctx_13_a_server_that_hides_its_revision_has_answered(url):
     role = f"role_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hidden'").format(sql.Identifier(role)))
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hidden'").format(sql.Identifier(role))
+        )
         try:
             found = await Database(make_url(url).set(username=role, password="hidden").render_as_string(hide_password=False),
                                    profile=SMALL).check()  # fmt: skip
@@ -354,7 +374,10 @@ async def test_ctx_13_a_server_that_hides_its_revision_has_answered(url):
 
 async def test_ctx_13_a_statement_over_its_time_is_cancelled(url):
     async with Database(url, profile=PoolProfile(1, 1, command_timeout=0.2)) as database:
-        for call in (database.fetch("SELECT pg_sleep(5)"), database.fetch("SELECT pg_sleep($1)", 5)):
+        for call in (
+            database.fetch("SELECT pg_sleep(5)"),
+            database.fetch("SELECT pg_sleep($1)", 5),
+        ):
             with pytest.raises(sqlalchemy.exc.OperationalError) as cancelled:
                 await call
             assert cancelled.value.orig.sqlstate == "57014"
@@ -421,15 +444,29 @@ async def test_a_refused_opening_names_the_cause_and_leaves_nothing(url):
 
 async def test_values_are_bound_by_name_or_by_position_and_never_both(database):
     assert (
-        await database.execute("INSERT INTO agents (name, base_prompt) VALUES (:name, :prompt)", name="o'hara", prompt=":x %s")
+        await database.execute(
+            "INSERT INTO agents (name, base_prompt) VALUES (:name, :prompt)",
+            name="o'hara",
+            prompt=":x %s",
+        )
         == 1
     )
-    assert await database.fetchval("SELECT base_prompt FROM agents WHERE name = $1", "o'hara") == ":x %s"
-    assert await database.fetch("SELECT name FROM agents WHERE name = :name", name="o'hara") == [{"name": "o'hara"}]
-    assert await database.fetchrow("SELECT name FROM agents WHERE name = :name", name="nobody") is None
+    assert (
+        await database.fetchval("SELECT base_prompt FROM agents WHERE name = $1", "o'hara")
+        == ":x %s"
+    )
+    assert await database.fetch("SELECT name FROM agents WHERE name = :name", name="o'hara") == [
+        {"name": "o'hara"}
+    ]
+    assert (
+        await database.fetchrow("SELECT name FROM agents WHERE name = :name", name="nobody") is None
+    )
     assert await database.fetchval(r"SELECT '\:name'") == ":name"
     assert await database.fetchval("SELECT '%s' || $1::text", "a") == "%sa"
-    assert await database.execute("UPDATE agents SET description = $2 WHERE name = $1", "o'hara", "d") == 1
+    assert (
+        await database.execute("UPDATE agents SET description = $2 WHERE name = $1", "o'hara", "d")
+        == 1
+    )
     with pytest.raises(ValueError, match="not both"):
         await database.fetch("SELECT $1, :a", 1, a=1)
 
@@ -440,7 +477,14 @@ async def test_types_arrive_as_python_has_them(database):
         "SELECT CAST(:j AS jsonb) AS j, CAST(:l AS text[]) AS l, CAST(:n AS numeric) AS n, CAST(:u AS uuid) AS u, CAST(:t AS timestamptz) AS t, CAST(:k AS jsonb) AS k",
         j={"a": [1, None]}, l=["x", "y"], n=Decimal("1.50"), u=uuid.UUID(int=1), t=now, k=Jsonb([1, 2]),
     )  # fmt: skip
-    assert row == {"j": {"a": [1, None]}, "l": ["x", "y"], "n": Decimal("1.50"), "u": uuid.UUID(int=1), "t": now, "k": [1, 2]}
+    assert row == {
+        "j": {"a": [1, None]},
+        "l": ["x", "y"],
+        "n": Decimal("1.50"),
+        "u": uuid.UUID(int=1),
+        "t": now,
+        "k": [1, 2],
+    }
     assert row["t"].utcoffset() == dt.timedelta(0)
     raw = await database.fetchrow("SELECT $1::jsonb AS j, $2::text[] AS l", {"a": 1}, ["x"])
     assert raw == {"j": {"a": 1}, "l": ["x"]}
@@ -448,7 +492,9 @@ async def test_types_arrive_as_python_has_them(database):
 
 async def test_a_statement_is_prepared_at_its_fifth_use(url):
     async with Database(url, profile=PoolProfile(1, 1)) as database:
-        prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%FROM agents%'"
+        prepared = (
+            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%FROM agents%'"
+        )
         for _ in range(4):
             await database.fetch("SELECT name FROM agents WHERE name = :name", name="a")
         assert await database.fetchval(prepared) == 0
@@ -474,5 +520,8 @@ async def test_a_failed_statement_leaves_the_connection_usable(database):
 def test_importing_it_needs_no_client_of_another_store():
     code = "import sys, is_db_bootstrap.access; print({'neo4j', 'pymilvus', 'redis'} & set(sys.modules))"
     assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout == "set()\n"
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+        == "set()\n"
     )

@@ -76,7 +76,10 @@ def modification(db, **columns):
 
 def test_agt_01_an_empty_server_reaches_the_head(postgres_url):
     result = run(postgres_url)
-    assert (result.exit_code, [c.name for c in result.stores[0].changes][1:]) == (0, ["agt_0001", "agt_0002", "agt_0003"])
+    assert (result.exit_code, [c.name for c in result.stores[0].changes][1:]) == (
+        0,
+        ["agt_0001", "agt_0002", "agt_0003"],
+    )
 
 
 @both_ends
@@ -89,7 +92,9 @@ def test_agt_01_the_catalogue_is_that_of_the_page(db, version):
     )
     assert counts == {"p": 3, "c": 26, "f": 1, "u": 1}
     assert value(db, "SELECT confdeltype::text FROM pg_constraint WHERE contype = 'f'") == "c"
-    listed = dict(db.execute("SELECT indexname::text, indexdef FROM pg_indexes WHERE indexname LIKE 'idx%'"))
+    listed = dict(
+        db.execute("SELECT indexname::text, indexdef FROM pg_indexes WHERE indexname LIKE 'idx%'")
+    )
     assert len(listed) == 21
     assert sum("USING gin" in text for text in listed.values()) == 7
     assert sum("DESC" in text for text in listed.values()) == 4
@@ -98,7 +103,9 @@ def test_agt_01_the_catalogue_is_that_of_the_page(db, version):
         "idx_project_contexts_owner_status",
     ]
     assert value(db, "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 2
-    assert column(db, "SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace") == ["set_updated_at"]
+    assert column(
+        db, "SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+    ) == ["set_updated_at"]
     assert value(db, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 4
 
 
@@ -123,8 +130,12 @@ def test_agt_02_each_step_works_both_ways_and_base_leaves_nothing(url, db):
         migrate.downgrade("agentic_projects", url=url)
         assert migrate.current("agentic_projects", url=url).revision == expected
     db.rollback()
-    assert value(db, "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace") == 0
-    assert column(db, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'") == ["alembic_version"]
+    assert (
+        value(db, "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace") == 0
+    )
+    assert column(db, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'") == [
+        "alembic_version"
+    ]
     assert len(migrate.upgrade("agentic_projects", url=url).revisions) == 3
     assert run(url).outcome == "unchanged"
 
@@ -132,7 +143,9 @@ def test_agt_02_each_step_works_both_ways_and_base_leaves_nothing(url, db):
 def test_agt_02_a_shared_function_stays_while_others_use_it(url):
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("CREATE TABLE theirs (updated_at timestamptz)")
-        db.execute("CREATE TRIGGER t BEFORE UPDATE ON theirs FOR EACH ROW EXECUTE FUNCTION set_updated_at()")
+        db.execute(
+            "CREATE TRIGGER t BEFORE UPDATE ON theirs FOR EACH ROW EXECUTE FUNCTION set_updated_at()"
+        )
         migrate.downgrade("agentic_projects", "base", url=url)
         assert value(db, "SELECT count(*) FROM pg_proc WHERE proname = 'set_updated_at'") == 1
 
@@ -145,16 +158,28 @@ def test_agt_03_only_the_columns_without_default_are_needed(db):
     assert {k: project[k] for k in ("status", "codebase", "dependencies", "environment_vars", "deployment_config", "last_deployed_at")} == {
         "status": "active", "codebase": {}, "dependencies": [], "environment_vars": {}, "deployment_config": {}, "last_deployed_at": None,
     }  # fmt: skip
-    assert [float(project[k]) for k in ("test_coverage", "security_score", "performance_score")] == [0, 0, 0]
+    assert [
+        float(project[k]) for k in ("test_coverage", "security_score", "performance_score")
+    ] == [0, 0, 0]
     change = insert(db, "modifications", **modification(db))
-    assert (change["status"], change["applied_at"], change["affected_files"], change["impact_analysis"]) == (
+    assert (
+        change["status"],
+        change["applied_at"],
+        change["affected_files"],
+        change["impact_analysis"],
+    ) == (
         "pending",
         None,
         [],
         {},
     )
     template = insert(db, "templates", **TEMPLATE)
-    assert (template["description"], template["estimated_setup_time"], template["complexity"], template["tags"]) == (
+    assert (
+        template["description"],
+        template["estimated_setup_time"],
+        template["complexity"],
+        template["tags"],
+    ) == (
         "",
         15,
         "medium",
@@ -164,7 +189,16 @@ def test_agt_03_only_the_columns_without_default_are_needed(db):
 
 
 @pytest.mark.parametrize(
-    "name", ["status", "codebase", "dependencies", "environment_vars", "test_coverage", "created_at", "updated_at"]
+    "name",
+    [
+        "status",
+        "codebase",
+        "dependencies",
+        "environment_vars",
+        "test_coverage",
+        "created_at",
+        "updated_at",
+    ],
 )
 def test_agt_03_null_in_a_column_with_a_default_is_refused(db, name):
     with refused(db, "23502"):
@@ -194,9 +228,11 @@ def test_agt_03_null_in_a_column_with_a_default_is_refused(db, name):
     ],
 )
 def test_agt_04_a_row_that_breaks_a_check_is_refused(db, table, columns):
-    least = {"project_contexts": lambda: PROJECT, "modifications": lambda: modification(db), "templates": lambda: TEMPLATE}[
-        table
-    ]()
+    least = {
+        "project_contexts": lambda: PROJECT,
+        "modifications": lambda: modification(db),
+        "templates": lambda: TEMPLATE,
+    }[table]()
     with refused(db, "23514"):
         insert(db, table, **least | columns)
     insert(db, table, **least)
@@ -218,7 +254,9 @@ def test_agt_06_updated_at_moves_also_within_the_inserting_transaction(db):
     insert(db, "templates", **TEMPLATE)
     for table in ("project_contexts", "templates"):
         before = db.execute(f"SELECT created_at, updated_at FROM {table}").fetchone()
-        after = db.execute(f"UPDATE {table} SET name = 'n' RETURNING created_at, updated_at").fetchone()
+        after = db.execute(
+            f"UPDATE {table} SET name = 'n' RETURNING created_at, updated_at"
+        ).fetchone()
         assert after[0] == before[0]
         assert after[1] > before[1]
 
@@ -228,7 +266,9 @@ def test_agt_06_updated_at_moves_also_within_the_inserting_transaction(db):
 INDEX_OF = {
     "idx_project_contexts_codebase": queries.projects_with_file("a.py"),
     "idx_project_contexts_environment_vars": queries.projects_with_environment({"K": "v"}),
-    "idx_modifications_impact_analysis": queries.modifications_with_impact({"risk": {"level": "low"}}),
+    "idx_modifications_impact_analysis": queries.modifications_with_impact(
+        {"risk": {"level": "low"}}
+    ),
     "idx_modifications_test_results": queries.modifications_with_test_results({"passed": True}),
     "idx_templates_files": queries.templates_with_file("a.py"),
     "idx_templates_tech_stack": queries.templates_with_tech(["python"]),
@@ -294,8 +334,20 @@ def test_agt_07_any_of_several_tags_uses_the_index_too_and_is_right(engine):
         assert names(queries.projects_with_file("other.py")) == []
         assert names(queries.projects_with_environment({"A": "1"})) == ["p"]
         assert names(queries.projects_with_environment({"A": "2"})) == []
-        assert len(connection.execute(queries.modifications_with_impact({"risk": {"level": "low"}})).all()) == 1
-        assert len(connection.execute(queries.modifications_with_test_results({"passed": False})).all()) == 0
+        assert (
+            len(
+                connection.execute(
+                    queries.modifications_with_impact({"risk": {"level": "low"}})
+                ).all()
+            )
+            == 1
+        )
+        assert (
+            len(
+                connection.execute(queries.modifications_with_test_results({"passed": False})).all()
+            )
+            == 0
+        )
 
 
 @pytest.mark.parametrize(
@@ -331,7 +383,13 @@ def test_agt_08_models_round_trip_through_the_database(engine):
     )
     applied = change.moved_to("approved").moved_to("applied")
     template = Template(
-        name="t", description="", category="data", files={"a": "b"}, required_vars=["x"], tags=["t"], complexity="simple"
+        name="t",
+        description="",
+        category="data",
+        files={"a": "b"},
+        required_vars=["x"],
+        tags=["t"],
+        complexity="simple",
     )
     with engine.begin() as connection:
         for table, model in (
@@ -390,10 +448,13 @@ def test_agt_08_what_a_rule_forbids_is_refused(model, fields):
 
 
 @pytest.mark.parametrize(
-    ("model", "field"), [(ProjectContext, f) for f in ("name", "type", "owner_id")] + [(Template, "description")]
+    ("model", "field"),
+    [(ProjectContext, f) for f in ("name", "type", "owner_id")] + [(Template, "description")],
 )
 def test_agt_08_a_field_without_default_is_needed(model, field):
-    least = PROJECT if model is ProjectContext else {"name": "t", "description": "", "category": "api"}
+    least = (
+        PROJECT if model is ProjectContext else {"name": "t", "description": "", "category": "api"}
+    )
     with pytest.raises(ValidationError, match=field):
         model(**{k: v for k, v in least.items() if k != field})
 
@@ -429,7 +490,13 @@ def test_agt_09_exactly_four_steps_are_allowed():
     taken = set()
     for before, after in itertools.product(ModificationStatus, repeat=2):
         applied_at = dt.datetime.now(dt.UTC) if before == "applied" else None
-        change = Modification(project_id=uuid.uuid4(), request="r", requested_by="m", status=before, applied_at=applied_at)
+        change = Modification(
+            project_id=uuid.uuid4(),
+            request="r",
+            requested_by="m",
+            status=before,
+            applied_at=applied_at,
+        )
         try:
             moved = change.moved_to(after)
         except ValueError:
@@ -438,7 +505,12 @@ def test_agt_09_exactly_four_steps_are_allowed():
         assert change.status == before
         assert (moved.applied_at is not None) == (after == "applied")
         taken.add((before.value, after.value))
-    assert taken == {("pending", "approved"), ("pending", "rejected"), ("approved", "applied"), ("approved", "failed")}
+    assert taken == {
+        ("pending", "approved"),
+        ("pending", "rejected"),
+        ("approved", "applied"),
+        ("approved", "failed"),
+    }
 
 
 def test_agt_09_the_time_of_applying_may_be_given():
@@ -454,7 +526,13 @@ def test_agt_14_templates_come_once_and_leave_what_was_edited(postgres_url):
     assert run(postgres_url, seed=True).exit_code == 0
     engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.begin() as connection:
-        found = {t.name: t for t in (Template.from_row(r) for r in connection.execute(select(tables.templates)).mappings())}
+        found = {
+            t.name: t
+            for t in (
+                Template.from_row(r)
+                for r in connection.execute(select(tables.templates)).mappings()
+            )
+        }
         assert {name: str(t.id) for name, t in found.items()} == {
             "REST API": "c12c6754-d110-57cc-8139-d2bb1df91334",
             "Web application": "ff1069b3-1042-5859-b697-a3c622ff9ef6",
@@ -464,15 +542,30 @@ def test_agt_14_templates_come_once_and_leave_what_was_edited(postgres_url):
         }
         assert found["Web application"].tech_stack == ["python", "fastapi", "typescript", "react"]
         assert found["REST API"].files == {"README.md": "# {{ project_name }}\n"}
-        assert (found["REST API"].required_vars, found["REST API"].optional_vars) == (["project_name"], ["author"])
+        assert (found["REST API"].required_vars, found["REST API"].optional_vars) == (
+            ["project_name"],
+            ["author"],
+        )
         assert len(connection.execute(queries.templates_with_tags(["backend"])).all()) == 2
-        connection.exec_driver_sql("UPDATE templates SET description = 'mine' WHERE name = 'REST API'")
-        connection.exec_driver_sql("UPDATE templates SET id = gen_random_uuid() WHERE name = 'Data pipeline'")
+        connection.exec_driver_sql(
+            "UPDATE templates SET description = 'mine' WHERE name = 'REST API'"
+        )
+        connection.exec_driver_sql(
+            "UPDATE templates SET id = gen_random_uuid() WHERE name = 'Data pipeline'"
+        )
     assert run(postgres_url, seed=True).outcome == "unchanged"
     with engine.begin() as connection:
-        assert connection.exec_driver_sql("SELECT description FROM templates WHERE name = 'REST API'").scalar() == "mine"
+        assert (
+            connection.exec_driver_sql(
+                "SELECT description FROM templates WHERE name = 'REST API'"
+            ).scalar()
+            == "mine"
+        )
     engine.dispose()
 
 
 def test_agt_14_without_seed_all_tables_are_empty(db):
-    assert [value(db, f"SELECT count(*) FROM {t}") for t in ("project_contexts", "modifications", "templates")] == [0, 0, 0]
+    assert [
+        value(db, f"SELECT count(*) FROM {t}")
+        for t in ("project_contexts", "modifications", "templates")
+    ] == [0, 0, 0]

@@ -20,7 +20,12 @@ from commands import command
 from is_db_bootstrap import blueprints
 from is_db_bootstrap.access import Database
 from is_db_bootstrap.blueprint import Blueprint, PoolProfile
-from is_db_bootstrap.errors import AccessDenied, BootstrapError, ConfigurationError, StoreUnavailable
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ConfigurationError,
+    StoreUnavailable,
+)
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
@@ -57,7 +62,16 @@ def certificates(tmp_path_factory):
                 "-out", folder / f"{name}.crt")  # fmt: skip
     for name, host in (("here", "IP:127.0.0.1"), ("elsewhere", "DNS:elsewhere.example")):
         (folder / f"{name}.ext").write_text(f"subjectAltName={host}\n")
-        openssl("req", *key, "-subj", f"/CN={name}", "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.csr")
+        openssl(
+            "req",
+            *key,
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            folder / f"{name}.key",
+            "-out",
+            folder / f"{name}.csr",
+        )
         openssl("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ours.crt", "-CAkey", folder / "ours.key",
                 "-CAcreateserial", "-days", 2, "-extfile", folder / f"{name}.ext", "-out", folder / f"{name}.crt")  # fmt: skip
     return folder
@@ -78,7 +92,9 @@ class TlsFront:
     def _accept(self):
         with suppress(OSError):
             while True:
-                threading.Thread(target=self._serve, args=(self._socket.accept()[0],), daemon=True).start()
+                threading.Thread(
+                    target=self._serve, args=(self._socket.accept()[0],), daemon=True
+                ).start()
 
     def _serve(self, raw):
         with (
@@ -150,10 +166,18 @@ def secured(certificates, farm, request, tls_postgres):
         if store == "postgres":
             return tls_postgres(certificate)
         server = farm.shared(store)
-        fronts.append(TlsFront(server.port, certificates / f"{certificate}.crt", certificates / f"{certificate}.key"))
+        fronts.append(
+            TlsFront(
+                server.port,
+                certificates / f"{certificate}.crt",
+                certificates / f"{certificate}.key",
+            )
+        )
         found = StoreUrl.parse(store, server.url)
         return replace(
-            found, hosts=f"127.0.0.1:{fronts[-1].port}", scheme={"redis": "rediss", "milvus": "https"}.get(store, "bolt")
+            found,
+            hosts=f"127.0.0.1:{fronts[-1].port}",
+            scheme={"redis": "rediss", "milvus": "https"}.get(store, "bolt"),
         )
 
     yield open_front
@@ -189,18 +213,26 @@ EACH = [(store, words) for store, found in WORDS.items() for words in found]
 
 
 @pytest.mark.parametrize(("store", "words"), EACH)
-def test_beside_a_ca_file_no_word_of_an_address_lets_another_host_pass(secured, certificates, store, words):
+def test_beside_a_ca_file_no_word_of_an_address_lets_another_host_pass(
+    secured, certificates, store, words
+):
     url = secured(store, OTHER_HOST[0])
-    url = replace(StoreUrl.parse(store, f"{url.reveal()}?{words}"), ca_file=str(certificates / "ours.crt"))
+    url = replace(
+        StoreUrl.parse(store, f"{url.reveal()}?{words}"), ca_file=str(certificates / "ours.crt")
+    )
     expected = (AccessDenied, StoreUnavailable) if WORDS[store][words] else ConfigurationError
     with pytest.raises(expected):
         ping(store, url)
 
 
 @pytest.mark.parametrize(("store", "words"), EACH)
-def test_beside_a_ca_file_no_word_of_an_address_lets_another_authority_pass(secured, certificates, store, words):
+def test_beside_a_ca_file_no_word_of_an_address_lets_another_authority_pass(
+    secured, certificates, store, words
+):
     url = secured(store, OTHER_AUTHORITY[0])
-    url = replace(StoreUrl.parse(store, f"{url.reveal()}?{words}"), ca_file=str(certificates / "theirs.crt"))
+    url = replace(
+        StoreUrl.parse(store, f"{url.reveal()}?{words}"), ca_file=str(certificates / "theirs.crt")
+    )
     expected = (AccessDenied, StoreUnavailable) if WORDS[store][words] else ConfigurationError
     with pytest.raises(expected):
         ping(store, url)
@@ -209,20 +241,30 @@ def test_beside_a_ca_file_no_word_of_an_address_lets_another_authority_pass(secu
 @pytest.mark.parametrize(("store", "words"), [(s, w) for s, w in EACH if WORDS[s][w]])
 def test_beside_a_ca_file_the_right_certificate_passes(secured, certificates, store, words):
     url = secured(store, TRUSTED[0])
-    url = replace(StoreUrl.parse(store, f"{url.reveal()}?{words}"), ca_file=str(certificates / "ours.crt"))
+    url = replace(
+        StoreUrl.parse(store, f"{url.reveal()}?{words}"), ca_file=str(certificates / "ours.crt")
+    )
     assert ping(store, url).version
 
 
 @pytest.mark.parametrize("scheme", ["bolt+ssc", "neo4j+ssc", "bolt+s", "bolt", "neo4j"])
 def test_no_scheme_of_neo4j_weakens_a_ca_file(secured, certificates, scheme):
     for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
-        url = replace(secured("neo4j", certificate), scheme=scheme, ca_file=str(certificates / f"{authority}.crt"))
+        url = replace(
+            secured("neo4j", certificate),
+            scheme=scheme,
+            ca_file=str(certificates / f"{authority}.crt"),
+        )
         with pytest.raises((AccessDenied, StoreUnavailable)):
             ping("neo4j", url)
 
 
-@pytest.mark.parametrize(("store", "scheme"), [("redis", "redis"), ("milvus", "http"), ("milvus", "tcp")])
-def test_a_scheme_without_tls_is_refused_beside_a_ca_file_by_the_store_too(farm, certificates, store, scheme):
+@pytest.mark.parametrize(
+    ("store", "scheme"), [("redis", "redis"), ("milvus", "http"), ("milvus", "tcp")]
+)
+def test_a_scheme_without_tls_is_refused_beside_a_ca_file_by_the_store_too(
+    farm, certificates, store, scheme
+):
     url = StoreUrl.parse(store, farm.shared(store).url)
     with pytest.raises(ConfigurationError, match="uses no TLS"):
         ping(store, replace(url, scheme=scheme, ca_file=str(certificates / "ours.crt")))
@@ -232,7 +274,9 @@ def test_a_scheme_without_tls_is_refused_beside_a_ca_file_by_the_store_too(farm,
 def test_pgsslmode_does_not_weaken_a_ca_file(secured, certificates, monkeypatch, mode):
     monkeypatch.setenv("PGSSLMODE", mode)
     for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
-        url = replace(secured("postgres", certificate), ca_file=str(certificates / f"{authority}.crt"))
+        url = replace(
+            secured("postgres", certificate), ca_file=str(certificates / f"{authority}.crt")
+        )
         with pytest.raises(AccessDenied):
             ping("postgres", url)
 
@@ -241,7 +285,10 @@ def test_pgsslmode_does_not_weaken_a_ca_file(secured, certificates, monkeypatch,
 def test_what_asyncpg_calls_ssl_is_checked_with_the_ca_file(secured, certificates, word):
     for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
         text = secured("postgres", certificate).reveal(scheme="postgresql+asyncpg")
-        url = replace(StoreUrl.parse("postgres", f"{text}?{word}"), ca_file=str(certificates / f"{authority}.crt"))
+        url = replace(
+            StoreUrl.parse("postgres", f"{text}?{word}"),
+            ca_file=str(certificates / f"{authority}.crt"),
+        )
         with pytest.raises(AccessDenied):
             ping("postgres", url)
 
@@ -257,11 +304,21 @@ def test_an_sslrootcert_of_the_address_is_used_to_check_and_not_passed_over(secu
     for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
         text = secured("postgres", certificate).reveal()
         with pytest.raises(AccessDenied):
-            ping("postgres", StoreUrl.parse("postgres", f"{text}?sslrootcert={certificates / authority}.crt"))
+            ping(
+                "postgres",
+                StoreUrl.parse("postgres", f"{text}?sslrootcert={certificates / authority}.crt"),
+            )
     text = secured("postgres", TRUSTED[0]).reveal()
-    assert ping("postgres", StoreUrl.parse("postgres", f"{text}?sslrootcert={certificates / 'ours.crt'}")).version
+    assert ping(
+        "postgres", StoreUrl.parse("postgres", f"{text}?sslrootcert={certificates / 'ours.crt'}")
+    ).version
     with pytest.raises(ConfigurationError, match="goes on without it"):
-        ping("postgres", StoreUrl.parse("postgres", f"{text}?sslrootcert={certificates / 'ours.crt'}&sslmode=prefer"))
+        ping(
+            "postgres",
+            StoreUrl.parse(
+                "postgres", f"{text}?sslrootcert={certificates / 'ours.crt'}&sslmode=prefer"
+            ),
+        )
 
 
 def test_an_authority_in_the_address_of_redis_is_not_switched_off_there(certificates):
@@ -272,11 +329,15 @@ def test_an_authority_in_the_address_of_redis_is_not_switched_off_there(certific
 
 async def test_access_checks_with_the_ca_file_too(secured, certificates):
     for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
-        at = replace(secured("postgres", certificate), ca_file=str(certificates / f"{authority}.crt"))
+        at = replace(
+            secured("postgres", certificate), ca_file=str(certificates / f"{authority}.crt")
+        )
         database = Database(at, profile=PoolProfile(min_size=1, max_size=1))
         with pytest.raises(BootstrapError):
             await database.open()
-    database = Database(replace(at, query=(("sslmode", "prefer"),)), profile=PoolProfile(min_size=1, max_size=1))
+    database = Database(
+        replace(at, query=(("sslmode", "prefer"),)), profile=PoolProfile(min_size=1, max_size=1)
+    )
     with pytest.raises(ConfigurationError, match="sslmode=prefer"):
         await database.open()
 
@@ -285,7 +346,10 @@ async def test_access_checks_with_the_ca_file_too(secured, certificates):
 def test_settings_refuse_in_one_line_an_address_that_weakens_its_ca_file(certificates, store):
     weak = {"postgres": "postgresql://h/x?sslmode=require&sslmode=disable", "redis": "rediss://h?ssl_cert_reqs=none",
             "milvus": "https://h?secure=false"}[store]  # fmt: skip
-    environ = {f"{store.upper()}_URL": weak, f"{store.upper()}_CA_FILE": str(certificates / "ours.crt")}
+    environ = {
+        f"{store.upper()}_URL": weak,
+        f"{store.upper()}_CA_FILE": str(certificates / "ours.crt"),
+    }
     with pytest.raises(ConfigurationError, match="a CA file is set"):
         Settings.load(blueprints.load("novel_genesis"), environ=environ)
 

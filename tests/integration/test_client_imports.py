@@ -36,19 +36,29 @@ def python(code, *, folder=None, **environ):
     """What a fresh interpreter prints when it runs `code`."""
     command = [sys.executable, "-c", code]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, cwd=folder, env={**os.environ, **environ}, check=False
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
+        env={**os.environ, **environ},
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_clients_are_imported_without_pandas_and_leave_no_proxy_in_sys_modules():
-    loaded = python(CLIENTS + "import_clients()\nimport sys\nprint(*{n.partition('.')[0] for n in sys.modules})").split()
+    loaded = python(
+        CLIENTS + "import_clients()\nimport sys\nprint(*{n.partition('.')[0] for n in sys.modules})"
+    ).split()
     assert {"neo4j", "pymilvus"} <= set(loaded)
     assert not {"pandas", "pyarrow"} & set(loaded)
 
 
-@pytest.mark.parametrize("order", ["import_clients(); is_real()", "is_real(); import_clients(); is_real()"])
+@pytest.mark.parametrize(
+    "order", ["import_clients(); is_real()", "is_real(); import_clients(); is_real()"]
+)
 def test_pandas_is_real_before_and_after_the_clients_are_imported(order):
     python(CLIENTS + REAL + order)
 
@@ -107,14 +117,22 @@ def test_without_pandas_the_clients_do_what_they_do_without_us(tmp_path):
     installed = without(tmp_path, "pandas", "pyarrow")
     source = str(Path(__file__).parents[2] / "src")
     code = (
-        f"import sys; sys.path[:0] = [{str(installed)!r}, {source!r}]\n" + CLIENTS + "from is_db_bootstrap import app, errors\n"
+        f"import sys; sys.path[:0] = [{str(installed)!r}, {source!r}]\n"
+        + CLIENTS
+        + "from is_db_bootstrap import app, errors\n"
         "from is_db_bootstrap.blueprint import Blueprint\nfrom is_db_bootstrap.settings import Settings\n"
         "client_imports.import_module('neo4j')\nfrom neo4j._optional_deps import pd, pa\nassert pd is None and pa is None\n"
         "blueprint = Blueprint('b', ''); settings = Settings.load(blueprint, environ={'MILVUS_URL': 'http://127.0.0.1:1'})\n"
         "try:\n    app.bootstrapper('milvus', settings.need('milvus'), blueprint, settings)\n"
         "except errors.ConfigurationError as exc:\n    print(exc)"
     )
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert "No module named 'pandas'" in done.stdout, done.stderr
 
 
@@ -170,7 +188,9 @@ def test_a_run_with_nothing_to_do_imports_no_pandas(tmp_path, milvus_url):
 
 
 @pytest.mark.milvus
-@pytest.mark.parametrize("own_code", [{"top": "import pandas, pyarrow\npandas.DataFrame()"}, {"configure": "configure"}])
+@pytest.mark.parametrize(
+    "own_code", [{"top": "import pandas, pyarrow\npandas.DataFrame()"}, {"configure": "configure"}]
+)
 def test_a_blueprint_that_uses_pandas_gets_the_real_one(tmp_path, milvus_url, own_code):
     folder = own(tmp_path, **own_code)
     for _ in range(2):
@@ -183,7 +203,10 @@ def test_a_revision_that_uses_pandas_gets_the_real_one(tmp_path, milvus_url, pos
     import psycopg
 
     folder = own(tmp_path, revision=True)
-    assert python(COMMAND, folder=folder, MILVUS_URL=milvus_url, POSTGRES_URL=postgres_url) == "0 True\n"
+    assert (
+        python(COMMAND, folder=folder, MILVUS_URL=milvus_url, POSTGRES_URL=postgres_url)
+        == "0 True\n"
+    )
     with psycopg.connect(postgres_url) as connection:
         assert connection.execute("SELECT n FROM sums").fetchall() == [(8,)]
     client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)

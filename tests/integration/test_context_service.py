@@ -46,7 +46,16 @@ INDEXES = [
     "idx_review_task",
     "idx_review_created",
 ]
-TABLES = ["agents", "event_queue", "review_records", "task_results", "task_slices", "tasks", "tool_keywords", "tools"]
+TABLES = [
+    "agents",
+    "event_queue",
+    "review_records",
+    "task_results",
+    "task_slices",
+    "tasks",
+    "tool_keywords",
+    "tools",
+]
 
 
 @pytest.fixture
@@ -66,7 +75,9 @@ def agent(db, name="a", **columns):
 
 
 def task(db, of=None, **columns):
-    return insert(db, "tasks", "id", agent_id=of or agent(db, str(uuid.uuid4())), **{"payload": {}, **columns})
+    return insert(
+        db, "tasks", "id", agent_id=of or agent(db, str(uuid.uuid4())), **{"payload": {}, **columns}
+    )
 
 
 def tool(db, name="t", **columns):
@@ -83,7 +94,10 @@ def run(url, seed=False, schema="public"):
 
 def test_ctx_01_an_empty_server_reaches_the_head(postgres_url):
     result = run(postgres_url)
-    assert (result.exit_code, [c.name for c in result.stores[0].changes][1:]) == (0, ["ctx_0001", "ctx_0002", "ctx_0003"])
+    assert (result.exit_code, [c.name for c in result.stores[0].changes][1:]) == (
+        0,
+        ["ctx_0001", "ctx_0002", "ctx_0003"],
+    )
     with psycopg.connect(postgres_url) as db:
         assert value(db, "SELECT version_num FROM alembic_version") == "ctx_0003"
 
@@ -110,7 +124,9 @@ def test_ctx_01_the_catalogue_is_that_of_the_page(db, version):
         "review_status_enum": ["pass", "fail"],
     }
     listed = dict(
-        db.execute("SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE 'idx%'")
+        db.execute(
+            "SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE 'idx%'"
+        )
     )
     assert sorted(listed) == sorted(INDEXES)
     assert [n for n, text in listed.items() if "gin" in text] == ["idx_tool_keywords_keyword"]
@@ -122,7 +138,9 @@ def test_ctx_01_the_catalogue_is_that_of_the_page(db, version):
     )
     assert (counts["p"], counts["f"], counts["u"]) == (8, 8, 4)
     assert value(db, "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 5
-    assert sorted(column(db, "SELECT confdeltype::text FROM pg_constraint WHERE contype = 'f'")) == ["c"] * 6 + ["n", "r"]
+    assert sorted(
+        column(db, "SELECT confdeltype::text FROM pg_constraint WHERE contype = 'f'")
+    ) == ["c"] * 6 + ["n", "r"]
 
 
 def test_ctx_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
@@ -139,7 +157,12 @@ def test_ctx_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
         TABLES,
     )
     assert len(told) == 27
-    assert {"event_queue.available_at", "tools.schema", "review_records.score", "agents.updated_at"} <= set(told)
+    assert {
+        "event_queue.available_at",
+        "tools.schema",
+        "review_records.score",
+        "agents.updated_at",
+    } <= set(told)
 
 
 # --- 2: down and up
@@ -150,14 +173,22 @@ def test_ctx_02_an_extension_that_was_there_is_kept_and_used_where_it_is(postgre
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     with psycopg.connect(postgres_url, autocommit=True) as db:
-        db.execute("CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere; COMMENT ON EXTENSION pg_trgm IS 'ours'")
+        db.execute(
+            "CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere; COMMENT ON EXTENSION pg_trgm IS 'ours'"
+        )
     assert run(postgres_url).exit_code == 0
     assert run(postgres_url).outcome == "unchanged"
     from is_db_bootstrap import migrate
 
     migrate.downgrade("context_service", "base", url=postgres_url)
     with psycopg.connect(postgres_url) as db:
-        assert value(db, "SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'pg_trgm'") == "ours"
+        assert (
+            value(
+                db,
+                "SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'pg_trgm'",
+            )
+            == "ours"
+        )
 
 
 def test_ctx_02_an_extension_of_ours_stays_while_others_use_it(migrated):
@@ -166,7 +197,10 @@ def test_ctx_02_an_extension_of_ours_stays_while_others_use_it(migrated):
     url = migrated("context_service")
     with psycopg.connect(url, autocommit=True) as db:
         assert (
-            value(db, "SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'pg_trgm'")
+            value(
+                db,
+                "SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'pg_trgm'",
+            )
             == "created by is-db-bootstrap"
         )
         db.execute(
@@ -221,13 +255,27 @@ def objects(db):
 
 def test_ctx_03_only_the_columns_without_default_are_needed(db):
     found = insert(db, "agents", name="a", base_prompt="p")
-    assert (found["allowed_tool_ids"], found["status"], found["description"]) == ([], "active", None)
+    assert (found["allowed_tool_ids"], found["status"], found["description"]) == (
+        [],
+        "active",
+        None,
+    )
     job = insert(db, "tasks", agent_id=found["id"], payload={})
     assert (job["status"], job["priority"], job["retries"]) == ("pending", 100, 0)
-    assert (job["parent_task_id"], job["scheduled_at"], job["started_at"], job["completed_at"]) == (None,) * 4
-    assert insert(db, "task_slices", task_id=job["id"], slice_index=0, content={})["status"] == "pending"
+    assert (job["parent_task_id"], job["scheduled_at"], job["started_at"], job["completed_at"]) == (
+        None,
+    ) * 4
+    assert (
+        insert(db, "task_slices", task_id=job["id"], slice_index=0, content={})["status"]
+        == "pending"
+    )
     waiting = insert(db, "event_queue", task_id=job["id"], payload={})
-    assert (waiting["priority"], waiting["visibility_timeout"], waiting["attempts"], waiting["max_attempts"]) == (
+    assert (
+        waiting["priority"],
+        waiting["visibility_timeout"],
+        waiting["attempts"],
+        waiting["max_attempts"],
+    ) == (
         100,
         300,
         0,
@@ -235,11 +283,20 @@ def test_ctx_03_only_the_columns_without_default_are_needed(db):
     )
     assert waiting["available_at"] == waiting["created_at"] == waiting["updated_at"]
     made = insert(db, "tools", name="t", schema={})
-    assert (made["version"], made["execution_mode"], made["description"]) == ("v1.0.0", "cloud", None)
+    assert (made["version"], made["execution_mode"], made["description"]) == (
+        "v1.0.0",
+        "cloud",
+        None,
+    )
     assert insert(db, "tool_keywords", tool_id=made["id"], keyword="k")["id"] == 1
-    result = insert(db, "task_results", task_id=job["id"], result_type="task_result", data=Jsonb([1]))
+    result = insert(
+        db, "task_results", task_id=job["id"], result_type="task_result", data=Jsonb([1])
+    )
     assert (result["tool_id"], result["data"]) == (None, [1])
-    assert insert(db, "review_records", task_id=job["id"], status="pass", reviewer="r")["score"] is None
+    assert (
+        insert(db, "review_records", task_id=job["id"], status="pass", reviewer="r")["score"]
+        is None
+    )
     for row in (found, job, waiting, made, result):
         assert isinstance(row["id"], uuid.UUID)
         assert row["created_at"].utcoffset() is not None
@@ -331,7 +388,9 @@ def test_ctx_06_everything_goes_with_its_task_and_a_result_outlives_its_tool(db)
     insert(db, "task_slices", task_id=child, slice_index=0, content={})
     insert(db, "event_queue", task_id=job, payload={})
     insert(db, "review_records", task_id=job, status="fail", reviewer="r")
-    result = insert(db, "task_results", "id", task_id=job, tool_id=made, result_type="tool_result", data={})
+    result = insert(
+        db, "task_results", "id", task_id=job, tool_id=made, result_type="tool_result", data={}
+    )
     insert(db, "tool_keywords", tool_id=made, keyword="k")
     db.execute("DELETE FROM tools WHERE id = %s", [made])
     assert value(db, "SELECT count(*) FROM tool_keywords") == 0
@@ -350,7 +409,9 @@ def test_ctx_07_updated_at_moves_also_within_the_inserting_transaction(db):
         "event_queue": "priority = 1", "tools": "description = 'x'",
     }.items():  # fmt: skip
         before = db.execute(f"SELECT created_at, updated_at FROM {table}").fetchone()
-        after = db.execute(f"UPDATE {table} SET {change} RETURNING created_at, updated_at").fetchone()
+        after = db.execute(
+            f"UPDATE {table} SET {change} RETURNING created_at, updated_at"
+        ).fetchone()
         assert after[0] == before[0]
         assert after[1] > before[1]
     assert made
@@ -363,7 +424,9 @@ def test_ctx_07_updated_at_moves_also_within_the_inserting_transaction(db):
 async def sessions(migrated):
     """A maker of sessions on a database of one's own, and its address."""
     url = migrated("context_service")
-    engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://"), pool_size=12)
+    engine = create_async_engine(
+        url.replace("postgresql://", "postgresql+psycopg://"), pool_size=12
+    )
     yield lambda: AsyncSession(engine, expire_on_commit=False), url
     await engine.dispose()
 
@@ -458,8 +521,12 @@ async def test_ctx_08_a_row_that_is_given_back_is_due_after_the_delay(sessions):
 def test_ctx_09_a_misspelt_word_finds_its_keyword_by_the_index(postgres_url):
     run(postgres_url, seed=True)
     with psycopg.connect(postgres_url) as db:
-        assert column(db, "SELECT keyword FROM tool_keywords WHERE keyword %% %s", "notificaton") == ["notification"]
-        assert "idx_tool_keywords_keyword" in plan_of(db, "SELECT * FROM tool_keywords WHERE keyword %% %s", "notificaton")
+        assert column(
+            db, "SELECT keyword FROM tool_keywords WHERE keyword %% %s", "notificaton"
+        ) == ["notification"]
+        assert "idx_tool_keywords_keyword" in plan_of(
+            db, "SELECT * FROM tool_keywords WHERE keyword %% %s", "notificaton"
+        )
 
 
 def test_ctx_10_demo_data_comes_once_and_leaves_what_was_edited(postgres_url):
@@ -468,8 +535,16 @@ def test_ctx_10_demo_data_comes_once_and_leaves_what_was_edited(postgres_url):
         assert counts(db) == {"agents": 1, "tools": 3, "tool_keywords": 9}
         db.execute("UPDATE tools SET description = 'mine' WHERE name = 'crm_query'")
         assert run(postgres_url, seed=True).outcome == "unchanged"
-        assert value(db, "SELECT description FROM tools WHERE id = '8be33f0c-1fb2-53ac-956f-f822eef2f880'") == "mine"
-        found = db.execute("SELECT id, name, status::text, description, base_prompt, allowed_tool_ids FROM agents").fetchone()
+        assert (
+            value(
+                db,
+                "SELECT description FROM tools WHERE id = '8be33f0c-1fb2-53ac-956f-f822eef2f880'",
+            )
+            == "mine"
+        )
+        found = db.execute(
+            "SELECT id, name, status::text, description, base_prompt, allowed_tool_ids FROM agents"
+        ).fetchone()
         tools = dict(db.execute("SELECT name, id FROM tools"))
     assert found == (
         uuid.UUID("4c0bf64f-5543-53b2-8df9-c4dec9683b4c"), "test_agent", "active", "Test agent for exercising the context service.",
@@ -491,7 +566,9 @@ def test_ctx_10_a_row_of_the_same_natural_key_is_left_and_keywords_hang_on_it(mi
         assert run(url, seed=True).exit_code == 0
         assert run(url, seed=True).outcome == "unchanged"
         assert counts(db) == {"agents": 1, "tools": 3, "tool_keywords": 9}
-        assert column(db, "SELECT keyword FROM tool_keywords WHERE tool_id = %s ORDER BY 1", mine) == [
+        assert column(
+            db, "SELECT keyword FROM tool_keywords WHERE tool_id = %s ORDER BY 1", mine
+        ) == [
             "crm",
             "customer",
             "query",
@@ -503,4 +580,7 @@ def test_ctx_10_without_seed_all_tables_are_empty(db):
 
 
 def counts(db, *tables):
-    return {t: value(db, f"SELECT count(*) FROM {t}") for t in tables or ("agents", "tools", "tool_keywords")}
+    return {
+        t: value(db, f"SELECT count(*) FROM {t}")
+        for t in tables or ("agents", "tools", "tool_keywords")
+    }

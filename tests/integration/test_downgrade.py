@@ -43,7 +43,9 @@ def own(tmp_path):
         folder.mkdir(exist_ok=True)
         for number, step in enumerate(steps, 1):
             up, down = (_lines(part) for part in step)
-            text = REVISION.format(number=number, before=f"d_{number - 1}" if number > 1 else None, up=up, down=down)
+            text = REVISION.format(
+                number=number, before=f"d_{number - 1}" if number > 1 else None, up=up, down=down
+            )
             (folder / f"d_{number}.py").write_text(text)
         return Blueprint("own", "for tests", migrations=folder)
 
@@ -76,7 +78,9 @@ def refused(blueprint, url, target="base"):
 
 
 def scratch_databases(url):
-    return value(url, "SELECT count(*) FROM pg_database WHERE datname LIKE 'is_db_bootstrap_scratch%'")
+    return value(
+        url, "SELECT count(*) FROM pg_database WHERE datname LIKE 'is_db_bootstrap_scratch%'"
+    )
 
 
 TABLE = ("CREATE TABLE t (id int PRIMARY KEY, note text)", "DROP TABLE t")
@@ -86,7 +90,9 @@ def test_a_trial_takes_no_lock_on_the_target_and_leaves_no_database(postgres_url
     blueprint = own(TABLE)
     migrate.init(blueprint, url=postgres_url)
     run(postgres_url, "INSERT INTO t VALUES (1, 'a')")
-    with psycopg.connect(postgres_url) as writer:  # a downgrade on the target would wait for this, and fail
+    with psycopg.connect(
+        postgres_url
+    ) as writer:  # a downgrade on the target would wait for this, and fail
         writer.execute("INSERT INTO t VALUES (2, 'b')")
         found = refused(blueprint, postgres_url)
         assert str(found.losses[0]) == "table t (1 row)"
@@ -95,10 +101,20 @@ def test_a_trial_takes_no_lock_on_the_target_and_leaves_no_database(postgres_url
 
 
 def test_a_side_effect_of_a_trial_stays_out_of_the_target(postgres_url, own):
-    run_here = [f"op.execute({s!r})" for s in ("CREATE TABLE t (id int PRIMARY KEY, note text)", "CREATE SEQUENCE t_seq")]
+    run_here = [
+        f"op.execute({s!r})"
+        for s in ("CREATE TABLE t (id int PRIMARY KEY, note text)", "CREATE SEQUENCE t_seq")
+    ]
     blueprint = own(
         (run_here, "DROP TABLE t; DROP SEQUENCE t_seq"),
-        ("SELECT 1", ["op.execute(\"SELECT nextval('t_seq')\")", "op.execute('DELETE FROM t')", "op.get_bind().commit()"]),
+        (
+            "SELECT 1",
+            [
+                "op.execute(\"SELECT nextval('t_seq')\")",
+                "op.execute('DELETE FROM t')",
+                "op.get_bind().commit()",
+            ],
+        ),
     )
     migrate.init(blueprint, url=postgres_url)
     run(postgres_url, "INSERT INTO t VALUES (1, 'a')")
@@ -109,13 +125,25 @@ def test_a_side_effect_of_a_trial_stays_out_of_the_target(postgres_url, own):
 
 def test_rows_in_every_schema_are_counted(postgres_url, own):
     blueprint = own(
-        ("CREATE SCHEMA auth; CREATE TABLE auth.users (id int); CREATE TABLE auth.empty (id int)", "DROP SCHEMA auth CASCADE"),
-        ("CREATE SCHEMA bill; CREATE TABLE bill.items (id int, at date)", "DROP TABLE bill.items; DROP SCHEMA bill"),
+        (
+            "CREATE SCHEMA auth; CREATE TABLE auth.users (id int); CREATE TABLE auth.empty (id int)",
+            "DROP SCHEMA auth CASCADE",
+        ),
+        (
+            "CREATE SCHEMA bill; CREATE TABLE bill.items (id int, at date)",
+            "DROP TABLE bill.items; DROP SCHEMA bill",
+        ),
         ("ALTER TABLE bill.items ADD total int", "ALTER TABLE bill.items DROP total"),
     )
     migrate.init(blueprint, url=postgres_url)
-    run(postgres_url, "INSERT INTO auth.users VALUES (1), (2)", "INSERT INTO bill.items VALUES (1, NULL, 3)")
-    assert list(map(str, refused(blueprint, postgres_url, 1).losses)) == ["column bill.items.total (1 row)"]
+    run(
+        postgres_url,
+        "INSERT INTO auth.users VALUES (1), (2)",
+        "INSERT INTO bill.items VALUES (1, NULL, 3)",
+    )
+    assert list(map(str, refused(blueprint, postgres_url, 1).losses)) == [
+        "column bill.items.total (1 row)"
+    ]
     told = list(map(str, refused(blueprint, postgres_url).losses))
     assert told == ["table auth.users (2 rows)", "table bill.items (1 row)"]
 
@@ -130,7 +158,11 @@ def test_tables_that_others_made_in_a_schema_that_goes_are_counted(postgres_url,
 def test_partitions_made_later_are_counted_with_their_parent(postgres_url, own):
     blueprint = own(("CREATE TABLE r (at date) PARTITION BY RANGE (at)", "DROP TABLE r"))
     migrate.init(blueprint, url=postgres_url)
-    run(postgres_url, "CREATE TABLE r_1 PARTITION OF r DEFAULT", "INSERT INTO r VALUES ('2026-01-01')")
+    run(
+        postgres_url,
+        "CREATE TABLE r_1 PARTITION OF r DEFAULT",
+        "INSERT INTO r VALUES ('2026-01-01')",
+    )
     assert list(map(str, refused(blueprint, postgres_url).losses)) == ["table r (1 row)"]
 
 
@@ -164,8 +196,16 @@ def test_rows_that_row_level_security_hides_are_not_none(postgres_url, own, miss
         run(postgres_url, "INSERT INTO docs VALUES (1, 'acme')")
         found = refused(blueprint, owner)
         assert [(loss.table, loss.rows) for loss in found.losses] == [("docs", None)]
-        assert "rows could not be counted: query would be affected by row-level security policy" in found.message
-        assert command("migrate", "downgrade", "base", "-b", str(as_folder(blueprint)), "--url", owner)[0] == 2
+        assert (
+            "rows could not be counted: query would be affected by row-level security policy"
+            in found.message
+        )
+        assert (
+            command(
+                "migrate", "downgrade", "base", "-b", str(as_folder(blueprint)), "--url", owner
+            )[0]
+            == 2
+        )
         assert value(postgres_url, "SELECT count(*) FROM docs") == 1
         assert migrate.downgrade(blueprint, "base", url=owner, drop_rows=True).revisions == ("d_1",)
 
@@ -190,7 +230,9 @@ def test_a_table_that_we_may_not_read_is_asked_about(postgres_url, own):
         assert "permission denied" in loss.why
 
 
-def test_a_table_that_another_has_locked_is_asked_about_and_not_waited_for(postgres_url, own, monkeypatch):
+def test_a_table_that_another_has_locked_is_asked_about_and_not_waited_for(
+    postgres_url, own, monkeypatch
+):
     monkeypatch.setattr(moves, "COUNT_LOCK_S", 1)
     blueprint = own(TABLE)
     migrate.init(blueprint, url=postgres_url)
@@ -204,22 +246,45 @@ def test_a_large_table_is_not_counted_to_its_end(postgres_url, own):
     blueprint = own(TABLE)
     migrate.init(blueprint, url=postgres_url)
     run(postgres_url, "INSERT INTO t SELECT n FROM generate_series(1, 10001) n")
-    assert list(map(str, refused(blueprint, postgres_url).losses)) == ["table t (10000 rows or more)"]
+    assert list(map(str, refused(blueprint, postgres_url).losses)) == [
+        "table t (10000 rows or more)"
+    ]
 
 
 LEAVING = {
-    "autocommit_block": ["with op.get_context().autocommit_block():", "    op.execute('DROP INDEX CONCURRENTLY by_note')"],
+    "autocommit_block": [
+        "with op.get_context().autocommit_block():",
+        "    op.execute('DROP INDEX CONCURRENTLY by_note')",
+    ],
     "its own commit": ["op.execute('DROP INDEX by_note')", "op.get_bind().commit()"],
     "COMMIT as text": ["op.execute('DROP INDEX by_note')", "op.execute('COMMIT')"],
-    "COMMIT in between": ["op.execute('DROP INDEX by_note')", "op.execute('COMMIT')", "op.execute('SELECT 1')"],
+    "COMMIT in between": [
+        "op.execute('DROP INDEX by_note')",
+        "op.execute('COMMIT')",
+        "op.execute('SELECT 1')",
+    ],
     "COMMIT AND CHAIN": ["op.execute('DROP INDEX by_note')", "op.execute('COMMIT AND CHAIN')"],
-    "a word in a variable": ["word = 'COM' + 'MIT'", "op.execute('DROP INDEX by_note')", "op.execute(word)"],
+    "a word in a variable": [
+        "word = 'COM' + 'MIT'",
+        "op.execute('DROP INDEX by_note')",
+        "op.execute(word)",
+    ],
 }
 
 
-def test_a_downgrade_that_leaves_its_transaction_is_asked_about_whichever_way_it_does(postgres_url, own):
-    steps = [(f"CREATE INDEX by_note{n} ON t (note)", _numbered(way, n)) for n, way in enumerate(LEAVING.values())]
-    blueprint = own(TABLE, ("CREATE INDEX a ON t (id)", "DROP INDEX a"), *steps, ("CREATE INDEX b ON t (id)", "DROP INDEX b"))
+def test_a_downgrade_that_leaves_its_transaction_is_asked_about_whichever_way_it_does(
+    postgres_url, own
+):
+    steps = [
+        (f"CREATE INDEX by_note{n} ON t (note)", _numbered(way, n))
+        for n, way in enumerate(LEAVING.values())
+    ]
+    blueprint = own(
+        TABLE,
+        ("CREATE INDEX a ON t (id)", "DROP INDEX a"),
+        *steps,
+        ("CREATE INDEX b ON t (id)", "DROP INDEX b"),
+    )
     migrate.init(blueprint, url=postgres_url)
     found = refused(blueprint, postgres_url)
     assert found.losses == ()
@@ -234,7 +299,10 @@ def _numbered(lines, number):
 
 
 def test_words_of_a_transaction_in_a_text_or_a_comment_are_no_question(postgres_url, own):
-    harmless = ["# autocommit_block, CONCURRENTLY, COMMIT", "op.execute(\"COMMENT ON TABLE t IS 'COMMIT; CONCURRENTLY'\")"]
+    harmless = [
+        "# autocommit_block, CONCURRENTLY, COMMIT",
+        "op.execute(\"COMMENT ON TABLE t IS 'COMMIT; CONCURRENTLY'\")",
+    ]
     blueprint = own(TABLE, ("SELECT 1", harmless), ("SELECT 1", "SELECT 1"))
     migrate.init(blueprint, url=postgres_url)
     run(postgres_url, "INSERT INTO t VALUES (1, 'a')")
@@ -258,7 +326,9 @@ TOUCHING = {
 def test_a_downgrade_that_deletes_or_changes_rows_is_asked_about(postgres_url, own):
     names = [f"t{number}" for number in range(len(TOUCHING))]
     tables = "; ".join(f"CREATE TABLE {name} (id int, note text)" for name in names)
-    steps = [("SELECT 1", _of(name, statement)) for name, statement in zip(names, TOUCHING, strict=True)]
+    steps = [
+        ("SELECT 1", _of(name, statement)) for name, statement in zip(names, TOUCHING, strict=True)
+    ]
     blueprint = own((tables, "SELECT 1"), *steps)
     migrate.init(blueprint, url=postgres_url)
     for name in names:
@@ -266,7 +336,9 @@ def test_a_downgrade_that_deletes_or_changes_rows_is_asked_about(postgres_url, o
     expected = {_of(name, told) for name, told in zip(names, TOUCHING.values(), strict=True)}
     assert {*map(str, refused(blueprint, postgres_url, len(names)).losses)} == expected
     run(postgres_url, *(f"TRUNCATE {name}" for name in names))
-    assert len(migrate.downgrade(blueprint, len(names), url=postgres_url).revisions) == len(names)  # no rows, no question
+    assert len(migrate.downgrade(blueprint, len(names), url=postgres_url).revisions) == len(
+        names
+    )  # no rows, no question
 
 
 def _of(name, text):
@@ -279,14 +351,20 @@ def test_without_the_right_to_create_databases_it_is_asked_and_said_why(postgres
     migrate.init(blueprint, url=postgres_url)
     with role(postgres_url) as guest:
         name = StoreUrl.parse("postgres", guest).username
-        run(postgres_url, f"GRANT ALL ON t, alembic_version TO {name}", f"GRANT CREATE, USAGE ON SCHEMA public TO {name}")
+        run(
+            postgres_url,
+            f"GRANT ALL ON t, alembic_version TO {name}",
+            f"GRANT CREATE, USAGE ON SCHEMA public TO {name}",
+        )
         found = refused(blueprint, guest)
         assert found.losses == ()
         assert f"the role {name} may not create databases (CREATEDB)" in found.message
         folder = as_folder(blueprint)
         code, _, err = command("migrate", "downgrade", "base", "-b", str(folder), "--url", guest)
         assert (code, "may not create databases" in err) == (2, True)
-        code, shown = answered("no", "migrate", "downgrade", "base", "-b", str(folder), "--url", guest)
+        code, shown = answered(
+            "no", "migrate", "downgrade", "base", "-b", str(folder), "--url", guest
+        )
         assert (code, "may not create databases" in shown) == (1, True)
 
 
@@ -294,7 +372,10 @@ def test_a_downgrade_that_fails_in_its_trial_is_asked_about(postgres_url, own):
     blueprint = own(TABLE, ("SELECT 1", ["raise NotImplementedError('there is no way back')"]))
     migrate.init(blueprint, url=postgres_url)
     found = refused(blueprint, postgres_url, 1)
-    assert "the trial in a scratch database failed: NotImplementedError: there is no way back" in found.message
+    assert (
+        "the trial in a scratch database failed: NotImplementedError: there is no way back"
+        in found.message
+    )
     assert scratch_databases(postgres_url) == 0
 
 
@@ -303,7 +384,10 @@ def test_revisions_that_need_more_than_a_new_database_are_asked_about(postgres_u
     base = Blueprint("own", "for tests", migrations=own(("SELECT 1", "SELECT 1")).migrations)
     migrate.init(base, url=postgres_url)
     run(postgres_url, "CREATE TABLE before (id int)")
-    blueprint = own(("SELECT 1", "SELECT 1"), ("ALTER TABLE before ADD more int", "ALTER TABLE before DROP more"))
+    blueprint = own(
+        ("SELECT 1", "SELECT 1"),
+        ("ALTER TABLE before ADD more int", "ALTER TABLE before DROP more"),
+    )
     migrate.upgrade(blueprint, url=postgres_url)
     found = refused(blueprint, postgres_url, 1)
     assert 'relation "before" does not exist' in found.message

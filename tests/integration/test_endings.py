@@ -123,8 +123,16 @@ class Call:
         words, encoding = ENDS.get(end, ("", ""))
         self.log = folder / "log" if takes(path, "--termination-log") else None
         options = ["--termination-log", "log"] if self.log else []
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "PYTHONIO"))}
-        env |= {"POSTGRES_URL": url, "IS_DB_BOOTSTRAP_GRACE": "0.1", "PYTHONPATH": f"{folder}:{folder.parent}"}
+        env = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "PYTHONIO"))
+        }
+        env |= {
+            "POSTGRES_URL": url,
+            "IS_DB_BOOTSTRAP_GRACE": "0.1",
+            "PYTHONPATH": f"{folder}:{folder.parent}",
+        }
         env |= {"PYTHONIOENCODING": encoding} if encoding else {}
         shell = ["bash", "-c", f'exec "$@" {words}', "-"]
         python = [*before, sys.executable, *DEVELOPING.get(end, ()), "-m", "is_db_bootstrap"]
@@ -159,12 +167,23 @@ def put_back(path, url):
         migrate.upgrade("agentic_projects", url=url)
 
 
-@pytest.mark.parametrize("path", [path for path in COMMANDS if CALLS.get(path) is not None], ids=" ".join)
-def test_a_command_whose_output_is_lost_says_so_and_ends_with_its_code_or_9(path, database, template, tmp_path):
+@pytest.mark.parametrize(
+    "path", [path for path in COMMANDS if CALLS.get(path) is not None], ids=" ".join
+)
+def test_a_command_whose_output_is_lost_says_so_and_ends_with_its_code_or_9(
+    path, database, template, tmp_path
+):
     def call(name):
         put_back(path, database)
         own = template if path == ("revision",) else None
-        return Call(tmp_path / name.replace(" ", "-"), path, *CALLS[path], url=database, end=name, template=own).ended()
+        return Call(
+            tmp_path / name.replace(" ", "-"),
+            path,
+            *CALLS[path],
+            url=database,
+            end=name,
+            template=own,
+        ).ended()
 
     code, out, err = call("as it is")
     assert code == 0, err
@@ -181,19 +200,26 @@ def test_a_command_whose_output_is_lost_says_so_and_ends_with_its_code_or_9(path
 
 
 @pytest.mark.parametrize("path", ON_A_SERVER, ids=" ".join)
-def test_a_command_that_fails_ends_with_the_code_of_its_failure_whatever_becomes_of_its_output(path, tmp_path):
+def test_a_command_that_fails_ends_with_the_code_of_its_failure_whatever_becomes_of_its_output(
+    path, tmp_path
+):
     nobody = "postgresql://someone@127.0.0.1:1/nowhere"
     options = [*CALLS[path], "--timeout", "0.1"]
     code, _, err = Call(tmp_path / "as-it-is", path, *options, url=nobody).ended()
     assert code == (1 if path[0] in {"migrate", "setup"} else 4), err
-    calls = {end: Call(tmp_path / end.replace(" ", "-"), path, *options, url=nobody, end=end) for end in FEWER}
+    calls = {
+        end: Call(tmp_path / end.replace(" ", "-"), path, *options, url=nobody, end=end)
+        for end in FEWER
+    }
     for end, call in calls.items():
         found, _, err = call.ended()
         assert found == code, (end, err)
         if end in STDOUT_LOST - {"all closed"}:
             assert "127.0.0.1:1" in err, end
     if takes(path, "--output") and path != ("setup",):  # whose steps are text
-        code, out, err = Call(tmp_path / "json", path, *options, "-o", "json", "-q", url=nobody).ended()
+        code, out, err = Call(
+            tmp_path / "json", path, *options, "-o", "json", "-q", url=nobody
+        ).ended()
         assert json.loads(out)["exit_code"] == code == 4
         [line] = err.splitlines()
         assert line.startswith("is-db-bootstrap: postgres: ")
@@ -216,7 +242,11 @@ def test_a_document_is_json_in_every_encoding(tmp_path, database):
 def standstill(url):
     """Nobody can look at the version table meanwhile; yields what waits until so many sessions do, and what is left of them."""
     name = url.rpartition("/")[2]
-    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as watcher, holder.transaction():
+    with (
+        psycopg.connect(url) as holder,
+        psycopg.connect(url, autocommit=True) as watcher,
+        holder.transaction(),
+    ):
         holder.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
 
         def others():
@@ -256,7 +286,9 @@ def test_a_signal_ends_a_command_and_leaves_no_session(path, database, tmp_path)
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
 def test_a_signal_ends_a_wait(number, database, tmp_path):
-    call = Call(tmp_path / "wait", ("wait",), *BLUEPRINT, url="postgresql://someone@127.0.0.1:1/nowhere")
+    call = Call(
+        tmp_path / "wait", ("wait",), *BLUEPRINT, url="postgresql://someone@127.0.0.1:1/nowhere"
+    )
     assert b"Trying again" in call.process.stderr.readline()
     call.process.send_signal(number)
     assert call.ended()[0] == 128 + number
@@ -321,17 +353,25 @@ def left_on(url):
     with psycopg.connect(url) as connection:
         late = connection.execute("SELECT to_regclass('late')").fetchone()[0]
     with psycopg.connect(f"{server}/postgres") as connection:
-        rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", [name]).fetchall()
+        rows = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %s", [name]
+        ).fetchall()
     return [row[0] for row in rows], late
 
 
 @pytest.mark.parametrize(
     "hang",
-    ["time.sleep(600)", f"subprocess.run(['sleep', '{MARKER}'])", "op.execute('SELECT pg_sleep(600)')"],
+    [
+        "time.sleep(600)",
+        f"subprocess.run(['sleep', '{MARKER}'])",
+        "op.execute('SELECT pg_sleep(600)')",
+    ],
     ids=["in Python", "in a child process", "in SQL"],
 )
 @pytest.mark.parametrize("path", [("apply",), ("migrate", "init"), ("setup",)], ids=" ".join)
-def test_a_revision_that_hangs_past_its_time_ends_with_the_command(hanging, tmp_path, monkeypatch, hang, path):
+def test_a_revision_that_hangs_past_its_time_ends_with_the_command(
+    hanging, tmp_path, monkeypatch, hang, path
+):
     import psutil
 
     url = hanging(hang)
@@ -345,7 +385,9 @@ def test_a_revision_that_hangs_past_its_time_ends_with_the_command(hanging, tmp_
     until(lambda: left_on(url) == ([], None), "a session is left", seconds=10)
 
 
-def test_a_program_whose_run_left_a_revision_behind_is_told_so_and_by_the_next_run_too(hanging, monkeypatch):
+def test_a_program_whose_run_left_a_revision_behind_is_told_so_and_by_the_next_run_too(
+    hanging, monkeypatch
+):
     import threading
 
     from is_db_bootstrap.app import orchestrator
@@ -356,22 +398,36 @@ def test_a_program_whose_run_left_a_revision_behind_is_told_so_and_by_the_next_r
     monkeypatch.setattr(time, "wait_for_the_test", release.wait, raising=False)
     url = hanging("time.wait_for_the_test(100)")
     blueprint = load("hanging_one:BLUEPRINT")
-    environ = {"POSTGRES_URL": url, "IS_DB_BOOTSTRAP_GRACE": "0.1", "IS_DB_BOOTSTRAP_APPLY_TIMEOUT": "1"}
+    environ = {
+        "POSTGRES_URL": url,
+        "IS_DB_BOOTSTRAP_GRACE": "0.1",
+        "IS_DB_BOOTSTRAP_APPLY_TIMEOUT": "1",
+    }
     settings = Settings.load(blueprint, environ=environ)
     engine = orchestrator(blueprint, settings)
     try:
         [found] = engine.run().stores
         assert engine.unfinished == ("postgres",)
-        assert any("A thread of the process that ran this is still in the call" in note for note in found.notes)
+        assert any(
+            "A thread of the process that ran this is still in the call" in note
+            for note in found.notes
+        )
         assert left_on(url) == ([], None)
-        with psycopg.connect(url) as connection:  # the lock of the run was given back, because its session is gone
-            assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+        with psycopg.connect(
+            url
+        ) as connection:  # the lock of the run was given back, because its session is gone
+            assert connection.execute(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            ).fetchone() == (0,)
         again = orchestrator(blueprint, settings).run()
         assert again.exit_code == 4
         assert "still hangs in this process" in again.stores[0].error.message
         assert again.duration_s < 30
     finally:
         release.set()
-    until(lambda: not [t for t in threading.enumerate() if t.name == "is-db-bootstrap-step"], "it hangs still")
+    until(
+        lambda: not [t for t in threading.enumerate() if t.name == "is-db-bootstrap-step"],
+        "it hangs still",
+    )
     assert left_on(url) == ([], None)
     assert orchestrator(blueprint, settings).run().exit_code == 0

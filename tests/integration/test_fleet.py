@@ -66,7 +66,9 @@ def fleet(farm, tmp_path, names):
     def start(*options, body="    pass", before=(), **environ):
         (tmp_path / "migrations" / "m_0001_step.py").write_text(REVISION.format(body=body))
         env = {
-            k: v for k, v in os.environ.items() if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_"))
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_"))
         }
         env |= {"POSTGRES_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1"} | environ
         command = [
@@ -83,7 +85,9 @@ def fleet(farm, tmp_path, names):
             "json",
             *options,
         ]
-        return subprocess.Popen(command, cwd=tmp_path, env=env, stdin=-1, stdout=-1, stderr=-1, text=True)
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdin=-1, stdout=-1, stderr=-1, text=True
+        )
 
     def run(targets, *options, **kwargs):
         process = start(*options, **kwargs)
@@ -124,7 +128,9 @@ def test_every_target_is_brought_to_the_blueprint_and_has_its_own_result(fleet, 
 
 
 def test_schemas_of_one_database_are_targets_too(fleet, names):
-    targets = [{"name": s, "postgres": {"database": names[0], "schema": s}} for s in ("a", "b", "c")]
+    targets = [
+        {"name": s, "postgres": {"database": names[0], "schema": s}} for s in ("a", "b", "c")
+    ]
     code, document, err = fleet(targets, "--jobs", "3")
     assert (code, set(outcomes(document).values())) == (0, {"changed"}), err
 
@@ -156,29 +162,42 @@ def test_others_go_on_when_asked_to_and_only_what_failed_is_resumed(fleet, names
     assert (code, outcomes(document)) == (0, {"dead": "changed"})
     code, document, _ = fleet(targets, *options)
     assert (code, document["targets"], document["outcome"]) == (0, [], "unchanged")
-    moved = [{"name": "tenant 0", "postgres": f"{farm.shared('postgres').url}/{names[0]}?port=1"}, *targets[1:]]
+    moved = [
+        {"name": "tenant 0", "postgres": f"{farm.shared('postgres').url}/{names[0]}?port=1"},
+        *targets[1:],
+    ]
     code, document, _ = fleet(moved, *options, "--timeout", "1")
     assert (code, outcomes(document)) == (4, {"tenant 0": "failed"})
-    code, document, _ = fleet(targets, *options, body="    print()")  # other revisions: nothing is done any more
+    code, document, _ = fleet(
+        targets, *options, body="    print()"
+    )  # other revisions: nothing is done any more
     assert len(document["targets"]) == 7
 
 
 def test_a_broken_line_keeps_all_from_starting_unless_told_to_go_on(fleet, names, farm):
     targets = [*tenants(names[:2]), "{oops"]
     code, document, err = fleet(targets)
-    assert (code, outcomes(document)) == (2, {"tenant 0": "skipped", "tenant 1": "skipped", "line 3": "failed"})
+    assert (code, outcomes(document)) == (
+        2,
+        {"tenant 0": "skipped", "tenant 1": "skipped", "line 3": "failed"},
+    )
     assert "line 3: failed: line 3: This is no JSON" in err
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         has_table(farm, names[0])
     code, document, _ = fleet(targets, "--continue-on-error")
-    assert (code, outcomes(document)) == (2, {"tenant 0": "changed", "tenant 1": "changed", "line 3": "failed"})
+    assert (code, outcomes(document)) == (
+        2,
+        {"tenant 0": "changed", "tenant 1": "changed", "line 3": "failed"},
+    )
 
 
 def test_a_worker_that_dies_fails_its_target_only(fleet, names):
     body = f'    if database == "{names[2]}": os.kill(os.getpid(), 9)'
     code, document, _ = fleet(tenants(names), "--continue-on-error", "--jobs", "2", body=body)
     assert code == 128 + 9  # as a process that was killed: a later try may mend it
-    assert outcomes(document) == {f"tenant {n}": "failed" if n == 2 else "changed" for n in range(6)}
+    assert outcomes(document) == {
+        f"tenant {n}": "failed" if n == 2 else "changed" for n in range(6)
+    }
     assert document["targets"][2]["message"] == "The worker process of this target ended with -9."
     code, document, _ = fleet(tenants(names))
     assert (code, outcomes(document)["tenant 2"]) == (0, "changed")
@@ -194,7 +213,9 @@ def test_a_revision_that_is_refused_is_told_with_its_target(fleet, names):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_what_runs_and_begins_nothing(fleet, names, number, code):
-    process = fleet.start("--jobs", "2", "-v", body=f"    time.sleep(0 if database in {names[:2]!r} else 2)")
+    process = fleet.start(
+        "--jobs", "2", "-v", body=f"    time.sleep(0 if database in {names[:2]!r} else 2)"
+    )
     process.stdin.write(text_of(tenants(names)))
     process.stdin.close()
     for _ in range(2):
@@ -206,7 +227,12 @@ def test_a_signal_ends_what_runs_and_begins_nothing(fleet, names, number, code):
     assert process.wait(timeout=30) == code == document["exit_code"]
     found = outcomes(document)
     assert document["outcome"] == "interrupted"
-    assert [found[f"tenant {n}"] for n in (0, 1, 4, 5)] == ["changed", "changed", "skipped", "skipped"]
+    assert [found[f"tenant {n}"] for n in (0, 1, 4, 5)] == [
+        "changed",
+        "changed",
+        "skipped",
+        "skipped",
+    ]
     process.stderr.close()
 
 
@@ -242,7 +268,10 @@ def test_shards_of_an_indexed_job_are_all_targets_once(fleet, names):
 
 def test_options_of_a_fleet_need_targets(fleet):
     done = subprocess.run(
-        [sys.executable, "-m", "is_db_bootstrap", "--jobs", "2", "--shard", "1/2"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "is_db_bootstrap", "--jobs", "2", "--shard", "1/2"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "--jobs and --shard without --targets" in done.stderr
@@ -275,8 +304,14 @@ def test_key_spaces_and_collections_of_tenants(tmp_path, redis_url, milvus_url):
         "-o",
         "json",
     ]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=100)
-    assert outcomes(json.loads(done.stdout)) == {"t0": "changed", "t1": "changed", "t2": "failed"}, done.stderr
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert outcomes(json.loads(done.stdout)) == {
+        "t0": "changed",
+        "t1": "changed",
+        "t2": "failed",
+    }, done.stderr
     assert (done.returncode, "t2: failed: milvus: http://" in done.stderr) == (2, True)
     for name in databases:
         inside = MilvusClient(milvus_url, db_name=name, dedicated=True, grpc_options=NO_IDLE_PINGS)
@@ -299,9 +334,14 @@ def test_what_was_asked_otherwise_is_not_done_before(fleet, names):
 
 
 def test_a_target_that_is_called_as_a_broken_line_does_not_hide_it(fleet, names):
-    code, document, _ = fleet([{"name": "line 2", "postgres": {"database": names[0]}}, "{oops"], "--continue-on-error")
+    code, document, _ = fleet(
+        [{"name": "line 2", "postgres": {"database": names[0]}}, "{oops"], "--continue-on-error"
+    )
     assert code == 2
-    assert [(t["name"], t["outcome"]) for t in document["targets"]] == [("line 2", "changed"), ("line 2", "failed")]
+    assert [(t["name"], t["outcome"]) for t in document["targets"]] == [
+        ("line 2", "changed"),
+        ("line 2", "failed"),
+    ]
 
 
 def test_a_broken_line_of_another_shard_keeps_this_one_from_beginning(fleet, names, farm):
@@ -338,7 +378,12 @@ def program(fleet, names, tmp_path, farm):
         (tmp_path / "program.py").write_text(PROGRAM.format(patch=patch))
         env = os.environ | {"POSTGRES_URL": farm.shared("postgres").url}
         return subprocess.Popen(
-            [sys.executable, "program.py", *options], cwd=tmp_path, env=env, stdout=-1, stderr=-1, text=True
+            [sys.executable, "program.py", *options],
+            cwd=tmp_path,
+            env=env,
+            stdout=-1,
+            stderr=-1,
+            text=True,
         )
 
     return start
@@ -398,7 +443,12 @@ def test_targets_that_cannot_be_read_are_told_in_the_termination_log_too(tmp_pat
         "--termination-log",
         str(tmp_path / "log"),
     ]
-    done = subprocess.run([sys.executable, "-m", "is_db_bootstrap", *options], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "is_db_bootstrap", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert said in done.stderr
     assert said in json.loads((tmp_path / "log").read_text())["error"]["message"]
@@ -418,12 +468,16 @@ def test_outcomes_that_cannot_be_noted_are_told_and_stop_no_target(fleet, names,
 def test_the_exit_code_is_that_of_what_a_later_try_may_mend(fleet, names):
     """So that a Job, which does not try again what a person must mend, does so while there is something else."""
     down = {"name": "down", "postgres": f"postgresql://127.0.0.1:1/{names[0]}"}
-    code, document, _ = fleet(["{oops", *tenants(names[1:3]), down], "--continue-on-error", "--timeout", "1")
+    code, document, _ = fleet(
+        ["{oops", *tenants(names[1:3]), down], "--continue-on-error", "--timeout", "1"
+    )
     assert (code, document["exit_code"]) == (4, 4)
     assert [t["exit_code"] for t in document["targets"]] == [2, 0, 0, 4]
 
 
-def test_workers_of_a_program_with_threads_are_spawned_and_load_the_blueprint_anew(fleet, names, tmp_path, farm):
+def test_workers_of_a_program_with_threads_are_spawned_and_load_the_blueprint_anew(
+    fleet, names, tmp_path, farm
+):
     fleet.start().communicate("")  # writes the blueprint
     (tmp_path / "targets.jsonl").write_text(text_of(tenants(names[:3])))
     (tmp_path / "program.py").write_text("""
@@ -436,7 +490,13 @@ if __name__ == "__main__":
 """)
     env = os.environ | {"POSTGRES_URL": farm.shared("postgres").url}
     done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=100
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
     )
     assert done.returncode == 0, done.stderr
     assert set(outcomes(json.loads(done.stdout)).values()) == {"changed"}
@@ -451,7 +511,11 @@ def test_without_verify_it_is_said(fleet, names):
 @pytest.mark.parametrize("page", ["README.md", "docs/how-to/fleet.md"])
 def test_the_documented_lines_run(page, farm, tmp_path, names):
     text = (ROOT / page).read_text()
-    lines = next(b for b in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if "targets.toml" in b)
+    lines = next(
+        b
+        for b in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        if "targets.toml" in b
+    )
     assert len(lines.splitlines()) < 20
     if "END" not in lines:
         (tmp_path / "targets.toml").write_text(
@@ -465,15 +529,31 @@ def test_the_documented_lines_run(page, farm, tmp_path, names):
     }
     target = tmp_path / "targets.toml"
     server = farm.shared("postgres")
-    script = lines.replace("is-db-bootstrap apply", f"{sys.executable} -m is_db_bootstrap apply --only postgres")
+    script = lines.replace(
+        "is-db-bootstrap apply", f"{sys.executable} -m is_db_bootstrap apply --only postgres"
+    )
     for documented, real in replaced.items():
         script = script.replace(documented, real)
         if target.exists():
-            target.write_text(target.read_text().replace(documented, real).replace("127.0.0.1/", f"127.0.0.1:{server.port}/"))
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_"))}
+            target.write_text(
+                target.read_text()
+                .replace(documented, real)
+                .replace("127.0.0.1/", f"127.0.0.1:{server.port}/")
+            )
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_"))
+    }
     env |= {"POSTGRES_URL": server.url, "REDIS_URL": "redis://127.0.0.1:1"}
     done = subprocess.run(
-        ["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=100
+        ["bash", "-e", "-c", script],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "apply of 2 targets: 2 changed" in done.stdout
@@ -507,8 +587,16 @@ BRIEF = {"IS_DB_BOOTSTRAP_GRACE": "0.1", "IS_DB_BOOTSTRAP_CONNECT_TIMEOUT": "2"}
 
 def hanging(names, hangs=HANGS):
     """The body of a revision that hangs in a way of its own in each database, but in the others does not."""
-    lines = [f'    if database == "{name}":\n        {hang.lstrip()}' for name, hang in zip(names, hangs, strict=False)]
-    return "\n".join([*lines, f"    if database in {names[: len(lines)]!r}: op.execute('CREATE TABLE late (id int)')"])
+    lines = [
+        f'    if database == "{name}":\n        {hang.lstrip()}'
+        for name, hang in zip(names, hangs, strict=False)
+    ]
+    return "\n".join(
+        [
+            *lines,
+            f"    if database in {names[: len(lines)]!r}: op.execute('CREATE TABLE late (id int)')",
+        ]
+    )
 
 
 def sessions(farm, name):
@@ -519,7 +607,12 @@ def sessions(farm, name):
 
 def tables(farm, name):
     with psycopg.connect(f"{farm.shared('postgres').url}/{name}") as connection:
-        return {row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+        return {
+            row[0]
+            for row in connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+            )
+        }
 
 
 def processes_with(word):
@@ -537,10 +630,14 @@ def started(fleet, names, *options, **kwargs):
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_target_that_hangs_costs_no_other_and_nothing_of_it_goes_on_after_its_report(fleet, names, farm, jobs):
+def test_a_target_that_hangs_costs_no_other_and_nothing_of_it_goes_on_after_its_report(
+    fleet, names, farm, jobs
+):
     import psutil
 
-    process = started(fleet, names, "--jobs", jobs, "--apply-timeout", "2", "-v", body=hanging(names))
+    process = started(
+        fleet, names, "--jobs", jobs, "--apply-timeout", "2", "-v", body=hanging(names)
+    )
     seen = []
     for line in process.stderr:
         found = re.match(r"tenant (\d): (\w+)", line)
@@ -567,7 +664,9 @@ STUCK = 'import re; re.match(r"(a+)+$", "a" * 60 + "b")'  # never lets another t
 
 
 def test_a_worker_whose_interpreter_is_stuck_is_killed_from_outside(fleet, names, farm):
-    process = started(fleet, names[:3], "--jobs", "1", "--apply-timeout", "1", body=hanging(names, [STUCK]))
+    process = started(
+        fleet, names[:3], "--jobs", "1", "--apply-timeout", "1", body=hanging(names, [STUCK])
+    )
     out, err = process.communicate(timeout=100)
     document = json.loads(out)
     assert (process.returncode, outcomes(document)) == (
@@ -585,19 +684,35 @@ def test_a_worker_whose_interpreter_is_stuck_is_killed_from_outside(fleet, names
         ("os.kill(os.getpid(), 9)", -9),
         ("import ctypes; ctypes.string_at(0)", -11),
         ("os._exit(7)", 7),
-        ("pid = os.fork(); time.sleep(30) if pid == 0 else os.kill(os.getpid(), 9)", -9),  # its child keeps the pipes open
+        (
+            "pid = os.fork(); time.sleep(30) if pid == 0 else os.kill(os.getpid(), 9)",
+            -9,
+        ),  # its child keeps the pipes open
     ],
     ids=["killed", "segfault", "exit", "killed with a child"],
 )
-def test_a_worker_that_dies_costs_no_other_target_and_leaves_nothing_behind(fleet, names, farm, death, ended):
+def test_a_worker_that_dies_costs_no_other_target_and_leaves_nothing_behind(
+    fleet, names, farm, death, ended
+):
     import psutil
 
     process = started(fleet, names[:3], "--jobs", "1", body=hanging(names, [death]))
     out, err = process.communicate(timeout=60)
     document = json.loads(out)
-    assert outcomes(document) == {"tenant 0": "failed", "tenant 1": "changed", "tenant 2": "changed"}, err
-    assert document["targets"][0]["message"] == f"The worker process of this target ended with {ended}."
-    assert not [p for p in psutil.process_iter(["ppid", "cmdline"]) if "mine:BLUEPRINT" in (p.info["cmdline"] or ())]
+    assert outcomes(document) == {
+        "tenant 0": "failed",
+        "tenant 1": "changed",
+        "tenant 2": "changed",
+    }, err
+    assert (
+        document["targets"][0]["message"]
+        == f"The worker process of this target ended with {ended}."
+    )
+    assert not [
+        p
+        for p in psutil.process_iter(["ppid", "cmdline"])
+        if "mine:BLUEPRINT" in (p.info["cmdline"] or ())
+    ]
     deadline = time.monotonic() + 10
     while sessions(farm, names[0]):
         assert time.monotonic() < deadline
@@ -629,16 +744,25 @@ blueprints.load = hanging
 
 @pytest.mark.parametrize(
     ("numbers", "code"),
-    [([signal.SIGTERM], 143), ([signal.SIGHUP], 129), ([signal.SIGINT, signal.SIGINT], 130), ([signal.SIGKILL], -9)],
+    [
+        ([signal.SIGTERM], 143),
+        ([signal.SIGHUP], 129),
+        ([signal.SIGINT, signal.SIGINT], 130),
+        ([signal.SIGKILL], -9),
+    ],
     ids=["terminated", "hung up", "interrupted twice", "killed"],
 )
-def test_the_end_of_a_fleet_is_the_end_of_its_workers_and_of_their_work(fleet, names, farm, numbers, code):
+def test_the_end_of_a_fleet_is_the_end_of_its_workers_and_of_their_work(
+    fleet, names, farm, numbers, code
+):
     import psutil
 
     hangs = [*HANGS[2:4], STUCK] if numbers == [signal.SIGTERM] else HANGS[2:4]
     process = started(fleet, names, "--jobs", "3", body=hanging(names, hangs))
     deadline = time.monotonic() + 60
-    while not processes_with(MARKER) or not any("late" in query for query in sessions(farm, names[0])):
+    while not processes_with(MARKER) or not any(
+        "late" in query for query in sessions(farm, names[0])
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     workers = psutil.Process(process.pid).children(recursive=True)

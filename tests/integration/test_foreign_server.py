@@ -25,7 +25,12 @@ STORES = {
     "milvus": (MilvusBootstrapper, "http://{}"),
     "redis": (RedisBootstrapper, "redis://{}/0"),
 }
-KINDS = {"postgres": "PostgreSQL", "neo4j": "an HTTP server", "milvus": "a gRPC server", "redis": "Redis"}
+KINDS = {
+    "postgres": "PostgreSQL",
+    "neo4j": "an HTTP server",
+    "milvus": "a gRPC server",
+    "redis": "Redis",
+}
 
 
 @pytest.fixture(params=STORES)
@@ -43,11 +48,15 @@ def test_each_kind_of_server_is_recognised(there):
         assert recognised(host, int(port), 1.0, own=KINDS[store]) == ""
 
 
-@pytest.mark.parametrize(("there", "asked"), list(itertools.permutations(STORES, 2)), indirect=["there"])
+@pytest.mark.parametrize(
+    ("there", "asked"), list(itertools.permutations(STORES, 2)), indirect=["there"]
+)
 def test_a_server_of_another_kind_is_a_wrong_address(there, asked):
     _, hosts = there
     kind, address = STORES[asked]
-    made = kind(address.format(hosts), Blueprint("mine", "test"), timing=Timing(connect_timeout_s=4))
+    made = kind(
+        address.format(hosts), Blueprint("mine", "test"), timing=Timing(connect_timeout_s=4)
+    )
     began = time.monotonic()
     with pytest.raises(ConfigurationError) as caught:
         made.ping(4)

@@ -46,13 +46,18 @@ class PostgresProbe:
 
     def somebody_writes(self):
         self._run("CREATE DATABASE customers_database")
-        self._run("CREATE TABLE customers (id int); INSERT INTO customers VALUES (1)", "customers_database")
+        self._run(
+            "CREATE TABLE customers (id int); INSERT INTO customers VALUES (1)",
+            "customers_database",
+        )
 
     def has_what_somebody_wrote(self):
         return self._run("SELECT count(*) FROM customers", "customers_database") == [(1,)]
 
     def empty(self):
-        for (name,) in self._run("SELECT datname FROM pg_database WHERE datname LIKE 'isdb%' OR datname LIKE 'customers%'"):
+        for (name,) in self._run(
+            "SELECT datname FROM pg_database WHERE datname LIKE 'isdb%' OR datname LIKE 'customers%'"
+        ):
             self._run(f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false')
             self._run(f'DROP DATABASE "{name}" WITH (FORCE)')
 
@@ -69,7 +74,9 @@ class Neo4jProbe:
 
     def everything(self):
         nodes = self._run("MATCH (n) WITH labels(n)[0] AS label RETURN label ORDER BY label")
-        return nodes + self._run("SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name ORDER BY name")
+        return nodes + self._run(
+            "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name ORDER BY name"
+        )
 
     def somebody_writes(self):
         self._run("CREATE (:Customer {id: 1})")
@@ -81,7 +88,9 @@ class Neo4jProbe:
         self._run("MATCH (n) DETACH DELETE n")
         for (name,) in self._run("SHOW CONSTRAINTS YIELD name RETURN name"):
             self._run(f"DROP CONSTRAINT `{name}`")
-        for (name,) in self._run("SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name"):
+        for (name,) in self._run(
+            "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name"
+        ):
             self._run(f"DROP INDEX `{name}`")
 
 
@@ -92,7 +101,9 @@ class MilvusProbe:
         self.server, self.address = server, server.url
 
     def _client(self, database=""):
-        return MilvusClient(self.server.url, db_name=database, dedicated=True, grpc_options=NO_IDLE_PINGS)
+        return MilvusClient(
+            self.server.url, db_name=database, dedicated=True, grpc_options=NO_IDLE_PINGS
+        )
 
     def everything(self):
         client = self._client()
@@ -108,7 +119,9 @@ class MilvusProbe:
 
     def has_what_somebody_wrote(self):
         client = self._client()
-        found = client.query("customers", filter="", output_fields=["count(*)"], consistency_level="Strong")
+        found = client.query(
+            "customers", filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )
         client.close()
         return found[0]["count(*)"] == 1
 
@@ -138,7 +151,9 @@ class RedisProbe:
     def everything(self):
         with self._client() as client:
             numbers = client.info("keyspace")
-        return [(name, sorted(self._client(name.removeprefix("db")).keys())) for name in sorted(numbers)]
+        return [
+            (name, sorted(self._client(name.removeprefix("db")).keys())) for name in sorted(numbers)
+        ]
 
     def somebody_writes(self):
         with self._client() as client:
@@ -153,7 +168,12 @@ class RedisProbe:
             client.flushall()
 
 
-PROBES = {"postgres": PostgresProbe, "neo4j": Neo4jProbe, "milvus": MilvusProbe, "redis": RedisProbe}
+PROBES = {
+    "postgres": PostgresProbe,
+    "neo4j": Neo4jProbe,
+    "milvus": MilvusProbe,
+    "redis": RedisProbe,
+}
 
 
 @dataclass
@@ -174,9 +194,24 @@ class Place:
         (self.folder / name).write_text(tests)
         env = {k: v for k, v in os.environ.items() if not k.startswith((*_ADDRESSES, "PYTEST"))}
         address = {f"{self.store.upper()}_URL": self.probe.address}
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--stores-from", "env", *options, name]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "--stores-from",
+            "env",
+            *options,
+            name,
+        ]
         return subprocess.Popen(
-            command, cwd=self.folder, env=env | address, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.folder,
+            env=env | address,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def run(self, tests, *options):
@@ -211,7 +246,9 @@ def given(farm):
 
     def one(store):
         if store not in made:
-            made[store] = farm.make(store, password=PASSWORD if store in {"postgres", "neo4j"} else "")
+            made[store] = farm.make(
+                store, password=PASSWORD if store in {"postgres", "neo4j"} else ""
+            )
         return made[store]
 
     yield one
@@ -241,7 +278,9 @@ def test_what_was_written_between_two_sessions_is_named_and_kept(place):
     before = place.probe.everything()
     code, shown = place.run_writing()
     assert code == 1, shown
-    errors = [line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")]
+    errors = [
+        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
+    ]
     assert len(errors) == 2, shown
     assert "is not empty" in errors[0]
     assert "customer" in errors[0].lower()
@@ -267,7 +306,9 @@ def test_what_was_written_after_a_session_was_killed_is_named_and_kept(place):
     place.probe.somebody_writes()
     code, shown = place.run_writing()
     assert code == 1, shown
-    [error, _] = [line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")]
+    [error, _] = [
+        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
+    ]
     assert "customer" in error.lower()
     assert "OfATest" not in error
     assert "of_a_test" not in error
@@ -299,7 +340,9 @@ def test_four_workers_on_one_server_all_pass_and_leave_nothing(place):
 
 def test_a_kept_store_goes_with_the_next_session(place):
     before = place.probe.everything()
-    code, shown = place.run(f"def test_it({place.store}):\n    {place.write}\n    assert False\n", "--keep-stores")
+    code, shown = place.run(
+        f"def test_it({place.store}):\n    {place.write}\n    assert False\n", "--keep-stores"
+    )
     assert code == 1
     assert "stores kept until the next session" in shown
     assert place.probe.everything() != before
@@ -309,11 +352,15 @@ def test_a_kept_store_goes_with_the_next_session(place):
 
 
 def _write_into_kept(place, shown):
-    url = next(line for line in shown.splitlines() if line.startswith(f"{place.store.upper()}_URL=")).partition("=")[2]
+    url = next(
+        line for line in shown.splitlines() if line.startswith(f"{place.store.upper()}_URL=")
+    ).partition("=")[2]
     if place.store == "postgres":
         with psycopg.connect(url) as connection:
             connection.execute("CREATE TABLE customers (id int)")
-        return lambda: psycopg.connect(url).execute("SELECT count(*) FROM customers").fetchone() == (0,)
+        return lambda: (
+            psycopg.connect(url).execute("SELECT count(*) FROM customers").fetchone() == (0,)
+        )
     if place.store == "milvus":
         database = url.rpartition("/")[2]
         client = place.probe._client(database)
@@ -324,12 +371,16 @@ def _write_into_kept(place, shown):
 
 
 def test_what_was_written_into_a_kept_store_is_named_and_kept(place):
-    code, shown = place.run(f"def test_it({place.store}):\n    {place.write}\n    assert False\n", "--keep-stores")
+    code, shown = place.run(
+        f"def test_it({place.store}):\n    {place.write}\n    assert False\n", "--keep-stores"
+    )
     assert code == 1
     is_there = _write_into_kept(place, shown)
     code, shown = place.run_writing()
     assert code == 1, shown
-    error = next(line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: "))
+    error = next(
+        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
+    )
     assert "was left by a test run, and holds what that run does not vouch for" in error
     assert "customer" in error.lower()
     assert "Nothing was deleted." in error
@@ -402,10 +453,18 @@ def test_a_user_who_may_not_look_is_refused(place):
 
 
 def test_a_seal_vouches_for_what_was_seen_and_for_nothing_else():
-    seen = Content((Thing("key", name="a", digest="1"), Thing("node", ":Page", digest="2"), Thing("table", name="large")))
+    seen = Content(
+        (
+            Thing("key", name="a", digest="1"),
+            Thing("node", ":Page", digest="2"),
+            Thing("table", name="large"),
+        )
+    )
     seal = Seal.read(Seal.of(seen).text())
     assert json.loads(Seal.of(seen).text())["counts"] == {"key": 1, "node :Page": 1, "table": 1}
-    later = Content((*seen.things, Thing("key", name="b", digest="3"), Thing("key", name="c", digest="4")))
+    later = Content(
+        (*seen.things, Thing("key", name="b", digest="3"), Thing("key", name="c", digest="4"))
+    )
     assert str(later.besides(seal.digests)) == "2 keys (b, c), 1 table (large)"
     assert not Content(seen.things[:2]).besides(seal.digests)
     assert Content((), "and more").besides(seal.digests)
@@ -425,6 +484,8 @@ ALL = [
 def test_a_user_who_is_not_shown_all_nodes_is_recognised():
     assert neo4j_content.unseen_for(ALL) == ""
     denied = {"access": "DENIED", "action": "traverse", "segment": "NODE(Customer)", "graph": "*"}
-    assert neo4j_content.unseen_for([*ALL, denied]) == "the user is denied traverse on NODE(Customer)"
+    assert (
+        neo4j_content.unseen_for([*ALL, denied]) == "the user is denied traverse on NODE(Customer)"
+    )
     some = [{**ALL[0], "segment": "NODE(Page)"}, ALL[1]]
     assert neo4j_content.unseen_for(some) == "the user is not granted traverse on all of NODE"

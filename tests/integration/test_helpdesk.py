@@ -70,7 +70,10 @@ def fresh():
 @on_postgres
 @both_ends
 def test_hd_01_the_catalogue_is_that_of_the_page(db, version):
-    tables = column(db, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'")
+    tables = column(
+        db,
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'",
+    )
     assert sorted(tables) == sorted(t.name for t in models.Base.metadata.sorted_tables)
     assert len(tables) == 9
     columns = db.execute(
@@ -79,23 +82,38 @@ def test_hd_01_the_catalogue_is_that_of_the_page(db, version):
     assert len(columns) == 123
     assert {name for name, default in columns if default is not None} == {f"{t}.id" for t in tables}
     indexes = dict(
-        db.execute("SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE 'ix%'")
+        db.execute(
+            "SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE 'ix%'"
+        )
     )
     declared = {i.name: i for t in models.Base.metadata.sorted_tables for i in t.indexes}
     assert len(declared) == 52
     assert set(indexes) == set(declared)
     assert sum(i.unique for i in declared.values()) == 9
     for name, definition in indexes.items():
-        assert re.search(r"\(([^)]*)\)$", definition)[1].split(", ") == list(declared[name].columns.keys())
+        assert re.search(r"\(([^)]*)\)$", definition)[1].split(", ") == list(
+            declared[name].columns.keys()
+        )
         assert ("UNIQUE" in definition) == bool(declared[name].unique)
     keys = db.execute(
         "SELECT conname::text, confdeltype::text, confupdtype::text FROM pg_constraint WHERE contype = 'f' ORDER BY 1"
     ).fetchall()
     assert keys == [(f"fk_{t}_ticket_id_tickets", "c", "a") for t in CHILDREN]
     assert (
-        value(db, "SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND conrelid::regclass::text = ANY(%s)", tables) == 13
+        value(
+            db,
+            "SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND conrelid::regclass::text = ANY(%s)",
+            tables,
+        )
+        == 13
     )
-    assert value(db, "SELECT count(*) FROM pg_constraint WHERE contype = 'u' AND connamespace = 'public'::regnamespace") == 0
+    assert (
+        value(
+            db,
+            "SELECT count(*) FROM pg_constraint WHERE contype = 'u' AND connamespace = 'public'::regnamespace",
+        )
+        == 0
+    )
     assert value(db, "SELECT count(*) FROM pg_type WHERE typtype = 'e'") == 0
 
 
@@ -108,10 +126,18 @@ def test_hd_01_an_empty_server_reaches_the_head(postgres_url):
 @on_postgres
 def test_hd_02_after_down_only_the_empty_version_table_is_left(url, db):
     assert migrate.downgrade("helpdesk", url=url).revisions == ("hd_0001",)
-    left = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
+    left = (
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
+    )
     assert column(db, left) == ["alembic_version", "alembic_version_pkc"]
     assert value(db, "SELECT count(*) FROM alembic_version") == 0
-    assert value(db, "SELECT count(*) FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typname !~ 'alembic'") == 0
+    assert (
+        value(
+            db,
+            "SELECT count(*) FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typname !~ 'alembic'",
+        )
+        == 0
+    )
     assert migrate.upgrade("helpdesk", url=url).revisions == ("hd_0001",)
 
 
@@ -128,7 +154,12 @@ def test_hd_03_models_and_database_do_not_differ(url, version):
             "compare_server_default": True,
             "include_name": lambda n, k, _: k != "table" or n != "alembic_version",
         }
-        assert compare_metadata(MigrationContext.configure(connection, opts=options), models.Base.metadata) == []
+        assert (
+            compare_metadata(
+                MigrationContext.configure(connection, opts=options), models.Base.metadata
+            )
+            == []
+        )
     engine.dispose()
 
 
@@ -157,7 +188,13 @@ def test_hd_04_enumerated_columns_refuse_other_values_and_nullable_ones_take_nul
     for table, names in ENUMERATED.items():
         for name in names:
             with refused(db, "23514"):
-                insert(db, table, **ROWS[table] | {name: "no such value"} | ({"ticket_id": "t2"} if table == "tickets" else {}))
+                insert(
+                    db,
+                    table,
+                    **ROWS[table]
+                    | {name: "no such value"}
+                    | ({"ticket_id": "t2"} if table == "tickets" else {}),
+                )
     for table, name in (
         ("ticket_status_history", "from_status"),
         ("session_archives", "channel"),
@@ -174,7 +211,10 @@ def test_hd_05_children_go_with_their_ticket_and_records_stay(db):
     insert(db, "email_records", **ROWS["email_records"], ticket_id="t")
     db.execute("DELETE FROM tickets")
     assert [value(db, f"SELECT count(*) FROM {t}") for t in CHILDREN] == [0, 0, 0, 0]
-    assert [value(db, f"SELECT count(*) FROM {t}") for t in ("audit_logs", "session_archives", "email_records")] == [1, 1, 1]
+    assert [
+        value(db, f"SELECT count(*) FROM {t}")
+        for t in ("audit_logs", "session_archives", "email_records")
+    ] == [1, 1, 1]
 
 
 # --- 6: Redis
@@ -227,13 +267,18 @@ def test_hd_06_the_closest_pattern_judges_a_key_and_persistent_keys_are_no_findi
 def test_hd_07_importing_the_package_imports_no_client():
     code = "import sys, is_db_bootstrap.blueprints.helpdesk; print({'sqlalchemy', 'pydantic', 'redis'} & set(sys.modules))"
     assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout == "set()\n"
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+        == "set()\n"
     )
 
 
 HISTORY = [
     domain.TicketStatusHistory(to_status="pending", changed_by="c", changed_at=1.5),
-    domain.TicketStatusHistory(from_status="pending", to_status="closed", changed_by="c", change_reason="r", comment="c"),
+    domain.TicketStatusHistory(
+        from_status="pending", to_status="closed", changed_by="c", change_reason="r", comment="c"
+    ),
 ]
 FULL = {
     "ticket": domain.Ticket(
@@ -276,7 +321,9 @@ def test_hd_08_a_value_and_its_stored_row_are_equal(url, values):
     with Session(engine) as session:
         for name, kind in (("ticket", models.TicketModel), ("agent", models.AgentModel), ("audit_log", models.AuditLogModel),
                            ("session_archive", models.SessionArchiveModel), ("email_record", models.EmailRecordModel)):  # fmt: skip
-            assert getattr(converters, f"{name}_from_orm")(session.query(kind).one()) == values[name]
+            assert (
+                getattr(converters, f"{name}_from_orm")(session.query(kind).one()) == values[name]
+            )
     engine.dispose()
 
 
@@ -336,14 +383,19 @@ def test_hd_09_ids_have_their_form_and_counts_are_worked_out():
     assert re.fullmatch(r"TKT-\d{14}-[0-9A-F]{6}", ticket.ticket_id)
     assert re.fullmatch(r"comment_[0-9a-f]{12}", FULL["ticket"].comments[0].comment_id)
     assert re.fullmatch(r"audit_[0-9a-f]{16}", FULL["audit_log"].id)
-    assert (FULL["session_archive"].message_count, FULL["session_archive"].duration_seconds) == (1, 9)
+    assert (FULL["session_archive"].message_count, FULL["session_archive"].duration_seconds) == (
+        1,
+        9,
+    )
     assert LEAST["session_archive"].duration_seconds is None
     assert FULL["agent"].skills == [domain.AgentSkill(category="vpn", level="senior", tags=["a"])]
     assert FULL["ticket"].comments[0].mentions == ["x", "y"]
 
 
 def test_hd_10_hashes_and_passwords_are_not_shown():
-    assert "secret-hash" not in repr(domain.Agent(username="u", password_hash="secret-hash", name="n"))
+    assert "secret-hash" not in repr(
+        domain.Agent(username="u", password_hash="secret-hash", name="n")
+    )
     config = DatabaseConfig("postgresql://u:secret@h/d")
     assert "secret" not in repr(config)
     assert "postgresql://u:***@h/d" in repr(config)
@@ -354,7 +406,13 @@ def test_hd_10_hashes_and_passwords_are_not_shown():
 
 def test_hd_11_defaults_and_what_the_environment_says():
     config = DatabaseConfig.from_env({})
-    assert (config.pool_size, config.max_overflow, config.pool_timeout, config.pool_recycle, config.echo) == (
+    assert (
+        config.pool_size,
+        config.max_overflow,
+        config.pool_timeout,
+        config.pool_recycle,
+        config.echo,
+    ) == (
         10,
         20,
         30,
@@ -372,7 +430,14 @@ def test_hd_11_defaults_and_what_the_environment_says():
         "DATABASE_URL": "postgresql://u:p@h",
     }
     config = DatabaseConfig.from_env(given)
-    assert (config.pool_size, config.max_overflow, config.pool_timeout, config.pool_recycle, config.echo, config.schema) == (
+    assert (
+        config.pool_size,
+        config.max_overflow,
+        config.pool_timeout,
+        config.pool_recycle,
+        config.echo,
+        config.schema,
+    ) == (
         2,
         3,
         1.5,
@@ -389,7 +454,10 @@ def test_hd_11_defaults_and_what_the_environment_says():
 def test_hd_11_the_engine_is_made_without_a_server_and_only_once(fresh):
     config = DatabaseConfig("postgresql://u:p@127.0.0.1:1/x")
     engines = []
-    threads = [threading.Thread(target=lambda: engines.append(database.init_database(config))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: engines.append(database.init_database(config)))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -406,11 +474,25 @@ def test_hd_12_the_status_tells_what_is(fresh, make_server):
     database.init_database(DatabaseConfig(f"{server.url}/postgres", pool_size=2))
     found = database.get_database_status()
     assert (found["status"], found["connection"]) == ("ok", "ok")
-    assert found["pool"] == {"status": "ok", "pool_size": 2, "checked_in": 1, "checked_out": 0, "overflow": 0, "invalid": 0}
+    assert found["pool"] == {
+        "status": "ok",
+        "pool_size": 2,
+        "checked_in": 1,
+        "checked_out": 0,
+        "overflow": 0,
+        "invalid": 0,
+    }
     server.kill()
     found = database.get_database_status()
     assert (found["status"], found["connection"]) == ("error", "failed")
-    assert set(found["pool"]) == {"status", "pool_size", "checked_in", "checked_out", "overflow", "invalid"}
+    assert set(found["pool"]) == {
+        "status",
+        "pool_size",
+        "checked_in",
+        "checked_out",
+        "overflow",
+        "invalid",
+    }
     assert found["pool"]["invalid"] >= 1
     assert all(isinstance(v, int) and v >= 0 for k, v in found["pool"].items() if k != "status")
 
@@ -440,7 +522,9 @@ def test_hd_13_a_session_commits_and_an_exception_rolls_back(fresh, url):
 
 def broken():
     with database.get_db_session() as session:
-        session.add(converters.agent_to_orm(domain.Agent(username="v", password_hash="h", name="n")))
+        session.add(
+            converters.agent_to_orm(domain.Agent(username="v", password_hash="h", name="n"))
+        )
         session.flush()
         raise ZeroDivisionError
 
@@ -467,11 +551,16 @@ def test_hd_30_components_are_built_once_with_what_they_need(fresh, url, redis_u
         get_component(Component.TICKETS)
     built = init_components([Component.TICKETS], environ)
     assert list(built) == [Component.DATABASE, Component.CACHE, Component.TICKETS]
-    assert init_components([Component.TICKETS, Component.EMAILS], environ)[Component.TICKETS] is built[Component.TICKETS]
+    assert (
+        init_components([Component.TICKETS, Component.EMAILS], environ)[Component.TICKETS]
+        is built[Component.TICKETS]
+    )
     assert get_component(Component.TICKETS) is built[Component.TICKETS]
     assert is_initialized(Component.EMAILS)
     assert not is_initialized(Component.AUDIT)
-    ticket = built[Component.TICKETS].create(domain.Ticket(title="t", description="", created_by="c"))
+    ticket = built[Component.TICKETS].create(
+        domain.Ticket(title="t", description="", created_by="c")
+    )
     assert built[Component.TICKETS].get(ticket.ticket_id) == ticket
     with redis.Redis.from_url(redis_url) as client:
         assert client.exists(f"ticket:{ticket.ticket_id}")
@@ -481,4 +570,7 @@ def test_hd_30_components_are_built_once_with_what_they_need(fresh, url, redis_u
 
 
 def test_the_address_may_be_given_in_any_form():
-    assert DatabaseConfig(StoreUrl.parse("postgres", "postgresql+asyncpg://u:p@h/d")).address.database == "d"
+    assert (
+        DatabaseConfig(StoreUrl.parse("postgres", "postgresql+asyncpg://u:p@h/d")).address.database
+        == "d"
+    )

@@ -22,7 +22,11 @@ from desk import (
     open_desk,
 )
 from is_db_bootstrap import blueprints
-from is_db_bootstrap.blueprints.helpdesk.components import Component, init_components, reset_components
+from is_db_bootstrap.blueprints.helpdesk.components import (
+    Component,
+    init_components,
+    reset_components,
+)
 from is_db_bootstrap.blueprints.helpdesk.domain import (
     Agent,
     AgentSkill,
@@ -103,7 +107,11 @@ def proxy(redis_server):
 @pytest.fixture
 def warnings(caplog):
     caplog.set_level(logging.WARNING)
-    return lambda: [record.getMessage() for record in caplog.records if record.name.startswith("is_db_bootstrap")]
+    return lambda: [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("is_db_bootstrap")
+    ]
 
 
 def ticket(**fields):
@@ -123,11 +131,15 @@ def comment(content, **fields):
 
 
 def attachment(filename, **fields):
-    return TicketAttachment(filename=filename, stored_path="/files/x", size=3, uploader_id="agent-1", **fields)
+    return TicketAttachment(
+        filename=filename, stored_path="/files/x", size=3, uploader_id="agent-1", **fields
+    )
 
 
 def change(reason, **fields):
-    return TicketStatusHistory(to_status="pending", changed_by="agent-1", change_reason=reason, **fields)
+    return TicketStatusHistory(
+        to_status="pending", changed_by="agent-1", change_reason=reason, **fields
+    )
 
 
 def full_ticket():
@@ -137,7 +149,8 @@ def full_ticket():
         comments=[comment("one", mentions=["bo"]), comment("two"), comment("three")],
         attachments=[attachment("a.txt"), attachment("b.txt"), attachment("c.txt")],
         history=[change("first"), change("second"), change("third")],
-        assignments=[TicketAssignment(agent_id="a", assigned_at=1.5)] * 2 + [TicketAssignment(agent_id="b", assigned_at=2)],
+        assignments=[TicketAssignment(agent_id="a", assigned_at=1.5)] * 2
+        + [TicketAssignment(agent_id="b", assigned_at=2)],
     )
 
 
@@ -203,7 +216,11 @@ def test_hd_14_copies_have_the_declared_type_and_lifetime(desk, redis):
 def test_hd_15_saving_children_leaves_exactly_them(desk, redis):
     stored = desk.tickets.create(full_ticket())
     changed = stored.model_copy(deep=True)
-    for children, field in ((changed.comments, "content"), (changed.attachments, "filename"), (changed.history, "comment")):
+    for children, field in (
+        (changed.comments, "content"),
+        (changed.attachments, "filename"),
+        (changed.history, "comment"),
+    ):
         setattr(children[1], field, "changed")
         del children[0]
     changed.comments.append(comment("four"))
@@ -227,18 +244,34 @@ def test_hd_15_saving_children_leaves_exactly_them(desk, redis):
 def test_hd_15_children_that_did_not_change_are_not_written(desk, url):
     stored = desk.tickets.create(full_ticket())
     with psycopg.connect(url) as connection:
-        tables = ("ticket_comments", "ticket_attachments", "ticket_status_history", "ticket_assignments")
-        before = {table: connection.execute(f"SELECT id, xmin FROM {table} ORDER BY id").fetchall() for table in tables}
+        tables = (
+            "ticket_comments",
+            "ticket_attachments",
+            "ticket_status_history",
+            "ticket_assignments",
+        )
+        before = {
+            table: connection.execute(f"SELECT id, xmin FROM {table} ORDER BY id").fetchall()
+            for table in tables
+        }
         desk.tickets.save(stored.model_copy(update={"title": "Other"}))
         connection.rollback()
-        assert before == {table: connection.execute(f"SELECT id, xmin FROM {table} ORDER BY id").fetchall() for table in tables}
+        assert before == {
+            table: connection.execute(f"SELECT id, xmin FROM {table} ORDER BY id").fetchall()
+            for table in tables
+        }
 
 
 def test_hd_15_repeated_assignments_are_counted(desk):
     one = TicketAssignment(agent_id="a", assigned_at=1)
     stored = desk.tickets.create(ticket(assignments=[one, one]))
-    assert desk.tickets.save(stored.model_copy(update={"assignments": [one] * 3})).assignments == [one] * 3
-    assert desk.tickets.save(desk.tickets.get(stored.ticket_id).model_copy(update={"assignments": [one]})).assignments == [one]
+    assert (
+        desk.tickets.save(stored.model_copy(update={"assignments": [one] * 3})).assignments
+        == [one] * 3
+    )
+    assert desk.tickets.save(
+        desk.tickets.get(stored.ticket_id).model_copy(update={"assignments": [one]})
+    ).assignments == [one]
 
 
 # 16
@@ -302,7 +335,9 @@ def writes_of_each_kind(desk):
         lambda: desk.agents.delete(bob.id),
         lambda: desk.audit.add(audit(saved.ticket_id)),
     ]
-    keys = {f"ticket:{each.ticket_id}" for each in (fresh, saved, gone)} | {f"audit_log:{saved.ticket_id}"}
+    keys = {f"ticket:{each.ticket_id}" for each in (fresh, saved, gone)} | {
+        f"audit_log:{saved.ticket_id}"
+    }
     keys |= {f"agent:{name}" for name in ("cleo", "anna", "anne", "bob")}
     keys |= {f"agent_id:{each.id}" for each in (cleo, anna, bob)}
 
@@ -328,7 +363,9 @@ def timed(call):
     return time.monotonic() - start
 
 
-def test_hd_17_without_redis_every_write_succeeds_and_repair_brings_the_copies(desk, redis, redis_server, warnings):
+def test_hd_17_without_redis_every_write_succeeds_and_repair_brings_the_copies(
+    desk, redis, redis_server, warnings
+):
     calls, keys, assert_new_state = writes_of_each_kind(desk)
     with killed(redis_server):
         assert max(timed(call) for call in calls) < 2
@@ -345,7 +382,9 @@ def test_hd_17_without_redis_every_write_succeeds_and_repair_brings_the_copies(d
     assert_copies_equal_postgres(desk.sessions, redis)
 
 
-def test_hd_17_while_redis_hangs_every_write_takes_about_two_seconds(desk, redis, redis_server, warnings):
+def test_hd_17_while_redis_hangs_every_write_takes_about_two_seconds(
+    desk, redis, redis_server, warnings
+):
     calls, keys, assert_new_state = writes_of_each_kind(desk)
     with hanging(redis_server):
         with ThreadPoolExecutor(len(calls)) as threads:
@@ -362,7 +401,9 @@ def test_hd_17_while_redis_hangs_every_write_takes_about_two_seconds(desk, redis
     assert_copies_equal_postgres(desk.sessions, redis)
 
 
-def test_hd_17_while_redis_hangs_writers_of_one_key_take_about_four_seconds(desk, redis, redis_server, warnings):
+def test_hd_17_while_redis_hangs_writers_of_one_key_take_about_four_seconds(
+    desk, redis, redis_server, warnings
+):
     with hanging(redis_server):
         with ThreadPoolExecutor(3) as threads:
             times = list(threads.map(timed, [lambda: desk.audit.add(audit("TKT-1"))] * 3))
@@ -422,7 +463,10 @@ def test_hd_18_one_failure_of_postgres_is_made_up_by_the_retry(desk, url, redis,
         other.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
         refreshed = thread.submit(desk.cache.refresh, key)
         eventually(lambda: sql_waits(url))
-        sql(url, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        sql(
+            url,
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
+        )
         eventually(lambda: sql_waits(url))
         other.rollback()
         assert refreshed.result()
@@ -458,10 +502,19 @@ def test_hd_19_a_new_process_repairs_stale_missing_and_orphaned_copies(desk, new
     anna, bob = desk.agents.create(agent("anna")), desk.agents.create(agent("bob"))
     for each in tickets[:3]:
         desk.audit.add(audit(each.ticket_id))
-    sql(url, "UPDATE tickets SET title = 'behind the back' WHERE ticket_id = %s", tickets[0].ticket_id)
+    sql(
+        url,
+        "UPDATE tickets SET title = 'behind the back' WHERE ticket_id = %s",
+        tickets[0].ticket_id,
+    )
     sql(url, "UPDATE agents SET username = 'bert' WHERE username = 'bob'")
     sql(url, "DELETE FROM audit_logs WHERE ticket_id = %s", tickets[1].ticket_id)
-    redis.delete(f"ticket:{tickets[1].ticket_id}", "agent:anna", f"agent_id:{anna.id}", f"audit_log:{tickets[2].ticket_id}")
+    redis.delete(
+        f"ticket:{tickets[1].ticket_id}",
+        "agent:anna",
+        f"agent_id:{anna.id}",
+        f"audit_log:{tickets[2].ticket_id}",
+    )
     redis.srem("ticket:index", tickets[2].ticket_id)
     redis.sadd("ticket:index", "TKT-none", "TKT-orphan")
     redis.set("ticket:TKT-orphan", ticket(ticket_id="TKT-orphan").model_dump_json())
@@ -475,7 +528,9 @@ def test_hd_19_a_new_process_repairs_stale_missing_and_orphaned_copies(desk, new
     redis.mset(others)
     report = new_desk().cache.repair(full=True, discard_orphans=True)
     assert report.failed == report.orphans == ()
-    assert {f"agent_id:{bob.id}", "agent:bob", "agent:bert", "ticket:TKT-orphan"} <= set(report.repaired)
+    assert {f"agent_id:{bob.id}", "agent:bob", "agent:bert", "ticket:TKT-orphan"} <= set(
+        report.repaired
+    )
     assert_copies_equal_postgres(desk.sessions, redis)
     assert redis.mget(list(others)) == list(others.values())
 
@@ -499,7 +554,9 @@ def test_hd_19_one_row_that_is_no_valid_record_fails_alone(desk, redis, url, war
     assert len(warnings()) == 1
 
 
-def test_hd_19_a_full_repair_that_cannot_look_through_redis_is_made_up_by_the_next(desk, redis, redis_server):
+def test_hd_19_a_full_repair_that_cannot_look_through_redis_is_made_up_by_the_next(
+    desk, redis, redis_server
+):
     desk.tickets.create(ticket())
     with hanging(redis_server):
         report = desk.cache.repair(full=True)
@@ -541,7 +598,9 @@ def test_hd_20_four_threads_saving_one_ticket_lose_no_change(desk, redis):
         list(threads.map(work, "abcd"))
     final = desk.tickets.get(stored.ticket_id)
     assert final.metadata == {"count": 48}
-    assert sorted(each.content for each in final.comments) == sorted(f"{name}-{n}" for name in "abcd" for n in range(12))
+    assert sorted(each.content for each in final.comments) == sorted(
+        f"{name}-{n}" for name in "abcd" for n in range(12)
+    )
     assert len(final.assignments) == 48
     desk.cache.repair()  # a refresh that waited more than a second has left a mark
     assert_copies_equal_postgres(desk.sessions, redis)
@@ -564,7 +623,9 @@ def test_hd_20_no_reader_and_no_copy_has_half_a_save(desk, url, redis):
     stored = desk.tickets.create(full_ticket())
     assert half_done(url, lambda: desk.tickets.get(stored.ticket_id)) == stored
     saved = desk.tickets.save(
-        desk.tickets.get(stored.ticket_id).model_copy(update={"comments": stored.comments, "title": "One"})
+        desk.tickets.get(stored.ticket_id).model_copy(
+            update={"comments": stored.comments, "title": "One"}
+        )
     )
     assert half_done(url, lambda: desk.cache.refresh(f"ticket:{stored.ticket_id}"))
     copy = Ticket.model_validate_json(redis.get(f"ticket:{stored.ticket_id}"))
@@ -576,7 +637,9 @@ def test_hd_20_no_reader_and_no_copy_has_half_a_save(desk, url, redis):
 
 def test_hd_21_without_postgres_redis_answers_and_says_so(desk, redis, postgres, warnings):
     stored = desk.tickets.create(full_ticket())
-    urgent = desk.tickets.create(ticket(priority=TicketPriority.URGENT, status=TicketStatus.CLOSED, assigned_agent_id="a"))
+    urgent = desk.tickets.create(
+        ticket(priority=TicketPriority.URGENT, status=TicketStatus.CLOSED, assigned_agent_id="a")
+    )
     hidden = desk.tickets.create(ticket())
     redis.set(f"ticket:{hidden.ticket_id}", "no JSON")
     entry = desk.audit.add(audit(stored.ticket_id))
@@ -586,11 +649,19 @@ def test_hd_21_without_postgres_redis_answers_and_says_so(desk, redis, postgres,
         age(redis, key, 100_000)
     with killed(postgres):
         answers = {
-            desk.tickets.get: [((stored.ticket_id,), {}, stored), ((hidden.ticket_id,), {}, None), (("TKT-no",), {}, None)],
+            desk.tickets.get: [
+                ((stored.ticket_id,), {}, stored),
+                ((hidden.ticket_id,), {}, None),
+                (("TKT-no",), {}, None),
+            ],
             desk.tickets.find: [
                 ((), {}, (2, [urgent, stored])),
                 ((), {"limit": 1, "offset": 1}, (2, [stored])),
-                ((), {"status": "closed", "priority": "urgent", "assigned_agent_id": "a"}, (1, [urgent])),
+                (
+                    (),
+                    {"status": "closed", "priority": "urgent", "assigned_agent_id": "a"},
+                    (1, [urgent]),
+                ),
                 ((), {"status": "archived"}, (0, [])),
             ],
             desk.audit.find: [
@@ -614,7 +685,9 @@ def test_hd_21_the_components_answer_from_redis_too(url, redis, postgres, redis_
     names = [Component.TICKETS, Component.AGENTS, Component.AUDIT]
     reset_components()
     try:
-        tickets, agents, audits = map(init_components(names, {"POSTGRES_URL": url, "REDIS_URL": redis_server.url}).get, names)
+        tickets, agents, audits = map(
+            init_components(names, {"POSTGRES_URL": url, "REDIS_URL": redis_server.url}).get, names
+        )
         stored, anna = tickets.create(full_ticket()), agents.create(agent("anna"))
         entry = audits.add(audit(stored.ticket_id))
         age(redis, "agent:anna", 100_000)
@@ -633,7 +706,14 @@ def test_hd_21_a_pending_key_is_not_answered_but_raises(desk, redis, postgres, r
     stored, other = desk.tickets.create(ticket()), desk.tickets.create(ticket())
     anna, bob = desk.agents.create(agent("anna")), desk.agents.create(agent("bob"))
     desk.audit.add(audit(stored.ticket_id))
-    desk.cache.mark([f"ticket:{stored.ticket_id}", f"audit_log:{stored.ticket_id}", "agent:anna", f"agent_id:{bob.id}"])
+    desk.cache.mark(
+        [
+            f"ticket:{stored.ticket_id}",
+            f"audit_log:{stored.ticket_id}",
+            "agent:anna",
+            f"agent_id:{bob.id}",
+        ]
+    )
     reads = [
         lambda: desk.tickets.get(stored.ticket_id),
         lambda: desk.audit.find(stored.ticket_id),
@@ -697,7 +777,9 @@ def test_hd_22_a_young_copy_is_answered_without_postgres(desk, postgres, warning
     assert warnings() == []
 
 
-def test_hd_22_an_agent_deleted_while_redis_was_down_is_found_for_sixty_seconds_at_most(desk, new_desk, redis, redis_server):
+def test_hd_22_an_agent_deleted_while_redis_was_down_is_found_for_sixty_seconds_at_most(
+    desk, new_desk, redis, redis_server
+):
     anna = desk.agents.create(agent("anna"))
     other = new_desk()
     with hanging(redis_server):
@@ -721,7 +803,9 @@ def test_hd_22_a_username_in_new_hands_is_not_answered_for_the_old_id(desk, redi
     old = redis.get(f"agent_id:{anna.id}")
     desk.agents.update(anna.id, username="anne")
     heir = desk.agents.create(agent("anna"))
-    redis.set(f"agent_id:{anna.id}", old, ex=YEAR_S)  # as another process's lost write would have left it
+    redis.set(
+        f"agent_id:{anna.id}", old, ex=YEAR_S
+    )  # as another process's lost write would have left it
     assert desk.agents.get_by_id(anna.id).username == "anne"
     assert desk.agents.get_by_username("anna") == heir
     assert redis.get(f"agent_id:{anna.id}") == "anne"
@@ -732,17 +816,24 @@ def test_hd_22_a_username_in_new_hands_is_not_answered_for_the_old_id(desk, redi
 
 def fill_redis_alone(redis):
     tickets = [full_ticket() for _ in range(100)]
-    agents = [agent(f"agent-{number}", skills=[AgentSkill(category="x", tags=["y"])]) for number in range(10)]
+    agents = [
+        agent(f"agent-{number}", skills=[AgentSkill(category="x", tags=["y"])])
+        for number in range(10)
+    ]
     audits = {
         each.ticket_id: [
-            audit(each.ticket_id, created_at=float(created), details={"n": n}) for n, created in enumerate((5, 5, 3))
+            audit(each.ticket_id, created_at=float(created), details={"n": n})
+            for n, created in enumerate((5, 5, 3))
         ]
         for each in tickets
     }
     for each in tickets:
         redis.set(f"ticket:{each.ticket_id}", each.model_dump_json())
         redis.sadd("ticket:index", each.ticket_id)
-        redis.rpush(f"audit_log:{each.ticket_id}", *[entry.model_dump_json() for entry in audits[each.ticket_id]])
+        redis.rpush(
+            f"audit_log:{each.ticket_id}",
+            *[entry.model_dump_json() for entry in audits[each.ticket_id]],
+        )
     for each in agents:
         redis.set(f"agent:{each.username}", each.model_dump_json())
         redis.set(f"agent_id:{each.id}", each.username)
@@ -773,7 +864,12 @@ def test_hd_29_a_desk_that_lived_in_redis_alone_moves_in(desk, new_desk, redis):
     alone.engine.dispose()
 
     again = desk.cache.adopt()
-    assert (again.tickets, again.agents, again.audit_entries, again.refused) == (0, 0, 0, adopted.refused)
+    assert (again.tickets, again.agents, again.audit_entries, again.refused) == (
+        0,
+        0,
+        0,
+        adopted.refused,
+    )
     assert new_desk().cache.repair(full=True).orphans == ("ticket:TKT-broken",)
     redis.set("agent:ghost", agent("ghost").model_dump_json())
     assert desk.cache.repair(full=True).orphans == ("agent:ghost", "ticket:TKT-broken")
@@ -788,10 +884,18 @@ def test_hd_29_what_is_refused_says_why_and_shows_no_secret(desk, redis):
     redis.set("ticket:TKT-1", theirs.model_dump_json())
     redis.set("ticket:TKT-2", theirs.model_dump_json())
     redis.rpush("ticket:TKT-3", "a list")
-    redis.set("agent:eve", json.dumps({"username": "eve", "password_hash": "$2b$secret", "name": 1}))
+    redis.set(
+        "agent:eve", json.dumps({"username": "eve", "password_hash": "$2b$secret", "name": 1})
+    )
     redis.rpush("audit_log:TKT-1", audit("TKT-1").model_dump_json(), "no JSON")
     reasons = dict(desk.cache.adopt().refused)
-    assert set(reasons) == {"ticket:TKT-1", "ticket:TKT-2", "ticket:TKT-3", "agent:eve", "audit_log:TKT-1"}
+    assert set(reasons) == {
+        "ticket:TKT-1",
+        "ticket:TKT-2",
+        "ticket:TKT-3",
+        "agent:eve",
+        "audit_log:TKT-1",
+    }
     assert "ix_ticket_comments_comment_id" in reasons["ticket:TKT-1"]
     assert reasons["ticket:TKT-2"] == "ticket_id is 'TKT-1', and the key says 'TKT-2'"
     assert "secret" not in reasons["agent:eve"]

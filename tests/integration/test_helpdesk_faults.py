@@ -29,13 +29,28 @@ class Worker:
     """One thread of a process; `username` is written by nobody else, the tickets by all."""
 
     def __init__(self, desk, number, ticket_ids, seed):
-        self.desk, self.ticket_ids, self.random = desk, ticket_ids, random.Random(seed * 100 + number)
-        self.agent = desk.agents.create(Agent(username=f"agent-{number}", password_hash="0", name="A"))
+        self.desk, self.ticket_ids, self.random = (
+            desk,
+            ticket_ids,
+            random.Random(seed * 100 + number),
+        )
+        self.agent = desk.agents.create(
+            Agent(username=f"agent-{number}", password_hash="0", name="A")
+        )
         self.hash = "0"
         self.done = Counter()
 
     def run(self, until):
-        steps = (self.save, self.save, self.replace, self.audit, self.rehash, self.rehash, self.look, self.look)
+        steps = (
+            self.save,
+            self.save,
+            self.replace,
+            self.audit,
+            self.rehash,
+            self.rehash,
+            self.look,
+            self.look,
+        )
         while time.monotonic() < until:
             step = self.random.choice(steps)
             try:
@@ -53,11 +68,15 @@ class Worker:
     def replace(self):
         ticket_id = self.random.choice(self.ticket_ids)
         if not self.desk.tickets.delete(ticket_id):
-            self.desk.tickets.create(Ticket(ticket_id=ticket_id, title="t", description="", created_by="c"))
+            self.desk.tickets.create(
+                Ticket(ticket_id=ticket_id, title="t", description="", created_by="c")
+            )
 
     def audit(self):
         ticket_id = self.random.choice(self.ticket_ids)
-        self.desk.audit.add(AuditEntry(ticket_id=ticket_id, event_type="commented", operator_id="a"))
+        self.desk.audit.add(
+            AuditEntry(ticket_id=ticket_id, event_type="commented", operator_id="a")
+        )
 
     def rehash(self):
         new, self.hash = str(self.random.random()), UNKNOWN
@@ -65,7 +84,10 @@ class Worker:
         self.hash = new
 
     def look(self):
-        for agent in (self.desk.agents.get_by_username(self.agent.username), self.desk.agents.get_by_id(self.agent.id)):
+        for agent in (
+            self.desk.agents.get_by_username(self.agent.username),
+            self.desk.agents.get_by_id(self.agent.id),
+        ):
             assert self.hash in {UNKNOWN, agent.password_hash}
 
 

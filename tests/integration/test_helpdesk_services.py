@@ -25,7 +25,12 @@ from is_db_bootstrap.blueprints.helpdesk.domain import (
     TicketPriority,
     TicketStatus,
 )
-from is_db_bootstrap.blueprints.helpdesk.errors import DuplicateRecord, HelpdeskError, RecordNotFound, StaleRecord
+from is_db_bootstrap.blueprints.helpdesk.errors import (
+    DuplicateRecord,
+    HelpdeskError,
+    RecordNotFound,
+    StaleRecord,
+)
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
@@ -44,9 +49,19 @@ def rows(desk):
     """All rows of all tables."""
 
     def read():
-        tables = ("agents", "tickets", "ticket_comments", "audit_logs", "session_archives", "email_records")
+        tables = (
+            "agents",
+            "tickets",
+            "ticket_comments",
+            "audit_logs",
+            "session_archives",
+            "email_records",
+        )
         with desk.engine.connect() as connection:
-            return {table: connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY id").all() for table in tables}
+            return {
+                table: connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY id").all()
+                for table in tables
+            }
 
     return read
 
@@ -64,7 +79,9 @@ def audit(ticket_id="TKT-1", **fields):
 
 
 def email(**fields):
-    return EmailRecord(subject="Hello", from_email="desk@example.org", **({"to_email": "c@example.org"} | fields))
+    return EmailRecord(
+        subject="Hello", from_email="desk@example.org", **({"to_email": "c@example.org"} | fields)
+    )
 
 
 def archived(**fields):
@@ -81,13 +98,20 @@ def comment(**fields):
 def test_hd_14_what_was_written_is_read_again(desk: Desk):
     stored = desk.tickets.create(ticket(comments=[comment()], metadata={"a": [1, None]}))
     assert desk.tickets.get(stored.ticket_id) == stored
-    saved = desk.tickets.save(stored.model_copy(update={"status": TicketStatus.RESOLVED, "resolved_at": 3.25}))
+    saved = desk.tickets.save(
+        stored.model_copy(update={"status": TicketStatus.RESOLVED, "resolved_at": 3.25})
+    )
     assert desk.tickets.get(stored.ticket_id) == saved
     assert saved.updated_at > stored.updated_at
     assert desk.tickets.delete(stored.ticket_id)
     assert desk.tickets.get(stored.ticket_id) is None
     assert not any(map(desk.tickets.delete, (stored.ticket_id, "index", "")))
-    assert desk.tickets.get("index") is desk.agents.get_by_id("") is desk.agents.get_by_username("") is None
+    assert (
+        desk.tickets.get("index")
+        is desk.agents.get_by_id("")
+        is desk.agents.get_by_username("")
+        is None
+    )
     anna = desk.agents.create(agent("anna"))
     assert desk.agents.get_by_username("anna") == desk.agents.get_by_id(anna.id) == anna
     anne = desk.agents.update(anna.id, username="anne", max_sessions=2)
@@ -115,7 +139,11 @@ def test_hd_23_a_taken_value_is_refused_by_the_name_of_its_index(desk: Desk, row
     anna, bob = desk.agents.create(agent("anna")), desk.agents.create(agent("bob"))
     first = desk.tickets.create(ticket(comments=[comment()]))
     second = desk.tickets.create(ticket())
-    entry, sent, finished = desk.audit.add(audit()), desk.emails.add(email()), desk.archives.archive(archived())
+    entry, sent, finished = (
+        desk.audit.add(audit()),
+        desk.emails.add(email()),
+        desk.archives.archive(archived()),
+    )
     taken = first.comments[0]
     refusals = [
         ("ix_agents_username", lambda: desk.agents.create(agent("anna"))),
@@ -123,11 +151,20 @@ def test_hd_23_a_taken_value_is_refused_by_the_name_of_its_index(desk: Desk, row
         ("ix_agents_agent_id", lambda: desk.agents.create(agent("cleo", id=anna.id))),
         ("ix_tickets_ticket_id", lambda: desk.tickets.create(ticket(ticket_id=first.ticket_id))),
         ("ix_ticket_comments_comment_id", lambda: desk.tickets.create(ticket(comments=[taken]))),
-        ("ix_ticket_comments_comment_id", lambda: desk.tickets.save(second.model_copy(update={"comments": [taken]}))),
-        ("ix_ticket_comments_comment_id", lambda: desk.tickets.save(first.model_copy(update={"comments": [taken, taken]}))),
+        (
+            "ix_ticket_comments_comment_id",
+            lambda: desk.tickets.save(second.model_copy(update={"comments": [taken]})),
+        ),
+        (
+            "ix_ticket_comments_comment_id",
+            lambda: desk.tickets.save(first.model_copy(update={"comments": [taken, taken]})),
+        ),
         ("ix_email_records_record_id", lambda: desk.emails.add(email(record_id=sent.record_id))),
         ("ix_audit_logs_audit_id", lambda: desk.audit.add(audit("TKT-2", id=entry.id))),
-        ("ix_session_archives_archive_id", lambda: desk.archives.archive(archived(archive_id=finished.archive_id))),
+        (
+            "ix_session_archives_archive_id",
+            lambda: desk.archives.archive(archived(archive_id=finished.archive_id)),
+        ),
     ]
     before = rows()
     for constraint, write in refusals:
@@ -197,7 +234,9 @@ def test_hd_25_concurrent_updates_of_different_fields_are_both_kept(desk: Desk):
         desk.agents.update(anna.id, password_hash=f"hash-{number}")
 
     with ThreadPoolExecutor(4) as threads:
-        running = [threads.submit(change, number) for number in range(10) for change in (present, rehash)]
+        running = [
+            threads.submit(change, number) for number in range(10) for change in (present, rehash)
+        ]
     assert [each.result() for each in running] == [None] * 20
     final = desk.agents.get_by_id(anna.id)
     assert final.status is AgentStatus.ONLINE
@@ -256,15 +295,24 @@ def test_hd_26_audit_entries_are_newest_first_and_the_copy_has_500(desk: Desk, r
 
 
 def test_hd_27_a_failed_email_is_recorded_and_later_sent(desk: Desk):
-    failed = desk.emails.add(email(status="failed", error_message="mailbox full", cc_emails=["a@b.c", "d@e.f"]))
+    failed = desk.emails.add(
+        email(status="failed", error_message="mailbox full", cc_emails=["a@b.c", "d@e.f"])
+    )
     assert desk.emails.get(failed.record_id) == failed
     assert failed.sent_at is None
     sent = desk.emails.update(failed.record_id, status="sent", external_id="x-1", retry_count=1)
     assert sent.sent_at >= sent.created_at
     assert sent == failed.model_copy(
-        update={"status": EmailStatus.SENT, "sent_at": sent.sent_at, "external_id": "x-1", "retry_count": 1}
+        update={
+            "status": EmailStatus.SENT,
+            "sent_at": sent.sent_at,
+            "external_id": "x-1",
+            "retry_count": 1,
+        }
     )
-    assert desk.emails.update(failed.record_id, external_response={"ok": True}).sent_at == sent.sent_at
+    assert (
+        desk.emails.update(failed.record_id, external_response={"ok": True}).sent_at == sent.sent_at
+    )
     assert desk.emails.add(email(status="sent")).sent_at is not None
     assert desk.emails.add(email(status="sent", sent_at=5.0)).sent_at == 5.0
     assert desk.emails.get("mail_none") is None
@@ -283,7 +331,11 @@ def test_hd_27_recording_follows_the_sending(desk: Desk):
     with pytest.raises(ConnectionError, match="refused"), desk.emails.recording(email()) as record:
         raise ConnectionError("SMTP refused\0")
     failed = desk.emails.get(record.record_id)
-    assert (failed.status, failed.error_message, failed.sent_at) == (EmailStatus.FAILED, "SMTP refused", None)
+    assert (failed.status, failed.error_message, failed.sent_at) == (
+        EmailStatus.FAILED,
+        "SMTP refused",
+        None,
+    )
 
 
 def test_hd_27_the_error_of_sending_is_raised_when_it_cannot_be_recorded(desk: Desk, caplog):
@@ -304,8 +356,12 @@ def test_hd_27_an_archived_session_is_found(desk: Desk):
         SessionMessage(role="user", content="", timestamp=1.0),
         SessionMessage(role="agent", content="Hi", timestamp=2.0),
     ]
-    first = desk.archives.archive(archived(messages=messages, customer_email="c@example.org", agent_id="a", archived_at=10.0))
-    second = desk.archives.archive(archived(customer_email="c@example.org", archived_at=20.0, channel="web"))
+    first = desk.archives.archive(
+        archived(messages=messages, customer_email="c@example.org", agent_id="a", archived_at=10.0)
+    )
+    second = desk.archives.archive(
+        archived(customer_email="c@example.org", archived_at=20.0, channel="web")
+    )
     third = desk.archives.archive(archived(agent_id="a", archived_at=30.0))
     assert desk.archives.get(first.archive_id) == first
     assert first.message_count == 2
@@ -324,7 +380,11 @@ def test_hd_27_an_archived_session_is_found(desk: Desk):
 
 def test_hd_28_totals_order_and_pages(desk: Desk):
     tickets = [
-        desk.tickets.create(ticket(ticket_id=f"TKT-{n}", updated_at=float(n // 2), priority="high" if n % 3 else "low"))
+        desk.tickets.create(
+            ticket(
+                ticket_id=f"TKT-{n}", updated_at=float(n // 2), priority="high" if n % 3 else "low"
+            )
+        )
         for n in range(7)
     ]
     ordered = sorted(tickets, key=lambda each: (-each.updated_at, each.ticket_id))
@@ -334,20 +394,38 @@ def test_hd_28_totals_order_and_pages(desk: Desk):
     low = [each for each in ordered if each.priority is TicketPriority.LOW]
     assert desk.tickets.find(priority=TicketPriority.LOW, limit=2) == (3, low[:2])
     assert desk.tickets.find(priority="low", status="closed") == (0, [])
-    agents = [desk.agents.create(agent(name, role="admin" if name < "c" else "agent")) for name in ("d", "a", "c", "b")]
+    agents = [
+        desk.agents.create(agent(name, role="admin" if name < "c" else "agent"))
+        for name in ("d", "a", "c", "b")
+    ]
     by_name = sorted(agents, key=lambda each: each.username)
     assert desk.agents.find(limit=3, offset=1) == (4, by_name[1:])
     assert desk.agents.find(role=AgentRole.ADMIN) == (2, by_name[:2])
     assert desk.agents.find(status="online") == (0, [])
     records = [
-        desk.emails.add(email(record_id=f"mail_{n}", created_at=float(n // 2), ticket_id=f"TKT-{n % 2}", session_id="s"))
+        desk.emails.add(
+            email(
+                record_id=f"mail_{n}",
+                created_at=float(n // 2),
+                ticket_id=f"TKT-{n % 2}",
+                session_id="s",
+            )
+        )
         for n in range(5)
     ]
     latest = sorted(records, key=lambda each: (-each.created_at, each.record_id))
     assert desk.emails.find(limit=2, offset=1) == (5, latest[1:3])
-    assert desk.emails.find(ticket_id="TKT-1", to_email="c@example.org", session_id="s", status="pending")[0] == 2
+    assert (
+        desk.emails.find(
+            ticket_id="TKT-1", to_email="c@example.org", session_id="s", status="pending"
+        )[0]
+        == 2
+    )
     assert desk.emails.find(to_email="nobody@example.org") == (0, [])
-    finished = [desk.archives.archive(archived(archive_id=f"archive_{n}", archived_at=1.0)) for n in (2, 0, 1)]
+    finished = [
+        desk.archives.archive(archived(archive_id=f"archive_{n}", archived_at=1.0))
+        for n in (2, 0, 1)
+    ]
     assert desk.archives.find(limit=2) == (3, [finished[1], finished[2]])
 
 

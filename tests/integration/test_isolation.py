@@ -34,7 +34,12 @@ from is_db_bootstrap.testing.sources import GivenServers
 from servers import NO_IDLE_PINGS
 
 NOVEL = blueprints.load("novel_genesis")
-KINDS = {"postgres": PostgresIsolation, "neo4j": Neo4jIsolation, "milvus": MilvusIsolation, "redis": RedisIsolation}
+KINDS = {
+    "postgres": PostgresIsolation,
+    "neo4j": Neo4jIsolation,
+    "milvus": MilvusIsolation,
+    "redis": RedisIsolation,
+}
 on = {store: getattr(pytest.mark, store) for store in KINDS}
 
 
@@ -48,11 +53,15 @@ def begin():
     begun = []
 
     def one(store, url, blueprint=NOVEL, **options):
-        begun.append(KINDS[store](StoreUrl.parse(store, url), blueprint, settings(blueprint), **options))
+        begun.append(
+            KINDS[store](StoreUrl.parse(store, url), blueprint, settings(blueprint), **options)
+        )
         return begun[-1]
 
     yield one
-    for each in reversed(begun):  # who has the turn gives it up before others end, which wait for it
+    for each in reversed(
+        begun
+    ):  # who has the turn gives it up before others end, which wait for it
         each.close()
 
 
@@ -109,7 +118,12 @@ def test_many_processes_make_one_template(server):
         "i = PostgresIsolation(StoreUrl.parse('postgres', sys.argv[1]), b, replace(Settings.load(b, environ={}), stores={}), given=False);"
         "i.give_back(i.take()); i.close(); print(len(made))"
     )
-    running = [subprocess.Popen([sys.executable, "-c", code, server.url], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, server.url], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
     assert sorted(p.communicate(timeout=60)[0] for p in running) == ["0\n", "0\n", "0\n", "1\n"]
 
 
@@ -126,7 +140,10 @@ def test_a_half_made_template_is_made_anew(server, begin):
 @on["postgres"]
 def test_a_template_that_was_not_used_for_a_week_is_dropped(server, begin):
     with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
-        for name, day in ((f"{PREFIX}_template_0123456789ab", "2020-01-01"), (f"{PREFIX}_template_ba9876543210", "2999-01-01")):
+        for name, day in (
+            (f"{PREFIX}_template_0123456789ab", "2020-01-01"),
+            (f"{PREFIX}_template_ba9876543210", "2999-01-01"),
+        ):
             connection.execute(f'CREATE DATABASE "{name}" IS_TEMPLATE true')
             connection.execute(f"COMMENT ON DATABASE \"{name}\" IS '{day}'")
     begin("postgres", server.url)
@@ -150,7 +167,11 @@ def holder():
     running = []
 
     def hold(store, url):
-        running.append(subprocess.Popen([sys.executable, "-c", _HOLD, store, url], stdout=subprocess.PIPE, text=True))
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-c", _HOLD, store, url], stdout=subprocess.PIPE, text=True
+            )
+        )
         return running[-1], running[-1].stdout.readline().strip()
 
     yield hold
@@ -160,7 +181,9 @@ def holder():
 
 
 @on["postgres"]
-def test_what_a_killed_process_left_is_dropped_and_what_a_living_one_has_is_not(server, begin, holder):
+def test_what_a_killed_process_left_is_dropped_and_what_a_living_one_has_is_not(
+    server, begin, holder
+):
     killed, left = holder("postgres", server.url)
     _, held = holder("postgres", server.url)
     killed.send_signal(signal.SIGKILL)
@@ -178,7 +201,8 @@ def test_a_server_whose_named_database_is_in_use_is_refused(server, begin, postg
     with psycopg.connect(postgres_url) as connection:
         connection.execute("CREATE TABLE customers (id int)")
     with pytest.raises(
-        ConfigurationError, match=f"postgres: database {name} at .* is not empty and was not made by a test run"
+        ConfigurationError,
+        match=f"postgres: database {name} at .* is not empty and was not made by a test run",
     ):
         begin("postgres", postgres_url)
     assert name in databases(server.url)
@@ -235,7 +259,9 @@ def test_a_schema_or_history_that_a_test_has_changed_is_made_anew(neo4j_url, gra
     names = "SHOW INDEXES YIELD name ORDER BY name RETURN collect(name) AS names"
     before = graph(names)
     if damage.startswith("DROP"):
-        constraint = graph("SHOW CONSTRAINTS YIELD name WHERE NOT name STARTS WITH '__' RETURN name LIMIT 1")[0]["name"]
+        constraint = graph(
+            "SHOW CONSTRAINTS YIELD name WHERE NOT name STARTS WITH '__' RETURN name LIMIT 1"
+        )[0]["name"]
         damage = f"{damage} `{constraint}`"
     graph(damage)
     isolation.give_back(url)
@@ -273,21 +299,29 @@ def test_who_waits_for_a_graph_says_so_and_ends_with_one_error(neo4j_url, begin)
     told = []
     url = begin("neo4j", neo4j_url).take()
     waiting = begin("neo4j", neo4j_url, patience_s=3, say=told.append)
-    with pytest.raises(LockTimeout, match=r"was used by another test session for 3 s\. Give each session a server"):
+    with pytest.raises(
+        LockTimeout, match=r"was used by another test session for 3 s\. Give each session a server"
+    ):
         waiting.take()
     assert told == [f"neo4j: waiting for {url}, which is used by another test session."]
 
 
 @on["neo4j"]
 def test_the_mark_of_an_earlier_version_is_carried_on(neo4j_url, graph, begin):
-    graph("CREATE CONSTRAINT __IsDbBootstrapTesting_unique FOR (m:__IsDbBootstrapTesting) REQUIRE m.name IS UNIQUE")
-    graph("CREATE (:__IsDbBootstrapTesting {name: 'testing', contract: 'of 0.1', owner: 'x', until: datetime.realtime()})")
+    graph(
+        "CREATE CONSTRAINT __IsDbBootstrapTesting_unique FOR (m:__IsDbBootstrapTesting) REQUIRE m.name IS UNIQUE"
+    )
+    graph(
+        "CREATE (:__IsDbBootstrapTesting {name: 'testing', contract: 'of 0.1', owner: 'x', until: datetime.realtime()})"
+    )
     graph("CREATE (:__Neo4jMigration {version: 'BASELINE'})")
     isolation = begin("neo4j", neo4j_url)
     isolation.give_back(isolation.take())
     isolation.close()
     assert graph("MATCH (n) RETURN labels(n) AS labels") == []
-    assert graph("SHOW INDEXES YIELD type WHERE type <> 'LOOKUP' RETURN count(*) AS n") == [{"n": 0}]
+    assert graph("SHOW INDEXES YIELD type WHERE type <> 'LOOKUP' RETURN count(*) AS n") == [
+        {"n": 0}
+    ]
 
 
 # --- Milvus
@@ -298,14 +332,23 @@ def test_each_test_has_a_milvus_database_with_the_names_of_production(milvus_url
     isolation = begin("milvus", milvus_url)
     first, second = isolation.take(), isolation.take()
     one, other = (
-        MilvusClient(milvus_url, db_name=u.database, dedicated=True, grpc_options=NO_IDLE_PINGS) for u in (first, second)
+        MilvusClient(milvus_url, db_name=u.database, dedicated=True, grpc_options=NO_IDLE_PINGS)
+        for u in (first, second)
     )
     fields = {f["name"]: f for f in one.describe_collection("novel_embeddings")["fields"]}
     row = {name: _value(field) for name, field in fields.items() if not field.get("auto_id")}
     one.insert("novel_embeddings", [row])
-    assert one.query("novel_embeddings", filter="", output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"] == 1
     assert (
-        other.query("novel_embeddings", filter="", output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"] == 0
+        one.query(
+            "novel_embeddings", filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )[0]["count(*)"]
+        == 1
+    )
+    assert (
+        other.query(
+            "novel_embeddings", filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )[0]["count(*)"]
+        == 0
     )
     isolation.give_back(first)
     isolation.give_back(second)
@@ -317,7 +360,9 @@ def _value(field):
     kind = field["type"].name
     if "VECTOR" in kind:
         return [0.1] * int(field["params"]["dim"])
-    return {"INT64": 1, "INT32": 1, "JSON": {}, "BOOL": True, "FLOAT": 0.5, "DOUBLE": 0.5}.get(kind, "x")
+    return {"INT64": 1, "INT32": 1, "JSON": {}, "BOOL": True, "FLOAT": 0.5, "DOUBLE": 0.5}.get(
+        kind, "x"
+    )
 
 
 @on["milvus"]
@@ -382,7 +427,10 @@ def test_the_logical_database_of_a_killed_process_is_taken_over(redis_url, begin
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     deadline = time.monotonic() + 5
-    while any(c["name"] for c in redis_client.Redis.from_url(redis_url).client_list()) and time.monotonic() < deadline:
+    while (
+        any(c["name"] for c in redis_client.Redis.from_url(redis_url).client_list())
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     assert begin("redis", redis_url).take().database == left
 
@@ -403,7 +451,9 @@ def test_a_kept_logical_database_is_left_and_the_next_test_has_another(redis_url
 def test_a_redis_without_a_free_logical_database_is_told(make_server, begin):
     server = make_server("redis")
     for number in range(64):
-        redis_client.Redis.from_url(f"{server.url}/{number}").set("customer:1" if number else redis_isolation.MARK, "x")
+        redis_client.Redis.from_url(f"{server.url}/{number}").set(
+            "customer:1" if number else redis_isolation.MARK, "x"
+        )
     others = [begin("redis", server.url).take().database]
     assert others == ["0"]
     with pytest.raises(ConfigurationError, match=r"every logical database at .* is in use"):
@@ -425,7 +475,10 @@ def test_a_server_that_is_gone_is_told_to_every_test_that_needs_it(free_address,
     monkeypatch.setattr(sources, "ANSWER_S", 0.5)
     session = TestSession(GivenServers({"REDIS_URL": f"redis://{free_address}"}))
     for _ in range(2):
-        with session.stores("novel_genesis") as stores, pytest.raises(StoreUnavailable, match=r"redis: .*refused"):
+        with (
+            session.stores("novel_genesis") as stores,
+            pytest.raises(StoreUnavailable, match=r"redis: .*refused"),
+        ):
             stores.url("redis")
 
 

@@ -65,7 +65,11 @@ def _gone(pid):
 
 
 def _listening(pid):
-    return {c.laddr.ip for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return {
+        c.laddr.ip
+        for c in psutil.Process(pid).net_connections("inet")
+        if c.status == psutil.CONN_LISTEN
+    }
 
 
 def test_up_gives_four_addresses_without_a_database_name(data_dir):
@@ -86,13 +90,24 @@ def test_the_command_prints_environment_lines_or_one_json_document(data_dir):
 
 
 def _command(*arguments, **options):
-    return subprocess.run([*COMMAND, "local", *arguments], capture_output=True, text=True, check=False, timeout=180, **options)
+    return subprocess.run(
+        [*COMMAND, "local", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+        **options,
+    )
 
 
 def test_status_names_a_server_that_has_died(data_dir):
     _kill(_pids(data_dir)["redis"])
     done = subprocess.run(
-        [*COMMAND, "local", "status", "--data-dir", str(data_dir)], capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, "local", "status", "--data-dir", str(data_dir)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 4
     assert "redis: not running" in done.stderr
@@ -113,12 +128,16 @@ def test_nobody_enters_without_the_password(data_dir):
     environ = local.status(data_dir).environ()
     address = {name: urlsplit(url) for name, url in environ.items()}
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(f"postgresql://postgres:postgres@127.0.0.1:{address['POSTGRES_URL'].port}/postgres")
+        psycopg.connect(
+            f"postgresql://postgres:postgres@127.0.0.1:{address['POSTGRES_URL'].port}/postgres"
+        )
     with pytest.raises(redis.AuthenticationError):
         redis.Redis(port=address["REDIS_URL"].port).ping()
     with (
         pytest.raises(neo4j.exceptions.AuthError),
-        neo4j.GraphDatabase.driver(f"bolt://127.0.0.1:{address['NEO4J_URL'].port}", auth=("neo4j", "neo4j")) as driver,
+        neo4j.GraphDatabase.driver(
+            f"bolt://127.0.0.1:{address['NEO4J_URL'].port}", auth=("neo4j", "neo4j")
+        ) as driver,
     ):
         driver.verify_connectivity()
 
@@ -178,7 +197,10 @@ def test_two_ups_at_once_give_one_stack(data_dir):
     _kill(_pids(data_dir)["redis"])
     _kill(_pids(data_dir)["postgres"])
     runs = [
-        subprocess.Popen([*COMMAND, "local", "up", "--data-dir", str(data_dir), "-o", "json"], stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [*COMMAND, "local", "up", "--data-dir", str(data_dir), "-o", "json"],
+            stdout=subprocess.PIPE,
+        )
         for _ in range(3)
     ]
     said = {run.communicate(timeout=120)[0] for run in runs}
@@ -272,7 +294,9 @@ def test_a_stack_whose_addresses_nobody_can_read_can_be_found_and_stopped(data_d
 def test_an_ephemeral_stack_in_the_foreground_ends_with_its_command():
     # As in a background job of a shell, which ignores SIGINT.
     ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *COMMAND]
-    run = subprocess.Popen([*ignoring, "local", "up", "--ephemeral", "-o", "json"], stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [*ignoring, "local", "up", "--ephemeral", "-o", "json"], stdout=subprocess.PIPE, text=True
+    )
     lines = []
     while (line := run.stdout.readline()) and line != "}\n":
         lines.append(line)
@@ -291,7 +315,11 @@ def _python_for(user):
     for python in (sys.executable, "/usr/bin/python3"):
         try:
             told = subprocess.run(
-                [python, "-c", "import sys; print(sys.version_info[:2])"], user=user, capture_output=True, text=True, check=True
+                [python, "-c", "import sys; print(sys.version_info[:2])"],
+                user=user,
+                capture_output=True,
+                text=True,
+                check=True,
             )
         except (OSError, subprocess.CalledProcessError):
             continue
@@ -306,9 +334,21 @@ def test_an_ordinary_user_has_a_stack_too(data_dir):
     python, path = _python_for("nobody")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        environ = {**os.environ, "HOME": folder, "IS_DB_BOOTSTRAP_CACHE": f"{folder}/cache", "PYTHONPATH": f"{path}:{folder}"}
-        for name in ("maven", f"neo4j-{Neo4jServer.default_version}"):  # what the module's stack has downloaded
-            shutil.copytree(cache_folder() / name, f"{folder}/cache/{name}", ignore=shutil.ignore_patterns("*.jsa"))
+        environ = {
+            **os.environ,
+            "HOME": folder,
+            "IS_DB_BOOTSTRAP_CACHE": f"{folder}/cache",
+            "PYTHONPATH": f"{path}:{folder}",
+        }
+        for name in (
+            "maven",
+            f"neo4j-{Neo4jServer.default_version}",
+        ):  # what the module's stack has downloaded
+            shutil.copytree(
+                cache_folder() / name,
+                f"{folder}/cache/{name}",
+                ignore=shutil.ignore_patterns("*.jsa"),
+            )
         for each in (Path(folder, "cache"), *Path(folder, "cache").rglob("*")):
             os.chown(each, nobody.pw_uid, nobody.pw_gid)
         # What redis-py wants before Python 3.11.3, should the interpreter be older than ours.
@@ -335,7 +375,10 @@ def test_an_ordinary_user_has_a_stack_too(data_dir):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as nobody")
 def test_a_folder_that_nobody_may_not_enter_is_named(make_server):
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, pytest.raises(BootstrapError, match=f"cannot enter {folder}"):
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp") as folder,
+        pytest.raises(BootstrapError, match=f"cannot enter {folder}"),
+    ):
         local.up(Path(folder) / "stack")
 
 

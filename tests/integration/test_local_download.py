@@ -18,7 +18,10 @@ from is_db_bootstrap.errors import StoreError, StoreUnavailable
 from is_db_bootstrap.local.download import LISTS, Artifact, fetch, listed
 
 CONTENT = {f"part{n}": os.urandom(300_000) for n in range(8)}
-ARTIFACTS = [Artifact(hashlib.sha256(c).hexdigest(), len(c), "org.example", n, "1") for n, c in CONTENT.items()]
+ARTIFACTS = [
+    Artifact(hashlib.sha256(c).hexdigest(), len(c), "org.example", n, "1")
+    for n, c in CONTENT.items()
+]
 
 
 class Repository(http.server.ThreadingHTTPServer):
@@ -71,7 +74,9 @@ def _fetch(folder, said=None):
 def test_every_file_arrives_and_the_size_is_told_first(repository, tmp_path):
     said = []
     _fetch(tmp_path, said)
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {f"{n}-1.jar": c for n, c in CONTENT.items()}
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {
+        f"{n}-1.jar": c for n, c in CONTENT.items()
+    }
     assert said[0] == "neo4j: downloading Neo4j 0, 8 files, 2 MB, once"
 
 
@@ -98,7 +103,9 @@ def test_a_connection_that_breaks_is_tried_again(repository, tmp_path):
 
 def test_a_wrong_checksum_is_an_error_and_the_file_is_thrown_away(repository, tmp_path):
     repository.spoilt = {"part5"}
-    with pytest.raises(StoreError, match=r"part5-1\.jar .* has SHA-256 .* is listed; it was thrown away"):
+    with pytest.raises(
+        StoreError, match=r"part5-1\.jar .* has SHA-256 .* is listed; it was thrown away"
+    ):
         _fetch(tmp_path)
     assert not (tmp_path / "part5-1.jar").exists()
     assert not list(tmp_path.glob("*.part"))
@@ -122,7 +129,9 @@ def test_a_missing_file_is_named_with_the_repository(repository, tmp_path):
 def test_no_network_is_one_clear_error(monkeypatch, tmp_path):
     monkeypatch.setenv("IS_DB_BOOTSTRAP_MAVEN_URL", "http://127.0.0.1:9/maven")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(StoreUnavailable, match=r"could not be downloaded from http://127\.0\.0\.1:9/maven") as caught:
+    with pytest.raises(
+        StoreUnavailable, match=r"could not be downloaded from http://127\.0\.0\.1:9/maven"
+    ) as caught:
         _fetch(tmp_path)
     assert "refused" in str(caught.value)
     assert "IS_DB_BOOTSTRAP_MAVEN_URL" in caught.value.hint
@@ -131,7 +140,11 @@ def test_no_network_is_one_clear_error(monkeypatch, tmp_path):
 
 @contextmanager
 def _small_disk(folder, size):
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+        check=False,
+        capture_output=True,
+    )
     if mounted.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
     try:
@@ -166,7 +179,9 @@ except StoreError as error:
 
 def test_a_file_that_may_not_grow_is_reported_as_a_full_disk(repository, tmp_path):
     script = _LIMITED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
     assert "cannot be written: the disk is full" in said
     assert list(tmp_path.iterdir()) == []
 

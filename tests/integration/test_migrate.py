@@ -21,12 +21,16 @@ from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from specification import column, value
 
 pytestmark = pytest.mark.postgres
-EACH = pytest.mark.parametrize("name", [n for n in blueprints.names() if "postgres" in blueprints.load(n).stores])
+EACH = pytest.mark.parametrize(
+    "name", [n for n in blueprints.names() if "postgres" in blueprints.load(n).stores]
+)
 CTX = ["ctx_0001", "ctx_0002", "ctx_0003"]
 
 
 def catalogue(url):
-    with connect(StoreUrl.parse("postgres", url), 5, settings=session_settings("public")) as connection:
+    with connect(
+        StoreUrl.parse("postgres", url), 5, settings=session_settings("public")
+    ) as connection:
         return live(connection, "public")
 
 
@@ -43,10 +47,14 @@ def put(url, *statements):
 def test_down_to_base_and_up_again_gives_the_same_catalogue(migrated, name):
     url = migrated(name)
     before = catalogue(url)
-    assert migrate.downgrade(name, "base", url=url).revisions == tuple(r.id for r in migrate.history(name))
+    assert migrate.downgrade(name, "base", url=url).revisions == tuple(
+        r.id for r in migrate.history(name)
+    )
     left = catalogue(url)
     assert {kind: found for kind, found in left.items() if found} == {}
-    assert migrate.upgrade(name, url=url).revisions == tuple(r.id for r in reversed(migrate.history(name)))
+    assert migrate.upgrade(name, url=url).revisions == tuple(
+        r.id for r in reversed(migrate.history(name))
+    )
     assert catalogue(url) == before
 
 
@@ -65,7 +73,11 @@ def test_each_step_works_both_ways(migrated, name):
 
 def test_ctx_14_init_creates_everything_and_again_nothing(postgres_url):
     here = ["--blueprint", "context-service", "--url", postgres_url]
-    assert command("migrate", "init", "--seed", *here) == (0, CTX, "13 demo rows added\n3 revisions applied\n")
+    assert command("migrate", "init", "--seed", *here) == (
+        0,
+        CTX,
+        "13 demo rows added\n3 revisions applied\n",
+    )
     assert command("migrate", "init", *here) == (0, ["already at head"], "nothing to do\n")
     assert command("migrate", "current", *here)[:2] == (0, ["ctx_0003 (head)"])
 
@@ -95,13 +107,20 @@ def test_ctx_14_downgrade_takes_steps_with_and_without_a_sign(migrated, target):
 
 def test_ctx_14_an_unknown_revision_names_the_known_ones(migrated):
     here = ["--blueprint", "context_service", "--url", migrated("context_service")]
-    for words in (["upgrade", "ctx_9"], ["downgrade", "ctx_9"], ["stamp", "ctx_9", "--yes"], ["sql", "ctx_9"]):
+    for words in (
+        ["upgrade", "ctx_9"],
+        ["downgrade", "ctx_9"],
+        ["stamp", "ctx_9", "--yes"],
+        ["sql", "ctx_9"],
+    ):
         code, out, err = command("migrate", *words, *here)
         assert (code, out) == (1, [])
         assert "ctx_0001, ctx_0002, ctx_0003" in err
 
 
-@pytest.mark.parametrize("words", [[], ["upgrate"], ["downgrade", "--yess"], ["upgrade", "--nothing"]])
+@pytest.mark.parametrize(
+    "words", [[], ["upgrate"], ["downgrade", "--yess"], ["upgrade", "--nothing"]]
+)
 def test_ctx_14_wrong_usage_is_told_on_stderr_with_exit_2(words):
     code, out, err = command("migrate", *words)
     assert (code, out) == (2, [])
@@ -111,7 +130,11 @@ def test_ctx_14_wrong_usage_is_told_on_stderr_with_exit_2(words):
 def test_ctx_14_history_needs_no_server():
     code, out, _ = command("migrate", "history", "--blueprint", "context_service")
     assert code == 0
-    assert [line.split("  ")[0] for line in out] == ["ctx_0003 (head)", "ctx_0002", "ctx_0001 (base)"]
+    assert [line.split("  ")[0] for line in out] == [
+        "ctx_0003 (head)",
+        "ctx_0002",
+        "ctx_0001 (base)",
+    ]
     assert all(line.split("  ")[1] for line in out)
 
 
@@ -123,9 +146,18 @@ def test_ctx_14_check_tells_what_answers_and_hints_when_nothing_does(migrated, m
     assert facts["extension"] == "pg_trgm available"
     assert (facts["revision"], facts["head"]) == ("ctx_0003", "ctx_0003")
     assert facts["latency"].endswith(" ms")
-    code, out, err = command("migrate", "check", "--blueprint", "context_service", "--url", "postgresql://u:p@127.0.0.1:1/x")
+    code, out, err = command(
+        "migrate",
+        "check",
+        "--blueprint",
+        "context_service",
+        "--url",
+        "postgresql://u:p@127.0.0.1:1/x",
+    )
     assert (code, out) == (1, [])
-    assert all(word in err for word in ("server run", "DB_*", "database been created", "password right"))
+    assert all(
+        word in err for word in ("server run", "DB_*", "database been created", "password right")
+    )
 
 
 def test_ctx_14_two_at_once_both_succeed(postgres_url):
@@ -148,7 +180,9 @@ def test_ctx_14_two_at_once_both_succeed(postgres_url):
 
 async def test_ctx_14_functions_run_while_an_event_loop_does(postgres_url):
     assert migrate.init("context_service", url=postgres_url).revisions == tuple(CTX)
-    assert migrate.current("context_service", url=postgres_url) == migrate.Current("ctx_0003", is_head=True)
+    assert migrate.current("context_service", url=postgres_url) == migrate.Current(
+        "ctx_0003", is_head=True
+    )
     assert migrate.downgrade("context_service", 1, url=postgres_url).revisions == ("ctx_0003",)
     assert migrate.upgrade("context_service", url=postgres_url).revisions == ("ctx_0003",)
     assert migrate.check("context_service", url=postgres_url).revision == "ctx_0003"
@@ -156,7 +190,12 @@ async def test_ctx_14_functions_run_while_an_event_loop_does(postgres_url):
 
 
 def test_ctx_14_logging_stays_as_it_was(migrated):
-    before = [logging.root.level, list(logging.root.handlers), logging.getLogger("alembic").level, logging.root.manager.disable]
+    before = [
+        logging.root.level,
+        list(logging.root.handlers),
+        logging.getLogger("alembic").level,
+        logging.root.manager.disable,
+    ]
     own = logging.getLogger("an.application")
     migrate.downgrade("context_service", url=migrated("context_service"))
     assert [
@@ -181,7 +220,11 @@ def test_ctx_14_a_failed_revision_leaves_the_one_before(migrated):
 def test_agt_13_every_command_has_its_output(postgres_url):
     here = ["--blueprint", "agentic-projects", "--url", postgres_url]
     steps = ["agt_0001", "agt_0002", "agt_0003"]
-    assert command("migrate", "init", "--seed", *here) == (0, steps, "5 demo rows added\n3 revisions applied\n")
+    assert command("migrate", "init", "--seed", *here) == (
+        0,
+        steps,
+        "5 demo rows added\n3 revisions applied\n",
+    )
     assert command("migrate", "current", *here)[:2] == (0, ["agt_0003 (head)"])
     assert command("migrate", "history", *here[:2])[1][0].startswith("agt_0003 (head)  ")
     assert command("migrate", "check", *here)[0] == 0
@@ -198,7 +241,10 @@ def test_agt_13_every_command_has_its_output(postgres_url):
 
 def test_rows_are_asked_about_by_table_and_count(migrated):
     url = migrated("agentic_projects")
-    put(url, "INSERT INTO project_contexts (name, type, owner_id) VALUES ('a', 'api', 'o'), ('b', 'api', 'o')")
+    put(
+        url,
+        "INSERT INTO project_contexts (name, type, owner_id) VALUES ('a', 'api', 'o'), ('b', 'api', 'o')",
+    )
     here = ["migrate", "downgrade", "base", "--blueprint", "agentic_projects", "--url", url]
     assert command(*here)[0] == 2
     code, shown = answered("no", *here)
@@ -242,7 +288,13 @@ def own(tmp_path, *steps):
     """A private blueprint; each step is (upgrade, downgrade) as lines of Python."""
     before = None
     for number, (up, undo) in enumerate(steps, 1):
-        text = REVISION.format(title=f"Step {number}", id=f"o_{number}", down=repr(before), up=f"    {up}", undo=f"    {undo}")
+        text = REVISION.format(
+            title=f"Step {number}",
+            id=f"o_{number}",
+            down=repr(before),
+            up=f"    {up}",
+            undo=f"    {undo}",
+        )
         (tmp_path / f"o_{number}.py").write_text(text)
         before = f"o_{number}"
     return Blueprint("own", "for tests", migrations=tmp_path)
@@ -252,8 +304,14 @@ def test_a_column_with_values_is_asked_about_and_a_rename_is_not(postgres_url, t
     blueprint = own(
         tmp_path,
         ("op.execute('CREATE TABLE old (id int, note text)')", "op.execute('DROP TABLE old')"),
-        ("op.execute('ALTER TABLE old ADD extra int, ADD more int')", "op.execute('ALTER TABLE old DROP extra, DROP more')"),
-        ("op.execute('ALTER TABLE old RENAME TO new')", "op.execute('ALTER TABLE new RENAME TO old')"),
+        (
+            "op.execute('ALTER TABLE old ADD extra int, ADD more int')",
+            "op.execute('ALTER TABLE old DROP extra, DROP more')",
+        ),
+        (
+            "op.execute('ALTER TABLE old RENAME TO new')",
+            "op.execute('ALTER TABLE new RENAME TO old')",
+        ),
     )
     migrate.init(blueprint, url=postgres_url)
     put(postgres_url, "INSERT INTO new (id, extra) VALUES (1, 1), (2, 2), (3, NULL)")
@@ -265,7 +323,9 @@ def test_a_column_with_values_is_asked_about_and_a_rename_is_not(postgres_url, t
         assert value(connection, "SELECT count(extra) FROM old") == 2
 
 
-def test_a_revision_whose_way_up_leaves_its_transaction_is_undone_without_a_question(postgres_url, tmp_path):
+def test_a_revision_whose_way_up_leaves_its_transaction_is_undone_without_a_question(
+    postgres_url, tmp_path
+):
     blueprint = own(
         tmp_path,
         ("op.execute('CREATE TABLE t (id int)')", "op.execute('DROP TABLE t')"),
@@ -275,14 +335,18 @@ def test_a_revision_whose_way_up_leaves_its_transaction_is_undone_without_a_ques
         ),
     )
     migrate.init(blueprint, url=postgres_url)
-    assert migrate.downgrade(blueprint, url=postgres_url).revisions == ("o_2",)  # its way down stays in its transaction
+    assert migrate.downgrade(blueprint, url=postgres_url).revisions == (
+        "o_2",
+    )  # its way down stays in its transaction
 
 
 def test_a_lock_that_another_holds_is_waited_for(migrated):
     url = migrated("context_service")
     store = PostgreSQLBootstrapper(url, blueprints.load("context_service"))
     lock = store.try_lock("a test")
-    code, _, err = command("migrate", "downgrade", "--timeout", "0.5", "--blueprint", "context_service", "--url", url)
+    code, _, err = command(
+        "migrate", "downgrade", "--timeout", "0.5", "--blueprint", "context_service", "--url", url
+    )
     assert code == 1
     assert "lock" in err
     lock.release()
@@ -334,14 +398,27 @@ def test_printed_sql_of_a_span_does_what_an_upgrade_does(migrated):
 def test_a_schema_of_any_name_is_searched_created_and_recorded_in(postgres_url, schema):
     environ = {"DB_SCHEMA": schema, "POSTGRES_URL": postgres_url}
     assert command("migrate", "init", "--blueprint", "agentic_projects", environ=environ)[0] == 0
-    assert command("migrate", "current", "--blueprint", "agentic_projects", environ=environ)[1] == ["agt_0003 (head)"]
+    assert command("migrate", "current", "--blueprint", "agentic_projects", environ=environ)[1] == [
+        "agt_0003 (head)"
+    ]
     with psycopg.connect(postgres_url) as connection:
-        assert column(connection, "SELECT count(*) FROM pg_tables WHERE schemaname = %s", schema) == [4]
-    code, out, _ = command("migrate", "sql", "--blueprint", "agentic_projects", environ={"DB_SCHEMA": schema})
+        assert column(
+            connection, "SELECT count(*) FROM pg_tables WHERE schemaname = %s", schema
+        ) == [4]
+    code, out, _ = command(
+        "migrate", "sql", "--blueprint", "agentic_projects", environ={"DB_SCHEMA": schema}
+    )
     assert code == 0
-    assert command("migrate", "downgrade", "base", "--blueprint", "agentic_projects", environ=environ)[0] == 0
+    assert (
+        command("migrate", "downgrade", "base", "--blueprint", "agentic_projects", environ=environ)[
+            0
+        ]
+        == 0
+    )
     put(postgres_url, "\n".join(out).replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1))
-    assert command("migrate", "current", "--blueprint", "agentic_projects", environ=environ)[1] == ["agt_0003 (head)"]
+    assert command("migrate", "current", "--blueprint", "agentic_projects", environ=environ)[1] == [
+        "agt_0003 (head)"
+    ]
 
 
 # --- bad input
@@ -359,7 +436,11 @@ def test_a_schema_of_another_blueprint_is_refused_and_both_are_named(migrated):
 
 def test_a_history_with_an_unknown_revision_is_refused(migrated):
     url = migrated("context_service")
-    put(url, "UPDATE alembic_version SET version_num = 'ctx_0099'", "COMMENT ON TABLE alembic_version IS NULL")
+    put(
+        url,
+        "UPDATE alembic_version SET version_num = 'ctx_0099'",
+        "COMMENT ON TABLE alembic_version IS NULL",
+    )
     for words in (["upgrade"], ["downgrade", "--yes"]):
         code, _, err = command("migrate", *words, "--blueprint", "context_service", "--url", url)
         assert code == 1
@@ -377,10 +458,14 @@ def test_a_revision_that_is_not_applied_is_no_target_of_a_downgrade(migrated):
 
 def test_agt_11_a_driver_of_applications_is_replaced_and_told_and_another_is_refused(postgres_url):
     given = postgres_url.replace("postgresql://", "postgresql+asyncpg://")
-    code, out, err = command("migrate", "init", "--blueprint", "agentic_projects", environ={"DATABASE_URL": given})
+    code, out, err = command(
+        "migrate", "init", "--blueprint", "agentic_projects", environ={"DATABASE_URL": given}
+    )
     assert (code, len(out)) == (0, 3)
     assert "names the driver asyncpg; psycopg is used" in err
     other = postgres_url.replace("postgresql://", "postgresql+pg8000://")
-    code, _, err = command("migrate", "check", "--blueprint", "agentic_projects", environ={"DATABASE_URL": other})
+    code, _, err = command(
+        "migrate", "check", "--blueprint", "agentic_projects", environ={"DATABASE_URL": other}
+    )
     assert code == 2
     assert "postgresql+asyncpg" in err

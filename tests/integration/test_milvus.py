@@ -41,18 +41,26 @@ def on(*servers):
 
 def pytest_generate_tests(metafunc):
     if "milvus_url" in metafunc.fixturenames:
-        metafunc.parametrize("milvus_url", getattr(metafunc.function, "servers", ("lite", "2.3")), indirect=True)
+        metafunc.parametrize(
+            "milvus_url", getattr(metafunc.function, "servers", ("lite", "2.3")), indirect=True
+        )
 
 
 def novel(**settings):
     """The blueprint's Milvus part for settings without their prefix: index, ttl_seconds, embedding_model."""
-    names = {"index": "MILVUS_INDEX", "ttl_seconds": "MILVUS_TTL_SECONDS", "embedding_model": "EMBEDDING_MODEL"}
+    names = {
+        "index": "MILVUS_INDEX",
+        "ttl_seconds": "MILVUS_TTL_SECONDS",
+        "embedding_model": "EMBEDDING_MODEL",
+    }
     values = {f"NOVEL_GENESIS_{names[k]}": v for k, v in settings.items()}
     return novel_genesis.BLUEPRINT.resolve(values)
 
 
 def altered(**changes):
-    return Blueprint("novel_genesis", "altered", collections=(replace(vectors.collection(), **changes),))
+    return Blueprint(
+        "novel_genesis", "altered", collections=(replace(vectors.collection(), **changes),)
+    )
 
 
 @pytest.fixture
@@ -115,12 +123,19 @@ def chapter(axis, **fields):
     """A row whose vector is the unit vector of `axis`."""
     vector = [0.0] * vectors.DIM
     vector[axis] = 1.0
-    row = {"novel_id": "n-1", "chunk_id": f"c-{axis}", "content_type": "scene", "content": f"chunk {axis}"}
+    row = {
+        "novel_id": "n-1",
+        "chunk_id": f"c-{axis}",
+        "content_type": "scene",
+        "content": f"chunk {axis}",
+    }
     return {**row, "embedding": vector, "metadata": {}, "created_at": 1, **fields}
 
 
 def count(client, name):
-    return client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"]
+    return client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")[0][
+        "count(*)"
+    ]
 
 
 # --- the blueprint, section 9 check 16
@@ -135,8 +150,18 @@ def test_ng_16_fields_indexes_alias_and_load_are_as_declared(client, new, is_lit
         ("id", "INT64"), ("novel_id", "VARCHAR"), ("chunk_id", "VARCHAR"), ("content_type", "VARCHAR"),
         ("content", "VARCHAR"), ("embedding", "FLOAT_VECTOR"), ("metadata", "JSON"), ("created_at", "INT64"),
     ]  # fmt: skip
-    lengths = {name: f["params"].get("max_length", f["params"].get("dim")) for name, f in fields.items() if f["params"]}
-    assert lengths == {"novel_id": 100, "chunk_id": 100, "content_type": 50, "content": 8192, "embedding": 768}
+    lengths = {
+        name: f["params"].get("max_length", f["params"].get("dim"))
+        for name, f in fields.items()
+        if f["params"]
+    }
+    assert lengths == {
+        "novel_id": 100,
+        "chunk_id": 100,
+        "content_type": 50,
+        "content": 8192,
+        "embedding": 768,
+    }
     assert fields["id"]["is_primary"]
     assert found["auto_id"]
     assert [name for name, f in fields.items() if f.get("is_partition_key")] == ["novel_id"]
@@ -144,7 +169,9 @@ def test_ng_16_fields_indexes_alias_and_load_are_as_declared(client, new, is_lit
     assert found["num_shards"] == 1
     assert found["properties"]["embedding.model"] == "unspecified"
     assert "collection.ttl.seconds" not in found["properties"]
-    vector, scalar = (client.describe_index("novel_embeddings_v1", name) for name in ("embedding", "content_type"))
+    vector, scalar = (
+        client.describe_index("novel_embeddings_v1", name) for name in ("embedding", "content_type")
+    )
     assert (vector["index_type"], vector["metric_type"]) == ("IVF_FLAT", "IP")
     assert scalar["index_type"] == ("INVERTED" if is_lite else "Trie")
     assert sorted(client.list_indexes("novel_embeddings_v1")) == ["content_type", "embedding"]
@@ -153,7 +180,10 @@ def test_ng_16_fields_indexes_alias_and_load_are_as_declared(client, new, is_lit
         assert vector["nlist"] == "128"
         assert found["num_partitions"] == 16
         assert found["consistency_level_name"] == "Bounded"
-        assert found["description"] == "Novel content embeddings [embedding_model=unspecified; dim=768]"
+        assert (
+            found["description"]
+            == "Novel content embeddings [embedding_model=unspecified; dim=768]"
+        )
 
 
 def test_ng_16_a_row_inserted_before_a_second_run_is_still_there_after_it(client, new):
@@ -174,19 +204,32 @@ def test_ng_16_hnsw_cosine_gives_hnsw_with_cosine(client, new, is_lite):
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [
-        ({}, {"index": "hnsw_cosine"}, ["index type is IVF_FLAT, declared HNSW", "metric is IP, declared COSINE"]),
-        ({"embedding_model": "bge-m3"}, {"embedding_model": "e5"}, ["embedding model is bge-m3, declared e5"]),
+        (
+            {},
+            {"index": "hnsw_cosine"},
+            ["index type is IVF_FLAT, declared HNSW", "metric is IP, declared COSINE"],
+        ),
+        (
+            {"embedding_model": "bge-m3"},
+            {"embedding_model": "e5"},
+            ["embedding model is bge-m3, declared e5"],
+        ),
         ({}, {"ttl_seconds": 60}, ["lifetime (s) is 0, declared 60"]),
         ({"ttl_seconds": 60}, {}, ["lifetime (s) is 60, declared 0"]),
     ],
     ids=["profile", "model", "lifetime", "no lifetime"],
 )
-def test_ng_16_switching_a_setting_is_a_conflict_and_changes_nothing(client, new, first, second, words):
+def test_ng_16_switching_a_setting_is_a_conflict_and_changes_nothing(
+    client, new, first, second, words
+):
     run(new(novel(**first)))
     before = everything(client)
     result = run(new(novel(**second)))
     assert isinstance(result.exception, StoreConflict)
-    for each in [*words, "create novel_embeddings_v2, re-embed into it, move the alias novel_embeddings"]:
+    for each in [
+        *words,
+        "create novel_embeddings_v2, re-embed into it, move the alias novel_embeddings",
+    ]:
         assert each in str(result.exception)
     assert new(novel(**second)).verify()
     assert everything(client) == before
@@ -197,7 +240,9 @@ def test_ng_16_an_alias_on_a_foreign_collection_is_a_conflict_and_changes_nothin
     before = everything(client)
     result = run(new())
     assert isinstance(result.exception, StoreConflict)
-    assert "Alias novel_embeddings points to somebody_elses, declared novel_embeddings_v1" in str(result.exception)
+    assert "Alias novel_embeddings points to somebody_elses, declared novel_embeddings_v1" in str(
+        result.exception
+    )
     assert [d.actual for d in new().verify() if d.kind == "alias"] == ["somebody_elses"]
     assert everything(client) == before
 
@@ -226,7 +271,10 @@ def test_a_model_is_accepted_where_none_was_recorded(new):
 
 def test_a_lifetime_is_set_at_creation(client, new):
     run(new(novel(ttl_seconds=3600)))
-    assert client.describe_collection("novel_embeddings_v1")["properties"]["collection.ttl.seconds"] == "3600"
+    assert (
+        client.describe_collection("novel_embeddings_v1")["properties"]["collection.ttl.seconds"]
+        == "3600"
+    )
     assert run(new(novel(ttl_seconds=3600))).outcome is Outcome.UNCHANGED
 
 
@@ -259,20 +307,37 @@ def test_rows_of_another_dimension_are_refused_and_kept(client, new):
 
 
 def _with_field(field, **changes):
-    return tuple(replace(f, **changes) if f.name == field else f for f in vectors.collection().fields)
+    return tuple(
+        replace(f, **changes) if f.name == field else f for f in vectors.collection().fields
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"fields": _with_field("embedding", dim=512)}, "embedding: dim is 768, declared 512"),
-        ({"fields": _with_field("content", max_length=100)}, "content: max_length is 8192, declared 100"),
-        ({"fields": _with_field("created_at", type="INT32")}, "created_at: type is INT64, declared INT32"),
+        (
+            {"fields": _with_field("content", max_length=100)},
+            "content: max_length is 8192, declared 100",
+        ),
+        (
+            {"fields": _with_field("created_at", type="INT32")},
+            "created_at: type is INT64, declared INT32",
+        ),
         ({"fields": _with_field("id", auto_id=False)}, "id: auto id is on, declared off"),
-        ({"fields": _with_field("novel_id", partition_key=False)}, "novel_id: partition key is on, declared off"),
+        (
+            {"fields": _with_field("novel_id", partition_key=False)},
+            "novel_id: partition key is on, declared off",
+        ),
         ({"fields": _with_field("id", primary=False)}, "id: primary key is on, declared off"),
-        ({"fields": vectors.collection().fields[:-1]}, "created_at: the field is INT64, declared none"),
-        ({"fields": _with_field("metadata", name="extra")}, "extra: the field is missing, declared JSON"),
+        (
+            {"fields": vectors.collection().fields[:-1]},
+            "created_at: the field is INT64, declared none",
+        ),
+        (
+            {"fields": _with_field("metadata", name="extra")},
+            "extra: the field is missing, declared JSON",
+        ),
         ({"dynamic": True}, "dynamic field is off, declared on"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -314,10 +379,16 @@ def test_an_index_under_another_name_is_accepted(client, new):
     collection, *_ = store.plan().changes
     store.apply(collection)
     params = client.prepare_index_params(
-        "embedding", index_type="IVF_FLAT", metric_type="IP", params={"nlist": 128}, index_name="mine"
+        "embedding",
+        index_type="IVF_FLAT",
+        metric_type="IP",
+        params={"nlist": 128},
+        index_name="mine",
     )
     client.create_index("novel_embeddings_v1", params)
-    assert [c.name for c in new().plan().changes if c.kind == "index"] == ["novel_embeddings_v1.content_type"]
+    assert [c.name for c in new().plan().changes if c.kind == "index"] == [
+        "novel_embeddings_v1.content_type"
+    ]
     assert run(new()).outcome is Outcome.CHANGED
     assert run(new()).outcome is Outcome.UNCHANGED
 
@@ -348,7 +419,9 @@ def test_a_dropped_index_of_a_collection_with_rows_is_built_again(client, new, f
     client.release_collection("novel_embeddings_v1")
     client.drop_index("novel_embeddings_v1", "embedding")
     result = run(new(index_timeout_s=30))
-    assert "novel_embeddings_v1.embedding" in {c.name for c in result.changes}, result  # Lite has dropped the other one, too
+    assert "novel_embeddings_v1.embedding" in {c.name for c in result.changes}, (
+        result
+    )  # Lite has dropped the other one, too
     assert result.outcome is Outcome.CHANGED, result
     assert count(client, "novel_embeddings") == 50
     assert run(new()).outcome is Outcome.UNCHANGED
@@ -377,7 +450,9 @@ def test_two_runs_at_once_make_one_collection(client, new):
 
 
 def test_the_loser_of_two_creates_at_once_is_told_that_the_name_is_taken(client, milvus_url):
-    rivals = [MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS) for _ in range(4)]
+    rivals = [
+        MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS) for _ in range(4)
+    ]
 
     def create(rival, name):
         try:
@@ -425,7 +500,9 @@ def test_a_server_that_was_restarted_gets_its_collection_loaded_again(make_serve
 
 def test_the_server_is_told_by_version_and_edition(new, is_lite):
     info = new().ping(10)
-    assert (info.version, info.edition) == (("3.2.2", "lite") if is_lite else ("2.3.5-lite", "standalone"))
+    assert (info.version, info.edition) == (
+        ("3.2.2", "lite") if is_lite else ("2.3.5-lite", "standalone")
+    )
 
 
 def test_a_missing_database_is_told(new, milvus_url):
@@ -464,7 +541,10 @@ def test_tls_at_a_server_without_is_denied_or_unavailable_and_told(new, milvus_u
 def test_a_file_of_authorities_that_is_missing_is_told(milvus_url, tmp_path):
     from is_db_bootstrap.settings import StoreUrl
 
-    url = replace(StoreUrl.parse("milvus", milvus_url.replace("http:", "https:")), ca_file=str(tmp_path / "none.pem"))
+    url = replace(
+        StoreUrl.parse("milvus", milvus_url.replace("http:", "https:")),
+        ca_file=str(tmp_path / "none.pem"),
+    )
     with pytest.raises(ConfigurationError, match=r"none\.pem"):
         MilvusBootstrapper(url, novel()).ping(3)
 
@@ -538,4 +618,6 @@ def test_a_collection_that_was_dropped_behind_its_alias_is_made_again(client, ne
         client.drop_collection("novel_embeddings_v1")
     assert run(new()).outcome is Outcome.CHANGED
     assert new().verify() == []
-    assert client.describe_collection("novel_embeddings")["collection_name"] == "novel_embeddings_v1"
+    assert (
+        client.describe_collection("novel_embeddings")["collection_name"] == "novel_embeddings_v1"
+    )

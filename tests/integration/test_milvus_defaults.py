@@ -35,13 +35,21 @@ CASES = {
     "double_one": (Field("", "DOUBLE", default=1), 1.5, 1.0),
     "text_empty": (Field("", "VARCHAR", max_length=8, default=""), "none", ""),
     "text": (Field("", "VARCHAR", max_length=8, default="Ä b"), "ä b", "Ä b"),
-    "time_text": (Field("", "TIMESTAMPTZ", default="2026-01-02T13:04:05.000006+01:00"), NOON + 1, None),
+    "time_text": (
+        Field("", "TIMESTAMPTZ", default="2026-01-02T13:04:05.000006+01:00"),
+        NOON + 1,
+        None,
+    ),
     "time_datetime": (
         Field("", "TIMESTAMPTZ", default=datetime(2026, 1, 2, 12, 4, 5, 6, tzinfo=UTC)),
         "2026-01-02T12:04:05Z",
         None,
     ),
-    "time_microseconds": (Field("", "TIMESTAMPTZ", default=NOON), datetime(2026, 1, 2, tzinfo=UTC), None),
+    "time_microseconds": (
+        Field("", "TIMESTAMPTZ", default=NOON),
+        datetime(2026, 1, 2, tzinfo=UTC),
+        None,
+    ),
     "shape": (Field("", "GEOMETRY", default="POINT (1 2)"), "POINT (2 1)", None),
 }
 KEY, VECTOR = Field("id", "INT64", primary=True), Field("v", "FLOAT_VECTOR", dim=4)
@@ -50,7 +58,9 @@ KEY, VECTOR = Field("id", "INT64", primary=True), Field("v", "FLOAT_VECTOR", dim
 def collection(**fields):
     """One collection with these fields; a name stands for the field of its case."""
     made = (replace(each, name=name) for name, each in fields.items())
-    return Collection("defaults_v1", (KEY, *made, VECTOR), (Index("v", "FLAT", "L2"),), alias="defaults")
+    return Collection(
+        "defaults_v1", (KEY, *made, VECTOR), (Index("v", "FLAT", "L2"),), alias="defaults"
+    )
 
 
 ALL = {name: field for name, (field, _, _) in CASES.items()}
@@ -104,7 +114,8 @@ def test_an_empty_default_is_not_the_absence_of_one(milvus_url, name):
 
 def test_a_time_without_offset_is_meant_in_the_time_zone_of_the_collection(milvus_url):
     local = replace(
-        collection(at=Field("", "TIMESTAMPTZ", default="2026-01-02T13:04:05")), properties={"timezone": "Europe/Vienna"}
+        collection(at=Field("", "TIMESTAMPTZ", default="2026-01-02T13:04:05")),
+        properties={"timezone": "Europe/Vienna"},
     )
     assert run(milvus_url, local).outcome == "changed"
     assert run(milvus_url, local).outcome == "unchanged"
@@ -128,8 +139,12 @@ def test_a_time_without_offset_is_meant_in_the_time_zone_of_the_collection(milvu
     ],
     ids=lambda field: f"{field.type} {field.default!r}",
 )
-def test_a_default_that_no_server_keeps_is_refused_before_anything_is_made(milvus_url, client, field):
-    store = MilvusBootstrapper(milvus_url, Blueprint("b", "", collections=(Collection("c_v1", (KEY, field, VECTOR)),)))
+def test_a_default_that_no_server_keeps_is_refused_before_anything_is_made(
+    milvus_url, client, field
+):
+    store = MilvusBootstrapper(
+        milvus_url, Blueprint("b", "", collections=(Collection("c_v1", (KEY, field, VECTOR)),))
+    )
     with pytest.raises(ConfigurationError, match=r"c_v1\.x: the default"):
         store.plan()
     store.close()
@@ -141,5 +156,8 @@ def test_an_old_server_is_said_to_keep_no_defaults_before_anything_is_made(milvu
     for name, field in ALL.items():
         result = run(milvus_url, collection(**{name: field}))
         assert result.exit_code == 6
-        assert f"defaults_v1.{name}: Milvus 2.3.5-lite does not support" in result.stores[0].error.message
+        assert (
+            f"defaults_v1.{name}: Milvus 2.3.5-lite does not support"
+            in result.stores[0].error.message
+        )
     assert client.list_collections() == []

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.milvus
 
 
 def run(url, mode=Mode.APPLY, **options):
-    return BootstrapOrchestrator([MilvusBootstrapper(url, novel_genesis.BLUEPRINT)], **options).run(mode)
+    return BootstrapOrchestrator([MilvusBootstrapper(url, novel_genesis.BLUEPRINT)], **options).run(
+        mode
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,11 @@ def start(farm):
     server = farm.make("milvus", "2.3-guarded", start=False)
     server.start()
     told = []
-    yield StoreUrl.parse("milvus", server.url), told, run(server.url, Mode.WAIT, observers=[told.append])
+    yield (
+        StoreUrl.parse("milvus", server.url),
+        told,
+        run(server.url, Mode.WAIT, observers=[told.append]),
+    )
     server.kill()
 
 
@@ -56,7 +62,9 @@ def test_a_server_that_is_starting_is_waited_for(start):
     assert all("does not answer" in message or "not ready yet" in message for message in waits)
 
 
-@pytest.mark.parametrize(("username", "password"), [("root", "wrong"), ("nobody", "x"), ("", ""), ("", "token")])
+@pytest.mark.parametrize(
+    ("username", "password"), [("root", "wrong"), ("nobody", "x"), ("", ""), ("", "token")]
+)
 def test_wrong_credentials_are_denied_and_tried_once(guarded, username, password):
     events = []
     result = run(replace(guarded, username=username, password=password), observers=[events.append])

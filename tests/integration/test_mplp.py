@@ -64,7 +64,10 @@ def migrated_engine(request, place):
 
 def opened(url):
     if url.startswith("postgresql"):
-        return sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"), connect_args={"options": "-c timezone=UTC"})
+        return sa.create_engine(
+            make_url(url).set(drivername="postgresql+psycopg"),
+            connect_args={"options": "-c timezone=UTC"},
+        )
     return portable_engine(make_url(url))
 
 
@@ -93,7 +96,9 @@ def value_for(column):
         return {"a": 1}
     if isinstance(kind, sa.DateTime):
         return utc(2026, 1, 2, 3, 4, 5, 678901)
-    return {sa.Boolean: True, sa.Integer: 1, sa.BigInteger: 1, sa.Double: 1.5}.get(type(kind)) or uid()[: kind.length or 36]
+    return {sa.Boolean: True, sa.Integer: 1, sa.BigInteger: 1, sa.Double: 1.5}.get(
+        type(kind)
+    ) or uid()[: kind.length or 36]
 
 
 def least(connection, table, **given):
@@ -113,7 +118,11 @@ def least(connection, table, **given):
         else:
             values[column.name] = value_for(column)
     result = connection.execute(sa.insert(table).values(values | given))
-    row = connection.execute(select(table).where(table.c.id == result.inserted_primary_key[0])).mappings().one()
+    row = (
+        connection.execute(select(table).where(table.c.id == result.inserted_primary_key[0]))
+        .mappings()
+        .one()
+    )
     return dict(row)
 
 
@@ -187,7 +196,12 @@ def test_mplp_03_postgresql_has_no_enum_trigger_or_function(migrated_engine):
 def test_mplp_04_names_are_unique_without_regard_to_case_and_short_enough(migrated_engine):
     with migrated_engine.connect() as connection:
         found = live(connection)
-    names = [n for t in found.values() for kind in ("references", "uniques", "indexes", "checks") for n in t[kind]]
+    names = [
+        n
+        for t in found.values()
+        for kind in ("references", "uniques", "indexes", "checks")
+        for n in t[kind]
+    ]
     assert len({n.lower() for n in names}) == len(names) == 37 + 28 + 131 + 51
     assert max(map(len, names)) <= 63
 
@@ -223,9 +237,14 @@ def test_mplp_06_an_enumerated_column_takes_its_values_in_their_case_only(connec
         for column in (c for c in table.columns if isinstance(c.type, sa.Enum)):
             change = sa.table(table.name, sa.column("id"), sa.column(column.name))
             for wrong in ("no such value", column.type.enums[0].swapcase()):
-                refused(connection, sa.update(change).where(change.c.id == row["id"]).values({column.name: wrong}))
+                refused(
+                    connection,
+                    sa.update(change).where(change.c.id == row["id"]).values({column.name: wrong}),
+                )
             if column.nullable:
-                connection.execute(sa.update(change).where(change.c.id == row["id"]).values({column.name: None}))
+                connection.execute(
+                    sa.update(change).where(change.c.id == row["id"]).values({column.name: None})
+                )
 
 
 def test_mplp_07_references_are_kept_as_listed(connection):
@@ -234,12 +253,20 @@ def test_mplp_07_references_are_kept_as_listed(connection):
             column, target = key.column_keys[0], key.elements[0].column
             parent = least(connection, key.referred_table)
             row = least(connection, table, **{column: parent[target.name]})
-            refused(connection, sa.update(table).where(table.c.id == row["id"]).values({column: uid()}))
+            refused(
+                connection, sa.update(table).where(table.c.id == row["id"]).values({column: uid()})
+            )
             if key.referred_table is not table:
-                connection.execute(sa.delete(key.referred_table).where(target == parent[target.name]))
+                connection.execute(
+                    sa.delete(key.referred_table).where(target == parent[target.name])
+                )
             else:
                 connection.execute(sa.delete(table).where(table.c.id == parent["id"]))
-            left = connection.execute(select(table.c[column]).where(table.c.id == row["id"])).scalars().all()
+            left = (
+                connection.execute(select(table.c[column]).where(table.c.id == row["id"]))
+                .scalars()
+                .all()
+            )
             assert left == ([] if key.ondelete == "CASCADE" else [None]), key.name
 
 
@@ -266,14 +293,21 @@ def test_mplp_09_missing_json_is_null_and_numbers_and_times_keep_their_digits(co
     table = T["mplp_contexts"]
     assert (
         connection.execute(
-            select(func.count()).select_from(table).where(table.c.session_data.is_(None), table.c.id == row["id"])
+            select(func.count())
+            .select_from(table)
+            .where(table.c.session_data.is_(None), table.c.id == row["id"])
         ).scalar()
         == 1
     )
     at = utc(2026, 1, 2, 3, 4, 5, 678901)
     assert least(connection, "contexts", expires_at=at)["expires_at"] == at
-    assert least(connection, "tasks", progress_percentage=0.12345678901234567)["progress_percentage"] == 0.12345678901234567
-    counts = [c.name for c in T["mplp_performance_metrics"].columns if isinstance(c.type, sa.BigInteger)]
+    assert (
+        least(connection, "tasks", progress_percentage=0.12345678901234567)["progress_percentage"]
+        == 0.12345678901234567
+    )
+    counts = [
+        c.name for c in T["mplp_performance_metrics"].columns if isinstance(c.type, sa.BigInteger)
+    ]
     assert counts
     row = least(connection, "performance_metrics", **dict.fromkeys(counts, 2**40))
     assert {row[name] for name in counts} == {2**40}
@@ -284,7 +318,9 @@ def test_mplp_10_an_update_moves_updated_at_forward(connection):
     past = utc(2020, 1, 1)
     row = least(connection, "contexts", created_at=past, updated_at=past)
     connection.execute(sa.update(table).where(table.c.id == row["id"]).values(name="other"))
-    created, updated = connection.execute(select(table.c.created_at, table.c.updated_at).where(table.c.id == row["id"])).one()
+    created, updated = connection.execute(
+        select(table.c.created_at, table.c.updated_at).where(table.c.id == row["id"])
+    ).one()
     assert created == past
     assert abs(dt.datetime.now(dt.UTC).replace(tzinfo=None) - updated) < dt.timedelta(seconds=30)
 
@@ -295,14 +331,21 @@ def test_mplp_10_an_update_moves_updated_at_forward(connection):
 def test_mplp_11_the_clean_up_changes_what_has_expired_and_nothing_else(connection):
     now = utc(2026, 6, 1)
     past, future = now - dt.timedelta(seconds=1), now + dt.timedelta(seconds=1)
-    contexts = {at: least(connection, "contexts", expires_at=at) for at in (past, future, now, None)}
-    ended = least(connection, "contexts", expires_at=past, status="terminated", lifecycle_stage="active")
+    contexts = {
+        at: least(connection, "contexts", expires_at=at) for at in (past, future, now, None)
+    }
+    ended = least(
+        connection, "contexts", expires_at=past, status="terminated", lifecycle_stage="active"
+    )
     owner = contexts[None]["context_id"]
     states = {
         at: least(connection, "shared_states", context_id=owner, state_key=str(at), expires_at=at)
         for at in (past, future, None)
     }
-    sessions = {at: least(connection, "context_sessions", context_id=owner, expires_at=at) for at in (past, future, None)}
+    sessions = {
+        at: least(connection, "context_sessions", context_id=owner, expires_at=at)
+        for at in (past, future, None)
+    }
     least(connection, "context_sessions", context_id=owner, expires_at=past, is_active=False)
     assert cleanup_expired_contexts(connection, now=now) == ExpiredCleanup(1, 1, 1)
     assert cleanup_expired_contexts(connection, now=now) == ExpiredCleanup(0, 0, 0)
@@ -316,7 +359,10 @@ def test_mplp_11_the_clean_up_changes_what_has_expired_and_nothing_else(connecti
     table = T["mplp_shared_states"]
     assert ids(table, table.c.context_id == owner) == {states[future]["id"], states[None]["id"]}
     table = T["mplp_context_sessions"]
-    assert ids(table, table.c.is_active == sa.true()) == {sessions[future]["id"], sessions[None]["id"]}
+    assert ids(table, table.c.is_active == sa.true()) == {
+        sessions[future]["id"],
+        sessions[None]["id"],
+    }
 
 
 def test_mplp_11_without_a_time_it_is_the_current_one(connection):
@@ -331,7 +377,10 @@ def test_mplp_11_without_a_time_it_is_the_current_one(connection):
 def test_mplp_15_importing_the_blueprint_imports_no_sqlalchemy():
     code = "import sys, is_db_bootstrap.blueprints.mplp; print('sqlalchemy' in sys.modules)"
     assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout == "False\n"
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+        == "False\n"
     )
 
 
@@ -339,10 +388,14 @@ def test_entities_join_in_both_directions(migrated_engine):
     with Session(migrated_engine) as session:
         parent = entities.MplpContext(context_id=uid(), user_id="u", name="parent")
         child = entities.MplpContext(context_id=uid(), user_id="u", name="child", parent=parent)
-        state = entities.MplpSharedState(context=child, state_key="k", state_value=1, source_module="m")
+        state = entities.MplpSharedState(
+            context=child, state_key="k", state_value=1, source_module="m"
+        )
         plan = entities.MplpPlan(plan_id=uid(), context_id=child.context_id, name="p")
         tasks = [entities.MplpTask(task_id=uid(), name=n, plan=plan) for n in ("a", "b")]
-        link = entities.MplpTaskDependency(dependency_id=uid(), source_task=tasks[0], target_task=tasks[1])
+        link = entities.MplpTaskDependency(
+            dependency_id=uid(), source_task=tasks[0], target_task=tasks[1]
+        )
         session.add_all([parent, state, link])
         session.flush()
         assert parent.children == [child]
@@ -355,7 +408,9 @@ def test_entities_join_in_both_directions(migrated_engine):
         session.expire_all()
         assert (
             session.scalar(
-                select(func.count()).select_from(entities.MplpSharedState).where(entities.MplpSharedState.state_key == "k")
+                select(func.count())
+                .select_from(entities.MplpSharedState)
+                .where(entities.MplpSharedState.state_key == "k")
             )
             == 0
         )
@@ -472,7 +527,9 @@ def test_every_table_of_mariadb_compares_text_byte_by_byte_and_checks_its_json(p
             "WHERE constraint_schema = database() AND check_clause LIKE 'json_valid(%%'"
         )
         found = {tuple(row) for row in connection.exec_driver_sql(checks)}
-    assert found == {(t.name, c.name) for t in T.values() for c in t.columns if isinstance(c.type, sa.JSON)}
+    assert found == {
+        (t.name, c.name) for t in T.values() for c in t.columns if isinstance(c.type, sa.JSON)
+    }
     engine.dispose()
 
 

@@ -20,7 +20,10 @@ from wheel import build
 
 SCHEMAS = {module: load_schema(module) for module in MODULES}
 DEFINITIONS = {
-    d["x-table"]: (module, name, d) for module, s in SCHEMAS.items() for name, d in s["$defs"].items() if "x-table" in d
+    d["x-table"]: (module, name, d)
+    for module, s in SCHEMAS.items()
+    for name, d in s["$defs"].items()
+    if "x-table" in d
 }
 
 
@@ -63,7 +66,9 @@ def test_mplp_12_defaults_fit_and_nothing_is_both_required_and_defaulted(table):
     for name, found in definition["properties"].items():
         part = resolved(module, found)
         if "default" in part:
-            assert Draft202012Validator({**part, "$defs": SCHEMAS[module]["$defs"]}).is_valid(part["default"])
+            assert Draft202012Validator({**part, "$defs": SCHEMAS[module]["$defs"]}).is_valid(
+                part["default"]
+            )
             assert name not in definition["required"]
         if "enum" in part:
             assert max(map(len, part["enum"])) <= 32
@@ -98,7 +103,9 @@ def test_mplp_13_alembic_sees_no_difference(migrated):
             "compare_server_default": True,
             "include_name": lambda n, k, _: k != "table" or n != "alembic_version",
         }
-        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+        assert (
+            compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+        )
     engine.dispose()
 
 
@@ -123,14 +130,18 @@ def _index(s):
 
 
 def _reference(s):
-    s["context"]["$defs"]["contexts"]["properties"]["parent_context_id"]["x-references"]["on_delete"] = "CASCADE"
+    s["context"]["$defs"]["contexts"]["properties"]["parent_context_id"]["x-references"][
+        "on_delete"
+    ] = "CASCADE"
 
 
 def _unique(s):
     del s["context"]["$defs"]["contexts"]["properties"]["context_id"]["x-unique"]
 
 
-@pytest.mark.parametrize("change", [_length, _enum_value, _default, _required, _index, _reference, _unique])
+@pytest.mark.parametrize(
+    "change", [_length, _enum_value, _default, _required, _index, _reference, _unique]
+)
 def test_mplp_13_a_changed_schema_is_drift(migrated_engine, change):  # noqa: F811
     changed = copy.deepcopy(SCHEMAS)
     change(changed)
@@ -154,7 +165,10 @@ def sample(module, found, name=""):
         inner = part.get("properties", {})
         return {n: sample(module, inner[n], n) for n in part.get("required", []) if n in inner}
     if kind == "array":
-        return [sample(module, part.get("items", {"type": "string"})) for _ in range(part.get("minItems", 0))]
+        return [
+            sample(module, part.get("items", {"type": "string"}))
+            for _ in range(part.get("minItems", 0))
+        ]
     return _scalar(part, kind, name)
 
 
@@ -181,7 +195,9 @@ def _scalar(part, kind, name):
         "0" * 64,
         name,
     ):
-        if Draft202012Validator({k: v for k, v in part.items() if not k.startswith("x-")}).is_valid(candidate):
+        if Draft202012Validator({k: v for k, v in part.items() if not k.startswith("x-")}).is_valid(
+            candidate
+        ):
             return candidate
     raise AssertionError(f"no sample for {name}: {part}")
 
@@ -215,7 +231,9 @@ def test_mplp_14_a_document_holds_rows_by_table(module):
     check.validate(document)
     for table, (owner, _, definition) in DEFINITIONS.items():
         if owner == module:
-            document[table.removeprefix("mplp_")] = [row_of(module, definition, definition["required"])]
+            document[table.removeprefix("mplp_")] = [
+                row_of(module, definition, definition["required"])
+            ]
     check.validate(document)
     assert not check.is_valid(document | {"protocol_version": "1.0.0"})
     assert not check.is_valid(document | {"other": []})
@@ -227,7 +245,8 @@ def test_mplp_14_an_accepted_row_of_all_properties_is_stored_and_read_back(migra
     given = [
         n
         for n, found in definition["properties"].items()
-        if not resolved(module, found).get("readOnly") and n not in {"id", "created_at", "updated_at"}
+        if not resolved(module, found).get("readOnly")
+        and n not in {"id", "created_at", "updated_at"}
     ]
     row = row_of(module, definition, given)
     validator(module, name).validate(row)
@@ -244,7 +263,11 @@ def test_mplp_14_an_accepted_row_of_all_properties_is_stored_and_read_back(migra
 
 
 def stored_value(column, value):
-    return dt.datetime.fromisoformat(value).replace(tzinfo=None) if isinstance(column.type, sa.DateTime) else value
+    return (
+        dt.datetime.fromisoformat(value).replace(tzinfo=None)
+        if isinstance(column.type, sa.DateTime)
+        else value
+    )
 
 
 # --- 15

@@ -16,8 +16,19 @@ import pytest
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint, SeedNode, SeedRelationship
 from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT
-from is_db_bootstrap.blueprints.novel_genesis.graph import NODE_PROPERTIES, RELATIONSHIPS, check_relationship
-from is_db_bootstrap.errors import AccessDenied, ChangeFailed, ConfigurationError, StoreBusy, StoreConflict, StoreUnavailable
+from is_db_bootstrap.blueprints.novel_genesis.graph import (
+    NODE_PROPERTIES,
+    RELATIONSHIPS,
+    check_relationship,
+)
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
 from is_db_bootstrap.orchestrator import BootstrapOrchestrator
 from is_db_bootstrap.results import Change, LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -43,13 +54,23 @@ def store(neo4j_url, tmp_path):
     opened = []
 
     def build(
-        files: dict[str, str], *, blueprint: str = "mine", timing: Timing | None = None, seed: bool = False, **options
+        files: dict[str, str],
+        *,
+        blueprint: str = "mine",
+        timing: Timing | None = None,
+        seed: bool = False,
+        **options,
     ) -> Neo4jBootstrapper:
         for old in tmp_path.glob("*.cypher"):
             old.unlink()
         for name, text in files.items():
             (tmp_path / name).write_text(text)
-        made = Neo4jBootstrapper(neo4j_url, Blueprint(blueprint, "test", cypher=tmp_path, **options), timing=timing, seed=seed)
+        made = Neo4jBootstrapper(
+            neo4j_url,
+            Blueprint(blueprint, "test", cypher=tmp_path, **options),
+            timing=timing,
+            seed=seed,
+        )
         opened.append(made)
         made.ping(10)
         return made
@@ -61,7 +82,9 @@ def store(neo4j_url, tmp_path):
 
 @pytest.fixture
 def novel_genesis(neo4j_url):
-    made = Neo4jBootstrapper(neo4j_url, Blueprint("novel_genesis", "test", cypher=files.cypher("novel_genesis")))
+    made = Neo4jBootstrapper(
+        neo4j_url, Blueprint("novel_genesis", "test", cypher=files.cypher("novel_genesis"))
+    )
     yield made
     made.close()
 
@@ -76,7 +99,10 @@ def run(store: Neo4jBootstrapper) -> list[str]:
 
 def recorded(query) -> list[str]:
     return [
-        r["s"] for r in query("MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY m.version")
+        r["s"]
+        for r in query(
+            "MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY m.version"
+        )
     ]
 
 
@@ -90,7 +116,11 @@ def test_ng_14_eight_constraints_and_nine_indexes_are_online(novel_genesis, quer
     assert [c.name for c in plan.skipped] == ["V003__existence_and_keys.cypher"]
     run(novel_genesis)
     constraints = query("SHOW CONSTRAINTS YIELD name, labelsOrTypes, properties")
-    mine = {r["name"]: (*r["labelsOrTypes"], *r["properties"]) for r in constraints if "__Neo4j" not in r["name"]}
+    mine = {
+        r["name"]: (*r["labelsOrTypes"], *r["properties"])
+        for r in constraints
+        if "__Neo4j" not in r["name"]
+    }
     assert mine == {
         "unique_novel_novel_id": ("Novel", "novel_id"),
         "unique_character_id": ("Character", "id"),
@@ -101,7 +131,9 @@ def test_ng_14_eight_constraints_and_nine_indexes_are_online(novel_genesis, quer
         "unique_character_state_id": ("CharacterState", "id"),
         "unique_organization_id": ("Organization", "id"),
     }
-    indexes = query("SHOW INDEXES YIELD name, labelsOrTypes, properties, state, owningConstraint, type WHERE type <> 'LOOKUP'")
+    indexes = query(
+        "SHOW INDEXES YIELD name, labelsOrTypes, properties, state, owningConstraint, type WHERE type <> 'LOOKUP'"
+    )
     assert {r["state"] for r in indexes} == {"ONLINE"}
     own = [r for r in indexes if r["owningConstraint"] is None and "__Neo4j" not in r["name"]]
     assert {r["name"]: (*r["labelsOrTypes"], *r["properties"]) for r in own} == {
@@ -130,7 +162,8 @@ def test_ng_14_fourteen_objects_wait_for_the_enterprise_edition():
 def test_ng_14_a_name_on_another_property_is_a_conflict_and_kept(novel_genesis, query):
     query("CREATE INDEX novel_app_id_index FOR (n:Novel) ON (n.title)")
     with pytest.raises(
-        StoreConflict, match=r"novel_app_id_index of V002__indexes.cypher is declared as .*\(app_id\).*\(title\)"
+        StoreConflict,
+        match=r"novel_app_id_index of V002__indexes.cypher is declared as .*\(app_id\).*\(title\)",
     ):
         novel_genesis.plan()
     (kept,) = query("SHOW INDEXES YIELD name, properties WHERE name = 'novel_app_id_index'")
@@ -155,9 +188,14 @@ def test_ng_15_every_listed_relationship_is_accepted_and_nothing_else():
 
 # --- seed
 
-NOVEL = SeedNode("Novel", {"novel_id": "n1"}, {"title": "One", "created_at": datetime(2026, 1, 1, tzinfo=UTC)})
+NOVEL = SeedNode(
+    "Novel", {"novel_id": "n1"}, {"title": "One", "created_at": datetime(2026, 1, 1, tzinfo=UTC)}
+)
 MARA = SeedNode("Character", {"id": "c1"}, {"name": "Mara"})
-SEED = {"seed_nodes": (NOVEL, MARA), "seed_relationships": (SeedRelationship("BELONGS_TO", MARA, NOVEL, {"since": 1}),)}
+SEED = {
+    "seed_nodes": (NOVEL, MARA),
+    "seed_relationships": (SeedRelationship("BELONGS_TO", MARA, NOVEL, {"since": 1}),),
+}
 
 
 @both
@@ -171,7 +209,9 @@ def test_ng_19_seeds_are_planned_when_missing_and_edits_stay(store, query):
     assert seeded.verify() == []
     query("MATCH (c:Character) DETACH DELETE c")
     assert run(seeded) == ["Character c1", "Character c1 BELONGS_TO Novel n1"]
-    (row,) = query("MATCH (:Character)-[r]->(n:Novel) RETURN n.title AS title, n.created_at.year AS year, r.since AS since")
+    (row,) = query(
+        "MATCH (:Character)-[r]->(n:Novel) RETURN n.title AS title, n.created_at.year AS year, r.since AS since"
+    )
     assert row == {"title": "Edited", "year": 2026, "since": 1}
     assert store({}).plan().changes == ()
 
@@ -203,24 +243,42 @@ def test_a_seeded_relationship_whose_end_is_missing_fails(store):
 @both
 def test_data_and_record_are_one_transaction(store, query):
     broken = store({"V1__a.cypher": "CREATE (:Item {n: 1});\nCREATE (:Item {n: 1 / 0});\n"})
-    with pytest.raises(ChangeFailed, match=r"V1__a\.cypher, statement 2 \(line 2\) was refused: / by zero"):
+    with pytest.raises(
+        ChangeFailed, match=r"V1__a\.cypher, statement 2 \(line 2\) was refused: / by zero"
+    ):
         run(broken)
     assert query("MATCH (n:Item) RETURN n") == []
     assert recorded(query) == []
-    assert run(store({"V1__a.cypher": "CREATE (:Item {n: 1});\nCREATE (:Item {n: 2});\n"})) == ["V1__a.cypher"]
+    assert run(store({"V1__a.cypher": "CREATE (:Item {n: 1});\nCREATE (:Item {n: 2});\n"})) == [
+        "V1__a.cypher"
+    ]
     assert len(query("MATCH (n:Item) RETURN n")) == 2
 
 
 @both
-def test_broken_cypher_in_the_second_of_three_files_keeps_the_first_and_does_not_run_the_third(store, query):
-    good = {"V1__a.cypher": "CREATE INDEX a IF NOT EXISTS FOR (n:X) ON (n.a);", "V3__c.cypher": "CREATE (:Third);"}
-    broken = store({**good, "V2__b.cypher": "CREATE INDEX b IF NOT EXISTS FOR (n:X) ON (n.b);\nCREATE INDEX oops FOR;"})
-    with pytest.raises(ChangeFailed, match=r"V2__b\.cypher, statement 2 \(line 2\) was refused: Invalid input") as caught:
+def test_broken_cypher_in_the_second_of_three_files_keeps_the_first_and_does_not_run_the_third(
+    store, query
+):
+    good = {
+        "V1__a.cypher": "CREATE INDEX a IF NOT EXISTS FOR (n:X) ON (n.a);",
+        "V3__c.cypher": "CREATE (:Third);",
+    }
+    broken = store(
+        {
+            **good,
+            "V2__b.cypher": "CREATE INDEX b IF NOT EXISTS FOR (n:X) ON (n.b);\nCREATE INDEX oops FOR;",
+        }
+    )
+    with pytest.raises(
+        ChangeFailed, match=r"V2__b\.cypher, statement 2 \(line 2\) was refused: Invalid input"
+    ) as caught:
         run(broken)
     assert caught.value.subject == "V2__b.cypher"
     assert recorded(query) == ["V1__a.cypher"]
     assert query("MATCH (n:Third) RETURN n") == []
-    assert run(store({**good, "V2__b.cypher": "CREATE INDEX b IF NOT EXISTS FOR (n:X) ON (n.b);"})) == [
+    assert run(
+        store({**good, "V2__b.cypher": "CREATE INDEX b IF NOT EXISTS FOR (n:X) ON (n.b);"})
+    ) == [
         "V2__b.cypher",
         "V3__c.cypher",
     ]
@@ -228,7 +286,9 @@ def test_broken_cypher_in_the_second_of_three_files_keeps_the_first_and_does_not
 
 def test_a_changed_applied_file_is_a_conflict_that_names_both_checksums(store):
     run(store({"V001__a.cypher": "CREATE (:A);\n"}))
-    with pytest.raises(StoreConflict, match=r"V001__a\.cypher was changed .*1184523404, now \d+") as caught:
+    with pytest.raises(
+        StoreConflict, match=r"V001__a\.cypher was changed .*1184523404, now \d+"
+    ) as caught:
         store({"V001__a.cypher": "CREATE (:B);\n"}).plan()
     assert "Restore the text" in caught.value.hint
 
@@ -238,13 +298,18 @@ def test_a_flyway_compatible_checksum_is_accepted(store, query):
 
     text = {"V001__a.cypher": "CREATE (:A);\nCREATE (:B);\n"}
     run(store(text))
-    query("MATCH (m:__Neo4jMigration {version: '001'}) SET m.checksum = $c", c=flyway_checksum(text["V001__a.cypher"]))
+    query(
+        "MATCH (m:__Neo4jMigration {version: '001'}) SET m.checksum = $c",
+        c=flyway_checksum(text["V001__a.cypher"]),
+    )
     assert store(text).plan().changes == ()
 
 
 def test_a_file_inserted_before_an_applied_one_is_a_conflict(store):
     run(store({"V002__b.cypher": "CREATE (:B);"}))
-    with pytest.raises(StoreConflict, match=r"V001__a\.cypher was never applied, but V002__b\.cypher behind it was") as caught:
+    with pytest.raises(
+        StoreConflict, match=r"V001__a\.cypher was never applied, but V002__b\.cypher behind it was"
+    ) as caught:
         store({"V001__a.cypher": "CREATE (:A);", "V002__b.cypher": "CREATE (:B);"}).plan()
     assert "above 002" in caught.value.hint
 
@@ -317,7 +382,9 @@ def test_a_history_that_diverged_is_a_conflict_that_names_both_sides(store, quer
 
 AHEAD = {
     "a repeatable file whose old text ran once": {"R3__r.cypher": "MERGE (:Old);"},
-    "a file that this server does not take": {"V3__c.cypher": "// assume that version is lt 5\nCREATE (:C);"},
+    "a file that this server does not take": {
+        "V3__c.cypher": "// assume that version is lt 5\nCREATE (:C);"
+    },
 }
 
 
@@ -335,7 +402,9 @@ def test_a_history_that_contains_ours_and_goes_on_is_ahead_also_with(store, case
 
 def test_a_file_that_is_gone_in_the_middle_is_a_conflict(store):
     run(store({"V1__a.cypher": "CREATE (:A);", "V2__b.cypher": "CREATE (:B);"}))
-    with pytest.raises(StoreConflict, match=r"V1__a\.cypher \(version 1\), which mine does not know"):
+    with pytest.raises(
+        StoreConflict, match=r"V1__a\.cypher \(version 1\), which mine does not know"
+    ):
         store({"V2__b.cypher": "CREATE (:B);"}).plan()
 
 
@@ -360,18 +429,31 @@ def test_a_repeatable_file_runs_again_when_its_text_changes(store, query):
 
 def test_an_unmet_assertion_is_a_conflict_before_anything_ran(store, query):
     with pytest.raises(StoreConflict, match="assert that edition is enterprise"):
-        store({"V1__a.cypher": "CREATE (:A);", "V2__b.cypher": "// assert that edition is enterprise\nCREATE (:B);"}).plan()
+        store(
+            {
+                "V1__a.cypher": "CREATE (:A);",
+                "V2__b.cypher": "// assert that edition is enterprise\nCREATE (:B);",
+            }
+        ).plan()
     assert query("MATCH (n) RETURN n") == []
 
 
 def test_enterprise_files_are_skipped_when_the_blueprint_turns_them_off(store):
-    plan = store({"V1__a.cypher": "// assume that edition is enterprise\nCREATE (:A);"}, enterprise=False).plan()
+    plan = store(
+        {"V1__a.cypher": "// assume that edition is enterprise\nCREATE (:A);"}, enterprise=False
+    ).plan()
     assert [c.name for c in plan.skipped] == ["V1__a.cypher"]
     assert "enterprise files are off" in plan.skipped[0].detail
 
 
 def test_batched_statements_run_by_themselves(store, query):
-    run(store({"V1__a.cypher": "UNWIND range(1, 20) AS i CALL (i) { MERGE (:Item {n: i}) } IN TRANSACTIONS OF 5 ROWS;"}))
+    run(
+        store(
+            {
+                "V1__a.cypher": "UNWIND range(1, 20) AS i CALL (i) { MERGE (:Item {n: i}) } IN TRANSACTIONS OF 5 ROWS;"
+            }
+        )
+    )
     assert query("MATCH (n:Item) RETURN count(n) AS n") == [{"n": 20}]
     assert recorded(query) == ["V1__a.cypher"]
 
@@ -388,7 +470,9 @@ def test_statements_that_declare_nothing_are_said_to_be_unverified(store):
 @both
 def test_duplicates_that_block_a_constraint_are_listed_before_anything_ran(store, query):
     query("UNWIND range(1, 7) AS g UNWIND range(0, g % 3 + 1) AS i CREATE (:X {p: 'v' + g})")
-    blocked = store({"V1__a.cypher": "CREATE CONSTRAINT u IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"})
+    blocked = store(
+        {"V1__a.cypher": "CREATE CONSTRAINT u IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"}
+    )
     with pytest.raises(
         StoreConflict,
         match=r"constraint u on \(:X\) \(p\) is blocked by data: more than 5 groups of nodes share p\. 4 nodes share p 'v2'",
@@ -405,7 +489,11 @@ def test_duplicates_that_block_a_constraint_are_listed_before_anything_ran(store
 def test_duplicate_relationships_are_listed_too(store, query):
     query("CREATE (a:X), (b:X), (a)-[:R {p: 1}]->(b), (a)-[:R {p: 1}]->(b)")
     with pytest.raises(StoreConflict, match="2 relationships share p 1"):
-        store({"V1__a.cypher": "CREATE CONSTRAINT u IF NOT EXISTS FOR ()-[r:R]-() REQUIRE r.p IS UNIQUE;"}).plan()
+        store(
+            {
+                "V1__a.cypher": "CREATE CONSTRAINT u IF NOT EXISTS FOR ()-[r:R]-() REQUIRE r.p IS UNIQUE;"
+            }
+        ).plan()
 
 
 @both
@@ -421,7 +509,9 @@ def test_a_failed_index_is_reported_with_the_servers_reason_and_not_recorded(sto
 
 
 def test_an_index_that_is_not_online_in_time_fails_without_its_record(store, query):
-    query("UNWIND range(1, 60000) AS i CREATE (:X {q: reduce(s = '', w IN range(1, 40) | s + ' w' + (i * w))})")
+    query(
+        "UNWIND range(1, 60000) AS i CREATE (:X {q: reduce(s = '', w IN range(1, 40) | s + ' w' + (i * w))})"
+    )
     slow = store({"V1__a.cypher": "CREATE FULLTEXT INDEX i IF NOT EXISTS FOR (n:X) ON EACH [n.q];"},
                  timing=Timing(index_timeout_s=0))  # fmt: skip
     with pytest.raises(ChangeFailed, match="index i is POPULATING") as caught:
@@ -434,7 +524,9 @@ def test_an_index_that_is_not_online_in_time_fails_without_its_record(store, que
 
 def test_an_equivalent_object_under_another_name_is_accepted_and_said(store, query):
     query("CREATE CONSTRAINT theirs FOR (n:X) REQUIRE n.p IS UNIQUE")
-    ours = store({"V1__a.cypher": "CREATE CONSTRAINT ours IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"})
+    ours = store(
+        {"V1__a.cypher": "CREATE CONSTRAINT ours IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"}
+    )
     assert "constraint ours is there under the name theirs, which is accepted." in ours.plan().notes
     run(ours)
     assert ours.verify() == []
@@ -446,13 +538,21 @@ def test_an_equivalent_object_under_another_name_is_accepted_and_said(store, que
 def test_an_index_in_the_way_of_a_constraint_is_a_conflict(store, query):
     query("CREATE INDEX theirs FOR (n:X) ON (n.p)")
     with pytest.raises(StoreConflict, match="index theirs is on the same properties"):
-        store({"V1__a.cypher": "CREATE CONSTRAINT ours IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"}).plan()
+        store(
+            {
+                "V1__a.cypher": "CREATE CONSTRAINT ours IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"
+            }
+        ).plan()
 
 
 @both
-def test_an_index_that_has_the_name_and_properties_of_a_constraint_is_refused_and_kept(store, query):
+def test_an_index_that_has_the_name_and_properties_of_a_constraint_is_refused_and_kept(
+    store, query
+):
     query("CREATE INDEX ours FOR (n:X) ON (n.p)")
-    with pytest.raises(StoreConflict, match=r"ours of V1__a\.cypher is declared as UNIQUENESS constraint"):
+    with pytest.raises(
+        StoreConflict, match=r"ours of V1__a\.cypher is declared as UNIQUENESS constraint"
+    ):
         run(store({"V1__a.cypher": "CREATE CONSTRAINT ours FOR (n:X) REQUIRE n.p IS UNIQUE;"}))
     assert [r["name"] for r in query("SHOW INDEXES YIELD name WHERE name = 'ours'")] == ["ours"]
     assert recorded(query) == []
@@ -460,13 +560,19 @@ def test_an_index_that_has_the_name_and_properties_of_a_constraint_is_refused_an
 
 def test_a_file_may_drop_and_create_a_name_anew(store, query):
     query("CREATE INDEX i FOR (n:X) ON (n.old)")
-    new = store({"V1__a.cypher": "DROP INDEX i IF EXISTS;\nCREATE INDEX i IF NOT EXISTS FOR (n:X) ON (n.new);"})
+    new = store(
+        {
+            "V1__a.cypher": "DROP INDEX i IF EXISTS;\nCREATE INDEX i IF NOT EXISTS FOR (n:X) ON (n.new);"
+        }
+    )
     run(new)
     assert new.verify() == []
 
 
 def test_an_unguarded_statement_is_harmless_after_a_crash_before_its_record(store):
-    text = {"V1__a.cypher": "CREATE CONSTRAINT c FOR (n:X) REQUIRE n.p IS UNIQUE;\nCREATE INDEX i FOR (n:X) ON (n.q);"}
+    text = {
+        "V1__a.cypher": "CREATE CONSTRAINT c FOR (n:X) REQUIRE n.p IS UNIQUE;\nCREATE INDEX i FOR (n:X) ON (n.q);"
+    }
     once = store(text)
     (change,) = once.plan().changes
     with once._session() as session:
@@ -479,7 +585,9 @@ def held(neo4j_url):
     """A plain client's transaction, open until the test ends."""
     url = StoreUrl.parse("neo4j", neo4j_url)
     with (
-        neo4j.GraphDatabase.driver(f"bolt://{url.hosts}", auth=(url.username, url.password)) as driver,
+        neo4j.GraphDatabase.driver(
+            f"bolt://{url.hosts}", auth=(url.username, url.password)
+        ) as driver,
         driver.session() as session,
         session.begin_transaction() as transaction,
     ):
@@ -489,7 +597,9 @@ def held(neo4j_url):
 def blocked(query) -> None:
     """Return when a transaction waits for a lock."""
     deadline = time.monotonic() + 20
-    while not query("SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN status"):
+    while not query(
+        "SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN status"
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -498,7 +608,9 @@ def blocked(query) -> None:
 def test_a_deadlock_is_busy_and_the_file_succeeds_when_tried_again(store, query, held):
     query("UNWIND [1, 2] AS n CREATE (:X {n: n})")
     held.run("MATCH (x:X {n: 1}) SET x.by = 'held'").consume()
-    ours = store({"V1__a.cypher": "MATCH (x:X {n: 2}) SET x.by = 'us';\nMATCH (x:X {n: 1}) SET x.by = 'us';"})
+    ours = store(
+        {"V1__a.cypher": "MATCH (x:X {n: 2}) SET x.by = 'us';\nMATCH (x:X {n: 1}) SET x.by = 'us';"}
+    )
     raised = []
 
     def apply() -> None:
@@ -519,7 +631,9 @@ def test_a_deadlock_is_busy_and_the_file_succeeds_when_tried_again(store, query,
 
 
 @both
-def test_a_process_killed_between_a_statement_and_the_record_is_completed_by_the_next(store, query, held, neo4j_url, tmp_path):
+def test_a_process_killed_between_a_statement_and_the_record_is_completed_by_the_next(
+    store, query, held, neo4j_url, tmp_path
+):
     held.run("CREATE (:B)").consume()  # keeps the second statement waiting
     text = {"V1__a.cypher": "CREATE CONSTRAINT a FOR (n:A) REQUIRE n.p IS UNIQUE;\n"
                             "CREATE CONSTRAINT b FOR (n:B) REQUIRE n.p IS UNIQUE;"}  # fmt: skip
@@ -545,7 +659,13 @@ store.apply(store.plan().changes[0])
 @both
 def test_existence_constraints_on_community_are_a_conflict_with_the_way_out(store):
     with pytest.raises(StoreConflict, match="requires the Enterprise Edition") as caught:
-        run(store({"V1__a.cypher": "CREATE CONSTRAINT e IF NOT EXISTS FOR (n:X) REQUIRE n.p IS NOT NULL;"}))
+        run(
+            store(
+                {
+                    "V1__a.cypher": "CREATE CONSTRAINT e IF NOT EXISTS FOR (n:X) REQUIRE n.p IS NOT NULL;"
+                }
+            )
+        )
     assert "assume that edition is enterprise" in caught.value.hint
 
 
@@ -693,7 +813,9 @@ def test_a_missing_database_is_a_conflict_with_the_way_out(neo4j_url):
 
 def plain_login(url: str, password: str) -> None:
     parsed = StoreUrl.parse("neo4j", url)
-    with neo4j.GraphDatabase.driver(f"bolt://{parsed.hosts}", auth=(parsed.username, password)) as driver:
+    with neo4j.GraphDatabase.driver(
+        f"bolt://{parsed.hosts}", auth=(parsed.username, password)
+    ) as driver:
         driver.verify_connectivity()
 
 
@@ -750,7 +872,9 @@ def test_nobody_listening_is_unavailable(scheme):
 
 
 @pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command\r\n"]
+)
 def test_another_kind_of_server_is_a_configuration_error(scheme, answer):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -790,7 +914,11 @@ def test_a_silent_server_is_unavailable_within_the_connect_timeout():
 
 @both
 def test_cancel_from_another_thread_ends_a_running_statement(store, query):
-    slow = store({"V1__a.cypher": "UNWIND range(1, 100000000000) AS i WITH i WHERE i < 0 CREATE (:A {i: i});"})
+    slow = store(
+        {
+            "V1__a.cypher": "UNWIND range(1, 100000000000) AS i WITH i WHERE i < 0 CREATE (:A {i: i});"
+        }
+    )
     (change,) = slow.plan().changes
     threading.Timer(1.0, slow.cancel).start()
     began = time.monotonic()

@@ -47,7 +47,14 @@ def store(url, folder):
 
 def test_every_kind_is_recognised(folder):
     found = declared(load(folder))
-    assert {o.type for o in found.values()} == {"UNIQUENESS", "RANGE", "TEXT", "POINT", "FULLTEXT", "VECTOR"}
+    assert {o.type for o in found.values()} == {
+        "UNIQUENESS",
+        "RANGE",
+        "TEXT",
+        "POINT",
+        "FULLTEXT",
+        "VECTOR",
+    }
     assert {o.entity for o in found.values()} == {"NODE", "RELATIONSHIP"}
     assert sum(f.unrecognised for f in load(folder)) == 0
     assert len(found) == 12
@@ -116,5 +123,7 @@ def test_what_needs_the_enterprise_edition_is_refused_in_words(neo4j_url, tmp_pa
     result = BootstrapOrchestrator([store(neo4j_url, tmp_path)]).run()
     assert result.exit_code == 6
     assert "nterprise" in f"{result.stores[0].error.message} {result.stores[0].error.hint}"
-    (tmp_path / "V001__enterprise.cypher").write_text(f"// assume that edition is enterprise\n{statement};")
+    (tmp_path / "V001__enterprise.cypher").write_text(
+        f"// assume that edition is enterprise\n{statement};"
+    )
     assert BootstrapOrchestrator([store(neo4j_url, tmp_path)]).run().exit_code == 0

@@ -47,7 +47,11 @@ def query(neo4j_url):
 @pytest.fixture
 def held(neo4j_url):
     """A plain client's transaction, open until the test ends."""
-    with client(neo4j_url) as driver, driver.session() as session, session.begin_transaction() as transaction:
+    with (
+        client(neo4j_url) as driver,
+        driver.session() as session,
+        session.begin_transaction() as transaction,
+    ):
         yield transaction
 
 
@@ -78,7 +82,9 @@ def wait_until(true: Callable[[], object]) -> None:
 
 
 def is_blocked(query) -> bool:
-    return bool(query("SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN status"))
+    return bool(
+        query("SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN status")
+    )
 
 
 def long_running(query) -> list[str]:
@@ -91,7 +97,9 @@ def long_running(query) -> list[str]:
 
 
 def recorded(query) -> list[str]:
-    rows = query("MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY m.version, s")
+    rows = query(
+        "MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY m.version, s"
+    )
     return [row["s"] for row in rows]
 
 
@@ -115,10 +123,14 @@ def taken_over(store, files: dict[str, str], **options) -> Neo4jBootstrapper:
 
 
 @both
-@pytest.mark.parametrize("text", ["CREATE (:Row);", SCHEMA, BATCHES], ids=["data", "schema", "batches"])
+@pytest.mark.parametrize(
+    "text", ["CREATE (:Row);", SCHEMA, BATCHES], ids=["data", "schema", "batches"]
+)
 def test_a_run_that_lost_its_lease_commits_nothing_and_records_nothing(store, query, text):
     loser = taken_over(store, {"V1__a.cypher": text})
-    with pytest.raises(StoreUnavailable, match=r"lock of this run was lost .* the winner holds it now") as caught:
+    with pytest.raises(
+        StoreUnavailable, match=r"lock of this run was lost .* the winner holds it now"
+    ) as caught:
         loser.apply(Change("V1__a.cypher", "cypher"))
     assert caught.value.exit_code == 4
     assert count(query, "Row") == 0
@@ -135,7 +147,9 @@ def test_a_run_that_lost_its_lease_creates_no_seed(store, query):
 
 
 @both
-def test_a_lease_that_was_lost_during_a_schema_statement_keeps_the_file_out_of_the_history(store, query, held):
+def test_a_lease_that_was_lost_during_a_schema_statement_keeps_the_file_out_of_the_history(
+    store, query, held
+):
     held.run("CREATE (:X {p: 1})").consume()  # keeps the constraint waiting
     loser = store({"V1__a.cypher": SCHEMA}, lease_s=SHORT_S)
     assert not isinstance(loser.try_lock("the loser"), LockHolder)
@@ -167,8 +181,14 @@ def test_a_lapsed_lease_is_not_taken_over_while_its_run_commits(store, neo4j_url
     lease = first.try_lock("the first run")
     time.sleep(SHORT_S + 0.2)
     taken = []
-    with client(neo4j_url) as driver, driver.session() as session, session.begin_transaction() as transaction:
-        assert lease.confirm_in(lambda text, parameters: [dict(r) for r in transaction.run(text, parameters)])
+    with (
+        client(neo4j_url) as driver,
+        driver.session() as session,
+        session.begin_transaction() as transaction,
+    ):
+        assert lease.confirm_in(
+            lambda text, parameters: [dict(r) for r in transaction.run(text, parameters)]
+        )
         thread = threading.Thread(target=lambda: taken.append(second.try_lock("the second run")))
         thread.start()
         time.sleep(0.1)
@@ -212,7 +232,9 @@ def test_two_writers_record_one_version_once(store, query, kind):
         thread.join(SOON_S)
     assert recorded(query) == [name]
     assert count(query, "Row") == 1
-    assert query("MATCH (b:__Neo4jMigration {version: 'BASELINE'}) RETURN count(b) AS n") == [{"n": 1}]
+    assert query("MATCH (b:__Neo4jMigration {version: 'BASELINE'}) RETURN count(b) AS n") == [
+        {"n": 1}
+    ]
     assert query("MATCH ()-[m:MIGRATED_TO|REPEATED]->() RETURN count(m) AS n") == [{"n": 1}]
     assert len(told) == 3
     assert told.count(None) == 1
@@ -234,13 +256,20 @@ def test_a_version_that_is_written_with_other_zeros_is_the_same_version(store, q
 
 def test_a_history_of_another_target_does_not_stand_in_for_ours(store, query):
     query("CREATE (:__Neo4jMigration {version: 'BASELINE', migrationTarget: 'other'})")
-    query("CREATE (:__Neo4jMigration {version: '1', migrationTarget: 'other', source: 'V1__theirs.cypher'})")
+    query(
+        "CREATE (:__Neo4jMigration {version: '1', migrationTarget: 'other', source: 'V1__theirs.cypher'})"
+    )
     mine = store({"V1__a.cypher": "CREATE (:Row);"})
     for change in mine.plan().changes:
         mine.apply(change)
-    rows = query("MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL RETURN m.version AS v ORDER BY v")
+    rows = query(
+        "MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL RETURN m.version AS v ORDER BY v"
+    )
     assert [row["v"] for row in rows] == ["1", "BASELINE"]
-    assert query("MATCH (m {migrationTarget: 'other'}) RETURN m.isDbBootstrapBlueprint AS b") == [{"b": None}, {"b": None}]
+    assert query("MATCH (m {migrationTarget: 'other'}) RETURN m.isDbBootstrapBlueprint AS b") == [
+        {"b": None},
+        {"b": None},
+    ]
 
 
 def test_a_first_file_that_failed_leaves_no_history(store, query):
@@ -304,7 +333,11 @@ def test_a_failure_behind_batches_says_that_they_may_be_there_and_is_final(store
 
 
 def test_batches_that_the_server_refuses_unread_are_refused_as_any_other_statement(store):
-    wrong = store({"V1__a.cypher": "UNWIND [1] AS i CALL (i) { CREATE (:Row {i: j}) } IN TRANSACTIONS OF 1 ROWS;"})
+    wrong = store(
+        {
+            "V1__a.cypher": "UNWIND [1] AS i CALL (i) { CREATE (:Row {i: j}) } IN TRANSACTIONS OF 1 ROWS;"
+        }
+    )
     with pytest.raises(ChangeFailed, match="was refused") as caught:
         wrong.apply(Change("V1__a.cypher", "cypher"))
     assert "committed" not in caught.value.message
@@ -312,7 +345,9 @@ def test_batches_that_the_server_refuses_unread_are_refused_as_any_other_stateme
 
 # --- whole runs, as processes
 
-CYPHER_ONLY = 'from is_db_bootstrap import Blueprint\nBLUEPRINT = Blueprint("fenced", "three files")\n'
+CYPHER_ONLY = (
+    'from is_db_bootstrap import Blueprint\nBLUEPRINT = Blueprint("fenced", "three files")\n'
+)
 REVISION = '''"""One row."""
 from alembic import op
 revision = "0001"
@@ -348,7 +383,11 @@ def apply(blueprint, neo4j_url):
     started = []
 
     def start(*options: str) -> subprocess.Popen[str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DB_", "POSTGRES", "DATABASE", "NEO4J", "REDIS"))}
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("DB_", "POSTGRES", "DATABASE", "NEO4J", "REDIS"))
+        }
         process = subprocess.Popen(
             [sys.executable, "-m", "is_db_bootstrap", "apply", "-b", str(blueprint), *options],
             env=kept | {"NEO4J_URL": neo4j_url, "IS_DB_BOOTSTRAP_LEASE": str(LEASE_S)},
@@ -371,7 +410,11 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def assert_once(query) -> None:
     """Rows and history of the three files are there exactly once."""
-    assert {label: count(query, label) for label in ("First", "Row", "Last")} == {"First": 1, "Row": 1, "Last": 1}
+    assert {label: count(query, label) for label in ("First", "Row", "Last")} == {
+        "First": 1,
+        "Row": 1,
+        "Last": 1,
+    }
     assert recorded(query) == list(FILES)
     (chain,) = query(
         "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*3]->() RETURN [n IN nodes(p) | n.version] AS v"
@@ -402,7 +445,12 @@ def test_a_run_whose_postgres_sessions_were_ended_keeps_its_lease_on_neo4j_and_f
     second = apply("--postgres-url", postgres_url, "--timeout", str(SOON_S))
     time.sleep(2 * LEASE_S)  # the lease of the first would have lapsed long ago
     assert (first.poll(), second.poll()) == (None, None)
-    assert len(query("SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN status")) == 1
+    assert (
+        len(
+            query("SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN status")
+        )
+        == 1
+    )
     held.rollback()
     code, told = ended(first)
     assert code == 4, told
@@ -414,7 +462,9 @@ def test_a_run_whose_postgres_sessions_were_ended_keeps_its_lease_on_neo4j_and_f
         assert connection.execute("SELECT count(*) FROM entry").fetchone() == (1,)
 
 
-def test_a_run_that_was_stopped_past_its_lease_commits_nothing_when_it_goes_on(query, blueprint, apply):
+def test_a_run_that_was_stopped_past_its_lease_commits_nothing_when_it_goes_on(
+    query, blueprint, apply
+):
     """The second run does the file meanwhile, and the server has done the first one's statements, uncommitted."""
     slow = "UNWIND range(1, 20000000) AS i WITH count(i) AS n CREATE (:Row {n: n});\n"
     (blueprint / "cypher" / "V002__rows.cypher").write_text(slow)

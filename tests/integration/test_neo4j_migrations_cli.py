@@ -60,7 +60,9 @@ def command(neo4j_url, classpath):
 def query(neo4j_url):
     url = StoreUrl.parse("neo4j", neo4j_url)
     auth = (url.username, url.password)
-    with neo4j.GraphDatabase.driver(f"bolt://{url.hosts}", auth=auth, notifications_min_severity="OFF") as driver:
+    with neo4j.GraphDatabase.driver(
+        f"bolt://{url.hosts}", auth=auth, notifications_min_severity="OFF"
+    ) as driver:
         yield lambda text: [dict(r) for r in driver.execute_query(text).records]
 
 
@@ -122,10 +124,15 @@ def test_a_database_that_it_migrated_is_adopted(neo4j_url, command, query, tmp_p
     assert store.plan().changes == ()
     assert store.verify() == []
     assert store.audit() == []
-    write(tmp_path, {"R003__again.cypher": "MERGE (x:X {p: 4});\n", "V004__more.cypher": "CREATE (:Y);\n"})
+    write(
+        tmp_path,
+        {"R003__again.cypher": "MERGE (x:X {p: 4});\n", "V004__more.cypher": "CREATE (:Y);\n"},
+    )
     changed = ours(neo4j_url, tmp_path)
     assert applied(changed) == ["R003__again.cypher", "V004__more.cypher"]
-    assert query("MATCH (b:__Neo4jMigration {version: 'BASELINE'}) RETURN b.isDbBootstrapBlueprint AS b") == [{"b": "mine"}]
+    assert query(
+        "MATCH (b:__Neo4jMigration {version: 'BASELINE'}) RETURN b.isDbBootstrapBlueprint AS b"
+    ) == [{"b": "mine"}]
     code, told = command(tmp_path, "validate")
     assert code == 0, told
     code, told = command(tmp_path, "migrate")

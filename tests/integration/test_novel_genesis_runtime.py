@@ -46,7 +46,12 @@ def db(database):
 
 
 def dialogue(db, **columns):
-    return insert(db, "conversation_sessions", "id", **{"scope_type": "GENESIS", "scope_id": str(uuid.uuid4()), **columns})
+    return insert(
+        db,
+        "conversation_sessions",
+        "id",
+        **{"scope_type": "GENESIS", "scope_id": str(uuid.uuid4()), **columns},
+    )
 
 
 def message(db, **columns):
@@ -64,7 +69,11 @@ async def test_ng_06_a_dialogue_is_changed_only_by_who_has_seen_it_last(database
     async with database.transaction() as session:
         assert not await sessions.update_if(session, found, 0, stage="LATE")
         assert not await sessions.update_if(session, uuid.uuid4(), 0, stage="NOWHERE")
-    assert db.execute("SELECT stage, state, version FROM conversation_sessions").fetchone() == ("PLOT", {"a": 1}, 1)
+    assert db.execute("SELECT stage, state, version FROM conversation_sessions").fetchone() == (
+        "PLOT",
+        {"a": 1},
+        1,
+    )
 
 
 @pytest.mark.postgres
@@ -112,17 +121,28 @@ async def test_ng_12_parallel_relays_never_share_a_message(database, db):
 @pytest.mark.postgres
 @pytest.mark.parametrize(
     ("call", "index"),
-    [(outbox.claim, "idx_event_outbox_pending_scheduled"), (outbox.reclaim, "idx_event_outbox_processing_scheduled")],
+    [
+        (outbox.claim, "idx_event_outbox_pending_scheduled"),
+        (outbox.reclaim, "idx_event_outbox_processing_scheduled"),
+    ],
 )
-async def test_ng_12_what_a_relay_sends_is_served_by_its_index_even_by_a_generic_plan(database, db, call, index):
-    for status, sent_at, rows in (("SENT", "now()", 5000), ("PENDING", "NULL", 300), ("PROCESSING", "NULL", 300)):
+async def test_ng_12_what_a_relay_sends_is_served_by_its_index_even_by_a_generic_plan(
+    database, db, call, index
+):
+    for status, sent_at, rows in (
+        ("SENT", "now()", 5000),
+        ("PENDING", "NULL", 300),
+        ("PROCESSING", "NULL", 300),
+    ):
         db.execute(
             f"INSERT INTO event_outbox (topic, payload, status, sent_at) SELECT 't', '{{}}', '{status}', {sent_at} FROM generate_series(1, {rows})"
         )
     db.execute("ANALYZE event_outbox")
     asked = []
     async with database.acquire() as connection, AsyncSession(connection) as session:
-        event.listen(connection.sync_connection, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        event.listen(
+            connection.sync_connection, "before_cursor_execute", lambda *told: asked.append(told[2])
+        )
         await call(session)
     assert index in generic_plan(db, *asked)
 
@@ -144,9 +164,18 @@ async def test_ng_12_five_failures_end_in_failed_with_growing_delays(database, d
             [claimed] = await outbox.claim(session)
             assert claimed.status is OutboxStatus.PROCESSING
             assert await outbox.failed(session, claimed.id, "no broker")
-        delays.append(round(value(db, "SELECT extract(epoch FROM scheduled_at - clock_timestamp()) FROM event_outbox")))
+        delays.append(
+            round(
+                value(
+                    db,
+                    "SELECT extract(epoch FROM scheduled_at - clock_timestamp()) FROM event_outbox",
+                )
+            )
+        )
     assert delays == [1, 2, 4, 8, 16]
-    row = db.execute("SELECT status::text, retry_count, last_error FROM event_outbox WHERE id = %s", [found]).fetchone()
+    row = db.execute(
+        "SELECT status::text, retry_count, last_error FROM event_outbox WHERE id = %s", [found]
+    ).fetchone()
     assert row == ("FAILED", 5, "no broker")
     async with database.transaction() as session:
         assert await outbox.claim(session) == []
@@ -174,7 +203,15 @@ async def test_ng_12_a_lapsed_lease_counts_as_a_failure_and_is_handed_out_again(
 
 @pytest.mark.postgres
 async def test_messages_come_the_longest_due_first(database, db):
-    event = insert(db, "domain_events", "event_id", event_type="X", aggregate_type="novel", aggregate_id="1", payload=Jsonb({}))
+    event = insert(
+        db,
+        "domain_events",
+        "event_id",
+        event_type="X",
+        aggregate_type="novel",
+        aggregate_id="1",
+        payload=Jsonb({}),
+    )
     late = message(db, created_at="2026-01-01", scheduled_at="2026-01-03", event_id=event)
     early = message(db, created_at="2026-01-01", scheduled_at="2026-01-02")
     future = message(db, scheduled_at="2999-01-01")
@@ -224,10 +261,21 @@ def character(name):
 def test_a_node_is_made_once_and_updated_and_keeps_its_time_of_creation(world):
     first = write(world, merge_node(NOVEL))
     again = write(
-        world, merge_node(Novel(novel_id=NOVEL.novel_id, title="Other", created_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)))
+        world,
+        merge_node(
+            Novel(
+                novel_id=NOVEL.novel_id,
+                title="Other",
+                created_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
+            )
+        ),
     )
     assert first.element_id == again.element_id
-    assert (again["title"], again["app_id"], again["created_at"]) == ("Other", "is-db-bootstrap", first["created_at"])
+    assert (again["title"], again["app_id"], again["created_at"]) == (
+        "Other",
+        "is-db-bootstrap",
+        first["created_at"],
+    )
     mara = write(world, merge_node(character("Mara")))
     assert (mara["name"], mara["appearance"]) == ("Mara", "")
     assert set(mara) == set(graph.NODE_PROPERTIES["Character"])
@@ -242,7 +290,12 @@ def test_a_node_of_no_novel_and_an_end_that_is_not_there_are_errors(world):
     write(world, merge_node(mara))
     for start, end in ((mara, character("Nobody")), (character("Nobody"), mara)):
         with pytest.raises(ClientError, match="zero"):
-            write(world, merge_relationship("RELATES_TO", start, end, {"strength": 1, "type": "friend", "symmetric": True}))
+            write(
+                world,
+                merge_relationship(
+                    "RELATES_TO", start, end, {"strength": 1, "type": "friend", "symmetric": True}
+                ),
+            )
     assert world.run("MATCH ()-[r:RELATES_TO]->() RETURN count(r)").single()[0] == 0
 
 
@@ -254,7 +307,12 @@ def test_a_relation_is_one_for_each_pair_and_type(world):
         write(world, merge_node(node))
         write(world, merge_relationship("BELONGS_TO", node, NOVEL))
     for strength, kind in ((6, "mentor"), (7, "mentor"), (1, "friend")):
-        write(world, merge_relationship("RELATES_TO", mara, tobias, {"strength": strength, "type": kind, "symmetric": False}))
+        write(
+            world,
+            merge_relationship(
+                "RELATES_TO", mara, tobias, {"strength": strength, "type": kind, "symmetric": False}
+            ),
+        )
     rows = world.run(
         "MATCH (:Character {name: 'Mara'})-[r:RELATES_TO]->() RETURN r.type AS type, r.strength AS strength ORDER BY type"
     ).data()
@@ -306,9 +364,18 @@ def test_every_label_and_every_relationship_has_a_model_with_the_listed_properti
         (graph_models.ConflictsWith, {"severity": "mild"}),
         (Character, {"id": "not-a-uuid", "novel_id": NOVEL.novel_id, "name": "n"}),
         (Character, {"id": NOVEL.novel_id, "novel_id": NOVEL.novel_id, "name": "n", "unlisted": 1}),
-        (WorldRule, {"id": NOVEL.novel_id, "novel_id": NOVEL.novel_id, "dimension": "magic", "rule": "r"}),
-        (graph_models.Organization, {"id": NOVEL.novel_id, "novel_id": NOVEL.novel_id, "name": "n", "kind": "club"}),
-        (graph_models.Location, {"id": NOVEL.novel_id, "novel_id": NOVEL.novel_id, "name": "n", "x": float("nan")}),
+        (
+            WorldRule,
+            {"id": NOVEL.novel_id, "novel_id": NOVEL.novel_id, "dimension": "magic", "rule": "r"},
+        ),
+        (
+            graph_models.Organization,
+            {"id": NOVEL.novel_id, "novel_id": NOVEL.novel_id, "name": "n", "kind": "club"},
+        ),
+        (
+            graph_models.Location,
+            {"id": NOVEL.novel_id, "novel_id": NOVEL.novel_id, "name": "n", "x": float("nan")},
+        ),
     ],
 )
 def test_what_the_lists_forbid_is_refused(model, fields):

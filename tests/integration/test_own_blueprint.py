@@ -64,7 +64,9 @@ def test_a_folder_for_any_stores_is_a_blueprint_of_these(tmp_path, stores):
             ast.parse(text)
     services = yaml.safe_load((tmp_path / "my_app" / "compose.yaml").read_text())["services"]
     assert set(services) == {*stores, "bootstrap"}
-    assert yaml.safe_load((tmp_path / "my_app" / ".github/workflows/bootstrap.yaml").read_text())["jobs"]
+    assert yaml.safe_load((tmp_path / "my_app" / ".github/workflows/bootstrap.yaml").read_text())[
+        "jobs"
+    ]
     assert (tmp_path / "my_app" / "models.py").exists() == ("postgres" in stores)
 
 
@@ -79,7 +81,9 @@ def test_nothing_is_ever_overwritten(tmp_path):
         create("other", parent=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["class", "1abc", "../x", "a b", "", "My", "a" * 27, "novel_genesis", "novel-genesis"])
+@pytest.mark.parametrize(
+    "name", ["class", "1abc", "../x", "a b", "", "My", "a" * 27, "novel_genesis", "novel-genesis"]
+)
 def test_a_name_that_cannot_be_one_is_refused(tmp_path, name):
     with pytest.raises(ConfigurationError):
         create(name, parent=tmp_path)
@@ -94,10 +98,14 @@ def test_stores_that_there_are_not_are_refused(tmp_path, stores):
 
 def test_the_command_names_its_files_and_exits_2_for_what_is_there(tmp_path):
     call = [sys.executable, "-m", "is_db_bootstrap", "new", "my_app", "--stores", "postgres,redis"]
-    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        call, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0
     assert done.stdout.splitlines()[0] == "my_app/blueprint.py"
-    again = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    again = subprocess.run(
+        call, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (again.returncode, again.stdout) == (2, "")
 
 
@@ -112,7 +120,9 @@ def test_a_folder_is_used_from_anywhere_whatever_it_is_called(tmp_path, postgres
     environ = {"POSTGRES_URL": postgres_url}
     assert command("apply", "--blueprint", str(odd), environ=environ)[0] == 0
     assert command("verify", "--blueprint", str(odd), environ=environ)[0] == 0
-    assert command("migrate", "current", "--blueprint", str(odd), environ=environ)[1] == ["my_app_0001 (head)"]
+    assert command("migrate", "current", "--blueprint", str(odd), environ=environ)[1] == [
+        "my_app_0001 (head)"
+    ]
 
 
 def test_a_module_and_its_folder_are_the_same_blueprint(folder, monkeypatch):
@@ -145,7 +155,10 @@ def test_a_module_that_is_no_blueprint_is_told_with_its_line(folder, text, words
 
 
 def test_a_folder_without_a_blueprint_and_one_that_is_not_there_are_told(tmp_path):
-    for place, words in ((tmp_path, "holds no blueprint"), (tmp_path / "nowhere", "does not exist")):
+    for place, words in (
+        (tmp_path, "holds no blueprint"),
+        (tmp_path / "nowhere", "does not exist"),
+    ):
         with pytest.raises(ConfigurationError, match=words):
             blueprints.load(place)
 
@@ -159,11 +172,20 @@ def test_the_next_revision_is_what_the_models_have_and_the_revisions_lack(folder
         models.write(ORDER)
     blueprint = blueprints.load(folder)
     written = revision.postgres(blueprint, "add orders", settings(blueprint, postgres_url))
-    assert [p.name for p in written] == ["my_app_0002_add_orders.py", "catalogue.json", "schema.sql"]
+    assert [p.name for p in written] == [
+        "my_app_0002_add_orders.py",
+        "catalogue.json",
+        "schema.sql",
+    ]
     assert "op.create_table" in written[0].read_text()
     assert json.loads(written[1].read_text())["head"] == "my_app_0002"
-    result = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))]).run()
-    assert (result.exit_code, [c.name for c in result.stores[0].changes][1:]) == (0, ["my_app_0001", "my_app_0002"])
+    result = BootstrapOrchestrator(
+        [PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))]
+    ).run()
+    assert (result.exit_code, [c.name for c in result.stores[0].changes][1:]) == (
+        0,
+        ["my_app_0001", "my_app_0002"],
+    )
     blueprint = blueprints.load(folder)
     assert revision.postgres(blueprint, "again", settings(blueprint, postgres_url)) == []
 
@@ -182,9 +204,14 @@ def test_an_empty_revision_needs_no_server_and_is_refreshed_afterwards(folder, p
     assert out[0].endswith("my_app_0002_by_hand.py")
     assert "--refresh" in err
     stale = PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))
-    assert any("catalogue.json is of revision my_app_0001, not my_app_0002" in note for note in stale.plan().notes)
+    assert any(
+        "catalogue.json is of revision my_app_0001, not my_app_0002" in note
+        for note in stale.plan().notes
+    )
     stale.close()
-    assert command("revision", "--refresh", "--blueprint", str(folder), "--url", postgres_url)[0] == 0
+    assert (
+        command("revision", "--refresh", "--blueprint", str(folder), "--url", postgres_url)[0] == 0
+    )
     fresh = PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))
     assert fresh.plan().notes == ()
     fresh.close()
@@ -221,7 +248,14 @@ def test_two_heads_are_named_in_a_plan(folder, postgres_url):
             "down_revision = None", 'down_revision = "my_app_0001"'
         )
         (folder / "migrations" / f"my_app_0002{who}_notes.py").write_text(mine)
-    code, _, err = command("plan", "--blueprint", str(folder), "--only", "postgres", environ={"POSTGRES_URL": postgres_url})
+    code, _, err = command(
+        "plan",
+        "--blueprint",
+        str(folder),
+        "--only",
+        "postgres",
+        environ={"POSTGRES_URL": postgres_url},
+    )
     assert code == 2
     assert "my_app_0002a (my_app_0002a_notes.py, line 5)" in err
     assert "my_app_0002b (my_app_0002b_notes.py, line 5)" in err
@@ -230,7 +264,9 @@ def test_two_heads_are_named_in_a_plan(folder, postgres_url):
 @on_postgres
 def test_verify_without_a_catalogue_says_so(folder, postgres_url):
     (folder / "migrations" / "catalogue.json").unlink()
-    result = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))]).run()
+    result = BootstrapOrchestrator(
+        [PostgreSQLBootstrapper(postgres_url, blueprints.load(folder))]
+    ).run()
     assert result.exit_code == 0
     assert any("there is no catalogue.json" in note for note in result.stores[0].notes)
 
@@ -242,11 +278,36 @@ def test_stock_alembic_works_on_a_folder(folder, postgres_url):
     ini = folder / "alembic.ini"
     page = (DOCS / "how-to" / "stock-tools.md").read_text()
     section = page.partition("```ini\n")[2].partition("```")[0]
-    ini.write_text(section.replace("/path/that/migrate/ini/prints/without/alembic.ini", str(files.root() / "migrations")))
-    assert command("apply", "--blueprint", str(folder), "--only", "postgres", environ={"POSTGRES_URL": postgres_url})[0] == 0
+    ini.write_text(
+        section.replace(
+            "/path/that/migrate/ini/prints/without/alembic.ini", str(files.root() / "migrations")
+        )
+    )
+    assert (
+        command(
+            "apply",
+            "--blueprint",
+            str(folder),
+            "--only",
+            "postgres",
+            environ={"POSTGRES_URL": postgres_url},
+        )[0]
+        == 0
+    )
     call = [sys.executable, "-m", "alembic", "-c", str(ini), "-n", "my_app"]
     environ = {**os.environ, "POSTGRES_URL": postgres_url}
-    for words, shown in ((["current"], "my_app_0001 (head)"), (["check"], "No new upgrade operations")):
-        done = subprocess.run([*call, *words], env=environ, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    for words, shown in (
+        (["current"], "my_app_0001 (head)"),
+        (["check"], "No new upgrade operations"),
+    ):
+        done = subprocess.run(
+            [*call, *words],
+            env=environ,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         assert shown in done.stdout

@@ -43,7 +43,11 @@ def project(tmp_path, data):
 
     def start(tests, *options, **environ):
         (tmp_path / "test_it.py").write_text(tests)
-        env = {k: v for k, v in os.environ.items() if not k.startswith(_ADDRESSES) and not k.startswith("PYTEST")}
+        env = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(_ADDRESSES) and not k.startswith("PYTEST")
+        }
         return subprocess.Popen(
             # A job in the background, as CI may run us, ignores SIGINT and would hand that down.
             ["env", "--default-signal=INT", sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--keep-servers", *options],
@@ -63,7 +67,9 @@ def project(tmp_path, data):
 
 def documented(page, language, word):
     """The first block of `language` on a page that has `word` in it."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+    )
     return next(block for block in blocks if word in block)
 
 
@@ -71,7 +77,9 @@ def documented(page, language, word):
 def test_the_documented_test_has_all_stores(project, page):
     lines = documented(page, "python", "def test_a_novel_is_everywhere")
     assert len(lines.splitlines()) < 20
-    (project.folder / "pytest.ini").write_text(documented("docs/how-to/test.md", "ini", "is_db_blueprint"))
+    (project.folder / "pytest.ini").write_text(
+        documented("docs/how-to/test.md", "ini", "is_db_blueprint")
+    )
     code, shown = project(lines)
     assert code == 0, shown
     assert "1 passed" in shown
@@ -79,7 +87,8 @@ def test_the_documented_test_has_all_stores(project, page):
 
 def test_the_documented_session_of_sqlalchemy_is_on_the_tests_database(project):
     code, shown = project(
-        documented("docs/how-to/test.md", "python", "def session") + "\nfrom sqlalchemy import text\n"
+        documented("docs/how-to/test.md", "python", "def session")
+        + "\nfrom sqlalchemy import text\n"
         "def test_it(session):\n    session.execute(text('CREATE TABLE mine (id int)'))\n    session.commit()\n"
         "def test_next(session):\n    assert session.execute(text(\"SELECT to_regclass('mine')\")).scalar() is None\n"
     )
@@ -146,7 +155,8 @@ def test_without_a_blueprint_the_ini_option_is_named(project):
 
 def test_a_store_that_the_blueprint_has_not_is_told_in_one_line(project):
     code, shown = project(
-        "import pytest\npytestmark = pytest.mark.blueprint('context_service')\ndef test_it(redis): pass\n", "--tb=short"
+        "import pytest\npytestmark = pytest.mark.blueprint('context_service')\ndef test_it(redis): pass\n",
+        "--tb=short",
     )
     assert code == 1
     assert "no clean store: context_service declares nothing for redis. It has postgres." in shown
@@ -161,7 +171,9 @@ def test_a_blueprint_that_fails_is_told_in_one_line_for_each_test(project):
     body = text.index("\n", at) + 1
     revision.write_text(text[:body] + '    op.execute("SELECT no_such_function()")\n' + text[body:])
     (project.folder / "pytest.ini").write_text("[pytest]\nis_db_blueprint = broken\n")
-    code, shown = project("def test_one(postgres): pass\ndef test_two(postgres): pass\n", "--ignore=broken")
+    code, shown = project(
+        "def test_one(postgres): pass\ndef test_two(postgres): pass\n", "--ignore=broken"
+    )
     assert code == 1
     lines = [line for line in shown.splitlines() if line.startswith("no clean store: ")]
     assert len(lines) == 2
@@ -176,7 +188,9 @@ def test_a_blueprint_that_fails_is_told_in_one_line_for_each_test(project):
         ("postgres", "os.kill(pid, 3)"),
     ],
 )
-def test_a_server_that_ends_in_the_middle_is_told_in_one_line_for_each_test(project, make_server, store, end):
+def test_a_server_that_ends_in_the_middle_is_told_in_one_line_for_each_test(
+    project, make_server, store, end
+):
     server = make_server(store, password=PASSWORD if store == "postgres" else "")
     code, shown = project(
         f"import os\nfrom contextlib import suppress\npid = {server.pid}\n"
@@ -242,9 +256,16 @@ def test_a_failing_test_keeps_its_stores_until_the_next_session(project):
     assert re.search(r"^POSTGRES_URL=postgresql://postgres:\*\*\*@", shown, re.MULTILINE)
     assert re.search(r"^REDIS_URL=redis://:\*\*\*@", shown, re.MULTILINE)
     [kept] = re.findall(r"^With passwords, for its owner: (\S+)$", shown, re.MULTILINE)
-    assert (Path(kept).stat().st_mode & 0o777, Path(kept).parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    urls = dict(re.findall(r"^(POSTGRES_URL|REDIS_URL)=(\S+)$", Path(kept).read_text(), re.MULTILINE))
-    assert not any(StoreUrl.parse(s, urls[f"{s.upper()}_URL"]).password in shown for s in ("postgres", "redis"))
+    assert (Path(kept).stat().st_mode & 0o777, Path(kept).parent.stat().st_mode & 0o777) == (
+        0o600,
+        0o700,
+    )
+    urls = dict(
+        re.findall(r"^(POSTGRES_URL|REDIS_URL)=(\S+)$", Path(kept).read_text(), re.MULTILINE)
+    )
+    assert not any(
+        StoreUrl.parse(s, urls[f"{s.upper()}_URL"]).password in shown for s in ("postgres", "redis")
+    )
     with psycopg.connect(urls["POSTGRES_URL"]) as connection:
         assert connection.execute("SELECT to_regclass('evidence')").fetchone() != (None,)
     assert redis.Redis.from_url(urls["REDIS_URL"]).get("evidence") == b"1"
@@ -275,8 +296,17 @@ def test_servers_are_stopped_with_the_last_session(tmp_path, farm):
         "with isolated_stores('novel_genesis') as stores:\n    stores.redis.set('a', 1)\n"
         "    print(stores.redis.info('server')['process_id'])\n"
     )
-    env = {k: v for k, v in os.environ.items() if not k.startswith(_ADDRESSES)} | {"IS_DB_BOOTSTRAP_DATA": str(folder)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(_ADDRESSES)} | {
+        "IS_DB_BOOTSTRAP_DATA": str(folder)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     deadline = time.monotonic() + 5
     while psutil.pid_exists(int(done.stdout)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -296,7 +326,10 @@ def test_tests_without_stores_load_no_client_and_start_nothing(project):
 
 def test_without_a_docker_daemon_one_line_says_so(project, tmp_path):
     code, shown = project(
-        "def test_it(redis): pass\n", "--stores-from", "containers", DOCKER_HOST=f"unix://{tmp_path}/none.sock"
+        "def test_it(redis): pass\n",
+        "--stores-from",
+        "containers",
+        DOCKER_HOST=f"unix://{tmp_path}/none.sock",
     )
     assert code == 1
     assert "no clean store: No Docker daemon answers: " in shown
@@ -327,7 +360,9 @@ def image(docker_client, tmp_path):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(Path(file).resolve().read_bytes())
             target.chmod(0o755)
-        (context / "Dockerfile").write_text(f"FROM scratch\nCOPY . /\nENV PATH=/usr/bin:/bin\nCMD {command}\n")
+        (context / "Dockerfile").write_text(
+            f"FROM scratch\nCOPY . /\nENV PATH=/usr/bin:/bin\nCMD {command}\n"
+        )
         docker_client.images.build(path=str(context), tag=name)
         return name
 
@@ -349,9 +384,15 @@ def test_a_container_is_found_again_and_removed_at_the_end(project, image, docke
 
 def test_an_image_that_does_not_start_is_told(project, image):
     name = image("is-db-bootstrap-test-false", "/usr/bin/false", '["false"]')
-    code, shown = project("def test_it(redis): pass\n", "--stores-from", "containers", IS_DB_BOOTSTRAP_REDIS_IMAGE=name)
+    code, shown = project(
+        "def test_it(redis): pass\n",
+        "--stores-from",
+        "containers",
+        IS_DB_BOOTSTRAP_REDIS_IMAGE=name,
+    )
     assert code == 1
     assert (
-        f"no clean store: redis: The image {name} does not start" in shown or f"The container of {name} ended at once" in shown
+        f"no clean store: redis: The image {name} does not start" in shown
+        or f"The container of {name} ended at once" in shown
     )
     assert "Traceback" not in shown

@@ -77,28 +77,48 @@ class Watched:
 
     def assert_untouched(self, *, transactions=True):
         """Every session of the pool is as a new one: its settings, no lock of ours, nothing prepared."""
-        opened = [psycopg.connect(self._pooled, autocommit=not transactions, prepare_threshold=None) for _ in range(2)]
+        opened = [
+            psycopg.connect(self._pooled, autocommit=not transactions, prepare_threshold=None)
+            for _ in range(2)
+        ]
         try:  # each holds a session of its own by its open transaction
             assert [self._settings(each) for each in opened] == [self._plain] * 2
             for each in opened:
-                assert each.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()[0] == 0
+                assert (
+                    each.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()[0] == 0
+                )
         finally:
             for each in opened:
                 each.close()
         with psycopg.connect(self._direct) as plain:
-            assert plain.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()[0] == 0
+            assert (
+                plain.execute(
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+                ).fetchone()[0]
+                == 0
+            )
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_command_refuses_a_pooler_that_shares_sessions_and_sets_nothing_there(pools, url, mode, tmp_path):
+def test_every_command_refuses_a_pooler_that_shares_sessions_and_sets_nothing_there(
+    pools, url, mode, tmp_path
+):
     pooled = pools.start(url, mode, default_pool_size=2)
     others = Watched(pooled, url)
     others.assert_untouched(transactions=mode == "transaction")
-    (tmp_path / "targets.jsonl").write_text(json.dumps({"name": "a", "postgres": {"database": url.database}}) + "\n")
+    (tmp_path / "targets.jsonl").write_text(
+        json.dumps({"name": "a", "postgres": {"database": url.database}}) + "\n"
+    )
     fleet = ["apply", "--only", "postgres", "--targets", str(tmp_path / "targets.jsonl")]
-    tried = {**COMMANDS, "fleet": fleet} if mode == "transaction" else {"apply": COMMANDS["apply"], "fleet": fleet}
+    tried = (
+        {**COMMANDS, "fleet": fleet}
+        if mode == "transaction"
+        else {"apply": COMMANDS["apply"], "fleet": fleet}
+    )
     for name, words in tried.items():
-        code, out, err = command(*words, "-b", "context_service", environ={"POSTGRES_URL": pooled.reveal()})
+        code, out, err = command(
+            *words, "-b", "context_service", environ={"POSTGRES_URL": pooled.reveal()}
+        )
         shown = "\n".join([*out, err])
         assert code == 2, f"{name}: {shown}"
         assert f"is a connection pooler in {mode} mode" in shown, f"{name}: {shown}"
@@ -108,7 +128,9 @@ def test_every_command_refuses_a_pooler_that_shares_sessions_and_sets_nothing_th
 
 
 @pytest.mark.parametrize(("mode", "fifo"), SHARED)
-def test_a_shared_session_is_recognised_whatever_order_the_pool_gives_them_in(pools, url, mode, fifo):
+def test_a_shared_session_is_recognised_whatever_order_the_pool_gives_them_in(
+    pools, url, mode, fifo
+):
     pooled = pools.start(url, mode, server_round_robin=fifo, default_pool_size=4)
     for _ in range(5):
         assert pool_mode(pooled, 5) == mode
@@ -120,7 +142,9 @@ def test_a_shared_session_is_recognised_while_other_clients_use_the_pool(pools, 
     ended = threading.Event()
 
     def work():
-        with psycopg.connect(pooled.reveal(scheme="postgresql"), autocommit=True, prepare_threshold=None) as connection:
+        with psycopg.connect(
+            pooled.reveal(scheme="postgresql"), autocommit=True, prepare_threshold=None
+        ) as connection:
             while not ended.is_set():
                 connection.execute("SELECT pg_sleep(random() / 1000)")
 
@@ -152,7 +176,12 @@ def test_the_mode_is_asked_once_so_that_a_small_session_pool_suffices(pools, url
     """A run has three sessions: one that looks, one that locks, one that works."""
     pooled = pools.start(url, "session", default_pool_size=3)
     code, out, err = command(
-        "migrate", "downgrade", "--yes", "-b", "context_service", environ={"POSTGRES_URL": pooled.reveal()}
+        "migrate",
+        "downgrade",
+        "--yes",
+        "-b",
+        "context_service",
+        environ={"POSTGRES_URL": pooled.reveal()},
     )
     assert (code, out) == (0, ["ctx_0003"]), err
 
@@ -162,7 +191,9 @@ def test_every_command_works_through_a_pool_in_session_mode(pools, url):
     for name, words in COMMANDS.items():
         if name not in {"apply", "verify", "selftest", "upgrade", "stamp"}:
             continue
-        code, out, err = command(*words, "-b", "context_service", environ={"POSTGRES_URL": pooled.reveal()})
+        code, out, err = command(
+            *words, "-b", "context_service", environ={"POSTGRES_URL": pooled.reveal()}
+        )
         assert code == 0, f"{name}: {out} {err}"
 
 
@@ -176,7 +207,9 @@ def test_a_fixture_refuses_a_pooler_that_shares_sessions(pools, url):
     pooled = pools.start(url, "transaction", default_pool_size=2)
     blueprint = blueprints.load("context_service")
     with pytest.raises(ConfigurationError, match="connection pooler in transaction mode"):
-        PostgresIsolation(replace(pooled, database="postgres"), blueprint, Settings({"postgres": pooled}))
+        PostgresIsolation(
+            replace(pooled, database="postgres"), blueprint, Settings({"postgres": pooled})
+        )
     Watched(pooled, url).assert_untouched()
 
 
@@ -191,10 +224,16 @@ async def test_access_gives_its_settings_to_each_transaction_where_sessions_are_
         for _ in range(4):
             others.assert_untouched()
             assert await database.fetchval("SHOW search_path") == '"other", public'
-            assert await database.fetchval("SELECT current_setting($1)", "statement_timeout") == "7s"
-            assert await database.fetchval("SELECT current_setting(:name)", name="TimeZone") == "UTC"
+            assert (
+                await database.fetchval("SELECT current_setting($1)", "statement_timeout") == "7s"
+            )
+            assert (
+                await database.fetchval("SELECT current_setting(:name)", name="TimeZone") == "UTC"
+            )
             async with database.transaction() as session:
-                assert (await session.execute(text("SHOW search_path"))).scalar() == '"other", public'
+                assert (
+                    await session.execute(text("SHOW search_path"))
+                ).scalar() == '"other", public'
             others.assert_untouched()
         assert (await database.check()).ok
     others.assert_untouched()
@@ -202,7 +241,9 @@ async def test_access_gives_its_settings_to_each_transaction_where_sessions_are_
 
 async def test_access_finds_the_revision_through_a_shared_session(pools, url):
     pooled = pools.start(url, "transaction", default_pool_size=2)
-    database = Database(pooled, profile=PoolProfile(min_size=1, max_size=1), blueprint="context_service")
+    database = Database(
+        pooled, profile=PoolProfile(min_size=1, max_size=1), blueprint="context_service"
+    )
     assert (await database.check()).revision == "ctx_0003"
 
 
@@ -215,7 +256,9 @@ async def test_access_refuses_a_pooler_in_statement_mode(pools, url):
 def test_the_helpdesk_refuses_a_pooler_that_shares_sessions(pools, url):
     pooled = pools.start(url, "transaction", default_pool_size=2)
     others = Watched(pooled, url)
-    engine = helpdesk.init_database(helpdesk.DatabaseConfig.from_env({"DATABASE_URL": pooled.reveal()}))
+    engine = helpdesk.init_database(
+        helpdesk.DatabaseConfig.from_env({"DATABASE_URL": pooled.reveal()})
+    )
     try:
         with pytest.raises(ConfigurationError, match="in transaction mode"):
             engine.connect()

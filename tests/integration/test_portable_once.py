@@ -72,7 +72,9 @@ class Shop:
 
     @property
     def state(self):
-        return self.ask("SELECT version_num FROM alembic_version"), self.ask("SELECT cents FROM account")
+        return self.ask("SELECT version_num FROM alembic_version"), self.ask(
+            "SELECT cents FROM account"
+        )
 
     @property
     def is_marked(self):

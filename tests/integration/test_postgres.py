@@ -92,7 +92,13 @@ def mine(tmp_path):
     """A blueprint of one's own with the single table `one`."""
     folder = tmp_path / "migrations"
     folder.mkdir()
-    revision(folder, "m1", None, 'op.execute("CREATE TABLE one (id integer)")', 'op.execute("DROP TABLE one")')
+    revision(
+        folder,
+        "m1",
+        None,
+        'op.execute("CREATE TABLE one (id integer)")',
+        'op.execute("DROP TABLE one")',
+    )
     return Blueprint("mine", "tables of a test", migrations=folder)
 
 
@@ -143,7 +149,10 @@ def test_a_missing_database_is_planned_created_and_filled(open_store, url):
     store = open_store()
     assert store.ping(5).version.split(".")[0] in {"14", "15", "18"}
     assert [change.name for change in store.plan().changes] == [url.database, *HEAD]
-    assert store.plan().changes[1].detail == "Dialogue sessions and their rounds, and the trigger functions they share."
+    assert (
+        store.plan().changes[1].detail
+        == "Dialogue sessions and their rounds, and the trigger functions they share."
+    )
     assert [d.kind for d in store.verify()] == ["database"]
     apply_all(store)
     assert store.plan().changes == ()
@@ -169,7 +178,9 @@ def test_a_connection_to_template1_does_not_keep_the_database_from_being_created
         open_store().create_database()
 
 
-def test_without_the_right_to_create_a_database_the_statement_for_the_administrator_is_told(open_store, url):
+def test_without_the_right_to_create_a_database_the_statement_for_the_administrator_is_told(
+    open_store, url
+):
     with role(url, f"r{uuid4().hex[:8]}") as limited:
         store = open_store(at=limited)
         store.ping(5)
@@ -180,8 +191,12 @@ def test_without_the_right_to_create_a_database_the_statement_for_the_administra
             store.create_database()
 
 
-def test_without_a_way_into_the_maintenance_database_the_statement_is_told_too(open_store, make_server):
-    at = replace(StoreUrl.parse("postgres", make_server("postgres", password="s3cret").url), database="ours")
+def test_without_a_way_into_the_maintenance_database_the_statement_is_told_too(
+    open_store, make_server
+):
+    at = replace(
+        StoreUrl.parse("postgres", make_server("postgres", password="s3cret").url), database="ours"
+    )
     with session(replace(at, database="postgres")) as admin:
         admin.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
     with role(at, "limited") as limited, pytest.raises(AccessDenied) as refused:
@@ -208,7 +223,9 @@ def test_another_schema_is_created_and_public_stays_empty(open_store, url):
     assert store.plan().changes == ()
     assert [*store.verify(), *store.audit()] == []
     with session(url) as inside:
-        assert inside.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+        assert inside.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchone() == (0,)
 
 
 def test_a_schema_may_have_any_name(open_store):
@@ -228,7 +245,9 @@ def test_a_schema_of_two_blueprints_side_by_side_is_two_databases_of_tables(open
 
 def test_a_database_in_another_encoding_is_read_all_the_same(open_store, url):
     with session(replace(url, database="postgres")) as admin:
-        admin.execute(f"""CREATE DATABASE "{url.database}" TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'""")
+        admin.execute(
+            f"""CREATE DATABASE "{url.database}" TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"""
+        )
     store = open_store()
     apply_all(store)
     assert list(store.verify()) == []
@@ -250,7 +269,12 @@ assert not store.plan().changes and not store.verify() and not store.audit()
 store.close()
 sys.exit(" ".join(m for m in ("alembic", "sqlalchemy") if m in sys.modules))
 """
-    assert subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True).stderr.strip() == ""
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], check=False, capture_output=True, text=True
+        ).stderr.strip()
+        == ""
+    )
 
 
 def test_the_callers_logging_is_left_alone(open_store):
@@ -271,7 +295,12 @@ def test_stores_of_one_process_may_apply_at_once(open_store, mine):
 
 def test_a_failing_revision_is_named_and_those_before_it_stay(open_store, mine):
     folder = mine.migrations_dir
-    revision(folder, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("INSERT INTO nowhere VALUES (1)")')
+    revision(
+        folder,
+        "m2",
+        "m1",
+        'op.execute("CREATE TABLE two (id integer)")\nop.execute("INSERT INTO nowhere VALUES (1)")',
+    )
     revision(folder, "m3", "m2", 'op.execute("CREATE TABLE three (id integer)")')
     store = open_store(mine)
     with pytest.raises(ChangeFailed) as failed:
@@ -287,7 +316,12 @@ def test_a_failing_revision_is_named_and_those_before_it_stay(open_store, mine):
 
 
 def test_an_error_in_a_revisions_own_code_is_a_failed_change(open_store, mine):
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nraise KeyError("colour")')
+    revision(
+        mine.migrations_dir,
+        "m2",
+        "m1",
+        'op.execute("CREATE TABLE two (id integer)")\nraise KeyError("colour")',
+    )
     store = open_store(mine)
     with pytest.raises(ChangeFailed, match="m2 failed in its own code: KeyError: 'colour'"):
         apply_all(store)
@@ -328,7 +362,9 @@ def test_a_deadlock_makes_the_store_busy(open_store, mine, url):
 
             def run():
                 try:
-                    open_store(mine, timing=Timing(lock_timeout_s=20)).apply(Change("m2", "revision"))
+                    open_store(mine, timing=Timing(lock_timeout_s=20)).apply(
+                        Change("m2", "revision")
+                    )
                 except StoreBusy as exc:
                     failure.append(exc)
 
@@ -348,7 +384,9 @@ def test_what_another_session_applied_meanwhile_is_recognised(open_store, mine, 
     with session(url) as ghost:
         with ghost.transaction():
             ghost.execute("LOCK TABLE alembic_version")
-            thread = threading.Thread(target=lambda: remarks.append(store.apply(Change("m2", "revision"))))
+            thread = threading.Thread(
+                target=lambda: remarks.append(store.apply(Change("m2", "revision")))
+            )
             thread.start()
             time.sleep(0.5)
             ghost.execute("CREATE TABLE two (id integer)")
@@ -357,9 +395,16 @@ def test_what_another_session_applied_meanwhile_is_recognised(open_store, mine, 
     assert remarks == ["Revision m2 was applied by another session meanwhile."]
 
 
-def test_after_kill_9_the_revision_is_gone_within_seconds_and_a_rerun_completes(open_store, mine, postgres_url, url):
+def test_after_kill_9_the_revision_is_gone_within_seconds_and_a_rerun_completes(
+    open_store, mine, postgres_url, url
+):
     apply_all(open_store(mine))
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(120)")')
+    revision(
+        mine.migrations_dir,
+        "m2",
+        "m1",
+        'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(120)")',
+    )
     script = f"""
 from pathlib import Path
 from is_db_bootstrap.blueprint import Blueprint
@@ -412,7 +457,12 @@ def test_an_index_may_be_built_concurrently_while_others_wait_for_the_lock(open_
 
 
 def test_cancel_ends_a_statement_that_takes_a_minute(open_store, mine):
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")')
+    revision(
+        mine.migrations_dir,
+        "m2",
+        "m1",
+        'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")',
+    )
     store, failure = open_store(mine), []
 
     def run():
@@ -433,9 +483,16 @@ def test_cancel_ends_a_statement_that_takes_a_minute(open_store, mine):
     assert [c.name for c in open_store(mine).plan().changes] == ["m2"]
 
 
-def test_a_session_that_is_ended_midway_leaves_nothing_and_the_next_try_completes(open_store, mine, url):
+def test_a_session_that_is_ended_midway_leaves_nothing_and_the_next_try_completes(
+    open_store, mine, url
+):
     apply_all(open_store(mine))
-    revision(mine.migrations_dir, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")')
+    revision(
+        mine.migrations_dir,
+        "m2",
+        "m1",
+        'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")',
+    )
     store = open_store(mine)
     with session(url) as admin, ThreadPoolExecutor(1) as pool:
         applying = pool.submit(store.apply, Change("m2", "revision"))
@@ -451,7 +508,10 @@ def test_a_session_that_is_ended_midway_leaves_nothing_and_the_next_try_complete
 def test_a_new_enum_label_can_be_used_by_the_next_revision(open_store, mine):
     folder = mine.migrations_dir
     revision(
-        folder, "m2", "m1", 'op.execute("CREATE TYPE mood AS ENUM (\'calm\')")\nop.execute("ALTER TABLE one ADD mood mood")'
+        folder,
+        "m2",
+        "m1",
+        'op.execute("CREATE TYPE mood AS ENUM (\'calm\')")\nop.execute("ALTER TABLE one ADD mood mood")',
     )
     revision(folder, "m3", "m2", "op.execute(\"ALTER TYPE mood ADD VALUE 'wild'\")")
     revision(folder, "m4", "m3", "op.execute(\"INSERT INTO one VALUES (1, 'wild')\")")
@@ -464,7 +524,9 @@ def test_of_two_runs_at_once_one_applies_and_the_other_finds_nothing_to_do(open_
     runs = [BootstrapOrchestrator([open_store()], blueprint=BLUEPRINT.name) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(BootstrapOrchestrator.run, runs))
-    assert [result.exit_code for result in results] == [0, 0], [str(s.exception) for r in results for s in r.stores]
+    assert [result.exit_code for result in results] == [0, 0], [
+        str(s.exception) for r in results for s in r.stores
+    ]
     applied = [c.name for r in results for c in r.stores[0].changes if c.kind == "revision"]
     assert applied == HEAD
     third = BootstrapOrchestrator([open_store()], blueprint=BLUEPRINT.name).run()
@@ -476,10 +538,14 @@ def test_of_two_runs_at_once_one_applies_and_the_other_finds_nothing_to_do(open_
 
 def test_demo_rows_are_inserted_once_and_edited_ones_left_alone(open_store, url):
     row = SeedRow(
-        "conversation_sessions", {"id": str(uuid4())}, {"scope_type": "GENESIS", "scope_id": "n", "state": {"title": "A"}}
+        "conversation_sessions",
+        {"id": str(uuid4())},
+        {"scope_type": "GENESIS", "scope_id": "n", "state": {"title": "A"}},
     )
     child = SeedRow(
-        "conversation_rounds", {"session_id": row.key["id"], "round_path": "1"}, {"role": "user", "input": {"text": "?"}}
+        "conversation_rounds",
+        {"session_id": row.key["id"], "round_path": "1"},
+        {"role": "user", "input": {"text": "?"}},
     )
     seeded = replace(BLUEPRINT, seed_rows=(row, child))
     store = open_store(seeded, seed=True)
@@ -489,10 +555,15 @@ def test_demo_rows_are_inserted_once_and_edited_ones_left_alone(open_store, url)
     with session(url) as editor:
         editor.execute("UPDATE conversation_sessions SET stage = 'EDITED'")
         editor.execute("DELETE FROM conversation_rounds")
-    assert [c.name for c in store.plan().changes] == [f"conversation_rounds session_id={row.key['id']}, round_path=1"]
+    assert [c.name for c in store.plan().changes] == [
+        f"conversation_rounds session_id={row.key['id']}, round_path=1"
+    ]
     apply_all(store)
     with session(url) as reader:
-        assert reader.execute("SELECT stage, state FROM conversation_sessions").fetchone() == ("EDITED", {"title": "A"})
+        assert reader.execute("SELECT stage, state FROM conversation_sessions").fetchone() == (
+            "EDITED",
+            {"title": "A"},
+        )
         assert reader.execute("SELECT count(*) FROM conversation_rounds").fetchone() == (1,)
     assert list(store.verify()) == []
 
@@ -525,10 +596,14 @@ def test_a_second_blueprint_in_one_schema_is_a_conflict_that_names_both(open_sto
         open_store(mine).plan()
 
 
-def test_a_blueprint_is_recognised_by_its_revision_when_nothing_else_tells(open_store, migrated, mine, url):
+def test_a_blueprint_is_recognised_by_its_revision_when_nothing_else_tells(
+    open_store, migrated, mine, url
+):
     with session(url) as other:
         other.execute("COMMENT ON TABLE alembic_version IS NULL")
-    with pytest.raises(StoreConflict, match="ng_0004, which belongs to the blueprint novel_genesis, not to mine"):
+    with pytest.raises(
+        StoreConflict, match="ng_0004, which belongs to the blueprint novel_genesis, not to mine"
+    ):
         open_store(mine).plan()
 
 
@@ -547,10 +622,14 @@ def test_a_database_migrated_by_other_means_is_adopted(open_store, migrated, url
     assert list(store.verify()) == []
 
 
-def test_our_tables_without_a_record_are_a_conflict_before_anything_is_changed(open_store, migrated, url):
+def test_our_tables_without_a_record_are_a_conflict_before_anything_is_changed(
+    open_store, migrated, url
+):
     with session(url) as other:
         other.execute("DROP TABLE alembic_version")
-    with pytest.raises(StoreConflict, match=r"command_inbox, .* no revision is recorded") as conflict:
+    with pytest.raises(
+        StoreConflict, match=r"command_inbox, .* no revision is recorded"
+    ) as conflict:
         open_store().plan()
     assert "migrate stamp" in conflict.value.hint
 
@@ -559,18 +638,46 @@ def test_our_tables_without_a_record_are_a_conflict_before_anything_is_changed(o
 
 DRIFTS = {
     "table": ("DROP TABLE event_outbox", "event_outbox", "is missing"),
-    "column": ("ALTER TABLE command_inbox DROP COLUMN retry_count CASCADE", "command_inbox.retry_count", "is missing"),
-    "type": ("ALTER TABLE conversation_rounds ALTER model TYPE varchar(64)", "conversation_rounds.model", "varying(64)"),
-    "default": ("ALTER TABLE command_inbox ALTER retry_count SET DEFAULT 1", "command_inbox.retry_count", "DEFAULT 1"),
-    "null": ("ALTER TABLE event_outbox ALTER topic DROP NOT NULL", "event_outbox.topic", "text NULL"),
-    "identity": ("ALTER TABLE domain_events ALTER id SET GENERATED BY DEFAULT", "domain_events.id", "BY DEFAULT"),
+    "column": (
+        "ALTER TABLE command_inbox DROP COLUMN retry_count CASCADE",
+        "command_inbox.retry_count",
+        "is missing",
+    ),
+    "type": (
+        "ALTER TABLE conversation_rounds ALTER model TYPE varchar(64)",
+        "conversation_rounds.model",
+        "varying(64)",
+    ),
+    "default": (
+        "ALTER TABLE command_inbox ALTER retry_count SET DEFAULT 1",
+        "command_inbox.retry_count",
+        "DEFAULT 1",
+    ),
+    "null": (
+        "ALTER TABLE event_outbox ALTER topic DROP NOT NULL",
+        "event_outbox.topic",
+        "text NULL",
+    ),
+    "identity": (
+        "ALTER TABLE domain_events ALTER id SET GENERATED BY DEFAULT",
+        "domain_events.id",
+        "BY DEFAULT",
+    ),
     "constraint": (
         "ALTER TABLE conversation_rounds DROP CONSTRAINT ck_conversation_rounds_role",
         "conversation_rounds.ck_conversation_rounds_role",
         "is missing",
     ),
-    "index": ("DROP INDEX idx_command_inbox_status", "command_inbox.idx_command_inbox_status", "is missing"),
-    "enum": ("ALTER TYPE outbox_status_enum ADD VALUE 'LOST' BEFORE 'SENT'", "outbox_status_enum", "'LOST', 'SENT'"),
+    "index": (
+        "DROP INDEX idx_command_inbox_status",
+        "command_inbox.idx_command_inbox_status",
+        "is missing",
+    ),
+    "enum": (
+        "ALTER TYPE outbox_status_enum ADD VALUE 'LOST' BEFORE 'SENT'",
+        "outbox_status_enum",
+        "'LOST', 'SENT'",
+    ),
     "trigger": (
         "ALTER TABLE domain_events DISABLE TRIGGER trg_domain_events_append_only",
         "domain_events.trg_domain_events_append_only",
@@ -597,7 +704,9 @@ def test_each_kind_of_drift_is_seen_and_not_planned(migrated, url, kind):
 
 def test_an_index_whose_creation_was_interrupted_is_drift(migrated, url):
     with session(url) as other:
-        other.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_command_inbox_status'::regclass")
+        other.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_command_inbox_status'::regclass"
+        )
     [drift] = migrated.verify()
     assert (drift.object, drift.kind) == ("command_inbox.idx_command_inbox_status", "index")
     assert "is invalid" in drift.message
@@ -631,7 +740,9 @@ def test_status_tells_record_head_and_holder(open_store, migrated):
 # --- the lock
 
 
-@pytest.mark.parametrize("blueprint_name", ["novel_genesis", "a", "b", "c", "d"])  # keys of both signs
+@pytest.mark.parametrize(
+    "blueprint_name", ["novel_genesis", "a", "b", "c", "d"]
+)  # keys of both signs
 def test_the_lock_excludes_a_second_run_and_says_who_holds_it(open_store, blueprint_name):
     blueprint = replace(BLUEPRINT, name=blueprint_name, migrations=BLUEPRINT.migrations_dir)
     store, other = open_store(blueprint), open_store(blueprint)
@@ -649,7 +760,9 @@ def test_the_lock_excludes_a_second_run_and_says_who_holds_it(open_store, bluepr
     assert second.release()
 
 
-def test_blueprints_of_one_schema_share_its_lock_and_other_databases_have_another(open_store, mine, url):
+def test_blueprints_of_one_schema_share_its_lock_and_other_databases_have_another(
+    open_store, mine, url
+):
     store = open_store()
     store.create_database()
     lock = store.try_lock("one")
@@ -744,7 +857,11 @@ def test_a_password_may_hold_any_character(open_store, url):
     password = "%41 @:/?#&=+'\"\\ü€"
     with role(url, name):
         with session(replace(url, database="postgres")) as admin:
-            admin.execute(psycopg.sql.SQL("ALTER ROLE {} PASSWORD {} CREATEDB").format(psycopg.sql.Identifier(name), password))
+            admin.execute(
+                psycopg.sql.SQL("ALTER ROLE {} PASSWORD {} CREATEDB").format(
+                    psycopg.sql.Identifier(name), password
+                )
+            )
         at = replace(url, username=name, password=password)
         assert open_store(at=at).ping(5).version
         assert open_store(at=at.reveal()).ping(5).version
@@ -814,7 +931,9 @@ def _speaks_tls(url):
     return True
 
 
-@pytest.mark.parametrize("scheme", ["postgres", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"])
+@pytest.mark.parametrize(
+    "scheme", ["postgres", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"]
+)
 def test_addresses_written_for_other_drivers_are_understood(open_store, postgres_url, scheme):
     text = postgres_url.replace("postgresql", scheme, 1)
     query = "?ssl=prefer&prepared_statement_cache_size=0" if "asyncpg" in scheme else ""

@@ -68,7 +68,10 @@ def test_ng_03_down_to_base_and_up_again_gives_the_same_catalogue(alembic, store
     assert objects(url) == {}
     with connect(url, 5) as connection:
         left = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace UNION SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typname NOT LIKE '%alembic_version'"
-        assert {row[0] for row in connection.execute(left).fetchall()} == {"alembic_version", "alembic_version_pkc"}
+        assert {row[0] for row in connection.execute(left).fetchall()} == {
+            "alembic_version",
+            "alembic_version_pkc",
+        }
     alembic("upgrade", "head")
     assert objects(url) == before
 
@@ -89,7 +92,9 @@ def test_a_function_that_others_use_survives_the_downgrade(alembic, store, url):
     apply_all(store)
     with connect(url, 5) as connection:
         connection.execute("CREATE TABLE theirs (id integer, updated_at timestamptz)")
-        connection.execute("CREATE TRIGGER touch BEFORE UPDATE ON theirs FOR EACH ROW EXECUTE FUNCTION set_updated_at()")
+        connection.execute(
+            "CREATE TRIGGER touch BEFORE UPDATE ON theirs FOR EACH ROW EXECUTE FUNCTION set_updated_at()"
+        )
     alembic("downgrade", "base")
     assert list(objects(url)["function"]) == ["set_updated_at()"]
     alembic("upgrade", "head")
@@ -105,7 +110,12 @@ def test_check_finds_nothing_to_do_on_a_migrated_database(alembic, store):
 def test_the_stock_command_sees_what_we_did(alembic, store):
     apply_all(store)
     assert "ng_0004 (head)" in alembic("current")
-    assert re.findall(r"-> (ng_\d+)", alembic("history")) == ["ng_0004", "ng_0003", "ng_0002", "ng_0001"]
+    assert re.findall(r"-> (ng_\d+)", alembic("history")) == [
+        "ng_0004",
+        "ng_0003",
+        "ng_0002",
+        "ng_0001",
+    ]
 
 
 def test_we_go_on_where_the_stock_command_stopped(alembic, store):

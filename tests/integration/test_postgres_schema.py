@@ -25,7 +25,13 @@ pytestmark = pytest.mark.postgres
 every_version = pytest.mark.parametrize("postgres_url", ["14", "15", "18"], indirect=True)
 
 BLUEPRINT = Blueprint("novel_genesis", "read from its files alone")
-TABLES = ["command_inbox", "conversation_rounds", "conversation_sessions", "domain_events", "event_outbox"]
+TABLES = [
+    "command_inbox",
+    "conversation_rounds",
+    "conversation_sessions",
+    "domain_events",
+    "event_outbox",
+]
 
 
 def migrate(url):
@@ -38,7 +44,9 @@ def migrate(url):
 @pytest.fixture
 def db(postgres_url):
     migrate(postgres_url)
-    with connect(StoreUrl.parse("postgres", postgres_url), 5, settings=session_settings("public")) as connection:
+    with connect(
+        StoreUrl.parse("postgres", postgres_url), 5, settings=session_settings("public")
+    ) as connection:
         yield connection
 
 
@@ -50,7 +58,8 @@ def new_session(db, scope_id="n-1", **columns):
     columns = {"scope_type": "GENESIS", "scope_id": scope_id, **columns}
     names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
     return db.execute(
-        f"INSERT INTO conversation_sessions ({names}) VALUES ({marks}) RETURNING id", list(columns.values())
+        f"INSERT INTO conversation_sessions ({names}) VALUES ({marks}) RETURNING id",
+        list(columns.values()),
     ).fetchone()[0]
 
 
@@ -78,7 +87,9 @@ def new_event(db):
 def new_message(db, **columns):
     columns = {"topic": "novels", "payload": Jsonb({}), **columns}
     names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
-    return db.execute(f"INSERT INTO event_outbox ({names}) VALUES ({marks}) RETURNING id", list(columns.values())).fetchone()[0]
+    return db.execute(
+        f"INSERT INTO event_outbox ({names}) VALUES ({marks}) RETURNING id", list(columns.values())
+    ).fetchone()[0]
 
 
 def value(db, query, *parameters):
@@ -109,7 +120,9 @@ def test_ng_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
     }  # fmt: skip
     assert (
         value(
-            db, "SELECT count(*) FROM pg_class WHERE relname = ANY(%s) AND obj_description(oid, 'pg_class') IS NOT NULL", TABLES
+            db,
+            "SELECT count(*) FROM pg_class WHERE relname = ANY(%s) AND obj_description(oid, 'pg_class') IS NOT NULL",
+            TABLES,
         )
         == 5
     )
@@ -118,9 +131,9 @@ def test_ng_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
 @every_version
 def test_ng_01_the_catalogue_file_is_what_a_scratch_database_at_head_says(postgres_url):
     generated = generate(StoreUrl.parse("postgres", postgres_url), BLUEPRINT)
-    assert generated.text() == (BLUEPRINT.migrations_dir / "catalogue.json").read_text(encoding="utf-8"), (
-        "catalogue.json is stale: python -m is_db_bootstrap.stores.postgres.scratch novel_genesis"
-    )
+    assert generated.text() == (BLUEPRINT.migrations_dir / "catalogue.json").read_text(
+        encoding="utf-8"
+    ), "catalogue.json is stale: python -m is_db_bootstrap.stores.postgres.scratch novel_genesis"
 
 
 def test_ng_02_a_second_run_plans_nothing_and_leaves_the_data(db, postgres_url):
@@ -159,14 +172,32 @@ def test_ng_05_a_scope_has_one_active_session(db):
 
 def test_ng_06_the_trigger_alone_decides_the_version(db):
     session = new_session(db)
-    update = "UPDATE conversation_sessions SET stage = %s, version = %s WHERE id = %s RETURNING version"
+    update = (
+        "UPDATE conversation_sessions SET stage = %s, version = %s WHERE id = %s RETURNING version"
+    )
     assert value(db, update, "WORLDVIEW", 77, session) == 1
-    assert value(db, "UPDATE conversation_sessions SET stage = stage WHERE id = %s RETURNING version", session) == 1
+    assert (
+        value(
+            db,
+            "UPDATE conversation_sessions SET stage = stage WHERE id = %s RETURNING version",
+            session,
+        )
+        == 1
+    )
     with db.transaction():
         other = new_session(db, "n-2")
         created = value(db, "SELECT updated_at FROM conversation_sessions WHERE id = %s", other)
-        assert value(db, "UPDATE conversation_sessions SET stage = 'x' WHERE id = %s RETURNING updated_at", other) > created
-    stale = db.execute("UPDATE conversation_sessions SET stage = 'y' WHERE id = %s AND version = 0", [session])
+        assert (
+            value(
+                db,
+                "UPDATE conversation_sessions SET stage = 'x' WHERE id = %s RETURNING updated_at",
+                other,
+            )
+            > created
+        )
+    stale = db.execute(
+        "UPDATE conversation_sessions SET stage = 'y' WHERE id = %s AND version = 0", [session]
+    )
     assert stale.rowcount == 0
 
 
@@ -213,7 +244,10 @@ def test_ng_09_one_pending_command_of_a_type_and_a_key_only_once(db):
             new_command(db, session)
     db.execute("UPDATE command_inbox SET status = 'COMPLETED' WHERE id = %s", [first])
     second = new_command(db, session)
-    db.execute("UPDATE command_inbox SET status = 'FAILED', error_message = 'no model' WHERE id = %s", [second])
+    db.execute(
+        "UPDATE command_inbox SET status = 'FAILED', error_message = 'no model' WHERE id = %s",
+        [second],
+    )
     new_command(db, session)
     with pytest.raises(pg.UniqueViolation):
         new_command(db, uuid4(), key="k-1")
@@ -231,7 +265,9 @@ def test_ng_10_events_are_only_ever_added(db):
         "DELETE FROM domain_events",
         "DELETE FROM domain_events WHERE false",
         "TRUNCATE domain_events CASCADE",
-        f"{again} ON CONFLICT (event_id) DO UPDATE SET event_version = 2".replace("%s", "gen_random_uuid()"),
+        f"{again} ON CONFLICT (event_id) DO UPDATE SET event_version = 2".replace(
+            "%s", "gen_random_uuid()"
+        ),
     ):
         with pytest.raises(pg.RestrictViolation) as refused:
             db.execute(statement)
@@ -242,7 +278,9 @@ def test_ng_10_events_are_only_ever_added(db):
         db.execute(again, [event])
     db.execute(f"{again} ON CONFLICT DO NOTHING", [event])
     with pytest.raises(pg.GeneratedAlways):
-        db.execute("INSERT INTO domain_events (id, event_type, aggregate_type, aggregate_id) VALUES (9, 'A', 'b', 'c')")
+        db.execute(
+            "INSERT INTO domain_events (id, event_type, aggregate_type, aggregate_id) VALUES (9, 'A', 'b', 'c')"
+        )
     assert value(db, "SELECT count(*) FROM domain_events") == 1
 
 
@@ -299,7 +337,9 @@ RECLAIM = """
 
 
 def test_ng_12_two_relays_never_claim_the_same_message(db, postgres_url):
-    db.execute("INSERT INTO event_outbox (topic, payload) SELECT 't', '{}' FROM generate_series(1, 300)")
+    db.execute(
+        "INSERT INTO event_outbox (topic, payload) SELECT 't', '{}' FROM generate_series(1, 300)"
+    )
     claimed, ready = [], threading.Barrier(2)
 
     def relay():
@@ -331,10 +371,16 @@ def test_ng_12_the_claim_uses_its_index(db):
 def test_ng_12_the_last_failure_gives_up_and_a_lapsed_lease_is_handed_out_again(db):
     message = new_message(db)
     for _ in range(5):
-        db.execute("UPDATE event_outbox SET created_at = now() - interval '1 h', scheduled_at = now() WHERE status = 'PENDING'")
+        db.execute(
+            "UPDATE event_outbox SET created_at = now() - interval '1 h', scheduled_at = now() WHERE status = 'PENDING'"
+        )
         assert [row[0] for row in db.execute(CLAIM).fetchall()] == [message]
         db.execute(NOT_DELIVERED, [message])
-    assert db.execute("SELECT status, retry_count, last_error FROM event_outbox").fetchone() == ("FAILED", 5, "broker away")
+    assert db.execute("SELECT status, retry_count, last_error FROM event_outbox").fetchone() == (
+        "FAILED",
+        5,
+        "broker away",
+    )
     leased = new_message(db)
     db.execute(CLAIM)
     assert db.execute(RECLAIM).rowcount == 0
@@ -350,7 +396,10 @@ def test_ng_12_the_last_failure_gives_up_and_a_lapsed_lease_is_handed_out_again(
 def test_ng_13_payloads_are_found_by_their_gin_index(db, table):
     db.execute("SET enable_seqscan = off")
     plan = "\n".join(
-        row[0] for row in db.execute(f"""EXPLAIN SELECT * FROM {table} WHERE payload @> '{{"a": 1}}'""").fetchall()
+        row[0]
+        for row in db.execute(
+            f"""EXPLAIN SELECT * FROM {table} WHERE payload @> '{{"a": 1}}'"""
+        ).fetchall()
     )
     assert f"idx_{table}_payload" in plan
 
@@ -358,12 +407,26 @@ def test_ng_13_payloads_are_found_by_their_gin_index(db, table):
 def test_the_models_write_and_read_what_the_tables_hold(db, postgres_url):
     own = engine(StoreUrl.parse("postgres", postgres_url), "public", Timing())
     with Session(own) as session:
-        dialogue = models.ConversationSession(scope_type=models.ScopeType.GENESIS, scope_id="n-1", state={"title": "A"})
-        dialogue.rounds.append(models.ConversationRound(round_path="1", role=models.Role.USER, input={"text": "?"}))
+        dialogue = models.ConversationSession(
+            scope_type=models.ScopeType.GENESIS, scope_id="n-1", state={"title": "A"}
+        )
+        dialogue.rounds.append(
+            models.ConversationRound(round_path="1", role=models.Role.USER, input={"text": "?"})
+        )
         message = models.OutboxMessage(topic="novels", payload={}, event_id=None)
-        session.add_all([dialogue, message, models.DomainEvent(event_type="A", aggregate_type="b", aggregate_id="c")])
+        session.add_all(
+            [
+                dialogue,
+                message,
+                models.DomainEvent(event_type="A", aggregate_type="b", aggregate_id="c"),
+            ]
+        )
         session.commit()
-        assert (dialogue.version, dialogue.status, message.status) == (0, "ACTIVE", models.OutboxStatus.PENDING)
+        assert (dialogue.version, dialogue.status, message.status) == (
+            0,
+            "ACTIVE",
+            models.OutboxStatus.PENDING,
+        )
         before = dialogue.updated_at
         dialogue.stage = "WORLDVIEW"
         session.commit()
@@ -373,12 +436,18 @@ def test_the_models_write_and_read_what_the_tables_hold(db, postgres_url):
         session.commit()
     own.dispose()
     assert value(db, "SELECT count(*) FROM conversation_rounds") == 0
-    assert db.execute("SELECT status::text, headers FROM event_outbox").fetchone() == ("PENDING", None)
+    assert db.execute("SELECT status::text, headers FROM event_outbox").fetchone() == (
+        "PENDING",
+        None,
+    )
 
 
 def test_the_models_enums_have_the_labels_of_the_catalogue():
     enums = declared().objects["enum"]
-    for kind, name in ((models.CommandStatus, "command_status_enum"), (models.OutboxStatus, "outbox_status_enum")):
+    for kind, name in (
+        (models.CommandStatus, "command_status_enum"),
+        (models.OutboxStatus, "outbox_status_enum"),
+    ):
         assert ", ".join(f"'{label}'" for label in kind) == enums[name]
 
 

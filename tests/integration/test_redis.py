@@ -47,8 +47,18 @@ class Server:
         self.start()
 
     def start(self, *more):
-        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        self.process = subprocess.Popen([*command, *self.arguments, *more], stdout=subprocess.DEVNULL)
+        command = [
+            self.program,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+        ]
+        self.process = subprocess.Popen(
+            [*command, *self.arguments, *more], stdout=subprocess.DEVNULL
+        )
         for _ in range(100):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -204,7 +214,11 @@ def named_rights(hint):
     return set(re.findall(r"[+~&][\w*]+", hint))
 
 
-@pytest.mark.parametrize("left_out", [{"+eval"}, {"+watch", "+unwatch", "+multi", "+exec"}], ids=["transaction", "script"])
+@pytest.mark.parametrize(
+    "left_out",
+    [{"+eval"}, {"+watch", "+unwatch", "+multi", "+exec"}],
+    ids=["transaction", "script"],
+)
 @pytest.mark.parametrize("database", ["", "/1"])
 def test_the_privileges_named_in_the_hint_are_enough(private, opened, left_out, database):
     server = private()
@@ -213,7 +227,9 @@ def test_the_privileges_named_in_the_hint_are_enough(private, opened, left_out, 
         client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~none")
         with pytest.raises(AccessDenied) as caught:
             opened(url).ping(5)
-        client.execute_command("ACL", "SETUSER", "app", "resetkeys", *(named_rights(caught.value.hint) - left_out))
+        client.execute_command(
+            "ACL", "SETUSER", "app", "resetkeys", *(named_rights(caught.value.hint) - left_out)
+        )
     store = opened(url)
     assert run(store).outcome is Outcome.CHANGED
     again = opened(url)
@@ -258,7 +274,10 @@ def encrypted(tmp_path):
 
 def test_tls_with_the_right_authority_is_a_whole_run(encrypted, opened):
     url, crt = encrypted
-    assert run(opened(replace(StoreUrl.parse("redis", url), ca_file=str(crt)))).outcome is Outcome.CHANGED
+    assert (
+        run(opened(replace(StoreUrl.parse("redis", url), ca_file=str(crt)))).outcome
+        is Outcome.CHANGED
+    )
 
 
 @pytest.mark.parametrize("authority", ["another", "the system's"])
@@ -299,7 +318,9 @@ def test_a_database_that_is_no_number_or_out_of_range_is_a_wrong_address(private
 
 
 def test_eviction_is_judged_where_config_is_renamed_away(private, opened):
-    server = private("--save", "", "--rename-command", "CONFIG", "", "--maxmemory-policy", "allkeys-lru")
+    server = private(
+        "--save", "", "--rename-command", "CONFIG", "", "--maxmemory-policy", "allkeys-lru"
+    )
     result = run(opened(server.url))
     assert result.outcome is Outcome.CHANGED
     assert any("allkeys-lru" in note for note in result.stores[0].notes)
@@ -307,7 +328,11 @@ def test_eviction_is_judged_where_config_is_renamed_away(private, opened):
 
 def test_keys_without_lifetime_and_a_volatile_policy_are_warned_of(private, opened):
     server = private("--save", "", "--maxmemory-policy", "volatile-lru")
-    eternal = Blueprint("eternal", "", keys=(KeyPattern("setting", "setting:{name}", "string", None, "app", "a setting"),))
+    eternal = Blueprint(
+        "eternal",
+        "",
+        keys=(KeyPattern("setting", "setting:{name}", "string", None, "app", "a setting"),),
+    )
     assert "never evicts keys without lifetime" in opened(server.url, eternal).plan().notes[0]
     assert opened(server.url).plan().notes == ()
 
@@ -342,7 +367,10 @@ def test_newer_conventions_are_left_alone(redis_url, opened):
 
 def shop(**lifetimes):
     """A version of a blueprint with these keys, each with its lifetime in seconds."""
-    keys = [KeyPattern(name, f"{name}:{{id}}", "string", ttl, "app", "for tests") for name, ttl in lifetimes.items()]
+    keys = [
+        KeyPattern(name, f"{name}:{{id}}", "string", ttl, "app", "for tests")
+        for name, ttl in lifetimes.items()
+    ]
     return Blueprint("shop", "for tests", keys=tuple(keys))
 
 
@@ -352,13 +380,19 @@ ONE, TWO = shop(cart=60), shop(cart=60, order=120)
 
 def lifetimes(client):
     """What is recorded for `shop`."""
-    return {name: each["ttl_seconds"] for name, each in json.loads(client.get(SHOP))["patterns"].items()}
+    return {
+        name: each["ttl_seconds"] for name, each in json.loads(client.get(SHOP))["patterns"].items()
+    }
 
 
 @both_versions
-@pytest.mark.parametrize("before", [None, shop(cart=30)], ids=["an empty store", "an earlier version"])
+@pytest.mark.parametrize(
+    "before", [None, shop(cart=30)], ids=["an empty store", "an earlier version"]
+)
 @pytest.mark.parametrize("order", [(ONE, TWO), (TWO, ONE)], ids=["older first", "newer first"])
-def test_an_older_and_a_newer_version_that_start_together_end_at_the_newer(redis_url, opened, before, order):
+def test_an_older_and_a_newer_version_that_start_together_end_at_the_newer(
+    redis_url, opened, before, order
+):
     if before:
         run(opened(redis_url, before)).raise_for_failure()
     for version in (*order, *order, ONE):
@@ -388,8 +422,12 @@ def test_two_versions_in_parallel_end_at_the_newer(redis_url, opened):
 
 
 @both_versions
-@pytest.mark.parametrize("hotfix", [shop(cart=30), shop(cart=60, refund=60), shop(cart=30, refund=60)])
-def test_a_hotfix_of_the_earlier_version_is_a_conflict_and_the_later_one_stays(redis_url, opened, hotfix):
+@pytest.mark.parametrize(
+    "hotfix", [shop(cart=30), shop(cart=60, refund=60), shop(cart=30, refund=60)]
+)
+def test_a_hotfix_of_the_earlier_version_is_a_conflict_and_the_later_one_stays(
+    redis_url, opened, hotfix
+):
     for version in (ONE, TWO):
         run(opened(redis_url, version)).raise_for_failure()
     refused = run(opened(redis_url, hotfix))
@@ -411,7 +449,9 @@ def guarded(request, redis_url):
     """The address of a user who may use one of the two ways to write under a condition."""
     without = {"watch": ["-eval", "-evalsha"], "eval": ["-watch", "-multi"]}[request.param]
     with redis.Redis.from_url(redis_url) as client:
-        client.execute_command("ACL", "SETUSER", "one-way", "reset", "on", ">pw", "~*", "&*", "+@all", *without)
+        client.execute_command(
+            "ACL", "SETUSER", "one-way", "reset", "on", ">pw", "~*", "&*", "+@all", *without
+        )
     yield redis_url.replace("//", "//one-way:pw@")
     with redis.Redis.from_url(redis_url) as client:
         client.execute_command("ACL", "DELUSER", "one-way")
@@ -445,7 +485,9 @@ def test_a_record_is_not_written_over_one_that_was_not_looked_at(redis_url, guar
 
 
 @both_versions
-def test_a_lock_that_is_renewed_meanwhile_does_not_keep_the_record_from_being_written(guarded, opened):
+def test_a_lock_that_is_renewed_meanwhile_does_not_keep_the_record_from_being_written(
+    guarded, opened
+):
     store = opened(guarded, ONE)
     lock = store.try_lock("this run")
     change = store.plan().changes[0]
@@ -480,7 +522,9 @@ def test_a_lock_that_is_renewed_meanwhile_does_not_keep_the_record_from_being_wr
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_user_works_by_another_way_or_is_refused_before_anything_is_written(private, opened, rules, works):
+def test_a_user_works_by_another_way_or_is_refused_before_anything_is_written(
+    private, opened, rules, works
+):
     server = private()
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", *rules)
@@ -566,7 +610,9 @@ def test_a_cluster_of_three_masters_is_served(private, opened):
     assert not lock.release()
     for node in nodes:
         with node.client() as client:
-            client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", *named_rights(DENIED["NOPERM"]), "-eval")
+            client.execute_command(
+                "ACL", "SETUSER", "app", "on", ">pw", "~*", *named_rights(DENIED["NOPERM"]), "-eval"
+            )
     result = run(opened(nodes[1].url.replace("//", "//app:pw@"), shop(cart=60, cluster=60)))
     assert result.outcome is Outcome.CHANGED, result
     *_, counted = opened(nodes[1].url).audit()

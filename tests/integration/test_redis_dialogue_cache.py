@@ -91,13 +91,18 @@ async def test_deleting_says_how_many_there_were(cache):
 
 async def test_values_come_back_as_json(cache):
     when = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-    await cache.save_session(SESSION, {"id": SESSION, "at": when, "cost": Decimal("1.50"), "name": "ä", "deep": [{"x": None}]})
+    await cache.save_session(
+        SESSION,
+        {"id": SESSION, "at": when, "cost": Decimal("1.50"), "name": "ä", "deep": [{"x": None}]},
+    )
     assert await cache.load_session(SESSION) == {
         "id": str(SESSION), "at": "2026-01-02T03:04:00+00:00", "cost": "1.50", "name": "ä", "deep": [{"x": None}],
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("value", [{"x": object()}, {"x": {1, 2}}, {"x": float("nan")}, [1], "text"])
+@pytest.mark.parametrize(
+    "value", [{"x": object()}, {"x": {1, 2}}, {"x": float("nan")}, [1], "text"]
+)
 async def test_what_json_cannot_hold_is_a_type_error_and_nothing_is_sent(client, cache, value):
     with pytest.raises(TypeError):
         await cache.save_session(SESSION, value)
@@ -113,7 +118,9 @@ async def test_a_value_that_is_no_object_counts_as_absent(redis_url, text):
         assert await cache.list_rounds(SESSION) == {}
 
 
-@pytest.mark.parametrize("ttl", [timedelta(0), timedelta(milliseconds=999), timedelta(days=30, seconds=1)])
+@pytest.mark.parametrize(
+    "ttl", [timedelta(0), timedelta(milliseconds=999), timedelta(days=30, seconds=1)]
+)
 async def test_a_lifetime_is_one_second_to_thirty_days(client, cache, ttl):
     with pytest.raises(ValueError, match="lifetime"):
         DialogueCache(client, ttl=ttl)

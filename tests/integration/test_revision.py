@@ -78,7 +78,9 @@ def settings(blueprint, url):
 def written(place, url, message="more", **options):
     """The new revision's text, and the operations that were told."""
     blueprint, told = blueprints.load(place), []
-    paths = revision.postgres(blueprint, message, settings(blueprint, url), report=told.append, **options)
+    paths = revision.postgres(
+        blueprint, message, settings(blueprint, url), report=told.append, **options
+    )
     text = paths[0].read_text() if paths else ""
     return text, [str(t) for t in told if not t.left_out], [str(t) for t in told if t.left_out]
 
@@ -99,27 +101,44 @@ def test_drops_of_what_the_models_do_not_declare_are_left_out_and_told(folder, p
 
 
 def test_allowed_drops_are_written_and_partitions_are_none(folder, postgres_url):
-    text, operations, left_out = written(folder(METER, METER_MODELS), postgres_url, allow_drops=True)
+    text, operations, left_out = written(
+        folder(METER, METER_MODELS), postgres_url, allow_drops=True
+    )
     assert left_out == []
     assert {"drop table made_by_sql", "drop column readings.legacy"} <= set(operations)
     assert "readings_1" not in text
 
 
 def test_nothing_but_drops_writes_no_revision(folder, postgres_url):
-    place = folder("CREATE TABLE made_by_sql (id int)", "from sqlalchemy import MetaData\n\nmetadata = MetaData()\n")
+    place = folder(
+        "CREATE TABLE made_by_sql (id int)",
+        "from sqlalchemy import MetaData\n\nmetadata = MetaData()\n",
+    )
     assert written(place, postgres_url) == ("", [], ["drop table made_by_sql"])
     assert names(place) == ["app_0001.py"]
 
 
 def test_the_command_tells_operations_as_text_and_as_json(folder, postgres_url):
     place = folder(METER, METER_MODELS)
-    code, out, err = command("revision", "-m", "unit", "-b", str(place), "--url", postgres_url, "--output", "json")
+    code, out, err = command(
+        "revision", "-m", "unit", "-b", str(place), "--url", postgres_url, "--output", "json"
+    )
     found = json.loads("\n".join(out))
     assert (code, err) == (0, "")
-    assert found["operations"][0] == {"operation": "add column", "object": "readings.unit", "detail": "NUMERIC"}
+    assert found["operations"][0] == {
+        "operation": "add column",
+        "object": "readings.unit",
+        "detail": "NUMERIC",
+    }
     assert {"operation": "drop table", "object": "made_by_sql", "detail": ""} in found["left_out"]
-    assert [path.rpartition("/")[2] for path in found["files"]] == ["app_0002_unit.py", "catalogue.json", "schema.sql"]
-    (place / "models.py").write_text(METER_MODELS.replace('Column("unit"', 'Column("note", Numeric), Column("unit"'))
+    assert [path.rpartition("/")[2] for path in found["files"]] == [
+        "app_0002_unit.py",
+        "catalogue.json",
+        "schema.sql",
+    ]
+    (place / "models.py").write_text(
+        METER_MODELS.replace('Column("unit"', 'Column("note", Numeric), Column("unit"')
+    )
     code, out, err = command("revision", "-m", "note", "-b", str(place), "--url", postgres_url)
     assert (code, len(out)) == (0, 3)
     assert "add column readings.note (NUMERIC)\n" in err
@@ -127,14 +146,20 @@ def test_the_command_tells_operations_as_text_and_as_json(folder, postgres_url):
     assert "--allow-drops" in err
 
 
-def test_later_partitions_of_a_declared_table_are_no_finding_and_the_table_itself_is_compared(folder, postgres_url):
+def test_later_partitions_of_a_declared_table_are_no_finding_and_the_table_itself_is_compared(
+    folder, postgres_url
+):
     place = folder(METER, METER_MODELS)
     blueprint = blueprints.load(place)
     revision.refresh(blueprint, settings(blueprint, postgres_url))
-    BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprint)]).run().raise_for_failure()
+    BootstrapOrchestrator(
+        [PostgreSQLBootstrapper(postgres_url, blueprint)]
+    ).run().raise_for_failure()
     store = PostgreSQLBootstrapper(postgres_url, blueprint)
     with psycopg.connect(postgres_url, autocommit=True) as other:
-        other.execute("CREATE TABLE readings_12 PARTITION OF readings FOR VALUES FROM ('2026-12-01') TO ('2027-01-01')")
+        other.execute(
+            "CREATE TABLE readings_12 PARTITION OF readings FOR VALUES FROM ('2026-12-01') TO ('2027-01-01')"
+        )
         other.execute("CREATE TABLE readings_11_2 PARTITION OF readings_11 FOR VALUES IN (2)")
         other.execute("CREATE TABLE stray (id int)")
         assert ([*store.verify()], [found.object for found in store.audit()]) == ([], ["stray"])
@@ -160,7 +185,9 @@ def test_an_id_that_exists_is_not_given_again(folder):
 
 @pytest.mark.parametrize("head", ["initial", "1a2b3c4d5678", "abcdefabcdef"])
 def test_after_an_id_without_a_number_comes_one_as_alembic_makes_it(folder, head):
-    found, template = revision.next_revision(blueprints.load(folder("SELECT 1", first=head)), "more")
+    found, template = revision.next_revision(
+        blueprints.load(folder("SELECT 1", first=head)), "more"
+    )
     assert (len(found), template) == (12, "%(rev)s_%(slug)s")
     assert int(found, 16) >= 0
 
@@ -168,11 +195,17 @@ def test_after_an_id_without_a_number_comes_one_as_alembic_makes_it(folder, head
 def test_a_file_that_is_there_is_never_overwritten(folder):
     place = folder("SELECT 1")
     theirs = place / "migrations" / "app_0002_more.py"
-    theirs.write_text(FIRST.format(id="app_0000", up="SELECT 2").replace("down_revision = None", 'down_revision = "app_0001"'))
+    theirs.write_text(
+        FIRST.format(id="app_0000", up="SELECT 2").replace(
+            "down_revision = None", 'down_revision = "app_0001"'
+        )
+    )
     before = theirs.read_text()
     head = place / "migrations" / "app_0001.py"
     head.write_text(head.read_text().replace("down_revision = None", 'down_revision = "app_0000"'))
-    theirs.write_text(before := before.replace('down_revision = "app_0001"', "down_revision = None"))
+    theirs.write_text(
+        before := before.replace('down_revision = "app_0001"', "down_revision = None")
+    )
     with pytest.raises(ConfigurationError, match="is there already; it was not overwritten"):
         revision.postgres(blueprints.load(place), "more", None)
     assert theirs.read_text() == before
@@ -225,7 +258,9 @@ def test_a_type_of_the_application_is_written_as_what_postgresql_gets(folder, po
     assert operations == ["create table bills (id, total, parts)"]
     assert "sa.Column('total', sa.BigInteger(), nullable=False)" in text
     assert "sa.Column('id', sa.UUID(), nullable=False)" in text
-    assert "item_type=sa.BigInteger()" in text.replace("(sa.BigInteger()", "(item_type=sa.BigInteger()")
+    assert "item_type=sa.BigInteger()" in text.replace(
+        "(sa.BigInteger()", "(item_type=sa.BigInteger()"
+    )
     assert place.name not in text
     blueprint = blueprints.load(place)
     assert revision.postgres(blueprint, "again", settings(blueprint, postgres_url)) == []
@@ -282,7 +317,9 @@ def downgrade():
 '''
 
 
-def test_a_revision_that_reads_is_told_in_one_line_and_nothing_half_written_is_left(folder, postgres_url):
+def test_a_revision_that_reads_is_told_in_one_line_and_nothing_half_written_is_left(
+    folder, postgres_url
+):
     place = folder("CREATE TABLE t (id int)")
     (place / "migrations" / "app_0002.py").write_text(READING)
     reason = "cannot be written as SQL without a server: AttributeError"
@@ -292,7 +329,10 @@ def test_a_revision_that_reads_is_told_in_one_line_and_nothing_half_written_is_l
     assert "(app_0002.py, line 10)" in err
     assert names(place) == ["app_0001.py", "app_0002.py", "catalogue.json"]
     (place / "migrations" / "schema.sql").write_text("-- of old\n")
-    for words, expected in ((["check", "-b", str(place)], 3), (["migrate", "sql", "-b", str(place)], 2)):
+    for words, expected in (
+        (["check", "-b", str(place)], 3),
+        (["migrate", "sql", "-b", str(place)], 2),
+    ):
         code, out, err = command(*words)
         assert (code, out, reason in err, "Traceback" in err) == (expected, [], True, False)
     assert command("revision", "--refresh", "-b", str(place), "--url", postgres_url)[0] == 0
@@ -303,8 +343,12 @@ def test_a_catalogue_that_cannot_be_made_leaves_both_files_as_they_were(folder, 
     place = folder("CREATE TABLE t (id int)")
     blueprint = blueprints.load(place)
     revision.refresh(blueprint, settings(blueprint, postgres_url))
-    before = {name: (place / "migrations" / name).read_text() for name in ("catalogue.json", "schema.sql")}
-    (place / "migrations" / "app_0001.py").write_text(FIRST.format(id="app_0001", up="CREATE TABLE wrong (id nothing)"))
+    before = {
+        name: (place / "migrations" / name).read_text() for name in ("catalogue.json", "schema.sql")
+    }
+    (place / "migrations" / "app_0001.py").write_text(
+        FIRST.format(id="app_0001", up="CREATE TABLE wrong (id nothing)")
+    )
     with pytest.raises(BootstrapError):
         revision.refresh(blueprints.load(place), settings(blueprint, postgres_url))
     assert {name: (place / "migrations" / name).read_text() for name in before} == before

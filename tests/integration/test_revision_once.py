@@ -125,7 +125,11 @@ class Shop:
         return self.ask("SELECT obj_description('alembic_version'::regclass)")[0][0]
 
     def alembic(self, *args):
-        environ = {**os.environ, "POSTGRES_URL": self.url, "IS_DB_BOOTSTRAP_BLUEPRINT": str(self.folder)}
+        environ = {
+            **os.environ,
+            "POSTGRES_URL": self.url,
+            "IS_DB_BOOTSTRAP_BLUEPRINT": str(self.folder),
+        }
         ini = self.folder / "alembic.ini"
         ini.write_text(f"[shop]\nscript_location = {files.root() / 'migrations'}\nversion_locations = {self.migrations}\nblueprint = {self.folder}\npath_separator = os\n")  # fmt: skip
         return subprocess.run(
@@ -213,7 +217,11 @@ def test_a_first_revision_that_is_half_done_is_known_without_a_row(shop):
 
 
 def test_a_process_that_dies_after_the_commit_leaves_the_mark(shop):
-    shop.add("b2", "a1", f"{WAYS['commit']}\nimport time\nopen({str(shop.folder / 'there')!r}, 'w').close()\ntime.sleep(60)")
+    shop.add(
+        "b2",
+        "a1",
+        f"{WAYS['commit']}\nimport time\nopen({str(shop.folder / 'there')!r}, 'w').close()\ntime.sleep(60)",
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "is_db_bootstrap", "apply", "-b", str(shop.folder)],
         env={**os.environ, "POSTGRES_URL": shop.url}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -244,12 +252,19 @@ def test_a_revision_that_stays_in_its_transaction_leaves_nothing_and_may_run_aga
 
 
 @pytest.mark.parametrize(
-    "before", ["", "op.execute('SET statement_timeout = 0')\n    ", "sa.inspect(op.get_bind()).get_indexes('account')\n    "]
+    "before",
+    [
+        "",
+        "op.execute('SET statement_timeout = 0')\n    ",
+        "sa.inspect(op.get_bind()).get_indexes('account')\n    ",
+    ],
 )
 def test_a_first_statement_outside_of_a_transaction_that_fails_may_run_again(shop, before):
     index = f"with op.get_context().autocommit_block():\n    {before}op.execute('CREATE UNIQUE INDEX CONCURRENTLY one ON account (cents)')"
     shop.add("b2", "a1", index)
-    revision(shop.migrations, "a1", None, f"{TABLE}\nop.execute('INSERT INTO account VALUES (2, 10)')")
+    revision(
+        shop.migrations, "a1", None, f"{TABLE}\nop.execute('INSERT INTO account VALUES (2, 10)')"
+    )
     error = shop.apply().stores[0].exception
     assert isinstance(error, ChangeFailed)
     assert not isinstance(error, HalfDone)
@@ -259,7 +274,12 @@ def test_a_first_statement_outside_of_a_transaction_that_fails_may_run_again(sho
 
 
 def test_a_downgrade_that_commits_and_fails_is_not_run_again_either(shop):
-    shop.add("b2", "a1", WAYS["stays"], 'op.execute("UPDATE account SET cents = cents / 100")\nop.get_bind().commit()\n1 / 0')
+    shop.add(
+        "b2",
+        "a1",
+        WAYS["stays"],
+        'op.execute("UPDATE account SET cents = cents / 100")\nop.get_bind().commit()\n1 / 0',
+    )
     assert shop.apply().ok
     with pytest.raises(HalfDone, match="b2 committed a part"):
         migrate.downgrade(shop.blueprint, 1, drop_rows=True, settings=shop.settings)
@@ -273,14 +293,23 @@ def test_a_downgrade_that_commits_and_fails_is_not_run_again_either(shop):
 
 
 def test_a_downgrade_that_commits_by_itself_is_recorded(shop):
-    shop.add("b2", "a1", WAYS["stays"], 'op.execute("UPDATE account SET cents = cents / 100")\nop.get_bind().commit()')
+    shop.add(
+        "b2",
+        "a1",
+        WAYS["stays"],
+        'op.execute("UPDATE account SET cents = cents / 100")\nop.get_bind().commit()',
+    )
     assert shop.apply().ok
-    assert migrate.downgrade(shop.blueprint, 1, drop_rows=True, settings=shop.settings).revisions == ("b2",)
+    assert migrate.downgrade(
+        shop.blueprint, 1, drop_rows=True, settings=shop.settings
+    ).revisions == ("b2",)
     assert (shop.recorded, shop.cents) == (["a1"], 10)
 
 
 def test_a_record_that_does_not_stay_is_told(shop):
-    trigger = "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+    trigger = (
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+    )
     shop.add(
         "b2",
         "a1",
@@ -302,7 +331,9 @@ def test_a_role_that_cannot_write_the_mark_is_told_not_to_go_on(shop):
         admin.execute("CREATE ROLE teller LOGIN PASSWORD 'x'")
     try:
         with psycopg.connect(shop.url, autocommit=True) as admin:
-            admin.execute("GRANT ALL ON SCHEMA public TO teller; GRANT ALL ON ALL TABLES IN SCHEMA public TO teller")
+            admin.execute(
+                "GRANT ALL ON SCHEMA public TO teller; GRANT ALL ON ALL TABLES IN SCHEMA public TO teller"
+            )
         url = StoreUrl.parse("postgres", shop.url)
         shop.url = f"postgresql://teller:x@{url.host}:{url.port(5432)}/{url.database}"
         error = shop.apply().stores[0].exception
@@ -318,7 +349,9 @@ def test_in_a_scratch_database_it_runs_once_too(shop):
     shop.add("b2", "a1", WAYS["commit"])
     url = StoreUrl.parse("postgres", shop.url)
     with at_head(url, shop.blueprint, Timing()) as scratch, connect(scratch, 5) as connection:
-        assert connection.execute("SELECT cents, version_num FROM account, alembic_version").fetchall() == [(1000, "b2")]
+        assert connection.execute(
+            "SELECT cents, version_num FROM account, alembic_version"
+        ).fetchall() == [(1000, "b2")]
 
 
 # --- the stock command
@@ -359,7 +392,9 @@ def test_an_exit_in_a_revision_is_a_failed_change_with_its_line(shop, place):
     if place == "in the file":
         path = shop.migrations / "b2.py"
         path.write_text(path.read_text() + "\n\nprint('on my way')\nraise SystemExit(0)\n")
-    code, out, err = command("apply", "-b", str(shop.folder), "-o", "json", environ={"POSTGRES_URL": shop.url})
+    code, out, err = command(
+        "apply", "-b", str(shop.folder), "-o", "json", environ={"POSTGRES_URL": shop.url}
+    )
     assert code == 1
     error = json.loads("\n".join(out))["stores"][0]["error"]
     assert "SystemExit: 0" in error["message"]
@@ -368,7 +403,9 @@ def test_an_exit_in_a_revision_is_a_failed_change_with_its_line(shop, place):
 
 
 def test_what_finder_leaves_beside_a_revision_does_not_stop_alembic(shop):
-    (shop.migrations / "._a1.py").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        \0\2\0\0\0\xb0\xff")
+    (shop.migrations / "._a1.py").write_bytes(
+        b"\0\5\26\7\0\2\0\0Mac OS X        \0\2\0\0\0\xb0\xff"
+    )
     (shop.migrations / ".#a1.py").symlink_to("nobody@host.1:1")
     (shop.migrations / "__init__.py").touch()
     path = shop.migrations / "a1.py"
@@ -378,7 +415,11 @@ def test_what_finder_leaves_beside_a_revision_does_not_stop_alembic(shop):
 
 
 def test_an_interrupt_while_a_revision_runs_ends_the_run_as_interrupted(shop):
-    shop.add("b2", "a1", f"import time\nopen({str(shop.folder / 'there')!r}, 'w').close()\nop.execute('SELECT pg_sleep(60)')")
+    shop.add(
+        "b2",
+        "a1",
+        f"import time\nopen({str(shop.folder / 'there')!r}, 'w').close()\nop.execute('SELECT pg_sleep(60)')",
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "is_db_bootstrap", "migrate", "init", "-b", str(shop.folder)],
         env={**os.environ, "POSTGRES_URL": shop.url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -96,7 +96,9 @@ def test_values_of_rows_are_shown_to_a_person_only(postgres_url, tmp_path, capsy
     assert "(7)" not in machine
 
 
-def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(farm, neo4j_url, tmp_path, capsys):
+def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(
+    farm, neo4j_url, tmp_path, capsys
+):
     server = farm.shared("neo4j")
     with neo4j_driver(server) as driver:
         driver.execute_query("CREATE CONSTRAINT one FOR (n:P) REQUIRE n.email IS UNIQUE")
@@ -113,7 +115,9 @@ def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(farm, neo
         folder.mkdir()
         (folder / name.replace(name[1], "1", 1)).write_text(content)
         blueprint = Blueprint("values", "for tests", cypher=folder)
-        result, machine, text = outputs(BootstrapOrchestrator([Neo4jBootstrapper(neo4j_url, blueprint)]), capsys)
+        result, machine, text = outputs(
+            BootstrapOrchestrator([Neo4jBootstrapper(neo4j_url, blueprint)]), capsys
+        )
         assert result.exit_code in {1, 6}, machine
         assert SECRET not in machine, machine
         assert SECRET in text or "parsed to a Date" in text, text
@@ -133,7 +137,10 @@ def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(farm, neo
             "Node(7) already exists with label `P` and properties `a` = 1, `b` = 'x'",
             "Node(7) already exists with label `P` and properties `a` = …, `b` = …",
         ),
-        ('Type mismatch: expected Integer but was String("anna")', "Type mismatch: expected Integer but was String(…)"),
+        (
+            'Type mismatch: expected Integer but was String("anna")',
+            "Type mismatch: expected Integer but was String(…)",
+        ),
         ("Text cannot be parsed to a Date: 'anna'", "Text cannot be parsed to a Date: …"),
     ],
 )
@@ -158,7 +165,9 @@ def test_a_foreign_lock_and_record_in_redis_are_told_without_their_values(redis_
 
 def test_an_address_that_psycopg_refuses_is_told_without_its_password():
     word = "hunter2-hunter2"
-    url = StoreUrl("postgres", "postgresql", "127.0.0.1", "db", "u", word, query=(("nosuch", word),))
+    url = StoreUrl(
+        "postgres", "postgresql", "127.0.0.1", "db", "u", word, query=(("nosuch", word),)
+    )
     from is_db_bootstrap.stores.postgres.connection import connect
 
     with pytest.raises(ConfigurationError) as caught:
@@ -173,7 +182,9 @@ def test_a_statement_outside_of_a_change_keeps_values_apart_too(postgres_url):
         psycopg.connect(server, autocommit=True) as connection,
         errors("there", "a table"),
     ):
-        connection.execute("CREATE TEMP TABLE t (email text UNIQUE); INSERT INTO t VALUES ('a@x'), ('a@x')")
+        connection.execute(
+            "CREATE TEMP TABLE t (email text UNIQUE); INSERT INTO t VALUES ('a@x'), ('a@x')"
+        )
     assert "a@x" not in caught.value.message
     assert "a@x" in caught.value.detail
     assert "a@x" in str(caught.value)

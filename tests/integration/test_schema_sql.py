@@ -16,28 +16,40 @@ from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME
 from is_db_bootstrap.stores.postgres.scratch import SCHEMA_NAME, generate, schema_sql
 
 pytestmark = pytest.mark.postgres
-EACH = pytest.mark.parametrize("name", [n for n in blueprints.names() if "postgres" in blueprints.load(n).stores])
+EACH = pytest.mark.parametrize(
+    "name", [n for n in blueprints.names() if "postgres" in blueprints.load(n).stores]
+)
 STALE = "stale: python -m is_db_bootstrap.stores.postgres.scratch"
 
 
 @EACH
 def test_the_files_are_current(postgres_url, name):
     blueprint = blueprints.load(name)
-    assert (blueprint.migrations_dir / SCHEMA_NAME).read_text(encoding="utf-8") == schema_sql(blueprint), f"{STALE} {name}"
+    assert (blueprint.migrations_dir / SCHEMA_NAME).read_text(encoding="utf-8") == schema_sql(
+        blueprint
+    ), f"{STALE} {name}"
     catalogue = generate(StoreUrl.parse("postgres", postgres_url), blueprint, Timing())
-    assert (blueprint.migrations_dir / FILE_NAME).read_text(encoding="utf-8") == catalogue.text(), f"{STALE} {name}"
+    assert (blueprint.migrations_dir / FILE_NAME).read_text(encoding="utf-8") == catalogue.text(), (
+        f"{STALE} {name}"
+    )
 
 
 @EACH
 @pytest.mark.parametrize("postgres_url", ["18", "14"], indirect=True)
-@pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed (postgresql-client)")
+@pytest.mark.skipif(
+    shutil.which("psql") is None, reason="psql is not installed (postgresql-client)"
+)
 def test_psql_makes_what_a_run_makes(postgres_url, name):
     server, _, database = postgres_url.rpartition("/")
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{database}"')
     blueprint = blueprints.load(name).without_seed()
     file = blueprint.migrations_dir / SCHEMA_NAME
-    subprocess.run(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", postgres_url, "-f", str(file)], check=True, timeout=60)
+    subprocess.run(
+        ["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", postgres_url, "-f", str(file)],
+        check=True,
+        timeout=60,
+    )
     result = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprint)]).run()
     assert (result.outcome, result.exit_code) == ("unchanged", 0)
     store = PostgreSQLBootstrapper(postgres_url, blueprint)

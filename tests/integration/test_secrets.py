@@ -98,7 +98,11 @@ def strangers():
         threading.Thread(target=each.serve_forever, daemon=True).start()
     with contextlib.closing(psutil_free_port()) as closed:
         port = closed.getsockname()[1]
-    yield {"http": servers[0].server_address[1], "echo": servers[1].server_address[1], "nobody": port}
+    yield {
+        "http": servers[0].server_address[1],
+        "echo": servers[1].server_address[1],
+        "nobody": port,
+    }
     for each in servers:
         each.shutdown()
         each.server_close()
@@ -128,11 +132,19 @@ class Fuzz:
 
     def use(self, password):
         """Give the three servers that have passwords this one."""
-        with psycopg.connect(self.address("postgres", self.now["postgres"]) + "/postgres", autocommit=True) as connection:
+        with psycopg.connect(
+            self.address("postgres", self.now["postgres"]) + "/postgres", autocommit=True
+        ) as connection:
             connection.execute(psycopg.sql.SQL("ALTER ROLE postgres PASSWORD {}").format(password))
         auth = ("neo4j", self.now["neo4j"])
-        with neo4j.GraphDatabase.driver(f"bolt://127.0.0.1:{self.ports['neo4j']}", auth=auth) as driver:
-            driver.execute_query("ALTER USER neo4j SET PASSWORD $p CHANGE NOT REQUIRED", p=password, database_="system")
+        with neo4j.GraphDatabase.driver(
+            f"bolt://127.0.0.1:{self.ports['neo4j']}", auth=auth
+        ) as driver:
+            driver.execute_query(
+                "ALTER USER neo4j SET PASSWORD $p CHANGE NOT REQUIRED",
+                p=password,
+                database_="system",
+            )
         with redis.Redis(port=self.ports["redis"], password=self.now["redis"]) as client:
             client.config_set("requirepass", password)
         self.now = dict.fromkeys(STORE_ORDER, password)
@@ -165,9 +177,13 @@ class Fuzz:
             elif form == "toml-url":
                 tables.append(f"[{store}]\nurl = {json.dumps(full)}\n")
             elif form == "toml":
-                tables.append(f"[{store}]\nurl = {json.dumps(bare)}\npassword = {json.dumps(password, ensure_ascii=False)}\n")
+                tables.append(
+                    f"[{store}]\nurl = {json.dumps(bare)}\npassword = {json.dumps(password, ensure_ascii=False)}\n"
+                )
             else:
-                tables.append(f"[{store}]\nurl = {json.dumps(bare)}\npassword_file = {json.dumps(str(secret))}\n")
+                tables.append(
+                    f"[{store}]\nurl = {json.dumps(bare)}\npassword_file = {json.dumps(str(secret))}\n"
+                )
         if tables:
             toml.write_text("".join(tables), encoding="utf-8")
         return env
@@ -180,7 +196,11 @@ class Fuzz:
         patience = "1" if path in {"nobody", "http", "echo"} else "20"
         os.environ.update(plain_environment() | {"IS_DB_BOOTSTRAP_CONNECT_TIMEOUT": patience} | env)
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(self.folder):
+            with (
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                contextlib.chdir(self.folder),
+            ):
                 main([str(a) for a in args])
         except SystemExit as end:
             code = end.code
@@ -193,7 +213,13 @@ class Fuzz:
         self.codes.setdefault((args[0], path), set()).add(code)
         self.look(f"{out.getvalue()}\n{err.getvalue()}", " ".join(map(str, args))[:60], path)
         assert "Traceback" not in err.getvalue(), err.getvalue()
-        assert expected is None or code in expected, (args, path, code, out.getvalue(), err.getvalue())
+        assert expected is None or code in expected, (
+            args,
+            path,
+            code,
+            out.getvalue(),
+            err.getvalue(),
+        )
         return out.getvalue()
 
     def look(self, text, *where):
@@ -320,12 +346,22 @@ def _fail(fuzz, store, strangers, rng):
     fuzz("plan", fuzz.address(store, fuzz.secret), env={}, path="usage", expected={2})
     fuzz(fuzz.address(store, fuzz.secret, raw=True), env={}, path="usage", expected={2})
     if store == "postgres":
-        for sub in (("current",), ("check",), ("upgrade",), ("init",), ("downgrade",), ("stamp", "head", "--yes")):
+        for sub in (
+            ("current",),
+            ("check",),
+            ("upgrade",),
+            ("init",),
+            ("downgrade",),
+            ("stamp", "head", "--yes"),
+        ):
             for path in ("nobody", "http"):
                 env = fuzz.environ(rng.choice(FORMS), stores=[store], postgres=strangers[path])
                 fuzz("migrate", *sub, "--timeout", "0.2", env=env, path=path, expected={1, 2})
         for other in ("mysql+pymysql", "mariadb+pymysql"):
-            for text in (f"{other}://me:{quote(fuzz.secret)}@127.0.0.1:{strangers['nobody']}/x", f"{other}://me:{fuzz.secret}"):
+            for text in (
+                f"{other}://me:{quote(fuzz.secret)}@127.0.0.1:{strangers['nobody']}/x",
+                f"{other}://me:{fuzz.secret}",
+            ):
                 command = ("migrate", "current", "--url", text, "-b", "agentic_projects")
                 fuzz(*command, env={}, path="another engine", expected={1, 2})
 
@@ -350,9 +386,28 @@ def _held(fuzz):
     lock = store.try_lock("is-db-bootstrap test on here")
     try:
         for output in ("text", "json"):
-            args = ("--only", "postgres", "--timeout", "0.3", "-o", output, "--postgres-url", url.reveal(), *LOG)
+            args = (
+                "--only",
+                "postgres",
+                "--timeout",
+                "0.3",
+                "-o",
+                output,
+                "--postgres-url",
+                url.reveal(),
+                *LOG,
+            )
             fuzz("apply", *args, env={}, path="lock held", expected={7})
-        seen = fuzz("status", "--only", "postgres", "--postgres-url", url.reveal(), env={}, path="lock held", expected={0})
+        seen = fuzz(
+            "status",
+            "--only",
+            "postgres",
+            "--postgres-url",
+            url.reveal(),
+            env={},
+            path="lock held",
+            expected={0},
+        )
         assert "locked by" in seen
     finally:
         lock.release()
@@ -365,12 +420,26 @@ def _conflict(fuzz):
         client.set("is-db-bootstrap:conventions:shop", "not ours: anna@x")
     address = fuzz.address("redis", fuzz.secret) + "/5"
     for output in ("text", "json"):
-        fuzz("apply", "--only", "redis", "-o", output, "--redis-url", address, *LOG, env={}, path="conflict", expected={6})
+        fuzz(
+            "apply",
+            "--only",
+            "redis",
+            "-o",
+            output,
+            "--redis-url",
+            address,
+            *LOG,
+            env={},
+            path="conflict",
+            expected={6},
+        )
 
 
 def _look_at_servers(fuzz):
     """What the stores themselves were told: names of sessions, queries, comments, records."""
-    with psycopg.connect(fuzz.address("postgres", fuzz.secret) + "/shop", autocommit=True) as connection:
+    with psycopg.connect(
+        fuzz.address("postgres", fuzz.secret) + "/shop", autocommit=True
+    ) as connection:
         rows = connection.execute(
             "SELECT application_name, query FROM pg_stat_activity"
             " UNION ALL SELECT 'comment', description FROM pg_description WHERE objsubid = 0 AND objoid > 16000"
@@ -378,7 +447,9 @@ def _look_at_servers(fuzz):
     fuzz.look(repr(rows), "pg_stat_activity")
     auth = ("neo4j", fuzz.secret)
     with neo4j.GraphDatabase.driver(f"bolt://127.0.0.1:{fuzz.ports['neo4j']}", auth=auth) as driver:
-        fuzz.look(repr(driver.execute_query("MATCH (n) RETURN properties(n) AS p").records), "nodes")
+        fuzz.look(
+            repr(driver.execute_query("MATCH (n) RETURN properties(n) AS p").records), "nodes"
+        )
     with redis.Redis(port=fuzz.ports["redis"], password=fuzz.secret) as client:
         fuzz.look(repr([(key, client.dump(key)) for key in client.scan_iter()]), "keys")
 
@@ -399,9 +470,15 @@ def test_a_fleet_shows_no_password_in_its_processes_ledger_and_reports(fuzz):
     fuzz.use(password)
     targets = [
         {"name": "good", "redis": {"database": "1"}},
-        {"name": "own", "redis": {"url": fuzz.address("redis"), "password": password, "database": "2"}},
+        {
+            "name": "own",
+            "redis": {"url": fuzz.address("redis"), "password": password, "database": "2"},
+        },
         {"name": "wrong", "redis": {"url": fuzz.address("redis", password + "x") + "/3"}},
-        {"name": "raw", "redis": fuzz.address("redis", password, raw=not has_escape(password)) + "/4"},
+        {
+            "name": "raw",
+            "redis": fuzz.address("redis", password, raw=not has_escape(password)) + "/4",
+        },
         {"name": "broken", "redis": f"redis://me:{password}@ho st"},
     ]
     text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in targets)
@@ -423,7 +500,12 @@ def test_a_fleet_shows_no_password_in_its_processes_ledger_and_reports(fuzz):
         assert seen, "no process was seen"
         fuzz.look(f"{out}\n{err}\n{seen}", "fleet", output)
         assert stat.S_IMODE(ledger.stat().st_mode) == 0o600
-        assert {json.loads(line)["target"] for line in ledger.read_text().splitlines()} >= {"good", "own", "raw", "wrong"}
+        assert {json.loads(line)["target"] for line in ledger.read_text().splitlines()} >= {
+            "good",
+            "own",
+            "raw",
+            "wrong",
+        }
     fuzz.look_at_files()
 
 
@@ -511,7 +593,13 @@ def test_the_password_of_a_maven_mirror_is_sent_and_not_shown(tmp_path):
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setenv("IS_DB_BOOTSTRAP_MAVEN_URL", address)
                     try:
-                        fetch("neo4j", "test", [Artifact(digest, len(content), "org", name, "1")], folder, lines.append)
+                        fetch(
+                            "neo4j",
+                            "test",
+                            [Artifact(digest, len(content), "org", name, "1")],
+                            folder,
+                            lines.append,
+                        )
                     except BootstrapError as exc:
                         assert name == "bad"
                         lines.append("".join(traceback.format_exception(exc)))
@@ -527,13 +615,17 @@ def test_the_password_of_a_maven_mirror_is_sent_and_not_shown(tmp_path):
     assert runs == 80
 
 
-def test_a_server_that_repeats_a_command_in_its_error_does_not_give_the_password_away(make_server, tmp_path):
+def test_a_server_that_repeats_a_command_in_its_error_does_not_give_the_password_away(
+    make_server, tmp_path
+):
     """Redis does so for a command that was renamed away, AUTH too."""
     server = make_server("redis", "7")
     server.stop()
     conf = server.home / "redis.conf"
     lines = conf.read_text()
-    server.configure = lambda: conf.write_text(lines.replace("\nport ", "\nport ", 1) + 'rename-command AUTH ""\n')
+    server.configure = lambda: conf.write_text(
+        lines.replace("\nport ", "\nport ", 1) + 'rename-command AUTH ""\n'
+    )
     server.start()
     store = StoreUrl.parse("redis", server.url)
     for word in passwords(5, SEED + 4):

@@ -22,7 +22,12 @@ def demo_rows(url, name=NAME):
     """How many rows the tables hold that have demo rows."""
     tables = {row.table for row in blueprints.load(name).seed_rows}
     with psycopg.connect(url) as connection:
-        counts = [connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(t))).fetchone() for t in tables]
+        counts = [
+            connection.execute(
+                sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(t))
+            ).fetchone()
+            for t in tables
+        ]
     return sum(count for (count,) in counts)
 
 
@@ -40,14 +45,20 @@ def test_the_postgres_class_writes_demo_rows_only_with_seed(postgres_url, name):
 def test_the_neo4j_class_writes_demo_nodes_only_with_seed(neo4j_url, farm):
     declared = blueprints.load(NAME).resolve({})
     for seed, nodes in ((False, 0), (True, len(declared.seed_nodes))):
-        BootstrapOrchestrator([Neo4jBootstrapper(neo4j_url, declared, seed=seed)]).run().raise_for_failure()
+        BootstrapOrchestrator(
+            [Neo4jBootstrapper(neo4j_url, declared, seed=seed)]
+        ).run().raise_for_failure()
         with neo4j_driver(farm.shared("neo4j")) as driver:
             ours = "none(l IN labels(n) WHERE l STARTS WITH '__')"
-            assert driver.execute_query(f"MATCH (n) WHERE {ours} RETURN count(n)").records[0].values() == [nodes]
+            assert driver.execute_query(f"MATCH (n) WHERE {ours} RETURN count(n)").records[
+                0
+            ].values() == [nodes]
 
 
 def by_class(url):
-    BootstrapOrchestrator([PostgreSQLBootstrapper(url, blueprints.load(NAME))]).run().raise_for_failure()
+    BootstrapOrchestrator(
+        [PostgreSQLBootstrapper(url, blueprints.load(NAME))]
+    ).run().raise_for_failure()
 
 
 def by_orchestrator(url):
@@ -95,7 +106,16 @@ def test_no_entrance_writes_demo_rows_unasked(postgres_url, entrance):
 def test_a_fleet_writes_demo_rows_only_with_seed(postgres_url, tmp_path, option):
     targets = tmp_path / "targets.jsonl"
     targets.write_text(json.dumps({"name": "one", "postgres": postgres_url}) + "\n")
-    words = ["apply", "-b", NAME, "--only", "postgres", "--targets", str(targets), *filter(None, [option])]
+    words = [
+        "apply",
+        "-b",
+        NAME,
+        "--only",
+        "postgres",
+        "--targets",
+        str(targets),
+        *filter(None, [option]),
+    ]
     code, _, err = command(*words)
     assert code == 0, err
     assert demo_rows(postgres_url) == (len(blueprints.load(NAME).seed_rows) if option else 0)

@@ -20,7 +20,12 @@ on_redis = pytest.mark.redis
 @pytest.fixture
 def four(postgres_url, neo4j_url, milvus_url, redis_url):
     """Addresses of four stores that are at novel_genesis."""
-    environ = {"POSTGRES_URL": postgres_url, "NEO4J_URL": neo4j_url, "MILVUS_URL": milvus_url, "REDIS_URL": redis_url}
+    environ = {
+        "POSTGRES_URL": postgres_url,
+        "NEO4J_URL": neo4j_url,
+        "MILVUS_URL": milvus_url,
+        "REDIS_URL": redis_url,
+    }
     assert command("apply", environ=environ)[0] == 0
     return environ
 
@@ -48,7 +53,9 @@ def test_a_store_that_is_not_as_declared_is_exit_3_before_anything_is_tried(migr
     url = migrated("context_service")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP INDEX idx_agents_status")
-    code, out, _ = command("selftest", "--blueprint", "context_service", environ={"POSTGRES_URL": url})
+    code, out, _ = command(
+        "selftest", "--blueprint", "context_service", environ={"POSTGRES_URL": url}
+    )
     assert code == 3
     assert any("idx_agents_status" in line for line in out)
     assert not any(" finds a row" in line for line in out)
@@ -75,7 +82,9 @@ def test_a_trigger_that_does_nothing_any_more_is_seen(migrated):
 
 @on_redis
 @pytest.mark.parametrize("redis_url", ["6", "7"], indirect=True)
-@pytest.mark.parametrize("name", [n for n in blueprints.names() if "redis" in blueprints.load(n).stores])
+@pytest.mark.parametrize(
+    "name", [n for n in blueprints.names() if "redis" in blueprints.load(n).stores]
+)
 def test_every_convention_is_tried(redis_url, name):
     store = RedisBootstrapper(redis_url, blueprints.load(name))
     BootstrapOrchestrator([store]).run().raise_for_failure()

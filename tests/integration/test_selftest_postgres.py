@@ -29,7 +29,9 @@ def proofs(connection, *tables):
 @pytest.fixture
 def database(postgres_url):
     """A connection to an empty database."""
-    BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, Blueprint("empty", "for tests"))]).run(mode="wait")
+    BootstrapOrchestrator(
+        [PostgreSQLBootstrapper(postgres_url, Blueprint("empty", "for tests"))]
+    ).run(mode="wait")
     server, _, name = postgres_url.rpartition("/")
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -58,7 +60,9 @@ def test_nothing_is_left(postgres_url):
                 "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
             )
         ]
-        counted = {t: connection.execute(f'SELECT count(*) FROM "{t}"').fetchone()[0] for t in tables}
+        counted = {
+            t: connection.execute(f'SELECT count(*) FROM "{t}"').fetchone()[0] for t in tables
+        }
     assert counted == dict.fromkeys(tables, 0) | {"alembic_version": 1}
 
 
@@ -74,7 +78,9 @@ def test_rows_of_an_application_stay_and_do_not_disturb(postgres_url):
 
 
 def test_a_check_that_holds_nothing_back_is_seen(database):
-    database.execute("CREATE TABLE t (id int PRIMARY KEY, n int, CONSTRAINT never CHECK (n IS NULL OR true))")
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n int, CONSTRAINT never CHECK (n IS NULL OR true))"
+    )
     found = proofs(database, "t")["t.never refuses what breaks it"]
     assert found.ok is None
     assert "no value was found that never refuses" in found.detail

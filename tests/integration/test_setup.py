@@ -54,7 +54,11 @@ def test_agt_12_with_yes_it_runs_through_and_again_it_changes_nothing(postgres_u
     environ = {"DATABASE_URL": postgres_url}
     code, out, err = command(*AGT, "--yes", "--seed", environ=environ)
     assert (code, err) == (0, "")
-    assert [line.split()[2] for line in out if " revision " in line] == ["agt_0001", "agt_0002", "agt_0003"]
+    assert [line.split()[2] for line in out if " revision " in line] == [
+        "agt_0001",
+        "agt_0002",
+        "agt_0003",
+    ]
     assert [line.split()[2].strip(":") for line in out if " table " in line] == [
         "modifications",
         "project_contexts",
@@ -68,7 +72,13 @@ def test_agt_12_with_yes_it_runs_through_and_again_it_changes_nothing(postgres_u
 
 
 def test_agt_12_a_server_that_is_down_ends_it_at_step_2():
-    code, _, err = command(*AGT, "--yes", "--timeout", "0.5", environ={"POSTGRES_URL": "postgresql://u:p@127.0.0.1:1/x"})
+    code, _, err = command(
+        *AGT,
+        "--yes",
+        "--timeout",
+        "0.5",
+        environ={"POSTGRES_URL": "postgresql://u:p@127.0.0.1:1/x"},
+    )
     assert code == 1
     assert "Step 2, Connection" in err
 
@@ -86,7 +96,12 @@ def test_what_is_not_as_declared_ends_it_at_step_4(migrated):
 @pytest.mark.milvus
 @pytest.mark.redis
 def test_every_store_of_a_blueprint_is_set_up(postgres_url, neo4j_url, milvus_url, redis_url):
-    environ = {"POSTGRES_URL": postgres_url, "NEO4J_URL": neo4j_url, "MILVUS_URL": milvus_url, "REDIS_URL": redis_url}
+    environ = {
+        "POSTGRES_URL": postgres_url,
+        "NEO4J_URL": neo4j_url,
+        "MILVUS_URL": milvus_url,
+        "REDIS_URL": redis_url,
+    }
     code, out, _ = command("setup", "--yes", "--blueprint", "novel_genesis", environ=environ)
     assert code == 0
     for store in ("postgres", "neo4j", "milvus", "redis"):

@@ -59,15 +59,25 @@ def applied(url, blueprint, **options):
 
 
 def tables(do):
-    return {row[0] for row in do("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()}
+    return {
+        row[0]
+        for row in do("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    }
 
 
 @pytest.mark.parametrize(
     "place",
-    ["meta.shop_version", "public.shop_version", "meta.alembic_version", '"Odd % one"."its ""table"""'],
+    [
+        "meta.shop_version",
+        "public.shop_version",
+        "meta.alembic_version",
+        '"Odd % one"."its ""table"""',
+    ],
 )
 @pytest.mark.parametrize("kind", ["varchar(32)", "text", "char(32)"])
-def test_our_revisions_in_another_table_are_a_conflict_that_names_it(url, blueprint, do, place, kind):
+def test_our_revisions_in_another_table_are_a_conflict_that_names_it(
+    url, blueprint, do, place, kind
+):
     do("CREATE SCHEMA meta")
     do('CREATE SCHEMA "Odd % one"')
     do(f"CREATE TABLE {place} (version_num {kind} PRIMARY KEY)")
@@ -84,7 +94,9 @@ def test_our_revisions_in_another_table_are_a_conflict_that_names_it(url, bluepr
 def test_a_stamp_is_the_way_out(url, blueprint, do):
     do("CREATE TABLE shop_version (version_num varchar(32) PRIMARY KEY)")
     do("INSERT INTO shop_version VALUES ('s1')")
-    settings = Settings.load(blueprint, environ={}, flags={"postgres_url": url.reveal(scheme="postgresql")})
+    settings = Settings.load(
+        blueprint, environ={}, flags={"postgres_url": url.reveal(scheme="postgresql")}
+    )
     migrate.stamp(blueprint, "s1", settings=settings)
     result = applied(url, blueprint)
     assert [c.name for c in result.stores[0].changes] == ["s2"]
@@ -96,7 +108,9 @@ def test_one_blueprint_lives_in_two_schemas_of_a_database(url, blueprint):
         assert applied(url, blueprint, schema=schema).stores[0].changes == ()
 
 
-def test_two_blueprints_live_in_two_schemas_and_foreign_chains_are_left_alone(url, blueprint, do, tmp_path):
+def test_two_blueprints_live_in_two_schemas_and_foreign_chains_are_left_alone(
+    url, blueprint, do, tmp_path
+):
     do("CREATE SCHEMA theirs")
     do("CREATE TABLE theirs.alembic_version (version_num varchar(32) PRIMARY KEY)")
     do("INSERT INTO theirs.alembic_version VALUES ('0f3c')")
@@ -116,7 +130,10 @@ def test_what_may_not_be_read_is_said_and_never_taken_for_empty(url, blueprint, 
         do("INSERT INTO meta.shop_version VALUES ('s1')")
         clerk = replace(url, username="clerk", password="x")
         store = PostgreSQLBootstrapper(clerk, blueprint)
-        assert any("meta.shop_version may record revisions and cannot be read" in note for note in store.plan().notes)
+        assert any(
+            "meta.shop_version may record revisions and cannot be read" in note
+            for note in store.plan().notes
+        )
         do("GRANT USAGE ON SCHEMA meta TO clerk")
         do("GRANT SELECT ON meta.shop_version TO clerk")
         do("ALTER TABLE meta.shop_version ENABLE ROW LEVEL SECURITY")

@@ -40,7 +40,9 @@ KINDS["milvus", "open"] = OpenMilvus
 
 def kubectl(*args, stdin=None, check=True):
     """The command's output."""
-    done = subprocess.run(["kubectl", *args], input=stdin, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        ["kubectl", *args], input=stdin, capture_output=True, text=True, check=False, timeout=120
+    )
     assert not check or done.returncode == 0, f"{args}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -58,7 +60,11 @@ def image():
     with filelock.FileLock("/tmp/is-db-bootstrap-image-import.lock"):
         with subprocess.Popen(["docker", "save", name], stdout=subprocess.PIPE) as saved:
             subprocess.run(
-                shlex.split(os.environ["KUBE_IMPORT"]), stdin=saved.stdout, capture_output=True, check=True, timeout=300
+                shlex.split(os.environ["KUBE_IMPORT"]),
+                stdin=saved.stdout,
+                capture_output=True,
+                check=True,
+                timeout=300,
             )
         assert saved.returncode == 0
     return name
@@ -72,7 +78,9 @@ def store(image, farm):
     def get(name):
         if name not in made:
             version = "open" if name == "milvus" else None
-            made[name] = farm.make(name, version, listen=HOST, password="" if name == "milvus" else PASSWORD)
+            made[name] = farm.make(
+                name, version, listen=HOST, password="" if name == "milvus" else PASSWORD
+            )
         return made[name]
 
     return get
@@ -91,8 +99,13 @@ class Namespace:
 
     def __init__(self, name, image, folder):
         self.name, self.image, self.folder = name, image, folder
-        labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest"}
-        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        labels = {
+            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/enforce-version": "latest",
+        }
+        self.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        )
 
     def __call__(self, *args, **options):
         return kubectl("--namespace", self.name, *args, **options)
@@ -113,7 +126,14 @@ class Namespace:
         )  # fmt: skip
 
     def secret(self, **passwords):
-        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stores"}, "stringData": passwords})
+        self.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "stores"},
+                "stringData": passwords,
+            }
+        )
 
     def overlay(self, path, settings, *patches):
         """What one's own kustomization makes of deploy/kubernetes/`path`: image, settings, patches."""
@@ -176,6 +196,15 @@ class Namespace:
 
     def left_by(self, pod, container="bootstrap"):
         """Exit code and summary that a container left."""
-        statuses = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
-        state = next((s["state"].get("terminated") for s in statuses if s["name"] == container), None)
-        return (state["exitCode"], json.loads(state["message"])) if state and state.get("message") else None
+        statuses = [
+            *pod["status"].get("initContainerStatuses", []),
+            *pod["status"].get("containerStatuses", []),
+        ]
+        state = next(
+            (s["state"].get("terminated") for s in statuses if s["name"] == container), None
+        )
+        return (
+            (state["exitCode"], json.loads(state["message"]))
+            if state and state.get("message")
+            else None
+        )

@@ -50,7 +50,9 @@ def database(cluster, store):
     name = cluster.name.replace("-", "_")
     yield name
     with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
-        for (each,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{name}%"]).fetchall():
+        for (each,) in connection.execute(
+            "SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{name}%"]
+        ).fetchall():
             connection.execute(f'DROP DATABASE "{each}" WITH (FORCE)')
 
 
@@ -74,14 +76,26 @@ def own_blueprint(cluster, name, steps):
     """A ConfigMap with a blueprint folder, and the patch that mounts it."""
     files, before = {"blueprint.py": BLUEPRINT}, None
     for number, up in enumerate(steps, 1):
-        files[f"m_{number:04}_step.py"] = REVISION.format(name=f"m_{number:04}", before=before, up=up)
+        files[f"m_{number:04}_step.py"] = REVISION.format(
+            name=f"m_{number:04}", before=before, up=up
+        )
         before = f"m_{number:04}"
-    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": files})
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": files}
+    )
     items = [{"key": k, "path": k if k == "blueprint.py" else f"migrations/{k}"} for k in files]
     spec = "/spec/template/spec"
     return [
-        {"op": "add", "path": f"{spec}/volumes/-", "value": {"name": "blueprint", "configMap": {"name": name, "items": items}}},
-        {"op": "add", "path": f"{spec}/containers/0/volumeMounts/-", "value": {"name": "blueprint", "mountPath": "/blueprint"}},
+        {
+            "op": "add",
+            "path": f"{spec}/volumes/-",
+            "value": {"name": "blueprint", "configMap": {"name": name, "items": items}},
+        },
+        {
+            "op": "add",
+            "path": f"{spec}/containers/0/volumeMounts/-",
+            "value": {"name": "blueprint", "mountPath": "/blueprint"},
+        },
     ]
 
 
@@ -92,10 +106,16 @@ def renamed(name):
 def made_once(left, expected):
     """All changes together are those of one run. The one that creates a database need not be the one that gets its lock."""
     stores = [store for _, summary in left for store in summary["stores"]]
-    assert {name: sum(s["changes"] for s in stores if s["store"] == name) for name in expected} == expected
+    assert {
+        name: sum(s["changes"] for s in stores if s["store"] == name) for name in expected
+    } == expected
     assert "unchanged" in [summary["outcome"] for _, summary in left]
     for name in expected.keys() - {"postgres"}:
-        assert sorted(s["outcome"] for s in stores if s["store"] == name) == ["changed", "unchanged", "unchanged"]
+        assert sorted(s["outcome"] for s in stores if s["store"] == name) == [
+            "changed",
+            "unchanged",
+            "unchanged",
+        ]
 
 
 def test_three_replicas_start_at_once_one_applies_and_all_become_ready(cluster, store):
@@ -115,7 +135,9 @@ def test_three_replicas_start_at_once_one_applies_and_all_become_ready(cluster, 
     pods = cluster.pods()
     left = [cluster.left_by(pod) for pod in pods]
     assert [code for code, _ in left] == [0, 0, 0]
-    assert not [v for pod in pods for v in pod["spec"]["volumes"] if "projected" in v], "a token of the cluster"
+    assert not [v for pod in pods for v in pod["spec"]["volumes"] if "projected" in v], (
+        "a token of the cluster"
+    )
     made_once(left, {"postgres": 5, "neo4j": 2, "milvus": 5, "redis": 1})
 
 
@@ -130,8 +152,12 @@ def test_a_wrong_password_is_told_by_the_pod_and_fails_the_job_at_once(cluster, 
     assert "password" in summary["stores"][0]["error"]["message"]
 
 
-@pytest.mark.parametrize(("secret", "said"), [(None, "cannot be read"), ("", "is empty")], ids=["missing", "empty"])
-def test_a_secret_that_is_missing_or_empty_fails_the_job_at_once_with_its_name(cluster, settings, secret, said):
+@pytest.mark.parametrize(
+    ("secret", "said"), [(None, "cannot be read"), ("", "is empty")], ids=["missing", "empty"]
+)
+def test_a_secret_that_is_missing_or_empty_fails_the_job_at_once_with_its_name(
+    cluster, settings, secret, said
+):
     cluster("delete", "secret", "stores")
     if secret is not None:
         cluster.secret(postgres=secret)
@@ -159,26 +185,50 @@ def test_a_store_that_comes_up_a_minute_late_is_waited_for(cluster, settings, ma
     made_once(left, {"postgres": 4})
     assert max(summary["duration_s"] for _, summary in left) > 50
     # Three run into a server that has just begun to listen; one that meets it unavailable again is started again by Kubernetes.
-    before = [s["lastState"] for pod in cluster.pods() for s in pod["status"]["initContainerStatuses"] if s["lastState"]]
+    before = [
+        s["lastState"]
+        for pod in cluster.pods()
+        for s in pod["status"]["initContainerStatuses"]
+        if s["lastState"]
+    ]
     assert [state for state in before if state["terminated"]["exitCode"] != 4] == []
 
 
 @pytest.mark.parametrize("how", ["evicted", "killed"])
-def test_a_pod_that_ends_in_the_middle_is_followed_by_one_that_goes_on(cluster, settings, store, database, how):
-    mine = own_blueprint(cluster, "mine", ["CREATE TABLE a ()", "SELECT pg_sleep(8)", "CREATE TABLE c ()"])
-    cluster.run("job", settings | {"IS_DB_BOOTSTRAP_BLUEPRINT": "/blueprint"}, ({"kind": "Job"}, mine))
+def test_a_pod_that_ends_in_the_middle_is_followed_by_one_that_goes_on(
+    cluster, settings, store, database, how
+):
+    mine = own_blueprint(
+        cluster, "mine", ["CREATE TABLE a ()", "SELECT pg_sleep(8)", "CREATE TABLE c ()"]
+    )
+    cluster.run(
+        "job", settings | {"IS_DB_BOOTSTRAP_BLUEPRINT": "/blueprint"}, ({"kind": "Job"}, mine)
+    )
 
     def sleeping():
         return sql(
-            store, "postgres", f"SELECT 1 FROM pg_stat_activity WHERE datname = '{database}' AND query LIKE '%pg_sleep%'"
+            store,
+            "postgres",
+            f"SELECT 1 FROM pg_stat_activity WHERE datname = '{database}' AND query LIKE '%pg_sleep%'",
         )
 
     cluster.until(sleeping)
     [pod] = cluster.pods()
     name = pod["metadata"]["name"]
     if how == "evicted":
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": cluster.name}}
-        cluster("create", "--raw", f"/api/v1/namespaces/{cluster.name}/pods/{name}/eviction", "-f", "-", stdin=json.dumps(body))
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": cluster.name},
+        }
+        cluster(
+            "create",
+            "--raw",
+            f"/api/v1/namespaces/{cluster.name}/pods/{name}/eviction",
+            "-f",
+            "-",
+            stdin=json.dumps(body),
+        )
     else:
         cluster("delete", "pod", name, "--grace-period=0", "--force")
     assert cluster.ended() == ("Complete", "CompletionsReached")
@@ -239,9 +289,24 @@ def test_the_verify_cron_job_reports_a_dropped_index(cluster, settings, store, d
 
 
 def test_an_indexed_job_of_three_pods_migrates_thirty_tenants(cluster, settings, store, database):
-    targets = "".join(f'[[targets]]\nname = "t{n}"\npostgres.database = "{database}_{n}"\n' for n in range(30))
-    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tenants"}, "data": {"targets.toml": targets}})
-    patch = [{"op": "replace", "path": "/spec/template/spec/volumes/1/configMap/name", "value": "tenants"}]
+    targets = "".join(
+        f'[[targets]]\nname = "t{n}"\npostgres.database = "{database}_{n}"\n' for n in range(30)
+    )
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "tenants"},
+            "data": {"targets.toml": targets},
+        }
+    )
+    patch = [
+        {
+            "op": "replace",
+            "path": "/spec/template/spec/volumes/1/configMap/name",
+            "value": "tenants",
+        }
+    ]
     cluster.run("fleet", settings, ({"kind": "Job"}, patch))
     assert cluster.ended("is-db-bootstrap-fleet") == ("Complete", "CompletionsReached")
     left = [cluster.left_by(pod) for pod in cluster.pods("job-name=is-db-bootstrap-fleet")]
@@ -266,10 +331,19 @@ def test_the_chart_is_installed_with_wait_and_upgraded(cluster, settings, store,
 
     def helm(*args):
         waited = ["--namespace", cluster.name, "--wait", "--timeout", "110s"]
-        done = subprocess.run([HELM, *args, *waited], capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(
+            [HELM, *args, *waited], capture_output=True, text=True, check=False, timeout=120
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    upgrade = ("upgrade", "--install", "demo", str(CHART), "--values", str(cluster.folder / "values.yaml"))
+    upgrade = (
+        "upgrade",
+        "--install",
+        "demo",
+        str(CHART),
+        "--values",
+        str(cluster.folder / "values.yaml"),
+    )
     for _ in range(2):
         helm(*upgrade)
     assert cluster.ended("demo-is-db-bootstrap") == ("Complete", "CompletionsReached")
@@ -278,17 +352,24 @@ def test_the_chart_is_installed_with_wait_and_upgraded(cluster, settings, store,
     assert sql(store, database, "SELECT count(*) FROM project_contexts") == [(0,)]
     # From a hook to a part of the release, back to an older release, and to a hook again: nothing is missing or in the way.
     helm(*upgrade, "--set", "job.hook=false")
-    [job] = [j for j in cluster("get", "jobs", "-o", "name").split() if "demo-is-db-bootstrap-3-" in j]
+    [job] = [
+        j for j in cluster("get", "jobs", "-o", "name").split() if "demo-is-db-bootstrap-3-" in j
+    ]
     assert cluster.ended(job.partition("/")[2]) == ("Complete", "CompletionsReached")
     helm("rollback", "demo", "1")
     helm(*upgrade)
     assert (
-        cluster("get", "configmap", "demo-is-db-bootstrap", "-o", "jsonpath={.data.POSTGRES_URL}") == settings["POSTGRES_URL"]
+        cluster("get", "configmap", "demo-is-db-bootstrap", "-o", "jsonpath={.data.POSTGRES_URL}")
+        == settings["POSTGRES_URL"]
     )
 
 
 def documented(language, word):
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", (DEPLOY.parent / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        rf"^```{language}\n(.*?)^```",
+        (DEPLOY.parent / "README.md").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
     return next(block for block in blocks if word in block)
 
 
@@ -305,8 +386,13 @@ def test_the_documented_init_container(cluster, settings):
         "command": ["python3", "-c", "import time; time.sleep(3600)"],
         "securityContext": closed,
     }
-    pod = spec | {"containers": [then], "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}}
-    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "application"}, "spec": pod})
+    pod = spec | {
+        "containers": [then],
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    }
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "application"}, "spec": pod}
+    )
     cluster("wait", "pod/application", "--for=condition=Ready", "--timeout=100s")
     assert cluster.left_by(cluster.pods()[0])[1]["outcome"] == "changed"
 

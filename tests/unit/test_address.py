@@ -8,7 +8,14 @@ import pytest
 import redis.connection
 from sqlalchemy.engine import make_url
 
-from is_db_bootstrap.address import SCHEMES, Address, AddressError, StoreUrl, forms, without_addresses
+from is_db_bootstrap.address import (
+    SCHEMES,
+    Address,
+    AddressError,
+    StoreUrl,
+    forms,
+    without_addresses,
+)
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError
 from secret_words import Search, passwords
 
@@ -23,7 +30,8 @@ def parts(store, text):
 
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize(
-    "password", ["p@ss", "a/b", "a?b", "a#b", "p@s/s?w#r:d", "@", "a:b@c/d@e", "[x]", "a b", "q\"'\\", "x?y=z"]
+    "password",
+    ["p@ss", "a/b", "a?b", "a#b", "p@s/s?w#r:d", "@", "a:b@c/d@e", "[x]", "a b", "q\"'\\", "x?y=z"],
 )
 def test_the_last_at_ends_the_user_part(store, password):
     text = f"{SCHEMES[store][0]}://me:{password}@host:1234/5"
@@ -37,17 +45,28 @@ def test_any_password_is_read_back_raw_and_escaped(password):
         url = StoreUrl.parse(store, escaped)
         assert (url.password, url.host, url.port(1), url.database) == (password, "::1", 77, "9")
         assert StoreUrl.parse(store, url.reveal()) == url
-        raw = StoreUrl.parse(store, f"{SCHEMES[store][0]}://me:{password.replace('%', '%25')}@host/9")
+        raw = StoreUrl.parse(
+            store, f"{SCHEMES[store][0]}://me:{password.replace('%', '%25')}@host/9"
+        )
         assert (raw.password, raw.host, raw.database) == (password, "host", "9")
 
 
 @pytest.mark.parametrize("password", WORDS)
 def test_clients_read_what_we_write(password):
-    url = StoreUrl.parse("postgres", f"postgresql://me:{quote(password, safe='')}@h:1/db?application_name=a%20b")
+    url = StoreUrl.parse(
+        "postgres", f"postgresql://me:{quote(password, safe='')}@h:1/db?application_name=a%20b"
+    )
     told = psycopg.conninfo.conninfo_to_dict(url.reveal())
-    assert (told["password"], told["host"], told["dbname"], told["application_name"]) == (password, "h", "db", "a b")
+    assert (told["password"], told["host"], told["dbname"], told["application_name"]) == (
+        password,
+        "h",
+        "db",
+        "a b",
+    )
     assert make_url(url.reveal()).password == password
-    other = StoreUrl.parse("redis", f"redis://me:{quote(password, safe='')}@h:1/3?client_name=a%20b")
+    other = StoreUrl.parse(
+        "redis", f"redis://me:{quote(password, safe='')}@h:1/3?client_name=a%20b"
+    )
     assert redis.connection.parse_url(other.reveal()) == {
         "username": "me", "password": password, "host": "h", "port": 1, "db": 3, "client_name": "a b",
     }  # fmt: skip
@@ -57,7 +76,10 @@ def test_a_socket_may_be_percent_encoded():
     url = StoreUrl.parse("postgres", "postgresql://user@%2Fvar%2Frun%2Fpostgresql/db")
     assert (url.host, url.username, url.database) == ("/var/run/postgresql", "user", "db")
     assert str(url) == "postgresql://user@%2Fvar%2Frun%2Fpostgresql/db"
-    assert StoreUrl.parse("redis", "unix://me:a/b@/run/redis.sock?db=2").reveal() == "unix://me:a%2Fb@/run/redis.sock?db=2"
+    assert (
+        StoreUrl.parse("redis", "unix://me:a/b@/run/redis.sock?db=2").reveal()
+        == "unix://me:a%2Fb@/run/redis.sock?db=2"
+    )
 
 
 def test_ipv6_and_several_hosts_keep_their_ports():
@@ -68,9 +90,15 @@ def test_ipv6_and_several_hosts_keep_their_ports():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("postgresql://host/db?user=me@company&application_name=a@b", ("me@company", "", "host", "db")),
+        (
+            "postgresql://host/db?user=me@company&application_name=a@b",
+            ("me@company", "", "host", "db"),
+        ),
         ("postgresql://u:p@host:5432/db?application_name=a@b", ("u", "p", "host:5432", "db")),
-        ("postgresql://localhost:5432/db?user=me@company", ("me@company", "", "localhost:5432", "db")),
+        (
+            "postgresql://localhost:5432/db?user=me@company",
+            ("me@company", "", "localhost:5432", "db"),
+        ),
         ("postgresql://host/db?password=a%2Bb+c", ("", "a+b+c", "host", "db")),
         ("postgresql://me@company:p@host", ("me@company", "p", "host", "")),
     ],
@@ -79,7 +107,9 @@ def test_an_at_in_a_known_option_is_no_end_of_the_user_part(text, expected):
     assert parts("postgres", text) == expected
 
 
-@pytest.mark.parametrize("text", ["postgresql://localhost:5432/my@db", "postgresql://u:12/secret@host"])
+@pytest.mark.parametrize(
+    "text", ["postgresql://localhost:5432/my@db", "postgresql://u:12/secret@host"]
+)
 def test_what_can_be_read_in_two_ways_is_refused(text):
     with pytest.raises(ConfigurationError, match="two ways") as caught:
         StoreUrl.parse("postgres", text, "POSTGRES_URL")
@@ -134,7 +164,10 @@ def test_random_texts_never_end_in_another_error():
         assert StoreUrl.parse("postgres", url.reveal()) == url, text
 
 
-@pytest.mark.parametrize("text", ["redis://secret@host", "redis://:secret@host", "http://secret@host", "http://me:secret@host"])
+@pytest.mark.parametrize(
+    "text",
+    ["redis://secret@host", "redis://:secret@host", "http://secret@host", "http://me:secret@host"],
+)
 def test_a_token_or_a_password_in_a_users_place_is_not_printed(text):
     store = "redis" if text.startswith("redis") else "milvus"
     url = StoreUrl.parse(store, text)
@@ -145,19 +178,28 @@ def test_a_clients_text_is_shown_without_the_password_in_any_form():
     for word in WORDS:
         url = StoreUrl.parse("redis", f"redis://me:{quote(word, safe='')}@host")
         cause = ValueError(f"cannot use {word!r}")
-        error = AccessDenied("redis", f"said: {' '.join(sorted(forms(word)))}", hint=f"{word}", detail=quote(word))
+        error = AccessDenied(
+            "redis", f"said: {' '.join(sorted(forms(word)))}", hint=f"{word}", detail=quote(word)
+        )
         error.__cause__ = cause
         url.masking(error)
         assert Search().leaks(f"{error} {error!r} {cause}", word) == []
 
 
 def test_a_message_with_an_address_in_it_is_shown_without_user_and_password():
-    assert without_addresses("No such command 'redis://me:a@b/c@host:1'.") == "No such command 'redis://***@host:1'."
+    assert (
+        without_addresses("No such command 'redis://me:a@b/c@host:1'.")
+        == "No such command 'redis://***@host:1'."
+    )
 
 
 def test_an_address_of_another_kind_is_taken_apart_as_well():
     found = Address.split("https://me:p@/ss?@mirror.example/maven2/")
-    assert (found.username, found.password, found.without_user()) == ("me", "p@/ss?", "https://mirror.example/maven2/")
+    assert (found.username, found.password, found.without_user()) == (
+        "me",
+        "p@/ss?",
+        "https://mirror.example/maven2/",
+    )
     assert "p@" not in f"{found} {found!r}"
     with pytest.raises(AddressError):
         Address.split("/maven2")

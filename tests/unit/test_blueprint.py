@@ -3,13 +3,27 @@ from dataclasses import replace
 import pytest
 
 from is_db_bootstrap import blueprints
-from is_db_bootstrap.blueprint import Blueprint, Channel, Collection, Field, KeyPattern, SeedRow, Setting
+from is_db_bootstrap.blueprint import (
+    Blueprint,
+    Channel,
+    Collection,
+    Field,
+    KeyPattern,
+    SeedRow,
+    Setting,
+)
 from is_db_bootstrap.errors import ConfigurationError
 
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 SESSION = KeyPattern("session", "app:session:{id}", "string", 60, "app", "a session", {"id": UUID})
 ROUND = KeyPattern(
-    "round", "app:session:{id}:round:{path}", "string", (1, 60), "app", "a round", {"id": UUID, "path": "^[1-9][0-9.]*$"}
+    "round",
+    "app:session:{id}:round:{path}",
+    "string",
+    (1, 60),
+    "app",
+    "a round",
+    {"id": UUID, "path": "^[1-9][0-9.]*$"},
 )
 SOME = "88e5fbd7-df78-570b-ad31-7c9dae8eb4bf"
 
@@ -30,15 +44,25 @@ def test_a_placeholder_without_an_expression_ends_at_a_colon():
 
 
 def test_the_longest_lifetime_is_that_of_the_pair():
-    assert (SESSION.longest_ttl, ROUND.longest_ttl, replace(ROUND, ttl=None).longest_ttl) == (60, 60, None)
+    assert (SESSION.longest_ttl, ROUND.longest_ttl, replace(ROUND, ttl=None).longest_ttl) == (
+        60,
+        60,
+        None,
+    )
 
 
 def test_a_blueprint_has_the_stores_that_it_declares_something_about(tmp_path):
     collection = Collection("c_v1", (Field("id", "INT64", primary=True),))
     assert Blueprint("unheard_of", "").stores == ()
-    assert Blueprint("unheard_of", "", collections=(collection,), keys=(SESSION,)).stores == ("milvus", "redis")
+    assert Blueprint("unheard_of", "", collections=(collection,), keys=(SESSION,)).stores == (
+        "milvus",
+        "redis",
+    )
     assert Blueprint("unheard_of", "", channels=(Channel("c", "c:{x}", ""),)).stores == ("redis",)
-    assert Blueprint("unheard_of", "", migrations=tmp_path, cypher=tmp_path).stores == ("postgres", "neo4j")
+    assert Blueprint("unheard_of", "", migrations=tmp_path, cypher=tmp_path).stores == (
+        "postgres",
+        "neo4j",
+    )
 
 
 def test_without_seed_leaves_the_rest():

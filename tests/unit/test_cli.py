@@ -44,7 +44,13 @@ def shell(tmp_path, monkeypatch, capsys):
     (tmp_path / "is-db-bootstrap.toml").write_text('blueprint = "story_for_cli:B"\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("POSTGRES_URL", "DATABASE_URL", "DB_HOST", "NEO4J_URL", "IS_DB_BOOTSTRAP_BLUEPRINT"):
+    for name in (
+        "POSTGRES_URL",
+        "DATABASE_URL",
+        "DB_HOST",
+        "NEO4J_URL",
+        "IS_DB_BOOTSTRAP_BLUEPRINT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MILVUS_URL", "http://me:s3cret@vectors")
     monkeypatch.setenv("REDIS_URL", "redis://cache")
@@ -76,7 +82,10 @@ def test_options_need_no_command_before_them(shell):
 
 def test_a_second_run_changes_nothing(shell):
     shell()
-    assert outcomes(shell("apply", "-o", "json")[1]) == {"milvus": "unchanged", "redis": "unchanged"}
+    assert outcomes(shell("apply", "-o", "json")[1]) == {
+        "milvus": "unchanged",
+        "redis": "unchanged",
+    }
 
 
 @pytest.mark.parametrize(
@@ -139,7 +148,11 @@ def test_only_and_skip_choose_stores(shell, args, left):
 def test_json_is_one_document_on_stdout(shell, command):
     _, out, _ = shell(command, "--output", "json", "--verbose")
     document = json.loads(out)
-    assert (document["mode"], document["blueprint"], document["schema_version"]) == (command, "story", 1)
+    assert (document["mode"], document["blueprint"], document["schema_version"]) == (
+        command,
+        "story",
+        1,
+    )
 
 
 def test_progress_goes_to_stderr(shell):
@@ -163,7 +176,9 @@ def test_quiet_says_nothing_but_failures(shell):
 def test_it_says_what_it_is(shell, args):
     code, out, err = shell(*args)
     assert (code, err) == (0, "")
-    assert out == f"is-db-bootstrap {__version__}\n" if args == ["--version"] else "Commands:" in out
+    assert (
+        out == f"is-db-bootstrap {__version__}\n" if args == ["--version"] else "Commands:" in out
+    )
 
 
 def test_a_plan_changes_nothing_and_exits_0_or_as_asked_3(shell):
@@ -224,7 +239,9 @@ def test_a_bug_stays_a_traceback(shell):
 
 def test_blueprints_are_listed(shell):
     assert "novel_genesis" in shell("blueprints")[1]
-    [row] = [r for r in json.loads(shell("blueprints", "-o", "json")[1]) if r["name"] == "novel_genesis"]
+    [row] = [
+        r for r in json.loads(shell("blueprints", "-o", "json")[1]) if r["name"] == "novel_genesis"
+    ]
     assert row["stores"] == ["postgres", "neo4j", "milvus", "redis"]
 
 

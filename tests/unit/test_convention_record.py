@@ -23,7 +23,10 @@ def test_a_record_reads_what_it_wrote():
 
 def version(**lifetimes):
     """A declaration of these keys, each with its lifetime in seconds."""
-    keys = [KeyPattern(name, f"{name}:{{id}}", "string", ttl, "app", "for tests") for name, ttl in lifetimes.items()]
+    keys = [
+        KeyPattern(name, f"{name}:{{id}}", "string", ttl, "app", "for tests")
+        for name, ttl in lifetimes.items()
+    ]
     return Record.declared(Blueprint("shop", "", keys=tuple(keys)))
 
 
@@ -63,12 +66,20 @@ def test_a_hotfix_of_an_earlier_version_stands_beside_the_last_one():
     hotfix = version(a=30)
     assert recorded(one, two).compare(hotfix) is Standing.DIVERGED
     assert recorded(one, two).compare(version(a=60, c=60)) is Standing.DIVERGED
-    assert recorded(version(z=1), one, version(a=60, b=60, c=60)).compare(version(a=60, d=1)) is Standing.DIVERGED
+    assert (
+        recorded(version(z=1), one, version(a=60, b=60, c=60)).compare(version(a=60, d=1))
+        is Standing.DIVERGED
+    )
 
 
 def test_a_hotfix_of_the_last_version_is_the_next_version():
     one, two = version(a=60), version(a=60, b=60)
-    for following in (version(a=30, b=60), version(a=60, b=30), version(b=60), version(a=60, b=60, c=60)):
+    for following in (
+        version(a=30, b=60),
+        version(a=60, b=30),
+        version(b=60),
+        version(a=60, b=60, c=60),
+    ):
         assert recorded(one, two).compare(following) is Standing.PENDING
     assert recorded(version(a=60), version(a=120)).compare(version(a=90)) is Standing.PENDING
 
@@ -93,7 +104,15 @@ def test_the_difference_names_what_is_added_changed_and_removed():
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense", "[]", "{}", "3", b"\xff", '{"blueprint": 1, "patterns": [], "channels": {}, "history": []}']
+    "text",
+    [
+        "nonsense",
+        "[]",
+        "{}",
+        "3",
+        b"\xff",
+        '{"blueprint": 1, "patterns": [], "channels": {}, "history": []}',
+    ],
 )
 def test_a_text_that_is_no_record_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"."):
@@ -103,7 +122,9 @@ def test_a_text_that_is_no_record_is_a_value_error(text):
 def test_the_history_stays_bounded():
     record = NEW
     for number in range(150):
-        record = Record.declared(replace(BLUEPRINT, keys=(replace(KEYS[0], ttl=number + 1),))).after(record)
+        record = Record.declared(
+            replace(BLUEPRINT, keys=(replace(KEYS[0], ttl=number + 1),))
+        ).after(record)
     assert len(record.history) == 100
     assert record.history[-1] == record.digest
     assert len(record.versions) == 20

@@ -66,25 +66,45 @@ def test_a_statement_knows_the_line_of_its_first_token():
 
 @pytest.mark.parametrize("text", ["RETURN 'a", 'RETURN "a', "RETURN `a", "RETURN 1 /* a"])
 def test_what_has_no_end_is_refused_with_its_line(text):
-    with pytest.raises(ConfigurationError, match=r"V1__a\.cypher: line 2: what begins with .* has no end"):
+    with pytest.raises(
+        ConfigurationError, match=r"V1__a\.cypher: line 2: what begins with .* has no end"
+    ):
         CypherFile.parse("V1__a.cypher", f"RETURN 0;\n{text}")
 
 
 @pytest.mark.parametrize(
     ("text", "definition"),
     [
-        ("CREATE CONSTRAINT a IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE", "UNIQUENESS constraint on (:X) (p)"),
-        ("create constraint a for (n:X) require (n.p, n.q) is node unique", "UNIQUENESS constraint on (:X) (p, q)"),
-        ("CREATE CONSTRAINT a FOR ()-[r:R]-() REQUIRE r.p IS RELATIONSHIP UNIQUE", "UNIQUENESS constraint on ()-[:R]-() (p)"),
-        ("CREATE CONSTRAINT a FOR ()<-[r:R]-() REQUIRE r.p IS NOT NULL", "EXISTENCE constraint on ()-[:R]-() (p)"),
-        ("CREATE CONSTRAINT a FOR (n:X) REQUIRE (n.p, n.q) IS NODE KEY", "KEY constraint on (:X) (p, q)"),
+        (
+            "CREATE CONSTRAINT a IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE",
+            "UNIQUENESS constraint on (:X) (p)",
+        ),
+        (
+            "create constraint a for (n:X) require (n.p, n.q) is node unique",
+            "UNIQUENESS constraint on (:X) (p, q)",
+        ),
+        (
+            "CREATE CONSTRAINT a FOR ()-[r:R]-() REQUIRE r.p IS RELATIONSHIP UNIQUE",
+            "UNIQUENESS constraint on ()-[:R]-() (p)",
+        ),
+        (
+            "CREATE CONSTRAINT a FOR ()<-[r:R]-() REQUIRE r.p IS NOT NULL",
+            "EXISTENCE constraint on ()-[:R]-() (p)",
+        ),
+        (
+            "CREATE CONSTRAINT a FOR (n:X) REQUIRE (n.p, n.q) IS NODE KEY",
+            "KEY constraint on (:X) (p, q)",
+        ),
         (
             "CREATE CONSTRAINT a FOR (n:X) REQUIRE n.p IS :: LIST<STRING NOT NULL>",
             "TYPE LIST<STRINGNOTNULL> constraint on (:X) (p)",
         ),
         ("CREATE INDEX a FOR (n:`My Label`) ON (n.`my p`)", "RANGE index on (:My Label) (my p)"),
         ("CREATE TEXT INDEX a FOR (n:X) ON (n.p)", "TEXT index on (:X) (p)"),
-        ("CREATE FULLTEXT INDEX a FOR (n:X|B) ON EACH [n.p, n.q]", "FULLTEXT index on (:B|X) (p, q)"),
+        (
+            "CREATE FULLTEXT INDEX a FOR (n:X|B) ON EACH [n.p, n.q]",
+            "FULLTEXT index on (:B|X) (p, q)",
+        ),
         ("CREATE INDEX a FOR ()-[r:R]-() ON (r.p)", "RANGE index on ()-[:R]-() (p)"),
         ("CREATE LOOKUP INDEX a FOR (n) ON EACH labels(n)", "LOOKUP index on (:) ()"),
     ],
@@ -136,13 +156,18 @@ def test_a_precondition_that_is_not_understood_is_refused():
 
 
 def test_only_comments_before_the_first_statement_are_preconditions():
-    file = CypherFile.parse("V1__a.cypher", "/* intro */\n// a note\nRETURN 1;\n// assume that edition is enterprise\n")
+    file = CypherFile.parse(
+        "V1__a.cypher", "/* intro */\n// a note\nRETURN 1;\n// assume that edition is enterprise\n"
+    )
     assert file.preconditions == ()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["CREATE INDEX a FOR (n:X) ON (n.p); CREATE (:X);", "CREATE (:X); CALL (){ CREATE (:Y) } IN TRANSACTIONS OF 5 ROWS;"],
+    [
+        "CREATE INDEX a FOR (n:X) ON (n.p); CREATE (:X);",
+        "CREATE (:X); CALL (){ CREATE (:Y) } IN TRANSACTIONS OF 5 ROWS;",
+    ],
 )
 def test_data_and_statements_that_commit_alone_may_not_share_a_file(text):
     with pytest.raises(ConfigurationError, match="cannot share a transaction"):
@@ -151,7 +176,10 @@ def test_data_and_statements_that_commit_alone_may_not_share_a_file(text):
 
 def test_a_misspelt_word_is_named_with_its_line():
     with pytest.raises(ConfigurationError, match=r"V2__b\.cypher, line 2: `CREAT INDEX b FOR"):
-        CypherFile.parse("V2__b.cypher", "CREATE INDEX a FOR (n:X) ON (n.p);\nCREAT INDEX b FOR (n:X) ON (n.q);\n")
+        CypherFile.parse(
+            "V2__b.cypher",
+            "CREATE INDEX a FOR (n:X) ON (n.p);\nCREAT INDEX b FOR (n:X) ON (n.q);\n",
+        )
 
 
 def test_use_is_refused():
@@ -159,12 +187,18 @@ def test_use_is_refused():
         CypherFile.parse("V1__a.cypher", ":use other;\nCREATE (:X);")
 
 
-@pytest.mark.parametrize("text", ["RETURN 1; RETURN 2;\n", "RETURN 1;  \nRETURN 2;\n", "RETURN 'a;\nb';\n"])
+@pytest.mark.parametrize(
+    "text", ["RETURN 1; RETURN 2;\n", "RETURN 1;  \nRETURN 2;\n", "RETURN 'a;\nb';\n"]
+)
 def test_what_neo4j_migrations_reads_differently_is_warned_about(text):
-    assert "splits V1__a.cypher differently" in " ".join(CypherFile.parse("V1__a.cypher", text).lint())
+    assert "splits V1__a.cypher differently" in " ".join(
+        CypherFile.parse("V1__a.cypher", text).lint()
+    )
 
 
-@pytest.mark.parametrize("text", ["RETURN 1;\nRETURN 2;\n", "// c;\nRETURN 1", "RETURN 1;\n// the end\n", ""])
+@pytest.mark.parametrize(
+    "text", ["RETURN 1;\nRETURN 2;\n", "// c;\nRETURN 1", "RETURN 1;\n// the end\n", ""]
+)
 def test_what_both_read_alike_is_not(text):
     assert list(CypherFile.parse("V1__a.cypher", text).lint()) == []
 

@@ -7,20 +7,37 @@ from dataclasses import replace
 import pytest
 
 from is_db_bootstrap import blueprints
-from is_db_bootstrap.blueprint import Blueprint, Channel, Collection, Field, Function, Index, KeyPattern, SeedRow, Setting
+from is_db_bootstrap.blueprint import (
+    Blueprint,
+    Channel,
+    Collection,
+    Field,
+    Function,
+    Index,
+    KeyPattern,
+    SeedRow,
+    Setting,
+)
 from is_db_bootstrap.declaration_check import check, problems
 from is_db_bootstrap.errors import ConfigurationError
 
 ID = Field("id", "INT64", primary=True)
 VECTOR = Field("v", "FLOAT_VECTOR", dim=4)
 GOOD = Collection(
-    "c_v1", (ID, VECTOR, Field("t", "VARCHAR", max_length=9)), (Index("v", "HNSW", "IP"), Index("t", "INVERTED")), alias="c"
+    "c_v1",
+    (ID, VECTOR, Field("t", "VARCHAR", max_length=9)),
+    (Index("v", "HNSW", "IP"), Index("t", "INVERTED")),
+    alias="c",
 )
 KEY = KeyPattern("k", "k:{id}", "string", 60, "app", "x")
 
 
 def with_fields(*fields, **more):
-    return Blueprint("b", "for tests", collections=(replace(GOOD, fields=(ID, VECTOR, *fields), **{"indexes": (), **more}),))
+    return Blueprint(
+        "b",
+        "for tests",
+        collections=(replace(GOOD, fields=(ID, VECTOR, *fields), **{"indexes": (), **more}),),
+    )
 
 
 def with_index(index):
@@ -32,12 +49,18 @@ def with_key(**fields):
 
 
 WRONG = {
-    "collections[0] 'c_v1'.fields[2] 'x': the type 'WORDS' is none of": with_fields(Field("x", "WORDS")),
+    "collections[0] 'c_v1'.fields[2] 'x': the type 'WORDS' is none of": with_fields(
+        Field("x", "WORDS")
+    ),
     "fields[2] 'x': a vector needs dim": with_fields(Field("x", "FLOAT_VECTOR")),
     "fields[2] 'x': a VARCHAR needs max_length": with_fields(Field("x", "VARCHAR")),
     "fields[2] 'x': an ARRAY needs element_type and max_capacity": with_fields(Field("x", "ARRAY")),
-    "fields[2] 'x': dim 12 of a binary vector is no multiple of 8": with_fields(Field("x", "BINARY_VECTOR", dim=12)),
-    "fields[2] 'x': a sparse vector has no dim": with_fields(Field("x", "SPARSE_FLOAT_VECTOR", dim=12)),
+    "fields[2] 'x': dim 12 of a binary vector is no multiple of 8": with_fields(
+        Field("x", "BINARY_VECTOR", dim=12)
+    ),
+    "fields[2] 'x': a sparse vector has no dim": with_fields(
+        Field("x", "SPARSE_FLOAT_VECTOR", dim=12)
+    ),
     "the field 'v' is there twice": with_fields(VECTOR),
     "exactly one field is the primary key": with_fields(Field("x", "INT64", primary=True)),
     "a primary key is INT64 or VARCHAR, not BOOL": with_fields(Field("x", "BOOL", primary=True)),
@@ -46,29 +69,51 @@ WRONG = {
     ),
     "partitions counts those behind a partition key": with_fields(partitions=4),
     "ttl_seconds and partitions are at least 0": with_fields(ttl_seconds=-1),
-    "functions[0] 'f': the type 'MAGIC' is none of BM25": with_fields(functions=(Function("f", "MAGIC", ("v",), ("v",)),)),
-    "functions[0] 'f': there is no field 'y'": with_fields(functions=(Function("f", "BM25", ("y",), ("v",)),)),
+    "functions[0] 'f': the type 'MAGIC' is none of BM25": with_fields(
+        functions=(Function("f", "MAGIC", ("v",), ("v",)),)
+    ),
+    "functions[0] 'f': there is no field 'y'": with_fields(
+        functions=(Function("f", "BM25", ("y",), ("v",)),)
+    ),
     "collections[0] 'c_v1'.indexes[0]: there is no field 'x'": with_index(Index("x", "HNSW", "IP")),
-    "the metric 'DISTANCE' on FLOAT_VECTOR 'v' is none of COSINE, IP, L2": with_index(Index("v", "HNSW", "DISTANCE")),
+    "the metric 'DISTANCE' on FLOAT_VECTOR 'v' is none of COSINE, IP, L2": with_index(
+        Index("v", "HNSW", "DISTANCE")
+    ),
     "the metric 'HAMMING' on FLOAT_VECTOR 'v'": with_index(Index("v", "HNSW", "HAMMING")),
     "the type 'BITMAP' on FLOAT_VECTOR 'v' is none of": with_index(Index("v", "BITMAP", "IP")),
     "'t' is no vector and has no metric": with_index(Index("t", "INVERTED", "IP")),
-    "collections: the name 'c_v1' is there twice": Blueprint("b", "", collections=(GOOD, replace(GOOD, alias="d"))),
-    "collections: the name 'c' is there twice": Blueprint("b", "", collections=(GOOD, replace(GOOD, name="d_v1"))),
+    "collections: the name 'c_v1' is there twice": Blueprint(
+        "b", "", collections=(GOOD, replace(GOOD, alias="d"))
+    ),
+    "collections: the name 'c' is there twice": Blueprint(
+        "b", "", collections=(GOOD, replace(GOOD, name="d_v1"))
+    ),
     "keys[0] 'k': the lifetime (60, 1) is no range of seconds": with_key(ttl=(60, 1)),
     "keys[0] 'k': the lifetime -1 is no range of seconds": with_key(ttl=-1),
     "keys[0] 'k': a persistent key needs a reason": with_key(ttl=None),
-    "keys[0] 'k': the pattern 'k:{id' has a brace without its other half": with_key(pattern="k:{id"),
-    "keys[0] 'k': the pattern 'k:{id}:{id}' names a placeholder twice": with_key(pattern="k:{id}:{id}"),
-    "keys[0] 'k': the placeholder 'other' is not in the pattern": with_key(placeholders={"other": ".+"}),
+    "keys[0] 'k': the pattern 'k:{id' has a brace without its other half": with_key(
+        pattern="k:{id"
+    ),
+    "keys[0] 'k': the pattern 'k:{id}:{id}' names a placeholder twice": with_key(
+        pattern="k:{id}:{id}"
+    ),
+    "keys[0] 'k': the placeholder 'other' is not in the pattern": with_key(
+        placeholders={"other": ".+"}
+    ),
     "keys[0] 'k': the expression '[' of 'id'": with_key(placeholders={"id": "["}),
     "keys[0] 'k': the type 'bag' is none of": with_key(type="bag"),
-    "keys: the name 'k' is there twice": Blueprint("b", "", keys=(KEY, replace(KEY, pattern="l:{id}"))),
-    "keys: the pattern 'k:{}' is there twice": Blueprint("b", "", keys=(KEY, replace(KEY, name="l", pattern="k:{x}"))),
+    "keys: the name 'k' is there twice": Blueprint(
+        "b", "", keys=(KEY, replace(KEY, pattern="l:{id}"))
+    ),
+    "keys: the pattern 'k:{}' is there twice": Blueprint(
+        "b", "", keys=(KEY, replace(KEY, name="l", pattern="k:{x}"))
+    ),
     "channels: the name 'c' is there twice": Blueprint(
         "b", "", channels=(Channel("c", "c:{x}", "x"), Channel("c", "d:{x}", "x"))
     ),
-    "settings: the name 'S' is there twice": Blueprint("b", "", settings=(Setting("S", 1, "x"), Setting("S", 2, "x"))),
+    "settings: the name 'S' is there twice": Blueprint(
+        "b", "", settings=(Setting("S", 1, "x"), Setting("S", 2, "x"))
+    ),
     "seed_rows: there are no migrations": Blueprint("b", "", seed_rows=(SeedRow("t", {"id": 1}),)),
     "name 'a b': letters, digits and _ only": Blueprint("a b", ""),
 }
@@ -82,7 +127,12 @@ def test_a_wrong_declaration_is_named(words):
 
 
 def test_all_problems_are_told_at_once():
-    wrong = Blueprint("b", "", collections=(replace(GOOD, indexes=(Index("x", "HNSW", "IP"),)),), keys=(replace(KEY, ttl=0),))
+    wrong = Blueprint(
+        "b",
+        "",
+        collections=(replace(GOOD, indexes=(Index("x", "HNSW", "IP"),)),),
+        keys=(replace(KEY, ttl=0),),
+    )
     assert len(list(problems(wrong))) == 2
 
 
@@ -104,7 +154,9 @@ def folder(tmp_path):
     (tmp_path / "migrations").mkdir()
     (tmp_path / "cypher").mkdir()
     (tmp_path / "migrations" / "a.py").write_text(REVISION.format(id="a", down=None))
-    (tmp_path / "cypher" / "V001__a.cypher").write_text("CREATE INDEX a IF NOT EXISTS FOR (n:A) ON (n.x);")
+    (tmp_path / "cypher" / "V001__a.cypher").write_text(
+        "CREATE INDEX a IF NOT EXISTS FOR (n:A) ON (n.x);"
+    )
     return tmp_path
 
 

@@ -24,7 +24,9 @@ def shown(capsys, *args):
 
 
 def test_the_index_of_built_in_blueprints_is_current():
-    assert INDEX.read_text(encoding="utf-8") == index(), "stale: python -m is_db_bootstrap.description"
+    assert INDEX.read_text(encoding="utf-8") == index(), (
+        "stale: python -m is_db_bootstrap.description"
+    )
 
 
 def test_the_list_names_stores_counts_and_a_sentence(capsys):
@@ -40,9 +42,17 @@ def test_every_declared_object_is_in_the_tree(capsys, name):
     text = shown(capsys, "show", name)
     stores = describe(blueprints.load(name))["stores"]
     tables = stores.get("postgres", {}).get("tables", {})
-    names = [part for table in tables.values() for kind, rows in table.items() if kind != "references" for part in rows]
+    names = [
+        part
+        for table in tables.values()
+        for kind, rows in table.items()
+        if kind != "references"
+        for part in rows
+    ]
     names += [o["name"] for f in stores.get("neo4j", {}).get("files", ()) for o in f["objects"]]
-    names += [f["name"] for c in stores.get("milvus", {}).get("collections", ()) for f in c["fields"]]
+    names += [
+        f["name"] for c in stores.get("milvus", {}).get("collections", ()) for f in c["fields"]
+    ]
     names += [k["pattern"] for k in stores.get("redis", {}).get("keys", ())]
     assert names
     assert [n for n in (*tables, *names) if n not in text] == []
@@ -65,7 +75,9 @@ def test_diagrams_show_each_table_each_reference_and_each_relationship(capsys, n
         assert f"    {table} {{" in text
         for key in parts["references"]:
             assert re.search(
-                rf'^    {key["table"]} [|o]{{2}}--o{{ {table} : "{", ".join(key["columns"])}"$', text, re.MULTILINE
+                rf'^    {key["table"]} [|o]{{2}}--o{{ {table} : "{", ".join(key["columns"])}"$',
+                text,
+                re.MULTILINE,
             )
     for relationship in stores.get("neo4j", {}).get("relationships", {}):
         assert f"-->|{relationship}|" in text

@@ -39,7 +39,11 @@ postgres.url = "postgresql://other/umbrella"
 NOVEL_GENESIS_MILVUS_INDEX = "ivf_flat_ip"
 """
     text = lines(
-        {"name": "acme", "postgres": {"database": "acme", "schema": "app"}, "redis": "redis://cache/3"},
+        {
+            "name": "acme",
+            "postgres": {"database": "acme", "schema": "app"},
+            "redis": "redis://cache/3",
+        },
         {
             "name": "umbrella",
             "postgres": "postgresql://other/umbrella",
@@ -97,16 +101,27 @@ def test_a_user_or_database_in_a_query_is_one_as_before_the_query(monkeypatch, t
     assert {n: s["postgres"].reveal() for n, s in found.items()} == {
         "stranger": "postgresql://stranger@h2/b", "own": "postgresql://own:mine@db/c", "other": "postgresql://admin:s3cret@db/d",
     }  # fmt: skip
-    assert [s["redis"].reveal() for s in found.values()] == ["unix:///run/r?db=1"] * 2 + ["unix:///run/r?db=3"]
+    assert [s["redis"].reveal() for s in found.values()] == ["unix:///run/r?db=1"] * 2 + [
+        "unix:///run/r?db=3"
+    ]
 
 
 def test_the_certificates_of_the_call_are_checked_for_every_target(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ca.pem").write_text("")
-    environ = ENVIRON | {"POSTGRES_CA_FILE": "ca.pem", "REDIS_URL": "rediss://cache", "REDIS_CA_FILE": "ca.pem"}
+    environ = ENVIRON | {
+        "POSTGRES_CA_FILE": "ca.pem",
+        "REDIS_URL": "rediss://cache",
+        "REDIS_CA_FILE": "ca.pem",
+    }
     base = Settings.load(NOVEL, environ=environ)
     own, plain = read(
-        lines({"name": "a", "postgres": "postgresql://own:pw@h/x"}, {"name": "b", "redis": "redis://h/1"}), NOVEL, base
+        lines(
+            {"name": "a", "postgres": "postgresql://own:pw@h/x"},
+            {"name": "b", "redis": "redis://h/1"},
+        ),
+        NOVEL,
+        base,
     )
     assert own.settings.stores["postgres"].ca_file == "ca.pem"
     assert "uses no TLS" in plain.error.message
@@ -114,7 +129,13 @@ def test_the_certificates_of_the_call_are_checked_for_every_target(monkeypatch, 
 
 def test_a_password_may_be_in_a_file(base, tmp_path):
     (tmp_path / "secret").write_text("p@ss\n")
-    [target] = read(lines({"name": "a", "postgres": {"database": "a", "password_file": str(tmp_path / "secret")}}), NOVEL, base)
+    [target] = read(
+        lines(
+            {"name": "a", "postgres": {"database": "a", "password_file": str(tmp_path / "secret")}}
+        ),
+        NOVEL,
+        base,
+    )
     assert target.settings.stores["postgres"].password == "p@ss"
 
 
@@ -130,11 +151,17 @@ def test_a_password_may_be_in_a_file(base, tmp_path):
         ({"name": "b", "redis": {"database": 3}}, "b: database of redis is not text"),
         ({"name": "b", "postgres": "http://x"}, "target b is not of the form postgresql://"),
         ({"name": "b", "settings": {"NO_SUCH": "1"}}, "b, settings: unknown key NO_SUCH"),
-        ({"name": "b", "settings": {"NOVEL_GENESIS_MILVUS_INDEX": "flat"}}, "NOVEL_GENESIS_MILVUS_INDEX"),
+        (
+            {"name": "b", "settings": {"NOVEL_GENESIS_MILVUS_INDEX": "flat"}},
+            "NOVEL_GENESIS_MILVUS_INDEX",
+        ),
         ({"name": "b", "postgres": {"password_file": "/no/such"}}, "/no/such cannot be read"),
         ({"name": "b", "postgres": {"password_file": "/x", "password": "y"}}, "are both set"),
         ({"name": "first", "postgres": {"database": "other"}}, "A second target is called first"),
-        ({"name": "b", "postgres": {"database": "one"}}, "b is where first is: postgresql://admin:***@db/one"),
+        (
+            {"name": "b", "postgres": {"database": "one"}},
+            "b is where first is: postgresql://admin:***@db/one",
+        ),
         ("[1]", "needs a name"),
         ('{"name": "\\u0007"}', "cannot be printed"),
         ('{"name": "\\ud800"}', "This is no JSON"),
@@ -149,7 +176,11 @@ def test_a_password_may_be_in_a_file(base, tmp_path):
 )
 def test_a_line_that_is_no_target_is_refused_and_the_others_are_not(base, entry, said):
     found = read(
-        lines({"name": "first", "postgres": {"database": "one"}}, entry, {"name": "last", "redis": {"database": "1"}}),
+        lines(
+            {"name": "first", "postgres": {"database": "one"}},
+            entry,
+            {"name": "last", "redis": {"database": "1"}},
+        ),
         NOVEL,
         base,
     )
@@ -205,12 +236,30 @@ SAME = [
 OTHER = [
     ({"redis": "unix:///run/r.sock?db=1"}, {"redis": "unix:///run/r.sock?db=2"}),
     ({"redis": "unix:///run/r.sock"}, {"redis": "unix:///run/R.sock"}),
-    ({"postgres": "postgresql://x/a?host=/run/one"}, {"postgres": "postgresql://x/a?host=/run/two"}),
-    ({"postgres": "postgresql://x/a?host=/run"}, {"postgres": "postgresql://x/a?host=/run&port=5433"}),
-    ({"postgres": "postgresql://h:5432/a?port=5433"}, {"postgres": "postgresql://h:5432/a?port=5434"}),
-    ({"postgres": "postgresql://x/a?host=::1&port=5433"}, {"postgres": "postgresql://x/a?host=::1&port=5434"}),
-    ({"postgres": "postgresql://x/a?host=a,b&port=1,2"}, {"postgres": "postgresql://x/a?host=b,a&port=1,2"}),
-    ({"postgres": "postgresql:///a?hostaddr=10.0.0.1"}, {"postgres": "postgresql:///a?hostaddr=10.0.0.2"}),
+    (
+        {"postgres": "postgresql://x/a?host=/run/one"},
+        {"postgres": "postgresql://x/a?host=/run/two"},
+    ),
+    (
+        {"postgres": "postgresql://x/a?host=/run"},
+        {"postgres": "postgresql://x/a?host=/run&port=5433"},
+    ),
+    (
+        {"postgres": "postgresql://h:5432/a?port=5433"},
+        {"postgres": "postgresql://h:5432/a?port=5434"},
+    ),
+    (
+        {"postgres": "postgresql://x/a?host=::1&port=5433"},
+        {"postgres": "postgresql://x/a?host=::1&port=5434"},
+    ),
+    (
+        {"postgres": "postgresql://x/a?host=a,b&port=1,2"},
+        {"postgres": "postgresql://x/a?host=b,a&port=1,2"},
+    ),
+    (
+        {"postgres": "postgresql:///a?hostaddr=10.0.0.1"},
+        {"postgres": "postgresql:///a?hostaddr=10.0.0.2"},
+    ),
     ({"postgres": "postgresql:///a?service=one"}, {"postgres": "postgresql:///a?service=two"}),
     ({"milvus": "http://h"}, {"milvus": "https://h"}),
     ({"postgres": {"database": "a"}}, {"redis": {"database": "1"}}),
@@ -218,16 +267,27 @@ OTHER = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "pair"), [*((Refused, p) for p in SAME), *((Target, p) for p in OTHER)])
+@pytest.mark.parametrize(
+    ("kind", "pair"), [*((Refused, p) for p in SAME), *((Target, p) for p in OTHER)]
+)
 def test_a_place_is_the_same_in_whatever_words(base, kind, pair):
-    _, second = read(lines(*({"name": n, **each} for n, each in zip("ab", pair, strict=True))), NOVEL, base)
+    _, second = read(
+        lines(*({"name": n, **each} for n, each in zip("ab", pair, strict=True))), NOVEL, base
+    )
     assert type(second) is kind
 
 
-def test_an_own_address_has_the_user_and_the_password_of_the_call_also_where_the_call_has_no_address(monkeypatch, tmp_path):
+def test_an_own_address_has_the_user_and_the_password_of_the_call_also_where_the_call_has_no_address(
+    monkeypatch, tmp_path
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ca.pem").write_text("")
-    environ = {"NEO4J_PASSWORD": "g", "REDIS_USERNAME": "app", "REDIS_PASSWORD": "r", "REDIS_CA_FILE": "ca.pem"}
+    environ = {
+        "NEO4J_PASSWORD": "g",
+        "REDIS_USERNAME": "app",
+        "REDIS_PASSWORD": "r",
+        "REDIS_CA_FILE": "ca.pem",
+    }
     base = Settings.load(NOVEL, environ=environ, identities=NOVEL.stores)
     [target] = read(lines({"name": "a", "neo4j": "bolt://h", "redis": "rediss://h"}), NOVEL, base)
     graph, cache = target.settings.stores["neo4j"], target.settings.stores["redis"]
@@ -240,7 +300,9 @@ def test_an_own_address_has_the_user_and_the_password_of_the_call_also_where_the
 
 def test_a_store_without_an_address_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    [refused] = read(lines({"name": "a", "redis": {"database": "1"}}), NOVEL, Settings.load(NOVEL, environ={}))
+    [refused] = read(
+        lines({"name": "a", "redis": {"database": "1"}}), NOVEL, Settings.load(NOVEL, environ={})
+    )
     assert "redis: no address is set" in refused.error.message
 
 

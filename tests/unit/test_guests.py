@@ -49,7 +49,9 @@ def folder(tmp_path):
 def test_a_blueprint_that_exits_on_import_is_a_configuration_error_with_its_line(folder, code):
     path = folder(code)
     line = len((BLUEPRINT + code).splitlines())
-    with pytest.raises(ConfigurationError, match=rf"cannot be imported: .*blueprint\.py, line {line}\)"):
+    with pytest.raises(
+        ConfigurationError, match=rf"cannot be imported: .*blueprint\.py, line {line}\)"
+    ):
         blueprints.load(path)
 
 
@@ -75,7 +77,9 @@ def test_a_configure_that_exits_is_a_configuration_error_with_its_line(folder, c
     text += "BLUEPRINT = Blueprint('desk', 'x', keys=KEYS, configure=configure)\n"
     line = len((BLUEPRINT + text).splitlines()) - 1
     found = blueprints.load(folder(text))
-    with pytest.raises(ConfigurationError, match=rf"configure of the blueprint desk failed: .*, line {line}\)"):
+    with pytest.raises(
+        ConfigurationError, match=rf"configure of the blueprint desk failed: .*, line {line}\)"
+    ):
         found.resolve({})
 
 
@@ -181,7 +185,10 @@ def test_a_keyboard_interrupt_of_a_thread_was_raised_by_the_guest():
 def test_ordinary_errors_pass_a_guest_and_not_a_strict_one():
     with pytest.raises(ValueError, match="x"), guest():
         raise ValueError("x")
-    with pytest.raises(GuestFailed, match=r"ValueError: x \(.*test_guests\.py, line \d+\)"), strict_guest():
+    with (
+        pytest.raises(GuestFailed, match=r"ValueError: x \(.*test_guests\.py, line \d+\)"),
+        strict_guest(),
+    ):
         raise ValueError("x")
     with pytest.raises(ConfigurationError), strict_guest():
         raise ConfigurationError("ours")

@@ -49,27 +49,71 @@ def behind(cause, context=None):
 @pytest.mark.parametrize(
     ("raised", "kind", "words"),
     [
-        (MilvusException(1, "proxy not healthy, StateCode=Abnormal"), StoreUnavailable, "not ready yet"),  # milvus#16411
-        (MilvusException(1, "Milvus Proxy is not ready yet. please wait"), StoreUnavailable, "not ready yet"),  # milvus#16781
+        (
+            MilvusException(1, "proxy not healthy, StateCode=Abnormal"),
+            StoreUnavailable,
+            "not ready yet",
+        ),  # milvus#16411
+        (
+            MilvusException(1, "Milvus Proxy is not ready yet. please wait"),
+            StoreUnavailable,
+            "not ready yet",
+        ),  # milvus#16781
         (MilvusException(2, "service unavailable"), StoreUnavailable, "not ready yet"),
         (
             MilvusException(65535, "resource group node not enough [currentNodeNum=0]"),
             StoreBusy,
             "no query node",
         ),  # milvus#32014
-        (MilvusException(49, "rejected by grpc RateLimiter"), StoreBusy, "limits the rate"),  # milvus#19542
+        (
+            MilvusException(49, "rejected by grpc RateLimiter"),
+            StoreBusy,
+            "limits the rate",
+        ),  # milvus#19542
         (MilvusException(8, "rate limit exceeded[rate=0]"), StoreBusy, "limits the rate"),
         (Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many"), StoreBusy, "limits the rate"),
         (MilvusException(9, "quota exceeded[reason=disk]"), StoreUnavailable, "refuses changes"),
-        (MilvusException(800, "database not found[database=x]"), ConfigurationError, "no such database"),
+        (
+            MilvusException(800, "database not found[database=x]"),
+            ConfigurationError,
+            "no such database",
+        ),
         (MilvusException(1, "database 'x' does not exist"), ConfigurationError, "no such database"),
-        (Refused(grpc.StatusCode.UNIMPLEMENTED, "unknown method Connect"), StoreConflict, "pymilvus 3.0"),
-        (Refused(grpc.StatusCode.UNIMPLEMENTED, "unknown service milvus"), ConfigurationError, "another gRPC server"),
-        (Refused(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"), StoreUnavailable, "does not answer"),
-        (Refused(grpc.StatusCode.UNAVAILABLE, "Connection refused"), StoreUnavailable, "does not answer"),
-        (behind(Refused(grpc.StatusCode.UNAVAILABLE, "Connection refused")), StoreUnavailable, "does not answer"),
-        (behind(Refused(grpc.StatusCode.UNAUTHENTICATED, "auth check failure")), AccessDenied, "denied access"),
-        (behind(Refused(grpc.StatusCode.UNAVAILABLE, "CERTIFICATE_VERIFY_FAILED")), AccessDenied, "TLS"),
+        (
+            Refused(grpc.StatusCode.UNIMPLEMENTED, "unknown method Connect"),
+            StoreConflict,
+            "pymilvus 3.0",
+        ),
+        (
+            Refused(grpc.StatusCode.UNIMPLEMENTED, "unknown service milvus"),
+            ConfigurationError,
+            "another gRPC server",
+        ),
+        (
+            Refused(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"),
+            StoreUnavailable,
+            "does not answer",
+        ),
+        (
+            Refused(grpc.StatusCode.UNAVAILABLE, "Connection refused"),
+            StoreUnavailable,
+            "does not answer",
+        ),
+        (
+            behind(Refused(grpc.StatusCode.UNAVAILABLE, "Connection refused")),
+            StoreUnavailable,
+            "does not answer",
+        ),
+        (
+            behind(Refused(grpc.StatusCode.UNAUTHENTICATED, "auth check failure")),
+            AccessDenied,
+            "denied access",
+        ),
+        (
+            behind(Refused(grpc.StatusCode.UNAVAILABLE, "CERTIFICATE_VERIFY_FAILED")),
+            AccessDenied,
+            "TLS",
+        ),
         (MilvusException(1100, "invalid parameter"), StoreConflict, "refused a call"),
     ],
 )

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from neo4j import exceptions as raised
 
-from is_db_bootstrap.errors import AccessDenied, ChangeFailed, StoreBusy, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    ChangeFailed,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.neo4j.errors import first_line, translated
 
@@ -14,14 +20,22 @@ CHANGE = Change("V001__a.cypher", "cypher")
 
 def of(code: str, change: Change | None = None) -> type[Exception]:
     exc = raised.Neo4jError._hydrate_neo4j(code=code, message="told")
-    return type(translated(exc, "bolt://h:7687", "V001__a.cypher, statement 1 (line 1)" if change else "", change))
+    return type(
+        translated(
+            exc, "bolt://h:7687", "V001__a.cypher, statement 1 (line 1)" if change else "", change
+        )
+    )
 
 
 @pytest.mark.parametrize(
     ("code", "looking", "applying"),
     [
         ("Neo.ClientError.Transaction.TransactionTimedOut", StoreUnavailable, ChangeFailed),
-        ("Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration", StoreUnavailable, ChangeFailed),
+        (
+            "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration",
+            StoreUnavailable,
+            ChangeFailed,
+        ),
         ("Neo.TransientError.General.DatabaseUnavailable", StoreUnavailable, StoreUnavailable),
         ("Neo.TransientError.Database.DatabaseUnavailable", StoreUnavailable, StoreUnavailable),
         ("Neo.TransientError.Transaction.DeadlockDetected", StoreBusy, StoreBusy),
@@ -39,15 +53,21 @@ def test_each_code_is_waited_for_or_permanent(code, looking, applying):
     assert of(code, CHANGE) is applying
 
 
-@pytest.mark.parametrize("kind", [raised.ServiceUnavailable, raised.SessionExpired, raised.IncompleteCommit])
+@pytest.mark.parametrize(
+    "kind", [raised.ServiceUnavailable, raised.SessionExpired, raised.IncompleteCommit]
+)
 def test_a_lost_connection_is_unavailable_and_names_the_file(kind):
-    error = translated(kind("gone"), "bolt://h:7687", "V001__a.cypher, statement 1 (line 1)", CHANGE)
+    error = translated(
+        kind("gone"), "bolt://h:7687", "V001__a.cypher, statement 1 (line 1)", CHANGE
+    )
     assert type(error) is StoreUnavailable
     assert error.subject == "V001__a.cypher"
 
 
 def test_the_message_has_the_statement_and_the_subject_the_file_alone():
-    exc = raised.Neo4jError._hydrate_neo4j(code="Neo.ClientError.Statement.SyntaxError", message="told")
+    exc = raised.Neo4jError._hydrate_neo4j(
+        code="Neo.ClientError.Statement.SyntaxError", message="told"
+    )
     error = translated(exc, "bolt://h:7687", "V001__a.cypher, statement 1 (line 1)", CHANGE)
     assert isinstance(error, ChangeFailed)
     assert error.subject == "V001__a.cypher"

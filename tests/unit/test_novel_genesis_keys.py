@@ -38,7 +38,9 @@ def test_addresses_are_written_exploded(given, written):
     assert build_key("rate_limit_ip", ip=given, bucket="auth") == f"rate_limit:ip:{written}:auth"
 
 
-@pytest.mark.parametrize("bad", ["*", "a b", "a:b", "", "a\n", "ä", "x" * 65, True, None, 1.5, ["a"]])
+@pytest.mark.parametrize(
+    "bad", ["*", "a b", "a:b", "", "a\n", "ä", "x" * 65, True, None, 1.5, ["a"]]
+)
 def test_ng_17_bad_parts_are_refused(bad):
     for name in ("token_blacklist", "login_session_by_jti"):
         with pytest.raises(ValueError, match="jti"):

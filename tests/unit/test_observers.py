@@ -18,7 +18,9 @@ def records(caplog, store):
 def test_each_event_is_one_record_of_the_library_s_logger(caplog):
     found = records(caplog, InMemoryBootstrapper("redis", ["a"], unavailable=1))
     assert ("WARNING", "redis: wait The store is not up yet.") in found
-    assert any(level == "INFO" and text.startswith("redis: item a changed in") for level, text in found)
+    assert any(
+        level == "INFO" and text.startswith("redis: item a changed in") for level, text in found
+    )
     assert found[-1][1].startswith("story apply: changed in")
 
 

@@ -18,7 +18,14 @@ from is_db_bootstrap.results import Drift, LockHolder, Mode, Outcome, Plan
 from is_db_bootstrap.retry import RetryPolicy
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
-QUICK = RetryPolicy(deadline_s=0.3, initial_s=0.01, maximum_s=0.02, busy_initial_s=0.001, busy_maximum_s=0.002, busy_attempts=3)
+QUICK = RetryPolicy(
+    deadline_s=0.3,
+    initial_s=0.01,
+    maximum_s=0.02,
+    busy_initial_s=0.001,
+    busy_maximum_s=0.002,
+    busy_attempts=3,
+)
 
 
 def run(*stores, mode=Mode.APPLY, retry=QUICK, **extra):
@@ -35,9 +42,22 @@ def raising(error):
 def test_a_missing_change_is_applied_and_verified():
     store = InMemoryBootstrapper(wanted=["a", "b"])
     result = run(store)
-    assert store.calls == ["ping", "plan", "lock", "plan", "apply a", "apply b", "verify", "release", "close"]
+    assert store.calls == [
+        "ping",
+        "plan",
+        "lock",
+        "plan",
+        "apply a",
+        "apply b",
+        "verify",
+        "release",
+        "close",
+    ]
     assert (result.outcome, result.exit_code) == (Outcome.CHANGED, 0)
-    assert [(c.name, c.outcome) for c in result.stores[0].changes] == [("a", "changed"), ("b", "changed")]
+    assert [(c.name, c.outcome) for c in result.stores[0].changes] == [
+        ("a", "changed"),
+        ("b", "changed"),
+    ]
 
 
 def test_a_run_with_nothing_to_do_takes_no_lock_and_verifies():
@@ -48,7 +68,10 @@ def test_a_run_with_nothing_to_do_takes_no_lock_and_verifies():
 
 
 def test_no_store_is_changed_while_another_is_down():
-    up, down = InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("milvus", ["b"], unavailable=10**6)
+    up, down = (
+        InMemoryBootstrapper("postgres", ["a"]),
+        InMemoryBootstrapper("milvus", ["b"], unavailable=10**6),
+    )
     result = run(up, down)
     assert up.applied == []
     assert [s.outcome for s in result.stores] == ["skipped", "failed"]
@@ -91,13 +114,19 @@ def test_what_was_applied_before_a_failure_is_reported():
             raise ChangeFailed("redis", "Refused.", change=change)
 
     result = run(InMemoryBootstrapper(wanted=["a", "b", "c"], on_apply=fail_on_b))
-    assert [(c.name, c.outcome) for c in result.stores[0].changes] == [("a", "changed"), ("b", "failed"), ("c", "planned")]
+    assert [(c.name, c.outcome) for c in result.stores[0].changes] == [
+        ("a", "changed"),
+        ("b", "failed"),
+        ("c", "planned"),
+    ]
     assert (result.outcome, result.exit_code) == (Outcome.FAILED, 1)
 
 
 def test_a_store_that_applied_while_another_failed_is_changed_and_not_verified():
     fine = InMemoryBootstrapper("postgres", ["a"])
-    bad = InMemoryBootstrapper("redis", ["b"], on_apply=lambda c: raising(ChangeFailed("redis", "Refused.", change=c))())
+    bad = InMemoryBootstrapper(
+        "redis", ["b"], on_apply=lambda c: raising(ChangeFailed("redis", "Refused.", change=c))()
+    )
     result = run(fine, bad)
     assert result.store("postgres").outcome == "changed"
     assert any("Not verified" in n for n in result.store("postgres").notes)
@@ -117,7 +146,11 @@ def test_a_busy_change_is_repeated_within_its_limit():
 
 
 def test_a_change_that_stays_busy_fails_with_unavailable():
-    result = run(InMemoryBootstrapper(wanted=["a"], on_apply=lambda _: raising(StoreBusy("redis", "Busy."))()))
+    result = run(
+        InMemoryBootstrapper(
+            wanted=["a"], on_apply=lambda _: raising(StoreBusy("redis", "Busy."))()
+        )
+    )
     assert result.exit_code == 4
 
 
@@ -136,7 +169,12 @@ def test_two_runs_at_once_apply_once():
     slow = threading.Event()
     first = InMemoryBootstrapper(wanted=["a"], on_apply=lambda _: slow.wait(0.3))
     results = []
-    threads = [threading.Thread(target=lambda: results.append(run(first, retry=RetryPolicy(deadline_s=10)))) for _ in range(2)]
+    threads = [
+        threading.Thread(
+            target=lambda: results.append(run(first, retry=RetryPolicy(deadline_s=10)))
+        )
+        for _ in range(2)
+    ]
     for t in threads:
         t.start()
     for t in threads:
@@ -160,7 +198,14 @@ def unlockable(*args):
 
     class Plain:
         name, target = inner.name, inner.target
-        ping, plan, apply, verify, cancel, close = inner.ping, inner.plan, inner.apply, inner.verify, inner.cancel, inner.close
+        ping, plan, apply, verify, cancel, close = (
+            inner.ping,
+            inner.plan,
+            inner.apply,
+            inner.verify,
+            inner.cancel,
+            inner.close,
+        )
 
     return Plain(), inner
 
@@ -291,7 +336,10 @@ def test_a_lock_is_kept_while_the_run_still_waits_for_its_next_one():
     threading.Timer(0.5, lambda: setattr(second, "lock_owner", None)).start()
     seen = []
     first.on_apply = lambda _: seen.append(first.confirmed)
-    assert run(first, second, lock=BEATING, retry=RetryPolicy(deadline_s=30, initial_s=0.01)).exit_code == 0
+    assert (
+        run(first, second, lock=BEATING, retry=RetryPolicy(deadline_s=30, initial_s=0.01)).exit_code
+        == 0
+    )
     assert seen[0] >= 3
 
 
@@ -312,7 +360,10 @@ def test_a_heartbeat_above_a_third_of_the_lease_of_a_lock_is_refused_before_anyt
     store.lease_s = 5
     result = run(store, lock=LockPolicy(heartbeat_s=2))
     assert (result.exit_code, store.applied, store.lock_owner) == (2, [], None)
-    assert "heartbeat_s is 2 s, which is above a third of lease_s, 5 s" in result.stores[0].error.message
+    assert (
+        "heartbeat_s is 2 s, which is above a third of lease_s, 5 s"
+        in result.stores[0].error.message
+    )
 
 
 def test_a_leased_lock_is_renewed_six_times_in_its_lease():
@@ -346,7 +397,10 @@ def test_verify_with_changes_pending_is_drift():
 
 
 def test_status_looks_once_and_reports_stores_that_are_down():
-    up, down = InMemoryBootstrapper("postgres", ["a"], applied=["a"]), InMemoryBootstrapper("redis", unavailable=10**6)
+    up, down = (
+        InMemoryBootstrapper("postgres", ["a"], applied=["a"]),
+        InMemoryBootstrapper("redis", unavailable=10**6),
+    )
     result = run(up, down, mode=Mode.STATUS)
     assert down.calls.count("ping") == 1
     assert result.store("postgres").status.recorded == "a"
@@ -382,7 +436,9 @@ def test_an_interrupt_cancels_what_runs_and_reports_what_was_applied():
 
 
 def test_an_interrupted_wait_ends_at_once():
-    engine = BootstrapOrchestrator([InMemoryBootstrapper(unavailable=10**6)], retry=RetryPolicy(deadline_s=60))
+    engine = BootstrapOrchestrator(
+        [InMemoryBootstrapper(unavailable=10**6)], retry=RetryPolicy(deadline_s=60)
+    )
     threading.Timer(0.1, engine.interrupt).start()
     began = time.monotonic()
     assert engine.run().exit_code == 130
@@ -426,7 +482,10 @@ def test_an_interrupt_keeps_the_failure_that_came_before_it():
 
 def test_a_remark_of_an_audit_is_no_drift_and_a_finding_is_one_and_only_in_strict_verify():
     store = InMemoryBootstrapper(wanted=["a"], applied=["a"])
-    remark, finding = Drift("keyspace", "audit", "looked at 10 of 20 keys"), Drift("k", "key", "has no lifetime", finding=True)
+    remark, finding = (
+        Drift("keyspace", "audit", "looked at 10 of 20 keys"),
+        Drift("k", "key", "has no lifetime", finding=True),
+    )
     store.audit = lambda: [remark]
     assert run(store, mode=Mode.VERIFY, strict=True).exit_code == 0
     store.audit = lambda: [remark, finding]
@@ -500,7 +559,9 @@ def test_a_follower_that_found_nothing_left_changes_nothing_without_the_lock():
 def test_a_follower_without_patience_still_sleeps_between_two_tries():
     store = InMemoryBootstrapper(wanted=["a"])
     store.lock_owner = "another run"
-    engine = BootstrapOrchestrator([store], lock=LockPolicy(follow=True, grace_s=0.1), retry=RetryPolicy(deadline_s=0))
+    engine = BootstrapOrchestrator(
+        [store], lock=LockPolicy(follow=True, grace_s=0.1), retry=RetryPolicy(deadline_s=0)
+    )
     threading.Timer(0.6, engine.interrupt).start()
     assert engine.run().outcome == "interrupted"
     assert 2 <= store.calls.count("lock") < 20

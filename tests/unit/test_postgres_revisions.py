@@ -19,14 +19,21 @@ from is_db_bootstrap.stores.postgres.revisions import Chain, Record, mark
 def folder(tmp_path):
     def write(**parents):
         for name, before in parents.items():
-            (tmp_path / f"{name}_x.py").write_text(f"revision: str = {name!r}\ndown_revision = {before!r}\n")
+            (tmp_path / f"{name}_x.py").write_text(
+                f"revision: str = {name!r}\ndown_revision = {before!r}\n"
+            )
         return tmp_path
 
     return write
 
 
 @pytest.mark.parametrize(
-    "name", sorted(p.name for p in (files.root() / "migrations").iterdir() if p.is_dir() and any(p.glob("*.py")))
+    "name",
+    sorted(
+        p.name
+        for p in (files.root() / "migrations").iterdir()
+        if p.is_dir() and any(p.glob("*.py"))
+    ),
 )
 def test_our_reading_of_a_folder_is_alembics(name):
     script = ScriptDirectory.from_config(postgres_alembic.config(Blueprint(name, ""), "public"))
@@ -45,7 +52,10 @@ def test_branches_that_were_merged_are_ordered(folder):
 @pytest.mark.parametrize(
     ("parents", "message"),
     [
-        ({"a": None, "b": "a", "c": "a"}, r"several heads: b \(b_x.py, line \d\), c \(c_x.py, line \d\)"),
+        (
+            {"a": None, "b": "a", "c": "a"},
+            r"several heads: b \(b_x.py, line \d\), c \(c_x.py, line \d\)",
+        ),
         ({"a": None, "b": "z"}, "b goes on from z, which is not there"),
         ({"a": "b", "b": "a"}, "goes on from"),
     ],
@@ -58,7 +68,9 @@ def test_a_broken_history_is_a_configuration_error(folder, parents, message):
 def test_a_revision_twice_or_computed_or_missing_is_a_configuration_error(folder, tmp_path):
     folder(a=None)
     (tmp_path / "b.py").write_text("revision = 'a'\ndown_revision = None\n")
-    with pytest.raises(ConfigurationError, match=r"a_x\.py, line 1 and b\.py, line 1 both declare revision a"):
+    with pytest.raises(
+        ConfigurationError, match=r"a_x\.py, line 1 and b\.py, line 1 both declare revision a"
+    ):
         Chain.read(tmp_path)
     (tmp_path / "b.py").write_text("revision = 'a' + NAME\n")
     with pytest.raises(ConfigurationError, match="must be written out"):
@@ -75,7 +87,15 @@ def test_a_record_tells_blueprint_and_lineage():
 
 
 @pytest.mark.parametrize(
-    "comment", [None, "", "see the wiki", mark("mine", ["a"]), mark("mine", ["a", "b", "c"]), mark("mine", [])]
+    "comment",
+    [
+        None,
+        "",
+        "see the wiki",
+        mark("mine", ["a"]),
+        mark("mine", ["a", "b", "c"]),
+        mark("mine", []),
+    ],
 )
 def test_a_comment_that_does_not_end_in_the_recorded_revision_is_not_believed(comment):
     assert Record.of(["b"], comment) == Record(("b",))
@@ -92,16 +112,38 @@ def test_beyond_means_all_of_ours_and_more(folder):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("postgresql://u:p%40%3A%2F@h/db", {"host": "h", "port": "5432", "dbname": "db", "user": "u", "password": "p@:/"}),
-        ("postgresql://h1:1,h2/db", {"host": "h1,h2", "port": "1,5432", "dbname": "db", "target_session_attrs": "read-write"}),
+        (
+            "postgresql://u:p%40%3A%2F@h/db",
+            {"host": "h", "port": "5432", "dbname": "db", "user": "u", "password": "p@:/"},
+        ),
+        (
+            "postgresql://h1:1,h2/db",
+            {
+                "host": "h1,h2",
+                "port": "1,5432",
+                "dbname": "db",
+                "target_session_attrs": "read-write",
+            },
+        ),
         ("postgresql://[::1]:6/db", {"host": "::1", "port": "6", "dbname": "db"}),
-        ("postgresql+asyncpg://h/db?ssl=true", {"host": "h", "port": "5432", "dbname": "db", "sslmode": "require"}),
-        ("postgresql://h/db?application_name=x", {"host": "h", "port": "5432", "dbname": "db", "application_name": "x"}),
+        (
+            "postgresql+asyncpg://h/db?ssl=true",
+            {"host": "h", "port": "5432", "dbname": "db", "sslmode": "require"},
+        ),
+        (
+            "postgresql://h/db?application_name=x",
+            {"host": "h", "port": "5432", "dbname": "db", "application_name": "x"},
+        ),
     ],
 )
 def test_an_address_in_libpqs_words(text, expected):
     found = parameters(StoreUrl.parse("postgres", text), 0.5)
-    assert found == {"connect_timeout": 2, "application_name": "is-db-bootstrap", "client_encoding": "UTF8", **expected}
+    assert found == {
+        "connect_timeout": 2,
+        "application_name": "is-db-bootstrap",
+        "client_encoding": "UTF8",
+        **expected,
+    }
 
 
 def test_names_are_quoted():
@@ -113,14 +155,20 @@ def test_names_are_quoted():
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ('connection to server at "ssl-proxy.example" (10.0.0.1), port 5432 failed: Connection refused', StoreUnavailable),
+        (
+            'connection to server at "ssl-proxy.example" (10.0.0.1), port 5432 failed: Connection refused',
+            StoreUnavailable,
+        ),
         ("connection failed: SSL connection has been closed unexpectedly", StoreUnavailable),
         ("connection failed: server does not support SSL, but SSL was required", AccessDenied),
         ("connection failed: SSL error: certificate verify failed", AccessDenied),
         ('root certificate file "/nowhere.pem" does not exist', AccessDenied),
         ('server certificate for "a" does not match host name "b"', AccessDenied),
         ("connection failed: server does not support SCRAM authentication", AccessDenied),
-        ('connection to server at "scram.example", port 5432 failed: Connection refused', StoreUnavailable),
+        (
+            'connection to server at "scram.example", port 5432 failed: Connection refused',
+            StoreUnavailable,
+        ),
     ],
 )
 def test_what_libpq_says_of_tls_is_told_from_names_that_sound_like_it(text, kind):

@@ -37,7 +37,10 @@ FAILED = StoreResult(
     "bolt://graph",
     Outcome.FAILED,
     error=ErrorReport(
-        "conflict", "V002", "V002__indexes.cypher was changed [bold]after[/bold] it was applied.", "Restore the file."
+        "conflict",
+        "V002",
+        "V002__indexes.cypher was changed [bold]after[/bold] it was applied.",
+        "Restore the file.",
     ),
 )
 DRIFTED = StoreResult(
@@ -45,7 +48,10 @@ DRIFTED = StoreResult(
     "redis://cache",
     Outcome.DRIFTED,
     ServerInfo("7.0.15", "cluster"),
-    drifts=(Drift("idx", "index", "differs", "btree (a)", "btree (b)"), Drift("t", "table", "is missing")),
+    drifts=(
+        Drift("idx", "index", "differs", "btree (a)", "btree (b)"),
+        Drift("t", "table", "is missing"),
+    ),
     notes=("allkeys-lru may evict locks.",),
     error=ErrorReport("verification", "idx", "index idx: differs and 1 more.", "Compare."),
 )
@@ -53,7 +59,10 @@ DRIFTED = StoreResult(
 
 def shown(capsys, *stores, mode=Mode.APPLY, exit_code=0, outcome=Outcome.CHANGED, verbose=False):
     started = datetime(2026, 11, 25, tzinfo=UTC)
-    report(BootstrapResult("0" * 12, "story", mode, outcome, exit_code, started, 1.5, stores), verbose=verbose)
+    report(
+        BootstrapResult("0" * 12, "story", mode, outcome, exit_code, started, 1.5, stores),
+        verbose=verbose,
+    )
     return capsys.readouterr().out
 
 
@@ -75,7 +84,10 @@ def test_single_changes_are_listed_when_asked_for_or_planned(capsys):
 
 def test_a_failure_has_object_cause_and_next_step_literally(capsys):
     text = shown(capsys, FAILED, exit_code=6, outcome=Outcome.FAILED)
-    assert "neo4j: conflict: V002__indexes.cypher was changed [bold]after[/bold] it was applied." in text
+    assert (
+        "neo4j: conflict: V002__indexes.cypher was changed [bold]after[/bold] it was applied."
+        in text
+    )
     assert "neo4j: next: Restore the file." in text
 
 
@@ -88,7 +100,10 @@ def test_every_drift_is_listed_once_with_both_sides(capsys):
     assert "7.0.15 cluster" in text
 
 
-@pytest.mark.parametrize(("lock", "said"), [(None, "not locked"), (LockHolder("pid 7 on web-1"), "locked by pid 7 on web-1")])
+@pytest.mark.parametrize(
+    ("lock", "said"),
+    [(None, "not locked"), (LockHolder("pid 7 on web-1"), "locked by pid 7 on web-1")],
+)
 def test_status_says_record_head_and_lock(capsys, lock, said):
     store = StoreResult("redis", "redis://cache", Outcome.UNCHANGED, status=Status("", "h", lock))
     assert f"redis: recorded nothing, head h, {said}" in shown(capsys, store, mode=Mode.STATUS)
@@ -109,7 +124,9 @@ def progress(*events, **options):
 
 
 WAITING = Event("waiting", Phase.WAIT, "redis", "Nobody listens.")
-CHANGE = Event("change", Phase.APPLY, "redis", change=ChangeResult("k", "conventions", Outcome.CHANGED, 0.5))
+CHANGE = Event(
+    "change", Phase.APPLY, "redis", change=ChangeResult("k", "conventions", Outcome.CHANGED, 0.5)
+)
 
 
 def test_the_same_wait_is_said_once():

@@ -28,7 +28,18 @@ def write(folder, name, content):
 
 
 @pytest.mark.parametrize(
-    "name", ["versions/b.py", "2026/11/b.py", "old.py/b.py", "versions/b.PY", "b.PY", "b.py.txt", "b.txt", "b.pyw", "b"]
+    "name",
+    [
+        "versions/b.py",
+        "2026/11/b.py",
+        "old.py/b.py",
+        "versions/b.PY",
+        "b.PY",
+        "b.py.txt",
+        "b.txt",
+        "b.pyw",
+        "b",
+    ],
 )
 def test_a_revision_that_alembic_would_pass_over_is_named(folder, name):
     write(folder, name, SECOND)
@@ -106,7 +117,11 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xef\xbb\xbf" + FIRST, FIRST.replace(b"\n", b"\r\n"), b"# -*- coding: latin-1 -*-\n# f\xfcr\n" + FIRST],
+    [
+        b"\xef\xbb\xbf" + FIRST,
+        FIRST.replace(b"\n", b"\r\n"),
+        b"# -*- coding: latin-1 -*-\n# f\xfcr\n" + FIRST,
+    ],
     ids=["byte order mark", "CRLF", "latin-1"],
 )
 def test_what_python_reads_is_read(folder, content):
@@ -114,7 +129,9 @@ def test_what_python_reads_is_read(folder, content):
     assert Chain.read(folder).order == ("a",)
 
 
-@pytest.mark.parametrize("content", [b"# f\xfcr\n" + FIRST, FIRST + b"x = '\0'\n"], ids=["not UTF-8", "null byte"])
+@pytest.mark.parametrize(
+    "content", [b"# f\xfcr\n" + FIRST, FIRST + b"x = '\0'\n"], ids=["not UTF-8", "null byte"]
+)
 def test_what_python_does_not_read_is_named(folder, content):
     (folder / "a.py").write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"a\.py") as told:

@@ -9,7 +9,9 @@ from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.local.running import LocalServer, LocalStack
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing, blueprint_name
 
-BLUEPRINT = Blueprint("story", "for tests", settings=(Setting("STORY_SIZE", 3, "a number", minimum=1),))
+BLUEPRINT = Blueprint(
+    "story", "for tests", settings=(Setting("STORY_SIZE", 3, "a number", minimum=1),)
+)
 HARD = "p% @:/#?ß 'x\""
 
 
@@ -28,7 +30,10 @@ def load(environ=None, **given):
 
 def test_postgres_has_a_default_and_the_others_have_none():
     settings = load()
-    assert settings.stores["postgres"].reveal() == "postgresql://postgres:postgres@localhost:5432/story"
+    assert (
+        settings.stores["postgres"].reveal()
+        == "postgresql://postgres:postgres@localhost:5432/story"
+    )
     assert set(settings.stores) == {"postgres"}
 
 
@@ -67,7 +72,10 @@ def test_every_address_says_where_it_came_from(empty_folder):
 
 
 def test_the_parts_have_defaults_of_their_own():
-    assert load({"DB_PORT": "5433"}).stores["postgres"].reveal() == "postgresql://postgres:postgres@localhost:5433/story"
+    assert (
+        load({"DB_PORT": "5433"}).stores["postgres"].reveal()
+        == "postgresql://postgres:postgres@localhost:5433/story"
+    )
     assert load({"DB_NAME": "other"}).stores["postgres"].database == "other"
 
 
@@ -90,16 +98,28 @@ def test_nothing_is_read_from_a_dotenv_file_unasked(empty_folder):
 @pytest.mark.parametrize("store", ["postgres", "neo4j", "milvus", "redis"])
 def test_a_password_holds_any_character(store):
     scheme = {"postgres": "postgresql", "neo4j": "bolt", "milvus": "http", "redis": "redis"}[store]
-    url = load({f"{store.upper()}_URL": f"{scheme}://me@host", f"{store.upper()}_PASSWORD": HARD}).stores[store]
+    url = load(
+        {f"{store.upper()}_URL": f"{scheme}://me@host", f"{store.upper()}_PASSWORD": HARD}
+    ).stores[store]
     assert url.password == HARD
     assert StoreUrl.parse(store, url.reveal()).password == HARD
 
 
 def test_a_password_file_loses_one_newline(empty_folder):
     secret = empty_folder / "secret"
-    for text, password in ((f"{HARD}\n", HARD), ("two\n\n", "two\n"), ("dos\r\n", "dos"), ("none", "none")):
+    for text, password in (
+        (f"{HARD}\n", HARD),
+        ("two\n\n", "two\n"),
+        ("dos\r\n", "dos"),
+        ("none", "none"),
+    ):
         secret.write_bytes(text.encode())
-        assert load({"REDIS_URL": "redis://r", "REDIS_PASSWORD_FILE": str(secret)}).stores["redis"].password == password
+        assert (
+            load({"REDIS_URL": "redis://r", "REDIS_PASSWORD_FILE": str(secret)})
+            .stores["redis"]
+            .password
+            == password
+        )
 
 
 def test_both_forms_of_one_password_are_refused(empty_folder):
@@ -114,20 +134,28 @@ def test_a_password_file_that_cannot_be_read_is_named():
 
 
 def test_variables_fill_only_what_the_address_leaves_open():
-    url = load({"POSTGRES_URL": "postgresql://me:mine@db", "POSTGRES_USERNAME": "you", "POSTGRES_PASSWORD": "yours"}).stores[
-        "postgres"
-    ]
+    url = load(
+        {
+            "POSTGRES_URL": "postgresql://me:mine@db",
+            "POSTGRES_USERNAME": "you",
+            "POSTGRES_PASSWORD": "yours",
+        }
+    ).stores["postgres"]
     assert (url.username, url.password) == ("me", "mine")
 
 
-@pytest.mark.parametrize("text", [f"{s}" for s in ("postgresql://me:s3cret@db/x", "postgres://:s3cret@[::1]:5432")])
+@pytest.mark.parametrize(
+    "text", [f"{s}" for s in ("postgresql://me:s3cret@db/x", "postgres://:s3cret@[::1]:5432")]
+)
 def test_printing_an_address_never_shows_the_password(text):
     url = StoreUrl.parse("postgres", text)
     assert "s3cret" not in f"{url} {url!r} {load(flags={'postgres_url': text})!r}"
     assert "s3cret" in url.reveal()
 
 
-@pytest.mark.parametrize("text", ["", "db", "mysql://s3cret@db", "postgresql://", "postgresql:db:s3cret"])
+@pytest.mark.parametrize(
+    "text", ["", "db", "mysql://s3cret@db", "postgresql://", "postgresql:db:s3cret"]
+)
 def test_what_is_no_address_is_refused_without_repeating_it(text):
     with pytest.raises(ConfigurationError) as caught:
         StoreUrl.parse("postgres", text, "POSTGRES_URL")
@@ -136,7 +164,12 @@ def test_what_is_no_address_is_refused_without_repeating_it(text):
 
 def test_hosts_and_ports_are_taken_apart():
     many = StoreUrl.parse("postgres", "postgresql://u@a:1,b:2/x?sslmode=require")
-    assert (many.hosts, many.host, many.port(5432), many.query) == ("a:1,b:2", "a", 1, (("sslmode", "require"),))
+    assert (many.hosts, many.host, many.port(5432), many.query) == (
+        "a:1,b:2",
+        "a",
+        1,
+        (("sslmode", "require"),),
+    )
     six = StoreUrl.parse("redis", "redis://[::1]:6380/2")
     assert (six.host, six.port(6379), six.database) == ("::1", 6380, "2")
     assert StoreUrl.parse("redis", "unix:///run/redis.sock").hosts == "/run/redis.sock"
@@ -183,8 +216,15 @@ def test_a_pyproject_without_our_table_is_none_of_our_business(empty_folder):
 
 def test_timing_comes_from_flags_variables_and_file(empty_folder):
     (empty_folder / "is-db-bootstrap.toml").write_text("[timing]\ntimeout_s = 1\ngrace_s = 2\n")
-    timing = load({"IS_DB_BOOTSTRAP_TIMEOUT": "3", "IS_DB_BOOTSTRAP_LEASE": "4"}, flags={"timeout_s": 5.0}).timing
-    assert (timing.timeout_s, timing.grace_s, timing.lease_s, timing.heartbeat_s) == (5.0, 2.0, 4.0, None)
+    timing = load(
+        {"IS_DB_BOOTSTRAP_TIMEOUT": "3", "IS_DB_BOOTSTRAP_LEASE": "4"}, flags={"timeout_s": 5.0}
+    ).timing
+    assert (timing.timeout_s, timing.grace_s, timing.lease_s, timing.heartbeat_s) == (
+        5.0,
+        2.0,
+        4.0,
+        None,
+    )
     assert load({"IS_DB_BOOTSTRAP_TIMEOUT": "3"}).timing.timeout_s == 3.0
 
 
@@ -200,7 +240,9 @@ def _from_variables(folder, lease, heartbeat):
 
 
 def _from_the_file(folder, lease, heartbeat):
-    (folder / "is-db-bootstrap.toml").write_text(f"[timing]\nlease_s = {lease}\nheartbeat_s = {heartbeat}\n")
+    (folder / "is-db-bootstrap.toml").write_text(
+        f"[timing]\nlease_s = {lease}\nheartbeat_s = {heartbeat}\n"
+    )
     load()
 
 
@@ -217,10 +259,17 @@ def _from_python(folder, lease, heartbeat):
     Timing(lease_s=float(lease), heartbeat_s=float(heartbeat))
 
 
-@pytest.mark.parametrize("entrance", [_from_variables, _from_the_file, _from_both, _from_flags, _from_python])
-def test_a_heartbeat_above_a_third_of_the_lease_is_refused_at_every_entrance(empty_folder, entrance):
+@pytest.mark.parametrize(
+    "entrance", [_from_variables, _from_the_file, _from_both, _from_flags, _from_python]
+)
+def test_a_heartbeat_above_a_third_of_the_lease_is_refused_at_every_entrance(
+    empty_folder, entrance
+):
     entrance(empty_folder, "6", "2")
-    with pytest.raises(ConfigurationError, match=r"IS_DB_BOOTSTRAP_HEARTBEAT.*above a third of.*IS_DB_BOOTSTRAP_LEASE"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"IS_DB_BOOTSTRAP_HEARTBEAT.*above a third of.*IS_DB_BOOTSTRAP_LEASE",
+    ):
         entrance(empty_folder, "5", "2")
 
 
@@ -242,7 +291,8 @@ def test_the_blueprints_settings_come_from_variables_and_file(empty_folder):
 
 @pytest.mark.parametrize("port", ["99999", "abc", "0", "-1"])
 @pytest.mark.parametrize(
-    ("store", "scheme"), [("postgres", "postgresql"), ("neo4j", "bolt"), ("milvus", "http"), ("redis", "redis")]
+    ("store", "scheme"),
+    [("postgres", "postgresql"), ("neo4j", "bolt"), ("milvus", "http"), ("redis", "redis")],
 )
 def test_a_port_that_is_none_is_refused_before_anybody_waits(store, scheme, port):
     with pytest.raises(ConfigurationError, match="port"):
@@ -266,7 +316,9 @@ def test_a_milvus_token_is_not_printed():
 
 
 def test_the_real_environment_hides_an_address_of_the_env_file_in_any_form(tmp_path):
-    (tmp_path / "vars").write_text("POSTGRES_URL=postgresql://file\nPOSTGRES_PASSWORD=filed\nREDIS_URL=redis://file\n")
+    (tmp_path / "vars").write_text(
+        "POSTGRES_URL=postgresql://file\nPOSTGRES_PASSWORD=filed\nREDIS_URL=redis://file\n"
+    )
     (tmp_path / "secret").write_text("real\n")
     real = {"DATABASE_URL": "postgresql://real", "POSTGRES_PASSWORD_FILE": str(tmp_path / "secret")}
     found = load(real, env_file=tmp_path / "vars")
@@ -275,22 +327,30 @@ def test_the_real_environment_hides_an_address_of_the_env_file_in_any_form(tmp_p
 
 
 def test_the_parts_of_an_address_may_come_from_the_environment_and_the_env_file(tmp_path):
-    (tmp_path / "vars").write_text("POSTGRES_URL=postgresql://file\nDB_PASSWORD=filed\nDB_PORT=5433\n")
+    (tmp_path / "vars").write_text(
+        "POSTGRES_URL=postgresql://file\nDB_PASSWORD=filed\nDB_PORT=5433\n"
+    )
     found = load({"DB_HOST": "real"}, env_file=tmp_path / "vars").stores["postgres"]
     assert (found.hosts, found.password) == ("real:5433", "filed")
 
 
 def test_the_default_password_gives_way_to_any_that_is_given(tmp_path):
     assert load({"POSTGRES_PASSWORD": "mine"}).stores["postgres"].password == "mine"
-    (tmp_path / "is-db-bootstrap.toml").write_text('[postgres]\nusername = "me"\npassword = "filed"\n')
+    (tmp_path / "is-db-bootstrap.toml").write_text(
+        '[postgres]\nusername = "me"\npassword = "filed"\n'
+    )
     found = load().stores["postgres"]
     assert (found.username, found.password, found.source) == ("me", "filed", "default")
 
 
-@pytest.mark.parametrize("text", ["busy_attempts = 1.9", "busy_attempts = true", "scan_budget = inf", "timeout_s = [1]"])
+@pytest.mark.parametrize(
+    "text", ["busy_attempts = 1.9", "busy_attempts = true", "scan_budget = inf", "timeout_s = [1]"]
+)
 def test_a_number_of_the_file_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "is-db-bootstrap.toml").write_text(f"[timing]\n{text}\n")
-    with pytest.raises(ConfigurationError, match=f"IS_DB_BOOTSTRAP_{text.split(' ')[0].removesuffix('_s').upper()}"):
+    with pytest.raises(
+        ConfigurationError, match=f"IS_DB_BOOTSTRAP_{text.split(' ')[0].removesuffix('_s').upper()}"
+    ):
         load()
 
 
@@ -303,7 +363,9 @@ def test_a_broken_line_of_an_env_file_is_named(tmp_path):
 def test_the_env_file_names_the_blueprint(tmp_path):
     (tmp_path / "vars").write_text("IS_DB_BOOTSTRAP_BLUEPRINT=filed\n")
     assert blueprint_name({}, env_file=tmp_path / "vars") == "filed"
-    assert blueprint_name({"IS_DB_BOOTSTRAP_BLUEPRINT": "real"}, env_file=tmp_path / "vars") == "real"
+    assert (
+        blueprint_name({"IS_DB_BOOTSTRAP_BLUEPRINT": "real"}, env_file=tmp_path / "vars") == "real"
+    )
 
 
 @pytest.mark.parametrize(
@@ -329,11 +391,17 @@ def test_a_setting_is_text_or_an_integer(value):
 
 
 def test_a_source_that_is_not_used_is_not_read():
-    assert load({"POSTGRES_URL": "postgresql://host", "DB_PASSWORD_FILE": "/nowhere"}).stores["postgres"].hosts == "host"
+    assert (
+        load({"POSTGRES_URL": "postgresql://host", "DB_PASSWORD_FILE": "/nowhere"})
+        .stores["postgres"]
+        .hosts
+        == "host"
+    )
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("HEARTBEAT", "0"), ("LEASE", "0.001"), ("BUSY_ATTEMPTS", "0"), ("TIMEOUT", "nan")]
+    ("variable", "value"),
+    [("HEARTBEAT", "0"), ("LEASE", "0.001"), ("BUSY_ATTEMPTS", "0"), ("TIMEOUT", "nan")],
 )
 def test_a_time_that_makes_no_sense_is_refused(variable, value):
     with pytest.raises(ConfigurationError, match=variable):
@@ -358,7 +426,10 @@ def test_a_local_stack_beside_an_address_in_a_file_is_refused(tmp_path, monkeypa
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / name).write_text(text)
     empty = dict.fromkeys(Options._fields)
-    options = Options(**empty | {"use_local": True, "urls": {}, "env_file": tmp_path / "vars" if name == "vars" else None})
+    options = Options(
+        **empty
+        | {"use_local": True, "urls": {}, "env_file": tmp_path / "vars" if name == "vars" else None}
+    )
     with pytest.raises(ConfigurationError, match="--local and an address"):
         options.settings(BLUEPRINT)
 

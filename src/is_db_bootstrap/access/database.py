@@ -81,7 +81,13 @@ class Database:
     """
 
     def __init__(
-        self, url: str | StoreUrl, *, profile: PoolProfile, echo: bool = False, blueprint: str = "", schema: str = "public"
+        self,
+        url: str | StoreUrl,
+        *,
+        profile: PoolProfile,
+        echo: bool = False,
+        blueprint: str = "",
+        schema: str = "public",
     ) -> None:
         self._url = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._profile = profile
@@ -130,7 +136,9 @@ class Database:
             except BaseException as exc:
                 await engine.dispose()
                 if isinstance(exc, DBAPIError) and isinstance(exc.orig, psycopg.Error):
-                    raise StoreUnavailable("postgres", f"{self._url} does not answer: {exc.orig}.") from exc
+                    raise StoreUnavailable(
+                        "postgres", f"{self._url} does not answer: {exc.orig}."
+                    ) from exc
                 raise
             self._engine = engine
 
@@ -155,7 +163,9 @@ class Database:
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         """One connection with everything set; a refusal is told apart as the bootstrap does."""
         timeout_s = Timing().connect_timeout_s
-        known = parameters(self._url, timeout_s) | {"application_name": f"is-db-bootstrap:{self._blueprint or 'access'}"}
+        known = parameters(self._url, timeout_s) | {
+            "application_name": f"is-db-bootstrap:{self._blueprint or 'access'}"
+        }
         threshold = self._profile.prepare_threshold
         # psycopg counts the uses before the one that prepares.
         known["prepare_threshold"] = None if threshold is None else max(0, threshold - 1)
@@ -178,7 +188,9 @@ class Database:
 
     async def _prepare(self, connection: psycopg.AsyncConnection[Any], timeout_s: float) -> None:
         """Give the session its settings; behind a pooler in transaction mode each transaction gets them instead."""
-        answer = await connection.execute(*settings_if_direct(connection.info.backend_pid, self._settings), prepare=False)
+        answer = await connection.execute(
+            *settings_if_direct(connection.info.backend_pid, self._settings), prepare=False
+        )
         row = await answer.fetchone()
         if row and row[0]:
             self._is_shared = False
@@ -209,8 +221,14 @@ class Database:
         database = self._url.database or self._url.username or MAINTENANCE  # as libpq does
         found = refused(self._url, exc, database, timeout_s)
         if isinstance(found, DatabaseMissing):
-            hint = f"Run: is-db-bootstrap migrate init --blueprint {self._blueprint}" if self._blueprint else "Create it."
-            return StoreUnavailable("postgres", f"Database {database} of {self._url} does not exist.", hint=hint)
+            hint = (
+                f"Run: is-db-bootstrap migrate init --blueprint {self._blueprint}"
+                if self._blueprint
+                else "Create it."
+            )
+            return StoreUnavailable(
+                "postgres", f"Database {database} of {self._url} does not exist.", hint=hint
+            )
         return cast("BootstrapError", found)
 
     async def close(self) -> None:
@@ -219,7 +237,9 @@ class Database:
             engine, self._engine = self._engine, None
             if engine is not None:
                 # A disposed pool would keep what is given back to it.
-                event.listen(engine.sync_engine.pool, "checkin", lambda _, record: record.invalidate())
+                event.listen(
+                    engine.sync_engine.pool, "checkin", lambda _, record: record.invalidate()
+                )
                 await engine.dispose()
 
     async def __aenter__(self) -> Self:
@@ -275,7 +295,9 @@ class Database:
         _, rows = await self._ran(sql, positional, values)
         return rows
 
-    async def fetchrow(self, sql: str, /, *positional: Any, **values: Any) -> Mapping[str, Any] | None:
+    async def fetchrow(
+        self, sql: str, /, *positional: Any, **values: Any
+    ) -> Mapping[str, Any] | None:
         """The first row, or None."""
         rows = await self.fetch(sql, *positional, **values)
         return rows[0] if rows else None
@@ -285,7 +307,9 @@ class Database:
         row = await self.fetchrow(sql, *positional, **values)
         return next(iter(row.values()), None) if row else None
 
-    async def _ran(self, sql: str, positional: Sequence[Any], values: Mapping[str, Any]) -> tuple[int, list[Mapping[str, Any]]]:
+    async def _ran(
+        self, sql: str, positional: Sequence[Any], values: Mapping[str, Any]
+    ) -> tuple[int, list[Mapping[str, Any]]]:
         if positional and values:
             raise ValueError("Give named values or positional ones, not both.")
         async with self.acquire() as connection:
@@ -293,8 +317,12 @@ class Database:
                 if self._is_shared:
                     await connection.begin()  # which gives the transaction its settings
                 return await _ran_raw(connection, sql, positional)
-            result = await connection.execute(text(sql), {name: _sent(value) for name, value in values.items()})
-            rows: list[Mapping[str, Any]] = [dict(row) for row in result.mappings()] if result.returns_rows else []
+            result = await connection.execute(
+                text(sql), {name: _sent(value) for name, value in values.items()}
+            )
+            rows: list[Mapping[str, Any]] = (
+                [dict(row) for row in result.mappings()] if result.returns_rows else []
+            )
             count = cast("CursorResult[Any]", result).rowcount
             await connection.commit()
             return count, rows
@@ -307,7 +335,13 @@ class Database:
             return PoolStatus(0, 0, 0, 0, self._profile.max_size)
         pool = cast("AsyncAdaptedQueuePool", self._engine.pool)
         idle, used = pool.checkedin(), pool.checkedout()
-        return PoolStatus(idle + used, idle, used, max(0, idle + used - self._profile.min_size), self._profile.max_size)
+        return PoolStatus(
+            idle + used,
+            idle,
+            used,
+            max(0, idle + used - self._profile.min_size),
+            self._profile.max_size,
+        )
 
     async def check(self, timeout: float = 5) -> Health:  # noqa: ASYNC109 - the name of the contract; asyncio.wait carries it
         """How the database is, asked on a connection of its own within `timeout` seconds, also before `open`.
@@ -320,7 +354,11 @@ class Database:
         try:
             # psycopg takes up to ten seconds to give up a query on a dead path: it is cancelled, and not waited for.
             done, _ = await asyncio.wait({asking}, timeout=timeout)
-            return asking.result() if done else self._ill(f"{self._url} did not answer within {timeout:g} s.")
+            return (
+                asking.result()
+                if done
+                else self._ill(f"{self._url} did not answer within {timeout:g} s.")
+            )
         except BootstrapError as exc:
             return self._ill(str(exc))
         except psycopg.Error as exc:
@@ -341,7 +379,9 @@ class Database:
             if self._is_shared:
                 await connection.execute(*settings_query(self._settings, in_transaction=True))
             row = await (
-                await connection.execute("SELECT current_setting('server_version'), to_regclass(%s)::text", [TABLE])
+                await connection.execute(
+                    "SELECT current_setting('server_version'), to_regclass(%s)::text", [TABLE]
+                )
             ).fetchone()
             latency_ms = (time.perf_counter() - began) * 1000
             version, table = row or ("", None)
@@ -349,30 +389,47 @@ class Database:
         finally:
             await connection.close()
         return replace(
-            self._ill(error), ok=True, latency_ms=latency_ms, server_version=str(version).split()[0], revision=revision
+            self._ill(error),
+            ok=True,
+            latency_ms=latency_ms,
+            server_version=str(version).split()[0],
+            revision=revision,
         )
 
-    async def _revision(self, connection: psycopg.AsyncConnection[Any]) -> tuple[str | None, str | None]:
+    async def _revision(
+        self, connection: psycopg.AsyncConnection[Any]
+    ) -> tuple[str | None, str | None]:
         """The recorded revision, and why it cannot be read: a server that refuses us has answered all the same."""
         try:
-            found = await (await connection.execute(f"SELECT version_num FROM {TABLE}".encode())).fetchall()  # noqa: S608 - a name of ours
+            query = f"SELECT version_num FROM {TABLE}"  # noqa: S608 - a name of ours
+            cursor = await connection.execute(query.encode())
+            found = await cursor.fetchall()
         except psycopg.errors.InsufficientPrivilege as exc:
             return None, f"{self._url}: {exc.diag.message_primary}"
         return ", ".join(sorted(row[0] for row in found)) or None, None
 
     def _ill(self, error: str | None) -> Health:
         folder = load(self._blueprint).migrations_dir if self._blueprint else None
-        return Health(ok=False, database=self._url.database, head=Chain.read(folder).head if folder else None, error=error)
+        return Health(
+            ok=False,
+            database=self._url.database,
+            head=Chain.read(folder).head if folder else None,
+            error=error,
+        )
 
 
-async def _ran_raw(connection: AsyncConnection, sql: str, values: Sequence[Any]) -> tuple[int, list[Mapping[str, Any]]]:
+async def _ran_raw(
+    connection: AsyncConnection, sql: str, values: Sequence[Any]
+) -> tuple[int, list[Mapping[str, Any]]]:
     """One statement with `$n` on the driver's own connection; its errors come as SQLAlchemy's, as those of all others do."""
     raw = await connection.get_raw_connection()
     driver = cast("psycopg.AsyncConnection[Any]", raw.driver_connection)
     try:
         async with psycopg.AsyncRawCursor(driver, row_factory=dict_row) as cursor:
             await cursor.execute(sql.encode(), [_sent(value) for value in values])
-            rows: list[Mapping[str, Any]] = list(await cursor.fetchall()) if cursor.description else []
+            rows: list[Mapping[str, Any]] = (
+                list(await cursor.fetchall()) if cursor.description else []
+            )
             count = cursor.rowcount
         await driver.commit()
     except psycopg.Error as exc:

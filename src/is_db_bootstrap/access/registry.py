@@ -17,14 +17,18 @@ def _name(blueprint: str | None, environ: Mapping[str, str] | None) -> str:
     return load(blueprint or blueprint_name(environ) or DEFAULT).name
 
 
-async def init_db(blueprint: str | None = None, environ: Mapping[str, str] | None = None, *, migrate: bool = False) -> Database:
+async def init_db(
+    blueprint: str | None = None, environ: Mapping[str, str] | None = None, *, migrate: bool = False
+) -> Database:
     """Open and register the database of a blueprint (None: the configured one); again, also concurrently: the same one.
 
     `migrate` upgrades to head first, under the migration lock. It is for development: production changes a schema by an
     explicit command only. Raises `StoreUnavailable`, and what `migrate.init` raises.
     """
     name = _name(blueprint, environ)
-    if name not in _open:  # no await between the look and the entry, so that concurrent calls get one
+    if (
+        name not in _open
+    ):  # no await between the look and the entry, so that concurrent calls get one
         _open[name] = Database.for_blueprint(name, environ)
     database = _open[name]
     try:
@@ -48,8 +52,12 @@ def get_db(blueprint: str | None = None) -> Database:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise RuntimeError(f"No database{f' of {blueprint}' if blueprint else ''} is open: await init_db() first.")
-    raise RuntimeError(f"Several databases are open ({', '.join(sorted(_open))}): name the blueprint.")
+        raise RuntimeError(
+            f"No database{f' of {blueprint}' if blueprint else ''} is open: await init_db() first."
+        )
+    raise RuntimeError(
+        f"Several databases are open ({', '.join(sorted(_open))}): name the blueprint."
+    )
 
 
 async def close_db(blueprint: str | None = None) -> None:

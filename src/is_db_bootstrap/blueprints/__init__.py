@@ -47,7 +47,8 @@ def _not_built_in(blueprint: Blueprint) -> Blueprint:
     """One's own, checked; built-in ones are checked by tests."""
     if blueprint.name in names() and not blueprint.is_built_in:
         raise ConfigurationError(
-            f"A blueprint of your own is called {blueprint.name}, as a built-in one is.", hint="Rename it."
+            f"A blueprint of your own is called {blueprint.name}, as a built-in one is.",
+            hint="Rename it.",
         )
     declaration_check.check(blueprint)
     if blueprint.migrations_dir is not None:

@@ -32,17 +32,22 @@ def from_folder(folder: Path) -> Blueprint:
     """The blueprint of a folder of any name; its modules see each other by relative imports."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise ConfigurationError(f"The blueprint folder {folder} {what}.", hint="Give a folder that holds blueprint.py.")
+        raise ConfigurationError(
+            f"The blueprint folder {folder} {what}.", hint="Give a folder that holds blueprint.py."
+        )
     folder = folder.resolve()
     files = [folder / name for name in _FILES if (folder / name).is_file()]
     package = _package(folder)
-    modules = {path: _loaded(path, package) for path in reversed(files)}  # the package before its blueprint.py
+    modules = {
+        path: _loaded(path, package) for path in reversed(files)
+    }  # the package before its blueprint.py
     declared = {path: vars(m)["BLUEPRINT"] for path, m in modules.items() if "BLUEPRINT" in vars(m)}
     if not declared:
         raise _without_blueprint(folder, modules)
     if len({id(value) for value in declared.values()}) > 1:
         raise ConfigurationError(
-            f"{folder}: {' and '.join(path.name for path in sorted(declared))} each define a BLUEPRINT.", hint="Keep one."
+            f"{folder}: {' and '.join(path.name for path in sorted(declared))} each define a BLUEPRINT.",
+            hint="Keep one.",
         )
     path = next(iter(declared))
     return _placed(found(str(path), modules[path], "BLUEPRINT"), folder, package)
@@ -52,7 +57,9 @@ def from_module(name: str) -> Blueprint:
     """The blueprint of `module:ATTRIBUTE`, also of a module in the working directory."""
     dotted, _, attribute = name.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:  # an installed command does not look in the working directory by itself
+    if (
+        here not in sys.path
+    ):  # an installed command does not look in the working directory by itself
         sys.path.insert(0, here)
     with _told(name):
         module = importlib.import_module(dotted)
@@ -68,7 +75,9 @@ def found(name: str, module: object, attribute: str) -> Blueprint:
         raise ConfigurationError(f"{name!r}: the module has no {attribute}.", hint=_WRITE)
     value = getattr(module, attribute)
     if not isinstance(value, Blueprint):
-        raise ConfigurationError(f"{name!r} is not a Blueprint but {type(value).__name__}.", hint=_WRITE)
+        raise ConfigurationError(
+            f"{name!r} is not a Blueprint but {type(value).__name__}.", hint=_WRITE
+        )
     return value
 
 
@@ -89,7 +98,9 @@ def _places(name: str) -> list[str]:
 
 def _loaded(path: Path, package: str) -> ModuleType:
     """The module of a file below `package`, which is created from its `__init__.py` or empty."""
-    if package not in sys.modules or str(path.parent) not in getattr(sys.modules[package], "__path__", ()):
+    if package not in sys.modules or str(path.parent) not in getattr(
+        sys.modules[package], "__path__", ()
+    ):
         for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
             del sys.modules[name]  # of another folder with this name
         init = path.parent / "__init__.py"
@@ -138,10 +149,20 @@ def _without_blueprint(folder: Path, modules: dict[Path, ModuleType]) -> Configu
             f"{folder} holds no blueprint: neither {' nor '.join(_FILES)} is there.",
             hint="Begin one: is-db-bootstrap new NAME.",
         )
-    others = sorted({n for m in modules.values() for n, value in vars(m).items() if isinstance(value, Blueprint)})
+    others = sorted(
+        {
+            n
+            for m in modules.values()
+            for n, value in vars(m).items()
+            if isinstance(value, Blueprint)
+        }
+    )
     instead = f", but {' and '.join(others)}" if others else ""
     names = " and ".join(sorted(path.name for path in modules))
-    return ConfigurationError(f"{folder}: no BLUEPRINT is defined in {names}{instead}.", hint="Write BLUEPRINT = Blueprint(…).")
+    return ConfigurationError(
+        f"{folder}: no BLUEPRINT is defined in {names}{instead}.",
+        hint="Write BLUEPRINT = Blueprint(…).",
+    )
 
 
 def _placed(blueprint: Blueprint, folder: Path, package: str) -> Blueprint:
@@ -157,5 +178,7 @@ def _inside(folder: Path, given: Path | None, default: str) -> Path | None:
     if given is None:
         return folder / default if (folder / default).is_dir() else None
     if not (folder / given).is_dir():
-        raise ConfigurationError(f"{folder}: the folder {given}, which the blueprint names, is not there.")
+        raise ConfigurationError(
+            f"{folder}: the folder {given}, which the blueprint names, is not there."
+        )
     return folder / given

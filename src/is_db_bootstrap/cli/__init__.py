@@ -21,7 +21,11 @@ class _Commands(click.Group):
     """The modules of this package that define `command`; `is-db-bootstrap` alone applies."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(m.name.removesuffix("_") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+        return sorted(
+            m.name.removesuffix("_")
+            for m in pkgutil.iter_modules(__path__)
+            if not m.name.startswith("_")
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -40,7 +44,10 @@ class _Commands(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands, and the options of `apply`, which need no command before them."""
         default = self.get_command(ctx, "apply") if incomplete.startswith("-") else None
-        return [*super().shell_complete(ctx, incomplete), *(default.shell_complete(ctx, incomplete) if default else [])]
+        return [
+            *super().shell_complete(ctx, incomplete),
+            *(default.shell_complete(ctx, incomplete) if default else []),
+        ]
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -51,8 +58,18 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Print the version.",
+)
 def group() -> None:
     """Bring every datastore of a blueprint to its declared state, prove it, and say what was done.
 
@@ -68,7 +85,11 @@ def group() -> None:
 def _order(args: list[str]) -> str:
     """What to say when an option stands before a command, where it was taken for one of `apply`."""
     command = next((a for a in args if group.get_command(click.Context(group), a)), None)
-    before = command is not None and args[0].startswith("-") and args[0] not in {"-h", "--help", "--version"}
+    before = (
+        command is not None
+        and args[0].startswith("-")
+        and args[0] not in {"-h", "--help", "--version"}
+    )
     return f"Options come after the command: is-db-bootstrap {command} …\n" if before else ""
 
 

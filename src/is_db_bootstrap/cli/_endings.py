@@ -192,7 +192,9 @@ def signals() -> Iterator[None]:
         raise KeyboardInterrupt
 
     usual = {signal.SIG_DFL, signal.default_int_handler}
-    before: dict[int, Any] = {n: signal.getsignal(n) for n in ENDING if signal.getsignal(n) in usual}
+    before: dict[int, Any] = {
+        n: signal.getsignal(n) for n in ENDING if signal.getsignal(n) in usual
+    }
     ending.signal, ending.abandoned = 0, False
     for number in before:
         signal.signal(number, handle)

@@ -34,21 +34,37 @@ class FleetOptions(NamedTuple):
 
     def check(self) -> None:
         """A `UsageError` when one is given without targets."""
-        given = [f"--{name.replace('_', '-')}" for name in self._fields[1:] if getattr(self, name) not in {None, False}]
+        given = [
+            f"--{name.replace('_', '-')}"
+            for name in self._fields[1:]
+            if getattr(self, name) not in {None, False}
+        ]
         if self.targets is None and given:
             raise click.UsageError(f"{' and '.join(given)} without --targets.")
 
 
 _OPTIONS = (
     click.option(
-        "--targets", type=click.Path(allow_dash=True, readable=False), help="Many targets: TOML or JSON lines; - is stdin."
+        "--targets",
+        type=click.Path(allow_dash=True, readable=False),
+        help="Many targets: TOML or JSON lines; - is stdin.",
     ),
-    click.option("--jobs", type=click.IntRange(min=1), help="Targets at a time. [default: one a processor]"),
-    click.option("--continue-on-error", is_flag=True, help="Other targets go on when one fails or is broken."),
     click.option(
-        "--resume", type=click.Path(path_type=Path, readable=False), help="Note outcomes there; leave out what it says is done."
+        "--jobs", type=click.IntRange(min=1), help="Targets at a time. [default: one a processor]"
     ),
-    click.option("--shard", metavar="INDEX/COUNT", help="This part of the targets; COUNT alone: JOB_COMPLETION_INDEX."),
+    click.option(
+        "--continue-on-error", is_flag=True, help="Other targets go on when one fails or is broken."
+    ),
+    click.option(
+        "--resume",
+        type=click.Path(path_type=Path, readable=False),
+        help="Note outcomes there; leave out what it says is done.",
+    ),
+    click.option(
+        "--shard",
+        metavar="INDEX/COUNT",
+        help="This part of the targets; COUNT alone: JOB_COMPLETION_INDEX.",
+    ),
 )
 
 
@@ -80,29 +96,60 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with refusals(options.termination_log):
         blueprint = options.declared()
-        wanted = [s for s in blueprint.stores if s not in options.skip and (s in options.only or not options.only)]
+        wanted = [
+            s
+            for s in blueprint.stores
+            if s not in options.skip and (s in options.only or not options.only)
+        ]
         base = options.settings(blueprint, identities=wanted)
-        index, count = shard(fleet.shard, process_variable("JOB_COMPLETION_INDEX")) if fleet.shard is not None else (0, 1)
+        index, count = (
+            shard(fleet.shard, process_variable("JOB_COMPLETION_INDEX"))
+            if fleet.shard is not None
+            else (0, 1)
+        )
         listed = read(_text(str(fleet.targets)), blueprint, base)
         targets = listed[index::count]
         if not fleet.continue_on_error:  # what is broken anywhere keeps every shard from beginning
             targets += [t for t in listed if isinstance(t, Refused) and t not in targets]
         ledger = Ledger(fleet.resume) if fleet.resume else None
-    asked = _asked(blueprint, [t for t in targets if ledger and isinstance(t, Target)], options, mode, extra)
-    left = [t for t in targets if not (ledger and t.name in asked and ledger.is_done(t.name, asked[t.name]))]
+    asked = _asked(
+        blueprint, [t for t in targets if ledger and isinstance(t, Target)], options, mode, extra
+    )
+    left = [
+        t
+        for t in targets
+        if not (ledger and t.name in asked and ledger.is_done(t.name, asked[t.name]))
+    ]
 
     def report(result: TargetResult) -> None:
         _line(result, options)
-        if ledger and not ledger.failure and result.run and not ledger.write(result, asked[result.name]):
-            click.echo(f"{ledger.failure} The targets go on; what ends from now on is done again.", err=True)
+        if (
+            ledger
+            and not ledger.failure
+            and result.run
+            and not ledger.write(result, asked[result.name])
+        ):
+            click.echo(
+                f"{ledger.failure} The targets go on; what ends from now on is done again.",
+                err=True,
+            )
 
     order = Order(options.asked_for(), mode, options.only, options.skip, extra)
-    engine = Fleet(order, jobs=fleet.jobs or os.cpu_count() or 1, continue_on_error=fleet.continue_on_error, report=report)
+    engine = Fleet(
+        order,
+        jobs=fleet.jobs or os.cpu_count() or 1,
+        continue_on_error=fleet.continue_on_error,
+        report=report,
+    )
     with signals(engine):
         result = engine.run(left)
     if ledger:
         ledger.close()
-        result = replace(result, message=ledger.failure, exit_code=result.exit_code or (2 if ledger.failure else 0))
+        result = replace(
+            result,
+            message=ledger.failure,
+            exit_code=result.exit_code or (2 if ledger.failure else 0),
+        )
     if options.termination_log:
         leave(options.termination_log, fleet_summary(result.to_dict()))
     _print(result, options, done=len(targets) - len(left))
@@ -113,7 +160,11 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
 
 
 def _asked(
-    blueprint: Blueprint, targets: Sequence[Target], options: Options, mode: Mode, extra: Mapping[str, Any]
+    blueprint: Blueprint,
+    targets: Sequence[Target],
+    options: Options,
+    mode: Mode,
+    extra: Mapping[str, Any],
 ) -> dict[str, str]:
     """A digest for each target of everything that is asked of it, and where."""
     from is_db_bootstrap.contract import contract
@@ -124,7 +175,9 @@ def _asked(
         decides = f"{target.settings.schema} {sorted(target.settings.values.items())}"
         if decides not in digests:
             digests[decides] = contract(blueprint, target.settings)
-        places = sorted(replace(url, password="").reveal() for url in target.settings.stores.values())
+        places = sorted(
+            replace(url, password="").reveal() for url in target.settings.stores.values()
+        )
         asked = (digests[decides], mode, options.only, options.skip, sorted(extra.items()), places)
         found[target.name] = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
     return found
@@ -138,14 +191,20 @@ def _text(path: str) -> str:
             return str(file.read())
     except (OSError, ValueError, AttributeError) as exc:  # AttributeError: there is no stdin
         where = os.fsencode(path).decode(errors="replace")
-        raise ConfigurationError(f"The targets in {where!r} cannot be read: {getattr(exc, 'strerror', None) or exc}.") from exc
+        raise ConfigurationError(
+            f"The targets in {where!r} cannot be read: {getattr(exc, 'strerror', None) or exc}."
+        ) from exc
 
 
 def _line(result: TargetResult, options: Options) -> None:
     if result.exit_code == 0 and not options.verbose:
         return
     told = "; ".join(message for message, _ in result.failures)
-    made = [change["outcome"] for store in result.run["stores"] for change in store["changes"]] if result.run else []
+    made = (
+        [change["outcome"] for store in result.run["stores"] for change in store["changes"]]
+        if result.run
+        else []
+    )
     changes = sum(outcome in {"changed", "planned"} for outcome in made)
     detail = told or f"{changes} change{'' if changes == 1 else 's'}"
     click.echo(f"{result.name}: {result.outcome}: {detail}", err=True)
@@ -160,7 +219,9 @@ def _print(result: FleetResult, options: Options, *, done: int) -> None:
         click.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
     elif not (options.quiet and result.exit_code == 0):
         counts = Counter(str(target.outcome) for target in result.targets)
-        said = [f"{number} {outcome}" for outcome, number in counts.items()] + ([f"{done} done before"] if done else [])
+        said = [f"{number} {outcome}" for outcome, number in counts.items()] + (
+            [f"{done} done before"] if done else []
+        )
         click.echo(
             f"{result.blueprint}: {result.mode} of {len(result.targets) + done} targets: {', '.join(said) or 'none'}"
             f" in {result.duration_s:.1f} s (exit {result.exit_code})"

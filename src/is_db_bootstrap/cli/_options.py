@@ -63,8 +63,19 @@ class Options(NamedTuple):
         """Everything else; starts the local stack when `--local` asks for it. `identities` is that of `Settings.load`."""
         from is_db_bootstrap.settings import Settings
 
-        flags: dict[str, Any] = {**self.urls, "timeout_s": self.timeout, "apply_timeout_s": self.apply_timeout}
-        load = partial(Settings.load, blueprint, flags=flags, file=self.config, env_file=self.env_file, identities=identities)
+        flags: dict[str, Any] = {
+            **self.urls,
+            "timeout_s": self.timeout,
+            "apply_timeout_s": self.apply_timeout,
+        }
+        load = partial(
+            Settings.load,
+            blueprint,
+            flags=flags,
+            file=self.config,
+            env_file=self.env_file,
+            identities=identities,
+        )
         found = load()
         if not self.use_local:
             return found
@@ -74,26 +85,59 @@ class Options(NamedTuple):
 
 
 _COMMON = (
-    click.option("--blueprint", "-b", metavar="NAME", help="A built-in name, or module:BLUEPRINT. [default: novel_genesis]"),
+    click.option(
+        "--blueprint",
+        "-b",
+        metavar="NAME",
+        help="A built-in name, or module:BLUEPRINT. [default: novel_genesis]",
+    ),
     click.option("--only", type=_STORE, multiple=True, help="Only this store; may be repeated."),
     click.option("--skip", type=_STORE, multiple=True, help="All but this store; may be repeated."),
     click.option(
-        "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For waiting and locking together. [default: 60]"
+        "--timeout",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="For waiting and locking together. [default: 60]",
     ),
     click.option(
-        "--apply-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For apply and verify. [default: none]"
+        "--apply-timeout",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="For apply and verify. [default: none]",
     ),
     click.option(
-        "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."
+        "--output",
+        "-o",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="What stdout gets.",
     ),
     click.option("--verbose", "-v", is_flag=True, help="Every change and every address on stderr."),
     click.option("--quiet", "-q", is_flag=True, help="Nothing but failures."),
-    click.option("--config", type=_FILE, help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]"),
-    click.option("--env-file", type=_FILE, help="Variables from a file, below the real environment."),
-    click.option("--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."),
-    click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the local stack keeps its data."),
-    click.option("--termination-log", type=_FILE, help="Leave a summary of at most 4 kB there, as JSON."),
-    *(click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.") for store in STORE_ORDER),
+    click.option(
+        "--config",
+        type=_FILE,
+        help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]",
+    ),
+    click.option(
+        "--env-file", type=_FILE, help="Variables from a file, below the real environment."
+    ),
+    click.option(
+        "--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."
+    ),
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where the local stack keeps its data.",
+    ),
+    click.option(
+        "--termination-log", type=_FILE, help="Leave a summary of at most 4 kB there, as JSON."
+    ),
+    *(
+        click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.")
+        for store in STORE_ORDER
+    ),
 )
 
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._endings import BY_SIGNAL, ENDING, end_children, ending, judged, say, unwritten
+from is_db_bootstrap.cli._endings import (
+    BY_SIGNAL,
+    ENDING,
+    end_children,
+    ending,
+    judged,
+    say,
+    unwritten,
+)
 from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
 
@@ -29,7 +37,9 @@ if TYPE_CHECKING:
 def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) -> int:
     """Run `mode`, print the report, return the exit code; `pending_code` is that of a plan with changes."""
     keep_out()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # pymilvus's transport writes to stderr what is raised as well
+    os.environ.setdefault(
+        "GRPC_VERBOSITY", "NONE"
+    )  # pymilvus's transport writes to stderr what is raised as well
     from is_db_bootstrap.app import orchestrator
     from is_db_bootstrap.render import document, progress, report
 
@@ -40,10 +50,21 @@ def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) ->
         if observer.verbose:
             observer.addresses(settings)
         with refusals(options.termination_log):
-            engine = orchestrator(blueprint, settings, only=options.only, skip=options.skip, observers=[observer], **extra)
+            engine = orchestrator(
+                blueprint,
+                settings,
+                only=options.only,
+                skip=options.skip,
+                observers=[observer],
+                **extra,
+            )
         with signals(engine):
             result = engine.run(mode)
-    if pending_code and result.exit_code == 0 and any(c.outcome == "planned" for s in result.stores for c in s.changes):
+    if (
+        pending_code
+        and result.exit_code == 0
+        and any(c.outcome == "planned" for s in result.stores for c in s.changes)
+    ):
         result = replace(result, exit_code=pending_code)
     leave_behind(engine)
     return deliver(result, options, document if options.output == "json" else report)
@@ -76,7 +97,10 @@ def leave(path: Path, text: str) -> None:
         with open_private(path, "w") as file:
             file.write(text)
     except OSError as exc:
-        click.echo(f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}", err=True)
+        click.echo(
+            f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}",
+            err=True,
+        )
 
 
 def _print(result: BootstrapResult, options: Options, render: Any) -> None:
@@ -134,7 +158,9 @@ def signals(engine: BootstrapOrchestrator | Fleet) -> Iterator[None]:
             engine.kill()
             os._exit(BY_SIGNAL + number)
         seen.append(number)
-        say(b"is-db-bootstrap: ending the run; what runs gets a few seconds, a second signal ends at once\n")
+        say(
+            b"is-db-bootstrap: ending the run; what runs gets a few seconds, a second signal ends at once\n"
+        )
         engine.interrupt(BY_SIGNAL + number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -160,7 +186,9 @@ def selftest(options: Options) -> int:
         blueprint = options.declared()
         settings = options.settings(blueprint)
         with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
-            engine = orchestrator(blueprint, settings, only=options.only, skip=options.skip, observers=[observer])
+            engine = orchestrator(
+                blueprint, settings, only=options.only, skip=options.skip, observers=[observer]
+            )
             with signals(engine):
                 result = engine.run(Mode.VERIFY)
         leave_behind(engine)
@@ -168,7 +196,10 @@ def selftest(options: Options) -> int:
             return deliver(result, options, document if options.output == "json" else report)
         code = proofs(blueprint.name, engine.selftest(), options.output, quiet=options.quiet)
     if code and (options.output == "json" or unwritten()):
-        click.echo(f"is-db-bootstrap: {blueprint.name}: a check of the self-test failed. Run it with --output text.", err=True)
+        click.echo(
+            f"is-db-bootstrap: {blueprint.name}: a check of the self-test failed. Run it with --output text.",
+            err=True,
+        )
     code = judged(code)
     if options.termination_log:
         outcome = Outcome.FAILED if code else result.outcome

@@ -44,7 +44,9 @@ class Setup:
     def __init__(self, options: Options, *, seed: bool, yes: bool) -> None:
         keep_out()
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        self._options = options if options.timeout is not None else options._replace(timeout=PATIENCE_S)
+        self._options = (
+            options if options.timeout is not None else options._replace(timeout=PATIENCE_S)
+        )
         self._seed, self._yes = seed, yes
         self._step = 0
         self._failure: BootstrapError | None = None
@@ -93,7 +95,9 @@ class Setup:
         if self._yes:
             return
         if not sys.stdin.isatty():
-            raise _EndedError(2, f"{question} There is no terminal to ask at: say --yes, or set {variable}.")
+            raise _EndedError(
+                2, f"{question} There is no terminal to ask at: say --yes, or set {variable}."
+            )
         click.echo(f"  {question} [y/N] ", nl=False)
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise _EndedError(1, "Nothing was changed.")
@@ -114,13 +118,17 @@ class Setup:
                     "  Nothing names a target. An option (--postgres-url), POSTGRES_URL, DATABASE_URL, DB_HOST, DB_PORT, DB_NAME,\n"
                     "  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so."
                 )
-                self._agreed(f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST")
+                self._agreed(
+                    f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST"
+                )
         return blueprint, settings
 
     def _engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
         from is_db_bootstrap.app import orchestrator
 
-        return orchestrator(blueprint, settings, only=self._options.only, skip=self._options.skip, seed=self._seed)
+        return orchestrator(
+            blueprint, settings, only=self._options.only, skip=self._options.skip, seed=self._seed
+        )
 
     def _connection(self, engine: BootstrapOrchestrator) -> None:
         self._begin()
@@ -130,11 +138,16 @@ class Setup:
             click.echo(
                 f"  {store.store:<9} {server.version if server else '?'}{f' {server.edition}' if server and server.edition else ''}"
             )
-        missing = [(s, c) for s in result.stores for c in s.changes if c.kind in {"database", "schema"}]
+        missing = [
+            (s, c) for s in result.stores for c in s.changes if c.kind in {"database", "schema"}
+        ]
         for store, change in missing:
             click.echo(f"  {store.store:<9} {change.kind} {change.name} does not exist")
         if missing:
-            self._agreed(f"Create {' and '.join(f'{c.kind} {c.name}' for _, c in missing)}?", "DB_NAME to one that exists")
+            self._agreed(
+                f"Create {' and '.join(f'{c.kind} {c.name}' for _, c in missing)}?",
+                "DB_NAME to one that exists",
+            )
             for name, made in engine.prepare():
                 click.echo(f"  {name:<9} {made.kind} {made.name} created")
 
@@ -144,7 +157,9 @@ class Setup:
         for store in result.stores:
             done = [c for c in store.changes if c.outcome is Outcome.CHANGED]
             for change in done:
-                click.echo(f"  {store.store:<9} {change.kind} {change.name}{f'  {change.detail}' if change.detail else ''}")
+                click.echo(
+                    f"  {store.store:<9} {change.kind} {change.name}{f'  {change.detail}' if change.detail else ''}"
+                )
             if not done:
                 click.echo(f"  {store.store:<9} nothing to do")
 
@@ -173,7 +188,9 @@ class Setup:
 
 def _counted(**kinds: int) -> str:
     """Such as `1 trigger, 2 columns`; kinds of which there are none are left out."""
-    return ", ".join(f"{n} {kind.replace('_', ' ')[: -1 if n == 1 else None]}" for kind, n in kinds.items() if n)
+    return ", ".join(
+        f"{n} {kind.replace('_', ' ')[: -1 if n == 1 else None]}" for kind, n in kinds.items() if n
+    )
 
 
 def _tables(declared: Mapping[str, Any]) -> list[str]:
@@ -186,7 +203,8 @@ def _tables(declared: Mapping[str, Any]) -> list[str]:
 
 def _files(declared: Mapping[str, Any]) -> list[str]:
     return [
-        f"{file['name']}: {_counted(objects=len(file['objects']))}" + "".join(f" ({p})" for p in file["preconditions"])
+        f"{file['name']}: {_counted(objects=len(file['objects']))}"
+        + "".join(f" ({p})" for p in file["preconditions"])
         for file in declared["files"]
     ]
 

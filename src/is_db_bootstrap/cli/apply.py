@@ -15,12 +15,22 @@ _TERMINATION_LOG = Path("/dev/termination-log")
 @click.command("apply")
 @common
 @click.option("--seed", is_flag=True, help="Add the blueprint's demo data where it is missing.")
-@click.option("--no-ahead", is_flag=True, help="A store that a newer version has migrated is a conflict.")
+@click.option(
+    "--no-ahead", is_flag=True, help="A store that a newer version has migrated is a conflict."
+)
 @click.option("--no-verify", is_flag=True, help="End with the last change.")
 @click.option("--mode", type=click.Choice(_MODES),
               help="In a container: one of many that start (init), the only one (job), or a check (verify).")  # fmt: skip
 @fleet_options
-def command(options: Options, fleet: FleetOptions, *, seed: bool, no_ahead: bool, no_verify: bool, mode: str | None) -> int:
+def command(
+    options: Options,
+    fleet: FleetOptions,
+    *,
+    seed: bool,
+    no_ahead: bool,
+    no_verify: bool,
+    mode: str | None,
+) -> int:
     """Bring every store to its declared state and verify it.
 
     This is what happens without a command.
@@ -35,4 +45,8 @@ def command(options: Options, fleet: FleetOptions, *, seed: bool, no_ahead: bool
     if mode != "verify":
         extra |= {"seed": seed, "verify": not no_verify, "follow": mode == "init"}
     what = Mode.VERIFY if mode == "verify" else Mode.APPLY
-    return run_fleet(options, fleet, what, **extra) if fleet.targets is not None else run(options, what, **extra)
+    return (
+        run_fleet(options, fleet, what, **extra)
+        if fleet.targets is not None
+        else run(options, what, **extra)
+    )

@@ -5,7 +5,12 @@ import click
 
 @click.group("blueprints", invoke_without_command=True)
 @click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What stdout gets.",
 )
 @click.pass_context
 def command(ctx: click.Context, output: str) -> int:
@@ -22,7 +27,9 @@ def command(ctx: click.Context, output: str) -> int:
         return 0
     for row in json.loads(text):
         click.echo(f"{row['name']:<17} {', '.join(row['stores'])}")
-        click.echo(f"{'':<17} {', '.join(f'{number} {kind}' for kind, number in row['counts'].items())}")
+        click.echo(
+            f"{'':<17} {', '.join(f'{number} {kind}' for kind, number in row['counts'].items())}"
+        )
         click.echo(f"{'':<17} {row['summary']}")
     return 0
 

@@ -10,7 +10,11 @@ from is_db_bootstrap.cli.migrate._options import BLUEPRINT
 
 @click.command("check")
 @BLUEPRINT
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file that names the blueprint.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A TOML file that names the blueprint.",
+)
 def command(blueprint: str | None, config: Path | None) -> int:
     """See that a blueprint loads and that its generated files are current; needs no server.
 

@@ -15,9 +15,18 @@ if TYPE_CHECKING:
     from is_db_bootstrap.local import LocalStack
     from is_db_bootstrap.settings import Settings
 
-_data_dir = click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the stack keeps its data.")
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the stack keeps its data.",
+)
 _output = click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stdout gets."
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What stdout gets.",
 )
 
 
@@ -34,7 +43,9 @@ def environment(options: Options, found: Settings) -> dict[str, str]:
 
     taken = sorted({url.source for url in found.stores.values()} - {"default"})
     if taken:
-        raise ConfigurationError(f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them.")
+        raise ConfigurationError(
+            f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them."
+        )
     from is_db_bootstrap.local import up
 
     progress = (lambda _: None) if options.quiet else _progress
@@ -70,7 +81,11 @@ def command() -> None:
     metavar="ADDRESS",
     help="Address to listen on; passwords are always set.",
 )
-@click.option("--ephemeral", is_flag=True, help="A new stack that is removed on Ctrl-C; stays in the foreground.")
+@click.option(
+    "--ephemeral",
+    is_flag=True,
+    help="A new stack that is removed on Ctrl-C; stays in the foreground.",
+)
 def up_(data_dir: Path | None, output: str, listen: str, ephemeral: bool) -> int:
     """Start the stack, or find the one that runs, and print its addresses as environment lines."""
     from is_db_bootstrap.client_imports import keep_out
@@ -81,7 +96,9 @@ def up_(data_dir: Path | None, output: str, listen: str, ephemeral: bool) -> int
         return _until_interrupted(data_dir, output, listen)
     code = _show(up(data_dir, listen=listen, progress=_progress), output)
     if unwritten():
-        _progress("The stack runs. `is-db-bootstrap local status` prints its addresses, `local down` stops it.")
+        _progress(
+            "The stack runs. `is-db-bootstrap local status` prints its addresses, `local down` stops it."
+        )
     return code
 
 
@@ -93,7 +110,9 @@ def _until_interrupted(data_dir: Path | None, output: str, listen: str) -> int:
     from is_db_bootstrap.local import ephemeral_stack
 
     if data_dir is not None or listen != "127.0.0.1":
-        raise ConfigurationError("--ephemeral takes neither --data-dir nor --listen.", hint="Leave them out.")
+        raise ConfigurationError(
+            "--ephemeral takes neither --data-dir nor --listen.", hint="Leave them out."
+        )
 
     def end(*_: object) -> NoReturn:
         for number in ENDING:
@@ -122,7 +141,9 @@ def down_(data_dir: Path | None) -> int:
     from is_db_bootstrap.local import down
 
     stopped = down(data_dir, progress=_progress)
-    click.echo(f"Stopped: {', '.join(stopped)}." if stopped else "No local stack is running.", err=True)
+    click.echo(
+        f"Stopped: {', '.join(stopped)}." if stopped else "No local stack is running.", err=True
+    )
     return 0
 
 

@@ -53,7 +53,9 @@ class Ledger:
         try:
             self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         except OSError as exc:
-            self.failure = f"The file of outcomes {self._path} cannot be written: {exc.strerror or exc}."
+            self.failure = (
+                f"The file of outcomes {self._path} cannot be written: {exc.strerror or exc}."
+            )
         return not self.failure
 
     def close(self) -> None:

@@ -72,7 +72,9 @@ class TargetResult:
     hint: str = ""
 
     @classmethod
-    def refused(cls, name: str, error: BootstrapError, outcome: Outcome = Outcome.FAILED) -> TargetResult:
+    def refused(
+        cls, name: str, error: BootstrapError, outcome: Outcome = Outcome.FAILED
+    ) -> TargetResult:
         """Of a run that did not begin."""
         return cls(name, outcome, error.exit_code, None, error.message, error.hint)
 
@@ -82,7 +84,13 @@ class TargetResult:
         if self.run is None:
             return [(self.message, self.hint)] if self.message else []
         failed = [store for store in self.run["stores"] if store["error"]]
-        return [(f"{s['store']}: {s['error']['message'].removeprefix(s['store'] + ': ')}", s["error"]["hint"]) for s in failed]
+        return [
+            (
+                f"{s['store']}: {s['error']['message'].removeprefix(s['store'] + ': ')}",
+                s["error"]["hint"],
+            )
+            for s in failed
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,21 +209,29 @@ class Fleet:
     def run(self, targets: Sequence[Target | Refused]) -> FleetResult:
         """Bring all to the blueprint; errors become results. Broken targets fail first, and with them all, unless told to go on."""
         began, started_at = time.monotonic(), datetime.now(UTC)
-        found: dict[int, TargetResult] = {}  # by identity: a target may be called as a refused line is
+        found: dict[
+            int, TargetResult
+        ] = {}  # by identity: a target may be called as a refused line is
         for each in targets:
             if isinstance(each, Refused):
                 self._add(found, each, TargetResult.refused(each.name, each.error))
         if not found or self._continue:
             self._work(deque(t for t in targets if isinstance(t, Target)), found)
-        results = tuple(found.get(id(t)) or TargetResult(t.name, Outcome.SKIPPED, 0) for t in targets)
+        results = tuple(
+            found.get(id(t)) or TargetResult(t.name, Outcome.SKIPPED, 0) for t in targets
+        )
         code = _exit_code([r.exit_code for r in results if r.exit_code])
-        unfinished = self._stopped_by and any(r.outcome in {Outcome.SKIPPED, Outcome.INTERRUPTED} for r in results)
+        unfinished = self._stopped_by and any(
+            r.outcome in {Outcome.SKIPPED, Outcome.INTERRUPTED} for r in results
+        )
         return FleetResult(
             self._blueprint.name, self._order.mode, Outcome.INTERRUPTED if unfinished else worst([r.outcome for r in results]),
             self._stopped_by if unfinished else code, started_at, time.monotonic() - began, results,
         )  # fmt: skip
 
-    def _add(self, found: dict[int, TargetResult], target: Target | Refused, result: TargetResult) -> None:
+    def _add(
+        self, found: dict[int, TargetResult], target: Target | Refused, result: TargetResult
+    ) -> None:
         found[id(target)] = result
         self._report(result)
 
@@ -249,11 +265,15 @@ class Fleet:
         return [
             c
             for c, current in running.items()
-            if c in ready or self._workers[c].exitcode is not None or current.is_stuck(self._stopped_at)
+            if c in ready
+            or self._workers[c].exitcode is not None
+            or current.is_stuck(self._stopped_at)
         ]
 
     def _is_over(self, found: dict[int, TargetResult]) -> bool:
-        return bool(self._stopped_by) or (not self._continue and any(r.exit_code for r in found.values()))
+        return bool(self._stopped_by) or (
+            not self._continue and any(r.exit_code for r in found.values())
+        )
 
     def _started(self) -> Connection:
         # A forked worker has the modules already; with threads about, a fork may copy a lock that nobody unlocks.
@@ -284,7 +304,9 @@ class Fleet:
                 connection.send(target)
         return connection
 
-    def _looked_at(self, connection: Connection, current: _Running) -> tuple[TargetResult | None, bool]:
+    def _looked_at(
+        self, connection: Connection, current: _Running
+    ) -> tuple[TargetResult | None, bool]:
         """The result of a worker's target, None while it runs; and whether the worker can take another one."""
         try:
             if connection.poll():
@@ -373,13 +395,18 @@ def _serve(connection: Connection, others: list[Connection], order: Order) -> No
             connection.send(_Entered(phase))
 
     worker = _Worker(order, enter)
-    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's go to all; the fleet tells us what they mean
+    for number in (
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):  # a terminal's go to all; the fleet tells us what they mean
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: worker.interrupt())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     for other in others:
         other.close()
-    threading.Thread(target=_end_with_fleet, args=(worker,), name="fleet-watch", daemon=True).start()
+    threading.Thread(
+        target=_end_with_fleet, args=(worker,), name="fleet-watch", daemon=True
+    ).start()
     left_behind = False
     with suppress(EOFError, OSError):
         while True:

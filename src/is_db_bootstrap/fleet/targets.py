@@ -55,13 +55,17 @@ def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refus
             target = _target(entry() if callable(entry) else entry, blueprint, base)
             _alone(target, names, owners)
         except ConfigurationError as exc:
-            found.append(Refused(label, ConfigurationError(f"{label}: {exc.message}", hint=exc.hint)))
+            found.append(
+                Refused(label, ConfigurationError(f"{label}: {exc.message}", hint=exc.hint))
+            )
             continue
         names.add(target.name)
         owners |= dict.fromkeys(target.places, target.name)
         found.append(target)
     if not found:
-        raise ConfigurationError("There are no targets.", hint="[[targets]] in TOML, or lines of JSON.")
+        raise ConfigurationError(
+            "There are no targets.", hint="[[targets]] in TOML, or lines of JSON."
+        )
     return found
 
 
@@ -84,12 +88,15 @@ def shard(text: str, completion_index: str) -> tuple[int, int]:
     given = match[1] if match[1] is not None else completion_index
     if not given:
         raise ConfigurationError(
-            f"--shard {text} names no index, and JOB_COMPLETION_INDEX is not set.", hint="Write INDEX/COUNT."
+            f"--shard {text} names no index, and JOB_COMPLETION_INDEX is not set.",
+            hint="Write INDEX/COUNT.",
         )
     if not given.isdecimal() or int(given) >= int(match[2]):
         raise ConfigurationError(
             f"Shard {given} of {match[2]} does not exist.",
-            hint=f"Write 0/{match[2]} to {int(match[2]) - 1}/{match[2]}." if int(match[2]) else "Write 0/1 for all.",
+            hint=f"Write 0/{match[2]} to {int(match[2]) - 1}/{match[2]}."
+            if int(match[2])
+            else "Write 0/1 for all.",
         )
     return int(given), int(match[2])
 
@@ -125,8 +132,14 @@ def _json(line: str) -> Any:
 
 
 def _target(entry: Any, blueprint: Blueprint, base: Settings) -> Target:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
-        raise ConfigurationError("A target needs a name.", hint='{"name": "acme", "postgres": {"database": "acme"}}')
+    if (
+        not isinstance(entry, dict)
+        or not isinstance(entry.get("name"), str)
+        or not entry["name"].strip()
+    ):
+        raise ConfigurationError(
+            "A target needs a name.", hint='{"name": "acme", "postgres": {"database": "acme"}}'
+        )
     name = entry["name"]
     if not name.isprintable():
         raise ConfigurationError(f"The name {name!a} cannot be printed.")
@@ -136,7 +149,11 @@ def _target(entry: Any, blueprint: Blueprint, base: Settings) -> Target:
         section = {"url": entry[store]} if isinstance(entry[store], str) else entry[store]
         if not isinstance(section, dict):
             raise ConfigurationError(f"{name}: {store} is neither an address nor a table.")
-        _known(f"{name}, {store}", section, (*_STORE_KEYS, *(["schema"] if store == "postgres" else [])))
+        _known(
+            f"{name}, {store}",
+            section,
+            (*_STORE_KEYS, *(["schema"] if store == "postgres" else [])),
+        )
         stores[store] = _address(name, store, section, blueprint, base)
         schema = section.get("schema", schema) if store == "postgres" else schema
     given = entry.get("settings", {})
@@ -145,26 +162,37 @@ def _target(entry: Any, blueprint: Blueprint, base: Settings) -> Target:
     _known(f"{name}, settings", given, [s.name for s in blueprint.settings])
     settings = replace(base, stores=stores, schema=schema, values={**base.values, **given})
     blueprint.resolve(settings.values)
-    named = [s for s in stores if s in entry] or stores  # one that names no store is where the call is
+    named = [
+        s for s in stores if s in entry
+    ] or stores  # one that names no store is where the call is
     return Target(name, settings, {_place(stores[s], schema): str(stores[s]) for s in named})
 
 
 def _known(where: str, table: Mapping[str, Any], names: Any) -> None:
     for key in table:
         if key not in names:
-            raise ConfigurationError(f"{where}: unknown key {key}.", hint=f"Known: {', '.join(names)}.")
+            raise ConfigurationError(
+                f"{where}: unknown key {key}.", hint=f"Known: {', '.join(names)}."
+            )
 
 
-def _address(name: str, store: StoreName, section: Mapping[str, Any], blueprint: Blueprint, base: Settings) -> StoreUrl:
+def _address(
+    name: str, store: StoreName, section: Mapping[str, Any], blueprint: Blueprint, base: Settings
+) -> StoreUrl:
     for key, value in section.items():
         if not isinstance(value, str):
-            raise ConfigurationError(f"{name}: {key} of {store} is not text.", hint="Write it in quotes.")
+            raise ConfigurationError(
+                f"{name}: {key} of {store} is not text.", hint="Write it in quotes."
+            )
         if not value or "\0" in value:
             raise ConfigurationError(
-                f"{name}: {key} of {store} is empty, or has a character that is none.", hint="Leave it out."
+                f"{name}: {key} of {store} is empty, or has a character that is none.",
+                hint="Leave it out.",
             )
     if "password" in section and "password_file" in section:
-        raise ConfigurationError(f"{name}: password and password_file of {store} are both set.", hint="Keep one of them.")
+        raise ConfigurationError(
+            f"{name}: password and password_file of {store} are both set.", hint="Keep one of them."
+        )
     common = base.identity(store)
     if "url" in section:
         url = StoreUrl.parse(store, section["url"], f"target {name}")
@@ -177,7 +205,9 @@ def _address(name: str, store: StoreName, section: Mapping[str, Any], blueprint:
     url = replace(url, **given)
     username = url.username or common.username
     password = url.password if "url" in section or "password" in given else ""
-    if username == common.username:  # a password goes with its own user only, whichever way that one was named
+    if (
+        username == common.username
+    ):  # a password goes with its own user only, whichever way that one was named
         password = password or common.password
     url = replace(url, username=username, password=password, ca_file=common.ca_file)
     if url.ca_file:
@@ -185,7 +215,12 @@ def _address(name: str, store: StoreName, section: Mapping[str, Any], blueprint:
     return url
 
 
-_PORTS: Mapping[StoreName, str] = {"postgres": "5432", "neo4j": "7687", "milvus": "19530", "redis": "6379"}
+_PORTS: Mapping[StoreName, str] = {
+    "postgres": "5432",
+    "neo4j": "7687",
+    "milvus": "19530",
+    "redis": "6379",
+}
 #: Where an address leads that names no database.
 _DATABASES: Mapping[StoreName, str] = {"neo4j": "neo4j", "milvus": "default", "redis": "0"}
 
@@ -203,5 +238,8 @@ def _place(url: StoreUrl, schema: str) -> str:
         ports = query["port"].split(",") if query.get("port") else ports
         more = f" {query.get('service', '')} {schema}"
     ports = ports * len(hosts) if len(ports) == 1 else ports
-    servers = sorted(f"{h if '/' in h else (h or 'localhost').lower()} {p}" for h, p in zip(hosts, ports, strict=False))
+    servers = sorted(
+        f"{h if '/' in h else (h or 'localhost').lower()} {p}"
+        for h, p in zip(hosts, ports, strict=False)
+    )
     return f"{url.store} {servers} {database}{more}"

@@ -3,6 +3,14 @@
 `up` starts or finds the stack, `status` looks, `down` stops it; `stack` is both ends as a context manager.
 """
 
-from is_db_bootstrap.local.running import LocalServer, LocalStack, down, ephemeral_stack, stack, status, up
+from is_db_bootstrap.local.running import (
+    LocalServer,
+    LocalStack,
+    down,
+    ephemeral_stack,
+    stack,
+    status,
+    up,
+)
 
 __all__ = ["LocalServer", "LocalStack", "down", "ephemeral_stack", "stack", "status", "up"]

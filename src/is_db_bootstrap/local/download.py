@@ -63,7 +63,9 @@ class Artifact:
 
     def line(self) -> str:
         """The line of a list."""
-        return f"{self.sha256} {self.size} " + ":".join(filter(None, (self.group, self.name, self.version, self.classifier)))
+        return f"{self.sha256} {self.size} " + ":".join(
+            filter(None, (self.group, self.name, self.version, self.classifier))
+        )
 
     def is_in(self, folder: Path) -> bool:
         """Whether it is there. Its checksum was compared before it got its name; the size shows later damage cheaply."""
@@ -80,7 +82,12 @@ def listed(name: str, folder: Path) -> list[Artifact]:
 
 
 def fetch(  # noqa: PLR0917 - each is needed
-    store: str, what: str, artifacts: Sequence[Artifact], folder: Path, progress: Progress, stop: threading.Event | None = None
+    store: str,
+    what: str,
+    artifacts: Sequence[Artifact],
+    folder: Path,
+    progress: Progress,
+    stop: threading.Event | None = None,
 ) -> None:
     """Bring what is missing into `folder`, in parallel. `stop` ends it early.
 
@@ -125,7 +132,13 @@ def _disk(store: str, place: Path) -> Iterator[None]:
 
 class _Download:
     def __init__(  # noqa: PLR0917 - made in one place
-        self, store: str, what: str, missing: Sequence[Artifact], folder: Path, progress: Progress, stop: threading.Event
+        self,
+        store: str,
+        what: str,
+        missing: Sequence[Artifact],
+        folder: Path,
+        progress: Progress,
+        stop: threading.Event,
     ) -> None:
         self._store, self._what, self._missing, self._folder = store, what, missing, folder
         self._progress, self._stop = progress, stop
@@ -137,7 +150,9 @@ class _Download:
 
     def run(self) -> None:
         files = f"{len(self._missing)} files" if len(self._missing) > 1 else "1 file"
-        self._progress(f"{self._store}: downloading {self._what}, {files}, {self._total / _MEGABYTE:.0f} MB, once")
+        self._progress(
+            f"{self._store}: downloading {self._what}, {files}, {self._total / _MEGABYTE:.0f} MB, once"
+        )
         with ThreadPoolExecutor(THREADS) as pool:
             largest_first = sorted(self._missing, key=lambda a: -a.size)
             running = [pool.submit(self._one, a) for a in largest_first]
@@ -151,7 +166,11 @@ class _Download:
         for each in failed:
             each.result()
         if self._stop.is_set():
-            raise StoreUnavailable(self._store, f"The download of {self._what} was interrupted.", hint="Run again; it goes on.")
+            raise StoreUnavailable(
+                self._store,
+                f"The download of {self._what} was interrupted.",
+                hint="Run again; it goes on.",
+            )
 
     def _one(self, artifact: Artifact) -> None:
         import requests
@@ -212,7 +231,12 @@ class _Download:
             from urllib3.util import Retry
 
             session = requests.Session()
-            retry = Retry(ATTEMPTS - 1, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+            retry = Retry(
+                ATTEMPTS - 1,
+                backoff_factor=0.5,
+                status_forcelist=(429, 500, 502, 503, 504),
+                raise_on_status=False,
+            )
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(max_retries=retry))
             self._local.session = session
@@ -235,7 +259,9 @@ class _Download:
             if tenth <= self._told or self._total < 20 * _MEGABYTE:
                 return
             self._told = tenth
-        self._progress(f"{self._store}: {self._done / _MEGABYTE:.0f} of {self._total / _MEGABYTE:.0f} MB")
+        self._progress(
+            f"{self._store}: {self._done / _MEGABYTE:.0f} of {self._total / _MEGABYTE:.0f} MB"
+        )
 
 
 def _reason(exc: Exception) -> str:

@@ -39,4 +39,13 @@ class MilvusServer(Server):
         """Its command, from the environment we run in; its own default is to listen everywhere."""
         program = Path(sys.executable).with_name("milvus-lite")
         started = [str(program)] if program.exists() else [sys.executable, "-m", "milvus_lite"]
-        return [*started, "server", "--data-dir", str(self.data), "--host", self.listen, "--port", str(self.port)]
+        return [
+            *started,
+            "server",
+            "--data-dir",
+            str(self.data),
+            "--host",
+            self.listen,
+            "--port",
+            str(self.port),
+        ]

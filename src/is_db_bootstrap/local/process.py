@@ -34,7 +34,13 @@ class Process:
 
     @classmethod
     def spawn(
-        cls, argv: Sequence[str], *, log: Path, cwd: Path, user: str | None = None, env: Mapping[str, str] | None = None
+        cls,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        cwd: Path,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> Process:
         """Start `argv` in a session of its own, so that it outlives us and no Ctrl-C reaches it; output goes to `log`.
 
@@ -111,7 +117,11 @@ def environment(*more: str) -> dict[str, str]:
     Everything else of the caller's environment, such as keys of a cloud, is none of its business.
     """
     wanted = {*_VARIABLES, *more}
-    return {name: value for name, value in os.environ.items() if name in wanted or name.startswith(_LANGUAGES)}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in wanted or name.startswith(_LANGUAGES)
+    }
 
 
 def as_user(user: str | None) -> dict[str, Any]:

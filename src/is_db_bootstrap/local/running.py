@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import Settings
 
-KINDS: Mapping[str, type[Server]] = {s.store: s for s in (PostgresServer, Neo4jServer, MilvusServer, RedisServer)}
+KINDS: Mapping[str, type[Server]] = {
+    s.store: s for s in (PostgresServer, Neo4jServer, MilvusServer, RedisServer)
+}
 #: Seconds that a server may take from its start to its first answer; a cold Neo4j on a busy machine takes 30.
 START_S = 120.0
 #: A stack's folder is its owner's. Root's lets `nobody` pass, as whom PostgreSQL runs, and read nothing.
@@ -69,7 +71,12 @@ class LocalStack:
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""
         servers = [{**asdict(s), "log": str(s.log)} for s in self.servers]
-        return {"data_dir": str(self.data_dir), "listen": self.listen, "environ": self.environ(), "servers": servers}
+        return {
+            "data_dir": str(self.data_dir),
+            "listen": self.listen,
+            "environ": self.environ(),
+            "servers": servers,
+        }
 
 
 def up(
@@ -87,7 +94,9 @@ def up(
         return folder.up(listen, progress, stores)
 
 
-def down(data_dir: Path | None = None, *, durable: bool = True, progress: Progress = silent) -> list[str]:
+def down(
+    data_dir: Path | None = None, *, durable: bool = True, progress: Progress = silent
+) -> list[str]:
     """Stop what `up` started in `data_dir` and name it; data stays. Servers that are not `durable` are killed, which is quicker."""
     if not _Folder.exists(data_dir):
         return []
@@ -104,7 +113,11 @@ def status(data_dir: Path | None = None) -> LocalStack | None:
 
 @contextmanager
 def stack(
-    blueprint: Blueprint, data_dir: Path | None = None, *, ephemeral: bool = False, progress: Progress = silent
+    blueprint: Blueprint,
+    data_dir: Path | None = None,
+    *,
+    ephemeral: bool = False,
+    progress: Progress = silent,
 ) -> Iterator[Settings]:
     """Settings of `blueprint` on a local stack.
 
@@ -163,7 +176,8 @@ class _Folder:
             (path / "lock").touch()
         except OSError as exc:
             raise ConfigurationError(
-                f"The folder {path} cannot be used: {exc.strerror or exc}.", hint="Give another one with --data-dir."
+                f"The folder {path} cannot be used: {exc.strerror or exc}.",
+                hint="Give another one with --data-dir.",
             ) from exc
         return cls(path, durable=durable)
 
@@ -213,7 +227,9 @@ class _Folder:
 
     # --- up and down
 
-    def up(self, listen: str, progress: Progress, stores: Sequence[StoreName] = STORE_ORDER) -> LocalStack:
+    def up(
+        self, listen: str, progress: Progress, stores: Sequence[StoreName] = STORE_ORDER
+    ) -> LocalStack:
         self._make_passwords()
         record, servers = self._recorded(), [s for s in self.servers() if s.store in stores]
         running = [s for s in servers if s.alive()]
@@ -226,14 +242,18 @@ class _Folder:
             progress(f"milvus: has no passwords, so it listens on {LOOPBACK} only")
         for server in servers:
             server.listen = listen if server.has_passwords else LOOPBACK
-        waited_for = [s for s in servers if s not in running or not record["servers"][s.store].get("ready")]
+        waited_for = [
+            s for s in servers if s not in running or not record["servers"][s.store].get("ready")
+        ]
         _Start(self, listen, progress).all(waited_for, {id(s) for s in running})
         return self.stack(servers)
 
     def _make_passwords(self) -> None:
         file = self._path / "passwords.json"
         if not file.exists():
-            _write(file, {s: secrets.token_urlsafe(18) for s in STORE_ORDER if KINDS[s].has_passwords})
+            _write(
+                file, {s: secrets.token_urlsafe(18) for s in STORE_ORDER if KINDS[s].has_passwords}
+            )
 
     def down(self, progress: Progress) -> list[str]:
         running = [s for s in self.servers() if s.alive()]
@@ -262,7 +282,10 @@ class _Start:
         self._started: list[Server] = []
 
     def all(self, servers: Sequence[Server], running: set[int]) -> None:
-        threads = [threading.Thread(target=self._guarded, args=(s, id(s) in running), daemon=True) for s in servers]
+        threads = [
+            threading.Thread(target=self._guarded, args=(s, id(s) in running), daemon=True)
+            for s in servers
+        ]
         try:
             for each in threads:
                 each.start()
@@ -301,7 +324,9 @@ class _Start:
         if not running:
             server.prepare(self._progress, self._stop)
             if left := Process.left_in(server.data, server.programs):
-                self._progress(f"{server.store}: ending process {left.pid}, left behind by an earlier start")
+                self._progress(
+                    f"{server.store}: ending process {left.pid}, left behind by an earlier start"
+                )
                 left.end(server.end_signal, server.patience_s)
             with self._spawning:
                 if self._stop.is_set():
@@ -361,7 +386,9 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as exc:
-        raise ConfigurationError(f"{file} cannot be read: {exc}.", hint="Remove it, or give another --data-dir.") from exc
+        raise ConfigurationError(
+            f"{file} cannot be read: {exc}.", hint="Remove it, or give another --data-dir."
+        ) from exc
     return dict(found)
 
 

@@ -119,7 +119,9 @@ class Server(ABC):
             )
         except OSError as exc:
             raise StoreUnavailable(
-                self.store, f"The server {self.command()[0]} cannot be started: {exc}.", hint="See that it is installed."
+                self.store,
+                f"The server {self.command()[0]} cannot be started: {exc}.",
+                hint="See that it is installed.",
             ) from exc
 
     def alive(self) -> bool:

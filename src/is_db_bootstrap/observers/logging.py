@@ -6,7 +6,12 @@ import logging
 
 from is_db_bootstrap.events import Event, Observer
 
-_LEVELS = {"failed": logging.ERROR, "waiting": logging.WARNING, "cancelling": logging.WARNING, "phase": logging.DEBUG}
+_LEVELS = {
+    "failed": logging.ERROR,
+    "waiting": logging.WARNING,
+    "cancelling": logging.WARNING,
+    "phase": logging.DEBUG,
+}
 
 
 def to_log(logger: logging.Logger | None = None) -> Observer:
@@ -14,18 +19,22 @@ def to_log(logger: logging.Logger | None = None) -> Observer:
     target = logger or logging.getLogger("is_db_bootstrap")
 
     def observe(event: Event) -> None:
-        target.log(_LEVELS.get(event.kind, logging.INFO), "%s", _sentence(event), extra={"event": event})
+        target.log(
+            _LEVELS.get(event.kind, logging.INFO), "%s", _sentence(event), extra={"event": event}
+        )
 
     return observe
 
 
 def _sentence(event: Event) -> str:
     if event.result is not None:
-        return (
-            f"{event.result.blueprint or 'run'} {event.result.mode}: {event.result.outcome} in {event.result.duration_s:.1f} s"
-        )
+        return f"{event.result.blueprint or 'run'} {event.result.mode}: {event.result.outcome} in {event.result.duration_s:.1f} s"
     if event.change is not None:
         what = f"{event.change.kind} {event.change.name} {event.change.outcome} in {event.change.duration_s:.2f} s"
     else:
-        what = " ".join(part for part in (event.phase or "", event.kind if not event.message else event.message) if part)
+        what = " ".join(
+            part
+            for part in (event.phase or "", event.kind if not event.message else event.message)
+            if part
+        )
     return f"{event.store}: {what}" if event.store else what

@@ -116,9 +116,13 @@ class BootstrapOrchestrator:
     ) -> None:
         names = [b.name for b in bootstrappers]
         if not names or len(set(names)) != len(names):
-            raise ConfigurationError(f"A run needs one bootstrapper a store, at least one; got {names}.")
+            raise ConfigurationError(
+                f"A run needs one bootstrapper a store, at least one; got {names}."
+            )
         self._bootstrappers = sorted(bootstrappers, key=lambda b: STORE_ORDER.index(b.name))
-        self._rules = _Rules(blueprint, retry or RetryPolicy(), lock or LockPolicy(), strict, allow_ahead, verify)
+        self._rules = _Rules(
+            blueprint, retry or RetryPolicy(), lock or LockPolicy(), strict, allow_ahead, verify
+        )
         self._observers = tuple(observers)
         self._stop = _Stop()
         self._events = threading.Lock()
@@ -140,7 +144,9 @@ class BootstrapOrchestrator:
         """
         self._began = time.monotonic()
         started_at = datetime.now(UTC)
-        run = _Run(self._rules, mode, [Track(b) for b in self._bootstrappers], self._stop, self._emit)
+        run = _Run(
+            self._rules, mode, [Track(b) for b in self._bootstrappers], self._stop, self._emit
+        )
         try:
             run.phases()
         finally:
@@ -170,7 +176,9 @@ class BootstrapOrchestrator:
         """Create what must be there before a lock can be taken: missing databases and schemas."""
         for store in self._bootstrappers:
             try:
-                while first := next((c for c in store.plan().changes[:1] if c.kind in {"database", "schema"}), None):
+                while first := next(
+                    (c for c in store.plan().changes[:1] if c.kind in {"database", "schema"}), None
+                ):
                     store.apply(first)
                     yield store.name, first
             finally:
@@ -206,7 +214,9 @@ class BootstrapOrchestrator:
 class _Run:
     """One run of an orchestrator; holds what changes meanwhile."""
 
-    def __init__(self, rules: _Rules, mode: Mode, tracks: list[Track], stop: _Stop, emit: Callable[..., None]) -> None:
+    def __init__(
+        self, rules: _Rules, mode: Mode, tracks: list[Track], stop: _Stop, emit: Callable[..., None]
+    ) -> None:
         self._rules = rules
         self._mode = mode
         self._tracks = tracks
@@ -250,14 +260,24 @@ class _Run:
         if not self._lock():
             return False
         # What another run has left nothing of is not looked at again: nothing may be changed without the lock.
-        return self._followed or (self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply))
+        return self._followed or (
+            self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply)
+        )
 
     def _wait(self, track: Track) -> None:
         def ping(left_s: float) -> None:
             track.server = track.store.ping(left_s)
 
-        deadline = Deadline(0.0, self._policy.clock) if self._mode is Mode.STATUS else self._deadline
-        until(self._policy, deadline, ping, sleep=self._sleep, on_retry=lambda e: self._say(Phase.WAIT, track, e.message))
+        deadline = (
+            Deadline(0.0, self._policy.clock) if self._mode is Mode.STATUS else self._deadline
+        )
+        until(
+            self._policy,
+            deadline,
+            ping,
+            sleep=self._sleep,
+            on_retry=lambda e: self._say(Phase.WAIT, track, e.message),
+        )
 
     def _plan(self, track: Track) -> None:
         track.plan = while_busy(self._policy, track.store.plan, sleep=self._sleep)
@@ -272,7 +292,9 @@ class _Run:
         for change in track.pending:
             self._may_change(track)
             began = time.monotonic()
-            self._emit("change-started", phase=Phase.APPLY, store=track.store.name, message=change.name)
+            self._emit(
+                "change-started", phase=Phase.APPLY, store=track.store.name, message=change.name
+            )
             try:
                 remark = while_busy(
                     self._policy, partial(self._attempt, track, change), sleep=self._sleep,
@@ -301,7 +323,9 @@ class _Run:
         if self._stop.is_set() or self._halted.is_set():
             raise Interrupted("The run was interrupted before its next change.")
         lost = [held for held in self._held if held.lost]
-        self._refuse_lost_lock([*lost, track.guard] if track.guard else lost, "before its next change")
+        self._refuse_lost_lock(
+            [*lost, track.guard] if track.guard else lost, "before its next change"
+        )
 
     def _refuse_lost_lock(self, guards: Sequence[Held], when: str) -> None:
         """Raise for the first of `guards` that is not this run's any more; what was confirmed just now counts as ours."""
@@ -326,7 +350,9 @@ class _Run:
             ) from exc
 
     def _record(self, track: Track, change: Change, outcome: Outcome, began: float) -> None:
-        row = ChangeResult(change.name, change.kind, outcome, time.monotonic() - began, change.detail)
+        row = ChangeResult(
+            change.name, change.kind, outcome, time.monotonic() - began, change.detail
+        )
         track.changes.append(row)
         self._emit("change", phase=Phase.APPLY, store=track.store.name, change=row)
 
@@ -346,7 +372,11 @@ class _Run:
 
     def _audit(self, track: Track) -> None:
         findings = list(track.store.audit()) if isinstance(track.store, CanAudit) else []
-        strict = [f for f in findings if f.finding] if self._mode is Mode.VERIFY and self._rules.strict else []
+        strict = (
+            [f for f in findings if f.finding]
+            if self._mode is Mode.VERIFY and self._rules.strict
+            else []
+        )
         track.drifts += strict
         track.note(*(f"{f.kind} {f.object}: {f.message}" for f in findings if f not in strict))
 
@@ -392,7 +422,9 @@ class _Run:
         for track in self._tracks:
             track.guard = own.get(track.store.name) or shared or next(iter(self._held), None)
             if track.pending and track.guard is None:
-                track.note("No store of this run can lock: a second run at the same time is not excluded.")
+                track.note(
+                    "No store of this run can lock: a second run at the same time is not excluded."
+                )
 
     def _hold(self, store: DatabaseBootstrapper) -> Held:
         """Take a lock and keep it from now on, also while this run still waits for its other locks."""
@@ -421,7 +453,9 @@ class _Run:
                 holder[:] = [taken]
                 if self._locking.follow and self._nothing_left():
                     raise _NothingLeft
-                raise StoreBusy(store.name, f"The lock is held by {taken.who}.")  # no age: said once, not at every try
+                raise StoreBusy(
+                    store.name, f"The lock is held by {taken.who}."
+                )  # no age: said once, not at every try
             return taken
 
         self._acquiring = store
@@ -478,11 +512,15 @@ class _Run:
         self._released.set()
         for held in reversed(self._held):
             if self._may_go_on:
-                self._track_of(held.store).note("A statement did not end in time: the lock is left to expire.")
+                self._track_of(held.store).note(
+                    "A statement did not end in time: the lock is left to expire."
+                )
                 continue
             with suppress(BootstrapError):
                 if not held.lock.release():
-                    self._track_of(held.store).note("The lock was not held any more at the end of the run.")
+                    self._track_of(held.store).note(
+                        "The lock was not held any more at the end of the run."
+                    )
         for store in [*(t.store for t in self._tracks), *self._locking.borrow]:
             if store not in [t.store for t in self._running.values()]:
                 store.close()
@@ -498,7 +536,12 @@ class _Run:
     # --- threads
 
     def _each(
-        self, phase: Phase, step: Callable[[Track], None], tracks: list[Track] | None = None, *, everyone: bool = False
+        self,
+        phase: Phase,
+        step: Callable[[Track], None],
+        tracks: list[Track] | None = None,
+        *,
+        everyone: bool = False,
     ) -> bool:
         """Run `step` for every store in parallel and wait for all; False when one failed."""
         self._emit("phase", phase=phase)
@@ -508,12 +551,16 @@ class _Run:
         self._join(phase)
         return all(t.error is None for t in self._tracks)
 
-    def _step(self, phase: Phase, step: Callable[[Track], None], track: Track, *, quiet: bool) -> None:
+    def _step(
+        self, phase: Phase, step: Callable[[Track], None], track: Track, *, quiet: bool
+    ) -> None:
         began = time.monotonic()
         try:
             step(track)
         except BootstrapError as exc:
-            culprit = next((t for t in self._tracks if t.store.name == getattr(exc, "store", "")), track)
+            culprit = next(
+                (t for t in self._tracks if t.store.name == getattr(exc, "store", "")), track
+            )
             culprit.error = exc
             self._emit("failed", phase=phase, store=culprit.store.name, message=exc.message)
         else:
@@ -558,8 +605,12 @@ class _Run:
         self._drain(max(self._locking.grace_s, 1.0))
         if self._running:
             self._disconnect_running()
-        for track in touched if message else [t for t in self._tracks if t in touched or t.error is None]:
-            track.error = error or StoreUnavailable(track.store.name, message, hint="Give a longer --apply-timeout, or none.")
+        for track in (
+            touched if message else [t for t in self._tracks if t in touched or t.error is None]
+        ):
+            track.error = error or StoreUnavailable(
+                track.store.name, message, hint="Give a longer --apply-timeout, or none."
+            )
 
     def _disconnect_running(self) -> None:
         """End the sessions of calls that did not come back, and note what still goes on, and where."""
@@ -578,7 +629,9 @@ class _Run:
         try:
             return track.store.disconnect()
         except BootstrapError as exc:
-            return f"What was begun may go on on the server, which could not be asked: {exc.message}"
+            return (
+                f"What was begun may go on on the server, which could not be asked: {exc.message}"
+            )
 
     def _drain(self, seconds: float) -> None:
         end = time.monotonic() + seconds

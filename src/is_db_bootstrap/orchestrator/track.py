@@ -6,7 +6,12 @@ import time
 from dataclasses import dataclass, field
 
 from is_db_bootstrap.bootstrapper import DatabaseBootstrapper, Leased, Lock
-from is_db_bootstrap.errors import BootstrapError, ConfigurationError, Interrupted, VerificationFailed
+from is_db_bootstrap.errors import (
+    BootstrapError,
+    ConfigurationError,
+    Interrupted,
+    VerificationFailed,
+)
 from is_db_bootstrap.results import (
     Change,
     ChangeResult,
@@ -125,7 +130,13 @@ class Track:
     def result(self, mode: Mode, *, failed: bool) -> StoreResult:
         """The frozen report; `failed` when any store of the run did."""
         notes = [*self.notes]
-        if self.changed and mode is Mode.APPLY and not self.verified and self.error is None and UNVERIFIED not in notes:
+        if (
+            self.changed
+            and mode is Mode.APPLY
+            and not self.verified
+            and self.error is None
+            and UNVERIFIED not in notes
+        ):
             notes.append("Not verified, because the run ended before.")
         return StoreResult(
             store=self.store.name,
@@ -143,7 +154,11 @@ class Track:
 
     def _planned(self, mode: Mode) -> tuple[ChangeResult, ...]:
         done = {(c.kind, c.name) for c in self.changes}
-        pending = [c for c in self.pending if (c.kind, c.name) not in done] if mode is not Mode.VERIFY else []
+        pending = (
+            [c for c in self.pending if (c.kind, c.name) not in done]
+            if mode is not Mode.VERIFY
+            else []
+        )
         skipped = self.plan.skipped if self.plan else ()
         rows = [(Outcome.PLANNED, c) for c in pending] + [(Outcome.SKIPPED, c) for c in skipped]
         return tuple(ChangeResult(c.name, c.kind, outcome, detail=c.detail) for outcome, c in rows)
@@ -159,4 +174,8 @@ class Track:
             return Outcome.CHANGED
         if failed and mode is not Mode.STATUS:
             return Outcome.SKIPPED
-        return Outcome.PLANNED if self.pending and mode in {Mode.PLAN, Mode.STATUS} else Outcome.UNCHANGED
+        return (
+            Outcome.PLANNED
+            if self.pending and mode in {Mode.PLAN, Mode.STATUS}
+            else Outcome.UNCHANGED
+        )

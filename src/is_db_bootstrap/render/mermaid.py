@@ -7,7 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 #: What a diagram calls a type, where the server's own name is long.
-_SHORT = {"character varying": "varchar", "timestamp with time zone": "timestamptz", "timestamp without time zone": "timestamp"}
+_SHORT = {
+    "character varying": "varchar",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+}
 _TYPE = re.compile(r"(?P<type>.+?)(?: COLLATE \S+)? (?P<null>NOT NULL|NULL)\b")
 
 

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 _WORDS = {True: ("ok", "green"), False: ("failed", "red"), None: ("not tried", "yellow")}
 
 
-def proofs(blueprint: str, made: Iterable[tuple[DatabaseBootstrapper, Proof]], output: str, *, quiet: bool = False) -> int:
+def proofs(
+    blueprint: str,
+    made: Iterable[tuple[DatabaseBootstrapper, Proof]],
+    output: str,
+    *,
+    quiet: bool = False,
+) -> int:
     """Print every check to stdout and return the exit code: 3 when one failed, else 0."""
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     seen: list[tuple[str, Proof]] = []
@@ -30,13 +36,20 @@ def proofs(blueprint: str, made: Iterable[tuple[DatabaseBootstrapper, Proof]], o
         if output == "text" and not (quiet and proof.ok):
             word, style = _WORDS[proof.ok]
             detail = f"  {proof.detail}" if proof.detail else ""
-            console.print(Text.assemble(f"{store.name:<9} ", (f"{word:<9}", style), f" {proof.name}{detail}"))
+            console.print(
+                Text.assemble(f"{store.name:<9} ", (f"{word:<9}", style), f" {proof.name}{detail}")
+            )
     found = Counter(proof.ok for _, proof in seen)
     code = 3 if found[False] else 0
     if output == "json":
         rows = [{"store": store, **asdict(proof)} for store, proof in seen]
         console.print(
-            json.dumps({"blueprint": blueprint, "exit_code": code, "checks": rows}, indent=2, ensure_ascii=False), markup=False
+            json.dumps(
+                {"blueprint": blueprint, "exit_code": code, "checks": rows},
+                indent=2,
+                ensure_ascii=False,
+            ),
+            markup=False,
         )
     elif not quiet:
         counted = ", ".join(f"{found[ok]} {word}" for ok, (word, _) in _WORDS.items() if found[ok])

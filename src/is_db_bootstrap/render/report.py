@@ -61,9 +61,13 @@ def _table(result: BootstrapResult) -> Table:
         table.add_column(name, no_wrap=name != "CHANGES")
     table.add_column("TIME", justify="right", no_wrap=True)
     for store in result.stores:
-        server = f"{store.server.version} {store.server.edition or ''}".strip() if store.server else "-"
+        server = (
+            f"{store.server.version} {store.server.edition or ''}".strip() if store.server else "-"
+        )
         outcome = Text(store.outcome.value, style=_STYLE[store.outcome])
-        table.add_row(store.store, server, outcome, _summary(store.changes), f"{store.duration_s:.2f} s")
+        table.add_row(
+            store.store, server, outcome, _summary(store.changes), f"{store.duration_s:.2f} s"
+        )
     return table
 
 
@@ -83,11 +87,16 @@ def _details(console: Console, store: StoreResult, mode: Mode, *, verbose: bool)
     lines: list[tuple[str, str]] = []
     if store.status is not None:
         lock = f", locked by {store.status.lock.who}" if store.status.lock else ", not locked"
-        lines.append((f"recorded {store.status.recorded or 'nothing'}, head {store.status.head}{lock}", ""))
+        lines.append(
+            (f"recorded {store.status.recorded or 'nothing'}, head {store.status.head}{lock}", "")
+        )
     if verbose or mode is Mode.PLAN:
         lines += [(f"{c.outcome}: {c.kind} {c.name}{_behind(c.detail)}", "") for c in store.changes]
     lines += [(f"note: {note}", "dim") for note in store.notes]
-    lines += [(f"drift: {d.kind} {d.object}: {d.message}{_difference(d.expected, d.actual)}", "yellow") for d in store.drifts]
+    lines += [
+        (f"drift: {d.kind} {d.object}: {d.message}{_difference(d.expected, d.actual)}", "yellow")
+        for d in store.drifts
+    ]
     if store.error and not store.drifts:
         detail = store.exception.detail if store.exception else ""
         told = f"{store.error.message} {detail}".strip()

@@ -33,7 +33,9 @@ def fleet_summary(result: Mapping[str, Any], limit: int = LIMIT) -> str:
     head["targets"] = Counter(t["outcome"] for t in result["targets"])
     for cut in _CUTS:
         shown = [_failed_target(t, cut) for t in failed[:cut]]
-        text = json.dumps(head | _told(message=result["message"][:cut], failed=shown), ensure_ascii=False)
+        text = json.dumps(
+            head | _told(message=result["message"][:cut], failed=shown), ensure_ascii=False
+        )
         if len(text.encode()) <= limit:
             return text
     return json.dumps(head)
@@ -44,8 +46,16 @@ def _told(**texts: Any) -> dict[str, Any]:
 
 
 def _failed_target(target: Mapping[str, Any], cut: int) -> dict[str, Any]:
-    errors = [s["error"]["message"] for s in target["run"]["stores"] if s["error"]] if target["run"] else [target["message"]]
-    return {"name": target["name"][:cut], "exit_code": target["exit_code"], "message": "; ".join(errors)[:cut]}
+    errors = (
+        [s["error"]["message"] for s in target["run"]["stores"] if s["error"]]
+        if target["run"]
+        else [target["message"]]
+    )
+    return {
+        "name": target["name"][:cut],
+        "exit_code": target["exit_code"],
+        "message": "; ".join(errors)[:cut],
+    }
 
 
 def refusal(error: BootstrapError, limit: int = LIMIT, *, exit_code: int | None = None) -> str:
@@ -53,7 +63,10 @@ def refusal(error: BootstrapError, limit: int = LIMIT, *, exit_code: int | None 
     outcome = Outcome.INTERRUPTED if error.kind == "interrupted" else Outcome.FAILED
     code = error.exit_code if exit_code is None else exit_code
     for cut in (*_CUTS, 0):
-        text = json.dumps({"outcome": outcome, "exit_code": code, "error": _error(error.kind, error, cut)}, ensure_ascii=False)
+        text = json.dumps(
+            {"outcome": outcome, "exit_code": code, "error": _error(error.kind, error, cut)},
+            ensure_ascii=False,
+        )
         if len(text.encode()) <= limit:
             break
     return text
@@ -84,5 +97,7 @@ def _store(store: StoreResult, cut: int) -> dict[str, Any]:
 def _error(kind: str, error: Any, cut: int) -> dict[str, str]:
     texts = {"message": error.message, "hint": error.hint}
     return {"kind": kind} | {
-        name: text if len(text) <= cut else f"{text[:cut]}…" for name, text in texts.items() if text and cut
+        name: text if len(text) <= cut else f"{text[:cut]}…"
+        for name, text in texts.items()
+        if text and cut
     }

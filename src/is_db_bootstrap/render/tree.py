@@ -23,7 +23,9 @@ def tree(document: Mapping[str, Any]) -> None:
         branch = root.add(Text("settings", style="bold"))
         for setting in document["settings"]:
             branch.add(_head(f"{setting['name']}={setting.get('default', '')}", setting["meaning"]))
-    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(root)
+    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(
+        root
+    )
 
 
 def _head(name: str, rest: str = "") -> Text:
@@ -57,8 +59,14 @@ def _neo4j(branch: Tree, declared: Mapping[str, Any]) -> None:
             part.add(_head(f"{found['kind']} {found['name']}", _on(found)))
         if file["other_statements"]:
             part.add(f"{file['other_statements']} other statements")
-    _named(branch, "labels", {label: ", ".join(names) for label, names in declared["labels"].items()})
-    _named(branch, "relationships", {name: _ends(ends) for name, ends in declared["relationships"].items()})
+    _named(
+        branch, "labels", {label: ", ".join(names) for label, names in declared["labels"].items()}
+    )
+    _named(
+        branch,
+        "relationships",
+        {name: _ends(ends) for name, ends in declared["relationships"].items()},
+    )
 
 
 def _on(found: Mapping[str, Any]) -> str:
@@ -74,11 +82,26 @@ def _ends(ends: Mapping[str, Any]) -> str:
 
 def _milvus(branch: Tree, declared: Mapping[str, Any]) -> None:
     for collection in declared["collections"]:
-        one = branch.add(_head(collection["name"], f"alias {collection['alias']}" if collection.get("alias") else ""))
+        one = branch.add(
+            _head(
+                collection["name"],
+                f"alias {collection['alias']}" if collection.get("alias") else "",
+            )
+        )
         for part, rows in collection.items():
             if isinstance(rows, list):
-                _named(one, part, {r.get("name") or r["field"]: _rest(r, "name", "field") for r in rows if isinstance(r, dict)})
-        one.add(_rest({k: v for k, v in collection.items() if not isinstance(v, list)}, "name", "alias"))
+                _named(
+                    one,
+                    part,
+                    {
+                        r.get("name") or r["field"]: _rest(r, "name", "field")
+                        for r in rows
+                        if isinstance(r, dict)
+                    },
+                )
+        one.add(
+            _rest({k: v for k, v in collection.items() if not isinstance(v, list)}, "name", "alias")
+        )
 
 
 def _redis(branch: Tree, declared: Mapping[str, Any]) -> None:
@@ -88,12 +111,20 @@ def _redis(branch: Tree, declared: Mapping[str, Any]) -> None:
 
 def _key(key: Mapping[str, Any]) -> str:
     ttl = key.get("ttl")
-    lifetime = "persistent" if ttl is None else f"{'..'.join(map(str, ttl)) if isinstance(ttl, list) else ttl} s"
+    lifetime = (
+        "persistent"
+        if ttl is None
+        else f"{'..'.join(map(str, ttl)) if isinstance(ttl, list) else ttl} s"
+    )
     return f"{key['type']}, {lifetime}: {key['purpose']}"
 
 
 def _rest(row: Mapping[str, Any], *without: str) -> str:
-    return ", ".join(name if held is True else f"{name} {held}" for name, held in row.items() if name not in without)
+    return ", ".join(
+        name if held is True else f"{name} {held}"
+        for name, held in row.items()
+        if name not in without
+    )
 
 
 _STORES = {"postgres": _postgres, "neo4j": _neo4j, "milvus": _milvus, "redis": _redis}

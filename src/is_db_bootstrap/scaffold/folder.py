@@ -33,7 +33,9 @@ _ONLY = re.compile(r"^(?P<line>.*?)\s*#only (?P<store>\w+)$")
 _LONGEST = 26
 
 
-def create(name: str, stores: Sequence[str] = STORE_ORDER, parent: Path | None = None) -> list[Path]:
+def create(
+    name: str, stores: Sequence[str] = STORE_ORDER, parent: Path | None = None
+) -> list[Path]:
     """Write the folder `name` (`-` becomes `_`) into `parent`, for these stores; the files, in order.
 
     Nothing is overwritten: raises `ConfigurationError` for a folder that holds something, for a name that is no module's,
@@ -42,12 +44,15 @@ def create(name: str, stores: Sequence[str] = STORE_ORDER, parent: Path | None =
     module = _checked(name)
     chosen = [store for store in STORE_ORDER if store in stores]
     if not chosen or len(chosen) != len(set(stores)):
-        raise ConfigurationError(f"Stores are {', '.join(STORE_ORDER)}; given: {', '.join(stores) or 'none'}.")
+        raise ConfigurationError(
+            f"Stores are {', '.join(STORE_ORDER)}; given: {', '.join(stores) or 'none'}."
+        )
     folder = (parent or Path.cwd()) / module
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         first = next(iter(sorted(folder.iterdir())), folder) if folder.is_dir() else folder
         raise ConfigurationError(
-            f"{folder} is not empty: {first.name} is there.", hint="Nothing is overwritten; give another name."
+            f"{folder} is not empty: {first.name} is there.",
+            hint="Nothing is overwritten; give another name.",
         )
     values = {"name": module, "revision": f"{module}_0001", "label": "".join(part.capitalize() for part in module.split("_")),
               "stores": ", ".join(chosen), "extras": ",".join(chosen)}  # fmt: skip
@@ -60,13 +65,19 @@ def create(name: str, stores: Sequence[str] = STORE_ORDER, parent: Path | None =
 
 def _checked(name: str) -> str:
     module = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", module) or keyword.iskeyword(module) or len(module) > _LONGEST:
+    if (
+        not re.fullmatch(r"[a-z][a-z0-9_]*", module)
+        or keyword.iskeyword(module)
+        or len(module) > _LONGEST
+    ):
         raise ConfigurationError(
             f"{name!r} cannot be the name of a blueprint.",
             hint=f"Small letters, digits and _, a letter first, at most {_LONGEST} characters, no word of Python.",
         )
     if module in blueprints.names():
-        raise ConfigurationError(f"There is a built-in blueprint {module} already.", hint="Give another name.")
+        raise ConfigurationError(
+            f"There is a built-in blueprint {module} already.", hint="Give another name."
+        )
     return module
 
 

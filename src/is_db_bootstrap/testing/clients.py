@@ -35,7 +35,9 @@ def open_client(store: StoreName, url: StoreUrl, schema: str) -> tuple[Any, Call
     return connection, connection.close
 
 
-def open_async_client(store: StoreName, url: StoreUrl, schema: str) -> tuple[Any, Callable[[], Any]]:
+def open_async_client(
+    store: StoreName, url: StoreUrl, schema: str
+) -> tuple[Any, Callable[[], Any]]:
     """The client of `store` for asyncio, and the coroutine function that closes it, to be called in the same loop."""
     if store == "postgres":
         engine = _async_engine(url, schema)
@@ -59,13 +61,17 @@ def open_async_client(store: StoreName, url: StoreUrl, schema: str) -> tuple[Any
 def _engine(url: StoreUrl, schema: str) -> sa.Engine:
     from sqlalchemy import create_engine
 
-    return create_engine(url.reveal(scheme="postgresql+psycopg"), connect_args=_connect_args(url, schema))
+    return create_engine(
+        url.reveal(scheme="postgresql+psycopg"), connect_args=_connect_args(url, schema)
+    )
 
 
 def _async_engine(url: StoreUrl, schema: str) -> AsyncEngine:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    return create_async_engine(url.reveal(scheme="postgresql+psycopg"), connect_args=_connect_args(url, schema))
+    return create_async_engine(
+        url.reveal(scheme="postgresql+psycopg"), connect_args=_connect_args(url, schema)
+    )
 
 
 def _connect_args(url: StoreUrl, schema: str) -> dict[str, str]:

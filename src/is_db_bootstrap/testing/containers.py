@@ -101,13 +101,16 @@ def _label(folder: Path, store: StoreName) -> str:
 
 
 def _client() -> DockerClient:
-    testcontainers_config.ryuk_disabled = True  # our own label does its work, without an image of its own
+    testcontainers_config.ryuk_disabled = (
+        True  # our own label does its work, without an image of its own
+    )
     try:
         client = DockerClient()
         client.client.ping()
     except (docker.errors.DockerException, requests.exceptions.RequestException) as exc:
         raise ConfigurationError(
-            f"No Docker daemon answers: {exc}.", hint="Start Docker, or leave out --stores-from containers."
+            f"No Docker daemon answers: {exc}.",
+            hint="Start Docker, or leave out --stores-from containers.",
         ) from exc
     return client
 
@@ -126,7 +129,9 @@ def _started(store: StoreName, image: Image, name: str, label: str) -> Any:
     container = DockerContainer(name).with_exposed_ports(image.port)
     container.with_kwargs(labels={LABEL: label, f"{LABEL}.password": password})
     container.with_command([part.replace("{password}", password) for part in image.command])
-    container.with_envs(**{key: value.replace("{password}", password) for key, value in image.environ.items()})
+    container.with_envs(
+        **{key: value.replace("{password}", password) for key, value in image.environ.items()}
+    )
     for path, content in image.files.items():
         container.with_copy_into_container(content, path)
     if image.tmpfs:
@@ -135,7 +140,9 @@ def _started(store: StoreName, image: Image, name: str, label: str) -> Any:
         return container.start().get_wrapped_container()
     except (docker.errors.DockerException, requests.exceptions.RequestException) as exc:
         raise StoreUnavailable(
-            store, f"The image {name} does not start: {exc}.", hint=f"IS_DB_BOOTSTRAP_{store.upper()}_IMAGE names another one."
+            store,
+            f"The image {name} does not start: {exc}.",
+            hint=f"IS_DB_BOOTSTRAP_{store.upper()}_IMAGE names another one.",
         ) from exc
 
 
@@ -146,7 +153,9 @@ def _ready(store: StoreName, image: Image, container: Any, host: str) -> StoreUr
     if not published:
         raise _died(store, container)
     password = container.labels[f"{LABEL}.password"]
-    text = image.url.format(password=quote(password, safe=""), address=f"{host}:{published[0]['HostPort']}")
+    text = image.url.format(
+        password=quote(password, safe=""), address=f"{host}:{published[0]['HostPort']}"
+    )
     try:
         wait_ready({f"{store.upper()}_URL": text}, [store], _START_S)
     except BootstrapError as exc:

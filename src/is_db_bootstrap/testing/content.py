@@ -106,7 +106,9 @@ class Seal:
 
     def text(self) -> str:
         """One line of JSON."""
-        return json.dumps({"counts": dict(self.counts), "digests": sorted(self.digests)}, separators=(",", ":"))
+        return json.dumps(
+            {"counts": dict(self.counts), "digests": sorted(self.digests)}, separators=(",", ":")
+        )
 
 
 def digest(*parts: Any) -> str:
@@ -122,5 +124,7 @@ def _plain(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, Mapping):
-        return repr(sorted((str(k), repr(v)) for k, v in value.items())).encode(errors="surrogateescape")
+        return repr(sorted((str(k), repr(v)) for k, v in value.items())).encode(
+            errors="surrogateescape"
+        )
     return repr(value).encode(errors="surrogateescape")

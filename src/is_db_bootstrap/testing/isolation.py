@@ -122,7 +122,14 @@ class Isolation(ABC):
 class Pulse:
     """A thread that calls `beat` every `seconds` until `close`; an error of a client is met by the next beat, or by a test."""
 
-    def __init__(self, beat: Callable[[], None], seconds: float, errors: tuple[type[Exception], ...], *, name: str) -> None:
+    def __init__(
+        self,
+        beat: Callable[[], None],
+        seconds: float,
+        errors: tuple[type[Exception], ...],
+        *,
+        name: str,
+    ) -> None:
         self._beat, self._seconds, self._errors = beat, seconds, errors
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -151,7 +158,9 @@ class Ahead:
     An error ends the thread: the next `take` meets it in the caller, or begins another thread.
     """
 
-    def __init__(self, make: Callable[[], str], remove: Callable[[str], None], *, size: int) -> None:
+    def __init__(
+        self, make: Callable[[], str], remove: Callable[[str], None], *, size: int
+    ) -> None:
         self._make, self._remove, self._size = make, remove, size
         self._ready: deque[str] = deque()
         self._done: deque[str] = deque()
@@ -192,7 +201,9 @@ class Ahead:
     def _work(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._ending or len(self._ready) < self._size or self._done)
+                self._change.wait_for(
+                    lambda: self._ending or len(self._ready) < self._size or self._done
+                )
                 if self._ending:
                     return
                 name = None if len(self._ready) < self._size else self._done.popleft()
@@ -232,4 +243,6 @@ def _host() -> str:
         numbers = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         numbers = ""
-    return hashlib.sha256(f"{socket.gethostname()} {psutil.boot_time():.0f} {numbers}".encode()).hexdigest()[:6]
+    return hashlib.sha256(
+        f"{socket.gethostname()} {psutil.boot_time():.0f} {numbers}".encode()
+    ).hexdigest()[:6]

@@ -85,7 +85,11 @@ class InMemoryBootstrapper:
     def status(self) -> Status:
         """The last applied and the last wanted name."""
         last = self.applied[-1] if self.applied else ""
-        return Status(last, self.wanted[-1] if self.wanted else "", LockHolder(self.lock_owner) if self.lock_owner else None)
+        return Status(
+            last,
+            self.wanted[-1] if self.wanted else "",
+            LockHolder(self.lock_owner) if self.lock_owner else None,
+        )
 
     def cancel(self) -> None:
         """Set `cancelled`, which a blocking `on_apply` may wait for."""

@@ -36,7 +36,15 @@ class MilvusIsolation(Isolation):
     store = "milvus"
     client_errors = (MilvusException, grpc.RpcError)
 
-    def __init__(self, server: StoreUrl, blueprint: Blueprint, settings: Settings, *, ahead: int = 2, **options: Any) -> None:
+    def __init__(
+        self,
+        server: StoreUrl,
+        blueprint: Blueprint,
+        settings: Settings,
+        *,
+        ahead: int = 2,
+        **options: Any,
+    ) -> None:
         super().__init__(server, blueprint, settings, **options)
         self._mark = process_mark()
         self._using = threading.Lock()
@@ -99,7 +107,11 @@ class MilvusIsolation(Isolation):
 
     def _sweep(self) -> None:
         """Drop the databases of processes that are gone; another session may be doing the same."""
-        left = [n for n in self._client.list_databases() if (match := _MINE.fullmatch(n)) and is_dead(match["mark"])]
+        left = [
+            n
+            for n in self._client.list_databases()
+            if (match := _MINE.fullmatch(n)) and is_dead(match["mark"])
+        ]
         for name in left:
             self._unless_gone(name, self._refuse_changed)
         for name in left:
@@ -140,7 +152,11 @@ def async_client(url: StoreUrl) -> AsyncMilvusClient:
 
 
 def _parameters(url: StoreUrl) -> dict[str, Any]:
-    hosts = url.hosts if re.search(r":\d+$", url.hosts) else f"{url.hosts}:{443 if url.scheme == 'https' else 19530}"
+    hosts = (
+        url.hosts
+        if re.search(r":\d+$", url.hosts)
+        else f"{url.hosts}:{443 if url.scheme == 'https' else 19530}"
+    )
     given = {
         "uri": f"{url.scheme}://{hosts}",
         "token": f"{url.username}:{url.password}" if url.username else url.password,

@@ -32,14 +32,18 @@ def _with_rows(client: MilvusClient) -> Iterator[Thing]:
     for name in client.list_collections():
         rows = None
         with suppress(MilvusException):  # one that is not loaded answers no query
-            rows = client.query(name, filter="", limit=_ROWS + 1, output_fields=["*"], consistency_level="Strong")
+            rows = client.query(
+                name, filter="", limit=_ROWS + 1, output_fields=["*"], consistency_level="Strong"
+            )
         if rows is None or len(rows) > _ROWS:
             # Without a digest: nobody can vouch for it.
             why = "is not loaded" if rows is None else f"has more than {_ROWS} rows"
             yield Thing("collection", name=f"{name}, which {why} and is not compared")
             continue
         told = sorted(digest(dict(row)) for row in rows)
-        yield Thing("collection", name=f"{name} with {_in_words(len(rows))}", digest=digest(name, told))
+        yield Thing(
+            "collection", name=f"{name} with {_in_words(len(rows))}", digest=digest(name, told)
+        )
 
 
 def _in_words(rows: int) -> str:

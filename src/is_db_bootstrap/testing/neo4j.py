@@ -24,7 +24,15 @@ from is_db_bootstrap.stores.neo4j.schema_forecast import declared
 from is_db_bootstrap.testing import neo4j_content
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing
 from is_db_bootstrap.testing.isolation import Isolation, Pulse
-from is_db_bootstrap.testing.neo4j_turn import LEASE_S, MARK, PATIENCE_S, RENEW_OWN_S, RENEW_S, STATE, Turn
+from is_db_bootstrap.testing.neo4j_turn import (
+    LEASE_S,
+    MARK,
+    PATIENCE_S,
+    RENEW_OWN_S,
+    RENEW_S,
+    STATE,
+    Turn,
+)
 
 _OWN_LABELS = ("__Neo4jMigration", "__Neo4jMigrationsLock")
 _OURS = " OR ".join(f"n:{label}" for label in (MARK, *_OWN_LABELS))
@@ -59,16 +67,22 @@ MERGE (s:{MARK} {{name: '{STATE}'}}) ON CREATE SET s.owner = $token, s.writer = 
 WITH s WHERE s.owner = $token
 SET s.until = datetime.realtime() + duration({{seconds: $seconds}})
 """
-_RELEASE = f"MATCH (s:{MARK} {{name: '{STATE}'}}) WHERE s.owner = $token REMOVE s.owner, s.until, s.held"
+_RELEASE = (
+    f"MATCH (s:{MARK} {{name: '{STATE}'}}) WHERE s.owner = $token REMOVE s.owner, s.until, s.held"
+)
 _OWNER = f"MATCH (s:{MARK} {{name: '{STATE}'}}) RETURN s.owner AS owner"
-_BEGIN = f"MATCH (s:{MARK} {{name: '{STATE}'}}) REMOVE s.contract, s.made, s.held SET s.begun = $begun"
+_BEGIN = (
+    f"MATCH (s:{MARK} {{name: '{STATE}'}}) REMOVE s.contract, s.made, s.held SET s.begun = $begun"
+)
 _MADE = f"MATCH (s:{MARK} {{name: '{STATE}'}}) REMOVE s.begun SET s.contract = $contract, s.made = $made"
 _HELD = f"MATCH (s:{MARK} {{name: '{STATE}'}}) WHERE s.owner = $token SET s.held = $held"
 _FORGET = f"MATCH (m:{MARK}) WHERE m.name IN $names DETACH DELETE m"
 
 #: A first batch; most tests write less, and one transaction is quicker than several.
 _WIPE = f"MATCH (n) WHERE NOT ({_OURS}) WITH n LIMIT {_BATCH} DETACH DELETE n RETURN count(*) AS deleted"
-_WIPE_REST = f"MATCH (n) WHERE NOT ({_OURS}) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF {_BATCH} ROWS"
+_WIPE_REST = (
+    f"MATCH (n) WHERE NOT ({_OURS}) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF {_BATCH} ROWS"
+)
 _WIPE_THESE = "MATCH (n) WHERE elementId(n) IN $ids DETACH DELETE n"
 #: From the server's own counts: whether anything is there but what we made.
 _OTHERS = f"""
@@ -113,7 +127,9 @@ class Neo4jIsolation(Isolation):
         self._entered = 0.0
         #: Held while the marks are written, and while a turn is begun or ended; the pulse does both beside the tests.
         self._noting, self._turning = threading.Lock(), threading.Lock()
-        self._turn = Turn(self._ask, self._token, target=str(server), say=self.say, patience_s=patience_s)
+        self._turn = Turn(
+            self._ask, self._token, target=str(server), say=self.say, patience_s=patience_s
+        )
         seconds = RENEW_S if self.given else RENEW_OWN_S
         self._pulse = Pulse(self._beat, seconds, self.client_errors, name="isdb-neo4j-lease")
 
@@ -214,7 +230,11 @@ class Neo4jIsolation(Isolation):
 
     def _was_wiped(self) -> bool:
         """Whether test runs are here and no mark is: a test has just deleted all nodes."""
-        return self.given and bool(self._ask(_HAS_BEACON)[0]["there"]) and not self._ask(_ANY_MARK)[0]["marks"]
+        return (
+            self.given
+            and bool(self._ask(_HAS_BEACON)[0]["there"])
+            and not self._ask(_ANY_MARK)[0]["marks"]
+        )
 
     @contextmanager
     def _left_alone(self) -> Iterator[None]:
@@ -248,7 +268,13 @@ class Neo4jIsolation(Isolation):
 
     def _remark(self) -> None:
         contract_made = self._contract if self._as_made else None
-        self._ask(_OWN_AGAIN, token=self._token, contract=contract_made, made=self._made or None, seconds=LEASE_S)
+        self._ask(
+            _OWN_AGAIN,
+            token=self._token,
+            contract=contract_made,
+            made=self._made or None,
+            seconds=LEASE_S,
+        )
 
     def _check_ours(self) -> None:
         """Whether the database was taken by somebody else meanwhile, because our lease had lapsed."""
@@ -339,8 +365,14 @@ class Neo4jIsolation(Isolation):
             self._check_vouched(state, found)
         made = Seal.read(state["made"])
         self._ask(f"DROP CONSTRAINT {_OLD_CONSTRAINT} IF EXISTS")
-        if made and state["contract"] == self._contract and made.digests <= {thing.digest for thing in found.things}:
-            self._remove(Content(tuple(thing for thing in found.things if thing.digest not in made.digests)))
+        if (
+            made
+            and state["contract"] == self._contract
+            and made.digests <= {thing.digest for thing in found.things}
+        ):
+            self._remove(
+                Content(tuple(thing for thing in found.things if thing.digest not in made.digests))
+            )
             self._made = state["made"]
             self._as_made = self._seen()
         else:
@@ -426,15 +458,23 @@ class Neo4jIsolation(Isolation):
 def _is_made(thing: Thing, names: set[str]) -> bool:
     """Whether a run may have made it: an object of one of these names or definitions, or a node of a run's own."""
     if thing.kind in {"constraint", "index"}:
-        return thing.name in names or thing.handle.definition in names or thing.name == _OLD_CONSTRAINT
+        return (
+            thing.name in names or thing.handle.definition in names or thing.name == _OLD_CONSTRAINT
+        )
     return thing.label.removeprefix(":") in {*_OWN_LABELS, "MIGRATED_TO", "REPEATED"}
 
 
 def _removal(found: Content) -> str:
     """Statements that remove what was found."""
     labels = sorted({thing.label for thing in found.things if thing.kind == "node"})
-    statements = [f"MATCH (n{label if label.startswith(':') else ''}) DETACH DELETE n" for label in labels]
-    named = sorted((thing.kind.upper(), thing.name) for thing in found.things if thing.kind in {"constraint", "index"})
+    statements = [
+        f"MATCH (n{label if label.startswith(':') else ''}) DETACH DELETE n" for label in labels
+    ]
+    named = sorted(
+        (thing.kind.upper(), thing.name)
+        for thing in found.things
+        if thing.kind in {"constraint", "index"}
+    )
     statements += [f"DROP {kind} {_quoted(name)}" for kind, name in named]
     return "; ".join(statements[:_SHOWN]) or "remove it"
 

@@ -10,7 +10,9 @@ from is_db_bootstrap.testing.content import Content, Thing, digest
 from is_db_bootstrap.testing.neo4j_turn import MARK
 
 #: A constraint's own index is no object of its own, and token lookups are the server's.
-_CONSTRAINTS = "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
+_CONSTRAINTS = (
+    "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
+)
 _INDEXES = (
     "SHOW INDEXES YIELD name, state, type, entityType, labelsOrTypes, properties, owningConstraint, failureMessage, options "
     "WHERE type <> 'LOOKUP'"
@@ -38,12 +40,18 @@ Ask = Callable[..., list[dict[str, Any]]]
 def everything(ask: Ask, limit: int) -> Content:
     """At most `limit` nodes and as many relationships, and all schema objects but the beacon of test runs."""
     schema = LiveSchema.read(ask(_CONSTRAINTS), ask(_INDEXES))
-    things = [_schema_thing(thing) for thing in schema.objects.values() if not thing.name.startswith(MARK)]
+    things = [
+        _schema_thing(thing) for thing in schema.objects.values() if not thing.name.startswith(MARK)
+    ]
     nodes = ask(_NODES, limit=limit + 1)
     relationships = ask(_RELATIONSHIPS, limit=limit + 1)
     things += map(_node, nodes[:limit])
     things += map(_relationship, relationships[:limit])
-    kinds = [kind for kind, rows in (("nodes", nodes), ("relationships", relationships)) if len(rows) > limit]
+    kinds = [
+        kind
+        for kind, rows in (("nodes", nodes), ("relationships", relationships))
+        if len(rows) > limit
+    ]
     unseen = f"and more: only {limit} {' and '.join(kinds)} were looked at" if kinds else ""
     return Content(tuple(things), unseen)
 
@@ -70,9 +78,17 @@ def unseen_for(privileges: Iterable[Mapping[str, Any]]) -> str:
     denied = [row for row in seeing if str(row["access"]).upper() != "GRANTED"]
     if denied:
         return f"the user is denied {denied[0]['action']} on {denied[0]['segment']}"
-    shown = {str(row["segment"]).upper().partition("(")[0] for row in seeing if "*" in str(row["segment"])}
+    shown = {
+        str(row["segment"]).upper().partition("(")[0]
+        for row in seeing
+        if "*" in str(row["segment"])
+    }
     missing = {"NODE", "RELATIONSHIP"} - shown
-    return f"the user is not granted traverse on all of {', '.join(sorted(missing))}" if missing else ""
+    return (
+        f"the user is not granted traverse on all of {', '.join(sorted(missing))}"
+        if missing
+        else ""
+    )
 
 
 def _schema_thing(thing: SchemaObject) -> Thing:

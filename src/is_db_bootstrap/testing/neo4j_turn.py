@@ -57,7 +57,9 @@ Ask = Callable[..., list[dict[str, Any]]]
 class Turn:
     """The ticket of one process. `ask` sends one statement in a transaction of its own, `say` tells the user one line."""
 
-    def __init__(self, ask: Ask, token: str, *, target: str, say: Callable[[str], None], patience_s: float) -> None:
+    def __init__(
+        self, ask: Ask, token: str, *, target: str, say: Callable[[str], None], patience_s: float
+    ) -> None:
         self._ask, self._token, self._target = ask, token, target
         self._say, self._patience_s = say, patience_s
         self._process = process_mark()
@@ -103,7 +105,9 @@ class Turn:
                 )
             if now > tell_at:
                 tell_at = now + _TOLD_S
-                self._say(f"neo4j: waiting for {self._target}, which is used by {_in_words(before)}.")
+                self._say(
+                    f"neo4j: waiting for {self._target}, which is used by {_in_words(before)}."
+                )
             if mine:
                 time.sleep(pause)
                 pause = min(pause * _GROWTH, _MOST_LOOK_S)
@@ -162,7 +166,8 @@ class Turn:
             return False, 0
         living, dead = self._sorted(rows)
         before = sum(
-            row["turn"] == _DRAWING or (row["turn"] > _IDLE and (row["turn"], row["name"]) < (mine, self._token))
+            row["turn"] == _DRAWING
+            or (row["turn"] > _IDLE and (row["turn"], row["name"]) < (mine, self._token))
             for row in living
         )
         known = {self._token, *dead, *(row["name"] for row in living)}
@@ -172,7 +177,11 @@ class Turn:
     def _sorted(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
         """The tickets of living processes beside our own, and the names of those whose process is gone."""
         others = [row for row in rows if row["name"] not in {self._token, STATE}]
-        dead = [row["name"] for row in others if row["lapsed"] or not row["process"] or is_dead(row["process"])]
+        dead = [
+            row["name"]
+            for row in others
+            if row["lapsed"] or not row["process"] or is_dead(row["process"])
+        ]
         return [row for row in others if row["name"] not in dead], dead
 
 

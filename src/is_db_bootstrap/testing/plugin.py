@@ -22,17 +22,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("is-db-bootstrap", "stores for tests (is-db-bootstrap)")
     group.addoption("--stores-from", choices=("local", "env", "containers"), default=None, metavar="SOURCE",
                     help="servers of the local stack (default), of the environment (POSTGRES_URL, …), or in containers")  # fmt: skip
-    group.addoption("--keep-stores", action="store_true", help="leave the stores of a failing test as they are and say where")
     group.addoption(
-        "--keep-servers", action="store_true", help="leave the servers running, so that the next session starts sooner"
+        "--keep-stores",
+        action="store_true",
+        help="leave the stores of a failing test as they are and say where",
     )
-    parser.addini("is_db_blueprint", "blueprint of the stores: a built-in name, a folder, or module:ATTRIBUTE", default="")
+    group.addoption(
+        "--keep-servers",
+        action="store_true",
+        help="leave the servers running, so that the next session starts sooner",
+    )
+    parser.addini(
+        "is_db_blueprint",
+        "blueprint of the stores: a built-in name, a folder, or module:ATTRIBUTE",
+        default="",
+    )
     parser.addini("is_db_stores_from", "default of --stores-from", default="local")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker; and asyncio's fixtures, when its plugin is there."""
-    config.addinivalue_line("markers", "blueprint(name): the blueprint of this test's stores (is-db-bootstrap)")
+    config.addinivalue_line(
+        "markers", "blueprint(name): the blueprint of this test's stores (is-db-bootstrap)"
+    )
     if config.pluginmanager.hasplugin("asyncio"):
         from is_db_bootstrap.testing import async_plugin
 
@@ -53,7 +65,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:  # noqa: ARG001 - pytest's names
+def pytest_runtest_makereport(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],  # noqa: ARG001 - pytest's name
+) -> Generator[None, Any, Any]:
     """Keep the stores of a failing test, and say in its report how to connect.
 
     A report is passed on and kept by CI systems, so passwords stand in a file of mode 0600 only.
@@ -97,16 +112,25 @@ def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
     from is_db_bootstrap.settings import blueprint_name
 
     marker = request.node.get_closest_marker("blueprint")
-    chosen = marker.args[0] if marker else request.config.getini("is_db_blueprint") or blueprint_name() or ""
+    chosen = (
+        marker.args[0]
+        if marker
+        else request.config.getini("is_db_blueprint") or blueprint_name() or ""
+    )
     if not chosen:
-        pytest.fail("No blueprint: set is_db_blueprint in the ini file, or mark the test with blueprint(…).", pytrace=False)
+        pytest.fail(
+            "No blueprint: set is_db_blueprint in the ini file, or mark the test with blueprint(…).",
+            pytrace=False,
+        )
     if isinstance(chosen, str) and (request.config.rootpath / chosen).is_dir():
         return str(request.config.rootpath / chosen)
     return chosen
 
 
 @pytest.fixture
-def _is_db_stores(request: pytest.FixtureRequest, is_db_blueprint: str | Blueprint) -> Iterator[Stores]:
+def _is_db_stores(
+    request: pytest.FixtureRequest, is_db_blueprint: str | Blueprint
+) -> Iterator[Stores]:
     from is_db_bootstrap.errors import BootstrapError
 
     session = _session(request.config)
@@ -121,7 +145,9 @@ def _is_db_stores(request: pytest.FixtureRequest, is_db_blueprint: str | Bluepri
 
 def _fail(error: Exception) -> None:
     """One line, for each test that needs what failed once."""
-    failure = pytest.fail.Exception(f"no clean store: {' '.join(str(error).split())}", pytrace=False)
+    failure = pytest.fail.Exception(
+        f"no clean store: {' '.join(str(error).split())}", pytrace=False
+    )
     raise failure from None
 
 

@@ -60,7 +60,15 @@ class PostgresIsolation(Isolation):
     store = "postgres"
     client_errors = (psycopg.Error,)
 
-    def __init__(self, server: StoreUrl, blueprint: Blueprint, settings: Settings, *, ahead: int = 2, **options: Any) -> None:
+    def __init__(
+        self,
+        server: StoreUrl,
+        blueprint: Blueprint,
+        settings: Settings,
+        *,
+        ahead: int = 2,
+        **options: Any,
+    ) -> None:
         super().__init__(server, blueprint, settings, **options)
         self._owner = secrets.randbits(31)
         self._number = itertools.count()
@@ -87,7 +95,9 @@ class PostgresIsolation(Isolation):
             self._copies.done(url.database)
         elif self.given:
             seal = Seal.of(self._look(url.database)).text()
-            self._here.execute(f"COMMENT ON DATABASE {identifier(url.database)} IS {_literal(seal)}")
+            self._here.execute(
+                f"COMMENT ON DATABASE {identifier(url.database)} IS {_literal(seal)}"
+            )
 
     def close(self) -> None:
         """Drop all copies but those kept; on a server of our own the template stays for the next session."""
@@ -107,7 +117,9 @@ class PostgresIsolation(Isolation):
         return isinstance(exc, psycopg.errors.InsufficientPrivilege)
 
     def _connect(self, database: str) -> Connection:
-        return connect(self.server, _CONNECT_S, database=database, settings=session_settings("public"))
+        return connect(
+            self.server, _CONNECT_S, database=database, settings=session_settings("public")
+        )
 
     @property
     def _here(self) -> Connection:
@@ -141,14 +153,20 @@ class PostgresIsolation(Isolation):
 
     def _make_template(self) -> None:
         with self._locked(_key(self._template)):
-            row = self._main.execute("SELECT datistemplate FROM pg_database WHERE datname = %s", (self._template,)).fetchone()
+            row = self._main.execute(
+                "SELECT datistemplate FROM pg_database WHERE datname = %s", (self._template,)
+            ).fetchone()
             if row is None or not row[0]:
                 self._drop(self._template)
                 self.apply(replace(self.server, database=self._template))
                 self._note_use(_PASSING if self.given else "")
                 # Without connections to it, so that a copy can always be made; the flag is the last thing.
-                self._main.execute(f"ALTER DATABASE {identifier(self._template)} WITH ALLOW_CONNECTIONS false")
-                self._main.execute(f"ALTER DATABASE {identifier(self._template)} WITH IS_TEMPLATE true")
+                self._main.execute(
+                    f"ALTER DATABASE {identifier(self._template)} WITH ALLOW_CONNECTIONS false"
+                )
+                self._main.execute(
+                    f"ALTER DATABASE {identifier(self._template)} WITH IS_TEMPLATE true"
+                )
             elif self._comment(self._template).endswith(_PASSING):
                 self._note_use(_PASSING)
             else:
@@ -157,13 +175,16 @@ class PostgresIsolation(Isolation):
 
     def _comment(self, database: str) -> str:
         row = self._main.execute(
-            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (database,)
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+            (database,),
         ).fetchone()
         return str(row[0] or "") if row else ""
 
     def _drop_unused_templates(self) -> None:
         """Drop the templates of given servers that no session uses any more, also those of killed ones."""
-        self._main.execute("SELECT pg_advisory_unlock_shared(%s, %s)", (_USING, _key(self._template)))
+        self._main.execute(
+            "SELECT pg_advisory_unlock_shared(%s, %s)", (_USING, _key(self._template))
+        )
         rows = self._main.execute(
             "SELECT datname FROM pg_database WHERE datname LIKE %s AND shobj_description(oid, 'pg_database') LIKE %s",
             (f"{_TEMPLATE}%", f"%{_PASSING}"),
@@ -192,7 +213,9 @@ class PostgresIsolation(Isolation):
         """Its comment is the day of its last use."""
         note = dt.datetime.now(dt.UTC).date().isoformat() + how_long
         if self._comment(self._template) != note:
-            self._main.execute(f"COMMENT ON DATABASE {identifier(self._template)} IS {_literal(note)}")
+            self._main.execute(
+                f"COMMENT ON DATABASE {identifier(self._template)} IS {_literal(note)}"
+            )
 
     def _drop_old_templates(self) -> None:
         rows = self._main.execute(
@@ -206,8 +229,17 @@ class PostgresIsolation(Isolation):
 
     def _sweep(self) -> None:
         """Drop the copies of processes that are gone."""
-        names = [str(r[0]) for r in self._main.execute("SELECT datname FROM pg_database ORDER BY datname").fetchall()]
-        gone = [name for name in names if (match := _COPY.fullmatch(name)) and self._is_gone(int(match[1], 16))]
+        names = [
+            str(r[0])
+            for r in self._main.execute(
+                "SELECT datname FROM pg_database ORDER BY datname"
+            ).fetchall()
+        ]
+        gone = [
+            name
+            for name in names
+            if (match := _COPY.fullmatch(name)) and self._is_gone(int(match[1], 16))
+        ]
         if not self.given:
             for name in gone:
                 self._drop(name)
@@ -236,7 +268,9 @@ class PostgresIsolation(Isolation):
             self._main.execute(f"DROP DATABASE IF EXISTS {identifier(name)}")
         except psycopg.errors.ObjectInUse as exc:
             told = exc.diag.message_detail or "somebody is connected to it"
-            self.say(f"postgres: database {name} of a test run that has ended is left alone: {told}")
+            self.say(
+                f"postgres: database {name} of a test run that has ended is left alone: {told}"
+            )
 
     def _is_gone(self, owner: int) -> bool:
         if owner == self._owner:
@@ -251,7 +285,9 @@ class PostgresIsolation(Isolation):
         name = f"{PREFIX}_{self._owner:08x}_{next(self._number)}"
         # Files are copied instead of logged block by block: for a database of some 10 MB that is a third faster.
         strategy = " STRATEGY file_copy" if self._main.info.server_version >= _HAS_STRATEGY else ""
-        self._here.execute(f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(self._template)}{strategy}")
+        self._here.execute(
+            f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(self._template)}{strategy}"
+        )
         return name
 
     def _drop(self, name: str) -> None:

@@ -15,9 +15,7 @@ Connection = psycopg.Connection[Any]
 #: Schemas of the server itself. `information_schema` does not begin with `pg_`.
 _OF_USERS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 #: What an extension has brought is the extension's: it may have come from template1.
-_NO_EXTENSIONS = (
-    "NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalogue}'::regclass AND d.objid = {oid} AND d.deptype = 'e')"
-)
+_NO_EXTENSIONS = "NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalogue}'::regclass AND d.objid = {oid} AND d.deptype = 'e')"
 #: Kinds of pg_class, in words; indexes and TOAST tables belong to their tables.
 _RELATIONS = {
     "r": "table",
@@ -55,7 +53,9 @@ def objects(connection: Connection) -> Content:
     """Tables, views, sequences, functions, types, schemas and large objects by name, without what extensions brought."""
     rows = connection.execute(_OBJECTS.encode()).fetchall()
     things = tuple(_thing(*row) for row in rows[:BUDGET])
-    return Content(things, f"and more: only {BUDGET} objects were looked at" if len(rows) > BUDGET else "")
+    return Content(
+        things, f"and more: only {BUDGET} objects were looked at" if len(rows) > BUDGET else ""
+    )
 
 
 def objects_and_rows(connection: Connection) -> Content:
@@ -79,7 +79,9 @@ def _with_rows(connection: Connection, found: Content) -> Iterator[Thing]:
         statement = _ROWS.format(table=table, limit=BUDGET + 1)
         rows, total = connection.execute(statement.encode()).fetchone() or (0, None)
         if rows > BUDGET:
-            yield Thing("table", name=f"{thing.name} of more than {BUDGET} rows, which are not compared")
+            yield Thing(
+                "table", name=f"{thing.name} of more than {BUDGET} rows, which are not compared"
+            )
             continue
         told = f"{thing.name} with {rows} row{'' if rows == 1 else 's'}"
         yield Thing(thing.kind, name=told, digest=digest(thing.digest, rows, str(total)))

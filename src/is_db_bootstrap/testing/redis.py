@@ -45,7 +45,9 @@ class RedisIsolation(Isolation):
     store = "redis"
     client_errors = (redis.RedisError,)
 
-    def __init__(self, server: StoreUrl, blueprint: Blueprint, settings: Settings, **options: Any) -> None:
+    def __init__(
+        self, server: StoreUrl, blueprint: Blueprint, settings: Settings, **options: Any
+    ) -> None:
         super().__init__(server, blueprint, settings, **options)
         self._token = secrets.token_hex(8)
         self._named = int(server.database or 0)
@@ -132,7 +134,8 @@ class RedisIsolation(Isolation):
             if number not in self._kept and self._marked(number, alive):
                 return number
         raise ConfigurationError(
-            f"redis: every logical database at {self.server} is in use.", hint="Run fewer tests at once, or empty the server."
+            f"redis: every logical database at {self.server} is in use.",
+            hint="Run fewer tests at once, or empty the server.",
         )
 
     def _alive(self) -> set[str]:
@@ -217,7 +220,9 @@ class RedisIsolation(Isolation):
         foreign = Content(tuple(made), found.unseen)
         if foreign:
             raise self.written_by_others(
-                f"logical database {number}", foreign, way_out="Somebody writes there while tests run: end that."
+                f"logical database {number}",
+                foreign,
+                way_out="Somebody writes there while tests run: end that.",
             )
 
     # --- looking
@@ -233,7 +238,10 @@ class RedisIsolation(Isolation):
         unseen = f"and more: only {limit} keys were looked at" if len(keys) > limit else ""
         sizes = _each(client, "memory_usage", keys[:limit])
         if sum(size or 0 for size in sizes) > _BYTES:
-            return Content((), f"{len(keys)} keys of more than {_BYTES // 1_000_000} MB, which were not looked at")
+            return Content(
+                (),
+                f"{len(keys)} keys of more than {_BYTES // 1_000_000} MB, which were not looked at",
+            )
         values = _each(client, "dump", keys[:limit])
         things = (
             Thing("key", name=key.decode(errors="replace"), digest=digest(key, value), handle=key)

@@ -39,7 +39,12 @@ class TestSession:
 
     __test__ = False  # pytest would collect the name
 
-    def __init__(self, source: Source | None = None, *, say: Callable[[str], None] = lambda line: None) -> None:  # noqa: ARG005
+    def __init__(
+        self,
+        source: Source | None = None,
+        *,
+        say: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - what is said is dropped
+    ) -> None:
         self._source = source or LocalServers()
         self._say = say
         self._isolations: dict[tuple[StoreName, int], Isolation | BootstrapError] = {}
@@ -134,21 +139,31 @@ class TestSession:
         except BootstrapError as exc:
             if self._source.given:
                 told = " ".join(str(exc).split())
-                self._say(f"{isolation.store}: what this test run made could not be removed: {told}")
+                self._say(
+                    f"{isolation.store}: what this test run made could not be removed: {told}"
+                )
 
     def _begun(self, store: StoreName, blueprint: Blueprint) -> Isolation:
         try:
             kind = getattr(importlib.import_module(f"{__package__}.{store}"), _ISOLATIONS[store])
         except ModuleNotFoundError as exc:
             raise ConfigurationError(
-                f"{store}: its client library is not installed ({exc}).", hint=f"pip install 'is-db-bootstrap[{store}]'"
+                f"{store}: its client library is not installed ({exc}).",
+                hint=f"pip install 'is-db-bootstrap[{store}]'",
             ) from exc
         if store not in self._addresses:
             self._addresses[store] = self._source.address(store)
         server = self._addresses[store]
         with kind.errors(server):
             begun = cast(
-                "Isolation", kind(server, blueprint, self.settings(blueprint), given=self._source.given, say=self._say)
+                "Isolation",
+                kind(
+                    server,
+                    blueprint,
+                    self.settings(blueprint),
+                    given=self._source.given,
+                    say=self._say,
+                ),
             )
         self._begun_ones.append(begun)
         return begun
@@ -190,7 +205,8 @@ class Stores:
         if store not in self._taken:
             if store not in self.blueprint.stores:
                 raise ConfigurationError(
-                    f"{self.blueprint.name} declares nothing for {store}.", hint=f"It has {', '.join(self.blueprint.stores)}."
+                    f"{self.blueprint.name} declares nothing for {store}.",
+                    hint=f"It has {', '.join(self.blueprint.stores)}.",
                 )
             isolation = self._session.isolation(store, self.blueprint)
             try:
@@ -226,7 +242,9 @@ class Stores:
 
     def open_async(self, store: StoreName) -> tuple[Any, Callable[[], Any]]:
         """A client for asyncio, and the coroutine function that closes it, to be awaited in the same loop."""
-        return clients.open_async_client(store, self.url(store), self._session.settings(self.blueprint).schema)
+        return clients.open_async_client(
+            store, self.url(store), self._session.settings(self.blueprint).schema
+        )
 
     def keep(self) -> None:
         """Leave the stores as they are, and their servers running, until the next session."""
@@ -241,14 +259,18 @@ class Stores:
                 with isolation.errors(isolation.server):
                     isolation.give_back(url, keep=self._keep)
             except BootstrapError as exc:
-                self._session.failed(store, self.blueprint, exc)  # the next test must not find what this one left
+                self._session.failed(
+                    store, self.blueprint, exc
+                )  # the next test must not find what this one left
             if self._keep:
                 self._session.kept(store)
         self._taken.clear()
 
     def _client(self, store: StoreName) -> Any:
         if store not in self._clients:
-            client, close = clients.open_client(store, self.url(store), self._session.settings(self.blueprint).schema)
+            client, close = clients.open_client(
+                store, self.url(store), self._session.settings(self.blueprint).schema
+            )
             self._clients[store] = client
             self._closing.callback(close)
         return self._clients[store]

@@ -100,7 +100,9 @@ def _opened(folder: Path) -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
         return (folder / "in-use").open("a")
     except OSError as exc:
-        raise ConfigurationError(f"The folder {folder} for test servers cannot be used: {exc.strerror or exc}.") from exc
+        raise ConfigurationError(
+            f"The folder {folder} for test servers cannot be used: {exc.strerror or exc}."
+        ) from exc
 
 
 def _locked(lock: IO[str], kind: int) -> bool:
@@ -133,14 +135,17 @@ class GivenServers:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = dict(os.environ if environ is None else environ)
-        self._settings = Settings.load(Blueprint("postgres", "only its addresses are read"), environ=self._environ)
+        self._settings = Settings.load(
+            Blueprint("postgres", "only its addresses are read"), environ=self._environ
+        )
 
     def address(self, store: StoreName) -> StoreUrl:
         """Its address, as for any command."""
         url = self._settings.need(store)
         if url.source == "default":
             raise ConfigurationError(
-                f"{store}: no address is set.", hint=f"Set {store.upper()}_URL, or leave out --stores-from env."
+                f"{store}: no address is set.",
+                hint=f"Set {store.upper()}_URL, or leave out --stores-from env.",
             )
         wait_ready(self._environ, [store], ANSWER_S)
         return url
@@ -163,4 +168,8 @@ def source(name: str, *, keep_running: bool = False) -> Source:
 def without_addresses(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for settings of tests: nothing in it says where a store is, or who we are there."""
     prefixes = tuple(f"{s.upper()}_" for s in STORE_ORDER)
-    return {k: v for k, v in environ.items() if k == "DB_SCHEMA" or not k.startswith((*prefixes, "DB_", "DATABASE_URL"))}
+    return {
+        k: v
+        for k, v in environ.items()
+        if k == "DB_SCHEMA" or not k.startswith((*prefixes, "DB_", "DATABASE_URL"))
+    }

@@ -41,9 +41,17 @@ class Adapter:
         return {name: self._collection(name) for name in sorted(self.client.list_collections())}
 
     def _collection(self, name: str) -> object:
-        indexes = [self.client.describe_index(name, index) for index in sorted(self.client.list_indexes(name))]
+        indexes = [
+            self.client.describe_index(name, index)
+            for index in sorted(self.client.list_indexes(name))
+        ]
         aliases = sorted(self.client.list_aliases(name)["aliases"])
-        return self.client.describe_collection(name), indexes, aliases, self.client.get_load_state(name)
+        return (
+            self.client.describe_collection(name),
+            indexes,
+            aliases,
+            self.client.get_load_state(name),
+        )
 
     def tamper(self, kind: str) -> None:
         client = self.client
@@ -77,4 +85,8 @@ class Adapter:
 
     def _pid(self) -> int:
         port = StoreUrl.parse("milvus", self.url).port(19530)
-        return next(c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port and c.pid)
+        return next(
+            c.pid
+            for c in psutil.net_connections("tcp")
+            if c.status == "LISTEN" and c.laddr.port == port and c.pid
+        )

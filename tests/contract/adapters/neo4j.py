@@ -28,7 +28,9 @@ class Adapter:
         self.url = url
         parsed = StoreUrl.parse("neo4j", url)
         self.client = neo4j.GraphDatabase.driver(
-            f"bolt://{parsed.hosts}", auth=(parsed.username, parsed.password), notifications_min_severity="OFF"
+            f"bolt://{parsed.hosts}",
+            auth=(parsed.username, parsed.password),
+            notifications_min_severity="OFF",
         )
 
     def close(self) -> None:

@@ -46,11 +46,17 @@ class Adapter:
         self.parsed = StoreUrl.parse("postgres", url)
         self.counting: Counting | None = None
         with self.connected("postgres") as admin:
-            admin.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(self.parsed.database)))
+            admin.execute(
+                psycopg.sql.SQL("CREATE DATABASE {}").format(
+                    psycopg.sql.Identifier(self.parsed.database)
+                )
+            )
         self.client = self.connected(self.parsed.database)
 
     def connected(self, database: str) -> psycopg.Connection:
-        return psycopg.connect(self.parsed.reveal(database=database, scheme="postgresql"), autocommit=True)
+        return psycopg.connect(
+            self.parsed.reveal(database=database, scheme="postgresql"), autocommit=True
+        )
 
     def close(self) -> None:
         self.client.close()
@@ -58,7 +64,9 @@ class Adapter:
             self.counting.close()
 
     def open(self, url: str | None = None, **timing: float) -> PostgreSQLBootstrapper:
-        return PostgreSQLBootstrapper(url or self.url, BLUEPRINT, timing=Timing(**timing), seed=True)
+        return PostgreSQLBootstrapper(
+            url or self.url, BLUEPRINT, timing=Timing(**timing), seed=True
+        )
 
     def snapshot(self) -> object:
         """All objects and rows; a row of the catalogue that was written again has another xmin."""
@@ -66,19 +74,28 @@ class Adapter:
             "SELECT oid, relname, relkind, xmin::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY oid"
         ).fetchall()
         tables = [name for _, name, kind, _ in objects if kind == "r"]
-        rows = {name: self.client.execute(f'SELECT xmin::text, t.* FROM "{name}" t ORDER BY 1').fetchall() for name in tables}
+        rows = {
+            name: self.client.execute(
+                f'SELECT xmin::text, t.* FROM "{name}" t ORDER BY 1'
+            ).fetchall()
+            for name in tables
+        }
         return objects, rows
 
     def tamper(self, kind: str) -> None:
         self.client.execute(TAMPERINGS[kind])
 
     def lose_lock(self) -> None:
-        ended = self.client.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'").fetchall()
+        ended = self.client.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        ).fetchall()
         assert ended == [(True,)]
 
     def wrong_password(self) -> str:
         self.counting = Counting(self.parsed.port(5432))
-        return replace(self.parsed, hosts=f"127.0.0.1:{self.counting.port}", password="wrong").reveal()
+        return replace(
+            self.parsed, hosts=f"127.0.0.1:{self.counting.port}", password="wrong"
+        ).reveal()
 
     def refused_logins(self) -> int | None:
         return self.counting.connections if self.counting is not None else None

@@ -35,7 +35,10 @@ class Adapter:
         return RedisBootstrapper(url or self.url, BLUEPRINT, timing=Timing(**timing))
 
     def snapshot(self) -> object:
-        return {key: (self.client.dump(key), self.client.pttl(key)) for key in sorted(self.client.scan_iter())}
+        return {
+            key: (self.client.dump(key), self.client.pttl(key))
+            for key in sorted(self.client.scan_iter())
+        }
 
     def tamper(self, kind: str) -> None:
         if kind == "record deleted":

@@ -48,16 +48,36 @@ class Where(NamedTuple):
 
 
 BLUEPRINT = click.option(
-    "--blueprint", "-b", metavar="NAME", help="A built-in name, module:BLUEPRINT, or a folder. [default: novel_genesis]"
+    "--blueprint",
+    "-b",
+    metavar="NAME",
+    help="A built-in name, module:BLUEPRINT, or a folder. [default: novel_genesis]",
 )
 _PLACE = (
     BLUEPRINT,
     click.option("--url", "--postgres-url", "url", metavar="URL", help="Address of the database."),
-    click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For waiting and locking. [default: 60]"),
-    click.option("--config", type=_FILE, help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]"),
-    click.option("--env-file", type=_FILE, help="Variables from a file, below the real environment."),
-    click.option("--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."),
-    click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the local stack keeps its data."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="For waiting and locking. [default: 60]",
+    ),
+    click.option(
+        "--config",
+        type=_FILE,
+        help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]",
+    ),
+    click.option(
+        "--env-file", type=_FILE, help="Variables from a file, below the real environment."
+    ),
+    click.option(
+        "--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."
+    ),
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where the local stack keeps its data.",
+    ),
 )
 
 
@@ -110,7 +130,10 @@ def tell(done: Migrated, word: str, nothing: str) -> None:
     if done.seeded:
         click.echo(f"{done.seeded} demo rows added", err=True)
     count = len(done.revisions)
-    click.echo(f"{count} {'revision' if count == 1 else 'revisions'} {word}" if count else nothing, err=True)
+    click.echo(
+        f"{count} {'revision' if count == 1 else 'revisions'} {word}" if count else nothing,
+        err=True,
+    )
 
 
 def agreed(question: str, *, yes: bool) -> bool | None:

@@ -26,7 +26,10 @@ def command(where: Where, target: str, yes: bool) -> int:
     except RowsWouldBeLost as exc:
         answer = agreed(f"{exc.message} Go on?", yes=yes)
         if answer is None:
-            click.echo(f"{exc.message} Nothing was changed: there is no terminal to ask at. Say --yes.", err=True)
+            click.echo(
+                f"{exc.message} Nothing was changed: there is no terminal to ask at. Say --yes.",
+                err=True,
+            )
             return 2
         if not answer:
             click.echo("Nothing was changed.", err=True)

@@ -15,6 +15,10 @@ def command(blueprint: str | None) -> int:
     from is_db_bootstrap.settings import blueprint_name
 
     for found in migrate.history(blueprint or blueprint_name() or DEFAULT):
-        marks = "".join(mark for mark, holds in ((" (head)", found.is_head), (" (base)", found.is_base)) if holds)
+        marks = "".join(
+            mark
+            for mark, holds in ((" (head)", found.is_head), (" (base)", found.is_base))
+            if holds
+        )
         click.echo(f"{found.id}{marks}  {found.title}".rstrip())
     return 0

@@ -22,5 +22,9 @@ def command(where: Where, revision: str, yes: bool) -> int:
     if not answer:
         click.echo("Nothing was changed.", err=True)
         return 1
-    tell(migrate.stamp(where.blueprint, revision, **where.how), "recorded; no table was touched", "recorded already")
+    tell(
+        migrate.stamp(where.blueprint, revision, **where.how),
+        "recorded; no table was touched",
+        "recorded already",
+    )
     return 0

@@ -32,10 +32,18 @@ def check(declared: Collection, release: tuple[int, ...], version: str, *, lite:
     for each in declared.fields:
         wrong = wrong_default(each) if each.default is not None else ""
         if wrong:
-            raise ConfigurationError(f"milvus: {declared.name}.{each.name}: the default {each.default!r} {wrong}.")
+            raise ConfigurationError(
+                f"milvus: {declared.name}.{each.name}: the default {each.default!r} {wrong}."
+            )
     for name, what, since in _needed(declared):
         if not lite and release and release < since:
-            raise _refusal(declared, name, what, f"Milvus {version}", f"It needs Milvus {since[0]}.{since[1]} or newer.")
+            raise _refusal(
+                declared,
+                name,
+                what,
+                f"Milvus {version}",
+                f"It needs Milvus {since[0]}.{since[1]} or newer.",
+            )
     for name, what in _not_lite(declared) if lite else ():
         raise _refusal(declared, name, what, f"Milvus Lite {version}", "It needs a Milvus server.")
 

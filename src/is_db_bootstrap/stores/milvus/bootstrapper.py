@@ -23,7 +23,13 @@ from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
 from is_db_bootstrap.address import single_token
-from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreBusy, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import (
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
 from is_db_bootstrap.results import Change, Drift, Plan, Proof, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.foreign_server import recognised
@@ -55,7 +61,9 @@ class MilvusBootstrapper:
 
     name: StoreName = "milvus"
 
-    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None) -> None:
+    def __init__(
+        self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None
+    ) -> None:
         parsed = StoreUrl.parse("milvus", url) if isinstance(url, str) else url
         self._url = single_token(parsed)
         self._blueprint = blueprint
@@ -108,8 +116,13 @@ class MilvusBootstrapper:
     def _open(self, limit_s: int) -> MilvusClient:
         """A client with a connection of its own: shared ones outlive their clients and pass a broken state on."""
         refuse_weaker(self._url)
-        scheme, port = self._url.scheme, self._url.port(443 if self._url.scheme == "https" else 19530)
-        hosts = self._url.hosts if re.search(r":\d+$", self._url.hosts) else f"{self._url.hosts}:{port}"
+        scheme, port = (
+            self._url.scheme,
+            self._url.port(443 if self._url.scheme == "https" else 19530),
+        )
+        hosts = (
+            self._url.hosts if re.search(r":\d+$", self._url.hosts) else f"{self._url.hosts}:{port}"
+        )
         user, password = self._url.username, self._url.password
         options = {"server_pem_path": self._url.ca_file} if self._url.ca_file else {}
         try:
@@ -123,15 +136,20 @@ class MilvusBootstrapper:
                 **options,
             )
         except (OSError, ValueError) as exc:
-            error = ConfigurationError(f"milvus: the address {self.target} is refused by pymilvus: {exc}.")
+            error = ConfigurationError(
+                f"milvus: the address {self.target} is refused by pymilvus: {exc}."
+            )
             raise self._url.masking(error, exc) from exc
 
     def _check_stranger(self, exc: StoreUnavailable, limit_s: float) -> None:
         if not milvus_errors.was_closed(exc):
             return
-        if kind := recognised(self._url.host, self._url.port(19530), limit_s / 2, own="a gRPC server"):
+        if kind := recognised(
+            self._url.host, self._url.port(19530), limit_s / 2, own="a gRPC server"
+        ):
             raise ConfigurationError(
-                f"milvus: {kind} answers at {self.target}.", hint="Give the address of Milvus's gRPC port (19530 by default)."
+                f"milvus: {kind} answers at {self.target}.",
+                hint="Give the address of Milvus's gRPC port (19530 by default).",
             ) from exc
 
     def _check_version(self) -> None:
@@ -174,9 +192,15 @@ class MilvusBootstrapper:
             described = self._described(declared.name)
             if described is None:
                 return Live(target=target)
-            indexes = {i.field: found for i in declared.indexes if (found := self._index(declared.name, i))}
+            indexes = {
+                i.field: found for i in declared.indexes if (found := self._index(declared.name, i))
+            }
             loaded = self._load_state(declared.name) is LoadState.Loaded if declared.load else None
-            named = self._connected.list_partitions(declared.name, **self._look) if declared.partition_names else ()
+            named = (
+                self._connected.list_partitions(declared.name, **self._look)
+                if declared.partition_names
+                else ()
+            )
             return Live(described, indexes, target, loaded, frozenset(named))
 
     def _alias_target(self, alias: str) -> str | None:
@@ -193,7 +217,9 @@ class MilvusBootstrapper:
         try:
             found = client.describe_index(collection, index.name or index.field, **self._look)
         except MilvusException as exc:
-            if "multiple indexes" not in str(exc.message):  # what Milvus Lite answers when it has several, but not this one
+            if "multiple indexes" not in str(
+                exc.message
+            ):  # what Milvus Lite answers when it has several, but not this one
                 raise
         if found is None or found["field_name"] != index.field:
             others = client.list_indexes(collection, index.field, **self._look)
@@ -271,7 +297,9 @@ class MilvusBootstrapper:
         for index in declared.indexes:
             found = live.indexes.get(index.field)
             if found is None or milvus_schema.state(found) != "Finished":
-                yield Change(f"{declared.name}.{index.field}", "index", self._definition(declared, index))
+                yield Change(
+                    f"{declared.name}.{index.field}", "index", self._definition(declared, index)
+                )
         if declared.alias and (live.target is None or live.described is None):
             yield Change(declared.alias, "alias", f"points to {declared.name}")
         if declared.load and not live.loaded:
@@ -288,11 +316,15 @@ class MilvusBootstrapper:
     @property
     def _refuses_inverted(self) -> bool:
         """Whether it is a server that takes nothing but Trie on VARCHAR (code 1100); connects to know its version."""
-        return self._connected is not None and not self._lite and () < self._release < INVERTED_SINCE
+        return (
+            self._connected is not None and not self._lite and () < self._release < INVERTED_SINCE
+        )
 
     def _index_type(self, declared: Collection, index: Index) -> str:
         text = any(f.name == index.field and f.type == "VARCHAR" for f in declared.fields)
-        return "Trie" if index.type == "INVERTED" and text and self._refuses_inverted else index.type
+        return (
+            "Trie" if index.type == "INVERTED" and text and self._refuses_inverted else index.type
+        )
 
     def _instead(self, declared: Collection, index: Index) -> str:
         return (
@@ -302,7 +334,9 @@ class MilvusBootstrapper:
 
     def _definition(self, declared: Collection, index: Index) -> str:
         params = ", ".join(f"{k}={v}" for k, v in index.params.items())
-        return " ".join(part for part in (self._index_type(declared, index), index.metric, params) if part)
+        return " ".join(
+            part for part in (self._index_type(declared, index), index.metric, params) if part
+        )
 
     # --- writing
 
@@ -312,12 +346,16 @@ class MilvusBootstrapper:
         `StoreBusy` when the server limits the rate, shows its own new collection late (milvus#44507), or has no query
         node yet; `StoreConflict` when someone else made something different meanwhile.
         """
-        declared = next(c for c in self._blueprint.collections if change.name.split(".")[0] in {c.name, c.alias})
+        declared = next(
+            c for c in self._blueprint.collections if change.name.split(".")[0] in {c.name, c.alias}
+        )
         with self._errors(change.name, change):
             if change.kind == "index":
                 return self._create_index(declared, change)
             if change.kind == "partition":
-                self._connected.create_partition(declared.name, change.name.partition(".")[2], **self._change)
+                self._connected.create_partition(
+                    declared.name, change.name.partition(".")[2], **self._change
+                )
                 return None
             steps: dict[str, Callable[[Collection], str | None]] = {
                 "collection": self._create_collection, "alias": self._create_alias, "load": self._load,
@@ -353,7 +391,9 @@ class MilvusBootstrapper:
     def _properties(self, declared: Collection) -> dict[str, str]:
         own = {CONTRACT_PROPERTY: self._contract(declared)}
         own |= {milvus_schema.MODEL_PROPERTY: declared.model} if declared.model else {}
-        own |= {milvus_schema.TTL_PROPERTY: str(declared.ttl_seconds)} if declared.ttl_seconds else {}
+        own |= (
+            {milvus_schema.TTL_PROPERTY: str(declared.ttl_seconds)} if declared.ttl_seconds else {}
+        )
         return {**declared.properties, **own}
 
     def _contract(self, declared: Collection) -> str:
@@ -365,7 +405,9 @@ class MilvusBootstrapper:
         if self._index(declared.name, index) is None:
             params = MilvusClient.prepare_index_params()
             metric = (
-                {"metric_type": index.metric, "params": dict(index.params)} if index.metric else {"params": dict(index.params)}
+                {"metric_type": index.metric, "params": dict(index.params)}
+                if index.metric
+                else {"params": dict(index.params)}
             )
             params.add_index(index.field, type_, index.name or index.field, **metric)
             try:
@@ -374,7 +416,9 @@ class MilvusBootstrapper:
             except MilvusException as exc:
                 if milvus_errors.is_missing(exc):
                     raise StoreBusy(
-                        self.name, f"Collection {declared.name} is not shown to the index yet.", subject=change.name
+                        self.name,
+                        f"Collection {declared.name} is not shown to the index yet.",
+                        subject=change.name,
                     ) from exc
                 if not milvus_errors.exists_already(exc):
                     raise
@@ -387,7 +431,9 @@ class MilvusBootstrapper:
             found = self._index(declared.name, index)
             if found is None:
                 continue
-            if differs := milvus_schema.differences(declared, Live(self._described(declared.name), {index.field: found})):
+            if differs := milvus_schema.differences(
+                declared, Live(self._described(declared.name), {index.field: found})
+            ):
                 self._conflict(declared, differs)
             rows = milvus_schema.unindexed_rows(found)
             if milvus_schema.state(found) == "Failed":
@@ -415,7 +461,9 @@ class MilvusBootstrapper:
                     remark = f"Alias {alias} had been left behind by a dropped collection; it points to {declared.name} now."
         target = self._alias_target(alias)
         if target is None:
-            raise StoreBusy(self.name, f"Alias {alias} was created and is not shown yet.", subject=alias)
+            raise StoreBusy(
+                self.name, f"Alias {alias} was created and is not shown yet.", subject=alias
+            )
         self._check(declared, Live(self._described(declared.name), target=target))
         return remark
 
@@ -452,14 +500,22 @@ class MilvusBootstrapper:
 
     def verify(self) -> Sequence[Drift]:
         """Every declared attribute that the server reports. Other collections are no findings: a Milvus may be shared."""
-        return [drift for declared in self._blueprint.collections for drift in self._drifts(declared)]
+        return [
+            drift for declared in self._blueprint.collections for drift in self._drifts(declared)
+        ]
 
     def _drifts(self, declared: Collection) -> Iterator[Drift]:
         live = self._live(declared)
         if self._goes_beyond(declared, live.target):
             return
         if declared.alias and live.target != declared.name:
-            yield Drift(declared.alias, "alias", _should(declared.name, live.target), declared.name, live.target)
+            yield Drift(
+                declared.alias,
+                "alias",
+                _should(declared.name, live.target),
+                declared.name,
+                live.target,
+            )
         if live.described is None:
             yield Drift(declared.name, "collection", "is missing", milvus_schema.shape(declared))
             return
@@ -472,14 +528,30 @@ class MilvusBootstrapper:
                 each.actual,
             )
         for index in declared.indexes:
-            state = milvus_schema.state(live.indexes[index.field]) if index.field in live.indexes else "missing"
+            state = (
+                milvus_schema.state(live.indexes[index.field])
+                if index.field in live.indexes
+                else "missing"
+            )
             if state != "Finished":
-                yield Drift(f"{declared.name}.{index.field}", "index", f"is {state}", self._definition(declared, index), state)
+                yield Drift(
+                    f"{declared.name}.{index.field}",
+                    "index",
+                    f"is {state}",
+                    self._definition(declared, index),
+                    state,
+                )
         for name in declared.partition_names:
             if name not in live.partitions:
                 yield Drift(f"{declared.name}.{name}", "partition", "is missing")
         if declared.load and not live.loaded:
-            yield Drift(declared.name, "load", "is not loaded, so it cannot be searched", "loaded", "not loaded")
+            yield Drift(
+                declared.name,
+                "load",
+                "is not loaded, so it cannot be searched",
+                "loaded",
+                "not loaded",
+            )
 
     def selftest(self) -> Iterator[Proof]:
         """Fill and search a probe collection like each declared one; see `selftest.py`."""
@@ -491,12 +563,17 @@ class MilvusBootstrapper:
 
     def probe(self, collections: tuple[Collection, ...]) -> MilvusBootstrapper:
         """The same store for other collections, on a connection of its own."""
-        return MilvusBootstrapper(self._url, replace(self._blueprint, collections=collections), timing=self._timing)
+        return MilvusBootstrapper(
+            self._url, replace(self._blueprint, collections=collections), timing=self._timing
+        )
 
     def status(self) -> Status:
         """The contract that each collection was created for, and the declared one; Milvus has no lock."""
         head = [self._contract(c) for c in self._blueprint.collections]
-        return Status(", ".join(filter(None, map(self._recorded, self._blueprint.collections))), ", ".join(head))
+        return Status(
+            ", ".join(filter(None, map(self._recorded, self._blueprint.collections))),
+            ", ".join(head),
+        )
 
     def _recorded(self, declared: Collection) -> str:
         live = self._live(declared)
@@ -504,7 +581,9 @@ class MilvusBootstrapper:
             return f"{live.target} (later than {declared.name})"
         if live.described is None:
             return ""
-        return live.properties.get(CONTRACT_PROPERTY) or f"{declared.name} (not created by this tool)"
+        return (
+            live.properties.get(CONTRACT_PROPERTY) or f"{declared.name} (not created by this tool)"
+        )
 
     # --- ending
 
@@ -530,8 +609,12 @@ class MilvusBootstrapper:
                 yield
         except (MilvusException, grpc.RpcError) as exc:
             if self._cancelled.is_set():
-                raise StoreUnavailable(self.name, "The call was cancelled.", subject=subject) from exc
-            versions = f"pymilvus {pymilvus.__version__}, server {self._version or 'of unknown version'}"
+                raise StoreUnavailable(
+                    self.name, "The call was cancelled.", subject=subject
+                ) from exc
+            versions = (
+                f"pymilvus {pymilvus.__version__}, server {self._version or 'of unknown version'}"
+            )
             error = milvus_errors.translated(exc, self.target, subject, change, versions)
             raise self._url.masking(error, exc) from exc
         except (ValueError, AttributeError, TypeError) as exc:

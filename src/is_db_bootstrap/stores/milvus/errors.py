@@ -32,16 +32,35 @@ RESOURCE_GROUP_SHORT, REPLICA_SHORT = 303, 401
 OLD_RATE_LIMIT = 49
 
 # Texts stand in for codes where a server has none. Cited: milvus#16411, #16781, #41371; #32014, #36584, #47155; #19542.
-_NOT_READY = ("not healthy", "not ready", "notreadyserve", "is initializing", "server is not", "abnormal", "standby")
+_NOT_READY = (
+    "not healthy",
+    "not ready",
+    "notreadyserve",
+    "is initializing",
+    "server is not",
+    "abnormal",
+    "standby",
+)
 _SHORT_OF_NODES = ("node not enough", "currentnodenum", "no available querynode", "no enough nodes")
 _RATE_LIMITED = ("rate limit", "ratelimiter", "ratelimit")
-_DENIED = ("auth check failure", "unauthenticated", "permission deny", "permission denied", "need authenticate")
-_NO_DATABASE = ("database not found", "database not exist")
-_TLS = ("ssl_error", "certificate_verify_failed", "ssl handshake", "tls handshake", "wrong_version_number", "peer verification")
-_HTTP = ("http1.x server", "http status", "http2 header with status", "content-type")
-_CREDENTIALS = (
-    "Compare MILVUS_USERNAME and MILVUS_PASSWORD (a password alone is a token) with the server's users. They were tried once."
+_DENIED = (
+    "auth check failure",
+    "unauthenticated",
+    "permission deny",
+    "permission denied",
+    "need authenticate",
 )
+_NO_DATABASE = ("database not found", "database not exist")
+_TLS = (
+    "ssl_error",
+    "certificate_verify_failed",
+    "ssl handshake",
+    "tls handshake",
+    "wrong_version_number",
+    "peer verification",
+)
+_HTTP = ("http1.x server", "http status", "http2 header with status", "content-type")
+_CREDENTIALS = "Compare MILVUS_USERNAME and MILVUS_PASSWORD (a password alone is a token) with the server's users. They were tried once."
 _PRIVILEGES = (
     "The user's role needs ShowCollections, DescribeCollection, CreateCollection, DescribeAlias, CreateAlias, IndexDetail, "
     "CreateIndex, GetLoadState, GetLoadingProgress and Load."
@@ -49,7 +68,11 @@ _PRIVILEGES = (
 #: What gRPC tells of a connection that somebody opens and closes without speaking HTTP/2.
 _CLOSED = ("socket closed", "connection reset", "end of file", "eof", "settings frame")
 
-_QUIET = ("pymilvus.decorators", "pymilvus.client.connection_manager", "pymilvus.client.grpc_handler")
+_QUIET = (
+    "pymilvus.decorators",
+    "pymilvus.client.connection_manager",
+    "pymilvus.client.grpc_handler",
+)
 
 
 class _Quiet(logging.Filter):
@@ -90,7 +113,9 @@ def exists_already(exc: MilvusException) -> bool:
     return _says(exc, "already exist", "duplicate", "at most one distinct index", "file exists")
 
 
-def translated(exc: Exception, target: str, subject: str, change: Change | None, client: str = "") -> BootstrapError:
+def translated(
+    exc: Exception, target: str, subject: str, change: Change | None, client: str = ""
+) -> BootstrapError:
     """The error of `is_db_bootstrap.errors` for what was raised at `target`; `client` are the versions in words."""
     told = _told(exc)
     known = _of_access(exc, told, target, client) or _of_state(exc, told, target, subject)
@@ -105,14 +130,20 @@ def translated(exc: Exception, target: str, subject: str, change: Change | None,
 
 def _of_access(exc: Exception, told: str, target: str, client: str) -> BootstrapError | None:
     status = _status(exc)
-    if status in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED} or _says(exc, *_DENIED):
+    if status in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED} or _says(
+        exc, *_DENIED
+    ):
         is_known = status is grpc.StatusCode.PERMISSION_DENIED or _says(exc, "permission den")
         hint = _PRIVILEGES if is_known else _CREDENTIALS
         return AccessDenied(STORE, f"{target} denied access: {told}.", hint=hint)
     if _says(exc, *_TLS):
         return AccessDenied(STORE, f"TLS to {target} failed: {told}.",
                             hint="Write https:// for a server with TLS and http:// for one without; name its authority in MILVUS_CA_FILE.")  # fmt: skip
-    if _code(exc) == DATABASE_NOT_FOUND or _says(exc, *_NO_DATABASE) or ("database" in told and "does not exist" in told):
+    if (
+        _code(exc) == DATABASE_NOT_FOUND
+        or _says(exc, *_NO_DATABASE)
+        or ("database" in told and "does not exist" in told)
+    ):
         return ConfigurationError(
             f"milvus: {target} has no such database: {told}.",
             hint="Create it (MilvusClient.create_database), or leave the name out for the default one.",
@@ -121,7 +152,8 @@ def _of_access(exc: Exception, told: str, target: str, client: str) -> Bootstrap
         return _unimplemented(told, target, client)
     if status is not grpc.StatusCode.DEADLINE_EXCEEDED and _says(exc, *_HTTP):
         return ConfigurationError(
-            f"milvus: an HTTP server answers at {target}.", hint="Give the address of Milvus's gRPC port (19530 by default)."
+            f"milvus: an HTTP server answers at {target}.",
+            hint="Give the address of Milvus's gRPC port (19530 by default).",
         )
     return None
 

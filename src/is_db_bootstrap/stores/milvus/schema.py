@@ -33,18 +33,28 @@ def version_of(collection: str) -> tuple[str, int]:
 def shape(declared: Collection) -> str:
     """Number of fields and the vectors, for a person to read."""
     vectors = ", ".join(f"{f.name} {f.type.lower()}[{f.dim}]" for f in declared.fields if f.dim)
-    return f"{len(declared.fields)} fields, {vectors}" if vectors else f"{len(declared.fields)} fields"
+    return (
+        f"{len(declared.fields)} fields, {vectors}" if vectors else f"{len(declared.fields)} fields"
+    )
 
 
 def schema(declared: Collection) -> Any:
     """What `MilvusClient.create_collection` takes."""
-    made = MilvusClient.create_schema(enable_dynamic_field=declared.dynamic, description=declared.description)
+    made = MilvusClient.create_schema(
+        enable_dynamic_field=declared.dynamic, description=declared.description
+    )
     for each in declared.fields:
         made.add_field(each.name, DataType[each.type], **_arguments(each))
     for function in declared.functions:
         kind = FunctionType[function.type]
         made.add_function(
-            pymilvus.Function(function.name, kind, [*function.inputs], [*function.outputs], params=dict(function.params))
+            pymilvus.Function(
+                function.name,
+                kind,
+                [*function.inputs],
+                [*function.outputs],
+                params=dict(function.params),
+            )
         )
     return made
 
@@ -57,7 +67,9 @@ def _arguments(each: Field) -> dict[str, Any]:
         "element_type": DataType[each.element_type] if each.element_type else None, "max_capacity": each.max_capacity,
         "is_clustering_key": each.clustering_key,
     }  # fmt: skip
-    given = {name: value for name, value in given.items() if value is not None and value is not False}
+    given = {
+        name: value for name, value in given.items() if value is not None and value is not False
+    }
     if each.default is not None:
         given["default_value"] = defaults.encoded(each)
     return given | dict(each.params)
@@ -67,7 +79,11 @@ def contract(declared: Collection) -> str:
     """The text that names what is declared; parts that were added to the language later count only where they are used."""
     fields = ", ".join(map(_written, declared.fields)) + ("," if len(declared.fields) == 1 else "")
     indexes = [(i.field, i.type, i.metric, sorted(i.params.items())) for i in declared.indexes]
-    later = f", {declared.functions!r}, {declared.partition_names!r}" if declared.functions or declared.partition_names else ""
+    later = (
+        f", {declared.functions!r}, {declared.partition_names!r}"
+        if declared.functions or declared.partition_names
+        else ""
+    )
     return f"({declared.name!r}, ({fields}), {indexes!r}, {declared.dynamic!r}, {declared.ttl_seconds!r}{later})"
 
 
@@ -77,7 +93,9 @@ def _written(each: Field) -> str:
     parts += ["nullable=True"] if each.nullable else []
     parts += [f"default={each.default!r}"] if each.default is not None else []
     parts += [
-        f"{name}={value!r}" for name in ("element_type", "max_capacity", "clustering_key") if (value := getattr(each, name))
+        f"{name}={value!r}"
+        for name in ("element_type", "max_capacity", "clustering_key")
+        if (value := getattr(each, name))
     ]
     parts += [f"params={sorted(each.params.items())!r}"] if each.params else []
     return f"Field({', '.join(parts)})"
@@ -135,7 +153,11 @@ def differences(declared: Collection, live: Live) -> list[Difference]:
     """
     if live.described is None:
         return []
-    found = [*_of_collection(declared, live), *_of_fields(declared, live.described), *_of_functions(declared, live.described)]
+    found = [
+        *_of_collection(declared, live),
+        *_of_fields(declared, live.described),
+        *_of_functions(declared, live.described),
+    ]
     for index in declared.indexes:
         if index.field in live.indexes:
             found += _of_index(declared, index, live.indexes[index.field])
@@ -149,7 +171,11 @@ def _of_collection(declared: Collection, live: Live) -> Iterator[Difference]:
         ("dynamic field", declared.dynamic, bool(described.get("enable_dynamic_field"))),
         ("lifetime (s)", declared.ttl_seconds, max(0, int(properties.get(TTL_PROPERTY) or 0))),
     ]
-    facts += [(key, value, properties[key]) for key, value in declared.properties.items() if key in properties]
+    facts += [
+        (key, value, properties[key])
+        for key, value in declared.properties.items()
+        if key in properties
+    ]
     model = recorded_model(live)
     if {declared.model, model}.isdisjoint({"", UNSPECIFIED}):
         facts.append(("embedding model", declared.model, model))
@@ -158,7 +184,9 @@ def _of_collection(declared: Collection, live: Live) -> Iterator[Difference]:
 
 def recorded_model(live: Live) -> str:
     """The model in the property, else the one in the description, else empty."""
-    found = re.search(r"\[embedding_model=([^;\]]*)", str((live.described or {}).get("description", "")))
+    found = re.search(
+        r"\[embedding_model=([^;\]]*)", str((live.described or {}).get("description", ""))
+    )
     return live.properties.get(MODEL_PROPERTY) or (found[1] if found else "")
 
 
@@ -174,8 +202,14 @@ def _of_fields(declared: Collection, described: Mapping[str, Any]) -> Iterator[D
     known = {f.name for f in declared.fields}
     for name, found in fields.items():
         # A field that needs no value may be added by an application (since 2.6) and harms no writer.
-        if name not in known and not found.get("nullable") and defaults.shown(found.get("default_value")) is None:
-            yield Difference(f"{declared.name}.{name}", "field", "the field", "none", _type_name(found))
+        if (
+            name not in known
+            and not found.get("nullable")
+            and defaults.shown(found.get("default_value")) is None
+        ):
+            yield Difference(
+                f"{declared.name}.{name}", "field", "the field", "none", _type_name(found)
+            )
 
 
 def _field_facts(declared: Field, found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -192,19 +226,31 @@ def _field_facts(declared: Field, found: Mapping[str, Any]) -> list[tuple[str, A
         if declared.max_length and "max_length" in params
         else []
     )
-    facts += [("max_capacity", declared.max_capacity, _number(params.get("max_capacity")))] if declared.max_capacity else []
-    facts += [("element type", declared.element_type, DataType(found["element_type"]).name)] if declared.element_type else []
+    facts += (
+        [("max_capacity", declared.max_capacity, _number(params.get("max_capacity")))]
+        if declared.max_capacity
+        else []
+    )
+    facts += (
+        [("element type", declared.element_type, DataType(found["element_type"]).name)]
+        if declared.element_type
+        else []
+    )
     facts += [("nullable", declared.nullable, bool(found.get("nullable")))]
     if "is_clustering_key" in found:
         facts.append(("clustering key", declared.clustering_key, bool(found["is_clustering_key"])))
     return facts
 
 
-def _default_difference(collection: Collection, declared: Field, found: Mapping[str, Any]) -> Iterator[Difference]:
+def _default_difference(
+    collection: Collection, declared: Field, found: Mapping[str, Any]
+) -> Iterator[Difference]:
     live = defaults.shown(found.get("default_value"))
     if not defaults.is_same(collection, declared, live):
         name = f"{collection.name}.{declared.name}"
-        yield Difference(name, "field", "default", _shown_default(declared.default), _shown_default(live))
+        yield Difference(
+            name, "field", "default", _shown_default(declared.default), _shown_default(live)
+        )
 
 
 def _shown_default(value: Any) -> str:
@@ -220,7 +266,9 @@ def _of_functions(declared: Collection, described: Mapping[str, Any]) -> Iterato
         if live is None:
             yield Difference(name, "function", "the function", each.type, "missing")
             continue
-        inputs, outputs = (tuple(live.get(f"{side}_field_names") or ()) for side in ("input", "output"))
+        inputs, outputs = (
+            tuple(live.get(f"{side}_field_names") or ()) for side in ("input", "output")
+        )
         facts = [
             ("type", each.type, FunctionType(live["type"]).name),
             ("inputs", each.inputs, inputs),

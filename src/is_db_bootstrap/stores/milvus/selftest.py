@@ -22,7 +22,9 @@ ROWS = 32
 _TEXT = "is-db-bootstrap probe"
 
 
-def proofs(store: MilvusBootstrapper, client: MilvusClient, declared: Collection) -> Iterator[Proof]:
+def proofs(
+    store: MilvusBootstrapper, client: MilvusClient, declared: Collection
+) -> Iterator[Proof]:
     """One check for the collection, one an index; the probe collection is dropped at the end, whatever happens."""
     name = f"is_db_bootstrap_selftest_{uuid.uuid4().hex}"
     probe = store.probe((replace(declared, name=name, alias="", load=bool(declared.indexes)),))
@@ -30,7 +32,11 @@ def proofs(store: MilvusBootstrapper, client: MilvusClient, declared: Collection
         yield _made(probe, declared)
         rows = [_row(declared, number) for number in range(ROWS)]
         client.insert(name, rows)
-        yield Proof(f"{declared.name} takes rows", ok=True, detail=f"{ROWS} rows, {len(rows[0])} fields given")
+        yield Proof(
+            f"{declared.name} takes rows",
+            ok=True,
+            detail=f"{ROWS} rows, {len(rows[0])} fields given",
+        )
         for index in declared.indexes:
             yield _tried(client, name, declared, index)
     finally:
@@ -43,7 +49,9 @@ def _made(probe: MilvusBootstrapper, declared: Collection) -> Proof:
         probe.apply(change)
     drifts = probe.verify()
     return Proof(
-        f"{declared.name} is made as declared", ok=not drifts, detail="; ".join(f"{d.object} {d.message}" for d in drifts)
+        f"{declared.name} is made as declared",
+        ok=not drifts,
+        detail="; ".join(f"{d.object} {d.message}" for d in drifts),
     )
 
 
@@ -62,7 +70,9 @@ def _tried(client: MilvusClient, name: str, declared: Collection, index: Index) 
             found = client.query(name, filter=_filter(each), limit=1, consistency_level="Strong")
     except MilvusException as exc:
         return Proof(
-            f"{declared.name}.{each.name} is served by {index.type}", ok=False, detail=f"code {exc.code}: {exc.message}"
+            f"{declared.name}.{each.name} is served by {index.type}",
+            ok=False,
+            detail=f"code {exc.code}: {exc.message}",
         )
     return Proof(what, ok=bool(found), detail="" if found else "nothing was found")
 
@@ -113,5 +123,7 @@ def _vector(each: Field, number: int) -> Any:
 
     kinds = {"FLOAT16_VECTOR": np.float16, "INT8_VECTOR": np.int8}
     if each.type in kinds:
-        return np.asarray([v * (100 if each.type == "INT8_VECTOR" else 1) for v in values], dtype=kinds[each.type])
+        return np.asarray(
+            [v * (100 if each.type == "INT8_VECTOR" else 1) for v in values], dtype=kinds[each.type]
+        )
     return (np.asarray(values, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16).tobytes()

@@ -28,7 +28,16 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
+from is_db_bootstrap.results import (
+    Change,
+    Drift,
+    LockHolder,
+    Plan,
+    Proof,
+    ServerInfo,
+    Status,
+    StoreName,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores import foreign_server
 from is_db_bootstrap.stores.neo4j import cypher_file
@@ -36,10 +45,21 @@ from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
-from is_db_bootstrap.stores.neo4j.cypher_schema import LiveIndex, LiveSchema, SchemaObject, recognise
+from is_db_bootstrap.stores.neo4j.cypher_schema import (
+    LiveIndex,
+    LiveSchema,
+    SchemaObject,
+    recognise,
+)
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 from is_db_bootstrap.stores.neo4j.history import History
-from is_db_bootstrap.stores.neo4j.schema_forecast import declared, described, different, forecast, twins
+from is_db_bootstrap.stores.neo4j.schema_forecast import (
+    declared,
+    described,
+    different,
+    forecast,
+    twins,
+)
 from is_db_bootstrap.stores.neo4j.seed import Run, Seed
 
 if TYPE_CHECKING:
@@ -58,14 +78,12 @@ GROUPS = 5
 _TAG = "isDbBootstrap"
 _OWN_SCHEMA = {**neo4j_history.SCHEMA, **neo4j_lease.SCHEMA}
 
-_COMPONENTS = (
-    "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version, edition"
-)
+_COMPONENTS = "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version, edition"
 _DATABASE = "SHOW {which} YIELD name, address, currentStatus, statusMessage, access, writer"
-_CONSTRAINTS = "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
-_INDEXES = (
-    "SHOW INDEXES YIELD name, state, type, entityType, labelsOrTypes, properties, owningConstraint, failureMessage, options"
+_CONSTRAINTS = (
+    "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
 )
+_INDEXES = "SHOW INDEXES YIELD name, state, type, entityType, labelsOrTypes, properties, owningConstraint, failureMessage, options"
 _AWAIT = "UNWIND $names AS name CALL db.awaitIndex(name, $seconds) RETURN count(*) AS waited"
 
 
@@ -79,7 +97,14 @@ class Neo4jBootstrapper:
 
     name: StoreName = "neo4j"
 
-    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None, seed: bool = False) -> None:
+    def __init__(
+        self,
+        url: StoreUrl | str,
+        blueprint: Blueprint,
+        *,
+        timing: Timing | None = None,
+        seed: bool = False,
+    ) -> None:
         self._url = StoreUrl.parse("neo4j", url) if isinstance(url, str) else url
         self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
@@ -126,9 +151,13 @@ class Neo4jBootstrapper:
         except raised.DriverError as exc:
             known = ""
             if neo4j_errors.is_silent(exc) and "+" not in self._url.scheme:
-                known = foreign_server.recognised(self._url.host, self._url.port(BOLT_PORT), min(timeout_s, 1.0))
+                known = foreign_server.recognised(
+                    self._url.host, self._url.port(BOLT_PORT), min(timeout_s, 1.0)
+                )
             if known:
-                raise ConfigurationError(f"neo4j: at {self.target} answers {known}.", hint="Give the Bolt address.") from exc
+                raise ConfigurationError(
+                    f"neo4j: at {self.target} answers {known}.", hint="Give the Bolt address."
+                ) from exc
             raise
 
     def _open(self, timeout_s: float) -> neo4j.Driver:
@@ -136,7 +165,10 @@ class Neo4jBootstrapper:
         scheme, options = self._url.scheme, dict[str, Any]()
         if self._url.ca_file:
             scheme = scheme.partition("+")[0]
-            options = {"encrypted": True, "trusted_certificates": neo4j.TrustCustomCAs(self._url.ca_file)}
+            options = {
+                "encrypted": True,
+                "trusted_certificates": neo4j.TrustCustomCAs(self._url.ca_file),
+            }
         return neo4j.GraphDatabase.driver(
             StoreUrl(self.name, scheme, self._url.hosts, query=self._url.query).reveal(),
             auth=(self._url.username, self._url.password) if self._url.username else None,
@@ -148,7 +180,9 @@ class Neo4jBootstrapper:
             **options,
         )
 
-    def _ask(self, driver: neo4j.Driver, text: str, timeout_s: float, database: str | None = None) -> list[dict[str, Any]]:
+    def _ask(
+        self, driver: neo4j.Driver, text: str, timeout_s: float, database: str | None = None
+    ) -> list[dict[str, Any]]:
         """One query in write mode, so that neo4j:// leads it to a writer."""
         with driver.session(database=database or self._url.database or None) as session:
             return [dict(r) for r in session.run(neo4j.Query(text, timeout=max(timeout_s, 0.1)))]
@@ -169,7 +203,11 @@ class Neo4jBootstrapper:
             rows = self._ask(driver, _DATABASE.format(which=which), timeout_s, "system")
         except raised.Forbidden:
             return  # not allowed everywhere; the query before has read from the database
-        mine = [r for r in rows if r["address"] == self._url.hosts] if self._url.scheme.startswith("bolt") else []
+        mine = (
+            [r for r in rows if r["address"] == self._url.hosts]
+            if self._url.scheme.startswith("bolt")
+            else []
+        )
         for row in mine or rows:
             if row["currentStatus"] != "online" and (mine or len(rows) == 1):
                 told = f": {row['statusMessage']}" if row["statusMessage"] else ""
@@ -202,7 +240,9 @@ class Neo4jBootstrapper:
 
     def _rows(self, session: neo4j.Session, text: str, **parameters: Any) -> list[dict[str, Any]]:
         """One statement in a transaction of its own, marked as ours so that `cancel` finds it."""
-        return [dict(r) for r in session.run(neo4j.Query(text, metadata={_TAG: self._tag}), parameters)]
+        return [
+            dict(r) for r in session.run(neo4j.Query(text, metadata={_TAG: self._tag}), parameters)
+        ]
 
     def _write(self, text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         with self._errors("the lock"), self._session() as session:
@@ -219,7 +259,9 @@ class Neo4jBootstrapper:
         if "index" in kinds:
             live = LiveSchema.read((), self._rows(session, _INDEXES))
         else:
-            live = LiveSchema(LiveSchema.read(self._rows(session, _CONSTRAINTS), ()).objects, last.indexes)
+            live = LiveSchema(
+                LiveSchema.read(self._rows(session, _CONSTRAINTS), ()).objects, last.indexes
+            )
         rest = {name: thing for name, thing in last.objects.items() if thing.kind not in kinds}
         return LiveSchema({**rest, **live.objects}, live.indexes)
 
@@ -256,7 +298,11 @@ class Neo4jBootstrapper:
                     hint="Use such a server, or take the file out.", subject=file.name,
                 )  # fmt: skip
             if unmet is not None:
-                yield Change(file.name, neo4j_history.KIND, f"{unmet.text}; the server is {self._described_server()}")
+                yield Change(
+                    file.name,
+                    neo4j_history.KIND,
+                    f"{unmet.text}; the server is {self._described_server()}",
+                )
 
     def _unmet(self, file: CypherFile) -> cypher_file.Precondition | None:
         server = self._server or ServerInfo("0", "")
@@ -290,9 +336,7 @@ class Neo4jBootstrapper:
         unique = [o for o in new if o.type in {"UNIQUENESS", "KEY"}]
         if not unique:
             return
-        kinds = (
-            "CALL db.labels() YIELD label AS n RETURN n UNION CALL db.relationshipTypes() YIELD relationshipType AS n RETURN n"
-        )
+        kinds = "CALL db.labels() YIELD label AS n RETURN n UNION CALL db.relationshipTypes() YIELD relationshipType AS n RETURN n"
         used = {r["n"] for r in self._rows(session, kinds)}
         for thing in unique:
             if thing.labels[0] not in used:
@@ -338,12 +382,18 @@ class Neo4jBootstrapper:
         `StoreUnavailable` when the lease was lost: then nothing of a file of data, and no record, is committed.
         """
         if change.kind == "seed":
-            with self._errors(change.name, change), self._session() as session, self._fenced(session, change) as run:
+            with (
+                self._errors(change.name, change),
+                self._session() as session,
+                self._fenced(session, change) as run,
+            ):
                 self._seed.create(change, run)
             return None
         file = next((f for f in self._files if f.name == change.name), None)
         if file is None:
-            raise ChangeFailed(self.name, f"{change.name} is not a file of {self._blueprint.name}.", change=change)
+            raise ChangeFailed(
+                self.name, f"{change.name} is not a file of {self._blueprint.name}.", change=change
+            )
         began = time.monotonic()
         with self._errors(file.name, change), self._session() as session:
             history = self._begun(session)
@@ -386,7 +436,9 @@ class Neo4jBootstrapper:
 
             yield run
             lease = self._lease if self._leased else None
-            if lease is not None and not lease.confirm_in(lambda text, parameters: run(text, **parameters)):
+            if lease is not None and not lease.confirm_in(
+                lambda text, parameters: run(text, **parameters)
+            ):
                 raise self._lost_lease(change, run(neo4j_lease.HOLDER))
             transaction.commit()
 
@@ -396,7 +448,9 @@ class Neo4jBootstrapper:
             raise self._lost_lease(change, self._rows(session, neo4j_lease.HOLDER))
 
     def _lost_lease(self, change: Change, rows: Sequence[Mapping[str, Any]]) -> StoreUnavailable:
-        holder = f"{neo4j_lease.holder(rows[0]).who} holds it now" if rows else "nobody holds it now"
+        holder = (
+            f"{neo4j_lease.holder(rows[0]).who} holds it now" if rows else "nobody holds it now"
+        )
         return StoreUnavailable(
             self.name,
             f"The lock of this run was lost before {change.name} was recorded; {holder}. "
@@ -405,14 +459,28 @@ class Neo4jBootstrapper:
             subject=change.name,
         )
 
-    def _apply_data(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
+    def _apply_data(
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        history: History,
+        began: float,
+    ) -> None:
         with self._fenced(session, change) as run:
             for i, statement in enumerate(file.statements, 1):
                 with self._errors(_place(file, i, statement), change):
                     run(statement.text)
             self._record(run, file, history, began)
 
-    def _apply_alone(self, session: neo4j.Session, file: CypherFile, change: Change, history: History, began: float) -> None:
+    def _apply_alone(
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        history: History,
+        began: float,
+    ) -> None:
         """Statements that commit by themselves, and then their record.
 
         What fails after a statement that commits in batches is a `ChangeFailed`, whatever it was: nobody may try
@@ -436,7 +504,13 @@ class Neo4jBootstrapper:
                 "or let the statement pass over what is there (MERGE).",
             ) from exc
 
-    def _apply_schema(self, session: neo4j.Session, file: CypherFile, change: Change, batches: list[str] | None = None) -> None:
+    def _apply_schema(
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        batches: list[str] | None = None,
+    ) -> None:
         """Send each statement in a transaction of its own; `batches` gets the places of those that may have committed some."""
         for i, statement in enumerate(file.statements, 1):
             place = _place(file, i, statement)
@@ -452,7 +526,9 @@ class Neo4jBootstrapper:
                     self._explain(session, statement, exc, file)
         self._prove_schema(session, file, change)
 
-    def _explain(self, session: neo4j.Session, statement: Statement, exc: raised.Neo4jError, file: CypherFile) -> None:
+    def _explain(
+        self, session: neo4j.Session, statement: Statement, exc: raised.Neo4jError, file: CypherFile
+    ) -> None:
         """Pass over an object that is there already as declared; raise what says more than the server did, or `exc`."""
         thing = recognise(statement.tokens)
         code = neo4j_errors.code(exc)
@@ -479,7 +555,9 @@ class Neo4jBootstrapper:
         if not wanted:
             return
         live = self._look_for(session, {str(thing.kind) for thing in wanted.values()})
-        waiting = [i.name for i in live.indexes.values() if i.state == "POPULATING" and i.name in wanted]
+        waiting = [
+            i.name for i in live.indexes.values() if i.state == "POPULATING" and i.name in wanted
+        ]
         if waiting:
             live = self._awaited(session, waiting)
         self._live = live
@@ -495,7 +573,9 @@ class Neo4jBootstrapper:
     def _awaited(self, session: neo4j.Session, names: Sequence[str]) -> LiveSchema:
         """Wait on the server until they are ONLINE; failing and timing out are judged from the state that they then have."""
         try:
-            self._rows(session, _AWAIT, names=names, seconds=max(1, int(self._timing.index_timeout_s)))
+            self._rows(
+                session, _AWAIT, names=names, seconds=max(1, int(self._timing.index_timeout_s))
+            )
         except (raised.ClientError, raised.DatabaseError) as exc:
             if not neo4j_errors.code(exc).startswith(("ClientError.Procedure.", "DatabaseError.")):
                 raise
@@ -505,10 +585,20 @@ class Neo4jBootstrapper:
         state = live.indexes.get(thing.name)
         if state is None or state.state == "ONLINE":
             return
-        cause = state.failure.strip().splitlines()[0] if state.failure.strip() else f"after {self._timing.index_timeout_s:g} s"
+        cause = (
+            state.failure.strip().splitlines()[0]
+            if state.failure.strip()
+            else f"after {self._timing.index_timeout_s:g} s"
+        )
         hint = f"Correct the data, DROP INDEX {thing.name}, and run again." if state.state == "FAILED" else (
             "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.")  # fmt: skip
-        raise ChangeFailed(self.name, f"{thing} is {state.state}: {cause}", change=change, hint=hint, subject=thing.name)
+        raise ChangeFailed(
+            self.name,
+            f"{thing} is {state.state}: {cause}",
+            change=change,
+            hint=hint,
+            subject=thing.name,
+        )
 
     def _record(self, run: Run, file: CypherFile, history: History, began: float) -> None:
         """Write the history node, or the REPEATED of a file that ran before, into `history`.
@@ -525,7 +615,11 @@ class Neo4jBootstrapper:
         if entry is not None:
             neo4j_history.compare(entry, file)
             if entry.checksum in file.checksums:
-                raise StoreBusy(self.name, f"{file.name} was recorded by another run meanwhile.", subject=file.name)
+                raise StoreBusy(
+                    self.name,
+                    f"{file.name} was recorded by another run meanwhile.",
+                    subject=file.name,
+                )
         facts = {
             "version": entry.version if entry else file.version,
             "checksum": file.checksum,
@@ -554,7 +648,11 @@ class Neo4jBootstrapper:
             self.ping(self._timing.connect_timeout_s)
         with self._errors(), self._session() as session:
             self._live = live = self._look(session)
-            drifts = [d for o in declared(f for f in self._files if self._unmet(f) is None).values() if (d := _drift(o, live))]
+            drifts = [
+                d
+                for o in declared(f for f in self._files if self._unmet(f) is None).values()
+                if (d := _drift(o, live))
+            ]
             missing = self._seed.missing(lambda text, **p: self._rows(session, text, **p))
         return drifts + [Drift(c.name, c.kind, "is missing") for c in missing]
 
@@ -586,7 +684,9 @@ class Neo4jBootstrapper:
             held = self._rows(session, neo4j_lease.HOLDER)
         head = self._without(tuple(self._skipped(history)))
         recorded = history.entries[-1].source if history.entries else ""
-        return Status(recorded, head[-1].name if head else "", neo4j_lease.holder(held[0]) if held else None)
+        return Status(
+            recorded, head[-1].name if head else "", neo4j_lease.holder(held[0]) if held else None
+        )
 
     # --- the lock
 

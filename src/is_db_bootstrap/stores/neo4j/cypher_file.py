@@ -57,7 +57,11 @@ class Precondition:
             return self.edition == edition
         if self.versions:
             return any(f"{version}.".startswith(f"{v}.") for v in self.versions)
-        return number(version) >= number(self.at_least) if self.at_least else number(version) < number(self.below)
+        return (
+            number(version) >= number(self.at_least)
+            if self.at_least
+            else number(version) < number(self.below)
+        )
 
 
 def number(version: str) -> tuple[int, ...]:
@@ -83,11 +87,14 @@ class CypherFile:
         parts = FILE_NAME.fullmatch(name)
         if parts is None:
             raise ConfigurationError(
-                f"neo4j: the file name {name} is not understood.", hint="Write V001__what_it_does.cypher, or R001__… to repeat."
+                f"neo4j: the file name {name} is not understood.",
+                hint="Write V001__what_it_does.cypher, or R001__… to repeat.",
             )
         try:
             statements = tuple(cypher_text.split(text))
-            preconditions = tuple(filter(None, map(Precondition.parse, cypher_text.leading_comments(text))))
+            preconditions = tuple(
+                filter(None, map(Precondition.parse, cypher_text.leading_comments(text)))
+            )
         except ValueError as exc:
             raise ConfigurationError(f"neo4j: {name}: {exc}.") from exc
         found = cls(
@@ -150,7 +157,10 @@ class CypherFile:
 
     def lint(self) -> Iterator[str]:
         """What neo4j-migrations would read differently, and what could not be run twice after a crash."""
-        theirs = [" ".join(s.tokens for s in _lenient(part)) for part in cypher_text.their_parts(self.text)]
+        theirs = [
+            " ".join(s.tokens for s in _lenient(part))
+            for part in cypher_text.their_parts(self.text)
+        ]
         if [t for t in theirs if t] != [s.tokens for s in self.statements]:
             yield (
                 f"Warning: neo4j-migrations splits {self.name} differently and would fail on it: "
@@ -177,7 +187,8 @@ def _text(path: Path) -> str:
         raise ConfigurationError(f"neo4j: {path} cannot be read: {exc.strerror}.") from exc
     except UnicodeDecodeError as exc:
         raise ConfigurationError(
-            f"neo4j: {path} is not UTF-8: {exc.reason} at byte {exc.start}.", hint="Save it as UTF-8."
+            f"neo4j: {path} is not UTF-8: {exc.reason} at byte {exc.start}.",
+            hint="Save it as UTF-8.",
         ) from exc
 
 
@@ -188,10 +199,15 @@ def load(folder: Path) -> tuple[CypherFile, ...]:
     that look like migrations and would be passed over (see `cypher_folder`).
     """
     texts = {path.name: _text(path) for path in migration_files(folder)}
-    files = sorted((CypherFile.parse(name, text) for name, text in texts.items()), key=lambda f: (f.order, f.name))
+    files = sorted(
+        (CypherFile.parse(name, text) for name, text in texts.items()),
+        key=lambda f: (f.order, f.name),
+    )
     for one, other in pairwise(files):
         if one.order == other.order:
-            raise ConfigurationError(f"neo4j: {one.name} and {other.name} have the same version {one.version}.")
+            raise ConfigurationError(
+                f"neo4j: {one.name} and {other.name} have the same version {one.version}."
+            )
     return tuple(files)
 
 

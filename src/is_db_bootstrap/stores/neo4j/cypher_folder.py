@@ -71,14 +71,17 @@ def _paths(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(
             name
             for name in folders
-            if not _is_foreign_folder(name) and os.path.realpath(os.path.join(place, name)) not in seen  # noqa: PTH118 - as os.walk does
+            if not _is_foreign_folder(name)
+            and os.path.realpath(os.path.join(place, name)) not in seen  # noqa: PTH118 - as os.walk does
         )
         for name in sorted([*folders, *names]):
             yield Path(place, name)
 
 
 def _unreadable(error: OSError) -> None:
-    raise ConfigurationError(f"neo4j: the folder {error.filename} cannot be read: {error.strerror}.") from error
+    raise ConfigurationError(
+        f"neo4j: the folder {error.filename} cannot be read: {error.strerror}."
+    ) from error
 
 
 def _is_foreign_folder(name: str) -> bool:

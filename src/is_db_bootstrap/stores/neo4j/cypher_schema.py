@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 _NAME = r"(?:`(?:``|[^`])*`|[^\W\d]\w*)"
 _NODE = rf"\( (?:{_NAME} )?: (?P<labels>{_NAME}(?: \| {_NAME})*) \)"
-_RELATIONSHIP = rf"\( \) (?:< )?- \[ (?:{_NAME} )?: (?P<types>{_NAME}(?: \| {_NAME})*) \] - (?:> )?\( \)"
+_RELATIONSHIP = (
+    rf"\( \) (?:< )?- \[ (?:{_NAME} )?: (?P<types>{_NAME}(?: \| {_NAME})*) \] - (?:> )?\( \)"
+)
 _PROPERTIES = rf"(?P<properties>{_NAME} \. {_NAME}(?: , {_NAME} \. {_NAME})*)"
 _PREFIX = rf"(?:(?P<name>{_NAME}) )??(?P<guarded>IF NOT EXISTS )?FOR (?:{_NODE}|{_RELATIONSHIP})"
 _CONSTRAINT = re.compile(
@@ -28,7 +30,9 @@ _LOOKUP = re.compile(
     r"ON (?:EACH )?(?P<function>labels|type) \( .* \)",
     re.IGNORECASE,
 )
-_DROP = re.compile(rf"DROP (?P<kind>CONSTRAINT|INDEX) (?P<name>{_NAME})(?P<guarded> IF EXISTS)?", re.IGNORECASE)
+_DROP = re.compile(
+    rf"DROP (?P<kind>CONSTRAINT|INDEX) (?P<name>{_NAME})(?P<guarded> IF EXISTS)?", re.IGNORECASE
+)
 _OPTION = re.compile(r"(`[^`]+`|[\w.]+(?: \. \w+)*) : ('[^']*'|\"[^\"]*\"|[\w.]+)")
 
 #: The server's words differ by version: `UNIQUENESS` is `NODE_PROPERTY_UNIQUENESS` in Cypher 25 (neo4j-migrations 3.1.1).
@@ -75,7 +79,9 @@ class SchemaObject:
     def matches(self, live: SchemaObject) -> bool:
         """Whether the live object is this one: same definition, and each declared option has its value."""
         shown = dict(live.options)
-        return self.definition == live.definition and all(shown.get(k, v) == v for k, v in self.options)
+        return self.definition == live.definition and all(
+            shown.get(k, v) == v for k, v in self.options
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +111,18 @@ class LiveSchema:
     indexes: Mapping[str, LiveIndex]
 
     @classmethod
-    def read(cls, constraints: Iterable[Mapping[str, Any]], indexes: Iterable[Mapping[str, Any]]) -> LiveSchema:
+    def read(
+        cls, constraints: Iterable[Mapping[str, Any]], indexes: Iterable[Mapping[str, Any]]
+    ) -> LiveSchema:
         """From the rows of the two statements; an index behind a constraint is no object of its own."""
         objects, states = {}, {}
         for row in constraints:
             objects[row["name"]] = _live(row, "constraint", _constraint_type(row["type"]))
         for row in indexes:
             owner = row["owningConstraint"]
-            states[row["name"]] = LiveIndex(row["name"], row["state"], row["failureMessage"] or "", owner)
+            states[row["name"]] = LiveIndex(
+                row["name"], row["state"], row["failureMessage"] or "", owner
+            )
             if owner is None:
                 objects[row["name"]] = _live(row, "index", row["type"])
         return cls(objects, states)
@@ -145,7 +155,9 @@ def recognise(tokens: str) -> SchemaObject | Drop | None:
     """What a statement declares, from its tokens with one space between two; None for what is no schema statement we know."""
     drop = _DROP.fullmatch(tokens)
     if drop:
-        kind: Literal["constraint", "index"] = "constraint" if drop["kind"].upper() == "CONSTRAINT" else "index"
+        kind: Literal["constraint", "index"] = (
+            "constraint" if drop["kind"].upper() == "CONSTRAINT" else "index"
+        )
         return Drop(kind, _plain(drop["name"]), bool(drop["guarded"]))
     constraint = _CONSTRAINT.fullmatch(tokens)
     if constraint:
@@ -155,20 +167,39 @@ def recognise(tokens: str) -> SchemaObject | Drop | None:
         return _common(index, "index", (index["kind"] or "RANGE").upper())
     lookup = _LOOKUP.fullmatch(tokens)
     if lookup:
-        entity: Literal["NODE", "RELATIONSHIP"] = "NODE" if lookup["function"].lower() == "labels" else "RELATIONSHIP"
-        return SchemaObject("index", _plain(lookup["name"] or ""), _LOOKUP_TYPE, entity, guarded=bool(lookup["guarded"]))
+        entity: Literal["NODE", "RELATIONSHIP"] = (
+            "NODE" if lookup["function"].lower() == "labels" else "RELATIONSHIP"
+        )
+        return SchemaObject(
+            "index",
+            _plain(lookup["name"] or ""),
+            _LOOKUP_TYPE,
+            entity,
+            guarded=bool(lookup["guarded"]),
+        )
     return None
 
 
 def _declared_constraint(found: re.Match[str]) -> SchemaObject:
-    type_ = "UNIQUENESS" if found["unique"] else "KEY" if found["key"] else "EXISTENCE" if found["exists"] else "TYPE"
+    type_ = (
+        "UNIQUENESS"
+        if found["unique"]
+        else "KEY"
+        if found["key"]
+        else "EXISTENCE"
+        if found["exists"]
+        else "TYPE"
+    )
     return replace(_common(found, "constraint", type_), property_type=_type(found["type"] or ""))
 
 
 def _common(found: re.Match[str], kind: Literal["constraint", "index"], type_: str) -> SchemaObject:
     labels = found["labels"] or found["types"]
     properties = [part.split(" . ")[1] for part in found["properties"].split(" , ")]
-    options = ((_plain(k).replace(" . ", "."), _value(v)) for k, v in _OPTION.findall(found["options"] or ""))
+    options = (
+        (_plain(k).replace(" . ", "."), _value(v))
+        for k, v in _OPTION.findall(found["options"] or "")
+    )
     return SchemaObject(
         kind=kind,
         name=_plain(found["name"] or ""),

@@ -26,7 +26,9 @@ _SCHEMA = re.compile(
     r"(?:CREATE|DROP)(?: OR REPLACE)?(?: (?:RANGE|TEXT|POINT|FULLTEXT|VECTOR|LOOKUP|BTREE))? (?:INDEX|CONSTRAINT)\b",
     re.IGNORECASE,
 )
-_BATCHED = re.compile(r"\} IN (?:\S+ )?(?:CONCURRENT )?TRANSACTIONS\b|\bUSING PERIODIC COMMIT\b", re.IGNORECASE)
+_BATCHED = re.compile(
+    r"\} IN (?:\S+ )?(?:CONCURRENT )?TRANSACTIONS\b|\bUSING PERIODIC COMMIT\b", re.IGNORECASE
+)
 
 #: What neo4j-migrations splits at: a semicolon and a line end, wherever they stand.
 _THEIR_END = re.compile(r";(?:\r\n|\n|\r)")
@@ -82,7 +84,9 @@ def _refuse_open(text: str, match: re.Match[str]) -> None:
 
 
 def _statement(text: str, begin: int, end: int, tokens: list[str], first: int) -> Statement:
-    return Statement(text[begin:end].strip("\ufeff \t\r\n"), " ".join(tokens), text.count("\n", 0, first) + 1)
+    return Statement(
+        text[begin:end].strip("\ufeff \t\r\n"), " ".join(tokens), text.count("\n", 0, first) + 1
+    )
 
 
 def leading_comments(text: str) -> Iterator[str]:

@@ -39,7 +39,10 @@ TERMINATED = frozenset({
 })  # fmt: skip
 #: Transient to the server, but the same statement needs the same memory again.
 OUT_OF_MEMORY = frozenset(
-    {"TransientError.General.MemoryPoolOutOfMemoryError", "TransientError.General.TransactionMemoryLimit"}
+    {
+        "TransientError.General.MemoryPoolOutOfMemoryError",
+        "TransientError.General.TransactionMemoryLimit",
+    }
 )
 BLOCKED = "DatabaseError.Schema.ConstraintCreationFailed"
 EXISTS = frozenset({
@@ -61,9 +64,7 @@ _WRONG_PASSWORD = (
     "Give user and password in NEO4J_URL or NEO4J_USERNAME and NEO4J_PASSWORD. It was tried once, because Neo4j locks the "  # noqa: S105
     "user after three; a new container needs some seconds until its first password is set."
 )
-_TLS = (
-    "Write bolt+s:// or neo4j+s:// for a server with TLS (+ssc for a self-signed certificate, or NEO4J_CA_FILE), else bolt://."
-)
+_TLS = "Write bolt+s:// or neo4j+s:// for a server with TLS (+ssc for a self-signed certificate, or NEO4J_CA_FILE), else bolt://."
 _NOT_BOLT = ("UnsupportedServerProduct", "looks like HTTP")
 _TLS_SIGNS = ("BoltSecurityError", "SSLError", "CertificateError", "certificate verify failed")
 _ROUTE = "Write neo4j:// instead of bolt:// to be led to the writer; bolt:// only when exactly one server is reachable."
@@ -81,7 +82,9 @@ def refused_unread(exc: BaseException | None) -> bool:
 
 def first_line(exc: BaseException) -> str:
     """What it says, without the copy of the query that follows a syntax error, and without the driver's own classes."""
-    text = re.sub(r"\s*\(?deadline Deadline\([^)]*\)\)?", "", str(getattr(exc, "message", None) or exc))
+    text = re.sub(
+        r"\s*\(?deadline Deadline\([^)]*\)\)?", "", str(getattr(exc, "message", None) or exc)
+    )
     text = re.sub(r"ResolvedIPv\dAddress\(\('([^']+)', (\d+)[^)]*\)\)", r"\1:\2", text)
     return " ".join(text.split('\n"', maxsplit=1)[0].split()).removesuffix(".")
 
@@ -124,14 +127,23 @@ def is_silent(exc: BaseException) -> bool:
     return "handshake" in " ".join(_causes(exc))
 
 
-def translated(exc: raised.Neo4jError | raised.DriverError, target: str, place: str, change: Change | None) -> BootstrapError:
+def translated(
+    exc: raised.Neo4jError | raised.DriverError, target: str, place: str, change: Change | None
+) -> BootstrapError:
     """The error of `is_db_bootstrap.errors` for what a driver raised at `target`; `place` may be a statement of a change."""
     subject = change.name if change else place
     if change is None and (code(exc).startswith(TIMED_OUT) or code(exc) in OUT_OF_MEMORY):
         return StoreUnavailable(
-            STORE, f"{target} could not answer a query yet: {first_line(exc)}.", subject=subject, hint="It may be starting."
+            STORE,
+            f"{target} could not answer a query yet: {first_line(exc)}.",
+            subject=subject,
+            hint="It may be starting.",
         )
-    known = _of_server(exc, target, place, subject) if isinstance(exc, raised.Neo4jError) else _of_driver(exc, target, subject)
+    known = (
+        _of_server(exc, target, place, subject)
+        if isinstance(exc, raised.Neo4jError)
+        else _of_driver(exc, target, subject)
+    )
     if known is not None:
         return known
     text, detail = told(exc)
@@ -149,12 +161,17 @@ def translated(exc: raised.Neo4jError | raised.DriverError, target: str, place: 
         )
     if code(exc) == NO_PROCEDURE:
         return ConfigurationError(
-            f"neo4j: {target} speaks Bolt but is not Neo4j: {first_line(exc)}.", hint="Give the address of a Neo4j server."
+            f"neo4j: {target} speaks Bolt but is not Neo4j: {first_line(exc)}.",
+            hint="Give the address of a Neo4j server.",
         )
-    return StoreConflict(STORE, f"{target} refused a query: {text} ({code(exc)}).", subject=subject, detail=detail)
+    return StoreConflict(
+        STORE, f"{target} refused a query: {text} ({code(exc)}).", subject=subject, detail=detail
+    )
 
 
-def _of_server(exc: raised.Neo4jError, target: str, place: str, subject: str) -> BootstrapError | None:
+def _of_server(
+    exc: raised.Neo4jError, target: str, place: str, subject: str
+) -> BootstrapError | None:
     line, name = first_line(exc), code(exc)
     short = name.rsplit(".", 1)[-1]
     if name.startswith("ClientError.Security."):
@@ -168,18 +185,31 @@ def _of_server(exc: raised.Neo4jError, target: str, place: str, subject: str) ->
 def _denied(name: str, told: str, target: str, subject: str) -> AccessDenied:
     if name == UNAUTHORIZED:
         return AccessDenied(STORE, f"{target} refused user and password.", hint=_WRONG_PASSWORD)
-    hint = _HINTS.get(name, "Grant the user what the message names; schema changes need CREATE/DROP INDEX and CONSTRAINT.")
+    hint = _HINTS.get(
+        name,
+        "Grant the user what the message names; schema changes need CREATE/DROP INDEX and CONSTRAINT.",
+    )
     return AccessDenied(STORE, f"{target}: {told}.", hint=hint, subject=subject)
 
 
-def _unavailable(name: str, told: str, target: str, place: str, subject: str) -> StoreUnavailable | None:
+def _unavailable(
+    name: str, told: str, target: str, place: str, subject: str
+) -> StoreUnavailable | None:
     """For what is not refused for good; None for the rest, and for a statement that takes more memory than there is."""
     if name in {NOT_A_LEADER, READ_ONLY}:
-        return StoreUnavailable(STORE, f"{target} is not the writer of its database: {told}.", hint=_ROUTE)
+        return StoreUnavailable(
+            STORE, f"{target} is not the writer of its database: {told}.", hint=_ROUTE
+        )
     if name in TERMINATED:
-        return StoreUnavailable(STORE, f"The statement was ended on the server: {told}.", subject=subject)
+        return StoreUnavailable(
+            STORE, f"The statement was ended on the server: {told}.", subject=subject
+        )
     if name.startswith(("TransientError.General.DatabaseUnavailable", "TransientError.Database.")):
-        return StoreUnavailable(STORE, f"The database at {target} is not available yet: {told}.", hint="Wait, or see its log.")
+        return StoreUnavailable(
+            STORE,
+            f"The database at {target} is not available yet: {told}.",
+            hint="Wait, or see its log.",
+        )
     if name.startswith("TransientError.") and name not in OUT_OF_MEMORY:
         return StoreBusy(STORE, f"{place or target} was refused for now: {told}.", subject=subject)
     return None
@@ -188,7 +218,9 @@ def _unavailable(name: str, told: str, target: str, place: str, subject: str) ->
 def _of_driver(exc: raised.DriverError, target: str, subject: str) -> BootstrapError:
     told = first_line(exc)
     everything = " ".join(_causes(exc))
-    if isinstance(exc, raised.UnsupportedServerProduct) or any(sign in everything for sign in _NOT_BOLT):
+    if isinstance(exc, raised.UnsupportedServerProduct) or any(
+        sign in everything for sign in _NOT_BOLT
+    ):
         return ConfigurationError(
             f"neo4j: what answers at {target} does not speak Bolt.",
             hint="Give the Bolt address of a Neo4j server (default port 7687), not that of its HTTP (7474) or of another store.",

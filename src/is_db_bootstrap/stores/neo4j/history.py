@@ -114,8 +114,19 @@ class History:
                 blueprint = row["blueprint"] or ""
                 continue
             latest = max(row["repeats"], default=[None, row["checksum"]])[1]
-            past = frozenset(str(checksum) for checksum in (row["checksum"], *(r[1] for r in row["repeats"])))
-            entries.append(Entry(row["version"], str(latest), row["repeatable"], row["type"] or "", row["source"], past))
+            past = frozenset(
+                str(checksum) for checksum in (row["checksum"], *(r[1] for r in row["repeats"]))
+            )
+            entries.append(
+                Entry(
+                    row["version"],
+                    str(latest),
+                    row["repeatable"],
+                    row["type"] or "",
+                    row["source"],
+                    past,
+                )
+            )
         return cls(tuple(sorted(entries, key=lambda e: e.order)), blueprint, begun)
 
     def entry(self, version: str) -> Entry | None:
@@ -131,9 +142,15 @@ class History:
         before = self.entry(file.version)
         version, source = (before.version, before.source) if before else (file.version, file.name)
         past = before.past if before else frozenset[str]()
-        latest = Entry(version, file.checksum, file.repeatable, "CYPHER", source, past | {file.checksum})
+        latest = Entry(
+            version, file.checksum, file.repeatable, "CYPHER", source, past | {file.checksum}
+        )
         others = [e for e in self.entries if e.order != file.order]
-        return History(tuple(sorted([*others, latest], key=lambda e: e.order)), self.blueprint or blueprint, begun=True)
+        return History(
+            tuple(sorted([*others, latest], key=lambda e: e.order)),
+            self.blueprint or blueprint,
+            begun=True,
+        )
 
     def is_ahead(self, files: Sequence[CypherFile], usable: Sequence[CypherFile]) -> bool:
         """Whether it contains all of `files` and goes on; `usable` are those that this server takes.
@@ -176,9 +193,13 @@ class History:
                 "(locally another --data-dir).", subject=blueprint,
             )  # fmt: skip
 
-    def _refuse_unknown(self, unknown: Sequence[Entry], files: Sequence[CypherFile], blueprint: str) -> None:
+    def _refuse_unknown(
+        self, unknown: Sequence[Entry], files: Sequence[CypherFile], blueprint: str
+    ) -> None:
         """Raise for entries between our files, or for any when there are none."""
-        lacking = [file for file in files if self.entry(file.version) is None and not file.is_conditional]
+        lacking = [
+            file for file in files if self.entry(file.version) is None and not file.is_conditional
+        ]
         if lacking:
             raise _diverged(unknown, f"{_listed(lacking)}, which was never applied")
         raise StoreConflict(
@@ -222,7 +243,9 @@ def _diverged(theirs: Sequence[Entry], ours: str) -> StoreConflict:
 
 
 def _listed(things: Sequence[Entry] | Sequence[CypherFile]) -> str:
-    return ", ".join(thing.name if isinstance(thing, CypherFile) else str(thing) for thing in things)
+    return ", ".join(
+        thing.name if isinstance(thing, CypherFile) else str(thing) for thing in things
+    )
 
 
 def compare(entry: Entry, file: CypherFile) -> None:

@@ -85,4 +85,8 @@ def described(thing: SchemaObject) -> str:
 def twins(wanted: Iterable[SchemaObject], live: LiveSchema) -> list[str]:
     """Notes about declared objects that are there under another name."""
     found = ((w, live.find(w)) for w in wanted if w.name)
-    return [f"{w} is there under the name {o.name}, which is accepted." for w, o in found if o is not None and o.name != w.name]
+    return [
+        f"{w} is there under the name {o.name}, which is accepted."
+        for w, o in found
+        if o is not None and o.name != w.name
+    ]

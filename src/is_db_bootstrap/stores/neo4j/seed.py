@@ -17,7 +17,9 @@ Run = Callable[..., list[dict[str, Any]]]
 class Seed:
     """The demo data of a blueprint; each node and each relationship is one change."""
 
-    def __init__(self, nodes: Sequence[SeedNode], relationships: Sequence[SeedRelationship]) -> None:
+    def __init__(
+        self, nodes: Sequence[SeedNode], relationships: Sequence[SeedRelationship]
+    ) -> None:
         self._items: dict[str, SeedNode | SeedRelationship] = {_node_name(n): n for n in nodes}
         self._items |= {_relationship_name(r): r for r in relationships}
 
@@ -43,9 +45,7 @@ class Seed:
             return
         start, one = _node("a", item.start, "a_")
         end, other = _node("b", item.end, "b_")
-        text = (
-            f"MATCH {start} MATCH {end} MERGE (a)-[r:{_quoted(item.type)}]->(b) ON CREATE SET r += $values RETURN count(r) AS n"
-        )
+        text = f"MATCH {start} MATCH {end} MERGE (a)-[r:{_quoted(item.type)}]->(b) ON CREATE SET r += $values RETURN count(r) AS n"
         if not run(text, values=dict(item.values), **one, **other)[0]["n"]:
             raise ChangeFailed("neo4j", f"{change.name} was not created: one of its nodes is missing.", change=change,
                                hint="See who deleted it, and run again.")  # fmt: skip
@@ -62,7 +62,9 @@ def _present(item: SeedNode | SeedRelationship, prefix: str) -> tuple[str, dict[
 def _node(variable: str, node: SeedNode, prefix: str) -> tuple[str, dict[str, Any]]:
     names = {f"{prefix}{i}": (key, value) for i, (key, value) in enumerate(node.key.items())}
     body = ", ".join(f"{_quoted(key)}: ${name}" for name, (key, _) in names.items())
-    return f"({variable}:{_quoted(node.label)} {{{body}}})", {name: value for name, (_, value) in names.items()}
+    return f"({variable}:{_quoted(node.label)} {{{body}}})", {
+        name: value for name, (_, value) in names.items()
+    }
 
 
 def _node_name(node: SeedNode) -> str:

@@ -63,7 +63,11 @@ class SelfTest:
         finally:
             transaction.rollback() if not transaction.closed() else None
         if found.type in {"EXISTENCE", "KEY"}:
-            return Proof(name, ok=None, detail="judged at the end of a transaction, which would leave the node")
+            return Proof(
+                name,
+                ok=None,
+                detail="judged at the end of a transaction, which would leave the node",
+            )
         return Proof(name, ok=False, detail="was not refused")
 
     def _finds(self, name: str, found: SchemaObject) -> Proof:
@@ -73,28 +77,43 @@ class SelfTest:
         values = self._values(found)
         with self._session.begin_transaction() as transaction:
             transaction.run(_create(found), good=values).consume()
-            given = {"values": list(values.values()), "name": found.name, "vector": values.get(found.properties[0])}
+            given = {
+                "values": list(values.values()),
+                "name": found.name,
+                "vector": values.get(found.properties[0]),
+            }
             rows = len(list(transaction.run(query, given)))
             transaction.rollback()
         if found.type in _CALLS:  # what they index is seen after a commit only
             return Proof(name, ok=True, detail="the query ran")
-        return Proof(name, ok=rows > 0, detail="" if rows else "the node of this transaction was not found")
+        return Proof(
+            name, ok=rows > 0, detail="" if rows else "the node of this transaction was not found"
+        )
 
     def _values(self, found: SchemaObject) -> dict[str, Any]:
         return {p: self._value(found) for p in found.properties}
 
     def _value(self, found: SchemaObject) -> Any:
         if found.type == "VECTOR":
-            return [0.5] * int(dict(found.options).get("VECTOR.DIMENSIONS", dict(found.options).get("vector.dimensions", 1)))
+            return [0.5] * int(
+                dict(found.options).get(
+                    "VECTOR.DIMENSIONS", dict(found.options).get("vector.dimensions", 1)
+                )
+            )
         if found.type == "TYPE":
-            return next((v for word, v in _TYPED.items() if found.property_type.upper().startswith(word)), self._probe)
+            return next(
+                (v for word, v in _TYPED.items() if found.property_type.upper().startswith(word)),
+                self._probe,
+            )
         return self._probe
 
 
 def _wrong(declared: str) -> Any:
     return (
         "probe"
-        if declared.upper().startswith(("INTEGER", "FLOAT", "BOOLEAN", "LIST", "DATE", "ZONED", "LOCAL", "POINT"))
+        if declared.upper().startswith(
+            ("INTEGER", "FLOAT", "BOOLEAN", "LIST", "DATE", "ZONED", "LOCAL", "POINT")
+        )
         else 1
     )
 
@@ -108,7 +127,10 @@ def _create(found: SchemaObject) -> str:
     point = found.type == "POINT"
     values = (
         "{"
-        + ", ".join(f"{_name(p)}: {'point({x: 1.0, y: 1.0})' if point else f'$good[{p!r}]'}" for p in found.properties)
+        + ", ".join(
+            f"{_name(p)}: {'point({x: 1.0, y: 1.0})' if point else f'$good[{p!r}]'}"
+            for p in found.properties
+        )
         + "}"
     )
     if found.entity == "NODE":
@@ -133,6 +155,10 @@ def _entity(found: SchemaObject) -> str:
 
 
 _CALLS = {
-    "FULLTEXT": lambda found: f"CALL db.index.fulltext.query{_entity(found)}($name, 'probe') YIELD score RETURN score LIMIT 1",
-    "VECTOR": lambda found: f"CALL db.index.vector.query{_entity(found)}($name, 1, $vector) YIELD score RETURN score",
+    "FULLTEXT": lambda found: (
+        f"CALL db.index.fulltext.query{_entity(found)}($name, 'probe') YIELD score RETURN score LIMIT 1"
+    ),
+    "VECTOR": lambda found: (
+        f"CALL db.index.vector.query{_entity(found)}($name, 1, $vector) YIELD score RETURN score"
+    ),
 }

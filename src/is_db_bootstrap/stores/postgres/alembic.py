@@ -29,8 +29,19 @@ from sqlalchemy.types import TypeEngine
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.guests import guest
-from is_db_bootstrap.stores.postgres.connection import NAME, connect, errors, identifier, session_settings
-from is_db_bootstrap.stores.postgres.half_done import SecondWatch, Watch, WorkingConnection, WorkingCursor
+from is_db_bootstrap.stores.postgres.connection import (
+    NAME,
+    connect,
+    errors,
+    identifier,
+    session_settings,
+)
+from is_db_bootstrap.stores.postgres.half_done import (
+    SecondWatch,
+    Watch,
+    WorkingConnection,
+    WorkingCursor,
+)
 from is_db_bootstrap.stores.postgres.operations import Operation, described, without_drops
 from is_db_bootstrap.stores.postgres.revisions import SKIPPED_NAMES, TABLE
 
@@ -93,8 +104,16 @@ def running_alembic() -> Iterator[None]:
 
 def working_connection(url: StoreUrl, schema: str, timing: Timing) -> WorkingConnection:
     """A session for revisions: it waits `lock_timeout_s` for a lock, and the server ends it within a second of our death."""
-    settings = session_settings(schema) | {"lock_timeout": f"{round(timing.lock_timeout_s * 1000)}ms"}
-    opened = connect(url, timing.connect_timeout_s, settings=settings, kind=WorkingConnection, cursor_factory=WorkingCursor)
+    settings = session_settings(schema) | {
+        "lock_timeout": f"{round(timing.lock_timeout_s * 1000)}ms"
+    }
+    opened = connect(
+        url,
+        timing.connect_timeout_s,
+        settings=settings,
+        kind=WorkingConnection,
+        cursor_factory=WorkingCursor,
+    )
     connection = cast("WorkingConnection", opened)
     with suppress(psycopg.errors.InvalidParameterValue):  # a server whose platform cannot tell
         connection.execute("SET client_connection_check_interval = '1s'")
@@ -142,7 +161,9 @@ def watch_of(connection: Connection) -> Watch:
     return found if isinstance(found, Watch) else Watch("")
 
 
-def watch_steps(ctx: MigrationContext, watch: Watch, before_first: Callable[[], None] = lambda: None) -> None:
+def watch_steps(
+    ctx: MigrationContext, watch: Watch, before_first: Callable[[], None] = lambda: None
+) -> None:
     """Let every revision that `ctx` is going to run be watched; `before_first` is called before the first one runs."""
     steps = ctx._migrations_fn  # noqa: SLF001 - Alembic tells of a step only when it has ended
 
@@ -242,7 +263,12 @@ def write_revision(
             directives[:] = []
 
     quiet = redirect_stdout(io.StringIO())  # Alembic says there what it writes
-    with engine.connect() if engine else nullcontext() as connection, running_alembic(), quiet, _told(blueprint):
+    with (
+        engine.connect() if engine else nullcontext() as connection,
+        running_alembic(),
+        quiet,
+        _told(blueprint),
+    ):
         wanted = config(blueprint, "public", connection)
         wanted.set_main_option("file_template", file_template.replace("%", "%%"))
         places = os.pathsep.join([_escaped(blueprint.migrations_dir), _escaped(folder)])
@@ -269,14 +295,20 @@ def _told(blueprint: Blueprint) -> Iterator[None]:
     except (BootstrapError, psycopg.Error, DBAPIError):
         raise
     except Exception as exc:
-        raise ConfigurationError(f"{blueprint.name}: {type(exc).__name__}: {exc}{_place(exc, blueprint)}.") from exc
+        raise ConfigurationError(
+            f"{blueprint.name}: {type(exc).__name__}: {exc}{_place(exc, blueprint)}."
+        ) from exc
 
 
 def _place(exc: BaseException, blueprint: Blueprint) -> str:
     """Where in code that is neither ours nor a library's the error came up, in brackets; empty if nowhere."""
     home = blueprint.migrations_dir.parent if blueprint.migrations_dir else None
     frames = traceback.extract_tb(exc.__traceback__)
-    own = [f for f in frames if home and Path(f.filename).is_relative_to(home) and "site-packages" not in f.filename]
+    own = [
+        f
+        for f in frames
+        if home and Path(f.filename).is_relative_to(home) and "site-packages" not in f.filename
+    ]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
@@ -299,7 +331,9 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
 def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
     """The type under a name that a revision can import; a dialect has classes of its own for some."""
     for kind in type(found).__mro__:
-        if kind is getattr(postgresql, kind.__name__, None) or kind is getattr(types, kind.__name__, None):
+        if kind is getattr(postgresql, kind.__name__, None) or kind is getattr(
+            types, kind.__name__, None
+        ):
             return found if kind is type(found) else found.adapt(kind)
     return found
 
@@ -327,7 +361,9 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
     return text.getvalue()
 
 
-def _ran(engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., None], revision: str) -> bool:
+def _ran(
+    engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., None], revision: str
+) -> bool:
     """Run an Alembic command; whether it changed anything.
 
     Each transaction begins by locking the version table, and Alembic reads it only then: a backend that outlived its
@@ -338,8 +374,12 @@ def _ran(engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., N
 
         @event.listens_for(connection, "begin")
         def lock_version_table(begun: Connection) -> None:
-            if not getattr(begun.connection.driver_connection, "autocommit", False):  # an autocommit_block locks nothing
-                table = identifier(schema, TABLE).replace("%", "%%")  # psycopg sees parameters, if none
+            if not getattr(
+                begun.connection.driver_connection, "autocommit", False
+            ):  # an autocommit_block locks nothing
+                table = identifier(schema, TABLE).replace(
+                    "%", "%%"
+                )  # psycopg sees parameters, if none
                 begun.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 
         with running_alembic():
@@ -353,5 +393,8 @@ def create_version_table(connection: psycopg.Connection[Any], target: str, schem
     """Create the version table as Alembic would; `IF NOT EXISTS` is not atomic, so a faster run is no error."""
     table = identifier(schema, TABLE)
     statement = f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) NOT NULL CONSTRAINT {TABLE}_pkc PRIMARY KEY)"
-    with errors(target, TABLE), suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
+    with (
+        errors(target, TABLE),
+        suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable),
+    ):
         connection.execute(statement.encode())

@@ -25,7 +25,16 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.guests import GuestFailed, place_of
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
+from is_db_bootstrap.results import (
+    Change,
+    Drift,
+    LockHolder,
+    Plan,
+    Proof,
+    ServerInfo,
+    Status,
+    StoreName,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
@@ -45,7 +54,14 @@ from is_db_bootstrap.stores.postgres.connection import (
     translated,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch, mark_statement
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blueprint_of, comment_statement, mark
+from is_db_bootstrap.stores.postgres.revisions import (
+    TABLE,
+    Chain,
+    Record,
+    blueprint_of,
+    comment_statement,
+    mark,
+)
 from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
 
 if TYPE_CHECKING:
@@ -140,7 +156,12 @@ class PostgreSQLBootstrapper:
 
     def _looked_at(self, connection: psycopg.Connection[Any], limit_s: float) -> ServerInfo:
         with errors(self.target):
-            version, standby, read_only, age_s = connection.execute(_LOOK.encode()).fetchone() or ("", False, "off", 0.0)
+            version, standby, read_only, age_s = connection.execute(_LOOK.encode()).fetchone() or (
+                "",
+                False,
+                "off",
+                0.0,
+            )
         if standby or read_only == "on":
             what = "a standby" if standby else "read-only (default_transaction_read_only)"
             raise StoreUnavailable(self.name, f"{self.target} is {what} and cannot be written to.",
@@ -150,13 +171,19 @@ class PostgreSQLBootstrapper:
         return ServerInfo(str(version).split()[0])
 
     def _connected(self, limit_s: float | None = None) -> psycopg.Connection[Any]:
-        return connect(self._url, limit_s or self._timing.connect_timeout_s, settings=session_settings(self._schema))
+        return connect(
+            self._url,
+            limit_s or self._timing.connect_timeout_s,
+            settings=session_settings(self._schema),
+        )
 
     @contextmanager
     def _maintenance(self, limit_s: float | None = None) -> Iterator[psycopg.Connection[Any]]:
         """A connection to the database `postgres`; what a DBA must run, when we may not connect there."""
         try:
-            connection = connect(self._url, limit_s or self._timing.connect_timeout_s, database=MAINTENANCE)
+            connection = connect(
+                self._url, limit_s or self._timing.connect_timeout_s, database=MAINTENANCE
+            )
         except (AccessDenied, DatabaseMissing) as exc:
             raise AccessDenied(
                 self.name, f"Database {self._url.database} does not exist, and we cannot create it: no way into {MAINTENANCE}.",
@@ -219,11 +246,15 @@ class PostgreSQLBootstrapper:
         if row is not None and not row[0]:
             raise self._may_not_create(row[1])
         schema = [] if self._schema == "public" else [Change(self._schema, "schema")]
-        return Plan((Change(database, "database"), *schema, *self._pending(Record()), *self._all_rows()))
+        return Plan(
+            (Change(database, "database"), *schema, *self._pending(Record()), *self._all_rows())
+        )
 
     def _pending(self, record: Record) -> list[Change]:
         done = self._chain.until(record.revisions)
-        pending = [Change(r, "revision", self._chain.titles[r]) for r in self._chain.order if r not in done]
+        pending = [
+            Change(r, "revision", self._chain.titles[r]) for r in self._chain.order if r not in done
+        ]
         self._due = bool(pending)
         return pending
 
@@ -278,13 +309,19 @@ class PostgreSQLBootstrapper:
     def _is_ahead(self, record: Record) -> bool:
         """Whether newer code was here; a `StoreConflict` when it was another blueprint, or nobody that we know."""
         if record.blueprint and record.blueprint != self._blueprint.name:
-            raise self._conflict(f"carries the blueprint {record.blueprint}, not {self._blueprint.name}")
+            raise self._conflict(
+                f"carries the blueprint {record.blueprint}, not {self._blueprint.name}"
+            )
         if record.goes_beyond(self._chain, self._blueprint.name):
             return True
         for revision in record.revisions:
             if revision not in self._chain.parents:
                 other = blueprint_of(revision)
-                whose = f"which belongs to the blueprint {other}, not to" if other else "which is unknown to"
+                whose = (
+                    f"which belongs to the blueprint {other}, not to"
+                    if other
+                    else "which is unknown to"
+                )
                 raise self._conflict(f"is at revision {revision}, {whose} {self._blueprint.name}")
         return False
 
@@ -300,7 +337,9 @@ class PostgreSQLBootstrapper:
             row = reader.execute(_RIGHTS.encode(), {"schema": identifier(self._schema)}).fetchone()
         user, database_right, exists, schema_right, database = row or ("", True, True, True, "")
         if exists and not schema_right:
-            grant = f"GRANT CREATE, USAGE ON SCHEMA {identifier(self._schema)} TO {identifier(user)}"
+            grant = (
+                f"GRANT CREATE, USAGE ON SCHEMA {identifier(self._schema)} TO {identifier(user)}"
+            )
             raise AccessDenied(self.name, f"{user} may not create tables in schema {self._schema}.", subject=self._schema,
                                hint=f"Let an administrator run: {grant};")  # fmt: skip
         if not exists and not database_right:
@@ -377,7 +416,10 @@ class PostgreSQLBootstrapper:
 
         template1 would be refused while anybody is connected to it (55006, ecto#1925), and holds what others put there.
         """
-        with self._maintenance() as connection, errors(self.target, self._url.database, Change(self._url.database, "database")):
+        with (
+            self._maintenance() as connection,
+            errors(self.target, self._url.database, Change(self._url.database, "database")),
+        ):
             try:
                 connection.execute(self._create_statement().encode())
             except psycopg.Error as exc:
@@ -390,12 +432,12 @@ class PostgreSQLBootstrapper:
         return None
 
     def _create_statement(self) -> str:
-        return f"CREATE DATABASE {identifier(self._url.database)} TEMPLATE template0 ENCODING 'UTF8'"
+        return (
+            f"CREATE DATABASE {identifier(self._url.database)} TEMPLATE template0 ENCODING 'UTF8'"
+        )
 
     def _may_not_create(self, user: str) -> AccessDenied:
-        statement = (
-            f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE template0 ENCODING 'UTF8'"
-        )
+        statement = f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE template0 ENCODING 'UTF8'"
         return AccessDenied(self.name, f"Database {self._url.database} does not exist, and {user} may not create it.",
                             hint=f"Let an administrator run: {statement};", subject=self._url.database)  # fmt: skip
 
@@ -430,14 +472,18 @@ class PostgreSQLBootstrapper:
                                        hint="Run again.") from exc  # fmt: skip
             raise
         except DatabaseMissing as exc:
-            raise StoreUnavailable(self.name, f"Database {self._url.database} has vanished.", hint="Run again.") from exc
+            raise StoreUnavailable(
+                self.name, f"Database {self._url.database} has vanished.", hint="Run again."
+            ) from exc
 
     def _apply_database(self, _: Change) -> str | None:
         return self.create_database()
 
     def _apply_schema(self, change: Change) -> str | None:
         try:
-            self._reader().execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(change.name)}".encode())
+            self._reader().execute(
+                f"CREATE SCHEMA IF NOT EXISTS {identifier(change.name)}".encode()
+            )
         except psycopg.Error as exc:
             # IF NOT EXISTS is not atomic (svix#2589).
             if exc.sqlstate not in {DUPLICATE_SCHEMA, UNIQUE_VIOLATION}:
@@ -455,7 +501,9 @@ class PostgreSQLBootstrapper:
         except BootstrapError as exc:
             if self._is_half_done(act, change.name):
                 raise self._half_done(
-                    f"committed a part of its work by itself and then failed: {exc.message}", act, change
+                    f"committed a part of its work by itself and then failed: {exc.message}",
+                    act,
+                    change,
                 ) from exc
             raise
         if act == "stamp" and not ran:
@@ -477,18 +525,24 @@ class PostgreSQLBootstrapper:
         try:
             return run(self._alembic_engine(), self._blueprint, self._schema, revision)
         except CommandError as exc:
-            raise ChangeFailed(self.name, f"Alembic refused revision {change.name}: {exc}.", change=change) from exc
+            raise ChangeFailed(
+                self.name, f"Alembic refused revision {change.name}: {exc}.", change=change
+            ) from exc
         except (psycopg.Error, DBAPIError, BootstrapError, DatabaseMissing):
             raise
         except GuestFailed as exc:
             raise self._failed_itself(change, str(exc)) from exc
         except Exception as exc:
-            raise self._failed_itself(change, f"{type(exc).__name__}: {exc}{place_of(exc)}") from exc
+            raise self._failed_itself(
+                change, f"{type(exc).__name__}: {exc}{place_of(exc)}"
+            ) from exc
 
     def _describe(self, revision: str) -> None:
         """Write the comment of a record that says `revision` already: Alembic has no step for it, and so no callback."""
         lineage = self._chain.until([] if revision == "base" else [revision])
-        self._reader().execute(comment_statement(self._watch.table, mark(self._blueprint.name, lineage)).encode())
+        self._reader().execute(
+            comment_statement(self._watch.table, mark(self._blueprint.name, lineage)).encode()
+        )
 
     def _failed_itself(self, change: Change, said: str) -> ChangeFailed:
         return ChangeFailed(
@@ -506,7 +560,11 @@ class PostgreSQLBootstrapper:
             if self._watch.committed or self._watch.elsewhere:
                 self._mark(f"{act} {revision}")
                 return True
-        except (BootstrapError, DatabaseMissing, psycopg.Error):  # the next plan finds the mark, if there is one
+        except (
+            BootstrapError,
+            DatabaseMissing,
+            psycopg.Error,
+        ):  # the next plan finds the mark, if there is one
             return self._watch.committed or self._watch.elsewhere
         return False
 
@@ -539,20 +597,26 @@ class PostgreSQLBootstrapper:
             with suppress(psycopg.Error):
                 self._mark(f"{act} {change.name}")
         says = ", ".join(record.revisions) or "nothing"
-        raise self._half_done(f"ran to its end and is not recorded: {self._schema}.{TABLE} says {says}.", act, change)
+        raise self._half_done(
+            f"ran to its end and is not recorded: {self._schema}.{TABLE} says {says}.", act, change
+        )
 
     def _alembic_engine(self) -> Engine:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         if self._engine is None:
-            self._engine = postgres_alembic.engine(self._url, self._schema, self._timing, self._remember, self._watch)
+            self._engine = postgres_alembic.engine(
+                self._url, self._schema, self._timing, self._remember, self._watch
+            )
         return self._engine
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
         """A revision that hangs, or swallows what it is told, gets no second session after it was cancelled."""
         if self._cancelled.is_set():
             connection.close()
-            raise StoreUnavailable(self.name, "The run that this session was for has ended.", hint="Run again.")
+            raise StoreUnavailable(
+                self.name, "The run that this session was for has ended.", hint="Run again."
+            )
         self._working.append(connection)
 
     def _apply_row(self, change: Change) -> str | None:
@@ -571,7 +635,9 @@ class PostgreSQLBootstrapper:
         record = self._record(reader)
         if self._is_ahead(record):
             return []
-        pending = [Drift(change.name, "revision", "is not applied") for change in self._pending(record)]
+        pending = [
+            Drift(change.name, "revision", "is not applied") for change in self._pending(record)
+        ]
         if pending or self._catalogue is None:
             return pending
         self._seen = self._live(reader)
@@ -583,7 +649,9 @@ class PostgreSQLBootstrapper:
             return []
         seen, self._seen = self._seen, None  # what verify has just read
         try:
-            return list(self._catalogue.findings(self._live(self._reader()) if seen is None else seen))
+            return list(
+                self._catalogue.findings(self._live(self._reader()) if seen is None else seen)
+            )
         except DatabaseMissing:
             return []
 
@@ -605,8 +673,14 @@ class PostgreSQLBootstrapper:
         """Try every declared table in a transaction that is rolled back; see `selftest.py`."""
         from is_db_bootstrap.stores.postgres.selftest import SelfTest
 
-        with errors(self.target), self._connected() as connection, connection.transaction(force_rollback=True):
-            tables = (self._catalogue.objects if self._catalogue else self._live(self._reader())).get("table", {})
+        with (
+            errors(self.target),
+            self._connected() as connection,
+            connection.transaction(force_rollback=True),
+        ):
+            tables = (
+                self._catalogue.objects if self._catalogue else self._live(self._reader())
+            ).get("table", {})
             yield from SelfTest(connection, self._schema, list(tables)).proofs()
 
     # --- the lock, and ending
@@ -623,7 +697,8 @@ class PostgreSQLBootstrapper:
             return postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
         except DatabaseMissing as exc:
             raise StoreConflict(
-                self.name, f"Database {self._url.database} does not exist, so its lock cannot be taken."
+                self.name,
+                f"Database {self._url.database} does not exist, so its lock cannot be taken.",
             ) from exc
 
     def cancel(self) -> None:

@@ -117,7 +117,9 @@ SELECT 'extension', extname::text, 'installed' FROM pg_extension WHERE extname <
 def live(connection: psycopg.Connection[Any], schema: str) -> Objects:
     """The catalogue of `schema` in one query; the session's search path must begin with that schema."""
     found: dict[str, dict[str, str]] = {}
-    for kind, name, definition in connection.execute(_SQL, {"schema": identifier(schema), "version": TABLE}).fetchall():
+    for kind, name, definition in connection.execute(
+        _SQL, {"schema": identifier(schema), "version": TABLE}
+    ).fetchall():
         found.setdefault(kind, {})[name] = definition
     return {kind: dict(sorted(found[kind].items())) for kind in sorted(found)}
 
@@ -166,18 +168,26 @@ class Catalogue:
             for name, actual in found.get(kind, {}).items():
                 if kind == "table" and name in parts:
                     continue
-                if name in self.objects.get(kind, {}) or (kind in PARTS and name.partition(".")[0] not in declared):
+                if name in self.objects.get(kind, {}) or (
+                    kind in PARTS and name.partition(".")[0] not in declared
+                ):
                     continue
-                yield Drift(name, kind, "is not declared by the blueprint", None, actual, finding=True)
+                yield Drift(
+                    name, kind, "is not declared by the blueprint", None, actual, finding=True
+                )
 
 
 def _drift(kind: str, name: str, expected: str, actual: str | None) -> Drift:
     if actual is None:
         return Drift(name, kind, "is missing", expected)
     if actual == f"{expected} INVALID":
-        message = "is invalid: its creation was interrupted. Drop it and create it again, or REINDEX it"
+        message = (
+            "is invalid: its creation was interrupted. Drop it and create it again, or REINDEX it"
+        )
         return Drift(name, kind, message, expected, actual)
-    return Drift(name, kind, f"is {_brief(actual)}, declared as {_brief(expected)}", expected, actual)
+    return Drift(
+        name, kind, f"is {_brief(actual)}, declared as {_brief(expected)}", expected, actual
+    )
 
 
 def _brief(text: str) -> str:
@@ -185,9 +195,13 @@ def _brief(text: str) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def available_extensions(connection: psycopg.Connection[Any], folder: Path | None) -> dict[str, bool]:
+def available_extensions(
+    connection: psycopg.Connection[Any], folder: Path | None
+) -> dict[str, bool]:
     """Each extension that the catalogue beside the revisions declares, and whether the server has it to install."""
     declared = Catalogue.read(folder) if folder else None
     wanted = list(declared.objects.get("extension", ())) if declared else []
-    found = connection.execute("SELECT name FROM pg_available_extensions WHERE name = ANY(%s)", [wanted]).fetchall()
+    found = connection.execute(
+        "SELECT name FROM pg_available_extensions WHERE name = ANY(%s)", [wanted]
+    ).fetchall()
     return {name: (name,) in found for name in wanted}

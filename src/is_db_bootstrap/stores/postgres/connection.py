@@ -67,7 +67,9 @@ class DatabaseMissing(Exception):
         return f"Database {self.args[0]} does not exist."
 
 
-def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None = None) -> dict[str, Any]:
+def parameters(
+    url: StoreUrl, connect_timeout_s: float, *, database: str | None = None
+) -> dict[str, Any]:
     """What libpq is told; passwords need no escaping here. Several hosts are asked for the one that can be written to."""
     found: dict[str, Any] = {
         "host": ",".join(host for host, _ in url.servers),
@@ -83,7 +85,9 @@ def parameters(url: StoreUrl, connect_timeout_s: float, *, database: str | None 
     }
     if len(url.servers) > 1:
         found["target_session_attrs"] = "read-write"
-    return {key: value for key, value in (found | _query(url) | checked_tls(url)).items() if value != ""}
+    return {
+        key: value for key, value in (found | _query(url) | checked_tls(url)).items() if value != ""
+    }
 
 
 def checked_tls(url: StoreUrl) -> dict[str, str]:
@@ -146,7 +150,9 @@ def connect(
     try:
         connection = kind.connect(**known | options, autocommit=True, prepare_threshold=None)
     except psycopg.ProgrammingError as exc:
-        error = ConfigurationError(f"postgres: the address {url} is refused by libpq: {str(exc).strip()}.")
+        error = ConfigurationError(
+            f"postgres: the address {url} is refused by libpq: {str(exc).strip()}."
+        )
         raise url.masking(error, exc) from exc
     except psycopg.OperationalError as exc:
         raise url.masking(refused(url, exc, known["dbname"], connect_timeout_s), exc) from exc
@@ -167,11 +173,18 @@ def _refuse_old(url: StoreUrl, connection: psycopg.Connection[Any]) -> None:
     if number < OLDEST:
         connection.close()
         raise StoreConflict(
-            NAME, f"{url} is PostgreSQL {number // 10000}; {OLDEST // 10000} or newer is needed.", hint="Upgrade the server."
+            NAME,
+            f"{url} is PostgreSQL {number // 10000}; {OLDEST // 10000} or newer is needed.",
+            hint="Upgrade the server.",
         )
 
 
-def prepare(url: StoreUrl, connection: psycopg.Connection[Any], known: Mapping[str, Any], settings: Mapping[str, str]) -> None:
+def prepare(
+    url: StoreUrl,
+    connection: psycopg.Connection[Any],
+    known: Mapping[str, Any],
+    settings: Mapping[str, str],
+) -> None:
     """Set `settings` on the session of an autocommit `connection` that was opened with `known`.
 
     Nothing is set behind a pooler that gives sessions to other clients: that is a `ConfigurationError`.
@@ -194,13 +207,21 @@ def settings_if_direct(backend_pid: int, settings: Mapping[str, str]) -> tuple[b
         return b"SELECT pg_backend_pid() = %s", [backend_pid]
     calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
     query = f"SELECT pg_backend_pid() = %s, CASE WHEN pg_backend_pid() = %s THEN ARRAY[{calls}] END"
-    return query.encode(), [backend_pid, backend_pid, *(text for pair in settings.items() for text in pair)]
+    return query.encode(), [
+        backend_pid,
+        backend_pid,
+        *(text for pair in settings.items() for text in pair),
+    ]
 
 
-def settings_query(settings: Mapping[str, str], *, in_transaction: bool = False) -> tuple[bytes, list[str]]:
+def settings_query(
+    settings: Mapping[str, str], *, in_transaction: bool = False
+) -> tuple[bytes, list[str]]:
     """One query that sets `settings` for the session, or for the running transaction only."""
     call = f"set_config(%s, %s, {str(in_transaction).lower()})"
-    return f"SELECT {', '.join([call] * len(settings))}".encode(), [text for pair in settings.items() for text in pair]
+    return f"SELECT {', '.join([call] * len(settings))}".encode(), [
+        text for pair in settings.items() for text in pair
+    ]
 
 
 def pool_mode(url: StoreUrl, connect_timeout_s: float) -> pooler.Mode:
@@ -209,11 +230,16 @@ def pool_mode(url: StoreUrl, connect_timeout_s: float) -> pooler.Mode:
     Raises `StoreUnavailable` when it does not answer, or has no second session.
     """
     known = parameters(url, connect_timeout_s)
-    with errors(str(url)), psycopg.connect(**known, autocommit=True, prepare_threshold=None) as first:
+    with (
+        errors(str(url)),
+        psycopg.connect(**known, autocommit=True, prepare_threshold=None) as first,
+    ):
         return pooler.Mode.SESSION if pooler.is_direct(first) else _pool_mode(url, first, known)
 
 
-def _pool_mode(url: StoreUrl, first: psycopg.Connection[Any], known: Mapping[str, Any]) -> pooler.Mode:
+def _pool_mode(
+    url: StoreUrl, first: psycopg.Connection[Any], known: Mapping[str, Any]
+) -> pooler.Mode:
     def second() -> psycopg.Connection[Any]:
         return psycopg.connect(**known, autocommit=True, prepare_threshold=None)
 
@@ -250,13 +276,17 @@ def terminated(connection: psycopg.Connection[Any], session: psycopg.Connection[
     return [session.info.backend_pid]
 
 
-def refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float) -> Exception:
+def refused(
+    url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float
+) -> Exception:
     """What a refused connection means.
 
     libpq hands out no SQLSTATE here, only text, which the server may write in any language; so a database is called
     missing only when the server, asked through `postgres`, does not list it.
     """
-    text = re.sub(r"\s*Is the server running[^?]*\?", "", str(exc)).removeprefix("connection failed: ")
+    text = re.sub(r"\s*Is the server running[^?]*\?", "", str(exc)).removeprefix(
+        "connection failed: "
+    )
     text = " ".join(text.split())
     for pattern, translate in _REFUSALS:
         if re.search(pattern, text, re.IGNORECASE):
@@ -264,54 +294,90 @@ def refused(url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout
     told = text.rsplit("failed: ", 1)[-1]
     if database in told and _is_missing(url, database, timeout_s, told):
         return DatabaseMissing(database)
-    if database in told and "does not exist" in told:  # it does by now: another run has just created it
-        return StoreBusy(NAME, f"{url} is not ready: {text}.", hint="Another run was creating the database.")
+    if (
+        database in told and "does not exist" in told
+    ):  # it does by now: another run has just created it
+        return StoreBusy(
+            NAME, f"{url} is not ready: {text}.", hint="Another run was creating the database."
+        )
     if exc.pgconn is not None and exc.pgconn.used_password:
         return _denied(url, text)
     if kind := recognised(url.host, url.port(5432), min(timeout_s, 2.0) / 2, own="PostgreSQL"):
-        return ConfigurationError(f"postgres: at {url} {kind} answers, not PostgreSQL.", hint="Correct the host or the port.")
-    return StoreUnavailable(NAME, f"{url} does not answer: {text}.", hint="Is the server running, and is the address right?")
+        return ConfigurationError(
+            f"postgres: at {url} {kind} answers, not PostgreSQL.",
+            hint="Correct the host or the port.",
+        )
+    return StoreUnavailable(
+        NAME,
+        f"{url} does not answer: {text}.",
+        hint="Is the server running, and is the address right?",
+    )
 
 
 def _denied(url: StoreUrl, text: str) -> BootstrapError:
     return AccessDenied(
-        NAME, f"{url} refused us: {text}.", hint="Check user and password (POSTGRES_PASSWORD), and pg_hba.conf."
+        NAME,
+        f"{url} refused us: {text}.",
+        hint="Check user and password (POSTGRES_PASSWORD), and pg_hba.conf.",
     )
 
 
 def _tls(url: StoreUrl, text: str) -> BootstrapError:
-    return AccessDenied(NAME, f"No TLS connection to {url}: {text}.", hint="Check sslmode, and POSTGRES_CA_FILE.")
+    return AccessDenied(
+        NAME, f"No TLS connection to {url}: {text}.", hint="Check sslmode, and POSTGRES_CA_FILE."
+    )
 
 
 def _not_ready(url: StoreUrl, text: str) -> BootstrapError:
-    return StoreUnavailable(NAME, f"{url} is not ready: {text}.", hint="Wait, or give a longer --timeout.")
+    return StoreUnavailable(
+        NAME, f"{url} is not ready: {text}.", hint="Wait, or give a longer --timeout."
+    )
 
 
 def _read_only(url: StoreUrl, text: str) -> BootstrapError:
-    return StoreUnavailable(NAME, f"No host of {url} can be written to: {text}.", hint="Give the address of the primary.")
+    return StoreUnavailable(
+        NAME,
+        f"No host of {url} can be written to: {text}.",
+        hint="Give the address of the primary.",
+    )
 
 
 def _stranger(url: StoreUrl, text: str) -> BootstrapError:
     return ConfigurationError(
-        f"postgres: what answers at {url} is not PostgreSQL: {text}.", hint="Correct the host or the port."
+        f"postgres: what answers at {url} is not PostgreSQL: {text}.",
+        hint="Correct the host or the port.",
     )
 
 
 def _malformed(url: StoreUrl, text: str) -> BootstrapError:
-    return ConfigurationError(f"postgres: the address {url} is refused by libpq: {text}.", hint="Correct it.")
+    return ConfigurationError(
+        f"postgres: the address {url} is refused by libpq: {text}.", hint="Correct it."
+    )
 
 
 _REFUSALS = (
     (r"invalid (port number|sslmode value|integer value|URI|connection option)", _malformed),
-    (r"password authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in", _denied),
+    (
+        r"password authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in",
+        _denied,
+    ),
     (r"no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database", _denied),
     (r"authentication failed|does not support password|(?-i:SASL|SCRAM)", _denied),
-    (r"starting up|shutting down|in recovery mode|too many clients|too many connections|slots are reserved", _not_ready),
-    (r"session is (read-only|not read-only)|server is in hot standby|not accepting connections", _read_only),
+    (
+        r"starting up|shutting down|in recovery mode|too many clients|too many connections|slots are reserved",
+        _not_ready,
+    ),
+    (
+        r"session is (read-only|not read-only)|server is in hot standby|not accepting connections",
+        _read_only,
+    ),
     (r"invalid response to SSL negotiation|expected authentication request", _stranger),
     # A connection that was closed under TLS is a server that stopped.
     (r"SSL error|SSL connection(?! has been closed)|support SSL|SSL is not enabled", _tls),
-    (r"certificate verify failed|root certificate|server certificate|private key file|certificate file", _tls),
+    (
+        r"certificate verify failed|root certificate|server certificate|private key file|certificate file",
+        _tls,
+    ),
 )
 
 
@@ -321,7 +387,12 @@ def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bo
         return True
     try:
         with connect(url, timeout_s, database=MAINTENANCE) as connection:
-            return connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone() is None
+            return (
+                connection.execute(
+                    "SELECT FROM pg_database WHERE datname = %s", [database]
+                ).fetchone()
+                is None
+            )
     except (AccessDenied, DatabaseMissing):
         return "does not exist" in told
 
@@ -342,7 +413,10 @@ def errors(target: str, subject: str = "", change: Change | None = None) -> Iter
 
 
 def translated(
-    exc: psycopg.Error | psycopg.Warning, target: str, subject: str = "", change: Change | None = None
+    exc: psycopg.Error | psycopg.Warning,
+    target: str,
+    subject: str = "",
+    change: Change | None = None,
 ) -> StoreError:
     """The error of a run for an error of the server; `change` makes what has no other name a `ChangeFailed`."""
     state = getattr(exc, "sqlstate", None) or ""
@@ -354,7 +428,9 @@ def translated(
         return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail)
     if state == INSUFFICIENT_PRIVILEGE:
         hint = "Grant the privilege, or use a role that has it."
-        return AccessDenied(NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail)
+        return AccessDenied(
+            NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail
+        )
     lost = _lost(exc, state)
     if lost or (state == QUERY_CANCELED and change is None):
         message = f"{target} {lost or 'cancelled what it was asked'}: {text}."
@@ -370,7 +446,9 @@ def _lost(exc: BaseException, state: str) -> str:
     """What has become of a server that cannot be worked with any more; empty when it can."""
     if state == READ_ONLY_TRANSACTION:
         return "is read-only, no primary"
-    ended = state.startswith(UNAVAILABLE) or (not state and isinstance(exc, psycopg.OperationalError))
+    ended = state.startswith(UNAVAILABLE) or (
+        not state and isinstance(exc, psycopg.OperationalError)
+    )
     return "has ended the connection" if ended else ""
 
 

@@ -91,7 +91,15 @@ class _Look:
     watchable: tuple[Name, ...] = ()
 
 
-def tried(url: StoreUrl, blueprint: Blueprint, schema: str, timing: Timing, *, done: Sequence[str], to: str) -> Seen:
+def tried(
+    url: StoreUrl,
+    blueprint: Blueprint,
+    schema: str,
+    timing: Timing,
+    *,
+    done: Sequence[str],
+    to: str,
+) -> Seen:
     """Bring a scratch database on the server of `url` to the revisions `done`, downgrade it to `to`, and look.
 
     Raises what a run raises: `AccessDenied` when no database may be created, `ChangeFailed` for a revision that fails there.
@@ -134,7 +142,13 @@ def _look(session: psycopg.Connection[Any], schema: str) -> _Look:
         if kind not in _UNTOLD
         for name in found
     }
-    return _Look(schemas, tables, columns, frozenset(objects), tuple(name for _, name, is_table in rows if is_table))
+    return _Look(
+        schemas,
+        tables,
+        columns,
+        frozenset(objects),
+        tuple(name for _, name, is_table in rows if is_table),
+    )
 
 
 def _watch(session: psycopg.Connection[Any], look: _Look) -> None:
@@ -148,7 +162,9 @@ def _watch(session: psycopg.Connection[Any], look: _Look) -> None:
         session.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {_NOTES}".encode())
 
 
-def _downgraded(connection: Connection, blueprint: Blueprint, schema: str, to: str) -> tuple[str, ...]:
+def _downgraded(
+    connection: Connection, blueprint: Blueprint, schema: str, to: str
+) -> tuple[str, ...]:
     """Run the downgrade; the revisions whose step did not end in the transaction that it began in."""
     began: list[int] = []
     left: list[str] = []
@@ -176,7 +192,9 @@ def _transaction(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def _compared(before: _Look, after: _Look, seen: Sequence[tuple[int, str]], left: tuple[str, ...]) -> Seen:
+def _compared(
+    before: _Look, after: _Look, seen: Sequence[tuple[int, str]], left: tuple[str, ...]
+) -> Seen:
     gone = {oid for oid in before.tables if oid not in after.tables}
     columns, retyped = [], []
     for (oid, number), (name, kind) in before.columns.items():

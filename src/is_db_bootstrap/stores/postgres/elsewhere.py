@@ -55,10 +55,18 @@ def find(reader: psycopg.Connection[Any], schema: str, revisions: Iterable[str])
 
     One query names the tables that may be some, a second one reads those, if there are any.
     """
-    found = reader.execute(_CANDIDATES, {"schema": schema, "table": TABLE, "most": _MOST_ROWS}).fetchall()
-    others = [(space, name, readable) for space, name, comment, readable in found if not _is_ours(space, name, comment, schema)]
+    found = reader.execute(
+        _CANDIDATES, {"schema": schema, "table": TABLE, "most": _MOST_ROWS}
+    ).fetchall()
+    others = [
+        (space, name, readable)
+        for space, name, comment, readable in found
+        if not _is_ours(space, name, comment, schema)
+    ]
     unreadable = tuple((space, name) for space, name, readable in others if not readable)
-    recorded = _recorded(reader, [(space, name) for space, name, readable in others if readable], list(revisions))
+    recorded = _recorded(
+        reader, [(space, name) for space, name, readable in others if readable], list(revisions)
+    )
     for (space, name), known in recorded.items():
         return Elsewhere(space, name, known, unreadable)
     return Elsewhere(unreadable=unreadable)
@@ -79,8 +87,12 @@ def _recorded(
         f"SELECT {number}, version_num::text FROM {identifier(*table)} WHERE version_num = ANY(%(revisions)s)"  # noqa: S608 - quoted
         for number, table in enumerate(tables)
     ]
-    quoted = " UNION ALL ".join(part.replace("%", "%%").replace("%%(revisions)s", "%(revisions)s") for part in parts)
+    quoted = " UNION ALL ".join(
+        part.replace("%", "%%").replace("%%(revisions)s", "%(revisions)s") for part in parts
+    )
     found: dict[tuple[str, str], tuple[str, ...]] = {}
-    for number, revision in reader.execute(f"{quoted} ORDER BY 1, 2".encode(), {"revisions": revisions}).fetchall():
+    for number, revision in reader.execute(
+        f"{quoted} ORDER BY 1, 2".encode(), {"revisions": revisions}
+    ).fetchall():
         found[tables[number]] = (*found.get(tables[number], ()), revision)
     return found

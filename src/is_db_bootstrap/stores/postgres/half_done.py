@@ -29,7 +29,9 @@ _ENDS = re.compile(r"(?i)\s*(COMMIT|END|PREPARE\s+TRANSACTION)\b[^;]*;?\s*")
 #: A text that may end one somewhere. Too many of these do no harm: the mark is then rolled back or written over.
 _MAY_END = re.compile(r"(?i)\bCOMMIT\b|(^|;)\s*END\b|\bPREPARE\s+TRANSACTION\b")
 #: A statement that changes nothing that outlives the session.
-_HARMLESS = re.compile(r"(?i)\s*(SET|RESET|SHOW|BEGIN|START|ROLLBACK|COMMIT|END|DISCARD|LISTEN|UNLISTEN)\b[^;]*;?\s*")
+_HARMLESS = re.compile(
+    r"(?i)\s*(SET|RESET|SHOW|BEGIN|START|ROLLBACK|COMMIT|END|DISCARD|LISTEN|UNLISTEN)\b[^;]*;?\s*"
+)
 #: A statement that asks the catalogue, as inspectors do.
 _LOOKS = re.compile(r"(?i)\s*SELECT\b[^;]*\b(pg_catalog|information_schema)\b[^;]*;?\s*")
 #: What can commit a part of itself before it fails, outside of a transaction.
@@ -42,7 +44,11 @@ def mark_statement(table: str, step: str) -> str:
     A role that does not own the table leaves its comment as it is.
     """
     kept = "regexp_replace(coalesce(obj_description(to_regclass(place), 'pg_class'), ''), '(; )?begun \\w+ \\S+$', '')"
-    added = f"concat_ws('; ', nullif({kept}, ''), {_literal(f'begun {step}')})" if step else f"nullif({kept}, '')"
+    added = (
+        f"concat_ws('; ', nullif({kept}, ''), {_literal(f'begun {step}')})"
+        if step
+        else f"nullif({kept}, '')"
+    )
     return f"""
         DO $is_db_bootstrap$
         DECLARE place text := {_literal(table)};
@@ -86,7 +92,11 @@ class Watch:
 
     def before_commit(self, connection: psycopg.Connection[Any]) -> None:
         """Mark the step if the transaction that is about to be committed has written anything."""
-        if self.step and connection.info.transaction_status == TransactionStatus.INTRANS and _has_written(connection):
+        if (
+            self.step
+            and connection.info.transaction_status == TransactionStatus.INTRANS
+            and _has_written(connection)
+        ):
             self.mark(connection)
             self.committed = True
 
@@ -98,7 +108,10 @@ class Watch:
             return self._before_autocommit(connection, text)
         if _ENDS.fullmatch(text):
             self.before_commit(connection)
-        elif _MAY_END.search(text) and connection.info.transaction_status != TransactionStatus.INERROR:
+        elif (
+            _MAY_END.search(text)
+            and connection.info.transaction_status != TransactionStatus.INERROR
+        ):
             self.mark(connection)
         return False
 
@@ -137,7 +150,11 @@ class SecondWatch(Watch):
 
 
 def _has_written(connection: psycopg.Connection[Any]) -> bool:
-    row = psycopg.Cursor(connection).execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL").fetchone()
+    row = (
+        psycopg.Cursor(connection)
+        .execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+        .fetchone()
+    )
     return bool(row and row[0])
 
 
@@ -175,7 +192,11 @@ class WorkingCursor(psycopg.Cursor[Any]):
     @contextmanager
     def _watched(self, query: Any) -> Iterator[None]:
         watch = getattr(self.connection, "watch", None)
-        lifted = watch.before_statement(self.connection, self._text(query)) if watch is not None else False
+        lifted = (
+            watch.before_statement(self.connection, self._text(query))
+            if watch is not None
+            else False
+        )
         try:
             yield
         except psycopg.Error:

@@ -78,10 +78,18 @@ class AdvisoryLock:
         return bool(row and row[0])
 
 
-def take(url: StoreUrl, schema: str, timing: Timing, number: int, owner: str) -> AdvisoryLock | LockHolder:
+def take(
+    url: StoreUrl, schema: str, timing: Timing, number: int, owner: str
+) -> AdvisoryLock | LockHolder:
     """One try. Raises what `connect` raises: a pooler that gives our session to others is found out there."""
     name = owner.encode()[:NAME_BYTES].decode(errors="ignore")
-    connection = connect(url, timing.connect_timeout_s, settings=session_settings(schema), **KEEPALIVE, application_name=name)
+    connection = connect(
+        url,
+        timing.connect_timeout_s,
+        settings=session_settings(schema),
+        **KEEPALIVE,
+        application_name=name,
+    )
     lock = AdvisoryLock(connection, number, str(url))
     try:
         with errors(lock.target, f"advisory lock {number}"):

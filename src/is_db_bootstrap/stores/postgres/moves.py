@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from is_db_bootstrap.errors import AccessDenied, BootstrapError, ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ConfigurationError,
+    StoreConflict,
+    StoreUnavailable,
+)
 from is_db_bootstrap.results import Change, Drift, Plan
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.connection import SCRATCH, DatabaseMissing, errors, identifier, translated
+from is_db_bootstrap.stores.postgres.connection import (
+    SCRATCH,
+    DatabaseMissing,
+    errors,
+    identifier,
+    translated,
+)
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -70,7 +82,11 @@ class RowsWouldBeLost(StoreConflict):
         dropped = [loss for loss in losses if not loss.how]
         changed = [loss for loss in losses if loss.how]
         told = [f"The downgrade would drop {', '.join(map(str, dropped))}."] if dropped else []
-        told += [f"The downgrade would change rows of {', '.join(map(str, changed))}."] if changed else []
+        told += (
+            [f"The downgrade would change rows of {', '.join(map(str, changed))}."]
+            if changed
+            else []
+        )
         super().__init__(
             store,
             " ".join([*told, *unknown]),
@@ -83,16 +99,24 @@ class RowsWouldBeLost(StoreConflict):
 
 def known(chain: Chain, revision: str) -> str:
     """The revision of that name or unmistakable beginning; a `StoreConflict` names the known ones."""
-    found = [r for r in chain.order if r == revision] or [r for r in chain.order if r.startswith(revision)]
+    found = [r for r in chain.order if r == revision] or [
+        r for r in chain.order if r.startswith(revision)
+    ]
     if len(found) != 1 or not revision:
-        raise StoreConflict("postgres", f"There is no revision {revision!r}.", hint=f"Known: {', '.join(chain.order)}.")
+        raise StoreConflict(
+            "postgres",
+            f"There is no revision {revision!r}.",
+            hint=f"Known: {', '.join(chain.order)}.",
+        )
     return found[0]
 
 
 class Move(PostgreSQLBootstrapper):
     """What the moves share: a database that must exist, no demo rows, nothing to verify afterwards."""
 
-    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, target: str, *, timing: Timing, schema: str) -> None:
+    def __init__(
+        self, url: StoreUrl | str, blueprint: Blueprint, target: str, *, timing: Timing, schema: str
+    ) -> None:
         super().__init__(url, blueprint, timing=timing, schema=schema)
         self._target = target
 
@@ -143,7 +167,14 @@ class Downgrade(Move):
     """
 
     def __init__(
-        self, url: StoreUrl | str, blueprint: Blueprint, target: str, *, timing: Timing, schema: str, drop_rows: bool
+        self,
+        url: StoreUrl | str,
+        blueprint: Blueprint,
+        target: str,
+        *,
+        timing: Timing,
+        schema: str,
+        drop_rows: bool,
     ) -> None:
         super().__init__(url, blueprint, target, timing=timing, schema=schema)
         self._drop_rows = drop_rows
@@ -153,7 +184,9 @@ class Downgrade(Move):
         reader = self._existing()
         record = self._record(reader)
         if self._is_ahead(record):
-            raise self._conflict(f"is at revision {', '.join(record.revisions)}, which this version does not know how to undo")
+            raise self._conflict(
+                f"is at revision {', '.join(record.revisions)}, which this version does not know how to undo"
+            )
         self._refuse_half_done(record)
         done = self._chain.until(record.revisions)
         undone = self._undone(done)
@@ -165,7 +198,9 @@ class Downgrade(Move):
             if losses or unknown:
                 raise RowsWouldBeLost(self.name, losses, unknown)
             notes = self._also_gone(seen)
-        return Plan(tuple(Change(r, "downgrade", self._chain.titles[r]) for r in undone), notes=notes)
+        return Plan(
+            tuple(Change(r, "downgrade", self._chain.titles[r]) for r in undone), notes=notes
+        )
 
     def _undone(self, done: Sequence[str]) -> list[str]:
         """What is to be undone, the newest first."""
@@ -233,15 +268,31 @@ class Downgrade(Move):
     def _losses(self, reader: psycopg.Connection[Any], seen: Seen) -> list[Loss]:
         """Which of what the trial has seen holds rows on the target, or may hold some."""
         with errors(self.target, "tables of schemas that go"):
-            inside = reader.execute(_OF_SCHEMAS.encode(), [list(seen.schemas)]).fetchall() if seen.schemas else []
+            inside = (
+                reader.execute(_OF_SCHEMAS.encode(), [list(seen.schemas)]).fetchall()
+                if seen.schemas
+                else []
+            )
         tables = sorted({*seen.tables, *((space, name) for space, name in inside)})
         found = [self._counted(reader, name) for name in tables]
         found += [self._counted(reader, name, column) for name, column in seen.columns]
-        found += [self._counted(reader, name, column, f"type {types}") for name, column, types in seen.retyped]
-        found += [self._counted(reader, name, "", " and ".join(what)) for name, what in seen.touched.items()]
+        found += [
+            self._counted(reader, name, column, f"type {types}")
+            for name, column, types in seen.retyped
+        ]
+        found += [
+            self._counted(reader, name, "", " and ".join(what))
+            for name, what in seen.touched.items()
+        ]
         return sorted((loss for loss in found if loss.rows != 0), key=str)
 
-    def _counted(self, reader: psycopg.Connection[Any], name: tuple[str, str], column: str = "", how: str = "") -> Loss:
+    def _counted(
+        self,
+        reader: psycopg.Connection[Any],
+        name: tuple[str, str],
+        column: str = "",
+        how: str = "",
+    ) -> Loss:
         """How many rows a table has, or how many have something in a column: up to `COUNTED`, and within `COUNT_S`.
 
         `row_security = off` makes the server refuse instead of hiding rows (manual, 20.11 Client Connection Defaults).
@@ -254,8 +305,14 @@ class Downgrade(Move):
             with reader.transaction():
                 reader.execute(limits.encode())
                 row = reader.execute(query.encode()).fetchone()
-        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName):
-            return Loss(shown, 0, column, how)  # the target has no such thing, so nothing in it is lost
+        except (
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.UndefinedColumn,
+            psycopg.errors.InvalidSchemaName,
+        ):
+            return Loss(
+                shown, 0, column, how
+            )  # the target has no such thing, so nothing in it is lost
         except psycopg.Error as exc:
             if reader.closed:
                 raise translated(exc, self.target, shown) from exc
@@ -270,7 +327,9 @@ class Stamp(Move):
         reader = self._existing()
         record = self._record(reader)
         if self._is_ahead(record):
-            raise self._conflict(f"is at revision {', '.join(record.revisions)}, newer than this version")
+            raise self._conflict(
+                f"is at revision {', '.join(record.revisions)}, newer than this version"
+            )
         wanted = (
             ()
             if self._target == "base"
@@ -279,7 +338,9 @@ class Stamp(Move):
         schema = self._checked_rights(reader)
         if wanted == record.revisions and (record.blueprint or not wanted) and record.begun is None:
             return Plan()
-        return Plan((*schema, Change(wanted[0] if wanted else "base", "stamp", "recorded, nothing else")))
+        return Plan(
+            (*schema, Change(wanted[0] if wanted else "base", "stamp", "recorded, nothing else"))
+        )
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {**super()._steps(), "stamp": lambda change: self._ran(change, "stamp", change.name)}
@@ -291,5 +352,8 @@ def parsed_steps(target: str | int) -> str:
     if re.fullmatch(r"-?\d+", text):
         return f"-{text.lstrip('-')}"
     if not re.fullmatch(r"\w[\w.-]*", text):
-        raise ConfigurationError(f"{text!r} is no target of a downgrade.", hint="Give a revision, base, or a number of steps.")
+        raise ConfigurationError(
+            f"{text!r} is no target of a downgrade.",
+            hint="Give a revision, base, or a number of steps.",
+        )
     return text

@@ -98,14 +98,26 @@ def _words(each: Any) -> tuple[str, str, str]:
 
 #: Of each kind of operation: the verb, the part of the table that it is about, and a detail.
 _WORDS: dict[Any, Callable[[Any], tuple[str, str, str]]] = {
-    ops.CreateTableOp: lambda o: ("create table", "", ", ".join(c.name for c in o.columns if hasattr(c, "type"))),
+    ops.CreateTableOp: lambda o: (
+        "create table",
+        "",
+        ", ".join(c.name for c in o.columns if hasattr(c, "type")),
+    ),
     ops.DropTableOp: lambda _: ("drop table", "", ""),
     ops.AddColumnOp: lambda o: ("add column", o.column.name, str(o.column.type)),
     ops.DropColumnOp: lambda o: ("drop column", o.column_name, ""),
     ops.AlterColumnOp: lambda o: ("alter column", o.column_name, ", ".join(_altered(o))),
-    ops.CreateIndexOp: lambda o: ("create index", o.index_name, ", ".join(["unique"] * bool(o.unique) + _names(o.columns))),
+    ops.CreateIndexOp: lambda o: (
+        "create index",
+        o.index_name,
+        ", ".join(["unique"] * bool(o.unique) + _names(o.columns)),
+    ),
     ops.DropIndexOp: lambda o: ("drop index", o.index_name, ""),
-    ops.AddConstraintOp: lambda o: ("add constraint", o.constraint_name or "(without a name)", ", ".join(_columns(o))),
+    ops.AddConstraintOp: lambda o: (
+        "add constraint",
+        o.constraint_name or "(without a name)",
+        ", ".join(_columns(o)),
+    ),
     ops.DropConstraintOp: lambda o: ("drop constraint", o.constraint_name, ""),
     ops.CreateTableCommentOp: lambda _: ("comment on table", "", ""),
     ops.DropTableCommentOp: lambda _: ("comment on table", "", ""),

@@ -50,7 +50,9 @@ def is_direct(connection: psycopg.Connection[Any]) -> bool:
     return _ask(connection, _PID, None) == connection.info.backend_pid
 
 
-def mode(first: psycopg.Connection[Any], second: Opened, place: tuple[Any, ...], limit_s: float) -> Mode:
+def mode(
+    first: psycopg.Connection[Any], second: Opened, place: tuple[Any, ...], limit_s: float
+) -> Mode:
     """The mode of the pooler that `first` leads to; `first` is in autocommit and idle, before and after.
 
     `second` opens another connection to the same place, which is closed again. `limit_s` bounds each answer, in
@@ -73,7 +75,9 @@ def mode(first: psycopg.Connection[Any], second: Opened, place: tuple[Any, ...],
     return found
 
 
-def _compared(first: psycopg.Connection[Any], other: psycopg.Connection[Any], limit_s: float) -> Mode:
+def _compared(
+    first: psycopg.Connection[Any], other: psycopg.Connection[Any], limit_s: float
+) -> Mode:
     ours = _ask(first, _PID, limit_s)
     for _ in range(_LOOKS):
         try:

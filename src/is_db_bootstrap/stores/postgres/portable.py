@@ -41,7 +41,17 @@ SCHEMES = ("sqlite", "mysql", "mariadb")
 #: MariaDB's error numbers and SQLite's words; what is not here is a statement that was refused.
 REFUSED_LOGIN = {1044, 1045, 1142, 1227, 1698}
 BUSY = {1205, 1213, "database is locked"}
-UNREACHABLE = {1040, 1053, 2002, 2003, 2006, 2013, 2055, "unable to open database file", "disk I/O error"}
+UNREACHABLE = {
+    1040,
+    1053,
+    2002,
+    2003,
+    2006,
+    2013,
+    2055,
+    "unable to open database file",
+    "disk I/O error",
+}
 
 
 def is_portable(url: str | None) -> bool:
@@ -77,7 +87,8 @@ class PortableDatabase:
         self._store = self._url.get_backend_name()
         if self._store != "sqlite" and not self._url.database:
             raise ConfigurationError(
-                f"{self.target} names no database.", hint=f"Add one, as in {self.target.rstrip('/')}/{blueprint.name}."
+                f"{self.target} names no database.",
+                hint=f"Add one, as in {self.target.rstrip('/')}/{blueprint.name}.",
             )
 
     def close(self) -> None:
@@ -91,7 +102,11 @@ class PortableDatabase:
         server = engine(self._url.set(database=""))
         with self._errors(), server.connect() as connection:
             name = server.dialect.identifier_preparer.quote(self._url.database)
-            connection.execute(text(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"))
+            connection.execute(
+                text(
+                    f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+                )
+            )
         server.dispose()
 
     def version(self) -> str:
@@ -103,7 +118,9 @@ class PortableDatabase:
     def current(self) -> str | None:
         """The recorded revision."""
         with self._errors(), self._engine.connect() as connection:
-            return MigrationContext.configure(connection, opts={"version_table": TABLE}).get_current_revision()
+            return MigrationContext.configure(
+                connection, opts={"version_table": TABLE}
+            ).get_current_revision()
 
     def upgrade(self, target: str = "head") -> list[str]:
         """Up to `target` (`head`, a revision, `+N`); the revisions that were applied."""
@@ -130,7 +147,11 @@ class PortableDatabase:
         else:
             kept = () if target == "base" else self._chain.until([known(self._chain, target)])
         undone = [r for r in reversed(done) if r not in kept]
-        if undone and not drop_rows and (losses := self._losses(done[-1], kept[-1] if kept else "base")):
+        if (
+            undone
+            and not drop_rows
+            and (losses := self._losses(done[-1], kept[-1] if kept else "base"))
+        ):
             raise RowsWouldBeLost(self._blueprint.name, losses)
         for revision in undone:
             before = done[: done.index(revision)]
@@ -152,7 +173,8 @@ class PortableDatabase:
         revision = self.current()
         if revision and revision not in self._chain.parents:
             raise StoreConflict(
-                self._store, f"{self.target} is at revision {revision}, which is unknown to {self._blueprint.name}."
+                self._store,
+                f"{self.target} is at revision {revision}, which is unknown to {self._blueprint.name}.",
             )
         return self._chain.until([revision] if revision else [])
 
@@ -216,7 +238,9 @@ class PortableDatabase:
                 finally:
                     watched += filter(None, [wanted.attributes.get("watch")])
         except StoreError as exc:
-            raise self._after_failure(exc, act, change, done=sum(watch.done for watch in watched)) from exc
+            raise self._after_failure(
+                exc, act, change, done=sum(watch.done for watch in watched)
+            ) from exc
         recorded = self._read_back()
         if recorded != to:
             raise HalfDone(
@@ -245,7 +269,12 @@ class PortableDatabase:
         reader = engine(self._url)
         try:
             with self._errors(), reader.connect() as connection:
-                return MigrationContext.configure(connection, opts={"version_table": TABLE}).get_current_revision() or "base"
+                return (
+                    MigrationContext.configure(
+                        connection, opts={"version_table": TABLE}
+                    ).get_current_revision()
+                    or "base"
+                )
         finally:
             reader.dispose()
 
@@ -291,7 +320,11 @@ class PortableDatabase:
         except Exception as exc:
             if change is None:
                 raise
-            said = str(exc) if isinstance(exc, GuestFailed) else f"{type(exc).__name__}: {exc}{place_of(exc)}"
+            said = (
+                str(exc)
+                if isinstance(exc, GuestFailed)
+                else f"{type(exc).__name__}: {exc}{place_of(exc)}"
+            )
             raise ChangeFailed(
                 self._store, f"Revision {change.name} failed in its own code: {said}.", change=change,
                 hint="Correct the file and run again.",
@@ -302,12 +335,24 @@ def _translated(exc: DBAPIError, store: str, target: str) -> StoreError:
     words = " ".join(str(exc.orig).split())
     code = exc.orig.args[0] if exc.orig and exc.orig.args else words
     if code in REFUSED_LOGIN:
-        return AccessDenied(store, f"{target}: {words}.", hint="Check user, password and privileges in the address.")
+        return AccessDenied(
+            store, f"{target}: {words}.", hint="Check user, password and privileges in the address."
+        )
     if code in BUSY:
-        return StoreBusy(store, f"{target}: {words}.", hint="Run again when the other session has ended.")
+        return StoreBusy(
+            store, f"{target}: {words}.", hint="Run again when the other session has ended."
+        )
     if code in UNREACHABLE:
-        return StoreUnavailable(store, f"{target}: {words}.", hint="Check the address, and that the server or folder is there.")
-    return StoreConflict(store, f"{target}: {words}.", hint="What ran before it stays; repair the cause and run again.")
+        return StoreUnavailable(
+            store,
+            f"{target}: {words}.",
+            hint="Check the address, and that the server or folder is there.",
+        )
+    return StoreConflict(
+        store,
+        f"{target}: {words}.",
+        hint="What ran before it stays; repair the cause and run again.",
+    )
 
 
 def taken_apart(text: str) -> URL:
@@ -339,10 +384,14 @@ def engine(url: URL) -> Engine:
     @event.listens_for(found, "connect")
     def prepare(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys=ON" if backend == "sqlite" else "SET time_zone = '+00:00'")
+        cursor.execute(
+            "PRAGMA foreign_keys=ON" if backend == "sqlite" else "SET time_zone = '+00:00'"
+        )
         cursor.close()
         if backend == "sqlite":
-            connection.isolation_level = None  # else the sqlite3 module begins no transaction before DDL
+            connection.isolation_level = (
+                None  # else the sqlite3 module begins no transaction before DDL
+            )
 
     if backend == "sqlite":
         event.listen(found, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
@@ -351,7 +400,11 @@ def engine(url: URL) -> Engine:
 
 def _columns(connection: Connection) -> dict[str, set[str]]:
     inspector = inspect(connection)
-    return {t: {c["name"] for c in inspector.get_columns(t)} for t in inspector.get_table_names() if t not in {TABLE, BEGUN}}
+    return {
+        t: {c["name"] for c in inspector.get_columns(t)}
+        for t in inspector.get_table_names()
+        if t not in {TABLE, BEGUN}
+    }
 
 
 def _count(connection: Connection, name: str, of: str = "") -> int:

@@ -32,7 +32,9 @@ class PortableWatch(Watch):
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
         """While `step` (`upgrade b2`, `downgrade b2`) runs."""
-        self._connection.execute(text(f"CREATE TABLE IF NOT EXISTS {BEGUN} (step VARCHAR(255) NOT NULL)"))
+        self._connection.execute(
+            text(f"CREATE TABLE IF NOT EXISTS {BEGUN} (step VARCHAR(255) NOT NULL)")
+        )
         self._connection.execute(text(f"INSERT INTO {BEGUN} VALUES (:step)"), {"step": step})  # noqa: S608 - a constant
         self.done = 0
         with super().running(step):

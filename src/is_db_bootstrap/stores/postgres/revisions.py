@@ -65,12 +65,16 @@ def _walked(folder: Path) -> Iterator[Path]:
     """Every file of `folder` and of the folders below it; each folder once, whatever links lead there."""
 
     def refuse(exc: OSError) -> None:
-        raise ConfigurationError(f"The folder {exc.filename} cannot be read: {exc.strerror}.") from exc
+        raise ConfigurationError(
+            f"The folder {exc.filename} cannot be read: {exc.strerror}."
+        ) from exc
 
     seen: set[str] = set()
     for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         place = os.path.realpath(root)
-        hidden_or_foreign = [name for name in folders if name.startswith(".") or name in _FOREIGN_FOLDERS]
+        hidden_or_foreign = [
+            name for name in folders if name.startswith(".") or name in _FOREIGN_FOLDERS
+        ]
         folders[:] = [] if place in seen else sorted(set(folders) - set(hidden_or_foreign))
         if place not in seen:
             yield from (Path(root, name) for name in sorted(names))
@@ -96,7 +100,9 @@ def _looks_like_revision(path: Path) -> bool:
 def _passed_over(folder: Path, found: list[Path], *, nothing_else: bool) -> ConfigurationError:
     """The error that names revisions which Alembic would not read, and where they belong."""
     names = [path.relative_to(folder).as_posix() for path in found]
-    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    shown = ", ".join(names[:_SHOWN]) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )
     below = {path.parent for path in found if path.parent != folder}
     if below:
         hint = f"Move them into {folder.name}/ itself, or out of it if they are not to be applied."
@@ -106,7 +112,9 @@ def _passed_over(folder: Path, found: list[Path], *, nothing_else: bool) -> Conf
             hint = f'Name their folder: Blueprint(…, migrations=Path("{folder.name}/{inner}")).'
     else:
         hint = "Let their names end in .py, or move them out of the folder if they are not to be applied."
-    return ConfigurationError(f"{folder}: {shown} would be passed over: only {folder.name}/*.py is read.", hint=hint)
+    return ConfigurationError(
+        f"{folder}: {shown} would be passed over: only {folder.name}/*.py is read.", hint=hint
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,9 @@ class Chain:
             revision, before, title, line = _declared(path, _changed_ns(path))
             place = f"{path.name}, line {line}"
             if revision in parents:
-                raise ConfigurationError(f"{folder}: {places[revision]} and {place} both declare revision {revision}.")
+                raise ConfigurationError(
+                    f"{folder}: {places[revision]} and {place} both declare revision {revision}."
+                )
             parents[revision], titles[revision], places[revision] = before, title, place
         chain = cls(tuple(_ordered(parents, folder)), parents, titles)
         heads = sorted(set(parents) - {p for before in parents.values() for p in before})
@@ -161,8 +171,18 @@ def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, 
     line = 1
     tree = _parsed(path)
     for node in tree.body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id in {"revision", "down_revision", "depends_on"}:
+        target = (
+            node.targets[0]
+            if isinstance(node, ast.Assign)
+            else node.target
+            if isinstance(node, ast.AnnAssign)
+            else None
+        )
+        if isinstance(target, ast.Name) and target.id in {
+            "revision",
+            "down_revision",
+            "depends_on",
+        }:
             values[target.id] = _literal(getattr(node, "value", None), path)
             line = node.lineno if target.id == "revision" else line
     if not isinstance(values.get("revision"), str):
@@ -219,7 +239,9 @@ def _literal(node: ast.expr | None, path: Path) -> object:
     try:
         return ast.literal_eval(node) if node is not None else None
     except ValueError:
-        raise ConfigurationError(f"{path}: revision and down_revision must be written out, not computed.") from None
+        raise ConfigurationError(
+            f"{path}: revision and down_revision must be written out, not computed."
+        ) from None
 
 
 def _tuple(value: object) -> tuple[str, ...]:
@@ -236,7 +258,9 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
         ready = [r for r, before in left.items() if all(p in done for p in before)]
         if not ready:
             revision, before = next(iter(left.items()))
-            raise ConfigurationError(f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not there.")
+            raise ConfigurationError(
+                f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not there."
+            )
         done.append(ready[0])
         del left[ready[0]]
     return done

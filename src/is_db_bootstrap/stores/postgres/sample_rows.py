@@ -71,7 +71,9 @@ class Column:
     def precision(self) -> tuple[int, int] | None:
         """Digits in all, and digits after the point, of a numeric that has a limit."""
         return (
-            ((self.modifier - 4) >> 16, (self.modifier - 4) & 0xFFFF) if self.base == "numeric" and self.modifier > 0 else None
+            ((self.modifier - 4) >> 16, (self.modifier - 4) & 0xFFFF)
+            if self.base == "numeric" and self.modifier > 0
+            else None
         )
 
 
@@ -79,7 +81,10 @@ def _texts(column: Column, hints: Sequence[str]) -> Iterator[str]:
     length = column.modifier - 4 if column.modifier > 0 else 64
     yield f"selftest-{secrets.token_hex(6)}"[-length:]
     yield from (h for h in hints if len(h) <= length)
-    yield from (t[:length] for t in ("A", "a", "1", "a1", "1.1", "a@example.org", "A_1", "", " ", "1..2", "-"))
+    yield from (
+        t[:length]
+        for t in ("A", "a", "1", "a1", "1.1", "a@example.org", "A_1", "", " ", "1..2", "-")
+    )
 
 
 def _numbers(column: Column, hints: Sequence[str]) -> Iterator[str]:
@@ -87,7 +92,14 @@ def _numbers(column: Column, hints: Sequence[str]) -> Iterator[str]:
     step = Decimal(1) if column.base.startswith("int") else Decimal("0.01")
     told = [n for h in hints if (n := _number(h)) is not None]
     near = (m for n in told for m in (n, n - step, n + step))
-    for number in (Decimal(secrets.randbelow(20_000) + 1), Decimal(1), Decimal(0), Decimal(-1), *near, Decimal(100)):
+    for number in (
+        Decimal(secrets.randbelow(20_000) + 1),
+        Decimal(1),
+        Decimal(0),
+        Decimal(-1),
+        *near,
+        Decimal(100),
+    ):
         whole = number == number.to_integral_value()
         if column.precision:
             digits, scale = column.precision
@@ -175,17 +187,25 @@ class Table:
 def _literals(expression: str) -> Iterator[str]:
     for text in re.findall(r"'((?:[^']|'')*)'", expression):
         yield text.replace("''", "'")
-    yield from re.findall(r"(?<![\w'.])-?\d+(?:\.\d+)?(?![\w'])", re.sub(r"'(?:[^']|'')*'", "", expression))
+    yield from re.findall(
+        r"(?<![\w'.])-?\d+(?:\.\d+)?(?![\w'])", re.sub(r"'(?:[^']|'')*'", "", expression)
+    )
 
 
-def read(connection: psycopg.Connection[Any], schema: str, names: Sequence[str]) -> dict[str, Table]:
+def read(
+    connection: psycopg.Connection[Any], schema: str, names: Sequence[str]
+) -> dict[str, Table]:
     """The named tables of a schema as they are."""
     tables = {name: Table(name) for name in names}
     wanted = {"schema": schema, "tables": list(names)}
     for table, *facts in connection.execute(_COLUMNS.encode(), wanted):
         tables[table].columns[facts[0]] = Column(*facts)
-    for table, name, kind, expression, columns, other, to, rule in connection.execute(_CONSTRAINTS.encode(), wanted):
-        tables[table].constraints.append(Constraint(name, kind, expression or "", tuple(columns), other or "", tuple(to), rule))
+    for table, name, kind, expression, columns, other, to, rule in connection.execute(
+        _CONSTRAINTS.encode(), wanted
+    ):
+        tables[table].constraints.append(
+            Constraint(name, kind, expression or "", tuple(columns), other or "", tuple(to), rule)
+        )
     return tables
 
 
@@ -218,7 +238,11 @@ class Samples:
         """A row that breaks this CHECK, and no other where that is possible; `LookupError` when none was found."""
         table = self.tables[name]
         row = self.valid(name)
-        broken = [r for r in self._variants(table, row, check.columns) if not self._met(table, [r], [check.expression])[0][0]]
+        broken = [
+            r
+            for r in self._variants(table, row, check.columns)
+            if not self._met(table, [r], [check.expression])[0][0]
+        ]
         if not broken:
             raise LookupError(f"no value was found that {check.name} refuses")
         others = [c.expression for c in table.of("c") if c is not check]
@@ -228,7 +252,9 @@ class Samples:
     def insert(self, name: str, row: Row) -> Row:
         """Insert it; the row as stored, in text form."""
         columns = self.tables[name].columns
-        query = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) RETURNING {}").format(
+        query = sql.SQL(
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) RETURNING {}"
+        ).format(
             sql.Identifier(name),
             sql.SQL(", ").join(map(sql.Identifier, row)),
             sql.SQL(", ").join(cast(columns[c]) for c in row),
@@ -244,7 +270,9 @@ class Samples:
         writable = {c: v for c, v in row.items() if not table.columns[c].given}
         for column in columns or [c for c in writable if c not in keys]:
             for changed in self._variants(table, writable, [column]):
-                if changed[column] != row[column] and all(self._met(table, [changed], self._checks(table))[0]):
+                if changed[column] != row[column] and all(
+                    self._met(table, [changed], self._checks(table))[0]
+                ):
                     return row | changed
         raise LookupError("no column was found that takes another value")
 
@@ -271,7 +299,9 @@ class Samples:
                     found |= dict.fromkeys(key.columns)
                 elif not set(key.columns) <= set(found):
                     parent = self.new(key.table)
-                    found |= {column: parent[to] for column, to in zip(key.columns, key.to, strict=True)}
+                    found |= {
+                        column: parent[to] for column, to in zip(key.columns, key.to, strict=True)
+                    }
         finally:
             self._making.pop()
         return found
@@ -291,45 +321,74 @@ class Samples:
     def _repaired(self, table: Table, row: Row, fixed: set[str], holding: Sequence[str]) -> Row:
         """Change columns until every condition is met, one condition after the other."""
         conditions = [(c.expression, c.columns) for c in table.of("c")]
-        conditions += [(text, tuple(c for c in table.columns if re.search(rf"\b{re.escape(c)}\b", text))) for text in holding]
+        conditions += [
+            (text, tuple(c for c in table.columns if re.search(rf"\b{re.escape(c)}\b", text)))
+            for text in holding
+        ]
         texts = [text for text, _ in conditions]
         for _ in range(len(conditions) + 1):
             met = self._met(table, [row], texts)[0] if texts else ()
             unmet = next((i for i, ok in enumerate(met) if not ok), None)
             if unmet is None:
                 return row
-            free = [c for c in conditions[unmet][1] if c not in fixed and not table.columns[c].given]
+            free = [
+                c for c in conditions[unmet][1] if c not in fixed and not table.columns[c].given
+            ]
             variants = list(self._variants(table, row, free, holding))
             judged = zip(variants, self._met(table, variants, texts), strict=True)
             row = min(
-                (pair for pair in judged if pair[1][unmet]), key=lambda pair: sum(not m for m in pair[1]), default=(row,)
+                (pair for pair in judged if pair[1][unmet]),
+                key=lambda pair: sum(not m for m in pair[1]),
+                default=(row,),
             )[0]
         raise LookupError(f"no row was found that table {table.name} takes")
 
-    def _variants(self, table: Table, row: Row, columns: Sequence[str], more: Sequence[str] = ()) -> Iterator[Row]:
+    def _variants(
+        self, table: Table, row: Row, columns: Sequence[str], more: Sequence[str] = ()
+    ) -> Iterator[Row]:
         free = [c for c in columns if c in row]
         values = [
-            dict.fromkeys([row[c], *table.columns[c].candidates(table.hints(c, more)), *self._alike(table, row, c, free)])
+            dict.fromkeys(
+                [
+                    row[c],
+                    *table.columns[c].candidates(table.hints(c, more)),
+                    *self._alike(table, row, c, free),
+                ]
+            )
             for c in free
         ]
         required = [table.columns[c].required for c in free]
         for combination in itertools.islice(itertools.product(*values), TRIES):
-            if not any(value is None and needed for value, needed in zip(combination, required, strict=True)):
+            if not any(
+                value is None and needed
+                for value, needed in zip(combination, required, strict=True)
+            ):
                 yield row | dict(zip(free, combination, strict=True))
 
     @staticmethod
     def _alike(table: Table, row: Row, column: str, columns: Sequence[str]) -> list[Text]:
         """The values of other columns of the same type, for conditions that compare two."""
-        return [row[c] for c in columns if c != column and table.columns[c].base == table.columns[column].base]
+        return [
+            row[c]
+            for c in columns
+            if c != column and table.columns[c].base == table.columns[column].base
+        ]
 
-    def _met(self, table: Table, rows: Sequence[Row], conditions: Sequence[str]) -> list[tuple[bool, ...]]:
+    def _met(
+        self, table: Table, rows: Sequence[Row], conditions: Sequence[str]
+    ) -> list[tuple[bool, ...]]:
         """For each row, whether it meets each condition; NULL counts as met, as in a CHECK."""
         columns = [c for c in table.columns.values() if c.name in rows[0]]
         values = sql.SQL(", ").join(
-            sql.SQL("({}, {})").format(sql.Literal(i), sql.SQL(", ").join(cast(c) for c in columns)) for i in range(len(rows))
+            sql.SQL("({}, {})").format(sql.Literal(i), sql.SQL(", ").join(cast(c) for c in columns))
+            for i in range(len(rows))
         )
-        query = sql.SQL("SELECT {} FROM (VALUES {}) AS {} (row_number, {}) ORDER BY row_number").format(
-            sql.SQL(", ").join(sql.SQL("({}) IS NOT FALSE").format(sql.SQL(c)) for c in conditions),  # the server's own text
+        query = sql.SQL(
+            "SELECT {} FROM (VALUES {}) AS {} (row_number, {}) ORDER BY row_number"
+        ).format(
+            sql.SQL(", ").join(
+                sql.SQL("({}) IS NOT FALSE").format(sql.SQL(c)) for c in conditions
+            ),  # the server's own text
             values,
             sql.Identifier(table.name),
             sql.SQL(", ").join(sql.Identifier(c.name) for c in columns),
@@ -339,4 +398,6 @@ class Samples:
 
 def cast(column: Column) -> sql.Composed:
     """A placeholder for a value of the column in text form."""
-    return sql.SQL("CAST({} AS {})").format(sql.Placeholder(), sql.SQL(column.type))  # format_type quotes it
+    return sql.SQL("CAST({} AS {})").format(
+        sql.Placeholder(), sql.SQL(column.type)
+    )  # format_type quotes it

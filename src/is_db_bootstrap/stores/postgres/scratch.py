@@ -21,7 +21,14 @@ from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue, live
-from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, SCRATCH, connect, errors, identifier, session_settings
+from is_db_bootstrap.stores.postgres.connection import (
+    MAINTENANCE,
+    SCRATCH,
+    connect,
+    errors,
+    identifier,
+    session_settings,
+)
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -39,7 +46,10 @@ def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
     try:
         yield replace(url, database=name)
     finally:
-        with connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection, errors(str(url), name):
+        with (
+            connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection,
+            errors(str(url), name),
+        ):
             connection.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)".encode())
 
 
@@ -52,7 +62,11 @@ def at_head(url: StoreUrl, blueprint: Blueprint, timing: Timing) -> Iterator[Sto
 
 @contextmanager
 def at_revisions(
-    url: StoreUrl, blueprint: Blueprint, done: Collection[str] | None, timing: Timing, schema: str = "public"
+    url: StoreUrl,
+    blueprint: Blueprint,
+    done: Collection[str] | None,
+    timing: Timing,
+    schema: str = "public",
 ) -> Iterator[StoreUrl]:
     """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`."""
     with scratch_database(url, timing) as scratch:
@@ -73,7 +87,9 @@ def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) 
     head = Chain.read(blueprint.migrations_dir).head if blueprint.migrations_dir else ""
     with (
         at_head(url, blueprint, timing) as scratch,
-        connect(scratch, timing.connect_timeout_s, settings=session_settings("public")) as connection,
+        connect(
+            scratch, timing.connect_timeout_s, settings=session_settings("public")
+        ) as connection,
     ):
         return Catalogue(blueprint.name, head, live(connection, "public"))
 
@@ -82,14 +98,15 @@ def schema_sql(blueprint: Blueprint) -> str:
     """The SQL that takes an empty database to head, for psql; it records the revision as our own runs do."""
     from is_db_bootstrap.stores.postgres.alembic import offline_sql
 
-    head = (
-        f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty schema public. Generated.\n\n"
-    )
+    head = f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty schema public. Generated.\n\n"
     return head + offline_sql(blueprint, "public", "head")
 
 
 def write(
-    url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None, warn: Callable[[str], None] = lambda _: None
+    url: StoreUrl,
+    blueprint: Blueprint,
+    timing: Timing | None = None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> tuple[Path, ...]:
     """Generate both files beside the revisions, and replace them only when both could be generated.
 

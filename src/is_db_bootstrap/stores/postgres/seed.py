@@ -30,7 +30,9 @@ def missing(connection: psycopg.Connection[Any], rows: Sequence[SeedRow]) -> lis
     if not rows:
         return []
     query = sql.SQL("SELECT ") + sql.SQL(", ").join(_exists(row) for row in rows)
-    given = [v for row in rows for identity in _identities(row) for v in _adapted(identity.values())]
+    given = [
+        v for row in rows for identity in _identities(row) for v in _adapted(identity.values())
+    ]
     found = connection.execute(query, given).fetchone() or ()
     return [row for row, there in zip(rows, found, strict=True) if not there]
 
@@ -42,10 +44,15 @@ def _identities(row: SeedRow) -> list[Mapping[str, Any]]:
 
 def _exists(row: SeedRow) -> sql.Composed:
     each = (
-        sql.SQL(" AND ").join(sql.SQL("{} = {}").format(sql.Identifier(c), _placeholder(v)) for c, v in identity.items())
+        sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(c), _placeholder(v))
+            for c, v in identity.items()
+        )
         for identity in _identities(row)
     )
-    return sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(sql.Identifier(row.table), sql.SQL(" OR ").join(each))
+    return sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(
+        sql.Identifier(row.table), sql.SQL(" OR ").join(each)
+    )
 
 
 def insert(connection: psycopg.Connection[Any], row: SeedRow) -> None:
@@ -67,7 +74,9 @@ def _placeholder(value: Any) -> sql.Composable:
     conditions = sql.SQL(" AND ").join(
         sql.SQL("{} = {}").format(sql.Identifier(c), _placeholder(v)) for c, v in value.key.items()
     )
-    return sql.SQL("(SELECT {} FROM {} WHERE {})").format(sql.Identifier(value.column), sql.Identifier(value.table), conditions)
+    return sql.SQL("(SELECT {} FROM {} WHERE {})").format(
+        sql.Identifier(value.column), sql.Identifier(value.table), conditions
+    )
 
 
 def _adapted(values: Iterable[Any]) -> list[Any]:

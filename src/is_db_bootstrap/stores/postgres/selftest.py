@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -64,7 +65,9 @@ def _of_row(row: tuple[Any, ...]) -> _Index:
 class SelfTest:
     """The checks of the tables `names` in `schema`; `connection` is in a transaction that nobody else uses."""
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str, names: Sequence[str]) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], schema: str, names: Sequence[str]
+    ) -> None:
         self._connection = connection
         self._wanted = {"schema": schema, "tables": list(names)}
         self._tables = sample_rows.read(connection, schema, names)
@@ -76,30 +79,67 @@ class SelfTest:
         self._connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
         self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         indexes, triggers = self._read(_INDEXES), self._read(_TRIGGERS)
-        self._uniques = {table: [index for index in map(_of_row, rows) if index.unique] for table, rows in indexes.items()}
+        self._uniques = {
+            table: [index for index in map(_of_row, rows) if index.unique]
+            for table, rows in indexes.items()
+        }
         for table in self._tables.values():
-            yield self._tried(f"{table.name} takes a row and gives it back", self._round_trip, table)
-            yield self._tried(f"{table.name} refuses NULL where it is not allowed", self._not_null, table)
+            yield self._tried(
+                f"{table.name} takes a row and gives it back", self._round_trip, table
+            )
+            yield self._tried(
+                f"{table.name} refuses NULL where it is not allowed", self._not_null, table
+            )
             for found in table.of("p", "u"):
                 yield self._tried(
-                    f"{table.name}.{found.name} refuses a second row", self._unique, table, found.name, found.columns
+                    f"{table.name}.{found.name} refuses a second row",
+                    self._unique,
+                    table,
+                    found.name,
+                    found.columns,
                 )
             for index in map(_of_row, indexes.get(table.name, ())):
                 if index.unique and not index.of_constraint:
-                    yield self._tried(f"{table.name}.{index.name} refuses a second row", self._unique_index, table, index)
-                yield self._tried(f"{table.name}.{index.name} finds a row", self._found, table, index)
+                    yield self._tried(
+                        f"{table.name}.{index.name} refuses a second row",
+                        self._unique_index,
+                        table,
+                        index,
+                    )
+                yield self._tried(
+                    f"{table.name}.{index.name} finds a row", self._found, table, index
+                )
             for key in table.of("f"):
-                yield self._tried(f"{table.name}.{key.name} refuses a reference to nothing", self._no_parent, table, key)
-                yield self._tried(f"{table.name}.{key.name} {_RULES[key.rule]}", self._parent_deleted, table, key)
+                yield self._tried(
+                    f"{table.name}.{key.name} refuses a reference to nothing",
+                    self._no_parent,
+                    table,
+                    key,
+                )
+                yield self._tried(
+                    f"{table.name}.{key.name} {_RULES[key.rule]}", self._parent_deleted, table, key
+                )
             for check in table.of("c"):
-                yield self._tried(f"{table.name}.{check.name} refuses what breaks it", self._check, table, check)
+                yield self._tried(
+                    f"{table.name}.{check.name} refuses what breaks it", self._check, table, check
+                )
             for name, kind, function, conditional, columns in triggers.get(table.name, ()):
-                yield self._tried(f"{table.name}.{name} fires", self._trigger, table, kind, function, conditional, columns)
+                yield self._tried(
+                    f"{table.name}.{name} fires",
+                    self._trigger,
+                    table,
+                    kind,
+                    function,
+                    conditional,
+                    columns,
+                )
 
     def _read(self, query: str) -> Mapping[str, list[tuple[Any, ...]]]:
         found: dict[str, list[tuple[Any, ...]]] = {}
         for table, *row in self._connection.execute(query.encode(), self._wanted):
-            found.setdefault(table, []).append(tuple(tuple(v) if isinstance(v, list) else v for v in row))
+            found.setdefault(table, []).append(
+                tuple(tuple(v) if isinstance(v, list) else v for v in row)
+            )
         return found
 
     def _tried(self, name: str, check: Callable[..., str], *given: Any) -> Proof:
@@ -141,7 +181,11 @@ class SelfTest:
 
     def _round_trip(self, table: Table) -> str:
         row = self._samples.valid(table.name)
-        least = {n: v for n, v in row.items() if table.columns[n].required and table.columns[n].initial is None}
+        least = {
+            n: v
+            for n, v in row.items()
+            if table.columns[n].required and table.columns[n].initial is None
+        }
         with self._undone():
             self._samples.insert(table.name, least)
         stored = self._samples.insert(table.name, row)
@@ -153,9 +197,12 @@ class SelfTest:
         """How many rows have the primary key of `row`, or all of its values where there is no key."""
         key = next((k.columns for k in table.of("p")), tuple(row))
         conditions = sql.SQL(" AND ").join(
-            sql.SQL("{}::text IS NOT DISTINCT FROM {}").format(sql.Identifier(c), sql.Placeholder()) for c in key
+            sql.SQL("{}::text IS NOT DISTINCT FROM {}").format(sql.Identifier(c), sql.Placeholder())
+            for c in key
         )
-        query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(table.name), conditions)
+        query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
+            sql.Identifier(table.name), conditions
+        )
         found = self._connection.execute(query, [row[c] for c in key]).fetchone()
         return int(found[0]) if found else 0
 
@@ -163,38 +210,58 @@ class SelfTest:
         row = self._samples.valid(table.name)
         columns = [c.name for c in table.columns.values() if c.required]
         for column in columns:
-            self._refused([NOT_NULL], column, lambda c=column: self._samples.insert(table.name, row | {c: None}))  # type: ignore[misc]  # the default binds the loop's value
+            without = row | {column: None}
+            self._refused([NOT_NULL], column, partial(self._samples.insert, table.name, without))
         return f"{len(columns)} columns ({NOT_NULL})" if columns else "no such column"
 
-    def _unique(self, table: Table, name: str, columns: Sequence[str], holding: Sequence[str] = ()) -> str:
+    def _unique(
+        self, table: Table, name: str, columns: Sequence[str], holding: Sequence[str] = ()
+    ) -> str:
         first = self._samples.new(table.name, holding)
         if any(first[c] is None for c in columns):
             raise LookupError(f"NULL in {', '.join(columns)}: nothing to repeat")
         others = [k.columns for k in table.of("p", "u") if k.name != name]
-        others += [tuple(k.strip('"') for k in i.keys) for i in self._uniques.get(table.name, ()) if i.name != name]
-        elsewhere = {c for columns_ in others for c in columns_ if c in table.columns} - set(columns)
+        others += [
+            tuple(k.strip('"') for k in i.keys)
+            for i in self._uniques.get(table.name, ())
+            if i.name != name
+        ]
+        elsewhere = {c for columns_ in others for c in columns_ if c in table.columns} - set(
+            columns
+        )
         given = {c for c in first if table.columns[c].given and c not in columns}
-        second = self._samples.fresh(table.name, {c: v for c, v in first.items() if c not in given}, elsewhere)
+        second = self._samples.fresh(
+            table.name, {c: v for c, v in first.items() if c not in given}, elsewhere
+        )
         return self._refused([UNIQUE], name, lambda: self._samples.insert(table.name, second))
 
     def _unique_index(self, table: Table, index: _Index) -> str:
         columns = [key.strip('"') for key in index.keys]
         if not set(columns) <= set(table.columns):
             raise LookupError("an expression")
-        return self._unique(table, index.name, columns, [index.predicate] if index.predicate else [])
+        return self._unique(
+            table, index.name, columns, [index.predicate] if index.predicate else []
+        )
 
     def _no_parent(self, table: Table, key: Constraint) -> str:
         if key.table not in self._tables:
             raise LookupError(f"{key.table} is not of this blueprint")
         row = self._samples.valid(table.name)
-        lost = row | {c: self._samples.absent(key.table, to) for c, to in zip(key.columns, key.to, strict=True)}
-        return self._refused([FOREIGN_KEY], key.name, lambda: self._samples.insert(table.name, lost))
+        lost = row | {
+            c: self._samples.absent(key.table, to)
+            for c, to in zip(key.columns, key.to, strict=True)
+        }
+        return self._refused(
+            [FOREIGN_KEY], key.name, lambda: self._samples.insert(table.name, lost)
+        )
 
     def _parent_deleted(self, table: Table, key: Constraint) -> str:
         if key.table not in self._tables:
             raise LookupError(f"{key.table} is not of this blueprint")
         parent = self._samples.new(key.table)
-        row = self._samples.valid(table.name) | {c: parent[to] for c, to in zip(key.columns, key.to, strict=True)}
+        row = self._samples.valid(table.name) | {
+            c: parent[to] for c, to in zip(key.columns, key.to, strict=True)
+        }
         child = self._samples.insert(table.name, row)
         if key.rule in "ar":
             return self._refused([FOREIGN_KEY, RESTRICT], "", lambda: self._delete(key, parent))
@@ -215,12 +282,18 @@ class SelfTest:
 
     def _check(self, table: Table, check: Constraint) -> str:
         row = self._samples.breaking(table.name, check)
-        shown = ", ".join(f"{c}={row[c]!r}" if row[c] is not None else f"{c} NULL" for c in check.columns if c in row)
+        shown = ", ".join(
+            f"{c}={row[c]!r}" if row[c] is not None else f"{c} NULL"
+            for c in check.columns
+            if c in row
+        )
         return f"{self._refused([CHECK], check.name, lambda: self._samples.insert(table.name, row))}: {shown}"
 
     # --- triggers
 
-    def _trigger(self, table: Table, kind: int, function: int, conditional: bool, columns: Sequence[str]) -> str:
+    def _trigger(
+        self, table: Table, kind: int, function: int, conditional: bool, columns: Sequence[str]
+    ) -> str:
         """Called, refused, or seen by what it changed in the row."""
         counted = self._counting()
         before = self._calls(function)
@@ -260,17 +333,28 @@ class SelfTest:
     def _effect(self, table: Table, kind: int, columns: Sequence[str]) -> str:
         row = self._samples.new(table.name)
         key = next((k.columns for k in table.of("p")), tuple(table.columns))
-        where = sql.SQL(" AND ").join(sql.SQL("{}::text = {}").format(sql.Identifier(c), sql.Placeholder()) for c in key)
+        where = sql.SQL(" AND ").join(
+            sql.SQL("{}::text = {}").format(sql.Identifier(c), sql.Placeholder()) for c in key
+        )
         values = [row[c] for c in key]
         if kind & _UPDATE:
             return self._update(table, row, columns, where, values)
         if kind & _DELETE:
-            self._connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(table.name), where), values)
+            self._connection.execute(
+                sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(table.name), where), values
+            )
         elif not kind & _INSERT:
             raise LookupError("TRUNCATE is not tried: it would lock the table")
         return ""
 
-    def _update(self, table: Table, row: Row, columns: Sequence[str], where: sql.Composed, key: Sequence[Any]) -> str:
+    def _update(
+        self,
+        table: Table,
+        row: Row,
+        columns: Sequence[str],
+        where: sql.Composed,
+        key: Sequence[Any],
+    ) -> str:
         changed = self._samples.other(table.name, row, columns)
         column = next(c for c in changed if changed[c] != row[c])
         query = sql.SQL("UPDATE {} SET {} = {} WHERE {} RETURNING {}").format(
@@ -278,7 +362,11 @@ class SelfTest:
             sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(c)) for c in table.columns),
         )  # fmt: skip
         after = dict(
-            zip(table.columns, self._connection.execute(query, [changed[column], *key]).fetchone() or (), strict=False)
+            zip(
+                table.columns,
+                self._connection.execute(query, [changed[column], *key]).fetchone() or (),
+                strict=False,
+            )
         )
         moved = [c for c in after if after[c] != row[c] and c != column]
         return f"moves {', '.join(moved)}" if moved else ""
@@ -290,11 +378,16 @@ class SelfTest:
         if not index.valid:
             raise _Wrong("is not valid")
         row = self._samples.new(table.name, [index.predicate] if index.predicate else [])
-        conditions = [self._condition(table, row, key, index.operators[i], index.method) for i, key in enumerate(index.keys)]
+        conditions = [
+            self._condition(table, row, key, index.operators[i], index.method)
+            for i, key in enumerate(index.keys)
+        ]
         text = " AND ".join([*conditions, *([f"({index.predicate})"] if index.predicate else [])])
         query = f"SELECT * FROM {_quoted(table.name)} WHERE {text}"  # noqa: S608 - names and literals are quoted
         bitmap = "off" if index.method == "btree" else "on"
-        self._connection.execute(f"SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = {bitmap}".encode())
+        self._connection.execute(
+            f"SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = {bitmap}".encode()
+        )
         plan = self._connection.execute(f"EXPLAIN (FORMAT JSON) {query}".encode()).fetchone()
         used = re.findall(r'"Index Name": ("(?:[^"\\]|\\.)*")', json.dumps(plan[0] if plan else []))
         names = [json.loads(name) for name in used]

@@ -20,7 +20,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status, StoreName
+from is_db_bootstrap.results import (
+    Change,
+    Drift,
+    LockHolder,
+    Plan,
+    Proof,
+    ServerInfo,
+    Status,
+    StoreName,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.redis.convention_record import TOGETHER_S, Record, Standing
@@ -49,7 +58,9 @@ class RedisBootstrapper:
 
     name: StoreName = "redis"
 
-    def __init__(self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None) -> None:
+    def __init__(
+        self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None
+    ) -> None:
         self._url = StoreUrl.parse("redis", url) if isinstance(url, str) else url
         self._blueprint = blueprint
         self._timing = timing or Timing()
@@ -67,7 +78,8 @@ class RedisBootstrapper:
         self.target = str(self._url)
         if self._url.database and not self._url.database.isdecimal():
             raise ConfigurationError(
-                f"redis: the database in {self.target} is not a number.", hint="Write redis://host:6379/0, or leave it out."
+                f"redis: the database in {self.target} is not a number.",
+                hint="Write redis://host:6379/0, or leave it out.",
             )
 
     # --- looking
@@ -104,13 +116,20 @@ class RedisBootstrapper:
         wait_s = min(timeout_s, self._timing.connect_timeout_s) / 2
         if kind := recognised(self._url.host, self._url.port(6379), wait_s, own="Redis"):
             raise ConfigurationError(
-                f"redis: {kind} answers at {self.target}.", hint="Give the address of a Redis server (default port 6379)."
+                f"redis: {kind} answers at {self.target}.",
+                hint="Give the address of a Redis server (default port 6379).",
             ) from exc
 
     def _asked(self, client: Any) -> Mapping[str, Any]:
         with self._errors():
             try:
-                pong, info, role = client.pipeline(transaction=False).ping().info().role().execute(raise_on_error=False)
+                pong, info, role = (
+                    client.pipeline(transaction=False)
+                    .ping()
+                    .info()
+                    .role()
+                    .execute(raise_on_error=False)
+                )
             except redis.BusyLoadingError as exc:
                 # Caught before ConnectionError, which it is: PING is refused, INFO is not, and knows how long (redis#11714).
                 eta = client.info("persistence").get("loading_eta_seconds", "?")
@@ -129,7 +148,8 @@ class RedisBootstrapper:
     def _check_kind(self, info: Mapping[str, Any]) -> None:
         if info.get("redis_mode") == "sentinel":
             raise ConfigurationError(
-                f"redis: {self.target} is a Sentinel, which holds no data.", hint="Give the address of the master it watches."
+                f"redis: {self.target} is a Sentinel, which holds no data.",
+                hint="Give the address of the master it watches.",
             )
         version = str(info.get("redis_version", ""))
         major = version.partition(".")[0]
@@ -179,7 +199,9 @@ class RedisBootstrapper:
                 **options,
             )
         except (TypeError, ValueError) as exc:
-            error = ConfigurationError(f"redis: the address {self.target} is refused by redis-py: {exc}.")
+            error = ConfigurationError(
+                f"redis: the address {self.target} is refused by redis-py: {exc}."
+            )
             raise self._url.masking(error, exc) from exc
 
     @property
@@ -207,14 +229,21 @@ class RedisBootstrapper:
                 "to go back to these for good, delete that key."
             )
             older = Change(
-                self._record_key, "conventions", f"remember {self._declared.summary()} as older than what is recorded"
+                self._record_key,
+                "conventions",
+                f"remember {self._declared.summary()} as older than what is recorded",
             )
-            return Plan((older,) if standing is Standing.OLDER else (), notes=(*notes, ahead), ahead=True)
+            return Plan(
+                (older,) if standing is Standing.OLDER else (), notes=(*notes, ahead), ahead=True
+            )
         if standing is Standing.DIVERGED and recorded is not None:
             raise self._diverged(recorded)
         if self._lease is not None and recorded is not None and self._may_be_older_than(recorded):
             notes += (self._taken_for_newer(recorded),)
-        return Plan((Change(self._record_key, "conventions", self._declared.difference(recorded)),), notes=notes)
+        return Plan(
+            (Change(self._record_key, "conventions", self._declared.difference(recorded)),),
+            notes=notes,
+        )
 
     def _standing(self, recorded: Record | None) -> Standing:
         """How the declaration stands to the record. Which of two versions is older is decided by who holds the lock."""
@@ -267,7 +296,11 @@ class RedisBootstrapper:
     def _eviction(self) -> Iterator[str]:
         """What maxmemory_policy means for the patterns; INFO memory has it where CONFIG is blocked (spring-data-redis#2894)."""
         policy = str(self._info.get("maxmemory_policy", ""))
-        unlimited = " No maxmemory is set, so nothing is evicted yet." if not int(self._info.get("maxmemory", 0)) else ""
+        unlimited = (
+            " No maxmemory is set, so nothing is evicted yet."
+            if not int(self._info.get("maxmemory", 0))
+            else ""
+        )
         mortal = [k.name for k in self._blueprint.keys if k.longest_ttl is not None]
         eternal = [k.name for k in self._blueprint.keys if k.longest_ttl is None]
         if policy.startswith("allkeys-") and self._blueprint.keys:  # juicefs#1991
@@ -275,7 +308,9 @@ class RedisBootstrapper:
                 f"Warning: maxmemory_policy {policy} may evict any key before its time, locks and revoked tokens too: "
                 f"{_some(mortal or eternal)}. Use noeviction, or a Redis of their own.{unlimited}"
             )
-        if policy.startswith("volatile-") and eternal:  # OpenCollective met the OOM: opencollective PR#10005
+        if (
+            policy.startswith("volatile-") and eternal
+        ):  # OpenCollective met the OOM: opencollective PR#10005
             yield (
                 f"Warning: maxmemory_policy {policy} never evicts keys without lifetime, so writes fail when they fill "
                 f"the memory: {_some(eternal)}. Give them a lifetime, or use another policy.{unlimited}"
@@ -357,7 +392,12 @@ class RedisBootstrapper:
         with self._errors(key):
             pipeline = self._commands.pipeline(transaction=False)
             pipeline.set(key, value, px=PROBE_TTL_S * 1000)
-            for command in ("GET", "PTTL", "DEL", "EXISTS"):  # by name: a cluster's pipeline has no chain over delete()
+            for command in (
+                "GET",
+                "PTTL",
+                "DEL",
+                "EXISTS",
+            ):  # by name: a cluster's pipeline has no chain over delete()
                 pipeline.execute_command(command, key)
             answers = pipeline.execute(raise_on_error=False)
             for answer in answers:
@@ -386,7 +426,9 @@ class RedisBootstrapper:
         recorded = self._recorded()
         if recorded is not None and recorded.conventions == self._declared.conventions:
             return []
-        message = "is missing" if recorded is None else f"differs: {self._declared.difference(recorded)}"
+        message = (
+            "is missing" if recorded is None else f"differs: {self._declared.difference(recorded)}"
+        )
         actual = None if recorded is None else recorded.summary()
         return [Drift(self._record_key, "conventions", message, self._declared.summary(), actual)]
 
@@ -395,7 +437,9 @@ class RedisBootstrapper:
 
         That the user may not look is a finding too: what was not seen is not known to be right.
         """
-        self._audit = Audit(self._blueprint.keys, self._timing.scan_budget, redis.exceptions.AskError)
+        self._audit = Audit(
+            self._blueprint.keys, self._timing.scan_budget, redis.exceptions.AskError
+        )
         try:
             with self._errors():
                 return self._audit.findings(list(self._masters()))
@@ -418,7 +462,11 @@ class RedisBootstrapper:
         recorded = self._recorded()
         with self._errors(self._lock_key):
             held = self._commands.get(self._lock_key)
-        return Status(recorded.summary() if recorded else "", self._declared.summary(), _holder(held) if held else None)
+        return Status(
+            recorded.summary() if recorded else "",
+            self._declared.summary(),
+            _holder(held) if held else None,
+        )
 
     # --- the lock
 
@@ -503,7 +551,9 @@ def _holder(value: Any) -> LockHolder:
         told = json.loads(value)
         return LockHolder(str(told["owner"]), datetime.fromisoformat(told["since"]))
     except (ValueError, KeyError, TypeError):
-        return LockHolder(f"someone else, who wrote {len(value)} bytes that are no lock of this tool")
+        return LockHolder(
+            f"someone else, who wrote {len(value)} bytes that are no lock of this tool"
+        )
 
 
 def _text(value: Any) -> str:

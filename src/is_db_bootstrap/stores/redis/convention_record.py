@@ -65,7 +65,12 @@ class Record:
         """The record in `text`; `ValueError` when there is none."""
         document = json.loads(text)
         try:
-            record = cls(document["blueprint"], document["patterns"], document["channels"], tuple(document["history"]))
+            record = cls(
+                document["blueprint"],
+                document["patterns"],
+                document["channels"],
+                tuple(document["history"]),
+            )
         except (KeyError, TypeError):
             raise ValueError("a part of it is missing") from None
         later = document.get("versions"), document.get("recorded_at")
@@ -78,8 +83,12 @@ class Record:
     def text(self) -> str:
         """The JSON document, sorted, so that a person can compare two of them."""
         parts = {"blueprint": self.blueprint, "patterns": self.patterns, "channels": self.channels}
-        later = {"versions": self.versions, "recorded_at": self.recorded_at} if self.versions else {}
-        return json.dumps(parts | {"history": self.history} | later, sort_keys=True, ensure_ascii=False)
+        later = (
+            {"versions": self.versions, "recorded_at": self.recorded_at} if self.versions else {}
+        )
+        return json.dumps(
+            parts | {"history": self.history} | later, sort_keys=True, ensure_ascii=False
+        )
 
     @property
     def conventions(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -89,7 +98,9 @@ class Record:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that name these conventions."""
-        return hashlib.sha256(json.dumps(self.conventions, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.conventions, sort_keys=True).encode()).hexdigest()[
+            :12
+        ]
 
     def summary(self) -> str:
         """For people: how many, and the digest."""
@@ -99,7 +110,11 @@ class Record:
     def entries(self) -> Entries:
         """A digest of each pattern and channel."""
         kinds = {"key": self.patterns, "channel": self.channels}
-        return {f"{kind} {name}": _digest(value) for kind, named in kinds.items() for name, value in named.items()}
+        return {
+            f"{kind} {name}": _digest(value)
+            for kind, named in kinds.items()
+            for name, value in named.items()
+        }
 
     def compare(self, declared: Record, now: float | None = None) -> Standing:
         """How `declared` stands to this record.
@@ -145,7 +160,9 @@ class Record:
         known = {**(before.versions if before else {}), self.digest: self.entries}
         if before:
             known.setdefault(before.digest, before.entries)
-        versions = {digest: known[digest] for digest in history[-_KEPT_VERSIONS:] if digest in known}
+        versions = {
+            digest: known[digest] for digest in history[-_KEPT_VERSIONS:] if digest in known
+        }
         return Record(self.blueprint, self.patterns, self.channels, history, versions, now)
 
     def remembering(self, older: Record) -> Record:
@@ -158,7 +175,10 @@ class Record:
         """What writing this record changes, in a few words."""
         if recorded is None:
             return f"record {self.summary()}"
-        words = [_difference(new, old) for new, old in zip(self.conventions, recorded.conventions, strict=True)]
+        words = [
+            _difference(new, old)
+            for new, old in zip(self.conventions, recorded.conventions, strict=True)
+        ]
         return "; ".join(filter(None, words))
 
 

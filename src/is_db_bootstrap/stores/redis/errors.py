@@ -64,7 +64,11 @@ def code(exc: BaseException) -> str:
 
 def is_forbidden(exc: Exception) -> bool:
     """Whether this user may not use the command, or the server (or a proxy in front of it) does not have it."""
-    return isinstance(exc, raised.NoPermissionError) or code(exc) == "NOPERM" or "unknown command" in str(exc).lower()
+    return (
+        isinstance(exc, raised.NoPermissionError)
+        or code(exc) == "NOPERM"
+        or "unknown command" in str(exc).lower()
+    )
 
 
 def translated(exc: Exception, target: str, subject: str, change: Change | None) -> BootstrapError:
@@ -90,12 +94,17 @@ def _without_arguments(text: str) -> str:
 
 def _of_server(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
     name = code(exc)
-    if name in DENIED or isinstance(exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError):
+    if name in DENIED or isinstance(
+        exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError
+    ):
         return AccessDenied(STORE, f"{target} denied access: {told} ({name or 'AUTH'}).", subject=subject,
                             hint=DENIED.get(name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."))  # fmt: skip
     if name in _REFUSED_FOR_NOW:
         return StoreUnavailable(
-            STORE, f"{target} refused a command: {told} ({name}).", hint=_REFUSED_FOR_NOW[name], subject=subject
+            STORE,
+            f"{target} refused a command: {told} ({name}).",
+            hint=_REFUSED_FOR_NOW[name],
+            subject=subject,
         )
     if name in _BUSY or isinstance(exc, raised.WatchError):
         return StoreBusy(STORE, f"{target} is busy: {told} ({name or 'WATCH'}).", subject=subject)
@@ -104,7 +113,8 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
                              hint="See who wrote it; delete it to have it written again.")  # fmt: skip
     if "DB index is out of range" in told or "SELECT is not allowed" in told:
         return ConfigurationError(
-            f"redis: {target} has no such database: {told}.", hint="A cluster has only database 0, a server 16 by default."
+            f"redis: {target} has no such database: {told}.",
+            hint="A cluster has only database 0, a server 16 by default.",
         )
     return None
 
@@ -118,11 +128,19 @@ def _of_connection(exc: Exception, told: str, target: str, subject: str) -> Boot
         )
     if any(isinstance(cause, ssl.SSLError) for cause in _causes(exc)) or "[SSL" in told:
         return AccessDenied(STORE, f"TLS to {target} failed: {told}.", hint=_TLS_HINT)
-    if isinstance(exc, raised.ConnectionError | raised.TimeoutError | raised.RedisClusterException | raised.ClusterError):
+    if isinstance(
+        exc,
+        raised.ConnectionError
+        | raised.TimeoutError
+        | raised.RedisClusterException
+        | raised.ClusterError,
+    ):
         # A plain Redis waits for the end of a line that a TLS greeting never has; a slow server looks the same.
         greeting = any("handshake" in str(cause) for cause in _causes(exc))
         hint = _TLS_HINT if greeting else _SILENT_HINT
-        return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject, hint=hint)
+        return StoreUnavailable(
+            STORE, f"{target} does not answer: {told}.", subject=subject, hint=hint
+        )
     return None
 
 

@@ -41,7 +41,11 @@ class Audit:
         left = self._budget
         for number, master in enumerate(masters):
             left -= self._scan(master, left // (len(masters) - number))
-        return [*self._drifts, *self._counted(), *([] if self._complete else [self._remark(masters)])]
+        return [
+            *self._drifts,
+            *self._counted(),
+            *([] if self._complete else [self._remark(masters)]),
+        ]
 
     def _scan(self, master: Any, budget: int) -> int:
         """Spend at most `budget`. No MATCH: one pass serves all patterns, and MATCH walks the same keyspace for each."""
@@ -50,14 +54,18 @@ class Audit:
             began = True
             cursor, names = master.scan(cursor, count=min(BATCH, budget - spent))
             names = names[: budget - spent]  # SCAN may return more than it was asked for
-            spent += max(1, len(names))  # and nothing at all, again and again, from a table that has shrunk
+            spent += max(
+                1, len(names)
+            )  # and nothing at all, again and again, from a table that has shrunk
             self._looked_at += len(names)
             self._look(master, names)
         self._complete &= began and not cursor
         return spent
 
     def _look(self, master: Any, names: Sequence[bytes]) -> None:
-        fresh = [name for name in names if name not in self._seen]  # SCAN repeats keys while a table grows
+        fresh = [
+            name for name in names if name not in self._seen
+        ]  # SCAN repeats keys while a table grows
         keys = [(name, text, key) for name in fresh for text, key in self._declared(name)]
         if not keys:
             return
@@ -80,7 +88,12 @@ class Audit:
         for answer in (kind, ttl_ms):
             if isinstance(answer, Exception) and not isinstance(answer, self._moved):
                 raise answer
-        if isinstance(kind, Exception) or isinstance(ttl_ms, Exception) or ttl_ms == _GONE_MS or kind == b"none":
+        if (
+            isinstance(kind, Exception)
+            or isinstance(ttl_ms, Exception)
+            or ttl_ms == _GONE_MS
+            or kind == b"none"
+        ):
             return
         fault = self._fault(key, kind.decode(), ttl_ms)
         if fault is None:
@@ -88,7 +101,16 @@ class Audit:
         self._broken[key.name] += 1
         if self._broken[key.name] <= NAMED:
             message, expected, actual = fault
-            self._drifts.append(Drift(text, "key", f"{message} ({key.name}: {key.pattern})", expected, actual, finding=True))
+            self._drifts.append(
+                Drift(
+                    text,
+                    "key",
+                    f"{message} ({key.name}: {key.pattern})",
+                    expected,
+                    actual,
+                    finding=True,
+                )
+            )
 
     @staticmethod
     def _fault(key: KeyPattern, kind: str, ttl_ms: int) -> tuple[str, str, str] | None:
@@ -111,8 +133,17 @@ class Audit:
     def _counted(self) -> Iterator[Drift]:
         for key, _ in self._patterns:
             if (more := self._broken[key.name] - NAMED) > 0:
-                yield Drift(key.pattern, "key pattern", f"{more} more keys of {key.name} break it", finding=True)
+                yield Drift(
+                    key.pattern,
+                    "key pattern",
+                    f"{more} more keys of {key.name} break it",
+                    finding=True,
+                )
 
     def _remark(self, masters: Sequence[Any]) -> Drift:
         total = sum(master.dbsize() for master in masters)
-        return Drift("keyspace", "audit", f"looked at {self._looked_at} of {total} keys (scan_budget {self._budget})")
+        return Drift(
+            "keyspace",
+            "audit",
+            f"looked at {self._looked_at} of {total} keys (scan_budget {self._budget})",
+        )

@@ -41,7 +41,9 @@ def proofs(client: Any, blueprint: Blueprint) -> Iterator[Proof]:
 
 
 def _key(client: Any, key: str, pattern: KeyPattern) -> Proof:
-    name = f"{pattern.pattern} is kept as {pattern.type}" + ("" if pattern.ttl is None else " and expires")
+    name = f"{pattern.pattern} is kept as {pattern.type}" + (
+        "" if pattern.ttl is None else " and expires"
+    )
     _WRITE[pattern.type](client, key)
     lasting = client.pttl(key) == -1
     client.pexpire(key, SAFETY_MS)
@@ -50,7 +52,11 @@ def _key(client: Any, key: str, pattern: KeyPattern) -> Proof:
         return Proof(name, ok=False, detail=f"TYPE says {kind}")
     longest = pattern.longest_ttl
     if longest is None:
-        return Proof(name, ok=lasting, detail="without a lifetime" if lasting else "has a lifetime that nobody gave it")
+        return Proof(
+            name,
+            ok=lasting,
+            detail="without a lifetime" if lasting else "has a lifetime that nobody gave it",
+        )
     client.pexpire(key, longest * 1000)
     left_s = client.pttl(key) / 1000
     if not longest - 2 <= left_s <= longest:
