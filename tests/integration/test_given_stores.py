@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -352,9 +353,11 @@ def test_a_kept_store_goes_with_the_next_session(place):
 
 
 def _write_into_kept(place, shown):
-    url = next(
+    masked = next(
         line for line in shown.splitlines() if line.startswith(f"{place.store.upper()}_URL=")
     ).partition("=")[2]
+    # The report masks the password.
+    url = masked.replace("***", quote(PASSWORD, safe=""))
     if place.store == "postgres":
         with psycopg.connect(url) as connection:
             connection.execute("CREATE TABLE customers (id int)")

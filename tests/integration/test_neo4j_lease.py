@@ -64,7 +64,7 @@ def store(neo4j_url, tmp_path):
         for name, text in files.items():
             (tmp_path / name).write_text(text)
         blueprint = Blueprint("mine", "test", cypher=tmp_path, **options)
-        made = Neo4jBootstrapper(neo4j_url, blueprint, timing=Timing(lease_s=lease_s))
+        made = Neo4jBootstrapper(neo4j_url, blueprint, timing=Timing(lease_s=lease_s), seed=True)
         opened.append(made)
         made.ping(10)
         return made

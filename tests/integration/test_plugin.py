@@ -354,8 +354,10 @@ def image(docker_client, tmp_path):
 
     def build(name, program, command):
         context = tmp_path / "context"
-        linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-        for file in {*re.findall(r"(/\S+)", linked), program}:
+        programs = [program, "/bin/sh"]  # official images have a shell
+        linked = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True)
+        libraries = re.findall(r"\s(/\S+) \(", linked.stdout)
+        for file in {*libraries, *programs}:
             target = context / file.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(Path(file).resolve().read_bytes())

@@ -7,8 +7,9 @@ import os
 import re
 import threading
 import traceback
+from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +29,7 @@ from sqlalchemy.types import TypeEngine
 
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
-from is_db_bootstrap.guests import guest
+from is_db_bootstrap.guests import GuestFailed, guest
 from is_db_bootstrap.stores.postgres.connection import (
     NAME,
     connect,
@@ -262,14 +263,13 @@ def write_revision(
         if script.upgrade_ops.is_empty():
             directives[:] = []
 
-    quiet = redirect_stdout(io.StringIO())  # Alembic says there what it writes
     with (
         engine.connect() if engine else nullcontext() as connection,
-        running_alembic(),
-        quiet,
         _told(blueprint),
+        running_alembic(),
     ):
         wanted = config(blueprint, "public", connection)
+        wanted.cmd_opts = Namespace(quiet=True)  # Alembic would print the name of the file
         wanted.set_main_option("file_template", file_template.replace("%", "%%"))
         places = os.pathsep.join([_escaped(blueprint.migrations), _escaped(folder)])
         wanted.set_main_option("version_locations", places)
@@ -290,7 +290,7 @@ def _told(blueprint: Blueprint) -> Iterator[None]:
     """What models and revisions raise becomes a `ConfigurationError` with the file and line of the blueprint's own code."""
     try:
         yield
-    except CommandError as exc:
+    except (CommandError, GuestFailed) as exc:
         raise ConfigurationError(f"{blueprint.name}: {exc}.") from exc
     except (BootstrapError, psycopg.Error, DBAPIError):
         raise
@@ -348,7 +348,7 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
     try:
         with running_alembic():
             command.upgrade(found, span, sql=True)
-    except (BootstrapError, CommandError) as exc:
+    except (BootstrapError, CommandError, GuestFailed) as exc:
         raise ConfigurationError(f"{blueprint.name}: {exc}.") from exc
     except Exception as exc:
         place = _place(exc, blueprint)

@@ -554,12 +554,16 @@ class PostgreSQLBootstrapper:
         """Whether the step that failed has left a part of its work, by the record; it is marked if it could not mark itself."""
         if act == "stamp":
             return False
+        left_something = self._watch.committed or self._watch.elsewhere
+        if self._cancelled.is_set() and not left_something:
+            return False  # nobody waits any more for the table that a cancelled step has waited for
         try:
-            if self._record(self._reader()).begun == (act, revision):
-                return True
-            if self._watch.committed or self._watch.elsewhere:
-                self._mark(f"{act} {revision}")
-                return True
+            with self._lock_patience(self._reader()) as reader:
+                if self._record(reader).begun == (act, revision):
+                    return True
+                if left_something:
+                    self._mark(f"{act} {revision}")
+                    return True
         except (
             BootstrapError,
             DatabaseMissing,
@@ -567,6 +571,18 @@ class PostgreSQLBootstrapper:
         ):  # the next plan finds the mark, if there is one
             return self._watch.committed or self._watch.elsewhere
         return False
+
+    @contextmanager
+    def _lock_patience(self, reader: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+        """The session that looks, which waits for a table no longer than a revision does."""
+        patience = f"{round(self._timing.lock_timeout_s * 1000)}ms"
+        change = "SELECT set_config('lock_timeout', %s, false)"
+        reader.execute(change, [patience])
+        try:
+            yield reader
+        finally:
+            if not reader.closed:
+                reader.execute(change, ["0"])
 
     def _mark(self, step: str) -> None:
         self._reader().execute(mark_statement(self._watch.table, step).encode())
