@@ -415,3 +415,16 @@ def test_what_else_goes_is_told(postgres_url, own):
     migrate.init(blueprint, url=postgres_url)
     done = migrate.downgrade(blueprint, 1, url=postgres_url)
     assert done.notes[1:] == ("The downgrade also drops enum mood, index t.by_note, view v.",)
+
+
+def test_a_revision_that_acts_on_the_whole_server_is_not_tried_but_asked_about(postgres_url, own):
+    name = f"trial_{uuid4().hex[:8]}"
+    create = f"DO $$ BEGIN IF to_regrole('{name}') IS NULL THEN CREATE ROLE {name}; END IF; END $$"
+    blueprint = own(TABLE, (create, f"DROP ROLE {name}"))
+    migrate.init(blueprint, url=postgres_url)
+    try:
+        found = refused(blueprint, postgres_url, "d_1")
+        assert "acts on the whole server" in str(found)
+        assert value(postgres_url, f"SELECT to_regrole('{name}')::text") == name
+    finally:
+        run(postgres_url, f"DROP ROLE IF EXISTS {name}")

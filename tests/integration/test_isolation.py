@@ -138,6 +138,22 @@ def test_a_half_made_template_is_made_anew(server, begin):
 
 
 @on["postgres"]
+def test_a_database_whose_name_only_begins_like_a_template_stays(server, begin):
+    names = {f"{PREFIX}_template_backup": "(keep)", f"{PREFIX}_template_aaaaaaaaaaaa": "(keep)"}
+    with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
+        for name, comment in names.items():
+            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f"COMMENT ON DATABASE \"{name}\" IS '{comment}'")
+    try:
+        begin("postgres", server.url)
+        assert set(names) <= databases(server.url)
+    finally:
+        with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
+            for name in names:
+                connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
+
+
+@on["postgres"]
 def test_a_template_that_was_not_used_for_a_week_is_dropped(server, begin):
     with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
         for name, day in (

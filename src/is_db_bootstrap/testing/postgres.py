@@ -38,6 +38,8 @@ _COPY = re.compile(rf"{PREFIX}_([0-9a-f]{{8}})_\d+")
 _TEMPLATE = f"{PREFIX}_template"
 #: Days after its last use that a template is kept.
 _KEPT_DAYS = 7
+#: The day of a template's last use, which its comment begins with.
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _CONTRACT = re.compile(rf"{_TEMPLATE}_[0-9a-f]{{12}}")
 _CONNECT_S = 5
 #: PostgreSQL 15, as libpq writes it.
@@ -219,13 +221,16 @@ class PostgresIsolation(Isolation):
 
     def _drop_old_templates(self) -> None:
         rows = self._main.execute(
-            "SELECT datname FROM pg_database WHERE datname LIKE %s AND datname <> %s"
+            "SELECT datname, shobj_description(oid, 'pg_database')"
+            " FROM pg_database WHERE datname LIKE %s AND datname <> %s"
             " AND shobj_description(oid, 'pg_database') < to_char(now() AT TIME ZONE 'UTC' - make_interval(days => %s), 'YYYY-MM-DD')",
             (f"{_TEMPLATE}%", self._template, _KEPT_DAYS),
         ).fetchall()
-        for (name,) in rows:
-            self._main.execute(f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
-            self._drop(name)
+        for name, comment in rows:
+            # Another database may have a name that begins alike, and a comment of its owner's.
+            if _CONTRACT.fullmatch(name) and _DAY.match(comment):
+                self._main.execute(f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
+                self._drop(name)
 
     def _sweep(self) -> None:
         """Drop the copies of processes that are gone."""

@@ -8,6 +8,7 @@ no rows but those that the revisions write themselves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 from alembic import command
 from sqlalchemy import event
 
+from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic
 from is_db_bootstrap.stores.postgres.catalogue import PARTITION, live
 from is_db_bootstrap.stores.postgres.connection import identifier
-from is_db_bootstrap.stores.postgres.revisions import TABLE
+from is_db_bootstrap.stores.postgres.revisions import TABLE, revision_files
 from is_db_bootstrap.stores.postgres.scratch import at_revisions
 
 if TYPE_CHECKING:
@@ -30,6 +32,19 @@ if TYPE_CHECKING:
 
 #: Schema and name.
 Name = tuple[str, str]
+
+#: Statements whose effect is on the whole server, so no scratch database keeps it away from others.
+_SERVER_WIDE = re.compile(
+    r"""
+    \b(create|alter|drop)\s+(role|user|group|database|tablespace|subscription)\b
+    | \balter\s+system\b
+    | \b(reassign|drop)\s+owned\b
+    | \b(grant|revoke)\s+(?:(?!\bon\b)[^;'"])+?\s(to|from)\s
+    | \bpg_\w*(replication_slot|terminate_backend|cancel_backend|reload_conf)
+    | \bdblink
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 
 #: Where the triggers note what they see.
 _NOTES = "is_db_bootstrap_trial"
@@ -103,7 +118,9 @@ def tried(
     """Bring a scratch database on the server of `url` to the revisions `done`, downgrade it to `to`, and look.
 
     Raises what a run raises: `AccessDenied` when no database may be created, `ChangeFailed` for a revision that fails there.
+    Raises `ConfigurationError`, before anything is run, when a revision names a statement that acts on the whole server.
     """
+    _refuse_server_wide(blueprint)
     with at_revisions(url, blueprint, done, timing, schema) as scratch:
         found = engine(scratch, schema, timing)
         try:
@@ -149,6 +166,21 @@ def _look(session: psycopg.Connection[Any], schema: str) -> _Look:
         frozenset(objects),
         tuple(name for _, name, is_table in rows if is_table),
     )
+
+
+def _refuse_server_wide(blueprint: Blueprint) -> None:
+    """Run no revision in a trial whose text has a statement on roles, databases or the server itself.
+
+    The upgrades are looked at too, because the scratch database is brought to a revision by them.
+    """
+    for path in revision_files(blueprint.migrations_dir) if blueprint.migrations_dir else ():
+        text = path.read_bytes().decode(errors="replace")
+        found = _SERVER_WIDE.search(text)
+        if found:
+            statement = " ".join(found[0].split())
+            raise ConfigurationError(
+                f"{path.name} has {statement!r}, which acts on the whole server and not on one database"
+            )
 
 
 def _watch(session: psycopg.Connection[Any], look: _Look) -> None:

@@ -6,6 +6,7 @@ Only single-key commands are sent, so that a cluster is served like one server; 
 
 from __future__ import annotations
 
+import codecs
 import json
 import time
 import uuid
@@ -190,7 +191,7 @@ class RedisBootstrapper:
         if self._url.ca_file:  # redis-py 5 checks no host name unless told
             options = {"ssl_ca_certs": self._url.ca_file, "ssl_check_hostname": True}
         try:
-            return kind.from_url(
+            client = kind.from_url(
                 self._url.reveal(),
                 protocol=2,
                 retry=Retry(NoBackoff(), 0),
@@ -198,11 +199,14 @@ class RedisBootstrapper:
                 socket_connect_timeout=timeout_s,
                 **options,
             )
-        except (TypeError, ValueError) as exc:
+            if kind is redis.Redis:
+                _check_options(client)
+        except (TypeError, ValueError, LookupError, AttributeError) as exc:
             error = ConfigurationError(
                 f"redis: the address {self.target} is refused by redis-py: {exc}."
             )
             raise self._url.masking(error, exc) from exc
+        return client
 
     @property
     def _commands(self) -> Any:
@@ -563,3 +567,13 @@ def _text(value: Any) -> str:
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 - as many as one reads
     return ", ".join(names[:3]) + more
+
+
+def _check_options(client: redis.Redis) -> None:
+    """Make a connection's object once: redis-py takes any option and looks at it only then.
+
+    Nothing is connected. Raises what redis-py raises for an option that it does not take (redis-py#3217).
+    """
+    pool = client.connection_pool
+    codecs.lookup(pool.connection_kwargs.get("encoding", "utf-8"))
+    pool.make_connection()
