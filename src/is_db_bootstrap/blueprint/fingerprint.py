@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import sys
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
@@ -52,8 +52,10 @@ def _printable(value: Any) -> Any:
 
 
 def _sources_beside_models(blueprint: Blueprint) -> list[Path]:
-    """The Python files of the folder that holds the blueprint's models. The models themselves are not imported."""
-    package, _, _ = blueprint.models.rpartition(".")
-    spec = importlib.util.find_spec(package) if package else None
-    folders = list(spec.submodule_search_locations or ()) if spec else []
+    """The Python files of the package that holds the blueprint's models.
+
+    The package was imported with the blueprint. The models themselves need not be.
+    """
+    package = sys.modules.get(blueprint.models.rpartition(".")[0])
+    folders = list(getattr(package, "__path__", ()))
     return [path for folder in folders for path in Path(folder).glob("*.py")]

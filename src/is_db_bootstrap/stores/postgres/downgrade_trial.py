@@ -173,7 +173,7 @@ def _refuse_server_wide(blueprint: Blueprint) -> None:
 
     The upgrades are looked at too, because the scratch database is brought to a revision by them.
     """
-    for path in revision_files(blueprint.migrations_dir) if blueprint.migrations_dir else ():
+    for path in revision_files(blueprint.migrations) if blueprint.migrations else ():
         text = path.read_bytes().decode(errors="replace")
         found = _SERVER_WIDE.search(text)
         if found:
