@@ -268,12 +268,12 @@ class _Run:
         def ping(left_s: float) -> None:
             track.server = track.store.ping(left_s)
 
-        deadline = (
-            Deadline(0.0, self._policy.clock) if self._mode is Mode.STATUS else self._deadline
-        )
+        if self._mode is Mode.STATUS:  # one try, which a slow machine gets the usual time for
+            ping(self._policy.deadline_s)
+            return
         until(
             self._policy,
-            deadline,
+            self._deadline,
             ping,
             sleep=self._sleep,
             on_retry=lambda e: self._say(Phase.WAIT, track, e.message),
