@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from is_db_bootstrap.blueprint import (
     KeyPattern,
     SeedRow,
     Setting,
+    load,
 )
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError
@@ -113,3 +115,46 @@ def test_a_blueprint_of_ones_own_is_found_in_the_working_directory(tmp_path, mon
     for name in ("story_of_mine:X", "story_of_mine:NOTHING", "no_such_module_at_all:B"):
         with pytest.raises(ConfigurationError, match=name):
             load_blueprint(name)
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """`installed(text)`: a package whose entry point `installed_one` is the BLUEPRINT of this module."""
+
+    def make(text):
+        package = tmp_path / "installed_one"
+        (package / "migrations").mkdir(parents=True)
+        (package / "__init__.py").write_text(text)
+        metadata = tmp_path / "installed_one-1.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: installed-one\nVersion: 1\n"
+        )
+        (metadata / "entry_points.txt").write_text(
+            "[is_db_bootstrap.blueprints]\ninstalled_one = installed_one:BLUEPRINT\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        load._entry_points.cache_clear()
+        return package
+
+    yield make
+    sys.modules.pop("installed_one", None)
+    monkeypatch.undo()
+    load._entry_points.cache_clear()
+    load._installed.cache_clear()
+
+
+def test_a_blueprint_of_an_installed_package_has_the_folders_beside_its_module(installed):
+    package = installed(
+        "from is_db_bootstrap.blueprint import Blueprint\n"
+        "BLUEPRINT = Blueprint('installed_one', 'of another package')\n"
+    )
+    assert load_blueprint("installed-one").migrations == package / "migrations"
+    assert load_blueprint("installed_one").stores == ("postgres",)
+
+
+def test_an_installed_package_that_exits_on_import_is_a_configuration_error(installed):
+    package = installed("import sys\nsys.exit(0)\n")
+    with pytest.raises(ConfigurationError, match="SystemExit") as caught:
+        load_blueprint("installed_one")
+    assert f"{package / '__init__.py'}, line 2" in str(caught.value)

@@ -55,10 +55,9 @@ def load_blueprint(name: str | Path) -> Blueprint:
     Raises `ConfigurationError` when nothing has that name, and when the module fails on import, with file and line.
     """
     text = str(name)
-    point = _entry_points().get(text.replace("-", "_"))
-    if point is not None:
-        module = importlib.import_module(point.module)
-        return found(text, module, point.attr)
+    installed = text.replace("-", "_")
+    if installed in _entry_points():
+        return _installed(installed)
     if is_path(text):
         return _checked(from_folder(Path(text)))
     if ":" in text:
@@ -69,10 +68,21 @@ def load_blueprint(name: str | Path) -> Blueprint:
     )
 
 
+@cache
+def _installed(name: str) -> Blueprint:
+    """The blueprint of an entry point, placed as a team's own is: its folders may lie beside its module."""
+    point = _entry_points()[name]
+    with _told(name):
+        module = importlib.import_module(point.module)
+        blueprint = found(name, module, point.attr)
+    if module.__file__ is None:
+        return blueprint
+    return _placed(blueprint, Path(module.__file__).parent, module.__package__ or "")
+
+
 def _checked(blueprint: Blueprint) -> Blueprint:
     """A team's blueprint after its check. Those of installed packages are checked by their own tests."""
-    same_name = _entry_points().get(blueprint.name)
-    if same_name is not None and same_name.load() != blueprint:
+    if blueprint.name in _entry_points() and _installed(blueprint.name) != blueprint:
         raise ConfigurationError(
             f"A blueprint of your own is called {blueprint.name}, as an installed one is.",
             hint="Rename it.",
