@@ -1015,3 +1015,19 @@ def test_close_may_be_called_twice_and_cancel_when_nothing_runs(migrated):
     migrated.close()
     migrated.close()
     migrated.cancel()
+
+
+def test_tables_that_another_run_has_just_made_and_recorded_are_no_conflict(open_store):
+    store, other = open_store(), open_store()
+    store.create_database()
+    look = store._refuse_unrecorded
+
+    def look_after_the_other_run(reader):
+        store._refuse_unrecorded = look
+        apply_all(other)
+        look(reader)
+
+    store._refuse_unrecorded = look_after_the_other_run
+    with pytest.raises(StoreBusy):
+        store.plan()
+    assert store.plan().changes == ()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import psycopg
@@ -18,6 +19,7 @@ from is_db_bootstrap import files, migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ChangeFailed, StoreConflict
+from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
@@ -434,3 +436,38 @@ def test_an_interrupt_while_a_revision_runs_ends_the_run_as_interrupted(shop):
     assert process.returncode == 130, output
     assert shop.recorded == ["a1"]
     assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1"
+
+
+def test_a_revision_that_another_run_is_still_in_is_waited_for_and_no_conflict(
+    tmp_path, postgres_url
+):
+    waiting = 'op.execute("SELECT pg_advisory_xact_lock(4711)")'
+    revision(
+        tmp_path / "migrations",
+        "a1",
+        None,
+        "with op.get_context().autocommit_block():\n"
+        f'    op.execute("CREATE TABLE early (id int)")\n    {waiting}',
+    )
+    blueprint = Blueprint("waited_for", "for tests", migrations=tmp_path / "migrations")
+    first = PostgreSQLBootstrapper(postgres_url, blueprint)
+    second = PostgreSQLBootstrapper(postgres_url, blueprint)
+    first.create_database()
+    held = first.try_lock("the first")
+    (change,) = first.plan().changes
+    with psycopg.connect(postgres_url, autocommit=True) as blocker:
+        blocker.execute("SELECT pg_advisory_lock(4711)")
+        working = threading.Thread(target=first.apply, args=(change,))
+        working.start()
+        while not blocker.execute("SELECT to_regclass('early')").fetchone()[0]:
+            time.sleep(0.05)
+        try:
+            assert [c.name for c in second.plan().changes] == ["a1"]
+            assert isinstance(second.try_lock("the second"), LockHolder)
+        finally:
+            blocker.execute("SELECT pg_advisory_unlock(4711)")
+            working.join(30)
+    assert held.release()
+    assert second.plan().changes == ()
+    first.close()
+    second.close()

@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import (
     AccessDenied,
     BootstrapError,
     ChangeFailed,
+    StoreBusy,
     StoreConflict,
     StoreUnavailable,
 )
@@ -122,6 +123,7 @@ class PostgreSQLBootstrapper:
         self._working: list[psycopg.Connection[Any]] = []
         self._watch = Watch(identifier(schema, TABLE))
         self._changing_in: int | None = None
+        self._holds_lock = False
         self._engine: Engine | None = None
         self._seen: Objects | None = None
         self._cancelled = threading.Event()
@@ -283,12 +285,21 @@ class PostgreSQLBootstrapper:
         is_applied = revision in self._chain.until(known)
         if is_applied == (direction == "upgrade"):
             return  # it ended: whoever recorded it could not write the comment
+        if self._is_at_work_elsewhere():
+            return  # the run that holds the lock may still end it; we look again when the lock is ours
         raise StoreConflict(
             self.name,
             f"The {direction} of revision {revision} has committed a part of its work and did not end, "
             f"so schema {self._schema} of {self.target} is between two revisions. It is not run again by itself.",
             hint=self._ways_out(direction, revision, record), subject=revision,
         )  # fmt: skip
+
+    def _is_at_work_elsewhere(self) -> bool:
+        """Whether another run holds the lock of this schema."""
+        if self._holds_lock:
+            return False
+        with errors(self.target):
+            return postgres_lock.holder(self._reader(), self._number) is not None
 
     def _ways_out(self, direction: str, revision: str, record: Record) -> str:
         """What a person can do about a step that is half done."""
@@ -384,11 +395,16 @@ class PostgreSQLBootstrapper:
         )  # fmt: skip
 
     def _refuse_unrecorded(self, reader: psycopg.Connection[Any]) -> None:
-        """Our tables without a record were made by other means; creating them would fail halfway."""
+        """Our tables without a record were made by other means; creating them would fail halfway.
+
+        Another run may have made and recorded them since the record was read. Then `StoreBusy` asks for a new look.
+        """
         tables = list(self._catalogue.objects.get("table", {})) if self._catalogue else []
         with errors(self.target):
             found = reader.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) ORDER BY 1",
                                    [self._schema, tables]).fetchall()  # fmt: skip
+        if found and self._record(reader).revisions:
+            raise StoreBusy(self.name, "Another run has just applied revisions.", hint="Run again.")
         if found:
             names = ", ".join(row[0] for row in found)
             raise StoreConflict(
@@ -710,12 +726,14 @@ class PostgreSQLBootstrapper:
             self._due = False
             threading.Thread(target=_import_alembic, name="import-alembic", daemon=True).start()
         try:
-            return postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
+            taken = postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
         except DatabaseMissing as exc:
             raise StoreConflict(
                 self.name,
                 f"Database {self._url.database} does not exist, so its lock cannot be taken.",
             ) from exc
+        self._holds_lock = not isinstance(taken, LockHolder)
+        return taken
 
     def cancel(self) -> None:
         """From another thread: end what runs on the server; its transaction is rolled back."""
