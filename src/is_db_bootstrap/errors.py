@@ -1,19 +1,22 @@
 """Every way a bootstrap can fail, and the exit code of each.
 
 BootstrapError
-├── ConfigurationError              2   a setting, a blueprint, or an address where something else answers
-└── StoreError                      1
-    ├── StoreUnavailable            4   retried while waiting, within the deadline
-    │   └── StoreBusy               4   retried while applying too, within its own limit
-    ├── AccessDenied                5   wrong password, missing privilege, TLS
-    ├── StoreConflict               6   what is there contradicts the blueprint; only a person can decide
-    ├── LockTimeout                 7   another run holds the lock
-    ├── StoreReset                  8   a store that was converged before is blank
-    ├── ChangeFailed                1   one change was refused
-    └── VerificationFailed          3   everything was applied and the store still differs
+├── ConfigurationError              2   a setting or a blueprint is wrong, or another server answers
+├── StoreError                      1   one store failed; the classes below say how
+│   ├── StoreUnavailable            4   retried while waiting, within the deadline
+│   │   └── StoreBusy               4   retried while applying too, within its own limit
+│   ├── AccessDenied                5   wrong password, missing privilege, TLS
+│   ├── StoreConflict               6   the store contradicts the blueprint; only a person can decide
+│   ├── LockTimeout                 7   another run holds the lock
+│   ├── StoreReset                  8   a store that was converged before is blank
+│   ├── ChangeFailed                1   one change was refused
+│   └── VerificationFailed          3   everything was applied and the store still differs
+└── Interrupted                   130   a signal ended the run
 
-Messages name the object, the cause and the next step. Client errors are translated where a
-store calls its client, once per store, and kept as ``__cause__``.
+The exit code of an interrupted run is 128 plus the signal's number: 129, 130 or 143.
+
+A message names the object, the cause and the next step. Each store translates the errors of its
+client in one place, and keeps the client's error as ``__cause__``.
 """
 
 from __future__ import annotations
@@ -26,15 +29,16 @@ if TYPE_CHECKING:
     from is_db_bootstrap.results import Change, Drift, ErrorReport
 
 
-#: What a drift says of a change that nobody has applied yet.
+#: The message of a drift whose change has not been applied yet.
 PENDING = "is pending"
 
 
 class BootstrapError(Exception):
     """A named failure that becomes part of a result.
 
-    ``detail`` is what a server said of single rows and values. It is for a person at a terminal:
-    ``str()`` and the text output have it, JSON documents, termination logs and log records do not.
+    ``message`` names the object and the cause, ``hint`` the next step. ``detail`` holds what a
+    server said about single rows and values. A person at a terminal sees the detail: ``str()`` and
+    the text output contain it. JSON documents, termination logs and log records do not.
     """
 
     exit_code: ClassVar[int] = 1
@@ -66,7 +70,8 @@ class ConfigurationError(BootstrapError):
 class StoreError(BootstrapError):
     """Something went wrong with one store.
 
-    ``store`` is its name; ``subject`` the object concerned (a table, a collection, a file), if one is.
+    ``store`` is the name of the store. ``subject`` names the object concerned, such as a table, a
+    collection or a file. It is empty when the error concerns the store as a whole.
     """
 
     kind = "store"
@@ -83,14 +88,17 @@ class StoreError(BootstrapError):
 
 
 class StoreUnavailable(StoreError):
-    """The store does not answer, or is not usable yet."""
+    """The store does not answer, or cannot be used yet."""
 
     exit_code = 4
     kind = "unavailable"
 
 
 class StoreBusy(StoreUnavailable):
-    """The store refused for now: a lock, a deadlock, a rate limit. The same call may succeed shortly."""
+    """The store refused for now, because of a lock, a deadlock or a rate limit.
+
+    The same call may succeed shortly.
+    """
 
     kind = "busy"
 
@@ -103,7 +111,7 @@ class AccessDenied(StoreError):
 
 
 class StoreConflict(StoreError):
-    """What is there contradicts the blueprint. Nothing is dropped or overwritten; a person decides."""
+    """The store contradicts the blueprint. Nothing is dropped or overwritten. A person decides."""
 
     exit_code = 6
     kind = "conflict"
@@ -124,7 +132,7 @@ class StoreReset(StoreError):
 
 
 class ChangeFailed(StoreError):
-    """One change was refused by the store; ``change`` names it. Earlier changes stay applied."""
+    """The store refused one change, which ``change`` names. Earlier changes stay applied."""
 
     kind = "change_failed"
 
@@ -144,7 +152,7 @@ class ChangeFailed(StoreError):
 
 
 class VerificationFailed(StoreError):
-    """The live store differs from what is declared; ``drifts`` says where."""
+    """The live store differs from the declaration. ``drifts`` names each difference."""
 
     exit_code = 3
     kind = "verification"
@@ -152,20 +160,17 @@ class VerificationFailed(StoreError):
     def __init__(self, store: str, drifts: Sequence[Drift]) -> None:
         first = drifts[0]
         more = f" and {len(drifts) - 1} more" if len(drifts) > 1 else ""
-        pending = all(drift.message == PENDING for drift in drifts)
-        super().__init__(
-            store,
-            f"{first.kind} {first.object}: {first.message}{more}.",
-            hint="Run apply."
-            if pending
-            else "Compare with the blueprint; what a migration made, only a person repairs.",
-            subject=first.object,
-        )
+        message = f"{first.kind} {first.object}: {first.message}{more}."
+        if all(drift.message == PENDING for drift in drifts):
+            hint = "Run apply."
+        else:
+            hint = "Compare with the blueprint; what a migration made, only a person repairs."
+        super().__init__(store, message, hint=hint, subject=first.object)
         self.drifts = tuple(drifts)
 
 
 class Interrupted(BootstrapError):
-    """The run was ended by a signal; what had been applied stays."""
+    """A signal ended the run. Changes that had been applied stay applied."""
 
     exit_code = 130
     kind = "interrupted"
