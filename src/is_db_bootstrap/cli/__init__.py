@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
-import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from is_db_bootstrap.cli import _endings
+from is_db_bootstrap.cli._commands import CommandPackage
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class _Commands(click.Group):
-    """The modules of this package that define `command`; `is-db-bootstrap` alone applies."""
+class _Commands(CommandPackage):
+    """The commands of this package. `is-db-bootstrap` alone applies."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(
-            m.name.removesuffix("_")
-            for m in pkgutil.iter_modules(__path__)
-            if not m.name.startswith("_")
-        )
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
-        return command
+    package = __name__
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing and not args:  # a shell asks what can be typed here

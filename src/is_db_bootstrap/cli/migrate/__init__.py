@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 import click
 
+from is_db_bootstrap.cli._commands import CommandPackage
 
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(
-            m.name.removesuffix("_")
-            for m in pkgutil.iter_modules(__path__)
-            if not m.name.startswith("_")
-        )
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
-        return command
+class _Commands(CommandPackage):
+    package = __name__
 
 
 @click.group("migrate", cls=_Commands)
