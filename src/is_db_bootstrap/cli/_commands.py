@@ -1,0 +1,32 @@
+"""A click group whose commands are the modules of a package."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import click
+
+
+class CommandPackage(click.Group):
+    """Finds commands by the names of a package's modules, and imports one when it is used.
+
+    Each module defines `command`. A module whose name begins with an underscore is no command. A
+    trailing underscore is not part of the command's name.
+    """
+
+    #: The package that holds the commands. A subclass or an instance sets it.
+    package: str = ""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names of the commands, in alphabetical order."""
+        path = importlib.import_module(self.package).__path__
+        modules = (module.name for module in pkgutil.iter_modules(path))
+        return sorted(name.removesuffix("_") for name in modules if not name.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, or None. Its module is imported here."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"{self.package}.{cmd_name}").command
+        return command
