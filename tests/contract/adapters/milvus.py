@@ -10,14 +10,14 @@ from contextlib import contextmanager
 import psutil
 from pymilvus import MilvusClient
 
-from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.blueprints.novel_genesis import vectors
+from adapters.shop import SHOP
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from servers import NO_IDLE_PINGS
 
-BLUEPRINT = Blueprint("novel_genesis", "its Milvus part", collections=(vectors.collection(),))
+[COLLECTION] = SHOP.collections
+KIND_INDEX = COLLECTION.indexes[1]
 
 
 class Adapter:
@@ -35,7 +35,7 @@ class Adapter:
         self.client.close()
 
     def open(self, url: str | None = None, **timing: float) -> MilvusBootstrapper:
-        return MilvusBootstrapper(url or self.url, BLUEPRINT, timing=Timing(**timing))
+        return MilvusBootstrapper(url or self.url, SHOP, timing=Timing(**timing))
 
     def snapshot(self) -> object:
         return {name: self._collection(name) for name in sorted(self.client.list_collections())}
@@ -56,12 +56,12 @@ class Adapter:
     def tamper(self, kind: str) -> None:
         client = self.client
         if kind == "released":
-            client.release_collection(vectors.NAME)
+            client.release_collection(COLLECTION.name)
         elif kind == "index dropped":
-            client.release_collection(vectors.NAME)
-            client.drop_index(vectors.NAME, "content_type")
+            client.release_collection(COLLECTION.name)
+            client.drop_index(COLLECTION.name, KIND_INDEX.field)
         else:
-            client.drop_alias(vectors.ALIAS)
+            client.drop_alias(COLLECTION.alias)
 
     def lose_lock(self) -> None:
         raise NotImplementedError("Milvus has no lock")

@@ -8,18 +8,16 @@ from dataclasses import replace
 
 import neo4j
 
-from is_db_bootstrap import files
-from is_db_bootstrap.blueprint import Blueprint
+from adapters.shop import SHOP
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 
-BLUEPRINT = Blueprint("novel_genesis", "its Neo4j part", cypher=files.cypher("novel_genesis"))
 LOCK = "__Neo4jMigrationsLock"
 
 
 class Adapter:
-    """A Neo4j with the constraints and indexes of the story world."""
+    """A Neo4j that holds nothing."""
 
     OTHER_SERVER = (ConfigurationError,)
     TAMPERINGS = ("constraint dropped", "index dropped", "index on another property")
@@ -37,7 +35,7 @@ class Adapter:
         self.client.close()
 
     def open(self, url: str | None = None, **timing: float) -> Neo4jBootstrapper:
-        return Neo4jBootstrapper(url or self.url, BLUEPRINT, timing=Timing(**timing))
+        return Neo4jBootstrapper(url or self.url, SHOP, timing=Timing(**timing))
 
     def query(self, text: str) -> list[list[object]]:
         return [list(r.values()) for r in self.client.execute_query(text).records]
@@ -52,11 +50,11 @@ class Adapter:
 
     def tamper(self, kind: str) -> None:
         if kind == "constraint dropped":
-            self.query("DROP CONSTRAINT unique_novel_novel_id")
+            self.query("DROP CONSTRAINT unique_product_id")
             return
-        self.query("DROP INDEX character_novel_index IF EXISTS")
+        self.query("DROP INDEX product_tenant IF EXISTS")
         if kind == "index on another property":
-            self.query("CREATE INDEX character_novel_index FOR (n:Character) ON (n.name)")
+            self.query("CREATE INDEX product_tenant FOR (n:Product) ON (n.name)")
 
     def lose_lock(self) -> None:
         assert self.query(f"MATCH (l:{LOCK}) DELETE l RETURN count(*)") == [[1]]
@@ -72,6 +70,6 @@ class Adapter:
         """An open transaction that wrote a node of the label keeps the constraint waiting."""
         change = store.plan().changes[0]
         with self.client.session() as session, session.begin_transaction() as transaction:
-            transaction.run("CREATE (:Novel {novel_id: 'held'})").consume()
+            transaction.run("CREATE (:Product {id: 'held'})").consume()
             yield lambda: store.apply(change)
             transaction.rollback()

@@ -10,34 +10,21 @@ from dataclasses import replace
 
 import psycopg
 
-from is_db_bootstrap import files
-from is_db_bootstrap.blueprint import Blueprint, SeedRow
+from adapters.shop import SHOP
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
-DEMO = SeedRow(
-    "conversation_sessions",
-    {"id": "88e5fbd7-df78-570b-ad31-7c9dae8eb4bf"},
-    {"scope_type": "GENESIS", "scope_id": "n", "state": {}},
-)
-BLUEPRINT = Blueprint(
-    "novel_genesis",
-    "its PostgreSQL part",
-    migrations=files.migrations("novel_genesis"),
-    seed_rows=(DEMO,),
-)
-
 TAMPERINGS = {
-    "column default": "ALTER TABLE command_inbox ALTER retry_count SET DEFAULT 1",
-    "column type": "ALTER TABLE conversation_rounds ALTER model TYPE varchar(64)",
-    "column missing": "ALTER TABLE conversation_rounds DROP COLUMN latency_ms",
-    "constraint missing": "ALTER TABLE conversation_rounds DROP CONSTRAINT ck_conversation_rounds_role",
-    "index missing": "DROP INDEX idx_command_inbox_status",
-    "index invalid": "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_event_outbox_key'::regclass",
-    "label added": "ALTER TYPE outbox_status_enum ADD VALUE 'LOST' BEFORE 'SENT'",
-    "trigger disabled": "ALTER TABLE domain_events DISABLE TRIGGER trg_domain_events_append_only",
-    "table missing": "DROP TABLE event_outbox",
+    "column default": "ALTER TABLE outbox ALTER tries SET DEFAULT 1",
+    "column type": "ALTER TABLE orders ALTER currency TYPE varchar(64)",
+    "column missing": "ALTER TABLE orders DROP COLUMN note",
+    "constraint missing": "ALTER TABLE orders DROP CONSTRAINT ck_orders_cents",
+    "index missing": "DROP INDEX idx_orders_status",
+    "index invalid": "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_order_events_order'::regclass",
+    "label added": "ALTER TYPE order_status ADD VALUE 'LOST' BEFORE 'SENT'",
+    "trigger disabled": "ALTER TABLE order_events DISABLE TRIGGER trg_order_events_append_only",
+    "table missing": "DROP TABLE outbox",
 }
 
 
@@ -70,9 +57,7 @@ class Adapter:
             self.counting.close()
 
     def open(self, url: str | None = None, **timing: float) -> PostgreSQLBootstrapper:
-        return PostgreSQLBootstrapper(
-            url or self.url, BLUEPRINT, timing=Timing(**timing), seed=True
-        )
+        return PostgreSQLBootstrapper(url or self.url, SHOP, timing=Timing(**timing), seed=True)
 
     def snapshot(self) -> object:
         """All objects and rows; a row of the catalogue that was written again has another xmin."""

@@ -7,15 +7,13 @@ from contextlib import contextmanager
 
 import redis
 
-from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
+from adapters.shop import SHOP
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 
-BLUEPRINT = Blueprint("novel_genesis", "its Redis part", keys=KEYS, channels=CHANNELS)
-RECORD = "is-db-bootstrap:conventions:novel_genesis"
-LOCK = "is-db-bootstrap:lock:novel_genesis"
+RECORD = "is-db-bootstrap:conventions:shop"
+LOCK = "is-db-bootstrap:lock:shop"
 
 
 class Adapter:
@@ -32,7 +30,7 @@ class Adapter:
         self.client.close()
 
     def open(self, url: str | None = None, **timing: float) -> RedisBootstrapper:
-        return RedisBootstrapper(url or self.url, BLUEPRINT, timing=Timing(**timing))
+        return RedisBootstrapper(url or self.url, SHOP, timing=Timing(**timing))
 
     def snapshot(self) -> object:
         return {
@@ -44,7 +42,7 @@ class Adapter:
         if kind == "record deleted":
             self.client.delete(RECORD)
         else:
-            self.client.set(RECORD, self.client.get(RECORD).replace("2592000", "60"))
+            self.client.set(RECORD, self.client.get(RECORD).replace("86400", "60"))
 
     def lose_lock(self) -> None:
         assert self.client.delete(LOCK) == 1

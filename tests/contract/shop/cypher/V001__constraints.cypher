@@ -1,0 +1,2 @@
+CREATE CONSTRAINT unique_product_id IF NOT EXISTS FOR (n:Product) REQUIRE n.id IS UNIQUE;
+CREATE CONSTRAINT unique_order_id IF NOT EXISTS FOR (n:Order) REQUIRE n.id IS UNIQUE;

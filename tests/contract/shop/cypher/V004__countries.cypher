@@ -1,0 +1,2 @@
+UNWIND ['DE', 'FR', 'IT'] AS code
+MERGE (:Country {code: code});
