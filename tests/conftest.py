@@ -18,9 +18,10 @@ _WAITING = ("tests/kubernetes/", "tests/test_image.py")
 def pytest_configure():
     """A terminated session ends as an interrupted one: fixtures are torn down, servers with them.
 
-    A shell starts a background job with SIGINT ignored, and every process below inherits that. Tests
-    of Ctrl-C need the ordinary handler.
+    A shell starts a background job with SIGINT ignored, and `nohup` ignores SIGHUP. Every process
+    below inherits that. Tests of Ctrl-C and of a closed terminal need the ordinary handlers.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
