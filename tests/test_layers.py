@@ -36,6 +36,7 @@ LAYERS = [
         "blueprint.load",
         "blueprint.describe",
         "blueprint.fingerprint",
+        "blueprint.listing",
         "app",
         "client_imports",
         "fleet",

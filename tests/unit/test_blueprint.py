@@ -13,6 +13,7 @@ from is_db_bootstrap.blueprint import (
     Setting,
     load,
 )
+from is_db_bootstrap.blueprint.listing import installed_rows
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError
 
@@ -158,3 +159,21 @@ def test_an_installed_package_that_exits_on_import_is_a_configuration_error(inst
     with pytest.raises(ConfigurationError, match="SystemExit") as caught:
         load_blueprint("installed_one")
     assert f"{package / '__init__.py'}, line 2" in str(caught.value)
+
+
+def test_the_list_has_the_blueprints_of_other_packages(installed):
+    installed(
+        "from is_db_bootstrap.blueprint import Blueprint, KeyPattern\n"
+        "KEY = KeyPattern('k', 'k:{x}', 'string', 60, 'app', 'x')\n"
+        "BLUEPRINT = Blueprint('installed_one', 'of another package', keys=(KEY,))\n"
+    )
+    rows = {row["name"]: row for row in installed_rows()}
+    assert {"installed_one", "novel_genesis"} <= set(rows)
+    assert rows["installed_one"]["stores"] == ["postgres", "redis"]
+    assert rows["installed_one"]["counts"]["key patterns"] == 1
+
+
+def test_the_list_says_which_blueprint_cannot_be_loaded(installed):
+    installed("raise OSError('no disk')\n")
+    rows = {row["name"]: row for row in installed_rows()}
+    assert "no disk" in rows["installed_one"]["error"]

@@ -14,23 +14,23 @@ import click
 )
 @click.pass_context
 def command(ctx: click.Context, output: str) -> int:
-    """List the built-in blueprints with their stores and counts, or show one."""
+    """List the installed blueprints with their stores and counts, or show one."""
     if ctx.invoked_subcommand:
         return 0
     import json
-    from pathlib import Path
 
-    # The file is read here, not through `description`, which would import every blueprint to answer this.
-    text = (Path(__file__).parent.parent / "blueprints" / "index.json").read_text(encoding="utf-8")
+    from is_db_bootstrap.blueprint.listing import installed_rows
+
+    rows = installed_rows()
     if output == "json":
-        click.echo(text, nl=False)
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
-    for row in json.loads(text):
-        click.echo(f"{row['name']:<17} {', '.join(row['stores'])}")
-        click.echo(
-            f"{'':<17} {', '.join(f'{number} {kind}' for kind, number in row['counts'].items())}"
-        )
-        click.echo(f"{'':<17} {row['summary']}")
+    for row in rows:
+        numbers = [f"{number} {kind}" for kind, number in row["counts"].items()]
+        click.echo(f"{row['name']:<17} {', '.join(row['stores'])}".rstrip())
+        for line in (", ".join(numbers), row["summary"], row.get("error", "")):
+            if line:
+                click.echo(f"{'':<17} {line}")
     return 0
 
 

@@ -1,0 +1,40 @@
+"""The list of installed blueprints, one row per entry point.
+
+The five reference systems have their rows in a file, so that a list needs no import of them. Blueprints of other packages
+are loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
+from is_db_bootstrap.errors import BootstrapError
+
+
+def installed_rows() -> list[dict[str, Any]]:
+    """One row per installed blueprint, sorted by name: `name`, `stores`, `counts` and `summary`.
+
+    A blueprint that cannot be loaded has the key `error`, with no stores and no counts.
+    """
+    from is_db_bootstrap.blueprint.describe import INDEX
+
+    written = {row["name"]: row for row in json.loads(INDEX.read_text(encoding="utf-8"))}
+    return [written.get(name) or _loaded_row(name) for name in blueprint_names()]
+
+
+def _loaded_row(name: str) -> dict[str, Any]:
+    """The row of a blueprint that has none in the file."""
+    from is_db_bootstrap.blueprint.describe import counts, describe
+
+    try:
+        document = describe(load_blueprint(name))
+    except BootstrapError as exc:
+        return {"name": name, "stores": [], "counts": {}, "summary": "", "error": str(exc)}
+    return {
+        "name": name,
+        "stores": list(document["stores"]),
+        "counts": counts(document),
+        "summary": document["summary"],
+    }
