@@ -18,9 +18,7 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 LAYERS = [
     {"errors", "names", "results", "events"},
     {
-        "address",
         "settings",
-        "tls",
         "files",
         "private_files",
         "guests",

@@ -8,7 +8,8 @@ import pytest
 import redis.connection
 from sqlalchemy.engine import make_url
 
-from is_db_bootstrap.address import (
+from is_db_bootstrap.errors import AccessDenied, ConfigurationError
+from is_db_bootstrap.settings.address import (
     SCHEMES,
     Address,
     AddressError,
@@ -16,7 +17,6 @@ from is_db_bootstrap.address import (
     forms,
     without_addresses,
 )
-from is_db_bootstrap.errors import AccessDenied, ConfigurationError
 from secret_words import Search, passwords
 
 STORES = ("postgres", "neo4j", "milvus", "redis")

@@ -22,7 +22,6 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
-from is_db_bootstrap.address import single_token
 from is_db_bootstrap.errors import (
     ChangeFailed,
     ConfigurationError,
@@ -32,12 +31,13 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change, Drift, Plan, Proof, ServerInfo, Status, StoreName
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.settings.address import single_token
+from is_db_bootstrap.settings.tls import refuse_weaker
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.milvus import abilities
 from is_db_bootstrap.stores.milvus import errors as milvus_errors
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
 from is_db_bootstrap.stores.milvus.schema import Difference, Live
-from is_db_bootstrap.tls import refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection, Index

@@ -20,9 +20,9 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.settings.tls import postgres_mode, refuse_weaker
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.postgres import pooler
-from is_db_bootstrap.tls import postgres_mode, refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import Change

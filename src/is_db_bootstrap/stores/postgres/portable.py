@@ -14,7 +14,6 @@ from sqlalchemy import column, create_engine, event, func, inspect, select, tabl
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from is_db_bootstrap.address import Address, AddressError, servers, without_addresses
 from is_db_bootstrap.errors import (
     AccessDenied,
     BootstrapError,
@@ -27,6 +26,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.settings.address import Address, AddressError, servers, without_addresses
 from is_db_bootstrap.stores.postgres.alembic import config, running_alembic
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
 from is_db_bootstrap.stores.postgres.moves import Loss, RowsWouldBeLost, known

@@ -32,12 +32,12 @@ from is_db_bootstrap.results import (
     StoreName,
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.settings.tls import refuse_weaker
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.redis.convention_record import TOGETHER_S, Record, Standing
 from is_db_bootstrap.stores.redis.errors import translated
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
-from is_db_bootstrap.tls import refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from is_db_bootstrap.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.address import StoreUrl
+    from is_db_bootstrap.settings.address import StoreUrl
 
 #: The only scheme of a store that has another one without TLS. Neo4j's `bolt://` and `neo4j://` speak TLS with a CA file.
 _SECURE_SCHEMES = {"redis": "rediss", "milvus": "https"}

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from is_db_bootstrap.address import SCHEMES as SCHEMES  # noqa: PLC0414 - asked for here by those who read settings
-from is_db_bootstrap.address import AddressError, check_servers, has_surrogates
-from is_db_bootstrap.address import StoreUrl as StoreUrl  # noqa: PLC0414
 from is_db_bootstrap.blueprint import Blueprint, PoolProfile, Value
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import STORE_ORDER, StoreName
-from is_db_bootstrap.tls import refuse_weaker
+from is_db_bootstrap.settings.address import (
+    AddressError,
+    StoreUrl,
+    check_servers,
+    has_surrogates,
+)
+from is_db_bootstrap.settings.tls import refuse_weaker
 
 
 @dataclass(frozen=True, slots=True, repr=False)

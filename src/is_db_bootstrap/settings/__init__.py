@@ -1,0 +1,32 @@
+"""Where the stores are, who we are there, and how long we wait."""
+
+from is_db_bootstrap.settings.address import SCHEMES, StoreUrl
+from is_db_bootstrap.settings.run_options import RunOptions
+from is_db_bootstrap.settings.settings import (
+    Identity,
+    Settings,
+    Timing,
+    blueprint_name,
+    check_ca_file,
+    echo,
+    number,
+    pool_profile,
+    process_variable,
+    read_secret,
+)
+
+__all__ = [
+    "SCHEMES",
+    "Identity",
+    "RunOptions",
+    "Settings",
+    "StoreUrl",
+    "Timing",
+    "blueprint_name",
+    "check_ca_file",
+    "echo",
+    "number",
+    "pool_profile",
+    "process_variable",
+    "read_secret",
+]
