@@ -126,9 +126,7 @@ class Setup:
     def _engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
         from is_db_bootstrap.app import orchestrator
 
-        return orchestrator(
-            blueprint, settings, only=self._options.only, skip=self._options.skip, seed=self._seed
-        )
+        return orchestrator(blueprint, settings, self._options.run_options(seed=self._seed))
 
     def _connection(self, engine: BootstrapOrchestrator) -> None:
         self._begin()

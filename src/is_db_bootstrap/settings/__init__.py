@@ -5,7 +5,6 @@ from is_db_bootstrap.settings.run_options import RunOptions
 from is_db_bootstrap.settings.settings import (
     Identity,
     Settings,
-    Timing,
     blueprint_name,
     check_ca_file,
     echo,
@@ -14,6 +13,7 @@ from is_db_bootstrap.settings.settings import (
     process_variable,
     read_secret,
 )
+from is_db_bootstrap.settings.timing import Timing
 
 __all__ = [
     "SCHEMES",

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from is_db_bootstrap.blueprint import Blueprint, PoolProfile, Value
-from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import STORE_ORDER, StoreName
 from is_db_bootstrap.settings.address import (
@@ -21,6 +20,7 @@ from is_db_bootstrap.settings.address import (
     check_servers,
     has_surrogates,
 )
+from is_db_bootstrap.settings.timing import Timing
 from is_db_bootstrap.settings.tls import refuse_weaker
 
 
@@ -31,64 +31,6 @@ class Identity:
     username: str = ""
     password: str = ""
     ca_file: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Every deadline, delay and limit. All times are seconds; an environment variable `IS_DB_BOOTSTRAP_<NAME>` sets each."""
-
-    #: Waiting for stores and for locks together.
-    timeout_s: float = 60.0
-    #: Apply and verify; 0 means no limit, because an index build may take an hour.
-    apply_timeout_s: float = 0.0
-    #: One attempt to open a connection, and one answer to a ping.
-    connect_timeout_s: float = 5.0
-    #: First delay between two attempts; doubles, with jitter.
-    retry_initial_s: float = 0.1
-    #: Longest delay between two attempts.
-    retry_maximum_s: float = 2.0
-    #: PostgreSQL `lock_timeout` of each statement of a revision.
-    lock_timeout_s: float = 5.0
-    #: Attempts of one change that the store refuses as busy.
-    busy_attempts: int = 12
-    #: First and longest delay between them.
-    busy_initial_s: float = 0.2
-    busy_maximum_s: float = 5.0
-    #: Lifetime of a leased lock (Neo4j, Redis) that is not renewed.
-    lease_s: float = 60.0
-    #: How often held locks are confirmed and leases renewed during long changes; None: a sixth of `lease_s`.
-    heartbeat_s: float | None = None
-    #: What running changes get to end after a signal, before they are cancelled on the server.
-    grace_s: float = 5.0
-    #: Waiting for Neo4j indexes to come ONLINE after a change, for Milvus indexes and loads.
-    index_timeout_s: float = 600.0
-    #: Keys that the Redis audit looks at, at most.
-    scan_budget: int = 10_000
-
-    def __post_init__(self) -> None:
-        """Raise `ConfigurationError` for a heartbeat with which one late renewal would lose the lease."""
-        if self.heartbeat_s is not None and self.heartbeat_s > self.lease_s / 3:
-            raise ConfigurationError(
-                f"heartbeat_s (IS_DB_BOOTSTRAP_HEARTBEAT) is {self.heartbeat_s:g} s, which is above a third of "
-                f"lease_s (IS_DB_BOOTSTRAP_LEASE), {self.lease_s:g} s: a lock could lapse while its run goes on.",
-                hint=f"Set the heartbeat to at most {self.lease_s / 3:g}, give a longer lease, "
-                "or leave the heartbeat out: it is a sixth of the lease.",
-            )
-
-    def heartbeat(self) -> float:
-        """The interval that holds: `heartbeat_s`, or a sixth of `lease_s` where it is not set."""
-        return self.lease_s / 6 if self.heartbeat_s is None else self.heartbeat_s
-
-    def retry(self) -> RetryPolicy:
-        """The engine's policy."""
-        return RetryPolicy(
-            deadline_s=self.timeout_s,
-            initial_s=self.retry_initial_s,
-            maximum_s=self.retry_maximum_s,
-            busy_attempts=self.busy_attempts,
-            busy_initial_s=self.busy_initial_s,
-            busy_maximum_s=self.busy_maximum_s,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from is_db_bootstrap.cli._options import Options
+from is_db_bootstrap.cli._times import Seconds
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -58,9 +59,9 @@ _PLACE = (
     click.option("--url", "--postgres-url", "url", metavar="URL", help="Address of the database."),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0),
-        metavar="SECONDS",
-        help="For waiting and locking. [default: 60]",
+        cls=Seconds,
+        field="timeout",
+        help="For waiting and locking.",
     ),
     click.option(
         "--config",
