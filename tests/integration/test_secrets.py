@@ -24,6 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
+import click
 import neo4j
 import psutil
 import psycopg
@@ -33,7 +34,7 @@ import redis
 from is_db_bootstrap import local
 from is_db_bootstrap.app import bootstrapper
 from is_db_bootstrap.blueprint.load import load_blueprint
-from is_db_bootstrap.cli import main
+from is_db_bootstrap.cli import group, main
 from is_db_bootstrap.results import STORE_ORDER
 from is_db_bootstrap.settings import Settings, StoreUrl
 from secret_words import Search, passwords
@@ -556,6 +557,85 @@ def test_files_and_folders_of_a_local_stack_are_their_owners(stack):
     for server in stack.servers:
         assert stat.S_IMODE(server.log.stat().st_mode) == 0o600
         assert stat.S_IMODE(server.log.parent.stat().st_mode) == 0o700
+
+
+def every_command(command=None, path=()):
+    """The path of each command, and its parameters."""
+    command = group if command is None else command
+    context = click.Context(command)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from every_command(command.get_command(context, name), (*path, name))
+    if path:
+        yield path, command.params
+
+
+def misplaced(address):
+    """An address in the place of each value that is none, on every command and without one."""
+    yield (address,)
+    for option in ("--blueprint", "--config", "-b"):
+        yield (option, address)
+    for path, params in every_command():
+        yield (*path, address)
+        for param in params:
+            if isinstance(param, click.Argument):
+                yield (*path, "--", address)
+            elif not param.is_flag and not param.name.endswith("url"):
+                for name in param.opts:
+                    glued = f"{name}={address}" if name.startswith("--") else f"{name}{address}"
+                    yield (*path, name, address)
+                    yield (*path, glued)
+
+
+def run_here(args, folder, environ):
+    """One call in this process, in an empty folder: exit code, and what was printed."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        for name in os.environ:
+            patch.delenv(name)
+        for name, value in (plain_environment() | environ).items():
+            patch.setenv(name, value)
+        streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+        with streams[0], streams[1], pytest.raises(SystemExit) as end:
+            main(list(args))
+    return end.value.code, f"{out.getvalue()}\n{err.getvalue()}"
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_an_address_in_the_place_of_another_value_is_refused_and_not_repeated(tmp_path, number):
+    password = list(passwords(3, SEED + 5))[number]
+    search, calls = Search(), 0
+    for form in (
+        f"postgresql://me:{password}@host/db",
+        f"redis:/me:{password}@host",
+        f"postgresql://host/db?user=me&password={password}",
+        f"mysql+pymysql://me:{password}",
+    ):
+        for args in misplaced(form):
+            code, told = run_here(args, tmp_path, {})
+            assert code == 2, (args, told)
+            assert search.leaks(told, password) == [], (args, told)
+            assert list(tmp_path.rglob("*")) == [], args
+            calls += 1
+    assert calls > 600
+    sys.stdout.write(f"password {number}: {calls} calls, {search.characters} characters\n")
+
+
+def test_a_bug_is_shown_without_the_addresses_of_the_command_line(tmp_path, monkeypatch):
+    """A traceback repeats values too."""
+    password = next(passwords(1, SEED + 6))
+    address = f"postgresql://me:{quote(password, safe='')}@host/db"
+
+    def fail(*_args, **_given):
+        raise RuntimeError(f"cannot take {address!r} nor {Path(address)}")
+
+    monkeypatch.setattr("is_db_bootstrap.app.orchestrator", fail)
+    args = ("plan", "-b", "novel_genesis", "--only", "postgres", "--postgres-url", address)
+    code, told = run_here(args, tmp_path, {})
+    assert code == 1
+    assert "Traceback" in told
+    assert "cannot take 'postgresql://***@host/db' nor postgresql://***@host/db" in told
+    assert Search().leaks(told, password) == []
 
 
 def test_the_password_of_a_maven_mirror_is_sent_and_not_shown(tmp_path):

@@ -19,6 +19,7 @@ from is_db_bootstrap.cli._endings import (
     end_children,
     ending,
     judged,
+    masked,
     say,
     unwritten,
 )
@@ -89,7 +90,7 @@ def leave(path: Path, text: str) -> None:
 
     try:
         with open_private(path, "w") as file:
-            file.write(text)
+            file.write(masked(text))
     except OSError as exc:
         click.echo(
             f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}",

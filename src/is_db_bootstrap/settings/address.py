@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import PurePath
 from typing import TypeVar
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
@@ -404,9 +406,61 @@ def forms(secret: str) -> frozenset[str]:
     return frozenset(form for form in found if len(form) >= _SHORTEST_HIDDEN)
 
 
+#: An address that may hold a secret: one slash is enough, because a path has made one of two.
+_MAY_HOLD_SECRET = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*:/+)(?P<rest>.*)", re.DOTALL)
+#: A password in a query, and `user:password` where the `@` behind it was forgotten.
+_SECRET_IN_QUERY = re.compile(r"[?&][a-z_]*password=", re.IGNORECASE)
+_SECRET_WITHOUT_AT = re.compile(r"[^/?#]*:(?!\d{1,5}(?:[/?,]|\Z))")
+
+
+def may_hold_secret(text: str) -> bool:
+    """Whether a text that was typed is an address with a password or a token in it.
+
+    A value that was to be a name or a path and is such an address must not be repeated anywhere.
+    """
+    match = _MAY_HOLD_SECRET.fullmatch(text.strip())
+    if match is None:
+        return False
+    rest = match["rest"]
+    is_with_query = _SECRET_IN_QUERY.search(rest) is not None
+    return "@" in rest or is_with_query or _SECRET_WITHOUT_AT.match(rest) is not None
+
+
+def shown(text: str) -> str:
+    """A typed address for people: scheme, host and path of it, and nothing else."""
+    match = _MAY_HOLD_SECRET.fullmatch(text.strip())
+    if match is None or not may_hold_secret(text):
+        return text
+    _, at, place = match["rest"].rpartition("@")
+    is_with_query = _SECRET_IN_QUERY.search(match["rest"]) is not None
+    place = f"@{place.partition('?')[0]}" if at and not is_with_query else ""
+    return f"{match['scheme']}{HIDDEN}{place}"
+
+
+def without_typed(text: str, typed: Iterable[str]) -> str:
+    """`text` with each address among the `typed` values as `shown` tells it.
+
+    A path has fewer slashes than the value that it was made of, so that form is looked for too.
+    """
+    for value in typed:
+        if not may_hold_secret(value):
+            continue
+        written = {value, value.strip(), str(PurePath(value)), _as_filename(value)}
+        found = {form for each in written for form in forms(each)}
+        for form in sorted(found, key=len, reverse=True):
+            text = text.replace(form, shown(value))
+    return text
+
+
+def _as_filename(value: str) -> str:
+    """As click writes a file's name, in which bytes that are no UTF-8 are question marks."""
+    return os.fsencode(value).decode(errors="replace")
+
+
 def without_addresses(text: str) -> str:
-    """A message that repeats what was typed, with all between `://` and the last `@` hidden."""
-    return re.sub(r"(?<=://).*@", f"{HIDDEN}@", text, flags=re.DOTALL)
+    """A message that repeats what was typed, with all from `:/` to the last `@` hidden."""
+    text = re.sub(r"(?<=[A-Za-z0-9]:/)(/*).*@", rf"\1{HIDDEN}@", text, flags=re.DOTALL)
+    return re.sub(r"(?i)([?&][a-z_]*password=)[^&\s]*", rf"\1{HIDDEN}", text)
 
 
 def single_token(url: StoreUrl) -> StoreUrl:
