@@ -14,9 +14,8 @@ from is_db_bootstrap.settings.address import (
     Address,
     AddressError,
     StoreUrl,
-    forms,
-    without_addresses,
 )
+from is_db_bootstrap.settings.secrets import forms, without_addresses
 from secret_words import Search, passwords
 
 STORES = ("postgres", "neo4j", "milvus", "redis")

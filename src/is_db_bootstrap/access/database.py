@@ -19,11 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
-from is_db_bootstrap.settings import Settings, StoreUrl, Timing, echo, pool_profile
+from is_db_bootstrap.settings import Settings, StoreUrl, echo, pool_profile
+from is_db_bootstrap.settings.timing import DEFAULT
 from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
     DatabaseMissing,
-    parameters,
+    client_arguments,
     pool_mode,
     refused,
     session_settings,
@@ -162,10 +163,9 @@ class Database:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         """One connection with everything set; a refusal is told apart as the bootstrap does."""
-        timeout_s = Timing().connect_timeout_s
-        known = parameters(self._url, timeout_s) | {
-            "application_name": f"is-db-bootstrap:{self._blueprint or 'access'}"
-        }
+        timeout_s = DEFAULT.connect_timeout_s
+        role = f"is-db-bootstrap:{self._blueprint or 'access'}"
+        known = client_arguments(self._url, role, connect_timeout_s=timeout_s)
         threshold = self._profile.prepare_threshold
         # psycopg counts the uses before the one that prepares.
         known["prepare_threshold"] = None if threshold is None else max(0, threshold - 1)

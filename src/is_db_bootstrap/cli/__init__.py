@@ -113,7 +113,7 @@ def _called(args: list[str]) -> int:
     except click.exceptions.Abort:
         code = _endings.ending.code
     except click.ClickException as exc:
-        from is_db_bootstrap.settings.address import without_addresses
+        from is_db_bootstrap.settings.secrets import without_addresses
 
         told = io.StringIO()
         exc.show(told)

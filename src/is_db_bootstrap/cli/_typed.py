@@ -33,7 +33,7 @@ def pairs(args: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def refuse_misplaced(args: Sequence[str]) -> None:
     """Raise `click.UsageError` for an address with a secret that stands in another value's place."""
-    from is_db_bootstrap.settings.address import may_hold_secret, shown
+    from is_db_bootstrap.settings.secrets import may_hold_secret, shown
 
     for option, value in pairs(args):
         if option.endswith("url") or not may_hold_secret(value):
@@ -56,6 +56,6 @@ class Mask:
         """`text` with each typed address as scheme, host and path only."""
         if not self._typed:
             return text
-        from is_db_bootstrap.settings.address import without_typed
+        from is_db_bootstrap.settings.secrets import without_typed
 
         return without_typed(text, self._typed)

@@ -1,27 +1,26 @@
-"""The one door for the environment: where the stores are, who we are there, how long we wait."""
+"""What a run needs to know besides its blueprint: where the stores are, and who we are there."""
 
 from __future__ import annotations
 
-import os
-import re
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from is_db_bootstrap.blueprint import Blueprint, PoolProfile, Value
+from is_db_bootstrap.blueprint import Blueprint, Value
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.results import STORE_ORDER, StoreName
-from is_db_bootstrap.settings.address import (
-    AddressError,
-    StoreUrl,
-    check_servers,
-    has_surrogates,
-)
-from is_db_bootstrap.settings.timing import Timing
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.address import AddressError, StoreUrl, check_servers
+from is_db_bootstrap.settings.sources import Sources, as_number, timing_variable
+from is_db_bootstrap.settings.timing import LEAST, Timing
 from is_db_bootstrap.settings.tls import refuse_weaker
+from is_db_bootstrap.stores.kind import StoreKind
+from is_db_bootstrap.stores.kinds import KINDS
+
+#: The source of an address that nobody has set.
+DEFAULT_SOURCE = "default"
+_DEFAULT_SCHEMA = "public"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,12 +36,13 @@ class Identity:
 class Settings:
     """What a run needs to know besides its blueprint.
 
-    `stores` has an address for each store that one was found for; `values` are the blueprint's own settings;
-    `schema` is the PostgreSQL schema. `identities` are for addresses that are found later.
+    `stores` has an address for each store that one was found for. `values` are the blueprint's own
+    settings. `schema` is the schema of the store that has schemas. `identities` are for addresses
+    that are found later.
     """
 
     stores: Mapping[StoreName, StoreUrl]
-    schema: str = "public"
+    schema: str = _DEFAULT_SCHEMA
     timing: Timing = field(default_factory=Timing)
     values: Mapping[str, Value] = field(default_factory=dict)
     identities: Mapping[StoreName, Identity] = field(default_factory=dict, repr=False)
@@ -58,46 +58,44 @@ class Settings:
         env_file: Path | None = None,
         identities: Collection[StoreName] = (),
     ) -> Settings:
-        """Read everything, first match wins: `flags`, the environment, `env_file`, the TOML file, defaults.
+        """Read everything. The first that says something wins.
 
-        `flags` are `postgres_url` and the like and names of `Timing`. `environ` is the process's when None.
-        `identities` are the stores whose user, password and CA file are wanted also where no address is set.
-        Raises `ConfigurationError`.
+        The order is: `flags`, the environment, `env_file`, the TOML file, the defaults.
+        `flags` are the store's name with `_url` behind it, and names of `Timing`. `environ` is the
+        process's environment when None. `identities` are the stores whose user, password and CA
+        file are wanted also where no address is set. Raises `ConfigurationError`.
         """
-        real = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
-        env = _below(real, _env_file(env_file)) if env_file else real
-        table = _Table.read(file)
-        table.check_settings(blueprint)
-        given = {k: v for k, v in (flags or {}).items() if v is not None}
-        stores = {
-            name: url
-            for name in STORE_ORDER
-            if (url := _address(name, blueprint, env, table, given))
+        sources = Sources.read(environ, file, env_file)
+        sources.table.check_settings(blueprint)
+        sources.refuse_misplaced(blueprint)
+        given = {name: value for name, value in (flags or {}).items() if value is not None}
+        found = {
+            name: _address(kind, blueprint, sources, given.get(f"{name}_url"))
+            for name, kind in KINDS.items()
         }
+        stores = {name: url for name, url in found.items() if url is not None}
         return cls(
             stores=stores,
-            schema=env.get("DB_SCHEMA") or table.store("postgres").get("schema") or "public",
-            timing=_timing(env, table, given),
-            values={
-                s.name: env.get(s.name, table.top.get("settings", {}).get(s.name, s.default))
-                for s in blueprint.settings
-            },
+            schema=_schema(sources),
+            timing=_timing(sources, given),
+            values=_values(blueprint, sources),
             identities={
-                name: _identity(name, env, table) for name in identities if name not in stores
+                name: _identity(KINDS[name], sources) for name in identities if name not in stores
             },
         )
 
     def identity(self, store: StoreName) -> Identity:
         """That of the address of `store`; without one, what the settings say of it."""
         url = self.stores.get(store)
-        return (
-            Identity(url.username, url.password, url.ca_file)
-            if url
-            else self.identities.get(store, Identity())
-        )
+        if url is None:
+            return self.identities.get(store, Identity())
+        return Identity(url.username, url.password, url.ca_file)
 
     def need(self, store: StoreName) -> StoreUrl:
-        """The address of `store`; a `ConfigurationError` names the variable when there is none."""
+        """The address of `store`.
+
+        Raises `ConfigurationError` that names the variable, when there is none.
+        """
         if store not in self.stores:
             raise ConfigurationError(
                 f"{store}: no address is set.",
@@ -106,160 +104,119 @@ class Settings:
         return self.stores[store]
 
 
-# --- the TOML file -------------------------------------------------------------------------------
-
-FILE_NAME = "is-db-bootstrap.toml"
-_STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
-_TOP_KEYS = {"blueprint", "timing", "settings", *STORE_ORDER}
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    top: Mapping[str, Any]
-    name: str = ""
-
-    @classmethod
-    def read(cls, file: Path | None) -> _Table:
-        if file is not None:
-            return cls(cls._checked(cls._toml(file), file.name), file.name)
-        if (path := Path(FILE_NAME)).is_file():
-            return cls(cls._checked(cls._toml(path), FILE_NAME), FILE_NAME)
-        if (path := Path("pyproject.toml")).is_file():
-            tool = cls._toml(path).get("tool", {}).get("is-db-bootstrap", {})
-            return cls(cls._checked(tool, "pyproject.toml"), "pyproject.toml")
-        return cls({})
-
-    @staticmethod
-    def _toml(path: Path) -> dict[str, Any]:
-        try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-            raise ConfigurationError(f"{path} cannot be read: {exc}.") from exc
-
-    @staticmethod
-    def _checked(top: dict[str, Any], name: str) -> dict[str, Any]:
-        timing = {f.name for f in fields(Timing)}
-        known: dict[str, set[str] | None] = {"": _TOP_KEYS, "timing": timing, "settings": None}
-        known |= {
-            store: _STORE_KEYS | ({"schema"} if store == "postgres" else set())
-            for store in STORE_ORDER
-        }
-        if not isinstance(top.get("blueprint", ""), str):
-            raise ConfigurationError(f"{name}: blueprint is not text.", hint="Write it in quotes.")
-        for place, accepted in known.items():
-            table = top if not place else top.get(place, {})
-            if not isinstance(table, dict):
-                raise ConfigurationError(f"{name}: [{place}] is not a table.")
-            for key in table:
-                if place in STORE_ORDER and not isinstance(table[key], str):
-                    raise ConfigurationError(
-                        f"{name}: [{place}] {key} is not text.", hint="Write it in quotes."
-                    )
-                if accepted is not None and key not in accepted:
-                    where = f"[{place}] " if place else ""
-                    raise ConfigurationError(
-                        f"{name}: unknown key {where}{key}.",
-                        hint=f"Known: {', '.join(sorted(accepted))}.",
-                    )
-        return top
-
-    def check_settings(self, blueprint: Blueprint) -> None:
-        """Refuse a setting that `blueprint` does not have; one without settings is not asked, since it reads none."""
-        known = [s.name for s in blueprint.settings]
-        for key in self.top.get("settings", {}):
-            if known and key not in known:
-                raise ConfigurationError(
-                    f"{self.name}: unknown key [settings] {key}.",
-                    hint=f"Known: {', '.join(known)}.",
-                )
-
-    def store(self, name: str) -> Mapping[str, Any]:
-        table: Mapping[str, Any] = self.top.get(name, {})
-        return table
-
-
-def blueprint_name(
-    environ: Mapping[str, str] | None = None, file: Path | None = None, env_file: Path | None = None
-) -> str | None:
-    """The blueprint that the environment (`IS_DB_BOOTSTRAP_BLUEPRINT`), the env file or the TOML file names."""
-    name = "IS_DB_BOOTSTRAP_BLUEPRINT"
-    environ = os.environ if environ is None else environ
-    filed = _env_file(env_file) if env_file and not environ.get(name) else {}
-    return environ.get(name) or filed.get(name) or _Table.read(file).top.get("blueprint")
-
-
-def process_variable(name: str) -> str:
-    """A variable of the process's environment, which no file stands in for; empty when unset."""
-    return os.environ.get(name, "")
-
-
-def _env_file(path: Path) -> dict[str, str]:
-    from dotenv.parser import parse_stream
-
-    try:
-        with path.open(encoding="utf-8") as stream:
-            lines = list(parse_stream(stream))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"The env file {path} cannot be read: {exc}.") from exc
-    for line in lines:
-        if line.error:
-            raise ConfigurationError(
-                f"{path}, line {line.original.line}, is not of the form NAME=value."
-            )
-    return {line.key: line.value for line in lines if line.key and line.value}
-
-
-_PARTS = ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE")
-_POSTGRES_URLS = ("POSTGRES_URL", "DATABASE_URL")
-
-
-def _below(real: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
-    """The environment over a file's variables: an address or a secret in one form hides the file's in any other form.
-
-    The parts of one address may come from both.
-    """
-
-    def hidden(name: str) -> bool:
-        secret = name.removesuffix("_FILE")
-        forms = (*_POSTGRES_URLS, *_PARTS) if name in _POSTGRES_URLS else (secret, f"{secret}_FILE")
-        return any(form in real for form in forms)
-
-    return {**{name: value for name, value in filed.items() if not hidden(name)}, **real}
-
-
-# --- addresses -----------------------------------------------------------------------------------
+# --- addresses
 
 
 def _address(
-    name: StoreName,
-    blueprint: Blueprint,
-    env: Mapping[str, str],
-    table: _Table,
-    flags: Mapping[str, Any],
+    kind: StoreKind, blueprint: Blueprint, sources: Sources, flag: str | None
 ) -> StoreUrl | None:
-    url = _chosen(name, blueprint, env, table, flags)
+    """The address of a store, with user, password and CA file from wherever they are set."""
+    url = next(_candidates(kind, blueprint, sources, flag), None)
     if url is None:
         return None
-    if name == "postgres" and not url.database:
+    if not url.database and not kind.default_database:
         url = replace(url, database=blueprint.name)
-    ours = _identity(name, env, table, own_password=url.password)
-    if ca_file := url.ca_file or ours.ca_file:
+    ours = _identity(kind, sources, own_password=url.password)
+    ca_file = url.ca_file or ours.ca_file
+    if ca_file:
         check_ca_file(url, ca_file)
     refuse_weaker(url)
-    return replace(
-        url, username=url.username or ours.username, password=ours.password, ca_file=ca_file
+    username = url.username or ours.username
+    return replace(url, username=username, password=ours.password, ca_file=ca_file)
+
+
+def _candidates(
+    kind: StoreKind, blueprint: Blueprint, sources: Sources, flag: str | None
+) -> Iterator[StoreUrl]:
+    """The addresses that are set, the first of which wins.
+
+    A later one is not looked at, so nothing of it can be wrong.
+    """
+    texts = [(flag, f"--{kind.name}-url")]
+    texts += [(sources.variables.get(name), name) for name in kind.url_variables]
+    for text, source in texts:
+        if text:
+            yield StoreUrl.parse(kind.name, text, source)
+    parts = kind.part_variables
+    if any(sources.variables.get(name) for name in _part_forms(kind)):
+        yield _of_parts(kind, blueprint, sources, f"{parts['host']} and others")
+    filed = sources.store(kind.name).get("url")
+    if filed:
+        yield StoreUrl.parse(kind.name, filed, sources.table.name)
+    if kind.default_server:
+        yield _default_address(kind, blueprint, sources)
+
+
+def _part_forms(kind: StoreKind) -> list[str]:
+    """The variables that have a part of an address, and the file of the one that is a secret."""
+    names = list(kind.part_variables.values())
+    return [*names, f"{kind.part_variables['password']}_FILE"] if names else []
+
+
+def _of_parts(kind: StoreKind, blueprint: Blueprint, sources: Sources, source: str) -> StoreUrl:
+    """The address that one variable for each of its parts makes."""
+    parts = kind.part_variables
+    default_host, _, default_port = kind.default_server.rpartition(":")
+
+    def part(name: str, default: str) -> str:
+        return sources.variables.get(parts[name], default)
+
+    hosts = f"{_written_host(part('host', default_host))}:{part('port', default_port)}"
+    try:
+        check_servers(hosts)
+    except AddressError as exc:
+        raise ConfigurationError(
+            f"{kind.name}: what {parts['host']} and {parts['port']} say {exc}.",
+            hint="Ports are 1 to 65535.",
+        ) from None
+    own_password = sources.secret(parts["password"])
+    other_password = sources.secret(f"{kind.name.upper()}_PASSWORD")
+    return StoreUrl(
+        store=kind.name,
+        scheme=kind.schemes[0],
+        hosts=hosts,
+        database=part("database", blueprint.name),
+        username=part("username", kind.default_user),
+        password=own_password or other_password or kind.default_password,
+        source=source,
     )
 
 
-def _identity(
-    name: StoreName, env: Mapping[str, str], table: _Table, own_password: str = ""
-) -> Identity:
-    """What the environment and the file say; a secret is not looked for where the address has one."""
-    prefix, section = name.upper(), table.store(name)
+def _default_address(kind: StoreKind, blueprint: Blueprint, sources: Sources) -> StoreUrl:
+    """The address of nobody's choice. Its default password gives way to any that is given."""
+    prefix = kind.name.upper()
+    is_in_variables = {f"{prefix}_PASSWORD", f"{prefix}_PASSWORD_FILE"} & sources.variables.keys()
+    is_in_file = {"password", "password_file"} & sources.store(kind.name).keys()
+    is_given = bool(is_in_variables or is_in_file)
+    return StoreUrl(
+        store=kind.name,
+        scheme=kind.schemes[0],
+        hosts=kind.default_server,
+        database=blueprint.name,
+        password="" if is_given else kind.default_password,
+        source=DEFAULT_SOURCE,
+    )
+
+
+def _written_host(host: str) -> str:
+    """A host as an address writes it: a socket's folder escaped, an IPv6 address in brackets."""
+    if host.startswith("/"):
+        return quote(host, safe="")
+    is_ipv6 = host.count(":") > 1 and not host.startswith("[")
+    return f"[{host}]" if is_ipv6 else host
+
+
+def _identity(kind: StoreKind, sources: Sources, own_password: str = "") -> Identity:
+    """What the environment and the file say of us.
+
+    No other secret is looked for where the address has one.
+    """
+    prefix, section = kind.name.upper(), sources.store(kind.name)
+    username = sources.variables.get(f"{prefix}_USERNAME") or section.get("username", "")
     return Identity(
-        env.get(f"{prefix}_USERNAME") or section.get("username", "") or _default_user(name),
-        own_password or _secret(f"{prefix}_PASSWORD", env, section, table.name),
-        env.get(f"{prefix}_CA_FILE") or section.get("ca_file", ""),
+        username=username or kind.default_user,
+        password=own_password or sources.password(kind),
+        ca_file=sources.variables.get(f"{prefix}_CA_FILE") or section.get("ca_file", ""),
     )
 
 
@@ -272,196 +229,39 @@ def check_ca_file(url: StoreUrl, path: str) -> None:
     refuse_weaker(replace(url, ca_file=path))
 
 
-def _default_user(name: StoreName) -> str:
-    return {"postgres": "postgres", "neo4j": "neo4j"}.get(name, "")
+# --- the rest
 
 
-def _chosen(
-    name: StoreName,
-    blueprint: Blueprint,
-    env: Mapping[str, str],
-    table: _Table,
-    flags: Mapping[str, Any],
-) -> StoreUrl | None:
-    sources = [
-        (flags.get(f"{name}_url"), f"--{name}-url"),
-        (env.get(f"{name.upper()}_URL"), f"{name.upper()}_URL"),
-        (env.get("DATABASE_URL") if name == "postgres" else None, "DATABASE_URL"),
-        (lambda: _from_parts(blueprint, env) if name == "postgres" else None, "DB_HOST and others"),
-        (table.store(name).get("url"), table.name),
-        (
-            lambda: _default_address(blueprint, env, table) if name == "postgres" else None,
-            "default",
-        ),
-    ]
-    for given, source in sources:
-        text = (
-            given() if callable(given) else given
-        )  # later sources are not looked at, so they cannot be wrong
-        if isinstance(text, StoreUrl):
-            return text
-        if text:
-            return StoreUrl.parse(name, text, source)
-    return None
+def _schema(sources: Sources) -> str:
+    """The schema of the store that has schemas."""
+    for kind in KINDS.values():
+        if not kind.has_schemas:
+            continue
+        named = sources.variables.get(kind.schema_variable)
+        filed: str = sources.store(kind.name).get("schema", "")
+        if named or filed:
+            return named or filed
+    return _DEFAULT_SCHEMA
 
 
-def _default_address(blueprint: Blueprint, env: Mapping[str, str], table: _Table) -> StoreUrl:
-    """PostgreSQL's; its default password gives way to any that is given."""
-    given = {"POSTGRES_PASSWORD", "POSTGRES_PASSWORD_FILE"} & env.keys()
-    given |= {"password", "password_file"} & table.store("postgres").keys()
-    return StoreUrl(
-        store="postgres",
-        scheme="postgresql",
-        hosts="localhost:5432",
-        database=blueprint.name,
-        password="" if given else "postgres",
-        source="default",
-    )
+def _values(blueprint: Blueprint, sources: Sources) -> dict[str, Value]:
+    """The blueprint's own settings."""
+    filed = sources.table.section("settings")
+    return {
+        setting.name: sources.variables.get(setting.name, filed.get(setting.name, setting.default))
+        for setting in blueprint.settings
+    }
 
 
-def _from_parts(blueprint: Blueprint, env: Mapping[str, str]) -> StoreUrl | None:
-    if not any(env.get(key) for key in _PARTS):
-        return None
-    hosts = f"{_written_host(env.get('DB_HOST', 'localhost'))}:{env.get('DB_PORT', '5432')}"
-    try:
-        check_servers(hosts)
-    except AddressError as exc:
-        raise ConfigurationError(
-            f"postgres: what DB_HOST and DB_PORT say {exc}.", hint="Ports are 1 to 65535."
-        ) from None
-    return StoreUrl(
-        store="postgres",
-        scheme="postgresql",
-        hosts=hosts,
-        database=env.get("DB_NAME", blueprint.name),
-        username=env.get("DB_USER", "postgres"),
-        password=_secret("DB_PASSWORD", env, {}, "")
-        or _secret("POSTGRES_PASSWORD", env, {}, "")
-        or "postgres",
-        source="DB_HOST and others",
-    )
-
-
-def _written_host(host: str) -> str:
-    """A host as an address writes it: a socket's folder escaped, an IPv6 address in brackets."""
-    if host.startswith("/"):
-        return quote(host, safe="")
-    is_ipv6 = host.count(":") > 1 and not host.startswith("[")
-    return f"[{host}]" if is_ipv6 else host
-
-
-def _secret(name: str, env: Mapping[str, str], section: Mapping[str, Any], file_name: str) -> str:
-    for text, path, source in (
-        (env.get(name), env.get(f"{name}_FILE"), name),
-        (section.get("password"), section.get("password_file"), f"password in {file_name}"),
-    ):
-        if text and path:
-            raise ConfigurationError(
-                f"{source} and its _FILE form are both set.", hint="Keep one of them."
-            )
-        if text and "\0" not in text and not has_surrogates(text):
-            return str(text)
-        if text:
-            raise ConfigurationError(
-                f"{source} has a character that cannot be sent.", hint="Secrets are UTF-8."
-            )
-        if path:
-            return read_secret(Path(path), f"{source}_FILE")
-    return ""
-
-
-def read_secret(path: Path, name: str) -> str:
-    """The secret in a file, without one trailing newline; a `ConfigurationError` names `name` when there is none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as exc:
-        raise ConfigurationError(f"{name}: {path} cannot be read: {exc}.") from exc
-    secret = re.sub(r"\r?\n\Z", "", text)
-    if not secret:
-        raise ConfigurationError(
-            f"{name}: {path} is empty.", hint="Leave it out where there is no password."
-        )
-    return secret
-
-
-def _timing(env: Mapping[str, str], table: _Table, flags: Mapping[str, Any]) -> Timing:
-    section = table.top.get("timing", {})
+def _timing(sources: Sources, flags: Mapping[str, Any]) -> Timing:
+    """The times that are set; the others keep their defaults."""
+    section = sources.table.section("timing")
     found: dict[str, float | int] = {}
     for each in fields(Timing):
-        variable = "IS_DB_BOOTSTRAP_" + each.name.removesuffix("_s").upper()
-        value = flags.get(each.name, env.get(variable, section.get(each.name)))
+        variable = timing_variable(each.name)
+        filed = section.get(each.name)
+        value = flags.get(each.name, sources.variables.get(variable, filed))
         if value is not None:
             kind = int if isinstance(each.default, int) else float
-            found[each.name] = _number(value, kind, variable, _LEAST.get(each.name, 0))
+            found[each.name] = as_number(value, kind, variable, LEAST.get(each.name, 0))
     return Timing(**found)  # type: ignore[arg-type]  # the fields are floats and integers
-
-
-#: Below these a wait becomes a busy loop, or a lease lapses before it is renewed.
-_LEAST = {
-    "connect_timeout_s": 0.1,
-    "lease_s": 1,
-    "heartbeat_s": 0.1,
-    "busy_attempts": 1,
-    "retry_maximum_s": 0.01,
-    "scan_budget": 1,
-}
-
-
-def _number(value: Any, kind: type, name: str, least: float) -> float | int:
-    try:
-        if isinstance(value, bool) or (
-            kind is int and isinstance(value, float) and not value.is_integer()
-        ):
-            raise TypeError(value)  # noqa: TRY301 - int() would take True, and 1.9 as 1
-        number: float | int = kind(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigurationError(
-            f"{name}={value!r} is not {'an integer' if kind is int else 'a number'}."
-        ) from None
-    if not least <= number < float("inf"):
-        raise ConfigurationError(f"{name}={value!r} is below {least} or not finite.")
-    return number
-
-
-# --- pools of services ---------------------------------------------------------------------------
-
-_POOL = {
-    "DB_POOL_MIN_SIZE": ("min_size", int, 0),
-    "DB_POOL_MAX_SIZE": ("max_size", int, 1),
-    "DB_POOL_TIMEOUT": ("acquire_timeout", float, 0),
-    "DB_POOL_RECYCLE": ("recycle", float, 0),
-    "DB_COMMAND_TIMEOUT": ("command_timeout", float, 0.001),
-    "DB_PREPARE_THRESHOLD": ("prepare_threshold", int, 0),
-}
-
-
-def pool_profile(declared: PoolProfile, environ: Mapping[str, str] | None = None) -> PoolProfile:
-    """The blueprint's profile with what the environment says otherwise (`none` switches the last two off).
-
-    Raises `ConfigurationError` that names the variable.
-    """
-    env = os.environ if environ is None else environ
-    given: dict[str, Any] = {}
-    for variable, (name, kind, least) in _POOL.items():
-        text = env.get(variable)
-        if text and text.lower() == "none" and name in {"command_timeout", "prepare_threshold"}:
-            given[name] = None
-        elif text:
-            given[name] = _number(text, kind, variable, least)
-    try:
-        return replace(declared, **given)
-    except ValueError as exc:
-        raise ConfigurationError(f"DB_POOL_MIN_SIZE and DB_POOL_MAX_SIZE: {exc}") from exc
-
-
-def echo(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether SQL is to be logged: DB_ECHO is `true` in any letter case."""
-    return (os.environ if environ is None else environ).get("DB_ECHO", "").lower() == "true"
-
-
-def number(
-    variable: str, kind: type, least: float, environ: Mapping[str, str] | None = None
-) -> float | int | None:
-    """The number in a variable, None when it is unset; `ConfigurationError` names it when it is none, or below `least`."""
-    text = (os.environ if environ is None else environ).get(variable)
-    return _number(text, kind, variable, least) if text else None

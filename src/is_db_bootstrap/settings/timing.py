@@ -64,3 +64,12 @@ class Timing:
 
 #: The defaults, for all that offers one of these times as well.
 DEFAULT = Timing()
+#: Below these a wait becomes a busy loop, or a lease lapses before it is renewed.
+LEAST = {
+    "connect_timeout_s": 0.1,
+    "lease_s": 1,
+    "heartbeat_s": 0.1,
+    "busy_attempts": 1,
+    "retry_maximum_s": 0.01,
+    "scan_budget": 1,
+}

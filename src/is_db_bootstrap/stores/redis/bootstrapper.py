@@ -32,8 +32,8 @@ from is_db_bootstrap.results import (
     StoreName,
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.settings.tls import refuse_weaker
 from is_db_bootstrap.stores.foreign_server import recognised
+from is_db_bootstrap.stores.redis.connection import client_arguments
 from is_db_bootstrap.stores.redis.convention_record import TOGETHER_S, Record, Standing
 from is_db_bootstrap.stores.redis.errors import translated
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
@@ -186,18 +186,14 @@ class RedisBootstrapper:
 
     def _open(self, kind: Any, timeout_s: float) -> Any:
         """A client without retries of its own, which would add to our deadline."""
-        refuse_weaker(self._url)
-        options: dict[str, Any] = {}
-        if self._url.ca_file:  # redis-py 5 checks no host name unless told
-            options = {"ssl_ca_certs": self._url.ca_file, "ssl_check_hostname": True}
+        arguments = client_arguments(self._url)
         try:
             client = kind.from_url(
-                self._url.reveal(),
+                **arguments,
                 protocol=2,
                 retry=Retry(NoBackoff(), 0),
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
-                **options,
             )
             if kind is redis.Redis:
                 _check_options(client)
