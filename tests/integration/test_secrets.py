@@ -31,12 +31,14 @@ import psycopg
 import pytest
 import redis
 
+from commands import run_here
 from is_db_bootstrap import local
 from is_db_bootstrap.app import bootstrapper
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.cli import group, main
 from is_db_bootstrap.results import STORE_ORDER
 from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.settings.sources import plain_variables
 from secret_words import Search, passwords
 
 SCHEME = {"postgres": "postgresql", "neo4j": "bolt", "milvus": "http", "redis": "redis"}
@@ -587,18 +589,35 @@ def misplaced(address):
                     yield (*path, glued)
 
 
-def run_here(args, folder, environ):
-    """One call in this process, in an empty folder: exit code, and what was printed."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
-        for name in os.environ:
-            patch.delenv(name)
-        for name, value in (plain_environment() | environ).items():
-            patch.setenv(name, value)
-        streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-        with streams[0], streams[1], pytest.raises(SystemExit) as end:
-            main(list(args))
-    return end.value.code, f"{out.getvalue()}\n{err.getvalue()}"
+@pytest.mark.parametrize("variable", [*plain_variables()])
+def test_an_address_in_another_variable_is_refused_and_not_repeated(tmp_path, variable):
+    password = next(passwords(1, SEED + 7))
+    log = tmp_path / "log.json"
+    for address in (f"postgresql://me:{password}@host/db", f"redis:/me:{password}@host"):
+        given = plain_environment() | {"IS_DB_BOOTSTRAP_BLUEPRINT": "novel_genesis"}
+        environ = given | {variable: address}
+        args = ("plan", "--only", "postgres", "-o", "json", "--termination-log", log)
+        code, out, err = run_here(args, tmp_path, environ)
+        told = f"{out} {err} {log.read_text()}"
+        assert code == 2, told
+        assert f"{variable} is an address" in err
+        assert Search().leaks(told, password) == [], told
+
+
+def test_an_address_in_another_place_of_a_file_is_refused_and_not_repeated(tmp_path):
+    password = next(passwords(1, SEED + 8))
+    value = json.dumps(f"postgresql://me:{password}@host/db", ensure_ascii=False)
+    lines = [f"blueprint = {value}", f"[timing]\ntimeout_s = {value}"]
+    for store in STORE_ORDER:
+        keys = ["username", "password_file", "ca_file"]
+        keys += ["schema"] if store == "postgres" else []
+        lines += [f"[{store}]\n{key} = {value}" for key in keys]
+    for line in lines:
+        (tmp_path / "is-db-bootstrap.toml").write_text(line, encoding="utf-8")
+        code, out, err = run_here(("plan",), tmp_path, plain_environment())
+        assert code == 2, err
+        assert "is an address" in err
+        assert Search().leaks(out + err, password) == [], err
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -612,7 +631,8 @@ def test_an_address_in_the_place_of_another_value_is_refused_and_not_repeated(tm
         f"mysql+pymysql://me:{password}",
     ):
         for args in misplaced(form):
-            code, told = run_here(args, tmp_path, {})
+            code, out, err = run_here(args, tmp_path, plain_environment())
+            told = out + err
             assert code == 2, (args, told)
             assert search.leaks(told, password) == [], (args, told)
             assert list(tmp_path.rglob("*")) == [], args
@@ -631,7 +651,7 @@ def test_a_bug_is_shown_without_the_addresses_of_the_command_line(tmp_path, monk
 
     monkeypatch.setattr("is_db_bootstrap.app.orchestrator", fail)
     args = ("plan", "-b", "novel_genesis", "--only", "postgres", "--postgres-url", address)
-    code, told = run_here(args, tmp_path, {})
+    code, _, told = run_here(args, tmp_path, plain_environment())
     assert code == 1
     assert "Traceback" in told
     assert "cannot take 'postgresql://***@host/db' nor postgresql://***@host/db" in told
