@@ -11,7 +11,8 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
-from is_db_bootstrap.results import STORE_ORDER, Mode, StoreName
+from is_db_bootstrap.names import STORE_ORDER, StoreName
+from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
 from is_db_bootstrap.stores.kinds import KINDS
 

@@ -20,7 +20,7 @@ CALLS = {
     "status": ("--timeout", "0.2"),
     "selftest": ("--timeout", "0.2"),
     "setup": ("--timeout", "0.2", "--yes"),
-    "revision": ("--timeout", "0.2"),
+    "revision": ("--timeout", "0.2", "-m", "more"),
 }
 #: These ask no store. `local up` starts servers: tests/integration/test_local.py has it.
 WITHOUT_STORE = {"blueprints": (), "local status": ("--data-dir", "none"), "local up": None}

@@ -118,7 +118,7 @@ def _called(args: list[str]) -> int:
         told = io.StringIO()
         exc.show(told)
         # It repeats what was typed, which may be an address in an option's place.
-        click.echo(without_addresses(told.getvalue()), err=True, nl=False)
+        click.echo(without_addresses(_endings.masked(told.getvalue())), err=True, nl=False)
         click.echo(_order(args), err=True, nl=False)
         code = exc.exit_code
     except Exception as exc:  # noqa: BLE001 - a bug is shown, as Python would, but masked

@@ -53,7 +53,7 @@ class Mask:
         self._typed = [value for _, value in pairs(args) if ":/" in value]
 
     def __call__(self, text: str) -> str:
-        """`text` with each typed address as scheme, host and path only."""
+        """`text` with each typed address as its scheme only."""
         if not self._typed:
             return text
         from is_db_bootstrap.settings.secrets import without_typed

@@ -85,14 +85,14 @@ def may_hold_secret(text: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """A typed address for people: scheme, host and path of it, and nothing else."""
+    """A typed address for people: its scheme, and nothing else.
+
+    Where its password ends cannot be known: `scheme://user:a@b` may lack its host.
+    """
     match = _MAY_HOLD_SECRET.fullmatch(text.strip())
     if match is None or not may_hold_secret(text):
         return text
-    _, at, place = match["rest"].rpartition("@")
-    is_with_query = _SECRET_IN_QUERY.search(match["rest"]) is not None
-    place = f"@{place.partition('?')[0]}" if at and not is_with_query else ""
-    return f"{match['scheme']}{HIDDEN}{place}"
+    return f"{match['scheme']}{HIDDEN}"
 
 
 def without_typed(text: str, typed: Iterable[str]) -> str:

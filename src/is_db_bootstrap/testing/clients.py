@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.postgres.connection import client_arguments, search_path
 from is_db_bootstrap.stores.postgres.kind import KIND

@@ -19,7 +19,7 @@ import psutil
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreUnavailable
-from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
 from is_db_bootstrap.testing.content import Content
 

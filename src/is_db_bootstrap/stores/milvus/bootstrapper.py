@@ -29,7 +29,8 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import Change, Drift, Plan, Proof, ServerInfo, Status, StoreName
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.results import Change, Drift, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.milvus import abilities

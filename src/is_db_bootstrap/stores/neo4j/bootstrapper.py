@@ -28,16 +28,8 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import (
-    Change,
-    Drift,
-    LockHolder,
-    Plan,
-    Proof,
-    ServerInfo,
-    Status,
-    StoreName,
-)
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores import foreign_server
 from is_db_bootstrap.stores.neo4j import cypher_file

@@ -22,7 +22,7 @@ from is_db_bootstrap.errors import (
     StoreError,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings.tls import refuse_weaker, tls_wish
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.postgres import pooler

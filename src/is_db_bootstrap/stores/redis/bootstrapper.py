@@ -21,16 +21,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.results import (
-    Change,
-    Drift,
-    LockHolder,
-    Plan,
-    Proof,
-    ServerInfo,
-    Status,
-    StoreName,
-)
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.redis.connection import client_arguments
