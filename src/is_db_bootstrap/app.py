@@ -49,7 +49,10 @@ def bootstrapper(
 def chosen_stores(
     blueprint: Blueprint, only: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> tuple[StoreName, ...]:
-    """The blueprint's stores without those left out; a `ConfigurationError` for one it does not have."""
+    """The blueprint's stores without those left out.
+
+    Raises `ConfigurationError` for a store that the blueprint does not have.
+    """
     for name in (*only, *skip):
         if name not in blueprint.stores:
             raise ConfigurationError(
@@ -108,7 +111,10 @@ def over(
 def _lenders(
     blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
 ) -> tuple[DatabaseBootstrapper, ...]:
-    """Stores outside of this run that are stronger than all of its own and have an address, so that two runs meet there."""
+    """Stores outside of this run that can lend it a lock, so that two runs meet there.
+
+    They come before all of its own stores, and have an address.
+    """
     before = STORE_ORDER[: STORE_ORDER.index(chosen[0])]
     urls = {
         store: settings.stores.get(store)
@@ -123,7 +129,10 @@ def _lenders(
 
 
 def wait_ready(environ: Mapping[str, str], stores: Sequence[str], deadline_s: float) -> None:
-    """Wait until every one of `stores` is usable at its address in `environ`; the first store's error otherwise."""
+    """Wait until every one of `stores` is usable at its address in `environ`.
+
+    Raises the error of the first store that is not usable in time.
+    """
     blueprint = Blueprint("postgres", "readiness of servers that carry no blueprint yet")
     settings = Settings.load(blueprint, environ=environ, flags={"timeout_s": deadline_s})
     names = [s for s in STORE_ORDER if s in stores]

@@ -65,6 +65,13 @@ def test_the_policies_of_the_engine_have_the_defaults_of_timing():
     assert LockPolicy(heartbeat_s=DEFAULT.heartbeat()) == LockPolicy.of(DEFAULT)
 
 
+def test_the_page_of_the_commands_shows_the_defaults_of_timing():
+    page = (PACKAGE.parent.parent / "docs/reference/cli.md").read_text(encoding="utf-8")
+    assert f"for waiting and locking together; default {DEFAULT.timeout_s:g} |" in page
+    assert not DEFAULT.apply_timeout_s
+    assert "for apply and verify; default none |" in page
+
+
 @pytest.mark.parametrize("command", [["apply"], ["setup"], ["migrate", "current"]], ids=" ".join)
 def test_the_help_shows_the_defaults_of_timing(command):
     shown = " ".join(CliRunner().invoke(group, [*command, "--help"]).output.split())

@@ -67,7 +67,10 @@ class Options(NamedTuple):
         return RunOptions(only=self.only, skip=self.skip, **flags)
 
     def settings(self, blueprint: Blueprint, identities: Collection[StoreName] = ()) -> Settings:
-        """Everything else; starts the local stack when `--local` asks for it. `identities` is that of `Settings.load`."""
+        """Everything else. Starts the local stack when `--local` asks for it.
+
+        `identities` is that of `Settings.load`.
+        """
         from is_db_bootstrap.settings import Settings
 
         flags: dict[str, Any] = {
@@ -157,7 +160,8 @@ def common(command: F) -> F:
         return command(Options(**{n: given.pop(n) for n in names}, urls=urls), **given)
 
     wrapped.__doc__ = command.__doc__
-    wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own place
+    own = getattr(command, "__click_params__", [])
+    wrapped.__click_params__ = own  # type: ignore[attr-defined]  # click's own place
     for option in reversed(_COMMON):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]  # click reads it by its attributes

@@ -26,7 +26,10 @@ def has_surrogates(text: str) -> bool:
 
 
 def read_secret(path: Path, name: str) -> str:
-    """The secret in a file, without one trailing newline; a `ConfigurationError` names `name` when there is none."""
+    """The secret in a file, without one newline at its end.
+
+    Raises `ConfigurationError` that names the setting `name`, when there is no secret.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as exc:
@@ -65,7 +68,7 @@ def forms(secret: str) -> frozenset[str]:
 
 
 #: An address that may hold a secret: one slash is enough, because a path has made one of two.
-_MAY_HOLD_SECRET = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*:/+)(?P<rest>.*)", re.DOTALL)
+_MAY_HOLD_SECRET = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]+:/+)(?P<rest>.*)", re.DOTALL)
 #: A password in a query, and `user:password` where the `@` behind it was forgotten.
 _SECRET_IN_QUERY = re.compile(r"[?&][a-z_]*password=", re.IGNORECASE)
 _SECRET_WITHOUT_AT = re.compile(r"[^/?#]*:(?!\d{1,5}(?:[/?,]|\Z))")

@@ -1,4 +1,7 @@
-"""Where settings come from: the environment, an env file and a TOML file. Nothing else reads them."""
+"""Where settings come from: the environment, an env file and a TOML file.
+
+Nothing else reads them.
+"""
 
 from __future__ import annotations
 

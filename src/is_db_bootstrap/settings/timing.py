@@ -38,7 +38,8 @@ class Timing:
     busy_maximum_s: float = 5.0
     #: Lifetime of a leased lock (Neo4j, Redis) that is not renewed.
     lease_s: float = 60.0
-    #: How often held locks are confirmed and leases renewed during long changes; None: a sixth of `lease_s`.
+    #: How often held locks are confirmed and leases renewed during long changes.
+    #: None means a sixth of `lease_s`.
     heartbeat_s: float | None = None
     #: What running changes get to end after a signal, before they are cancelled on the server.
     grace_s: float = 5.0
@@ -48,12 +49,14 @@ class Timing:
     scan_budget: int = 10_000
 
     def __post_init__(self) -> None:
-        """Raise `ConfigurationError` for a heartbeat with which one late renewal would lose the lease."""
+        """Raise `ConfigurationError` for a heartbeat that is too slow for the lease."""
         if self.heartbeat_s is not None and self.heartbeat_s > self.lease_s / LEAST_BEATS:
             raise ConfigurationError(
-                f"heartbeat_s (IS_DB_BOOTSTRAP_HEARTBEAT) is {self.heartbeat_s:g} s, which is above a third of "
-                f"lease_s (IS_DB_BOOTSTRAP_LEASE), {self.lease_s:g} s: a lock could lapse while its run goes on.",
-                hint=f"Set the heartbeat to at most {self.lease_s / LEAST_BEATS:g}, give a longer lease, "
+                f"heartbeat_s (IS_DB_BOOTSTRAP_HEARTBEAT) is {self.heartbeat_s:g} s, "
+                f"which is above a third of lease_s (IS_DB_BOOTSTRAP_LEASE), {self.lease_s:g} s: "
+                "a lock could lapse while its run goes on.",
+                hint=f"Set the heartbeat to at most {self.lease_s / LEAST_BEATS:g}, "
+                "give a longer lease, "
                 "or leave the heartbeat out: it is a sixth of the lease.",
             )
 

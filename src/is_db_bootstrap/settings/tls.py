@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def refuse_weaker(url: StoreUrl) -> None:
-    """Raise `ConfigurationError` when the address `url` contradicts a CA file, its own or another."""
+    """Raise `ConfigurationError` when the address contradicts a CA file, its own or another."""
     kind = KINDS[url.store]
     if url.ca_file and kind.tls_scheme and url.scheme != kind.tls_scheme:
         raise ConfigurationError(

@@ -45,45 +45,49 @@ def unread_tls_options(wish: TlsWish, variable: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class StoreKind:
-    """The facts of one kind of store that other parts of the package need. Reading them imports no client library.
+    """The facts of one kind of store that other parts of the package need.
 
-    `schemes` are those that an address may have, the usual one first, and `tls_scheme` is the one that asks for TLS
-    (empty where a query option or a suffix does). `default_database` is empty where the blueprint's name is the default.
-    `default_server` and `default_password` make the address that stands in for one that is not set; empty: there is none.
-    `query_fields` are the options of an address's query that say what a field of the address says as well. With
-    `query_wins`, they say it in spite of what stands before the query.
-    `socket_scheme` is the scheme whose path is a socket. With `lone_user_is_secret`, a user without a password is not
-    shown, because it is a token, or a password in a user's place. With `lone_user_is_token`, it is certainly a token.
-    `other_url_variables` are read after `<STORE>_URL`. `part_variables` are those that have one field of an address
-    each. `schema_variable` names the schema.
-    `tls_weaknesses` tells, in the words of an address, what there would weaken the check of the server's certificate.
-    `declared_by` names the fields of a blueprint that declare something about the store.
-    `takes_seed` says whether its bootstrapper writes demo data when it is told to.
-    `bootstrapper_class` is the class of this name in the store's module `bootstrapper`.
+    Reading them imports no client library.
     """
 
     name: StoreName
     label: str
+    #: The schemes that an address may have, the usual one first.
     schemes: tuple[str, ...]
     default_port: int
+    #: The fields of a blueprint that declare something about the store.
     declared_by: tuple[str, ...]
+    #: The class of this name in the store's module `bootstrapper`.
     bootstrapper_class: str
+    #: The scheme that asks for TLS; empty where a query option or a suffix does.
     tls_scheme: str = ""
+    #: The scheme whose path is a socket.
+    socket_scheme: str = ""
     default_user: str = ""
+    #: Empty where the blueprint's name is the default.
     default_database: str = ""
+    #: Host and port of the address that stands in for one that is not set; empty: there is none.
     default_server: str = ""
     default_password: str = ""
+    #: Options of an address's query that say what a field of the address says as well.
     query_fields: Mapping[str, str] = field(default_factory=dict)
+    #: Whether these options win over what stands before the query.
     query_wins: bool = False
-    socket_scheme: str = ""
+    #: A user without a password is not shown: a token, or a password in a user's place.
     lone_user_is_secret: bool = False
+    #: A user without a password is certainly a token.
     lone_user_is_token: bool = False
+    #: Variables that are read after `<STORE>_URL`.
     other_url_variables: tuple[str, ...] = ()
+    #: Variables that have one field of an address each.
     part_variables: Mapping[str, str] = field(default_factory=dict)
+    #: The variable that names the schema.
     schema_variable: str = ""
+    #: What of an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
     can_lock: bool = True
     has_schemas: bool = False
+    #: Whether its bootstrapper writes demo data when it is told to.
     takes_seed: bool = False
     client_extra: str = ""
 
