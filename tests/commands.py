@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pty
 import subprocess
 import sys
 
+import pytest
+
+from is_db_bootstrap.cli import main
 from servers import PASSWORD
 
 
@@ -24,6 +29,20 @@ def command(*args, stdin=subprocess.DEVNULL, environ=None):
     assert PASSWORD not in done.stdout + done.stderr
     assert "p%C3%A4" not in done.stdout + done.stderr
     return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+def run_here(args, folder, environ):
+    """One call in this process, in `folder`: exit code, stdout, stderr. `environ` is all that it sees."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        for name in os.environ:
+            patch.delenv(name)
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+        with streams[0], streams[1], pytest.raises(SystemExit) as end:
+            main([str(arg) for arg in args])
+    return end.value.code, out.getvalue(), err.getvalue()
 
 
 def answered(answer, *args, environ=None):

@@ -6,7 +6,7 @@ import base64
 import random
 import string
 
-from is_db_bootstrap.address import forms
+from is_db_bootstrap.settings.secrets import forms
 
 #: Characters of the random words at three places of each password. Nothing else has them by chance.
 MARKER = 12

@@ -20,7 +20,8 @@ from is_db_bootstrap.cli import group
 from is_db_bootstrap.cli._endings import UNWRITTEN
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.retry import RetryPolicy
-from is_db_bootstrap.results import STORE_ORDER, Drift, LockHolder, Mode, Outcome, Status
+from is_db_bootstrap.names import STORE_ORDER
+from is_db_bootstrap.results import Drift, LockHolder, Mode, Outcome, Status
 from is_db_bootstrap.settings import SCHEMES, Settings, StoreUrl, Timing
 from is_db_bootstrap.testing import InMemoryBootstrapper
 

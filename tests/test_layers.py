@@ -18,9 +18,7 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 LAYERS = [
     {"errors", "names", "results", "events"},
     {
-        "address",
         "settings",
-        "tls",
         "files",
         "private_files",
         "guests",
@@ -157,6 +155,59 @@ def test_the_engine_names_no_store():
         p.read_text(encoding="utf-8") for name, p in MODULES.items() if name.startswith("engine")
     ).lower()
     assert [s for s in ("postgres", "neo4j", "milvus", "redis") if s in text] == []
+
+
+def said(tree):
+    """Each text and each name in a module, without its docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node not in docstrings:
+                yield node.value
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.alias):
+            yield node.name
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] == "settings"])
+def test_the_settings_name_no_store(module):
+    """What is true of one store only, its `StoreKind` says."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    found = [text for text in said(tree) if any(name in text.lower() for name in STORE_ORDER)]
+    assert found == []
+
+
+#: Modules that write an address with its password: for a client, or as a variable of a test.
+WRITERS = {
+    "stores.redis.connection",
+    "stores.neo4j.connection",
+    "testing.plugin",
+    "testing.session",
+    "cli._fleet",  # for a digest, and without the password
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_one_module_of_each_store_makes_client_arguments_of_an_address(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    written = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr == "reveal"]
+    assert not written or module in WRITERS, f"{module}, line {written[0].lineno}"
+
+
+@pytest.mark.parametrize("store", STORE_ORDER)
+def test_every_store_has_its_one_function_for_client_arguments(store):
+    tree = ast.parse(MODULES[f"stores.{store}.connection"].read_text(encoding="utf-8"))
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert names.count("client_arguments") == 1
 
 
 def loaded_after(code):

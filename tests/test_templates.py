@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from is_db_bootstrap.results import STORE_ORDER
+from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.scaffold import create
 from is_db_bootstrap.testing.containers import IMAGES
 

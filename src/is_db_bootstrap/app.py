@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 from is_db_bootstrap import client_imports
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
+from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
-from is_db_bootstrap.results import STORE_ORDER, Mode, StoreName
-from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.names import STORE_ORDER, StoreName
+from is_db_bootstrap.results import Mode
+from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -47,7 +49,10 @@ def bootstrapper(
 def chosen_stores(
     blueprint: Blueprint, only: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> tuple[StoreName, ...]:
-    """The blueprint's stores without those left out; a `ConfigurationError` for one it does not have."""
+    """The blueprint's stores without those left out.
+
+    Raises `ConfigurationError` for a store that the blueprint does not have.
+    """
     for name in (*only, *skip):
         if name not in blueprint.stores:
             raise ConfigurationError(
@@ -63,51 +68,53 @@ def chosen_stores(
 def orchestrator(
     blueprint: Blueprint,
     settings: Settings,
+    options: RunOptions | None = None,
     *,
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
-    seed: bool = False,
     observers: Sequence[Observer] = (),
-    strict: bool = False,
-    allow_ahead: bool = True,
-    verify: bool = True,
-    follow: bool = False,
 ) -> BootstrapOrchestrator:
     """A ready orchestrator over the stores of `blueprint`, each at its address in `settings`."""
+    options = options or RunOptions()
     resolved = blueprint.resolve(settings.values)
-    chosen = chosen_stores(resolved, only, skip)
+    chosen = chosen_stores(resolved, options.only, options.skip)
     urls = {store: settings.need(store) for store in chosen}
-    built = [bootstrapper(store, url, resolved, settings, seed=seed) for store, url in urls.items()]
-    return over(
-        built, blueprint, settings, observers=observers, borrow=_lenders(resolved, settings, chosen), strict=strict,
-        allow_ahead=allow_ahead, verify=verify, follow=follow,
-    )  # fmt: skip
+    built = [
+        bootstrapper(store, url, resolved, settings, seed=options.seed)
+        for store, url in urls.items()
+    ]
+    lenders = _lenders(resolved, settings, chosen)
+    return over(built, blueprint, settings, options, observers=observers, borrow=lenders)
 
 
 def over(
-    stores: Sequence[DatabaseBootstrapper], blueprint: Blueprint, settings: Settings, *,
-    observers: Sequence[Observer] = (), borrow: tuple[DatabaseBootstrapper, ...] = (), strict: bool = False, allow_ahead: bool = True,
-    verify: bool = True, follow: bool = False,
-) -> BootstrapOrchestrator:  # fmt: skip
+    stores: Sequence[DatabaseBootstrapper],
+    blueprint: Blueprint,
+    settings: Settings,
+    options: RunOptions | None = None,
+    *,
+    observers: Sequence[Observer] = (),
+    borrow: tuple[DatabaseBootstrapper, ...] = (),
+) -> BootstrapOrchestrator:
     """An orchestrator over ready bootstrappers, with the times of `settings`."""
-    timing = settings.timing
-    lock = LockPolicy(
-        borrow=borrow,
-        heartbeat_s=timing.heartbeat(),
-        grace_s=timing.grace_s,
-        apply_timeout_s=timing.apply_timeout_s,
-        follow=follow,
-    )
+    options = options or RunOptions()
     return BootstrapOrchestrator(
-        stores, blueprint=blueprint.name, retry=timing.retry(), lock=lock, observers=observers, strict=strict,
-        allow_ahead=allow_ahead, verify=verify,
-    )  # fmt: skip
+        stores,
+        blueprint=blueprint.name,
+        retry=RetryPolicy.of(settings.timing),
+        lock=LockPolicy.of(settings.timing, borrow=borrow, follow=options.follow),
+        observers=observers,
+        strict=options.strict,
+        allow_ahead=options.allow_ahead,
+        verify=options.verify,
+    )
 
 
 def _lenders(
     blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
 ) -> tuple[DatabaseBootstrapper, ...]:
-    """Stores outside of this run that are stronger than all of its own and have an address, so that two runs meet there."""
+    """Stores outside of this run that can lend it a lock, so that two runs meet there.
+
+    They come before all of its own stores, and have an address.
+    """
     before = STORE_ORDER[: STORE_ORDER.index(chosen[0])]
     urls = {
         store: settings.stores.get(store)
@@ -122,12 +129,15 @@ def _lenders(
 
 
 def wait_ready(environ: Mapping[str, str], stores: Sequence[str], deadline_s: float) -> None:
-    """Wait until every one of `stores` is usable at its address in `environ`; the first store's error otherwise."""
+    """Wait until every one of `stores` is usable at its address in `environ`.
+
+    Raises the error of the first store that is not usable in time.
+    """
     blueprint = Blueprint("postgres", "readiness of servers that carry no blueprint yet")
     settings = Settings.load(blueprint, environ=environ, flags={"timeout_s": deadline_s})
     names = [s for s in STORE_ORDER if s in stores]
     built = [bootstrapper(s, settings.need(s), blueprint, settings) for s in names]
-    policy = replace(settings.timing, retry_maximum_s=0.25).retry()
+    policy = RetryPolicy.of(replace(settings.timing, retry_maximum_s=0.25))
     result = BootstrapOrchestrator(built, retry=policy).run(Mode.WAIT)
     if not result.ok:
         result.raise_for_failure()

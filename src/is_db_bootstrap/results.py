@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.names import STORE_ORDER as STORE_ORDER  # noqa: PLC0414 - words of a result, too
-from is_db_bootstrap.names import StoreName as StoreName  # noqa: PLC0414
+from is_db_bootstrap.names import StoreName
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -12,9 +12,11 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine
 
 from commands import command
 from is_db_bootstrap.access import Database
@@ -26,11 +28,13 @@ from is_db_bootstrap.errors import (
     ConfigurationError,
     StoreUnavailable,
 )
-from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.portable import taken_apart
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+from is_db_bootstrap.testing.clients import open_client
 
 pytestmark = [
     pytest.mark.postgres,
@@ -186,9 +190,10 @@ def secured(certificates, farm, request, tls_postgres):
 
 
 def ping(store, url):
-    opened = STORES[store](url, Blueprint(store, "a test"))
+    patient = Timing(connect_timeout_s=30)  # a machine may be slow
+    opened = STORES[store](url, Blueprint(store, "a test"), timing=patient)
     try:
-        return opened.ping(5)
+        return opened.ping(30)
     finally:
         opened.close()
 
@@ -312,7 +317,7 @@ def test_an_sslrootcert_of_the_address_is_used_to_check_and_not_passed_over(secu
     assert ping(
         "postgres", StoreUrl.parse("postgres", f"{text}?sslrootcert={certificates / 'ours.crt'}")
     ).version
-    with pytest.raises(ConfigurationError, match="goes on without it"):
+    with pytest.raises(ConfigurationError, match="does not check the server's certificate"):
         ping(
             "postgres",
             StoreUrl.parse(
@@ -325,6 +330,178 @@ def test_an_authority_in_the_address_of_redis_is_not_switched_off_there(certific
     url = f"rediss://127.0.0.1:1?ssl_ca_certs={certificates / 'ours.crt'}&ssl_cert_reqs=none"
     with pytest.raises(ConfigurationError, match="ssl_cert_reqs=none"):
         ping("redis", StoreUrl.parse("redis", url))
+
+
+#: Each way in which libpq, or we, come to a CA file. Each returns a query and what the settings say.
+def by_settings(file, _):
+    return "", str(file)
+
+
+def by_address(file, _):
+    return f"sslrootcert={file}", ""
+
+
+def by_variable(file, environ):
+    environ.setenv("PGSSLROOTCERT", str(file))
+    return "", ""
+
+
+def by_service_of_the_address(file, environ):
+    write_service(file, environ)
+    return "service=checked", ""
+
+
+def by_service_of_the_environment(file, environ):
+    write_service(file, environ)
+    environ.setenv("PGSERVICE", "checked")
+    return "", ""
+
+
+def by_system(file, environ):
+    environ.setenv("SSL_CERT_FILE", str(file))
+    return "sslrootcert=system", ""
+
+
+def write_service(file, environ):
+    services = file.parent / f"{file.stem}.conf"
+    services.write_text(f"[checked]\nsslrootcert={file}\nsslmode=require\n")
+    environ.setenv("PGSERVICEFILE", str(services))
+
+
+WAYS = [
+    by_settings,
+    by_address,
+    by_variable,
+    by_service_of_the_address,
+    by_service_of_the_environment,
+    by_system,
+]
+CHECKED = ("", "sslmode=require", "sslmode=verify-full")
+REFUSED = ("sslmode=disable", "sslmode=allow", "sslmode=prefer", "sslmode=verify-ca")
+
+
+def with_words(url, way, words, file, environ):
+    query, ca_file = way(file, environ)
+    asked = "&".join(part for part in (query, words) if part)
+    return replace(StoreUrl.parse("postgres", f"{url.reveal()}?{asked}"), ca_file=ca_file)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("words", CHECKED)
+def test_whichever_way_a_ca_file_comes_the_host_name_is_checked(
+    secured, certificates, monkeypatch, way, words
+):
+    for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY, TRUSTED):
+        at = secured("postgres", certificate)
+        with monkeypatch.context() as environ:  # the fixture connects without it
+            url = with_words(at, way, words, certificates / f"{authority}.crt", environ)
+            if (certificate, authority) == TRUSTED:
+                assert ping("postgres", url).version
+            else:
+                with pytest.raises(AccessDenied):
+                    ping("postgres", url)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("words", REFUSED)
+def test_whichever_way_a_ca_file_comes_no_address_switches_the_check_off(
+    certificates, monkeypatch, way, words
+):
+    nobody = StoreUrl.parse("postgres", "postgresql://u@127.0.0.1:1/x")
+    url = with_words(nobody, way, words, certificates / "ours.crt", monkeypatch)
+    with pytest.raises(ConfigurationError, match=f"says {words}, which does not check"):
+        ping("postgres", url)
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify-ca"])
+@pytest.mark.parametrize("way", WAYS)
+def test_pgsslmode_weakens_no_ca_file_whichever_way_it_comes(
+    secured, certificates, monkeypatch, way, mode
+):
+    at = secured("postgres", OTHER_HOST[0])
+    monkeypatch.setenv("PGSSLMODE", mode)
+    url = with_words(at, way, "", certificates / f"{OTHER_HOST[1]}.crt", monkeypatch)
+    with pytest.raises(AccessDenied):
+        ping("postgres", url)
+
+
+AUTHORITIES = {
+    "ssl_ca_certs": str,
+    "ssl_ca_data": lambda file: quote(file.read_text(), safe=""),
+}
+
+
+@pytest.mark.parametrize("option", AUTHORITIES)
+def test_an_authority_in_the_address_of_redis_checks_the_host_name(secured, certificates, option):
+    for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
+        words = f"{option}={AUTHORITIES[option](certificates / f'{authority}.crt')}"
+        text = secured("redis", certificate).reveal()
+        with pytest.raises((AccessDenied, StoreUnavailable)):
+            ping("redis", StoreUrl.parse("redis", f"{text}?{words}"))
+    words = f"{option}={AUTHORITIES[option](certificates / f'{TRUSTED[1]}.crt')}"
+    text = secured("redis", TRUSTED[0]).reveal()
+    assert ping("redis", StoreUrl.parse("redis", f"{text}?{words}")).version
+
+
+@pytest.mark.parametrize(
+    ("store", "text", "told"),
+    [
+        ("redis", "redis://h?ssl_ca_certs=/ca.pem", "redis://, which uses no TLS"),
+        ("redis", "unix:///tmp/s?ssl_ca_path=/ca", "unix://, which uses no TLS"),
+        ("redis", "rediss://h?ssl_ca_certs=/ca.pem&ssl_check_hostname=no", "the host's name"),
+        ("redis", "rediss://h?ssl_ca_path=/ca&ssl_cert_reqs=none", "server's certificate"),
+        ("milvus", "https://h?server_pem_path=/ca.pem", "give the file as MILVUS_CA_FILE"),
+        ("milvus", "https://h?ca_pem_path=/ca.pem", "give the file as MILVUS_CA_FILE"),
+        ("neo4j", "neo4j://h?trusted_certificates=/ca.pem", "give the file as NEO4J_CA_FILE"),
+    ],
+)
+def test_a_ca_file_in_an_address_that_would_not_be_used_is_refused(store, text, told):
+    with pytest.raises(ConfigurationError, match=told):
+        ping(store, StoreUrl.parse(store, text))
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_the_client_of_a_fixture_checks_with_the_ca_file_too(secured, certificates, store):
+    for certificate, authority in (OTHER_HOST, OTHER_AUTHORITY):
+        url = secured(store, certificate)
+        url = replace(url, ca_file=str(certificates / f"{authority}.crt"))
+        with pytest.raises(Exception, match=r"(?i)certificate|ssl|fail|connect"):
+            used(store, url)
+    url = replace(secured(store, TRUSTED[0]), ca_file=str(certificates / f"{TRUSTED[1]}.crt"))
+    used(store, url)
+
+
+def used(store, url):
+    client, close = open_client(store, url, "public")
+    try:
+        if store == "postgres":
+            client.connect().close()
+        elif store == "neo4j":
+            client.verify_connectivity()
+        elif store == "milvus":
+            client.list_collections()
+        else:
+            client.ping()
+    finally:
+        close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ssl_check_hostname=false",
+        "ssl_verify_cert=false",
+        "ssl_verify_cert=true",
+        "ssl_verify_identity=true",
+        "ssl_disabled=true",
+    ],
+)
+def test_a_ca_file_of_mariadb_is_not_weakened_by_its_address(words):
+    with pytest.raises(ConfigurationError, match=f"names a CA file, but says {words}"):
+        taken_apart(f"mysql+pymysql://me:secret@h/x?ssl_ca=/ca.pem&{words}")
+    address = taken_apart("mysql+pymysql://me:secret@h/x?ssl_ca=/ca.pem")
+    _, arguments = create_engine(address).dialect.create_connect_args(address)
+    assert arguments["ssl"] == {"ca": "/ca.pem"}  # with which PyMySQL checks both
 
 
 async def test_access_checks_with_the_ca_file_too(secured, certificates):

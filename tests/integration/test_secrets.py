@@ -24,18 +24,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
+import click
 import neo4j
 import psutil
 import psycopg
 import pytest
 import redis
 
+from commands import run_here
 from is_db_bootstrap import local
 from is_db_bootstrap.app import bootstrapper
 from is_db_bootstrap.blueprint.load import load_blueprint
-from is_db_bootstrap.cli import main
-from is_db_bootstrap.results import STORE_ORDER
+from is_db_bootstrap.cli import group, main
+from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.settings.sources import plain_variables
 from secret_words import Search, passwords
 
 SCHEME = {"postgres": "postgresql", "neo4j": "bolt", "milvus": "http", "redis": "redis"}
@@ -556,6 +559,103 @@ def test_files_and_folders_of_a_local_stack_are_their_owners(stack):
     for server in stack.servers:
         assert stat.S_IMODE(server.log.stat().st_mode) == 0o600
         assert stat.S_IMODE(server.log.parent.stat().st_mode) == 0o700
+
+
+def every_command(command=None, path=()):
+    """The path of each command, and its parameters."""
+    command = group if command is None else command
+    context = click.Context(command)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from every_command(command.get_command(context, name), (*path, name))
+    if path:
+        yield path, command.params
+
+
+def misplaced(address):
+    """An address in the place of each value that is none, on every command and without one."""
+    yield (address,)
+    for option in ("--blueprint", "--config", "-b"):
+        yield (option, address)
+    for path, params in every_command():
+        yield (*path, address)
+        for param in params:
+            if isinstance(param, click.Argument):
+                yield (*path, "--", address)
+            elif not param.is_flag and not param.name.endswith("url"):
+                for name in param.opts:
+                    glued = f"{name}={address}" if name.startswith("--") else f"{name}{address}"
+                    yield (*path, name, address)
+                    yield (*path, glued)
+
+
+@pytest.mark.parametrize("variable", [*plain_variables()])
+def test_an_address_in_another_variable_is_refused_and_not_repeated(tmp_path, variable):
+    password = next(passwords(1, SEED + 7))
+    log = tmp_path / "log.json"
+    for address in (f"postgresql://me:{password}@host/db", f"redis:/me:{password}@host"):
+        given = plain_environment() | {"IS_DB_BOOTSTRAP_BLUEPRINT": "novel_genesis"}
+        environ = given | {variable: address}
+        args = ("plan", "--only", "postgres", "-o", "json", "--termination-log", log)
+        code, out, err = run_here(args, tmp_path, environ)
+        told = f"{out} {err} {log.read_text()}"
+        assert code == 2, told
+        assert f"{variable} is an address" in err
+        assert Search().leaks(told, password) == [], told
+
+
+def test_an_address_in_another_place_of_a_file_is_refused_and_not_repeated(tmp_path):
+    password = next(passwords(1, SEED + 8))
+    value = json.dumps(f"postgresql://me:{password}@host/db", ensure_ascii=False)
+    lines = [f"blueprint = {value}", f"[timing]\ntimeout_s = {value}"]
+    for store in STORE_ORDER:
+        keys = ["username", "password_file", "ca_file"]
+        keys += ["schema"] if store == "postgres" else []
+        lines += [f"[{store}]\n{key} = {value}" for key in keys]
+    for line in lines:
+        (tmp_path / "is-db-bootstrap.toml").write_text(line, encoding="utf-8")
+        code, out, err = run_here(("plan",), tmp_path, plain_environment())
+        assert code == 2, err
+        assert "is an address" in err
+        assert Search().leaks(out + err, password) == [], err
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_an_address_in_the_place_of_another_value_is_refused_and_not_repeated(tmp_path, number):
+    password = list(passwords(3, SEED + 5))[number]
+    search, calls = Search(), 0
+    for form in (
+        f"postgresql://me:{password}@host/db",
+        f"redis:/me:{password}@host",
+        f"postgresql://host/db?user=me&password={password}",
+        f"mysql+pymysql://me:{password}",
+    ):
+        for args in misplaced(form):
+            code, out, err = run_here(args, tmp_path, plain_environment())
+            told = out + err
+            assert code == 2, (args, told)
+            assert search.leaks(told, password) == [], (args, told)
+            assert list(tmp_path.rglob("*")) == [], args
+            calls += 1
+    assert calls > 600
+    sys.stdout.write(f"password {number}: {calls} calls, {search.characters} characters\n")
+
+
+def test_a_bug_is_shown_without_the_addresses_of_the_command_line(tmp_path, monkeypatch):
+    """A traceback repeats values too."""
+    password = next(passwords(1, SEED + 6))
+    address = f"postgresql://me:{quote(password, safe='')}@host/db"
+
+    def fail(*_args, **_given):
+        raise RuntimeError(f"cannot take {address!r} nor {Path(address)}")
+
+    monkeypatch.setattr("is_db_bootstrap.app.orchestrator", fail)
+    args = ("plan", "-b", "novel_genesis", "--only", "postgres", "--postgres-url", address)
+    code, _, told = run_here(args, tmp_path, plain_environment())
+    assert code == 1
+    assert "Traceback" in told
+    assert "cannot take 'postgresql://***' nor postgresql://***" in told
+    assert Search().leaks(told, password) == []
 
 
 def test_the_password_of_a_maven_mirror_is_sent_and_not_shown(tmp_path):

@@ -12,7 +12,7 @@ from commands import command
 from is_db_bootstrap import Neo4jBootstrapper, PostgreSQLBootstrapper, app, migrate
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.settings import RunOptions, Settings
 from servers import neo4j_driver
 
 NAME = "novel_genesis"
@@ -65,7 +65,7 @@ def by_class(url):
 def by_orchestrator(url):
     declared = load_blueprint(NAME)
     settings = Settings.load(declared, environ={"POSTGRES_URL": url})
-    app.orchestrator(declared, settings, only=["postgres"]).run().raise_for_failure()
+    app.orchestrator(declared, settings, RunOptions(only=("postgres",))).run().raise_for_failure()
 
 
 def by_migrate(url):

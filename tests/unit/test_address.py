@@ -1,6 +1,8 @@
 """Addresses: taken apart in one place, and no part of a password shown."""
 
+import json
 import random
+from pathlib import PurePath
 from urllib.parse import quote
 
 import psycopg.conninfo
@@ -8,15 +10,20 @@ import pytest
 import redis.connection
 from sqlalchemy.engine import make_url
 
-from is_db_bootstrap.address import (
+from is_db_bootstrap.errors import AccessDenied, ConfigurationError
+from is_db_bootstrap.settings.address import (
     SCHEMES,
     Address,
     AddressError,
     StoreUrl,
-    forms,
-    without_addresses,
 )
-from is_db_bootstrap.errors import AccessDenied, ConfigurationError
+from is_db_bootstrap.settings.secrets import (
+    forms,
+    may_hold_secret,
+    shown,
+    without_addresses,
+    without_typed,
+)
 from secret_words import Search, passwords
 
 STORES = ("postgres", "neo4j", "milvus", "redis")
@@ -191,6 +198,38 @@ def test_a_message_with_an_address_in_it_is_shown_without_user_and_password():
         without_addresses("No such command 'redis://me:a@b/c@host:1'.")
         == "No such command 'redis://***@host:1'."
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("postgresql://me:secret@host/db", True),
+        ("postgresql:/me:secret@host/db", True),
+        ("http://token@host", True),
+        ("redis://host?password=secret", True),
+        ("mysql+pymysql://me:secret", True),
+        ("redis://host:6379/0", False),
+        ("http://host/path", False),
+        ("package.module:BLUEPRINT", False),
+        ("./a:/b@c", False),
+        ("C:/Users/a@b/ca.pem", False),
+        ("/etc/ssl/a@b.pem", False),
+        ("add orders, see https://me@host/1", False),
+    ],
+)
+def test_an_address_with_a_secret_is_told_from_a_name_and_a_path(typed, expected):
+    assert may_hold_secret(typed) is expected
+    assert (shown(typed) == typed) is not expected
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_typed_address_is_hidden_in_every_form_in_which_a_program_repeats_it(word):
+    typed = f"postgresql://me:{word}@host/db"
+    repeated = " | ".join(
+        [typed, repr(typed), json.dumps(typed), str(PurePath(typed)), repr(str(PurePath(typed)))]
+    )
+    assert Search().leaks(without_typed(repeated, [typed]), word) == []
+    assert "postgresql:/" in without_typed(repeated, [typed])
 
 
 def test_an_address_of_another_kind_is_taken_apart_as_well():

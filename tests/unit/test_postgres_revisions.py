@@ -11,7 +11,12 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
-from is_db_bootstrap.stores.postgres.connection import identifier, parameters, refused, search_path
+from is_db_bootstrap.stores.postgres.connection import (
+    client_arguments,
+    identifier,
+    refused,
+    search_path,
+)
 from is_db_bootstrap.stores.postgres.revisions import Chain, Record, mark
 
 
@@ -139,7 +144,7 @@ def test_beyond_means_all_of_ours_and_more(folder):
     ],
 )
 def test_an_address_in_libpqs_words(text, expected):
-    found = parameters(StoreUrl.parse("postgres", text), 0.5)
+    found = client_arguments(StoreUrl.parse("postgres", text), connect_timeout_s=0.5)
     assert found == {
         "connect_timeout": 2,
         "application_name": "is-db-bootstrap",

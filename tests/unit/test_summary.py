@@ -9,9 +9,9 @@ import pytest
 from is_db_bootstrap.cli._fleet import _line
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.fleet import TargetResult
+from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.render import fleet_summary, refusal, summary
 from is_db_bootstrap.results import (
-    STORE_ORDER,
     BootstrapResult,
     ChangeResult,
     Drift,

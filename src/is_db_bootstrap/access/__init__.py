@@ -1,4 +1,7 @@
-"""Asynchronous access to a blueprint's PostgreSQL database, for applications: SQLAlchemy on psycopg 3 with a real pool."""
+"""Asynchronous access to a blueprint's PostgreSQL database, for applications.
+
+It is SQLAlchemy on psycopg 3, with a real pool.
+"""
 
 from is_db_bootstrap.access.database import Database, Health, PoolStatus
 from is_db_bootstrap.access.registry import close_db, get_db, init_db

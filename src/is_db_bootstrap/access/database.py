@@ -19,11 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
-from is_db_bootstrap.settings import Settings, StoreUrl, Timing, echo, pool_profile
+from is_db_bootstrap.settings import Settings, StoreUrl, echo, pool_profile
+from is_db_bootstrap.settings.timing import DEFAULT
 from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
     DatabaseMissing,
-    parameters,
+    client_arguments,
     pool_mode,
     refused,
     session_settings,
@@ -45,7 +46,10 @@ _POSITIONAL = re.compile(r"\$\d+")
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """Connections: open ones, idle, in use, those beyond `min_size`, and the most there may be; all but the last 0 when closed."""
+    """How many connections there are: open, idle, in use, and beyond `min_size`.
+
+    `max_size` is the most there may be. All others are 0 when the pool is closed.
+    """
 
     size: int
     checked_in: int
@@ -58,8 +62,8 @@ class PoolStatus:
 class Health:
     """Whether the server answered, and what it said.
 
-    `revision` is the database's migration revision, `head` the newest that is known; pending migrations do not make `ok`
-    false. `error` is text without secrets.
+    `revision` is the database's migration revision, and `head` is the newest that is known. Pending
+    migrations do not make `ok` false. `error` is text without secrets.
     """
 
     ok: bool
@@ -72,12 +76,13 @@ class Health:
 
 
 class Database:
-    """A pool of connections to one database; opens nothing until `open`.
+    """A pool of connections to one database. Nothing is opened before `open`.
 
     Every connection has the time zone UTC, `search_path` on `schema` and the application name
-    `is-db-bootstrap:<blueprint>`. jsonb arrives as Python objects, numeric as Decimal, uuid as UUID, times aware. A `dict`
-    is sent as jsonb, a `list` as an array; wrap a JSON list in psycopg's `Jsonb`. A connection is tested before it is
-    used, so a restarted server costs no failed request.
+    `is-db-bootstrap:<blueprint>`. jsonb arrives as Python objects, numeric as Decimal, uuid as UUID,
+    and times are aware. A `dict` is sent as jsonb and a `list` as an array, so a JSON list has to be
+    wrapped in psycopg's `Jsonb`. A connection is tested before it is used, so a restarted server
+    costs no failed request.
     """
 
     def __init__(
@@ -101,13 +106,19 @@ class Database:
 
     @classmethod
     def for_blueprint(cls, name: str, environ: Mapping[str, str] | None = None) -> Self:
-        """The database of a blueprint at its configured address; `environ` replaces the process's environment."""
+        """The database of a blueprint at its configured address.
+
+        `environ` replaces the environment of the process.
+        """
         blueprint = load_blueprint(name)
         settings = Settings.load(blueprint, environ=environ)
         return cls(
-            settings.need("postgres"), profile=pool_profile(blueprint.pool, environ), echo=echo(environ),
-            blueprint=blueprint.name, schema=settings.schema,
-        )  # fmt: skip
+            settings.need("postgres"),
+            profile=pool_profile(blueprint.pool, environ),
+            echo=echo(environ),
+            blueprint=blueprint.name,
+            schema=settings.schema,
+        )
 
     def __repr__(self) -> str:
         return f"Database({self._url}, profile={self._profile})"
@@ -120,10 +131,10 @@ class Database:
     # --- opening and closing
 
     async def open(self) -> None:
-        """Open `min_size` connections; a second or concurrent call finds the pool.
+        """Open `min_size` connections. A second or concurrent call finds the pool.
 
-        Raises `StoreUnavailable`, `AccessDenied` or `ConfigurationError` that names the address without its password, and
-        leaves nothing open.
+        Raises `StoreUnavailable`, `AccessDenied` or `ConfigurationError` that names the address
+        without its password, and leaves nothing open.
         """
         async with self._opening:
             if self._engine is not None:
@@ -162,15 +173,14 @@ class Database:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         """One connection with everything set; a refusal is told apart as the bootstrap does."""
-        timeout_s = Timing().connect_timeout_s
-        known = parameters(self._url, timeout_s) | {
-            "application_name": f"is-db-bootstrap:{self._blueprint or 'access'}"
-        }
+        timeout_s = DEFAULT.connect_timeout_s
+        role = f"is-db-bootstrap:{self._blueprint or 'access'}"
+        known = client_arguments(self._url, role, connect_timeout_s=timeout_s)
         threshold = self._profile.prepare_threshold
         # psycopg counts the uses before the one that prepares.
         known["prepare_threshold"] = None if threshold is None else max(0, threshold - 1)
         try:
-            # In autocommit until it is prepared: PgBouncer in statement mode refuses every transaction.
+            # In autocommit until it is prepared: PgBouncer in statement mode refuses transactions.
             connection = await psycopg.AsyncConnection.connect(**known, autocommit=True)
         except psycopg.OperationalError as exc:
             refusal = await asyncio.to_thread(self._refusal, exc, timeout_s)
@@ -187,7 +197,10 @@ class Database:
         return connection
 
     async def _prepare(self, connection: psycopg.AsyncConnection[Any], timeout_s: float) -> None:
-        """Give the session its settings; behind a pooler in transaction mode each transaction gets them instead."""
+        """Give the session its settings.
+
+        Behind a pooler in transaction mode, each transaction gets them instead.
+        """
         answer = await connection.execute(
             *settings_if_direct(connection.info.backend_pid, self._settings), prepare=False
         )
@@ -232,7 +245,10 @@ class Database:
         return cast("BootstrapError", found)
 
     async def close(self) -> None:
-        """Close every connection, one in use when its block ends; again: nothing. `open` works afterwards."""
+        """Close every connection, and one in use when its block ends.
+
+        A second call does nothing. `open` works afterwards.
+        """
         async with self._opening:
             engine, self._engine = self._engine, None
             if engine is not None:
@@ -253,7 +269,10 @@ class Database:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """One session; never commits, an exception rolls back. Objects stay readable after a commit."""
+        """One session, which never commits. An exception rolls it back.
+
+        Objects stay readable after a commit.
+        """
         async with AsyncSession(self._pool(), expire_on_commit=False) as session:
             yield session
 
@@ -270,7 +289,10 @@ class Database:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[AsyncConnection]:
-        """One connection; `sqlalchemy.exc.TimeoutError` when none is free within `acquire_timeout`."""
+        """One connection.
+
+        Raises `sqlalchemy.exc.TimeoutError` when none is free within `acquire_timeout`.
+        """
         async with self._pool().connect() as connection:
             yield connection
 
@@ -282,16 +304,16 @@ class Database:
     # --- single statements
 
     async def execute(self, sql: str, /, *positional: Any, **values: Any) -> int:
-        r"""Run one statement and commit; the number of affected rows.
+        r"""Run one statement and commit. Returns the number of affected rows.
 
-        `values` fill `:name` (write a colon that is meant as one `\:`), positional ones `$1 … $n` through psycopg's raw
-        cursor; both in one call are a `ValueError`.
+        `values` fill `:name`; a colon that is meant as one is written `\:`. Positional values fill
+        `$1 … $n`, through psycopg's raw cursor. Raises `ValueError` for both in one call.
         """
         count, _ = await self._ran(sql, positional, values)
         return count
 
     async def fetch(self, sql: str, /, *positional: Any, **values: Any) -> list[Mapping[str, Any]]:
-        """Run one statement and commit; its rows as mappings."""
+        """Run one statement and commit. Returns its rows as mappings."""
         _, rows = await self._ran(sql, positional, values)
         return rows
 
@@ -343,16 +365,17 @@ class Database:
             self._profile.max_size,
         )
 
-    async def check(self, timeout: float = 5) -> Health:  # noqa: ASYNC109 - the name of the contract; asyncio.wait carries it
-        """How the database is, asked on a connection of its own within `timeout` seconds, also before `open`.
+    async def check(self, timeout: float = 5) -> Health:  # noqa: ASYNC109 - the contract's name
+        """How the database is, asked on a connection of its own within `timeout` seconds.
 
-        Never raises for a database that is down: `error` says so.
+        It may be asked before `open` too. A database that is down raises nothing: `error` says so.
         """
         asking = asyncio.create_task(self._checked())
         self._questions.add(asking)
         asking.add_done_callback(self._forget)
         try:
-            # psycopg takes up to ten seconds to give up a query on a dead path: it is cancelled, and not waited for.
+            # psycopg takes up to ten seconds to give up a query on a dead path. So the question is
+            # cancelled, and not waited for.
             done, _ = await asyncio.wait({asking}, timeout=timeout)
             return (
                 asking.result()
@@ -399,7 +422,10 @@ class Database:
     async def _revision(
         self, connection: psycopg.AsyncConnection[Any]
     ) -> tuple[str | None, str | None]:
-        """The recorded revision, and why it cannot be read: a server that refuses us has answered all the same."""
+        """The recorded revision, and why it cannot be read.
+
+        A server that refuses us has answered all the same.
+        """
         try:
             query = f"SELECT version_num FROM {TABLE}"  # noqa: S608 - a name of ours
             cursor = await connection.execute(query.encode())
@@ -421,7 +447,10 @@ class Database:
 async def _ran_raw(
     connection: AsyncConnection, sql: str, values: Sequence[Any]
 ) -> tuple[int, list[Mapping[str, Any]]]:
-    """One statement with `$n` on the driver's own connection; its errors come as SQLAlchemy's, as those of all others do."""
+    """One statement with `$n` on the driver's own connection.
+
+    Its errors come as SQLAlchemy's, as those of all other statements do.
+    """
     raw = await connection.get_raw_connection()
     driver = cast("psycopg.AsyncConnection[Any]", raw.driver_connection)
     try:

@@ -20,10 +20,11 @@ def _name(blueprint: str | None, environ: Mapping[str, str] | None) -> str:
 async def init_db(
     blueprint: str | None = None, environ: Mapping[str, str] | None = None, *, migrate: bool = False
 ) -> Database:
-    """Open and register the database of a blueprint (None: the configured one); again, also concurrently: the same one.
+    """Open and register the database of a blueprint. None means the configured one.
 
-    `migrate` upgrades to head first, under the migration lock. It is for development: production changes a schema by an
-    explicit command only. Raises `StoreUnavailable`, and what `migrate.init` raises.
+    A second call, also a concurrent one, gets the same database. `migrate` upgrades to head first,
+    under the migration lock. That is for development: production changes a schema by an explicit
+    command only. Raises `StoreUnavailable`, and what `migrate.init` raises.
     """
     name = _name(blueprint, environ)
     if (
@@ -43,7 +44,10 @@ async def init_db(
 
 
 def get_db(blueprint: str | None = None) -> Database:
-    """The open database of a blueprint, or the only one; `RuntimeError` when it is not open, or several are."""
+    """The open database of a blueprint, or the only one.
+
+    Raises `RuntimeError` when it is not open, or when several are.
+    """
     if blueprint is not None:
         name = load_blueprint(blueprint).name
         found = [database for key, database in _open.items() if key == name and database.is_open]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from is_db_bootstrap.cli import _endings
+from is_db_bootstrap.cli import _endings, _typed
 from is_db_bootstrap.cli._commands import CommandPackage
 
 if TYPE_CHECKING:
@@ -83,33 +84,38 @@ def _order(args: list[str]) -> str:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
-    with _endings.streams() as (out, err), _endings.signals():
-        code = _endings.finish(_called(args), out, err)
+    given = sys.argv[1:] if args is None else args
+    with _endings.streams(_typed.Mask(given)) as (out, err), _endings.signals():
+        code = _endings.finish(_called(given), out, err)
         if _endings.ending.signal or _endings.ending.abandoned or _endings.is_a_call_left_behind():
             _endings.end_children()
             os._exit(code)  # nothing that was left behind can be joined
     sys.exit(code)
 
 
-def _called(args: list[str] | None) -> int:
+def _called(args: list[str]) -> int:
     try:
-        code: Any = group.main(args, prog_name="is-db-bootstrap", standalone_mode=False)
+        if any(":/" in arg for arg in args):
+            _typed.refuse_misplaced(args)
+        code: Any = group.main(list(args), prog_name="is-db-bootstrap", standalone_mode=False)
     except click.exceptions.Abort:
         code = _endings.ending.code
     except click.ClickException as exc:
-        from is_db_bootstrap.address import without_addresses
+        from is_db_bootstrap.settings.secrets import without_addresses
 
         told = io.StringIO()
         exc.show(told)
         # It repeats what was typed, which may be an address in an option's place.
-        click.echo(without_addresses(told.getvalue()), err=True, nl=False)
-        click.echo(_order(sys.argv[1:] if args is None else args), err=True, nl=False)
+        click.echo(without_addresses(_endings.masked(told.getvalue())), err=True, nl=False)
+        click.echo(_order(args), err=True, nl=False)
         code = exc.exit_code
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - a bug is shown, as Python would, but masked
         from is_db_bootstrap.errors import BootstrapError
 
-        if not isinstance(exc, BootstrapError):
-            raise
-        click.echo(f"is-db-bootstrap: {exc}", err=True)
-        code = exc.exit_code
+        if isinstance(exc, BootstrapError):
+            click.echo(f"is-db-bootstrap: {exc}", err=True)
+            code = exc.exit_code
+        else:
+            click.echo(traceback.format_exc(), err=True, nl=False)
+            code = 1
     return code if isinstance(code, int) else 0

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, BinaryIO, TextIO
@@ -47,8 +47,11 @@ codecs.register_error(_ESCAPE, _escaped)
 class Stream(io.TextIOBase):
     """A text stream that takes everything; `failure` says why not all of it was written. None for `inner`: it is closed."""
 
-    def __init__(self, inner: TextIO | None) -> None:
+    def __init__(
+        self, inner: TextIO | None, mask: Callable[[str], str] = lambda text: text
+    ) -> None:
         self._inner = inner
+        self.mask = mask
         self.failure = ""
 
     @property
@@ -86,9 +89,11 @@ class Stream(io.TextIOBase):
         """Write `text`, or note why not."""
         if not isinstance(text, str):  # how click finds out whether a stream is one of bytes
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        length = len(text)
         if text and not self.failure:
+            text = self.mask(text)
             self._try("write", text.encode(self.encoding, _ESCAPE).decode(self.encoding))
-        return len(text)
+        return length
 
     def flush(self) -> None:
         """Write what is held back, or note why not."""
@@ -115,11 +120,16 @@ class Stream(io.TextIOBase):
 
 
 @contextmanager
-def streams() -> Iterator[tuple[Stream, Stream]]:
-    """Stand in for stdout and stderr, and give a closed stdin its end."""
+def streams(
+    mask: Callable[[str], str] = lambda text: text,
+) -> Iterator[tuple[Stream, Stream]]:
+    """Stand in for stdout and stderr, and give a closed stdin its end.
+
+    All text of the command leaves through these two and through `masked`, so `mask` is applied once.
+    """
     _open_descriptors()
     before = sys.stdin, sys.stdout, sys.stderr
-    out, err = Stream(sys.stdout), Stream(sys.stderr)
+    out, err = Stream(sys.stdout, mask), Stream(sys.stderr, mask)
     sys.stdin = io.StringIO() if sys.stdin is None else sys.stdin
     sys.stdout, sys.stderr = out, err
     try:
@@ -139,6 +149,12 @@ def _open_descriptors() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
             os.set_inheritable(number, True)  # noqa: FBT003 - the standard library's signature
+
+
+def masked(text: str) -> str:
+    """`text` for a file, as stdout would show it."""
+    mask = getattr(sys.stdout, "mask", None)
+    return str(mask(text)) if mask else text
 
 
 def unwritten() -> str:

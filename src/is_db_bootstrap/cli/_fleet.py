@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.fleet import FleetResult, Target, TargetResult
     from is_db_bootstrap.results import Mode
+    from is_db_bootstrap.settings import RunOptions
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -83,7 +84,7 @@ def fleet_options(command: F) -> F:
     return wrapped  # type: ignore[return-value]  # click reads it by its attributes
 
 
-def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
+def run(options: Options, fleet: FleetOptions, mode: Mode, run_options: RunOptions) -> int:
     """Run `mode` on every target of this shard, print a line for each that matters, return the exit code."""
     from is_db_bootstrap.cli._endings import judged
     from is_db_bootstrap.cli._run import leave, refusals, signals
@@ -112,9 +113,8 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
         if not fleet.continue_on_error:  # what is broken anywhere keeps every shard from beginning
             targets += [t for t in listed if isinstance(t, Refused) and t not in targets]
         ledger = Ledger(fleet.resume) if fleet.resume else None
-    asked = _asked(
-        blueprint, [t for t in targets if ledger and isinstance(t, Target)], options, mode, extra
-    )
+    noted = [t for t in targets if ledger and isinstance(t, Target)]
+    asked = _asked(blueprint, noted, mode, run_options)
     left = [
         t
         for t in targets
@@ -134,7 +134,7 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
                 err=True,
             )
 
-    order = Order(options.asked_for(), mode, options.only, options.skip, extra)
+    order = Order(options.asked_for(), mode, run_options)
     engine = Fleet(
         order,
         jobs=fleet.jobs or os.cpu_count() or 1,
@@ -162,9 +162,8 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, **extra: Any) -> int:
 def _asked(
     blueprint: Blueprint,
     targets: Sequence[Target],
-    options: Options,
     mode: Mode,
-    extra: Mapping[str, Any],
+    run_options: RunOptions,
 ) -> dict[str, str]:
     """A digest for each target of everything that is asked of it, and where."""
     from is_db_bootstrap.blueprint.fingerprint import fingerprint
@@ -178,7 +177,7 @@ def _asked(
         places = sorted(
             replace(url, password="").reveal() for url in target.settings.stores.values()
         )
-        asked = (digests[decides], mode, options.only, options.skip, sorted(extra.items()), places)
+        asked = (digests[decides], mode, run_options, places)
         found[target.name] = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
     return found
 

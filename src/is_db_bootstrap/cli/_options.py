@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from is_db_bootstrap.cli._times import Seconds
 from is_db_bootstrap.names import STORE_ORDER
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.names import StoreName
-    from is_db_bootstrap.settings import Settings
+    from is_db_bootstrap.settings import RunOptions, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,8 +60,17 @@ class Options(NamedTuple):
 
         return load_blueprint(self.asked_for())
 
+    def run_options(self, **flags: bool) -> RunOptions:
+        """What the engine is told: the stores of this call, and the `flags` of its command."""
+        from is_db_bootstrap.settings import RunOptions
+
+        return RunOptions(only=self.only, skip=self.skip, **flags)
+
     def settings(self, blueprint: Blueprint, identities: Collection[StoreName] = ()) -> Settings:
-        """Everything else; starts the local stack when `--local` asks for it. `identities` is that of `Settings.load`."""
+        """Everything else. Starts the local stack when `--local` asks for it.
+
+        `identities` is that of `Settings.load`.
+        """
         from is_db_bootstrap.settings import Settings
 
         flags: dict[str, Any] = {
@@ -95,15 +105,15 @@ _COMMON = (
     click.option("--skip", type=_STORE, multiple=True, help="All but this store; may be repeated."),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0),
-        metavar="SECONDS",
-        help="For waiting and locking together. [default: 60]",
+        cls=Seconds,
+        field="timeout",
+        help="For waiting and locking together.",
     ),
     click.option(
         "--apply-timeout",
-        type=click.FloatRange(min=0),
-        metavar="SECONDS",
-        help="For apply and verify. [default: none]",
+        cls=Seconds,
+        field="apply_timeout",
+        help="For apply and verify.",
     ),
     click.option(
         "--output",
@@ -150,7 +160,8 @@ def common(command: F) -> F:
         return command(Options(**{n: given.pop(n) for n in names}, urls=urls), **given)
 
     wrapped.__doc__ = command.__doc__
-    wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own place
+    own = getattr(command, "__click_params__", [])
+    wrapped.__click_params__ = own  # type: ignore[attr-defined]  # click's own place
     for option in reversed(_COMMON):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]  # click reads it by its attributes

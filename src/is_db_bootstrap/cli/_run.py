@@ -19,6 +19,7 @@ from is_db_bootstrap.cli._endings import (
     end_children,
     ending,
     judged,
+    masked,
     say,
     unwritten,
 )
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.fleet import Fleet
+    from is_db_bootstrap.settings import RunOptions
 
 
-def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) -> int:
+def run(options: Options, mode: Mode, run_options: RunOptions, *, pending_code: int = 0) -> int:
     """Run `mode`, print the report, return the exit code; `pending_code` is that of a plan with changes."""
     keep_out()
     os.environ.setdefault(
@@ -50,14 +52,7 @@ def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) ->
         if observer.verbose:
             observer.addresses(settings)
         with refusals(options.termination_log):
-            engine = orchestrator(
-                blueprint,
-                settings,
-                only=options.only,
-                skip=options.skip,
-                observers=[observer],
-                **extra,
-            )
+            engine = orchestrator(blueprint, settings, run_options, observers=[observer])
         with signals(engine):
             result = engine.run(mode)
     if (
@@ -95,7 +90,7 @@ def leave(path: Path, text: str) -> None:
 
     try:
         with open_private(path, "w") as file:
-            file.write(text)
+            file.write(masked(text))
     except OSError as exc:
         click.echo(
             f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}",
@@ -186,9 +181,7 @@ def selftest(options: Options) -> int:
         blueprint = options.declared()
         settings = options.settings(blueprint)
         with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
-            engine = orchestrator(
-                blueprint, settings, only=options.only, skip=options.skip, observers=[observer]
-            )
+            engine = orchestrator(blueprint, settings, options.run_options(), observers=[observer])
             with signals(engine):
                 result = engine.run(Mode.VERIFY)
         leave_behind(engine)

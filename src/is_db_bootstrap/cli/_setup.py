@@ -15,7 +15,7 @@ from is_db_bootstrap.cli._endings import judged
 from is_db_bootstrap.cli._run import leave, leave_behind, refusals
 from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
-from is_db_bootstrap.render import refusal, summary
+from is_db_bootstrap.render import document, refusal, summary
 from is_db_bootstrap.results import Mode, Outcome
 
 if TYPE_CHECKING:
@@ -51,12 +51,17 @@ class Setup:
         self._step = 0
         self._failure: BootstrapError | None = None
         self._last: BootstrapResult | None = None
+        self._applied: BootstrapResult | None = None
 
     def run(self) -> int:
         """Take the four steps; the first failure ends them. The termination log says how."""
         log = self._options.termination_log
         with refusals(log):
             code = self._steps()
+        # What was applied, or the run that failed. A call that is refused before has no document.
+        result = self._last if code else self._applied
+        if result is not None and self._options.output == "json":
+            document(replace(result, exit_code=code))
         if log:
             leave(log, self._summary(judged(code)))
         return code
@@ -77,18 +82,25 @@ class Setup:
             self._verification(blueprint, engine)
         except _EndedError as exc:
             self._failure = BootstrapError(str(exc))
-            click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
+            self._tell_failure(exc)
             return exc.code
         except BootstrapError as exc:
             self._failure = exc
-            click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
+            self._tell_failure(exc)
             return 2 if isinstance(exc, ConfigurationError) else 1
-        click.echo(f"{blueprint.name} is set up.")
+        self._say(f"{blueprint.name} is set up.")
         return 0
 
     def _begin(self) -> None:
         self._step += 1
-        click.echo(f"Step {self._step} of {len(STEPS)}: {STEPS[self._step - 1]}")
+        self._say(f"Step {self._step} of {len(STEPS)}: {STEPS[self._step - 1]}")
+
+    def _say(self, line: str, *, nl: bool = True) -> None:
+        """Tell a person, on stdout; on stderr when stdout gets a document."""
+        click.echo(line, nl=nl, err=self._options.output == "json")
+
+    def _tell_failure(self, exc: BaseException) -> None:
+        click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
 
     def _agreed(self, question: str, variable: str) -> None:
         """Go on only if a person, or --yes, says so; without a terminal the command ends with exit 2."""
@@ -98,7 +110,7 @@ class Setup:
             raise _EndedError(
                 2, f"{question} There is no terminal to ask at: say --yes, or set {variable}."
             )
-        click.echo(f"  {question} [y/N] ", nl=False)
+        self._say(f"  {question} [y/N] ", nl=False)
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise _EndedError(1, "Nothing was changed.")
 
@@ -112,9 +124,9 @@ class Setup:
         settings = self._options.settings(blueprint)
         for store in chosen_stores(blueprint, self._options.only, self._options.skip):
             url = settings.need(store)
-            click.echo(f"  {store:<9} {url}  (from {url.source})")
+            self._say(f"  {store:<9} {url}  (from {url.source})")
             if url.source == "default":
-                click.echo(
+                self._say(
                     "  Nothing names a target. An option (--postgres-url), POSTGRES_URL, DATABASE_URL, DB_HOST, DB_PORT, DB_NAME,\n"
                     "  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so."
                 )
@@ -126,42 +138,40 @@ class Setup:
     def _engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
         from is_db_bootstrap.app import orchestrator
 
-        return orchestrator(
-            blueprint, settings, only=self._options.only, skip=self._options.skip, seed=self._seed
-        )
+        return orchestrator(blueprint, settings, self._options.run_options(seed=self._seed))
 
     def _connection(self, engine: BootstrapOrchestrator) -> None:
         self._begin()
         result = self._ran(engine, Mode.PLAN)
         for store in result.stores:
             server = store.server
-            click.echo(
+            self._say(
                 f"  {store.store:<9} {server.version if server else '?'}{f' {server.edition}' if server and server.edition else ''}"
             )
         missing = [
             (s, c) for s in result.stores for c in s.changes if c.kind in {"database", "schema"}
         ]
         for store, change in missing:
-            click.echo(f"  {store.store:<9} {change.kind} {change.name} does not exist")
+            self._say(f"  {store.store:<9} {change.kind} {change.name} does not exist")
         if missing:
             self._agreed(
                 f"Create {' and '.join(f'{c.kind} {c.name}' for _, c in missing)}?",
                 "DB_NAME to one that exists",
             )
             for name, made in engine.prepare():
-                click.echo(f"  {name:<9} {made.kind} {made.name} created")
+                self._say(f"  {name:<9} {made.kind} {made.name} created")
 
     def _migration(self, engine: BootstrapOrchestrator) -> None:
         self._begin()
-        result = self._ran(engine, Mode.APPLY)
+        self._applied = result = self._ran(engine, Mode.APPLY)
         for store in result.stores:
             done = [c for c in store.changes if c.outcome is Outcome.CHANGED]
             for change in done:
-                click.echo(
+                self._say(
                     f"  {store.store:<9} {change.kind} {change.name}{f'  {change.detail}' if change.detail else ''}"
                 )
             if not done:
-                click.echo(f"  {store.store:<9} nothing to do")
+                self._say(f"  {store.store:<9} nothing to do")
 
     def _verification(self, blueprint: Blueprint, engine: BootstrapOrchestrator) -> None:
         from is_db_bootstrap.blueprint.describe import describe
@@ -171,14 +181,14 @@ class Setup:
         stores = describe(blueprint)["stores"]
         for store in engine.stores:
             for line in _LINES[store](stores[store]):
-                click.echo(f"  {store:<9} {line}")
+                self._say(f"  {store:<9} {line}")
 
     def _ran(self, engine: BootstrapOrchestrator, mode: Mode) -> BootstrapResult:
         self._last = result = engine.run(mode)
         leave_behind(engine)
         for store in result.stores:
             for note in store.notes:
-                click.echo(f"  {store.store:<9} {note}")
+                self._say(f"  {store.store:<9} {note}")
         result.raise_for_failure()
         if not result.ok:
             drifts = [f"{d.kind} {d.object} {d.message}" for s in result.stores for d in s.drifts]

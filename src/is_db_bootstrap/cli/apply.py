@@ -41,12 +41,11 @@ def command(
 
     if mode and options.termination_log is None and _TERMINATION_LOG.exists():
         options = options._replace(termination_log=_TERMINATION_LOG)
-    extra = {"allow_ahead": not no_ahead}
+    flags: dict[str, bool] = {"allow_ahead": not no_ahead}
     if mode != "verify":
-        extra |= {"seed": seed, "verify": not no_verify, "follow": mode == "init"}
+        flags |= {"seed": seed, "verify": not no_verify, "follow": mode == "init"}
     what = Mode.VERIFY if mode == "verify" else Mode.APPLY
-    return (
-        run_fleet(options, fleet, what, **extra)
-        if fleet.targets is not None
-        else run(options, what, **extra)
-    )
+    run_options = options.run_options(**flags)
+    if fleet.targets is not None:
+        return run_fleet(options, fleet, what, run_options)
+    return run(options, what, run_options)

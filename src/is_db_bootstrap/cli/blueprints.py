@@ -16,6 +16,8 @@ import click
 def command(ctx: click.Context, output: str) -> int:
     """List the installed blueprints with their stores and counts, or show one."""
     if ctx.invoked_subcommand:
+        if output != "text":
+            raise click.UsageError("show takes --format json, and no --output.")
         return 0
     import json
 

@@ -17,6 +17,5 @@ def command(options: Options, seed: bool, no_ahead: bool, exit_code: bool) -> in
     from is_db_bootstrap.cli._run import run
     from is_db_bootstrap.results import Mode
 
-    return run(
-        options, Mode.PLAN, pending_code=3 if exit_code else 0, seed=seed, allow_ahead=not no_ahead
-    )
+    run_options = options.run_options(seed=seed, allow_ahead=not no_ahead)
+    return run(options, Mode.PLAN, run_options, pending_code=3 if exit_code else 0)

@@ -15,4 +15,4 @@ def command(options: Options) -> int:
     from is_db_bootstrap.cli._run import run
     from is_db_bootstrap.results import Mode
 
-    return run(options, Mode.STATUS)
+    return run(options, Mode.STATUS, options.run_options())

@@ -19,4 +19,4 @@ def command(options: Options, strict: bool, no_ahead: bool) -> int:
     from is_db_bootstrap.cli._run import run
     from is_db_bootstrap.results import Mode
 
-    return run(options, Mode.VERIFY, strict=strict, allow_ahead=not no_ahead)
+    return run(options, Mode.VERIFY, options.run_options(strict=strict, allow_ahead=not no_ahead))

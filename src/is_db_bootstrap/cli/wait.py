@@ -12,4 +12,4 @@ def command(options: Options) -> int:
     from is_db_bootstrap.cli._run import run
     from is_db_bootstrap.results import Mode
 
-    return run(options, Mode.WAIT)
+    return run(options, Mode.WAIT, options.run_options())

@@ -41,9 +41,8 @@ from is_db_bootstrap.errors import (
     VerificationFailed,
 )
 from is_db_bootstrap.events import Event, Observer, Phase
-from is_db_bootstrap.names import STEP_THREAD
+from is_db_bootstrap.names import STEP_THREAD, STORE_ORDER, StoreName
 from is_db_bootstrap.results import (
-    STORE_ORDER,
     BootstrapResult,
     Change,
     ChangeResult,
@@ -52,7 +51,6 @@ from is_db_bootstrap.results import (
     Mode,
     Outcome,
     Proof,
-    StoreName,
     worst,
 )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import tenacity
 
 from is_db_bootstrap.errors import StoreBusy, StoreUnavailable
+from is_db_bootstrap.settings.timing import DEFAULT, Timing
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -18,21 +19,33 @@ Sleep = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long and how often.
+    """How long and how often. The defaults are those of `Timing`.
 
-    `deadline_s` bounds waiting for stores and locks together; `busy_attempts` the repeats of one change on
-    `StoreBusy` (12, as long-running migrations need in practice: treg#497).
+    `deadline_s` bounds waiting for stores and locks together.
+    `busy_attempts` bounds how often one change is tried that meets `StoreBusy`.
     """
 
-    deadline_s: float = 60.0
-    initial_s: float = 0.1
-    maximum_s: float = 2.0
-    busy_attempts: int = 12
-    busy_initial_s: float = 0.2
-    busy_maximum_s: float = 5.0
+    deadline_s: float = DEFAULT.timeout_s
+    initial_s: float = DEFAULT.retry_initial_s
+    maximum_s: float = DEFAULT.retry_maximum_s
+    busy_attempts: int = DEFAULT.busy_attempts
+    busy_initial_s: float = DEFAULT.busy_initial_s
+    busy_maximum_s: float = DEFAULT.busy_maximum_s
     clock: Clock = field(default=time.monotonic, repr=False)
     #: None: a sleep that a signal ends.
     sleep: Sleep | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, timing: Timing) -> Self:
+        """The policy that `timing` asks for."""
+        return cls(
+            deadline_s=timing.timeout_s,
+            initial_s=timing.retry_initial_s,
+            maximum_s=timing.retry_maximum_s,
+            busy_attempts=timing.busy_attempts,
+            busy_initial_s=timing.busy_initial_s,
+            busy_maximum_s=timing.busy_maximum_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from is_db_bootstrap.results import (
-        Change,
-        Drift,
-        LockHolder,
-        Plan,
-        Proof,
-        ServerInfo,
-        Status,
-        StoreName,
-    )
+    from is_db_bootstrap.names import StoreName
+    from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 
 
 class DatabaseBootstrapper(Protocol):

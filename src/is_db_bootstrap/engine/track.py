@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 from is_db_bootstrap.engine.store import DatabaseBootstrapper, Leased, Lock
 from is_db_bootstrap.errors import (
@@ -23,6 +24,7 @@ from is_db_bootstrap.results import (
     Status,
     StoreResult,
 )
+from is_db_bootstrap.settings.timing import BEATS, DEFAULT, LEAST_BEATS, Timing
 
 #: The note of a run that was told not to verify.
 UNVERIFIED = "Not verified, as asked."
@@ -40,11 +42,24 @@ class LockPolicy:
     """
 
     borrow: tuple[DatabaseBootstrapper, ...] = ()
-    heartbeat_s: float | None = None
+    heartbeat_s: float | None = DEFAULT.heartbeat_s
     fresh_s: float = 1.0
-    grace_s: float = 5.0
-    apply_timeout_s: float = 0.0
+    grace_s: float = DEFAULT.grace_s
+    apply_timeout_s: float = DEFAULT.apply_timeout_s
     follow: bool = False
+
+    @classmethod
+    def of(
+        cls, timing: Timing, *, borrow: tuple[DatabaseBootstrapper, ...] = (), follow: bool = False
+    ) -> Self:
+        """The policy that `timing` asks for."""
+        return cls(
+            borrow=borrow,
+            heartbeat_s=timing.heartbeat(),
+            grace_s=timing.grace_s,
+            apply_timeout_s=timing.apply_timeout_s,
+            follow=follow,
+        )
 
 
 #: Seconds between two confirmations of a lock that has no lease and lapses only with its session.
@@ -65,8 +80,8 @@ class Held:
         """Seconds between two confirmations; `ConfigurationError` when they are too far apart for the lease."""
         lease_s = self.lock.lease_s if isinstance(self.lock, Leased) else None
         if policy.heartbeat_s is None:
-            return HEARTBEAT_WITHOUT_LEASE_S if lease_s is None else lease_s / 6
-        if lease_s is not None and policy.heartbeat_s > lease_s / 3:
+            return HEARTBEAT_WITHOUT_LEASE_S if lease_s is None else lease_s / BEATS
+        if lease_s is not None and policy.heartbeat_s > lease_s / LEAST_BEATS:
             raise ConfigurationError(
                 f"heartbeat_s is {policy.heartbeat_s:g} s, which is above a third of lease_s, {lease_s:g} s, on "
                 f"{self.store.name}: its lock could lapse while the run goes on.",

@@ -32,6 +32,7 @@ from is_db_bootstrap.errors import BootstrapError, LockTimeout, StoreUnavailable
 from is_db_bootstrap.events import Event, Phase
 from is_db_bootstrap.fleet.targets import Refused, Target
 from is_db_bootstrap.results import SCHEMA_VERSION, Mode, Outcome, worst
+from is_db_bootstrap.settings import RunOptions
 
 #: Seconds between two looks at whether the fleet is to end.
 _LOOK_S = 0.2
@@ -49,16 +50,14 @@ _END_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is done with each target: mode, stores, and the options of `app.orchestrator`.
+    """What is done with each target.
 
     `blueprint` is what `load_blueprint` takes, because a worker that is not forked loads it anew.
     """
 
     blueprint: str
     mode: Mode = Mode.APPLY
-    only: Sequence[str] = ()
-    skip: Sequence[str] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    options: RunOptions = field(default_factory=RunOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,12 +464,7 @@ class _Worker:
         try:
             self._blueprint = self._blueprint or load_blueprint(order.blueprint)
             self._engine = engine = app.orchestrator(
-                self._blueprint,
-                target.settings,
-                only=order.only,
-                skip=order.skip,
-                observers=[self._tell],
-                **order.options,
+                self._blueprint, target.settings, order.options, observers=[self._tell]
             )
             if self._stopped:
                 engine.interrupt(_TERMINATED)

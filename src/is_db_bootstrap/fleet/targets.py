@@ -12,7 +12,7 @@ from typing import Any
 
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.results import STORE_ORDER, StoreName
+from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.settings import Settings, StoreUrl, check_ca_file, read_secret
 
 _STORE_KEYS = ("url", "database", "username", "password", "password_file")

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.address import Address, AddressError, without_addresses
 from is_db_bootstrap.errors import ConfigurationError, StoreError, StoreUnavailable
 from is_db_bootstrap.local.places import maven_address
+from is_db_bootstrap.settings.address import Address, AddressError
+from is_db_bootstrap.settings.secrets import without_addresses
 
 if TYPE_CHECKING:
     import requests

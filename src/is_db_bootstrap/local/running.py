@@ -27,8 +27,8 @@ from is_db_bootstrap.local.postgres import PostgresServer
 from is_db_bootstrap.local.process import LOOPBACK, PYTHON, Process, environment
 from is_db_bootstrap.local.redis import RedisServer
 from is_db_bootstrap.local.server import Server, silent
+from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.private_files import make_private, write_private
-from is_db_bootstrap.results import STORE_ORDER, StoreName
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.local.download import LISTS, Progress
 from is_db_bootstrap.local.process import LOOPBACK, Process, environment, free_port, tail
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.private_files import close_to_others
-from is_db_bootstrap.results import StoreName
 
 
 def silent(_: str) -> None:

@@ -2,38 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from is_db_bootstrap.names import StoreName
 
 
 @dataclass(frozen=True, slots=True)
-class StoreKind:
-    """The facts of one kind of store that other parts of the package need. Reading them imports no client library.
+class TlsWish:
+    """What an address and the settings say of TLS. `ca_file` is the one of the settings."""
 
-    `schemes` are those that an address may have, the usual one first, and `tls_scheme` is the one that asks for TLS
-    (empty where a query option or a suffix does). `default_database` is empty where the blueprint's name is the default.
-    `query_fields` are the options of an address's query that say what a field of the address says as well.
-    `declared_by` names the fields of a blueprint that declare something about the store.
-    `takes_seed` says whether its bootstrapper writes demo data when it is told to.
-    `bootstrapper_class` is the class of this name in the store's module `bootstrapper`.
+    scheme: str
+    options: Sequence[tuple[str, str]]
+    ca_file: str = ""
+
+    def last(self, name: str) -> str:
+        """The last value of an option; empty when the address does not have it."""
+        return next((value for key, value in reversed(self.options) if key == name), "")
+
+
+def no_weakness(_: TlsWish) -> Iterator[str]:
+    """Of a kind whose address can say nothing against a CA file."""
+    return iter(())
+
+
+#: What options of an address are called that have to do with certificates.
+_OF_CERTIFICATES = re.compile(
+    r"(^|_)(ca|cert|certs|certificate|certificates|pem|trust|trusted)(_|$)"
+)
+
+
+def unread_tls_options(wish: TlsWish, variable: str) -> Iterator[str]:
+    """The options about certificates in an address whose client reads none there.
+
+    The client would pass over such an option in silence, and check with other authorities.
+    """
+    for key, _ in wish.options:
+        if _OF_CERTIFICATES.search(key.lower()):
+            yield f"{key}, which is not read there: give the file as {variable}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKind:
+    """The facts of one kind of store that other parts of the package need.
+
+    Reading them imports no client library.
     """
 
     name: StoreName
     label: str
+    #: The schemes that an address may have, the usual one first.
     schemes: tuple[str, ...]
     default_port: int
+    #: The fields of a blueprint that declare something about the store.
     declared_by: tuple[str, ...]
+    #: The class of this name in the store's module `bootstrapper`.
     bootstrapper_class: str
+    #: The scheme that asks for TLS; empty where a query option or a suffix does.
     tls_scheme: str = ""
+    #: The scheme whose path is a socket.
+    socket_scheme: str = ""
     default_user: str = ""
+    #: Empty where the blueprint's name is the default.
     default_database: str = ""
+    #: Host and port of the address that stands in for one that is not set; empty: there is none.
+    default_server: str = ""
+    default_password: str = ""
+    #: Options of an address's query that say what a field of the address says as well.
     query_fields: Mapping[str, str] = field(default_factory=dict)
+    #: Whether these options win over what stands before the query.
+    query_wins: bool = False
+    #: A user without a password is not shown: a token, or a password in a user's place.
+    lone_user_is_secret: bool = False
+    #: A user without a password is certainly a token.
+    lone_user_is_token: bool = False
+    #: Variables that are read after `<STORE>_URL`.
+    other_url_variables: tuple[str, ...] = ()
+    #: Variables that have one field of an address each.
+    part_variables: Mapping[str, str] = field(default_factory=dict)
+    #: The variable that names the schema.
+    schema_variable: str = ""
+    #: What of an address would weaken the check of the server's certificate, in its own words.
+    tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
     can_lock: bool = True
     has_schemas: bool = False
+    #: Whether its bootstrapper writes demo data when it is told to.
     takes_seed: bool = False
     client_extra: str = ""
+
+    @property
+    def url_variables(self) -> tuple[str, ...]:
+        """The variables that have an address, the first of which wins."""
+        return (f"{self.name.upper()}_URL", *self.other_url_variables)
 
     def module_name(self, role: str) -> str:
         """The name of the store's module of this role, such as `bootstrapper`."""

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.results import StoreName
+    from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.testing.session import Stores
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import StoreUrl
-from is_db_bootstrap.stores.postgres.connection import checked_tls, search_path
+from is_db_bootstrap.stores.postgres.connection import client_arguments, search_path
+from is_db_bootstrap.stores.postgres.kind import KIND
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -31,7 +32,9 @@ def open_client(store: StoreName, url: StoreUrl, schema: str) -> tuple[Any, Call
         return client, client.close
     import redis
 
-    connection = redis.Redis.from_url(url.reveal(), **_ca(url))
+    from is_db_bootstrap.stores.redis.connection import client_arguments as redis_arguments
+
+    connection = redis.Redis.from_url(**redis_arguments(url))
     return connection, connection.close
 
 
@@ -54,31 +57,43 @@ def open_async_client(
         return client, client.close
     import redis.asyncio
 
-    connection = redis.asyncio.Redis.from_url(url.reveal(), **_ca(url))
+    from is_db_bootstrap.stores.redis.connection import client_arguments as redis_arguments
+
+    connection = redis.asyncio.Redis.from_url(**redis_arguments(url))
     return connection, connection.aclose
 
 
 def _engine(url: StoreUrl, schema: str) -> sa.Engine:
     from sqlalchemy import create_engine
 
-    return create_engine(
-        url.reveal(scheme="postgresql+psycopg"), connect_args=_connect_args(url, schema)
-    )
+    return create_engine(_shown_url(url), connect_args=_connect_args(url, schema))
 
 
 def _async_engine(url: StoreUrl, schema: str) -> AsyncEngine:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    return create_async_engine(
-        url.reveal(scheme="postgresql+psycopg"), connect_args=_connect_args(url, schema)
+    return create_async_engine(_shown_url(url), connect_args=_connect_args(url, schema))
+
+
+def _shown_url(url: StoreUrl) -> sa.URL:
+    """The engine's own address. What psycopg is given stands in the arguments, which win."""
+    from sqlalchemy import URL
+
+    return URL.create(
+        "postgresql+psycopg",
+        username=url.username or None,
+        password=url.password or None,
+        host=url.host or None,
+        port=url.port(KIND.default_port),
+        database=url.database or None,
     )
 
 
-def _connect_args(url: StoreUrl, schema: str) -> dict[str, str]:
-    given = checked_tls(url)
+def _connect_args(url: StoreUrl, schema: str) -> dict[str, Any]:
+    """What psycopg is given: as the engine gives it, with the blueprint's schema to look in."""
+    given = client_arguments(url, role="")
+    if schema == "public":
+        return given
     path = search_path(schema).replace("\\", "\\\\").replace(" ", "\\ ")
-    return given if schema == "public" else given | {"options": f"-c search_path={path}"}
-
-
-def _ca(url: StoreUrl) -> dict[str, Any]:
-    return {"ssl_ca_certs": url.ca_file} if url.ca_file else {}
+    options = f"{given.get('options', '')} -c search_path={path}".strip()
+    return given | {"options": options}

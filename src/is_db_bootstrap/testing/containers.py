@@ -19,7 +19,7 @@ from testcontainers.core.docker_client import DockerClient
 
 from is_db_bootstrap.app import wait_ready
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
-from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import StoreUrl, process_variable
 from is_db_bootstrap.testing.sources import StartedServers
 

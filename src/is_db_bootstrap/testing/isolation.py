@@ -19,8 +19,8 @@ import psutil
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreUnavailable
-from is_db_bootstrap.results import StoreName
-from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
 from is_db_bootstrap.testing.content import Content
 
 #: Every database that is made here begins with it.
@@ -75,7 +75,8 @@ class Isolation(ABC):
     def apply(self, url: StoreUrl) -> None:
         """Bring one store to the blueprint; raises the error of a failed run."""
         settings = replace(self.settings, stores={self.store: url})
-        app.orchestrator(self.blueprint, settings, only=[self.store]).run().raise_for_failure()
+        options = RunOptions(only=(self.store,))
+        app.orchestrator(self.blueprint, settings, options).run().raise_for_failure()
 
     @classmethod
     @contextmanager

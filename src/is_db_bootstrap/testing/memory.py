@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from is_db_bootstrap.engine.store import Lock
 from is_db_bootstrap.errors import StoreUnavailable
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status, StoreName
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status
 
 
 class _MemoryLock:

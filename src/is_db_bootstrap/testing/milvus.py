@@ -14,6 +14,7 @@ from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.stores.milvus.connection import client_arguments
 from is_db_bootstrap.testing import milvus_content
 from is_db_bootstrap.testing.content import Content, Seal
 from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation, is_dead, process_mark
@@ -152,16 +153,5 @@ def async_client(url: StoreUrl) -> AsyncMilvusClient:
 
 
 def _parameters(url: StoreUrl) -> dict[str, Any]:
-    hosts = (
-        url.hosts
-        if re.search(r":\d+$", url.hosts)
-        else f"{url.hosts}:{443 if url.scheme == 'https' else 19530}"
-    )
-    given = {
-        "uri": f"{url.scheme}://{hosts}",
-        "token": f"{url.username}:{url.password}" if url.username else url.password,
-        "db_name": url.database,
-        # Milvus Lite ends a connection that pings while nothing is asked.
-        "grpc_options": {"grpc.keepalive_permit_without_calls": 0},
-    }
-    return given | ({"server_pem_path": url.ca_file} if url.ca_file else {})
+    # Milvus Lite ends a connection that pings while nothing is asked.
+    return client_arguments(url) | {"grpc_options": {"grpc.keepalive_permit_without_calls": 0}}

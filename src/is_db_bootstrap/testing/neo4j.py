@@ -20,6 +20,7 @@ from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.neo4j import cypher_file
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
+from is_db_bootstrap.stores.neo4j.connection import client_arguments
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared
 from is_db_bootstrap.testing import neo4j_content
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing
@@ -485,23 +486,9 @@ def _quoted(name: str) -> str:
 
 def driver(url: StoreUrl) -> neo4j.Driver:
     """A driver as applications open one; its notifications are off."""
-    return neo4j.GraphDatabase.driver(**_parameters(url))
+    return neo4j.GraphDatabase.driver(**client_arguments(url))
 
 
 def async_driver(url: StoreUrl) -> neo4j.AsyncDriver:
     """The same for asyncio."""
-    return neo4j.AsyncGraphDatabase.driver(**_parameters(url))
-
-
-def _parameters(url: StoreUrl) -> dict[str, Any]:
-    scheme, options = url.scheme, dict[str, Any]()
-    if url.ca_file:
-        scheme, options = (
-            scheme.partition("+")[0],
-            {"encrypted": True, "trusted_certificates": neo4j.TrustCustomCAs(url.ca_file)},
-        )
-    return {
-        "uri": StoreUrl(url.store, scheme, url.hosts, query=url.query).reveal(),
-        "auth": (url.username, url.password) if url.username else None,
-        "notifications_min_severity": "OFF",
-    } | options
+    return neo4j.AsyncGraphDatabase.driver(**client_arguments(url))

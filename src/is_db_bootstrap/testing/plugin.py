@@ -10,7 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.results import StoreName
+    from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.testing.session import Stores, TestSession
 
 _SESSION = pytest.StashKey["TestSession"]()

@@ -14,6 +14,7 @@ import redis
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.stores.redis.connection import client_arguments
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing, digest
 from is_db_bootstrap.testing.isolation import Isolation, Pulse
 
@@ -114,9 +115,7 @@ class RedisIsolation(Isolation):
         return replace(self.server, database=str(number))
 
     def _client(self, number: int, **options: Any) -> Any:
-        if self.server.ca_file:
-            options["ssl_ca_certs"] = self.server.ca_file
-        return redis.Redis.from_url(self._at(number).reveal(), **options)
+        return redis.Redis.from_url(**client_arguments(self._at(number)), **options)
 
     def _dumped(self, number: int) -> dict[bytes, bytes]:
         with self._client(number) as client:

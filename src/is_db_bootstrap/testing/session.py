@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
-from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.testing import clients
 from is_db_bootstrap.testing.isolation import Isolation

@@ -16,7 +16,7 @@ from is_db_bootstrap.app import wait_ready
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.local.places import data_root
-from is_db_bootstrap.results import STORE_ORDER, StoreName
+from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.settings import Settings, StoreUrl
 
 NAMES = ("local", "env", "containers")

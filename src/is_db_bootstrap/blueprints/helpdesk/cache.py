@@ -88,10 +88,11 @@ class Cache:
         self.copies = Copies(redis, self._marks.__contains__)
 
     @classmethod
-    def from_url(cls, url: str, sessions: Sessions) -> Cache:
-        """A cache for the Redis server at `url`. Opens no connection."""
+    def from_url(cls, url: str, sessions: Sessions, **options: Any) -> Cache:
+        """A cache for the Redis server at `url`, with `options` of redis-py. Opens no connection."""
         client = Redis.from_url(
             url,
+            **options,
             decode_responses=True,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,

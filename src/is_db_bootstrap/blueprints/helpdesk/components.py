@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from is_db_bootstrap.blueprints.helpdesk.cache import Cache
 from is_db_bootstrap.blueprints.helpdesk.emails import EmailRecords
 from is_db_bootstrap.blueprints.helpdesk.tickets import TicketStore
 from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.stores.redis.connection import client_arguments
 
 
 class Component(StrEnum):
@@ -55,11 +55,8 @@ def _build_database(environ: Mapping[str, str] | None) -> Any:
 
 def _build_cache(environ: Mapping[str, str] | None) -> Any:
     address = Settings.load(BLUEPRINT, environ=environ).need("redis")
-    if address.ca_file:
-        # redis-py takes the file from the address.
-        query = (*address.query, ("ssl_ca_certs", address.ca_file))
-        address = replace(address, query=query)
-    return Cache.from_url(address.reveal(), database.get_db_session)
+    arguments = client_arguments(address)
+    return Cache.from_url(arguments.pop("url"), database.get_db_session, **arguments)
 
 
 def _build_with_cache(service: Callable[..., Any], _: Mapping[str, str] | None) -> Any:

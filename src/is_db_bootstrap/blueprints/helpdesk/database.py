@@ -21,7 +21,11 @@ from sqlalchemy.pool import QueuePool
 
 from is_db_bootstrap.blueprints.helpdesk import BLUEPRINT
 from is_db_bootstrap.settings import Settings, StoreUrl, echo, number
-from is_db_bootstrap.stores.postgres.connection import parameters, prepare, session_settings
+from is_db_bootstrap.stores.postgres.connection import (
+    client_arguments,
+    prepare,
+    session_settings,
+)
 
 #: Seconds that an attempt to connect may take.
 CONNECT_TIMEOUT_S = 10
@@ -111,7 +115,7 @@ def init_database(config: DatabaseConfig | None = None) -> Engine:
 
 
 def _build_engine(config: DatabaseConfig) -> Engine:
-    arguments = parameters(config.address, CONNECT_TIMEOUT_S)
+    arguments = client_arguments(config.address, connect_timeout_s=CONNECT_TIMEOUT_S)
     engine = create_engine(
         "postgresql+psycopg://",
         creator=partial(_open_connection, config.address, arguments, config.schema),

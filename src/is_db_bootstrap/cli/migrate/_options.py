@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from is_db_bootstrap.cli._options import Options
+from is_db_bootstrap.cli._times import Seconds
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -22,7 +23,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class Where(NamedTuple):
-    """The blueprint of a call and its database: the settings, or the address of another engine than PostgreSQL."""
+    """The blueprint of a call and its database.
+
+    The database is that of the settings, or `other`, the address of another engine.
+    """
 
     blueprint: Blueprint
     settings: Settings
@@ -58,9 +62,9 @@ _PLACE = (
     click.option("--url", "--postgres-url", "url", metavar="URL", help="Address of the database."),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0),
-        metavar="SECONDS",
-        help="For waiting and locking. [default: 60]",
+        cls=Seconds,
+        field="timeout",
+        help="For waiting and locking.",
     ),
     click.option(
         "--config",
@@ -82,17 +86,39 @@ _PLACE = (
 
 
 def placed(command: F) -> F:
-    """Give `command` the options that name a blueprint and its database; it receives a `Where`, first."""
+    """Give `command` the options that name a blueprint and its database.
+
+    The command receives a `Where`, first.
+    """
 
     @functools.wraps(command)
-    def wrapped(*, blueprint: str | None, url: str | None, timeout: float | None, config: Path | None, env_file: Path | None,
-                use_local: bool, data_dir: Path | None, **given: Any) -> Any:  # fmt: skip
+    def wrapped(
+        *,
+        blueprint: str | None,
+        url: str | None,
+        timeout: float | None,
+        config: Path | None,
+        env_file: Path | None,
+        use_local: bool,
+        data_dir: Path | None,
+        **given: Any,
+    ) -> Any:
         other = url if url and url.startswith(("sqlite:", "mysql", "mariadb")) else None
         options = Options(
-            blueprint=blueprint, only=("postgres",), skip=(), timeout=timeout, apply_timeout=None, output="text", verbose=False,
-            quiet=False, config=config, env_file=env_file, use_local=use_local, data_dir=data_dir,
+            blueprint=blueprint,
+            only=("postgres",),
+            skip=(),
+            timeout=timeout,
+            apply_timeout=None,
+            output="text",
+            verbose=False,
+            quiet=False,
+            config=config,
+            env_file=env_file,
+            use_local=use_local,
+            data_dir=data_dir,
             urls={"postgres_url": None if other else url},
-        )  # fmt: skip
+        )
         declared = options.declared()
         return command(Where(declared, options.settings(declared), other), **given)
 
@@ -103,7 +129,7 @@ def placed(command: F) -> F:
 
 
 def exits(command: F) -> F:
-    """0, 1 and 2 are all that `migrate` and `setup` know: 2 for configuration, 1 for every other failure."""
+    """Make 0, 1 and 2 of every end: 2 for configuration, 1 for every other failure."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **given: Any) -> int:

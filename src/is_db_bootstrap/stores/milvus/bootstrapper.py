@@ -22,7 +22,6 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
-from is_db_bootstrap.address import single_token
 from is_db_bootstrap.errors import (
     ChangeFailed,
     ConfigurationError,
@@ -30,14 +29,15 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import Change, Drift, Plan, Proof, ServerInfo, Status, StoreName
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.results import Change, Drift, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.milvus import abilities
 from is_db_bootstrap.stores.milvus import errors as milvus_errors
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
+from is_db_bootstrap.stores.milvus.connection import client_arguments, single_token
 from is_db_bootstrap.stores.milvus.schema import Difference, Live
-from is_db_bootstrap.tls import refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection, Index
@@ -115,26 +115,9 @@ class MilvusBootstrapper:
 
     def _open(self, limit_s: int) -> MilvusClient:
         """A client with a connection of its own: shared ones outlive their clients and pass a broken state on."""
-        refuse_weaker(self._url)
-        scheme, port = (
-            self._url.scheme,
-            self._url.port(443 if self._url.scheme == "https" else 19530),
-        )
-        hosts = (
-            self._url.hosts if re.search(r":\d+$", self._url.hosts) else f"{self._url.hosts}:{port}"
-        )
-        user, password = self._url.username, self._url.password
-        options = {"server_pem_path": self._url.ca_file} if self._url.ca_file else {}
+        arguments = client_arguments(self._url)
         try:
-            return MilvusClient(
-                f"{scheme}://{hosts}",
-                token=f"{user}:{password}" if user else password,
-                db_name=self._url.database,
-                timeout=limit_s,
-                dedicated=True,
-                grpc_options=_GRPC,
-                **options,
-            )
+            return MilvusClient(**arguments, timeout=limit_s, dedicated=True, grpc_options=_GRPC)
         except (OSError, ValueError) as exc:
             error = ConfigurationError(
                 f"milvus: the address {self.target} is refused by pymilvus: {exc}."

@@ -1,6 +1,20 @@
 """Milvus as a kind of store."""
 
-from is_db_bootstrap.stores.kind import StoreKind
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from is_db_bootstrap.stores.kind import StoreKind, TlsWish, unread_tls_options
+
+_FALSE = {"0", "f", "false", "n", "no"}
+
+
+def _weaknesses(wish: TlsWish) -> Iterator[str]:
+    yield from unread_tls_options(wish, "MILVUS_CA_FILE")
+    for key, value in wish.options:
+        if wish.ca_file and key == "secure" and value.lower() in _FALSE:
+            yield f"{key}={value}, which asks for no TLS"
+
 
 KIND = StoreKind(
     name="milvus",
@@ -9,6 +23,9 @@ KIND = StoreKind(
     tls_scheme="https",
     default_port=19530,
     default_database="default",
+    lone_user_is_secret=True,
+    lone_user_is_token=True,
+    tls_weaknesses=_weaknesses,
     can_lock=False,
     declared_by=("collections",),
     bootstrapper_class="MilvusBootstrapper",

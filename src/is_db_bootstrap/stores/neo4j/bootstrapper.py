@@ -28,22 +28,15 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import (
-    Change,
-    Drift,
-    LockHolder,
-    Plan,
-    Proof,
-    ServerInfo,
-    Status,
-    StoreName,
-)
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores import foreign_server
 from is_db_bootstrap.stores.neo4j import cypher_file
 from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
+from is_db_bootstrap.stores.neo4j.connection import client_arguments
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
 from is_db_bootstrap.stores.neo4j.cypher_schema import (
     LiveIndex,
@@ -162,22 +155,12 @@ class Neo4jBootstrapper:
 
     def _open(self, timeout_s: float) -> neo4j.Driver:
         """A driver without its own waits of 30 and 60 s, which would add to our deadline."""
-        scheme, options = self._url.scheme, dict[str, Any]()
-        if self._url.ca_file:
-            scheme = scheme.partition("+")[0]
-            options = {
-                "encrypted": True,
-                "trusted_certificates": neo4j.TrustCustomCAs(self._url.ca_file),
-            }
         return neo4j.GraphDatabase.driver(
-            StoreUrl(self.name, scheme, self._url.hosts, query=self._url.query).reveal(),
-            auth=(self._url.username, self._url.password) if self._url.username else None,
+            **client_arguments(self._url),
             connection_timeout=timeout_s,
             connection_acquisition_timeout=timeout_s,
             max_transaction_retry_time=0,
-            notifications_min_severity="OFF",
             telemetry_disabled=True,
-            **options,
         )
 
     def _ask(

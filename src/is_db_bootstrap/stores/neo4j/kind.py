@@ -1,6 +1,15 @@
 """Neo4j as a kind of store."""
 
-from is_db_bootstrap.stores.kind import StoreKind
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from is_db_bootstrap.stores.kind import StoreKind, TlsWish, unread_tls_options
+
+
+def _weaknesses(wish: TlsWish) -> Iterator[str]:
+    yield from unread_tls_options(wish, "NEO4J_CA_FILE")
+
 
 KIND = StoreKind(
     name="neo4j",
@@ -9,6 +18,7 @@ KIND = StoreKind(
     default_port=7687,
     default_user="neo4j",
     default_database="neo4j",
+    tls_weaknesses=_weaknesses,
     takes_seed=True,
     declared_by=("cypher",),
     bootstrapper_class="Neo4jBootstrapper",

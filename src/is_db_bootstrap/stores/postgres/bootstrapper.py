@@ -26,16 +26,8 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.guests import GuestFailed, place_of
-from is_db_bootstrap.results import (
-    Change,
-    Drift,
-    LockHolder,
-    Plan,
-    Proof,
-    ServerInfo,
-    Status,
-    StoreName,
-)
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock

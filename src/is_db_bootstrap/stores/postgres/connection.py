@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
 from is_db_bootstrap.errors import (
     AccessDenied,
@@ -19,10 +22,11 @@ from is_db_bootstrap.errors import (
     StoreError,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.tls import refuse_weaker, tls_wish
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.postgres import pooler
-from is_db_bootstrap.tls import postgres_mode, refuse_weaker
+from is_db_bootstrap.stores.postgres.kind import ssl_mode
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import Change
@@ -67,42 +71,72 @@ class DatabaseMissing(Exception):
         return f"Database {self.args[0]} does not exist."
 
 
-def parameters(
-    url: StoreUrl, connect_timeout_s: float, *, database: str | None = None
+def client_arguments(
+    url: StoreUrl,
+    role: str = "is-db-bootstrap",
+    *,
+    connect_timeout_s: float | None = None,
+    database: str | None = None,
 ) -> dict[str, Any]:
-    """What libpq is told; passwords need no escaping here. Several hosts are asked for the one that can be written to."""
+    """What `psycopg.connect` is given; all that open a connection for us use this.
+
+    `role` is who the session says it is (`application_name`); empty: it says nothing. Several hosts
+    are asked for the one that can be written to. Passwords need no escaping here. `database` stands
+    in for that of the address. Raises `ConfigurationError` for an address that weakens its CA file.
+    """
     found: dict[str, Any] = {
         "host": ",".join(host for host, _ in url.servers),
         "port": ",".join(port or "5432" for _, port in url.servers),
         "dbname": url.database if database is None else database,
         "user": url.username,
         "password": url.password,
-        # psycopg and libpq take whole seconds, at least two.
-        "connect_timeout": max(2, round(connect_timeout_s)),
-        "application_name": "is-db-bootstrap",
+        "application_name": role,
         # psycopg hands out bytes for text of a SQL_ASCII database otherwise.
         "client_encoding": "UTF8",
     }
+    if connect_timeout_s is not None:
+        # psycopg and libpq take whole seconds, at least two.
+        found["connect_timeout"] = max(2, round(connect_timeout_s))
     if len(url.servers) > 1:
         found["target_session_attrs"] = "read-write"
-    return {
-        key: value for key, value in (found | _query(url) | checked_tls(url)).items() if value != ""
-    }
+    options = _query(url)
+    given = found | options | _checked_tls(url, options)
+    return {key: value for key, value in given.items() if value != ""}
 
 
-def checked_tls(url: StoreUrl) -> dict[str, str]:
-    """What a CA file means to libpq: certificate and host name are checked, whatever PGSSLMODE says.
+def _checked_tls(url: StoreUrl, options: Mapping[str, str]) -> dict[str, str]:
+    """What a CA file means to libpq: certificate and host name are checked.
 
-    Empty without a CA file. One that the address itself names (`sslrootcert`) means the same unless the address names
-    an `sslmode` too; libpq would take `prefer`, and go on in plain text. Encryption by Kerberos, which libpq prefers
-    to TLS, checks no certificate, so it is switched off. Raises `ConfigurationError` for an address that contradicts its CA file.
+    Empty without a CA file. It may come from the settings, from the address (`sslrootcert`), and
+    from what libpq reads itself: PGSSLROOTCERT, or a service of `pg_service.conf`. libpq alone would
+    take `prefer`, and go on in plain text, or with `require` check no host name. What PGSSLMODE or a
+    service says of the mode gives way. Encryption by Kerberos, which libpq prefers to TLS, checks no
+    certificate, so it is switched off. Raises `ConfigurationError` for an address that contradicts
+    its CA file.
     """
     refuse_weaker(url)
-    if url.ca_file:
-        return {"sslrootcert": url.ca_file, "sslmode": "verify-full", "gssencmode": "disable"}
-    if dict(url.query).get("sslrootcert"):
-        return {"sslmode": postgres_mode(url) or "verify-full", "gssencmode": "disable"}
-    return {}
+    ca_file = url.ca_file or options.get("sslrootcert", "")
+    if not ca_file:
+        ca_file = _ambient_ca_file(options.get("service", ""))
+        refuse_weaker(replace(url, ca_file=ca_file))
+    if not ca_file:
+        return {}
+    return {"sslrootcert": ca_file, "sslmode": "verify-full", "gssencmode": "disable"}
+
+
+def _ambient_ca_file(service: str) -> str:
+    """The CA file that libpq would take from its environment, or from a service.
+
+    libpq is asked itself: an attempt on a socket that is nowhere tells what it has read.
+    """
+    nowhere = {"host": "/nonexistent", "hostaddr": ""}
+    named = {"service": service} if service else {}
+    attempt = pq.PGconn.connect_start(make_conninfo("", **nowhere, **named).encode())
+    try:
+        found = {option.keyword: option.val for option in attempt.info}
+    finally:
+        attempt.finish()
+    return (found.get(b"sslrootcert") or b"").decode(errors="surrogateescape")
 
 
 def _query(url: StoreUrl) -> dict[str, str]:
@@ -110,7 +144,7 @@ def _query(url: StoreUrl) -> dict[str, str]:
     options = {k: v for k, v in url.query if k not in _ASYNCPG_ONLY}
     if "asyncpg" in url.scheme:
         options.pop("ssl", None)
-    if mode := postgres_mode(url):
+    if mode := ssl_mode(tls_wish(url)):
         options["sslmode"] = mode
     return options
 
@@ -146,7 +180,7 @@ def connect(
     one, where something else answers, or where a pooler gives our session to other clients; `StoreConflict` for a server
     that is too old.
     """
-    known = parameters(url, connect_timeout_s, database=database)
+    known = client_arguments(url, connect_timeout_s=connect_timeout_s, database=database)
     try:
         connection = kind.connect(**known | options, autocommit=True, prepare_threshold=None)
     except psycopg.ProgrammingError as exc:
@@ -229,7 +263,7 @@ def pool_mode(url: StoreUrl, connect_timeout_s: float) -> pooler.Mode:
 
     Raises `StoreUnavailable` when it does not answer, or has no second session.
     """
-    known = parameters(url, connect_timeout_s)
+    known = client_arguments(url, connect_timeout_s=connect_timeout_s)
     with (
         errors(str(url)),
         psycopg.connect(**known, autocommit=True, prepare_threshold=None) as first,

@@ -1,6 +1,36 @@
 """PostgreSQL as a kind of store."""
 
-from is_db_bootstrap.stores.kind import StoreKind
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from is_db_bootstrap.stores.kind import StoreKind, TlsWish
+
+#: libpq's modes that say nothing against the check that a CA file asks for.
+#: `require` asks for TLS; libpq alone would then check the certificate and not the host name.
+_MODES = {"", "require", "verify-full"}
+
+
+def ssl_mode(wish: TlsWish) -> str:
+    """The `sslmode` that the address asks for; empty when it names none. asyncpg calls it `ssl`."""
+    mode = wish.last("ssl")
+    if "asyncpg" not in wish.scheme or not mode:
+        return wish.last("sslmode")
+    return {"true": "require", "false": "disable"}.get(mode.lower(), mode)
+
+
+def _weaknesses(wish: TlsWish) -> Iterator[str]:
+    own = wish.last("sslrootcert")
+    if not wish.ca_file and not own:
+        return
+    if wish.ca_file and own and own != wish.ca_file:
+        yield f"sslrootcert={own}, which is another one"
+    mode = ssl_mode(wish)
+    if mode in _MODES:
+        return
+    missing = "the host's name" if mode == "verify-ca" else "the server's certificate"
+    yield f"sslmode={mode}, which does not check {missing}"
+
 
 KIND = StoreKind(
     name="postgres",
@@ -14,7 +44,20 @@ KIND = StoreKind(
     ),
     default_port=5432,
     default_user="postgres",
+    default_server="localhost:5432",
+    default_password="postgres",  # noqa: S106 - the one of the official image
     query_fields={"user": "username", "password": "password", "dbname": "database"},
+    query_wins=True,
+    other_url_variables=("DATABASE_URL",),
+    part_variables={
+        "host": "DB_HOST",
+        "port": "DB_PORT",
+        "database": "DB_NAME",
+        "username": "DB_USER",
+        "password": "DB_PASSWORD",
+    },
+    schema_variable="DB_SCHEMA",
+    tls_weaknesses=_weaknesses,
     has_schemas=True,
     takes_seed=True,
     declared_by=("migrations",),

@@ -14,7 +14,6 @@ from sqlalchemy import column, create_engine, event, func, inspect, select, tabl
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from is_db_bootstrap.address import Address, AddressError, servers, without_addresses
 from is_db_bootstrap.errors import (
     AccessDenied,
     BootstrapError,
@@ -27,6 +26,8 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.settings.address import Address, AddressError, servers
+from is_db_bootstrap.settings.secrets import without_addresses
 from is_db_bootstrap.stores.postgres.alembic import config, running_alembic
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
 from is_db_bootstrap.stores.postgres.moves import Loss, RowsWouldBeLost, known
@@ -52,6 +53,11 @@ UNREACHABLE = {
     "unable to open database file",
     "disk I/O error",
 }
+
+
+#: Options of PyMySQL beside which it does not check with `ssl_ca`.
+_SETS_CA_ASIDE = {"ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"}
+_TRUE = {"1", "t", "true", "y", "yes", "on"}
 
 
 def is_portable(url: str | None) -> bool:
@@ -364,6 +370,7 @@ def taken_apart(text: str) -> URL:
     if text.partition(":")[0].partition("+")[0] == "sqlite":
         return make_url(text)
     found = Address.split(text)
+    _refuse_weaker(found)
     host, port = servers(found.hosts)[0]
     return URL.create(
         found.scheme,
@@ -374,6 +381,24 @@ def taken_apart(text: str) -> URL:
         database=unquote(found.path.removeprefix("/")) or None,
         query=dict(found.options),
     )
+
+
+def _refuse_weaker(address: Address) -> None:
+    """Raise `ConfigurationError` for an option that weakens or replaces a CA file of MariaDB.
+
+    With `ssl_ca` alone, PyMySQL checks the certificate and the host name. With any `ssl_verify_…`
+    beside it, PyMySQL forgets the file.
+    """
+    names = {name for name, _ in address.options}
+    if not names & {"ssl_ca", "ssl_capath"}:
+        return
+    for name, value in address.options:
+        is_off = name == "ssl_check_hostname" and value.lower() not in _TRUE
+        if is_off or name in _SETS_CA_ASIDE:
+            raise ConfigurationError(
+                f"The address {address} names a CA file, but says {name}={value}.",
+                hint=f"Leave {name} out: certificate and host name are checked with the CA file.",
+            )
 
 
 def engine(url: URL) -> Engine:

@@ -21,23 +21,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.results import (
-    Change,
-    Drift,
-    LockHolder,
-    Plan,
-    Proof,
-    ServerInfo,
-    Status,
-    StoreName,
-)
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.foreign_server import recognised
+from is_db_bootstrap.stores.redis.connection import client_arguments
 from is_db_bootstrap.stores.redis.convention_record import TOGETHER_S, Record, Standing
 from is_db_bootstrap.stores.redis.errors import translated
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
-from is_db_bootstrap.tls import refuse_weaker
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -186,18 +178,14 @@ class RedisBootstrapper:
 
     def _open(self, kind: Any, timeout_s: float) -> Any:
         """A client without retries of its own, which would add to our deadline."""
-        refuse_weaker(self._url)
-        options: dict[str, Any] = {}
-        if self._url.ca_file:  # redis-py 5 checks no host name unless told
-            options = {"ssl_ca_certs": self._url.ca_file, "ssl_check_hostname": True}
+        arguments = client_arguments(self._url)
         try:
             client = kind.from_url(
-                self._url.reveal(),
+                **arguments,
                 protocol=2,
                 retry=Retry(NoBackoff(), 0),
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
-                **options,
             )
             if kind is redis.Redis:
                 _check_options(client)

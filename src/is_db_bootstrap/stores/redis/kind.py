@@ -1,15 +1,43 @@
 """Redis as a kind of store."""
 
-from is_db_bootstrap.stores.kind import StoreKind
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from is_db_bootstrap.stores.kind import StoreKind, TlsWish
+
+#: The options of redis-py in which an address names authorities of its own.
+AUTHORITIES = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")
+_FALSE = {"0", "f", "false", "n", "no"}
+
+
+def _weaknesses(wish: TlsWish) -> Iterator[str]:
+    own = [(key, value) for key, value in wish.options if key in AUTHORITIES and value]
+    if not wish.ca_file and not own:
+        return
+    for key, value in own:
+        if wish.ca_file and value != wish.ca_file:
+            yield f"{key}, which is another one"
+    for key, value in wish.options:
+        if key == "ssl_cert_reqs" and value.lower() not in {"", "required"}:
+            yield f"ssl_cert_reqs={value}, which does not check the server's certificate"
+        if key == "ssl_check_hostname" and value.lower() in _FALSE:
+            yield f"ssl_check_hostname={value}, which does not check the host's name"
+    if own and wish.scheme != KIND.tls_scheme:
+        yield f"{wish.scheme}://, which uses no TLS"
+
 
 KIND = StoreKind(
     name="redis",
     label="Redis",
     schemes=("redis", "rediss", "unix"),
     tls_scheme="rediss",
+    socket_scheme="unix",
     default_port=6379,
     default_database="0",
     query_fields={"username": "username", "password": "password", "db": "database"},
+    lone_user_is_secret=True,
+    tls_weaknesses=_weaknesses,
     declared_by=("keys", "channels"),
     bootstrapper_class="RedisBootstrapper",
     client_extra="redis",

@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import TypeVar
-from urllib.parse import quote, quote_plus, unquote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
-from is_db_bootstrap.results import StoreName
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.secrets import (
+    HIDDEN,
+    SECRET_OPTIONS,
+    SHORTEST_HIDDEN,
+    forms,
+    has_surrogates,
+)
+from is_db_bootstrap.stores.kinds import KINDS
 
 E = TypeVar("E", bound=Exception)
 
-SCHEMES: Mapping[StoreName, tuple[str, ...]] = {
-    "postgres": (
-        "postgresql",
-        "postgres",
-        "postgresql+psycopg",
-        "postgresql+asyncpg",
-        "postgresql+psycopg2",
-    ),
-    "neo4j": ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc"),
-    "milvus": ("http", "https", "tcp"),
-    "redis": ("redis", "rediss", "unix"),
-}
-#: What stands in a text in the place of a secret.
-HIDDEN = "***"
-#: A query's option, and the field that it is kept in: who and where are then asked in one place.
-_IN_QUERY = {
-    ("postgres", "user"): "username",
-    ("postgres", "password"): "password",
-    ("postgres", "dbname"): "database",
-    ("redis", "username"): "username",
-    ("redis", "password"): "password",
-    ("redis", "db"): "database",
-}
-#: Options whose value is a secret although it is not the store's password.
-_SECRET_OPTIONS = ("sslpassword", "ssl_password")
+#: The schemes of each store, the usual one first.
+SCHEMES: Mapping[StoreName, tuple[str, ...]] = {kind.name: kind.schemes for kind in KINDS.values()}
+#: Options that say who and where, as the parts of an address do.
+_NAMES_AND_SECRETS = {option for kind in KINDS.values() for option in kind.query_fields}
 #: Options in whose value an @ is nothing special: `?user=me@company`.
 _MAY_HAVE_AT = {
-    *(option for _, option in _IN_QUERY),
-    *_SECRET_OPTIONS,
+    *_NAMES_AND_SECRETS,
+    *SECRET_OPTIONS,
     "application_name",
     "client_name",
     "options",
@@ -59,8 +44,6 @@ _SERVER = re.compile(
     re.DOTALL,
 )
 _LAST_PORT = 65535
-#: A shorter secret is no secret, and hiding it would garble words that merely look like it.
-_SHORTEST_HIDDEN = 6
 
 _FORM = "is not of the form scheme://user:password@host:port/database"
 _HOST = "names a host that is not a host name, or has a special character in its user or password"
@@ -137,11 +120,6 @@ def compose(  # noqa: PLR0917 - the parts of an address, in their order
     user = f"{quote(username, safe='')}{secret}@" if username or secret else ""
     query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in options)
     return f"{scheme}://{user}{hosts}{path}" + (f"?{query}" if query else "")
-
-
-def has_surrogates(text: str) -> bool:
-    """Whether it has bytes that are no UTF-8, as a variable of the environment may."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _end_of_user(scheme: str, rest: str) -> int:
@@ -222,7 +200,7 @@ def _options(query: str) -> tuple[tuple[str, str], ...]:
         name = unquote(name)
         if not equals or not _OPTION.fullmatch(name):
             raise AddressError(_QUERY)
-        literal = name in _SECRET_OPTIONS or any(name == option for _, option in _IN_QUERY)
+        literal = name in SECRET_OPTIONS or name in _NAMES_AND_SECRETS
         found.append((name, unquote(value) if literal else unquote_plus(value)))
     return tuple(found)
 
@@ -269,24 +247,25 @@ class StoreUrl:
 
     @classmethod
     def _of(cls, store: StoreName, address: Address, source: str) -> StoreUrl:
-        is_path = address.scheme == "unix"
+        kind = KINDS[store]
+        is_path = address.scheme == kind.socket_scheme
         own = {
             "database": "" if is_path else unquote(address.path.strip("/")),
             "username": address.username,
             "password": address.password,
         }
         said = {
-            _IN_QUERY[store, name]: value
+            kind.query_fields[name]: value
             for name, value in address.options
-            if (store, name) in _IN_QUERY and value
+            if name in kind.query_fields and value
         }
-        if store == "redis":  # redis-py lets the user before the @ win, libpq the query
+        if not kind.query_wins:
             said |= {k: v for k, v in own.items() if v and k != "database"}
         return cls(
             store=store,
             scheme=address.scheme,
             hosts=address.path if is_path else address.hosts,
-            query=tuple((k, v) for k, v in address.options if (store, k) not in _IN_QUERY),
+            query=tuple((k, v) for k, v in address.options if k not in kind.query_fields),
             source=source,
             **(own | said),
         )
@@ -294,7 +273,9 @@ class StoreUrl:
     @property
     def servers(self) -> list[tuple[str, str]]:
         """Each host, decoded and without brackets, and its port as it is written, if at all."""
-        return [(unquote(self.hosts), "")] if self.scheme == "unix" else servers(self.hosts)
+        if self.scheme == KINDS[self.store].socket_scheme:
+            return [(unquote(self.hosts), "")]
+        return servers(self.hosts)
 
     @property
     def host(self) -> str:
@@ -320,13 +301,14 @@ class StoreUrl:
         query: tuple[tuple[str, str], ...],
     ) -> str:
         path = f"/{quote(database, safe='')}" if database else ""
-        if scheme == "unix" and database:  # its path is the socket's
+        if database and scheme == KINDS[self.store].socket_scheme:
+            # The path of such an address is the socket's.
             path, query = "", (*query, ("db", database))
         return compose(scheme, username, password, self.hosts, path, query)
 
     def __str__(self) -> str:
         # Without a password, what stands before the @ is a token, or a password in a user's place.
-        is_token = self.store in {"milvus", "redis"} and not self.password
+        is_token = KINDS[self.store].lone_user_is_secret and not self.password
         username = "" if is_token else self.username
         hidden = HIDDEN if self.password or (is_token and self.username) else ""
         return self._text(username, hidden, self.database, self.scheme, ())
@@ -354,14 +336,14 @@ class StoreUrl:
         return error
 
     def _hidden_forms(self) -> tuple[str, ...]:
-        secrets = {self.password, *(v for k, v in self.query if k in _SECRET_OPTIONS)}
-        if self.store == "milvus" and not self.password:
+        secrets = {self.password, *(v for k, v in self.query if k in SECRET_OPTIONS)}
+        if KINDS[self.store].lone_user_is_token and not self.password:
             secrets.add(self.username)
         seen = str(self)
         found = {
             form
             for secret in secrets
-            if len(secret) >= _SHORTEST_HIDDEN and secret not in seen
+            if len(secret) >= SHORTEST_HIDDEN and secret not in seen
             for form in forms(secret)
         }
         return tuple(sorted(found, key=len, reverse=True))
@@ -377,40 +359,3 @@ def _chain(*errors: BaseException | None) -> Iterator[BaseException]:
             yield each
             inner = (each.__cause__, each.__context__, *getattr(each, "exceptions", ()))
             left += [error for error in inner if isinstance(error, BaseException)]
-
-
-@lru_cache(maxsize=64)
-def forms(secret: str) -> frozenset[str]:
-    """Every form in which programs write a text: as it is, escaped for a URL, for Python, JSON."""
-    escaped = {
-        secret,
-        " ".join(secret.split()),
-        quote(secret, safe=""),
-        quote(secret, safe="/"),
-        quote(secret, safe="!#$%&'()*+,/:;=?@[]~"),  # as requests does
-        quote_plus(secret),
-    }
-    quoted = {
-        form
-        for text in escaped
-        for form in (
-            repr(text)[1:-1],
-            ascii(text)[1:-1],
-            json.dumps(text)[1:-1],
-            json.dumps(text, ensure_ascii=False)[1:-1],
-        )
-    }
-    found = escaped | quoted
-    return frozenset(form for form in found if len(form) >= _SHORTEST_HIDDEN)
-
-
-def without_addresses(text: str) -> str:
-    """A message that repeats what was typed, with all between `://` and the last `@` hidden."""
-    return re.sub(r"(?<=://).*@", f"{HIDDEN}@", text, flags=re.DOTALL)
-
-
-def single_token(url: StoreUrl) -> StoreUrl:
-    """The address with a user that stands alone taken as its password, which Milvus' token is."""
-    if url.username and not url.password:
-        return replace(url, username="", password=url.username)
-    return url

@@ -1,0 +1,26 @@
+"""Where the stores are, who we are there, and how long we wait."""
+
+from is_db_bootstrap.settings.address import SCHEMES, StoreUrl
+from is_db_bootstrap.settings.pool import pool_profile
+from is_db_bootstrap.settings.run_options import RunOptions
+from is_db_bootstrap.settings.secrets import read_secret
+from is_db_bootstrap.settings.settings import DEFAULT_SOURCE, Identity, Settings, check_ca_file
+from is_db_bootstrap.settings.sources import blueprint_name, echo, number, process_variable
+from is_db_bootstrap.settings.timing import Timing
+
+__all__ = [
+    "DEFAULT_SOURCE",
+    "SCHEMES",
+    "Identity",
+    "RunOptions",
+    "Settings",
+    "StoreUrl",
+    "Timing",
+    "blueprint_name",
+    "check_ca_file",
+    "echo",
+    "number",
+    "pool_profile",
+    "process_variable",
+    "read_secret",
+]

@@ -1,0 +1,28 @@
+"""What one run is told by its caller: the flags of the command line in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The flags of one run. The command makes this value, and it reaches the engine as it is.
+
+    The settings say where the stores are and how long to wait. These options say what to do there.
+    """
+
+    #: Only these stores; empty means all of the blueprint.
+    only: tuple[str, ...] = ()
+    #: These stores are left out.
+    skip: tuple[str, ...] = ()
+    #: Demo rows are written where they are missing.
+    seed: bool = False
+    #: Findings are drift in `verify`.
+    strict: bool = False
+    #: A store whose history goes on beyond ours is a note. Otherwise it is a conflict.
+    allow_ahead: bool = True
+    #: `apply` verifies after its last change.
+    verify: bool = True
+    #: A run that meets another one waits for as long as that one goes on.
+    follow: bool = False

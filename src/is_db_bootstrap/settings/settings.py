@@ -1,0 +1,267 @@
+"""What a run needs to know besides its blueprint: where the stores are, and who we are there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from is_db_bootstrap.blueprint import Blueprint, Value
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.address import AddressError, StoreUrl, check_servers
+from is_db_bootstrap.settings.sources import Sources, as_number, timing_variable
+from is_db_bootstrap.settings.timing import LEAST, Timing
+from is_db_bootstrap.settings.tls import refuse_weaker
+from is_db_bootstrap.stores.kind import StoreKind
+from is_db_bootstrap.stores.kinds import KINDS
+
+#: The source of an address that nobody has set.
+DEFAULT_SOURCE = "default"
+_DEFAULT_SCHEMA = "public"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity:
+    """Who we are at a store, and what its certificate is checked with."""
+
+    username: str = ""
+    password: str = ""
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run needs to know besides its blueprint.
+
+    `stores` has an address for each store that one was found for. `values` are the blueprint's own
+    settings. `schema` is the schema of the store that has schemas. `identities` are for addresses
+    that are found later.
+    """
+
+    stores: Mapping[StoreName, StoreUrl]
+    schema: str = _DEFAULT_SCHEMA
+    timing: Timing = field(default_factory=Timing)
+    values: Mapping[str, Value] = field(default_factory=dict)
+    identities: Mapping[StoreName, Identity] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def load(
+        cls,
+        blueprint: Blueprint,
+        *,
+        environ: Mapping[str, str] | None = None,
+        flags: Mapping[str, Any] | None = None,
+        file: Path | None = None,
+        env_file: Path | None = None,
+        identities: Collection[StoreName] = (),
+    ) -> Settings:
+        """Read everything. The first that says something wins.
+
+        The order is: `flags`, the environment, `env_file`, the TOML file, the defaults.
+        `flags` are the store's name with `_url` behind it, and names of `Timing`. `environ` is the
+        process's environment when None. `identities` are the stores whose user, password and CA
+        file are wanted also where no address is set. Raises `ConfigurationError`.
+        """
+        sources = Sources.read(environ, file, env_file)
+        sources.table.check_settings(blueprint)
+        sources.refuse_misplaced(blueprint)
+        given = {name: value for name, value in (flags or {}).items() if value is not None}
+        found = {
+            name: _address(kind, blueprint, sources, given.get(f"{name}_url"))
+            for name, kind in KINDS.items()
+        }
+        stores = {name: url for name, url in found.items() if url is not None}
+        return cls(
+            stores=stores,
+            schema=_schema(sources),
+            timing=_timing(sources, given),
+            values=_values(blueprint, sources),
+            identities={
+                name: _identity(KINDS[name], sources) for name in identities if name not in stores
+            },
+        )
+
+    def identity(self, store: StoreName) -> Identity:
+        """That of the address of `store`; without one, what the settings say of it."""
+        url = self.stores.get(store)
+        if url is None:
+            return self.identities.get(store, Identity())
+        return Identity(url.username, url.password, url.ca_file)
+
+    def need(self, store: StoreName) -> StoreUrl:
+        """The address of `store`.
+
+        Raises `ConfigurationError` that names the variable, when there is none.
+        """
+        if store not in self.stores:
+            raise ConfigurationError(
+                f"{store}: no address is set.",
+                hint=f"Set {store.upper()}_URL or --{store}-url, or use --local for a local stack.",
+            )
+        return self.stores[store]
+
+
+# --- addresses
+
+
+def _address(
+    kind: StoreKind, blueprint: Blueprint, sources: Sources, flag: str | None
+) -> StoreUrl | None:
+    """The address of a store, with user, password and CA file from wherever they are set."""
+    url = next(_candidates(kind, blueprint, sources, flag), None)
+    if url is None:
+        return None
+    if not url.database and not kind.default_database:
+        url = replace(url, database=blueprint.name)
+    ours = _identity(kind, sources, own_password=url.password)
+    ca_file = url.ca_file or ours.ca_file
+    if ca_file:
+        check_ca_file(url, ca_file)
+    refuse_weaker(url)
+    username = url.username or ours.username
+    return replace(url, username=username, password=ours.password, ca_file=ca_file)
+
+
+def _candidates(
+    kind: StoreKind, blueprint: Blueprint, sources: Sources, flag: str | None
+) -> Iterator[StoreUrl]:
+    """The addresses that are set, the first of which wins.
+
+    A later one is not looked at, so nothing of it can be wrong.
+    """
+    texts = [(flag, f"--{kind.name}-url")]
+    texts += [(sources.variables.get(name), name) for name in kind.url_variables]
+    for text, source in texts:
+        if text:
+            yield StoreUrl.parse(kind.name, text, source)
+    parts = kind.part_variables
+    if any(sources.variables.get(name) for name in _part_forms(kind)):
+        yield _of_parts(kind, blueprint, sources, f"{parts['host']} and others")
+    filed = sources.store(kind.name).get("url")
+    if filed:
+        yield StoreUrl.parse(kind.name, filed, sources.table.name)
+    if kind.default_server:
+        yield _default_address(kind, blueprint, sources)
+
+
+def _part_forms(kind: StoreKind) -> list[str]:
+    """The variables that have a part of an address, and the file of the one that is a secret."""
+    names = list(kind.part_variables.values())
+    return [*names, f"{kind.part_variables['password']}_FILE"] if names else []
+
+
+def _of_parts(kind: StoreKind, blueprint: Blueprint, sources: Sources, source: str) -> StoreUrl:
+    """The address that one variable for each of its parts makes."""
+    parts = kind.part_variables
+    default_host, _, default_port = kind.default_server.rpartition(":")
+
+    def part(name: str, default: str) -> str:
+        return sources.variables.get(parts[name], default)
+
+    hosts = f"{_written_host(part('host', default_host))}:{part('port', default_port)}"
+    try:
+        check_servers(hosts)
+    except AddressError as exc:
+        raise ConfigurationError(
+            f"{kind.name}: what {parts['host']} and {parts['port']} say {exc}.",
+            hint="Ports are 1 to 65535.",
+        ) from None
+    own_password = sources.secret(parts["password"])
+    other_password = sources.secret(f"{kind.name.upper()}_PASSWORD")
+    return StoreUrl(
+        store=kind.name,
+        scheme=kind.schemes[0],
+        hosts=hosts,
+        database=part("database", blueprint.name),
+        username=part("username", kind.default_user),
+        password=own_password or other_password or kind.default_password,
+        source=source,
+    )
+
+
+def _default_address(kind: StoreKind, blueprint: Blueprint, sources: Sources) -> StoreUrl:
+    """The address of nobody's choice. Its default password gives way to any that is given."""
+    prefix = kind.name.upper()
+    is_in_variables = {f"{prefix}_PASSWORD", f"{prefix}_PASSWORD_FILE"} & sources.variables.keys()
+    is_in_file = {"password", "password_file"} & sources.store(kind.name).keys()
+    is_given = bool(is_in_variables or is_in_file)
+    return StoreUrl(
+        store=kind.name,
+        scheme=kind.schemes[0],
+        hosts=kind.default_server,
+        database=blueprint.name,
+        password="" if is_given else kind.default_password,
+        source=DEFAULT_SOURCE,
+    )
+
+
+def _written_host(host: str) -> str:
+    """A host as an address writes it: a socket's folder escaped, an IPv6 address in brackets."""
+    if host.startswith("/"):
+        return quote(host, safe="")
+    is_ipv6 = host.count(":") > 1 and not host.startswith("[")
+    return f"[{host}]" if is_ipv6 else host
+
+
+def _identity(kind: StoreKind, sources: Sources, own_password: str = "") -> Identity:
+    """What the environment and the file say of us.
+
+    No other secret is looked for where the address has one.
+    """
+    prefix, section = kind.name.upper(), sources.store(kind.name)
+    username = sources.variables.get(f"{prefix}_USERNAME") or section.get("username", "")
+    return Identity(
+        username=username or kind.default_user,
+        password=own_password or sources.password(kind),
+        ca_file=sources.variables.get(f"{prefix}_CA_FILE") or section.get("ca_file", ""),
+    )
+
+
+def check_ca_file(url: StoreUrl, path: str) -> None:
+    """Refuse a CA file that is not there, or that the address would not use or would weaken."""
+    if not Path(path).is_file():
+        raise ConfigurationError(
+            f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE."
+        )
+    refuse_weaker(replace(url, ca_file=path))
+
+
+# --- the rest
+
+
+def _schema(sources: Sources) -> str:
+    """The schema of the store that has schemas."""
+    for kind in KINDS.values():
+        if not kind.has_schemas:
+            continue
+        named = sources.variables.get(kind.schema_variable)
+        filed: str = sources.store(kind.name).get("schema", "")
+        if named or filed:
+            return named or filed
+    return _DEFAULT_SCHEMA
+
+
+def _values(blueprint: Blueprint, sources: Sources) -> dict[str, Value]:
+    """The blueprint's own settings."""
+    filed = sources.table.section("settings")
+    return {
+        setting.name: sources.variables.get(setting.name, filed.get(setting.name, setting.default))
+        for setting in blueprint.settings
+    }
+
+
+def _timing(sources: Sources, flags: Mapping[str, Any]) -> Timing:
+    """The times that are set; the others keep their defaults."""
+    section = sources.table.section("timing")
+    found: dict[str, float | int] = {}
+    for each in fields(Timing):
+        variable = timing_variable(each.name)
+        filed = section.get(each.name)
+        value = flags.get(each.name, sources.variables.get(variable, filed))
+        if value is not None:
+            kind = int if isinstance(each.default, int) else float
+            found[each.name] = as_number(value, kind, variable, LEAST.get(each.name, 0))
+    return Timing(**found)  # type: ignore[arg-type]  # the fields are floats and integers

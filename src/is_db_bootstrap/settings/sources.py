@@ -1,0 +1,321 @@
+"""Where settings come from: the environment, an env file and a TOML file.
+
+Nothing else reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.secrets import (
+    has_surrogates,
+    may_hold_secret,
+    read_secret,
+    shown,
+)
+from is_db_bootstrap.settings.timing import Timing
+from is_db_bootstrap.stores.kinds import KINDS
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.stores.kind import StoreKind
+
+#: Our own file, which is found in the folder of the call.
+FILE_NAME = "is-db-bootstrap.toml"
+#: The file of the project, whose table `[tool.is-db-bootstrap]` says the same.
+_PROJECT_FILE = "pyproject.toml"
+_STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
+_TOP_KEYS = {"blueprint", "timing", "settings", *KINDS}
+#: Keys of a store's table in which an address or a secret belongs.
+_KEYS_OF_SECRETS = {"url", "password"}
+_BLUEPRINT = "IS_DB_BOOTSTRAP_BLUEPRINT"
+
+
+# --- the TOML file
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Table:
+    """What a TOML file says of us. `name` is the file's, empty when there is no file."""
+
+    top: Mapping[str, Any]
+    name: str = ""
+
+    @classmethod
+    def read(cls, file: Path | None) -> Table:
+        """Read `file`, else the file that is found in this folder.
+
+        Raises `ConfigurationError` for a file that cannot be read, an unknown key, or a value that
+        is not of the right kind.
+        """
+        if file is not None:
+            return cls._checked(_parsed(file), file.name)
+        own = Path(FILE_NAME)
+        if own.is_file():
+            return cls._checked(_parsed(own), FILE_NAME)
+        project = Path(_PROJECT_FILE)
+        if project.is_file():
+            ours = _parsed(project).get("tool", {}).get("is-db-bootstrap", {})
+            return cls._checked(ours, _PROJECT_FILE)
+        return cls({})
+
+    @classmethod
+    def _checked(cls, top: dict[str, Any], name: str) -> Table:
+        if not isinstance(top.get("blueprint", ""), str):
+            raise ConfigurationError(f"{name}: blueprint is not text.", hint="Write it in quotes.")
+        for section, accepted in _accepted_keys().items():
+            table = top.get(section, {}) if section else top
+            _check_section(name, section, table, accepted)
+        return cls(top, name)
+
+    def check_settings(self, blueprint: Blueprint) -> None:
+        """Refuse a setting that `blueprint` does not have.
+
+        A blueprint without settings reads none, so such a call is not asked.
+        """
+        known = [setting.name for setting in blueprint.settings]
+        for key in self.section("settings"):
+            if known and key not in known:
+                raise ConfigurationError(
+                    f"{self.name}: unknown key [settings] {key}.",
+                    hint=f"Known: {', '.join(known)}.",
+                )
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """One table of the file; empty when the file has no such table."""
+        table: Mapping[str, Any] = self.top.get(name, {})
+        return table
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigurationError(f"{path} cannot be read: {exc}.") from exc
+
+
+def _accepted_keys() -> dict[str, set[str] | None]:
+    """The keys of each table; None where a blueprint decides. The empty name is the top's."""
+    found: dict[str, set[str] | None] = {
+        "": _TOP_KEYS,
+        "timing": {field.name for field in fields(Timing)},
+        "settings": None,
+    }
+    for name, kind in KINDS.items():
+        found[name] = _STORE_KEYS | ({"schema"} if kind.has_schemas else set())
+    return found
+
+
+def _check_section(file: str, section: str, table: Any, accepted: set[str] | None) -> None:
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{file}: [{section}] is not a table.")
+    for key, value in table.items():
+        where = f"[{section}] {key}" if section else key
+        if section in KINDS and not isinstance(value, str):
+            raise ConfigurationError(f"{file}: {where} is not text.", hint="Write it in quotes.")
+        if accepted is not None and key not in accepted:
+            raise ConfigurationError(
+                f"{file}: unknown key {where}.", hint=f"Known: {', '.join(sorted(accepted))}."
+            )
+        if isinstance(value, str) and key not in _KEYS_OF_SECRETS:
+            refuse_address(f"{where} in {file}", value)
+
+
+# --- the environment
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Sources:
+    """The variables and the TOML file of one call."""
+
+    variables: Mapping[str, str]
+    table: Table
+
+    @classmethod
+    def read(
+        cls, environ: Mapping[str, str] | None, file: Path | None, env_file: Path | None
+    ) -> Sources:
+        """Read all of them. `environ` is the process's environment when None."""
+        given = os.environ if environ is None else environ
+        real = {name: value for name, value in given.items() if value}
+        variables = _over(real, _variables_of_file(env_file)) if env_file else real
+        return cls(variables, Table.read(file))
+
+    def refuse_misplaced(self, blueprint: Blueprint) -> None:
+        """Raise `ConfigurationError` for a variable that has an address where none belongs.
+
+        The value would be repeated in a message, or become the name of something.
+        """
+        for name in (*plain_variables(), *(setting.name for setting in blueprint.settings)):
+            refuse_address(name, self.variables.get(name, ""))
+
+    def store(self, name: StoreName) -> Mapping[str, Any]:
+        """The TOML table of a store."""
+        return self.table.section(name)
+
+    def secret(self, variable: str) -> str:
+        """The secret in a variable, or in the file that the variable `<variable>_FILE` names."""
+        text = self.variables.get(variable, "")
+        return _secret(variable, text, self.variables.get(f"{variable}_FILE", ""))
+
+    def password(self, kind: StoreKind) -> str:
+        """The password of a store: that of the environment, then that of the TOML file."""
+        section = self.store(kind.name)
+        own = self.secret(f"{kind.name.upper()}_PASSWORD")
+        return own or _secret(
+            f"password in {self.table.name}",
+            section.get("password", ""),
+            section.get("password_file", ""),
+        )
+
+
+def _secret(source: str, text: str, path: str) -> str:
+    if text and path:
+        raise ConfigurationError(
+            f"{source} and its _FILE form are both set.", hint="Keep one of them."
+        )
+    if text and ("\0" in text or has_surrogates(text)):
+        raise ConfigurationError(
+            f"{source} has a character that cannot be sent.", hint="Secrets are UTF-8."
+        )
+    if path:
+        return read_secret(Path(path), f"{source}_FILE")
+    return text
+
+
+def plain_variables() -> Iterator[str]:
+    """The variables that we read and that have neither an address nor a secret."""
+    yield _BLUEPRINT
+    for field in fields(Timing):
+        yield timing_variable(field.name)
+    for kind in KINDS.values():
+        prefix = kind.name.upper()
+        yield from (f"{prefix}_USERNAME", f"{prefix}_CA_FILE", f"{prefix}_PASSWORD_FILE")
+        for part, variable in kind.part_variables.items():
+            yield f"{variable}_FILE" if part == "password" else variable
+        if kind.schema_variable:
+            yield kind.schema_variable
+
+
+def timing_variable(name: str) -> str:
+    """The variable of a field of `Timing`."""
+    return f"IS_DB_BOOTSTRAP_{name.removesuffix('_s').upper()}"
+
+
+def refuse_address(name: str, value: str) -> None:
+    """Raise `ConfigurationError` for a value that is an address with a secret in it."""
+    if may_hold_secret(value):
+        raise ConfigurationError(
+            f"{name} is an address ({shown(value)}), and none belongs there.",
+            hint="Addresses belong in the variables whose name ends with _URL, and in url.",
+        )
+
+
+def blueprint_name(
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    env_file: Path | None = None,
+) -> str | None:
+    """The blueprint that the environment, the env file or the TOML file names, in this order.
+
+    The variable is `IS_DB_BOOTSTRAP_BLUEPRINT`. `environ` is the process's when None.
+    """
+    given = os.environ if environ is None else environ
+    name = given.get(_BLUEPRINT)
+    if not name and env_file:
+        name = _variables_of_file(env_file).get(_BLUEPRINT)
+    refuse_address(_BLUEPRINT, name or "")
+    return name or Table.read(file).top.get("blueprint")
+
+
+def process_variable(name: str) -> str:
+    """A variable of the process's environment, which no file stands in for; empty when unset."""
+    return os.environ.get(name, "")
+
+
+def _variables_of_file(path: Path) -> dict[str, str]:
+    from dotenv.parser import parse_stream
+
+    try:
+        with path.open(encoding="utf-8") as stream:
+            lines = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"The env file {path} cannot be read: {exc}.") from exc
+    for line in lines:
+        if line.error:
+            raise ConfigurationError(
+                f"{path}, line {line.original.line}, is not of the form NAME=value."
+            )
+    return {line.key: line.value for line in lines if line.key and line.value}
+
+
+def _over(real: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
+    """The environment over a file's variables.
+
+    An address or a secret in one form hides the file's in any other form. The parts of one address
+    may come from both.
+    """
+    visible = {
+        name: value
+        for name, value in filed.items()
+        if not any(form in real for form in _forms_of(name))
+    }
+    return {**visible, **real}
+
+
+def _forms_of(name: str) -> tuple[str, ...]:
+    """All variables that say the same as `name`."""
+    for kind in KINDS.values():
+        if name in kind.url_variables:
+            parts = list(kind.part_variables.values())
+            files = [f"{kind.part_variables['password']}_FILE"] if parts else []
+            return (*kind.url_variables, *parts, *files)
+    secret = name.removesuffix("_FILE")
+    return (secret, f"{secret}_FILE")
+
+
+# --- numbers
+
+
+def as_number(value: Any, kind: type, name: str, least: float) -> float | int:
+    """`value` as a number of `kind`.
+
+    Raises `ConfigurationError` that names the setting `name`, when the value is no such number, is
+    below `least` or is not finite.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError(value)  # noqa: TRY301 - int() would take True
+        if kind is int and isinstance(value, float) and not value.is_integer():
+            raise TypeError(value)  # noqa: TRY301 - int() would take 1.9 as 1
+        number: float | int = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        wanted = "an integer" if kind is int else "a number"
+        raise ConfigurationError(f"{name}={value!r} is not {wanted}.") from None
+    if not least <= number < float("inf"):
+        raise ConfigurationError(f"{name}={value!r} is below {least} or not finite.")
+    return number
+
+
+def number(
+    variable: str, kind: type, least: float, environ: Mapping[str, str] | None = None
+) -> float | int | None:
+    """The number in a variable, None when it is unset.
+
+    Raises `ConfigurationError` that names the variable, for what is no number or below `least`.
+    """
+    text = (os.environ if environ is None else environ).get(variable)
+    return as_number(text, kind, variable, least) if text else None
+
+
+def echo(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether SQL is to be logged: DB_ECHO is `true` in any letter case."""
+    given = os.environ if environ is None else environ
+    return given.get("DB_ECHO", "").lower() == "true"

@@ -1,0 +1,105 @@
+"""Whoever asks for JSON gets JSON on stdout, and nothing else: also on failure, and when nothing is to do."""
+
+import json
+
+import click
+import pytest
+
+from commands import run_here
+from is_db_bootstrap.cli import group
+
+pytestmark = pytest.mark.postgres
+
+NOBODY = "postgresql://u:p@127.0.0.1:1/x"
+#: Each command that takes `--output`, and how it is called here.
+CALLS = {
+    "apply": ("--timeout", "0.2"),
+    "plan": ("--timeout", "0.2"),
+    "verify": ("--timeout", "0.2"),
+    "wait": ("--timeout", "0.2"),
+    "status": ("--timeout", "0.2"),
+    "selftest": ("--timeout", "0.2"),
+    "setup": ("--timeout", "0.2", "--yes"),
+    "revision": ("--timeout", "0.2", "-m", "more"),
+}
+#: These ask no store. `local up` starts servers: tests/integration/test_local.py has it.
+WITHOUT_STORE = {"blueprints": (), "local status": ("--data-dir", "none"), "local up": None}
+
+
+def with_output(command=None, path=()):
+    """The name of each command that takes `--output`."""
+    command = group if command is None else command
+    context = click.Context(command)
+    if any(parameter.name == "output" for parameter in command.params):
+        yield " ".join(path)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from with_output(command.get_command(context, name), (*path, name))
+
+
+def document(text):
+    """The one document in `text`, None when there is no text at all."""
+    return json.loads(text) if text else None
+
+
+def environment(url):
+    return {"PATH": "/usr/bin:/bin", "POSTGRES_URL": url, "HOME": "/nonexistent"}
+
+
+def test_every_command_with_an_output_is_asked_here():
+    assert set(with_output()) == {*CALLS, *WITHOUT_STORE}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_json_is_all_that_stdout_gets_when_the_call_is_refused(tmp_path, name):
+    args = (name, *CALLS[name], "-o", "json", "-b", "no_such_blueprint")
+    code, out, err = run_here(args, tmp_path, environment(NOBODY))
+    assert (code, document(out)) == (2, None)
+    assert "no_such_blueprint" in err
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_json_is_all_that_stdout_gets_when_the_store_is_down(tmp_path, name):
+    args = (name, *CALLS[name], "-o", "json", "-b", "agentic_projects")
+    code, out, err = run_here(args, tmp_path, environment(NOBODY))
+    assert code in {1, 4}
+    assert "does not answer" in err
+    found = document(out)
+    assert found is None if name == "revision" else found["exit_code"] == code
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_json_is_all_that_stdout_gets_when_nothing_is_to_do(tmp_path, migrated, name):
+    url = migrated("agentic_projects")
+    patient = ["60" if word == "0.2" else word for word in CALLS[name]]
+    args = (name, *patient, "-o", "json", "-b", "agentic_projects")
+    code, out, err = run_here(args, tmp_path, environment(url))
+    assert code == 0, err
+    found = document(out)
+    if name == "revision":
+        assert found["files"] == found["operations"] == []
+    else:
+        assert (found["blueprint"], found["exit_code"]) == ("agentic_projects", 0)
+
+
+@pytest.mark.parametrize("name", [name for name, args in WITHOUT_STORE.items() if args is not None])
+def test_json_is_all_that_stdout_gets_without_a_store(tmp_path, name):
+    args = (*name.split(), *WITHOUT_STORE[name], "-o", "json")
+    code, out, _ = run_here(args, tmp_path, environment(NOBODY))
+    assert (code, document(out) is None) == (0, False)
+
+
+def test_what_setup_tells_a_person_goes_to_stderr(tmp_path, postgres_url):
+    args = ("setup", "--yes", "-o", "json", "-b", "agentic_projects")
+    code, out, err = run_here(args, tmp_path, environment(postgres_url))
+    assert code == 0
+    [store] = document(out)["stores"]
+    assert [change["name"] for change in store["changes"]] == ["agt_0001", "agt_0002", "agt_0003"]
+    assert "Step 4 of 4: Verification" in err
+
+
+def test_an_output_that_would_not_be_obeyed_is_refused(tmp_path):
+    args = ("blueprints", "-o", "json", "show", "agentic_projects")
+    code, out, err = run_here(args, tmp_path, environment(NOBODY))
+    assert (code, out) == (2, "")
+    assert "--format json" in err
