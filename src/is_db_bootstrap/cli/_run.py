@@ -41,11 +41,13 @@ def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) ->
         "GRPC_VERBOSITY", "NONE"
     )  # pymilvus's transport writes to stderr what is raised as well
     from is_db_bootstrap.app import orchestrator
+    from is_db_bootstrap.leftovers import Guests
     from is_db_bootstrap.render import document, progress, report
 
     with refusals(options.termination_log):
         blueprint = options.declared()
         settings = options.settings(blueprint)
+    guests = Guests()
     with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
         if observer.verbose:
             observer.addresses(settings)
@@ -55,11 +57,13 @@ def run(options: Options, mode: Mode, *, pending_code: int = 0, **extra: Any) ->
                 settings,
                 only=options.only,
                 skip=options.skip,
-                observers=[observer],
+                observers=[observer, guests],
                 **extra,
             )
         with signals(engine):
             result = engine.run(mode)
+            if engine.ended_early:
+                result = guests.end(result, engine.stores, settings)
     if (
         pending_code
         and result.exit_code == 0

@@ -125,9 +125,17 @@ class Setup:
 
     def _engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
         from is_db_bootstrap.app import orchestrator
+        from is_db_bootstrap.leftovers import Guests
 
+        self._guests = Guests()
+        self._settings = settings
         return orchestrator(
-            blueprint, settings, only=self._options.only, skip=self._options.skip, seed=self._seed
+            blueprint,
+            settings,
+            only=self._options.only,
+            skip=self._options.skip,
+            seed=self._seed,
+            observers=[self._guests],
         )
 
     def _connection(self, engine: BootstrapOrchestrator) -> None:
@@ -174,7 +182,10 @@ class Setup:
                 click.echo(f"  {store:<9} {line}")
 
     def _ran(self, engine: BootstrapOrchestrator, mode: Mode) -> BootstrapResult:
-        self._last = result = engine.run(mode)
+        result = engine.run(mode)
+        if engine.ended_early:
+            result = self._guests.end(result, engine.stores, self._settings)
+        self._last = result
         leave_behind(engine)
         for store in result.stores:
             for note in store.notes:

@@ -26,6 +26,7 @@ from is_db_bootstrap.engine.store import (
     CanReport,
     CanSelfTest,
     DatabaseBootstrapper,
+    GoesOn,
     Lock,
 )
 from is_db_bootstrap.engine.track import UNVERIFIED, Held, LockPolicy, Track
@@ -128,6 +129,14 @@ class BootstrapOrchestrator:
         self._events = threading.Lock()
         self._began = 0.0
         self._unfinished: tuple[StoreName, ...] = ()
+        self._ended_early = False
+        self._limits: dict[Phase, float] = dict.fromkeys(
+            (Phase.APPLY, Phase.VERIFY), self._rules.lock.apply_timeout_s
+        )
+
+    def limit_phases(self, phases: Sequence[Phase], seconds: float) -> None:
+        """End what runs longer than `seconds` in one of `phases`, and fail the run; 0 is no limit."""
+        self._limits |= dict.fromkeys(phases, seconds)
 
     def interrupt(self, exit_code: int = 130) -> None:
         """From a signal handler or another thread: no new change starts, running ones get `grace_s` to end."""
@@ -145,13 +154,19 @@ class BootstrapOrchestrator:
         self._began = time.monotonic()
         started_at = datetime.now(UTC)
         run = _Run(
-            self._rules, mode, [Track(b) for b in self._bootstrappers], self._stop, self._emit
+            self._rules,
+            mode,
+            [Track(b) for b in self._bootstrappers],
+            self._stop,
+            self._emit,
+            self._limits,
         )
         try:
             run.phases()
         finally:
             run.close()
             self._unfinished = run.unfinished
+            self._ended_early = run.ended_early
         result = run.result(started_at, time.monotonic() - self._began)
         self._emit("finished", result=result)
         if run.keyboard:
@@ -166,6 +181,14 @@ class BootstrapOrchestrator:
         disconnected; it ends when the process ends.
         """
         return self._unfinished
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether a limit or an interrupt has ended steps of the last run while they were at work.
+
+        What user code had begun beside its stores, such as processes and connections of its own, may go on then.
+        """
+        return self._ended_early
 
     @property
     def stores(self) -> tuple[StoreName, ...]:
@@ -215,8 +238,15 @@ class _Run:
     """One run of an orchestrator; holds what changes meanwhile."""
 
     def __init__(
-        self, rules: _Rules, mode: Mode, tracks: list[Track], stop: _Stop, emit: Callable[..., None]
+        self,
+        rules: _Rules,
+        mode: Mode,
+        tracks: list[Track],
+        stop: _Stop,
+        emit: Callable[..., None],
+        limits: dict[Phase, float],
     ) -> None:
+        self._limits = limits
         self._rules = rules
         self._mode = mode
         self._tracks = tracks
@@ -526,6 +556,11 @@ class _Run:
                 store.close()
 
     @property
+    def ended_early(self) -> bool:
+        """Whether running steps were ended."""
+        return self._halted.is_set()
+
+    @property
     def unfinished(self) -> tuple[StoreName, ...]:
         """The stores whose call did not come back."""
         return tuple(track.store.name for track in self._running.values())
@@ -570,8 +605,8 @@ class _Run:
             track.duration_s += time.monotonic() - began
 
     def _join(self, phase: Phase) -> None:
-        bounded = phase in {Phase.APPLY, Phase.VERIFY} and self._locking.apply_timeout_s > 0
-        limit = time.monotonic() + self._locking.apply_timeout_s if bounded else None
+        limit_s = self._limits.get(phase, 0.0)
+        limit = time.monotonic() + limit_s if limit_s > 0 else None
         while self._running:
             try:
                 self._collect(0.2)
@@ -582,8 +617,8 @@ class _Run:
                 self._end_running(Interrupted("The run was interrupted."), self._locking.grace_s)
                 return
             if limit is not None and time.monotonic() > limit:
-                seconds = f"{self._locking.apply_timeout_s:g} s"
-                self._end_running(None, 0.0, f"{phase.value} did not end within {seconds}.")
+                message = f"{phase.value} did not end within {limit_s:g} s."
+                self._end_running(None, 0.0, message, _hint_for(phase))
                 return
 
     def _collect(self, timeout_s: float) -> None:
@@ -592,11 +627,16 @@ class _Run:
             self._running.pop(future)
             future.result()
 
-    def _end_running(self, error: BootstrapError | None, grace_s: float, message: str = "") -> None:
+    def _end_running(
+        self, error: BootstrapError | None, grace_s: float, message: str = "", hint: str = ""
+    ) -> None:
         """Give running steps `grace_s`, then cancel them on their servers, then `grace_s` more to come back."""
         self._halted.set()
         self._drain(grace_s)
         touched = list(self._running.values())
+        for track in touched:
+            if track.changing and isinstance(track.store, GoesOn):
+                track.note(track.store.what_goes_on())
         acquiring = self._acquiring
         for store in [acquiring] if acquiring else [t.store for t in touched]:
             self._emit("cancelling", store=store.name)
@@ -608,9 +648,7 @@ class _Run:
         for track in (
             touched if message else [t for t in self._tracks if t in touched or t.error is None]
         ):
-            track.error = error or StoreUnavailable(
-                track.store.name, message, hint="Give a longer --apply-timeout, or none."
-            )
+            track.error = error or StoreUnavailable(track.store.name, message, hint=hint)
 
     def _disconnect_running(self) -> None:
         """End the sessions of calls that did not come back, and note what still goes on, and where."""
@@ -686,6 +724,15 @@ def _spawn(call: Callable[[], None]) -> Future[None]:
 
     threading.Thread(target=target, name=STEP_THREAD, daemon=True).start()
     return future
+
+
+def _hint_for(phase: Phase) -> str:
+    """What a person can do about a phase that took too long."""
+    if phase in {Phase.APPLY, Phase.VERIFY}:
+        return "Give a longer --apply-timeout, or none."
+    return (
+        "Something on the server holds it up, such as a lock. End that, or give a longer --timeout."
+    )
 
 
 def _described(holder: LockHolder) -> str:

@@ -12,7 +12,7 @@ from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.private_files import open_private
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.fleet.run import TargetResult
+    from is_db_bootstrap.fleet.results import TargetResult
 
 
 class Ledger:

@@ -17,6 +17,9 @@ class StoreKind:
     `query_fields` are the options of an address's query that say what a field of the address says as well.
     `declared_by` names the fields of a blueprint that declare something about the store.
     `takes_seed` says whether its bootstrapper writes demo data when it is told to.
+    `session_variable` is the environment variable by which the clients of this store name their sessions, for kinds whose
+    module `sessions` can end the sessions of other processes. `unended` says what the server goes on with when its
+    client has gone, as a sentence; empty when it ends that too.
     `bootstrapper_class` is the class of this name in the store's module `bootstrapper`.
     """
 
@@ -34,6 +37,8 @@ class StoreKind:
     has_schemas: bool = False
     takes_seed: bool = False
     client_extra: str = ""
+    session_variable: str = ""
+    unended: str = ""
 
     def module_name(self, role: str) -> str:
         """The name of the store's module of this role, such as `bootstrapper`."""

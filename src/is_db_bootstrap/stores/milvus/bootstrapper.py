@@ -36,6 +36,7 @@ from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.milvus import abilities
 from is_db_bootstrap.stores.milvus import errors as milvus_errors
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
+from is_db_bootstrap.stores.milvus.kind import KIND
 from is_db_bootstrap.stores.milvus.schema import Difference, Live
 from is_db_bootstrap.tls import refuse_weaker
 
@@ -590,6 +591,10 @@ class MilvusBootstrapper:
         """From another thread: break the connection. What Milvus has begun (an index, a load) it goes on with."""
         self._cancelled.set()
         self._release_client()
+
+    def what_goes_on(self) -> str:
+        """What the server goes on with after `cancel`, as a sentence for the report."""
+        return KIND.unended
 
     def close(self) -> None:
         """Release the connection."""

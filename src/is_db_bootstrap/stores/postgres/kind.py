@@ -20,4 +20,5 @@ KIND = StoreKind(
     declared_by=("migrations",),
     bootstrapper_class="PostgreSQLBootstrapper",
     client_extra="postgres",
+    session_variable="PGAPPNAME",
 )
