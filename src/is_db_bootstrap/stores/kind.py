@@ -15,6 +15,9 @@ class StoreKind:
     `schemes` are those that an address may have, the usual one first, and `tls_scheme` is the one that asks for TLS
     (empty where a query option or a suffix does). `default_database` is empty where the blueprint's name is the default.
     `query_fields` are the options of an address's query that say what a field of the address says as well.
+    `place_options` are the options of a query that say where an address leads, and which go before the rest of it: for
+    `hosts` and `port` the first one that is set counts, those for `more` are told besides. With `numbered_databases`,
+    `01` and `1` are one database.
     `declared_by` names the fields of a blueprint that declare something about the store.
     `takes_seed` says whether its bootstrapper writes demo data when it is told to.
     `session_variable` is the environment variable by which the clients of this store name their sessions, for kinds whose
@@ -33,6 +36,8 @@ class StoreKind:
     default_user: str = ""
     default_database: str = ""
     query_fields: Mapping[str, str] = field(default_factory=dict)
+    place_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    numbered_databases: bool = False
     can_lock: bool = True
     has_schemas: bool = False
     takes_seed: bool = False

@@ -15,6 +15,7 @@ KIND = StoreKind(
     default_port=5432,
     default_user="postgres",
     query_fields={"user": "username", "password": "password", "dbname": "database"},
+    place_options={"hosts": ("hostaddr", "host"), "port": ("port",), "more": ("service",)},
     has_schemas=True,
     takes_seed=True,
     declared_by=("migrations",),

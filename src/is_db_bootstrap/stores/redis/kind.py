@@ -9,6 +9,7 @@ KIND = StoreKind(
     tls_scheme="rediss",
     default_port=6379,
     default_database="0",
+    numbered_databases=True,
     query_fields={"username": "username", "password": "password", "db": "database"},
     declared_by=("keys", "channels"),
     bootstrapper_class="RedisBootstrapper",
