@@ -22,6 +22,7 @@ LAYERS = [
         "files",
         "private_files",
         "guests",
+        "process_tree",
         "blueprint",
         "engine.retry",
         "engine.store",
@@ -38,6 +39,7 @@ LAYERS = [
         "app",
         "client_imports",
         "fleet",
+        "leftovers",
         "migrate",
         "revision",
         "scaffold",
@@ -150,11 +152,17 @@ def test_only_the_settings_and_the_edges_read_the_environment(module):
     assert not read, f"{module}, line {read[0].lineno}"
 
 
-def test_the_engine_names_no_store():
-    text = "".join(
-        p.read_text(encoding="utf-8") for name, p in MODULES.items() if name.startswith("engine")
-    ).lower()
-    assert [s for s in ("postgres", "neo4j", "milvus", "redis") if s in text] == []
+@pytest.mark.parametrize("room", ["engine", "fleet"])
+def test_a_room_names_no_store(room):
+    modules = {name: path for name, path in MODULES.items() if name.split(".")[0] == room}
+    named = [
+        f"{name}: {store}"
+        for name, path in modules.items()
+        for store in STORE_ORDER
+        if store in path.read_text(encoding="utf-8").lower()
+    ]
+    assert modules
+    assert named == []
 
 
 def said(tree):

@@ -15,6 +15,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
     VerificationFailed,
 )
+from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Drift, LockHolder, Mode, Outcome, Plan
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
@@ -467,6 +468,30 @@ def test_nothing_is_applied_after_an_apply_deadline():
     assert run(store, lock=LockPolicy(grace_s=0.1, apply_timeout_s=0.2)).exit_code == 4
     time.sleep(1)
     assert store.applied == ["a"]
+
+
+def test_what_a_server_goes_on_with_is_told_when_its_change_was_ended():
+    class Tireless(InMemoryBootstrapper):
+        def what_goes_on(self):
+            return "An index may go on."
+
+    busy = Tireless("neo4j", ["a"], on_apply=lambda _: busy.cancelled.wait(60))
+    idle = Tireless("redis", ["b"])
+    limited = run(busy, idle, lock=LockPolicy(grace_s=0.1, apply_timeout_s=0.3))
+    assert limited.stores[0].notes == ("An index may go on.",)
+    assert "An index may go on." not in limited.stores[1].notes
+
+
+def test_a_plan_that_does_not_end_is_ended_where_it_has_a_limit():
+    slow, quick = InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("redis", ["b"])
+    slow.plan = lambda: slow.cancelled.wait(60) and Plan()
+    engine = BootstrapOrchestrator([slow, quick], retry=QUICK, lock=LockPolicy(grace_s=0.1))
+    engine.limit_phases([Phase.PLAN], 0.3)
+    result = engine.run()
+    assert (result.exit_code, engine.ended_early) == (4, True)
+    assert [s.outcome for s in result.stores] == ["failed", "skipped"]
+    assert "plan did not end within 0.3 s" in result.stores[0].error.message
+    assert (slow.applied, quick.applied) == ([], [])
 
 
 def test_an_interrupt_keeps_the_failure_that_came_before_it():

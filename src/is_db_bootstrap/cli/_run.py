@@ -43,18 +43,22 @@ def run(options: Options, mode: Mode, run_options: RunOptions, *, pending_code: 
         "GRPC_VERBOSITY", "NONE"
     )  # pymilvus's transport writes to stderr what is raised as well
     from is_db_bootstrap.app import orchestrator
+    from is_db_bootstrap.leftovers import Guests
     from is_db_bootstrap.render import document, progress, report
 
     with refusals(options.termination_log):
         blueprint = options.declared()
         settings = options.settings(blueprint)
+    guests = Guests()
     with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
         if observer.verbose:
             observer.addresses(settings)
         with refusals(options.termination_log):
-            engine = orchestrator(blueprint, settings, run_options, observers=[observer])
+            engine = orchestrator(blueprint, settings, run_options, observers=[observer, guests])
         with signals(engine):
             result = engine.run(mode)
+            if engine.ended_early:
+                result = guests.end(result, engine.stores, settings)
     if (
         pending_code
         and result.exit_code == 0

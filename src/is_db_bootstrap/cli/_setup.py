@@ -137,8 +137,12 @@ class Setup:
 
     def _engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
         from is_db_bootstrap.app import orchestrator
+        from is_db_bootstrap.leftovers import Guests
 
-        return orchestrator(blueprint, settings, self._options.run_options(seed=self._seed))
+        self._guests = Guests()
+        self._settings = settings
+        options = self._options.run_options(seed=self._seed)
+        return orchestrator(blueprint, settings, options, observers=[self._guests])
 
     def _connection(self, engine: BootstrapOrchestrator) -> None:
         self._begin()
@@ -184,7 +188,10 @@ class Setup:
                 self._say(f"  {store:<9} {line}")
 
     def _ran(self, engine: BootstrapOrchestrator, mode: Mode) -> BootstrapResult:
-        self._last = result = engine.run(mode)
+        result = engine.run(mode)
+        if engine.ended_early:
+            result = self._guests.end(result, engine.stores, self._settings)
+        self._last = result
         leave_behind(engine)
         for store in result.stores:
             for note in store.notes:

@@ -86,6 +86,14 @@ class CanDisconnect(Protocol):
 
 
 @runtime_checkable
+class GoesOn(Protocol):
+    """A store whose server goes on with a change after `cancel`."""
+
+    def what_goes_on(self) -> str:
+        """What may go on there, as a sentence for the report."""
+
+
+@runtime_checkable
 class CanCreateDatabase(Protocol):
     """A store whose database may be missing; its `plan` then starts with a change of kind `database`."""
 

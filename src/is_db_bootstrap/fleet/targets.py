@@ -1,11 +1,11 @@
-"""A file of targets: a name each, and what differs from the settings of the call."""
+"""A file of targets: one name per target, and what differs from the settings of the call."""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,13 @@ from typing import Any
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER, StoreName
-from is_db_bootstrap.settings import Settings, StoreUrl, check_ca_file, read_secret
+from is_db_bootstrap.settings import Identity, Settings, StoreUrl, check_ca_file, read_secret
+from is_db_bootstrap.stores.kind import StoreKind
+from is_db_bootstrap.stores.kinds import KINDS
 
 _STORE_KEYS = ("url", "database", "username", "password", "password_file")
+#: The port of an `https` address that names none.
+_HTTPS_PORT = "443"
 _TOML = re.compile(r"^\s*(\[\[\s*targets\s*\]\]|targets\s*=)", re.MULTILINE)
 _SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
 
@@ -24,7 +28,8 @@ _SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
 class Target:
     """One tenant, with the settings of its own run.
 
-    `places` are the stores that it names: what is the same for each way to write an address, and the address as it is written.
+    `places` are the stores that it names. A key is the same for each way to write an address, its value is the
+    address as it is written.
     """
 
     name: str
@@ -34,30 +39,38 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A line or table that is no target, called as it calls itself, or by its number."""
+    """A line or table that is no target. `name` is its number in the file, such as `line 3`."""
 
     name: str
     error: ConfigurationError
 
 
-def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refused]:
-    """The targets of a TOML document (`[[targets]]`) or of JSON lines (an object each), in their order.
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A line or table of the file: what it is called, and how to get what it says."""
 
-    An object has `name`, and may have a store's name with `url`, `database`, `username`, `password`, `password_file` (for
-    PostgreSQL also `schema`) or an address, and `settings` of the blueprint. What it leaves out is that of `base`.
-    Of two with one name, or with one place, the second is refused. Raises `ConfigurationError` for a document that is no TOML,
-    and when there is no target: what writes the list may have failed.
+    label: str
+    read: Callable[[], Any]
+
+
+def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refused]:
+    """The targets of a TOML document (`[[targets]]`) or of JSON lines (one object per line), in their order.
+
+    An object has `name`. It may have a store's name with an address, or with `url`, `database`, `username`, `password`
+    and `password_file` (and `schema`, for a store that has schemas), and `settings` of the blueprint. What it leaves out
+    is that of `base`. Of two with one name, or with one place, the second is refused. Raises `ConfigurationError` for a
+    document that is no TOML, and for one without a target: what writes the list may have failed.
     """
     found: list[Target | Refused] = []
-    names, owners = set[str](), dict[str, str]()
-    for label, entry in _entries(text):
+    names = set[str]()
+    owners: dict[str, str] = {}
+    for entry in _entries(text):
         try:
-            target = _target(entry() if callable(entry) else entry, blueprint, base)
-            _alone(target, names, owners)
+            target = _target(entry.read(), blueprint, base)
+            _refuse_second(target, names, owners)
         except ConfigurationError as exc:
-            found.append(
-                Refused(label, ConfigurationError(f"{label}: {exc.message}", hint=exc.hint))
-            )
+            error = ConfigurationError(f"{entry.label}: {exc.message}", hint=exc.hint)
+            found.append(Refused(entry.label, error))
             continue
         names.add(target.name)
         owners |= dict.fromkeys(target.places, target.name)
@@ -69,14 +82,6 @@ def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refus
     return found
 
 
-def _alone(target: Target, names: Collection[str], owners: Mapping[str, str]) -> None:
-    if target.name in names:
-        raise ConfigurationError(f"A second target is called {target.name}.")
-    for place, written in target.places.items():
-        if place in owners:
-            raise ConfigurationError(f"{target.name} is where {owners[place]} is: {written}.")
-
-
 def shard(text: str, completion_index: str) -> tuple[int, int]:
     """Index and count of `INDEX/COUNT`, or of `COUNT` with the index that Kubernetes gives to a pod of an Indexed Job.
 
@@ -85,44 +90,49 @@ def shard(text: str, completion_index: str) -> tuple[int, int]:
     match = _SHARD.fullmatch(text)
     if match is None:
         raise ConfigurationError(f"--shard {text} is not of the form INDEX/COUNT.")
-    given = match[1] if match[1] is not None else completion_index
+    count = int(match[2])
+    given = completion_index if match[1] is None else match[1]
     if not given:
         raise ConfigurationError(
             f"--shard {text} names no index, and JOB_COMPLETION_INDEX is not set.",
             hint="Write INDEX/COUNT.",
         )
-    if not given.isdecimal() or int(given) >= int(match[2]):
-        raise ConfigurationError(
-            f"Shard {given} of {match[2]} does not exist.",
-            hint=f"Write 0/{match[2]} to {int(match[2]) - 1}/{match[2]}."
-            if int(match[2])
-            else "Write 0/1 for all.",
-        )
-    return int(given), int(match[2])
+    if not given.isdecimal() or int(given) >= count:
+        known = f"Write 0/{count} to {count - 1}/{count}." if count else "Write 0/1 for all."
+        raise ConfigurationError(f"Shard {given} of {count} does not exist.", hint=known)
+    return int(given), count
 
 
-def _entries(text: str) -> Iterator[tuple[str, Any]]:
-    """What it is called, and the object or how to get it."""
+# --- the file
+
+
+def _entries(text: str) -> Iterator[_Entry]:
+    """The lines of JSON, or the tables of TOML. Raises `ConfigurationError` for a document that is no TOML."""
     if not _TOML.search(text):
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
-                yield f"line {number}", lambda line=line: _json(line)
+                yield _Entry(f"line {number}", lambda line=line: _parse_json(line))  # type: ignore[misc]  # the default binds it
         return
+    for number, table in enumerate(_toml_tables(text), 1):
+        yield _Entry(f"target {number}", lambda table=table: table)  # type: ignore[misc]  # the default binds it
+
+
+def _toml_tables(text: str) -> list[Any]:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
         raise ConfigurationError(f"The targets are no TOML document: {exc}.") from exc
+    tables = document.get("targets", [])
     unknown = sorted(document.keys() - {"targets"})
-    if unknown or not isinstance(document.get("targets", []), list):
+    if unknown or not isinstance(tables, list):
         raise ConfigurationError(
             f"The targets have {', '.join(unknown) or 'something else'} beside [[targets]].",
             hint="Write each one below [[targets]].",
         )
-    for number, table in enumerate(document.get("targets", []), 1):
-        yield f"target {number}", table
+    return tables
 
 
-def _json(line: str) -> Any:
+def _parse_json(line: str) -> Any:
     try:
         found = json.loads(line)
         json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
@@ -131,44 +141,85 @@ def _json(line: str) -> Any:
     return found
 
 
+def _refuse_second(target: Target, names: Collection[str], owners: Mapping[str, str]) -> None:
+    """Raise `ConfigurationError` for a name or a place that another target has."""
+    if target.name in names:
+        raise ConfigurationError(f"A second target is called {target.name}.")
+    for place, written in target.places.items():
+        if place in owners:
+            raise ConfigurationError(f"{target.name} is where {owners[place]} is: {written}.")
+
+
+# --- one target
+
+
 def _target(entry: Any, blueprint: Blueprint, base: Settings) -> Target:
-    if (
-        not isinstance(entry, dict)
-        or not isinstance(entry.get("name"), str)
-        or not entry["name"].strip()
-    ):
-        raise ConfigurationError(
-            "A target needs a name.", hint='{"name": "acme", "postgres": {"database": "acme"}}'
-        )
-    name = entry["name"]
+    name = _name_of(entry)
+    _refuse_unknown(name, entry, ("name", "settings", *blueprint.stores))
+    stores = dict(base.stores)
+    schema = base.schema
+    for store in (s for s in STORE_ORDER if s in entry):
+        section = _section(name, store, entry[store])
+        stores[store] = _address(name, store, section, blueprint, base)
+        if KINDS[store].has_schemas:
+            schema = section.get("schema", schema)
+    given = _values(name, entry, blueprint)
+    settings = replace(base, stores=stores, schema=schema, values={**base.values, **given})
+    blueprint.resolve(settings.values)
+    # A target that names no store is where the call is.
+    named = [store for store in stores if store in entry] or list(stores)
+    places = {_place(stores[store], schema): str(stores[store]) for store in named}
+    return Target(name, settings, places)
+
+
+def _name_of(entry: Any) -> str:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not name.strip():
+        example = json.dumps({"name": "acme", STORE_ORDER[0]: {"database": "acme"}})
+        raise ConfigurationError("A target needs a name.", hint=example)
     if not name.isprintable():
         raise ConfigurationError(f"The name {name!a} cannot be printed.")
-    _known(name, entry, ("name", "settings", *blueprint.stores))
-    stores, schema = dict(base.stores), base.schema
-    for store in (s for s in STORE_ORDER if s in entry):
-        section = {"url": entry[store]} if isinstance(entry[store], str) else entry[store]
-        if not isinstance(section, dict):
-            raise ConfigurationError(f"{name}: {store} is neither an address nor a table.")
-        _known(
-            f"{name}, {store}",
-            section,
-            (*_STORE_KEYS, *(["schema"] if store == "postgres" else [])),
+    return name
+
+
+def _section(name: str, store: StoreName, said: Any) -> Mapping[str, Any]:
+    """What a target says of one store, as a table; text is an address."""
+    section = {"url": said} if isinstance(said, str) else said
+    if not isinstance(section, dict):
+        raise ConfigurationError(f"{name}: {store} is neither an address nor a table.")
+    known = (*_STORE_KEYS, "schema") if KINDS[store].has_schemas else _STORE_KEYS
+    _refuse_unknown(f"{name}, {store}", section, known)
+    for key, value in section.items():
+        _refuse_value(name, store, key, value)
+    if "password" in section and "password_file" in section:
+        raise ConfigurationError(
+            f"{name}: password and password_file of {store} are both set.", hint="Keep one of them."
         )
-        stores[store] = _address(name, store, section, blueprint, base)
-        schema = section.get("schema", schema) if store == "postgres" else schema
+    return section
+
+
+def _refuse_value(name: str, store: StoreName, key: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ConfigurationError(
+            f"{name}: {key} of {store} is not text.", hint="Write it in quotes."
+        )
+    if not value or "\0" in value:
+        raise ConfigurationError(
+            f"{name}: {key} of {store} is empty, or has a character that is none.",
+            hint="Leave it out.",
+        )
+
+
+def _values(name: str, entry: Mapping[str, Any], blueprint: Blueprint) -> Mapping[str, Any]:
+    """The settings of the blueprint that a target gives."""
     given = entry.get("settings", {})
     if not isinstance(given, dict):
         raise ConfigurationError(f"{name}: settings is no table.")
-    _known(f"{name}, settings", given, [s.name for s in blueprint.settings])
-    settings = replace(base, stores=stores, schema=schema, values={**base.values, **given})
-    blueprint.resolve(settings.values)
-    named = [
-        s for s in stores if s in entry
-    ] or stores  # one that names no store is where the call is
-    return Target(name, settings, {_place(stores[s], schema): str(stores[s]) for s in named})
+    _refuse_unknown(f"{name}, settings", given, [setting.name for setting in blueprint.settings])
+    return given
 
 
-def _known(where: str, table: Mapping[str, Any], names: Any) -> None:
+def _refuse_unknown(where: str, table: Mapping[str, Any], names: Collection[str]) -> None:
     for key in table:
         if key not in names:
             raise ConfigurationError(
@@ -176,70 +227,80 @@ def _known(where: str, table: Mapping[str, Any], names: Any) -> None:
             )
 
 
+# --- addresses
+
+
 def _address(
-    name: str, store: StoreName, section: Mapping[str, Any], blueprint: Blueprint, base: Settings
+    name: str,
+    store: StoreName,
+    section: Mapping[str, Any],
+    blueprint: Blueprint,
+    base: Settings,
 ) -> StoreUrl:
-    for key, value in section.items():
-        if not isinstance(value, str):
-            raise ConfigurationError(
-                f"{name}: {key} of {store} is not text.", hint="Write it in quotes."
-            )
-        if not value or "\0" in value:
-            raise ConfigurationError(
-                f"{name}: {key} of {store} is empty, or has a character that is none.",
-                hint="Leave it out.",
-            )
-    if "password" in section and "password_file" in section:
-        raise ConfigurationError(
-            f"{name}: password and password_file of {store} are both set.", hint="Keep one of them."
-        )
-    common = base.identity(store)
-    if "url" in section:
-        url = StoreUrl.parse(store, section["url"], f"target {name}")
-        url = replace(url, database=url.database or (blueprint.name if store == "postgres" else ""))
+    """The address of a target's store: its own one, or that of the call with what the target changes."""
+    source = f"target {name}"
+    has_own_url = "url" in section
+    if has_own_url:
+        url = StoreUrl.parse(store, section["url"], source)
+        default = "" if KINDS[store].default_database else blueprint.name
+        url = replace(url, database=url.database or default)
     else:
-        url = replace(base.need(store), source=f"target {name}")
+        url = replace(base.need(store), source=source)
     given = {key: section[key] for key in ("database", "username", "password") if key in section}
     if "password_file" in section:
         given["password"] = read_secret(Path(section["password_file"]), f"{name}, {store}")
     url = replace(url, **given)
-    username = url.username or common.username
-    password = url.password if "url" in section or "password" in given else ""
-    if (
-        username == common.username
-    ):  # a password goes with its own user only, whichever way that one was named
-        password = password or common.password
-    url = replace(url, username=username, password=password, ca_file=common.ca_file)
+    password = url.password if has_own_url or "password" in given else ""
+    url = _with_identity(url, password, base.identity(store))
     if url.ca_file:
         check_ca_file(url, url.ca_file)
     return url
 
 
-_PORTS: Mapping[StoreName, str] = {
-    "postgres": "5432",
-    "neo4j": "7687",
-    "milvus": "19530",
-    "redis": "6379",
-}
-#: Where an address leads that names no database.
-_DATABASES: Mapping[StoreName, str] = {"neo4j": "neo4j", "milvus": "default", "redis": "0"}
+def _with_identity(url: StoreUrl, password: str, common: Identity) -> StoreUrl:
+    """The address with the user, the password and the CA file of the call where it has none of its own.
+
+    The password of the call goes with its own user only, whichever way the target named that user.
+    """
+    username = url.username or common.username
+    if username == common.username:
+        password = password or common.password
+    return replace(url, username=username, password=password, ca_file=common.ca_file)
 
 
 def _place(url: StoreUrl, schema: str) -> str:
     """Where an address leads, whichever way it is written and whoever goes there; names are not looked up."""
-    default = "443" if url.scheme == "https" else _PORTS[url.store]
-    hosts, ports = [host for host, _ in url.servers], [port or default for _, port in url.servers]
-    database, more = url.database or _DATABASES.get(url.store, ""), ""
-    if url.store == "redis" and database.isdecimal():
+    kind = KINDS[url.store]
+    database = url.database or kind.default_database
+    if kind.numbered_databases and database.isdecimal():
         database = str(int(database))
-    if url.store == "postgres":  # what libpq takes from the query goes before the rest
-        query = dict(url.query)
-        hosts = (query.get("hostaddr") or query.get("host") or ",".join(hosts)).split(",")
-        ports = query["port"].split(",") if query.get("port") else ports
-        more = f" {query.get('service', '')} {schema}"
-    ports = ports * len(hosts) if len(ports) == 1 else ports
-    servers = sorted(
-        f"{h if '/' in h else (h or 'localhost').lower()} {p}"
-        for h, p in zip(hosts, ports, strict=False)
-    )
-    return f"{url.store} {servers} {database}{more}"
+    more = [dict(url.query).get(option, "") for option in kind.place_options.get("more", ())]
+    if kind.has_schemas:
+        more.append(schema)
+    servers = sorted(f"{_plain_host(host)} {port}" for host, port in _servers(url, kind))
+    return " ".join([url.store, str(servers), database, *more])
+
+
+def _servers(url: StoreUrl, kind: StoreKind) -> list[tuple[str, str]]:
+    """Hosts and ports of an address; what its query says of them goes before the rest."""
+    default = _HTTPS_PORT if url.scheme == "https" else str(kind.default_port)
+    hosts = [host for host, _ in url.servers]
+    ports = [port or default for _, port in url.servers]
+    if said := _first_option(url, kind.place_options.get("hosts", ())):
+        hosts = said.split(",")
+    if said := _first_option(url, kind.place_options.get("port", ())):
+        ports = said.split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    return list(zip(hosts, ports, strict=False))
+
+
+def _first_option(url: StoreUrl, names: Collection[str]) -> str:
+    """The first of these options that the query of an address sets; empty when it sets none."""
+    query = dict(url.query)
+    return next((query[name] for name in names if query.get(name)), "")
+
+
+def _plain_host(host: str) -> str:
+    """A host in one spelling. The path of a socket is one as it is; no host at all is this machine."""
+    return host if "/" in host else (host or "localhost").lower()

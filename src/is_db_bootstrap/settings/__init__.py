@@ -5,7 +5,13 @@ from is_db_bootstrap.settings.pool import pool_profile
 from is_db_bootstrap.settings.run_options import RunOptions
 from is_db_bootstrap.settings.secrets import read_secret
 from is_db_bootstrap.settings.settings import DEFAULT_SOURCE, Identity, Settings, check_ca_file
-from is_db_bootstrap.settings.sources import blueprint_name, echo, number, process_variable
+from is_db_bootstrap.settings.sources import (
+    blueprint_name,
+    echo,
+    number,
+    process_variable,
+    set_process_variable,
+)
 from is_db_bootstrap.settings.timing import Timing
 
 __all__ = [
@@ -23,4 +29,5 @@ __all__ = [
     "pool_profile",
     "process_variable",
     "read_secret",
+    "set_process_variable",
 ]

@@ -240,6 +240,11 @@ def process_variable(name: str) -> str:
     return os.environ.get(name, "")
 
 
+def set_process_variable(name: str, value: str) -> None:
+    """Set a variable for this process and for those that it starts from now on."""
+    os.environ[name] = value
+
+
 def _variables_of_file(path: Path) -> dict[str, str]:
     from dotenv.parser import parse_stream
 

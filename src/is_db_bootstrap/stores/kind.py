@@ -85,11 +85,20 @@ class StoreKind:
     schema_variable: str = ""
     #: What of an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
+    #: Options of an address's query that say where it leads. For `hosts` and `port` the first option
+    #: that is set counts. Those for `more` are told besides.
+    place_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Whether `01` and `1` are one database.
+    numbered_databases: bool = False
     can_lock: bool = True
     has_schemas: bool = False
     #: Whether its bootstrapper writes demo data when it is told to.
     takes_seed: bool = False
     client_extra: str = ""
+    #: The variable by which clients name their sessions, where the module `sessions` can end these.
+    session_variable: str = ""
+    #: What the server goes on with when its client has gone, as a sentence; empty: nothing.
+    unended: str = ""
 
     @property
     def url_variables(self) -> tuple[str, ...]:

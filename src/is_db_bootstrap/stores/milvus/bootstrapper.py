@@ -37,6 +37,7 @@ from is_db_bootstrap.stores.milvus import abilities
 from is_db_bootstrap.stores.milvus import errors as milvus_errors
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
 from is_db_bootstrap.stores.milvus.connection import client_arguments, single_token
+from is_db_bootstrap.stores.milvus.kind import KIND
 from is_db_bootstrap.stores.milvus.schema import Difference, Live
 
 if TYPE_CHECKING:
@@ -573,6 +574,10 @@ class MilvusBootstrapper:
         """From another thread: break the connection. What Milvus has begun (an index, a load) it goes on with."""
         self._cancelled.set()
         self._release_client()
+
+    def what_goes_on(self) -> str:
+        """What the server goes on with after `cancel`, as a sentence for the report."""
+        return KIND.unended
 
     def close(self) -> None:
         """Release the connection."""

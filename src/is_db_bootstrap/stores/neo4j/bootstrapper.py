@@ -46,6 +46,7 @@ from is_db_bootstrap.stores.neo4j.cypher_schema import (
 )
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 from is_db_bootstrap.stores.neo4j.history import History
+from is_db_bootstrap.stores.neo4j.kind import KIND
 from is_db_bootstrap.stores.neo4j.schema_forecast import (
     declared,
     described,
@@ -700,6 +701,10 @@ class Neo4jBootstrapper:
                     session.run("TERMINATE TRANSACTIONS $ids", ids=ids).consume()
         except (raised.Neo4jError, raised.DriverError):
             driver.close()
+
+    def what_goes_on(self) -> str:
+        """What the server goes on with after `cancel`, as a sentence for the report."""
+        return KIND.unended
 
     def close(self) -> None:
         """Release every connection."""

@@ -58,9 +58,11 @@ KIND = StoreKind(
     },
     schema_variable="DB_SCHEMA",
     tls_weaknesses=_weaknesses,
+    place_options={"hosts": ("hostaddr", "host"), "port": ("port",), "more": ("service",)},
     has_schemas=True,
     takes_seed=True,
     declared_by=("migrations",),
     bootstrapper_class="PostgreSQLBootstrapper",
     client_extra="postgres",
+    session_variable="PGAPPNAME",
 )

@@ -35,6 +35,7 @@ KIND = StoreKind(
     socket_scheme="unix",
     default_port=6379,
     default_database="0",
+    numbered_databases=True,
     query_fields={"username": "username", "password": "password", "db": "database"},
     lone_user_is_secret=True,
     tls_weaknesses=_weaknesses,

@@ -1,0 +1,91 @@
+"""What the parts of one run share: its rules, its stores, and the signal to end."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from is_db_bootstrap.engine.retry import RetryPolicy
+from is_db_bootstrap.engine.track import LockPolicy, Track
+from is_db_bootstrap.errors import Interrupted
+from is_db_bootstrap.events import Phase
+from is_db_bootstrap.results import BootstrapResult, ChangeResult, Mode
+
+#: Characters of a run's id, which stands in its result and in the owner of its locks.
+_ID_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an orchestrator was told besides its stores."""
+
+    blueprint: str
+    retry: RetryPolicy
+    lock: LockPolicy
+    strict: bool
+    allow_ahead: bool
+    verify: bool
+
+
+class Stop(threading.Event):
+    """Set when a run is to end; `exit_code` says by which signal."""
+
+    exit_code = Interrupted.exit_code
+
+
+class Emit(Protocol):
+    """Tells the observers of a run that something happened."""
+
+    def __call__(
+        self,
+        kind: str,
+        *,
+        phase: Phase | None = None,
+        store: str = "",
+        message: str = "",
+        change: ChangeResult | None = None,
+        result: BootstrapResult | None = None,
+    ) -> None:
+        """Send one event; the arguments are the fields of `Event`."""
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:_ID_LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """One run.
+
+    `limits` are seconds by phase; a phase without one, or with 0, is not bounded. `stop` asks the run to
+    end. `halted` is set once the run ends what is at work: nothing new begins from then on.
+    """
+
+    rules: Rules
+    mode: Mode
+    tracks: Sequence[Track]
+    emit: Emit
+    stop: Stop
+    limits: Mapping[Phase, float]
+    halted: threading.Event = field(default_factory=threading.Event)
+    run_id: str = field(default_factory=_new_id)
+
+    @property
+    def all_succeeded(self) -> bool:
+        """Whether no store has failed so far."""
+        return all(track.error is None for track in self.tracks)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; raises `Interrupted` when the run is halted meanwhile."""
+        policy = self.rules.retry
+        if policy.sleep is not None:
+            policy.sleep(seconds)
+        elif self.halted.wait(seconds):
+            raise Interrupted("The run was interrupted while it waited.")
+
+    def say_waiting(self, phase: Phase, store: str, message: str) -> None:
+        """Tell the observers what a store is waited for."""
+        self.emit("waiting", phase=phase, store=store, message=message)

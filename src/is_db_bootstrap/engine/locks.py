@@ -1,0 +1,266 @@
+"""The locks of a run: which it needs, how it waits for them, keeps them, and notices that one is lost."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+
+from is_db_bootstrap.engine.context import RunContext
+from is_db_bootstrap.engine.retry import Deadline, until
+from is_db_bootstrap.engine.store import CanLock, DatabaseBootstrapper, Lock
+from is_db_bootstrap.engine.track import Held, Track
+from is_db_bootstrap.errors import (
+    BootstrapError,
+    LockTimeout,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
+from is_db_bootstrap.events import Phase
+from is_db_bootstrap.names import STORE_ORDER
+from is_db_bootstrap.results import Change, LockHolder
+
+#: Confirmations in a row to which a store gave no answer, after which its lock counts as lost.
+_MISSED_BEATS = 2
+#: Seconds that a follower waits at least before it begins its time again.
+_FOLLOWER_PAUSE_S = 0.05
+_RUN_AGAIN = "Run again; what has been applied is recognised."
+
+
+class NothingLeft(Exception):
+    """Another run has done what this one wanted the lock for."""
+
+
+class LockLost(StoreUnavailable):
+    """A lock of this run is not its own any more."""
+
+
+class Locks:
+    """The locks that one run holds.
+
+    `deadline` is the one that the run's waiting for stores has begun: waiting for locks goes on with it.
+    """
+
+    def __init__(self, run: RunContext, deadline: Deadline) -> None:
+        self._run = run
+        self._policy = run.rules.lock
+        self._retry = run.rules.retry
+        self._deadline = deadline
+        self._held: list[Held] = []
+        self._released = threading.Event()
+        #: The store whose lock is being asked for at this moment.
+        self.acquiring: DatabaseBootstrapper | None = None
+
+    # --- taking
+
+    def take_all(self, nothing_left: Callable[[], bool]) -> None:
+        """Take every lock that the pending changes need, in store order, so that two runs cannot deadlock.
+
+        Raises `LockTimeout` when one is not free in time, and `NothingLeft` for a follower as soon as
+        `nothing_left` says that the run that holds the lock has done all that is pending.
+        """
+        needed, borrowed = self._needed_locks(nothing_left)
+        for store in sorted(needed, key=lambda s: STORE_ORDER.index(s.name)):
+            self._hold(store, nothing_left)
+        self._assign_guards(borrowed)
+
+    def _needed_locks(
+        self, nothing_left: Callable[[], bool]
+    ) -> tuple[list[DatabaseBootstrapper], Held | None]:
+        """The stores of this run whose locks it needs, and the lock that it has borrowed, if any.
+
+        A store that cannot lock is guarded by a borrowed lock, or else by the first store that can lock.
+        """
+        pending = [track.store for track in self._run.tracks if track.pending]
+        needed = [store for store in pending if isinstance(store, CanLock)]
+        if len(needed) == len(pending):
+            return list(needed), None
+        borrowed = self._borrow(nothing_left)
+        if borrowed is None:
+            first = next((t.store for t in self._run.tracks if isinstance(t.store, CanLock)), None)
+            if first is not None and first not in needed:
+                needed.append(first)
+        return list(needed), borrowed
+
+    def _borrow(self, nothing_left: Callable[[], bool]) -> Held | None:
+        """The lock of the first store outside of this run that can give one: a missing database cannot."""
+        for store in self._policy.borrow:
+            with suppress(StoreConflict):
+                return self._hold(store, nothing_left)
+        return None
+
+    def _assign_guards(self, borrowed: Held | None) -> None:
+        """Say for each store which lock guards its changes."""
+        own = {held.store.name: held for held in self._held}
+        fallback = borrowed or next(iter(self._held), None)
+        for track in self._run.tracks:
+            track.guard = own.get(track.store.name) or fallback
+            if track.pending and track.guard is None:
+                track.note(
+                    "No store of this run can lock: a second run at the same time is not excluded."
+                )
+
+    def _hold(self, store: DatabaseBootstrapper, nothing_left: Callable[[], bool]) -> Held:
+        """Take a lock and keep it from now on, also while this run still waits for its other locks."""
+        held = Held(store, self._acquire(store, nothing_left))
+        self._held.append(held)
+        keep = partial(self._keep, held, held.heartbeat(self._policy))
+        threading.Thread(target=keep, name=f"lock-heartbeat-{store.name}", daemon=True).start()
+        return held
+
+    def _acquire(self, store: DatabaseBootstrapper, nothing_left: Callable[[], bool]) -> Lock:
+        """Wait for a lock; a follower waits as long as there is a run that holds it."""
+        owner = _describe_owner(self._run.run_id)
+        holders: list[LockHolder] = []
+
+        def try_once(_: float) -> Lock:
+            if not isinstance(store, CanLock):
+                raise TypeError(store)
+            taken = store.try_lock(owner)
+            if not isinstance(taken, LockHolder):
+                return taken
+            holders[:] = [taken]
+            if self._policy.follow and nothing_left():
+                raise NothingLeft
+            # Without its age, so that an observer is told of a holder once, and not at every try.
+            raise StoreBusy(store.name, f"The lock is held by {taken.who}.")
+
+        self.acquiring = store
+        try:
+            while True:
+                try:
+                    return self._try_until_deadline(store, try_once)
+                except StoreBusy:
+                    if not (self._policy.follow and holders):
+                        raise
+                    self._run.sleep(max(self._retry.initial_s, _FOLLOWER_PAUSE_S))
+        except StoreBusy as exc:
+            if not holders:
+                raise
+            raise LockTimeout(
+                store.name,
+                f"The lock was not free within {self._retry.deadline_s:g} s:"
+                f" {_describe_holder(holders[0])} holds it.",
+                hint="Wait for that run to end, or give a longer --timeout.",
+            ) from exc
+        finally:
+            self.acquiring = None
+
+    def _try_until_deadline(
+        self, store: DatabaseBootstrapper, try_once: Callable[[float], Lock]
+    ) -> Lock:
+        deadline = Deadline.of(self._retry) if self._policy.follow else self._deadline
+
+        def say(error: StoreUnavailable) -> None:
+            self._run.say_waiting(Phase.LOCK, store.name, error.message)
+
+        return until(self._retry, deadline, try_once, sleep=self._run.sleep, on_retry=say)
+
+    # --- keeping
+
+    def _keep(self, held: Held, every_s: float) -> None:
+        """Renew one lock until the run ends or the lock is lost; each lock has a thread of its own for this."""
+        missed = 0
+        while not self._released.wait(every_s):
+            ours = held.ask()
+            missed = missed + 1 if ours is None else 0
+            if ours is False or missed >= _MISSED_BEATS:
+                self._lose(held)
+                return
+
+    def _lose(self, held: Held) -> None:
+        """Begin no further change, and end those on their servers that only this lock protected from a second run."""
+        if self._released.is_set():
+            return
+        held.lost = True
+        for track in self._run.tracks:
+            if track.guard is held and track.changing:
+                self._run.emit("cancelling", store=track.store.name)
+                with suppress(BootstrapError):
+                    track.store.cancel()
+
+    # --- asking
+
+    def refuse_change(self, track: Track) -> None:
+        """Raise `LockLost` when a lock of this run is known to be lost, or the one that guards `track` is not ours."""
+        guards = [held for held in self._held if held.lost]
+        if track.guard is not None:
+            guards.append(track.guard)
+        self._refuse_lost(guards, "before its next change")
+
+    def refuse_end(self) -> None:
+        """Raise `LockLost` when a lock of this run was not its own to the end of its changes."""
+        self._refuse_lost(self._held, "before its changes were done")
+
+    def _refuse_lost(self, guards: Sequence[Held], when: str) -> None:
+        """Raise for the first of `guards` that is not this run's any more; what was confirmed just now counts as ours."""
+        for held in guards:
+            if not held.confirmed(self._policy.fresh_s):
+                raise LockLost(
+                    held.store.name,
+                    f"The lock of this run was lost {when}, so another run may have begun;"
+                    " no further change is made.",
+                    hint=_RUN_AGAIN,
+                )
+
+    def refuse_ended(self, track: Track, change: Change, error: BootstrapError) -> None:
+        """Raise `LockLost` for a change that failed because it was ended when its lock was lost.
+
+        What its store said then is only the consequence.
+        """
+        is_consequence = isinstance(error, StoreUnavailable) and not isinstance(error, LockLost)
+        if is_consequence and track.guard is not None and track.guard.lost:
+            raise LockLost(
+                track.store.name,
+                f"The lock of this run on {track.guard.store.name} was lost while {change.name} was running,"
+                f" so the change was ended: {error.message}",
+                hint=_RUN_AGAIN,
+                subject=change.name,
+            ) from error
+
+    # --- releasing
+
+    def release_all(self, *, left_to_expire: bool) -> None:
+        """Give the locks up, the last one first.
+
+        `left_to_expire` keeps them for what still runs on a server: they end with it.
+        """
+        self._released.set()
+        for held in reversed(self._held):
+            track = self._track_of(held.store)
+            if left_to_expire:
+                track.note("A statement did not end in time: the lock is left to expire.")
+                continue
+            with suppress(BootstrapError):
+                if not held.lock.release():
+                    track.note("The lock was not held any more at the end of the run.")
+
+    def _track_of(self, store: DatabaseBootstrapper) -> Track:
+        """The track of a store; the first one for a store outside of the run."""
+        tracks = self._run.tracks
+        return next((track for track in tracks if track.store is store), tracks[0])
+
+
+def _describe_owner(run_id: str) -> str:
+    """How another run, and a person at its terminal, is told who holds a lock."""
+    return f"is-db-bootstrap {run_id} on {socket.gethostname()}, {_user()}, process {os.getpid()}"
+
+
+def _describe_holder(holder: LockHolder) -> str:
+    if holder.since is None:
+        return holder.who
+    age_s = (datetime.now(UTC) - holder.since).total_seconds()
+    return f"{holder.who} since {holder.since:%Y-%m-%d %H:%M:%S} UTC ({age_s:.0f} s)"
+
+
+def _user() -> str:
+    try:
+        return f"user {getpass.getuser()}"
+    except (KeyError, OSError):  # a container's uid without an entry in passwd
+        return f"uid {os.getuid()}"

@@ -1,0 +1,241 @@
+"""The phases of a run, in their order, and what each of them does with one store."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from is_db_bootstrap.engine.context import RunContext
+from is_db_bootstrap.engine.locks import Locks, NothingLeft
+from is_db_bootstrap.engine.retry import Deadline, until, while_busy
+from is_db_bootstrap.engine.store import CanAudit, CanCreateDatabase, CanProve, CanReport
+from is_db_bootstrap.engine.track import UNVERIFIED, Track
+from is_db_bootstrap.engine.workers import Workers
+from is_db_bootstrap.errors import (
+    PENDING,
+    BootstrapError,
+    Interrupted,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+    VerificationFailed,
+)
+from is_db_bootstrap.events import Phase
+from is_db_bootstrap.results import Change, ChangeResult, Drift, Mode, Outcome
+
+
+class Phases:
+    """Takes one run through its phases.
+
+    A phase ends for all stores before the next one begins, and the next one begins only if none failed.
+    """
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+        self._rules = run.rules
+        self._retry = run.rules.retry
+        self._deadline = Deadline.of(run.rules.retry)
+        self._locks = Locks(run, self._deadline)
+        self._workers = Workers(run, lambda: self._locks.acquiring)
+        #: Whether another run has made all the changes that this one had planned.
+        self._followed = False
+
+    @property
+    def workers(self) -> Workers:
+        """The threads of the run, which know what did not come back."""
+        return self._workers
+
+    # --- the order
+
+    def go_through(self) -> None:
+        """Go through the phases that the mode asks for; one that failed anywhere is the last."""
+        mode = self._run.mode
+        all_ready = self._workers.run_phase(Phase.WAIT, self._wait_for_store)
+        if mode is Mode.STATUS:
+            self._report_ready()
+            return
+        if not all_ready or mode is Mode.WAIT:
+            return
+        if not self._workers.run_phase(Phase.PLAN, self._plan_changes) or mode is Mode.PLAN:
+            return
+        if mode is Mode.APPLY and self._is_something_pending() and not self._make_changes():
+            return
+        self._verify_all()
+
+    def _report_ready(self) -> None:
+        """Report the stores that answered, also when others did not."""
+        ready = [track for track in self._run.tracks if track.error is None]
+        self._workers.run_phase(Phase.PLAN, self._report_status, ready)
+
+    def _make_changes(self) -> bool:
+        """Lock, plan again and apply; whether all of it succeeded."""
+        if not self._create_databases():
+            return False
+        if not self._workers.run_for_all(Phase.LOCK, self._take_locks):
+            return False
+        if self._followed:
+            # Another run has left nothing to do. Without the lock, nothing may be changed, so nothing is planned.
+            return True
+        return self._workers.run_phase(
+            Phase.REPLAN, self._plan_changes
+        ) and self._workers.run_phase(Phase.APPLY, self._apply_changes)
+
+    def _verify_all(self) -> None:
+        if self._run.mode is Mode.VERIFY or self._rules.verify:
+            self._workers.run_phase(Phase.VERIFY, self._verify_store)
+            return
+        for track in self._run.tracks:
+            track.note(UNVERIFIED)
+
+    def _is_something_pending(self) -> bool:
+        return any(track.pending for track in self._run.tracks)
+
+    # --- wait and plan
+
+    def _wait_for_store(self, track: Track) -> None:
+        def ping(left_s: float) -> None:
+            track.server = track.store.ping(left_s)
+
+        def say(error: StoreUnavailable) -> None:
+            self._run.say_waiting(Phase.WAIT, track.store.name, error.message)
+
+        if self._run.mode is Mode.STATUS:
+            # One try only. It gets the usual time, so that a slow machine does not look like a dead store.
+            ping(self._retry.deadline_s)
+            return
+        until(self._retry, self._deadline, ping, sleep=self._run.sleep, on_retry=say)
+
+    def _plan_changes(self, track: Track) -> None:
+        track.plan = while_busy(self._retry, track.store.plan, sleep=self._run.sleep)
+        track.note(*track.plan.notes)
+        if track.plan.ahead and not self._rules.allow_ahead:
+            raise StoreConflict(
+                track.store.name,
+                "The store's history goes on beyond this version of the blueprint.",
+                hint="Run the newer version, or leave out --no-ahead.",
+            )
+
+    def _report_status(self, track: Track) -> None:
+        # The status first: a plan may end in a conflict, and that is when one asks for the status.
+        if isinstance(track.store, CanReport):
+            track.status = track.store.status()
+        self._plan_changes(track)
+
+    # --- lock
+
+    def _create_databases(self) -> bool:
+        """Create missing databases, because a lock belongs to a database; whether that succeeded."""
+        missing = [t for t in self._run.tracks if t.pending and t.pending[0].kind == "database"]
+        return not missing or self._workers.run_phase(Phase.LOCK, self._create_database, missing)
+
+    def _create_database(self, track: Track) -> None:
+        if not isinstance(track.store, CanCreateDatabase):
+            return
+        began = time.monotonic()
+        change = track.pending[0]
+        self._refuse_change(track)
+        create = track.store.create_database
+        remark = while_busy(self._retry, create, sleep=self._run.sleep) or ""
+        track.note(remark)
+        # A remark says that another run was faster.
+        outcome = Outcome.UNCHANGED if remark else Outcome.CHANGED
+        self._record_change(track, change, outcome, began)
+
+    def _take_locks(self, _: Track) -> None:
+        try:
+            self._locks.take_all(self._is_nothing_left)
+        except NothingLeft:
+            self._followed = True
+
+    def _is_nothing_left(self) -> bool:
+        """Whether another run has applied by now what this one had planned."""
+        for track in self._run.tracks:
+            if track.pending:
+                self._plan_changes(track)
+        return not self._is_something_pending()
+
+    # --- apply
+
+    def _apply_changes(self, track: Track) -> None:
+        for change in track.pending:
+            self._apply_change(track, change)
+        if track.pending:
+            self._locks.refuse_end()
+
+    def _apply_change(self, track: Track, change: Change) -> None:
+        """Make one change and record what became of it."""
+        self._refuse_change(track)
+        began = time.monotonic()
+        name = track.store.name
+        self._run.emit("change-started", phase=Phase.APPLY, store=name, message=change.name)
+
+        def say(error: StoreBusy) -> None:
+            self._run.say_waiting(Phase.APPLY, name, error.message)
+
+        attempt = partial(self._attempt_change, track, change)
+        try:
+            remark = while_busy(self._retry, attempt, sleep=self._run.sleep, on_retry=say)
+        except Interrupted:
+            raise
+        except BootstrapError as exc:
+            self._record_change(track, change, Outcome.FAILED, began)
+            self._locks.refuse_ended(track, change, exc)
+            raise
+        self._record_change(track, change, Outcome.CHANGED, began)
+        track.note(remark or "")
+
+    def _attempt_change(self, track: Track, change: Change) -> str | None:
+        # Asked again, because a change may have been busy for a minute.
+        self._refuse_change(track)
+        track.changing = True
+        try:
+            return track.store.apply(change)
+        finally:
+            track.changing = False
+
+    def _refuse_change(self, track: Track) -> None:
+        """Raise `Interrupted` when the run is to end, and `LockLost` when a lock is not its own any more."""
+        if self._run.stop.is_set() or self._run.halted.is_set():
+            raise Interrupted("The run was interrupted before its next change.")
+        self._locks.refuse_change(track)
+
+    def _record_change(self, track: Track, change: Change, outcome: Outcome, began: float) -> None:
+        duration_s = time.monotonic() - began
+        row = ChangeResult(change.name, change.kind, outcome, duration_s, change.detail)
+        track.changes.append(row)
+        self._run.emit("change", phase=Phase.APPLY, store=track.store.name, change=row)
+
+    # --- verify
+
+    def _verify_store(self, track: Track) -> None:
+        mode = self._run.mode
+        if mode is Mode.APPLY and isinstance(track.store, CanProve):
+            track.store.prove()
+        if track.plan and track.plan.ahead:
+            track.note("Not verified: the store is ahead of this version of the blueprint.")
+        elif mode is Mode.VERIFY and track.pending:
+            track.drifts += [Drift(c.name, c.kind, PENDING) for c in track.pending]
+        else:
+            track.drifts += track.store.verify()
+            self._audit_store(track)
+        track.verified = True
+        if track.drifts:
+            raise VerificationFailed(track.store.name, track.drifts)
+
+    def _audit_store(self, track: Track) -> None:
+        """Take findings as drift in a strict verify, else as notes; other remarks are always notes."""
+        if not isinstance(track.store, CanAudit):
+            return
+        is_strict = self._run.mode is Mode.VERIFY and self._rules.strict
+        for found in track.store.audit():
+            if is_strict and found.finding:
+                track.drifts.append(found)
+            else:
+                track.note(f"{found.kind} {found.object}: {found.message}")
+
+    # --- the end
+
+    def close(self) -> None:
+        """Release locks and connections; what still runs on a server keeps its lock, which ends with it."""
+        self._locks.release_all(left_to_expire=self._workers.may_go_on)
+        self._workers.close_stores()

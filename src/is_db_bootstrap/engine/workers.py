@@ -1,0 +1,239 @@
+"""The threads of a run: one per store in each phase, and what becomes of one that does not come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from functools import partial
+
+from is_db_bootstrap.engine.context import RunContext
+from is_db_bootstrap.engine.store import CanDisconnect, DatabaseBootstrapper, GoesOn
+from is_db_bootstrap.engine.track import Track
+from is_db_bootstrap.errors import BootstrapError, Interrupted, StoreUnavailable
+from is_db_bootstrap.events import Phase
+from is_db_bootstrap.names import STEP_THREAD, StoreName
+
+#: Seconds between two looks at whether the run is to end.
+_LOOK_S = 0.2
+#: The same, while what runs is being ended.
+_ENDING_LOOK_S = 0.1
+#: Seconds that a cancelled call gets at least to come back.
+_LEAST_GRACE_S = 1.0
+#: Seconds that a call gets to come back after its sessions were ended.
+_AFTER_DISCONNECT_S = 1.0
+#: The note of a store whose call did not come back. The command and the workers of a fleet end their process then.
+_IN_THIS_PROCESS = (
+    "A thread of the process that ran this is still in the call that did not end; it ends with that process."
+    " A program that goes on should end itself, and run again."
+)
+#: The note of a store that cannot say what became of its sessions.
+_ON_THE_SERVER = "What was begun did not end when it was cancelled, and may go on on the server."
+
+
+class Workers:
+    """Runs the steps of a phase in threads.
+
+    `acquiring` says whose lock is being asked for, because that store is the one to cancel then.
+    """
+
+    def __init__(
+        self, run: RunContext, acquiring: Callable[[], DatabaseBootstrapper | None]
+    ) -> None:
+        self._run = run
+        self._acquiring = acquiring
+        self._policy = run.rules.lock
+        self._running: dict[Future[None], Track] = {}
+        #: Whether something may still go on on a server, so that the locks must outlast the run.
+        self.may_go_on = False
+        #: Whether a Ctrl-C came that no signal handler took.
+        self.saw_keyboard_interrupt = False
+
+    # --- one phase
+
+    def run_phase(
+        self,
+        phase: Phase,
+        step: Callable[[Track], None],
+        tracks: Sequence[Track] | None = None,
+    ) -> bool:
+        """Run `step` for every store in parallel and wait for all; False when a store has failed."""
+        return self._run_threads(
+            phase, self._run.tracks if tracks is None else tracks, step, quiet=False
+        )
+
+    def run_for_all(self, phase: Phase, step: Callable[[Track], None]) -> bool:
+        """Run `step` once, for all stores together; no store is reported as done with the phase."""
+        return self._run_threads(phase, self._run.tracks[:1], step, quiet=True)
+
+    def _run_threads(
+        self, phase: Phase, tracks: Sequence[Track], step: Callable[[Track], None], *, quiet: bool
+    ) -> bool:
+        self._run.emit("phase", phase=phase)
+        for track in tracks:
+            call = partial(self._run_step, phase, step, track, quiet=quiet)
+            self._running[_start_thread(call)] = track
+        self._join(phase)
+        return self._run.all_succeeded
+
+    def _run_step(
+        self, phase: Phase, step: Callable[[Track], None], track: Track, *, quiet: bool
+    ) -> None:
+        began = time.monotonic()
+        try:
+            step(track)
+        except BootstrapError as exc:
+            culprit = self._culprit(exc, track)
+            culprit.error = exc
+            self._run.emit("failed", phase=phase, store=culprit.store.name, message=exc.message)
+        else:
+            if not quiet:
+                self._run.emit("store-done", phase=phase, store=track.store.name)
+        finally:
+            track.duration_s += time.monotonic() - began
+
+    def _culprit(self, error: BootstrapError, track: Track) -> Track:
+        """The track of the store that an error names; the one whose step raised it, when it names none of this run."""
+        name = getattr(error, "store", "")
+        return next((t for t in self._run.tracks if t.store.name == name), track)
+
+    # --- waiting
+
+    def _join(self, phase: Phase) -> None:
+        """Wait for all steps, and end them when the run is to end or the phase's limit is over."""
+        limit_s = self._run.limits.get(phase, 0.0)
+        end = time.monotonic() + limit_s if limit_s > 0 else None
+        while self._running:
+            try:
+                self._collect(_LOOK_S)
+            except KeyboardInterrupt:
+                self.saw_keyboard_interrupt = True
+                self._run.stop.set()
+            if self._run.stop.is_set():
+                self._end_interrupted()
+                return
+            if end is not None and time.monotonic() > end:
+                self._end_late(phase, limit_s)
+                return
+
+    def _collect(self, timeout_s: float) -> None:
+        """Wait for the first step that ends; raises what a bug in a store has raised."""
+        done, _ = wait(self._running, timeout=timeout_s, return_when="FIRST_COMPLETED")
+        for future in done:
+            self._running.pop(future)
+            future.result()
+
+    def _drain(self, seconds: float) -> None:
+        """Give running steps `seconds` to come back."""
+        end = time.monotonic() + seconds
+        while self._running and time.monotonic() < end:
+            with suppress(KeyboardInterrupt):
+                self._collect(_ENDING_LOOK_S)
+
+    # --- ending what runs
+
+    def _end_interrupted(self) -> None:
+        """End what runs after a signal: every store that had not failed was interrupted."""
+        touched = self._end_running(self._policy.grace_s)
+        for track in self._run.tracks:
+            if track in touched or track.error is None:
+                track.error = Interrupted("The run was interrupted.")
+
+    def _end_late(self, phase: Phase, limit_s: float) -> None:
+        """End what runs when a phase has taken too long: the stores that were still at work have failed."""
+        message = f"{phase.value} did not end within {limit_s:g} s."
+        for track in self._end_running(0.0):
+            track.error = StoreUnavailable(track.store.name, message, hint=_hint_for(phase))
+
+    def _end_running(self, grace_s: float) -> list[Track]:
+        """Give running steps `grace_s`, then cancel them on their servers, then `grace_s` more to come back.
+
+        Returns the tracks of those that had to be cancelled.
+        """
+        self._run.halted.set()
+        self._drain(grace_s)
+        touched = list(self._running.values())
+        self._note_what_goes_on(touched)
+        self._cancel(touched)
+        self._drain(max(self._policy.grace_s, _LEAST_GRACE_S))
+        if self._running:
+            self._disconnect_running()
+        return touched
+
+    def _note_what_goes_on(self, tracks: Sequence[Track]) -> None:
+        """Note the changes that a server goes on with after they were cancelled."""
+        for track in tracks:
+            if track.changing and isinstance(track.store, GoesOn):
+                track.note(track.store.what_goes_on())
+
+    def _cancel(self, tracks: Sequence[Track]) -> None:
+        acquiring = self._acquiring()
+        for store in [acquiring] if acquiring else [track.store for track in tracks]:
+            self._run.emit("cancelling", store=store.name)
+            with suppress(BootstrapError):
+                store.cancel()
+
+    def _disconnect_running(self) -> None:
+        """End the sessions of calls that did not come back, and note what still goes on, and where."""
+        for track in self._running.values():
+            left = _disconnect(track)
+            self.may_go_on = self.may_go_on or bool(left)
+            track.note(left)
+        self._drain(_AFTER_DISCONNECT_S)
+        for track in self._running.values():
+            track.note(_IN_THIS_PROCESS)
+
+    # --- afterwards
+
+    @property
+    def unfinished(self) -> tuple[StoreName, ...]:
+        """The stores whose call did not come back."""
+        return tuple(track.store.name for track in self._running.values())
+
+    def close_stores(self) -> None:
+        """Release the connections of every store but those whose call did not come back."""
+        busy = [track.store for track in self._running.values()]
+        for store in [*(track.store for track in self._run.tracks), *self._policy.borrow]:
+            if store not in busy:
+                store.close()
+
+
+def _disconnect(track: Track) -> str:
+    """End a store's sessions; what may go on on its server, as a sentence, or nothing."""
+    if not isinstance(track.store, CanDisconnect):
+        return _ON_THE_SERVER
+    try:
+        return track.store.disconnect()
+    except BootstrapError as exc:
+        return f"What was begun may go on on the server, which could not be asked: {exc.message}"
+
+
+def _hint_for(phase: Phase) -> str:
+    """What a person can do about a phase that took too long."""
+    if phase in {Phase.APPLY, Phase.VERIFY}:
+        return "Give a longer --apply-timeout, or none."
+    return (
+        "Something on the server holds it up, such as a lock. End that, or give a longer --timeout."
+    )
+
+
+def _start_thread(call: Callable[[], None]) -> Future[None]:
+    """Run `call` in a daemon thread: an executor's threads would keep the process from ending after a signal."""
+    future: Future[None] = Future()
+
+    def target() -> None:
+        try:
+            call()
+        except Exception as exc:  # noqa: BLE001 - handed to the thread that asks for the result
+            future.set_exception(exc)
+        except BaseException as exc:  # noqa: BLE001 - an exit in a store's thread must not end the process with its code
+            failure = RuntimeError(f"A step of the run raised {type(exc).__name__}: {exc}.")
+            failure.__cause__ = exc
+            future.set_exception(failure)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=target, name=STEP_THREAD, daemon=True).start()
+    return future

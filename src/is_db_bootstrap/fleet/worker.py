@@ -1,0 +1,157 @@
+"""A worker: the process that brings one target after the other to the blueprint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+from is_db_bootstrap import app
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.errors import BootstrapError
+from is_db_bootstrap.events import Event, Phase
+from is_db_bootstrap.fleet.results import TERMINATED, TargetResult
+from is_db_bootstrap.fleet.targets import Target
+from is_db_bootstrap.leftovers import name_sessions
+from is_db_bootstrap.process_tree import descendants
+from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.settings import RunOptions
+
+#: Signals that mean something to a fleet, its keepers and its workers.
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+#: The exit code of a worker that leaves something behind.
+LEFT_BEHIND = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is done with each target.
+
+    `blueprint` is what `load_blueprint` takes, because a worker that is not forked loads it anew.
+    """
+
+    blueprint: str
+    mode: Mode = Mode.APPLY
+    options: RunOptions = field(default_factory=RunOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What a worker tells when its run enters a phase."""
+
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The result of a target; `unfinished` when something of it may still go on in the worker or below it."""
+
+    result: TargetResult
+    unfinished: bool
+
+
+def serve(connection: Connection, order: Order, session_name: str) -> int:
+    """Run the targets that come in and send their results, until the connection ends; the exit code.
+
+    The sessions that a revision opens by itself are called `session_name` where their client allows it.
+    """
+    # A signal that a terminal sends reaches every process; the fleet tells its workers what it means.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+    def tell_phase(phase: str) -> None:
+        with suppress(OSError):  # the fleet has gone, and the keeper ends this process
+            connection.send(Entered(phase))
+
+    worker = _Worker(order, tell_phase)
+    signal.signal(signal.SIGTERM, lambda *_: worker.interrupt())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    name_sessions(session_name)
+    unfinished = False
+    with suppress(EOFError, OSError):
+        while True:
+            done = worker.run_target(connection.recv())
+            unfinished = done.unfinished
+            connection.send(done)
+    return LEFT_BEHIND if unfinished else 0
+
+
+class _Worker:
+    """Runs one target after the other; `interrupt` ends the one that runs."""
+
+    def __init__(self, order: Order, tell_phase: Callable[[str], None]) -> None:
+        self._order = order
+        self._tell_phase = tell_phase
+        self._blueprint: Blueprint | None = None
+        self._engine: BootstrapOrchestrator | None = None
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """From a signal handler: end the run, and begin no other."""
+        self._interrupted = True
+        if self._engine:
+            self._engine.interrupt(TERMINATED)
+
+    def run_target(self, target: Target) -> Done:
+        """Run one target to its end. Errors become results, a bug with one target included."""
+        try:
+            return self._outcome_of(target)
+        except BootstrapError as exc:
+            return Done(TargetResult.refused(target.name, exc), unfinished=_has_started_processes())
+        except Exception as exc:  # noqa: BLE001 - a bug with one target is not to end the others
+            traceback.print_exc()
+            return Done(_bug(target, exc), unfinished=True)
+        finally:
+            self._engine = None
+
+    def _outcome_of(self, target: Target) -> Done:
+        engine = self._engine = self._orchestrator(target)
+        if self._interrupted:
+            engine.interrupt(TERMINATED)
+        result = engine.run(self._order.mode)
+        unfinished = engine.ended_early or bool(engine.unfinished)
+        if result.exit_code and not unfinished:
+            unfinished = _has_started_processes()
+        document = result.to_dict()
+        return Done(
+            TargetResult(target.name, result.outcome, result.exit_code, document), unfinished
+        )
+
+    def _orchestrator(self, target: Target) -> BootstrapOrchestrator:
+        if self._blueprint is None:
+            self._blueprint = load_blueprint(self._order.blueprint)
+        engine = app.orchestrator(
+            self._blueprint,
+            target.settings,
+            self._order.options,
+            observers=[self._observe],
+        )
+        # Alone, a run waits for whoever holds up its plan. In a fleet, other targets wait for this worker.
+        engine.limit_phases((Phase.PLAN, Phase.REPLAN), target.settings.timing.timeout_s)
+        return engine
+
+    def _observe(self, event: Event) -> None:
+        if event.kind == "phase" and event.phase:
+            self._tell_phase(event.phase)
+
+
+def _has_started_processes() -> bool:
+    """Whether something that user code has started in this worker, or in its orphans, is still there."""
+    return any(pid != os.getpid() for pid in descendants(os.getppid()))
+
+
+def _bug(target: Target, exc: Exception) -> TargetResult:
+    return TargetResult(
+        target.name,
+        Outcome.FAILED,
+        1,
+        None,
+        f"{type(exc).__name__}, with a text that may hold row values.",
+        "This is a bug; its text and traceback are on stderr.",
+    )

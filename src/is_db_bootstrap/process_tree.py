@@ -1,0 +1,184 @@
+"""The processes below one process: who they are, whom they talk to, and how to end all of them.
+
+A child that leaves its process group or its session, or that clears its environment, still has a
+parent. So a process is found by its descent and by nothing else. On Linux a process can adopt the
+orphans below it (`PR_SET_CHILD_SUBREAPER`, prctl(2)), so that a child whose parent has ended does
+not get out of sight either. What is started by a service that ran before (a container engine, say)
+is no descendant, and is not found.
+
+All of this reads `/proc`. Where there is none, no descendant is found.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+
+_PROC = Path("/proc")
+#: From <linux/prctl.h>.
+_PR_SET_CHILD_SUBREAPER = 36
+#: States of a process that has ended (proc_pid_stat(5)).
+_ENDED = frozenset("ZXx")
+#: The state of an established connection in /proc/net/tcp.
+_ESTABLISHED = "01"
+#: Seconds between two looks at processes that were killed.
+_LOOK_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One end of a TCP connection as the process sees it: its own address and port, and the server's."""
+
+    address: str
+    port: int
+    server_address: str
+    server_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What `end_descendants` found: the connections that there were, and who is still alive.
+
+    `survivors` are descriptions for a person, such as `process 123 (sleep)`.
+    """
+
+    clients: frozenset[Client] = frozenset()
+    survivors: tuple[str, ...] = ()
+
+
+def adopt_orphans() -> bool:
+    """Let this process be the parent of every orphan below it from now on; whether the system can."""
+    import ctypes  # takes a while, and most runs change nothing
+
+    try:
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+    except (OSError, AttributeError):
+        return False
+    return int(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
+
+
+def descendants(root: int, spared: Iterable[int] = ()) -> list[int]:
+    """The living processes below `root`, parents first, without `spared` and all that is below these."""
+    children: dict[int, list[int]] = {}
+    states: dict[int, str] = {}
+    for pid, parent, state in _processes():
+        children.setdefault(parent, []).append(pid)
+        states[pid] = state
+    left_out = set(spared)
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        for pid in children.get(waiting.pop(0), []):
+            if pid in left_out:
+                continue
+            waiting.append(pid)
+            if states[pid] not in _ENDED:
+                found.append(pid)
+    return found
+
+
+def end_descendants(root: int, spared: Iterable[int] = (), *, within_s: float = 10.0) -> Ended:
+    """Kill every process below `root`, and wait until the last one is gone.
+
+    All of them are stopped first, so that none starts another one, or opens a connection, while the
+    others are looked at. `root` itself goes on. A process of another user, and one that hangs in the
+    kernel, may survive: `Ended.survivors` names it. `within_s` is seconds.
+    """
+    spared = tuple(spared)
+    deadline = time.monotonic() + within_s
+    stopped = _stop_all(root, spared, deadline)
+    clients = frozenset(client for pid in stopped for client in connections(pid))
+    while alive := descendants(root, spared):
+        for pid in alive:
+            _send(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return Ended(clients, tuple(map(_described, alive)))
+        time.sleep(_LOOK_S)
+    return Ended(clients)
+
+
+def connections(pid: int) -> Iterator[Client]:
+    """The established TCP connections of a process; none where it may not be looked at."""
+    inodes = _socket_inodes(pid)
+    if not inodes:
+        return
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            lines = (_PROC / str(pid) / "net" / table).read_text().splitlines()[1:]
+            for line in lines:
+                fields = line.split()
+                if fields[3] == _ESTABLISHED and fields[9] in inodes:
+                    yield Client(*_endpoint(fields[1]), *_endpoint(fields[2]))
+
+
+def _stop_all(root: int, spared: tuple[int, ...], deadline: float) -> set[int]:
+    """Stop all processes below `root`, until a look finds no new one."""
+    stopped: set[int] = set()
+    while time.monotonic() < deadline:
+        new = set(descendants(root, spared)) - stopped
+        if not new:
+            break
+        for pid in new:
+            _send(pid, signal.SIGSTOP)
+        stopped |= new
+    return stopped
+
+
+def _send(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    """Number, parent and state of every process that can be seen."""
+    for entry in _PROC.glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            # The name stands in brackets and may hold anything, brackets included.
+            state, parent, *_ = (
+                (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            )
+            yield int(entry.name), int(parent), state
+
+
+def _described(pid: int) -> str:
+    name = ""
+    with suppress(OSError):
+        name = (_PROC / str(pid) / "comm").read_text(errors="replace").strip()
+    return f"process {pid} ({name})" if name.isprintable() and name else f"process {pid}"
+
+
+def _socket_inodes(pid: int) -> set[str]:
+    found: set[str] = set()
+    with suppress(OSError):
+        for entry in (_PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):
+                target = str(entry.readlink())
+                if target.startswith("socket:["):
+                    found.add(target[len("socket:[") : -1])
+    return found
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    """Address and port as the kernel writes them: words of 32 bits in the machine's own byte order."""
+    address, _, port = text.partition(":")
+    words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
+    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    return plain_address(str(ip_address(packed))), int(port, 16)
+
+
+def plain_address(text: str) -> str:
+    """An address in one spelling, an IPv4 address within IPv6 as the IPv4 address; other text as it is."""
+    try:
+        found = ip_address(text.partition("%")[0])
+    except ValueError:
+        return text
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(found)
