@@ -23,6 +23,7 @@ from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.results import Drift, LockHolder, Mode, Outcome, Status
 from is_db_bootstrap.settings import SCHEMES, Settings, StoreUrl, Timing
+from is_db_bootstrap.stores.kinds import KINDS
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
 ROOT = Path(__file__).parent.parent
@@ -194,6 +195,8 @@ def read_settings():
         for s in STORE_ORDER
         for part in ("URL", "USERNAME", "PASSWORD", "PASSWORD_FILE", "CA_FILE")
     }
+    passwords = [kind.part_variables.get("password") for kind in KINDS.values()]
+    names |= {f"{variable}_FILE" for variable in passwords if variable}
     names |= {s.name for b in map(load_blueprint, blueprint_names()) for s in b.settings}
     names |= {f"IS_DB_BOOTSTRAP_{s.upper()}_IMAGE" for s in STORE_ORDER}
     # What containers.py names besides is read inside of containers.
