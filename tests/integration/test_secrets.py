@@ -36,6 +36,7 @@ from is_db_bootstrap import local
 from is_db_bootstrap.app import bootstrapper
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.cli import group, main
+from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.settings.sources import plain_variables
@@ -614,7 +615,10 @@ def test_an_address_in_another_place_of_a_file_is_refused_and_not_repeated(tmp_p
         lines += [f"[{store}]\n{key} = {value}" for key in keys]
     for line in lines:
         (tmp_path / "is-db-bootstrap.toml").write_text(line, encoding="utf-8")
-        code, out, err = run_here(("plan",), tmp_path, plain_environment())
+        environ = plain_environment() | {"IS_DB_BOOTSTRAP_BLUEPRINT": "novel_genesis"}
+        if line.startswith("blueprint"):
+            del environ["IS_DB_BOOTSTRAP_BLUEPRINT"]
+        code, out, err = run_here(("plan",), tmp_path, environ)
         assert code == 2, err
         assert "is an address" in err
         assert Search().leaks(out + err, password) == [], err
@@ -639,6 +643,16 @@ def test_an_address_in_the_place_of_another_value_is_refused_and_not_repeated(tm
             calls += 1
     assert calls > 600
     sys.stdout.write(f"password {number}: {calls} calls, {search.characters} characters\n")
+
+
+def test_a_blueprint_that_is_called_like_an_address_is_not_repeated():
+    """The fixtures, the functions of `migrate` and `access` load one by its name too."""
+    password = next(passwords(1, SEED + 9))
+    for name in (f"postgresql://me:{password}@host/db", Path(f"redis://me:{password}@host")):
+        with pytest.raises(ConfigurationError, match="is an address") as caught:
+            load_blueprint(name)
+        told = "".join(traceback.format_exception(caught.value))
+        assert Search().leaks(told, password) == []
 
 
 def test_a_bug_is_shown_without_the_addresses_of_the_command_line(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from is_db_bootstrap.cli import group
 from is_db_bootstrap.engine import LockPolicy
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.settings import Timing
-from is_db_bootstrap.settings.timing import DEFAULT
+from is_db_bootstrap.settings.timing import DEFAULT, SETUP_TIMEOUT_S
 
 PACKAGE = Path(is_db_bootstrap.__file__).parent
 #: What the engine's policies call the same times.
@@ -67,7 +67,10 @@ def test_the_policies_of_the_engine_have_the_defaults_of_timing():
 
 def test_the_page_of_the_commands_shows_the_defaults_of_timing():
     page = (PACKAGE.parent.parent / "docs/reference/cli.md").read_text(encoding="utf-8")
-    assert f"for waiting and locking together; default {DEFAULT.timeout_s:g} |" in page
+    assert (
+        f"for waiting and locking together; default {DEFAULT.timeout_s:g}, in `setup` {SETUP_TIMEOUT_S:g} |"
+        in page
+    )
     assert not DEFAULT.apply_timeout_s
     assert "for apply and verify; default none |" in page
 
@@ -75,6 +78,7 @@ def test_the_page_of_the_commands_shows_the_defaults_of_timing():
 @pytest.mark.parametrize("command", [["apply"], ["setup"], ["migrate", "current"]], ids=" ".join)
 def test_the_help_shows_the_defaults_of_timing(command):
     shown = " ".join(CliRunner().invoke(group, [*command, "--help"]).output.split())
-    assert f"[default: {DEFAULT.timeout_s:g}]" in shown
+    expected = SETUP_TIMEOUT_S if command == ["setup"] else DEFAULT.timeout_s
+    assert f"together. [x>=0] [default: {expected:g}]" in shown.replace("locking.", "together.")
     if command[0] != "migrate":
         assert "For apply and verify. [x>=0] [default: none]" in shown

@@ -22,6 +22,7 @@ from is_db_bootstrap.blueprint.check import check
 from is_db_bootstrap.blueprint.declarations import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
+from is_db_bootstrap.settings.sources import refuse_address
 from is_db_bootstrap.stores.neo4j import cypher_file
 from is_db_bootstrap.stores.postgres import revisions
 
@@ -55,6 +56,7 @@ def load_blueprint(name: str | Path) -> Blueprint:
     Raises `ConfigurationError` when nothing has that name, and when the module fails on import, with file and line.
     """
     text = str(name)
+    refuse_address("The name of a blueprint", text)
     installed = text.replace("-", "_")
     if installed in _entry_points():
         return _installed(installed)

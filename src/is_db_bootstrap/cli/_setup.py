@@ -17,6 +17,7 @@ from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.render import document, refusal, summary
 from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.settings.timing import SETUP_TIMEOUT_S
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import Settings
 
 STEPS = ("Configuration", "Connection", "Migration", "Verification")
-#: A person waits in front of the screen: seconds, unless --timeout says otherwise.
-PATIENCE_S = 10.0
 
 
 class _EndedError(Exception):
@@ -44,9 +43,8 @@ class Setup:
     def __init__(self, options: Options, *, seed: bool, yes: bool) -> None:
         keep_out()
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        self._options = (
-            options if options.timeout is not None else options._replace(timeout=PATIENCE_S)
-        )
+        timeout_s = SETUP_TIMEOUT_S if options.timeout is None else options.timeout
+        self._options = options._replace(timeout=timeout_s)
         self._seed, self._yes = seed, yes
         self._step = 0
         self._failure: BootstrapError | None = None

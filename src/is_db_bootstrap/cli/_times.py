@@ -19,8 +19,10 @@ class Seconds(click.Option):
         record = super().get_help_record(ctx)
         if record is None:
             return None
-        from is_db_bootstrap.settings.timing import DEFAULT
+        from is_db_bootstrap.settings.timing import DEFAULT, SETUP_TIMEOUT_S
 
         default = getattr(DEFAULT, f"{self._field}_s")
+        if self._field == "timeout" and ctx.info_name == "setup":
+            default = SETUP_TIMEOUT_S
         shown = f"{default:g}" if default else "none"
         return record[0], f"{record[1]} [default: {shown}]"

@@ -65,6 +65,9 @@ class Timing:
         return self.lease_s / BEATS if self.heartbeat_s is None else self.heartbeat_s
 
 
+#: `timeout_s` of `setup`, unless it is given: a person waits in front of the screen.
+SETUP_TIMEOUT_S = 10.0
+
 #: The defaults, for all that offers one of these times as well.
 DEFAULT = Timing()
 #: Below these a wait becomes a busy loop, or a lease lapses before it is renewed.
