@@ -20,8 +20,8 @@ Sleep = Callable[[float], None]
 class RetryPolicy:
     """How long and how often.
 
-    `deadline_s` bounds waiting for stores and locks together; `busy_attempts` the repeats of one change on
-    `StoreBusy` (12, as long-running migrations need in practice: treg#497).
+    `deadline_s` bounds waiting for stores and locks together; `busy_attempts` the repeats of one
+    change on `StoreBusy` (12, as long-running migrations need in practice: treg#497).
     """
 
     deadline_s: float = 60.0
