@@ -1,4 +1,4 @@
-"""What a run leaves behind that its stores know nothing of: processes and sessions of a revision's own making.
+"""What a run leaves behind that its stores know nothing of.
 
 A revision is Python, so it can start processes and open connections that no store has opened.
 When a run was ended before its end, these must not go on after the report.
@@ -37,19 +37,28 @@ NOT_LOOKED_FOR = (
 
 
 def session_name() -> str:
-    """A name for the sessions that the revisions of one process open by themselves; no other session has it."""
+    """A name for the sessions that the revisions of one process open by themselves.
+
+    No other session has it.
+    """
     return f"is-db-bootstrap revision {uuid.uuid4().hex[:12]}"
 
 
 def name_sessions(name: str) -> None:
-    """Let the sessions that this process and its children open from now on be called `name`, where clients allow it."""
+    """Let the sessions that this process and its children open from now on be called `name`.
+
+    Clients that do not read the variable of their store call them otherwise.
+    """
     for kind in KINDS.values():
         if kind.session_variable:
             set_process_variable(kind.session_variable, name)
 
 
 def end_processes(spared: Iterable[int] = ()) -> tuple[Ended, list[str]]:
-    """End every process below this one but `spared`; what was found, and a sentence for each that survived."""
+    """End every process below this one but `spared`.
+
+    Returns what was found, and a sentence for each process that survived.
+    """
     ended = end_descendants(os.getpid(), spared)
     told = [
         f"The {each}, which a revision had started, could not be ended and may go on."
@@ -59,14 +68,14 @@ def end_processes(spared: Iterable[int] = ()) -> tuple[Ended, list[str]]:
 
 
 def sessions_limit_s(settings: Settings) -> float:
-    """Seconds that `end_sessions` may take, before its caller gives it up and tells `NOT_LOOKED_FOR`."""
+    """Seconds that `end_sessions` may take before its caller tells `NOT_LOOKED_FOR` instead."""
     return _SESSIONS_S + 2 * settings.timing.connect_timeout_s
 
 
 def end_sessions(
     stores: Sequence[StoreName], settings: Settings, name: str, clients: Iterable[Client]
 ) -> list[str]:
-    """End the sessions called `name` and those of `clients` on every one of `stores` that can do so.
+    """End the sessions called `name`, and those of `clients`, on the stores that can do so.
 
     Returns what may go on all the same, as sentences.
     """
@@ -100,7 +109,7 @@ class Guests:
         self._spared: list[int] | None = None
 
     def __call__(self, event: Event) -> None:
-        """Prepare for guests when the run begins to apply, which one with nothing to do never does."""
+        """Prepare for guests when the run begins to apply; one with nothing to do never does."""
         if event.kind == "phase" and event.phase is Phase.APPLY:
             self._spared = descendants(os.getpid())
             adopt_orphans()
@@ -111,8 +120,8 @@ class Guests:
     ) -> BootstrapResult:
         """End what guests have begun, and note in the result what may go on all the same.
 
-        For a run that was ended early, and a process that ends right after it: every session of this
-        process is ended, and a thread that hangs may still begin something new.
+        For a run that was ended early, and a process that ends right after it: every session of
+        this process is ended, and a thread that hangs may still begin something new.
         """
         if self._spared is None:
             return result

@@ -34,7 +34,7 @@ _LOOK_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One end of a TCP connection as the process sees it: its own address and port, and the server's."""
+    """A TCP connection as its client sees it: the client's address and port, and the server's."""
 
     address: str
     port: int
@@ -54,7 +54,10 @@ class Ended:
 
 
 def adopt_orphans() -> bool:
-    """Let this process be the parent of every orphan below it from now on; whether the system can."""
+    """Let this process be the parent of every orphan below it from now on.
+
+    Returns whether the system can do that.
+    """
     import ctypes  # takes a while, and most runs change nothing
 
     try:
@@ -65,7 +68,7 @@ def adopt_orphans() -> bool:
 
 
 def descendants(root: int, spared: Iterable[int] = ()) -> list[int]:
-    """The living processes below `root`, parents first, without `spared` and all that is below these."""
+    """The living processes below `root`, parents first, without `spared` and what is below."""
     children: dict[int, list[int]] = {}
     states: dict[int, str] = {}
     for pid, parent, state in _processes():
@@ -88,8 +91,8 @@ def end_descendants(root: int, spared: Iterable[int] = (), *, within_s: float = 
     """Kill every process below `root`, and wait until the last one is gone.
 
     All of them are stopped first, so that none starts another one, or opens a connection, while the
-    others are looked at. `root` itself goes on. A process of another user, and one that hangs in the
-    kernel, may survive: `Ended.survivors` names it. `within_s` is seconds.
+    others are looked at. `root` itself goes on. A process of another user, and one that hangs in
+    the kernel, may survive: `Ended.survivors` names it. `within_s` is seconds.
     """
     spared = tuple(spared)
     deadline = time.monotonic() + within_s
@@ -166,7 +169,7 @@ def _socket_inodes(pid: int) -> set[str]:
 
 
 def _endpoint(text: str) -> tuple[str, int]:
-    """Address and port as the kernel writes them: words of 32 bits in the machine's own byte order."""
+    """Address and port; the kernel writes words of 32 bits in the machine's own byte order."""
     address, _, port = text.partition(":")
     words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
     packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
@@ -174,7 +177,10 @@ def _endpoint(text: str) -> tuple[str, int]:
 
 
 def plain_address(text: str) -> str:
-    """An address in one spelling, an IPv4 address within IPv6 as the IPv4 address; other text as it is."""
+    """An address in one spelling; an IPv4 address within IPv6 is the IPv4 address.
+
+    Other text is returned as it is.
+    """
     try:
         found = ip_address(text.partition("%")[0])
     except ValueError:

@@ -60,8 +60,8 @@ def _new_id() -> str:
 class RunContext:
     """One run.
 
-    `limits` are seconds by phase; a phase without one, or with 0, is not bounded. `stop` asks the run to
-    end. `halted` is set once the run ends what is at work: nothing new begins from then on.
+    `limits` are seconds by phase; a phase without one, or with 0, is not bounded. `stop` asks the
+    run to end. `halted` is set once the run ends what is at work: nothing new begins from then on.
     """
 
     rules: Rules

@@ -1,4 +1,4 @@
-"""The locks of a run: which it needs, how it waits for them, keeps them, and notices that one is lost."""
+"""The locks of a run: which ones it needs, how it takes, keeps and loses them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class LockLost(StoreUnavailable):
 class Locks:
     """The locks that one run holds.
 
-    `deadline` is the one that the run's waiting for stores has begun: waiting for locks goes on with it.
+    `deadline` is the one that the run's waiting for stores has begun: waiting for locks goes on
+    with it.
     """
 
     def __init__(self, run: RunContext, deadline: Deadline) -> None:
@@ -60,10 +61,11 @@ class Locks:
     # --- taking
 
     def take_all(self, nothing_left: Callable[[], bool]) -> None:
-        """Take every lock that the pending changes need, in store order, so that two runs cannot deadlock.
+        """Take every lock that the pending changes need.
 
-        Raises `LockTimeout` when one is not free in time, and `NothingLeft` for a follower as soon as
-        `nothing_left` says that the run that holds the lock has done all that is pending.
+        The locks are taken in store order, so that two runs cannot deadlock.
+        Raises `LockTimeout` when one is not free in time, and `NothingLeft` for a follower as soon
+        as `nothing_left` says that the run that holds the lock has done all that is pending.
         """
         needed, borrowed = self._needed_locks(nothing_left)
         for store in sorted(needed, key=lambda s: STORE_ORDER.index(s.name)):
@@ -75,7 +77,8 @@ class Locks:
     ) -> tuple[list[DatabaseBootstrapper], Held | None]:
         """The stores of this run whose locks it needs, and the lock that it has borrowed, if any.
 
-        A store that cannot lock is guarded by a borrowed lock, or else by the first store that can lock.
+        A store that cannot lock is guarded by a borrowed lock, or else by the first store that can
+        lock.
         """
         pending = [track.store for track in self._run.tracks if track.pending]
         needed = [store for store in pending if isinstance(store, CanLock)]
@@ -89,7 +92,7 @@ class Locks:
         return list(needed), borrowed
 
     def _borrow(self, nothing_left: Callable[[], bool]) -> Held | None:
-        """The lock of the first store outside of this run that can give one: a missing database cannot."""
+        """The lock of the first store outside of this run whose database exists."""
         for store in self._policy.borrow:
             with suppress(StoreConflict):
                 return self._hold(store, nothing_left)
@@ -107,7 +110,7 @@ class Locks:
                 )
 
     def _hold(self, store: DatabaseBootstrapper, nothing_left: Callable[[], bool]) -> Held:
-        """Take a lock and keep it from now on, also while this run still waits for its other locks."""
+        """Take a lock and keep it from now on, also while this run waits for its other locks."""
         held = Held(store, self._acquire(store, nothing_left))
         self._held.append(held)
         keep = partial(self._keep, held, held.heartbeat(self._policy))
@@ -165,7 +168,10 @@ class Locks:
     # --- keeping
 
     def _keep(self, held: Held, every_s: float) -> None:
-        """Renew one lock until the run ends or the lock is lost; each lock has a thread of its own for this."""
+        """Renew one lock until the run ends or the lock is lost.
+
+        Each lock has a thread of its own for this.
+        """
         missed = 0
         while not self._released.wait(every_s):
             ours = held.ask()
@@ -175,7 +181,7 @@ class Locks:
                 return
 
     def _lose(self, held: Held) -> None:
-        """Begin no further change, and end those on their servers that only this lock protected from a second run."""
+        """Begin no further change, and end those on their servers that only this lock guarded."""
         if self._released.is_set():
             return
         held.lost = True
@@ -188,7 +194,7 @@ class Locks:
     # --- asking
 
     def refuse_change(self, track: Track) -> None:
-        """Raise `LockLost` when a lock of this run is known to be lost, or the one that guards `track` is not ours."""
+        """Raise `LockLost` when a lock of this run is lost, or the guard of `track` is."""
         guards = [held for held in self._held if held.lost]
         if track.guard is not None:
             guards.append(track.guard)
@@ -199,7 +205,10 @@ class Locks:
         self._refuse_lost(self._held, "before its changes were done")
 
     def _refuse_lost(self, guards: Sequence[Held], when: str) -> None:
-        """Raise for the first of `guards` that is not this run's any more; what was confirmed just now counts as ours."""
+        """Raise for the first of `guards` that is not this run's any more.
+
+        What was confirmed just now counts as ours.
+        """
         for held in guards:
             if not held.confirmed(self._policy.fresh_s):
                 raise LockLost(
@@ -218,8 +227,8 @@ class Locks:
         if is_consequence and track.guard is not None and track.guard.lost:
             raise LockLost(
                 track.store.name,
-                f"The lock of this run on {track.guard.store.name} was lost while {change.name} was running,"
-                f" so the change was ended: {error.message}",
+                f"The lock of this run on {track.guard.store.name} was lost while {change.name} was"
+                f" running, so the change was ended: {error.message}",
                 hint=_RUN_AGAIN,
                 subject=change.name,
             ) from error

@@ -36,8 +36,8 @@ class BootstrapOrchestrator:
     """Brings stores to their blueprint.
 
     `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`;
-    `allow_ahead=False` makes a store whose history goes on beyond ours a conflict; `verify=False` ends
-    `apply` with its last change. Observers receive events one at a time, from any thread.
+    `allow_ahead=False` makes a store whose history goes on beyond ours a conflict; `verify=False`
+    ends `apply` with its last change. Observers receive events one at a time, from any thread.
     Raises `ConfigurationError` for no bootstrapper, and for two of one store.
     """
 
@@ -77,21 +77,26 @@ class BootstrapOrchestrator:
         self._limits = {Phase.APPLY: apply_timeout_s, Phase.VERIFY: apply_timeout_s}
 
     def limit_phases(self, phases: Sequence[Phase], seconds: float) -> None:
-        """End what runs longer than `seconds` in one of `phases`, and fail the run; 0 is no limit."""
+        """End what runs longer than `seconds` in one of `phases`, and fail the run; 0: no limit."""
         self._limits |= dict.fromkeys(phases, seconds)
 
     def interrupt(self, exit_code: int = 130) -> None:
-        """From a signal handler or another thread: no new change starts, running ones get `grace_s` to end."""
+        """From a signal handler or another thread: end the run.
+
+        No new change starts, and running ones get `grace_s` to end.
+        """
         self._stop.exit_code = exit_code
         self._stop.set()
 
     def kill(self) -> None:
-        """From a signal handler, before the process ends at once: nothing of a run outlives its process."""
+        """From a signal handler, before the process ends at once; a run does not outlive it."""
 
     def run(self, mode: Mode = Mode.APPLY) -> BootstrapResult:
-        """Run all phases that `mode` asks for and report; errors of `is_db_bootstrap.errors` become results.
+        """Run all phases that `mode` asks for and report.
 
-        Ctrl-C ends the run cleanly and is raised again afterwards, unless a handler called `interrupt`.
+        Errors of `is_db_bootstrap.errors` become results.
+        Ctrl-C ends the run cleanly and is raised again afterwards, unless a handler called
+        `interrupt`.
         """
         self._began = time.monotonic()
         started_at = datetime.now(UTC)
@@ -120,8 +125,8 @@ class BootstrapOrchestrator:
     def unfinished(self) -> tuple[StoreName, ...]:
         """The stores of the last run whose call did not come back, although it was cancelled.
 
-        A thread of this process is still in that call. It changes nothing through the store any more, if
-        the store could be disconnected; it ends when the process ends.
+        A thread of this process is still in that call. It changes nothing through the store any
+        more, if the store could be disconnected; it ends when the process ends.
         """
         return self._unfinished
 
@@ -129,7 +134,8 @@ class BootstrapOrchestrator:
     def ended_early(self) -> bool:
         """Whether a limit or an interrupt has ended steps of the last run while they were at work.
 
-        What user code had begun beside its stores, such as processes and connections of its own, may go on.
+        What user code had begun beside its stores, such as processes and connections of its own,
+        may go on.
         """
         return self._ended_early
 
@@ -178,7 +184,7 @@ class BootstrapOrchestrator:
                     observer(event)
                 except KeyboardInterrupt:
                     raise
-                except BaseException:  # noqa: BLE001 - whatever an observer does, sys.exit() included, the run goes on
+                except BaseException:  # noqa: BLE001 - the run goes on, also after a sys.exit()
                     _log.exception("An observer failed on %s.", event.kind)
 
 

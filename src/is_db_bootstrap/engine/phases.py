@@ -27,7 +27,8 @@ from is_db_bootstrap.results import Change, ChangeResult, Drift, Mode, Outcome
 class Phases:
     """Takes one run through its phases.
 
-    A phase ends for all stores before the next one begins, and the next one begins only if none failed.
+    A phase ends for all stores before the next one begins, and the next one begins only if none
+    failed.
     """
 
     def __init__(self, run: RunContext) -> None:
@@ -74,7 +75,8 @@ class Phases:
         if not self._workers.run_for_all(Phase.LOCK, self._take_locks):
             return False
         if self._followed:
-            # Another run has left nothing to do. Without the lock, nothing may be changed, so nothing is planned.
+            # Another run has left nothing to do. Without the lock, nothing may be changed, so
+            # nothing is planned.
             return True
         return self._workers.run_phase(
             Phase.REPLAN, self._plan_changes
@@ -100,7 +102,8 @@ class Phases:
             self._run.say_waiting(Phase.WAIT, track.store.name, error.message)
 
         if self._run.mode is Mode.STATUS:
-            # One try only. It gets the usual time, so that a slow machine does not look like a dead store.
+            # One try only. It gets the usual time, so that a slow machine does not look like a dead
+            # store.
             ping(self._retry.deadline_s)
             return
         until(self._retry, self._deadline, ping, sleep=self._run.sleep, on_retry=say)
@@ -124,7 +127,7 @@ class Phases:
     # --- lock
 
     def _create_databases(self) -> bool:
-        """Create missing databases, because a lock belongs to a database; whether that succeeded."""
+        """Create missing databases, because a lock belongs to one; whether that succeeded."""
         missing = [t for t in self._run.tracks if t.pending and t.pending[0].kind == "database"]
         return not missing or self._workers.run_phase(Phase.LOCK, self._create_database, missing)
 
@@ -194,7 +197,7 @@ class Phases:
             track.changing = False
 
     def _refuse_change(self, track: Track) -> None:
-        """Raise `Interrupted` when the run is to end, and `LockLost` when a lock is not its own any more."""
+        """Raise `Interrupted` when the run is to end, and `LockLost` when a lock is lost."""
         if self._run.stop.is_set() or self._run.halted.is_set():
             raise Interrupted("The run was interrupted before its next change.")
         self._locks.refuse_change(track)
@@ -223,7 +226,10 @@ class Phases:
             raise VerificationFailed(track.store.name, track.drifts)
 
     def _audit_store(self, track: Track) -> None:
-        """Take findings as drift in a strict verify, else as notes; other remarks are always notes."""
+        """Take findings as drift in a strict verify, else as notes.
+
+        Other remarks are always notes.
+        """
         if not isinstance(track.store, CanAudit):
             return
         is_strict = self._run.mode is Mode.VERIFY and self._rules.strict
@@ -236,6 +242,9 @@ class Phases:
     # --- the end
 
     def close(self) -> None:
-        """Release locks and connections; what still runs on a server keeps its lock, which ends with it."""
+        """Release locks and connections.
+
+        What still runs on a server keeps its lock, which ends with it.
+        """
         self._locks.release_all(left_to_expire=self._workers.may_go_on)
         self._workers.close_stores()

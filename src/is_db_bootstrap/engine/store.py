@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 class DatabaseBootstrapper(Protocol):
     """One store of a blueprint.
 
-    Every method may raise the errors of `is_db_bootstrap.errors` and nothing else that a caller should expect.
-    None of them sleeps, retries, prints or reads the environment: the orchestrator does, once. `timeout_s` is what
-    is left of the deadline; a client's own retries and waits are set from it.
+    Every method may raise the errors of `is_db_bootstrap.errors` and nothing else that a caller
+    should expect. None of them sleeps, retries, prints or reads the environment: the orchestrator
+    does, once. `timeout_s` is what is left of the deadline; a client's own retries and waits are
+    set from it.
     """
 
     name: StoreName
@@ -27,20 +28,23 @@ class DatabaseBootstrapper(Protocol):
         """One try to find the store usable, not just reachable; never writes."""
 
     def plan(self) -> Plan:
-        """Read-only: what is missing, in order. A `StoreConflict` when what is there contradicts the blueprint."""
+        """Read-only: what is missing, in order.
+
+        Raises `StoreConflict` when what is there contradicts the blueprint.
+        """
 
     def apply(self, change: Change) -> str | None:
         """Take one step of the plan; a remark for the report, or None.
 
-        A crash before its record is written is recognised by the next plan. `StoreBusy` means that nothing was
-        changed and the same call may be repeated.
+        A crash before its record is written is recognised by the next plan. `StoreBusy` means that
+        nothing was changed and the same call may be repeated.
         """
 
     def verify(self) -> Sequence[Drift]:
         """Compare every declared object with the live one."""
 
     def cancel(self) -> None:
-        """From another thread: end the call that is running on the server. Harmless when none is."""
+        """From another thread: end the call that runs on the server. Harmless when none does."""
 
     def close(self) -> None:
         """Release every connection; may be called twice."""
@@ -70,18 +74,19 @@ class CanLock(Protocol):
     """A store that can exclude a second run on the same blueprint and target."""
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
-        """One try, no waiting: the lock, or who holds it. `owner` is text that a person can place."""
+        """Try once, without waiting: the lock, or its holder. A person can place `owner`."""
 
 
 @runtime_checkable
 class CanDisconnect(Protocol):
-    """A store that can end its sessions on the server, for a call that did not come back after `cancel`."""
+    """A store that can end its sessions on the server when a call outlasts `cancel`."""
 
     def disconnect(self) -> str:
-        """From another thread: end every session of this store on its server, and look whether it is gone.
+        """From another thread: end every session of this store, and look whether it is gone.
 
-        Nothing that the hanging call still does reaches the server afterwards. Returns what may go on there all the same,
-        as a sentence for the report; empty when the server says that nothing is left.
+        Nothing that the hanging call still does reaches the server afterwards. Returns what may go
+        on there all the same, as a sentence for the report; empty when the server says that nothing
+        is left.
         """
 
 
@@ -95,7 +100,10 @@ class GoesOn(Protocol):
 
 @runtime_checkable
 class CanCreateDatabase(Protocol):
-    """A store whose database may be missing; its `plan` then starts with a change of kind `database`."""
+    """A store whose database may be missing.
+
+    Its `plan` then starts with a change of kind `database`.
+    """
 
     def create_database(self) -> str | None:
         """Create it; a remark, when another run was faster."""
@@ -103,7 +111,7 @@ class CanCreateDatabase(Protocol):
 
 @runtime_checkable
 class CanAudit(Protocol):
-    """A store that can look for what the blueprint does not declare, and for data that breaks a convention."""
+    """A store that can look for what is not declared, and for data that breaks a convention."""
 
     def audit(self) -> Sequence[Drift]:
         """Findings: a note in `apply`, drift in `verify --strict`."""
@@ -127,7 +135,7 @@ class CanProve(Protocol):
 
 @runtime_checkable
 class CanSelfTest(Protocol):
-    """A store that can show that what was declared works: that it takes, finds and refuses what it should."""
+    """A store that can show that what was declared takes, finds and refuses what it should."""
 
     def selftest(self) -> Iterator[Proof]:
         """Try everything once; leaves nothing behind, also when it is ended in the middle."""

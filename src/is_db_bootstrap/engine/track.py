@@ -34,11 +34,13 @@ UNVERIFIED = "Not verified, as asked."
 class LockPolicy:
     """How locks are kept, and what a run gets to end. All times are seconds.
 
-    `borrow` are stores outside of this run (left out by `--only`), the first of which guards stores that cannot lock;
-    `heartbeat_s` the interval at which held locks are confirmed (None: a sixth of each lock's lease; above a third of it is a
-    `ConfigurationError`), `fresh_s` the age up to which a confirmation serves the next change too; `grace_s` what running changes get after a signal before they are cancelled; `apply_timeout_s` bounds
-    apply and verify, 0 means not at all. With `follow`, a run that meets another one waits as long as that one goes on, and
-    when it has left nothing to do, verifies without ever having had the lock.
+    `borrow` are stores outside of this run (left out by `--only`), the first of which guards stores
+    that cannot lock; `heartbeat_s` the interval at which held locks are confirmed (None: a sixth of
+    each lock's lease; above a third of it is a `ConfigurationError`), `fresh_s` the age up to which
+    a confirmation serves the next change too; `grace_s` what running changes get after a signal
+    before they are cancelled; `apply_timeout_s` bounds apply and verify, 0 means not at all. With
+    `follow`, a run that meets another one waits as long as that one goes on, and when it has left
+    nothing to do, verifies without ever having had the lock.
     """
 
     borrow: tuple[DatabaseBootstrapper, ...] = ()
@@ -77,20 +79,27 @@ class Held:
     lost: bool = False
 
     def heartbeat(self, policy: LockPolicy) -> float:
-        """Seconds between two confirmations; `ConfigurationError` when they are too far apart for the lease."""
+        """Seconds between two confirmations.
+
+        `ConfigurationError` when they are too far apart for the lease.
+        """
         lease_s = self.lock.lease_s if isinstance(self.lock, Leased) else None
         if policy.heartbeat_s is None:
             return HEARTBEAT_WITHOUT_LEASE_S if lease_s is None else lease_s / BEATS
         if lease_s is not None and policy.heartbeat_s > lease_s / LEAST_BEATS:
             raise ConfigurationError(
-                f"heartbeat_s is {policy.heartbeat_s:g} s, which is above a third of lease_s, {lease_s:g} s, on "
+                f"heartbeat_s is {policy.heartbeat_s:g} s, which is above a third of lease_s, "
+                f"{lease_s:g} s, on "
                 f"{self.store.name}: its lock could lapse while the run goes on.",
                 hint="Give a shorter heartbeat or a longer lease, or leave the heartbeat out.",
             )
         return policy.heartbeat_s
 
     def ask(self) -> bool | None:
-        """Whether its store says that the lock is ours, which renews a lease; None when the store gave no answer."""
+        """Whether its store says that the lock is ours, which renews a lease.
+
+        None when the store gave no answer.
+        """
         asked_at = time.monotonic()
         try:
             ours = self.lock.confirm()
@@ -101,7 +110,7 @@ class Held:
         return ours
 
     def confirmed(self, within_s: float = 0.0) -> bool:
-        """Whether its store still says that it is ours, or did so within the last `within_s` seconds."""
+        """Whether its store says that it is ours, or did so within the last `within_s` seconds."""
         if self.lost:
             return False
         if time.monotonic() - self.confirmed_at < within_s:

@@ -1,4 +1,4 @@
-"""The threads of a run: one per store in each phase, and what becomes of one that does not come back."""
+"""The threads of a run: one per store in each phase, and the end of one that does not end."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ _ENDING_LOOK_S = 0.1
 _LEAST_GRACE_S = 1.0
 #: Seconds that a call gets to come back after its sessions were ended.
 _AFTER_DISCONNECT_S = 1.0
-#: The note of a store whose call did not come back. The command and the workers of a fleet end their process then.
+#: The note of a store whose call did not come back. The command and the workers of a fleet end
+#: their process then.
 _IN_THIS_PROCESS = (
-    "A thread of the process that ran this is still in the call that did not end; it ends with that process."
-    " A program that goes on should end itself, and run again."
+    "A thread of the process that ran this is still in the call that did not end; it ends with that"
+    " process. A program that goes on should end itself, and run again."
 )
 #: The note of a store that cannot say what became of its sessions.
 _ON_THE_SERVER = "What was begun did not end when it was cancelled, and may go on on the server."
@@ -59,7 +60,7 @@ class Workers:
         step: Callable[[Track], None],
         tracks: Sequence[Track] | None = None,
     ) -> bool:
-        """Run `step` for every store in parallel and wait for all; False when a store has failed."""
+        """Run `step` for every store in parallel; whether no store has failed."""
         return self._run_threads(
             phase, self._run.tracks if tracks is None else tracks, step, quiet=False
         )
@@ -95,7 +96,7 @@ class Workers:
             track.duration_s += time.monotonic() - began
 
     def _culprit(self, error: BootstrapError, track: Track) -> Track:
-        """The track of the store that an error names; the one whose step raised it, when it names none of this run."""
+        """The track of the store that an error names; `track` when it names none of this run."""
         name = getattr(error, "store", "")
         return next((t for t in self._run.tracks if t.store.name == name), track)
 
@@ -142,13 +143,13 @@ class Workers:
                 track.error = Interrupted("The run was interrupted.")
 
     def _end_late(self, phase: Phase, limit_s: float) -> None:
-        """End what runs when a phase has taken too long: the stores that were still at work have failed."""
+        """End what runs when a phase has taken too long: what was still at work has failed."""
         message = f"{phase.value} did not end within {limit_s:g} s."
         for track in self._end_running(0.0):
             track.error = StoreUnavailable(track.store.name, message, hint=_hint_for(phase))
 
     def _end_running(self, grace_s: float) -> list[Track]:
-        """Give running steps `grace_s`, then cancel them on their servers, then `grace_s` more to come back.
+        """Give running steps `grace_s`, cancel them on their servers, and wait for them again.
 
         Returns the tracks of those that had to be cancelled.
         """
@@ -176,7 +177,7 @@ class Workers:
                 store.cancel()
 
     def _disconnect_running(self) -> None:
-        """End the sessions of calls that did not come back, and note what still goes on, and where."""
+        """End the sessions of calls that did not come back, and note what goes on, and where."""
         for track in self._running.values():
             left = _disconnect(track)
             self.may_go_on = self.may_go_on or bool(left)
@@ -220,7 +221,10 @@ def _hint_for(phase: Phase) -> str:
 
 
 def _start_thread(call: Callable[[], None]) -> Future[None]:
-    """Run `call` in a daemon thread: an executor's threads would keep the process from ending after a signal."""
+    """Run `call` in a daemon thread.
+
+    An executor's threads would keep the process from ending after a signal.
+    """
     future: Future[None] = Future()
 
     def target() -> None:
@@ -228,7 +232,7 @@ def _start_thread(call: Callable[[], None]) -> Future[None]:
             call()
         except Exception as exc:  # noqa: BLE001 - handed to the thread that asks for the result
             future.set_exception(exc)
-        except BaseException as exc:  # noqa: BLE001 - an exit in a store's thread must not end the process with its code
+        except BaseException as exc:  # noqa: BLE001 - an exit in a thread must not end the process
             failure = RuntimeError(f"A step of the run raised {type(exc).__name__}: {exc}.")
             failure.__cause__ = exc
             future.set_exception(failure)

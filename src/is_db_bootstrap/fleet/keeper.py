@@ -1,9 +1,10 @@
-"""The keeper of a worker: a small process between the fleet and the worker that sees the worker to its end.
+"""The keeper of a worker: a small process that sees the worker to its end.
 
-The keeper runs no code of the user, so nothing can hold it up. Every process that the worker starts is
-below the keeper, orphans included, whatever process group, session or environment it chose. When a
-worker is to end, because the fleet says so, because it died, or because the fleet has gone, the keeper
-ends all of these, and then the sessions that they had on the target's stores. Only then does it report.
+The keeper stands between the fleet and its worker. It runs no code of the user, so nothing can hold
+it up. Every process that the worker starts is below the keeper, orphans included, whatever process
+group, session or environment it chose. When a worker is to end, because the fleet says so, because
+it died, or because the fleet has gone, the keeper ends all of these, and then the sessions that
+they had on the target's stores. Only then does it report.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def keep(
 ) -> None:
     """Start a worker that serves `connection`, and see it to its end. Runs in a process of its own.
 
-    `control` leads to the fleet. `others` are the fleet's connections, of which a forked process has copies.
+    `control` leads to the fleet. `others` are the fleet's connections, of which a forked process
+    has copies.
     """
     os.setsid()
     for other in others:
@@ -106,7 +108,7 @@ def _leave_with(work: Callable[[], int]) -> None:
     code = 1
     try:
         code = work()
-    except BaseException:  # noqa: BLE001 - a forked process must not go on in the code of its parent
+    except BaseException:  # noqa: BLE001 - a forked process must not go on in its parent's code
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -211,7 +213,7 @@ class _Keeper:
             self._end_all()
 
     def _end_all(self) -> Ended:
-        """End the worker, all that it has started, and their sessions on the stores of its target."""
+        """End the worker, all that it has started, and their sessions on the target's stores."""
         found, told = end_processes()
         self._kill_group()
         told += self._end_sessions(found.clients)
@@ -219,7 +221,7 @@ class _Keeper:
         return Ended(-signal.SIGKILL if code is None else code, tuple(told))
 
     def _kill_group(self) -> None:
-        """Kill the worker's process group, which is all that can be found where there is no `/proc`."""
+        """Kill the worker's process group, which is all that is found without `/proc`."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._worker, signal.SIGKILL)
         deadline = time.monotonic() + IDLE_END_S
@@ -229,7 +231,10 @@ class _Keeper:
                 self._wait_for_signal(_LOOK_S)
 
     def _end_sessions(self, clients: Iterable[Client]) -> list[str]:
-        """What may go on on the stores, as sentences. A child asks them: a client library may hang."""
+        """What may go on on the stores, as sentences.
+
+        A child asks them: a client library may hang.
+        """
         target = self._target
         if target is None:
             return []

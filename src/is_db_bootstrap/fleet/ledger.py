@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 class Ledger:
     """A file of JSON lines, one for each target that has ended; the last line of a name counts.
 
-    A target is done when it ended with 0 and the same was asked of it, in the same places: `contract` is a
-    digest of that. A line that a killed process left broken counts as none. Raises `ConfigurationError` for
-    a file that cannot be read or opened. `failure` says what kept a line from being written.
+    A target is done when it ended with 0 and the same was asked of it, in the same places:
+    `contract` is a digest of that. A line that a killed process left broken counts as none. Raises
+    `ConfigurationError` for a file that cannot be read or opened. `failure` says what kept a line
+    from being written.
     """
 
     def __init__(self, path: Path) -> None:

@@ -23,8 +23,9 @@ _WORTH_ANOTHER_TRY = {StoreUnavailable.exit_code, LockTimeout.exit_code}
 class TargetResult:
     """What became of a target.
 
-    `run` is the document of the target's run. Without one, `message` and `hint` say why there was no
-    run. With one, `message` says what went wrong beside it, such as something that may still go on.
+    `run` is the document of the target's run. Without one, `message` and `hint` say why there was
+    no run. With one, `message` says what went wrong beside it, such as something that may still go
+    on.
     """
 
     name: str
@@ -69,9 +70,9 @@ def _failure(store: dict[str, Any]) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class FleetResult:
-    """The report of all targets, in the order of their file. `duration_s` is seconds, `started_at` UTC.
+    """The report of all targets, in the order of their file.
 
-    `message` says what went wrong beside the targets.
+    `duration_s` is seconds, `started_at` is UTC. `message` says what went wrong beside the targets.
     """
 
     blueprint: str
@@ -84,7 +85,7 @@ class FleetResult:
     message: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON document: the outcome of all, and below `targets` the document of each target."""
+        """The JSON document: the outcome of all, and below `targets` that of each target."""
         return {
             "schema_version": SCHEMA_VERSION,
             "blueprint": self.blueprint,
@@ -99,8 +100,9 @@ class FleetResult:
 
 
 def exit_code_of(targets: Sequence[TargetResult]) -> int:
-    """The exit code of the first failure that a later try may mend, else of the first failure; 0 without one.
+    """The exit code of the first failure that a later try may mend, else of the first one.
 
+    0 without a failure.
     So whatever starts the fleet tries again while another try is worth it.
     """
     failed = [target.exit_code for target in targets if target.exit_code]

@@ -1,8 +1,8 @@
 """The run of a fleet: workers, each of which brings one target after the other to the blueprint.
 
-A worker that leaves something behind, or whose target was ended before its end, is ended with all that
-it has started before its target is reported, and another one takes its place. The fleet does not rely
-on a worker to notice by itself: one whose interpreter is stuck is ended from outside.
+A worker that leaves something behind, or whose target was ended before its end, is ended with all
+that it has started before its target is reported, and another one takes its place. The fleet does
+not rely on a worker to notice by itself: one whose interpreter is stuck is ended from outside.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def _report_nothing(_: TargetResult) -> None:
 class Fleet:
     """Runs an order on many targets, on `jobs` at a time.
 
-    A target that fails ends the fleet after those that run, unless `continue_on_error`. A worker process
-    that dies fails the target that it had, and no other. `report` receives each result as it comes.
-    Raises `ConfigurationError` for a blueprint that cannot be loaded, and for stores that it does not have.
+    A target that fails ends the fleet after those that run, unless `continue_on_error`. A worker
+    process that dies fails the target that it had, and no other. `report` receives each result as
+    it comes. Raises `ConfigurationError` for a blueprint that cannot be loaded, and for stores that
+    it does not have.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Fleet:
             worker.kill()
 
     def interrupt(self, exit_code: int = 130) -> None:
-        """From a signal handler: no target begins any more; those that run are ended as one run is."""
+        """From a signal handler: begin no target any more, and end those that run as one run is."""
         self._stopped_by = exit_code
         self._stopped_at = time.monotonic()
         for worker in self._workers:
@@ -78,7 +79,8 @@ class Fleet:
     def run(self, targets: Sequence[Target | Refused]) -> FleetResult:
         """Bring all targets to the blueprint; errors become results.
 
-        Targets that were refused fail first. Then no other begins, unless the fleet goes on in spite of errors.
+        Targets that were refused fail first. Then no other begins, unless the fleet goes on in
+        spite of errors.
         """
         began, started_at = time.monotonic(), datetime.now(UTC)
         self._results = {}
@@ -131,7 +133,7 @@ class Fleet:
             self._dismiss_workers()
 
     def _give_out(self, waiting: deque[Target]) -> None:
-        """Give a target to each worker that has none, and start workers in the place of those that ended."""
+        """Give a target to each worker that has none, and replace the workers that ended."""
         while waiting and not self._is_over():
             worker = next((w for w in self._workers if w.target is None), None)
             if worker is None:

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ _SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
 class Target:
     """One tenant, with the settings of its own run.
 
-    `places` are the stores that it names. A key is the same for each way to write an address, its value is the
-    address as it is written.
+    `places` are the stores that it names. A key is the same for each way to write an address, its
+    value is the address as it is written.
     """
 
     name: str
@@ -54,12 +55,13 @@ class _Entry:
 
 
 def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refused]:
-    """The targets of a TOML document (`[[targets]]`) or of JSON lines (one object per line), in their order.
+    """The targets of a TOML document (`[[targets]]`) or of JSON lines, in their order.
 
-    An object has `name`. It may have a store's name with an address, or with `url`, `database`, `username`, `password`
-    and `password_file` (and `schema`, for a store that has schemas), and `settings` of the blueprint. What it leaves out
-    is that of `base`. Of two with one name, or with one place, the second is refused. Raises `ConfigurationError` for a
-    document that is no TOML, and for one without a target: what writes the list may have failed.
+    An object has `name`. It may have a store's name with an address, or with `url`, `database`,
+    `username`, `password` and `password_file` (and `schema`, for a store that has schemas), and
+    `settings` of the blueprint. What it leaves out is that of `base`. Of two with one name, or with
+    one place, the second is refused. Raises `ConfigurationError` for a document that is no TOML,
+    and for one without a target: what writes the list may have failed.
     """
     found: list[Target | Refused] = []
     names = set[str]()
@@ -83,8 +85,9 @@ def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refus
 
 
 def shard(text: str, completion_index: str) -> tuple[int, int]:
-    """Index and count of `INDEX/COUNT`, or of `COUNT` with the index that Kubernetes gives to a pod of an Indexed Job.
+    """Index and count of `INDEX/COUNT`, or of `COUNT` with the index of a pod.
 
+    Kubernetes gives each pod of an Indexed Job its index.
     Indexes begin with 0. Raises `ConfigurationError`.
     """
     match = _SHARD.fullmatch(text)
@@ -107,14 +110,21 @@ def shard(text: str, completion_index: str) -> tuple[int, int]:
 
 
 def _entries(text: str) -> Iterator[_Entry]:
-    """The lines of JSON, or the tables of TOML. Raises `ConfigurationError` for a document that is no TOML."""
+    """The lines of JSON, or the tables of TOML.
+
+    Raises `ConfigurationError` for a document that is no TOML.
+    """
     if not _TOML.search(text):
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
-                yield _Entry(f"line {number}", lambda line=line: _parse_json(line))  # type: ignore[misc]  # the default binds it
+                yield _Entry(f"line {number}", partial(_parse_json, line))
         return
     for number, table in enumerate(_toml_tables(text), 1):
-        yield _Entry(f"target {number}", lambda table=table: table)  # type: ignore[misc]  # the default binds it
+        yield _Entry(f"target {number}", partial(_as_it_is, table))
+
+
+def _as_it_is(table: Any) -> Any:
+    return table
 
 
 def _toml_tables(text: str) -> list[Any]:
@@ -237,7 +247,7 @@ def _address(
     blueprint: Blueprint,
     base: Settings,
 ) -> StoreUrl:
-    """The address of a target's store: its own one, or that of the call with what the target changes."""
+    """The address of a target's store: its own one, or that of the call with its changes."""
     source = f"target {name}"
     has_own_url = "url" in section
     if has_own_url:
@@ -258,7 +268,7 @@ def _address(
 
 
 def _with_identity(url: StoreUrl, password: str, common: Identity) -> StoreUrl:
-    """The address with the user, the password and the CA file of the call where it has none of its own.
+    """The address, with user, password and CA file of the call where it has none of its own.
 
     The password of the call goes with its own user only, whichever way the target named that user.
     """
@@ -269,7 +279,10 @@ def _with_identity(url: StoreUrl, password: str, common: Identity) -> StoreUrl:
 
 
 def _place(url: StoreUrl, schema: str) -> str:
-    """Where an address leads, whichever way it is written and whoever goes there; names are not looked up."""
+    """Where an address leads, whichever way it is written and whoever goes there.
+
+    Names are not looked up.
+    """
     kind = KINDS[url.store]
     database = url.database or kind.default_database
     if kind.numbered_databases and database.isdecimal():
@@ -302,5 +315,8 @@ def _first_option(url: StoreUrl, names: Collection[str]) -> str:
 
 
 def _plain_host(host: str) -> str:
-    """A host in one spelling. The path of a socket is one as it is; no host at all is this machine."""
+    """A host in one spelling.
+
+    The path of a socket is one as it is; no host at all is this machine.
+    """
     return host if "/" in host else (host or "localhost").lower()

@@ -50,18 +50,23 @@ class Entered:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of a target; `unfinished` when something of it may still go on in the worker or below it."""
+    """The result of a target.
+
+    `unfinished` when something of it may still go on in the worker or below it.
+    """
 
     result: TargetResult
     unfinished: bool
 
 
 def serve(connection: Connection, order: Order, session_name: str) -> int:
-    """Run the targets that come in and send their results, until the connection ends; the exit code.
+    """Run the targets that come in, until the connection ends; returns the exit code.
 
-    The sessions that a revision opens by itself are called `session_name` where their client allows it.
+    The sessions that a revision opens by itself are called `session_name` where their client allows
+    it.
     """
-    # A signal that a terminal sends reaches every process; the fleet tells its workers what it means.
+    # A signal that a terminal sends reaches every process; the fleet tells its workers what it
+    # means.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -132,7 +137,8 @@ class _Worker:
             self._order.options,
             observers=[self._observe],
         )
-        # Alone, a run waits for whoever holds up its plan. In a fleet, other targets wait for this worker.
+        # Alone, a run waits for whoever holds up its plan. In a fleet, other targets wait for this
+        # worker.
         engine.limit_phases((Phase.PLAN, Phase.REPLAN), target.settings.timing.timeout_s)
         return engine
 
@@ -142,7 +148,7 @@ class _Worker:
 
 
 def _has_started_processes() -> bool:
-    """Whether something that user code has started in this worker, or in its orphans, is still there."""
+    """Whether a process that user code has started is still there, orphans included."""
     return any(pid != os.getpid() for pid in descendants(os.getppid()))
 
 

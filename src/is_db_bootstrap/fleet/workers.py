@@ -38,8 +38,8 @@ _KEEPER_S = 60.0
 class Worker:
     """A worker with its keeper, and the target that it has.
 
-    `phase` is the phase that the target's run is in, empty before the first; `since` is when it entered
-    that phase, by the monotonic clock.
+    `phase` is the phase that the target's run is in, empty before the first; `since` is when it
+    entered that phase, by the monotonic clock.
     """
 
     def __init__(self, process: BaseProcess, connection: Connection, control: Connection) -> None:
@@ -82,7 +82,10 @@ class Worker:
         return None
 
     def has_died(self) -> bool:
-        """Whether its process has ended by itself. A process that it started may keep its connection open."""
+        """Whether its process has ended by itself.
+
+        A process that it started may keep its connection open.
+        """
         try:
             if self._control.poll():
                 self._keeper_told = isinstance(self._control.recv(), Died)
@@ -103,7 +106,10 @@ class Worker:
         return limit_s > 0 and now > self.since + limit_s + patience_s
 
     def _limit_s(self, target: Target) -> float:
-        """Seconds that the phase may take. Before the first one, the worker loads the blueprint; 0 is no limit."""
+        """Seconds that the phase may take.
+
+        Before the first one, the worker loads the blueprint; 0 is no limit.
+        """
         timing = target.settings.timing
         if self.phase in {Phase.WAIT, Phase.PLAN, Phase.REPLAN}:
             return timing.timeout_s
@@ -137,7 +143,8 @@ class Worker:
     def _ended_by_keeper(self, within_s: float) -> Ended:
         deadline = time.monotonic() + within_s
         with suppress(EOFError, OSError):
-            # The connection of a dying worker ends a moment before its process, which has an exit code.
+            # The connection of a dying worker ends a moment before its process, which has an exit
+            # code.
             if self._has_died and not self._keeper_told:
                 self._control.poll(IDLE_END_S)
             with suppress(BrokenPipeError):
@@ -157,7 +164,10 @@ class Worker:
         self._control.close()
 
     def wait_until_gone(self, deadline: float) -> None:
-        """Wait for the end of a worker that was dismissed, until `deadline` by the monotonic clock, then kill it."""
+        """Wait for the end of a worker that was dismissed, and kill it after `deadline`.
+
+        `deadline` is a moment of the monotonic clock.
+        """
         self._process.join(max(0.0, deadline - time.monotonic()))
         if self._process.exitcode is None:
             self.kill()
@@ -169,7 +179,8 @@ class Worker:
 
 def start_worker(order: Order, stores: Sequence[StoreName], others: list[Worker]) -> Worker:
     """Start a worker, and add it to `others`, the workers that there are."""
-    # A forked worker has the modules already; with threads about, a fork may copy a lock that nobody unlocks.
+    # A forked worker has the modules already; with threads about, a fork may copy a lock that
+    # nobody unlocks.
     can_fork = sys.platform == "linux" and threading.active_count() == 1
     context = multiprocessing.get_context("fork" if can_fork else "spawn")
     connection, its_connection = context.Pipe()
@@ -190,8 +201,8 @@ def start_worker(order: Order, stores: Sequence[StoreName], others: list[Worker]
         target=keep, args=(its_connection, its_control), kwargs=named, daemon=True
     )
     worker = Worker(process, connection, control)
-    # A signal in between waits: a forked process has our handlers until it has its own, and `interrupt`
-    # must know of the worker.
+    # A signal in between waits: a forked process has our handlers until it has its own, and
+    # `interrupt` must know of the worker.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         process.start()

@@ -30,5 +30,5 @@ KIND = StoreKind(
     declared_by=("collections",),
     bootstrapper_class="MilvusBootstrapper",
     client_extra="milvus",
-    unended="Milvus cannot be cancelled: what was begun there, such as an index or a load, may go on.",
+    unended="Milvus cannot be cancelled: an index or a load that was begun there may go on.",
 )

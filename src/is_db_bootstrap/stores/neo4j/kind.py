@@ -23,5 +23,5 @@ KIND = StoreKind(
     declared_by=("cypher",),
     bootstrapper_class="Neo4jBootstrapper",
     client_extra="neo4j",
-    unended="An index that was created on Neo4j before its change was ended may still be building there.",
+    unended="An index that was created on Neo4j before the end may still be building there.",
 )

@@ -27,8 +27,8 @@ from is_db_bootstrap.stores.postgres.connection import (
 
 #: Looks at the sessions; what is still there after the last one is told.
 _LOOKS = 3
-#: PostgreSQL shows names and clients of other roles' sessions too, clients only to some (the manual's table
-#: "pg_stat_activity View" and its note on `pg_read_all_stats`).
+#: PostgreSQL shows names and clients of other roles' sessions too, clients only to some (the
+#: manual's table "pg_stat_activity View" and its note on `pg_read_all_stats`).
 _SESSIONS = """
     SELECT pid, usename, application_name, host(client_addr), client_port FROM pg_stat_activity
     WHERE pid <> pg_backend_pid() AND usename IS NOT NULL
@@ -39,10 +39,11 @@ _TERMINATE = "SELECT pg_terminate_backend(%s, %s)"
 def end_sessions(
     url: StoreUrl, connect_timeout_s: float, name: str, clients: Iterable[Client]
 ) -> str:
-    """End the sessions called `name` and those of `clients`, in every database of the server, and wait for their end.
+    """End the sessions called `name` and those of `clients`, and wait for their end.
 
-    Returns the sessions that could not be ended, as a sentence; empty when none is left. Raises the errors of
-    `connection.connect` when the server cannot be asked. Times are seconds.
+    Sessions in every database of the server are meant. Returns the sessions that could not be
+    ended, as a sentence; empty when none is left. Raises the errors of `connection.connect` when
+    the server cannot be asked. Times are seconds.
     """
     try:
         connection = connect(url, connect_timeout_s)
@@ -82,7 +83,7 @@ def _our_ports(
 def _sessions(
     connection: psycopg.Connection[Any], name: str, ports: set[tuple[str, int]]
 ) -> list[tuple[int, str]]:
-    """Process id and user of each session that is called `name`, or whose client is one of `ports`."""
+    """Process id and user of each session called `name`, or whose client is one of `ports`."""
     rows = connection.execute(_SESSIONS.encode()).fetchall()
     return [
         (pid, user)
