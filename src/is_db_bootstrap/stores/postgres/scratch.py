@@ -6,6 +6,7 @@ server may be of any version from 14 to 18, and its other databases are left alo
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -26,12 +27,24 @@ from is_db_bootstrap.stores.postgres.connection import (
     identifier,
     session_settings,
 )
-from is_db_bootstrap.stores.postgres.revisions import Chain
+from is_db_bootstrap.stores.postgres.revisions import Chain, revision_files
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
 
 
+#: Statements whose effect is on the whole server, so no scratch database keeps it away from others.
+_SERVER_WIDE = re.compile(
+    r"""
+    \b(create|alter|drop)\s+(role|user|group|database|tablespace|subscription)\b
+    | \balter\s+system\b
+    | \b(reassign|drop)\s+owned\b
+    | \b(grant|revoke)\s+(?:(?!\bon\b)[^;'"])+?\s(to|from)\s
+    | \bpg_\w*(replication_slot|terminate_backend|cancel_backend|reload_conf)
+    | \bdblink
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 #: Beside `catalogue.json`, for teams whose DBA applies it.
 SCHEMA_NAME = "schema.sql"
 #: What the first line of a generated `schema.sql` ends with.
@@ -66,10 +79,18 @@ def at_revisions(
     done: Collection[str] | None,
     timing: Timing,
     schema: str = "public",
+    *,
+    begun: Callable[[PostgreSQLBootstrapper], None] = lambda _: None,
 ) -> Iterator[StoreUrl]:
-    """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`."""
+    """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`.
+
+    `begun` is told of the store that brings it there. Raises `ConfigurationError`, before anything is
+    run, when a revision names a statement that acts on the whole server.
+    """
+    _refuse_server_wide(blueprint)
     with scratch_database(url, timing) as scratch:
         store = PostgreSQLBootstrapper(scratch, blueprint, timing=timing, schema=schema)
+        begun(store)
         try:
             store.ping(timing.timeout_s)
             for change in store.plan().changes:
@@ -78,6 +99,24 @@ def at_revisions(
         finally:
             store.close()
         yield scratch
+
+
+def _refuse_server_wide(blueprint: Blueprint) -> None:
+    """Run no revision in a scratch database whose text has a statement on roles, databases or the server itself.
+
+    A whole file is looked at, because a scratch database is brought up and down. It is a guard for
+    honest files only: a statement that is put together at run time is not recognised.
+    """
+    for path in revision_files(blueprint.migrations) if blueprint.migrations else ():
+        text = path.read_bytes().decode(errors="replace")
+        found = _SERVER_WIDE.search(text)
+        if found:
+            statement = " ".join(found[0].split())
+            raise ConfigurationError(
+                f"{path.name} has {statement!r}, which acts on the whole server and not on one database,"
+                " so it is not run in a scratch database.",
+                hint="Let an administrator run such statements by other means than a revision.",
+            )
 
 
 def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> Catalogue:
