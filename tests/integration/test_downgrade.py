@@ -1,6 +1,11 @@
 """Whether a downgrade loses rows is found out in a scratch database; what cannot be found out is asked about."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
@@ -600,3 +605,57 @@ def test_a_revision_that_acts_on_the_whole_server_is_not_tried_but_asked_about(p
         assert value(postgres_url, f"SELECT to_regrole('{name}')::text") == name
     finally:
         run(postgres_url, f"DROP ROLE IF EXISTS {name}")
+
+
+def begun(process, url):
+    """Wait until the process has begun a downgrade that sleeps on the server or in Python."""
+    for _ in range(600):
+        if scratch_databases(url) and value(url, SLEEPS):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("the trial did not begin")
+
+
+SLEEPS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname LIKE 'is_db_bootstrap_scratch%' AND (
+        state = 'active' AND query LIKE '%a long sleep%'
+        OR state = 'idle in transaction' AND state_change < now() - interval '1 second'
+    )
+"""
+HANGING = {
+    "on the server": ["op.execute('SELECT pg_sleep(300) /* a long sleep */')"],
+    "in Python": ["import time", "time.sleep(300)"],
+}
+
+
+@pytest.mark.parametrize("where", HANGING)
+def test_a_terminated_trial_leaves_no_database(postgres_url, own, where):
+    blueprint = own(TABLE, ("SELECT 1", HANGING[where]))
+    migrate.init(blueprint, url=postgres_url)
+    here = ["-b", str(as_folder(blueprint)), "--url", postgres_url]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "is_db_bootstrap", "migrate", "downgrade", *here],
+        env=os.environ | {"IS_DB_BOOTSTRAP_GRACE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        begun(process, postgres_url)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert scratch_databases(postgres_url) == 0
+    assert migrate.current(blueprint, url=postgres_url).is_head
+
+
+def test_a_trial_is_bounded_by_the_timeout(postgres_url, own):
+    blueprint = own(TABLE, ("SELECT 1", HANGING["on the server"]))
+    migrate.init(blueprint, url=postgres_url)
+    here = ["-b", str(as_folder(blueprint)), "--url", postgres_url, "--timeout", "5"]
+    code, _, err = command("migrate", "downgrade", *here)
+    assert (code, "did not end within 5 s (--timeout)" in err) == (2, True), err
+    assert scratch_databases(postgres_url) == 0

@@ -20,9 +20,10 @@ from alembic import command
 from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 
+from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic
 from is_db_bootstrap.stores.postgres.catalogue import PARTITION, live
-from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.connection import NAME, identifier
 from is_db_bootstrap.stores.postgres.downgrade_look import (
     WRITES,
     Changes,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
+    from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
 #: How the server's answer to a statement begins that only changes the catalogue. What such a
 #: statement does to rows is told by two looks at the catalogue. It may read tables to check them.
@@ -115,36 +117,42 @@ class Seen:
 
 
 class Sessions:
-    """The sessions of a trial, so that another thread can end them."""
+    """The sessions and the database of a trial, so that another thread can end them."""
 
     def __init__(self, connect_timeout_s: float) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._open: list[psycopg.Connection[Any]] = []
-        self._stores: list[Any] = []
+        self._store: PostgreSQLBootstrapper | None = None
         #: Whether the trial was ended from outside.
         self.ended = False
+        #: The name of the scratch database; empty before there is one.
+        self.database = ""
+
+    def begin(self, store: PostgreSQLBootstrapper, database: str) -> None:
+        """`store` is about to create `database`."""
+        self._store, self.database = store, database
+        self._refuse_ended()
 
     def add(self, connection: psycopg.Connection[Any]) -> None:
-        """Note a session of the trial; one that is opened after the end is closed at once."""
+        """Note a session of the trial."""
         self._open.append(connection)
         if self.ended:
             connection.close()
-
-    def add_store(self, store: Any) -> None:
-        """Note the store that brings the scratch database to its revisions."""
-        self._stores.append(store)
-        if self.ended:
-            store.cancel()
+        self._refuse_ended()
 
     def cancel(self) -> None:
         """From another thread: end what runs on the server, and let nothing begin."""
         self.ended = True
-        for store in self._stores:
-            store.cancel()
+        if self._store is not None:
+            self._store.cancel()
         for connection in self._open:
             if not connection.closed:
                 with suppress(psycopg.Error):
                     connection.cancel_safe(timeout=self._connect_timeout_s)
+
+    def _refuse_ended(self) -> None:
+        if self.ended:
+            raise StoreUnavailable(NAME, "The trial was ended.", hint="Run again.")
 
 
 def tried(
@@ -171,7 +179,7 @@ def tried(
         sessions.add(connection)
         notes.opened(connection)
 
-    with at_revisions(url, blueprint, done, timing, schema, begun=sessions.add_store) as scratch:
+    with at_revisions(url, blueprint, done, timing, schema, begun=sessions.begin) as scratch:
         found = engine(scratch, schema, timing, opened, watch)
         try:
             with found.connect() as connection:

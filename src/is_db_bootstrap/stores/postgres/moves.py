@@ -304,10 +304,18 @@ class Downgrade(Move):
         return found
 
     def cancel(self) -> None:
-        """From another thread: also a trial ends, and its database goes."""
+        """From another thread: also the statement of a trial is ended, and its database goes."""
         if self._sessions is not None:
             self._sessions.cancel()
         super().cancel()
+
+    def disconnect(self) -> str:
+        """From another thread: drop the database of a trial that does not end, too."""
+        from is_db_bootstrap.stores.postgres.scratch import drop_database
+
+        if self._sessions is not None and self._sessions.database:
+            drop_database(self._url, self._timing, self._sessions.database)
+        return super().disconnect()
 
     def _trial(self, done: tuple[str, ...], to: str) -> Seen | str:
         """What the downgrade does in a scratch database; in words, why that could not be seen.

@@ -58,11 +58,16 @@ def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
     try:
         yield replace(url, database=name)
     finally:
-        with (
-            connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection,
-            errors(str(url), name),
-        ):
-            connection.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)".encode())
+        drop_database(url, timing, name)
+
+
+def drop_database(url: StoreUrl, timing: Timing, name: str) -> None:
+    """Drop a scratch database with every session in it; harmless when it has gone."""
+    with (
+        connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection,
+        errors(str(url), name),
+    ):
+        connection.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)".encode())
 
 
 @contextmanager
@@ -80,17 +85,17 @@ def at_revisions(
     timing: Timing,
     schema: str = "public",
     *,
-    begun: Callable[[PostgreSQLBootstrapper], None] = lambda _: None,
+    begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
 ) -> Iterator[StoreUrl]:
     """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`.
 
-    `begun` is told of the store that brings it there. Raises `ConfigurationError`, before anything is
+    `begun` is told of the store that brings it there, and of its name. Raises `ConfigurationError`, before anything is
     run, when a revision names a statement that acts on the whole server.
     """
     _refuse_server_wide(blueprint)
     with scratch_database(url, timing) as scratch:
         store = PostgreSQLBootstrapper(scratch, blueprint, timing=timing, schema=schema)
-        begun(store)
+        begun(store, scratch.database)
         try:
             store.ping(timing.timeout_s)
             for change in store.plan().changes:
