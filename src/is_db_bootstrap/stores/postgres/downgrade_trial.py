@@ -33,9 +33,9 @@ from is_db_bootstrap.stores.postgres.downgrade_look import (
     locks,
     look,
 )
-from is_db_bootstrap.stores.postgres.half_done import Watch, WorkingCursor
+from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.revisions import TABLE
-from is_db_bootstrap.stores.postgres.scratch import at_revisions
+from is_db_bootstrap.stores.postgres.scratch import ScratchCursor, at_revisions
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -168,8 +168,8 @@ def tried(
     """Bring a scratch database on the server of `url` to the revisions `done`, downgrade it to `to`, and look.
 
     Raises what a run raises: `AccessDenied` when no database may be created, `ChangeFailed` for a
-    revision that fails there. Raises `ConfigurationError`, before anything is run, when a revision
-    names a statement that acts on the whole server.
+    revision that fails there. Raises `ConfigurationError` when a revision sends a statement that
+    acts on the whole server.
     """
     sessions = sessions or Sessions(timing.connect_timeout_s)
     watch = Watch(identifier(schema, TABLE))
@@ -291,7 +291,7 @@ def _brief(text: str) -> str:
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
-class _NotingCursor(WorkingCursor):
+class _NotingCursor(ScratchCursor):
     """A cursor that tells `_Notes` what the server has answered."""
 
     def execute(self, query: Any, *args: Any, **options: Any) -> Any:
