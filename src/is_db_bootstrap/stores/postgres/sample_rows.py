@@ -44,6 +44,37 @@ FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c'
 WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, k.conname
 """
 
+#: What the rows of a table must meet so that a partition takes them: of a partition its own bounds, of
+#: a partitioned table those of any partition that has rows itself. None where every row fits, as in
+#: a default partition that is the only one.
+_BOUNDS = """
+SELECT c.relname::text, c.relkind = 'p',
+       ARRAY(SELECT pg_get_partition_constraintdef(leaf.relid) FROM pg_partition_tree(c.oid) leaf WHERE leaf.isleaf),
+       ARRAY(
+           SELECT DISTINCT a.attname::text
+           FROM unnest(ARRAY(SELECT relid FROM pg_partition_tree(c.oid)) || ARRAY(SELECT relid FROM pg_partition_ancestors(c.oid))) part (id)
+           JOIN pg_partitioned_table p ON p.partrelid = part.id
+           JOIN pg_attribute k ON k.attrelid = p.partrelid AND k.attnum = ANY (p.partattrs::int2[]) AND k.attnum > 0
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = k.attname
+       )
+FROM pg_class c
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+  AND (c.relkind = 'p' OR c.relispartition)
+"""
+#: What a partition calls its part of an index or of a constraint.
+_PARTS = """
+SELECT c.relname::text, x.relname::text, ARRAY(SELECT k.relname::text FROM pg_partition_tree(x.oid) part JOIN pg_class k ON k.oid = part.relid)
+FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) AND c.relkind = 'p'
+UNION ALL
+SELECT c.relname::text, k.conname::text, ARRAY(
+    WITH RECURSIVE part AS (SELECT k.oid UNION ALL SELECT o.oid FROM pg_constraint o JOIN part ON o.conparentid = part.oid)
+    SELECT o.conname::text FROM pg_constraint o JOIN part ON part.oid = o.oid
+)
+FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f'
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) AND c.relkind = 'p'
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -118,7 +149,7 @@ def _number(text: str) -> Decimal | None:
     return found if found.is_finite() else None
 
 
-def _times(column: Column, hints: Sequence[str]) -> Iterator[str]:  # noqa: ARG001 - generators share a signature
+def _times(column: Column, hints: Sequence[str]) -> Iterator[str]:
     now = datetime.now(UTC)
     shape = (
         "%Y-%m-%d"
@@ -129,6 +160,18 @@ def _times(column: Column, hints: Sequence[str]) -> Iterator[str]:  # noqa: ARG0
     )
     for days in (0, 1, -1):
         yield (now + timedelta(days=days)).strftime(shape)
+    for moment in filter(None, map(_moment, hints)):
+        for days in (0, 1, -1):
+            yield (moment + timedelta(days=days)).strftime(shape)
+
+
+def _moment(text: str) -> datetime | None:
+    """The time that a literal of the server names; in UTC, where it names no zone."""
+    try:
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 _GENERATORS: Mapping[str, Callable[[Column, Sequence[str]], Iterator[str]]] = {
@@ -155,7 +198,10 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """`kind` is that of pg_constraint: c, f, p or u; `rule` is its confdeltype: a, r, c, n or d."""
+    """`kind` is that of pg_constraint: c, f, p or u; `rule` is its confdeltype: a, r, c, n or d.
+
+    Kind b are the bounds of partitions: what a row must meet so that there is one for it.
+    """
 
     name: str
     kind: str
@@ -168,9 +214,15 @@ class Constraint:
 
 @dataclass(slots=True)
 class Table:
-    """A live table: its columns and constraints by name."""
+    """A live table: its columns and constraints by name.
+
+    `parts` maps an index or a foreign key to what partitions call it. `unfit` says why the table
+    takes no row at all.
+    """
 
     name: str
+    parts: dict[str, frozenset[str]] = field(default_factory=dict)
+    unfit: str = ""
     columns: dict[str, Column] = field(default_factory=dict)
     constraints: list[Constraint] = field(default_factory=list)
 
@@ -180,7 +232,7 @@ class Table:
 
     def hints(self, column: str, more: Iterable[str] = ()) -> list[str]:
         """The literals that CHECKs on the column, and `more` conditions, are written with."""
-        texts = [c.expression for c in self.of("c") if column in c.columns]
+        texts = [c.expression for c in self.of("c", "b") if column in c.columns]
         return [hint for text in (*more, *texts) for hint in _literals(text)]
 
 
@@ -206,6 +258,14 @@ def read(
         tables[table].constraints.append(
             Constraint(name, kind, expression or "", tuple(columns), other or "", tuple(to), rule)
         )
+    for table, is_partitioned, bounds, columns in connection.execute(_BOUNDS.encode(), wanted):
+        if is_partitioned and not bounds:
+            tables[table].unfit = f"{table} has no partition that could take a row"
+        elif None not in bounds:
+            fits = " OR ".join(f"({bound})" for bound in bounds)
+            tables[table].constraints.append(Constraint("", "b", fits, tuple(columns)))
+    for table, name, parts in connection.execute(_PARTS.encode(), wanted):
+        tables[table].parts[name] = frozenset(parts)
     return tables
 
 
@@ -229,6 +289,8 @@ class Samples:
     def valid(self, name: str, holding: Sequence[str] = ()) -> Row:
         """A row that meets every CHECK and each condition of `holding`; `LookupError` when none was found."""
         table = self.tables[name]
+        if table.unfit:
+            raise LookupError(table.unfit)
         row = {c.name: self._first(table, c) for c in table.columns.values() if not c.given}
         row |= self._parents(table)
         fixed = {column for key in table.of("f") for column in key.columns}
@@ -245,19 +307,20 @@ class Samples:
         ]
         if not broken:
             raise LookupError(f"no value was found that {check.name} refuses")
-        others = [c.expression for c in table.of("c") if c is not check]
+        others = [c.expression for c in table.of("c", "b") if c is not check]
         met = self._met(table, broken, others) if others else [()] * len(broken)
         return min(zip(broken, met, strict=True), key=lambda pair: sum(not m for m in pair[1]))[0]
 
     def insert(self, name: str, row: Row) -> Row:
         """Insert it; the row as stored, in text form."""
         columns = self.tables[name].columns
-        query = sql.SQL(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) RETURNING {}"
-        ).format(
-            sql.Identifier(name),
+        values = sql.SQL("({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
             sql.SQL(", ").join(map(sql.Identifier, row)),
             sql.SQL(", ").join(cast(columns[c]) for c in row),
+        )
+        query = sql.SQL("INSERT INTO {} {} RETURNING {}").format(
+            sql.Identifier(name),
+            values if row else sql.SQL("DEFAULT VALUES"),
             sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(c)) for c in columns),
         )
         stored = self._connection.execute(query, list(row.values())).fetchone()
@@ -316,11 +379,11 @@ class Samples:
         return column.candidates(table.hints(column.name))[0]
 
     def _checks(self, table: Table) -> list[str]:
-        return [c.expression for c in table.of("c")]
+        return [c.expression for c in table.of("c", "b")]
 
     def _repaired(self, table: Table, row: Row, fixed: set[str], holding: Sequence[str]) -> Row:
         """Change columns until every condition is met, one condition after the other."""
-        conditions = [(c.expression, c.columns) for c in table.of("c")]
+        conditions = [(c.expression, c.columns) for c in table.of("c", "b")]
         conditions += [
             (text, tuple(c for c in table.columns if re.search(rf"\b{re.escape(c)}\b", text)))
             for text in holding
