@@ -16,7 +16,7 @@ import pytest
 from commands import answered, command
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres import moves
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 
@@ -652,10 +652,12 @@ def test_a_terminated_trial_leaves_no_database(postgres_url, own, where):
     assert migrate.current(blueprint, url=postgres_url).is_head
 
 
-def test_a_trial_is_bounded_by_the_timeout(postgres_url, own):
+def test_a_trial_is_bounded_by_the_timeout(postgres_url, own, monkeypatch):
+    monkeypatch.setattr(moves, "TRIAL_LEAST_S", 1)
     blueprint = own(TABLE, ("SELECT 1", HANGING["on the server"]))
     migrate.init(blueprint, url=postgres_url)
-    here = ["-b", str(as_folder(blueprint)), "--url", postgres_url, "--timeout", "5"]
-    code, _, err = command("migrate", "downgrade", *here)
-    assert (code, "did not end within 5 s (--timeout)" in err) == (2, True), err
+    flags = {"postgres_url": postgres_url, "timeout_s": 5.0}
+    settings = Settings.load(blueprint, environ={}, flags=flags)
+    with pytest.raises(RowsWouldBeLost, match="did not end within 5 s"):
+        migrate.downgrade(blueprint, settings=settings)
     assert scratch_databases(postgres_url) == 0

@@ -139,6 +139,29 @@ def test_a_table_whose_columns_may_all_be_left_out_takes_a_row(database):
     assert [p for p in proofs(database, "t").values() if p.ok is not True] == []
 
 
+KINDS = """
+    tstzrange int4range daterange int4multirange macaddr interval point tsvector bit(4) varbit(9)
+    xml jsonpath hstore oid pg_lsn polygon mail pair mood[] regclass circle line box
+"""
+
+
+def test_values_of_rare_types_are_asked_of_the_server_and_what_has_none_is_not_tried(database):
+    database.execute("""
+        CREATE EXTENSION IF NOT EXISTS hstore;
+        CREATE TYPE mood AS ENUM ('ok');
+        CREATE TYPE pair AS (a int, b text);
+        CREATE DOMAIN mail AS text CHECK (VALUE ~ '^[^@]+@[^@]+$');
+        CREATE DOMAIN nil AS text CHECK (false);
+        CREATE TABLE nothing (id int PRIMARY KEY, v nil NOT NULL);
+    """)
+    for number, kind in enumerate(KINDS.split()):
+        database.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY, v {kind} NOT NULL)")
+    found = proofs(database, "nothing", *(f"t{number}" for number in range(len(KINDS.split()))))
+    assert {p.ok for name, p in found.items() if not name.startswith("nothing")} == {True}
+    assert {p.ok for name, p in found.items() if name.startswith("nothing")} == {None}
+    assert "no value is known for nothing.v (nil)" in {p.detail for p in found.values()}
+
+
 #: A partitioned table and its parts, by the way in which it is partitioned.
 PARTITIONED = {
     "range of dates long ago": """

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 COUNTED = 10_000
 #: Seconds that counting the rows of one table may take, and that it may wait for a lock.
 COUNT_S, COUNT_LOCK_S = 10, 2
+#: Seconds that a trial gets at least, however short `--timeout` is: a new database takes a few.
+TRIAL_LEAST_S = 30.0
 #: How what happens to rows that are only read begins.
 READ = "read"
 #: How often a step is run that does more than its trial has shown, as long as that costs no row.
@@ -325,7 +327,7 @@ class Downgrade(Move):
         from is_db_bootstrap.stores.postgres import downgrade_trial
 
         if (done, to) not in self._tried:
-            limit_s = self._timing.timeout_s
+            limit_s = max(self._timing.timeout_s, TRIAL_LEAST_S)
             sessions = downgrade_trial.Sessions(self._timing.connect_timeout_s)
             self._sessions = sessions
             timer = threading.Timer(limit_s, sessions.cancel)
@@ -354,7 +356,7 @@ class Downgrade(Move):
     def _why_untried(self, exc: Exception, ended_after_s: float | None) -> str:
         """Why there was no trial, in words. Raises `exc` when the server cannot be worked with."""
         if ended_after_s is not None:
-            return f"its trial in a scratch database did not end within {ended_after_s:g} s (--timeout)."
+            return f"its trial in a scratch database did not end within {ended_after_s:g} s."
         if isinstance(exc, StoreUnavailable):
             raise exc
         if isinstance(exc, AccessDenied):

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
+import psycopg
 from psycopg import sql
-
-if TYPE_CHECKING:
-    import psycopg
 
 #: A value in the server's own text form; None is NULL.
 Text = str | None
@@ -28,7 +26,7 @@ _COLUMNS = """
 SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), coalesce(nullif(b.typname, ''), t.typname)::text AS base,
        a.attnotnull, a.attidentity <> '' OR a.attgenerated <> '' OR coalesce(pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%%', false) AS given,
        pg_get_expr(f.adbin, f.adrelid) AS initial, a.atttypmod,
-       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid) AS labels
+       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid) AS labels, t.typtype = 'd'
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
 LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
@@ -88,15 +86,23 @@ class Column:
     initial: str | None
     modifier: int
     labels: list[str] | None
+    is_domain: bool = False
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether every candidate is a value of the type; else the server has to be asked."""
+        known = bool(self.labels) or self.base.startswith("_") or self.base in _KINDS
+        return known and not self.is_domain
 
     def candidates(self, hints: Sequence[str]) -> list[Text]:
-        """Values worth trying, the most ordinary first; `hints` are the literals of CHECKs on the column."""
+        """Texts worth trying, the most ordinary first; `hints` are the literals of CHECKs on the column."""
         if self.labels:
             return [*self.labels, None]
         if self.base.startswith("_"):
             return ["{}", "{NULL}", *[f"{{{h}}}" for h in hints if h.isalnum()], None]
         kind = _KINDS.get(self.base)
-        return [*dict.fromkeys(_GENERATORS[kind](self, hints)), None] if kind else [None]
+        texts = _GENERATORS[kind](self, hints) if kind else [*hints, *_OF_ANY_TYPE]
+        return [*dict.fromkeys(texts), None]
 
     @property
     def precision(self) -> tuple[int, int] | None:
@@ -195,6 +201,27 @@ _KINDS = {
     "bool": "bool", "uuid": "uuid", "bytea": "bytes",
 }  # fmt: skip
 
+#: Texts for types that have no generator. The server says which of them are values.
+_OF_ANY_TYPE = (
+    "1",
+    "[1,2)",
+    "[2026-01-01,2026-01-02)",
+    "{[1,2)}",
+    "(1,1)",
+    "(1,1),(0,0)",
+    "((0,0),(1,1),(1,0))",
+    "<(0,0),1>",
+    "{1,1,1}",
+    "1010",
+    "08:00:2b:01:02:03",
+    "0/1",
+    "a=>1",
+    "a",
+    "<a/>",
+    "$",
+    "pg_class",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
@@ -280,6 +307,7 @@ class Samples:
         self._connection = connection
         self.tables = tables
         self._making: list[str] = []
+        self._accepted: dict[tuple[str, str], bool] = {}
 
     def new(self, name: str, holding: Sequence[str] = ()) -> Row:
         """A row that was inserted, as the server has stored it; `holding` are conditions that it also meets."""
@@ -294,6 +322,9 @@ class Samples:
         row = {c.name: self._first(table, c) for c in table.columns.values() if not c.given}
         row |= self._parents(table)
         fixed = {column for key in table.of("f") for column in key.columns}
+        for column in table.columns.values():
+            if column.required and not column.given and row[column.name] is None:
+                raise LookupError(f"no value is known for {name}.{column.name} ({column.type})")
         return self._repaired(table, row, fixed, holding)
 
     def breaking(self, name: str, check: Constraint) -> Row:
@@ -376,7 +407,27 @@ class Samples:
             )  # the server's own text
             found = self._connection.execute(query).fetchone()
             return str(found[0]) if found and found[0] is not None else None
-        return column.candidates(table.hints(column.name))[0]
+        return self._candidates(table, column)[0]
+
+    def _candidates(self, table: Table, column: Column, more: Sequence[str] = ()) -> Sequence[Text]:
+        """Values worth trying; only NULL for a type of which none is known."""
+        found = column.candidates(table.hints(column.name, more))
+        if column.is_certain:
+            return found
+        return [text for text in found if text is None or self._is_value(column, text)]
+
+    def _is_value(self, column: Column, text: str) -> bool:
+        """Whether the server takes `text` for a value of the column's type, and of its domain."""
+        asked = column.type, text
+        if asked not in self._accepted:
+            query = sql.SQL("SELECT {}").format(cast(column))
+            try:
+                with self._connection.transaction(force_rollback=True):
+                    self._connection.execute(query, [text])
+                self._accepted[asked] = True
+            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError):
+                self._accepted[asked] = False
+        return self._accepted[asked]
 
     def _checks(self, table: Table) -> list[str]:
         return [c.expression for c in table.of("c", "b")]
@@ -414,7 +465,7 @@ class Samples:
             dict.fromkeys(
                 [
                     row[c],
-                    *table.columns[c].candidates(table.hints(c, more)),
+                    *self._candidates(table, table.columns[c], more),
                     *self._alike(table, row, c, free),
                 ]
             )
