@@ -1,6 +1,11 @@
 """Whether a downgrade loses rows is found out in a scratch database; what cannot be found out is asked about."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
@@ -11,7 +16,7 @@ import pytest
 from commands import answered, command
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres import moves
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 
@@ -309,32 +314,63 @@ def test_words_of_a_transaction_in_a_text_or_a_comment_are_no_question(postgres_
     assert migrate.downgrade(blueprint, 2, url=postgres_url).revisions == ("d_3", "d_2")
 
 
-TOUCHING = {
-    "DELETE FROM t": "table t (DELETE, 2 rows)",
-    "UPDATE t SET note = NULL": "table t (UPDATE, 2 rows)",
-    "TRUNCATE t": "table t (TRUNCATE, 2 rows)",
-    "DELETE FROM t; UPDATE t SET note = ''": "table t (DELETE and UPDATE, 2 rows)",
-    "DO $$ BEGIN DELETE FROM t WHERE id > 5; END $$": "table t (DELETE, 2 rows)",
-    "WITH gone AS (DELETE FROM t RETURNING id) SELECT * FROM gone": "table t (DELETE, 2 rows)",
-    "ALTER TABLE t ALTER note TYPE varchar(3) USING left(note, 3)": (
-        "column t.note (type text to character varying(3), 1 row)"
+LOOP = [
+    "bind = op.get_bind()",
+    "for (number,) in bind.exec_driver_sql('SELECT id FROM t').all():",
+    "    bind.exec_driver_sql(f'DELETE FROM t WHERE id = {number}')",
+]
+STREAM = [
+    "options = {'stream_results': True}",
+    "list(op.get_bind().exec_driver_sql('SELECT id FROM t', execution_options=options))",
+]
+BELOW_THE_DRIVER = ["op.get_bind().connection.driver_connection.pgconn.exec_(b'DELETE FROM t')"]
+#: What a downgrade does with the table `t`, as SQL or as Python, and what is told of it.
+TOUCHING = [
+    ("DELETE FROM t", "table t (DELETE, 2 rows)"),
+    ("UPDATE t SET note = NULL", "table t (UPDATE, 2 rows)"),
+    ("TRUNCATE t", "table t (TRUNCATE, 2 rows)"),
+    ("DELETE FROM t; UPDATE t SET note = ''", "table t (DELETE and UPDATE, 2 rows)"),
+    ("DO $$ BEGIN DELETE FROM t WHERE id > 5; END $$", "table t (changed by DO, 2 rows)"),
+    (
+        "DO $$ BEGIN IF EXISTS (SELECT FROM t) THEN DELETE FROM t; END IF; END $$",
+        "table t (read by DO, 2 rows)",
     ),
-    "ALTER TABLE t RENAME TO was; DELETE FROM was; ALTER TABLE was RENAME TO t": "table t (DELETE, 2 rows)",
-}  # fmt: skip
+    (
+        "WITH gone AS (DELETE FROM t RETURNING id) SELECT * FROM gone",
+        "table t (changed by SELECT, 2 rows)",
+    ),
+    (
+        "ALTER TABLE t ALTER note TYPE varchar(3) USING left(note, 3)",
+        "column t.note (type text to character varying(3), 1 row)",
+    ),
+    ("ALTER TABLE t ALTER note TYPE text USING 'x'", "column t.note (values computed anew, 1 row)"),
+    (
+        "ALTER TABLE t RENAME TO was; DELETE FROM was; ALTER TABLE was RENAME TO t",
+        "table t (DELETE, 2 rows)",
+    ),
+    (
+        "ALTER TABLE t DISABLE TRIGGER ALL; DELETE FROM t; ALTER TABLE t ENABLE TRIGGER ALL",
+        "table t (DELETE, 2 rows)",
+    ),
+    (LOOP, "table t (read by SELECT, 2 rows)"),
+    (STREAM, "table t (read, 2 rows)"),
+    (BELOW_THE_DRIVER, "table t (changed, 2 rows)"),
+]
 
 
 def test_a_downgrade_that_deletes_or_changes_rows_is_asked_about(postgres_url, own):
     names = [f"t{number}" for number in range(len(TOUCHING))]
     tables = "; ".join(f"CREATE TABLE {name} (id int, note text)" for name in names)
-    steps = [
-        ("SELECT 1", _of(name, statement)) for name, statement in zip(names, TOUCHING, strict=True)
-    ]
+    steps = [("SELECT 1", _of(name, down)) for name, (down, _) in zip(names, TOUCHING, strict=True)]
     blueprint = own((tables, "SELECT 1"), *steps)
     migrate.init(blueprint, url=postgres_url)
     for name in names:
         run(postgres_url, f"INSERT INTO {name} VALUES (1, 'abc'), (2, NULL)")
-    expected = {_of(name, told) for name, told in zip(names, TOUCHING.values(), strict=True)}
-    assert {*map(str, refused(blueprint, postgres_url, len(names)).losses)} == expected
+    expected = {_of(name, told) for name, (_, told) in zip(names, TOUCHING, strict=True)}
+    found = refused(blueprint, postgres_url, len(names))
+    assert found.unknown == ()
+    assert {*map(str, found.losses)} == expected
+    assert "d_2 (d_2.py): DELETE FROM t0" in found.message
     run(postgres_url, *(f"TRUNCATE {name}" for name in names))
     assert len(migrate.downgrade(blueprint, len(names), url=postgres_url).revisions) == len(
         names
@@ -342,8 +378,149 @@ def test_a_downgrade_that_deletes_or_changes_rows_is_asked_about(postgres_url, o
 
 
 def _of(name, text):
-    """The text about the table `t`, about another one."""
+    """The text, or lines, about the table `t`, about another one."""
+    if isinstance(text, list):
+        return [_of(name, line) for line in text]
     return re.sub(r"\bt\b", name, text)
+
+
+MOOD = """
+    CREATE TYPE mood AS ENUM ('good', 'bad');
+    CREATE TABLE t (id int, feeling mood);
+"""
+ANOTHER_MOOD = """
+    ALTER TYPE mood RENAME TO was;
+    CREATE TYPE mood AS ENUM ('good');
+    ALTER TABLE t ALTER feeling TYPE mood USING (CASE WHEN feeling = 'bad' THEN 'good' ELSE 'good' END)::mood;
+    DROP TYPE was
+"""
+
+
+def test_an_enum_that_is_made_anew_is_a_change_of_the_rows_that_have_it(postgres_url, own):
+    blueprint = own((MOOD, "SELECT 1"), ("SELECT 1", ANOTHER_MOOD))
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "INSERT INTO t VALUES (1, 'bad')")
+    told = list(map(str, refused(blueprint, postgres_url, 1).losses))
+    assert told == ["column t.feeling (type mood to mood, which was made anew, 1 row)"]
+
+
+def test_work_on_a_further_connection_is_asked_about(postgres_url, own):
+    beside = [
+        "engine = op.get_bind().engine.execution_options(isolation_level='AUTOCOMMIT')",
+        "with engine.connect() as other:",
+        "    other.exec_driver_sql('DELETE FROM t')",
+    ]
+    blueprint = own(TABLE, ("SELECT 1", beside))
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "INSERT INTO t VALUES (1, 'a')")
+    found = refused(blueprint, postgres_url, 1)
+    assert "d_2 works on a further connection" in found.message
+    assert value(postgres_url, "SELECT count(*) FROM t") == 1
+
+
+def test_a_downgrade_that_asks_only_the_catalogue_is_no_question(postgres_url, own):
+    """`Enum.drop` looks whether the type is there, as teams write it; so do inspectors."""
+    looks = [
+        "import sqlalchemy as sa",
+        "assert 't' in sa.inspect(op.get_bind()).get_table_names()",
+        "op.drop_index('by_note')",
+        "op.alter_column('t', 'note', nullable=True)",
+        "sa.Enum(name='mood').drop(op.get_bind())",
+    ]
+    made = """
+        CREATE INDEX by_note ON t (note); CREATE TYPE mood AS ENUM ('a');
+        ALTER TABLE t ALTER note SET NOT NULL
+    """
+    blueprint = own(TABLE, (made, looks))
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "INSERT INTO t VALUES (1, 'a')")
+    assert migrate.downgrade(blueprint, 1, url=postgres_url).revisions == ("d_2",)
+
+
+BY_STATISTICS = """
+    DO $$ BEGIN
+        IF (SELECT reltuples FROM pg_class WHERE oid = 't'::regclass) > 0 THEN DELETE FROM t; END IF;
+    END $$
+"""
+IF_THERE = "DO $$ BEGIN IF to_regclass('theirs') IS NOT NULL THEN DROP TABLE theirs; END IF; END $$"
+EMPTIED = "DO $$ BEGIN IF to_regclass('theirs') IS NOT NULL THEN TRUNCATE theirs; END IF; END $$"
+ANEW = """
+    DO $$ BEGIN
+        IF to_regclass('theirs') IS NOT NULL THEN
+            ALTER TABLE theirs ALTER note TYPE text USING 'x';
+        END IF;
+    END $$
+"""
+#: What only the target has, what a downgrade does with it, and what is told.
+UNFORESEEN = {
+    "statistics": ("ANALYZE t", BY_STATISTICS, "table t (changed, 1 row)"),
+    "a cascade": (
+        "CREATE TABLE theirs (note mood); INSERT INTO theirs VALUES ('a')",
+        "DROP TYPE mood CASCADE",
+        "column theirs.note (1 row)",
+    ),
+    "a child": (
+        "CREATE TABLE theirs () INHERITS (t); INSERT INTO theirs VALUES (2, 'b')",
+        "DROP TABLE t CASCADE",
+        "table t (2 rows)",
+    ),
+    "a drop": (
+        "CREATE TABLE theirs (id int); INSERT INTO theirs VALUES (1)",
+        IF_THERE,
+        "table theirs (1 row)",
+    ),
+    "a truncate": (
+        "CREATE TABLE theirs (id int); INSERT INTO theirs VALUES (1)",
+        EMPTIED,
+        "table theirs (changed, 1 row)",
+    ),
+    "new values": (
+        "CREATE TABLE theirs (note text); INSERT INTO theirs VALUES ('a')",
+        ANEW,
+        "column theirs.note (values computed anew, 1 row)",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", UNFORESEEN)
+def test_a_step_that_does_more_than_its_trial_has_shown_is_rolled_back_and_asked_about(
+    postgres_url, own, way
+):
+    only_here, down, told = UNFORESEEN[way]
+    made = "CREATE TABLE t (id int, note text); CREATE TYPE mood AS ENUM ('a')"
+    blueprint = own((made, "SELECT 1"), ("SELECT 1", down))
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "INSERT INTO t VALUES (1, 'a')", only_here)
+    found = refused(blueprint, postgres_url, 1)
+    assert ", ".join(map(str, found.losses)) == told
+    assert value(postgres_url, "SELECT count(*) FROM t WHERE note IS NOT NULL") > 0
+    assert migrate.downgrade(blueprint, 1, url=postgres_url, drop_rows=True).revisions == ("d_2",)
+
+
+def test_what_a_trial_has_not_shown_and_costs_no_row_is_no_question(postgres_url, own):
+    made = "CREATE TABLE t (id int); CREATE TYPE mood AS ENUM ('a')"
+    blueprint = own((made, "SELECT 1"), ("SELECT 1", "DROP TYPE mood CASCADE"))
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "CREATE TABLE theirs (note mood)")
+    assert migrate.downgrade(blueprint, 1, url=postgres_url).revisions == ("d_2",)
+
+
+def test_an_answer_after_half_of_the_steps_undoes_the_rest_and_no_more(postgres_url, own):
+    blueprint = own(
+        TABLE,
+        ("CREATE TABLE u (id int)", IF_THERE),
+        ("CREATE INDEX by_note ON t (note)", "DROP INDEX by_note"),
+    )
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "CREATE TABLE theirs (id int)", "INSERT INTO theirs VALUES (1)")
+    here = ["migrate", "downgrade", "2", "-b", str(as_folder(blueprint)), "--url", postgres_url]
+    code, _, err = command(*here)
+    assert (code, "d_3 had been undone before, without a loss" in err) == (2, True)
+    assert migrate.current(blueprint, url=postgres_url).revision == "d_2"
+    run(postgres_url, "CREATE INDEX by_note ON t (note)")
+    migrate.stamp(blueprint, "d_3", url=postgres_url)
+    assert answered("yes", *here)[0] == 0
+    assert migrate.current(blueprint, url=postgres_url).revision == "d_1"
 
 
 def test_without_the_right_to_create_databases_it_is_asked_and_said_why(postgres_url, own):
@@ -428,3 +605,59 @@ def test_a_revision_that_acts_on_the_whole_server_is_not_tried_but_asked_about(p
         assert value(postgres_url, f"SELECT to_regrole('{name}')::text") == name
     finally:
         run(postgres_url, f"DROP ROLE IF EXISTS {name}")
+
+
+def begun(process, url):
+    """Wait until the process has begun a downgrade that sleeps on the server or in Python."""
+    for _ in range(600):
+        if scratch_databases(url) and value(url, SLEEPS):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("the trial did not begin")
+
+
+SLEEPS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname LIKE 'is_db_bootstrap_scratch%' AND (
+        state = 'active' AND query LIKE '%a long sleep%'
+        OR state = 'idle in transaction' AND state_change < now() - interval '1 second'
+    )
+"""
+HANGING = {
+    "on the server": ["op.execute('SELECT pg_sleep(300) /* a long sleep */')"],
+    "in Python": ["import time", "time.sleep(300)"],
+}
+
+
+@pytest.mark.parametrize("where", HANGING)
+def test_a_terminated_trial_leaves_no_database(postgres_url, own, where):
+    blueprint = own(TABLE, ("SELECT 1", HANGING[where]))
+    migrate.init(blueprint, url=postgres_url)
+    here = ["-b", str(as_folder(blueprint)), "--url", postgres_url]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "is_db_bootstrap", "migrate", "downgrade", *here],
+        env=os.environ | {"IS_DB_BOOTSTRAP_GRACE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        begun(process, postgres_url)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert scratch_databases(postgres_url) == 0
+    assert migrate.current(blueprint, url=postgres_url).is_head
+
+
+def test_a_trial_is_bounded_by_the_timeout(postgres_url, own, monkeypatch):
+    monkeypatch.setattr(moves, "TRIAL_LEAST_S", 1)
+    blueprint = own(TABLE, ("SELECT 1", HANGING["on the server"]))
+    migrate.init(blueprint, url=postgres_url)
+    flags = {"postgres_url": postgres_url, "timeout_s": 5.0}
+    settings = Settings.load(blueprint, environ={}, flags=flags)
+    with pytest.raises(RowsWouldBeLost, match="did not end within 5 s"):
+        migrate.downgrade(blueprint, settings=settings)
+    assert scratch_databases(postgres_url) == 0

@@ -353,6 +353,20 @@ def test_a_catalogue_that_cannot_be_made_leaves_both_files_as_they_were(folder, 
     assert {name: (place / "migrations" / name).read_text() for name in before} == before
 
 
+@pytest.mark.parametrize("arguments", [("--refresh",), ("-m", "more")])
+def test_a_revision_that_acts_on_the_whole_server_is_not_run_in_a_scratch_database(
+    folder, postgres_url, arguments
+):
+    role = f"of_trial_{abs(hash(postgres_url))}"
+    place = folder(f"CREATE TABLE made_by_sql (id int); CREATE ROLE {role}", METER_MODELS)
+    code, _, err = command("revision", *arguments, "-b", str(place), "--url", postgres_url)
+    assert (code, "sends 'CREATE ROLE', which acts on the whole server" in err) == (2, True), err
+    assert names(place) == ["app_0001.py"]
+    with psycopg.connect(f"{postgres_url.rpartition('/')[0]}/postgres") as connection:
+        query = "SELECT to_regrole(%s) IS NULL"
+        assert connection.execute(query, [role]).fetchone() == (True,)
+
+
 @pytest.mark.parametrize("name", ["schema.sql", "catalogue.json"])
 def test_a_file_of_the_team_that_is_called_like_a_generated_one_is_not_replaced(
     folder, postgres_url, name

@@ -132,3 +132,93 @@ def test_a_role_that_is_no_superuser_may_try(database):
     found = proofs(database, "t")
     database.rollback()
     assert [p for p in found.values() if p.ok is False] == []
+
+
+def test_a_table_whose_columns_may_all_be_left_out_takes_a_row(database):
+    database.execute("CREATE TABLE t (id int, at timestamptz NOT NULL DEFAULT now())")
+    assert [p for p in proofs(database, "t").values() if p.ok is not True] == []
+
+
+KINDS = """
+    tstzrange int4range daterange int4multirange macaddr interval point tsvector bit(4) varbit(9)
+    xml jsonpath hstore oid pg_lsn polygon mail pair mood[] regclass circle line box
+"""
+
+
+def test_values_of_rare_types_are_asked_of_the_server_and_what_has_none_is_not_tried(database):
+    database.execute("""
+        CREATE EXTENSION IF NOT EXISTS hstore;
+        CREATE TYPE mood AS ENUM ('ok');
+        CREATE TYPE pair AS (a int, b text);
+        CREATE DOMAIN mail AS text CHECK (VALUE ~ '^[^@]+@[^@]+$');
+        CREATE DOMAIN nil AS text CHECK (false);
+        CREATE TABLE nothing (id int PRIMARY KEY, v nil NOT NULL);
+    """)
+    for number, kind in enumerate(KINDS.split()):
+        database.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY, v {kind} NOT NULL)")
+    found = proofs(database, "nothing", *(f"t{number}" for number in range(len(KINDS.split()))))
+    assert {p.ok for name, p in found.items() if not name.startswith("nothing")} == {True}
+    assert {p.ok for name, p in found.items() if name.startswith("nothing")} == {None}
+    assert "no value is known for nothing.v (nil)" in {p.detail for p in found.values()}
+
+
+#: A partitioned table and its parts, by the way in which it is partitioned.
+PARTITIONED = {
+    "range of dates long ago": """
+        CREATE TABLE r (
+            id bigint, at date NOT NULL, note text, n int CHECK (n > 0),
+            PRIMARY KEY (id, at)
+        ) PARTITION BY RANGE (at);
+        CREATE TABLE r_10 PARTITION OF r FOR VALUES FROM ('2020-10-01') TO ('2020-11-01');
+        CREATE TABLE r_old PARTITION OF r FOR VALUES FROM (MINVALUE) TO ('2019-01-01');
+        CREATE INDEX by_note ON r (note);
+        CREATE UNIQUE INDEX by_n ON r (at, n);
+    """,
+    "times with a default": """
+        CREATE TABLE r (id int, at timestamptz NOT NULL DEFAULT now()) PARTITION BY RANGE (at);
+        CREATE TABLE r_10 PARTITION OF r FOR VALUES FROM ('2020-10-01') TO ('2020-11-01');
+    """,
+    "list": """
+        CREATE TABLE p (id int PRIMARY KEY);
+        CREATE TABLE r (id int NOT NULL, kind text, p int REFERENCES p ON DELETE CASCADE)
+            PARTITION BY LIST (kind);
+        CREATE TABLE r_a PARTITION OF r FOR VALUES IN ('alpha', 'beta');
+        CREATE INDEX by_kind ON r (kind);
+    """,
+    "hash": """
+        CREATE TABLE r (id uuid PRIMARY KEY, n int) PARTITION BY HASH (id);
+        CREATE TABLE r_0 PARTITION OF r FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE r_1 PARTITION OF r FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    """,
+    "two levels and a default": """
+        CREATE TABLE r (id int NOT NULL, at date NOT NULL, PRIMARY KEY (id, at))
+            PARTITION BY RANGE (at);
+        CREATE TABLE r_20 PARTITION OF r FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')
+            PARTITION BY LIST (id);
+        CREATE TABLE r_20_7 PARTITION OF r_20 FOR VALUES IN (7, 8, 9);
+        CREATE TABLE r_rest PARTITION OF r DEFAULT;
+    """,
+}
+
+
+@pytest.mark.parametrize("way", PARTITIONED)
+def test_a_partitioned_table_is_tried_through_a_partition_that_is_there(database, way):
+    database.execute(PARTITIONED[way])
+    tables = [
+        name
+        for (name,) in database.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            " AND relkind IN ('r', 'p') ORDER BY 1"
+        )
+    ]
+    found = proofs(database, *tables)
+    assert [p for p in found.values() if p.ok is False] == []
+    assert found["r takes a row and gives it back"].ok
+    assert [p.name for p in found.values() if p.ok is None and p.name.startswith("r.")] == []
+
+
+def test_a_partitioned_table_without_a_partition_is_named_as_not_tried(database):
+    database.execute("CREATE TABLE r (id int, at date NOT NULL) PARTITION BY RANGE (at)")
+    found = proofs(database, "r")
+    assert {p.ok for p in found.values()} == {None}
+    assert all("r has no partition" in p.detail for p in found.values())

@@ -91,6 +91,98 @@ def test_our_revisions_in_another_table_are_a_conflict_that_names_it(
     assert not {"s1", "s2", "alembic_version"} & (tables(do) - {place.partition(".")[2]})
 
 
+#: What a version table elsewhere may hold besides, so that it is taken for ours.
+NEWER = {
+    "its tables are there": ("CREATE TABLE meta.shop_version (version_num varchar(32))", True),
+    "it carries our mark": (
+        """
+        CREATE TABLE meta.shop_version (version_num varchar(32));
+        COMMENT ON TABLE meta.shop_version IS 'is-db-bootstrap: blueprint shop; revisions s1 s2 s3'
+        """,
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("evidence", NEWER)
+def test_a_newer_revision_of_our_chain_in_another_table_is_a_conflict(url, blueprint, do, evidence):
+    made, with_tables = NEWER[evidence]
+    do("CREATE SCHEMA meta")
+    do(made)
+    do("INSERT INTO meta.shop_version VALUES ('s3')")
+    if with_tables:
+        do("CREATE TABLE s1 (id integer)")
+    error = applied(url, blueprint).stores[0].exception
+    assert isinstance(error, StoreConflict)
+    assert "meta.shop_version" in error.message
+    assert "s3" in error.message
+    assert tables(do) == ({"s1"} if with_tables else set())
+
+
+def test_an_unknown_version_table_that_nothing_ties_to_us_is_told(url, blueprint, do):
+    do("CREATE TABLE their_version (version_num varchar(32) PRIMARY KEY)")
+    do("INSERT INTO their_version VALUES ('0f3c')")
+    result = applied(url, blueprint)
+    assert result.ok
+    assert any("public.their_version (0f3c) records" in note for note in result.stores[0].notes)
+    assert not applied(url, blueprint).stores[0].notes[1:]  # nothing is pending, nothing is told
+
+
+def test_a_version_table_that_has_moved_on_after_our_stamp_is_a_conflict(url, blueprint, do):
+    do("CREATE TABLE shop_version (version_num varchar(32) PRIMARY KEY)")
+    do("INSERT INTO shop_version VALUES ('s1')")
+    migrate.stamp(blueprint, "s1", url=url.reveal(scheme="postgresql"))
+    do("UPDATE shop_version SET version_num = 's2'")
+    error = applied(url, blueprint).stores[0].exception
+    assert isinstance(error, StoreConflict)
+    assert "Revision s2 of shop is recorded in public.shop_version" in error.message
+    do("UPDATE shop_version SET version_num = 's3'")
+    do("CREATE TABLE s2 (id integer)")
+    error = applied(url, blueprint).stores[0].exception
+    assert isinstance(error, StoreConflict)
+    assert "public.shop_version (s3)" in error.message
+
+
+def test_a_version_column_of_a_domain_is_one(url, blueprint, do):
+    do("CREATE DOMAIN revision_id AS varchar(32); CREATE DOMAIN ours AS revision_id")
+    do("CREATE TABLE shop_version (version_num ours PRIMARY KEY)")
+    do("INSERT INTO shop_version VALUES ('s1')")
+    error = applied(url, blueprint).stores[0].exception
+    assert isinstance(error, StoreConflict)
+    assert "public.shop_version" in error.message
+
+
+SHARED = """
+from alembic import op
+revision = "b1"
+down_revision = None
+def upgrade():
+    op.execute("CREATE TABLE own (id integer)")
+    op.execute("CREATE TABLE {unless} bill.items (cents integer)")
+    op.execute("UPDATE bill.items SET cents = cents * 100")
+def downgrade():
+    pass
+"""
+
+
+@pytest.mark.parametrize("unless", ["", "IF NOT EXISTS"])
+def test_a_table_that_two_deployments_share_is_a_conflict_or_told(url, do, tmp_path, unless):
+    place = tmp_path / "bill"
+    place.mkdir()
+    (place / "b1.py").write_text(SHARED.format(unless=unless))
+    bill = Blueprint("bill", "of a test", migrations=place)
+    do("CREATE SCHEMA bill")
+    assert applied(url, bill, schema="a").ok
+    result = applied(url, bill, schema="b")
+    if unless:
+        assert any("also change bill.items" in note for note in result.stores[0].notes)
+    else:
+        error = result.stores[0].exception
+        assert isinstance(error, StoreConflict)
+        assert error.subject == "bill.items"
+        assert "recorded in schema a" in error.message
+
+
 def test_a_stamp_is_the_way_out(url, blueprint, do):
     do("CREATE TABLE shop_version (version_num varchar(32) PRIMARY KEY)")
     do("INSERT INTO shop_version VALUES ('s1')")

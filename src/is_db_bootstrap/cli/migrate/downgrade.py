@@ -27,13 +27,13 @@ def command(where: Where, target: str, yes: bool) -> int:
         answer = agreed(f"{exc.message} Go on?", yes=yes)
         if answer is None:
             click.echo(
-                f"{exc.message} Nothing was changed: there is no terminal to ask at. Say --yes.",
+                f"{exc.message} {exc.changed} There is no terminal to ask at. Say --yes.",
                 err=True,
             )
             return 2
         if not answer:
-            click.echo("Nothing was changed.", err=True)
+            click.echo(exc.changed, err=True)
             return 1
-        done = migrate.downgrade(where.blueprint, target, drop_rows=True, **where.how)
+        done = migrate.downgrade(where.blueprint, exc.to or target, drop_rows=True, **where.how)
     tell(done, "undone", "nothing to undo")
     return 0

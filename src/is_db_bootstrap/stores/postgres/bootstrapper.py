@@ -225,7 +225,7 @@ class PostgreSQLBootstrapper:
         pending = self._pending(record)
         if not pending:
             return Plan(tuple(self._missing_rows(reader)))
-        notes = () if record.revisions else self._refuse_recorded_elsewhere(reader)
+        notes = self._refuse_recorded_elsewhere(reader, record)
         schema = self._checked_rights(reader)
         if not record.revisions and not schema:
             self._refuse_unrecorded(reader)
@@ -351,40 +351,118 @@ class PostgreSQLBootstrapper:
                                hint=f"Let an administrator run: {statement};")  # fmt: skip
         return [] if exists else [Change(self._schema, "schema")]
 
-    def _refuse_recorded_elsewhere(self, reader: psycopg.Connection[Any]) -> tuple[str, ...]:
-        """Raise `StoreConflict` when another table records our revisions; notes on tables that may and cannot be read.
+    def _refuse_recorded_elsewhere(
+        self, reader: psycopg.Connection[Any], record: Record
+    ) -> tuple[str, ...]:
+        """Raise `StoreConflict` when another table records pending revisions; notes on what cannot be told.
 
-        One of our own schema that cannot be read is `AccessDenied`.
+        A version table of our own schema that cannot be read is `AccessDenied`.
         """
+        done = self._chain.until(record.revisions)
+        pending = [r for r in self._chain.order if r not in done]
         with errors(self.target, "other version tables"):
-            found = elsewhere.find(reader, self._schema, self._chain.order)
-        if found.revisions:
-            raise self._recorded_elsewhere(found)
+            found = elsewhere.find(
+                reader, self._schema, self._blueprint.name, done=done, pending=pending
+            )
+        if found.ours:
+            raise self._recorded_elsewhere(found.ours)
         for space, table in found.unreadable:
-            if space == self._schema:
+            if space == self._schema and not record.revisions:
                 raise AccessDenied(
                     self.name,
                     f"{space}.{table} of {self.target} may record revisions, and we may not read it.",
                     hint=f"Let its owner run: GRANT SELECT ON {identifier(space, table)} TO {identifier(self._url.username)};",
                     subject=f"{space}.{table}",
                 )
-        return tuple(
+        notes = [
             f"{space}.{table} may record revisions and cannot be read with this role, so it was not looked at."
             for space, table in found.unreadable
-        )
+        ]
+        if found.unknown:
+            notes += self._refuse_unknown(reader, record, found)
+        if found.deployments and not record.revisions:
+            notes += self._refuse_shared(reader, record, found)
+        return tuple(notes)
 
-    def _recorded_elsewhere(self, found: elsewhere.Elsewhere) -> StoreConflict:
-        place, revisions = f"{found.schema}.{found.table}", ", ".join(found.revisions)
+    def _recorded_elsewhere(self, found: elsewhere.VersionTable) -> StoreConflict:
+        revisions = ", ".join(found.revisions)
         stamp = f"record the same in {self._schema}.{TABLE}: `is-db-bootstrap migrate stamp {found.revisions[-1]}`"
-        hint = f"To go on from there, {stamp}. Alembic goes on to read {place}, so let one of the two apply from then on."
+        hint = f"To go on from there, {stamp}. Alembic goes on to read {found}, so let one of the two apply from then on."
         if found.table == TABLE:
             hint = f"To go on from there, set DB_SCHEMA={found.schema}. If the tables are in schema {self._schema}, {stamp}."
         return StoreConflict(
             self.name,
-            f"Revision {revisions} of {self._blueprint.name} is recorded in {place} of {self.target}, "
+            f"Revision {revisions} of {self._blueprint.name} is recorded in {found} of {self.target}, "
             f"not in {self._schema}.{TABLE}. Nothing was changed: the revisions would be run a second time.",
-            hint=hint, subject=place,
+            hint=hint, subject=str(found),
         )  # fmt: skip
+
+    def _refuse_unknown(
+        self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.Elsewhere
+    ) -> Iterator[str]:
+        """Raise `StoreConflict` when a version table of unknown revisions may be ours, because our tables are there."""
+        taken = self._taken(reader, record, only_qualified=False)
+        where = ", ".join(f"{each} ({', '.join(each.revisions)})" for each in found.unknown)
+        there = [*taken.created, *(taken.unless if not record.revisions else ())]
+        if there:
+            raise StoreConflict(
+                self.name,
+                f"{where} of {self.target} records revisions that this version of {self._blueprint.name} does not know, "
+                f"and {', '.join(there)} is there already, which pending revisions create. "
+                "Nothing was changed: they may have run, recorded there.",
+                hint="If they have, record that with `is-db-bootstrap migrate stamp`, or run the version that knows the "
+                "revision. Else set DB_SCHEMA or another database.",
+                subject=str(found.unknown[0]),
+            )
+        unread = (
+            f" Whether its tables are ours could not be found out: {taken.unread}"
+            if taken.unread
+            else ""
+        )
+        yield (
+            f"{where} records revisions that are not of {self._blueprint.name}. That is right for another application. If they "
+            f"are newer ones of {self._blueprint.name}, stop here: what has run would run a second time.{unread}"
+        )
+
+    def _refuse_shared(
+        self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.Elsewhere
+    ) -> Iterator[str]:
+        """Raise `StoreConflict` for a table outside of our schema that another deployment of our blueprint has made."""
+        taken = self._taken(reader, record, only_qualified=True)
+        schemas = ", ".join(found.deployments)
+        if taken.created:
+            raise StoreConflict(
+                self.name,
+                f"{self._blueprint.name} is recorded in schema {schemas} of {self.target} too, and {', '.join(taken.created)} is "
+                "there already: the revisions name its schema, so they would run a second time on the same table.",
+                hint="A blueprint that names schemas lives once in a database: set another database.",
+                subject=taken.created[0],
+            )
+        shared = [*taken.unless, *taken.changed]
+        if shared or taken.unread:
+            what = ", ".join(shared) or f"tables that are not known ({taken.unread})"
+            yield (
+                f"{self._blueprint.name} is recorded in schema {schemas} too. Its revisions also change {what}: "
+                "what they do there is done once for each schema."
+            )
+
+    def _taken(
+        self, reader: psycopg.Connection[Any], record: Record, *, only_qualified: bool
+    ) -> elsewhere.Taken:
+        """Which tables of the pending revisions are there; `StoreBusy` when another run has just made them."""
+        from is_db_bootstrap.stores.postgres.alembic import offline_sql
+
+        span = f"{record.revisions[0]}:head" if record.revisions else "head"
+        with errors(self.target, "tables of pending revisions"):
+            taken = elsewhere.taken(
+                reader,
+                self._schema,
+                lambda: offline_sql(self._blueprint, self._schema, span),
+                only_qualified=only_qualified,
+            )
+        if taken.created and self._record(reader) != record:
+            raise StoreBusy(self.name, "Another run has just applied revisions.", hint="Run again.")
+        return taken
 
     def _refuse_unrecorded(self, reader: psycopg.Connection[Any]) -> None:
         """Our tables without a record were made by other means; creating them would fail halfway.

@@ -1,109 +1,158 @@
-"""What a downgrade does, seen in a scratch database: what goes, which tables' rows are touched, whether it stays in its transaction.
+"""What a downgrade does, seen in a scratch database on the same server. The target is neither read nor locked.
 
-The scratch database is on the same server and is brought to the revisions that the target records. Nothing of the
-target is read or locked for that. Statement triggers note every DELETE, UPDATE and TRUNCATE, since they fire for tables
-without rows too. A statement that a revision runs once per row that it has read is not seen: the scratch database has
-no rows but those that the revisions write themselves.
+The scratch database is brought to the revisions that the target records. Its tables have no rows but
+those that revisions write. So the trial shows faithfully what a downgrade does only as long as the
+downgrade does not depend on rows. Which tables it reads or writes is therefore noted, by the locks
+that each of its statements leaves (`downgrade_look`). A table among them that has rows on the target
+is asked about. What a trial could not see is caught on the target itself (`downgrade_guard`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import psycopg
 from alembic import command
+from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 
-from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic
 from is_db_bootstrap.stores.postgres.catalogue import PARTITION, live
-from is_db_bootstrap.stores.postgres.connection import identifier
-from is_db_bootstrap.stores.postgres.revisions import TABLE, revision_files
-from is_db_bootstrap.stores.postgres.scratch import at_revisions
+from is_db_bootstrap.stores.postgres.connection import NAME, identifier
+from is_db_bootstrap.stores.postgres.downgrade_look import (
+    WRITES,
+    Changes,
+    Look,
+    Name,
+    changes,
+    locks,
+    look,
+)
+from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.revisions import TABLE
+from is_db_bootstrap.stores.postgres.scratch import ScratchCursor, at_revisions
 
 if TYPE_CHECKING:
-    import psycopg
     from sqlalchemy.engine import Connection
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
+    from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
-#: Schema and name.
-Name = tuple[str, str]
-
-#: Statements whose effect is on the whole server, so no scratch database keeps it away from others.
-_SERVER_WIDE = re.compile(
-    r"""
-    \b(create|alter|drop)\s+(role|user|group|database|tablespace|subscription)\b
-    | \balter\s+system\b
-    | \b(reassign|drop)\s+owned\b
-    | \b(grant|revoke)\s+(?:(?!\bon\b)[^;'"])+?\s(to|from)\s
-    | \bpg_\w*(replication_slot|terminate_backend|cancel_backend|reload_conf)
-    | \bdblink
-    """,
-    re.IGNORECASE | re.VERBOSE,
+#: How the server's answer to a statement begins that only changes the catalogue. What such a
+#: statement does to rows is told by two looks at the catalogue. It may read tables to check them.
+_STRUCTURE = (
+    "CREATE ",
+    "ALTER ",
+    "DROP ",
+    "COMMENT",
+    "GRANT",
+    "REVOKE",
+    "SECURITY LABEL",
+    "LOCK TABLE",
 )
-
-#: Where the triggers note what they see.
-_NOTES = "is_db_bootstrap_trial"
-_SCHEMAS = """
-    SELECT oid::int8, nspname::text FROM pg_namespace
-    WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'is_db_bootstrap_trial')
-"""
-_RELATIONS = """
-    SELECT c.oid::int8, c.relnamespace::int8, c.relname::text, c.relkind = ANY('{r,p}') FROM pg_class c
-    WHERE c.relkind IN ('r', 'p', 'm')
-      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-"""
-_COLUMNS = """
-    SELECT a.attrelid::int8, a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod)
-    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-    WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
-"""
-_CREATE_NOTES = f"""
-    CREATE SCHEMA {_NOTES};
-    CREATE TABLE {_NOTES}.seen (relation oid, operation text);
-    CREATE FUNCTION {_NOTES}.note() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        INSERT INTO {_NOTES}.seen VALUES (TG_RELID, TG_OP);
-        RETURN NULL;
-    END $$;
-"""  # noqa: S608 - a constant
-_READ_NOTES = f"SELECT DISTINCT relation::int8, operation FROM {_NOTES}.seen"  # noqa: S608 - a constant
+#: Statements that say by their name what they do to rows.
+_CHANGES_ROWS = {"DELETE", "UPDATE", "INSERT", "MERGE", "TRUNCATE", "COPY"}
+#: Characters of a statement that a message shows.
+_SHOWN = 80
 #: Kinds of the catalogue that are told by themselves, or go with what is told.
 _UNTOLD = {"table", "column", PARTITION}
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """A statement that reads or writes the rows of a table, as far as the server tells.
+
+    `kind` is the server's own word for the statement, such as `DELETE`, `SELECT` or `DO`; it is empty
+    for one that only changes the catalogue by its name. `revision` and `file` are those that sent it.
+    `statement` is its beginning, and empty when it was sent by other means than a cursor.
+    """
+
+    revision: str
+    kind: str
+    writes: bool
+    statement: str = ""
+    file: str = ""
+
+    @property
+    def how(self) -> str:
+        """What happens to the rows."""
+        if set(self.kind.split(" and ")) <= _CHANGES_ROWS:
+            return self.kind
+        act = "changed" if self.writes else "read"
+        return f"{act} by {self.kind}" if self.kind else act
+
+    def __str__(self) -> str:
+        file = f" ({self.file})" if self.file else ""
+        sent = self.statement or self.kind or "by its own connection to the server"
+        return f"{self.revision}{file}: {sent}"
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a downgrade did in the scratch database. Names are those before it.
 
-    `columns` and `retyped` are of tables that stay: names, and for `retyped` the old and the new type. `touched` maps a
-    table to the statements that were run on its rows. `objects` are other things that go, such as `index a.b`.
-    `left` are the revisions whose downgrade left its transaction.
+    `columns`, `retyped` and `rewritten` are of tables that stay: names, and for `retyped` the old
+    and the new type. `touched` maps a table that stays to what reads or writes its rows. `moved`
+    are tables whose rows the server has copied. `objects` are other things that go, such as
+    `index a.b`. `left` are the revisions whose downgrade left its transaction, `beside` those that
+    worked on another connection.
     """
 
-    tables: tuple[Name, ...]
-    columns: tuple[tuple[Name, str], ...]
-    retyped: tuple[tuple[Name, str, str], ...]
-    touched: Mapping[Name, tuple[str, ...]]
-    schemas: tuple[str, ...]
-    objects: tuple[str, ...]
-    left: tuple[str, ...]
+    tables: tuple[Name, ...] = ()
+    columns: tuple[tuple[Name, str], ...] = ()
+    retyped: tuple[tuple[Name, str, str], ...] = ()
+    rewritten: tuple[tuple[Name, str], ...] = ()
+    touched: Mapping[Name, tuple[Touch, ...]] = field(default_factory=dict)
+    moved: tuple[Name, ...] = ()
+    schemas: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """The catalogue at one moment; identities are those of the server."""
+class Sessions:
+    """The sessions and the database of a trial, so that another thread can end them."""
 
-    schemas: Mapping[int, str]
-    tables: Mapping[int, Name]
-    columns: Mapping[tuple[int, int], tuple[str, str]]
-    objects: frozenset[str]
-    #: Tables that a trigger can watch: no materialized views.
-    watchable: tuple[Name, ...] = ()
+    def __init__(self, connect_timeout_s: float) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._open: list[psycopg.Connection[Any]] = []
+        self._store: PostgreSQLBootstrapper | None = None
+        #: Whether the trial was ended from outside.
+        self.ended = False
+        #: The name of the scratch database; empty before there is one.
+        self.database = ""
+
+    def begin(self, store: PostgreSQLBootstrapper, database: str) -> None:
+        """`store` is about to create `database`."""
+        self._store, self.database = store, database
+        self._refuse_ended()
+
+    def add(self, connection: psycopg.Connection[Any]) -> None:
+        """Note a session of the trial."""
+        self._open.append(connection)
+        if self.ended:
+            connection.close()
+        self._refuse_ended()
+
+    def cancel(self) -> None:
+        """From another thread: end what runs on the server, and let nothing begin."""
+        self.ended = True
+        if self._store is not None:
+            self._store.cancel()
+        for connection in self._open:
+            if not connection.closed:
+                with suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=self._connect_timeout_s)
+
+    def _refuse_ended(self) -> None:
+        if self.ended:
+            raise StoreUnavailable(NAME, "The trial was ended.", hint="Run again.")
 
 
 def tried(
@@ -114,88 +163,177 @@ def tried(
     *,
     done: Sequence[str],
     to: str,
+    sessions: Sessions | None = None,
 ) -> Seen:
     """Bring a scratch database on the server of `url` to the revisions `done`, downgrade it to `to`, and look.
 
-    Raises what a run raises: `AccessDenied` when no database may be created, `ChangeFailed` for a revision that fails there.
-    Raises `ConfigurationError`, before anything is run, when a revision names a statement that acts on the whole server.
+    Raises what a run raises: `AccessDenied` when no database may be created, `ChangeFailed` for a
+    revision that fails there. Raises `ConfigurationError` when a revision sends a statement that
+    acts on the whole server.
     """
-    _refuse_server_wide(blueprint)
-    with at_revisions(url, blueprint, done, timing, schema) as scratch:
-        found = engine(scratch, schema, timing)
+    sessions = sessions or Sessions(timing.connect_timeout_s)
+    watch = Watch(identifier(schema, TABLE))
+    notes = _Notes(watch)
+
+    def opened(connection: psycopg.Connection[Any]) -> None:
+        sessions.add(connection)
+        notes.opened(connection)
+
+    with at_revisions(url, blueprint, done, timing, schema, begun=sessions.begin) as scratch:
+        found = engine(scratch, schema, timing, opened, watch)
         try:
             with found.connect() as connection:
-                session = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-                before = _look(session, schema)
-                _watch(session, before)
+                session = _session(connection)
+                before, objects = look(session, schema), _objects(session, schema)
                 session.commit()
-                left = _downgraded(connection, blueprint, schema, to)
+                notes.begin(session, before)
+                left = _downgraded(connection, blueprint, schema, to, notes.stepped)
                 session.rollback()
-                after = _look(session, schema)
-                seen = session.execute(_READ_NOTES.encode()).fetchall()
+                after, left_objects = look(session, schema), _objects(session, schema)
                 session.rollback()
         finally:
             found.dispose()
-    return _compared(before, after, seen, left)
+    return _seen(before, after, objects - left_objects, notes, left)
 
 
-def _look(session: psycopg.Connection[Any], schema: str) -> _Look:
-    schemas = dict(session.execute(_SCHEMAS.encode()).fetchall())
-    rows = [
-        (oid, (schemas[namespace], name), is_table)
-        for oid, namespace, name, is_table in session.execute(_RELATIONS.encode()).fetchall()
-        if namespace in schemas and (schemas[namespace], name) != (schema, TABLE)
-    ]
-    tables = {oid: name for oid, name, _ in rows}
-    columns = {
-        (oid, number): (name, kind)
-        for oid, number, name, kind in session.execute(_COLUMNS.encode()).fetchall()
-        if oid in tables
-    }
-    objects = {
+def _session(connection: Connection) -> psycopg.Connection[Any]:
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+
+
+def _objects(session: psycopg.Connection[Any], schema: str) -> frozenset[str]:
+    """Everything else of the catalogue, in words."""
+    return frozenset(
         f"{kind} {name if kind == 'extension' or space == schema else f'{space}.{name}'}"
-        for space in schemas.values()
+        for space in look(session, schema).schemas.values()
         for kind, found in live(session, space).items()
         if kind not in _UNTOLD
         for name in found
-    }
-    return _Look(
-        schemas,
-        tables,
-        columns,
-        frozenset(objects),
-        tuple(name for _, name, is_table in rows if is_table),
     )
 
 
-def _refuse_server_wide(blueprint: Blueprint) -> None:
-    """Run no revision in a trial whose text has a statement on roles, databases or the server itself.
+class _Notes:
+    """What the statements of the downgrade have touched."""
 
-    The upgrades are looked at too, because the scratch database is brought to a revision by them.
-    """
-    for path in revision_files(blueprint.migrations) if blueprint.migrations else ():
-        text = path.read_bytes().decode(errors="replace")
-        found = _SERVER_WIDE.search(text)
-        if found:
-            statement = " ".join(found[0].split())
-            raise ConfigurationError(
-                f"{path.name} has {statement!r}, which acts on the whole server and not on one database"
-            )
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._known: frozenset[tuple[int, str]] = frozenset()
+        self._session: psycopg.Connection[Any] | None = None
+        self._tables: frozenset[int] = frozenset()
+        self.touched: dict[int, list[Touch]] = {}
+        self.files: dict[str, str] = {}
+        self.beside: list[str] = []
+
+    def begin(self, session: psycopg.Connection[Any], before: Look) -> None:
+        """The downgrade begins on `session`."""
+        self._session = session
+        self._tables = frozenset(before.tables)
+
+    def opened(self, connection: psycopg.Connection[Any]) -> None:
+        """Note a connection: a further one belongs to the revision that runs."""
+        connection.cursor_factory = _NotingCursor
+        cast("Any", connection).notes = self
+        if self._session is not None:
+            self.beside.append(self._revision)
+
+    def sending(self, connection: psycopg.Connection[Any]) -> None:
+        """A statement is about to be executed: what was sent by other means before it is noted."""
+        if connection is self._session and self._watch.step:
+            self._take(None, "")
+
+    def sent(self, connection: psycopg.Connection[Any], text: str, tags: Sequence[str]) -> None:
+        """A statement was executed; the server has answered with `tags`, one for each of its parts."""
+        if connection is self._session and self._watch.step:
+            kinds = [_word(tag) for tag in tags if not tag.startswith(_STRUCTURE)]
+            self._take(" and ".join(dict.fromkeys(kinds)), text)
+
+    def stepped(self, step: Any) -> None:
+        """A revision's step has ended: what it did by other means than a cursor is noted too."""
+        revision = step.up_revision_id
+        self.files[revision] = Path(step.up_revision.path).name
+        self._take(None, "", revision)
+        self._known = frozenset()
+
+    @property
+    def _revision(self) -> str:
+        return self._watch.step.partition(" ")[2]
+
+    def _take(self, kind: str | None, text: str, revision: str = "") -> None:
+        """Note the tables that the session's transaction has locked since the last time.
+
+        `kind` is empty for a statement that only changes the catalogue, and None for what was not
+        sent by a cursor of ours.
+        """
+        session = self._session
+        if session is None or session.info.transaction_status != TransactionStatus.INTRANS:
+            return
+        now = locks(session)
+        new = {each for each in now - self._known if each[0] in self._tables}
+        self._known = now
+        modes: dict[int, set[str]] = {}
+        for relation, mode in new:
+            modes.setdefault(relation, set()).add(mode)
+        for relation, taken in modes.items():
+            writes = not taken <= {"AccessShareLock", "RowShareLock"}
+            if kind == "" and WRITES not in taken:
+                continue  # the server checks or changes a definition
+            touch = Touch(revision or self._revision, kind or "", writes, _brief(text))
+            self.touched.setdefault(relation, []).append(touch)
 
 
-def _watch(session: psycopg.Connection[Any], look: _Look) -> None:
-    session.execute(_CREATE_NOTES.encode())
-    for name in look.watchable:
-        table = identifier(*name)
-        session.execute(
-            f"CREATE TRIGGER {_NOTES} AFTER DELETE OR UPDATE OR TRUNCATE ON {table}"
-            f" FOR EACH STATEMENT EXECUTE FUNCTION {_NOTES}.note()".encode()
-        )
-        session.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {_NOTES}".encode())
+def _word(kind: str) -> str:
+    """The server's word for a statement, without its count of rows."""
+    words = [word for word in kind.split() if not word.isdigit()]
+    return "TRUNCATE" if words[:1] == ["TRUNCATE"] else " ".join(words)
+
+
+def _brief(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
+
+
+class _NotingCursor(ScratchCursor):
+    """A cursor that tells `_Notes` what the server has answered."""
+
+    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        """Execute one statement, or several without parameters."""
+        self._tell_before()
+        found = super().execute(query, *args, **options)
+        self._tell(query)
+        return found
+
+    def executemany(self, query: Any, *args: Any, **options: Any) -> None:
+        """Execute one statement with many sets of parameters."""
+        self._tell_before()
+        super().executemany(query, *args, **options)
+        self._tell(query)
+
+    @contextmanager
+    def copy(self, statement: Any, *args: Any, **options: Any) -> Iterator[Any]:
+        """Begin a COPY."""
+        self._tell_before()
+        with super().copy(statement, *args, **options) as found:
+            yield found
+        self._tell(statement)
+
+    def _tell_before(self) -> None:
+        notes = getattr(self.connection, "notes", None)
+        if notes is not None:
+            notes.sending(self.connection)
+
+    def _tell(self, query: Any) -> None:
+        notes = getattr(self.connection, "notes", None)
+        if notes is not None:
+            results = self._results or [r for r in [self.pgresult] if r]
+            tags = [(r.command_status or b"").decode() for r in results]
+            notes.sent(self.connection, self._text(query), tags)
 
 
 def _downgraded(
-    connection: Connection, blueprint: Blueprint, schema: str, to: str
+    connection: Connection,
+    blueprint: Blueprint,
+    schema: str,
+    to: str,
+    ended: Callable[[Any], None],
 ) -> tuple[str, ...]:
     """Run the downgrade; the revisions whose step did not end in the transaction that it began in."""
     began: list[int] = []
@@ -209,6 +347,7 @@ def _downgraded(
         if began != [_transaction(connection)]:
             left.append(step.up_revision_id)
         began.clear()
+        ended(step)
 
     with running_alembic():
         wanted = config(blueprint, schema, connection)
@@ -219,36 +358,45 @@ def _downgraded(
 
 def _transaction(connection: Connection) -> int:
     """The number of the running transaction. It is asked of the driver, so that a COMMIT sent as text shows as well."""
-    session = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    row = session.execute("SELECT txid_current()").fetchone()
+    row = psycopg.Cursor(_session(connection)).execute("SELECT txid_current()").fetchone()
     return int(row[0]) if row else 0
 
 
-def _compared(
-    before: _Look, after: _Look, seen: Sequence[tuple[int, str]], left: tuple[str, ...]
-) -> Seen:
-    gone = {oid for oid in before.tables if oid not in after.tables}
-    columns, retyped = [], []
-    for (oid, number), (name, kind) in before.columns.items():
-        now = after.columns.get((oid, number))
-        if oid in gone:
-            continue
-        if now is None:
-            columns.append((before.tables[oid], name))
-        elif now[1] != kind:
-            retyped.append((before.tables[oid], name, f"{kind} to {now[1]}"))
-    touched: dict[Name, tuple[str, ...]] = {}
-    for oid, operation in sorted(seen):
-        if oid in before.tables and oid not in gone:
-            name_ = before.tables[oid]
-            touched[name_] = (*touched.get(name_, ()), operation)
-    tables = [before.tables[oid] for oid in gone]
-    told = {f"{space}.{name}" for space, name in tables} | {name for _, name in tables}
-    objects = [each for each in before.objects - after.objects if not _is_part(each, told)]
+def named(found: Changes, before: Look) -> Seen:
+    """What became of tables and columns, by their names in `before`."""
+    name = {oid: table.name for oid, table in before.tables.items()}
     return Seen(
-        tuple(sorted(tables)), tuple(sorted(columns)), tuple(sorted(retyped)), touched,
-        tuple(sorted(name for oid, name in before.schemas.items() if oid not in after.schemas)), tuple(sorted(objects)), left,
-    )  # fmt: skip
+        tables=tuple(sorted(name[oid] for oid in found.gone)),
+        columns=tuple(sorted((name[oid], column) for oid, column in found.columns)),
+        retyped=tuple(
+            sorted((name[oid], column, types) for (oid, column), types in found.retyped.items())
+        ),
+        rewritten=tuple(sorted((name[oid], column) for oid, column in found.rewritten)),
+        moved=tuple(sorted(name[oid] for oid in found.moved)),
+    )
+
+
+def _seen(
+    before: Look, after: Look, objects: frozenset[str], notes: _Notes, left: tuple[str, ...]
+) -> Seen:
+    found = changes(before, after)
+    rows = named(found, before)
+    touched = {
+        before.tables[oid].name: tuple(
+            replace(touch, file=notes.files[touch.revision]) for touch in touches
+        )
+        for oid, touches in sorted(notes.touched.items())
+        if oid not in found.gone
+    }
+    told = {f"{space}.{table}" for space, table in rows.tables} | {t for _, t in rows.tables}
+    return replace(
+        rows,
+        touched=touched,
+        schemas=tuple(sorted(n for oid, n in before.schemas.items() if oid not in after.schemas)),
+        objects=tuple(sorted(each for each in objects if not _is_part(each, told))),
+        left=left,
+        beside=tuple(dict.fromkeys(notes.beside)),
+    )
 
 
 def _is_part(found: str, tables: set[str]) -> bool:

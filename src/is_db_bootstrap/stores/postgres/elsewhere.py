@@ -1,13 +1,21 @@
 """Revisions of our chain that are recorded in another table, or in another schema, than the one that we write.
 
-Teams give Alembic another `version_table` or `version_table_schema`. To a run that only looks into its own table such a
-database seems empty, and everything would be run a second time. A table `alembic_version` of another schema that
-carries our mark is another deployment and stays beside this one.
+Teams give Alembic another `version_table` or `version_table_schema`. To a run that only looks into its
+own table such a database seems empty, and everything would be run a second time.
+
+What another version table says is one of these:
+
+* A revision that is pending here. It is ours, and has run already.
+* A revision that nobody here knows. It is a newer one of our chain, or another application's. When a
+  table that the pending revisions create is there too, it is taken for ours. Otherwise it is told.
+* It is called `alembic_version`, lies in another schema and carries our mark. Then it is another
+  deployment and stays beside this one. A table that both create in one place is a conflict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,80 +27,180 @@ if TYPE_CHECKING:
 
 #: Alembic keeps one row for each head. A table with more rows than this is no version table and is not searched.
 _MOST_ROWS = 10_000
-#: Every table with a column `version_num` of characters. `pg_class` may be read by every role.
+#: So many revisions of a version table are read.
+_MOST_HEADS = 20
+#: Every table with a column `version_num` of characters, also of a domain. `pg_class` may be read by
+#: every role. Alembic's own tables have no other column.
 _CANDIDATES = """
     SELECT n.nspname::text, c.relname::text, obj_description(c.oid, 'pg_class'),
            has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, a.attnum, 'SELECT')
-               AND NOT (c.relrowsecurity AND row_security_active(c.oid))
+               AND NOT (c.relrowsecurity AND row_security_active(c.oid)),
+           NOT EXISTS (
+               SELECT FROM pg_attribute o
+               WHERE o.attrelid = c.oid AND o.attnum > 0 AND NOT o.attisdropped AND o.attname <> a.attname
+           )
     FROM pg_attribute a
     JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
     JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_type t ON t.oid = a.atttypid AND t.typcategory = 'S'
     WHERE a.attname = 'version_num' AND a.attnum > 0 AND NOT a.attisdropped
-      AND a.atttypid IN ('varchar'::regtype, 'text'::regtype, 'bpchar'::regtype)
       AND c.reltuples < %(most)s
       AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
       AND NOT (n.nspname = %(schema)s AND c.relname = %(table)s)
     ORDER BY 1, 2
 """
+_NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
+_PLACE = rf"(?P<name>{_NAME}(?:\s*\.\s*{_NAME})?)"
+_CREATES = re.compile(
+    rf"\bCREATE\s+(?:UNLOGGED\s+)?TABLE\s+(?P<unless>IF\s+NOT\s+EXISTS\s+)?{_PLACE}", re.IGNORECASE
+)
+_CHANGES = re.compile(
+    rf"\b(?:UPDATE|DELETE\s+FROM|INSERT\s+INTO|ALTER\s+TABLE)\s+(?:ONLY\s+)?{_PLACE}", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionTable:
+    """A version table that is not ours, and the revisions that it records."""
+
+    schema: str
+    table: str
+    revisions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
 
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """What other version tables of the database say.
 
-    `table` records `revisions` of our chain; both are empty when none does. `unreadable` are tables that may be version
-    tables and that we may not read.
+    `ours` has recorded revisions of our chain that are pending here; None when no table has.
+    `unknown` have recorded revisions that are in nobody's chain here. `deployments` are the schemas
+    in which our blueprint is recorded too. `unreadable` are tables that may be version tables and
+    that we may not read.
     """
 
-    schema: str = ""
-    table: str = ""
-    revisions: tuple[str, ...] = ()
+    ours: VersionTable | None = None
+    unknown: tuple[VersionTable, ...] = ()
+    deployments: tuple[str, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
 
 
-def find(reader: psycopg.Connection[Any], schema: str, revisions: Iterable[str]) -> Elsewhere:
-    """Look for `revisions` in every version table of the database but our own in `schema`.
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    schema: str
+    table: str
+    comment: str | None
+    readable: bool
+    alembics: bool
 
-    One query names the tables that may be some, a second one reads those, if there are any.
+    @property
+    def is_deployment(self) -> bool:
+        """Whether it is the record of a deployment in another schema, which says so itself."""
+        return self.table == TABLE and bool(marked_blueprint(self.comment))
+
+
+def find(
+    reader: psycopg.Connection[Any],
+    schema: str,
+    blueprint: str,
+    *,
+    done: Collection[str],
+    pending: Collection[str],
+) -> Elsewhere:
+    """Look into every version table of the database but our own in `schema`.
+
+    `done` and `pending` are the revisions of our chain that our own record has and lacks. One query
+    names the tables that may be version tables, a second one reads those, if there are any.
     """
-    found = reader.execute(
-        _CANDIDATES, {"schema": schema, "table": TABLE, "most": _MOST_ROWS}
-    ).fetchall()
-    others = [
-        (space, name, readable)
-        for space, name, comment, readable in found
-        if not _is_ours(space, name, comment, schema)
-    ]
-    unreadable = tuple((space, name) for space, name, readable in others if not readable)
-    recorded = _recorded(
-        reader, [(space, name) for space, name, readable in others if readable], list(revisions)
+    wanted = {"schema": schema, "table": TABLE, "most": _MOST_ROWS}
+    found = [_Candidate(*row) for row in reader.execute(_CANDIDATES, wanted).fetchall()]
+    others = [each for each in found if not each.is_deployment]
+    recorded = _recorded(reader, [each for each in others if each.readable], list(pending))
+    ours = None
+    unknown: list[VersionTable] = []
+    for each, revisions in recorded:
+        again = tuple(r for r in revisions if r in pending)
+        strange = tuple(r for r in revisions if r not in done and r not in pending)
+        is_marked = marked_blueprint(each.comment) == blueprint  # renamed, or moved, by hand
+        if again or (strange and is_marked):
+            ours = ours or VersionTable(each.schema, each.table, again or strange)
+        elif strange:
+            unknown.append(VersionTable(each.schema, each.table, strange))
+    return Elsewhere(
+        ours,
+        tuple(unknown),
+        tuple(
+            each.schema
+            for each in found
+            if each.is_deployment and marked_blueprint(each.comment) == blueprint
+        ),
+        tuple((each.schema, each.table) for each in others if not each.readable),
     )
-    for (space, name), known in recorded.items():
-        return Elsewhere(space, name, known, unreadable)
-    return Elsewhere(unreadable=unreadable)
-
-
-def _is_ours(space: str, name: str, comment: str | None, schema: str) -> bool:
-    """Whether it is the record of another deployment, which says so itself."""
-    return name == TABLE and space != schema and bool(marked_blueprint(comment))
 
 
 def _recorded(
-    reader: psycopg.Connection[Any], tables: Sequence[tuple[str, str]], revisions: list[str]
-) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The tables that name any of `revisions`, and which."""
+    reader: psycopg.Connection[Any], tables: Sequence[_Candidate], pending: list[str]
+) -> Iterator[tuple[_Candidate, tuple[str, ...]]]:
+    """What each table records. Of one that may be something else than a version table, only what is pending here."""
     if not tables:
-        return {}
-    parts = [
-        f"SELECT {number}, version_num::text FROM {identifier(*table)} WHERE version_num = ANY(%(revisions)s)"  # noqa: S608 - quoted
-        for number, table in enumerate(tables)
+        return
+    parts = []
+    for number, each in enumerate(tables):
+        place = identifier(each.schema, each.table).replace("%", "%%")
+        condition = "true" if each.alembics else "version_num::text = ANY(%(pending)s)"
+        parts.append(
+            f"(SELECT {number}, version_num::text FROM {place}"  # noqa: S608 - quoted
+            f" WHERE {condition} LIMIT {_MOST_HEADS})"
+        )
+    query = f"{' UNION ALL '.join(parts)} ORDER BY 1, 2"
+    found: dict[int, tuple[str, ...]] = {}
+    for number, revision in reader.execute(query.encode(), {"pending": pending}).fetchall():
+        found[number] = (*found.get(number, ()), revision.rstrip() if revision else "")
+    for number, each in enumerate(tables):
+        yield each, found.get(number, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Tables that pending revisions create or change, and that are there already.
+
+    `created` would be created, `unless` would be created with IF NOT EXISTS. `changed` lie in a schema
+    that the revisions name, and would be changed. `unread` says why the revisions could not be read
+    for that; empty when they could.
+    """
+
+    created: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unread: str = ""
+
+
+def taken(
+    reader: psycopg.Connection[Any], schema: str, sql: Callable[[], str], *, only_qualified: bool
+) -> Taken:
+    """Which tables of the `sql` of the pending revisions are there; `only_qualified`: of those that name their schema."""
+    try:
+        text = sql()
+    except Exception as exc:  # noqa: BLE001 - what a revision raises is its own
+        return Taken(unread=str(getattr(exc, "message", exc)))
+    made = {m["name"]: bool(m["unless"]) for m in _CREATES.finditer(text)}
+    changed = [m["name"] for m in _CHANGES.finditer(text)]
+    names = [
+        name
+        for name in dict.fromkeys([*made, *changed])
+        if name.rpartition(".")[2].strip().strip('"') != TABLE
+        and ("." in name or (name in made and not only_qualified))
+        and _is_there(reader, name if "." in name else f"{identifier(schema)}.{name}")
     ]
-    quoted = " UNION ALL ".join(
-        part.replace("%", "%%").replace("%%(revisions)s", "%(revisions)s") for part in parts
+    return Taken(
+        tuple(name for name in names if name in made and not made[name]),
+        tuple(name for name in names if made.get(name)),
+        tuple(name for name in names if name not in made),
     )
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
-    for number, revision in reader.execute(
-        f"{quoted} ORDER BY 1, 2".encode(), {"revisions": revisions}
-    ).fetchall():
-        found[tables[number]] = (*found.get(tables[number], ()), revision)
-    return found
+
+
+def _is_there(reader: psycopg.Connection[Any], name: str) -> bool:
+    row = reader.execute("SELECT to_regclass(%s) IS NOT NULL", [name]).fetchone()
+    return bool(row and row[0])

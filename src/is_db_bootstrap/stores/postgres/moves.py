@@ -6,8 +6,9 @@ Each is the PostgreSQL store with another plan, so the run that applies it waits
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -30,15 +31,24 @@ from is_db_bootstrap.stores.postgres.connection import (
 )
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
-    from is_db_bootstrap.stores.postgres.downgrade_trial import Seen
+    from is_db_bootstrap.stores.postgres.downgrade_guard import Guard, Unforeseen
+    from is_db_bootstrap.stores.postgres.downgrade_trial import Seen, Sessions
     from is_db_bootstrap.stores.postgres.revisions import Chain
 
 #: Rows are counted so far, and no further.
 COUNTED = 10_000
 #: Seconds that counting the rows of one table may take, and that it may wait for a lock.
 COUNT_S, COUNT_LOCK_S = 10, 2
+#: Seconds that a trial gets at least, however short `--timeout` is: a new database takes a few.
+TRIAL_LEAST_S = 30.0
+#: How what happens to rows that are only read begins.
+READ = "read"
+#: How often a step is run that does more than its trial has shown, as long as that costs no row.
+_GUARDED_TRIES = 10
 #: Tables of a schema that goes as a whole: also those that nobody here has made.
 _OF_SCHEMAS = """
     SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -51,7 +61,8 @@ class Loss:
     """A table, or a column of one, whose rows a downgrade would lose or change.
 
     `rows` is how many, None when they could not be counted: `why` has the reason then. At `COUNTED` the count ended.
-    `how` is empty for what is dropped, else what happens to the rows.
+    `how` is empty for what is dropped, else what happens to the rows. `sent_by` names the revisions,
+    their files and their statements, where it is a statement on rows.
     """
 
     table: str
@@ -59,6 +70,7 @@ class Loss:
     column: str = ""
     how: str = ""
     why: str = ""
+    sent_by: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         what = f"column {self.table}.{self.column}" if self.column else f"table {self.table}"
@@ -72,29 +84,55 @@ class Loss:
 
 
 class RowsWouldBeLost(StoreConflict):
-    """A downgrade would lose or change rows, or it cannot be found out whether it would. Nothing was changed.
+    """A downgrade would lose or change rows, or it cannot be found out whether it would.
 
     `losses` names the tables and columns, also those whose rows could not be counted. `unknown` has a sentence for each
-    thing that could not be found out.
+    thing that could not be found out. `undone` are the revisions that were undone before this came up; otherwise nothing
+    was changed. `to` is where the downgrade is to end: a revision or `base`, not a number of steps.
     """
 
-    def __init__(self, store: str, losses: Sequence[Loss], unknown: Sequence[str] = ()) -> None:
-        dropped = [loss for loss in losses if not loss.how]
-        changed = [loss for loss in losses if loss.how]
-        told = [f"The downgrade would drop {', '.join(map(str, dropped))}."] if dropped else []
-        told += (
-            [f"The downgrade would change rows of {', '.join(map(str, changed))}."]
-            if changed
-            else []
-        )
+    def __init__(
+        self,
+        store: str,
+        losses: Sequence[Loss],
+        unknown: Sequence[str] = (),
+        *,
+        undone: Sequence[str] = (),
+        to: str = "",
+    ) -> None:
         super().__init__(
             store,
-            " ".join([*told, *unknown]),
+            " ".join([*_told(losses), *unknown]),
             subject=losses[0].table if losses else "",
             hint="Say --yes (drop_rows=True) to downgrade all the same.",
         )
         self.losses = tuple(losses)
         self.unknown = tuple(unknown)
+        self.undone = tuple(undone)
+        self.to = to
+
+    @property
+    def changed(self) -> str:
+        """What was changed before it was asked, as a sentence."""
+        if not self.undone:
+            return "Nothing was changed."
+        return f"{', '.join(self.undone)} had been undone before, without a loss. Nothing else was changed."
+
+
+def _told(losses: Sequence[Loss]) -> Iterator[str]:
+    """Sentences on what would be lost, what would be changed, and what could be."""
+    dropped = [str(loss) for loss in losses if not loss.how]
+    read = [str(loss) for loss in losses if loss.how.startswith(READ)]
+    changed = [str(loss) for loss in losses if loss.how and not loss.how.startswith(READ)]
+    if dropped:
+        yield f"The downgrade would drop {', '.join(dropped)}."
+    if changed:
+        yield f"The downgrade would change rows of {', '.join(changed)}."
+    if read:
+        yield f"What the downgrade does may depend on rows of {', '.join(read)}."
+    sent = dict.fromkeys(each for loss in losses for each in loss.sent_by)
+    if sent:
+        yield f"Sent by {'; '.join(sent)}."
 
 
 def known(chain: Chain, revision: str) -> str:
@@ -179,6 +217,10 @@ class Downgrade(Move):
         super().__init__(url, blueprint, target, timing=timing, schema=schema)
         self._drop_rows = drop_rows
         self._tried: dict[tuple[tuple[str, ...], str], Seen | str] = {}
+        self._sessions: Sessions | None = None
+        self._guard: Guard | None = None
+        self._to = ""
+        self._over: list[str] = []
 
     def _planned(self) -> Plan:
         reader = self._existing()
@@ -192,11 +234,13 @@ class Downgrade(Move):
         undone = self._undone(done)
         notes: tuple[str, ...] = ()
         if undone and not self._drop_rows:
-            seen = self._trial(done, self._before(done, undone[-1]))
+            self._to = self._before(done, undone[-1])
+            seen = self._trial(done, self._to)
             losses = [] if isinstance(seen, str) else self._losses(reader, seen)
             unknown = list(self._unknown(seen))
-            if losses or unknown:
-                raise RowsWouldBeLost(self.name, losses, unknown)
+            if isinstance(seen, str) or losses or unknown:
+                raise RowsWouldBeLost(self.name, losses, unknown, to=self._to)
+            self._guard = self._new_guard(seen)
             notes = self._also_gone(seen)
         return Plan(
             tuple(Change(r, "downgrade", self._chain.titles[r]) for r in undone), notes=notes
@@ -219,7 +263,61 @@ class Downgrade(Move):
         return {**super()._steps(), "downgrade": self._apply_downgrade}
 
     def _apply_downgrade(self, change: Change) -> str | None:
-        return self._ran(change, "downgrade", self._before(self._chain.order, change.name))
+        to = self._before(self._chain.order, change.name)
+        if self._guard is None:
+            return self._ran(change, "downgrade", to)
+        from is_db_bootstrap.stores.postgres.downgrade_guard import Unforeseen
+
+        self._guard.expect(change.name)
+        for _ in range(_GUARDED_TRIES):
+            try:
+                remark = self._ran(change, "downgrade", to)
+            except Unforeseen as exc:
+                self._refuse_unforeseen(change, exc)
+            else:
+                self._over.append(change.name)
+                return remark
+        raise RowsWouldBeLost(
+            self.name, [], [self._not_foreseen(change)], undone=self._over, to=self._to
+        )
+
+    def _refuse_unforeseen(self, change: Change, exc: Unforeseen) -> None:
+        """Ask about what a step has done beyond its trial, unless it costs no row. The step was rolled back."""
+        losses = self._losses(self._reader(), exc.seen)
+        if losses or self._guard is None:
+            unforeseen = [self._not_foreseen(change)]
+            raise RowsWouldBeLost(self.name, losses, unforeseen, undone=self._over, to=self._to)
+        self._guard.allow(exc.keys)
+
+    @staticmethod
+    def _not_foreseen(change: Change) -> str:
+        return f"The trial of the downgrade of {change.name} had not shown it; this step was rolled back."
+
+    def _new_guard(self, seen: Seen) -> Guard:
+        from is_db_bootstrap.stores.postgres.downgrade_guard import Guard
+
+        return Guard(self.name, self._schema, seen)
+
+    def _alembic_engine(self) -> Engine:
+        is_new = self._engine is None
+        found = super()._alembic_engine()
+        if is_new and self._guard is not None:
+            self._guard.attach(found)
+        return found
+
+    def cancel(self) -> None:
+        """From another thread: also the statement of a trial is ended, and its database goes."""
+        if self._sessions is not None:
+            self._sessions.cancel()
+        super().cancel()
+
+    def disconnect(self) -> str:
+        """From another thread: drop the database of a trial that does not end, too."""
+        from is_db_bootstrap.stores.postgres.scratch import drop_database
+
+        if self._sessions is not None and self._sessions.database:
+            drop_database(self._url, self._timing, self._sessions.database)
+        return super().disconnect()
 
     def _trial(self, done: tuple[str, ...], to: str) -> Seen | str:
         """What the downgrade does in a scratch database; in words, why that could not be seen.
@@ -229,21 +327,43 @@ class Downgrade(Move):
         from is_db_bootstrap.stores.postgres import downgrade_trial
 
         if (done, to) not in self._tried:
+            limit_s = max(self._timing.timeout_s, TRIAL_LEAST_S)
+            sessions = downgrade_trial.Sessions(self._timing.connect_timeout_s)
+            self._sessions = sessions
+            timer = threading.Timer(limit_s, sessions.cancel)
+            timer.daemon = True
+            timer.start()
             try:
                 with errors(self.target, f"the trial of a downgrade to {to}"):
                     found: Seen | str = downgrade_trial.tried(
-                        self._url, self._blueprint, self._schema, self._timing, done=done, to=to
+                        self._url,
+                        self._blueprint,
+                        self._schema,
+                        self._timing,
+                        done=done,
+                        to=to,
+                        sessions=sessions,
                     )
-            except StoreUnavailable:
-                raise
-            except AccessDenied as exc:
-                found = f"no scratch database could be made for a trial: {self._refusal(exc)}"
-            except (BootstrapError, DatabaseMissing) as exc:
-                found = f"the trial in a scratch database failed: {getattr(exc, 'message', exc)}"
-            except Exception as exc:  # noqa: BLE001 - what a revision raises is its own
-                found = f"the trial in a scratch database failed: {type(exc).__name__}: {exc}."
+            except Exception as exc:
+                if self._cancelled.is_set():
+                    raise
+                found = self._why_untried(exc, limit_s if sessions.ended else None)
+            finally:
+                timer.cancel()
             self._tried[done, to] = found
         return self._tried[done, to]
+
+    def _why_untried(self, exc: Exception, ended_after_s: float | None) -> str:
+        """Why there was no trial, in words. Raises `exc` when the server cannot be worked with."""
+        if ended_after_s is not None:
+            return f"its trial in a scratch database did not end within {ended_after_s:g} s."
+        if isinstance(exc, StoreUnavailable):
+            raise exc
+        if isinstance(exc, AccessDenied):
+            return f"no scratch database could be made for a trial: {self._refusal(exc)}"
+        if isinstance(exc, BootstrapError | DatabaseMissing):
+            return f"the trial in a scratch database failed: {getattr(exc, 'message', exc)}"
+        return f"the trial in a scratch database failed: {type(exc).__name__}: {exc}."
 
     def _refusal(self, exc: AccessDenied) -> str:
         """Why there is no scratch database, without the name of a database that nobody is to create."""
@@ -254,9 +374,15 @@ class Downgrade(Move):
     def _unknown(self, seen: Seen | str) -> Iterator[str]:
         if isinstance(seen, str):
             yield f"Whether the downgrade would lose rows is not known: {seen}"
-        elif seen.left:
+            return
+        if seen.left:
             yield (
                 f"The downgrade of {', '.join(seen.left)} leaves its transaction, so a failure in it would leave half of it done."
+            )
+        if seen.beside:
+            yield (
+                f"The downgrade of {', '.join(seen.beside)} works on a further connection, "
+                "so what it does there to rows is not known, and is not rolled back with it."
             )
 
     @staticmethod
@@ -281,9 +407,14 @@ class Downgrade(Move):
             for name, column, types in seen.retyped
         ]
         found += [
-            self._counted(reader, name, "", " and ".join(what))
-            for name, what in seen.touched.items()
+            self._counted(reader, name, column, "values computed anew")
+            for name, column in seen.rewritten
         ]
+        for name, touches in seen.touched.items():
+            writes = [touch for touch in touches if touch.writes]
+            how = " and ".join(dict.fromkeys(touch.how for touch in writes or touches))
+            sent_by = tuple(dict.fromkeys(map(str, touches)))
+            found.append(replace(self._counted(reader, name, "", how), sent_by=sent_by))
         return sorted((loss for loss in found if loss.rows != 0), key=str)
 
     def _counted(

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
+import psycopg
 from psycopg import sql
-
-if TYPE_CHECKING:
-    import psycopg
 
 #: A value in the server's own text form; None is NULL.
 Text = str | None
@@ -28,7 +26,7 @@ _COLUMNS = """
 SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), coalesce(nullif(b.typname, ''), t.typname)::text AS base,
        a.attnotnull, a.attidentity <> '' OR a.attgenerated <> '' OR coalesce(pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%%', false) AS given,
        pg_get_expr(f.adbin, f.adrelid) AS initial, a.atttypmod,
-       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid) AS labels
+       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid) AS labels, t.typtype = 'd'
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
 LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
@@ -44,6 +42,37 @@ FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c'
 WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, k.conname
 """
 
+#: What the rows of a table must meet so that a partition takes them: of a partition its own bounds, of
+#: a partitioned table those of any partition that has rows itself. None where every row fits, as in
+#: a default partition that is the only one.
+_BOUNDS = """
+SELECT c.relname::text, c.relkind = 'p',
+       ARRAY(SELECT pg_get_partition_constraintdef(leaf.relid) FROM pg_partition_tree(c.oid) leaf WHERE leaf.isleaf),
+       ARRAY(
+           SELECT DISTINCT a.attname::text
+           FROM unnest(ARRAY(SELECT relid FROM pg_partition_tree(c.oid)) || ARRAY(SELECT relid FROM pg_partition_ancestors(c.oid))) part (id)
+           JOIN pg_partitioned_table p ON p.partrelid = part.id
+           JOIN pg_attribute k ON k.attrelid = p.partrelid AND k.attnum = ANY (p.partattrs::int2[]) AND k.attnum > 0
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = k.attname
+       )
+FROM pg_class c
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+  AND (c.relkind = 'p' OR c.relispartition)
+"""
+#: What a partition calls its part of an index or of a constraint.
+_PARTS = """
+SELECT c.relname::text, x.relname::text, ARRAY(SELECT k.relname::text FROM pg_partition_tree(x.oid) part JOIN pg_class k ON k.oid = part.relid)
+FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) AND c.relkind = 'p'
+UNION ALL
+SELECT c.relname::text, k.conname::text, ARRAY(
+    WITH RECURSIVE part AS (SELECT k.oid UNION ALL SELECT o.oid FROM pg_constraint o JOIN part ON o.conparentid = part.oid)
+    SELECT o.conname::text FROM pg_constraint o JOIN part ON part.oid = o.oid
+)
+FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f'
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) AND c.relkind = 'p'
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -57,15 +86,23 @@ class Column:
     initial: str | None
     modifier: int
     labels: list[str] | None
+    is_domain: bool = False
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether every candidate is a value of the type; else the server has to be asked."""
+        known = bool(self.labels) or self.base.startswith("_") or self.base in _KINDS
+        return known and not self.is_domain
 
     def candidates(self, hints: Sequence[str]) -> list[Text]:
-        """Values worth trying, the most ordinary first; `hints` are the literals of CHECKs on the column."""
+        """Texts worth trying, the most ordinary first; `hints` are the literals of CHECKs on the column."""
         if self.labels:
             return [*self.labels, None]
         if self.base.startswith("_"):
             return ["{}", "{NULL}", *[f"{{{h}}}" for h in hints if h.isalnum()], None]
         kind = _KINDS.get(self.base)
-        return [*dict.fromkeys(_GENERATORS[kind](self, hints)), None] if kind else [None]
+        texts = _GENERATORS[kind](self, hints) if kind else [*hints, *_OF_ANY_TYPE]
+        return [*dict.fromkeys(texts), None]
 
     @property
     def precision(self) -> tuple[int, int] | None:
@@ -118,7 +155,7 @@ def _number(text: str) -> Decimal | None:
     return found if found.is_finite() else None
 
 
-def _times(column: Column, hints: Sequence[str]) -> Iterator[str]:  # noqa: ARG001 - generators share a signature
+def _times(column: Column, hints: Sequence[str]) -> Iterator[str]:
     now = datetime.now(UTC)
     shape = (
         "%Y-%m-%d"
@@ -129,6 +166,18 @@ def _times(column: Column, hints: Sequence[str]) -> Iterator[str]:  # noqa: ARG0
     )
     for days in (0, 1, -1):
         yield (now + timedelta(days=days)).strftime(shape)
+    for moment in filter(None, map(_moment, hints)):
+        for days in (0, 1, -1):
+            yield (moment + timedelta(days=days)).strftime(shape)
+
+
+def _moment(text: str) -> datetime | None:
+    """The time that a literal of the server names; in UTC, where it names no zone."""
+    try:
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 _GENERATORS: Mapping[str, Callable[[Column, Sequence[str]], Iterator[str]]] = {
@@ -152,10 +201,34 @@ _KINDS = {
     "bool": "bool", "uuid": "uuid", "bytea": "bytes",
 }  # fmt: skip
 
+#: Texts for types that have no generator. The server says which of them are values.
+_OF_ANY_TYPE = (
+    "1",
+    "[1,2)",
+    "[2026-01-01,2026-01-02)",
+    "{[1,2)}",
+    "(1,1)",
+    "(1,1),(0,0)",
+    "((0,0),(1,1),(1,0))",
+    "<(0,0),1>",
+    "{1,1,1}",
+    "1010",
+    "08:00:2b:01:02:03",
+    "0/1",
+    "a=>1",
+    "a",
+    "<a/>",
+    "$",
+    "pg_class",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """`kind` is that of pg_constraint: c, f, p or u; `rule` is its confdeltype: a, r, c, n or d."""
+    """`kind` is that of pg_constraint: c, f, p or u; `rule` is its confdeltype: a, r, c, n or d.
+
+    Kind b are the bounds of partitions: what a row must meet so that there is one for it.
+    """
 
     name: str
     kind: str
@@ -168,9 +241,15 @@ class Constraint:
 
 @dataclass(slots=True)
 class Table:
-    """A live table: its columns and constraints by name."""
+    """A live table: its columns and constraints by name.
+
+    `parts` maps an index or a foreign key to what partitions call it. `unfit` says why the table
+    takes no row at all.
+    """
 
     name: str
+    parts: dict[str, frozenset[str]] = field(default_factory=dict)
+    unfit: str = ""
     columns: dict[str, Column] = field(default_factory=dict)
     constraints: list[Constraint] = field(default_factory=list)
 
@@ -180,7 +259,7 @@ class Table:
 
     def hints(self, column: str, more: Iterable[str] = ()) -> list[str]:
         """The literals that CHECKs on the column, and `more` conditions, are written with."""
-        texts = [c.expression for c in self.of("c") if column in c.columns]
+        texts = [c.expression for c in self.of("c", "b") if column in c.columns]
         return [hint for text in (*more, *texts) for hint in _literals(text)]
 
 
@@ -206,6 +285,14 @@ def read(
         tables[table].constraints.append(
             Constraint(name, kind, expression or "", tuple(columns), other or "", tuple(to), rule)
         )
+    for table, is_partitioned, bounds, columns in connection.execute(_BOUNDS.encode(), wanted):
+        if is_partitioned and not bounds:
+            tables[table].unfit = f"{table} has no partition that could take a row"
+        elif None not in bounds:
+            fits = " OR ".join(f"({bound})" for bound in bounds)
+            tables[table].constraints.append(Constraint("", "b", fits, tuple(columns)))
+    for table, name, parts in connection.execute(_PARTS.encode(), wanted):
+        tables[table].parts[name] = frozenset(parts)
     return tables
 
 
@@ -220,6 +307,7 @@ class Samples:
         self._connection = connection
         self.tables = tables
         self._making: list[str] = []
+        self._accepted: dict[tuple[str, str], bool] = {}
 
     def new(self, name: str, holding: Sequence[str] = ()) -> Row:
         """A row that was inserted, as the server has stored it; `holding` are conditions that it also meets."""
@@ -229,9 +317,14 @@ class Samples:
     def valid(self, name: str, holding: Sequence[str] = ()) -> Row:
         """A row that meets every CHECK and each condition of `holding`; `LookupError` when none was found."""
         table = self.tables[name]
+        if table.unfit:
+            raise LookupError(table.unfit)
         row = {c.name: self._first(table, c) for c in table.columns.values() if not c.given}
         row |= self._parents(table)
         fixed = {column for key in table.of("f") for column in key.columns}
+        for column in table.columns.values():
+            if column.required and not column.given and row[column.name] is None:
+                raise LookupError(f"no value is known for {name}.{column.name} ({column.type})")
         return self._repaired(table, row, fixed, holding)
 
     def breaking(self, name: str, check: Constraint) -> Row:
@@ -245,19 +338,20 @@ class Samples:
         ]
         if not broken:
             raise LookupError(f"no value was found that {check.name} refuses")
-        others = [c.expression for c in table.of("c") if c is not check]
+        others = [c.expression for c in table.of("c", "b") if c is not check]
         met = self._met(table, broken, others) if others else [()] * len(broken)
         return min(zip(broken, met, strict=True), key=lambda pair: sum(not m for m in pair[1]))[0]
 
     def insert(self, name: str, row: Row) -> Row:
         """Insert it; the row as stored, in text form."""
         columns = self.tables[name].columns
-        query = sql.SQL(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) RETURNING {}"
-        ).format(
-            sql.Identifier(name),
+        values = sql.SQL("({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
             sql.SQL(", ").join(map(sql.Identifier, row)),
             sql.SQL(", ").join(cast(columns[c]) for c in row),
+        )
+        query = sql.SQL("INSERT INTO {} {} RETURNING {}").format(
+            sql.Identifier(name),
+            values if row else sql.SQL("DEFAULT VALUES"),
             sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(c)) for c in columns),
         )
         stored = self._connection.execute(query, list(row.values())).fetchone()
@@ -313,14 +407,34 @@ class Samples:
             )  # the server's own text
             found = self._connection.execute(query).fetchone()
             return str(found[0]) if found and found[0] is not None else None
-        return column.candidates(table.hints(column.name))[0]
+        return self._candidates(table, column)[0]
+
+    def _candidates(self, table: Table, column: Column, more: Sequence[str] = ()) -> Sequence[Text]:
+        """Values worth trying; only NULL for a type of which none is known."""
+        found = column.candidates(table.hints(column.name, more))
+        if column.is_certain:
+            return found
+        return [text for text in found if text is None or self._is_value(column, text)]
+
+    def _is_value(self, column: Column, text: str) -> bool:
+        """Whether the server takes `text` for a value of the column's type, and of its domain."""
+        asked = column.type, text
+        if asked not in self._accepted:
+            query = sql.SQL("SELECT {}").format(cast(column))
+            try:
+                with self._connection.transaction(force_rollback=True):
+                    self._connection.execute(query, [text])
+                self._accepted[asked] = True
+            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError):
+                self._accepted[asked] = False
+        return self._accepted[asked]
 
     def _checks(self, table: Table) -> list[str]:
-        return [c.expression for c in table.of("c")]
+        return [c.expression for c in table.of("c", "b")]
 
     def _repaired(self, table: Table, row: Row, fixed: set[str], holding: Sequence[str]) -> Row:
         """Change columns until every condition is met, one condition after the other."""
-        conditions = [(c.expression, c.columns) for c in table.of("c")]
+        conditions = [(c.expression, c.columns) for c in table.of("c", "b")]
         conditions += [
             (text, tuple(c for c in table.columns if re.search(rf"\b{re.escape(c)}\b", text)))
             for text in holding
@@ -351,7 +465,7 @@ class Samples:
             dict.fromkeys(
                 [
                     row[c],
-                    *table.columns[c].candidates(table.hints(c, more)),
+                    *self._candidates(table, table.columns[c], more),
                     *self._alike(table, row, c, free),
                 ]
             )

@@ -6,12 +6,13 @@ server may be of any version from 14 to 18, and its other databases are left alo
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
@@ -26,12 +27,35 @@ from is_db_bootstrap.stores.postgres.connection import (
     identifier,
     session_settings,
 )
+from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
+    import psycopg
+
     from is_db_bootstrap.blueprint import Blueprint
 
 
+#: Statements whose effect is on the whole server, so no scratch database keeps it away from others.
+_SERVER_WIDE = re.compile(
+    r"""
+    \b(create|alter|drop)\s+(role|user|group|database|tablespace|subscription)\b
+    | \balter\s+system\b
+    | \b(reassign|drop)\s+owned\b
+    | \b(grant|revoke)\s+(?:(?!\bon\b)[^;'"])+?\s(to|from)\s
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+#: Functions whose effect is on the whole server, or on another one.
+_CALLS_SERVER_WIDE = re.compile(
+    r"\bpg_\w*(replication_slot|terminate_backend|cancel_backend|reload_conf)|\bdblink",
+    re.IGNORECASE,
+)
+#: A text that has statements inside, such as a `DO` block.
+_HAS_BODY = re.compile(
+    r"^\s*(DO|CREATE(\s+OR\s+REPLACE)?\s+(FUNCTION|PROCEDURE))\b|\$\w*\$", re.IGNORECASE
+)
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 #: Beside `catalogue.json`, for teams whose DBA applies it.
 SCHEMA_NAME = "schema.sql"
 #: What the first line of a generated `schema.sql` ends with.
@@ -45,11 +69,24 @@ def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
     try:
         yield replace(url, database=name)
     finally:
-        with (
-            connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection,
-            errors(str(url), name),
-        ):
-            connection.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)".encode())
+        drop_database(url, timing, name)
+
+
+def drop_database(url: StoreUrl, timing: Timing, name: str) -> None:
+    """Drop a scratch database with every session in it; harmless when it has gone."""
+    with (
+        connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection,
+        errors(str(url), name),
+    ):
+        connection.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)".encode())
+
+
+class _ScratchStore(PostgreSQLBootstrapper):
+    """The store that brings a scratch database to its revisions."""
+
+    def _remember(self, connection: psycopg.Connection[Any]) -> None:
+        super()._remember(connection)
+        connection.cursor_factory = ScratchCursor
 
 
 @contextmanager
@@ -66,10 +103,17 @@ def at_revisions(
     done: Collection[str] | None,
     timing: Timing,
     schema: str = "public",
+    *,
+    begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
 ) -> Iterator[StoreUrl]:
-    """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`."""
+    """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`.
+
+    `begun` is told of the store that brings it there, and of its name. Raises `ConfigurationError`
+    when a revision sends a statement that acts on the whole server.
+    """
     with scratch_database(url, timing) as scratch:
-        store = PostgreSQLBootstrapper(scratch, blueprint, timing=timing, schema=schema)
+        store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
+        begun(store, scratch.database)
         try:
             store.ping(timing.timeout_s)
             for change in store.plan().changes:
@@ -78,6 +122,53 @@ def at_revisions(
         finally:
             store.close()
         yield scratch
+
+
+class ScratchCursor(WorkingCursor):
+    """A cursor of a scratch database. It sends nothing that acts on the whole server.
+
+    Raises `ConfigurationError` for such a statement before it is sent. A statement that the server
+    puts together itself is not recognised.
+    """
+
+    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        """Execute one statement, or several without parameters."""
+        self._refuse_server_wide(query)
+        return super().execute(query, *args, **options)
+
+    def executemany(self, query: Any, *args: Any, **options: Any) -> None:
+        """Execute one statement with many sets of parameters."""
+        self._refuse_server_wide(query)
+        super().executemany(query, *args, **options)
+
+    def _refuse_server_wide(self, query: Any) -> None:
+        watch = getattr(self.connection, "watch", None)
+        step = str(getattr(watch, "step", ""))
+        if not step:
+            return  # a statement of ours, or of Alembic
+        found = server_wide(self._text(query))
+        if found:
+            raise ConfigurationError(
+                f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the whole server"
+                " and not on one database, so it is not run in a scratch database.",
+                hint="Let an administrator run it by other means than a revision.",
+            )
+
+
+def server_wide(text: str) -> str:
+    """The words of a statement that acts on the whole server; empty when there is none in `text`.
+
+    Such words count where a statement begins, and anywhere in the text of a block or a function.
+    """
+    sql = _COMMENT.sub(" ", text)
+    if _HAS_BODY.search(sql):
+        found = _SERVER_WIDE.search(sql) or _CALLS_SERVER_WIDE.search(sql)
+        return " ".join(found[0].split()) if found else ""
+    for statement in sql.split(";"):
+        found = _SERVER_WIDE.match(statement.lstrip()) or _CALLS_SERVER_WIDE.search(statement)
+        if found:
+            return " ".join(found[0].split())
+    return ""
 
 
 def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> Catalogue:

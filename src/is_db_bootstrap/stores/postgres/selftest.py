@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -163,8 +163,17 @@ class SelfTest:
         with self._connection.transaction(force_rollback=True):
             yield
 
-    def _refused(self, states: Sequence[str], name: str, act: Callable[[], Any]) -> str:
-        """`act` must be refused with one of `states`, by the constraint `name` unless that is empty."""
+    def _refused(
+        self,
+        states: Sequence[str],
+        name: str,
+        act: Callable[[], Any],
+        parts: Collection[str] = (),
+    ) -> str:
+        """`act` must be refused with one of `states`, by the constraint `name` unless that is empty.
+
+        `parts` are names that the constraint has in partitions.
+        """
         try:
             with self._undone():
                 act()
@@ -172,7 +181,7 @@ class SelfTest:
             by = exc.diag.constraint_name or exc.diag.column_name or ""
             if exc.sqlstate not in states:
                 raise
-            if name and by and by != name:
+            if name and by and by != name and by not in parts:
                 raise _Wrong(f"{exc.sqlstate}, but by {by}") from exc
             return str(exc.sqlstate)
         raise _Wrong("was not refused")
@@ -181,10 +190,11 @@ class SelfTest:
 
     def _round_trip(self, table: Table) -> str:
         row = self._samples.valid(table.name)
+        needed = {column for bound in table.of("b") for column in bound.columns}
         least = {
             n: v
             for n, v in row.items()
-            if table.columns[n].required and table.columns[n].initial is None
+            if n in needed or (table.columns[n].required and table.columns[n].initial is None)
         }
         with self._undone():
             self._samples.insert(table.name, least)
@@ -211,7 +221,10 @@ class SelfTest:
         columns = [c.name for c in table.columns.values() if c.required]
         for column in columns:
             without = row | {column: None}
-            self._refused([NOT_NULL], column, partial(self._samples.insert, table.name, without))
+            # A row without a value for the key of the partitions may have no partition.
+            bound = any(column in each.columns for each in table.of("b"))
+            states = [NOT_NULL, CHECK] if bound else [NOT_NULL]
+            self._refused(states, column, partial(self._samples.insert, table.name, without))
         return f"{len(columns)} columns ({NOT_NULL})" if columns else "no such column"
 
     def _unique(
@@ -233,7 +246,12 @@ class SelfTest:
         second = self._samples.fresh(
             table.name, {c: v for c, v in first.items() if c not in given}, elsewhere
         )
-        return self._refused([UNIQUE], name, lambda: self._samples.insert(table.name, second))
+        return self._refused(
+            [UNIQUE],
+            name,
+            lambda: self._samples.insert(table.name, second),
+            table.parts.get(name, ()),
+        )
 
     def _unique_index(self, table: Table, index: _Index) -> str:
         columns = [key.strip('"') for key in index.keys]
@@ -252,7 +270,10 @@ class SelfTest:
             for c, to in zip(key.columns, key.to, strict=True)
         }
         return self._refused(
-            [FOREIGN_KEY], key.name, lambda: self._samples.insert(table.name, lost)
+            [FOREIGN_KEY],
+            key.name,
+            lambda: self._samples.insert(table.name, lost),
+            table.parts.get(key.name, ()),
         )
 
     def _parent_deleted(self, table: Table, key: Constraint) -> str:
@@ -396,7 +417,8 @@ class SelfTest:
         rows = self._connection.execute(query.encode()).fetchall()
         if not rows:
             raise _Wrong(f"nothing was found by {text}")
-        return "" if index.name in names else f"served by {', '.join(names)}"
+        parts = {index.name, *table.parts.get(index.name, ())}
+        return "" if parts & set(names) else f"served by {', '.join(names)}"
 
     def _condition(self, table: Table, row: Row, key: str, operators: str, method: str) -> str:
         name = key.strip('"')

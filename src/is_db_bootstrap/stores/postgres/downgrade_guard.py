@@ -1,0 +1,163 @@
+"""The guard of a downgrade on the target: no more is lost there than its trial has shown.
+
+A trial cannot show what depends on rows, or on objects that only the target has: tables of others
+that a `CASCADE` reaches, a `DO` block that asks whether something exists, a loop over rows. So each
+transaction of the downgrade is looked at once more before it is committed, when it is certain what
+it has done. What the trial has not shown is raised as `Unforeseen`, and the transaction is rolled back.
+
+A revision that commits by itself escapes the guard. The trial tells of it, and it is asked about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import event
+
+from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.stores.postgres.downgrade_look import (
+    WRITES,
+    Changes,
+    Look,
+    changes,
+    locks,
+    look,
+)
+from is_db_bootstrap.stores.postgres.downgrade_trial import Seen, Touch, named
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+
+    from is_db_bootstrap.stores.postgres.downgrade_look import Name
+
+
+#: What is counted for known: a table, or a column of one, by the identity of the table.
+Key = tuple[int, str]
+
+
+class Unforeseen(StoreConflict):
+    """A step of a downgrade did more on the target than in its trial. It was rolled back.
+
+    `seen` says what, by the names that the tables have now, and `keys` by identity.
+    """
+
+    def __init__(self, store: str, seen: Seen, keys: frozenset[Key]) -> None:
+        super().__init__(store, "The downgrade did more here than in its trial.")
+        self.seen = seen
+        self.keys = keys
+
+
+class Guard:
+    """Compares each transaction of a downgrade with what its trial has `seen`.
+
+    Tables are known by their identity, so a rename by an earlier step does not matter.
+    """
+
+    def __init__(self, store: str, schema: str, seen: Seen) -> None:
+        self._store = store
+        self._schema = schema
+        self._seen = seen
+        self._allowed: set[Key] = set()
+        self._first: Look | None = None
+        self._last = Look({}, {}, {})
+        self._revision = ""
+
+    def attach(self, engine: Engine) -> None:
+        """Look at every transaction of `engine` from now on."""
+        event.listen(engine, "begin", self._began)
+        event.listen(engine, "commit", self._ends)
+
+    def expect(self, revision: str) -> None:
+        """The downgrade of `revision` is about to run."""
+        self._revision = revision
+
+    def allow(self, keys: frozenset[Key]) -> None:
+        """Take `keys` for shown, because no row is lost by them."""
+        self._allowed |= keys
+
+    def _began(self, connection: Connection) -> None:
+        if self._first is None:
+            self._first = self._last = look(_session(connection), self._schema)
+
+    def _ends(self, connection: Connection) -> None:
+        session = _session(connection)
+        if self._first is None or session.info.transaction_status != TransactionStatus.INTRANS:
+            return
+        now = look(session, self._schema)
+        found = changes(self._last, now)
+        written = {relation for relation, mode in locks(session) if mode == WRITES}
+        more = self._unforeseen(found)
+        changed = self._unforeseen_writes(found, written, self._first)
+        keys = frozenset(
+            {
+                *((oid, "") for oid in (*more.gone, *changed)),
+                *more.columns,
+                *more.retyped,
+                *more.rewritten,
+            }
+        )
+        if keys:
+            touch = Touch(self._revision, "", writes=True)
+            touched = {self._last.tables[oid].name: (touch,) for oid in sorted(changed)}
+            session.rollback()
+            raise Unforeseen(self._store, replace(named(more, self._last), touched=touched), keys)
+        self._last = now
+
+    def _unforeseen(self, found: Changes) -> Changes:
+        """The tables and columns that the trial has not shown."""
+        return Changes(
+            gone=frozenset(oid for oid in found.gone if not self._may(oid, self._seen.tables)),
+            columns=frozenset(each for each in found.columns if not self._may_column(*each)),
+            retyped={
+                each: types for each, types in found.retyped.items() if not self._may_column(*each)
+            },
+            rewritten=frozenset(each for each in found.rewritten if not self._may_column(*each)),
+        )
+
+    def _unforeseen_writes(self, found: Changes, written: set[int], first: Look) -> set[int]:
+        """The tables whose rows were written, or put into a new file, and not so in the trial."""
+        explained = {oid for oid, _ in (*found.retyped, *found.rewritten)}
+        moved = {oid for oid in found.moved - explained if not self._may(oid, self._seen.moved)}
+        touched = {
+            oid
+            for oid in written & set(self._last.tables) & set(first.tables)
+            if not self._may(oid, tuple(self._seen.touched))
+        }
+        return (moved | touched) - found.gone
+
+    def _may(self, oid: int, told: tuple[Name, ...]) -> bool:
+        """Whether the trial has told it of a table, or has told that the table goes."""
+        names = self._names(oid)
+        spaces = {space for space, _ in names}
+        return (
+            not names  # an earlier step of this downgrade has made it
+            or (oid, "") in self._allowed
+            or bool(names & {*told, *self._seen.tables})
+            or bool(spaces & set(self._seen.schemas))
+        )
+
+    def _may_column(self, oid: int, column: str) -> bool:
+        """Whether the trial has told it of a column."""
+        seen = self._seen
+        told = {*seen.columns, *seen.rewritten, *((name, of) for name, of, _ in seen.retyped)}
+        names = self._names(oid)
+        return (
+            not names
+            or (oid, column) in self._allowed
+            or any((name, column) in told for name in names)
+        )
+
+    def _names(self, oid: int) -> set[Name]:
+        """What the trial calls a table: by its first name, or as a part of a partitioned one."""
+        if self._first is None or oid not in self._first.tables:
+            return set()
+        table = self._first.tables[oid]
+        root = self._first.tables.get(table.root, table)
+        return {table.name, root.name}
+
+
+def _session(connection: Connection) -> psycopg.Connection[Any]:
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
