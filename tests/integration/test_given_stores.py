@@ -337,7 +337,8 @@ def test_a_session_that_ends_leaves_the_store_as_it_was_found(place):
 
 
 def test_what_was_written_between_two_sessions_is_named_and_kept(place):
-    assert place.run_writing()[0] == 0
+    code, shown = place.run_writing()
+    assert code == 0, shown
     place.probe.somebody_writes()
     before = place.probe.everything()
     code, shown = place.run_writing()

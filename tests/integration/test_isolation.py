@@ -157,15 +157,20 @@ def test_a_database_whose_name_only_begins_like_a_template_stays(server, begin):
 @on["postgres"]
 def test_a_template_that_was_not_used_for_a_week_is_dropped(server, begin):
     with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
-        for name, day in (
-            (f"{PREFIX}_template_0123456789ab", "2020-01-01"),
-            (f"{PREFIX}_template_ba9876543210", "2999-01-01"),
+        for name, day, opened in (
+            (f"{PREFIX}_template_0123456789ab", "2020-01-01", "false"),
+            (f"{PREFIX}_template_ba9876543210", "2999-01-01", "false"),
+            (f"{PREFIX}_template_aaaaaaaaaaaa", "2020-01-01", "true"),
         ):
-            connection.execute(f'CREATE DATABASE "{name}" IS_TEMPLATE true')
+            connection.execute(
+                f'CREATE DATABASE "{name}" IS_TEMPLATE true ALLOW_CONNECTIONS {opened}'
+            )
             connection.execute(f"COMMENT ON DATABASE \"{name}\" IS '{day}'")
     begin("postgres", server.url)
     assert f"{PREFIX}_template_0123456789ab" not in databases(server.url)
     assert f"{PREFIX}_template_ba9876543210" in databases(server.url)
+    # Somebody has opened it, and may have written to it.
+    assert f"{PREFIX}_template_aaaaaaaaaaaa" in databases(server.url)
 
 
 _HOLD = (

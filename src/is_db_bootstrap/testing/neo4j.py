@@ -457,11 +457,13 @@ class Neo4jIsolation(Isolation):
             self._turn.leave()
             return
         with self._noticing_loss():
-            while not self._is_left_to_others():
-                self._have_turn()
-                if not self._turn.others()[0]:
+            while True:
+                if self._turn.is_ours and not self._turn.others()[0]:
                     self._clean()
                     return
+                if self._is_left_to_others():
+                    return
+                self._have_turn()
 
     def _is_left_to_others(self) -> bool:
         """Leave, and say whether anybody else is there to clean, or nothing is left to clean."""
@@ -474,11 +476,10 @@ class Neo4jIsolation(Isolation):
 
     def _clean(self) -> None:
         """Remove what the mark vouches for, then the mark; what somebody has written stays."""
-        state = self._found
-        if state is None:
-            state = State(made=self._made, begun="[]")
-            if self._mark.claim(None, create=True) is None:
-                raise self._mark.lost()
+        state = self._mark.read()
+        if not self._mark.is_ours and self._mark.claim(state, create=True) is None:
+            raise self._mark.lost()
+        state = state or State(made=self._made, begun="[]")
         found = neo4j_content.everything(self._ask, BUDGET)
         vouched = self._vouched(state, found)
         self._remove(Content(tuple(thing for thing in found.things if thing.digest in vouched)))
