@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,23 @@ class PostgresProbe:
     def has_what_somebody_wrote(self):
         return self._run("SELECT count(*) FROM customers", "customers_database") == [(1,)]
 
+    def places(self):
+        return [
+            name for name in self.everything() if re.fullmatch(r"isdb_test_[0-9a-f]{8}_\d+", name)
+        ]
+
+    def has_a_tests_table(self, database):
+        return self._run("SELECT to_regclass('of_a_test') IS NOT NULL", database) == [(True,)]
+
+    def somebody_writes_into(self, database):
+        self._run(
+            "CREATE TABLE IF NOT EXISTS of_a_test (id int); INSERT INTO of_a_test VALUES (77)",
+            database,
+        )
+
+    def holds_what_was_written_into(self, database):
+        return self._run("SELECT id FROM of_a_test", database) == [(77,)]
+
     def empty(self):
         for (name,) in self._run(
             "SELECT datname FROM pg_database WHERE datname LIKE 'isdb%' OR datname LIKE 'customers%'"
@@ -64,6 +82,9 @@ class PostgresProbe:
 
 
 class Neo4jProbe:
+    has_written = (
+        "neo4j.execute_query('MATCH (n:OfATest) RETURN count(n) AS n').records[0]['n'] == 2"
+    )
     write = "neo4j.execute_query('CREATE (:OfATest {id: 1})-[:NEXT]->(:OfATest {id: 2})')"
 
     def __init__(self, server):
@@ -77,6 +98,13 @@ class Neo4jProbe:
         nodes = self._run("MATCH (n) WITH labels(n)[0] AS label RETURN label ORDER BY label")
         return nodes + self._run(
             "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name ORDER BY name"
+        )
+
+    def end_signs_of_life(self):
+        """As after half a minute in which a stopped process has said nothing."""
+        self._run(
+            "MATCH (m:__IsDbBootstrapTesting)"
+            " SET m.until = datetime.realtime() - duration({seconds: 1})"
         )
 
     def somebody_writes(self):
@@ -118,6 +146,28 @@ class MilvusProbe:
         client.insert("customers", [{"id": 1, "vector": [0.5] * 4}])
         client.close()
 
+    def places(self):
+        return [name for name in self.everything() if name.startswith("isdb_test_")]
+
+    def has_a_tests_table(self, database):
+        client = self._client(database)
+        found = "of_a_test" in client.list_collections()
+        client.close()
+        return found
+
+    def somebody_writes_into(self, database):
+        client = self._client(database)
+        if "of_a_test" not in client.list_collections():
+            client.create_collection("of_a_test", dimension=4)
+        client.insert("of_a_test", [{"id": 77, "vector": [0.5] * 4}])
+        client.close()
+
+    def holds_what_was_written_into(self, database):
+        client = self._client(database)
+        found = client.query("of_a_test", filter="", limit=9, consistency_level="Strong")
+        client.close()
+        return [row["id"] for row in found] == [77]
+
     def has_what_somebody_wrote(self):
         client = self._client()
         found = client.query(
@@ -141,6 +191,7 @@ class MilvusProbe:
 
 
 class RedisProbe:
+    has_written = "redis.get('of_a_test') == b'1'"
     write = "redis.set('of_a_test', 1)"
 
     def __init__(self, server):
@@ -155,6 +206,13 @@ class RedisProbe:
         return [
             (name, sorted(self._client(name.removeprefix("db")).keys())) for name in sorted(numbers)
         ]
+
+    def end_signs_of_life(self):
+        """As a server does that has a time-out for silent connections."""
+        with self._client() as client:
+            for each in client.client_list():
+                if each["name"].startswith("is-db-bootstrap-"):
+                    client.client_kill_filter(_id=each["id"])
 
     def somebody_writes(self):
         with self._client() as client:
@@ -229,6 +287,12 @@ class Place:
 
     def killed(self, tests, *options):
         """A session that is killed when a test prints `now`."""
+        process = self.in_a_test(tests, *options)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    def in_a_test(self, tests, *options):
+        """A session one of whose tests has printed `now`."""
         process = self.start(tests, "-s", *options)
         shown = ""
         for line in process.stdout:
@@ -237,8 +301,7 @@ class Place:
                 break
         else:
             pytest.fail(f"the session ended by itself:\n{shown}")
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        return process
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +337,8 @@ def test_a_session_that_ends_leaves_the_store_as_it_was_found(place):
 
 
 def test_what_was_written_between_two_sessions_is_named_and_kept(place):
-    assert place.run_writing()[0] == 0
+    code, shown = place.run_writing()
+    assert code == 0, shown
     place.probe.somebody_writes()
     before = place.probe.everything()
     code, shown = place.run_writing()
@@ -314,6 +378,112 @@ def test_what_was_written_after_a_session_was_killed_is_named_and_kept(place):
     assert "OfATest" not in error
     assert "of_a_test" not in error
     assert place.probe.has_what_somebody_wrote()
+
+
+@pytest.mark.parametrize("place", ["postgres", "milvus"], indirect=True)
+@pytest.mark.parametrize("in_a_test", [True, False], ids=["used", "made_ahead"])
+def test_what_was_written_into_a_killed_sessions_database_is_named_and_kept(place, in_a_test):
+    """Into the one that its test used, where the test has a table of that name; or another one."""
+    place.killed(
+        f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n"
+        f"    print('\\nnow', {place.store}, flush=True)\n    time.sleep(60)\n"
+    )
+    used = [name for name in place.probe.places() if place.probe.has_a_tests_table(name)]
+    ahead = [name for name in place.probe.places() if name not in used]
+    database = (used if in_a_test else ahead)[0]
+    place.probe.somebody_writes_into(database)
+    before = place.probe.everything()
+    code, shown = place.run_writing()
+    assert code == 1, shown
+    [error, _] = [
+        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
+    ]
+    assert f"database {database} at" in error
+    assert "of_a_test" in error
+    assert "Nothing was deleted." in error
+    assert place.probe.holds_what_was_written_into(database)
+    assert place.probe.everything() == before
+
+
+STOPPED = """
+import time
+def test_it({store}):
+    {write}
+    time.sleep(3.5)
+    print('\\nnow', flush=True)
+    time.sleep(8)
+"""
+#: Ends when the file `go` is there, and finds what it has written.
+SUCCESSOR = """
+import pathlib, time
+def test_it({store}):
+    {write}
+    print('\\nnow', flush=True)
+    while not pathlib.Path('go').exists():
+        time.sleep(0.1)
+    assert {has_written}
+"""
+
+
+def _stopped(place):
+    """A session that was stopped in a test, and is taken for dead by others."""
+    stopped = place.in_a_test(STOPPED.format(store=place.store, write=place.write))
+    stopped.send_signal(signal.SIGSTOP)
+    place.probe.end_signs_of_life()
+    return stopped
+
+
+def _continued(stopped):
+    stopped.send_signal(signal.SIGCONT)
+    shown = stopped.communicate(timeout=280)[0]
+    assert stopped.returncode == 1, shown
+    assert "Traceback" not in shown
+    [line] = [line for line in shown.splitlines() if "was lost" in line]
+    assert "the turn" in line
+
+
+@pytest.mark.parametrize("place", ["neo4j", "redis"], indirect=True)
+def test_a_session_that_was_stopped_wipes_nothing_that_came_after_it(place):
+    stopped = _stopped(place)
+    code, shown = place.run_writing()
+    assert code == 0, shown
+    place.probe.somebody_writes()
+    before = place.probe.everything()
+    _continued(stopped)
+    assert place.probe.has_what_somebody_wrote()
+    assert place.probe.everything() == before
+
+
+@pytest.mark.parametrize("place", ["neo4j", "redis"], indirect=True)
+def test_a_session_that_was_stopped_leaves_its_successor_alone(place):
+    before = place.probe.everything()
+    stopped = _stopped(place)
+    successor = place.in_a_test(
+        SUCCESSOR.format(store=place.store, write=place.write, has_written=place.probe.has_written)
+    )
+    _continued(stopped)
+    (place.folder / "go").touch()
+    shown = successor.communicate(timeout=280)[0]
+    assert successor.returncode == 0, shown
+    assert place.probe.everything() == before
+
+
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
+@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["alone", "workers"])
+def test_a_session_that_could_not_clean_says_so_and_fails(place, options):
+    admin = f"{place.probe.server.url}/0"
+    with place.probe._client() as client:
+        client.execute_command("ACL", "SETUSER", "narrow", "on", ">x", "~*", "&*", "+@all")
+    place.probe.address = place.probe.address.replace("redis://", "redis://narrow:x@")
+    code, shown = place.run(
+        f"import redis as r\ndef test_it(redis):\n    {place.write}\n"
+        f"    r.Redis.from_url({admin!r}).execute_command("
+        "'ACL', 'SETUSER', 'narrow', '-flushdb', '-del')\n",
+        *options,
+    )
+    assert "1 passed" in shown
+    assert code == 1, shown
+    assert "redis: what this test run made could not be removed" in shown
 
 
 def test_two_sessions_at_once_both_pass_and_leave_nothing(place):

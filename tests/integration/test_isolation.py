@@ -27,6 +27,7 @@ from is_db_bootstrap.testing import sources
 from is_db_bootstrap.testing.isolation import PREFIX, Ahead
 from is_db_bootstrap.testing.milvus import MilvusIsolation
 from is_db_bootstrap.testing.neo4j import Neo4jIsolation
+from is_db_bootstrap.testing.neo4j_turn import MARK, Turn
 from is_db_bootstrap.testing.postgres import PostgresIsolation
 from is_db_bootstrap.testing.redis import RedisIsolation
 from is_db_bootstrap.testing.session import TestSession
@@ -156,15 +157,20 @@ def test_a_database_whose_name_only_begins_like_a_template_stays(server, begin):
 @on["postgres"]
 def test_a_template_that_was_not_used_for_a_week_is_dropped(server, begin):
     with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
-        for name, day in (
-            (f"{PREFIX}_template_0123456789ab", "2020-01-01"),
-            (f"{PREFIX}_template_ba9876543210", "2999-01-01"),
+        for name, day, opened in (
+            (f"{PREFIX}_template_0123456789ab", "2020-01-01", "false"),
+            (f"{PREFIX}_template_ba9876543210", "2999-01-01", "false"),
+            (f"{PREFIX}_template_aaaaaaaaaaaa", "2020-01-01", "true"),
         ):
-            connection.execute(f'CREATE DATABASE "{name}" IS_TEMPLATE true')
+            connection.execute(
+                f'CREATE DATABASE "{name}" IS_TEMPLATE true ALLOW_CONNECTIONS {opened}'
+            )
             connection.execute(f"COMMENT ON DATABASE \"{name}\" IS '{day}'")
     begin("postgres", server.url)
     assert f"{PREFIX}_template_0123456789ab" not in databases(server.url)
     assert f"{PREFIX}_template_ba9876543210" in databases(server.url)
+    # Somebody has opened it, and may have written to it.
+    assert f"{PREFIX}_template_aaaaaaaaaaaa" in databases(server.url)
 
 
 _HOLD = (
@@ -320,6 +326,73 @@ def test_who_waits_for_a_graph_says_so_and_ends_with_one_error(neo4j_url, begin)
     ):
         waiting.take()
     assert told == [f"neo4j: waiting for {url}, which is used by another test session."]
+
+
+@on["neo4j"]
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("CREATE (:Customer {id: 1})", "1 node :Customer", "MATCH (n:Customer) RETURN 1 AS n"),
+        (
+            "CREATE INDEX of_customers FOR (n:Customer) ON (n.id)",
+            r"1 index \(of_customers\)",
+            "SHOW INDEXES YIELD name WHERE name = 'of_customers' RETURN 1 AS n",
+        ),
+        (
+            "CREATE (:__Neo4jMigration {version: '99', source: 'by hand'})",
+            "1 node :__Neo4jMigration",
+            "MATCH (n:__Neo4jMigration {version: '99'}) RETURN 1 AS n",
+        ),
+    ],
+    ids=["node", "schema", "history"],
+)
+def test_what_is_written_between_two_tests_is_named_and_stays(neo4j_url, graph, begin, case):
+    write, named, look = case
+    isolation = begin("neo4j", neo4j_url)
+    isolation.give_back(isolation.take())
+    graph(write)
+    with pytest.raises(ConfigurationError, match=named):
+        isolation.take()
+    isolation.close()
+    assert graph(look) == [{"n": 1}]
+
+
+@on["neo4j"]
+def test_what_is_removed_between_two_tests_is_made_anew(neo4j_url, graph, begin):
+    isolation = begin("neo4j", neo4j_url)
+    isolation.give_back(isolation.take())
+    names = "SHOW INDEXES YIELD name ORDER BY name RETURN collect(name) AS names"
+    before = graph(names)
+    graph("DROP CONSTRAINT unique_novel_novel_id")
+    isolation.take()
+    assert graph(names) == before
+
+
+@on["neo4j"]
+def test_a_ticket_that_was_given_back_is_not_written_again(neo4j_url, graph):
+    """Its process would be waited for, or be relied on to clean."""
+    turn = Turn(graph, "of-a-test", target=neo4j_url, say=print, patience_s=60)
+    turn.enter(was_wiped=lambda: False, claim=lambda: True)
+    turn.leave()
+    turn.step_aside()  # as a thread does that saw others wait a moment ago
+    turn.renew()
+    assert graph(f"MATCH (t:{MARK}) RETURN t.name AS name") == []
+
+
+@on["neo4j"]
+def test_of_many_that_leave_at_once_the_last_one_cleans(neo4j_url, graph, begin):
+    for _ in range(2):
+        isolations = [begin("neo4j", neo4j_url) for _ in range(4)]
+        for isolation in isolations:
+            isolation.give_back(isolation.take())
+            isolation.make_way()
+        threads = [threading.Thread(target=isolation.close) for isolation in isolations]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(240)
+        assert graph("MATCH (n) RETURN labels(n) AS labels") == []
+        assert graph("SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name") == []
 
 
 @on["neo4j"]

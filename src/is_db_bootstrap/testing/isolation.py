@@ -135,9 +135,14 @@ class Pulse:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was started, also when it has ended since."""
+        return self._thread.ident is not None
+
     def start(self) -> None:
         """Begin; a second call does nothing."""
-        if not self._thread.is_alive() and not self._ending.is_set():
+        if not self.has_begun and not self._ending.is_set():
             self._thread.start()
 
     def close(self) -> None:

@@ -17,12 +17,14 @@ from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.milvus.connection import client_arguments
 from is_db_bootstrap.testing import milvus_content
 from is_db_bootstrap.testing.content import Content, Seal
-from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation, is_dead, process_mark
+from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation, Pulse, is_dead, process_mark
 
 #: Counts all databases of this process, whichever blueprint they are for.
 _NUMBER = itertools.count()
-#: The property of a database that was kept, with the seal of what it held then.
-_KEPT = "is_db_bootstrap.kept"
+#: The property of a database with the seal of what it held when its session last looked.
+_SEAL = "is_db_bootstrap.kept"
+#: Seconds between two looks at what a running test has written to a given server.
+_LOOK_S = 1.0
 _MINE = re.compile(rf"{PREFIX}_(?P<mark>[0-9a-f]{{6}}_\d+_\d+)_\d+")
 
 
@@ -30,8 +32,9 @@ class MilvusIsolation(Isolation):
     """A database for each test, so that names and alias are those of production.
 
     The database that the address names (`default` when it names none) must hold no collection; nothing is written there.
-    A database's name says which process made it. One that was kept on a given server has a seal among its properties: the
-    next session drops it only when it holds what the seal vouches for.
+    A database's name says which process made it. On a given server each one has a seal among its
+    properties. What a killed session has left, or a session has kept, the next one drops only when
+    it holds what the seal vouches for.
     """
 
     store = "milvus"
@@ -55,18 +58,30 @@ class MilvusIsolation(Isolation):
             raise self.not_ours(f"database {server.database or 'default'}", found)
         self._sweep()
         self._databases = Ahead(self._make, self._remove, size=ahead)
+        #: A client, and the text of the seal, for each database that a test uses.
+        self._in_test: dict[str, tuple[MilvusClient, str]] = {}
+        self._noting = threading.Lock()
+        self._pulse = Pulse(self._note_all, _LOOK_S, self.client_errors, name="isdb-milvus-look")
 
     def take(self) -> StoreUrl:
         """A database of its own, loaded as the blueprint says."""
-        return replace(self.server, database=self._databases.take())
+        name = self._databases.take()
+        if self.given:
+            with self._noting:
+                self._in_test[name] = client(replace(self.server, database=name)), ""
+            self._pulse.start()
+        return replace(self.server, database=name)
 
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:
         """Dropped soon."""
+        with self._noting:
+            inside, sealed = self._in_test.pop(url.database, (None, ""))
+            if inside and keep:
+                self._note(url.database, inside, sealed)
+        if inside:
+            inside.close()
         if not keep:
             self._databases.done(url.database)
-        elif self.given:
-            seal = Seal.of(self._look(url.database)).text()
-            self._client.alter_database_properties(url.database, properties={_KEPT: seal})
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
@@ -76,15 +91,41 @@ class MilvusIsolation(Isolation):
 
     def close(self) -> None:
         """Drop all databases but those kept."""
-        self._databases.close()
-        self._client.close()
+        self._pulse.close()
+        try:
+            self._databases.close()
+        finally:
+            self._client.close()
 
     def _make(self) -> str:
         name = f"{PREFIX}_{self._mark}_{next(_NUMBER)}"
         with self._using:
-            self._client.create_database(name)
+            self._client.create_database(name, **self._first_seal())
             self.apply(replace(self.server, database=name))
         return name
+
+    def _first_seal(self) -> dict[str, Any]:
+        """Vouches for empty collections of the declared names, from before they are made."""
+        if not self.given:
+            return {}
+        seal = Seal(milvus_content.empty(self._declared()))
+        return {"properties": {_SEAL: seal.text()}}
+
+    def _declared(self) -> list[str]:
+        return [collection.name for collection in self.blueprint.collections]
+
+    def _note_all(self) -> None:
+        """Vouch for what the running tests have written."""
+        with self._noting:
+            for name, (inside, sealed) in list(self._in_test.items()):
+                self._in_test[name] = inside, self._note(name, inside, sealed)
+
+    def _note(self, name: str, inside: MilvusClient, sealed: str) -> str:
+        """Seal what is there now, unless it is as `sealed` says. Returns the seal's text."""
+        seal = Seal.of(milvus_content.collections_and_rows(inside)).text()
+        if seal != sealed:
+            inside.alter_database_properties(name, properties={_SEAL: seal})
+        return seal
 
     def _remove(self, name: str) -> None:
         """A database that holds something cannot be dropped, nor a collection that an alias points at."""
@@ -116,7 +157,12 @@ class MilvusIsolation(Isolation):
         for name in left:
             self._unless_gone(name, self._refuse_changed)
         for name in left:
-            self._unless_gone(name, self._remove)
+            self._unless_gone(name, self._remove_unchanged)
+
+    def _remove_unchanged(self, name: str) -> None:
+        """Milvus has no transactions: the last look is right before the removal."""
+        self._refuse_changed(name)
+        self._remove(name)
 
     def _unless_gone(self, name: str, call: Callable[[str], None]) -> None:
         try:
@@ -126,19 +172,19 @@ class MilvusIsolation(Isolation):
                 raise
 
     def _refuse_changed(self, name: str) -> None:
-        """A database that was kept, and holds something else since then, belongs to whoever wrote that."""
+        """A database that holds more than its session vouches for belongs to whoever wrote that."""
         if not self.given:
             return
-        seal = Seal.read(self._client.describe_database(name).get(_KEPT))
-        if seal is None:
-            return
-        found = self._look(name).besides(seal.digests)
+        seal = Seal.read(self._client.describe_database(name).get(_SEAL))
+        # Earlier versions sealed only what they kept. What they left otherwise is judged as new.
+        vouched = seal.digests if seal else milvus_content.empty(self._declared())
+        found = self._look(name).besides(vouched)
         if found:
             raise self.written_by_others(
                 f"database {name}",
                 found,
-                way_out=f"If it may go, drop its collections and then the database {name}. To keep the rows, copy them to a "
-                "database of another name first.",
+                way_out="If it may go, drop its collections and then the database "
+                f"{name}. To keep the rows, copy them to a database of another name first.",
             )
 
 

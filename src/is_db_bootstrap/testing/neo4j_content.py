@@ -45,7 +45,7 @@ def everything(ask: Ask, limit: int) -> Content:
     ]
     nodes = ask(_NODES, limit=limit + 1)
     relationships = ask(_RELATIONSHIPS, limit=limit + 1)
-    things += map(_node, nodes[:limit])
+    things += map(node, nodes[:limit])
     things += map(_relationship, relationships[:limit])
     kinds = [
         kind
@@ -96,7 +96,8 @@ def _schema_thing(thing: SchemaObject) -> Thing:
     return Thing(thing.kind, name=thing.name, digest=told, handle=thing)
 
 
-def _node(row: Mapping[str, Any]) -> Thing:
+def node(row: Mapping[str, Any]) -> Thing:
+    """One node, from a row with `id`, `labels` and `properties`."""
     labels = sorted(row["labels"])
     told = digest(row["id"], labels, row["properties"])
     return Thing("node", _pattern(labels), digest=told, handle=row["id"])

@@ -25,8 +25,9 @@ LEASE_S = 30
 _LOOK_S, _MOST_LOOK_S, _GROWTH = 0.02, 0.5, 1.3
 #: Seconds between two signs of life on a given server, and on one of our own.
 RENEW_S, RENEW_OWN_S = 1.0, 8.0
-#: Seconds to wait for the tickets of others, when a test has deleted all nodes: each is written again with its next sign of life.
-_SETTLE_S = 4 * RENEW_S
+#: Seconds to wait for the tickets of others, when a test has deleted all nodes.
+#: Each is written again with its next sign of life.
+SETTLE_S = 4 * RENEW_S
 #: Seconds after which a wait is told, and after which it is told again.
 _FIRST_TOLD_S, _TOLD_S = 2.0, 10.0
 #: Seconds to wait for a database that other processes use.
@@ -72,16 +73,13 @@ class Turn:
         """Whether this process is in, as far as it knows."""
         return self._is_in
 
-    @property
-    def has_ticket(self) -> bool:
-        """Whether others see that this process will want another turn."""
-        return self._turn is not None
-
-    def enter(self, *, was_wiped: Callable[[], bool]) -> None:
+    def enter(self, *, was_wiped: Callable[[], bool], claim: Callable[[], bool]) -> None:
         """Wait until it is this process's turn.
 
-        `was_wiped` says whether a test of another process may have deleted all tickets just now. Raises `LockTimeout` after
-        the patience has run out; then the ticket is given back.
+        `was_wiped` says whether a test of another process may have deleted all tickets just now.
+        `claim` takes the database and says whether it could: where tickets were deleted, two
+        processes may believe that it is their turn. Raises `LockTimeout` after the patience has run
+        out; then the ticket is given back.
         """
         began = time.monotonic()
         tell_at = began + _FIRST_TOLD_S
@@ -90,11 +88,13 @@ class Turn:
         while True:
             mine, before = self._before_us()
             if mine and not before:
-                # A look that fell into the moment when a test deleted all is unmasked by the next one.
+                # A look that fell into the moment when a test deleted all is unmasked by the next.
                 mine, before = self._before_us()
             if mine and not before:
-                self._is_in = True
-                return
+                if claim():
+                    self._is_in = True
+                    return
+                before = 1
             now = time.monotonic()
             if now - began > self._patience_s:
                 self.leave()
@@ -115,19 +115,29 @@ class Turn:
                 self._draw(settle=True)
 
     def step_aside(self) -> None:
-        """Let the others in; the ticket stays, as a sign that this process will want another turn."""
-        self._is_in = False
-        self._sign(_IDLE)
+        """Let the others in; the ticket stays, as a sign that this process will want another turn.
+
+        Does nothing when this process is not in: it may have left meanwhile, and a ticket that is
+        written after that would be taken for a process that still has to clean.
+        """
+        with self._writing:
+            if self._is_in:
+                self._is_in = False
+                self._turn = _IDLE
+                self._write()
 
     def leave(self) -> None:
         """Give the ticket back."""
-        self._is_in = False
         with self._writing:
+            self._is_in = False
             self._turn = None
             self._ask(_DELETE, names=[self._token])
 
     def renew(self) -> None:
-        """Say that this process lives. Also writes a ticket again that a test has deleted, unless it is waiting."""
+        """Say that this process lives.
+
+        Also writes a ticket again that a test has deleted, unless this process is waiting.
+        """
         with self._writing:
             if self._is_in or self._turn == _IDLE:
                 self._write()
@@ -145,7 +155,7 @@ class Turn:
         """Draw a number above all that were drawn."""
         self._sign(_DRAWING)
         if settle:
-            time.sleep(_SETTLE_S)
+            time.sleep(SETTLE_S)
             self._sign(_DRAWING)
         last = self._ask(_DRAW)[0]["last"]
         self._sign(max(last, _IDLE) + 1)

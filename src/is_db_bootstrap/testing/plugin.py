@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _SESSION = pytest.StashKey["TestSession"]()
 _STORES = pytest.StashKey["Stores"]()
+#: Whether a worker of xdist could not give all back, and under which name it says so.
+_TROUBLED = pytest.StashKey[bool]()
+_TROUBLE = "is_db_bootstrap_trouble"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,15 +56,38 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Give everything back, after the last fixture. A worker of xdist reports its end only after this, and is waited for."""
-    pytest_unconfigure(session.config)
+    """Give everything back, after the last fixture; a session that could not do so fails.
+
+    A worker of xdist reports its end only after this, and is waited for.
+    """
+    troubled = _close(session.config) or session.config.stash.get(_TROUBLED, False)
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_TROUBLE] = troubled
+    if troubled and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001 - the names of xdist
+    """A worker of xdist has ended; the session fails when the worker could not give all back."""
+    if getattr(node, "workeroutput", {}).get(_TROUBLE):
+        node.config.stash[_TROUBLED] = True
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The same for a session that did not come to its end."""
-    if session := config.stash.get(_SESSION, None):
-        del config.stash[_SESSION]
-        session.close()
+    """Give everything back also from a session that did not come to its end."""
+    _close(config)
+
+
+def _close(config: pytest.Config) -> bool:
+    """End the process's session of stores, and say whether that went wrong."""
+    session = config.stash.get(_SESSION, None)
+    if session is None:
+        return False
+    del config.stash[_SESSION]
+    session.close()
+    return bool(session.troubles)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,6 +16,7 @@ import psycopg
 
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
+from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
@@ -26,7 +27,7 @@ from is_db_bootstrap.stores.postgres.connection import (
 )
 from is_db_bootstrap.testing import postgres_content
 from is_db_bootstrap.testing.content import Content, Seal
-from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation
+from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation, Pulse
 
 Connection = psycopg.Connection[Any]
 
@@ -34,7 +35,9 @@ Connection = psycopg.Connection[Any]
 _ALIVE, _MAKING, _USING = 0x69736462, 0x69736474, 0x69736475
 #: Second key of `_MAKING`: who removes what dead processes have left.
 _SWEEPING = 0
-_COPY = re.compile(rf"{PREFIX}_([0-9a-f]{{8}})_\d+")
+#: What a database is called while it is looked at for the last time and dropped.
+_ASIDE = "_going"
+_COPY = re.compile(rf"{PREFIX}_([0-9a-f]{{8}})_\d+(?:{_ASIDE})?")
 _TEMPLATE = f"{PREFIX}_template"
 #: Days after its last use that a template is kept.
 _KEPT_DAYS = 7
@@ -42,6 +45,10 @@ _KEPT_DAYS = 7
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _CONTRACT = re.compile(rf"{_TEMPLATE}_[0-9a-f]{{12}}")
 _CONNECT_S = 5
+#: What the comment of a copy begins with; then comes the moment until which its session lived.
+_LIVED = "a test session wrote until "
+#: Seconds between two such comments on a copy that a test uses.
+_NOTE_S = 1.0
 #: PostgreSQL 15, as libpq writes it.
 _HAS_STRATEGY = 150000
 
@@ -55,8 +62,10 @@ class PostgresIsolation(Isolation):
     A template is complete or absent: its flag is set last, under an advisory lock of its contract, so that any number of
     processes make it once. A process shows that it lives by another advisory lock; the server gives that back when it dies.
 
-    On a given server the last session that uses a template drops it, and a copy that was kept carries a seal in its comment:
-    the next session drops it only when it holds what the seal vouches for.
+    On a given server the last session that uses a template drops it. A copy's comment says until
+    when its session lived, as a snapshot of the cluster's transactions. A copy that was kept, or
+    whose process was killed, is dropped by the next session only when no later transaction has
+    written to it; what a test writes in the last second before it is killed counts as later.
     """
 
     store = "postgres"
@@ -86,25 +95,34 @@ class PostgresIsolation(Isolation):
         self._main.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_USING, _key(self._template)))
         self._make_template()
         self._copies = Ahead(self._copy, self._drop, size=ahead)
+        self._in_test: set[str] = set()
+        self._noting = threading.Lock()
+        self._has_ended = False
+        self._pulse = Pulse(self._note_all, _NOTE_S, self.client_errors, name="isdb-postgres-note")
 
     def take(self) -> StoreUrl:
         """A copy; from those made ahead in about 0.1 ms, else in the time of `CREATE DATABASE`."""
-        return replace(self.server, database=self._copies.take())
+        name = self._copies.take()
+        if self.given:
+            self._in_test.add(name)
+            self._pulse.start()
+        return replace(self.server, database=name)
 
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:
         """Dropped soon, whoever is connected."""
+        with self._noting:
+            self._in_test.discard(url.database)
+            if keep and self.given:
+                self._note(url.database)
         if not keep:
             self._copies.done(url.database)
-        elif self.given:
-            seal = Seal.of(self._look(url.database)).text()
-            self._here.execute(
-                f"COMMENT ON DATABASE {identifier(url.database)} IS {_literal(seal)}"
-            )
 
     def close(self) -> None:
-        """Drop all copies but those kept; on a server of our own the template stays for the next session."""
-        if self._main.closed:
+        """Drop all copies but those kept; on a server of our own the template stays."""
+        if self._has_ended:
             return
+        self._has_ended = True
+        self._pulse.close()
         try:
             self._copies.close()
             if self.given:
@@ -126,7 +144,8 @@ class PostgresIsolation(Isolation):
     @property
     def _here(self) -> Connection:
         """The connection of this thread, so that a test never waits for a drop: that takes 0.1 s when a backend is slow to end."""
-        if not hasattr(self._of_thread, "connection"):
+        open_one = getattr(self._of_thread, "connection", None)
+        if open_one is None or open_one.closed:
             self._of_thread.connection = self._connect(MAINTENANCE)
             self._opened.append(self._of_thread.connection)
         connection: Connection = self._of_thread.connection
@@ -140,9 +159,16 @@ class PostgresIsolation(Isolation):
             if found:
                 raise self.not_ours(f"database {database}", found)
 
-    def _look(self, database: str) -> Content:
-        with self._connect(database) as connection:
-            return postgres_content.objects_and_rows(connection)
+    def _note_all(self) -> None:
+        """Note of each copy that a test uses that its session lives."""
+        with self._noting:
+            for name in sorted(self._in_test):
+                self._note(name)
+
+    def _note(self, name: str) -> None:
+        moment = postgres_content.now(self._here)
+        comment = _literal(f"{_LIVED}{moment}")
+        self._here.execute(f"COMMENT ON DATABASE {identifier(name)} IS {comment}")
 
     @contextmanager
     def _locked(self, key: int) -> Iterator[None]:
@@ -188,7 +214,9 @@ class PostgresIsolation(Isolation):
             "SELECT pg_advisory_unlock_shared(%s, %s)", (_USING, _key(self._template))
         )
         rows = self._main.execute(
-            "SELECT datname FROM pg_database WHERE datname LIKE %s AND shobj_description(oid, 'pg_database') LIKE %s",
+            "SELECT datname FROM pg_database WHERE datname LIKE %s"
+            " AND shobj_description(oid, 'pg_database') LIKE %s"
+            " AND NOT datallowconn",  # else somebody has opened it, and may have written to it
             (f"{_TEMPLATE}%", f"%{_PASSING}"),
         ).fetchall()
         for (name,) in rows:
@@ -222,7 +250,7 @@ class PostgresIsolation(Isolation):
     def _drop_old_templates(self) -> None:
         rows = self._main.execute(
             "SELECT datname, shobj_description(oid, 'pg_database')"
-            " FROM pg_database WHERE datname LIKE %s AND datname <> %s"
+            " FROM pg_database WHERE datname LIKE %s AND datname <> %s AND NOT datallowconn"
             " AND shobj_description(oid, 'pg_database') < to_char(now() AT TIME ZONE 'UTC' - make_interval(days => %s), 'YYYY-MM-DD')",
             (f"{_TEMPLATE}%", self._template, _KEPT_DAYS),
         ).fetchall()
@@ -250,32 +278,71 @@ class PostgresIsolation(Isolation):
                 self._drop(name)
             return
         for name in gone:
-            self._refuse_changed(name)
+            self._refuse_written(name)
         for name in gone:
-            self._drop_unless_in_use(name)
+            self._drop_unwritten(name)
 
-    def _refuse_changed(self, name: str) -> None:
-        """A copy that was kept, and holds something else since then, belongs to whoever wrote that."""
-        seal = Seal.read(self._comment(name))
-        if seal is None:
+    def _refuse_written(self, name: str, *, now_called: str = "") -> None:
+        """A copy that somebody has written to after its session's end belongs to whoever did."""
+        try:
+            found = self._foreign(now_called or name)
+        except DatabaseMissing:
             return
-        found = self._look(name).besides(seal.digests)
         if found:
             raise self.written_by_others(
                 f"database {name}",
                 found,
-                way_out=f'If it may go: DROP DATABASE "{name}". To keep it: ALTER DATABASE "{name}" RENAME TO another name.',
+                way_out=f'If it may go: DROP DATABASE "{name}". '
+                f'To keep it: ALTER DATABASE "{name}" RENAME TO another name.',
             )
 
-    def _drop_unless_in_use(self, name: str) -> None:
-        """The server refuses to drop what somebody is connected to, after it has waited 5 s for ends of connections."""
+    def _foreign(self, name: str) -> Content:
+        """What a copy holds that its session does not vouch for."""
+        comment = self._comment(name)
+        with self._connect(name) as connection:
+            seal = Seal.read(comment)  # of an earlier version, which kept the copy
+            if seal:
+                return postgres_content.objects_and_rows(connection).besides(seal.digests)
+            if comment.startswith(_LIVED):
+                since = postgres_content.Since.read(comment.removeprefix(_LIVED))
+            else:
+                since = self._creation(name)
+            return postgres_content.written_since(connection, since)
+
+    def _creation(self, name: str) -> postgres_content.Since:
+        """The moment in which a database was made, or its settings were last changed."""
+        row = self._main.execute(
+            "SELECT xmin::text::bigint + 1 FROM pg_database WHERE datname = %s", (name,)
+        ).fetchone()
+        return postgres_content.Since(int(row[0]) if row else 0)
+
+    def _drop_unwritten(self, name: str) -> None:
+        """Drop a copy under a name that nobody knows, after a last look.
+
+        The server renames only what nobody is connected to, and refuses after it has waited 5 s
+        for ends of connections. From then on nobody can come and write.
+        """
+        aside = name if name.endswith(_ASIDE) else f"{name}{_ASIDE}"
         try:
-            self._main.execute(f"DROP DATABASE IF EXISTS {identifier(name)}")
+            if aside != name:
+                self._rename(name, aside)
+            try:
+                self._refuse_written(name, now_called=aside)
+            except BootstrapError:
+                if aside != name:
+                    self._rename(aside, name)
+                raise
+            self._main.execute(f"DROP DATABASE IF EXISTS {identifier(aside)}")
+        except psycopg.errors.InvalidCatalogName:
+            return  # another session was quicker
         except psycopg.errors.ObjectInUse as exc:
             told = exc.diag.message_detail or "somebody is connected to it"
             self.say(
                 f"postgres: database {name} of a test run that has ended is left alone: {told}"
             )
+
+    def _rename(self, name: str, to: str) -> None:
+        self._main.execute(f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(to)}")
 
     def _is_gone(self, owner: int) -> bool:
         if owner == self._owner:
@@ -293,6 +360,8 @@ class PostgresIsolation(Isolation):
         self._here.execute(
             f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(self._template)}{strategy}"
         )
+        if self.given:
+            self._note(name)
         return name
 
     def _drop(self, name: str) -> None:

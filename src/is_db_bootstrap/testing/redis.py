@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.errors import ConfigurationError, LockTimeout
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.redis.connection import client_arguments
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing, digest
@@ -27,8 +27,13 @@ _SESSION, _MADE, _HELD = "session", "made", "held"
 _OWN_KEYS = b"is-db-bootstrap:"
 #: The connection that shows that a process lives is called this and the process's token.
 _CLIENT = "is-db-bootstrap-testing-"
+#: The connection that works in a process's logical database is called this and the token. It shows
+#: others whose the database is while a test has deleted the mark.
+_HOLDER = "is-db-bootstrap-holder-"
 #: How many logical databases a server has that does not tell.
 _DATABASES = 16
+#: How often a transaction is tried that another client's write to the mark has ended.
+_TRIES = 10
 #: Seconds between two looks at what a running test has written to a given server.
 _LOOK_S = 0.5
 #: Bytes of values that are looked at, in all.
@@ -56,6 +61,8 @@ class RedisIsolation(Isolation):
         self._own = self._client(self._named, client_name=_CLIENT + self._token)
         self._own.ping()
         self._taken: int | None = None
+        self._holder_id = 0
+        self._lost: LockTimeout | None = None
         self._in_test = False
         self._noting = threading.Lock()
         self._kept: set[int] = set()
@@ -69,47 +76,115 @@ class RedisIsolation(Isolation):
 
     def take(self) -> StoreUrl:
         """The process's logical database."""
+        if self._lost:
+            raise self._lost
         if self._taken is None:
-            self._taken = self._claim()
-            self.apply(self._at(self._taken))
-            self._wiping = self._client(self._taken)
+            number = self._claim()
+            self._wiping = self._holder(number)
+            self._holder_id = self._wiping.client_id()
+            self._taken = number
+            self.apply(self._at(number))
+            with self._noting:
+                self._content = self._noted_as_made()
             if self.given:
-                self._wiping.hset(MARK, _MADE, Seal.of(self._look(self._wiping, BUDGET)).text())
                 self._pulse.start()
-            self._content = self._dumped(self._taken)
-        elif self.given:
-            self._check_untouched(self._taken)
+        else:
+            with self._noting:
+                self._change(lambda pipe: None)  # noqa: ARG005 - only whether it is ours
+                if self.given:
+                    self._check_untouched(self._taken)
         self._in_test = True
         return self._at(self._taken)
 
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:
-        """Flushed, and the blueprint's record put back, in one transaction; when kept, the next test gets another one."""
+        """Flushed, and the blueprint's record put back, in one transaction.
+
+        When kept, the next test gets another logical database. Raises `LockTimeout` when another
+        session has the database, because our connections to the server were lost.
+        """
         if self._taken is None or url.database != str(self._taken):
             return
-        self._in_test = False
-        if keep:
-            with self._noting:
-                self._note_held(self._wiping, BUDGET)
+        with self._noting:
+            self._in_test = False
+            if not keep:
+                self._change(self._empty_and_restore)
+                return
+            self._note_held(BUDGET)
             self._kept.add(self._taken)
             self._taken = None
-            return
-        with self._wiping.pipeline(transaction=True) as pipe:
-            pipe.flushdb()
-            for key, value in self._content.items():
-                pipe.restore(key, 0, value)
-            pipe.execute()
+            self._wiping.close()
 
     def close(self) -> None:
-        """Remove what was made and give it up; keys that somebody has written since the last test stay."""
+        """Remove what was made and give it up; keys that somebody has written since stay."""
         self._pulse.close()
-        if self._taken is not None:
-            if self._in_test or not self.given:
-                self._wiping.flushdb()
-            else:
-                self._wiping.delete(MARK, *self._content)
-            self._wiping.close()
-            self._taken = None
-        self._own.close()
+        try:
+            if self._taken is not None and not self._lost:
+                is_ours_whole = self._in_test or not self.given
+                self._change(_empty if is_ours_whole else self._remove_made)
+        finally:
+            if self._taken is not None:
+                self._wiping.close()
+                self._taken = None
+            self._own.close()
+
+    # --- changing a logical database only while it is ours
+
+    def _change(self, change: Callable[[Any], None]) -> None:
+        """Queue what `change` does to a pipeline, and run it if the logical database is ours then.
+
+        The mark is watched from the look at its token to the end of the transaction. A test may
+        have deleted the mark; then the database is ours if the connection that holds it is the one
+        that took it, because other sessions take no database that a living connection holds.
+        Raises `LockTimeout` when it is not ours; then nothing was changed.
+        """
+        for _ in range(_TRIES):
+            with self._wiping.pipeline(transaction=True) as pipe:
+                try:
+                    pipe.watch(MARK, *self._content)
+                    if not self._is_ours(pipe):
+                        raise self._turn_lost()
+                    change(pipe)
+                    pipe.execute()
+                except redis.WatchError:
+                    continue
+                return
+        raise redis.WatchError(f"the mark in logical database {self._taken} changes all the time")
+
+    def _is_ours(self, pipe: Any) -> bool:
+        owner = _owner(pipe)
+        if owner is not None:
+            return owner == self._token
+        return bool(pipe.client_id() == self._holder_id)
+
+    def _turn_lost(self) -> LockTimeout:
+        self._in_test = False
+        self._lost = LockTimeout(
+            "redis",
+            f"the turn in logical database {self._taken} at {self.server} was lost: the "
+            "connections of this session were ended, and another one may have used it since.",
+            hint="Was the process stopped, or the server restarted? "
+            "Nothing was deleted after that. Run the tests again.",
+        )
+        return self._lost
+
+    def _empty_and_restore(self, pipe: Any) -> None:
+        pipe.multi()
+        pipe.flushdb()
+        for key, value in self._content.items():
+            pipe.restore(key, 0, value)
+
+    def _remove_made(self, pipe: Any) -> None:
+        """Delete the mark, and what was made where it still is as it was made."""
+        same = [key for key, value in self._content.items() if pipe.dump(key) == value]
+        pipe.multi()
+        pipe.delete(MARK, *same)
+
+    def _noted_as_made(self) -> dict[bytes, bytes]:
+        """Note in the mark what was made, and return all keys with their values as `DUMP` gives them."""
+        if self.given:
+            made = Seal.of(self._look(self._wiping, BUDGET)).text()
+            self._wiping.hset(MARK, _MADE, made)
+        return {key: self._wiping.dump(key) for key in list(self._wiping.scan_iter())}
 
     def _at(self, number: int) -> StoreUrl:
         return replace(self.server, database=str(number))
@@ -117,9 +192,9 @@ class RedisIsolation(Isolation):
     def _client(self, number: int, **options: Any) -> Any:
         return redis.Redis.from_url(**client_arguments(self._at(number)), **options)
 
-    def _dumped(self, number: int) -> dict[bytes, bytes]:
-        with self._client(number) as client:
-            return {key: client.dump(key) for key in client.scan_iter()}
+    def _holder(self, number: int) -> Any:
+        """A client with one connection, which keeps its number on the server as long as it lives."""
+        return self._client(number, client_name=_HOLDER + self._token, max_connections=1)
 
     # --- whose a logical database is
 
@@ -138,12 +213,24 @@ class RedisIsolation(Isolation):
         )
 
     def _alive(self) -> set[str]:
-        names = (c.get("name", "") for c in self._own.client_list())
-        return {name.removeprefix(_CLIENT) for name in names if name.startswith(_CLIENT)}
+        names = [c.get("name", "") for c in self._own.client_list()]
+        return {
+            name.removeprefix(prefix)
+            for name in names
+            for prefix in (_CLIENT, _HOLDER)
+            if name.startswith(prefix)
+        }
+
+    def _held(self) -> set[int]:
+        """The logical databases that a living process holds, whatever a test has deleted there."""
+        holders = (c for c in self._own.client_list() if c.get("name", "").startswith(_HOLDER))
+        return {int(c["db"]) for c in holders}
 
     def _refuse_named(self) -> None:
         """The logical database that the address names must not be in use by anything else."""
         with self._client(self._named) as client:
+            if self._named in self._held():
+                return
             if client.dbsize() and not client.exists(MARK):
                 raise self.not_ours(f"logical database {self._named}", self._look(client, BUDGET))
 
@@ -158,7 +245,7 @@ class RedisIsolation(Isolation):
         with self._client(number) as client, client.pipeline(transaction=True) as pipe:
             pipe.watch(MARK)
             owner = _owner(pipe)
-            if owner is None and pipe.dbsize():
+            if owner is None and (pipe.dbsize() or number in self._held()):
                 return False
             # What a dead process left on a given server was swept; what is here now has come since.
             if owner is not None and (self.given or owner in alive):
@@ -196,6 +283,8 @@ class RedisIsolation(Isolation):
             owner = _owner(pipe)
             if owner is None or owner in alive:
                 return
+            # What is written to these keys from here on ends the transaction.
+            pipe.watch(*(_keys(client, BUDGET) or [MARK.encode()]))
             found = self._look(client, BUDGET)
             foreign = found.besides(_vouched(pipe, found))
             if foreign:
@@ -211,12 +300,13 @@ class RedisIsolation(Isolation):
                 pipe.execute()
 
     def _check_untouched(self, number: int) -> None:
-        """Before a test, nothing is there but what was made: somebody else may have written since the last one."""
-        if self._wiping.dbsize() <= len(self._content):
-            return
+        """Before a test, nothing is there but what was made.
+
+        Somebody else may have written or changed a key since the last test.
+        """
         found = self._look(self._wiping, BUDGET)
-        made = (thing for thing in found.things if thing.handle not in self._content)
-        foreign = Content(tuple(made), found.unseen)
+        made = frozenset(digest(key, value) for key, value in self._content.items())
+        foreign = found.besides(made)
         if foreign:
             raise self.written_by_others(
                 f"logical database {number}",
@@ -228,12 +318,7 @@ class RedisIsolation(Isolation):
 
     def _look(self, client: Any, limit: int) -> Content:
         """All keys but the mark, with a digest of name and value each."""
-        found: set[bytes] = set()
-        for key in client.scan_iter(count=1000):  # one key may come twice
-            found.add(key)
-            if len(found) > limit + 1:
-                break
-        keys = sorted(found - {MARK.encode()})
+        keys = _keys(client, limit)
         unseen = f"and more: only {limit} keys were looked at" if len(keys) > limit else ""
         sizes = _each(client, "memory_usage", keys[:limit])
         if sum(size or 0 for size in sizes) > _BYTES:
@@ -253,16 +338,41 @@ class RedisIsolation(Isolation):
         """Show that we live, and note what a running test has written."""
         self._own.ping()
         with self._noting:
+            if self._taken is None or self._lost:
+                return
+            self._wiping.ping()
             if self._in_test:
-                self._note_held(self._wiping, BUDGET_IN_A_TEST)
+                with suppress(LockTimeout):  # the next call of a test says it
+                    self._note_held(BUDGET_IN_A_TEST)
 
-    def _note_held(self, client: Any, limit: int) -> None:
+    def _note_held(self, limit: int) -> None:
         """Vouch in the mark for what is there now, unless it is too much to look at."""
-        if not self.given or client.dbsize() > limit:
+        if not self.given or self._wiping.dbsize() > limit:
             return
-        text = Seal.of(self._look(client, limit)).text()
-        if _decoded(client.hget(MARK, _HELD)) != text:
-            client.hset(MARK, mapping={_SESSION: self._token, _HELD: text})
+        text = Seal.of(self._look(self._wiping, limit)).text()
+        if _decoded(self._wiping.hget(MARK, _HELD)) == text:
+            return
+
+        def note(pipe: Any) -> None:
+            pipe.multi()
+            pipe.hset(MARK, mapping={_SESSION: self._token, _HELD: text})
+
+        self._change(note)
+
+
+def _keys(client: Any, limit: int) -> list[bytes]:
+    """The names of all keys but the mark; when there are more than `limit`, of more than `limit`."""
+    found: set[bytes] = set()
+    for key in client.scan_iter(count=1000):  # one key may come twice
+        found.add(key)
+        if len(found) > limit + 1:
+            break
+    return sorted(found - {MARK.encode()})
+
+
+def _empty(pipe: Any) -> None:
+    pipe.multi()
+    pipe.flushdb()
 
 
 def _owner(client: Any) -> str | None:

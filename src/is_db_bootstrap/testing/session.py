@@ -53,6 +53,10 @@ class TestSession:
         self._blueprints: dict[str, Blueprint] = {}
         self._addresses: dict[StoreName, StoreUrl] = {}
         self._kept = False
+        #: Errors that no test was told of yet.
+        self._untold: dict[tuple[StoreName, int], BootstrapError] = {}
+        #: What went wrong outside of a test, in words. A session with any must not end as a success.
+        self.troubles: list[str] = []
 
     def blueprint(self, name: str | Blueprint) -> Blueprint:
         """The blueprint of a name, a folder or `module:ATTRIBUTE`, loaded once."""
@@ -81,6 +85,7 @@ class TestSession:
                 self._isolations[key] = exc
         found = self._isolations[key]
         if isinstance(found, BootstrapError):
+            self._untold.pop(key, None)
             raise found
         return found
 
@@ -100,8 +105,12 @@ class TestSession:
         """The blueprint's own settings as the environment has them, without addresses."""
         return replace(Settings.load(blueprint, environ=without_addresses(os.environ)), stores={})
 
-    def failed(self, store: StoreName, blueprint: Blueprint, error: BootstrapError) -> None:
-        """Remember that no clean store can be had."""
+    def failed(
+        self, store: StoreName, blueprint: Blueprint, error: BootstrapError, *, is_told: bool
+    ) -> None:
+        """Remember that no clean store can be had. `is_told` says that a test fails by this error."""
+        if not is_told:
+            self._untold[store, id(blueprint)] = error
         failed = self._isolations.get((store, id(blueprint)))
         self._isolations[store, id(blueprint)] = error
         if isinstance(failed, Isolation):
@@ -128,6 +137,9 @@ class TestSession:
         for isolation in self._begun_ones:
             self.make_way(isolation)
             self._close(isolation)
+        for (store, _), error in self._untold.items():
+            self._trouble(f"{store}: after its last test: {_in_one_line(error)}")
+        self._untold.clear()
         self._isolations.clear()
         self._begun_ones.clear()
         self._source.close(keep=self._kept)
@@ -138,10 +150,14 @@ class TestSession:
                 isolation.close()
         except BootstrapError as exc:
             if self._source.given:
-                told = " ".join(str(exc).split())
-                self._say(
+                told = _in_one_line(exc)
+                self._trouble(
                     f"{isolation.store}: what this test run made could not be removed: {told}"
                 )
+
+    def _trouble(self, line: str) -> None:
+        self.troubles.append(line)
+        self._say(line)
 
     def _begun(self, store: StoreName, blueprint: Blueprint) -> Isolation:
         try:
@@ -167,6 +183,10 @@ class TestSession:
             )
         self._begun_ones.append(begun)
         return begun
+
+
+def _in_one_line(error: BootstrapError) -> str:
+    return " ".join(str(error).split())
 
 
 class Stores:
@@ -214,7 +234,7 @@ class Stores:
                 with isolation.errors(isolation.server):
                     self._taken[store] = isolation.take()
             except BootstrapError as exc:
-                self._session.failed(store, self.blueprint, exc)
+                self._session.failed(store, self.blueprint, exc, is_told=True)
                 raise
         return self._taken[store]
 
@@ -259,9 +279,8 @@ class Stores:
                 with isolation.errors(isolation.server):
                     isolation.give_back(url, keep=self._keep)
             except BootstrapError as exc:
-                self._session.failed(
-                    store, self.blueprint, exc
-                )  # the next test must not find what this one left
+                # The next test must not find what this one left.
+                self._session.failed(store, self.blueprint, exc, is_told=False)
             if self._keep:
                 self._session.kept(store)
         self._taken.clear()
