@@ -22,6 +22,7 @@ LAYERS = [
         "settings",
         "tls",
         "files",
+        "folders",
         "private_files",
         "guests",
         "blueprint",
@@ -34,6 +35,7 @@ LAYERS = [
     {"engine", "render", "stores", "observers"},
     {
         "blueprint.load",
+        "blueprint.beside",
         "blueprint.describe",
         "blueprint.fingerprint",
         "app",

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,12 +19,12 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from is_db_bootstrap.blueprint.beside import file_kinds, files_module, refuse_unread
 from is_db_bootstrap.blueprint.check import check
 from is_db_bootstrap.blueprint.declarations import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
-from is_db_bootstrap.stores.neo4j import cypher_file
-from is_db_bootstrap.stores.postgres import revisions
+from is_db_bootstrap.stores.kind import StoreKind
 
 #: The blueprint of a call that names none.
 DEFAULT = "novel_genesis"
@@ -47,21 +48,23 @@ def blueprint_names() -> list[str]:
     return sorted(_entry_points())
 
 
-def load_blueprint(name: str | Path) -> Blueprint:
+def load_blueprint(name: str | Path, *, may_have_no_files: bool = False) -> Blueprint:
     """The blueprint of an entry point's name, of a folder, or of `module:ATTRIBUTE`.
 
     In an entry point's name, `-` counts as `_`. The folders `migrations` and `cypher` of a team's blueprint are relative
     to the folder of its module. Where the blueprint names none, the folders of these names are taken.
-    Raises `ConfigurationError` when nothing has that name, and when the module fails on import, with file and line.
+    A folder without any migration is an error unless it `may_have_no_files`, as before the first one is written.
+    Raises `ConfigurationError` when nothing has that name, when the module fails on import, with file and line, and when
+    a file that looks as if it were to be applied would not be read.
     """
     text = str(name)
     installed = text.replace("-", "_")
     if installed in _entry_points():
         return _installed(installed)
     if is_path(text):
-        return _checked(from_folder(Path(text)))
+        return _checked(from_folder(Path(text)), may_have_no_files=may_have_no_files)
     if ":" in text:
-        return _checked(from_module(text))
+        return _checked(from_module(text), may_have_no_files=may_have_no_files)
     raise ConfigurationError(
         f"There is no blueprint {text!r}.",
         hint=f"Installed: {', '.join(blueprint_names())}. Your own: path/to/folder, or my_pkg.my_module:BLUEPRINT.",
@@ -80,7 +83,7 @@ def _installed(name: str) -> Blueprint:
     return _placed(blueprint, Path(module.__file__).parent, module.__package__ or "")
 
 
-def _checked(blueprint: Blueprint) -> Blueprint:
+def _checked(blueprint: Blueprint, *, may_have_no_files: bool) -> Blueprint:
     """A team's blueprint after its check. Those of installed packages are checked by their own tests."""
     if blueprint.name in _entry_points() and _installed(blueprint.name) != blueprint:
         raise ConfigurationError(
@@ -88,11 +91,20 @@ def _checked(blueprint: Blueprint) -> Blueprint:
             hint="Rename it.",
         )
     check(blueprint)
-    if blueprint.migrations is not None:
-        revisions.Chain.read(blueprint.migrations)
-    if blueprint.cypher is not None:
-        cypher_file.load(blueprint.cypher)
+    for kind in file_kinds():
+        folder = getattr(blueprint, kind.folder)
+        if folder is not None:
+            _check_files(kind, folder, may_have_no_files=may_have_no_files)
     return blueprint
+
+
+def _check_files(kind: StoreKind, folder: Path, *, may_have_no_files: bool) -> None:
+    files = files_module(kind)
+    if not files.count_files(folder) and not may_have_no_files:
+        raise ConfigurationError(
+            f"{folder} has no {files.PLURAL}.",
+            hint="Write the first one with is-db-bootstrap revision, or remove the folder.",
+        )
 
 
 def is_path(name: str) -> bool:
@@ -122,7 +134,9 @@ def from_folder(folder: Path) -> Blueprint:
             hint="Keep one.",
         )
     path = next(iter(declared))
-    return _placed(found(str(path), modules[path], "BLUEPRINT"), folder, package)
+    blueprint = _placed(found(str(path), modules[path], "BLUEPRINT"), folder, package)
+    refuse_unread(folder, blueprint)
+    return blueprint
 
 
 def from_module(name: str) -> Blueprint:
@@ -138,7 +152,13 @@ def from_module(name: str) -> Blueprint:
         blueprint = found(name, module, attribute)
     if module.__file__ is None:
         return blueprint
-    return _placed(blueprint, Path(module.__file__).parent, module.__package__ or "")
+    folder = Path(module.__file__).parent
+    blueprint = _placed(blueprint, folder, module.__package__ or "")
+    if (
+        str(folder) not in sysconfig.get_paths().values()
+    ):  # there lie all packages that are installed
+        refuse_unread(folder, blueprint)
+    return blueprint
 
 
 def found(name: str, module: object, attribute: str) -> Blueprint:

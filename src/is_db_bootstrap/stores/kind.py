@@ -16,6 +16,9 @@ class StoreKind:
     (empty where a query option or a suffix does). `default_database` is empty where the blueprint's name is the default.
     `query_fields` are the options of an address's query that say what a field of the address says as well.
     `declared_by` names the fields of a blueprint that declare something about the store.
+    `folder` is the field of a blueprint that names a folder of files, such as `migrations`, and the usual
+    name of that folder. Such a store's module `files` reads it. `folder_names` are other names that people
+    give to such a folder.
     `takes_seed` says whether its bootstrapper writes demo data when it is told to.
     `bootstrapper_class` is the class of this name in the store's module `bootstrapper`.
     """
@@ -26,6 +29,8 @@ class StoreKind:
     default_port: int
     declared_by: tuple[str, ...]
     bootstrapper_class: str
+    folder: str = ""
+    folder_names: tuple[str, ...] = ()
     tls_scheme: str = ""
     default_user: str = ""
     default_database: str = ""

@@ -81,8 +81,11 @@ _PLACE = (
 )
 
 
-def placed(command: F) -> F:
-    """Give `command` the options that name a blueprint and its database; it receives a `Where`, first."""
+def placed(command: F, *, may_have_no_files: bool = False) -> F:
+    """Give `command` the options that name a blueprint and its database; it receives a `Where`, first.
+
+    `may_have_no_files` is that of `load_blueprint`.
+    """
 
     @functools.wraps(command)
     def wrapped(*, blueprint: str | None, url: str | None, timeout: float | None, config: Path | None, env_file: Path | None,
@@ -93,7 +96,7 @@ def placed(command: F) -> F:
             quiet=False, config=config, env_file=env_file, use_local=use_local, data_dir=data_dir,
             urls={"postgres_url": None if other else url},
         )  # fmt: skip
-        declared = options.declared()
+        declared = options.declared(may_have_no_files=may_have_no_files)
         return command(Where(declared, options.settings(declared), other), **given)
 
     found: Any = wrapped

@@ -11,6 +11,8 @@ KIND = StoreKind(
     default_database="neo4j",
     takes_seed=True,
     declared_by=("cypher",),
+    folder="cypher",
+    folder_names=("neo4j",),
     bootstrapper_class="Neo4jBootstrapper",
     client_extra="neo4j",
 )

@@ -20,7 +20,8 @@ from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic
 from is_db_bootstrap.stores.postgres.catalogue import PARTITION, live
 from is_db_bootstrap.stores.postgres.connection import identifier
-from is_db_bootstrap.stores.postgres.revisions import TABLE, revision_files
+from is_db_bootstrap.stores.postgres.revision_folder import revision_files
+from is_db_bootstrap.stores.postgres.revisions import TABLE
 from is_db_bootstrap.stores.postgres.scratch import at_revisions
 
 if TYPE_CHECKING:

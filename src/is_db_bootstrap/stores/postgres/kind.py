@@ -18,6 +18,8 @@ KIND = StoreKind(
     has_schemas=True,
     takes_seed=True,
     declared_by=("migrations",),
+    folder="migrations",
+    folder_names=("alembic", "postgres", "postgresql", "revisions", "versions"),
     bootstrapper_class="PostgreSQLBootstrapper",
     client_extra="postgres",
 )
