@@ -160,6 +160,24 @@ def test_the_engine_names_no_store():
     assert [s for s in ("postgres", "neo4j", "milvus", "redis") if s in text] == []
 
 
+def texts(path):
+    """Every text of a module's code that is no docstring."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and id(node) not in docstrings:
+            yield node.value
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] == "blueprint"])
+def test_the_blueprint_package_names_no_store(module):
+    named = [t for t in texts(MODULES[module]) for s in STORE_ORDER if s in t.lower()]
+    assert named == []
+    own_modules = tuple(f"stores.{store}" for store in STORE_ORDER)
+    assert [m for m in imported_modules(module) if m.startswith(own_modules)] == []
+
+
 def loaded_after(code):
     """Which client libraries a fresh interpreter has loaded after `code`."""
     report = f"{code}\nimport sys\nprint('loaded:', *sorted({set(CLIENTS)!r} & set(sys.modules)))"
