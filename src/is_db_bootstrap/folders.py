@@ -1,7 +1,7 @@
 """What lies in a folder of migrations, and which of it is plainly harmless there.
 
-A list of odd names can never be complete. So the list here is one of harmless kinds: whoever reads a
-folder takes its own files, and names every other entry that this list does not have.
+A list of odd names can never be complete. So the list here is one of harmless kinds: whoever reads
+a folder takes its own files, and names every other entry that this list does not have.
 `docs/reference/declarations.md` tells users the same list.
 
 Nothing is opened to find out what it is. A named pipe would never answer.
@@ -49,7 +49,8 @@ _PROJECT_FILES = {
     "py.typed",
     "readme",
 }
-#: What the desktops of macOS and Windows put beside files. The first name ends in a carriage return.
+#: What the desktops of macOS and Windows put beside files. The first name ends in a carriage
+#: return.
 _DESKTOP_FILES = {"Icon\r", "Thumbs.db", "desktop.ini"}
 #: Documents and pictures.
 _DOCUMENTS = {
@@ -91,13 +92,15 @@ _DATA = {
 }
 #: Documents and data may be compressed.
 _COMPRESSIONS = {".bz2", ".gz", ".xz", ".zip", ".zst"}
-#: `HEAD` and `EXPAND_HEAD`: projects note their newest revision in such a file, so that merges conflict.
+#: `HEAD` and `EXPAND_HEAD`: projects note their newest revision in such a file, so that merges
+#: conflict.
 _NOTE_OF_HEADS = re.compile(r"(?:[A-Z]+_)?HEADS?")
 #: A copy that an editor or a merge leaves beside the original: `a~`, `#a#`, `a.bak`, `a.orig`.
 _COPY = re.compile(r"(.+)~|#(.+)#|(.+)\.(?:bak|orig|rej|sw[a-p])", re.IGNORECASE)
 #: The swap file that Vim keeps while a file is open.
 _VIM_SWAP = re.compile(r"\..*\.sw[a-p]")
-#: The lock that Emacs keeps while a file is open: a link that leads nowhere, else a file of one short line.
+#: The lock that Emacs keeps while a file is open: a link that leads nowhere, else a file of one
+#: short line.
 _EMACS_LOCK = ".#"
 _EMACS_LOCK_BYTES = 256
 #: The first bytes of `._a.py`, in which macOS keeps what other file systems cannot hold of `a.py`.
@@ -108,8 +111,8 @@ _APPLE_DOUBLE = b"\0\5\26\7"
 class Entry:
     """One entry of a folder or of a folder below it.
 
-    `name` is its path below the folder, with `/`. `type` is what it is, or what it leads to when it is a
-    link. A special file is a named pipe, a socket or a device.
+    `name` is its path below the folder, with `/`. `type` is what it is, or what it leads to when it
+    is a link. A special file is a named pipe, a socket or a device.
     """
 
     path: Path
@@ -128,7 +131,7 @@ class Entry:
 
     @property
     def shown_name(self) -> str:
-        """The name as a message has it: in quotes when it has blanks at its ends or unprintable characters."""
+        """The name as a message has it (`printable`)."""
         return printable(self.name)
 
 
@@ -138,7 +141,7 @@ def printable(name: str) -> str:
 
 
 def entries_below(folder: Path, *, deep: bool = True) -> Iterator[Entry]:
-    """Every entry of `folder`, and of the folders below it unless not `deep`, in the order of names.
+    """Every entry of `folder`, in the order of names; of the folders below too when `deep`.
 
     A folder is looked into once, whatever links lead to it. Folders of tools, such as `.git` and
     `__pycache__`, are no entries. Raises `ConfigurationError` for a folder that cannot be read.
@@ -199,8 +202,8 @@ def _mode(path: Path) -> int:
 def is_harmless_file(entry: Entry) -> bool:
     """Whether a file is of a kind that may lie beside migrations, by its name.
 
-    These kinds are hidden files, documents, data, what projects have everywhere, what desktops leave,
-    and copies that an editor or a merge leaves, as long as the original is there.
+    These kinds are hidden files, documents, data, what projects have everywhere, what desktops
+    leave, and copies that an editor or a merge leaves, as long as the original is there.
     """
     if entry.is_hidden or is_copy(entry):
         return True
@@ -231,7 +234,7 @@ def is_copy(entry: Entry) -> bool:
 
 
 def is_leftover(entry: Entry) -> bool:
-    """Whether it is a hidden file that an open editor or macOS keeps beside a file of a like name."""
+    """Whether it is a hidden file that an open editor or macOS keeps beside another file."""
     name = entry.path.name
     if name.startswith(_EMACS_LOCK) and entry.type == "dead link":
         return True

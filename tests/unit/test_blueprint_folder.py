@@ -1,4 +1,4 @@
-"""What lies beside a blueprint's module: migrations that would not be read are named, all else is normal."""
+"""What lies beside a blueprint's module: migrations that nobody reads are named, all else is normal."""
 
 from __future__ import annotations
 
@@ -41,20 +41,32 @@ def write(folder: Path, name: str, text: str) -> None:
     [
         ("Migrations/a.py", REVISION, "Migrations is not read: the folder is called migrations"),
         ("MIGRATIONS/README", "", "MIGRATIONS is not read: the folder is called migrations"),
-        ("migrations /a.py", REVISION, "'migrations ' is not read: the folder is called migrations"),
+        (
+            "migrations /a.py",
+            REVISION,
+            "'migrations ' is not read: the folder is called migrations",
+        ),
         ("Cypher/V001__a.cypher", CYPHER, "Cypher is not read: the folder is called cypher"),
         ("neo4j/V001__a.cypher", CYPHER, "neo4j has Cypher files, such as V001__a.cypher"),
-        ("neo4j/migrations/v1_a.cql", CYPHER, "neo4j/migrations has Cypher files, such as v1_a.cql"),
+        (
+            "neo4j/migrations/v1_a.cql",
+            CYPHER,
+            "neo4j/migrations has Cypher files, such as v1_a.cql",
+        ),
         ("graph/V001__a.cypher", CYPHER, "graph has Cypher files, such as V001__a.cypher"),
         ("alembic/versions/a.py", REVISION, "alembic/versions has Alembic revisions, such as a.py"),
         ("db/a.py", REVISION, "db has Alembic revisions, such as a.py"),
-        ("V001__a.cypher", CYPHER, "V001__a.cypher is not read: Cypher files lie in the folder cypher"),
+        (
+            "V001__a.cypher",
+            CYPHER,
+            "V001__a.cypher is not read: Cypher files lie in the folder cypher",
+        ),
         ("graph.CQL", CYPHER, "graph.CQL is not read: Cypher files lie in the folder cypher"),
         ("a.py", REVISION, "a.py is not read: Alembic revisions lie in the folder migrations"),
         ("migrations", "", "migrations is a file, not a folder"),
         ("cypher", "", "cypher is a file, not a folder"),
     ],
-)  # fmt: skip
+)
 def test_migrations_beside_a_blueprint_that_are_not_read_are_named(folder, name, text, told):
     write(folder, name, text)
     with pytest.raises(ConfigurationError) as caught:

@@ -1,7 +1,8 @@
 """What lies beside a blueprint's module and looks as if it were to be applied, but is not read.
 
-Modules, tests and data of a team are normal there. What is named is a folder of migrations under another
-name than the usual one, something else than a folder under the usual name, and a single migration.
+Modules, tests and data of a team are normal there. What is named is a folder of migrations under
+another name than the usual one, something else than a folder under the usual name, and a single
+migration.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def files_module(kind: StoreKind) -> ModuleType:
 
 
 def refuse_unread(folder: Path, blueprint: Blueprint) -> None:
-    """Raise one `ConfigurationError` that names all that looks like migrations in `folder` and is not read.
+    """Raise one `ConfigurationError` that names all migrations in `folder` that are not read.
 
     `folder` is that of the blueprint's module, and the blueprint's own folders are absolute.
     """
@@ -43,7 +44,8 @@ def refuse_unread(folder: Path, blueprint: Blueprint) -> None:
             f"{folder}: {'; '.join(found)}.",
             hint=(
                 "Rename or move it, or name the folder in the blueprint, as in "
-                'Blueprint(…, migrations=Path("db/migrations")). A blueprint may have a folder of its own.'
+                'Blueprint(…, migrations=Path("db/migrations")). '
+                "A blueprint may have a folder of its own."
             ),
         )
 
@@ -99,8 +101,8 @@ def _is_read(path: Path, own: Path | None) -> bool:
 def _first_declared_file(kind: StoreKind, folder: Path, *, is_deep: bool) -> Path | None:
     """The first file in the folder that declares something.
 
-    None for a folder that has another owner, and for one that may not be read: data of a server lies
-    beside many blueprints.
+    None for a folder that has another owner, and for one that may not be read: data of a server
+    lies beside many blueprints.
     """
     if any((folder / name).exists() for name in _OTHER_OWNERS):
         return None

@@ -1,9 +1,11 @@
-"""What a blueprint declares, as one document, without asking any server; and the index of the built-in ones.
+"""What a blueprint declares, as one document, and the index of the built-in blueprints.
+
+No server is asked.
 
     python -m is_db_bootstrap.blueprint.describe
 
-writes the index again after something has been declared or removed. Each kind of store describes its
-own part, in its module `describe`.
+writes the index again after something has been declared or removed. Each kind of store describes
+its own part, in its module `describe`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ INDEX = Path(__file__).parents[1] / "blueprints" / "index.json"
 def describe(blueprint: Blueprint) -> dict[str, Any]:
     """Everything that is declared, as values that JSON can hold; settings have their defaults.
 
-    Tables are those of `catalogue.json`. Without that file `tables` is empty and `revisions` is all there is.
+    Tables are those of `catalogue.json`. Without that file `tables` is empty and `revisions` is all
+    there is.
     """
     resolved = blueprint.resolve({})
     return {
@@ -43,7 +46,7 @@ def describe(blueprint: Blueprint) -> dict[str, Any]:
 
 
 def counts(document: Mapping[str, Any]) -> dict[str, int]:
-    """How many of each kind a document of `describe` holds; kinds of which there are none are left out."""
+    """How many of each kind a document of `describe` holds. Kinds with none are left out."""
     found: dict[str, int] = {}
     for kind in KINDS.values():
         part = document["stores"].get(kind.name)

@@ -1,7 +1,8 @@
 """Finding a blueprint: by the name of an entry point, as a folder, or as `module:ATTRIBUTE`.
 
-An entry point of the group `is_db_bootstrap.blueprints` names each blueprint that an installed package
-brings. The five reference systems are found that way, and so are the blueprints of any other package.
+An entry point of the group `is_db_bootstrap.blueprints` names each blueprint that an installed
+package brings. The five reference systems are found that way, and so are the blueprints of any
+other package.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ def blueprint_names() -> list[str]:
 def load_blueprint(name: str | Path, *, may_have_no_files: bool = False) -> Blueprint:
     """The blueprint of an entry point's name, of a folder, or of `module:ATTRIBUTE`.
 
-    In an entry point's name, `-` counts as `_`. The folders that a team's blueprint names are relative to
-    the folder of its module. Where the blueprint names none, the folders `migrations` and `cypher` beside
-    the module are taken. A folder without any migration is an error unless the blueprint
-    `may_have_no_files`, as before the first one is written.
+    In an entry point's name, `-` counts as `_`. The folders that a team's blueprint names are
+    relative to the folder of its module. Where the blueprint names none, the folders `migrations`
+    and `cypher` beside the module are taken. A folder without any migration is an error unless the
+    blueprint `may_have_no_files`, as before the first one is written.
 
     Raises `ConfigurationError`
 
@@ -102,7 +103,7 @@ def _installed_blueprint(name: str) -> Blueprint:
 
 
 def _check_own_blueprint(blueprint: Blueprint, *, may_have_no_files: bool) -> None:
-    """Refuse a team's blueprint that has the name of another one, or a wrong declaration or file."""
+    """Refuse a team's blueprint with the name of another one, or with something wrong in it."""
     name = blueprint.name
     if name in _entry_points() and _installed_blueprint(name) != blueprint:
         raise ConfigurationError(
@@ -134,7 +135,10 @@ def is_path(name: str) -> bool:
 
 
 def from_folder(folder: Path) -> Blueprint:
-    """The blueprint of a folder of any name. Modules of the folder see each other by relative imports."""
+    """The blueprint of a folder of any name.
+
+    Modules of the folder see each other by relative imports.
+    """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise ConfigurationError(
@@ -174,7 +178,7 @@ def _defining_file(folder: Path, modules: Mapping[Path, ModuleType]) -> Path:
 def _error_without_blueprint(
     folder: Path, modules: Mapping[Path, ModuleType]
 ) -> ConfigurationError:
-    """The error of a folder that defines no blueprint; it names blueprints that have another name."""
+    """The error of a folder that defines no BLUEPRINT. It names blueprints of other names."""
     if not modules:
         return ConfigurationError(
             f"{folder} holds no blueprint: neither {_MODULE_FILE} nor {_PACKAGE_FILE} is there.",
@@ -230,7 +234,10 @@ def _module_folder(module: ModuleType) -> Path | None:
 
 
 def blueprint_attribute(name: str, module: object, attribute: str) -> Blueprint:
-    """The attribute of the module. Raises `ConfigurationError` unless it is there and a blueprint."""
+    """The attribute of the module.
+
+    Raises `ConfigurationError` unless it is there and a blueprint.
+    """
     if not hasattr(module, attribute):
         raise ConfigurationError(f"{name!r}: the module has no {attribute}.", hint=_WRITE)
     value = getattr(module, attribute)
@@ -243,7 +250,7 @@ def blueprint_attribute(name: str, module: object, attribute: str) -> Blueprint:
 
 @contextmanager
 def _import_errors(name: str) -> Iterator[None]:
-    """What an import raises becomes a `ConfigurationError` with file and line, `SystemExit` included."""
+    """Whatever an import raises becomes a `ConfigurationError` with file and line."""
     try:
         with strict_guest():
             yield
@@ -338,7 +345,7 @@ def _with_folders(blueprint: Blueprint, folder: Path, package: str) -> Blueprint
 
 
 def _models_beside(folder: Path, package: str) -> str:
-    """The dotted name of the module with models that lies in the folder; empty when there is none."""
+    """The dotted name of the module with models in the folder; empty without one."""
     for name in _MODELS:
         if (folder / f"{name}.py").is_file():
             return f"{package}.{name}" if package else name

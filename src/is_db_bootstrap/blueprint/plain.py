@@ -8,7 +8,10 @@ from typing import Any
 
 
 def plain_value(value: Any) -> Any:
-    """Frozen values as dictionaries and lists. Fields of a declaration that say nothing are left out."""
+    """Frozen values as dictionaries and lists.
+
+    Fields of a declaration that say nothing are left out.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         held = {each.name: getattr(value, each.name) for each in fields(value)}
         return {name: plain_value(each) for name, each in held.items() if not _says_nothing(each)}

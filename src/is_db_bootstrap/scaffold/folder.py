@@ -17,7 +17,7 @@ from is_db_bootstrap.names import STORE_ORDER, StoreName
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of the new folder: its template, its path, and the store that it is for (None: every one)."""
+    """A file of the new folder. `store` is the store that needs it; None: every one."""
 
     template: str
     path: str
@@ -49,10 +49,12 @@ _LONGEST_NAME = 26
 def create(
     name: str, stores: Sequence[str] = STORE_ORDER, parent: Path | None = None
 ) -> list[Path]:
-    """Write the folder `name` (`-` becomes `_`) into `parent`, for these stores; the files, in order.
+    """Write the folder `name` into `parent`, for these stores; the files, in order.
 
-    `parent` is the working directory unless it is given. Nothing is overwritten.
-    Raises `ConfigurationError` for a folder that holds something, for a name that cannot be that of a
+    A `-` in the name becomes `_`.
+
+    `parent` is the working directory unless it is given. Nothing is overwritten. Raises
+    `ConfigurationError` for a folder that holds something, for a name that cannot be that of a
     module, for the name of an installed blueprint, and for an unknown or repeated store.
     """
     module = _module_name(name)

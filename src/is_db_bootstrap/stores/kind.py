@@ -10,17 +10,19 @@ from is_db_bootstrap.names import StoreName
 
 @dataclass(frozen=True, slots=True)
 class StoreKind:
-    """The facts of one kind of store that other parts of the package need. Reading them imports no client library.
+    """The facts of one kind of store that other parts of the package need.
 
-    `schemes` are those that an address may have, the usual one first, and `tls_scheme` is the one that asks for TLS
-    (empty where a query option or a suffix does). `default_database` is empty where the blueprint's name is the default.
-    `query_fields` are the options of an address's query that say what a field of the address says as well.
-    `declared_by` names the fields of a blueprint that declare something about the store.
-    `folder` is the field of a blueprint that names a folder of files, such as `migrations`, and the usual
-    name of that folder. Such a store's module `files` reads it. `folder_names` are other names that people
-    give to such a folder.
-    `takes_seed` says whether its bootstrapper writes demo data when it is told to.
-    `bootstrapper_class` is the class of this name in the store's module `bootstrapper`.
+    Reading them imports no client library.
+
+    `schemes` are those that an address may have, the usual one first, and `tls_scheme` is the one
+    that asks for TLS (empty where a query option or a suffix does). `default_database` is empty
+    where the blueprint's name is the default. `query_fields` are the options of an address's query
+    that say what a field of the address says as well. `declared_by` names the fields of a blueprint
+    that declare something about the store. `folder` is the field of a blueprint that names a folder
+    of files, such as `migrations`, and the usual name of that folder. Such a store's module `files`
+    reads it. `folder_names` are other names that people give to such a folder. `takes_seed` says
+    whether its bootstrapper writes demo data when it is told to. `bootstrapper_class` is the class
+    of this name in the store's module `bootstrapper`.
     """
 
     name: StoreName

@@ -1,7 +1,7 @@
 """What is wrong with a blueprint's collections, seen without a server.
 
-Names of types are those of pymilvus 2.6 to 3. What a certain server can do is checked when its release
-is known (`abilities`).
+Names of types are those of pymilvus 2.6 to 3. What a certain server can do is checked when its
+release is known (`abilities`).
 """
 
 from __future__ import annotations
@@ -204,7 +204,10 @@ def _wrong_text(each: Field, value: object) -> str:
 
 
 def _wrong_time(value: object) -> str:
-    """Accepted are microseconds since 1970 in UTC, a text in ISO 8601, and a datetime with a time zone."""
+    """What is wrong with a time.
+
+    Microseconds since 1970 in UTC, a text in ISO 8601 and a datetime with a time zone are right.
+    """
     if isinstance(value, datetime):
         return "" if value.tzinfo is not None else "has no time zone"
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,7 +1,7 @@
 """A folder of Cypher files: which of its files are migrations, and which would be passed over.
 
-Every entry is a migration, or of a harmless kind (`folders`), else it is named. A file of a harmless
-kind whose name looks like that of a migration is named too.
+Every entry is a migration, or of a harmless kind (`folders`), else it is named. A file of a
+harmless kind whose name looks like that of a migration is named too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ FILE_NAME = re.compile(
 #: The names that neo4j-migrations takes (`MigrationVersion.VERSION_PATTERN` of version 3.3).
 #: In Java, `\d` and `\w` stand for ASCII only.
 _THEIR_FILE_NAME = re.compile(r"[VR](?:\d+(?:_\d+)*|\d+(?:\.\d+)*)__[\w ]+\.cypher", re.ASCII)
-#: What no harmless name has: the beginning of a migration's name, or an ending of Cypher files anywhere.
+#: What no harmless name has: the beginning of a migration's name, or an ending of Cypher files
+#: anywhere.
 _LIKE_A_MIGRATION = re.compile(r"[VRU]\d.*|.*\.(?:cypher|cql|cyp)\b.*", re.IGNORECASE | re.DOTALL)
 #: Endings that Cypher files go by, in small letters. Only the first is taken.
 _CYPHER_SUFFIXES = {SUFFIX, ".cql", ".cyp"}
@@ -41,17 +42,18 @@ _PROGRAMS = {".py"}
 _SHOWN = 10
 
 _HINT = (
-    "Write V001__what_it_does.cypher, or R001__… to repeat, directly in the folder. Move what is no "
-    "migration out of it, or give it a name that may stay there, such as notes.md. Nothing was run, "
-    "because these files would have been passed over."
+    "Write V001__what_it_does.cypher, or R001__… to repeat, directly in the folder. "
+    "Move what is no migration out of it, or give it a name that may stay there, such as notes.md. "
+    "Nothing was run, because these files would have been passed over."
 )
 
 
 def migration_files(folder: Path) -> list[Path]:
     """The migrations of `folder`, sorted by name.
 
-    Raises `ConfigurationError` when the folder cannot be read, and one that names every entry of the
-    folder and its sub-folders that is neither a migration nor of a harmless kind, with the reason.
+    Raises `ConfigurationError` when the folder cannot be read, and one that names every entry of
+    the folder and its sub-folders that is neither a migration nor of a harmless kind, with the
+    reason.
     """
     if not folder.is_dir():
         raise ConfigurationError(
@@ -76,7 +78,7 @@ def migration_files(folder: Path) -> list[Path]:
 
 
 def looks_like_migration(path: Path) -> bool:
-    """Whether the file's name is that of a migration, in a spelling that a person could take for one."""
+    """Whether a person could take the file's name for that of a migration."""
     is_numbered = re.match(r"[VR]\d[\d._]*_", path.name, re.IGNORECASE) is not None
     return is_numbered and path.suffix.lower() in _CYPHER_SUFFIXES
 

@@ -14,7 +14,7 @@ from is_db_bootstrap.stores.neo4j.schema_forecast import declared
 
 
 def describe(blueprint: Blueprint) -> dict[str, Any]:
-    """Cypher files with the objects that they make, labels and relationships; empty without a folder."""
+    """Cypher files with what they make, labels and relationships; empty without a folder."""
     if blueprint.cypher is None:
         return {}
     files = _file_parts(cypher_file.load(blueprint.cypher))

@@ -12,7 +12,10 @@ PLURAL = "Cypher files"
 
 
 def count_files(folder: Path) -> int:
-    """How many migrations `folder` holds. Raises `ConfigurationError` for whatever is wrong with them."""
+    """How many migrations `folder` holds.
+
+    Raises `ConfigurationError` for whatever is wrong with them.
+    """
     return len(cypher_file.load(folder))
 
 

@@ -67,7 +67,7 @@ def counts(part: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _catalogue_objects(folder: Path) -> dict[str, Any]:
-    """What `catalogue.json` says is there at the newest revision, by kind; empty without the file."""
+    """What `catalogue.json` says is there, by kind; empty without the file."""
     file = folder / "catalogue.json"
     if not file.is_file():
         return {}
@@ -91,6 +91,9 @@ def _table_parts(objects: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _reference_part(match: re.Match[str]) -> dict[str, Any]:
-    """A foreign key: `columns` refer to the columns `to` of `table`; `rule` on delete, empty for NO ACTION."""
+    """A foreign key: `columns` refer to the columns `to` of `table`.
+
+    `rule` is what happens on delete, empty for NO ACTION.
+    """
     parts = match.groupdict(default="")
     return {**parts, "columns": parts["columns"].split(", "), "to": parts["to"].split(", ")}

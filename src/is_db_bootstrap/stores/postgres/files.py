@@ -12,7 +12,10 @@ PLURAL = "Alembic revisions"
 
 
 def count_files(folder: Path) -> int:
-    """How many revisions `folder` holds. Raises `ConfigurationError` for whatever is wrong with them."""
+    """How many revisions `folder` holds.
+
+    Raises `ConfigurationError` for whatever is wrong with them.
+    """
     return len(Chain.read(folder).order)
 
 

@@ -1,8 +1,8 @@
 """A folder of Alembic revisions: which of its files Alembic reads, and which it would pass over.
 
-Alembic reads the files of the folder itself whose names end in `.py`, except `__init__.py` and the locks
-of Emacs (`ScriptDirectory._list_py_dir`, `script.base._only_source_rev_file` of Alembic 1.13 to 1.17).
-Every other entry must be of a harmless kind, else it is named.
+Alembic reads the files of the folder itself whose names end in `.py`, except `__init__.py` and the
+locks of Emacs (`ScriptDirectory._list_py_dir`, `script.base._only_source_rev_file` of Alembic 1.13
+to 1.17). Every other entry must be of a harmless kind, else it is named.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from is_db_bootstrap.folders import (
     without_other_ways_to,
 )
 
-#: What is no revision: `.#x.py` and `__init__.py`, as Alembic has it, and `._x.py`, which macOS leaves.
+#: What is no revision: `.#x.py` and `__init__.py`, as Alembic has it, and `._x.py`, which macOS
+#: leaves.
 SKIPPED_NAMES = re.compile(r"\.#|\._|__init__")
 #: The names by which Alembic knows a revision's module.
 _MARKS = ("revision", "down_revision")
@@ -63,7 +64,7 @@ def looks_like_revision(path: Path) -> bool:
 
 
 def _bound_marks(path: Path) -> set[str]:
-    """The names, of those by which Alembic knows a revision, that the file gives its module as Python.
+    """The names by which Alembic knows a revision that the file gives its module.
 
     Python's own symbol table tells it, so it does not matter how an assignment is written.
     """
@@ -154,8 +155,8 @@ def _is_python(path: Path) -> bool:
 def _compiled_only(folder: Path) -> dict[Entry, str]:
     """What is compiled in `__pycache__` of a folder that has no source at all.
 
-    Beside sources, such a file is harmless: it stays when another branch is checked out, and Python does
-    not run it.
+    Beside sources, such a file is harmless: it stays when another branch is checked out, and Python
+    does not run it.
     """
     cache = folder / "__pycache__"
     if not cache.is_dir():
