@@ -56,7 +56,8 @@ def declared() -> Blueprint:
     """The blueprint whose revisions these are."""
     if found := config.attributes.get("blueprint"):
         return found
-    return load_blueprint(config.get_main_option("blueprint") or config.config_ini_section)
+    name = config.get_main_option("blueprint") or config.config_ini_section
+    return load_blueprint(name, may_have_no_files=True)
 
 
 def models(blueprint: Blueprint) -> MetaData | None:

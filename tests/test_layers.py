@@ -20,6 +20,7 @@ LAYERS = [
     {
         "settings",
         "files",
+        "folders",
         "private_files",
         "guests",
         "process_tree",
@@ -33,6 +34,7 @@ LAYERS = [
     {"engine", "render", "stores", "observers"},
     {
         "blueprint.load",
+        "blueprint.beside",
         "blueprint.describe",
         "blueprint.fingerprint",
         "blueprint.listing",
@@ -216,6 +218,24 @@ def test_every_store_has_its_one_function_for_client_arguments(store):
     tree = ast.parse(MODULES[f"stores.{store}.connection"].read_text(encoding="utf-8"))
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     assert names.count("client_arguments") == 1
+
+
+def texts(path):
+    """Every text of a module's code that is no docstring."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and id(node) not in docstrings:
+            yield node.value
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] == "blueprint"])
+def test_the_blueprint_package_names_no_store(module):
+    named = [t for t in texts(MODULES[module]) for s in STORE_ORDER if s in t.lower()]
+    assert named == []
+    own_modules = tuple(f"stores.{store}" for store in STORE_ORDER)
+    assert [m for m in imported_modules(module) if m.startswith(own_modules)] == []
 
 
 def loaded_after(code):

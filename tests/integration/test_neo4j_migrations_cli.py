@@ -18,6 +18,7 @@ from is_db_bootstrap.local.places import cache_folder
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.cypher_folder import is_known_to_stock_tool
 from is_db_bootstrap.stores.neo4j.cypher_text import checksum
 
 pytestmark = pytest.mark.neo4j
@@ -185,3 +186,22 @@ def test_our_lock_keeps_it_out(neo4j_url, command, tmp_path):
     assert lock.release()
     assert command(tmp_path, "migrate")[0] == 0
     store.close()
+
+
+@both
+def test_it_takes_the_names_that_we_say_it_takes(neo4j_url, command, tmp_path):
+    names = [
+        "V1__plain.cypher",
+        "V2_1__low_lines.cypher",
+        "V3.1__dots.cypher",
+        "V4_1.2__mixed.cypher",
+        "V5__größe.cypher",
+        "R6__with blanks.cypher",
+        "V\u0667__digit.cypher",
+    ]
+    write(tmp_path, dict.fromkeys(names, "RETURN 1;\n"))
+    code, told = command(tmp_path, "info")
+    assert code == 0, told
+    listed = [name for name in names if name in told]
+    assert listed == [name for name in names if is_known_to_stock_tool(name)]
+    assert len(listed) == 4

@@ -142,7 +142,7 @@ def installed(tmp_path, monkeypatch):
     sys.modules.pop("installed_one", None)
     monkeypatch.undo()
     load._entry_points.cache_clear()
-    load._installed.cache_clear()
+    load._installed_blueprint.cache_clear()
 
 
 def test_a_blueprint_of_an_installed_package_has_the_folders_beside_its_module(installed):

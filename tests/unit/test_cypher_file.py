@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from is_db_bootstrap.errors import ConfigurationError
@@ -240,6 +244,24 @@ def test_a_name_that_is_not_understood_is_refused(tmp_path):
         ("U002__b.cypher", "the file name U002__b.cypher is not understood"),
         ("beforeMigrate.cypher", "beforeMigrate.cypher is a callback of neo4j-migrations"),
         ("afterMigrate__02.cypher", "afterMigrate__02.cypher is a callback of neo4j-migrations"),
+        ("V002_b.cypher.txt", "the name of V002_b.cypher.txt ends in .txt"),
+        ("V002.cypher.txt", "the name of V002.cypher.txt ends in .txt"),
+        ("b.cypher.txt", "the name of b.cypher.txt ends in .txt"),
+        ("V002_b", "the name of V002_b does not end in .cypher"),
+        ("b", "the name of b does not end in .cypher"),
+        ("V002__b.cyphr", "ends in .cyphr"),
+        ("V002__b.cypher.j2", "ends in .j2"),
+        ("V002__b.cypher.gz", "ends in .gz"),
+        ("V002__b.cqlx", "ends in .cqlx"),
+        ("V002__b.bak", "ends in .bak"),
+        ("V002__b.cypher.bak", "ends in .bak"),
+        ("V002__b.cypher~", "ends in .cypher~"),
+        ("V002__b.csv", "ends in .csv"),
+        ("V002__b.py", "ends in .py"),
+        ("V002__b.cypher ", "the name of 'V002__b.cypher ' ends in '.cypher '"),
+        (".V002__b.cypher", "the file name .V002__b.cypher is not understood"),
+        ("._V002__b.cypher", "the file name ._V002__b.cypher is not understood"),
+        (".old/V002__b.cypher", ".old/V002__b.cypher is in a sub-folder"),
     ],
 )
 def test_no_file_that_looks_like_a_migration_is_passed_over(tmp_path, name, reason):
@@ -262,9 +284,11 @@ def test_all_files_that_would_be_passed_over_are_named_at_once(tmp_path):
 def test_hidden_files_and_what_editors_and_desktops_leave_are_no_migrations(tmp_path):
     strange = b"\0\5\26\7\0\2\0\0Mac OS X        \0\2\0\0\0\xb0\xff"
     for name in (
-        "._V001__a.cypher", ".DS_Store", ".V002__b.cypher.swp", "V001__a.cypher~", "#V001__a.cypher#", "V001__a.cypher.swp",
-        "V001__a.cypher.orig", "V001__a.cypher.bak", "Icon\r", "Thumbs.db", "README.md", "notes.txt",
+        "._V001__a.cypher", ".DS_Store", ".gitkeep", ".V002__b.cypher.swp", "V001__a.cypher~", "#V001__a.cypher#", "V001__a.cypher.swp",
+        "V001__a.cypher.orig", "V001__a.cypher.bak", "Icon\r", "Thumbs.db", "README.md", "LICENSE", "notes.txt",
+        "books.csv", "run.sh", "__init__.py", "docs/model.png",
     ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(strange)
     for folder in (".git", "__MACOSX", "__pycache__"):
         (tmp_path / folder).mkdir()
@@ -277,6 +301,14 @@ def test_hidden_files_and_what_editors_and_desktops_leave_are_no_migrations(tmp_
 def test_a_link_back_to_the_folder_is_followed_once(tmp_path):
     (tmp_path / "V001__a.cypher").write_text("RETURN 1;")
     (tmp_path / "again").symlink_to(tmp_path)
+    assert [file.name for file in load(tmp_path)] == ["V001__a.cypher"]
+
+
+def test_a_folder_that_kubernetes_mounts_is_read_once(tmp_path):
+    (tmp_path / "..2026_11_29").mkdir()
+    (tmp_path / "..2026_11_29" / "V001__a.cypher").write_text("RETURN 1;")
+    (tmp_path / "..data").symlink_to("..2026_11_29")
+    (tmp_path / "V001__a.cypher").symlink_to("..data/V001__a.cypher")
     assert [file.name for file in load(tmp_path)] == ["V001__a.cypher"]
 
 
@@ -296,8 +328,29 @@ def test_a_folder_named_like_a_file_and_a_link_to_nothing_are_named(tmp_path):
         load(tmp_path)
     (tmp_path / "V001__a.cypher").rmdir()
     (tmp_path / "V001__a.cypher").symlink_to("nowhere.cypher")
-    with pytest.raises(ConfigurationError, match=r"V001__a\.cypher cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"V001__a\.cypher is a link that leads nowhere"):
         load(tmp_path)
+
+
+def test_a_named_pipe_is_named_and_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "V001__a.cypher")
+    os.mkfifo(tmp_path / "notes.txt")
+    code = (
+        "from pathlib import Path; from is_db_bootstrap.stores.neo4j.cypher_file import load; "
+        f"load(Path({str(tmp_path)!r}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "V001__a.cypher is a named pipe, socket or device" in ended.stderr
+    assert "notes.txt is a named pipe, socket or device" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["V1_1.2__a.cypher", "V001__größe.cypher", "V\u0661__a.cypher"])
+def test_a_name_that_neo4j_migrations_would_pass_over_is_warned_about(name):
+    assert "neo4j-migrations would pass over" in " ".join(
+        CypherFile.parse(name, "RETURN 1;").lint()
+    )
 
 
 def test_a_file_that_is_not_utf_8_is_named(tmp_path):

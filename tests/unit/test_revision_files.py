@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.stores.postgres.revisions import Chain, revision_files
+from is_db_bootstrap.stores.postgres.revision_folder import looks_like_revision, revision_files
+from is_db_bootstrap.stores.postgres.revisions import Chain
 
 FIRST = b'"""first"""\nrevision = "a"\ndown_revision = None\n'
 SECOND = b'revision: str = "b"\ndown_revision: str | None = "a"\n'
@@ -39,22 +46,120 @@ def write(folder, name, content):
         "b.txt",
         "b.pyw",
         "b",
+        "b.py ",
+        "b.py\n",
+        "b.py.1",
+        "b.py.disabled",
+        "b.py3",
+        "b.py-old",
+        "b (copy).py.old",
+        "b.py.bak",
+        "b.py.orig",
+        "b.py~",
+        "#b.py#",
+        "b.md",
+        "b.sql",
+        "README",
+        "__init__b.py",
+        "__init__.py",
+        "versions/__init__.py",
+        "._b.py",
+        ".#b.py",
+        ".b",
+        ".old/b.py",
+        "2026/b.py.disabled",
     ],
 )
 def test_a_revision_that_alembic_would_pass_over_is_named(folder, name):
     write(folder, name, SECOND)
     with pytest.raises(ConfigurationError, match="would be passed over") as told:
         Chain.read(folder)
-    assert name in told.value.message
+    assert name in told.value.message or repr(name) in told.value.message
     assert told.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'if True:\n    revision = "b"\n    down_revision = "a"\n',
+        'revision, down_revision = "b", "a"\n',
+        'revision = "b"; down_revision = "a"\n',
+        'for revision in ["b"]: down_revision = "a"\n',
+        'def name():\n    global revision\n    revision = "b"\n',
+        "from ids import B as revision\n",
+        '(revision := "b")\n',
+    ],
+)
+def test_a_revision_in_a_folder_below_is_named_however_it_is_assigned(folder, text):
+    write(folder, "2026/b.py", text.encode())
+    with pytest.raises(ConfigurationError, match=r"2026/b\.py \(a revision in a folder below\)"):
+        Chain.read(folder)
+
+
+def test_code_in_a_folder_below_that_cannot_be_understood_is_named(folder):
+    write(folder, "2026/b.py", b'revision = "b"\ndown_revision = \n')
+    with pytest.raises(ConfigurationError, match=r"2026/b\.py \(not understood as Python\)"):
+        Chain.read(folder)
+
+
+def test_a_name_with_blanks_at_its_end_is_shown_in_quotes(folder):
+    write(folder, "b.py ", SECOND)
+    with pytest.raises(ConfigurationError, match=r"'b\.py ' \(its name does not end in \.py\)"):
+        Chain.read(folder)
+
+
+def test_a_named_pipe_is_named_and_never_opened(folder):
+    os.mkfifo(folder / "b.py")
+    os.mkfifo(folder / "notes.md")
+    code = (
+        "from pathlib import Path; from is_db_bootstrap.stores.postgres.revisions import Chain; "
+        f"Chain.read(Path({str(folder)!r}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "b.py (a named pipe, socket or device)" in ended.stderr
+    assert "notes.md (a named pipe, socket or device)" in ended.stderr
+
+
+def test_a_socket_is_named(folder, monkeypatch):
+    monkeypatch.chdir(folder)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("b.py")
+        with pytest.raises(ConfigurationError, match=r"b\.py \(a named pipe, socket or device\)"):
+            Chain.read(folder)
+
+
+def test_what_is_read_is_what_alembic_lists(folder):
+    for number, name in enumerate((".b.py", "d e.py", "ü.py", "x.y.py", "-.py")):
+        write(folder, name, SECOND.replace(b'"b"', f'"b{number}"'.encode()))
+    write(folder, "__init__.py", b"")
+    write(folder, "README.md", b"How to write one.")
+    write(folder, "shared/helper.py", b"TABLE = 'a'\n")
+    write(folder, "folder.py/notes.txt", b"none")
+    stock = Config()
+    stock.set_main_option("script_location", str(folder.parent))
+    stock.set_main_option("version_locations", str(folder))
+    stock.set_main_option("path_separator", "os")
+    listed = {Path(script.path) for script in ScriptDirectory.from_config(stock).walk_revisions()}
+    assert set(revision_files(folder)) == listed
+    assert len(listed) == 6
 
 
 def test_a_compiled_revision_without_its_source_is_named(folder):
     write(folder, "b.pyc", b"\0down_revision\0")
-    with pytest.raises(ConfigurationError, match=r"b\.pyc would be passed over"):
+    with pytest.raises(ConfigurationError, match=r"b\.pyc \(compiled, without its source\)"):
         Chain.read(folder)
     write(folder, "b.py", SECOND)
     assert Chain.read(folder).order == ("a", "b")
+
+
+def test_what_another_branch_left_compiled_is_harmless_unless_there_is_no_source_at_all(folder):
+    write(folder, "__pycache__/b.cpython-311.pyc", b"\0down_revision\0")
+    assert Chain.read(folder).order == ("a",)
+    (folder / "a.py").unlink()
+    with pytest.raises(ConfigurationError, match=r"__pycache__/b\.cpython-311\.pyc \(compiled"):
+        Chain.read(folder)
 
 
 def test_many_are_counted(folder):
@@ -65,7 +170,7 @@ def test_many_are_counted(folder):
 
 
 def test_the_one_folder_that_holds_them_all_is_proposed(folder):
-    (folder / "a.py").rename(folder / "a.bak")
+    (folder / "a.py").unlink()
     write(folder, "versions/b.py", SECOND)
     with pytest.raises(ConfigurationError, match=r"migrations/versions") as told:
         Chain.read(folder)
@@ -76,17 +181,61 @@ def test_a_folder_behind_a_link_is_looked_into_once(folder, tmp_path):
     write(tmp_path, "elsewhere/b.py", SECOND)
     (folder / "versions").symlink_to(tmp_path / "elsewhere")
     (folder / "round").symlink_to(folder)
-    with pytest.raises(ConfigurationError, match=r"versions/b\.py would be passed over"):
+    with pytest.raises(ConfigurationError, match=r"versions/b\.py \(a revision in a folder below"):
         Chain.read(folder)
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["__init__.py", "__pycache__/b.pyc", "__pycache__/b.py", "b.py~", "#b.py#", ".b.py.swp", "._b.py", ".#b.py", "b.py.bak",
-     "b.py.orig", "script.py.mako", "README.md", ".git/b.py", "versions/__init__.py", ".ipynb_checkpoints/b.py"],
-)  # fmt: skip
-def test_what_editors_finder_and_packagers_leave_is_skipped(folder, name):
-    write(folder, name, APPLE if "._" in name else SECOND)
+    ("name", "content"),
+    [
+        ("__init__.py", b""),
+        ("versions/__init__.py", b"from .tables import *\n"),
+        ("__pycache__/b.pyc", SECOND),
+        (".git/b.py", SECOND),
+        (".ipynb_checkpoints/b.py", SECOND),
+        ("a.py~", SECOND),
+        ("#a.py#", SECOND),
+        ("a.py.bak", SECOND),
+        ("a.py.orig", SECOND),
+        ("a.pyc", b"\0down_revision\0"),
+        (".b.py.swp", b"b0VIM 8.2\0" + SECOND),
+        ("._b.py", APPLE),
+        (".#b.py", b"nobody@host.1:1"),
+        (".gitkeep", b""),
+        (".DS_Store", b"\0\0\0\1Bud1"),
+        ("Thumbs.db", APPLE),
+        ("script.py.mako", b"revision = ${repr(up_revision)}\ndown_revision = None\n"),
+        ("README", b"Generic single-database configuration."),
+        ("README.md", b"Set `down_revision` by hand:\n\n    revision = 'b'\n"),
+        ("LICENSE", b"Apache License"),
+        ("alembic.ini", b"[alembic]\nrevision = b\n"),
+        ("CONTRACT_HEAD", b"a\n"),
+        ("sql/a_up.sql", b"CREATE TABLE a ();"),
+        ("a_data.csv.gz", b"\x1f\x8b"),
+        ("2026/notes.txt", b"The revisions of this year."),
+        ("schema.sql", b"-- revision = 'b'\n"),
+        ("catalogue.json", b'{"head": "a"}'),
+    ],
+)
+def test_what_is_plainly_harmless_is_skipped(folder, name, content):
+    write(folder, name, content)
+    assert Chain.read(folder).order == ("a",)
+
+
+def test_a_folder_that_kubernetes_mounts_is_read_once(folder):
+    write(folder, "..2026_11_29/a.py", FIRST)
+    (folder / "..data").symlink_to("..2026_11_29")
+    (folder / "a.py").unlink()
+    (folder / "a.py").symlink_to("..data/a.py")
+    assert Chain.read(folder).order == ("a",)
+    write(folder, "..2026_11_29/b.py", SECOND)
+    with pytest.raises(ConfigurationError, match=r"\.\.2026_11_29/b\.py"):
+        Chain.read(folder)
+
+
+def test_a_large_file_of_data_is_not_looked_into(folder):
+    write(folder, "rows.txt", SECOND + b"#" * (1 << 20))
+    assert not looks_like_revision(folder / "rows.txt")
     assert Chain.read(folder).order == ("a",)
 
 
@@ -99,7 +248,7 @@ def test_the_lock_of_an_editor_that_leads_nowhere_is_skipped_and_another_link_is
     (folder / ".#a.py").symlink_to("nobody@host.1:1")
     assert [p.name for p in revision_files(folder)] == ["a.py"]
     (folder / "b.py").symlink_to("nowhere.py")
-    with pytest.raises(ConfigurationError, match=r"b\.py cannot be read: No such file"):
+    with pytest.raises(ConfigurationError, match=r"b\.py \(a link that leads nowhere\)"):
         Chain.read(folder)
 
 

@@ -6,7 +6,7 @@ import pytest
 from is_db_bootstrap.blueprint import Blueprint, Setting
 from is_db_bootstrap.cli._options import Options
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.local.running import LocalServer, LocalStack
+from is_db_bootstrap.local.stack_folder import LocalServer, LocalStack
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing, blueprint_name
 
 BLUEPRINT = Blueprint(

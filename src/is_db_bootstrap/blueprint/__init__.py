@@ -1,4 +1,4 @@
-"""What a blueprint is: its declarations, how it is found, checked, described and told from another."""
+"""What a blueprint is, and how it is found, checked, described and told from another."""
 
 from is_db_bootstrap.blueprint.declarations import (
     Blueprint,

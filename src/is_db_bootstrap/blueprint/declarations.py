@@ -1,4 +1,7 @@
-"""Declarations: what a blueprint says about its stores. Typed, frozen values; importing this module loads no client."""
+"""Declarations: what a blueprint says about its stores.
+
+They are typed, frozen values. Importing this module loads no client.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,17 @@ from is_db_bootstrap.stores.kinds import declared_kinds
 Value = str | int
 
 
-def _nothing() -> Mapping[str, Any]:
-    return MappingProxyType(
-        {}
-    )  # a proxy is no default by itself before Python 3.12: it is not hashable
+def _empty_mapping() -> Mapping[str, Any]:
+    """The default of mappings. Before Python 3.12 a proxy is not hashable, so it cannot be one."""
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A setting of one blueprint, read from the environment or the file under its own name.
 
-    `default` also fixes the type: text or integer. Text must be one of `choices`, or match `pattern` as a whole;
-    an integer must be at least `minimum`.
+    `default` also fixes the type, text or integer. A text must be one of `choices`, or match
+    `pattern` as a whole. An integer must be at least `minimum`.
     """
 
     name: str
@@ -68,10 +70,12 @@ class Setting:
 class Field:
     """A field of a Milvus collection.
 
-    `type` is a `pymilvus.DataType` name such as `INT64`, `VARCHAR`, `ARRAY`, `FLOAT_VECTOR`, `SPARSE_FLOAT_VECTOR`. `dim`
-    counts vector components, `max_length` UTF-8 bytes, not characters, `max_capacity` the elements of an ARRAY of
-    `element_type`. `default` is the value of rows that give none; `nullable` rows may give none. `params` are what
-    `MilvusClient`'s `add_field` takes besides, such as `enable_analyzer`, `enable_match`, `analyzer_params`, `mmap_enabled`.
+    - `type` is a `pymilvus.DataType` name such as `INT64`, `VARCHAR`, `ARRAY`, `FLOAT_VECTOR`.
+    - `dim` counts the components of a vector, and `max_length` UTF-8 bytes, not characters.
+    - `max_capacity` counts the elements of an `ARRAY`, whose type is `element_type`.
+    - `default` is the value of rows that give none. `nullable` rows may give none.
+    - `params` are further arguments of `MilvusClient`'s `add_field`, such as `enable_analyzer`,
+      `enable_match`, `analyzer_params`, `mmap_enabled`.
     """
 
     name: str
@@ -86,36 +90,40 @@ class Field:
     element_type: str = ""
     max_capacity: int | None = None
     clustering_key: bool = False
-    params: Mapping[str, Any] = dataclasses.field(default_factory=_nothing)
+    params: Mapping[str, Any] = dataclasses.field(default_factory=_empty_mapping)
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function of a Milvus collection, which fills the fields `outputs` from the fields `inputs`.
 
-    `type` is a `pymilvus.FunctionType` name: `BM25` makes a sparse vector of an analysed text, `TEXTEMBEDDING` asks the
-    provider that `params` name for a vector, `MINHASH` makes a signature.
+    `type` is a `pymilvus.FunctionType` name. `BM25` makes a sparse vector of an analysed text,
+    `TEXTEMBEDDING` asks the provider that `params` name for a vector, and `MINHASH` makes a
+    signature.
     """
 
     name: str
     type: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    params: Mapping[str, Any] = dataclasses.field(default_factory=_nothing)
+    params: Mapping[str, Any] = dataclasses.field(default_factory=_empty_mapping)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index of a Milvus collection, one a field; its name is the field's name unless `name` is given.
+    """An index of a Milvus collection, one per field.
 
-    `params` are build parameters such as `M`, `nlist`, `min_gram`, or `json_path` and `json_cast_type` on a JSON field.
-    `metric` is one of `IP`, `L2`, `COSINE`, `HAMMING`, `JACCARD`, `BM25`, … for a vector field and empty for a scalar.
+    - `name` is the field's name unless it is given.
+    - `params` are build parameters such as `M`, `nlist`, `min_gram`, or `json_path` and
+      `json_cast_type` on a JSON field.
+    - `metric` is one of `IP`, `L2`, `COSINE`, `HAMMING`, `JACCARD`, `BM25`, … for a vector field,
+      and empty for a scalar.
     """
 
     field: str
     type: str
     metric: str = ""
-    params: Mapping[str, Any] = dataclasses.field(default_factory=_nothing)
+    params: Mapping[str, Any] = dataclasses.field(default_factory=_empty_mapping)
     name: str = ""
 
 
@@ -123,10 +131,12 @@ class Index:
 class Collection:
     """A Milvus collection `<family>_v<n>` behind an alias.
 
-    `partitions` counts the partitions behind the partition key (0: the server's default), `partition_names` are named ones;
-    a collection has one or the other. `ttl_seconds` 0 means that vectors do not expire. `model` identifies the embedding
-    model; `unspecified` is compatible with every model. `load` asks for the collection to be loaded into memory.
-    `properties` are collection properties such as `mmap.enabled`.
+    - `partitions` counts the partitions behind the partition key; 0 is the server's default.
+      `partition_names` are named partitions. A collection has one or the other.
+    - `ttl_seconds` is the lifetime of vectors. With 0 they do not expire.
+    - `model` identifies the embedding model. `unspecified` is compatible with every model.
+    - `load` asks for the collection to be loaded into memory.
+    - `properties` are collection properties such as `mmap.enabled`.
     """
 
     name: str
@@ -141,7 +151,7 @@ class Collection:
     ttl_seconds: int = 0
     model: str = ""
     load: bool = True
-    properties: Mapping[str, str] = field(default_factory=_nothing)
+    properties: Mapping[str, str] = field(default_factory=_empty_mapping)
     functions: tuple[Function, ...] = ()
     partition_names: tuple[str, ...] = ()
 
@@ -150,10 +160,12 @@ class Collection:
 class KeyPattern:
     """A Redis key convention.
 
-    `pattern` has `{placeholders}`, each one a run of characters without `:` unless `placeholders` gives a regular
-    expression. `type` is what TYPE answers: string, list, set, zset, hash, stream. `ttl` is seconds: a number is
-    the lifetime that writers set, a pair the shortest and longest; None means persistent, for a `reason`. Where two
-    patterns fit a key, the one with more literal characters applies.
+    - `pattern` has `{placeholders}`. Each stands for characters without `:`, unless `placeholders`
+      gives a regular expression for it. Where two patterns fit a key, the one with more literal
+      characters applies.
+    - `type` is what TYPE answers: string, list, set, zset, hash, stream.
+    - `ttl` is seconds. A number is the lifetime that writers set, and a pair is the shortest and
+      the longest. None means that keys are persistent, which needs a `reason`.
     """
 
     name: str
@@ -162,7 +174,7 @@ class KeyPattern:
     ttl: int | tuple[int, int] | None
     owner: str
     purpose: str
-    placeholders: Mapping[str, str] = field(default_factory=_nothing)
+    placeholders: Mapping[str, str] = field(default_factory=_empty_mapping)
     reason: str = ""
 
     @property
@@ -177,7 +189,7 @@ class KeyPattern:
 
     @property
     def expression(self) -> str:
-        """The regular expression that a key of this pattern, and no other of the same prefix, matches as a whole."""
+        """The regular expression that a key of this pattern matches as a whole."""
         parts = re.split(r"\{(\w+)\}", self.pattern)
         return "".join(
             f"(?:{self.placeholders.get(part, '[^:]+').removeprefix('^').removesuffix('$')})"
@@ -202,7 +214,10 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class SeedReference:
-    """The `column` of the row of `table` that has the values of `key`; the value of a demo row that hangs on another one."""
+    """A value of a demo row that hangs on another row.
+
+    It is the `column` of the row of `table` that has the values of `key`.
+    """
 
     table: str
     key: Mapping[str, Any]
@@ -214,25 +229,28 @@ class SeedReference:
 
 @dataclass(frozen=True, slots=True)
 class SeedRow:
-    """A demo row: present when a row with `key` exists, whatever its other columns say.
+    """A demo row. It is present when a row with `key` exists, whatever its other columns say.
 
-    `unique` names columns of `values` that identify a row as well: one that has them is left as it is. A `dict` is
-    written as jsonb, a `list` as an array.
+    `unique` names columns of `values` that identify a row as well. A row that has them is left as
+    it is. A `dict` is written as jsonb, and a `list` as an array.
     """
 
     table: str
     key: Mapping[str, Any]
-    values: Mapping[str, Any] = field(default_factory=_nothing)
+    values: Mapping[str, Any] = field(default_factory=_empty_mapping)
     unique: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SeedNode:
-    """A demo node: present when a node of `label` with `key` exists. Values that are datetimes become Cypher datetimes."""
+    """A demo node: present when a node of `label` with `key` exists.
+
+    Values that are datetimes become Cypher datetimes.
+    """
 
     label: str
     key: Mapping[str, Any]
-    values: Mapping[str, Any] = field(default_factory=_nothing)
+    values: Mapping[str, Any] = field(default_factory=_empty_mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +260,7 @@ class SeedRelationship:
     type: str
     start: SeedNode
     end: SeedNode
-    values: Mapping[str, Any] = field(default_factory=_nothing)
+    values: Mapping[str, Any] = field(default_factory=_empty_mapping)
 
 
 class Ends(NamedTuple):
@@ -257,10 +275,15 @@ class Ends(NamedTuple):
 class PoolProfile:
     """How many connections a service keeps, and how long it waits for one. All times are seconds.
 
-    `min_size` connections are opened by `open()` and kept open, at most `max_size` are in use; a free one is waited for
-    `acquire_timeout`, then `sqlalchemy.exc.TimeoutError`. A connection older than `recycle` is replaced before use.
-    `command_timeout` is the server's `statement_timeout` of every connection (None: none). A statement is prepared at its
-    `prepare_threshold`-th use (None: never, for a pooler in transaction mode). Raises `ValueError` for sizes that cannot be.
+    - `open()` opens `min_size` connections, which are kept open. At most `max_size` are in use.
+    - `acquire_timeout` is how long a caller waits for a free one. Then `sqlalchemy.exc.TimeoutError`
+      is raised.
+    - A connection that is older than `recycle` is replaced before use.
+    - `command_timeout` is the server's `statement_timeout` of every connection. None sets none.
+    - A statement is prepared at its `prepare_threshold`-th use. None prepares none, for a pooler in
+      transaction mode.
+
+    Raises `ValueError` for sizes that cannot be.
     """
 
     min_size: int
@@ -279,14 +302,21 @@ class PoolProfile:
 class Blueprint:
     """A named, declared desired state over one or more stores.
 
-    PostgreSQL and Neo4j are declared by files: `migrations` is a folder of Alembic revisions, `cypher` one of
-    `V…__….cypher` and `R…__….cypher` files. `None` means that the blueprint does not use that store.
-    `enterprise=False` skips Cypher files that assume the enterprise edition, whatever the server is.
-    `labels` (label to its properties) and `relationships` document the graph: Neo4j cannot enforce them. `configure` returns
-    the tailored blueprint for the values of its settings. `models` is the dotted name of a module with SQLAlchemy's
-    `metadata` or `Base`, which `revision` and `alembic check` compare with. Where a blueprint is loaded from a folder or by
-    `module:ATTRIBUTE` and leaves `migrations`, `cypher` or `models` open, the folders of these names, and the module
-    `tables` or `models`, beside it are taken. `pool` is for services that use the database; `portable` marks revisions that also run on MariaDB and SQLite.
+    Files declare what PostgreSQL and Neo4j are to hold. `migrations` is a folder of Alembic
+    revisions, and `cypher` one of `V…__….cypher` and `R…__….cypher` files. None means that the
+    blueprint does not use that store. Where a blueprint is loaded from a folder or by
+    `module:ATTRIBUTE` and leaves `migrations`, `cypher` or `models` open, the folders of these
+    names beside it are taken, and the module `tables` or `models`.
+
+    - `enterprise=False` skips Cypher files that assume the enterprise edition, whatever the server
+      is.
+    - `labels` (label to its properties) and `relationships` document the graph. Neo4j cannot
+      enforce them.
+    - `configure` returns the tailored blueprint for the values of its settings.
+    - `models` is the dotted name of a module with SQLAlchemy's `metadata` or `Base`, with which
+      `revision` and `alembic check` compare.
+    - `pool` is for services that use the database.
+    - `portable` marks revisions that also run on MariaDB and SQLite.
     """
 
     name: str
@@ -298,8 +328,8 @@ class Blueprint:
     channels: tuple[Channel, ...] = ()
     settings: tuple[Setting, ...] = ()
     enterprise: bool = True
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
-    relationships: Mapping[str, Ends] = field(default_factory=_nothing)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=_empty_mapping)
+    relationships: Mapping[str, Ends] = field(default_factory=_empty_mapping)
     models: str = ""
     pool: PoolProfile = PoolProfile(5, 15)
     portable: bool = False
@@ -316,9 +346,10 @@ class Blueprint:
         return tuple(kind.name for kind in declared_kinds(self))
 
     def resolve(self, values: Mapping[str, Value]) -> Blueprint:
-        """The blueprint for these settings; unknown names are not looked at, wrong values a `ConfigurationError`.
+        """The blueprint for these settings. Unknown names are not looked at.
 
-        So is whatever `configure` raises, with its file and line.
+        Raises `ConfigurationError` for a wrong value, and for whatever `configure` raises, with
+        file and line.
         """
         parsed = {s.name: s.parse(values.get(s.name, s.default)) for s in self.settings}
         return self._configured(self.configure, parsed) if self.configure else self
@@ -335,7 +366,8 @@ class Blueprint:
             ) from exc
         if not isinstance(found, Blueprint):
             raise ConfigurationError(
-                f"configure of the blueprint {self.name} returned {type(found).__name__}, not a Blueprint.",
+                f"configure of the blueprint {self.name} returned {type(found).__name__}, "
+                "not a Blueprint.",
                 hint="Return the blueprint, as in: return replace(blueprint, collections=…).",
             )
         return found

@@ -18,8 +18,8 @@ from is_db_bootstrap.settings import Settings
 def fingerprint(blueprint: Blueprint, settings: Settings) -> str:
     """Twelve hexadecimal digits of everything that decides what a store looks like.
 
-    That is: the declarations, the files, the Python sources that revisions may import, the settings, and the version
-    of this package.
+    That is: the declarations, the files, the Python sources that revisions may import, the
+    settings, and the version of this package.
     """
     digest = hashlib.sha256(
         f"{__version__} {settings.schema} {sorted(settings.values.items())}".encode()
@@ -38,7 +38,8 @@ def fingerprint(blueprint: Blueprint, settings: Settings) -> str:
 def _printable(value: Any) -> Any:
     """A declaration in a form that prints the same in every process and in every folder.
 
-    Sets and functions do not print the same twice. A path is different on every machine, and its files are read anyway.
+    Sets and functions do not print the same twice. A path is different on every machine, and its
+    files are read anyway.
     """
     if is_dataclass(value):
         return [(f.name, _printable(getattr(value, f.name))) for f in fields(value) if f.repr]

@@ -1,7 +1,8 @@
 """Finding a blueprint: by the name of an entry point, as a folder, or as `module:ATTRIBUTE`.
 
-An entry point of the group `is_db_bootstrap.blueprints` names each blueprint that an installed package brings. The five
-reference systems are found that way, and so are the blueprints of any other package.
+An entry point of the group `is_db_bootstrap.blueprints` names each blueprint that an installed
+package brings. The five reference systems are found that way, and so are the blueprints of any
+other package.
 """
 
 from __future__ import annotations
@@ -11,27 +12,32 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from is_db_bootstrap.blueprint.beside import file_kinds, files_module, refuse_unread
 from is_db_bootstrap.blueprint.check import check
 from is_db_bootstrap.blueprint.declarations import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.settings.sources import refuse_address
-from is_db_bootstrap.stores.neo4j import cypher_file
-from is_db_bootstrap.stores.postgres import revisions
+from is_db_bootstrap.stores.kind import StoreKind
 
 #: The blueprint of a call that names none.
 DEFAULT = "novel_genesis"
 #: The group of entry points that name blueprints.
 GROUP = "is_db_bootstrap.blueprints"
-#: Where a folder may define BLUEPRINT.
-_FILES = ("blueprint.py", "__init__.py")
+#: The files of a folder that may define its blueprint. The package is imported before its module.
+_PACKAGE_FILE = "__init__.py"
+_MODULE_FILE = "blueprint.py"
+#: The name by which such a file defines it.
+_ATTRIBUTE = "BLUEPRINT"
 #: Modules beside a blueprint that may hold its metadata, the first one first.
 _MODELS = ("tables", "models")
 _WRITE = "Write my_pkg.my_module:BLUEPRINT."
@@ -48,53 +54,78 @@ def blueprint_names() -> list[str]:
     return sorted(_entry_points())
 
 
-def load_blueprint(name: str | Path) -> Blueprint:
+def load_blueprint(name: str | Path, *, may_have_no_files: bool = False) -> Blueprint:
     """The blueprint of an entry point's name, of a folder, or of `module:ATTRIBUTE`.
 
-    In an entry point's name, `-` counts as `_`. The folders `migrations` and `cypher` of a team's blueprint are relative
-    to the folder of its module. Where the blueprint names none, the folders of these names are taken.
-    Raises `ConfigurationError` when nothing has that name, and when the module fails on import, with file and line.
+    In an entry point's name, `-` counts as `_`. The folders that a team's blueprint names are
+    relative to the folder of its module. Where the blueprint names none, the folders `migrations`
+    and `cypher` beside the module are taken. A folder without any migration is an error unless the
+    blueprint `may_have_no_files`, as before the first one is written.
+
+    Raises `ConfigurationError`
+
+    - when nothing has that name
+    - when the module fails on import, with file and line
+    - when a declaration or a file of the blueprint is wrong
+    - when a file that looks as if it were to be applied would not be read
     """
     text = str(name)
     refuse_address("The name of a blueprint", text)
-    installed = text.replace("-", "_")
-    if installed in _entry_points():
-        return _installed(installed)
+    installed_name = text.replace("-", "_")
+    if installed_name in _entry_points():
+        return _installed_blueprint(installed_name)
     if is_path(text):
-        return _checked(from_folder(Path(text)))
-    if ":" in text:
-        return _checked(from_module(text))
-    raise ConfigurationError(
-        f"There is no blueprint {text!r}.",
-        hint=f"Installed: {', '.join(blueprint_names())}. Your own: path/to/folder, or my_pkg.my_module:BLUEPRINT.",
-    )
+        blueprint = from_folder(Path(text))
+    elif ":" in text:
+        blueprint = from_module(text)
+    else:
+        raise ConfigurationError(
+            f"There is no blueprint {text!r}.",
+            hint=(
+                f"Installed: {', '.join(blueprint_names())}. "
+                "Your own: path/to/folder, or my_pkg.my_module:BLUEPRINT."
+            ),
+        )
+    _check_own_blueprint(blueprint, may_have_no_files=may_have_no_files)
+    return blueprint
 
 
 @cache
-def _installed(name: str) -> Blueprint:
-    """The blueprint of an entry point, placed as a team's own is: its folders may lie beside its module."""
+def _installed_blueprint(name: str) -> Blueprint:
+    """The blueprint of an entry point. As with a team's own, its folders may lie beside its module.
+
+    It is not checked: the tests of the package that brings it do that.
+    """
     point = _entry_points()[name]
-    with _told(name):
-        module = importlib.import_module(point.module)
-        blueprint = found(name, module, point.attr)
-    if module.__file__ is None:
+    module, blueprint = _imported_blueprint(name, point.module, point.attr)
+    folder = _module_folder(module)
+    if folder is None:
         return blueprint
-    return _placed(blueprint, Path(module.__file__).parent, module.__package__ or "")
+    return _with_folders(blueprint, folder, module.__package__ or "")
 
 
-def _checked(blueprint: Blueprint) -> Blueprint:
-    """A team's blueprint after its check. Those of installed packages are checked by their own tests."""
-    if blueprint.name in _entry_points() and _installed(blueprint.name) != blueprint:
+def _check_own_blueprint(blueprint: Blueprint, *, may_have_no_files: bool) -> None:
+    """Refuse a team's blueprint with the name of another one, or with something wrong in it."""
+    name = blueprint.name
+    if name in _entry_points() and _installed_blueprint(name) != blueprint:
         raise ConfigurationError(
-            f"A blueprint of your own is called {blueprint.name}, as an installed one is.",
+            f"A blueprint of your own is called {name}, as an installed one is.",
             hint="Rename it.",
         )
     check(blueprint)
-    if blueprint.migrations is not None:
-        revisions.Chain.read(blueprint.migrations)
-    if blueprint.cypher is not None:
-        cypher_file.load(blueprint.cypher)
-    return blueprint
+    for kind in file_kinds():
+        folder = getattr(blueprint, kind.folder)
+        if folder is not None:
+            _check_files(kind, folder, may_have_no_files=may_have_no_files)
+
+
+def _check_files(kind: StoreKind, folder: Path, *, may_have_no_files: bool) -> None:
+    files = files_module(kind)
+    if not files.count_files(folder) and not may_have_no_files:
+        raise ConfigurationError(
+            f"{folder} has no {files.PLURAL}.",
+            hint="Write the first one with is-db-bootstrap revision, or remove the folder.",
+        )
 
 
 def is_path(name: str) -> bool:
@@ -102,132 +133,64 @@ def is_path(name: str) -> bool:
     return Path(name).is_dir() or "/" in name or "\\" in name or name.endswith(".py")
 
 
+# --- from a folder
+
+
 def from_folder(folder: Path) -> Blueprint:
-    """The blueprint of a folder of any name; its modules see each other by relative imports."""
+    """The blueprint of a folder of any name.
+
+    Modules of the folder see each other by relative imports.
+    """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise ConfigurationError(
             f"The blueprint folder {folder} {what}.", hint="Give a folder that holds blueprint.py."
         )
     folder = folder.resolve()
-    files = [folder / name for name in _FILES if (folder / name).is_file()]
-    package = _package(folder)
-    modules = {
-        path: _loaded(path, package) for path in reversed(files)
-    }  # the package before its blueprint.py
-    declared = {path: vars(m)["BLUEPRINT"] for path, m in modules.items() if "BLUEPRINT" in vars(m)}
-    if not declared:
-        raise _without_blueprint(folder, modules)
-    if len({id(value) for value in declared.values()}) > 1:
-        raise ConfigurationError(
-            f"{folder}: {' and '.join(path.name for path in sorted(declared))} each define a BLUEPRINT.",
-            hint="Keep one.",
-        )
-    path = next(iter(declared))
-    return _placed(found(str(path), modules[path], "BLUEPRINT"), folder, package)
+    package = _free_package_name(folder)
+    modules = _modules_of_folder(folder, package)
+    path = _defining_file(folder, modules)
+    declared = blueprint_attribute(str(path), modules[path], _ATTRIBUTE)
+    blueprint = _with_folders(declared, folder, package)
+    refuse_unread(folder, blueprint)
+    return blueprint
 
 
-def from_module(name: str) -> Blueprint:
-    """The blueprint of `module:ATTRIBUTE`, also of a module in the working directory."""
-    dotted, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if (
-        here not in sys.path
-    ):  # an installed command does not look in the working directory by itself
-        sys.path.insert(0, here)
-    with _told(name):
-        module = importlib.import_module(dotted)
-        blueprint = found(name, module, attribute)
-    if module.__file__ is None:
-        return blueprint
-    return _placed(blueprint, Path(module.__file__).parent, module.__package__ or "")
+def _modules_of_folder(folder: Path, package: str) -> dict[Path, ModuleType]:
+    """The modules of the files that may define the blueprint, in the order of their import."""
+    paths = [folder / name for name in (_PACKAGE_FILE, _MODULE_FILE)]
+    return {path: _imported_file(path, package) for path in paths if path.is_file()}
 
 
-def found(name: str, module: object, attribute: str) -> Blueprint:
-    """The attribute, if it is a blueprint."""
-    if not hasattr(module, attribute):
-        raise ConfigurationError(f"{name!r}: the module has no {attribute}.", hint=_WRITE)
-    value = getattr(module, attribute)
-    if not isinstance(value, Blueprint):
-        raise ConfigurationError(
-            f"{name!r} is not a Blueprint but {type(value).__name__}.", hint=_WRITE
-        )
-    return value
+def _defining_file(folder: Path, modules: Mapping[Path, ModuleType]) -> Path:
+    """The file that defines the blueprint. Both may, as long as it is the same object."""
+    defined = {
+        path: vars(module)[_ATTRIBUTE]
+        for path, module in modules.items()
+        if _ATTRIBUTE in vars(module)
+    }
+    if not defined:
+        raise _error_without_blueprint(folder, modules)
+    if len({id(value) for value in defined.values()}) > 1:
+        names = " and ".join(sorted(path.name for path in defined))
+        raise ConfigurationError(f"{folder}: {names} each define a BLUEPRINT.", hint="Keep one.")
+    return next(iter(defined))
 
 
-def _package(folder: Path) -> str:
-    """The name under which the folder is imported: its own, unless something else has it."""
-    name = re.sub(r"\W", "_", folder.name)
-    name = name if name.isidentifier() else f"_{name}"
-    loaded = sys.modules.get(name)
-    places = list(getattr(loaded, "__path__", ())) if loaded else _places(name)
-    return name if (not places and loaded is None) or str(folder) in places else f"blueprint_{name}"
-
-
-def _places(name: str) -> list[str]:
-    """The folders of a package, or the file of a module, that an import of `name` would find."""
-    spec = importlib.util.find_spec(name)
-    return [] if spec is None else list(spec.submodule_search_locations or [str(spec.origin)])
-
-
-def _loaded(path: Path, package: str) -> ModuleType:
-    """The module of a file below `package`, which is created from its `__init__.py` or empty."""
-    if package not in sys.modules or str(path.parent) not in getattr(
-        sys.modules[package], "__path__", ()
-    ):
-        for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
-            del sys.modules[name]  # of another folder with this name
-        init = path.parent / "__init__.py"
-        _executed(init, package) if init.is_file() else _empty_package(package, path.parent)
-    if path.name == "__init__.py":
-        return sys.modules[package]
-    name = f"{package}.{path.stem}"
-    return sys.modules.get(name) or _executed(path, name)
-
-
-def _empty_package(package: str, folder: Path) -> None:
-    module = ModuleType(package)
-    module.__path__ = [str(folder)]
-    sys.modules[package] = module
-
-
-def _executed(path: Path, name: str) -> ModuleType:
-    places = [str(path.parent)] if path.name == "__init__.py" else None
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=places)
-    if spec is None or spec.loader is None:
-        raise ConfigurationError(f"{path} is no Python module.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        with _told(str(path)):
-            spec.loader.exec_module(module)
-    except ConfigurationError:
-        del sys.modules[name]
-        raise
-    return module
-
-
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """What an import raises, `SystemExit` included, becomes a `ConfigurationError` with its file and line."""
-    try:
-        with strict_guest():
-            yield
-    except GuestFailed as exc:
-        raise ConfigurationError(f"The blueprint {name!r} cannot be imported: {exc}.") from exc
-
-
-def _without_blueprint(folder: Path, modules: dict[Path, ModuleType]) -> ConfigurationError:
+def _error_without_blueprint(
+    folder: Path, modules: Mapping[Path, ModuleType]
+) -> ConfigurationError:
+    """The error of a folder that defines no BLUEPRINT. It names blueprints of other names."""
     if not modules:
         return ConfigurationError(
-            f"{folder} holds no blueprint: neither {' nor '.join(_FILES)} is there.",
+            f"{folder} holds no blueprint: neither {_MODULE_FILE} nor {_PACKAGE_FILE} is there.",
             hint="Begin one: is-db-bootstrap new NAME.",
         )
     others = sorted(
         {
-            n
-            for m in modules.values()
-            for n, value in vars(m).items()
+            name
+            for module in modules.values()
+            for name, value in vars(module).items()
             if isinstance(value, Blueprint)
         }
     )
@@ -239,18 +202,163 @@ def _without_blueprint(folder: Path, modules: dict[Path, ModuleType]) -> Configu
     )
 
 
-def _placed(blueprint: Blueprint, folder: Path, package: str) -> Blueprint:
-    """With its folders made absolute and its models found."""
-    migrations = _inside(folder, blueprint.migrations, "migrations")
-    cypher = _inside(folder, blueprint.cypher, "cypher")
-    beside = next((name for name in _MODELS if (folder / f"{name}.py").is_file()), "")
-    models = blueprint.models or (f"{package}.{beside}" if package and beside else beside)
-    return replace(blueprint, migrations=migrations, cypher=cypher, models=models)
+# --- from a module
 
 
-def _inside(folder: Path, given: Path | None, default: str) -> Path | None:
+def from_module(name: str) -> Blueprint:
+    """The blueprint of `module:ATTRIBUTE`, also of a module in the working directory."""
+    dotted, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # an installed command does not look there by itself
+    module, blueprint = _imported_blueprint(name, dotted, attribute)
+    folder = _module_folder(module)
+    if folder is None:
+        return blueprint
+    blueprint = _with_folders(blueprint, folder, module.__package__ or "")
+    if (
+        str(folder) not in sysconfig.get_paths().values()
+    ):  # there lie all packages that are installed
+        refuse_unread(folder, blueprint)
+    return blueprint
+
+
+def _imported_blueprint(name: str, dotted: str, attribute: str) -> tuple[ModuleType, Blueprint]:
+    """The module `dotted` and its blueprint; `name` is what messages call it."""
+    with _import_errors(name):
+        module = importlib.import_module(dotted)
+        return module, blueprint_attribute(name, module, attribute)
+
+
+def _module_folder(module: ModuleType) -> Path | None:
+    """The folder of the module's file; None for a module without a file."""
+    return None if module.__file__ is None else Path(module.__file__).parent
+
+
+def blueprint_attribute(name: str, module: object, attribute: str) -> Blueprint:
+    """The attribute of the module.
+
+    Raises `ConfigurationError` unless it is there and a blueprint.
+    """
+    if not hasattr(module, attribute):
+        raise ConfigurationError(f"{name!r}: the module has no {attribute}.", hint=_WRITE)
+    value = getattr(module, attribute)
+    if not isinstance(value, Blueprint):
+        raise ConfigurationError(
+            f"{name!r} is not a Blueprint but {type(value).__name__}.", hint=_WRITE
+        )
+    return value
+
+
+@contextmanager
+def _import_errors(name: str) -> Iterator[None]:
+    """Whatever an import raises becomes a `ConfigurationError` with file and line."""
+    try:
+        with strict_guest():
+            yield
+    except GuestFailed as exc:
+        raise ConfigurationError(f"The blueprint {name!r} cannot be imported: {exc}.") from exc
+
+
+# --- importing the files of a folder
+
+
+def _free_package_name(folder: Path) -> str:
+    """The name under which the folder is imported: its own, unless something else has it."""
+    name = re.sub(r"\W", "_", folder.name)
+    if not name.isidentifier():
+        name = f"_{name}"
+    loaded = sys.modules.get(name)
+    places = list(getattr(loaded, "__path__", ())) if loaded else _import_places(name)
+    is_unused = loaded is None and not places
+    return name if is_unused or str(folder) in places else f"blueprint_{name}"
+
+
+def _import_places(name: str) -> list[str]:
+    """The folders of a package, or the file of a module, that an import of `name` would find."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return []
+    return list(spec.submodule_search_locations or [str(spec.origin)])
+
+
+def _imported_file(path: Path, package: str) -> ModuleType:
+    """The module of a file in the folder whose package is called `package`."""
+    if not _is_loaded_from(path.parent, package):
+        _forget_package(package)
+        _load_package(path.parent, package)
+    if path.name == _PACKAGE_FILE:
+        return sys.modules[package]
+    name = f"{package}.{path.stem}"
+    return sys.modules.get(name) or _executed_file(path, name)
+
+
+def _is_loaded_from(folder: Path, package: str) -> bool:
+    loaded = sys.modules.get(package)
+    return loaded is not None and str(folder) in getattr(loaded, "__path__", ())
+
+
+def _forget_package(package: str) -> None:
+    """Forget the modules of another folder with this name."""
+    for name in list(sys.modules):
+        if name == package or name.startswith(f"{package}."):
+            del sys.modules[name]
+
+
+def _load_package(folder: Path, package: str) -> None:
+    """Create the package from its `__init__.py`, or an empty one."""
+    init = folder / _PACKAGE_FILE
+    if init.is_file():
+        _executed_file(init, package)
+        return
+    module = ModuleType(package)
+    module.__path__ = [str(folder)]
+    sys.modules[package] = module
+
+
+def _executed_file(path: Path, name: str) -> ModuleType:
+    """The module `name`, made by running the file; nothing is left of it when that fails."""
+    places = [str(path.parent)] if path.name == _PACKAGE_FILE else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=places)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{path} is no Python module.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _import_errors(str(path)):
+            spec.loader.exec_module(module)
+    except ConfigurationError:
+        del sys.modules[name]
+        raise
+    return module
+
+
+# --- folders and models beside the module
+
+
+def _with_folders(blueprint: Blueprint, folder: Path, package: str) -> Blueprint:
+    """The blueprint with its folders made absolute and its models found."""
+    folders: dict[str, Any] = {
+        kind.folder: _absolute_folder(folder, getattr(blueprint, kind.folder), kind.folder)
+        for kind in file_kinds()
+    }
+    models = blueprint.models or _models_beside(folder, package)
+    return replace(blueprint, models=models, **folders)
+
+
+def _models_beside(folder: Path, package: str) -> str:
+    """The dotted name of the module with models in the folder; empty without one."""
+    for name in _MODELS:
+        if (folder / f"{name}.py").is_file():
+            return f"{package}.{name}" if package else name
+    return ""
+
+
+def _absolute_folder(folder: Path, given: Path | None, usual_name: str) -> Path | None:
+    """The folder that a blueprint names, else the one with the usual name if that is there."""
     if given is None:
-        return folder / default if (folder / default).is_dir() else None
+        usual = folder / usual_name
+        return usual if usual.is_dir() else None
     if not (folder / given).is_dir():
         raise ConfigurationError(
             f"{folder}: the folder {given}, which the blueprint names, is not there."

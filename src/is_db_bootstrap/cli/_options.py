@@ -54,11 +54,11 @@ class Options(NamedTuple):
 
         return self.blueprint or blueprint_name(os.environ, self.config, self.env_file) or DEFAULT
 
-    def declared(self) -> Blueprint:
-        """The blueprint itself."""
+    def declared(self, *, may_have_no_files: bool = False) -> Blueprint:
+        """The blueprint itself; `may_have_no_files` is that of `load_blueprint`."""
         from is_db_bootstrap.blueprint.load import load_blueprint
 
-        return load_blueprint(self.asked_for())
+        return load_blueprint(self.asked_for(), may_have_no_files=may_have_no_files)
 
     def run_options(self, **flags: bool) -> RunOptions:
         """What the engine is told: the stores of this call, and the `flags` of its command."""

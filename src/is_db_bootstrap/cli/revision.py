@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("revision")
-@placed
+@partial(placed, may_have_no_files=True)
 @click.option("--message", "-m", default="", help="What it does, such as 'add orders'.")
 @click.option("--cypher", is_flag=True, help="The next Cypher file instead.")
 @click.option("--empty", is_flag=True, help="Nothing but its frame; needs no server.")

@@ -1,7 +1,8 @@
 """Files from a Maven repository, verified by SHA-256 against a list in the package.
 
-A list has one line a file: SHA-256, size in bytes, coordinates `group:artifact:version[:classifier]`.
-Only whole, verified files get their name, so an interrupted download goes on where it stopped.
+A list has one line per file: SHA-256, size in bytes, and the coordinates
+`group:artifact:version[:classifier]`. A file gets its name when it is whole and verified, so an
+interrupted download goes on with the next file.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ class Artifact:
         )
 
     def is_in(self, folder: Path) -> bool:
-        """Whether it is there. Its checksum was compared before it got its name; the size shows later damage cheaply."""
+        """Whether it is there with its size, which shows later damage cheaply.
+
+        Its checksum was compared before it got its name.
+        """
         try:
             return (folder / self.file).stat().st_size == self.size
         except OSError:
@@ -92,20 +96,20 @@ def fetch(  # noqa: PLR0917 - each is needed
 ) -> None:
     """Bring what is missing into `folder`, in parallel. `stop` ends it early.
 
-    Raises `StoreUnavailable` without network, `StoreError` for a wrong checksum or a full disk, each after removing
-    what was half done; files that were complete stay.
+    Raises `StoreUnavailable` without network, and `StoreError` for a wrong checksum or a full disk.
+    Files that are complete stay then, and parts of others are removed.
     """
     missing = [a for a in artifacts if not a.is_in(folder)]
     if not missing:
         return
     download = _Download(store, what, missing, folder, progress, stop or threading.Event())
-    with _disk(store, folder):
+    with _disk_errors(store, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
+        _remove_old_parts(folder)
     download.run()
 
 
-def _sweep(folder: Path) -> None:
+def _remove_old_parts(folder: Path) -> None:
     """Remove what a download that was killed has left."""
     import psutil
 
@@ -116,7 +120,8 @@ def _sweep(folder: Path) -> None:
 
 
 @contextmanager
-def _disk(store: str, place: Path) -> Iterator[None]:
+def _disk_errors(store: str, place: Path) -> Iterator[None]:
+    """What the disk refuses becomes a `StoreError` that names the place."""
     try:
         yield
     except OSError as exc:
@@ -125,10 +130,14 @@ def _disk(store: str, place: Path) -> Iterator[None]:
         full = exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         cause = "the disk is full" if full else str(exc)
         raise StoreError(
-            store, f"{place} cannot be written: {cause}.",
-            hint="Make room there, or set IS_DB_BOOTSTRAP_CACHE to another folder, and run again; complete files are kept.",
+            store,
+            f"{place} cannot be written: {cause}.",
+            hint=(
+                "Make room there, or set IS_DB_BOOTSTRAP_CACHE to another folder, and run again; "
+                "complete files are kept."
+            ),
             subject=str(place),
-        ) from exc  # fmt: skip
+        ) from exc
 
 
 class _Download:
@@ -152,11 +161,12 @@ class _Download:
     def run(self) -> None:
         files = f"{len(self._missing)} files" if len(self._missing) > 1 else "1 file"
         self._progress(
-            f"{self._store}: downloading {self._what}, {files}, {self._total / _MEGABYTE:.0f} MB, once"
+            f"{self._store}: downloading {self._what}, {files}, "
+            f"{self._total / _MEGABYTE:.0f} MB, once"
         )
         with ThreadPoolExecutor(THREADS) as pool:
             largest_first = sorted(self._missing, key=lambda a: -a.size)
-            running = [pool.submit(self._one, a) for a in largest_first]
+            running = [pool.submit(self._fetch_one, a) for a in largest_first]
             try:
                 wait(running, return_when=FIRST_EXCEPTION)
             finally:
@@ -173,40 +183,49 @@ class _Download:
                 hint="Run again; it goes on.",
             )
 
-    def _one(self, artifact: Artifact) -> None:
+    def _fetch_one(self, artifact: Artifact) -> None:
         import requests
 
         target = self._folder / artifact.file
         part = self._folder / f"{artifact.file}.{os.getpid()}-{threading.get_ident()}.part"
         try:
-            digest = self._patiently(artifact, part)
+            digest = self._download_patiently(artifact, part)
             if self._stop.is_set():
                 return
-            self._check(artifact, digest)
-            with _disk(self._store, self._folder):
+            self._check_digest(artifact, digest)
+            with _disk_errors(self._store, self._folder):
                 part.replace(target)
         except requests.RequestException as exc:
+            cause = _innermost_cause(exc)
             raise StoreUnavailable(
-                self._store, f"{artifact.file} could not be downloaded from {self._address}: {_reason(exc)}.",
-                hint="Check the network and its proxy, or set IS_DB_BOOTSTRAP_MAVEN_URL to a mirror; "
-                "run again and the download goes on.", subject=artifact.file,
-            ) from exc  # fmt: skip
+                self._store,
+                f"{artifact.file} could not be downloaded from {self._address}: {cause}.",
+                hint=(
+                    "Check the network and its proxy, "
+                    "or set IS_DB_BOOTSTRAP_MAVEN_URL to a mirror; "
+                    "run again and the download goes on."
+                ),
+                subject=artifact.file,
+            ) from exc
         finally:
             part.unlink(missing_ok=True)
 
-    def _patiently(self, artifact: Artifact, part: Path) -> str:
-        """Again when the connection breaks in the middle of a file, which the adapter's own retry does not see."""
+    def _download_patiently(self, artifact: Artifact, part: Path) -> str:
+        """Download a file, again when the connection breaks in the middle; its SHA-256.
+
+        The adapter of requests tries again only until an answer begins.
+        """
         import requests
 
         for _ in range(ATTEMPTS - 1):
             try:
-                return self._stream(artifact, part)
+                return self._download_once(artifact, part)
             except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ReadTimeout):
                 if self._stop.is_set():
                     break
-        return self._stream(artifact, part)
+        return self._download_once(artifact, part)
 
-    def _stream(self, artifact: Artifact, part: Path) -> str:
+    def _download_once(self, artifact: Artifact, part: Path) -> str:
         digest = hashlib.sha256()
         with self._session().get(
             f"{self._address}/{artifact.path}",
@@ -215,17 +234,21 @@ class _Download:
             auth=self._login,  # type: ignore[arg-type]  # requests takes bytes as well
         ) as answer:
             answer.raise_for_status()
-            with _disk(self._store, self._folder), part.open("wb") as file:
+            with _disk_errors(self._store, self._folder), part.open("wb") as file:
                 for chunk in answer.iter_content(1 << 18):
                     if self._stop.is_set():
                         break
                     file.write(chunk)
                     digest.update(chunk)
-                    self._add(len(chunk))
+                    self._count_bytes(len(chunk))
         return digest.hexdigest()
 
     def _session(self) -> requests.Session:
-        """One a thread: keeps its connection, retries what the network or the server dropped, honours proxies and CA files."""
+        """The session of this thread.
+
+        It keeps its connection, honours proxies and CA files, and tries again what the network or
+        the server dropped.
+        """
         if not hasattr(self._local, "session"):
             import requests
             from requests.adapters import HTTPAdapter
@@ -244,16 +267,20 @@ class _Download:
         session_: requests.Session = self._local.session
         return session_
 
-    def _check(self, artifact: Artifact, found: str) -> None:
+    def _check_digest(self, artifact: Artifact, found: str) -> None:
         if found != artifact.sha256:
             raise StoreError(
                 self._store,
-                f"{artifact.file} from {self._address} has SHA-256 {found}, but {artifact.sha256} is listed; it was thrown away.",
-                hint="A mirror or a proxy may have changed it; use another IS_DB_BOOTSTRAP_MAVEN_URL.",
+                f"{artifact.file} from {self._address} has SHA-256 {found}, "
+                f"but {artifact.sha256} is listed; it was thrown away.",
+                hint=(
+                    "A mirror or a proxy may have changed it; "
+                    "use another IS_DB_BOOTSTRAP_MAVEN_URL."
+                ),
                 subject=artifact.file,
             )
 
-    def _add(self, size: int) -> None:
+    def _count_bytes(self, size: int) -> None:
         with self._count:
             self._done += size
             tenth = min(10, self._done * 10 // self._total)
@@ -265,8 +292,8 @@ class _Download:
         )
 
 
-def _reason(exc: Exception) -> str:
-    """The innermost cause: what requests and urllib3 wrap around it names their own classes."""
+def _innermost_cause(exc: Exception) -> str:
+    """The cause in words. What requests and urllib3 wrap around it names their own classes only."""
     cause: BaseException = exc
     while inner := (cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)):
         if not isinstance(inner, BaseException):

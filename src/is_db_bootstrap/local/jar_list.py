@@ -2,10 +2,11 @@
 
 With a `pom.xml` that depends on `org.neo4j:neo4j` and `org.neo4j.app:neo4j-server` of one version:
 
-    mvn dependency:copy-dependencies -DincludeScope=runtime -Dmdep.useRepositoryLayout=true -DoutputDirectory=jars
-    python -m is_db_bootstrap.local.jar_list jars > neo4j-5.26.30.txt
+    mvn dependency:copy-dependencies -DincludeScope=runtime -Dmdep.useRepositoryLayout=true
+    -DoutputDirectory=jars python -m is_db_bootstrap.local.jar_list jars > neo4j-5.26.30.txt
 
-Sizes and checksums are those of the files that Maven got, so run it where the network can be trusted, and read the difference.
+Sizes and checksums are those of the files that Maven got. Run it where the network can be trusted,
+and read the difference.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from is_db_bootstrap.local.download import Artifact
 
 
 def artifacts(folder: Path) -> Iterator[Artifact]:
-    """Every jar below `folder`, which is laid out as a Maven repository: group/artifact/version/file."""
+    """Every jar below `folder`, which has the layout of a Maven repository."""
     for jar in folder.rglob("*.jar"):
         *group, name, version, file = jar.relative_to(folder).parts
         classifier = file.removeprefix(f"{name}-{version}").removesuffix(".jar").removeprefix("-")
@@ -28,4 +29,5 @@ def artifacts(folder: Path) -> Iterator[Artifact]:
 
 
 if __name__ == "__main__":
-    print("\n".join(a.line() for a in sorted(artifacts(Path(sys.argv[1])), key=lambda a: a.file)))  # noqa: T201 - its result
+    by_name = sorted(artifacts(Path(sys.argv[1])), key=lambda artifact: artifact.file)
+    print("\n".join(artifact.line() for artifact in by_name))  # noqa: T201 - its result

@@ -14,7 +14,10 @@ from is_db_bootstrap.private_files import make_private
 
 
 class MilvusServer(Server):
-    """milvus-lite over TCP. It knows no passwords, so it listens on 127.0.0.1 whatever `listen` says."""
+    """milvus-lite over TCP.
+
+    It knows no passwords, so it listens on 127.0.0.1 whatever `listen` says.
+    """
 
     store = "milvus"
     programs = ("milvus-lite", "python")
@@ -33,10 +36,13 @@ class MilvusServer(Server):
         self.data.mkdir(exist_ok=True)
 
     def configure(self) -> None:
-        """Everything stands on its command line."""
+        """Nothing to write: all settings are on the command line."""
 
     def command(self) -> Sequence[str]:
-        """Its command, from the environment we run in; its own default is to listen everywhere."""
+        """The command of the environment that we run in.
+
+        Without `--host` it would listen everywhere.
+        """
         program = Path(sys.executable).with_name("milvus-lite")
         started = [str(program)] if program.exists() else [sys.executable, "-m", "milvus_lite"]
         return [

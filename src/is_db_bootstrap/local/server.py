@@ -16,6 +16,9 @@ from is_db_bootstrap.local.process import LOOPBACK, Process, environment, free_p
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.private_files import close_to_others
 
+#: The address of this machine that reaches a server which listens on every address.
+_REACHED_BY = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - what the user asked for
+
 
 def silent(_: str) -> None:
     """Progress that nobody sees."""
@@ -24,20 +27,22 @@ def silent(_: str) -> None:
 class Server(ABC):
     """One real server as a child process, in a folder of its own.
 
-    `home` holds its data and `server.log`, and is its owner's alone. `port` 0 means any free one. `password` may hold any character and may be
-    empty. `durable=False` trades safety of data for speed, for tests. `prepare`, then `start`; it is up when the
-    store's own `ping` says so.
+    `home` holds its data and `server.log`, and only its owner may enter it. `port` 0 means any free
+    port. `password` may hold any character and may be empty. `durable=False` trades safety of data
+    for speed, for tests.
+
+    Call `prepare`, then `start`. The server is up when the store's own `ping` says so.
     """
 
     store: ClassVar[StoreName]
-    #: How its process is called, to find one that was left behind.
+    #: The names of its process, by which one that was left behind is found.
     programs: ClassVar[tuple[str, ...]]
     has_passwords: ClassVar[bool] = True
     end_signal: ClassVar[int] = signal.SIGTERM
     #: Seconds that an orderly end may take.
     patience_s: ClassVar[float] = 30.0
     default_version: ClassVar[str]
-    #: Variables of our environment that it needs besides those of every server.
+    #: Variables of our environment that it needs besides those that every server gets.
     variables: ClassVar[tuple[str, ...]] = ()
     #: Where the lists of its files are.
     lists: ClassVar[Path] = LISTS
@@ -62,18 +67,18 @@ class Server(ABC):
 
     @property
     def data(self) -> Path:
-        """The folder the process works in."""
+        """The folder in which the process works."""
         return self.home / "data"
 
     @property
     def log(self) -> Path:
-        """Everything it says."""
+        """The file of all its output."""
         return self.home / "server.log"
 
     @property
     def host(self) -> str:
         """An address of this machine that reaches it, in brackets when it is IPv6."""
-        host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.listen, self.listen)  # noqa: S104 - what the user asked for
+        host = _REACHED_BY.get(self.listen, self.listen)
         return f"[{host}]" if ":" in host else host
 
     @property
@@ -88,7 +93,10 @@ class Server(ABC):
 
     @abstractmethod
     def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:
-        """Download and lay out what is missing; done once, harmless again. `stop` ends a download early."""
+        """Download and lay out what is missing.
+
+        A second call is harmless. `stop` ends a download early.
+        """
 
     @abstractmethod
     def configure(self) -> None:
@@ -99,11 +107,14 @@ class Server(ABC):
         """The program and its arguments."""
 
     def user(self) -> str | None:
-        """Whom it runs as; None: as us."""
+        """The user as whom it runs; None for the user that we are."""
         return None
 
     def start(self) -> None:
-        """Start it on its port, or on another free one when that is taken; returns before it answers."""
+        """Start it on its port, or on another free one when that is taken.
+
+        Returns before it answers.
+        """
         self.port = free_port(self.listen, self.port)
         close_to_others(self.home)
         self.log.touch(0o600)
@@ -142,7 +153,8 @@ class Server(ABC):
         """The error of a server that did not come up: names the log and shows its end."""
         return StoreUnavailable(
             self.store,
-            f"The local {self.store} server {cause}. Its log, {self.log}, ends with:\n{tail(self.log)}\n",
+            f"The local {self.store} server {cause}. "
+            f"Its log, {self.log}, ends with:\n{tail(self.log)}\n",
             hint="Mend what the log says and run again; its data was left as it is.",
             subject=str(self.log),
         )

@@ -5,74 +5,81 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from is_db_bootstrap.blueprint.load import blueprint_names
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.names import STORE_ORDER
+from is_db_bootstrap.names import STORE_ORDER, StoreName
 
-#: Template to the file that it becomes, and the store that it is for; empty: every one.
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the new folder. `store` is the store that needs it; None: every one."""
+
+    template: str
+    path: str
+    store: StoreName | None = None
+
+
 _FILES = (
-    ("blueprint.py", "blueprint.py", ""),
-    ("models.py", "models.py", "postgres"),
-    ("revision.py", "migrations/${revision}_notes.py", "postgres"),
-    ("catalogue.json", "migrations/catalogue.json", "postgres"),
-    ("constraints.cypher", "cypher/V001__constraints.cypher", "neo4j"),
-    ("indexes.cypher", "cypher/V002__indexes.cypher", "neo4j"),
-    ("test_blueprint.py", "tests/test_blueprint.py", ""),
-    ("compose.yaml", "compose.yaml", ""),
-    ("workflow.yaml", ".github/workflows/bootstrap.yaml", ""),
-    ("is-db-bootstrap.toml", "is-db-bootstrap.toml", ""),
-    ("gitignore", ".gitignore", ""),
-    ("README.md", "README.md", ""),
+    _File("blueprint.py", "blueprint.py"),
+    _File("models.py", "models.py", "postgres"),
+    _File("revision.py", "migrations/${revision}_notes.py", "postgres"),
+    _File("catalogue.json", "migrations/catalogue.json", "postgres"),
+    _File("constraints.cypher", "cypher/V001__constraints.cypher", "neo4j"),
+    _File("indexes.cypher", "cypher/V002__indexes.cypher", "neo4j"),
+    _File("test_blueprint.py", "tests/test_blueprint.py"),
+    _File("compose.yaml", "compose.yaml"),
+    _File("workflow.yaml", ".github/workflows/bootstrap.yaml"),
+    _File("is-db-bootstrap.toml", "is-db-bootstrap.toml"),
+    _File("gitignore", ".gitignore"),
+    _File("README.md", "README.md"),
 )
-#: A line that ends so is only for a store.
+#: The end of a template's line that is written for one store only.
 _ONLY = re.compile(r"^(?P<line>.*?)\s*#only (?P<store>\w+)$")
-_LONGEST = 26
+#: A placeholder in capitals, such as `${POSTGRES_PASSWORD:-…}` of a compose file, is not ours.
+_FOREIGN_PLACEHOLDER = re.compile(r"\$\{(?=[A-Z])")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_LONGEST_NAME = 26
 
 
 def create(
     name: str, stores: Sequence[str] = STORE_ORDER, parent: Path | None = None
 ) -> list[Path]:
-    """Write the folder `name` (`-` becomes `_`) into `parent`, for these stores; the files, in order.
+    """Write the folder `name` into `parent`, for these stores; the files, in order.
 
-    Nothing is overwritten: raises `ConfigurationError` for a folder that holds something, for a name that is no module's,
-    and for one that a built-in blueprint has.
+    A `-` in the name becomes `_`.
+
+    `parent` is the working directory unless it is given. Nothing is overwritten. Raises
+    `ConfigurationError` for a folder that holds something, for a name that cannot be that of a
+    module, for the name of an installed blueprint, and for an unknown or repeated store.
     """
-    module = _checked(name)
-    chosen = [store for store in STORE_ORDER if store in stores]
-    if not chosen or len(chosen) != len(set(stores)):
-        raise ConfigurationError(
-            f"Stores are {', '.join(STORE_ORDER)}; given: {', '.join(stores) or 'none'}."
-        )
+    module = _module_name(name)
+    chosen = _chosen_stores(stores)
     folder = (parent or Path.cwd()) / module
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        first = next(iter(sorted(folder.iterdir())), folder) if folder.is_dir() else folder
-        raise ConfigurationError(
-            f"{folder} is not empty: {first.name} is there.",
-            hint="Nothing is overwritten; give another name.",
-        )
-    values = {"name": module, "revision": f"{module}_0001", "label": "".join(part.capitalize() for part in module.split("_")),
-              "stores": ", ".join(chosen), "extras": ",".join(chosen)}  # fmt: skip
-    written = [(folder / path, text) for path, text in _texts(values, chosen)]
-    for path, text in written:
+    _refuse_used_folder(folder)
+    texts = list(_file_texts(_template_values(module, chosen), chosen))
+    written = [folder / path for path, _ in texts]
+    for path, (_, text) in zip(written, texts, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return [path for path, _ in written]
+    return written
 
 
-def _checked(name: str) -> str:
+def _module_name(name: str) -> str:
+    """`name` as a module's name."""
     module = name.replace("-", "_")
-    if (
-        not re.fullmatch(r"[a-z][a-z0-9_]*", module)
-        or keyword.iskeyword(module)
-        or len(module) > _LONGEST
-    ):
+    is_identifier = _NAME.fullmatch(module) and not keyword.iskeyword(module)
+    if not is_identifier or len(module) > _LONGEST_NAME:
         raise ConfigurationError(
             f"{name!r} cannot be the name of a blueprint.",
-            hint=f"Small letters, digits and _, a letter first, at most {_LONGEST} characters, no word of Python.",
+            hint=(
+                "Small letters, digits and _, a letter first, "
+                f"at most {_LONGEST_NAME} characters, no word of Python."
+            ),
         )
     if module in blueprint_names():
         raise ConfigurationError(
@@ -81,24 +88,62 @@ def _checked(name: str) -> str:
     return module
 
 
-def _texts(values: dict[str, str], stores: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _chosen_stores(stores: Sequence[str]) -> list[StoreName]:
+    """The stores in store order."""
+    chosen = [store for store in STORE_ORDER if store in stores]
+    if not chosen or len(chosen) != len(set(stores)):
+        raise ConfigurationError(
+            f"Stores are {', '.join(STORE_ORDER)}; given: {', '.join(stores) or 'none'}."
+        )
+    return chosen
+
+
+def _refuse_used_folder(folder: Path) -> None:
+    """Refuse a file, and a folder that holds something."""
+    if not folder.exists():
+        return
+    first = min(folder.iterdir(), default=None) if folder.is_dir() else folder
+    if first is not None:
+        raise ConfigurationError(
+            f"{folder} is not empty: {first.name} is there.",
+            hint="Nothing is overwritten; give another name.",
+        )
+
+
+def _template_values(module: str, stores: Sequence[str]) -> dict[str, str]:
+    """What the placeholders of the templates stand for."""
+    return {
+        "name": module,
+        "revision": f"{module}_0001",
+        "label": "".join(part.capitalize() for part in module.split("_")),
+        "stores": ", ".join(stores),
+        "extras": ",".join(stores),
+    }
+
+
+def _file_texts(values: dict[str, str], stores: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Path and text of each file that these stores need."""
     templates = resources.files(__package__) / "templates"
-    for template, path, store in _FILES:
-        if not store or store in stores:
-            text = (templates / f"{template}.txt").read_text(encoding="utf-8")
-            yield Template(path).substitute(values), _filled(_for(text, stores), values)
+    for file in _FILES:
+        if file.store is not None and file.store not in stores:
+            continue
+        template = (templates / f"{file.template}.txt").read_text(encoding="utf-8")
+        text = _filled_template(_lines_for(template, stores), values)
+        yield Template(file.path).substitute(values), text
 
 
-def _filled(text: str, values: dict[str, str]) -> str:
-    """Our own placeholders replaced; `${POSTGRES_PASSWORD:-…}` of a compose file stays."""
-    return Template(re.sub(r"\$\{(?=[A-Z])", "$${", text)).substitute(values)
+def _filled_template(text: str, values: dict[str, str]) -> str:
+    """The text with our own placeholders replaced; those in capitals stay."""
+    return Template(_FOREIGN_PLACEHOLDER.sub("$${", text)).substitute(values)
 
 
-def _for(text: str, stores: Sequence[str]) -> str:
+def _lines_for(text: str, stores: Sequence[str]) -> str:
     """The lines of a template that are for these stores."""
     lines = []
     for line in text.splitlines():
         only = _ONLY.match(line)
-        if only is None or only["store"] in stores:
-            lines.append(only["line"] if only else line)
+        if only is None:
+            lines.append(line)
+        elif only["store"] in stores:
+            lines.append(only["line"])
     return "\n".join(lines) + "\n"

@@ -59,6 +59,11 @@ class StoreKind:
     declared_by: tuple[str, ...]
     #: The class of this name in the store's module `bootstrapper`.
     bootstrapper_class: str
+    #: The field of a blueprint that names a folder of files, and the usual name of that folder, such
+    #: as `migrations`. The store's module `files` reads it.
+    folder: str = ""
+    #: Other names that people give to such a folder.
+    folder_names: tuple[str, ...] = ()
     #: The scheme that asks for TLS; empty where a query option or a suffix does.
     tls_scheme: str = ""
     #: The scheme whose path is a socket.

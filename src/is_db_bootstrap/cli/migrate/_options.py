@@ -85,10 +85,10 @@ _PLACE = (
 )
 
 
-def placed(command: F) -> F:
+def placed(command: F, *, may_have_no_files: bool = False) -> F:
     """Give `command` the options that name a blueprint and its database.
 
-    The command receives a `Where`, first.
+    The command receives a `Where`, first. `may_have_no_files` is that of `load_blueprint`.
     """
 
     @functools.wraps(command)
@@ -119,7 +119,7 @@ def placed(command: F) -> F:
             data_dir=data_dir,
             urls={"postgres_url": None if other else url},
         )
-        declared = options.declared()
+        declared = options.declared(may_have_no_files=may_have_no_files)
         return command(Where(declared, options.settings(declared), other), **given)
 
     found: Any = wrapped

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from is_db_bootstrap.blueprint import Collection, Field
-from is_db_bootstrap.blueprint.check import wrong_default
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
+from is_db_bootstrap.stores.milvus.check import wrong_default
 
 #: Release that brought a field type, an index type, or something else (Milvus release notes 2.4 to 2.6).
 _FIELD_TYPES: Mapping[str, tuple[int, int]] = {

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.neo4j import cypher_text
-from is_db_bootstrap.stores.neo4j.cypher_folder import FILE_NAME, migration_files
+from is_db_bootstrap.stores.neo4j.cypher_folder import (
+    FILE_NAME,
+    is_known_to_stock_tool,
+    migration_files,
+)
 from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject, recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 
@@ -165,6 +169,11 @@ class CypherFile:
             yield (
                 f"Warning: neo4j-migrations splits {self.name} differently and would fail on it: "
                 "it ends a statement at `;` + line end only, in strings and comments too."
+            )
+        if not is_known_to_stock_tool(self.name):
+            yield (
+                f"Warning: neo4j-migrations would pass over {self.name}: it takes names of ASCII letters "
+                "and digits, with either dots or underscores in the version."
             )
         for statement in self.statements:
             found = recognise(statement.tokens)

@@ -1,47 +1,59 @@
 """A folder of Cypher files: which of its files are migrations, and which would be passed over.
 
-A file that looks like a migration and is not taken is an error that names the file.
-Only what is certainly none is passed over: hidden files, and what editors, Finder and Explorer leave.
+Every entry is a migration, or of a harmless kind (`folders`), else it is named. A file of a
+harmless kind whose name looks like that of a migration is named too.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.folders import (
+    Entry,
+    entries_below,
+    is_copy,
+    is_harmless_file,
+    is_leftover,
+    printable,
+    why_not_a_file,
+    without_other_ways_to,
+)
 
 SUFFIX = ".cypher"
-#: The name of a migration, as neo4j-migrations has it; `_` in a version stands for a dot.
+#: The name of a migration. `_` in a version stands for a dot.
 FILE_NAME = re.compile(
     r"(?P<kind>[VR])(?P<version>\d+(?:[_.]\d+)*)__(?P<description>[\w ]+)\.cypher",
 )
-#: Suffixes that Cypher files go by, in lower case; only `.cypher` is taken.
-_CYPHER_SUFFIXES = {".cypher", ".cql", ".cyp"}
-#: The beginning of a migration's name, whatever its suffix is: `V001__a.cypher.txt`, `V001__a.xml`.
-_LIKE_A_MIGRATION = re.compile(r"[VRU]\d[\d._]*__", re.IGNORECASE)
+#: The names that neo4j-migrations takes (`MigrationVersion.VERSION_PATTERN` of version 3.3).
+#: In Java, `\d` and `\w` stand for ASCII only.
+_THEIR_FILE_NAME = re.compile(r"[VR](?:\d+(?:_\d+)*|\d+(?:\.\d+)*)__[\w ]+\.cypher", re.ASCII)
+#: What no harmless name has: the beginning of a migration's name, or an ending of Cypher files
+#: anywhere.
+_LIKE_A_MIGRATION = re.compile(r"[VRU]\d.*|.*\.(?:cypher|cql|cyp)\b.*", re.IGNORECASE | re.DOTALL)
+#: Endings that Cypher files go by, in small letters. Only the first is taken.
+_CYPHER_SUFFIXES = {SUFFIX, ".cql", ".cyp"}
 #: Callbacks of neo4j-migrations, as `afterMigrate.cypher` and `beforeFirstUse__01.cypher`.
 _CALLBACK = re.compile(r"(?:before|after)[A-Z]\w*\.cypher")
-#: Backups and swap files of editors and of merges.
-_EDITORS = re.compile(r".*~|#.*#|.*\.(?:sw[a-p]|bak|orig|rej)", re.IGNORECASE)
-#: What the desktops of macOS and Windows put beside files; the first ends in a carriage return.
-_DESKTOPS = {"Icon\r", "Thumbs.db", "desktop.ini"}
-#: Folders of macOS archives and of Python, which hold no file that a person wrote.
-_FOREIGN_FOLDERS = {"__MACOSX", "__pycache__"}
+#: Programs that lie beside Cypher files to run them or to write them.
+_PROGRAMS = {".py"}
+#: How many files a message names.
+_SHOWN = 10
 
 _HINT = (
-    "Write V001__what_it_does.cypher, or R001__… to repeat, directly in the folder; move what is no migration "
-    "out of it. Nothing was run, because these files would have been passed over."
+    "Write V001__what_it_does.cypher, or R001__… to repeat, directly in the folder. "
+    "Move what is no migration out of it, or give it a name that may stay there, such as notes.md. "
+    "Nothing was run, because these files would have been passed over."
 )
 
 
 def migration_files(folder: Path) -> list[Path]:
     """The migrations of `folder`, sorted by name.
 
-    Raises `ConfigurationError` when the folder cannot be read, and one that names every file of the
-    folder and its sub-folders that looks like a migration but is not taken, with the reason.
+    Raises `ConfigurationError` when the folder cannot be read, and one that names every entry of
+    the folder and its sub-folders that is neither a migration nor of a harmless kind, with the
+    reason.
     """
     if not folder.is_dir():
         raise ConfigurationError(
@@ -49,62 +61,66 @@ def migration_files(folder: Path) -> list[Path]:
             hint="Correct the blueprint's cypher folder, or leave it out.",
         )
     taken: list[Path] = []
-    refused: list[str] = []
-    for path in _paths(folder):
-        if _is_no_migration(path):
-            continue
-        reason = _why_refused(path, folder)
-        if reason:
-            refused.append(reason)
-        else:
-            taken.append(path)
+    refused: dict[Entry, str] = {}
+    for entry in entries_below(folder):
+        if _is_migration(entry):
+            taken.append(entry.path)
+        elif reason := _why_refused(entry):
+            refused[entry] = reason
+    refused = without_other_ways_to(taken, refused)
     if refused:
-        raise ConfigurationError(f"neo4j: {folder}: {'; '.join(refused)}.", hint=_HINT)
+        reasons = list(refused.values())
+        shown = "; ".join(reasons[:_SHOWN])
+        if len(reasons) > _SHOWN:
+            shown += f"; and {len(reasons) - _SHOWN} more"
+        raise ConfigurationError(f"neo4j: {folder}: {shown}.", hint=_HINT)
     return sorted(taken, key=lambda path: path.name)
 
 
-def _paths(folder: Path) -> Iterator[Path]:
-    """Everything in the folder and below that is not hidden, sorted; links to folders are followed once."""
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
-        seen.add(os.path.realpath(place))
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not _is_foreign_folder(name)
-            and os.path.realpath(os.path.join(place, name)) not in seen  # noqa: PTH118 - as os.walk does
-        )
-        for name in sorted([*folders, *names]):
-            yield Path(place, name)
+def looks_like_migration(path: Path) -> bool:
+    """Whether a person could take the file's name for that of a migration."""
+    is_numbered = re.match(r"[VR]\d[\d._]*_", path.name, re.IGNORECASE) is not None
+    return is_numbered and path.suffix.lower() in _CYPHER_SUFFIXES
 
 
-def _unreadable(error: OSError) -> None:
-    raise ConfigurationError(
-        f"neo4j: the folder {error.filename} cannot be read: {error.strerror}."
-    ) from error
+def is_cypher_file(path: Path) -> bool:
+    """Whether the file's name has an ending that Cypher files go by."""
+    return path.suffix.lower() in _CYPHER_SUFFIXES
 
 
-def _is_foreign_folder(name: str) -> bool:
-    return name.startswith(".") or name in _FOREIGN_FOLDERS
+def is_known_to_stock_tool(name: str) -> bool:
+    """Whether neo4j-migrations takes a file of this name as well."""
+    return _THEIR_FILE_NAME.fullmatch(name) is not None
 
 
-def _is_no_migration(path: Path) -> bool:
-    name = path.name
-    if name.startswith(".") or name in _DESKTOPS or _EDITORS.fullmatch(name):
-        return True
-    return path.suffix.lower() not in _CYPHER_SUFFIXES and not _LIKE_A_MIGRATION.match(name)
+def _is_migration(entry: Entry) -> bool:
+    is_plain_file = entry.type == "file" and not entry.is_below
+    return is_plain_file and FILE_NAME.fullmatch(entry.path.name) is not None
 
 
-def _why_refused(path: Path, folder: Path) -> str:
-    """What is wrong with `path`, in words that name it; empty for a migration that is taken."""
-    name = path.relative_to(folder).as_posix()
-    if path.is_dir():
-        return f"{name} is a folder, not a file"
-    if path.parent != folder:
+def _why_refused(entry: Entry) -> str:
+    """Why an entry is not plainly harmless, in words that name it; empty when it is."""
+    if is_leftover(entry) or is_copy(entry):
+        return ""
+    name = entry.path.name
+    if entry.type == "folder":
+        is_file_name = FILE_NAME.fullmatch(name) is not None
+        return f"{entry.shown_name} is a folder, not a file" if is_file_name else ""
+    if what := why_not_a_file(entry):
+        return f"{entry.shown_name} is {what}"
+    is_harmless = is_harmless_file(entry) or entry.path.suffix in _PROGRAMS
+    if is_harmless and not _LIKE_A_MIGRATION.fullmatch(name):
+        return ""
+    return _why_file_refused(entry)
+
+
+def _why_file_refused(entry: Entry) -> str:
+    name, path = entry.shown_name, entry.path
+    if entry.is_below:
         return f"{name} is in a sub-folder, from which nothing is run"
     if path.suffix != SUFFIX:
-        ending = f"ends in {path.suffix}, not" if path.suffix else "does not end"
+        ending = f"ends in {printable(path.suffix)}, not" if path.suffix else "does not end"
         return f"the name of {name} {ending} in {SUFFIX}"
-    if _CALLBACK.fullmatch(name):
+    if _CALLBACK.fullmatch(path.name):
         return f"{name} is a callback of neo4j-migrations, which is not run"
-    return "" if FILE_NAME.fullmatch(name) else f"the file name {name} is not understood"
+    return f"the file name {name} is not understood"

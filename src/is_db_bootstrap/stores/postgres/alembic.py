@@ -44,7 +44,8 @@ from is_db_bootstrap.stores.postgres.half_done import (
     WorkingCursor,
 )
 from is_db_bootstrap.stores.postgres.operations import Operation, described, without_drops
-from is_db_bootstrap.stores.postgres.revisions import SKIPPED_NAMES, TABLE
+from is_db_bootstrap.stores.postgres.revision_folder import SKIPPED_NAMES
+from is_db_bootstrap.stores.postgres.revisions import TABLE
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint

@@ -13,108 +13,25 @@ from __future__ import annotations
 
 import ast
 import io
-import os
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.postgres.revision_folder import (
+    looks_like_revision,
+    revision_files,
+    unreadable,
+)
 
 TABLE = "alembic_version"
-#: What Alembic skips (`.#x.py`, `__init__.py`), and the files that Finder and tar of macOS leave (`._x.py`).
-SKIPPED_NAMES = re.compile(r"\.#|\._|__init__")
-#: Endings that an editor, a download or a copy gives to a revision by accident. Alembic reads none of them.
-_MISNAMED = re.compile(r"(?i)\.(pyw?|txt)$|^[^.]+$")
-#: How a revision says that it is one, in any encoding that agrees with ASCII.
-_SAYS_REVISION = re.compile(rb"(?m)^(\xef\xbb\xbf)?revision\s*(:[^=\n]*)?=")
-_SAYS_PARENT = re.compile(rb"(?m)^down_revision\s*(:[^=\n]*)?=")
-#: How many files a message names.
-_SHOWN = 5
-#: Folders that hold no revisions of ours, whatever is in them.
-_FOREIGN_FOLDERS = {"__pycache__", "node_modules"}
 _MARK = re.compile(r"is-db-bootstrap: blueprint (\S+); revisions((?: \S+)*)")
 #: What `half_done` adds to the comment.
 _BEGUN = re.compile(r"(?:; )?begun (upgrade|downgrade) (\S+)$")
-
-
-def revision_files(folder: Path) -> list[Path]:
-    """The files of `folder` that Alembic reads as revisions, sorted by name.
-
-    Raises `ConfigurationError` for files that look like revisions and would be passed over: those in folders below,
-    and those whose names do not end in `.py`. Files that Alembic skips are skipped.
-    """
-    taken: list[Path] = []
-    passed_over: list[Path] = []
-    for path in _walked(folder):
-        if SKIPPED_NAMES.match(path.name):
-            continue
-        if path.parent == folder and path.name.endswith(".py"):
-            taken.append(path)
-        elif _looks_like_revision(path):
-            passed_over.append(path)
-    if passed_over:
-        raise _passed_over(folder, passed_over, nothing_else=not taken)
-    return sorted(taken)
-
-
-def _walked(folder: Path) -> Iterator[Path]:
-    """Every file of `folder` and of the folders below it; each folder once, whatever links lead there."""
-
-    def refuse(exc: OSError) -> None:
-        raise ConfigurationError(
-            f"The folder {exc.filename} cannot be read: {exc.strerror}."
-        ) from exc
-
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        place = os.path.realpath(root)
-        hidden_or_foreign = [
-            name for name in folders if name.startswith(".") or name in _FOREIGN_FOLDERS
-        ]
-        folders[:] = [] if place in seen else sorted(set(folders) - set(hidden_or_foreign))
-        if place not in seen:
-            yield from (Path(root, name) for name in sorted(names))
-        seen.add(place)
-
-
-def _looks_like_revision(path: Path) -> bool:
-    """Whether a file that Alembic would not read declares a revision. Compiled files count when their source is gone."""
-    compiled = path.suffix == ".pyc"
-    if compiled and path.with_suffix(".py").exists():
-        return False
-    if not compiled and (path.name.startswith(".") or not _MISNAMED.search(path.name)):
-        return False
-    try:
-        text = path.read_bytes()
-    except OSError as exc:
-        raise _unreadable(path, exc) from exc
-    if compiled:
-        return b"down_revision" in text
-    return bool(_SAYS_REVISION.search(text) and _SAYS_PARENT.search(text))
-
-
-def _passed_over(folder: Path, found: list[Path], *, nothing_else: bool) -> ConfigurationError:
-    """The error that names revisions which Alembic would not read, and where they belong."""
-    names = [path.relative_to(folder).as_posix() for path in found]
-    shown = ", ".join(names[:_SHOWN]) + (
-        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    )
-    below = {path.parent for path in found if path.parent != folder}
-    if below:
-        hint = f"Move them into {folder.name}/ itself, or out of it if they are not to be applied."
-        inner = next(iter(below)).relative_to(folder).as_posix()
-        dated = inner[0].isdigit()  # next month's revisions come into another folder
-        if nothing_else and len(below) == 1 and not dated:
-            hint = f'Name their folder: Blueprint(…, migrations=Path("{folder.name}/{inner}")).'
-    else:
-        hint = "Let their names end in .py, or move them out of the folder if they are not to be applied."
-    return ConfigurationError(
-        f"{folder}: {shown} would be passed over: only {folder.name}/*.py is read.", hint=hint
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +113,7 @@ def _changed_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError as exc:
-        raise _unreadable(path, exc) from exc
-
-
-def _unreadable(path: Path, exc: OSError) -> ConfigurationError:
-    return ConfigurationError(
-        f"{path} cannot be read: {exc.strerror or exc}.",
-        hint="Make it readable, or move it out of the folder of the revisions.",
-    )
+        raise unreadable(path, exc) from exc
 
 
 def _parsed(path: Path) -> ast.Module:
@@ -214,7 +124,7 @@ def _parsed(path: Path) -> ast.Module:
         text.decode(encoding)  # some releases of Python do not look into comments
         return ast.parse(text, str(path))
     except OSError as exc:
-        raise _unreadable(path, exc) from exc
+        raise unreadable(path, exc) from exc
     except UnicodeDecodeError as exc:
         raise ConfigurationError(
             f"{path} is not {exc.encoding}: {exc.reason} at byte {exc.start}.",
@@ -230,6 +140,8 @@ def _parsed(path: Path) -> ast.Module:
 def _undeclared(path: Path) -> ConfigurationError:
     """The error of a file that Alembic would read as a revision and that is none."""
     hint = 'Write revision = "…" and down_revision = "…", or move the file to another folder.'
+    if looks_like_revision(path):
+        hint = 'Write revision = "…" and down_revision = "…", each on a line of its own without an indent.'
     if path.name == "env.py":
         hint = 'Name the folder that holds the revisions, as in Blueprint(…, migrations=Path("migrations/versions")).'
     return ConfigurationError(f"{path}: no revision is declared.", hint=hint)

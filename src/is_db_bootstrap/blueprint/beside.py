@@ -1,0 +1,120 @@
+"""What lies beside a blueprint's module and looks as if it were to be applied, but is not read.
+
+Modules, tests and data of a team are normal there. What is named is a folder of migrations under
+another name than the usual one, something else than a folder under the usual name, and a single
+migration.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from is_db_bootstrap.blueprint.declarations import Blueprint
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.folders import Entry, entries_below, printable, why_not_a_file
+from is_db_bootstrap.stores.kind import StoreKind
+from is_db_bootstrap.stores.kinds import KINDS
+
+#: A folder with one of these files is a blueprint of its own, or an environment of Python.
+_OTHER_OWNERS = ("blueprint.py", "pyvenv.cfg")
+
+
+def file_kinds() -> list[StoreKind]:
+    """The kinds of store that a blueprint declares by a folder of files."""
+    return [kind for kind in KINDS.values() if kind.folder]
+
+
+def files_module(kind: StoreKind) -> ModuleType:
+    """The module that reads the files of a kind of store. Importing it imports no client."""
+    return importlib.import_module(kind.module_name("files"))
+
+
+def refuse_unread(folder: Path, blueprint: Blueprint) -> None:
+    """Raise one `ConfigurationError` that names all migrations in `folder` that are not read.
+
+    `folder` is that of the blueprint's module, and the blueprint's own folders are absolute.
+    """
+    entries = list(entries_below(folder, deep=False))
+    found = [text for kind in file_kinds() for text in _unread(kind, folder, blueprint, entries)]
+    if found:
+        raise ConfigurationError(
+            f"{folder}: {'; '.join(found)}.",
+            hint=(
+                "Rename or move it, or name the folder in the blueprint, as in "
+                'Blueprint(…, migrations=Path("db/migrations")). '
+                "A blueprint may have a folder of its own."
+            ),
+        )
+
+
+def _unread(
+    kind: StoreKind, folder: Path, blueprint: Blueprint, entries: list[Entry]
+) -> Iterator[str]:
+    own = getattr(blueprint, kind.folder)
+    for entry in entries:
+        if entry.type == "file":
+            yield from _why_file_unread(kind, entry, is_read=own == folder)
+        elif entry.type != "folder":
+            if _has_usual_name(kind, entry):
+                yield f"{entry.shown_name} is {why_not_a_file(entry)}, not a folder"
+        elif not _is_read(entry.path, own):
+            yield from _why_folder_unread(kind, entry, is_another_read=own is not None)
+
+
+def _has_usual_name(kind: StoreKind, entry: Entry) -> bool:
+    return entry.path.name.strip().casefold() == kind.folder
+
+
+def _why_file_unread(kind: StoreKind, entry: Entry, *, is_read: bool) -> Iterator[str]:
+    files = files_module(kind)
+    if _has_usual_name(kind, entry):
+        yield f"{entry.shown_name} is a file, not a folder"
+    elif not is_read and files.is_stray_file(entry.path):
+        yield f"{entry.shown_name} is not read: {files.PLURAL} lie in the folder {kind.folder}"
+
+
+def _why_folder_unread(kind: StoreKind, entry: Entry, *, is_another_read: bool) -> Iterator[str]:
+    files = files_module(kind)
+    if _has_usual_name(kind, entry) and not is_another_read:
+        yield f"{entry.shown_name} is not read: the folder is called {kind.folder}"
+        return
+    if is_another_read and not _has_usual_name(kind, entry):
+        return
+    names = {kind.folder, *kind.folder_names}
+    is_deep = entry.path.name.strip().casefold() in names
+    first = _first_declared_file(kind, entry.path, is_deep=is_deep)
+    if first is not None:
+        holder = printable(first.parent.relative_to(entry.path.parent).as_posix())
+        yield f"{holder} has {files.PLURAL}, such as {printable(first.name)}, and is not read"
+
+
+def _is_read(path: Path, own: Path | None) -> bool:
+    """Whether the blueprint reads the folder `path`, or one in it."""
+    if own is None:
+        return False
+    return any(path.samefile(place) for place in (own, *own.parents))
+
+
+def _first_declared_file(kind: StoreKind, folder: Path, *, is_deep: bool) -> Path | None:
+    """The first file in the folder that declares something.
+
+    None for a folder that has another owner, and for one that may not be read: data of a server
+    lies beside many blueprints.
+    """
+    if any((folder / name).exists() for name in _OTHER_OWNERS):
+        return None
+    try:
+        return _first_readable_file(kind, folder, is_deep=is_deep)
+    except ConfigurationError:
+        return None
+
+
+def _first_readable_file(kind: StoreKind, folder: Path, *, is_deep: bool) -> Path | None:
+    files = files_module(kind)
+    for entry in entries_below(folder, deep=is_deep):
+        if entry.type == "file" and files.is_declared_file(entry.path):
+            return entry.path
+    return None

@@ -1,0 +1,238 @@
+"""What is wrong with a blueprint's collections, seen without a server.
+
+Names of types are those of pymilvus 2.6 to 3. What a certain server can do is checked when its
+release is known (`abilities`).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from datetime import datetime
+
+from is_db_bootstrap.blueprint.check import NAME, comma_list, repeated_names
+from is_db_bootstrap.blueprint.declarations import Blueprint, Collection, Field, Index
+
+_DENSE_VECTORS = {"BFLOAT16_VECTOR", "FLOAT16_VECTOR", "FLOAT_VECTOR", "INT8_VECTOR"}
+_VECTORS = _DENSE_VECTORS | {"BINARY_VECTOR", "SPARSE_FLOAT_VECTOR"}
+_SCALARS = {
+    "ARRAY",
+    "BOOL",
+    "DOUBLE",
+    "FLOAT",
+    "GEOMETRY",
+    "INT16",
+    "INT32",
+    "INT64",
+    "INT8",
+    "JSON",
+    "STRUCT",
+    "TEXT",
+    "TIMESTAMPTZ",
+    "VARCHAR",
+}
+#: Integer types and their bits.
+_INTEGER_BITS = {"INT8": 8, "INT16": 16, "INT32": 32, "INT64": 64}
+#: Metrics of each kind of vector.
+_METRICS = {
+    **{kind: {"COSINE", "IP", "L2"} for kind in _DENSE_VECTORS},
+    "BINARY_VECTOR": {"HAMMING", "JACCARD", "MHJACCARD", "SUBSTRUCTURE", "SUPERSTRUCTURE"},
+    "SPARSE_FLOAT_VECTOR": {"BM25", "IP"},
+}
+_VECTOR_INDEXES = {
+    "AUTOINDEX",
+    "BIN_FLAT",
+    "BIN_IVF_FLAT",
+    "DISKANN",
+    "FLAT",
+    "GPU_BRUTE_FORCE",
+    "GPU_CAGRA",
+    "GPU_IVF_FLAT",
+    "GPU_IVF_PQ",
+    "HNSW",
+    "HNSW_PQ",
+    "HNSW_PRQ",
+    "HNSW_SQ",
+    "IVF_FLAT",
+    "IVF_PQ",
+    "IVF_RABITQ",
+    "IVF_SQ8",
+    "MINHASH_LSH",
+    "SCANN",
+    "SPARSE_INVERTED_INDEX",
+    "SPARSE_WAND",
+}
+_SCALAR_INDEXES = {"AUTOINDEX", "BITMAP", "INVERTED", "NGRAM", "RTREE", "STL_SORT", "Trie"}
+_FUNCTIONS = {"BM25", "MINHASH", "RERANK", "TEXTEMBEDDING"}
+_PRIMARY_TYPES = {"INT64", "VARCHAR"}
+
+
+def problems(blueprint: Blueprint) -> Iterator[str]:
+    """Each thing that is wrong, as `collections[0].fields[2] 'embedding': …`."""
+    for number, collection in enumerate(blueprint.collections):
+        yield from _collection_problems(f"collections[{number}] {collection.name!r}", collection)
+    names = [collection.name for collection in blueprint.collections]
+    aliases = [collection.alias for collection in blueprint.collections if collection.alias]
+    for name in repeated_names(names + aliases):
+        yield f"collections: the name {name!r} is there twice"
+
+
+def _collection_problems(place: str, collection: Collection) -> Iterator[str]:
+    fields = {each.name: each for each in collection.fields}
+    if not NAME.fullmatch(collection.name):
+        yield f"{place}: letters, digits and _ only"
+    for number, each in enumerate(collection.fields):
+        for problem in _field_problems(each):
+            yield f"{place}.fields[{number}] {each.name!r}: {problem}"
+    for number, index in enumerate(collection.indexes):
+        for problem in _index_problems(index, fields.get(index.field)):
+            yield f"{place}.indexes[{number}]: {problem}"
+    for problem in _shape_problems(collection):
+        yield f"{place}: {problem}"
+    yield from _function_problems(place, collection)
+
+
+def _function_problems(place: str, collection: Collection) -> Iterator[str]:
+    names = {each.name for each in collection.fields}
+    for number, function in enumerate(collection.functions):
+        here = f"{place}.functions[{number}] {function.name!r}"
+        if function.type not in _FUNCTIONS:
+            yield f"{here}: the type {function.type!r} is none of {comma_list(_FUNCTIONS)}"
+        for name in (*function.inputs, *function.outputs):
+            if name not in names:
+                yield f"{here}: there is no field {name!r}"
+
+
+def _shape_problems(collection: Collection) -> Iterator[str]:
+    """What is wrong with the collection as a whole."""
+    if sum(each.primary for each in collection.fields) != 1:
+        yield "exactly one field is the primary key"
+    named = {
+        "field": [each.name for each in collection.fields],
+        "index of a field": [index.field for index in collection.indexes],
+        "function": [function.name for function in collection.functions],
+        "partition": list(collection.partition_names),
+    }
+    for what, names in named.items():
+        for name in repeated_names(names):
+            yield f"the {what} {name!r} is there twice"
+    has_partition_key = any(each.partition_key for each in collection.fields)
+    if collection.partition_names and has_partition_key:
+        yield "partition_names and a partition key exclude each other"
+    if collection.partitions and not has_partition_key:
+        yield "partitions counts those behind a partition key, and no field is one"
+    if collection.ttl_seconds < 0 or collection.shards < 1 or collection.partitions < 0:
+        yield "ttl_seconds and partitions are at least 0, shards at least 1"
+
+
+def _field_problems(each: Field) -> Iterator[str]:
+    if each.type not in _VECTORS | _SCALARS:
+        yield f"the type {each.type!r} is none of {comma_list(_VECTORS | _SCALARS)}"
+        return
+    yield from _size_problems(each)
+    if each.primary and each.type not in _PRIMARY_TYPES:
+        yield f"a primary key is INT64 or VARCHAR, not {each.type}"
+    if each.primary and (each.nullable or each.default is not None):
+        yield "a primary key is neither nullable nor has a default"
+    wrong = wrong_default(each) if each.default is not None else ""
+    if wrong:
+        yield f"the default {each.default!r} {wrong}"
+
+
+def _size_problems(each: Field) -> Iterator[str]:
+    """What is wrong with the sizes that a type needs."""
+    if each.type in _DENSE_VECTORS | {"BINARY_VECTOR"} and not each.dim:
+        yield "a vector needs dim"
+    if each.type == "BINARY_VECTOR" and each.dim and each.dim % 8:
+        yield f"dim {each.dim} of a binary vector is no multiple of 8"
+    if each.type == "SPARSE_FLOAT_VECTOR" and each.dim:
+        yield "a sparse vector has no dim"
+    if each.type == "VARCHAR" and not each.max_length:
+        yield "a VARCHAR needs max_length"
+    if each.type == "ARRAY":
+        has_elements = each.element_type in _SCALARS - {"ARRAY", "JSON"}
+        if not has_elements or not each.max_capacity:
+            yield "an ARRAY needs element_type and max_capacity"
+
+
+def wrong_default(each: Field) -> str:
+    """Why the field cannot have its default; empty when it can.
+
+    The server would refuse such a default, or keep another value.
+    """
+    value = each.default
+    if each.type in _INTEGER_BITS:
+        return _wrong_integer(each.type, value)
+    if each.type in {"FLOAT", "DOUBLE"}:
+        return _wrong_number(each.type, value)
+    if each.type == "BOOL":
+        return "" if isinstance(value, bool) else "is neither True nor False"
+    if each.type == "TIMESTAMPTZ":
+        return _wrong_time(value)
+    if each.type in {"VARCHAR", "TEXT", "GEOMETRY"}:
+        return _wrong_text(each, value)
+    return f"cannot be: Milvus keeps no default for {each.type}"
+
+
+def _wrong_integer(kind: str, value: object) -> str:
+    limit = 2 ** (_INTEGER_BITS[kind] - 1)
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if is_integer and -limit <= value < limit:
+        return ""
+    return f"is no {kind} (an integer from {-limit} to {limit - 1})"
+
+
+def _wrong_number(kind: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "is no number"
+    try:
+        number = float(value)
+        struct.pack("<f" if kind == "FLOAT" else "<d", number)
+    except OverflowError:
+        return f"is too large for {kind}"
+    return "" if math.isfinite(number) else "is no finite number"
+
+
+def _wrong_text(each: Field, value: object) -> str:
+    if not isinstance(value, str):
+        return "is no text"
+    length = len(value.encode("utf-8", "surrogatepass"))
+    if each.max_length and length > each.max_length:
+        return f"has {length} bytes, and max_length is {each.max_length}"
+    return ""
+
+
+def _wrong_time(value: object) -> str:
+    """What is wrong with a time.
+
+    Microseconds since 1970 in UTC, a text in ISO 8601 and a datetime with a time zone are right.
+    """
+    if isinstance(value, datetime):
+        return "" if value.tzinfo is not None else "has no time zone"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return ""
+    try:
+        datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        return (
+            "is no time: give a datetime with a time zone, a text in ISO 8601, "
+            "or microseconds since 1970"
+        )
+    return ""
+
+
+def _index_problems(index: Index, each: Field | None) -> Iterator[str]:
+    if each is None:
+        yield f"there is no field {index.field!r}"
+        return
+    is_vector = each.type in _VECTORS
+    known = _VECTOR_INDEXES if is_vector else _SCALAR_INDEXES
+    where = f"on {each.type} {index.field!r}"
+    if index.type not in known:
+        yield f"the type {index.type!r} {where} is none of {comma_list(known)}"
+    if is_vector and index.metric not in _METRICS[each.type]:
+        metrics = comma_list(_METRICS[each.type])
+        yield f"the metric {index.metric!r} {where} is none of {metrics}"
+    if not is_vector and index.metric:
+        yield f"{index.field!r} is no vector and has no metric"

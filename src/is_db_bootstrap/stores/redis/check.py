@@ -1,0 +1,64 @@
+"""What is wrong with a blueprint's declarations about Redis: key patterns and channels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from is_db_bootstrap.blueprint.check import comma_list, repeated_names
+from is_db_bootstrap.blueprint.declarations import Blueprint, KeyPattern
+
+#: What TYPE answers for a key.
+KEY_TYPES = {"hash", "list", "set", "stream", "string", "zset"}
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+def problems(blueprint: Blueprint) -> Iterator[str]:
+    """Each thing that is wrong, as `keys[0] 'session': …`. No server is asked."""
+    for number, key in enumerate(blueprint.keys):
+        for problem in _key_problems(key):
+            yield f"keys[{number}] {key.name!r}: {problem}"
+    for name in repeated_names(key.name for key in blueprint.keys):
+        yield f"keys: the name {name!r} is there twice"
+    for pattern in repeated_names(_pattern_shape(key) for key in blueprint.keys):
+        yield f"keys: the pattern {pattern!r} is there twice"
+    for name in repeated_names(channel.name for channel in blueprint.channels):
+        yield f"channels: the name {name!r} is there twice"
+
+
+def _key_problems(key: KeyPattern) -> Iterator[str]:
+    if key.type not in KEY_TYPES:
+        yield f"the type {key.type!r} is none of {comma_list(KEY_TYPES)}"
+    if _is_wrong_lifetime(key):
+        yield f"the lifetime {key.ttl!r} is no range of seconds"
+    if key.ttl is None and not key.reason:
+        yield "a persistent key needs a reason"
+    yield from _pattern_problems(key)
+
+
+def _is_wrong_lifetime(key: KeyPattern) -> bool:
+    shortest, longest = key.ttl if isinstance(key.ttl, tuple) else (key.ttl, key.ttl)
+    if shortest is None or longest is None:
+        return False
+    return not 0 < shortest <= longest
+
+
+def _pattern_problems(key: KeyPattern) -> Iterator[str]:
+    names = _PLACEHOLDER.findall(key.pattern)
+    literals = _PLACEHOLDER.sub("", key.pattern)
+    if not key.pattern or "{" in literals or "}" in literals:
+        yield f"the pattern {key.pattern!r} has a brace without its other half"
+    if repeated_names(names):
+        yield f"the pattern {key.pattern!r} names a placeholder twice"
+    for name, expression in key.placeholders.items():
+        if name not in names:
+            yield f"the placeholder {name!r} is not in the pattern {key.pattern!r}"
+        try:
+            re.compile(expression)
+        except re.error as exc:
+            yield f"the expression {expression!r} of {name!r}: {exc}"
+
+
+def _pattern_shape(key: KeyPattern) -> str:
+    """The pattern without the names of its placeholders: two of one shape fit the same keys."""
+    return _PLACEHOLDER.sub("{}", key.pattern)
