@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -182,7 +183,7 @@ def test_a_revision_that_commits_and_then_fails_is_never_run_again_by_itself(sho
     for _ in range(2):
         refused = shop.apply().stores[0].exception
         assert isinstance(refused, StoreConflict)
-        assert "revision b2 has committed a part of its work" in refused.message
+        assert re.search("revision b2 (has|may have) committed a part of its work", refused.message)
     assert (shop.recorded, shop.cents) == (["a1"], 1000)
 
 

@@ -99,7 +99,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         code = _endings.finish(_called(args), out, err)
         if _endings.ending.signal or _endings.ending.abandoned or _endings.is_a_call_left_behind():
             _endings.end_children()
-            os._exit(code)  # nothing that was left behind can be joined
+            end_process(code)  # nothing that was left behind can be joined
     sys.exit(code)
 
 

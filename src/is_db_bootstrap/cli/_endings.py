@@ -187,7 +187,7 @@ def signals() -> Iterator[None]:
 
     def handle(number: int, _: FrameType | None) -> None:
         if ending.signal:
-            os._exit(BY_SIGNAL + number)
+            end_process(BY_SIGNAL + number)
         ending.signal = number
         raise KeyboardInterrupt
 
