@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -19,7 +20,7 @@ from commands import command
 from is_db_bootstrap import files, migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import ChangeFailed, StoreConflict
+from is_db_bootstrap.errors import ChangeFailed, StoreBusy, StoreConflict
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
@@ -54,9 +55,54 @@ WAYS = {
         f'op.execute("CREATE PROCEDURE many() LANGUAGE plpgsql AS $$ BEGIN {CENTS}; COMMIT; END $$")\n'
         'with op.get_context().autocommit_block():\n    op.execute("CALL many()")'
     ),
+    "a function that writes": (
+        f'op.execute("CREATE FUNCTION more() RETURNS int LANGUAGE sql AS $$ {CENTS}; SELECT 1 $$")\n'
+        'with op.get_context().autocommit_block():\n    op.get_bind().execute(sa.text("SELECT more()"))'
+    ),
+    "comments before the end": f'op.execute("{CENTS}")\nop.execute("/* a; */ -- b\\n END")',
+    "abort first": f'op.execute("-- a\\n ABORT")\nop.execute("{CENTS}")\nop.get_bind().commit()',
+    "the driver's transaction": (
+        "with op.get_context().autocommit_block():\n    driver = op.get_bind().connection.driver_connection\n"
+        f'    with driver.transaction():\n        driver.execute("{CENTS}")'
+    ),
+    "the driver's transaction after a rollback": (
+        "op.get_bind().rollback()\ndriver = op.get_bind().connection.driver_connection\n"
+        f'driver.rollback()\nwith driver.transaction():\n    driver.execute("{CENTS}")'
+    ),
+    "the driver's pipeline": (
+        "driver = op.get_bind().connection.driver_connection\ndriver.rollback()\n"
+        f'with driver.pipeline():\n    driver.execute("{CENTS}")\n    driver.commit()'
+    ),
+    "a cursor of another class": (
+        "import psycopg\ndriver = op.get_bind().connection.driver_connection\ndriver.rollback()\n"
+        f'psycopg.ClientCursor(driver).execute("{CENTS}; COMMIT")'
+    ),
+    "libpq": (
+        'op.execute("SELECT 1")\ndriver = op.get_bind().connection.driver_connection\n'
+        f'driver.pgconn.exec_(b"{CENTS}; COMMIT")'
+    ),
+    "rolled back and then committed": (
+        'with op.get_context().autocommit_block():\n    op.execute("BEGIN")\n    op.execute("SELECT 1")\n'
+        f'    op.execute("ROLLBACK")\n    op.execute("BEGIN")\n    op.execute("{CENTS}")\n    op.execute("COMMIT")'
+    ),
+    "another transaction in one text": f'op.execute("COMMIT; BEGIN; {CENTS}")\nop.execute("COMMIT")',
+    "second connection by text": (
+        f'with op.get_bind().engine.connect() as second:\n    second.execute(sa.text("{CENTS}"))\n'
+        '    second.execute(sa.text("COMMIT"))'
+    ),
+    "second connection outside of transactions": (
+        'second = op.get_bind().engine.connect().execution_options(isolation_level="AUTOCOMMIT")\n'
+        f'second.execute(sa.text("{CENTS}"))\nsecond.close()'
+    ),
+    "second connection, second transaction": (
+        'with op.get_bind().engine.connect() as second:\n    second.execute(sa.text("SELECT 1"))\n    second.rollback()\n'
+        f'    second.execute(sa.text("{CENTS}"))\n    second.commit()'
+    ),
 }
 LEAVES = {way: code for way, code in WAYS.items() if way != "stays"}
+KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
 FAILURES = {
+    "an exit at once": "import os\nos._exit(0)",
     "an error": "1 / 0",
     "an exit": "raise SystemExit(0)",
     "a refused statement": 'op.execute("SELECT 1 / 0")',
@@ -99,6 +145,15 @@ class Shop:
         store = PostgreSQLBootstrapper(self.url, self.blueprint, timing=Timing(lock_timeout_s=1))
         return BootstrapOrchestrator([store], blueprint="shop").run()
 
+    def apply_until_killed(self):
+        """A run in a process of its own, which its revision kills."""
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                self.apply()
+            os._exit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
     @property
     def settings(self):
         return Settings.load(self.blueprint, environ={}, flags={"postgres_url": self.url})
@@ -114,6 +169,15 @@ class Shop:
         with psycopg.connect(self.url, autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement)
+
+    def is_refused(self):
+        refused = self.apply().stores[0].exception
+        assert isinstance(refused, StoreConflict), refused
+        assert re.search("revision b2 (has|may have) committed a part of its work", refused.message)
+
+    @property
+    def begun(self):
+        return self.ask("SELECT * FROM is_db_bootstrap.begun")
 
     @property
     def cents(self):
@@ -156,12 +220,12 @@ def test_a_revision_that_commits_by_itself_runs_once(shop, way):
     first = shop.apply()
     assert first.ok, first
     assert (shop.recorded, shop.cents) == (["b2"], 1000)
-    for _ in range(2):
-        again = shop.apply()
-        assert again.ok
-        assert [c.name for c in again.stores[0].changes] == []
+    again = shop.apply()
+    assert again.ok
+    assert [c.name for c in again.stores[0].changes] == []
     assert (shop.recorded, shop.cents) == (["b2"], 1000)
     assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1 b2"
+    assert shop.begun == []
 
 
 def test_each_of_several_in_one_run_is_recorded(shop):
@@ -180,11 +244,47 @@ def test_a_revision_that_commits_and_then_fails_is_never_run_again_by_itself(sho
     assert "b2" in error.message
     assert "ZeroDivisionError" in error.message
     assert "migrate stamp" in error.hint
-    for _ in range(2):
-        refused = shop.apply().stores[0].exception
-        assert isinstance(refused, StoreConflict)
-        assert re.search("revision b2 (has|may have) committed a part of its work", refused.message)
+    shop.is_refused()
     assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
+@pytest.mark.parametrize("way", LEAVES)
+def test_a_revision_that_commits_and_is_then_killed_is_never_run_again_by_itself(shop, way):
+    shop.apply()
+    shop.add("b2", "a1", f"{LEAVES[way]}\n{KILL}")
+    shop.apply_until_killed()
+    shop.is_refused()
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+    shop.add("b2", "a1", "1 / 0")
+    shop.is_refused()
+    shop.stamp("b2")
+    assert shop.apply().ok
+    assert shop.begun == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        WAYS["stays"],
+        f"bind = op.get_bind()\nbind.rollback()\n{WAYS['stays']}",
+        f'second = op.get_bind().engine.connect()\nsecond.execute(sa.text("{CENTS}"))\nsecond.rollback()',
+        f"driver = op.get_bind().connection.driver_connection\nwith driver.transaction():\n    driver.execute('{CENTS}')",
+        f"op.execute('SET application_name = other')\n{WAYS['stays']}",
+        f"op.get_bind().connection.driver_connection.cursor().executemany('{CENTS} WHERE id = %s', [(1,), (2,)])",
+    ],
+    ids=["stays", "rollback", "second connection", "savepoint", "its own name", "many"],
+)
+def test_a_revision_that_is_killed_before_it_commits_anything_runs_again(shop, code):
+    shop.apply()
+    shop.add("b2", "a1", f"{code}\n{KILL}")
+    shop.apply_until_killed()
+    assert (shop.recorded, shop.cents) == (["a1"], 10)
+    assert [row[1] for row in shop.begun] == ["upgrade b2"]
+    shop.add("b2", "a1", WAYS["stays"])
+    done = shop.apply()
+    assert done.ok, done
+    assert (shop.recorded, shop.cents) == (["b2"], 1000)
+    assert shop.begun == []
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -263,7 +363,7 @@ def test_a_revision_that_stays_in_its_transaction_leaves_nothing_and_may_run_aga
     ],
 )
 def test_a_first_statement_outside_of_a_transaction_that_fails_may_run_again(shop, before):
-    index = f"with op.get_context().autocommit_block():\n    {before}op.execute('CREATE UNIQUE INDEX CONCURRENTLY one ON account (cents)')"
+    index = f"with op.get_context().autocommit_block():\n    {before}op.execute('CREATE UNIQUE INDEX one ON account (cents)')"
     shop.add("b2", "a1", index)
     revision(
         shop.migrations, "a1", None, f"{TABLE}\nop.execute('INSERT INTO account VALUES (2, 10)')"
@@ -271,8 +371,40 @@ def test_a_first_statement_outside_of_a_transaction_that_fails_may_run_again(sho
     error = shop.apply().stores[0].exception
     assert isinstance(error, ChangeFailed)
     assert not isinstance(error, HalfDone)
-    shop.do("DELETE FROM account WHERE id = 2", "DROP INDEX one")
+    shop.do("DELETE FROM account WHERE id = 2")
     assert shop.apply().ok
+    assert shop.recorded == ["b2"]
+
+
+def test_an_index_whose_concurrent_build_failed_is_not_recorded_as_built(shop):
+    build = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS one ON account (cents)"
+    shop.add("b2", "a1", f"with op.get_context().autocommit_block():\n    op.execute('{build}')")
+    second = f"{TABLE}\nop.execute('INSERT INTO account VALUES (2, 10)')"
+    revision(shop.migrations, "a1", None, second)
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    shop.is_refused()
+    assert shop.recorded == ["a1"]
+    shop.do("DELETE FROM account WHERE id = 2", "DROP INDEX one")
+    shop.stamp("a1")
+    assert shop.apply().ok
+    assert shop.ask("SELECT indisvalid FROM pg_index WHERE indexrelid = 'one'::regclass") == [
+        (True,)
+    ]
+
+
+def test_a_concurrent_build_that_did_not_begin_runs_again(shop):
+    shop.apply()
+    build = "CREATE INDEX CONCURRENTLY one ON account (cents)"
+    shop.add("b2", "a1", f"with op.get_context().autocommit_block():\n    op.execute('{build}')")
+    store = PostgreSQLBootstrapper(shop.url, shop.blueprint, timing=Timing(lock_timeout_s=0.2))
+    (change,) = store.plan().changes
+    with psycopg.connect(shop.url) as other:
+        other.execute("LOCK TABLE account IN SHARE UPDATE EXCLUSIVE MODE")
+        with pytest.raises(StoreBusy):
+            store.apply(change)
+        assert shop.begun == []
+    store.apply(change)
+    store.close()
     assert shop.recorded == ["b2"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from is_db_bootstrap.cli import _endings
+from is_db_bootstrap.guests import end_process
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -23,6 +23,7 @@ from is_db_bootstrap.cli._endings import (
     unwritten,
 )
 from is_db_bootstrap.client_imports import keep_out
+from is_db_bootstrap.guests import end_process
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
 
 if TYPE_CHECKING:

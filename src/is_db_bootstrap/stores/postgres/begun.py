@@ -135,6 +135,14 @@ class Fate(Enum):
     UNKNOWN = "unknown"
 
 
+#: What a status of one transaction says of the step; the first that any has counts.
+_MEANING = {
+    "committed": Fate.COMMITTED,
+    "unknown": Fate.UNKNOWN,
+    "in progress": Fate.AT_WORK,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A step that has begun, and is not recorded as done.
@@ -192,12 +200,9 @@ def fate(reader: psycopg.Connection[Any], begun: Begun, *, has_stopped: bool = F
         return Fate.COMMITTED
     numbers = list(map(str, begun.transactions))
     named = {row[0] for row in reader.execute(_STATUSES.encode(), [numbers]).fetchall()}
-    if "committed" in named:
-        return Fate.COMMITTED
-    if "unknown" in named:
-        return Fate.UNKNOWN
-    if "in progress" in named:
-        return Fate.AT_WORK
+    for status, known in _MEANING.items():
+        if status in named:
+            return known
     if begun.outside_since is None:
         return Fate.ROLLED_BACK
     if not has_stopped:

@@ -563,7 +563,9 @@ class PostgreSQLBootstrapper:
         except BootstrapError as exc:
             if (known := self._left_behind()) in _WHAT_IS_KNOWN:
                 said = _WHAT_IS_KNOWN[known].removeprefix("has ")
-                raise self._half_done(f"{said} and then failed: {exc.message}", act, change) from exc
+                raise self._half_done(
+                    f"{said} and then failed: {exc.message}", act, change
+                ) from exc
             raise
         if act == "stamp" and not ran:
             self._describe(revision)
