@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import uuid
 from contextlib import suppress
 
 import psycopg
@@ -20,7 +21,7 @@ from commands import command
 from is_db_bootstrap import files, migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import ChangeFailed, StoreBusy, StoreConflict
+from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreBusy, StoreConflict
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
@@ -459,25 +460,93 @@ def test_a_record_that_does_not_stay_is_told(shop):
     assert isinstance(shop.apply().stores[0].exception, StoreConflict)
 
 
-def test_a_role_that_cannot_write_the_mark_is_told_not_to_go_on(shop):
+@pytest.fixture
+def as_role(shop):
+    """`as_role("GRANT … TO {role}", …)`: from then on the shop's runs are those of a role with these rights."""
+    role = f"teller_{uuid.uuid4().hex[:8]}"
+    admin = shop.url
+
+    def change(*grants):
+        database = StoreUrl.parse("postgres", admin).database
+        shop.do(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        shop.do(*(grant.format(role=role, database=database) for grant in grants))
+        url = StoreUrl.parse("postgres", admin)
+        shop.url = f"postgresql://{role}:x@{url.host}:{url.port(5432)}/{url.database}"
+        return role
+
+    yield change
+    shop.url = admin
+    shop.do(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+
+
+MAY_WRITE = (
+    "GRANT ALL ON SCHEMA public TO {role}",
+    "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+)
+
+
+def test_a_role_that_does_not_own_the_version_table_marks_in_our_schema(shop, as_role):
     shop.apply()
+    shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
+    as_role(*MAY_WRITE, "GRANT CREATE ON DATABASE {database} TO {role}")
+    shop.add("b2", "a1", f"{WAYS['commit']}\n{KILL}")
+    shop.apply_until_killed()
+    shop.is_refused()
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
+def test_a_role_that_may_mark_nowhere_is_told_so(shop, as_role):
+    shop.apply()
+    role = as_role(*MAY_WRITE)
     shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
-    with psycopg.connect(shop.url, autocommit=True) as admin:
-        admin.execute("CREATE ROLE teller LOGIN PASSWORD 'x'")
-    try:
-        with psycopg.connect(shop.url, autocommit=True) as admin:
-            admin.execute(
-                "GRANT ALL ON SCHEMA public TO teller; GRANT ALL ON ALL TABLES IN SCHEMA public TO teller"
-            )
-        url = StoreUrl.parse("postgres", shop.url)
-        shop.url = f"postgresql://teller:x@{url.host}:{url.port(5432)}/{url.database}"
-        error = shop.apply().stores[0].exception
-        assert isinstance(error, HalfDone)
-        assert "could not be written" in error.hint
-    finally:
-        shop.url = url.reveal(scheme="postgresql")
-        with psycopg.connect(shop.url, autocommit=True) as admin:
-            admin.execute("DROP OWNED BY teller; DROP ROLE teller")
+    result = shop.apply().stores[0]
+    assert isinstance(result.exception, HalfDone)
+    assert "could not be written" in result.exception.hint
+    (note,) = [note for note in result.notes if "is not marked" in note]
+    assert f'GRANT ALL ON is_db_bootstrap.begun TO "{role}"' in note
+
+
+@pytest.mark.parametrize(
+    "way", ["commit", "end as text", "a function that writes", "rolled back and then committed"]
+)
+def test_an_owner_who_may_make_no_schema_marks_in_the_comment(shop, as_role, way):
+    shop.apply()
+    shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
+    as_role(
+        "GRANT ALL ON SCHEMA public TO {role}",
+        "ALTER TABLE account OWNER TO {role}",
+        "ALTER TABLE alembic_version OWNER TO {role}",
+    )
+    shop.add("b2", "a1", f"{WAYS[way]}\n{KILL}")
+    shop.apply_until_killed()
+    shop.is_refused()
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+    assert shop.comment.endswith("; begun upgrade b2")
+    shop.stamp("b2")
+    assert shop.apply().ok
+    assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1 b2"
+    assert shop.ask("SELECT to_regnamespace('is_db_bootstrap')") == [(None,)]
+
+
+def test_a_mark_of_an_earlier_version_counts(shop):
+    shop.apply()
+    shop.add("b2", "a1", WAYS["stays"])
+    shop.do(f"COMMENT ON TABLE alembic_version IS '{shop.comment}; begun upgrade b2'")
+    shop.is_refused()
+    shop.stamp("a1")
+    assert shop.apply().ok
+
+
+def test_nothing_to_do_writes_nothing(shop):
+    shop.apply()
+    shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
+    assert shop.apply().ok
+    assert shop.ask("SELECT to_regnamespace('is_db_bootstrap')") == [(None,)]
+
+
+def test_our_schema_is_no_schema_for_a_blueprint(shop):
+    with pytest.raises(ConfigurationError, match="DB_SCHEMA is is_db_bootstrap"):
+        PostgreSQLBootstrapper(shop.url, shop.blueprint, schema="is_db_bootstrap")
 
 
 def test_in_a_scratch_database_it_runs_once_too(shop):
@@ -521,9 +590,10 @@ def test_the_stock_command_does_not_run_what_is_half_done(shop):
 # --- exits, and what is printed
 
 
-@pytest.mark.parametrize("place", ["in upgrade", "in the file"])
+@pytest.mark.parametrize("place", ["in upgrade", "in the file", "at once"])
 def test_an_exit_in_a_revision_is_a_failed_change_with_its_line(shop, place):
-    shop.add("b2", "a1", "print('on my way')\nimport sys\nsys.exit(0)")
+    leave = "import os\nos._exit(0)" if place == "at once" else "import sys\nsys.exit(0)"
+    shop.add("b2", "a1", f"print('on my way')\n{leave}")
     if place == "in the file":
         path = shop.migrations / "b2.py"
         path.write_text(path.read_text() + "\n\nprint('on my way')\nraise SystemExit(0)\n")
@@ -532,7 +602,8 @@ def test_an_exit_in_a_revision_is_a_failed_change_with_its_line(shop, place):
     )
     assert code == 1
     error = json.loads("\n".join(out))["stores"][0]["error"]
-    assert "SystemExit: 0" in error["message"]
+    said = "SystemExit: os._exit(0)" if place == "at once" else "SystemExit: 0"
+    assert said in error["message"]
     assert "b2.py, line" in error["message"]
     assert "on my way" in err
 
@@ -602,5 +673,41 @@ def test_a_revision_that_another_run_is_still_in_is_waited_for_and_no_conflict(
             working.join(30)
     assert held.release()
     assert second.plan().changes == ()
+    first.close()
+    second.close()
+
+
+def test_a_run_that_ends_between_two_looks_is_no_conflict(shop):
+    shop.apply()
+    waiting = 'op.execute("SELECT pg_advisory_xact_lock(4711)")'
+    shop.add(
+        "b2",
+        "a1",
+        f"with op.get_context().autocommit_block():\n    op.execute('{CENTS}')\n    {waiting}",
+    )
+    first = PostgreSQLBootstrapper(shop.url, shop.blueprint)
+    held = first.try_lock("the first")
+    (change,) = first.plan().changes
+
+    class Late(PostgreSQLBootstrapper):
+        """It asks who is at work when the other run has ended."""
+
+        def _is_at_work_elsewhere(self):
+            assert self._record(self._reader()).revisions == ("a1",)
+            blocker.execute("SELECT pg_advisory_unlock(4711)")
+            working.join(60)
+            assert held.release()
+            return super()._is_at_work_elsewhere()
+
+    second = Late(shop.url, shop.blueprint)
+    with psycopg.connect(shop.url, autocommit=True) as blocker:
+        blocker.execute("SELECT pg_advisory_lock(4711)")
+        working = threading.Thread(target=first.apply, args=(change,))
+        working.start()
+        while shop.cents == 10:
+            time.sleep(0.05)
+        second.plan()
+    assert [c.name for c in second.plan().changes] == []
+    assert (shop.recorded, shop.cents) == (["b2"], 1000)
     first.close()
     second.close()

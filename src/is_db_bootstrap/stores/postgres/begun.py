@@ -16,6 +16,7 @@ in the step's own transaction. That is what earlier versions did, and their mark
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from is_db_bootstrap.errors import StoreBusy, StoreConflict
-from is_db_bootstrap.stores.postgres.connection import (
-    DUPLICATE_SCHEMA,
-    NAME,
-    UNIQUE_VIOLATION,
-    identifier,
-)
+from is_db_bootstrap.stores.postgres.connection import NAME, identifier
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.revisions import Chain
@@ -81,6 +77,7 @@ _COMMENT = f"""
     COMMENT ON TABLE {_PLACE} IS
     'is-db-bootstrap: the revision that runs in a schema at this moment, or did not end there'
 """
+_CREATE_ALL = (_CREATE_SCHEMA, _CREATE_TABLE, _COMMENT)
 #: Settings of one statement: no flush (see above), and a bounded wait for another run's row.
 _SETTINGS = """
     SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %(wait)s, true)
@@ -248,16 +245,12 @@ class Marks:
         if row is not None:
             return bool(row[0])
         has_schema = session.execute(_HAS_SCHEMA.encode()).fetchone()
-        try:
-            if has_schema is None:  # else the right to make schemas would be needed all the same
-                _created(session, _CREATE_SCHEMA)
-            _created(session, _CREATE_TABLE)
-            _created(session, _COMMENT)
-            row = session.execute(RIGHTS.encode()).fetchone()
-        except psycopg.Error:
-            if session.closed:
-                raise
-            return False
+        # IF NOT EXISTS asks for the right to make schemas also when there is one. It is not atomic
+        # either, so of two sessions one may fail: what counts is what is there afterwards.
+        for statement in (_CREATE_TABLE, _COMMENT) if has_schema else _CREATE_ALL:
+            with suppress(psycopg.Error):
+                session.execute(statement.encode())
+        row = session.execute(RIGHTS.encode()).fetchone()
         return bool(row and row[0])
 
     def begin(self, begun: Begun) -> Begun:
@@ -348,15 +341,6 @@ def _number(outside_since: int | None) -> str:
     if outside_since is None:
         return "NULL"
     return _NUMBER_FROM_NOW if outside_since == FROM_NOW else f"'{outside_since}'::xid8"
-
-
-def _created(session: psycopg.Connection[Any], statement: str) -> None:
-    """Run it; of two sessions that do so at once one may fail, because IF NOT EXISTS is not atomic."""
-    try:
-        session.execute(statement.encode())
-    except psycopg.Error as exc:
-        if exc.sqlstate not in {DUPLICATE_SCHEMA, UNIQUE_VIOLATION, "42P07"}:
-            raise
 
 
 def comment_mark(table: str, step: str) -> str:

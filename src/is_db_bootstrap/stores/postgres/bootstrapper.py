@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import (
     AccessDenied,
     BootstrapError,
     ChangeFailed,
+    ConfigurationError,
     StoreBusy,
     StoreConflict,
     StoreUnavailable,
@@ -120,6 +121,11 @@ class PostgreSQLBootstrapper:
         self._url = found if found.database else replace(found, database=blueprint.name)
         self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
+        if schema == begun.SCHEMA:
+            raise ConfigurationError(
+                f"DB_SCHEMA is {schema}, where is-db-bootstrap keeps records of its own.",
+                hint="Name another schema.",
+            )
         self._schema = schema
         self._number = postgres_lock.key(schema)
         folder = blueprint.migrations
@@ -448,6 +454,8 @@ class PostgreSQLBootstrapper:
         with errors(self.target):
             found = reader.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) ORDER BY 1",
                                    [self._schema, tables]).fetchall()  # fmt: skip
+        if found and self._is_at_work_elsewhere():
+            return  # the run that holds the lock may be about to record them
         if found and self._record(reader).revisions:
             raise StoreBusy(self.name, "Another run has just applied revisions.", hint="Run again.")
         if found:
