@@ -22,6 +22,7 @@ from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
 from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.stores.postgres import begun
 from is_db_bootstrap.stores.postgres.alembic import (
     commit_record,
     engine,
@@ -29,6 +30,7 @@ from is_db_bootstrap.stores.postgres.alembic import (
     watch_of,
     watch_steps,
 )
+from is_db_bootstrap.stores.postgres.begun import Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.connection import (
     DatabaseMissing,
     connect,
@@ -36,16 +38,24 @@ from is_db_bootstrap.stores.postgres.connection import (
     search_path,
     session_settings,
 )
+from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comment_statement, mark
 
 if TYPE_CHECKING:
+    import psycopg
     from sqlalchemy import Connection, MetaData
 
     from is_db_bootstrap.blueprint import Blueprint
 
 config = context.config
 
+#: What the server knows of a step that did not end.
+WHAT_IS_KNOWN = {
+    Fate.COMMITTED: "has committed a part of its work by itself",
+    Fate.UNKNOWN: "may have committed a part of its work outside of its transaction",
+    Fate.AT_WORK: "is still at work",
+}
 OWN_TABLES = """
     SELECT relname::text, relispartition FROM pg_class
     WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'p')
@@ -97,21 +107,32 @@ def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
     comment = mark(blueprint.name, chain.until(heads))
     ctx.execute(comment_statement(identifier(ctx.version_table_schema, ctx.version_table), comment))
     if not ctx.as_sql:
-        commit_record(ctx, config.attributes["watch"])
+        watch = config.attributes["watch"]
+        watch.recorded(ctx.connection.connection.driver_connection, stamped=step.is_stamp)
+        commit_record(ctx, watch)
 
 
-def refuse_half_done(connection: Connection, schema: str) -> None:
+def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], schema: str) -> None:
     """Refuse to run a revision after one that has committed a part of its work and is not recorded."""
     place = identifier(schema, TABLE)
+    recorded = set(context.get_context().get_current_heads())
     comment = connection.scalar(
         text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place}
     )
-    if begun := Record.of([], comment).begun:
-        direction, revision = begun
-        raise CommandError(
-            f"The {direction} of revision {revision} has committed a part of its work and did not end. It is not run "
-            "again by itself. Look at what it did, then stamp the revision at which the schema is."
-        )
+    marked = Record.of(recorded, comment).begun
+    found = Begun(" ".join(marked), known=False) if marked else None
+    readable = reader.execute(begun.READABLE.encode()).fetchone()
+    if readable and readable[0]:
+        found = begun.find(reader, schema) or found
+    if found is None or found.has_ended(recorded, Chain.read(declared().migrations)):
+        return
+    known = begun.fate(reader, found)
+    if known is Fate.ROLLED_BACK:
+        return
+    raise CommandError(
+        f"The {found.direction} of revision {found.revision} {WHAT_IS_KNOWN[known]} and did not end. It is not run "
+        "again by itself. Look at what it did, then stamp the revision at which the schema is."
+    )
 
 
 def read_back(settings: Settings, schema: str, heads: set[str]) -> None:
@@ -130,13 +151,37 @@ def read_back(settings: Settings, schema: str, heads: set[str]) -> None:
 
 
 @contextmanager
+def marking(settings: Settings, schema: str) -> Iterator[Watch]:
+    """The watch of the stock command, which marks its steps from a session of its own."""
+    timing = settings.timing
+    chain = Chain.read(declared().migrations)
+    query = f"SELECT version_num FROM {identifier(schema, TABLE)}"  # noqa: S608 - quoted
+    with connect(
+        settings.need("postgres"), timing.connect_timeout_s, settings=session_settings(schema)
+    ) as session:
+
+        def has_ended(found: Begun) -> bool:
+            rows = session.execute(query.encode()).fetchall()
+            return found.has_ended([row[0] for row in rows], chain)
+
+        config.attributes["reader"] = session
+        place = identifier(schema, TABLE)
+        yield Watch(Marks(lambda: session, schema, place, has_ended, timing.lock_timeout_s))
+
+
+@contextmanager
 def connected(schema: str) -> Iterator[Connection]:
     """The connection that was handed over, or one of our own."""
     if given := config.attributes.get("connection"):
         yield given
         return
     settings = Settings.load(declared())
-    with engine(settings.need("postgres"), schema, settings.timing).connect() as connection:
+    with (
+        marking(settings, schema) as watch,
+        engine(
+            settings.need("postgres"), schema, settings.timing, watch=watch
+        ).connect() as connection,
+    ):
         if schema != "public" and getattr(config.cmd_opts, "cmd", (None,))[0] is upgrade:
             connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
             connection.commit()
@@ -207,11 +252,11 @@ def online(schema: str) -> None:
             return kind != "table" or (name in own() and name != TABLE)
 
         configure(schema, connection=connection, include_name=include_name)
-        alone = "connection" not in config.attributes  # else a plan has looked before
+        reader = config.attributes.get("reader")  # of the stock command; else a plan has looked
 
         def before_first() -> None:
-            if alone:
-                refuse_half_done(connection, schema)
+            if reader is not None:
+                refuse_half_done(connection, reader, schema)
 
         config.attributes["watch"] = watch_of(connection)
         watch_steps(context.get_context(), config.attributes["watch"], before_first)

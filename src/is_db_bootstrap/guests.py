@@ -1,12 +1,14 @@
 """Running code of the user: revisions, blueprints, `configure`, models.
 
 User code is a guest. Whatever it raises becomes an error that names its file and line, `SystemExit` and the like
-included: an exit code of a guest would otherwise end the whole run, as a success even. What it prints goes to stderr,
-because stdout carries the result of a command.
+included: an exit code of a guest would otherwise end the whole run, as a success even. `os._exit` ends a process without
+any exception, so a guest that calls it meets one that raises. What a guest prints goes to stderr, because stdout carries
+the result of a command.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -14,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from is_db_bootstrap.errors import BootstrapError
 
@@ -39,7 +41,7 @@ def guest() -> Iterator[None]:
     An ordinary `Exception` passes as it is, because only the caller knows which of them it can translate. A Ctrl-C
     passes too. It is told from a `KeyboardInterrupt` that user code raises by the signal, which only a Ctrl-C sends.
     """
-    with _prints_to_stderr(), _real_interrupts() as interrupted:
+    with _prints_to_stderr(), _no_silent_exit(), _real_interrupts() as interrupted:
         try:
             yield
         except Exception:
@@ -123,6 +125,39 @@ def _real_interrupts() -> Iterator[list[int]]:
             signal.signal(signal.SIGINT, before)
 
 
+#: Ends this process at once, also in a signal handler that interrupts a guest.
+end_process = os._exit
+#: Where user code finds it; `os` has taken it from the other.
+_EXITS = [os, *(sys.modules[name] for name in ("posix", "nt") if name in sys.modules)]
+
+
+@contextmanager
+def _no_silent_exit() -> Iterator[None]:
+    """While guests run, `os._exit` raises `SystemExit` in their threads.
+
+    A child that a guest has forked ends as ever, and so does a call from any other thread.
+    """
+    process = os.getpid()
+
+    def guarded_exit(status: int) -> NoReturn:
+        if getattr(_here, "depth", 0) and os.getpid() == process:
+            raise SystemExit(f"os._exit({status})")
+        end_process(status)
+
+    global _exits  # noqa: PLW0603 - `os` is one for the process, so is the count of those who changed it
+    with _change:
+        _exits += 1
+        for module in _EXITS:
+            module._exit = guarded_exit  # type: ignore[attr-defined]  # noqa: SLF001 - user code's own name for it
+    try:
+        yield
+    finally:
+        with _change:
+            _exits -= 1
+            for module in _EXITS if not _exits else ():
+                module._exit = end_process  # type: ignore[attr-defined]  # noqa: SLF001 - the same
+
+
 class _Stdout:
     """Stands for `sys.stdout` while guests run: they write to stderr, the other threads to stdout as ever."""
 
@@ -136,6 +171,7 @@ class _Stdout:
 _here = threading.local()
 _change = threading.Lock()
 _guests = 0
+_exits = 0
 
 
 @contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import uuid
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -18,7 +21,7 @@ from commands import command
 from is_db_bootstrap import files, migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import ChangeFailed, StoreConflict
+from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreBusy, StoreConflict
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
@@ -53,9 +56,54 @@ WAYS = {
         f'op.execute("CREATE PROCEDURE many() LANGUAGE plpgsql AS $$ BEGIN {CENTS}; COMMIT; END $$")\n'
         'with op.get_context().autocommit_block():\n    op.execute("CALL many()")'
     ),
+    "a function that writes": (
+        f'op.execute("CREATE FUNCTION more() RETURNS int LANGUAGE sql AS $$ {CENTS}; SELECT 1 $$")\n'
+        'with op.get_context().autocommit_block():\n    op.get_bind().execute(sa.text("SELECT more()"))'
+    ),
+    "comments before the end": f'op.execute("{CENTS}")\nop.execute("/* a; */ -- b\\n END")',
+    "abort first": f'op.execute("-- a\\n ABORT")\nop.execute("{CENTS}")\nop.get_bind().commit()',
+    "the driver's transaction": (
+        "with op.get_context().autocommit_block():\n    driver = op.get_bind().connection.driver_connection\n"
+        f'    with driver.transaction():\n        driver.execute("{CENTS}")'
+    ),
+    "the driver's transaction after a rollback": (
+        "op.get_bind().rollback()\ndriver = op.get_bind().connection.driver_connection\n"
+        f'driver.rollback()\nwith driver.transaction():\n    driver.execute("{CENTS}")'
+    ),
+    "the driver's pipeline": (
+        "driver = op.get_bind().connection.driver_connection\ndriver.rollback()\n"
+        f'with driver.pipeline():\n    driver.execute("{CENTS}")\n    driver.commit()'
+    ),
+    "a cursor of another class": (
+        "import psycopg\ndriver = op.get_bind().connection.driver_connection\ndriver.rollback()\n"
+        f'psycopg.ClientCursor(driver).execute("{CENTS}; COMMIT")'
+    ),
+    "libpq": (
+        'op.execute("SELECT 1")\ndriver = op.get_bind().connection.driver_connection\n'
+        f'driver.pgconn.exec_(b"{CENTS}; COMMIT")'
+    ),
+    "rolled back and then committed": (
+        'with op.get_context().autocommit_block():\n    op.execute("BEGIN")\n    op.execute("SELECT 1")\n'
+        f'    op.execute("ROLLBACK")\n    op.execute("BEGIN")\n    op.execute("{CENTS}")\n    op.execute("COMMIT")'
+    ),
+    "another transaction in one text": f'op.execute("COMMIT; BEGIN; {CENTS}")\nop.execute("COMMIT")',
+    "second connection by text": (
+        f'with op.get_bind().engine.connect() as second:\n    second.execute(sa.text("{CENTS}"))\n'
+        '    second.execute(sa.text("COMMIT"))'
+    ),
+    "second connection outside of transactions": (
+        'second = op.get_bind().engine.connect().execution_options(isolation_level="AUTOCOMMIT")\n'
+        f'second.execute(sa.text("{CENTS}"))\nsecond.close()'
+    ),
+    "second connection, second transaction": (
+        'with op.get_bind().engine.connect() as second:\n    second.execute(sa.text("SELECT 1"))\n    second.rollback()\n'
+        f'    second.execute(sa.text("{CENTS}"))\n    second.commit()'
+    ),
 }
 LEAVES = {way: code for way, code in WAYS.items() if way != "stays"}
+KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
 FAILURES = {
+    "an exit at once": "import os\nos._exit(0)",
     "an error": "1 / 0",
     "an exit": "raise SystemExit(0)",
     "a refused statement": 'op.execute("SELECT 1 / 0")',
@@ -98,6 +146,15 @@ class Shop:
         store = PostgreSQLBootstrapper(self.url, self.blueprint, timing=Timing(lock_timeout_s=1))
         return BootstrapOrchestrator([store], blueprint="shop").run()
 
+    def apply_until_killed(self):
+        """A run in a process of its own, which its revision kills."""
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                self.apply()
+            os._exit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
     @property
     def settings(self):
         return Settings.load(self.blueprint, environ={}, flags={"postgres_url": self.url})
@@ -113,6 +170,15 @@ class Shop:
         with psycopg.connect(self.url, autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement)
+
+    def is_refused(self):
+        refused = self.apply().stores[0].exception
+        assert isinstance(refused, StoreConflict), refused
+        assert re.search("revision b2 (has|may have) committed a part of its work", refused.message)
+
+    @property
+    def begun(self):
+        return self.ask("SELECT * FROM is_db_bootstrap.begun")
 
     @property
     def cents(self):
@@ -155,12 +221,12 @@ def test_a_revision_that_commits_by_itself_runs_once(shop, way):
     first = shop.apply()
     assert first.ok, first
     assert (shop.recorded, shop.cents) == (["b2"], 1000)
-    for _ in range(2):
-        again = shop.apply()
-        assert again.ok
-        assert [c.name for c in again.stores[0].changes] == []
+    again = shop.apply()
+    assert again.ok
+    assert [c.name for c in again.stores[0].changes] == []
     assert (shop.recorded, shop.cents) == (["b2"], 1000)
     assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1 b2"
+    assert shop.begun == []
 
 
 def test_each_of_several_in_one_run_is_recorded(shop):
@@ -179,11 +245,47 @@ def test_a_revision_that_commits_and_then_fails_is_never_run_again_by_itself(sho
     assert "b2" in error.message
     assert "ZeroDivisionError" in error.message
     assert "migrate stamp" in error.hint
-    for _ in range(2):
-        refused = shop.apply().stores[0].exception
-        assert isinstance(refused, StoreConflict)
-        assert "revision b2 has committed a part of its work" in refused.message
+    shop.is_refused()
     assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
+@pytest.mark.parametrize("way", LEAVES)
+def test_a_revision_that_commits_and_is_then_killed_is_never_run_again_by_itself(shop, way):
+    shop.apply()
+    shop.add("b2", "a1", f"{LEAVES[way]}\n{KILL}")
+    shop.apply_until_killed()
+    shop.is_refused()
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+    shop.add("b2", "a1", "1 / 0")
+    shop.is_refused()
+    shop.stamp("b2")
+    assert shop.apply().ok
+    assert shop.begun == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        WAYS["stays"],
+        f"bind = op.get_bind()\nbind.rollback()\n{WAYS['stays']}",
+        f'second = op.get_bind().engine.connect()\nsecond.execute(sa.text("{CENTS}"))\nsecond.rollback()',
+        f"driver = op.get_bind().connection.driver_connection\nwith driver.transaction():\n    driver.execute('{CENTS}')",
+        f"op.execute('SET application_name = other')\n{WAYS['stays']}",
+        f"op.get_bind().connection.driver_connection.cursor().executemany('{CENTS} WHERE id = %s', [(1,), (2,)])",
+    ],
+    ids=["stays", "rollback", "second connection", "savepoint", "its own name", "many"],
+)
+def test_a_revision_that_is_killed_before_it_commits_anything_runs_again(shop, code):
+    shop.apply()
+    shop.add("b2", "a1", f"{code}\n{KILL}")
+    shop.apply_until_killed()
+    assert (shop.recorded, shop.cents) == (["a1"], 10)
+    assert [row[1] for row in shop.begun] == ["upgrade b2"]
+    shop.add("b2", "a1", WAYS["stays"])
+    done = shop.apply()
+    assert done.ok, done
+    assert (shop.recorded, shop.cents) == (["b2"], 1000)
+    assert shop.begun == []
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -262,7 +364,7 @@ def test_a_revision_that_stays_in_its_transaction_leaves_nothing_and_may_run_aga
     ],
 )
 def test_a_first_statement_outside_of_a_transaction_that_fails_may_run_again(shop, before):
-    index = f"with op.get_context().autocommit_block():\n    {before}op.execute('CREATE UNIQUE INDEX CONCURRENTLY one ON account (cents)')"
+    index = f"with op.get_context().autocommit_block():\n    {before}op.execute('CREATE UNIQUE INDEX one ON account (cents)')"
     shop.add("b2", "a1", index)
     revision(
         shop.migrations, "a1", None, f"{TABLE}\nop.execute('INSERT INTO account VALUES (2, 10)')"
@@ -270,8 +372,40 @@ def test_a_first_statement_outside_of_a_transaction_that_fails_may_run_again(sho
     error = shop.apply().stores[0].exception
     assert isinstance(error, ChangeFailed)
     assert not isinstance(error, HalfDone)
-    shop.do("DELETE FROM account WHERE id = 2", "DROP INDEX one")
+    shop.do("DELETE FROM account WHERE id = 2")
     assert shop.apply().ok
+    assert shop.recorded == ["b2"]
+
+
+def test_an_index_whose_concurrent_build_failed_is_not_recorded_as_built(shop):
+    build = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS one ON account (cents)"
+    shop.add("b2", "a1", f"with op.get_context().autocommit_block():\n    op.execute('{build}')")
+    second = f"{TABLE}\nop.execute('INSERT INTO account VALUES (2, 10)')"
+    revision(shop.migrations, "a1", None, second)
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    shop.is_refused()
+    assert shop.recorded == ["a1"]
+    shop.do("DELETE FROM account WHERE id = 2", "DROP INDEX one")
+    shop.stamp("a1")
+    assert shop.apply().ok
+    assert shop.ask("SELECT indisvalid FROM pg_index WHERE indexrelid = 'one'::regclass") == [
+        (True,)
+    ]
+
+
+def test_a_concurrent_build_that_did_not_begin_runs_again(shop):
+    shop.apply()
+    build = "CREATE INDEX CONCURRENTLY one ON account (cents)"
+    shop.add("b2", "a1", f"with op.get_context().autocommit_block():\n    op.execute('{build}')")
+    store = PostgreSQLBootstrapper(shop.url, shop.blueprint, timing=Timing(lock_timeout_s=0.2))
+    (change,) = store.plan().changes
+    with psycopg.connect(shop.url) as other:
+        other.execute("LOCK TABLE account IN SHARE UPDATE EXCLUSIVE MODE")
+        with pytest.raises(StoreBusy):
+            store.apply(change)
+        assert shop.begun == []
+    store.apply(change)
+    store.close()
     assert shop.recorded == ["b2"]
 
 
@@ -326,25 +460,93 @@ def test_a_record_that_does_not_stay_is_told(shop):
     assert isinstance(shop.apply().stores[0].exception, StoreConflict)
 
 
-def test_a_role_that_cannot_write_the_mark_is_told_not_to_go_on(shop):
+@pytest.fixture
+def as_role(shop):
+    """`as_role("GRANT … TO {role}", …)`: from then on the shop's runs are those of a role with these rights."""
+    role = f"teller_{uuid.uuid4().hex[:8]}"
+    admin = shop.url
+
+    def change(*grants):
+        database = StoreUrl.parse("postgres", admin).database
+        shop.do(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        shop.do(*(grant.format(role=role, database=database) for grant in grants))
+        url = StoreUrl.parse("postgres", admin)
+        shop.url = f"postgresql://{role}:x@{url.host}:{url.port(5432)}/{url.database}"
+        return role
+
+    yield change
+    shop.url = admin
+    shop.do(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+
+
+MAY_WRITE = (
+    "GRANT ALL ON SCHEMA public TO {role}",
+    "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+)
+
+
+def test_a_role_that_does_not_own_the_version_table_marks_in_our_schema(shop, as_role):
     shop.apply()
+    shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
+    as_role(*MAY_WRITE, "GRANT CREATE ON DATABASE {database} TO {role}")
+    shop.add("b2", "a1", f"{WAYS['commit']}\n{KILL}")
+    shop.apply_until_killed()
+    shop.is_refused()
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
+def test_a_role_that_may_mark_nowhere_is_told_so(shop, as_role):
+    shop.apply()
+    role = as_role(*MAY_WRITE)
     shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
-    with psycopg.connect(shop.url, autocommit=True) as admin:
-        admin.execute("CREATE ROLE teller LOGIN PASSWORD 'x'")
-    try:
-        with psycopg.connect(shop.url, autocommit=True) as admin:
-            admin.execute(
-                "GRANT ALL ON SCHEMA public TO teller; GRANT ALL ON ALL TABLES IN SCHEMA public TO teller"
-            )
-        url = StoreUrl.parse("postgres", shop.url)
-        shop.url = f"postgresql://teller:x@{url.host}:{url.port(5432)}/{url.database}"
-        error = shop.apply().stores[0].exception
-        assert isinstance(error, HalfDone)
-        assert "could not be written" in error.hint
-    finally:
-        shop.url = url.reveal(scheme="postgresql")
-        with psycopg.connect(shop.url, autocommit=True) as admin:
-            admin.execute("DROP OWNED BY teller; DROP ROLE teller")
+    result = shop.apply().stores[0]
+    assert isinstance(result.exception, HalfDone)
+    assert "could not be written" in result.exception.hint
+    (note,) = [note for note in result.notes if "is not marked" in note]
+    assert f'GRANT ALL ON is_db_bootstrap.begun TO "{role}"' in note
+
+
+@pytest.mark.parametrize(
+    "way", ["commit", "end as text", "a function that writes", "rolled back and then committed"]
+)
+def test_an_owner_who_may_make_no_schema_marks_in_the_comment(shop, as_role, way):
+    shop.apply()
+    shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
+    as_role(
+        "GRANT ALL ON SCHEMA public TO {role}",
+        "ALTER TABLE account OWNER TO {role}",
+        "ALTER TABLE alembic_version OWNER TO {role}",
+    )
+    shop.add("b2", "a1", f"{WAYS[way]}\n{KILL}")
+    shop.apply_until_killed()
+    shop.is_refused()
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+    assert shop.comment.endswith("; begun upgrade b2")
+    shop.stamp("b2")
+    assert shop.apply().ok
+    assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1 b2"
+    assert shop.ask("SELECT to_regnamespace('is_db_bootstrap')") == [(None,)]
+
+
+def test_a_mark_of_an_earlier_version_counts(shop):
+    shop.apply()
+    shop.add("b2", "a1", WAYS["stays"])
+    shop.do(f"COMMENT ON TABLE alembic_version IS '{shop.comment}; begun upgrade b2'")
+    shop.is_refused()
+    shop.stamp("a1")
+    assert shop.apply().ok
+
+
+def test_nothing_to_do_writes_nothing(shop):
+    shop.apply()
+    shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
+    assert shop.apply().ok
+    assert shop.ask("SELECT to_regnamespace('is_db_bootstrap')") == [(None,)]
+
+
+def test_our_schema_is_no_schema_for_a_blueprint(shop):
+    with pytest.raises(ConfigurationError, match="DB_SCHEMA is is_db_bootstrap"):
+        PostgreSQLBootstrapper(shop.url, shop.blueprint, schema="is_db_bootstrap")
 
 
 def test_in_a_scratch_database_it_runs_once_too(shop):
@@ -388,9 +590,10 @@ def test_the_stock_command_does_not_run_what_is_half_done(shop):
 # --- exits, and what is printed
 
 
-@pytest.mark.parametrize("place", ["in upgrade", "in the file"])
+@pytest.mark.parametrize("place", ["in upgrade", "in the file", "at once"])
 def test_an_exit_in_a_revision_is_a_failed_change_with_its_line(shop, place):
-    shop.add("b2", "a1", "print('on my way')\nimport sys\nsys.exit(0)")
+    leave = "import os\nos._exit(0)" if place == "at once" else "import sys\nsys.exit(0)"
+    shop.add("b2", "a1", f"print('on my way')\n{leave}")
     if place == "in the file":
         path = shop.migrations / "b2.py"
         path.write_text(path.read_text() + "\n\nprint('on my way')\nraise SystemExit(0)\n")
@@ -399,7 +602,8 @@ def test_an_exit_in_a_revision_is_a_failed_change_with_its_line(shop, place):
     )
     assert code == 1
     error = json.loads("\n".join(out))["stores"][0]["error"]
-    assert "SystemExit: 0" in error["message"]
+    said = "SystemExit: os._exit(0)" if place == "at once" else "SystemExit: 0"
+    assert said in error["message"]
     assert "b2.py, line" in error["message"]
     assert "on my way" in err
 
@@ -469,5 +673,41 @@ def test_a_revision_that_another_run_is_still_in_is_waited_for_and_no_conflict(
             working.join(30)
     assert held.release()
     assert second.plan().changes == ()
+    first.close()
+    second.close()
+
+
+def test_a_run_that_ends_between_two_looks_is_no_conflict(shop):
+    shop.apply()
+    waiting = 'op.execute("SELECT pg_advisory_xact_lock(4711)")'
+    shop.add(
+        "b2",
+        "a1",
+        f"with op.get_context().autocommit_block():\n    op.execute('{CENTS}')\n    {waiting}",
+    )
+    first = PostgreSQLBootstrapper(shop.url, shop.blueprint)
+    held = first.try_lock("the first")
+    (change,) = first.plan().changes
+
+    class Late(PostgreSQLBootstrapper):
+        """It asks who is at work when the other run has ended."""
+
+        def _is_at_work_elsewhere(self):
+            assert self._record(self._reader()).revisions == ("a1",)
+            blocker.execute("SELECT pg_advisory_unlock(4711)")
+            working.join(60)
+            assert held.release()
+            return super()._is_at_work_elsewhere()
+
+    second = Late(shop.url, shop.blueprint)
+    with psycopg.connect(shop.url, autocommit=True) as blocker:
+        blocker.execute("SELECT pg_advisory_lock(4711)")
+        working = threading.Thread(target=first.apply, args=(change,))
+        working.start()
+        while shop.cents == 10:
+            time.sleep(0.05)
+        second.plan()
+    assert [c.name for c in second.plan().changes] == []
+    assert (shop.recorded, shop.cents) == (["b2"], 1000)
     first.close()
     second.close()

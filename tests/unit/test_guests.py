@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -21,6 +22,8 @@ RAISED = {
     "exit": "import sys\nsys.exit(0)",
     "exit with words": "raise SystemExit('no')",
     "quit": "quit()",
+    "exit at once": "import os\nos._exit(0)",
+    "exit at once by another name": "import posix\nposix._exit(0)",
     "keyboard": "raise KeyboardInterrupt",
     "generator": "raise GeneratorExit",
     "cancelled": "import asyncio\nraise asyncio.CancelledError",
@@ -198,3 +201,27 @@ def test_the_place_is_the_users_line_and_not_the_librarys():
     with pytest.raises(ValueError, match="coroutine") as caught:
         asyncio.run(None)
     assert "test_guests.py" in place_of(caught.value)
+
+
+def test_a_child_that_a_guest_forks_may_end_as_it_likes():
+    with guest():
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_another_thread_may_end_the_process_while_a_guest_runs():
+    code = (
+        "import os, threading\nfrom is_db_bootstrap.guests import guest\n"
+        "with guest():\n"
+        "    thread = threading.Thread(target=os._exit, args=(7,))\n    thread.start()\n    thread.join()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 7
+
+
+def test_exits_are_put_back_when_the_last_guest_has_gone():
+    before = os._exit
+    with guest(), guest():
+        assert os._exit is not before
+    assert os._exit is before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,6 +11,7 @@ import click
 
 from is_db_bootstrap.cli import _endings, _typed
 from is_db_bootstrap.cli._commands import CommandPackage
+from is_db_bootstrap.guests import end_process
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -89,7 +89,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         code = _endings.finish(_called(given), out, err)
         if _endings.ending.signal or _endings.ending.abandoned or _endings.is_a_call_left_behind():
             _endings.end_children()
-            os._exit(code)  # nothing that was left behind can be joined
+            end_process(code)  # nothing that was left behind can be joined
     sys.exit(code)
 
 

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, TextIO
 
 import click
 
+from is_db_bootstrap.guests import end_process
 from is_db_bootstrap.names import STEP_THREAD
 
 #: The exit code of a command that did its work, but whose output could not be written.
@@ -203,7 +204,7 @@ def signals() -> Iterator[None]:
 
     def handle(number: int, _: FrameType | None) -> None:
         if ending.signal:
-            os._exit(BY_SIGNAL + number)
+            end_process(BY_SIGNAL + number)
         ending.signal = number
         raise KeyboardInterrupt
 

@@ -24,6 +24,7 @@ from is_db_bootstrap.cli._endings import (
     unwritten,
 )
 from is_db_bootstrap.client_imports import keep_out
+from is_db_bootstrap.guests import end_process
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def signals(engine: BootstrapOrchestrator | Fleet) -> Iterator[None]:
             if sys.stderr.isatty():
                 say(b"\x1b[?25h")  # the live progress has hidden the cursor
             engine.kill()
-            os._exit(BY_SIGNAL + number)
+            end_process(BY_SIGNAL + number)
         seen.append(number)
         say(
             b"is-db-bootstrap: ending the run; what runs gets a few seconds, a second signal ends at once\n"

@@ -13,8 +13,8 @@ from is_db_bootstrap.testing.content import BUDGET, Content, Thing, digest
 
 Connection = psycopg.Connection[Any]
 
-#: Schemas of the server itself. `information_schema` does not begin with `pg_`.
-_OF_USERS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+#: Not schemas of the server itself, nor ours. `information_schema` does not begin with `pg_`.
+_OF_USERS = "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'is_db_bootstrap')"
 #: What an extension has brought is the extension's: it may have come from template1.
 _NO_EXTENSIONS = "NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalogue}'::regclass AND d.objid = {oid} AND d.deptype = 'e')"
 #: How many numbers of transactions there are in a row, and the last one that is none.

@@ -38,7 +38,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     session_settings,
 )
 from is_db_bootstrap.stores.postgres.half_done import (
-    SecondWatch,
+    StepWatch,
     Watch,
     WorkingConnection,
     WorkingCursor,
@@ -132,9 +132,8 @@ def engine(
 ) -> Engine:
     """An engine whose connections we open ourselves, so that every form of address works; `opened` is told of each.
 
-    Its first connection is watched by `watch` while a revision runs, the further ones by a `SecondWatch`.
+    All of them are watched by `watch` while a revision runs.
     """
-    first = watch or Watch(identifier(schema, TABLE))
 
     def creator() -> Any:
         connection = working_connection(url, schema, timing)
@@ -152,7 +151,7 @@ def engine(
 
     @event.listens_for(found, "checkout")
     def watched(connection: WorkingConnection, *_: Any) -> None:
-        connection.watch = SecondWatch(first) if first.step else first
+        connection.watch = watch
 
     return found
 
@@ -160,11 +159,11 @@ def engine(
 def watch_of(connection: Connection) -> Watch:
     """The watch of a connection of `engine`; one that marks nothing for a connection of other means."""
     found = getattr(connection.connection.driver_connection, "watch", None)
-    return found if isinstance(found, Watch) else Watch("")
+    return found if isinstance(found, Watch) else Watch()
 
 
 def watch_steps(
-    ctx: MigrationContext, watch: Watch, before_first: Callable[[], None] = lambda: None
+    ctx: MigrationContext, watch: StepWatch, before_first: Callable[[], None] = lambda: None
 ) -> None:
     """Let every revision that `ctx` is going to run be watched; `before_first` is called before the first one runs."""
     steps = ctx._migrations_fn  # noqa: SLF001 - Alembic tells of a step only when it has ended
@@ -183,7 +182,7 @@ def watch_steps(
     ctx._migrations_fn = watched  # noqa: SLF001 - the same
 
 
-def _watched(step: RevisionStep, ctx: MigrationContext, watch: Watch) -> Callable[..., Any]:
+def _watched(step: RevisionStep, ctx: MigrationContext, watch: StepWatch) -> Callable[..., Any]:
     act = step.migration_fn
     name = f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
 
@@ -193,6 +192,8 @@ def _watched(step: RevisionStep, ctx: MigrationContext, watch: Watch) -> Callabl
         if connection is None or ctx.as_sql:
             return act(**given)
         began = connection.get_transaction()
+        if isinstance(watch, Watch):
+            watch.begin_on(connection.connection.driver_connection)
         with watch.running(name):
             result = act(**given)
         watch.left = connection.get_transaction() is not began
@@ -201,7 +202,7 @@ def _watched(step: RevisionStep, ctx: MigrationContext, watch: Watch) -> Callabl
     return run
 
 
-def commit_record(ctx: MigrationContext, watch: Watch) -> None:
+def commit_record(ctx: MigrationContext, watch: StepWatch) -> None:
     """Commit the row of a step that has left the transaction in which Alembic would have committed it."""
     if watch.left and ctx.connection is not None:
         ctx.connection.commit()

@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import (
     AccessDenied,
     BootstrapError,
     ChangeFailed,
+    ConfigurationError,
     StoreBusy,
     StoreConflict,
     StoreUnavailable,
@@ -29,8 +30,9 @@ from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres import elsewhere
+from is_db_bootstrap.stores.postgres import begun, elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
+from is_db_bootstrap.stores.postgres.begun import Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live
 from is_db_bootstrap.stores.postgres.connection import (
     DUPLICATE_DATABASE,
@@ -46,7 +48,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     terminated,
     translated,
 )
-from is_db_bootstrap.stores.postgres.half_done import Watch, mark_statement
+from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.revisions import (
     TABLE,
     Chain,
@@ -74,6 +76,13 @@ _RIGHTS = """
     SELECT current_user, has_database_privilege(current_database(), 'CREATE'), to_regnamespace(%(schema)s) IS NOT NULL,
            coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false), current_database()
 """
+
+
+#: What the server knows of a step that is not run again by itself.
+_WHAT_IS_KNOWN = {
+    Fate.COMMITTED: "has committed a part of its work by itself",
+    Fate.UNKNOWN: "may have committed a part of its work outside of its transaction",
+}
 
 
 class HalfDone(ChangeFailed):
@@ -104,6 +113,11 @@ class PostgreSQLBootstrapper:
         self._url = found if found.database else replace(found, database=blueprint.name)
         self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
+        if schema == begun.SCHEMA:
+            raise ConfigurationError(
+                f"DB_SCHEMA is {schema}, where is-db-bootstrap keeps records of its own.",
+                hint="Name another schema.",
+            )
         self._schema = schema
         self._number = postgres_lock.key(schema)
         folder = blueprint.migrations
@@ -113,7 +127,11 @@ class PostgreSQLBootstrapper:
         self._uncompared = self._why_not(catalogue) if folder and self._catalogue is None else ""
         self._session: psycopg.Connection[Any] | None = None
         self._working: list[psycopg.Connection[Any]] = []
-        self._watch = Watch(identifier(schema, TABLE))
+        self._table = identifier(schema, TABLE)
+        self._marks = Marks(
+            self._reader, schema, self._table, self._has_ended, self._timing.lock_timeout_s
+        )
+        self._watch = Watch(self._marks)
         self._changing_in: int | None = None
         self._holds_lock = False
         self._engine: Engine | None = None
@@ -229,6 +247,7 @@ class PostgreSQLBootstrapper:
         schema = self._checked_rights(reader)
         if not record.revisions and not schema:
             self._refuse_unrecorded(reader)
+        notes = (*notes, *self._unmarked(reader))
         return Plan((*schema, *pending, *self._all_rows()), notes=notes)
 
     def _plan_from_nothing(self) -> Plan:
@@ -254,10 +273,10 @@ class PostgreSQLBootstrapper:
 
     def _record(self, reader: psycopg.Connection[Any]) -> Record:
         """Rows and comment of the version table, in one round trip."""
-        table = identifier(self._schema, TABLE)
+        table = self._table
         named = table.replace("%", "%%")
         query = f"""
-            SELECT version_num, comment
+            SELECT version_num, comment, ({begun.READABLE})
             FROM (SELECT obj_description(%s::regclass, 'pg_class') AS comment) AS described LEFT JOIN {named} ON true
         """  # noqa: S608 - quoted
         try:
@@ -266,25 +285,57 @@ class PostgreSQLBootstrapper:
             return Record()
         except psycopg.Error as exc:
             raise translated(exc, self.target, f"{self._schema}.{TABLE}") from exc
-        return Record.of([revision for revision, _ in rows if revision is not None], rows[0][1])
+        revisions = [revision for revision, *_ in rows if revision is not None]
+        return Record.of(revisions, *rows[0][1:])
+
+    def _begun(self, record: Record) -> Begun | None:
+        """The step that has begun and whose end `record` does not say: by our table, or by the comment."""
+        if record.has_rows:
+            with errors(self.target, "the steps that have begun"):
+                found = begun.find(self._reader(), self._schema)
+            if found is not None:
+                return found
+        return Begun(" ".join(record.begun), known=False) if record.begun else None
+
+    def _has_ended(self, found: Begun) -> bool:
+        """Whether the schema has a step that was found to have begun behind it."""
+        return found.has_ended(self._record(self._reader()).revisions, self._chain)
 
     def _refuse_half_done(self, record: Record) -> None:
         """Raise `StoreConflict` for a step that has committed a part of its work and whose end is not recorded."""
-        if record.begun is None:
-            return
-        direction, revision = record.begun
-        known = [r for r in record.revisions if r in self._chain.parents]
-        is_applied = revision in self._chain.until(known)
-        if is_applied == (direction == "upgrade"):
+        found = self._begun(record)
+        if found is None or found.has_ended(record.revisions, self._chain):
             return  # it ended: whoever recorded it could not write the comment
         if self._is_at_work_elsewhere():
             return  # the run that holds the lock may still end it; we look again when the lock is ours
+        # That run may have ended, or another one begun, between any two of these looks.
+        record = self._record(self._reader())
+        if self._begun(record) != found or found.has_ended(record.revisions, self._chain):
+            return
+        with errors(self.target, f"what has become of {found.step}"):
+            known = begun.fate(self._reader(), found)
+        if known in {Fate.ROLLED_BACK, Fate.AT_WORK}:
+            return  # it may run again, as soon as its session has ended
         raise StoreConflict(
             self.name,
-            f"The {direction} of revision {revision} has committed a part of its work and did not end, "
+            f"The {found.direction} of revision {found.revision} {_WHAT_IS_KNOWN[known]} and did not end, "
             f"so schema {self._schema} of {self.target} is between two revisions. It is not run again by itself.",
-            hint=self._ways_out(direction, revision, record), subject=revision,
+            hint=self._ways_out(found.direction, found.revision, record), subject=found.revision,
         )  # fmt: skip
+
+    def _unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
+        """A note when this role can write down nowhere that a revision has begun."""
+        with errors(self.target, begun.SCHEMA):
+            row = reader.execute(begun.PLACES.encode(), [self._table]).fetchone()
+        may_write, may_comment, has_schema, has_table, role = row or (True, True, True, True, "")
+        if may_write or may_comment:
+            return
+        remedy = begun.remedy(role, has_schema=has_schema, has_table=has_table)
+        yield (
+            f"A revision that commits by itself is not marked, because {role} may neither write to the schema "
+            f"{begun.SCHEMA} nor comment on {self._schema}.{TABLE}: if it is killed, the next run begins it again. "
+            f"Let an administrator run: {remedy}"
+        )
 
     def _is_at_work_elsewhere(self) -> bool:
         """Whether another run holds the lock of this schema."""
@@ -473,6 +524,8 @@ class PostgreSQLBootstrapper:
         with errors(self.target):
             found = reader.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) ORDER BY 1",
                                    [self._schema, tables]).fetchall()  # fmt: skip
+        if found and self._is_at_work_elsewhere():
+            return  # the run that holds the lock may be about to record them
         if found and self._record(reader).revisions:
             raise StoreBusy(self.name, "Another run has just applied revisions.", hint="Run again.")
         if found:
@@ -581,15 +634,15 @@ class PostgreSQLBootstrapper:
 
     def _ran(self, change: Change, act: str, revision: str) -> str | None:
         """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, and read back that it is recorded."""
+        self._watch.begun = None
         try:
             with errors(self.target, change=change):
                 ran = self._run_alembic(change, act, revision)
         except BootstrapError as exc:
-            if self._is_half_done(act, change.name):
+            if (known := self._left_behind()) in _WHAT_IS_KNOWN:
+                said = _WHAT_IS_KNOWN[known].removeprefix("has ")
                 raise self._half_done(
-                    f"committed a part of its work by itself and then failed: {exc.message}",
-                    act,
-                    change,
+                    f"{said} and then failed: {exc.message}", act, change
                 ) from exc
             raise
         if act == "stamp" and not ran:
@@ -626,9 +679,10 @@ class PostgreSQLBootstrapper:
     def _describe(self, revision: str) -> None:
         """Write the comment of a record that says `revision` already: Alembic has no step for it, and so no callback."""
         lineage = self._chain.until([] if revision == "base" else [revision])
-        self._reader().execute(
-            comment_statement(self._watch.table, mark(self._blueprint.name, lineage)).encode()
-        )
+        reader = self._reader()
+        comment = mark(self._blueprint.name, lineage)
+        reader.execute(comment_statement(self._table, comment).encode())
+        self._forget(reader)
 
     def _failed_itself(self, change: Change, said: str) -> ChangeFailed:
         return ChangeFailed(
@@ -636,27 +690,26 @@ class PostgreSQLBootstrapper:
             hint="Its transaction was rolled back; correct the file and run again.",
         )  # fmt: skip
 
-    def _is_half_done(self, act: str, revision: str) -> bool:
-        """Whether the step that failed has left a part of its work, by the record; it is marked if it could not mark itself."""
-        if act == "stamp":
-            return False
-        left_something = self._watch.committed or self._watch.elsewhere
-        if self._cancelled.is_set() and not left_something:
-            return False  # nobody waits any more for the table that a cancelled step has waited for
+    def _left_behind(self) -> Fate:
+        """What the step that failed has left, as the server knows it; what left nothing may run again."""
+        found = self._watch.begun
+        if found is None:
+            return Fate.ROLLED_BACK
         try:
             with self._lock_patience(self._reader()) as reader:
-                if self._record(reader).begun == (act, revision):
-                    return True
-                if left_something:
-                    self._mark(f"{act} {revision}")
-                    return True
-        except (
-            BootstrapError,
-            DatabaseMissing,
-            psycopg.Error,
-        ):  # the next plan finds the mark, if there is one
-            return self._watch.committed or self._watch.elsewhere
-        return False
+                known = begun.fate(reader, found, has_stopped=self._watch.has_stopped)
+                if known is Fate.ROLLED_BACK:
+                    self._forget(reader)
+                elif known is not Fate.AT_WORK:
+                    self._mark(reader, found)
+                return known
+        except (BootstrapError, DatabaseMissing, psycopg.Error):
+            # The next plan finds the mark, if there is one.
+            return Fate.AT_WORK if found.outside_since is None else Fate.UNKNOWN
+
+    def _forget(self, reader: psycopg.Connection[Any]) -> None:
+        if self._marks.are_rows():
+            reader.execute(self._marks.forget_statement.encode())
 
     @contextmanager
     def _lock_patience(self, reader: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
@@ -670,8 +723,14 @@ class PostgreSQLBootstrapper:
             if not reader.closed:
                 reader.execute(change, ["0"])
 
-    def _mark(self, step: str) -> None:
-        self._reader().execute(mark_statement(self._watch.table, step).encode())
+    def _mark(self, reader: psycopg.Connection[Any], found: Begun) -> None:
+        """Write the mark of a step unless it is there."""
+        if self._begun(self._record(reader)) is not None:
+            return
+        if self._marks.in_rows:
+            self._marks.begin(found)
+        else:
+            reader.execute(begun.comment_mark(self._table, found.step).encode())
 
     def _half_done(self, what: str, act: str, change: Change) -> HalfDone:
         """The error of a step that must not be run again by itself."""
@@ -679,7 +738,7 @@ class PostgreSQLBootstrapper:
         with suppress(BootstrapError, DatabaseMissing):
             record = self._record(self._reader())
             hint = self._ways_out(act, change.name, record)
-            if record.begun is None:
+            if self._begun(record) is None:
                 hint = f"Its mark could not be written, so the next apply would run it again: do not apply before. {hint}"
         return HalfDone(self.name, f"Revision {change.name} {what}", change=change, hint=hint)
 
@@ -696,8 +755,9 @@ class PostgreSQLBootstrapper:
         if recorded:
             return
         if act != "stamp":
-            with suppress(psycopg.Error):
-                self._mark(f"{act} {change.name}")
+            with suppress(psycopg.Error, BootstrapError):
+                unknown = Begun(f"{act} {change.name}", outside_since=begun.FROM_THE_START)
+                self._mark(self._reader(), self._watch.begun or unknown)
         says = ", ".join(record.revisions) or "nothing"
         raise self._half_done(
             f"ran to its end and is not recorded: {self._schema}.{TABLE} says {says}.", act, change

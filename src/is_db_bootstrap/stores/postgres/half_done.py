@@ -1,210 +1,274 @@
-"""A revision that commits by itself and does not end is marked, so that no later run begins it again.
+"""A step that leaves its transaction and does not end is marked, so that no later run begins it again.
 
-A revision runs in a transaction that Alembic opens, together with the row that records it. It can leave that
-transaction: by `op.get_bind().commit()`, by `COMMIT` as text, by an `autocommit_block`, by the driver's own connection.
+A revision runs in a transaction that Alembic opens, together with the row that records it. It can
+leave that transaction in many ways: by `op.get_bind().commit()`, by `COMMIT` as text, by an
+`autocommit_block`, by the driver's own connection, on a further connection of the same engine.
 When it fails or its process dies after that, a part of it stays, and its row is missing.
 
-So whatever commits something on the working connection while a revision runs first writes a mark into the version
-table's comment, in the same transaction: the part and the mark are committed together, or neither is. The step that
-ends writes the comment anew, without the mark, in the transaction of its row. A revision that stays in its transaction
-costs nothing, because it never commits by itself.
+So no way is looked for in the text of a statement. Before anything is sent on a connection while a
+step runs, the connection is asked in which transaction it is. The number of that transaction is
+written down by another session (`begun`) before the first statement of the step is sent in it. What
+is sent outside of a transaction, or after one that was committed, is written down as "outside"
+before it is sent. A step that stays in its transaction is written down once.
 
-A further connection that a revision takes from the same engine cannot write the mark, because the first one holds the
-version table. That it committed something is noted, and a failure is marked afterwards by the session that reads the
-record. A process that dies in between, and connections that a revision opens by other means, are not seen.
+Asking costs no round trip. `SET LOCAL application_name` names the transaction. The server reports
+that setting to its client, and takes it back at the end of the transaction, however that comes.
+PostgreSQL reports `application_name` in every version (manual, 55.2.7 Asynchronous Operations).
+
+Not seen: connections that a revision opens by other means than its engine, what it does with libpq
+under psycopg, and a single text that rolls back its transaction and commits another one, if the
+process dies while that text runs.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 
-#: A statement that ends a transaction, alone.
-_ENDS = re.compile(r"(?i)\s*(COMMIT|END|PREPARE\s+TRANSACTION)\b[^;]*;?\s*")
-#: A text that may end one somewhere. Too many of these do no harm: the mark is then rolled back or written over.
-_MAY_END = re.compile(r"(?i)\bCOMMIT\b|(^|;)\s*END\b|\bPREPARE\s+TRANSACTION\b")
-#: A statement that changes nothing that outlives the session.
-_HARMLESS = re.compile(
-    r"(?i)\s*(SET|RESET|SHOW|BEGIN|START|ROLLBACK|COMMIT|END|DISCARD|LISTEN|UNLISTEN)\b[^;]*;?\s*"
-)
-#: A statement that asks the catalogue, as inspectors do.
-_LOOKS = re.compile(r"(?i)\s*SELECT\b[^;]*\b(pg_catalog|information_schema)\b[^;]*;?\s*")
-#: What can commit a part of itself before it fails, outside of a transaction.
-_IN_PARTS = re.compile(r"(?i)(^|;)\s*(CALL|DO)\b|\bCOMMIT\b")
+from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Fate, Marks, comment_mark
+
+#: It fits with the number of a transaction into the 63 bytes of an application_name.
+_NAME_BYTES = 40
+_NAME_TRANSACTION = f"""
+    SELECT pg_current_xact_id()::text,
+           set_config('application_name', left(current_setting('application_name'), {_NAME_BYTES})
+                      || ' ' || pg_current_xact_id()::text, true)
+"""
 
 
-def mark_statement(table: str, step: str) -> str:
-    """The statement that marks `step` (`upgrade b2`) as begun in the comment of `table`, a quoted name; "" lifts the mark.
+class StepWatch:
+    """Which step runs (`upgrade b2`), "" when none does.
 
-    A role that does not own the table leaves its comment as it is.
-    """
-    kept = "regexp_replace(coalesce(obj_description(to_regclass(place), 'pg_class'), ''), '(; )?begun \\w+ \\S+$', '')"
-    added = (
-        f"concat_ws('; ', nullif({kept}, ''), {_literal(f'begun {step}')})"
-        if step
-        else f"nullif({kept}, '')"
-    )
-    return f"""
-        DO $is_db_bootstrap$
-        DECLARE place text := {_literal(table)};
-        BEGIN
-            EXECUTE format('COMMENT ON TABLE %s IS %L', place, {added});
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $is_db_bootstrap$
+    `left` says that the transaction in which the step began is not the one in which it ended.
     """
 
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-class Watch:
-    """What is known of the revision that runs on one connection. `table` is the quoted name of the version table.
-
-    `committed` says that its connection has committed a part of its work, `elsewhere` that another one of the same
-    engine has. `left` says that the transaction in which the step began is not the one in which it ended.
-    """
-
-    def __init__(self, table: str) -> None:
-        self.table = table
+    def __init__(self) -> None:
         self.step = ""
-        self.committed = False
-        self.elsewhere = False
         self.left = False
 
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
         """While `step` (`upgrade b2`, `downgrade b2`) runs."""
         self.step = step
-        self.committed = False
-        self.elsewhere = False
         try:
             yield
         finally:
             self.step = ""
 
-    def before_commit(self, connection: psycopg.Connection[Any]) -> None:
-        """Mark the step if the transaction that is about to be committed has written anything."""
-        if (
-            self.step
-            and connection.info.transaction_status == TransactionStatus.INTRANS
-            and _has_written(connection)
-        ):
-            self.mark(connection)
-            self.committed = True
 
-    def before_statement(self, connection: psycopg.Connection[Any], text: str) -> bool:
-        """Mark the step if `text` may commit something; whether the mark is to be lifted when it fails."""
-        if not self.step:
+class Watch(StepWatch):
+    """What is known of the step that runs, on all connections of one engine.
+
+    Without `marks` nothing is written down, and `begun` stays None. `begun` is what was written of
+    the step that runs, or ran last.
+    """
+
+    def __init__(self, marks: Marks | None = None) -> None:
+        super().__init__()
+        self.begun: Begun | None = None
+        self._marks = marks
+        self._transactions: dict[WorkingConnection, int] = {}
+        self._sent: set[WorkingConnection] = set()
+        self._first: WorkingConnection | None = None
+
+    @contextmanager
+    def running(self, step: str) -> Iterator[None]:
+        """While `step` (`upgrade b2`, `downgrade b2`) runs."""
+        self.begun = None
+        self._transactions.clear()
+        self._sent.clear()
+        with super().running(step):
+            yield
+
+    def begin_on(self, connection: Any) -> None:
+        """The connection in whose transaction the step begins."""
+        self._first = connection if isinstance(connection, WorkingConnection) else None
+
+    def before_send(self, connection: WorkingConnection) -> None:
+        """Write down in which transaction something is sent, unless that is known."""
+        if not self._is_of_interest(connection):
+            return
+        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            if not connection.only_ends:
+                self._go_outside(connection)
+        elif not connection.is_in_named_transaction():
+            self._name(connection)
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it is written down that anything may be committed."""
+        return self.begun is not None and self.begun.outside_since is not None
+
+    def _is_of_interest(self, connection: WorkingConnection) -> bool:
+        if not self.step or self._marks is None or self.is_outside:
             return False
-        if connection.autocommit:
-            return self._before_autocommit(connection, text)
-        if _ENDS.fullmatch(text):
-            self.before_commit(connection)
-        elif (
-            _MAY_END.search(text)
-            and connection.info.transaction_status != TransactionStatus.INERROR
-        ):
-            self.mark(connection)
-        return False
+        if connection.only_ends and connection not in self._sent:
+            return False  # the step has sent nothing that this could commit
+        self._sent.add(connection)
+        pgconn = connection.pgconn
+        settled = {TransactionStatus.IDLE, TransactionStatus.INTRANS}
+        return pgconn.pipeline_status == PipelineStatus.OFF and pgconn.transaction_status in settled
 
-    def _before_autocommit(self, connection: psycopg.Connection[Any], text: str) -> bool:
-        if self.committed or _HARMLESS.fullmatch(text) or _LOOKS.fullmatch(text):
-            return False
-        self.mark(connection)
-        self.committed = True
-        return not _IN_PARTS.search(text)
+    def _name(self, connection: WorkingConnection) -> None:
+        """Write down the number of the transaction that `connection` is in."""
+        before = self._transactions.get(connection)
+        then = Fate.ROLLED_BACK if before is None else self._written_by.fate_of(before)
+        if then in {Fate.COMMITTED, Fate.UNKNOWN}:
+            self._go_outside(connection)
+            return
+        number = connection.name_transaction()
+        if number == before:
+            return  # the revision has set the application_name
+        if then is Fate.AT_WORK:  # it was prepared, and somebody may commit it
+            self._go_outside(connection)
+            return
+        self._transactions[connection] = number
+        self._write(connection, outside=False)
 
-    def mark(self, connection: psycopg.Connection[Any]) -> None:
-        """Write the mark of the step that runs."""
-        psycopg.Cursor(connection).execute(mark_statement(self.table, self.step).encode())
+    def _go_outside(self, connection: WorkingConnection) -> None:
+        """Write down that from now on anything may be committed."""
+        self._write(connection, outside=True)
 
-    def lift(self, connection: psycopg.Connection[Any]) -> None:
-        """Take the mark back: the first statement outside of a transaction has failed, so nothing was committed."""
-        self.committed = False
-        with suppress(psycopg.Error):  # a lost connection leaves the mark, and a person looks
-            psycopg.Cursor(connection).execute(mark_statement(self.table, "").encode())
+    @property
+    def has_stopped(self) -> bool:
+        """Whether every connection that the step has used is open and runs nothing."""
+        return all(
+            connection.pgconn.transaction_status == TransactionStatus.IDLE
+            for connection in self._sent
+        )
 
+    def recorded(self, connection: Any, *, stamped: bool) -> None:
+        """Delete what was written of the step, in the transaction that records it as done.
 
-class SecondWatch(Watch):
-    """The watch of a further connection: it notes what is committed there at the `first` one, and writes nothing."""
+        A stamp says what holds, so it deletes what any other step has left.
+        """
+        if self._marks is None or not isinstance(connection, WorkingConnection):
+            return
+        if (self.begun is not None or stamped) and self._marks.are_rows():
+            connection.run(self._marks.forget_statement.encode())
 
-    def __init__(self, first: Watch) -> None:
-        super().__init__(first.table)
-        self.step = first.step
-        self._first = first
+    @property
+    def _written_by(self) -> Marks:
+        if self._marks is None:
+            raise TypeError(self)
+        return self._marks
 
-    def mark(self, connection: psycopg.Connection[Any]) -> None:  # noqa: ARG002 - the first connection holds the table
-        """Note that something was committed."""
-        self._first.elsewhere = True
-
-    def lift(self, connection: psycopg.Connection[Any]) -> None:
-        """Nothing, because nothing was written."""
-
-
-def _has_written(connection: psycopg.Connection[Any]) -> bool:
-    row = (
-        psycopg.Cursor(connection)
-        .execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
-        .fetchone()
-    )
-    return bool(row and row[0])
+    def _write(self, connection: WorkingConnection, *, outside: bool) -> None:
+        marks = self._written_by
+        numbers = tuple(self._transactions.values())
+        wanted = Begun(self.step, numbers, FROM_NOW if outside else None)
+        if marks.in_rows:
+            write = marks.begin if self.begun is None else marks.change
+            self.begun = write(wanted)
+            return
+        if connection is self._first:  # any other one would wait for it, which holds the table
+            connection.run(comment_mark(marks.table, self.step).encode())
+        since = marks.numbers_from_now() if outside else None
+        self.begun = replace(wanted, outside_since=since)
 
 
 class WorkingConnection(psycopg.Connection[Any]):
-    """A connection on which revisions run. Its `watch` is told before anything is committed on it."""
+    """A connection on which revisions run. Its `watch` is asked before anything is sent on it.
+
+    `only_ends` says that what is sent is a COMMIT or ROLLBACK of the driver, or nothing.
+    """
 
     watch: Watch | None = None
+    only_ends = False
+    _name = b""
+
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        """Let a generator of psycopg talk to the server: all that it sends is sent here."""
+        if self.watch is not None:
+            self.watch.before_send(self)
+        return super().wait(gen, *args, **options)
 
     def commit(self) -> None:
         """Commit what is open."""
-        if self.watch is not None:
-            self.watch.before_commit(self)
-        super().commit()
+        with self._ending():
+            super().commit()
+
+    def rollback(self) -> None:
+        """Roll back what is open."""
+        with self._ending():
+            super().rollback()
+
+    def set_autocommit(self, value: bool) -> None:
+        """Begin no more transactions, or begin them again."""
+        with self._ending():
+            super().set_autocommit(value)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        self.only_ends = True
+        try:
+            yield
+        finally:
+            self.only_ends = False
+
+    def begin_named(self) -> None:
+        """Begin the transaction that psycopg would begin with the next statement.
+
+        So its number can be written down before that statement is sent.
+        """
+        watch = self.watch
+        if watch is None or not watch.step or watch.is_outside or self.autocommit:
+            return
+        pgconn = self.pgconn
+        idle = pgconn.transaction_status == TransactionStatus.IDLE
+        if idle and pgconn.pipeline_status == PipelineStatus.OFF:
+            with self.lock:
+                self.run(self._get_tx_start_command())
+
+    def is_in_named_transaction(self) -> bool:
+        """Whether it is in the transaction that was named last."""
+        return bool(self._name) and self.pgconn.parameter_status(b"application_name") == self._name
+
+    def name_transaction(self) -> int:
+        """Give the running transaction a name that ends with it; its number."""
+        number, name = self.run(_NAME_TRANSACTION.encode())
+        self._name = name
+        return int(number)
+
+    def run(self, statement: bytes) -> tuple[bytes, ...]:
+        """Run a statement of ours, which nobody is asked about; its only row, if it has one."""
+        result = self.pgconn.exec_(statement)
+        if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
+            raise psycopg.errors.error_from_result(result)
+        return tuple(result.get_value(0, n) or b"" for n in range(result.nfields))
 
 
 class WorkingCursor(psycopg.Cursor[Any]):
-    """A cursor of a `WorkingConnection`."""
+    """A cursor of a `WorkingConnection`, whose transactions have begun before it sends anything."""
 
-    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+    def execute(self, *args: Any, **options: Any) -> Any:
         """Execute one statement, or several without parameters."""
-        with self._watched(query):
-            return super().execute(query, *args, **options)
+        self._begin()
+        return super().execute(*args, **options)
 
-    def executemany(self, query: Any, *args: Any, **options: Any) -> None:
+    def executemany(self, *args: Any, **options: Any) -> None:
         """Execute one statement with many sets of parameters."""
-        with self._watched(query):
-            super().executemany(query, *args, **options)
+        self._begin()
+        super().executemany(*args, **options)
+
+    def stream(self, *args: Any, **options: Any) -> Iterator[Any]:
+        """Execute one statement, and fetch its rows one by one."""
+        self._begin()
+        return super().stream(*args, **options)
 
     @contextmanager
-    def copy(self, statement: Any, *args: Any, **options: Any) -> Iterator[Any]:
+    def copy(self, *args: Any, **options: Any) -> Iterator[Any]:
         """Begin a COPY."""
-        with self._watched(statement), super().copy(statement, *args, **options) as found:
+        self._begin()
+        with super().copy(*args, **options) as found:
             yield found
 
-    @contextmanager
-    def _watched(self, query: Any) -> Iterator[None]:
-        watch = getattr(self.connection, "watch", None)
-        lifted = (
-            watch.before_statement(self.connection, self._text(query))
-            if watch is not None
-            else False
-        )
-        try:
-            yield
-        except psycopg.Error:
-            if watch is not None and lifted:
-                watch.lift(self.connection)
-            raise
-
-    def _text(self, query: Any) -> str:
-        if isinstance(query, psycopg.sql.Composable):
-            return query.as_string(self.connection)
-        return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
+    def _begin(self) -> None:
+        begin: Callable[[], None] | None = getattr(self.connection, "begin_named", None)
+        if begin is not None:
+            begin()

@@ -467,7 +467,8 @@ class Stamp(Move):
             else (self._chain.head if self._target == "head" else known(self._chain, self._target),)
         )
         schema = self._checked_rights(reader)
-        if wanted == record.revisions and (record.blueprint or not wanted) and record.begun is None:
+        is_clear = self._begun(record) is None
+        if wanted == record.revisions and (record.blueprint or not wanted) and is_clear:
             return Plan()
         return Plan(
             (*schema, Change(wanted[0] if wanted else "base", "stamp", "recorded, nothing else"))

@@ -14,17 +14,17 @@ from typing import Any
 from sqlalchemy import event, inspect, text
 from sqlalchemy.engine import Connection
 
-from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.half_done import StepWatch
 
 #: The table of the mark.
 BEGUN = "is_db_bootstrap_begun"
 
 
-class PortableWatch(Watch):
+class PortableWatch(StepWatch):
     """What is known of the revision that runs on one connection; `done` counts its statements that were executed."""
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(BEGUN)
+        super().__init__()
         self.done = 0
         self._connection = connection
         event.listen(connection, "after_cursor_execute", self._count)

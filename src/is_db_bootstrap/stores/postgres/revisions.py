@@ -5,8 +5,8 @@ written by `migrations/env.py` with every step, our runs and the stock command a
 revisions that led there. By it, code that is older than the database can tell a history that goes on from its own
 (`ahead`) from a foreign one, and a second blueprint can be named. A database without the comment was migrated by other
 means; it is adopted when the recorded revision is known. A comment that does not end in the recorded revision is out
-of date (somebody stamped by other means) and not believed. `half_done` adds a mark to the comment while a revision that
-commits by itself is half done.
+of date (somebody stamped by other means) and not believed. A step that has begun is recorded in a table of our own
+(`begun`), or where that cannot be, by a mark in the comment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from is_db_bootstrap.stores.postgres.revision_folder import (
 
 TABLE = "alembic_version"
 _MARK = re.compile(r"is-db-bootstrap: blueprint (\S+); revisions((?: \S+)*)")
-#: What `half_done` adds to the comment.
+#: What a step that has begun adds to the comment.
 _BEGUN = re.compile(r"(?:; )?begun (upgrade|downgrade) (\S+)$")
 
 
@@ -182,17 +182,21 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
 class Record:
     """What a schema records; nothing when there is no version table, or no row in it.
 
-    `begun` is a step that has committed a part of its work and did not end: its direction (`upgrade` or `downgrade`)
-    and its revision.
+    `begun` is a step that has committed a part of its work and did not end, by the comment: its
+    direction (`upgrade` or `downgrade`) and its revision. `has_rows` says whether there is a table of
+    begun steps that may be read (`stores.postgres.begun`), None when there is none.
     """
 
     revisions: tuple[str, ...] = ()
     blueprint: str = ""
     lineage: tuple[str, ...] = ()
     begun: tuple[str, str] | None = None
+    has_rows: bool | None = None
 
     @classmethod
-    def of(cls, revisions: Iterable[str], comment: str | None) -> Record:
+    def of(
+        cls, revisions: Iterable[str], comment: str | None, has_rows: bool | None = None
+    ) -> Record:
         """From the rows of the version table and its comment; an outdated comment counts for nothing."""
         rows = tuple(sorted(revisions))
         text = (comment or "").strip()
@@ -201,8 +205,8 @@ class Record:
         mark = _MARK.fullmatch(text[: step.start()] if step else text)
         lineage = tuple(mark[2].split()) if mark else ()
         if mark and rows and set(rows) <= set(lineage) and lineage[-1] in rows:
-            return cls(rows, mark[1], lineage, begun)
-        return cls(rows, begun=begun)
+            return cls(rows, mark[1], lineage, begun, has_rows)
+        return cls(rows, begun=begun, has_rows=has_rows)
 
     def goes_beyond(self, chain: Chain, blueprint: str) -> bool:
         """Whether it contains the whole chain and goes on."""

@@ -1,0 +1,384 @@
+"""The record of a step that has begun: a row in a schema of our own, `is_db_bootstrap`.
+
+A step is an upgrade or a downgrade by one revision. Its row is committed from another session before
+the step may commit anything, and it is deleted in the transaction that records the step as done. A
+row that is found later belongs to a step that did not end. It names the transactions in which the
+step worked, so the server can tell what has become of them (`pg_xact_status`).
+
+The row needs no flush of its own: `synchronous_commit` is off for it. The server writes its log in
+order, so whatever the step commits afterwards cannot reach the disk before the row (manual, 30.4
+Asynchronous Commit).
+
+Where the schema cannot be made, the mark is written into the comment of the version table instead,
+in the step's own transaction. That is what earlier versions did, and their marks are still read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from is_db_bootstrap.errors import StoreBusy, StoreConflict
+from is_db_bootstrap.stores.postgres.connection import NAME, identifier
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.stores.postgres.revisions import Chain
+
+#: Our schema, and the table of the steps that have begun.
+SCHEMA = "is_db_bootstrap"
+TABLE = "begun"
+_PLACE = f"{SCHEMA}.{TABLE}"
+
+#: How many transactions of a server are looked at for what a step did outside of those it named.
+MOST_LOOKED_AT = 1000
+
+#: True and false: whether we may read and write the table. No row: there is none.
+RIGHTS = f"""
+    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+               AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
+               AND has_table_privilege(c.oid, 'DELETE')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = '{SCHEMA}' AND c.relname = '{TABLE}'
+"""  # noqa: S608 - constants
+#: Whether the table may be read. No row: there is none.
+READABLE = f"""
+    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = '{SCHEMA}' AND c.relname = '{TABLE}'
+"""  # noqa: S608 - constants
+#: Whether the table may be written, else whether it may be made, and whether the version table may be
+#: commented on or is still to be made. Then whether schema and table are there, and who we are.
+PLACES = f"""
+    SELECT coalesce(({RIGHTS}),
+                    CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+                         ELSE has_schema_privilege(n.oid, 'CREATE') END),
+           coalesce((SELECT pg_has_role(v.relowner, 'USAGE') FROM pg_class v
+                     WHERE v.oid = to_regclass(%s)), true),
+           n.oid IS NOT NULL, ({RIGHTS}) IS NOT NULL, current_user::text
+    FROM (SELECT 1) AS always LEFT JOIN pg_namespace n ON n.nspname = '{SCHEMA}'
+"""  # noqa: S608 - constants
+_HAS_SCHEMA = f"SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}'"
+_CREATE_SCHEMA = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
+_CREATE_TABLE = f"""
+    CREATE TABLE IF NOT EXISTS {_PLACE} (
+        schema_name text PRIMARY KEY,
+        step text NOT NULL,
+        transactions xid8[] NOT NULL,
+        outside_since xid8,
+        begun_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    )
+"""
+_COMMENT = f"""
+    COMMENT ON TABLE {_PLACE} IS
+    'is-db-bootstrap: the revision that runs in a schema at this moment, or did not end there'
+"""
+_CREATE_ALL = (_CREATE_SCHEMA, _CREATE_TABLE, _COMMENT)
+#: Settings of one statement: no flush (see above), and a bounded wait for another run's row.
+_SETTINGS = """
+    SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %(wait)s, true)
+"""
+_INSERT = f"""
+    INSERT INTO {_PLACE} (schema_name, step, transactions, outside_since)
+    SELECT %(schema)s, %(step)s, %(transactions)s::text[]::xid8[], {{outside}}
+    FROM ({_SETTINGS}) AS settings RETURNING outside_since::text
+"""  # noqa: S608 - constants
+_UPDATE = f"""
+    UPDATE {_PLACE} SET transactions = %(transactions)s::text[]::xid8[], outside_since = {{outside}}
+    FROM ({_SETTINGS}) AS settings
+    WHERE schema_name = %(schema)s AND step = %(step)s RETURNING outside_since::text
+"""  # noqa: S608 - constants
+#: Transactions that the server numbers after the one that writes this.
+#: As `outside_since`: the number is to be taken when it is written.
+FROM_NOW = 0
+#: As `outside_since`: nothing is known of the step.
+FROM_THE_START = 1
+_NUMBER_FROM_NOW = "(pg_current_xact_id()::text::int8 + 1)::text::xid8"
+_FIND = f"""
+    SELECT step, transactions::text[], outside_since::text FROM {_PLACE} WHERE schema_name = %s
+"""  # noqa: S608 - constants
+_FORGET = f"DELETE FROM {_PLACE} WHERE schema_name = %s"  # noqa: S608 - constants
+#: A number from the future is one of another server: the database was copied.
+_STATUSES = """
+    SELECT coalesce(CASE WHEN id::xid8 < pg_snapshot_xmax(pg_current_snapshot())
+                         THEN pg_xact_status(id::xid8) END, 'unknown')
+    FROM unnest(%s::text[]) AS id
+"""
+_STATUSES_SINCE = """
+    WITH span AS (
+        SELECT %(since)s::int8 AS low, pg_snapshot_xmax(pg_current_snapshot())::text::int8 AS high
+    )
+    SELECT 'unknown' FROM span WHERE low > high OR high - low > %(most)s
+    UNION ALL
+    SELECT coalesce(pg_xact_status(id::text::xid8), 'unknown')
+    FROM span, generate_series(low, least(high - 1, low + %(most)s)) AS id
+"""
+
+
+class Fate(Enum):
+    """What the server knows of what a step has done."""
+
+    #: Everything that it did was rolled back: it may run again.
+    ROLLED_BACK = "rolled back"
+    #: A transaction of it is still open.
+    AT_WORK = "at work"
+    #: A transaction of it is committed.
+    COMMITTED = "committed"
+    #: It went on outside of the transactions that it named, and others have committed since then.
+    UNKNOWN = "unknown"
+
+
+#: What a status of one transaction says of the step; the first that any has counts.
+_MEANING = {
+    "committed": Fate.COMMITTED,
+    "unknown": Fate.UNKNOWN,
+    "in progress": Fate.AT_WORK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A step that has begun, and is not recorded as done.
+
+    `step` is its direction and its revision, such as `upgrade b2`. `transactions` are the numbers of
+    the transactions in which it works. `outside_since` is the first number that the server had not
+    given when the step went on outside of them; None while it did not. `known` is False for a mark
+    of a comment, which names no transactions: it was committed together with a part of the step.
+    """
+
+    step: str
+    transactions: tuple[int, ...] = ()
+    outside_since: int | None = None
+    known: bool = True
+
+    @property
+    def direction(self) -> str:
+        """`upgrade` or `downgrade`."""
+        return self.step.partition(" ")[0]
+
+    @property
+    def revision(self) -> str:
+        """The revision that is applied or undone."""
+        return self.step.partition(" ")[2]
+
+    def has_ended(self, revisions: Iterable[str], chain: Chain) -> bool:
+        """Whether a schema that records `revisions` has this step behind it."""
+        recorded = chain.until([r for r in revisions if r in chain.parents])
+        return (self.revision in recorded) == (self.direction == "upgrade")
+
+
+def find(reader: psycopg.Connection[Any], schema: str) -> Begun | None:
+    """The step that has begun in `schema`, by the table, which must be there."""
+    row = reader.execute(_FIND.encode(), [schema]).fetchone()
+    if row is None:
+        return None
+    step, transactions, since = row
+    return Begun(step, tuple(map(int, transactions)), int(since) if since else None)
+
+
+def forget(session: psycopg.Connection[Any], schema: str) -> None:
+    """Delete the row of `schema`, if the table is there and may be written."""
+    row = session.execute(RIGHTS.encode()).fetchone()
+    if row and row[0]:
+        session.execute(_FORGET.encode(), [schema])
+
+
+def fate(reader: psycopg.Connection[Any], begun: Begun, *, has_stopped: bool = False) -> Fate:
+    """What has become of what a step did, as the server of `reader` knows it.
+
+    `has_stopped` says that its sessions are known to run no statement any more. Only then can it be
+    told that nothing was committed outside: no transaction of the server was committed since then.
+    """
+    if not begun.known:
+        return Fate.COMMITTED
+    numbers = list(map(str, begun.transactions))
+    named = {row[0] for row in reader.execute(_STATUSES.encode(), [numbers]).fetchall()}
+    for status, known in _MEANING.items():
+        if status in named:
+            return known
+    if begun.outside_since is None:
+        return Fate.ROLLED_BACK
+    if not has_stopped:
+        return Fate.UNKNOWN
+    span = {"since": begun.outside_since, "most": MOST_LOOKED_AT}
+    since = {row[0] for row in reader.execute(_STATUSES_SINCE.encode(), span).fetchall()}
+    return Fate.ROLLED_BACK if since <= {"aborted"} else Fate.UNKNOWN
+
+
+class Marks:
+    """Writes which step has begun in one schema, from sessions that `session` gives.
+
+    `table` is the quoted name of the version table. `has_ended` says of a step that was found whether
+    the schema has it behind it. All times are seconds.
+    """
+
+    def __init__(
+        self,
+        session: Callable[[], psycopg.Connection[Any]],
+        schema: str,
+        table: str,
+        has_ended: Callable[[Begun], bool],
+        lock_timeout_s: float,
+    ) -> None:
+        self.table = table
+        self._session = session
+        self._schema = schema
+        self._has_ended = has_ended
+        self._wait = f"{round(lock_timeout_s * 1000)}ms"
+        self._in_rows: bool | None = None
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the table is there and ours to write; else the mark is a comment."""
+        if self._in_rows is None:
+            self._in_rows = self._prepared()
+        return self._in_rows
+
+    def _prepared(self) -> bool:
+        """Make schema and table; False when we may not."""
+        session = self._session()
+        row = session.execute(RIGHTS.encode()).fetchone()
+        if row is not None:
+            return bool(row[0])
+        has_schema = session.execute(_HAS_SCHEMA.encode()).fetchone()
+        # IF NOT EXISTS asks for the right to make schemas also when there is one. It is not atomic
+        # either, so of two sessions one may fail: what counts is what is there afterwards.
+        for statement in (_CREATE_TABLE, _COMMENT) if has_schema else _CREATE_ALL:
+            with suppress(psycopg.Error):
+                session.execute(statement.encode())
+        row = session.execute(RIGHTS.encode()).fetchone()
+        return bool(row and row[0])
+
+    def begin(self, begun: Begun) -> Begun:
+        """Commit that a step has begun.
+
+        Raises `StoreBusy` while an earlier step of the schema is at work, and `StoreConflict` when one
+        has committed something and did not end.
+        """
+        try:
+            return self._written(_INSERT, begun)
+        except psycopg.errors.UniqueViolation:
+            self._make_room(begun)
+        return self._written(_INSERT, begun)
+
+    def change(self, begun: Begun) -> Begun:
+        """Commit what is known of it by now."""
+        return self._written(_UPDATE, begun)
+
+    def _written(self, query: str, begun: Begun) -> Begun:
+        outside = _number(begun.outside_since)
+        row = (
+            self._session()
+            .execute(
+                query.format(outside=outside).encode(),
+                {
+                    "schema": self._schema,
+                    "step": begun.step,
+                    "transactions": list(map(str, begun.transactions)),
+                    "wait": self._wait,
+                },
+            )
+            .fetchone()
+        )
+        if row is None:
+            raise StoreConflict(
+                NAME,
+                f"The row of {begun.step} in {_PLACE} has gone while it runs.",
+                hint="Something else has deleted it. Run again.",
+            )
+        return replace(begun, outside_since=int(row[0]) if row[0] else None)
+
+    def _make_room(self, begun: Begun) -> None:
+        """Delete the row of an earlier step that left nothing."""
+        session = self._session()
+        found = find(session, self._schema)
+        if found is None or self._has_ended(found):
+            forget(session, self._schema)
+            return
+        known = fate(session, found)
+        if known is Fate.AT_WORK:
+            raise StoreBusy(
+                NAME, f"The {found.direction} of revision {found.revision} is still at work."
+            )
+        if known is not Fate.ROLLED_BACK:
+            raise StoreConflict(
+                NAME,
+                f"The {found.direction} of revision {found.revision} did not end, so "
+                f"{begun.revision} is not begun.",
+                hint="Look at what it did, then record it with `is-db-bootstrap migrate stamp`.",
+            )
+        forget(session, self._schema)
+
+    def are_rows(self) -> bool:
+        """Whether there is a table of ours to write, without making one."""
+        if self._in_rows is None:
+            row = self._session().execute(RIGHTS.encode()).fetchone()
+            return bool(row and row[0])
+        return self._in_rows
+
+    @property
+    def forget_statement(self) -> str:
+        """The statement that deletes the row, without parameters."""
+        return f"DELETE FROM {_PLACE} WHERE schema_name = {literal(self._schema)}"  # noqa: S608 - quoted
+
+    def fate_of(self, transaction: int) -> Fate:
+        """What has become of one transaction."""
+        return fate(self._session(), Begun("", (transaction,)))
+
+    def numbers_from_now(self) -> int:
+        """The first transaction number that the server has not given yet."""
+        query = b"SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"
+        row = self._session().execute(query).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _number(outside_since: int | None) -> str:
+    """The SQL of `Begun.outside_since`."""
+    if outside_since is None:
+        return "NULL"
+    return _NUMBER_FROM_NOW if outside_since == FROM_NOW else f"'{outside_since}'::xid8"
+
+
+def comment_mark(table: str, step: str) -> str:
+    """The statement that marks `step` in the comment of `table`, a quoted name; "" lifts the mark.
+
+    A role that does not own the table leaves its comment as it is.
+    """
+    kept = (
+        "regexp_replace(coalesce(obj_description(to_regclass(place), 'pg_class'), ''),"
+        " '(; )?begun \\w+ \\S+$', '')"
+    )
+    added = (
+        f"concat_ws('; ', nullif({kept}, ''), {literal(f'begun {step}')})"
+        if step
+        else f"nullif({kept}, '')"
+    )
+    return f"""
+        DO $is_db_bootstrap$
+        DECLARE place text := {literal(table)};
+        BEGIN
+            EXECUTE format('COMMENT ON TABLE %s IS %L', place, {added});
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL;
+        END
+        $is_db_bootstrap$
+    """
+
+
+def literal(text: str) -> str:
+    """A string of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def remedy(role: str, *, has_schema: bool, has_table: bool) -> str:
+    """What an administrator runs so that `role` may write marks."""
+    user = identifier(role)
+    if not has_schema:
+        return f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {user};"
+    if not has_table:
+        return f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {user};"
+    return f"GRANT USAGE ON SCHEMA {SCHEMA} TO {user}; GRANT ALL ON {_PLACE} TO {user};"
