@@ -585,7 +585,7 @@ def test_a_drop_that_was_done_before_its_run_was_killed_is_passed_over(
     store, query, neo4j_url, tmp_path, held
 ):
     """A drop without IF EXISTS, behind which a constraint waits; then the whole file is there once."""
-    query("CREATE INDEX old FOR (n:X) ON (n.q)")
+    query("CREATE INDEX old FOR (n:Y) ON (n.q)")
     held.run("CREATE (:X {p: 1})").consume()
     files = {"V1__a.cypher": f"DROP INDEX old;\n{SCHEMA}"}
     ours = store(files)

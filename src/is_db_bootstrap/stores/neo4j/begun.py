@@ -30,9 +30,10 @@ LABEL = "__IsDbBootstrapBegun"
 READ = f"""
 MATCH (m:{LABEL})
 OPTIONAL MATCH (l:{LOCK_LABEL} {{token: m.token}}) WHERE l.until >= datetime.realtime()
-RETURN m.version AS version, m.begun AS begun, m.running AS running, m.digest AS digest,
-       m.token AS token, m.owner AS owner, m.since AS since, coalesce(m.done, false) AS done,
-       l IS NOT NULL AS at_work
+RETURN m.version AS version, coalesce(m.begun, 0) AS begun, coalesce(m.running, false) AS running,
+       coalesce(m.digest, '') AS digest, coalesce(m.token, '') AS token,
+       coalesce(m.owner, 'somebody') AS owner, coalesce(m.since, datetime.realtime()) AS since,
+       coalesce(m.done, false) AS done, l IS NOT NULL AS at_work
 """
 WRITE = f"""
 MERGE (m:{LABEL} {{version: $version}})

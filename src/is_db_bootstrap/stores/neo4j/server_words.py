@@ -13,13 +13,16 @@ import re
 #: Beginnings of codes whose messages are about connections, users, transactions and locks.
 _SAFE_CODES = (
     "ClientError.Cluster.",
-    "ClientError.Database.",
-    "ClientError.General.",
+    "ClientError.General.ForbiddenOnReadOnlyDatabase",
     "ClientError.Procedure.ProcedureNotFound",
     "ClientError.Security.AuthenticationRateLimit",
     "ClientError.Security.CredentialsExpired",
     "ClientError.Statement.ParameterMissing",
-    "ClientError.Transaction.",
+    # Not all of this kind: what a transaction hook says (`TransactionHookFailed`) may name values.
+    "ClientError.Transaction.ForbiddenDueToTransactionType",
+    "ClientError.Transaction.LockClientStopped",
+    "ClientError.Transaction.Terminated",
+    "ClientError.Transaction.TransactionTimedOut",
     "TransientError.Cluster.",
     "TransientError.Database.",
     "TransientError.General.",
