@@ -205,3 +205,27 @@ def test_it_takes_the_names_that_we_say_it_takes(neo4j_url, command, tmp_path):
     listed = [name for name in names if name in told]
     assert listed == [name for name in names if is_known_to_stock_tool(name)]
     assert len(listed) == 4
+
+
+@both
+def test_the_mark_of_a_half_done_file_changes_nothing_for_it(neo4j_url, command, query, tmp_path):
+    write(tmp_path, {"V001__first.cypher": "CREATE (:A);\n"})
+    store = ours(neo4j_url, tmp_path)
+    assert applied(store) == ["V001__first.cypher"]
+    store.close()
+    text = "UNWIND [1, 2] AS i CALL (i) { CREATE (:B {i: i}) } IN TRANSACTIONS OF 1 ROWS;\n"
+    write(tmp_path, {"V002__rows.cypher": text})
+    before = {name: command(tmp_path, name) for name in ("info", "validate")}
+    store = ours(neo4j_url, tmp_path)
+    (change,) = store.plan().changes
+    with store._session() as session:
+        store._mark_begun(session, store._files[1], change, 1, running=True)
+    with pytest.raises(StoreConflict, match=r"V002__rows\.cypher was begun"):
+        store.plan()
+    after = {name: command(tmp_path, name) for name in ("info", "validate")}
+    assert [code for code, _ in after.values()] == [code for code, _ in before.values()], after
+    assert "PENDING" in after["info"][1]
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+    assert store.plan().changes == ()
+    store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
+import neo4j
 import psycopg
 import pytest
 
@@ -13,8 +14,10 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 from is_db_bootstrap.observers import to_log
 from is_db_bootstrap.render import report, summary
+from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings import StoreUrl
-from is_db_bootstrap.stores.neo4j.errors import without_values
+from is_db_bootstrap.stores.neo4j.errors import translated
+from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
 from is_db_bootstrap.stores.postgres.connection import errors
 from servers import neo4j_driver
 
@@ -126,26 +129,89 @@ def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(
     assert "share email" in seen[2]
 
 
+#: Statements that a server refuses while it has a row in its hands, and what is told of that everywhere.
+REFUSED_BY_NEO4J = {
+    "MATCH (n:P) RETURN date(n.email)": "invalid date, time, or datetime format",
+    "MATCH (n:P) RETURN duration(n.email)": "SyntaxError",
+    "MATCH (n:P) RETURN localtime(n.email)": "SyntaxError",
+    "MATCH (n:P) RETURN datetime({timezone: n.email})": "SyntaxError",
+    "MATCH (n:P) RETURN date.truncate(n.email, date())": "ExecutionFailed",
+    "MATCH (n:P) RETURN duration.between(n.email, date())": "ProcedureCallFailed",
+    "MATCH (n:P) RETURN toInteger(n.tags)": "TypeError",
+    "MATCH (n:P) RETURN n.email.x": "invalid value type",
+    "MATCH (n:P) WHERE n.email RETURN n": "invalid value type",
+    "MATCH (n:P) SET n.m = {a: n.email}": "invalid value type",
+    "MATCH (n:P) RETURN point({x: n.email, y: 1})": "ArgumentError",
+    "MATCH (n:P) RETURN n.email =~ ('[' + n.email)": "SemanticError",
+    "MATCH (n:P) LOAD CSV FROM n.email AS row RETURN row": "ExternalResourceFailed",
+    "MATCH (n:P) CALL db.awaitIndex(n.email, 1)": "IndexNotFound",
+    "MATCH (n:P) CALL db.index.fulltext.queryNodes(n.email, 'x') YIELD score RETURN score": "Procedure",
+    "MATCH (n:P) SET n:$(n.email + '\\u0000')": "TokenNameError",
+    "CREATE (:P {email: 'anna' + '@example'})": "with label `P` and property `email` = …",
+    "CREATE CONSTRAINT q FOR (n:Q) REQUIRE n.email IS UNIQUE": "Unable to create Constraint( name='q'",
+}
+
+
+@pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
+def test_no_message_of_neo4j_shows_a_value_of_a_row(neo4j_url):
+    url = StoreUrl.parse("neo4j", neo4j_url)
+    address, auth = f"bolt://{url.hosts}", (url.username, url.password)
+    told = {}
+    with (
+        neo4j.GraphDatabase.driver(address, auth=auth, notifications_min_severity="OFF") as driver,
+        driver.session() as session,
+    ):
+        session.run("CREATE CONSTRAINT one FOR (n:P) REQUIRE n.email IS UNIQUE").consume()
+        session.run("CREATE (:P {email: $e, tags: [$e]})", e=SECRET).consume()
+        session.run("UNWIND [1, 2] AS i CREATE (:Q {email: $e})", e=SECRET).consume()
+        for statement in REFUSED_BY_NEO4J:
+            with pytest.raises(neo4j.exceptions.Neo4jError) as caught:
+                session.run(statement).consume()
+            assert SECRET in caught.value.message, statement
+            for change in (Change("V1__a.cypher", "cypher"), None):
+                error = translated(caught.value, address, "V1__a.cypher, statement 1", change)
+                assert SECRET in error.detail, statement
+                assert SECRET not in f"{error.message} {error.hint} {error.report()}"
+            told[statement] = error.message
+    lacking = [s for s, words in REFUSED_BY_NEO4J.items() if words not in told[s]]
+    assert not lacking, told
+
+
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("code", "text", "left"),
     [
         (
+            "ClientError.Schema.ConstraintValidationFailed",
             "Node(1) already exists with label `P` and property `email` = 'a = b, c'",
             "Node(1) already exists with label `P` and property `email` = …",
         ),
         (
+            "ClientError.Schema.ConstraintValidationFailed",
             "Node(7) already exists with label `P` and properties `a` = 1, `b` = 'x'",
-            "Node(7) already exists with label `P` and properties `a` = …, `b` = …",
+            "Node(7) already exists with label `P` and properties `a` = …",
         ),
+        ("ClientError.Schema.ConstraintValidationFailed", "Node(1) is 'anna'", ""),
+        ("ClientError.Statement.SyntaxError", 'Text cannot be parsed to a Date\n"anna"\n ^', ""),
         (
-            'Type mismatch: expected Integer but was String("anna")',
-            "Type mismatch: expected Integer but was String(…)",
+            "ClientError.Statement.SyntaxError",
+            'Variable `x` not defined (line 1, column 8 (offset: 7))\n"RETURN x"\n        ^',
+            "Variable `x` not defined (line 1, column 8 (offset: 7))",
         ),
-        ("Text cannot be parsed to a Date: 'anna'", "Text cannot be parsed to a Date: …"),
+        ("ClientError.Statement.ArithmeticError", "/ by zero", "/ by zero"),
+        ("ClientError.Statement.ArithmeticError", "7 and anna do not add up", ""),
+        ("ClientError.Future.Unknown", "anna", ""),
     ],
 )
-def test_a_message_of_neo4j_loses_its_values(text, left):
-    assert without_values(text) == left
+def test_of_a_message_of_neo4j_only_what_is_known_to_have_no_value_is_told(code, text, left):
+    assert safe_words(code, text) == left
+
+
+def test_of_a_gql_status_the_words_of_the_standard_are_told():
+    assert (
+        status_words("error: data exception - invalid value type. The value anna")
+        == "data exception - invalid value type"
+    )
+    assert status_words("error: Anna") == ""
 
 
 def test_a_foreign_lock_and_record_in_redis_are_told_without_their_values(redis_url, capsys):

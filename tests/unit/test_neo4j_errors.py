@@ -66,12 +66,15 @@ def test_a_lost_connection_is_unavailable_and_names_the_file(kind):
 
 def test_the_message_has_the_statement_and_the_subject_the_file_alone():
     exc = raised.Neo4jError._hydrate_neo4j(
-        code="Neo.ClientError.Statement.SyntaxError", message="told"
+        code="Neo.ClientError.Statement.SyntaxError",
+        message='told (line 1, column 2 (offset: 1))\n"RETRUN 1"\n ^',
     )
     error = translated(exc, "bolt://h:7687", "V001__a.cypher, statement 1 (line 1)", CHANGE)
     assert isinstance(error, ChangeFailed)
     assert error.subject == "V001__a.cypher"
-    assert error.message.startswith("V001__a.cypher, statement 1 (line 1) was refused: told")
+    assert error.message.startswith(
+        "V001__a.cypher, statement 1 (line 1) was refused: told (line 1"
+    )
 
 
 def test_a_message_shows_no_class_of_the_driver():

@@ -14,7 +14,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import neo4j
@@ -32,13 +32,16 @@ from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores import foreign_server
-from is_db_bootstrap.stores.neo4j import cypher_file
+from is_db_bootstrap.stores.neo4j import begun as neo4j_begun
+from is_db_bootstrap.stores.neo4j import cypher_file, own_schema
 from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
+from is_db_bootstrap.stores.neo4j.begun import Begun
 from is_db_bootstrap.stores.neo4j.connection import client_arguments
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
 from is_db_bootstrap.stores.neo4j.cypher_schema import (
+    Drop,
     LiveIndex,
     LiveSchema,
     SchemaObject,
@@ -213,6 +216,11 @@ class Neo4jBootstrapper:
         return self._opened
 
     @property
+    def _token(self) -> str:
+        """The token of the lease that this store has taken; empty without one."""
+        return self._lease.token if self._lease is not None and self._leased else ""
+
+    @property
     def _leased(self) -> bool:
         """Whether this store has taken its lock and not given it back; it may be lost all the same."""
         return self._lease is not None and not self._lease.ended
@@ -269,6 +277,7 @@ class Neo4jBootstrapper:
                 return Plan(skipped=skipped, notes=(note,), ahead=True)
             changes = history.pending(usable)
             pending = [f for f in usable if f.name in {c.name for c in changes}]
+            self._refuse_half_done(session, pending)
             self._refuse_duplicates(session, forecast(pending, self._live))
             changes += self._seed.missing(lambda text, **p: self._rows(session, text, **p))
         return Plan(tuple(changes), skipped, tuple(self._notes(usable, pending)))
@@ -330,6 +339,24 @@ class Neo4jBootstrapper:
             if groups:
                 raise self._blocked(thing, groups)
 
+    def _refuse_half_done(self, session: neo4j.Session, pending: Sequence[CypherFile]) -> None:
+        """Raise for a file that an earlier run has begun and that nobody may go on with unasked.
+
+        A run that still holds its lease is at work: this one will wait for the lock, and plan again.
+        """
+        if not pending:
+            return
+        marks = self._marks(session)
+        for file in pending:
+            mark = marks.get(file.order)
+            if mark is not None and not mark.at_work:
+                mark.next_statement(file)
+
+    def _marks(self, session: neo4j.Session) -> dict[tuple[int, ...], Begun]:
+        """The marks of begun files, by the place of the file."""
+        rows = self._rows(session, neo4j_begun.READ)
+        return {mark.order: mark for mark in neo4j_begun.read_marks(rows)}
+
     def _duplicates(self, session: neo4j.Session, thing: SchemaObject) -> list[str]:
         properties = [f"n.{_quoted(p)}" for p in thing.properties]
         present = " AND ".join(f"{p} IS NOT NULL" for p in properties)
@@ -360,9 +387,9 @@ class Neo4jBootstrapper:
     # --- writing
 
     def apply(self, change: Change) -> str | None:
-        """Run one file and record it, or create one seed. A crash before the record runs the file again.
+        """Run one file and record it, or create one seed.
 
-        Raises `ChangeFailed` with file, statement and line; `StoreConflict` for duplicates and other definitions;
+        A crash before the record runs the file again, from where that is harmless (see `begun.py`). Raises `ChangeFailed` with file, statement and line; `StoreConflict` for duplicates and other definitions;
         `StoreUnavailable` when the lease was lost: then nothing of a file of data, and no record, is committed.
         """
         if change.kind == "seed":
@@ -380,32 +407,53 @@ class Neo4jBootstrapper:
             )
         began = time.monotonic()
         with self._errors(file.name, change), self._session() as session:
-            history = self._begun(session)
+            history = self._begun(session, change)
             entry = history.entry(file.version)
             if entry is not None and entry.checksum in file.checksums:
                 return f"{file.name} is recorded as applied already."
-            if file.transactional:
+            mark = self._marks(session).get(file.order)
+            if mark is None and file.transactional:
                 self._apply_data(session, file, change, history, began)
             else:
-                self._apply_alone(session, file, change, history, began)
+                self._apply_alone(session, file, change, history, began, mark=mark)
         if self._leased:
             self._history = history.continued(file, self._blueprint.name)
-        return None
+        return _remark(file, mark)
 
-    def _begun(self, session: neo4j.Session) -> History:
+    def _begun(self, session: neo4j.Session, change: Change) -> History:
         """The history, after the constraints and the index that recording needs have been made where they are missing."""
         history = self._history or History.read(self._rows(session, neo4j_history.READ))
         self._history = None  # until this file is recorded
         if not self._begun_once:
-            self._make_own(session, _OWN_SCHEMA)
+            if own_schema.absent(_OWN_SCHEMA, self._live or self._look(session)):
+                self._refuse_lost_lease(session, change)
+                self._make_own(session, _OWN_SCHEMA)
             self._begun_once = True
         return history
 
     def _make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
-        live = self._live or self._look(session)
-        for name, text in schema.items():
-            if name not in live.objects:
+        """Make what is absent of `schema`, and see that it is there.
+
+        `IF NOT EXISTS` keeps no second run from being refused: of two that make an index at once, one gets
+        `EquivalentSchemaRuleAlreadyExists`. So what is there afterwards decides, not the answer. Raises
+        `StoreBusy` when something is still absent then, because another run is making or removing it.
+        """
+        for text in own_schema.absent(schema, self._look(session)).values():
+            try:
                 self._rows(session, text)
+            except raised.ClientError as exc:
+                if neo4j_errors.code(exc) not in neo4j_errors.EXISTS:
+                    raise
+        self._live = self._look(session)
+        left = own_schema.absent(schema, self._live)
+        if left:
+            raise StoreBusy(
+                self.name,
+                f"{', '.join(left)} was made and is not there: another run is at work, or the server "
+                "was ended while it made one and has kept its index.",
+                hint=f"If no other run is at work, DROP INDEX {next(iter(left))} IF EXISTS.",
+                subject=next(iter(left)),
+            )
 
     @contextmanager
     def _fenced(self, session: neo4j.Session, change: Change) -> Iterator[Run]:
@@ -464,51 +512,109 @@ class Neo4jBootstrapper:
         change: Change,
         history: History,
         began: float,
+        *,
+        mark: Begun | None,
     ) -> None:
-        """Statements that commit by themselves, and then their record.
+        """Statements that commit by themselves, and then their record, which removes the mark of the file."""
+        first = self._next_statement(file, mark)
+        with self._errors(file.name, change):
+            for i, statement in enumerate(file.statements, 1):
+                if i >= first:
+                    unsure = mark is not None and mark.running and i == mark.count
+                    self._apply_statement(session, file, change, i, statement, unsure=unsure)
+            self._prove_schema(session, file, change)
+            with self._fenced(session, change) as run:
+                self._record(run, file, history, began)
+                if mark is not None or neo4j_begun.needs_mark(file):
+                    run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
 
-        What fails after a statement that commits in batches is a `ChangeFailed`, whatever it was: nobody may try
-        such a file again unasked, because the batches that were committed would be there twice.
-        """
-        batches: list[str] = []
-        try:
-            with self._errors(file.name, change):
-                self._apply_schema(session, file, change, batches)
-                with self._fenced(session, change) as run:
-                    self._record(run, file, history, began)
-        except BootstrapError as exc:
-            if not batches:
-                raise
-            raise ChangeFailed(
-                self.name,
-                f"{exc.message} Batches of {file.name} may have been committed, because CALL … IN TRANSACTIONS commits "
-                "while it runs; the file is not recorded and was not tried again.",
-                change=change,
-                hint="See what is there before you run again, because the next run begins the file anew: remove what it wrote, "
-                "or let the statement pass over what is there (MERGE).",
-            ) from exc
+    def _next_statement(self, file: CypherFile, mark: Begun | None) -> int:
+        """The number, from 1, of the first statement to run; `StoreBusy` while another run is at the file."""
+        if mark is None:
+            return 1
+        if mark.at_work and mark.token != self._token:
+            raise StoreBusy(
+                self.name, f"{file.name} is being applied by {mark.owner}.", subject=file.name
+            )
+        return mark.next_statement(file)
 
-    def _apply_schema(
+    def _apply_statement(
         self,
         session: neo4j.Session,
         file: CypherFile,
         change: Change,
-        batches: list[str] | None = None,
+        number: int,
+        statement: Statement,
+        *,
+        unsure: bool,
     ) -> None:
-        """Send each statement in a transaction of its own; `batches` gets the places of those that may have committed some."""
-        for i, statement in enumerate(file.statements, 1):
-            place = _place(file, i, statement)
+        """Send one statement in a transaction of its own, between the two sides of its mark where the file needs one.
+
+        `unsure` says that an earlier run ended while it was running.
+        """
+        if unsure and self._is_dropped(session, statement):
+            return
+        is_marked = neo4j_begun.needs_mark(file)
+        if is_marked:
+            self._mark_begun(session, file, change, number, running=True)
+        else:
             self._refuse_lost_lease(session, change)
-            if batches is not None and statement.is_batched:
-                batches.append(place)
-            with self._errors(place, change):
-                try:
-                    self._rows(session, statement.text)
-                except (raised.ClientError, raised.DatabaseError) as exc:
-                    if batches and neo4j_errors.refused_unread(exc):
-                        batches[:] = [each for each in batches if each != place]
-                    self._explain(session, statement, exc, file)
-        self._prove_schema(session, file, change)
+        try:
+            with self._errors(_place(file, number, statement), change):
+                self._send(session, file, statement)
+        except BootstrapError as exc:
+            if not is_marked:
+                raise
+            if _is_undone(statement, exc.__cause__):
+                self._take_back(session, file, change, number)
+                raise
+            if not statement.is_batched:
+                raise
+            raise self._in_batches(file, change, exc) from exc
+        if is_marked:
+            self._mark_begun(session, file, change, number, running=False)
+
+    def _send(self, session: neo4j.Session, file: CypherFile, statement: Statement) -> None:
+        try:
+            self._rows(session, statement.text)
+        except (raised.ClientError, raised.DatabaseError) as exc:
+            self._explain(session, statement, exc, file)
+
+    def _is_dropped(self, session: neo4j.Session, statement: Statement) -> bool:
+        """Whether it is a DROP, and what it drops is gone."""
+        thing = recognise(statement.tokens)
+        return isinstance(thing, Drop) and thing.name not in self._look(session).objects
+
+    def _mark_begun(
+        self, session: neo4j.Session, file: CypherFile, change: Change, count: int, *, running: bool
+    ) -> None:
+        """Commit the mark, if the lease is still ours."""
+        owner = self._lease.owner if self._lease else f"{_system_user()}, without a lock"
+        facts = neo4j_begun.facts(file, count, running=running)
+        with self._fenced(session, change) as run:
+            run(neo4j_begun.WRITE, token=self._token, owner=owner, **facts)
+
+    def _take_back(
+        self, session: neo4j.Session, file: CypherFile, change: Change, number: int
+    ) -> None:
+        """Mark a statement that the server refused as not begun. A mark that cannot be written stays as it is."""
+        with suppress(BootstrapError), self._errors(file.name, change):
+            if number > 1:
+                self._mark_begun(session, file, change, number - 1, running=False)
+                return
+            with self._fenced(session, change) as run:
+                run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
+
+    def _in_batches(self, file: CypherFile, change: Change, exc: BootstrapError) -> ChangeFailed:
+        """What a failure within batches is, whatever it was: nobody may try such a file again unasked."""
+        return ChangeFailed(
+            self.name,
+            f"{exc.message} Batches of {file.name} may have been committed, because CALL … IN TRANSACTIONS commits "
+            "while it runs; the file is not recorded and was not tried again.",
+            change=change,
+            hint="See what is there. The next run ends with a conflict that names the two ways out.",
+            detail=exc.detail,
+        )
 
     def _explain(
         self, session: neo4j.Session, statement: Statement, exc: raised.Neo4jError, file: CypherFile
@@ -569,19 +675,17 @@ class Neo4jBootstrapper:
         state = live.indexes.get(thing.name)
         if state is None or state.state == "ONLINE":
             return
-        cause = (
-            state.failure.strip().splitlines()[0]
-            if state.failure.strip()
-            else f"after {self._timing.index_timeout_s:g} s"
-        )
+        failure = " ".join(state.failure.split())
+        cause = _failure(state) if failure else f"after {self._timing.index_timeout_s:g} s"
         hint = f"Correct the data, DROP INDEX {thing.name}, and run again." if state.state == "FAILED" else (
             "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.")  # fmt: skip
         raise ChangeFailed(
             self.name,
-            f"{thing} is {state.state}: {cause}",
+            f"{thing} is {state.state}: {cause}.",
             change=change,
             hint=hint,
             subject=thing.name,
+            detail=failure,
         )
 
     def _record(self, run: Run, file: CypherFile, history: History, began: float) -> None:
@@ -676,12 +780,27 @@ class Neo4jBootstrapper:
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """A lease of `timing.lease_s` on the node that neo4j-migrations locks with; a lapsed one of ours is taken over."""
-        with self._errors("the lock"), self._session() as session:
-            self._make_own(session, neo4j_lease.SCHEMA)
+        held = self._ready_to_lock()
+        if held is not None:
+            return held
         taken = neo4j_lease.take(self._write, owner, self._timing.lease_s)
         self._history = None
         self._lease = taken if isinstance(taken, neo4j_lease.Lease) else None
         return taken
+
+    def _ready_to_lock(self) -> LockHolder | None:
+        """Make the constraints of the lease where they are absent; who holds a lease, where that forbids it.
+
+        They are the only thing that is changed without a lease. Beside a run that has one nothing is changed: its
+        transactions would wait for the schema statement, or be the victim of a deadlock with it.
+        """
+        with self._errors("the lock"), self._session() as session:
+            if own_schema.absent(neo4j_lease.SCHEMA, self._look(session)):
+                rows = self._rows(session, neo4j_lease.HOLDER)
+                if rows and not rows[0]["lapsed"]:
+                    return neo4j_lease.holder(rows[0])
+                self._make_own(session, neo4j_lease.SCHEMA)
+        return None
 
     # --- ending
 
@@ -738,8 +857,10 @@ def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
 
 
 def _failure(index: LiveIndex) -> str:
-    """Why an index is not usable, without the values that the server names."""
-    return neo4j_errors.without_values(index.failure.strip()) or "not usable yet"
+    """Where the server says why an index is not usable: what it says may name values of rows."""
+    if index.failure.strip():
+        return f"see failureMessage of SHOW INDEXES WHERE name = '{index.name}'"
+    return "not usable yet"
 
 
 def _pattern(thing: SchemaObject) -> str:
@@ -753,6 +874,27 @@ def _values(names: Sequence[str], values: Sequence[Any]) -> str:
 
 def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
+
+
+def _is_undone(statement: Statement, cause: BaseException | None) -> bool:
+    """Whether the server's answer says that nothing of a statement is left.
+
+    A schema statement is all or nothing. Of one that commits in batches that is known only before it began.
+    """
+    if statement.is_batched:
+        return neo4j_errors.refused_unread(cause)
+    return isinstance(cause, raised.Neo4jError)
+
+
+def _remark(file: CypherFile, mark: Begun | None) -> str | None:
+    """What is told of a file that another run had begun."""
+    if mark is None:
+        return None
+    if mark.done:
+        return (
+            f"{file.name} was recorded without running it, because its mark said that it is done."
+        )
+    return f"{file.name} was begun by {mark.owner}, and went on at statement {mark.next_statement(file)}."
 
 
 def _place(file: CypherFile, number: int, statement: Statement) -> str:

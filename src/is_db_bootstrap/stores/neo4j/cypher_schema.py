@@ -61,6 +61,11 @@ class SchemaObject:
     guarded: bool = True
 
     @property
+    def is_repeatable(self) -> bool:
+        """Whether creating it again is harmless: one that is there as declared is passed over, guarded or not."""
+        return True
+
+    @property
     def schema(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         """What it is about, whatever it says of it."""
         return self.entity, self.labels, self.properties
@@ -91,6 +96,11 @@ class Drop:
     kind: Literal["constraint", "index"]
     name: str
     guarded: bool
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether dropping it again is harmless: `IF EXISTS`."""
+        return self.guarded
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
 
 STORE = "neo4j"
 
@@ -24,6 +25,8 @@ STORE = "neo4j"
 UNAUTHORIZED = "ClientError.Security.Unauthorized"
 RATE_LIMIT = "ClientError.Security.AuthenticationRateLimit"
 EXPIRED = "ClientError.Security.CredentialsExpired"
+#: The server wants to ask its directory about the user again; the driver counts it as transient.
+ASK_AGAIN = "ClientError.Security.AuthorizationExpired"
 NO_DATABASE = "ClientError.Database.DatabaseNotFound"
 NO_PROCEDURE = "ClientError.Procedure.ProcedureNotFound"
 #: Begins the codes for the caller's limit and for the server's.
@@ -89,37 +92,22 @@ def first_line(exc: BaseException) -> str:
     return " ".join(text.split('\n"', maxsplit=1)[0].split()).removesuffix(".")
 
 
-#: Codes whose messages may name values of nodes.
-_NAMES_VALUES = re.compile(
-    r"\w+\.Schema\.|\w+\.Procedure\.|DatabaseError\.|"
-    r"ClientError\.Statement\.(?!SyntaxError|ParameterMissing)"
-)
-_VALUES = (
-    # The value behind a property's name, which a constraint's violation names.
-    (re.compile(r"(` = ).*?(?=, `|\. Note that |\.?$)"), r"\1…"),
-    # The values in an IndexEntryConflictException.
-    (re.compile(r"propertyValues=\(.*?\)(?=, |\})"), "propertyValues=(…)"),
-    # A value with its type.
-    (re.compile(r"\b(?!Node\(|Relationship\(|Constraint\(|Index\()([A-Z]\w+)\([^()]*\)"), r"\1(…)"),
-    (re.compile(r"(?<![=\w])(?:\"[^\"]*\"|'[^']*')"), "…"),
-)
-
-
-def without_values(text: str) -> str:
-    """What a server says, with "…" for each value of a node; names of objects stay."""
-    for pattern, instead in _VALUES:
-        text = pattern.sub(instead, text)
-    return text
-
-
 def told(exc: BaseException) -> tuple[str, str]:
-    """What a server says of objects, and, where it names values as well, all that it says.
+    """What may be told everywhere of a server's failure, and, where that is not all, the whole text.
 
     The second is a detail, for a person at a terminal.
     """
-    line = first_line(exc)
-    general = without_values(line) if _NAMES_VALUES.match(code(exc)) else line
-    return general, "" if general == line else f"{line}."
+    if not isinstance(exc, raised.Neo4jError):
+        return first_line(exc), ""
+    everything = " ".join(str(exc.message or "").split())
+    general = safe_words(code(exc), str(exc.message or ""))
+    if general:
+        is_all = general in {everything.removesuffix("."), first_line(exc)}
+        return general, "" if is_all else everything
+    general = (
+        status_words(str(exc.gql_status_description or "")) or "for a reason that may name values"
+    )
+    return f"{general}, GQL status {exc.gql_status}" if exc.gql_status else general, everything
 
 
 def is_silent(exc: BaseException) -> bool:
@@ -135,7 +123,7 @@ def translated(
     if change is None and (code(exc).startswith(TIMED_OUT) or code(exc) in OUT_OF_MEMORY):
         return StoreUnavailable(
             STORE,
-            f"{target} could not answer a query yet: {first_line(exc)}.",
+            f"{target} could not answer a query yet: {told(exc)[0]}.",
             subject=subject,
             hint="It may be starting.",
         )
@@ -172,28 +160,28 @@ def translated(
 def _of_server(
     exc: raised.Neo4jError, target: str, place: str, subject: str
 ) -> BootstrapError | None:
-    line, name = first_line(exc), code(exc)
+    (line, detail), name = told(exc), code(exc)
     short = name.rsplit(".", 1)[-1]
-    if name.startswith("ClientError.Security."):
-        return _denied(name, f"{line} ({short})", target, subject)
+    if name.startswith("ClientError.Security.") and name != ASK_AGAIN:
+        return _denied(name, f"{line} ({short})", target, subject, detail)
     if name == NO_DATABASE:
         hint = "Create it (Enterprise: CREATE DATABASE), or leave it out of the address to use the default one."
         return StoreConflict(STORE, f"{target} has no such database: {line}.", hint=hint)
-    return _unavailable(name, f"{line} ({short})", target, place, subject)
+    return _unavailable(name, f"{line} ({short})", target, place, subject, detail=detail)
 
 
-def _denied(name: str, told: str, target: str, subject: str) -> AccessDenied:
+def _denied(name: str, told: str, target: str, subject: str, detail: str) -> AccessDenied:
     if name == UNAUTHORIZED:
         return AccessDenied(STORE, f"{target} refused user and password.", hint=_WRONG_PASSWORD)
     hint = _HINTS.get(
         name,
         "Grant the user what the message names; schema changes need CREATE/DROP INDEX and CONSTRAINT.",
     )
-    return AccessDenied(STORE, f"{target}: {told}.", hint=hint, subject=subject)
+    return AccessDenied(STORE, f"{target}: {told}.", hint=hint, subject=subject, detail=detail)
 
 
 def _unavailable(
-    name: str, told: str, target: str, place: str, subject: str
+    name: str, told: str, target: str, place: str, subject: str, *, detail: str
 ) -> StoreUnavailable | None:
     """For what is not refused for good; None for the rest, and for a statement that takes more memory than there is."""
     if name in {NOT_A_LEADER, READ_ONLY}:
@@ -210,8 +198,13 @@ def _unavailable(
             f"The database at {target} is not available yet: {told}.",
             hint="Wait, or see its log.",
         )
-    if name.startswith("TransientError.") and name not in OUT_OF_MEMORY:
-        return StoreBusy(STORE, f"{place or target} was refused for now: {told}.", subject=subject)
+    if name == ASK_AGAIN or (name.startswith("TransientError.") and name not in OUT_OF_MEMORY):
+        return StoreBusy(
+            STORE,
+            f"{place or target} was refused for now: {told}.",
+            subject=subject,
+            detail=detail,
+        )
     return None
 
 

@@ -41,7 +41,12 @@ RELEASE = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
 WITH l WHERE l.token = $token DELETE l RETURN count(*) AS ours
 """
-HOLDER = f"MATCH (l:{LABEL}) RETURN l.owner AS owner, l.since AS since, l.until AS until LIMIT 1"
+#: `lapsed` is null for the lock of neo4j-migrations, which has no lease.
+HOLDER = f"""
+MATCH (l:{LABEL})
+RETURN l.owner AS owner, l.since AS since, l.until AS until,
+       l.until < datetime.realtime() AS lapsed LIMIT 1
+"""
 
 #: Sends one statement in a transaction of its own and returns its rows.
 Write = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]

@@ -46,8 +46,8 @@ def forecast(files: Iterable[CypherFile], live: LiveSchema) -> list[SchemaObject
 def _is_there(wanted: SchemaObject, objects: Mapping[str, SchemaObject], file: str) -> bool:
     named = objects.get(wanted.name)
     if named is not None:
-        if named.schema == wanted.schema and wanted.type in _BACKED and named.type == _BACKING:
-            return False  # the index of a constraint whose making was cut off; the server finishes it or refuses the name
+        if is_unfinished(wanted, named):
+            return False  # the server finishes it or refuses the name
         if not wanted.matches(named):
             raise different(wanted, named, file)
         return True
@@ -61,6 +61,11 @@ def _is_there(wanted: SchemaObject, objects: Mapping[str, SchemaObject], file: s
                 hint=f"Drop {other.name}, or leave {wanted.name} out; nothing was changed.", subject=wanted.name,
             )  # fmt: skip
     return False
+
+
+def is_unfinished(wanted: SchemaObject, live: SchemaObject) -> bool:
+    """Whether `live` is only the index of the constraint `wanted`, which is being made, or whose making was cut off."""
+    return live.schema == wanted.schema and wanted.type in _BACKED and live.type == _BACKING
 
 
 def _in_the_way(one: str, other: str) -> bool:

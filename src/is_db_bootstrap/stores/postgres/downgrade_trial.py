@@ -23,7 +23,7 @@ from sqlalchemy import event
 from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic
 from is_db_bootstrap.stores.postgres.catalogue import PARTITION, live
-from is_db_bootstrap.stores.postgres.connection import NAME, identifier
+from is_db_bootstrap.stores.postgres.connection import NAME
 from is_db_bootstrap.stores.postgres.downgrade_look import (
     WRITES,
     Changes,
@@ -34,8 +34,7 @@ from is_db_bootstrap.stores.postgres.downgrade_look import (
     look,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
-from is_db_bootstrap.stores.postgres.revisions import TABLE
-from is_db_bootstrap.stores.postgres.scratch import ScratchCursor, at_revisions
+from is_db_bootstrap.stores.postgres.scratch import ScratchCursor, at_revisions, statement_text
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -172,7 +171,7 @@ def tried(
     acts on the whole server.
     """
     sessions = sessions or Sessions(timing.connect_timeout_s)
-    watch = Watch(identifier(schema, TABLE))
+    watch = Watch()
     notes = _Notes(watch)
 
     def opened(connection: psycopg.Connection[Any]) -> None:
@@ -325,7 +324,7 @@ class _NotingCursor(ScratchCursor):
         if notes is not None:
             results = self._results or [r for r in [self.pgresult] if r]
             tags = [(r.command_status or b"").decode() for r in results]
-            notes.sent(self.connection, self._text(query), tags)
+            notes.sent(self.connection, statement_text(query, self.connection), tags)
 
 
 def _downgraded(

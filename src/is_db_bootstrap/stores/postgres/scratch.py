@@ -146,13 +146,20 @@ class ScratchCursor(WorkingCursor):
         step = str(getattr(watch, "step", ""))
         if not step:
             return  # a statement of ours, or of Alembic
-        found = server_wide(self._text(query))
+        found = server_wide(statement_text(query, self.connection))
         if found:
             raise ConfigurationError(
                 f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the whole server"
                 " and not on one database, so it is not run in a scratch database.",
                 hint="Let an administrator run it by other means than a revision.",
             )
+
+
+def statement_text(query: Any, connection: psycopg.Connection[Any]) -> str:
+    """A statement as text, whatever a cursor takes it as."""
+    if isinstance(query, psycopg.sql.Composable):
+        return query.as_string(connection)
+    return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
 
 
 def server_wide(text: str) -> str:
