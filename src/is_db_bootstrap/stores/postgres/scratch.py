@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -31,8 +33,6 @@ from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
-    import psycopg
-
     from is_db_bootstrap.blueprint import Blueprint
 
 
