@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ChangeFailed, StoreConflict, StoreError
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
+from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.portable import PortableDatabase, is_portable
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN
 
@@ -144,3 +145,71 @@ def test_a_first_statement_that_is_refused_leaves_no_mark(shop):
     assert not shop.is_marked
     shop.add("b2", "a1", WAYS["stays"])
     assert shop.database.upgrade() == ["b2"]
+
+
+LOOP = """\
+bind = op.get_bind()
+for (number,) in bind.exec_driver_sql("SELECT id FROM account").all():
+    bind.exec_driver_sql(f"DELETE FROM account WHERE id = {number}")"""
+#: What a downgrade does with the rows of `account`, and what is told of it.
+TOUCHING = {
+    "DELETE": ("op.execute('DELETE FROM account')", "table account (DELETE, 1 row)"),
+    "UPDATE": (f'op.execute("{CENTS}")', "table account (UPDATE, 1 row)"),
+    "loop": (LOOP, "table account (DELETE, 1 row)"),
+}
+
+
+@pytest.mark.parametrize("way", TOUCHING)
+def test_a_downgrade_that_reads_or_changes_rows_is_asked_about(shop, way):
+    down, told = TOUCHING[way]
+    shop.add("b2", "a1", "pass", down)
+    shop.database.upgrade()
+    with pytest.raises(RowsWouldBeLost) as caught:
+        shop.database.downgrade("-1")
+    assert list(map(str, caught.value.losses)) == [told]
+    assert "b2 (b2.py)" in caught.value.message
+    assert shop.state == ("b2", 10)
+    assert shop.database.downgrade("-1", drop_rows=True) == ["b2"]
+
+
+def test_a_downgrade_of_tables_without_rows_is_no_question(shop):
+    made = """op.create_table("more", sa.Column("id", sa.Integer), sa.Column("note", sa.String(9)))
+op.create_index("by_note", "more", ["note"])"""
+    shop.add("b2", "a1", made, 'op.drop_index("by_note", "more")\nop.drop_table("more")')
+    shop.database.upgrade()
+    assert shop.database.downgrade("-1") == ["b2"]
+
+
+def test_a_downgrade_that_does_something_else_on_its_own_engine_is_asked_about(shop):
+    shop.add("b2", "a1", "pass", FAILS.format("op.execute('DELETE FROM account')"))
+    shop.database.upgrade()
+    if shop.url.startswith("sqlite"):
+        pytest.skip("SQLite has the engine of the trial")
+    with pytest.raises(RowsWouldBeLost, match="what it does on mysql is not known"):
+        shop.database.downgrade("-1")
+
+
+def test_rows_that_go_with_the_parent_that_is_copied_are_asked_about(shop):
+    """SQLite deletes the rows of a table that is dropped, and children with them, also in Alembic's batch mode."""
+    if not shop.url.startswith("sqlite"):
+        pytest.skip("batch mode copies tables on SQLite only")
+    child = """op.create_table("child", sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("account", sa.Integer, sa.ForeignKey("account.id", ondelete="CASCADE")))
+op.execute("INSERT INTO child VALUES (1, 1)")"""
+    copy = """with op.batch_alter_table("account", recreate="always") as batch:
+    batch.alter_column("cents", nullable=True)"""
+    shop.add("b2", "a1", child, 'op.drop_table("child")')
+    shop.add("c3", "b2", "pass", copy)
+    shop.database.upgrade()
+    with pytest.raises(RowsWouldBeLost) as caught:
+        shop.database.downgrade("-1")
+    assert "table child (DELETE, 1 row)" in list(map(str, caught.value.losses))
+
+
+def test_a_downgrade_that_leaves_its_transaction_is_asked_about(shop):
+    if not shop.url.startswith("sqlite"):
+        pytest.skip("MariaDB commits every schema statement")
+    shop.add("b2", "a1", "pass", 'op.execute("COMMIT")')
+    shop.database.upgrade()
+    with pytest.raises(RowsWouldBeLost, match="b2 leaves its transaction"):
+        shop.database.downgrade("-1")

@@ -275,7 +275,7 @@ class _Notes:
             writes = not taken <= {"AccessShareLock", "RowShareLock"}
             if kind == "" and WRITES not in taken:
                 continue  # the server checks or changes a definition
-            touch = Touch(revision or self._revision, kind or "", writes, _brief(text))
+            touch = Touch(revision or self._revision, kind or "", writes, brief(text))
             self.touched.setdefault(relation, []).append(touch)
 
 
@@ -285,7 +285,8 @@ def _word(kind: str) -> str:
     return "TRUNCATE" if words[:1] == ["TRUNCATE"] else " ".join(words)
 
 
-def _brief(text: str) -> str:
+def brief(text: str) -> str:
+    """The beginning of a statement, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 

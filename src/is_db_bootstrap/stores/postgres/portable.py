@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -36,6 +37,7 @@ from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.stores.postgres.portable_trial import Seen
 
 _ESCAPE = "Percent-encode special characters of the password: %40 for @, %2F for /, %25 for %."
 SCHEMES = ("sqlite", "mysql", "mariadb")
@@ -153,12 +155,11 @@ class PortableDatabase:
         else:
             kept = () if target == "base" else self._chain.until([known(self._chain, target)])
         undone = [r for r in reversed(done) if r not in kept]
-        if (
-            undone
-            and not drop_rows
-            and (losses := self._losses(done[-1], kept[-1] if kept else "base"))
-        ):
-            raise RowsWouldBeLost(self._blueprint.name, losses)
+        if undone and not drop_rows:
+            to = kept[-1] if kept else "base"
+            losses, unknown = self._losses(done[-1], to)
+            if losses or unknown:
+                raise RowsWouldBeLost(self._blueprint.name, losses, unknown, to=to)
         for revision in undone:
             before = done[: done.index(revision)]
             self._ran("downgrade", revision, before[-1] if before else "base")
@@ -284,18 +285,58 @@ class PortableDatabase:
         finally:
             reader.dispose()
 
-    def _losses(self, at: str, to: str) -> list[Loss]:
-        """What a downgrade drops is seen in a SQLite database in memory; how many rows that is, in the real one."""
-        before, after = self._tried(at, to)
-        with self._errors(), self._engine.connect() as connection:
-            found = [Loss(name, _count(connection, name)) for name in before if name not in after]
-            found += [
-                Loss(name, _count(connection, name, lost), lost)
-                for name in before
-                if name in after
-                for lost in sorted(before[name] - after[name])
+    def _losses(self, at: str, to: str) -> tuple[list[Loss], list[str]]:
+        """What a downgrade may lose, and what cannot be found out.
+
+        What it does is seen in a SQLite database in memory; how many rows that is, in the real one.
+        """
+        from is_db_bootstrap.stores.postgres.portable_trial import tables
+
+        try:
+            seen = self._tried_downgrade(at, to)
+        except (BootstrapError, GuestFailed) as exc:
+            said = getattr(exc, "message", exc)
+            return [], [
+                f"Whether the downgrade would lose rows is not known: its trial in a SQLite database in memory failed: {said}"
             ]
-        return [loss for loss in found if loss.rows]
+        with self._errors(), self._engine.connect() as connection:
+            there = tables(connection)
+            losses = [
+                replace(loss, rows=_count(connection, loss.table, loss.column))
+                for loss in _lost(seen)
+                if loss.table in there and (not loss.column or loss.column in there[loss.table])
+            ]
+        return [loss for loss in losses if loss.rows], list(self._unknown(seen, set(there)))
+
+    def _tried_downgrade(self, at: str, to: str) -> Seen:
+        """The downgrade in a SQLite database in memory."""
+        from is_db_bootstrap.stores.postgres.portable_trial import tried
+
+        trial = engine(make_url("sqlite://"))
+        try:
+            with self._errors(Change(at, "downgrade")), trial.connect() as connection:
+                return tried(connection, self._blueprint, at, to)
+        finally:
+            trial.dispose()
+
+    def _unknown(self, seen: Seen, there: set[str]) -> Iterator[str]:
+        """Sentences on what the trial cannot have seen."""
+        if seen.left and self._store == "sqlite":
+            yield (
+                f"The downgrade of {', '.join(seen.left)} leaves its transaction, "
+                "so a failure in it would leave half of it done."
+            )
+        others = sorted(there ^ set(seen.before))
+        if seen.looked and others:
+            yield (
+                f"The downgrade of {', '.join(seen.looked)} asks which tables there are, and {', '.join(others)} "
+                "is in one of database and trial only, so what it does is not known."
+            )
+        if seen.bound and self._store != "sqlite":
+            yield (
+                f"The downgrade of {', '.join(seen.bound)} asks for its database. Its trial was in SQLite, "
+                f"so what it does on {self._store} is not known."
+            )
 
     def _tried(self, at: str, to: str) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
         """The columns by table at two revisions, seen in a SQLite database in memory."""
@@ -421,6 +462,25 @@ def engine(url: URL) -> Engine:
     if backend == "sqlite":
         event.listen(found, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return found
+
+
+def _lost(seen: Seen) -> Iterator[Loss]:
+    """What a downgrade drops or changes, not counted yet."""
+    for name, columns in seen.before.items():
+        if name not in seen.after:
+            yield Loss(name, None)
+            continue
+        now = seen.after[name]
+        for column_, kind in sorted(columns.items()):
+            if column_ not in now:
+                yield Loss(name, None, column_)
+            elif now[column_] != kind:
+                yield Loss(name, None, column_, f"type {kind} to {now[column_]}")
+        touches = seen.touched.get(name, ())
+        if touches:
+            writes = [touch for touch in touches if touch.writes]
+            how = " and ".join(dict.fromkeys(touch.how for touch in writes or touches))
+            yield Loss(name, None, how=how, sent_by=tuple(dict.fromkeys(map(str, touches))))
 
 
 def _columns(connection: Connection) -> dict[str, set[str]]:
