@@ -78,7 +78,7 @@ def settings(blueprint, url):
 
 def written(place, url, message="more", **options):
     """The new revision's text, and the operations that were told."""
-    blueprint, told = load_blueprint(place), []
+    blueprint, told = load_blueprint(place, may_have_no_files=True), []
     paths = revision.postgres(
         blueprint, message, settings(blueprint, url), report=told.append, **options
     )
