@@ -1,4 +1,7 @@
-"""For tests: real stores, isolated for each test, and stores in memory with every ability of a real one.
+"""For tests: real stores, isolated for each test, and a store in memory.
+
+The one in memory can be planned, applied, verified, locked and asked for its status. It is for unit
+tests of whatever drives bootstrappers.
 
     from is_db_bootstrap.testing import isolated_stores
 

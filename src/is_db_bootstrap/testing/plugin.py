@@ -23,8 +23,14 @@ _TROUBLE = "is_db_bootstrap_trouble"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options and ini values, described in docs/how-to/test.md."""
     group = parser.getgroup("is-db-bootstrap", "stores for tests (is-db-bootstrap)")
-    group.addoption("--stores-from", choices=("local", "env", "containers"), default=None, metavar="SOURCE",
-                    help="servers of the local stack (default), of the environment (POSTGRES_URL, …), or in containers")  # fmt: skip
+    group.addoption(
+        "--stores-from",
+        choices=("local", "env", "containers"),
+        default=None,
+        metavar="SOURCE",
+        help="servers of the local stack (default), of the environment (POSTGRES_URL, …), "
+        "or in containers",
+    )
     group.addoption(
         "--keep-stores",
         action="store_true",

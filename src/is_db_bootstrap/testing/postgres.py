@@ -26,7 +26,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     session_settings,
 )
 from is_db_bootstrap.testing import postgres_content
-from is_db_bootstrap.testing.content import Content, Seal
+from is_db_bootstrap.testing.content import Content, Seal, Thing
 from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation, Pulse
 
 Connection = psycopg.Connection[Any]
@@ -47,6 +47,8 @@ _CONTRACT = re.compile(rf"{_TEMPLATE}_[0-9a-f]{{12}}")
 _CONNECT_S = 5
 #: What the comment of a copy begins with; then comes the moment until which its session lived.
 _LIVED = "a test session wrote until "
+#: Characters of somebody else's comment that a message shows.
+_SHOWN = 60
 #: Seconds between two such comments on a copy that a test uses.
 _NOTE_S = 1.0
 #: PostgreSQL 15, as libpq writes it.
@@ -303,9 +305,11 @@ class PostgresIsolation(Isolation):
             seal = Seal.read(comment)  # of an earlier version, which kept the copy
             if seal:
                 return postgres_content.objects_and_rows(connection).besides(seal.digests)
-            if comment.startswith(_LIVED):
+            if comment and not comment.startswith(_LIVED):
+                return Content((Thing("comment", name=comment.splitlines()[0][:_SHOWN]),))
+            if comment:
                 since = postgres_content.Since.read(comment.removeprefix(_LIVED))
-            else:
+            else:  # its session was killed before it could write the comment
                 since = self._creation(name)
             return postgres_content.written_since(connection, since)
 

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 _ISOLATIONS: Mapping[StoreName, str] = {
-    "postgres": "PostgresIsolation", "neo4j": "Neo4jIsolation", "milvus": "MilvusIsolation", "redis": "RedisIsolation",
-}  # fmt: skip
+    "postgres": "PostgresIsolation",
+    "neo4j": "Neo4jIsolation",
+    "milvus": "MilvusIsolation",
+    "redis": "RedisIsolation",
+}
 
 
 class TestSession:

@@ -21,7 +21,7 @@ from is_db_bootstrap.settings import Settings, StoreUrl
 
 NAMES = ("local", "env", "containers")
 #: Seconds that a given server may take to answer.
-ANSWER_S = 10.0
+ANSWER_S = 20.0
 
 
 class Source(Protocol):
