@@ -135,12 +135,13 @@ def run(options: Options, fleet: FleetOptions, mode: Mode, run_options: RunOptio
             )
 
     order = Order(options.asked_for(), mode, run_options)
-    engine = Fleet(
-        order,
-        jobs=fleet.jobs or os.cpu_count() or 1,
-        continue_on_error=fleet.continue_on_error,
-        report=report,
-    )
+    with refusals(options.termination_log):
+        engine = Fleet(
+            order,
+            jobs=fleet.jobs or os.cpu_count() or 1,
+            continue_on_error=fleet.continue_on_error,
+            report=report,
+        )
     with signals(engine):
         result = engine.run(left)
     if ledger:

@@ -32,22 +32,21 @@ UNVERIFIED = "Not verified, as asked."
 
 @dataclass(frozen=True, slots=True)
 class LockPolicy:
-    """How locks are kept, and what a run gets to end. All times are seconds.
+    """How locks are kept, and what a run gets to end. All times are seconds."""
 
-    `borrow` are stores outside of this run (left out by `--only`), the first of which guards stores
-    that cannot lock; `heartbeat_s` the interval at which held locks are confirmed (None: a sixth of
-    each lock's lease; above a third of it is a `ConfigurationError`), `fresh_s` the age up to which
-    a confirmation serves the next change too; `grace_s` what running changes get after a signal
-    before they are cancelled; `apply_timeout_s` bounds apply and verify, 0 means not at all. With
-    `follow`, a run that meets another one waits as long as that one goes on, and when it has left
-    nothing to do, verifies without ever having had the lock.
-    """
-
+    #: Stores outside of this run, left out by `--only`. The first one guards stores that cannot lock.
     borrow: tuple[DatabaseBootstrapper, ...] = ()
+    #: Between two confirmations of a held lock. None: a sixth of each lock's lease. An interval above
+    #: a third of the lease is a `ConfigurationError`.
     heartbeat_s: float | None = DEFAULT.heartbeat_s
+    #: A confirmation serves the next change too, up to this age.
     fresh_s: float = 1.0
+    #: What running changes get after a signal, before they are cancelled.
     grace_s: float = DEFAULT.grace_s
+    #: Bounds apply and verify; 0 is no limit.
     apply_timeout_s: float = DEFAULT.apply_timeout_s
+    #: A run that meets another one waits as long as that one goes on. When the other one has left
+    #: nothing to do, this run verifies without ever having had the lock.
     follow: bool = False
 
     @classmethod
