@@ -23,7 +23,7 @@ from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.results import Drift, LockHolder, Mode, Outcome, Status
 from is_db_bootstrap.settings import SCHEMES, Settings, StoreUrl, Timing
-from is_db_bootstrap.stores.kinds import KINDS
+from is_db_bootstrap.settings.sources import plain_variables
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
 ROOT = Path(__file__).parent.parent
@@ -189,14 +189,12 @@ def test_the_readme_has_a_completion_line_for(shell):
 
 def read_settings():
     """Every environment variable that is read: declared ones, and those that the source names."""
-    names = {f"IS_DB_BOOTSTRAP_{f.name.removesuffix('_s').upper()}" for f in fields(Timing)}
+    names = set(plain_variables())
     names |= {
         f"{s.upper()}_{part}"
         for s in STORE_ORDER
         for part in ("URL", "USERNAME", "PASSWORD", "PASSWORD_FILE", "CA_FILE")
     }
-    passwords = [kind.part_variables.get("password") for kind in KINDS.values()]
-    names |= {f"{variable}_FILE" for variable in passwords if variable}
     names |= {s.name for b in map(load_blueprint, blueprint_names()) for s in b.settings}
     names |= {f"IS_DB_BOOTSTRAP_{s.upper()}_IMAGE" for s in STORE_ORDER}
     # What containers.py names besides is read inside of containers.
