@@ -489,3 +489,15 @@ def test_the_python_example_of_the_readme_runs(postgres_url, redis_url, capsys):
     assert capsys.readouterr().out.startswith(
         "changed ['" + StoreUrl.parse("postgres", postgres_url).database
     )
+
+
+def test_every_path_of_the_tasks_page_is_there():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.split("## Where to change what", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 10
+    for row in rows:
+        paths = [text for text in re.findall(r"`([^`]+)`", row) if "/" in text]
+        assert paths, row
+        missing = [path for path in paths if not (ROOT / path).exists()]
+        assert missing == [], row
