@@ -26,7 +26,7 @@ SUFFIX = ".cypher"
 FILE_NAME = re.compile(
     r"(?P<kind>[VR])(?P<version>\d+(?:[_.]\d+)*)__(?P<description>[\w ]+)\.cypher",
 )
-#: The names that neo4j-migrations takes (`MigrationVersion.VERSION_PATTERN` of version 3.3).
+#: The names that neo4j-migrations takes (`MigrationVersion.VERSION_PATTERN`; tried with 2.19.2).
 #: In Java, `\d` and `\w` stand for ASCII only.
 _THEIR_FILE_NAME = re.compile(r"[VR](?:\d+(?:_\d+)*|\d+(?:\.\d+)*)__[\w ]+\.cypher", re.ASCII)
 #: What no harmless name has: the beginning of a migration's name, or an ending of Cypher files

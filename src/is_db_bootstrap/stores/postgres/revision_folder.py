@@ -12,7 +12,6 @@ import re
 import symtable
 import tokenize
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 from is_db_bootstrap.errors import ConfigurationError
@@ -195,10 +194,3 @@ def _way_out(folder: Path, refused: list[Entry], *, nothing_else: bool) -> str:
     if nothing_else and len(places) == 1 and not is_dated:
         return f'Name their folder: Blueprint(…, migrations=Path("{folder.name}/{inner}")).'
     return f"Move them into {folder.name}/ itself, or out of it if they are not to be applied."
-
-
-def python_files(folder: Path) -> Iterator[Path]:
-    """The Python files of `folder` itself."""
-    for entry in entries_below(folder, deep=False):
-        if entry.type == "file" and entry.path.suffix == ".py":
-            yield entry.path
