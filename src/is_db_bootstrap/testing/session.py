@@ -140,8 +140,9 @@ class TestSession:
         for isolation in self._begun_ones:
             self.make_way(isolation)
             self._close(isolation)
-        for (store, _), error in self._untold.items():
-            self._trouble(f"{store}: after its last test: {_in_one_line(error)}")
+        if self._source.given:  # a server of our own goes, with all that is on it
+            for (store, _), error in self._untold.items():
+                self._trouble(f"{store}: after its last test: {_in_one_line(error)}")
         self._untold.clear()
         self._isolations.clear()
         self._begun_ones.clear()
