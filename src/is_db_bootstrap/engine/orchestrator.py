@@ -19,6 +19,7 @@ from functools import partial
 from is_db_bootstrap.engine.retry import Deadline, RetryPolicy, until, while_busy
 from is_db_bootstrap.engine.store import (
     CanAudit,
+    CanCheckRights,
     CanCreateDatabase,
     CanDisconnect,
     CanLock,
@@ -257,12 +258,21 @@ class _Run:
                 track.note(UNVERIFIED)
 
     def _change(self) -> bool:
-        if not self._lock():
+        if not self._may_begin() or not self._lock():
             return False
         # What another run has left nothing of is not looked at again: nothing may be changed without the lock.
         return self._followed or (
             self._each(Phase.REPLAN, self._plan) and self._each(Phase.APPLY, self._apply)
         )
+
+    def _may_begin(self) -> bool:
+        """Whether each store's user may do what is planned, as far as its store can tell."""
+        able = [track for track in self._tracks if isinstance(track.store, CanCheckRights)]
+        return not able or self._each(Phase.LOCK, self._check_rights, able, everyone=True)
+
+    def _check_rights(self, track: Track) -> None:
+        if isinstance(track.store, CanCheckRights):
+            while_busy(self._policy, track.store.check_rights, sleep=self._sleep)
 
     def _wait(self, track: Track) -> None:
         def ping(left_s: float) -> None:
