@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +124,16 @@ def test_ng_17_the_probe_key_is_gone_afterwards(redis_url, opened):
     assert run(opened(redis_url)).outcome is Outcome.CHANGED
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         assert client.keys() == [RECORD]
+
+
+def test_a_run_whose_output_is_no_terminal_imports_no_library_for_terminals(redis_url):
+    for command in ("apply", "verify", "status", "selftest"):
+        arguments = [command, "-b", "novel_genesis", "--only", "redis", "--redis-url", redis_url]
+        call = (
+            f"import sys\nfrom is_db_bootstrap.cli import main\ntry: main({arguments!r})\n"
+            "except SystemExit as end: sys.exit('rich' in sys.modules or end.code)"
+        )
+        subprocess.run([sys.executable, "-c", call], check=True, capture_output=True, timeout=120)
 
 
 def test_ng_17_a_server_that_is_down_fails_the_run(private, opened):

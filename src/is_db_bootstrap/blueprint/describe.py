@@ -3,199 +3,101 @@
     python -m is_db_bootstrap.blueprint.describe
 
 writes the index again after something has been declared or removed.
+
+Each store's part of the document is made and read by that store's module `description`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
-from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint import Blueprint, Setting
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
-from is_db_bootstrap.stores.neo4j import cypher_file
-from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
-from is_db_bootstrap.stores.neo4j.schema_forecast import declared
-from is_db_bootstrap.stores.postgres.revisions import Chain
+from is_db_bootstrap.blueprint.plain import plain_value
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.stores.description import Branch, StoreDescription
+from is_db_bootstrap.stores.kinds import KINDS
 
 #: Names, stores, counts and summaries, so that listing them imports none.
 INDEX = Path(__file__).parents[1] / "blueprints" / "index.json"
-#: Kinds of a catalogue that are told with their table, and what several are called.
-_OF_TABLES = {
-    "column": "columns",
-    "constraint": "constraints",
-    "index": "indexes",
-    "trigger": "triggers",
-    "policy": "policies",
-}
-_OF_THEIR_OWN = {
-    "enum": "enums", "domain": "domains", "function": "functions", "procedure": "procedures", "view": "views",
-    "materialized view": "materialized_views", "sequence": "sequences", "extension": "extensions",
-}  # fmt: skip
-_FOREIGN_KEY = re.compile(
-    r"FOREIGN KEY \((?P<columns>[^)]+)\) REFERENCES (?P<table>[^(]+)\((?P<to>[^)]+)\)(?: ON DELETE (?P<rule>.+))?"
-)
 
 
 def describe(blueprint: Blueprint) -> dict[str, Any]:
-    """Everything that is declared, as values that JSON can hold; settings have their defaults.
-
-    Tables are those of `catalogue.json`; without one, `tables` is empty and `revisions` is all there is.
-    """
+    """Everything that is declared, as values that JSON can hold; settings have their defaults."""
     resolved = blueprint.resolve({})
-    parts = {
-        "postgres": _postgres(resolved),
-        "neo4j": _neo4j(resolved),
-        "milvus": {"collections": [_plain(c) for c in resolved.collections]},
-        "redis": {
-            "keys": [_plain(k) for k in resolved.keys],
-            "channels": [_plain(c) for c in resolved.channels],
-        },
-    }
     return {
         "name": blueprint.name,
         "summary": blueprint.summary,
-        "settings": [_plain(s) for s in blueprint.settings],
-        "stores": {store: parts[store] for store in blueprint.stores},
+        "settings": [_setting_row(setting) for setting in blueprint.settings],
+        "stores": {store: _of(store).describe(resolved) for store in blueprint.stores},
     }
 
 
 def counts(document: Mapping[str, Any]) -> dict[str, int]:
     """How many of each kind a document of `describe` holds; kinds of which there are none are left out."""
-    stores = document["stores"]
-    postgres, neo4j = stores.get("postgres", {}), stores.get("neo4j", {})
-    tables = postgres.get("tables", {}).values()
-    found = {
-        "tables": len(tables),
-        **{
-            kind: sum(len(table[kind]) for table in tables)
-            for kind in ("columns", "indexes", "triggers")
-        },
-        "enums": len(postgres.get("enums", {})),
-        "labels": len(neo4j.get("labels", {})),
-        "relationships": len(neo4j.get("relationships", {})),
-        "graph constraints": sum(
-            o["kind"] == "constraint" for f in neo4j.get("files", ()) for o in f["objects"]
-        ),
-        "graph indexes": sum(
-            o["kind"] == "index" for f in neo4j.get("files", ()) for o in f["objects"]
-        ),
-        "collections": len(stores.get("milvus", {}).get("collections", ())),
-        "key patterns": len(stores.get("redis", {}).get("keys", ())),
-        "channels": len(stores.get("redis", {}).get("channels", ())),
-    }
+    found: dict[str, int] = {}
+    for store, declared in document["stores"].items():
+        found |= _of(store).count_declared(declared)
     return {kind: number for kind, number in found.items() if number}
 
 
-def _postgres(blueprint: Blueprint) -> dict[str, Any]:
-    folder = blueprint.migrations
-    if folder is None:
-        return {}
-    chain = Chain.read(folder)
-    file = folder / "catalogue.json"
-    objects = json.loads(file.read_text(encoding="utf-8"))["objects"] if file.is_file() else {}
-    tables: dict[str, dict[str, Any]] = {
-        name: {kind: {} for kind in _OF_TABLES.values()} for name in objects.get("table", ())
-    }
-    for kind, several in _OF_TABLES.items():
-        for name, definition in objects.get(kind, {}).items():
-            table, _, part = name.partition(".")
-            tables[table][several][part] = definition
-    for table in tables.values():
-        table["references"] = [
-            _reference(m)
-            for text in table["constraints"].values()
-            if (m := _FOREIGN_KEY.match(text))
-        ]
-    own = {several: objects[kind] for kind, several in _OF_THEIR_OWN.items() if objects.get(kind)}
-    return {
-        "revisions": [{"id": r, "title": chain.titles[r]} for r in chain.order],
-        "tables": tables,
-        **own,
-    }
-
-
-def _reference(match: re.Match[str]) -> dict[str, Any]:
-    """A foreign key: `columns` refer to the columns `to` of `table`; `rule` on delete, empty for NO ACTION."""
-    parts = match.groupdict(default="")
-    return {**parts, "columns": parts["columns"].split(", "), "to": parts["to"].split(", ")}
-
-
-def _neo4j(blueprint: Blueprint) -> dict[str, Any]:
-    folder = blueprint.cypher
-    if folder is None:
-        return {}
-    read = cypher_file.load(folder)
-    left = declared(read)  # what a later file drops is not declared any more
-    files = [
-        {
-            "name": file.name,
-            "preconditions": [p.text for p in file.preconditions],
-            "objects": [
-                _schema_object(o) for name, o in declared([file]).items() if left.get(name) == o
-            ],
-            "other_statements": file.unrecognised,
-        }
-        for file in read
+def outline(document: Mapping[str, Any]) -> Branch:
+    """A document of `describe` as an outline: the blueprint, its stores with what they declare, its settings."""
+    branches = [
+        Branch(store, "", _of(store).outline(declared))
+        for store, declared in document["stores"].items()
     ]
-    return {
-        "files": files,
-        "labels": {label: list(properties) for label, properties in blueprint.labels.items()} or _labels_of(files),
-        "relationships": {
-            name: {"from": sorted(ends.from_labels), "to": sorted(ends.to_labels), "properties": list(ends.properties)}
-            for name, ends in blueprint.relationships.items()
-        },
-    }  # fmt: skip
+    if document["settings"]:
+        settings = [_setting(setting) for setting in document["settings"]]
+        branches.append(Branch("settings", "", settings))
+    return Branch(document["name"], document["summary"], branches)
 
 
-def _schema_object(found: SchemaObject) -> dict[str, Any]:
-    return {
-        "kind": found.kind, "name": found.name, "type": found.type, "entity": found.entity,
-        "labels": list(found.labels), "properties": list(found.properties), "options": dict(found.options),
-    }  # fmt: skip
+def diagrams(document: Mapping[str, Any]) -> list[list[str]]:
+    """The lines of each store's diagram, of a document of `describe`; none for a store with nothing to draw."""
+    drawn = [_of(store).diagram(declared) for store, declared in document["stores"].items()]
+    return [lines for lines in drawn if len(lines) > 1]
 
 
-def _labels_of(files: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """What constraints and indexes tell of nodes, where the blueprint does not list its labels."""
-    labels: dict[str, dict[str, None]] = defaultdict(dict)
-    for found in (o for file in files for o in file["objects"] if o["entity"] == "NODE"):
-        for label in found["labels"]:
-            labels[label].update(dict.fromkeys(found["properties"]))
-    return {label: list(properties) for label, properties in labels.items()}
+def verified_lines(document: Mapping[str, Any], store: StoreName) -> list[str]:
+    """What is declared of one store, in a line for each object, for the last step of a guided set-up."""
+    return _of(store).verified_lines(document["stores"][store])
 
 
-def _plain(value: Any) -> Any:
-    """Frozen values as what JSON can hold; empty fields are left out."""
-    if is_dataclass(value) and not isinstance(value, type):
-        named = ((name, getattr(value, name)) for name in value.__dataclass_fields__)
-        return {
-            name: _plain(held)
-            for name, held in named
-            if held not in (None, (), "", False) and held != {}
-        }
-    if isinstance(value, Mapping | MappingProxyType):
-        return {str(key): _plain(held) for key, held in value.items()}
-    return [_plain(held) for held in value] if isinstance(value, tuple | list) else value
+def _of(store: StoreName) -> StoreDescription:
+    """The store's module `description`."""
+    return cast("StoreDescription", import_module(KINDS[store].module_name("description")))
+
+
+def _setting_row(setting: Setting) -> dict[str, Any]:
+    """A setting as values that JSON can hold. A default of 0 is one."""
+    row: dict[str, Any] = plain_value(setting)
+    if setting.default != "":
+        row["default"] = setting.default
+    return row
+
+
+def _setting(setting: Mapping[str, Any]) -> Branch:
+    return Branch(f"{setting['name']}={setting.get('default', '')}", setting["meaning"])
 
 
 def index() -> str:
     """The text of the index file."""
-    documents = [describe(load_blueprint(name)) for name in blueprint_names()]
-    rows = [
-        {
-            "name": d["name"],
-            "stores": list(d["stores"]),
-            "counts": counts(d),
-            "summary": d["summary"],
-        }
-        for d in documents
-    ]
+    rows = [_index_row(describe(load_blueprint(name))) for name in blueprint_names()]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+def _index_row(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": document["name"],
+        "stores": list(document["stores"]),
+        "counts": counts(document),
+        "summary": document["summary"],
+    }
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ class StoreKind:
     `query_fields` are the options of an address's query that say what a field of the address says as well.
     `declared_by` names the fields of a blueprint that declare something about the store.
     `takes_seed` says whether its bootstrapper writes demo data when it is told to.
+    `change_nouns` has, for each kind of change, what one and several of them are called; without an entry it is the kind's name.
     `bootstrapper_class` is the class of this name in the store's module `bootstrapper`.
     """
 
@@ -34,6 +35,7 @@ class StoreKind:
     has_schemas: bool = False
     takes_seed: bool = False
     client_extra: str = ""
+    change_nouns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def module_name(self, role: str) -> str:
         """The name of the store's module of this role, such as `bootstrapper`."""

@@ -13,4 +13,11 @@ KIND = StoreKind(
     declared_by=("collections",),
     bootstrapper_class="MilvusBootstrapper",
     client_extra="milvus",
+    change_nouns={
+        "collection": ("collection", "collections"),
+        "index": ("index", "indexes"),
+        "partition": ("partition", "partitions"),
+        "alias": ("alias", "aliases"),
+        "load": ("load", "loads"),
+    },
 )

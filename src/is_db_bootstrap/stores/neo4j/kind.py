@@ -13,4 +13,8 @@ KIND = StoreKind(
     declared_by=("cypher",),
     bootstrapper_class="Neo4jBootstrapper",
     client_extra="neo4j",
+    change_nouns={
+        "cypher": ("Cypher file", "Cypher files"),
+        "seed": ("demo row", "demo rows"),
+    },
 )

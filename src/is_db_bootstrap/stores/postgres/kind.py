@@ -20,4 +20,10 @@ KIND = StoreKind(
     declared_by=("migrations",),
     bootstrapper_class="PostgreSQLBootstrapper",
     client_extra="postgres",
+    change_nouns={
+        "database": ("database", "databases"),
+        "schema": ("schema", "schemas"),
+        "revision": ("revision", "revisions"),
+        "seed": ("demo row", "demo rows"),
+    },
 )
