@@ -5,8 +5,10 @@ Only the observer of `progress` does more: it gives a line to `write`, or draws,
 
 from is_db_bootstrap.render.document import document
 from is_db_bootstrap.render.observer import progress
+from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.report import report
-from is_db_bootstrap.render.screen import PlainScreen, Screen, screen_of
+from is_db_bootstrap.render.screen import Screen
+from is_db_bootstrap.render.screens import screen_of
 from is_db_bootstrap.render.summary import fleet_summary, refusal, summary
 
 __all__ = [

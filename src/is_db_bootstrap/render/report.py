@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.render.screen import Column, Line, PlainScreen, Screen
+from is_db_bootstrap.render.plain import PlainScreen
+from is_db_bootstrap.render.screen import Column, Line, Screen
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome, StoreResult
 from is_db_bootstrap.stores.kinds import KINDS
 
