@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from is_db_bootstrap.blueprint.describe import describe
+from is_db_bootstrap.blueprint.describe import describe, diagrams
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.render.mermaid import mermaid
 
@@ -59,7 +59,7 @@ def test_everything_that_is_declared_is_on_the_page(name):
 
 @EACH
 def test_the_diagrams_on_the_page_are_current(name):
-    drawn = mermaid(describe(load_blueprint(name)))
+    drawn = mermaid(diagrams(describe(load_blueprint(name))))
     assert drawn.strip() in page(name), (
         f"stale: is-db-bootstrap blueprints show {name} --format mermaid"
     )

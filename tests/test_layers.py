@@ -27,6 +27,7 @@ LAYERS = [
         "blueprint",
         "engine.retry",
         "engine.store",
+        "stores.description",
         "stores.kind",
         "stores.kinds",
     }
@@ -236,6 +237,34 @@ def test_the_blueprint_package_names_no_store(module):
     assert named == []
     own_modules = tuple(f"stores.{store}" for store in STORE_ORDER)
     assert [m for m in imported_modules(module) if m.startswith(own_modules)] == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [m for m in MODULES if m.split(".")[0] == "render"],
+)
+def test_what_serves_every_store_names_none(module):
+    text = MODULES[module].read_text(encoding="utf-8").lower()
+    assert [store for store in STORE_ORDER if store in text] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_library_for_terminals_is_imported_by_the_screen_of_a_terminal_only(module):
+    if module in {"render.terminal", "render.live"}:
+        return
+    assert [name for name in imports(MODULES[module]) if name.split(".")[0] == "rich"] == []
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("render.")])
+def test_renderers_return_text_and_print_nothing(module):
+    if module == "render.live":  # it draws while a run goes on
+        return
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {getattr(call, "id", getattr(call, "attr", "")) for call in calls}
+    assert names & {"print", "echo", "write"} <= (
+        {"print"} if module == "render.terminal" else set()
+    )
 
 
 def loaded_after(code):

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS, build_key
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.retry import RetryPolicy
+from is_db_bootstrap.engine.track import LockPolicy
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import LockHolder, Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -123,6 +125,16 @@ def test_ng_17_the_probe_key_is_gone_afterwards(redis_url, opened):
     assert run(opened(redis_url)).outcome is Outcome.CHANGED
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         assert client.keys() == [RECORD]
+
+
+def test_a_run_whose_output_is_no_terminal_imports_no_library_for_terminals(redis_url):
+    for command in ("apply", "verify", "status", "selftest"):
+        arguments = [command, "-b", "novel_genesis", "--only", "redis", "--redis-url", redis_url]
+        call = (
+            f"import sys\nfrom is_db_bootstrap.cli import main\ntry: main({arguments!r})\n"
+            "except SystemExit as end: sys.exit('rich' in sys.modules or end.code)"
+        )
+        subprocess.run([sys.executable, "-c", call], check=True, capture_output=True, timeout=120)
 
 
 def test_ng_17_a_server_that_is_down_fails_the_run(private, opened):
@@ -360,10 +372,10 @@ def test_a_record_of_another_type_is_a_conflict(redis_url, opened):
 
 
 def test_newer_conventions_are_left_alone(redis_url, opened):
-    newer = replace(BLUEPRINT, keys=KEYS[:-1])
+    older = replace(BLUEPRINT, keys=KEYS[:-1])
+    apply(opened(redis_url, older))
     apply(opened(redis_url))
-    apply(opened(redis_url, newer))
-    plan = opened(redis_url).plan()
+    plan = opened(redis_url, older).plan()
     assert plan.ahead
     assert plan.changes == ()
 
@@ -406,11 +418,65 @@ def test_an_older_and_a_newer_version_that_start_together_end_at_the_newer(
     assert not opened(redis_url, TWO).plan().ahead
 
 
+def let_time_pass(client):
+    """As if the record had been written two minutes ago."""
+    record = json.loads(client.get(SHOP))
+    record["recorded_at"] -= 120
+    client.set(SHOP, json.dumps(record))
+
+
 def test_which_of_two_versions_is_newer_is_said_when_it_cannot_be_known(redis_url, opened):
     assert run(opened(redis_url, ONE)).stores[0].notes == ()
     assert run(opened(redis_url, TWO)).stores[0].notes == ()  # it has all of the earlier one
-    [note] = run(opened(redis_url, shop(cart=30, order=120))).stores[0].notes
-    assert "are taken for the newer ones" in note
+    with_order = shop(cart=30, order=120)  # which the last version brought in
+    assert run(opened(redis_url, with_order)).stores[0].notes == ()
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    assert run(opened(redis_url, ONE)).stores[0].notes == ()
+    [note] = run(opened(redis_url, shop(cart=30))).stores[0].notes
+    assert "the one that runs last is recorded" in note
+
+
+def test_a_version_that_only_removes_a_pattern_is_the_older_one_only_while_both_start(
+    redis_url, opened
+):
+    run(opened(redis_url, TWO)).raise_for_failure()
+    told = run(opened(redis_url, ONE))
+    assert told.exit_code == 0
+    assert any("If it is the newer one, run it again" in note for note in told.stores[0].notes)
+    with redis.Redis.from_url(redis_url) as client:
+        assert lifetimes(client) == {"cart": 60, "order": 120}
+        let_time_pass(client)
+        for version, recorded in ((ONE, {"cart": 60}), (TWO, {"cart": 60, "order": 120})):
+            assert run(opened(redis_url, version)).outcome is Outcome.CHANGED
+            assert lifetimes(client) == recorded
+            let_time_pass(client)
+
+
+def test_a_version_that_replaces_a_pattern_wins_with_its_next_run_whichever_began_first(
+    redis_url, opened
+):
+    newer, older = shop(cart=120), shop(cart=60)
+    with redis.Redis.from_url(redis_url) as client:
+        for version in (newer, older, newer):
+            run(opened(redis_url, version)).raise_for_failure()
+        assert lifetimes(client) == {"cart": 120}
+        let_time_pass(client)
+        for version in (older, newer):
+            run(opened(redis_url, version)).raise_for_failure()
+        assert lifetimes(client) == {"cart": 120}
+
+
+def test_versions_that_begin_before_either_has_recorded_start_together_however_long_one_waits(
+    redis_url, opened
+):
+    waiting = opened(redis_url, ONE)
+    waiting.plan()  # it finds nothing, and waits for the lock
+    run(opened(redis_url, TWO)).raise_for_failure()
+    with redis.Redis.from_url(redis_url) as client:
+        let_time_pass(client)
+        assert waiting.plan().ahead
+        assert opened(redis_url, ONE).plan().changes[0].detail == "remove order"
 
 
 @both_versions
@@ -511,29 +577,115 @@ def test_a_lock_that_is_renewed_meanwhile_does_not_keep_the_record_from_being_wr
     assert lock.release()
 
 
+@pytest.fixture
+def user_with(redis_url):
+    """Makes a user of these rights on a shared server, and gives the address with that user's name."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+
+        def make(*rules):
+            client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", "&*", *rules)
+            return redis_url.replace("//", "//app:pw@"), client
+
+        yield make
+        client.execute_command("ACL", "DELUSER", "app")
+
+
+@both_versions
 @pytest.mark.parametrize(
-    ("rules", "works"),
+    ("without", "works"),
     [
-        (["+@all", "-eval", "-evalsha"], True),
-        (["+@all", "-@scripting"], True),
-        (["+@all", "-@transaction"], True),
-        (["+@all", "-@transaction", "-@scripting"], False),
-        (["+@all", "-del"], False),
-        (["+@all", "-pexpire"], False),
-        (["+@all", "-set"], False),
-        (["+@all", "-@transaction", "-del"], False),
+        ("-eval -evalsha", True),
+        ("-@scripting", True),
+        ("-@transaction", True),
+        ("-watch", True),
+        ("-unwatch", True),
+        ("-multi", True),
+        ("-exec", True),
+        ("-multi -exec", True),
+        ("-discard", True),
+        ("-@transaction -@scripting", False),
+        ("-exec -@scripting", False),
+        ("-multi -@scripting", False),
+        ("-get", False),
+        ("-set", False),
+        ("-del", False),
+        ("-pexpire", False),
+        ("-pttl", False),
+        ("-exists", False),
+        ("-@transaction -set", False),
+        ("-@transaction -del", False),
+        ("-@transaction -pexpire", False),
+        ("-@transaction -pttl", False),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_user_works_by_another_way_or_is_refused_before_anything_is_written(
-    private, opened, rules, works
+    user_with, opened, without, works
 ):
-    server = private()
-    with server.client() as client:
-        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", *rules)
-        result = run(opened(server.url.replace("//", "//app:pw@"), ONE))
-        assert result.exit_code == (0 if works else 5), result
-        assert client.keys() == ([SHOP] if works else [])
+    url, client = user_with("~*", "+@all", *without.split())
+    dirty = client.info("persistence")["rdb_changes_since_last_save"]
+    result = run(opened(url, ONE))
+    assert result.exit_code == (0 if works else 5), result
+    assert client.keys() == ([SHOP] if works else [])
+    if not works:
+        assert client.info("persistence")["rdb_changes_since_last_save"] == dirty
+
+
+@both_versions
+@pytest.mark.parametrize("way", ["-eval", "-@transaction"])
+@pytest.mark.parametrize("missing", ["probe", "lock", "conventions"])
+def test_a_user_who_may_not_touch_one_of_the_keys_is_refused_before_anything_is_written(
+    user_with, opened, way, missing
+):
+    kinds = {"probe", "lock", "conventions"} - {missing}
+    url, client = user_with("+@all", way, *(f"~is-db-bootstrap:{kind}:*" for kind in kinds))
+    result = run(opened(url, ONE))
+    assert result.exit_code == 5, result
+    assert client.keys() == []
+
+
+@both_versions
+@pytest.mark.parametrize("way", ["-eval", "-@transaction"])
+def test_rights_are_looked_at_without_touching_the_lock_and_the_record_of_others(
+    user_with, opened, redis_url, way
+):
+    run(opened(redis_url, ONE)).raise_for_failure()
+    lock = opened(redis_url, ONE).try_lock("another run")
+    url, client = user_with("~*", "+@all", way)
+    before = client.get(SHOP), client.get("is-db-bootstrap:lock:shop")
+    store = opened(url, TWO)
+    assert store.plan().changes
+    store.check_rights()
+    assert (client.get(SHOP), client.get("is-db-bootstrap:lock:shop")) == before
+    assert client.pttl("is-db-bootstrap:lock:shop") > 30_000
+    assert isinstance(store.try_lock("this run"), LockHolder)
+    assert lock.release()
+
+
+@both_versions
+def test_a_user_who_may_not_delete_leaves_no_key_of_a_trial(user_with, opened, redis_url):
+    run(opened(redis_url, ONE)).raise_for_failure()
+    url, client = user_with("~*", "+@all", "-del")
+    assert run(opened(url, ONE)).exit_code == 5  # nothing was pending
+    with pytest.raises(AccessDenied):
+        list(opened(url, ONE).selftest())
+    assert client.keys() == [SHOP]
+
+
+def test_a_user_without_transactions_and_scripts_may_run_when_nothing_is_pending(
+    user_with, opened, redis_url
+):
+    run(opened(redis_url, ONE)).raise_for_failure()
+    url, _ = user_with("~*", "+@all", "-@transaction", "-@scripting")
+    assert run(opened(url, ONE)).outcome is Outcome.UNCHANGED
+
+
+def test_a_heartbeat_above_a_third_of_the_lease_is_refused(redis_url, opened):
+    store = opened(redis_url, ONE, lease_s=3)
+    result = BootstrapOrchestrator([store], lock=LockPolicy(heartbeat_s=1.5)).run()
+    assert result.exit_code == 2
+    assert "above a third of lease_s, 3 s" in result.stores[0].error.message
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.keys() == []
 
 
 def test_an_audit_that_may_not_look_says_so(private, opened):

@@ -78,9 +78,9 @@ def outputs(engine, capsys):
     engine._observers = (to_log(logger),)
     result = engine.run()
     logger.removeHandler(handler)
-    report(result)
+    person = report(result)
     machine = "\n".join([json.dumps(result.to_dict()), summary(result), *lines])
-    return result, machine, capsys.readouterr().out
+    return result, machine, person
 
 
 @pytest.mark.parametrize("statement", REFUSED)

@@ -30,11 +30,14 @@ def version(**lifetimes):
     return Record.declared(Blueprint("shop", "", keys=tuple(keys)))
 
 
-def recorded(*versions, at=0.0):
+def recorded(*versions, at=0.0, together=False):
     """What is in the store after these versions, one after the other."""
     record = None
     for each in versions:
-        record = each.after(record, at)
+        if record is not None and record.compare(each, together=together) is Standing.OLDER:
+            record = record.remembering(each)
+        elif record is None or record.compare(each, together=together) is not Standing.SAME:
+            record = each.after(record, at, together=together)
     return Record.read(record.text())
 
 
@@ -49,16 +52,60 @@ def test_an_edited_record_is_not_newer():
     assert edited.compare(OLD) is Standing.PENDING
 
 
-def test_of_two_versions_that_start_together_the_smaller_is_the_older():
-    held = recorded(NEW, at=1000.0)
-    assert held.compare(OLD, now=1059.0) is Standing.OLDER
-    assert held.remembering(OLD).conventions == NEW.conventions
-    assert Record.read(held.remembering(OLD).text()).compare(OLD, now=9999.0) is Standing.AHEAD
-    assert recorded(OLD, at=1000.0).compare(NEW, now=1001.0) is Standing.PENDING
+def test_of_two_versions_that_start_together_the_one_with_all_of_the_other_is_the_newer_for_now():
+    for order in ((NEW, OLD), (NEW, OLD, NEW, OLD, OLD)):
+        held = recorded(*order, together=True)
+        assert held.conventions == NEW.conventions
+        assert held.compare(OLD, together=True) is Standing.OLDER
+        assert held.compare(OLD) is Standing.UNDECIDED
+    assert recorded(OLD, NEW, together=True).compare(OLD) is Standing.AHEAD
+
+
+def test_a_version_that_was_taken_for_the_older_one_wins_with_a_later_run_and_so_does_the_other():
+    held = recorded(NEW, OLD, together=True)
+    for following in (OLD, NEW, OLD, NEW):
+        assert held.compare(following) is Standing.UNDECIDED
+        held = Record.read(following.after(held, 1.0).text())
+        assert held.conventions == following.conventions
+
+
+def test_of_two_versions_that_start_together_and_differ_neither_is_older_for_good():
+    one, two = version(a=60), version(a=120)
+    held = recorded(one, two, together=True)
+    assert held.conventions == two.conventions
+    for together in (True, False):
+        assert held.compare(one, together=together) is Standing.UNDECIDED
+    assert recorded(one, two, one, two, one, together=True).conventions == one.conventions
+
+
+def test_a_version_that_comes_later_than_two_undecided_ones_is_newer_than_both():
+    one, two, three = version(a=60), version(a=120), version(a=120, b=1)
+    held = three.after(recorded(one, two, together=True), 99.0)
+    assert held.compare(one) is Standing.AHEAD
+    assert held.compare(two) is Standing.AHEAD
+
+
+def test_a_version_that_starts_together_with_two_others_is_newer_only_than_those_that_it_contains():
+    one, two, three = version(a=60), version(a=120), version(a=120, b=1)
+    held = recorded(one, two, three, together=True)
+    assert held.compare(two, together=True) is Standing.AHEAD
+    assert held.compare(one, together=True) is Standing.UNDECIDED
+
+
+def test_a_version_with_something_of_the_last_one_is_later_than_that_however_soon_it_comes():
+    one, two, three = version(a=60), version(a=60, b=60), version(a=60, b=90)
+    held = recorded(one, two, three, together=True)
+    assert held.conventions == three.conventions
+    assert held.compare(two, together=True) is Standing.AHEAD
+
+
+def test_an_undecided_version_is_no_base_of_a_conflict():
+    held = recorded(version(a=60), version(a=120), together=True)
+    assert held.compare(version(a=60, b=1)) is Standing.PENDING
 
 
 def test_a_pattern_that_is_removed_later_is_a_change():
-    assert recorded(NEW, at=1000.0).compare(OLD, now=1061.0) is Standing.PENDING
+    assert recorded(NEW).compare(OLD) is Standing.PENDING
 
 
 def test_a_hotfix_of_an_earlier_version_stands_beside_the_last_one():
@@ -90,7 +137,7 @@ def test_a_record_of_an_earlier_release_is_read_and_carried_on():
     old_release = Record.read(json.dumps(text))
     assert old_release.compare(OLD) is Standing.AHEAD
     third = Record.declared(replace(BLUEPRINT, keys=KEYS[1:]))
-    assert old_release.compare(third, now=1.0) is Standing.PENDING
+    assert old_release.compare(third) is Standing.PENDING
     assert third.after(old_release, 5.0).history == (*old_release.history, third.digest)
     assert set(third.after(old_release, 5.0).versions) == {NEW.digest, third.digest}
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
-from is_db_bootstrap.blueprint.describe import INDEX, counts, describe, index
+from is_db_bootstrap.blueprint.describe import INDEX, counts, describe, diagrams, index
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.cli import main
-from is_db_bootstrap.render.mermaid import mermaid
 
 EACH = pytest.mark.parametrize("name", blueprint_names())
 
@@ -91,7 +92,27 @@ def test_a_nullable_reference_is_optional_in_the_diagram(capsys):
 
 def test_a_blueprint_without_anything_to_draw_has_no_diagram():
     key = KeyPattern("k", "k:{x}", "string", 60, "app", "x")
-    assert mermaid(describe(Blueprint("only_keys", "for tests", keys=(key,)))) == ""
+    assert diagrams(describe(Blueprint("only_keys", "for tests", keys=(key,)))) == []
+
+
+def test_a_default_of_0_is_shown(capsys):
+    assert "NOVEL_GENESIS_MILVUS_TTL_SECONDS=0 " in shown(capsys, "show", "novel_genesis")
+
+
+def test_what_is_in_brackets_is_shown(capsys):
+    text = shown(capsys, "show", "novel_genesis")
+    assert "embeddings [embedding_model=unspecified; dim=768]" in text
+
+
+@EACH
+@pytest.mark.parametrize("form", ["tree", "json", "mermaid"])
+def test_showing_a_blueprint_in_a_pipe_imports_no_library_for_terminals(name, form):
+    call = (
+        "import sys\nfrom is_db_bootstrap.cli import main\n"
+        f"try: main(['blueprints', 'show', {name!r}, '--format', {form!r}])\n"
+        "except SystemExit as end: sys.exit('rich' in sys.modules or end.code)"
+    )
+    subprocess.run([sys.executable, "-c", call], check=True, capture_output=True, timeout=60)
 
 
 def test_what_a_later_file_drops_is_not_declared(tmp_path):

@@ -367,6 +367,29 @@ def test_a_heartbeat_above_a_third_of_the_lease_of_a_lock_is_refused_before_anyt
     )
 
 
+class WithoutRights(InMemoryBootstrapper):
+    def check_rights(self):
+        raise AccessDenied(self.name, "The user may not write.")
+
+
+def test_a_store_whose_user_lacks_a_right_fails_the_run_before_anything_is_changed_anywhere():
+    first, second = (
+        InMemoryBootstrapper("postgres", wanted=["a"]),
+        WithoutRights(wanted=["b"]),
+    )
+    result = run(first, second)
+    assert result.exit_code == 5
+    assert [store.outcome for store in result.stores] == [Outcome.SKIPPED, Outcome.FAILED]
+    assert {"lock", "apply a"} & set(first.calls) == set()
+
+
+@pytest.mark.parametrize("mode", [Mode.PLAN, Mode.VERIFY, Mode.STATUS, Mode.WAIT])
+def test_rights_to_write_are_not_asked_for_by_who_only_looks(mode):
+    result = run(WithoutRights(wanted=["b"]), mode=mode)
+    assert result.exit_code in {0, 3}
+    assert result.stores[0].outcome is not Outcome.FAILED
+
+
 def test_a_leased_lock_is_renewed_six_times_in_its_lease():
     store = Renewed(wanted=["a"], on_apply=lambda _: time.sleep(0.7))
     store.lease_s = 0.6

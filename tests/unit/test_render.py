@@ -1,12 +1,15 @@
 import io
+import json
+import re
 from datetime import UTC, datetime
 
 import pytest
-from rich.console import Console
 
 from is_db_bootstrap.events import Event, Phase
-from is_db_bootstrap.render import report
+from is_db_bootstrap.render import PlainScreen, report, screen_of
 from is_db_bootstrap.render.progress import Progress
+from is_db_bootstrap.render.proofs import proof_line, proofs_document, proofs_total
+from is_db_bootstrap.render.screen import Node
 from is_db_bootstrap.results import (
     BootstrapResult,
     ChangeResult,
@@ -15,6 +18,7 @@ from is_db_bootstrap.results import (
     LockHolder,
     Mode,
     Outcome,
+    Proof,
     ServerInfo,
     Status,
     StoreResult,
@@ -57,33 +61,55 @@ DRIFTED = StoreResult(
 )
 
 
-def shown(capsys, *stores, mode=Mode.APPLY, exit_code=0, outcome=Outcome.CHANGED, verbose=False):
+def result_of(*stores, mode=Mode.APPLY, exit_code=0, outcome=Outcome.CHANGED):
     started = datetime(2026, 11, 25, tzinfo=UTC)
-    report(
-        BootstrapResult("0" * 12, "story", mode, outcome, exit_code, started, 1.5, stores),
-        verbose=verbose,
-    )
-    return capsys.readouterr().out
+    return BootstrapResult("0" * 12, "story", mode, outcome, exit_code, started, 1.5, stores)
 
 
-def test_a_store_is_a_row_of_the_table(capsys):
-    row = shown(capsys, CHANGED).splitlines()[1].split()
+def shown(*stores, verbose=False, **run):
+    return report(result_of(*stores, **run), verbose=verbose)
+
+
+class Terminal(io.StringIO):
+    """A terminal, as a stream says that it is one."""
+
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """The screen of a terminal of 100 columns that has colours."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return screen_of(Terminal(), {})
+
+
+def without_colours(text):
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_a_store_is_a_row_of_the_table():
+    row = shown(CHANGED).splitlines()[1].split()
     assert row == ["postgres", "18.4", "changed", "1", "database,", "2", "revisions", "1.23", "s"]
 
 
-def test_the_last_line_has_outcome_time_and_exit_code(capsys):
-    assert shown(capsys, CHANGED).splitlines()[-1] == "story: apply changed in 1.5 s (exit 0)"
+def test_the_last_line_has_outcome_time_and_exit_code():
+    assert shown(CHANGED).splitlines()[-1] == "story: apply changed in 1.5 s (exit 0)"
 
 
-def test_single_changes_are_listed_when_asked_for_or_planned(capsys):
+def test_single_changes_are_listed_when_asked_for_or_planned():
     line = "postgres: changed: revision ng_0001 (conversations)"
-    assert line not in shown(capsys, CHANGED)
-    assert line in shown(capsys, CHANGED, verbose=True)
-    assert line in shown(capsys, CHANGED, mode=Mode.PLAN)
+    assert line not in shown(CHANGED)
+    assert line in shown(CHANGED, verbose=True)
+    assert line in shown(CHANGED, mode=Mode.PLAN)
 
 
-def test_a_failure_has_object_cause_and_next_step_literally(capsys):
-    text = shown(capsys, FAILED, exit_code=6, outcome=Outcome.FAILED)
+def test_a_failure_has_object_cause_and_next_step_literally():
+    text = shown(FAILED, exit_code=6, outcome=Outcome.FAILED)
     assert (
         "neo4j: conflict: V002__indexes.cypher was changed [bold]after[/bold] it was applied."
         in text
@@ -91,8 +117,8 @@ def test_a_failure_has_object_cause_and_next_step_literally(capsys):
     assert "neo4j: next: Restore the file." in text
 
 
-def test_every_drift_is_listed_once_with_both_sides(capsys):
-    text = shown(capsys, DRIFTED, exit_code=3, outcome=Outcome.DRIFTED)
+def test_every_drift_is_listed_once_with_both_sides():
+    text = shown(DRIFTED, exit_code=3, outcome=Outcome.DRIFTED)
     assert "redis: drift: index idx: differs (expected btree (a), found btree (b))" in text
     assert "redis: drift: table t: is missing\n" in text
     assert "and 1 more" not in text
@@ -104,23 +130,87 @@ def test_every_drift_is_listed_once_with_both_sides(capsys):
     ("lock", "said"),
     [(None, "not locked"), (LockHolder("pid 7 on web-1"), "locked by pid 7 on web-1")],
 )
-def test_status_says_record_head_and_lock(capsys, lock, said):
+def test_status_says_record_head_and_lock(lock, said):
     store = StoreResult("redis", "redis://cache", Outcome.UNCHANGED, status=Status("", "h", lock))
-    assert f"redis: recorded nothing, head h, {said}" in shown(capsys, store, mode=Mode.STATUS)
+    assert f"redis: recorded nothing, head h, {said}" in shown(store, mode=Mode.STATUS)
 
 
-def test_long_lines_are_not_broken(capsys):
+def test_long_lines_are_not_broken():
     long = "x" * 300
     store = StoreResult("redis", "redis://cache", Outcome.UNCHANGED, notes=(long,))
-    assert long in shown(capsys, store)
+    assert long in shown(store)
+
+
+@pytest.mark.parametrize("store", [CHANGED, FAILED, DRIFTED], ids=lambda store: store.outcome)
+def test_a_terminal_gets_the_same_words_in_colours(terminal, store):
+    result = result_of(store, mode=Mode.PLAN)
+    coloured = report(result, terminal)
+    assert "\x1b[" in coloured
+    assert without_colours(coloured) == report(result)
+
+
+def test_a_variable_makes_a_terminal_of_a_pipe():
+    pipe = io.StringIO()
+    assert isinstance(screen_of(pipe, {"FORCE_COLOR": ""}), PlainScreen)
+    assert not isinstance(screen_of(pipe, {"FORCE_COLOR": "1"}), PlainScreen)
+
+
+def test_changes_that_do_not_fit_are_broken_between_words_within_their_column():
+    kinds = [f"kind{number:02}" for number in range(12)]
+    changes = tuple(ChangeResult("x", kind, Outcome.CHANGED) for kind in kinds)
+    store = StoreResult("redis", "redis://cache", Outcome.CHANGED, changes=changes)
+    head, first, second, *_ = shown(store).splitlines()
+    column = head.index("CHANGES")
+    assert first[column:].startswith("1 kind00, 1 kind01")
+    assert second[:column].strip() == ""
+    assert second[column:].strip().endswith("1 kind11")
+    assert max(map(len, (head, first, second))) <= 120
+
+
+TREE = Node(
+    [("root", "cyan")],
+    [
+        Node([("first", ""), (" " + "word " * 4, "")], [Node([("leaf", "")])]),
+        Node([("last", "")], [Node([("x" * 30, "")])]),
+    ],
+)
+
+
+def test_a_tree_is_drawn_as_on_a_terminal(terminal, monkeypatch):
+    for width in (18, 24, 40, 100):
+        monkeypatch.setenv("COLUMNS", str(width))
+        coloured = terminal.tree(TREE, width=1)
+        assert without_colours(coloured) == PlainScreen().tree(TREE, width=width)
+
+
+def test_a_tree_has_ascii_lines_where_the_encoding_has_no_others():
+    assert PlainScreen("ascii").tree(TREE, width=100).isascii()
+    assert "└── last" in PlainScreen("utf-8").tree(TREE, width=100)
+
+
+def test_control_characters_of_a_server_do_not_move_the_cursor():
+    note = "one\rtwo\x08\x07"
+    store = StoreResult("redis", "redis://cache", Outcome.UNCHANGED, notes=(note,))
+    assert "redis: note: onetwo\n" in shown(store)
+
+
+def test_checks_are_told_literally_in_lines_and_in_the_document():
+    proof = Proof("a [bold]:key:[/bold]", ok=None, detail="no :key:")
+    screen = PlainScreen()
+    assert proof_line("redis", proof, screen) == (
+        "redis     not tried a [bold]:key:[/bold]  no :key:\n"
+    )
+    assert proofs_total("mine", [proof], 0, screen) == "mine: selftest 1 not tried (exit 0)\n"
+    [check] = json.loads(proofs_document("mine", [("redis", proof)], 0))["checks"]
+    assert check == {"store": "redis", "name": proof.name, "ok": None, "detail": proof.detail}
 
 
 def progress(*events, **options):
-    console = Console(file=io.StringIO(), width=80)
-    observer = Progress(console, None, **{"verbose": False, "quiet": False} | options)
+    lines = []
+    observer = Progress(lines.append, **{"verbose": False, "quiet": False} | options)
     for event in events:
         observer(event)
-    return console.file.getvalue()
+    return "".join(f"{line}\n" for line in lines)
 
 
 WAITING = Event("waiting", Phase.WAIT, "redis", "Nobody listens.")

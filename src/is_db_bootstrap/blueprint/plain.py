@@ -8,13 +8,10 @@ from typing import Any
 
 
 def plain_value(value: Any) -> Any:
-    """Frozen values as dictionaries and lists.
-
-    Fields of a declaration that say nothing are left out.
-    """
+    """Frozen values as what JSON can hold; empty fields of a declaration are left out."""
     if is_dataclass(value) and not isinstance(value, type):
-        held = {each.name: getattr(value, each.name) for each in fields(value)}
-        return {name: plain_value(each) for name, each in held.items() if not _says_nothing(each)}
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: plain_value(held) for name, held in named.items() if not _is_empty(held)}
     if isinstance(value, Mapping):
         return {str(key): plain_value(held) for key, held in value.items()}
     if isinstance(value, tuple | list):
@@ -22,5 +19,6 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-def _says_nothing(value: Any) -> bool:
+def _is_empty(value: Any) -> bool:
+    """Whether a field says nothing; the number 0 counts as nothing too."""
     return value in (None, (), "", False) or value == {}

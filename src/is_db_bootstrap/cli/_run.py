@@ -9,7 +9,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.fleet import Fleet
+    from is_db_bootstrap.render import Screen
     from is_db_bootstrap.settings import RunOptions
 
 
@@ -45,13 +46,15 @@ def run(options: Options, mode: Mode, run_options: RunOptions, *, pending_code: 
     )  # pymilvus's transport writes to stderr what is raised as well
     from is_db_bootstrap.app import orchestrator
     from is_db_bootstrap.leftovers import Guests
-    from is_db_bootstrap.render import document, progress, report
+    from is_db_bootstrap.render import progress
 
     with refusals(options.termination_log):
         blueprint = options.declared()
         settings = options.settings(blueprint)
     guests = Guests()
-    with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
+    with progress(
+        to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
+    ) as observer:
         if observer.verbose:
             observer.addresses(settings)
         with refusals(options.termination_log):
@@ -67,7 +70,24 @@ def run(options: Options, mode: Mode, run_options: RunOptions, *, pending_code: 
     ):
         result = replace(result, exit_code=pending_code)
     leave_behind(engine)
-    return deliver(result, options, document if options.output == "json" else report)
+    return deliver(result, options)
+
+
+def print_text(text: str) -> None:
+    """Print what a renderer returned to stdout, its colours included."""
+    click.echo(text, nl=False, color=True)
+
+
+def to_stderr(line: str) -> None:
+    """Print one line to stderr, as it is."""
+    click.echo(line, err=True, color=True)
+
+
+def stdout_screen() -> Screen:
+    """What stdout is: a terminal or not."""
+    from is_db_bootstrap.render import screen_of
+
+    return screen_of(sys.stdout, os.environ)
 
 
 @contextmanager
@@ -103,13 +123,16 @@ def leave(path: Path, text: str) -> None:
         )
 
 
-def _print(result: BootstrapResult, options: Options, render: Any) -> None:
-    if options.quiet and options.output == "text" and result.exit_code == 0:
-        return
-    render(result, verbose=options.verbose)
+def _print(result: BootstrapResult, options: Options) -> None:
+    from is_db_bootstrap.render import document, report
+
+    if options.output == "json":
+        print_text(document(result))
+    elif not options.quiet or result.exit_code:
+        print_text(report(result, stdout_screen(), verbose=options.verbose))
 
 
-def deliver(result: BootstrapResult, options: Options, render: Any) -> int:
+def deliver(result: BootstrapResult, options: Options) -> int:
     """Leave the termination log, print the report, and return the exit code.
 
     The log comes first: whoever reads stdout may never do so. What failed is also told on stderr when stdout has a document,
@@ -119,7 +142,7 @@ def deliver(result: BootstrapResult, options: Options, render: Any) -> int:
 
     if options.termination_log:
         leave(options.termination_log, summary(result))
-    _print(result, options, render)
+    _print(result, options)
     if options.output == "json" or unwritten():
         tell_failures(result)
     code = judged(result.exit_code)
@@ -180,19 +203,21 @@ def selftest(options: Options) -> int:
     keep_out()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from is_db_bootstrap.app import orchestrator
-    from is_db_bootstrap.render import document, progress, proofs, report, summary
+    from is_db_bootstrap.render import progress, summary
 
     with refusals(options.termination_log):
         blueprint = options.declared()
         settings = options.settings(blueprint)
-        with progress(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
+        with progress(
+            to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
+        ) as observer:
             engine = orchestrator(blueprint, settings, options.run_options(), observers=[observer])
             with signals(engine):
                 result = engine.run(Mode.VERIFY)
         leave_behind(engine)
         if not result.ok:
-            return deliver(result, options, document if options.output == "json" else report)
-        code = proofs(blueprint.name, engine.selftest(), options.output, quiet=options.quiet)
+            return deliver(result, options)
+        code = _try_everything(blueprint.name, engine, options)
     if code and (options.output == "json" or unwritten()):
         click.echo(
             f"is-db-bootstrap: {blueprint.name}: a check of the self-test failed. Run it with --output text.",
@@ -202,4 +227,22 @@ def selftest(options: Options) -> int:
     if options.termination_log:
         outcome = Outcome.FAILED if code else result.outcome
         leave(options.termination_log, summary(replace(result, exit_code=code, outcome=outcome)))
+    return code
+
+
+def _try_everything(blueprint: str, engine: BootstrapOrchestrator, options: Options) -> int:
+    """Print each check of the self-test while they are made; 3 when one failed, else 0."""
+    from is_db_bootstrap.render.proofs import proof_line, proofs_document, proofs_total
+
+    screen = stdout_screen()
+    proofs = []
+    for store, proof in engine.selftest():
+        proofs.append((store.name, proof))
+        if options.output == "text" and not (options.quiet and proof.ok):
+            print_text(proof_line(store.name, proof, screen))
+    code = 3 if any(proof.ok is False for _, proof in proofs) else 0
+    if options.output == "json":
+        print_text(proofs_document(blueprint, proofs, code))
+    elif not options.quiet:
+        print_text(proofs_total(blueprint, [proof for _, proof in proofs], code, screen))
     return code

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -176,13 +175,13 @@ class Setup:
                 self._say(f"  {store.store:<9} nothing to do")
 
     def _verification(self, blueprint: Blueprint, engine: BootstrapOrchestrator) -> None:
-        from is_db_bootstrap.blueprint.describe import describe
+        from is_db_bootstrap.blueprint.describe import describe, verified_lines
 
         self._begin()
         self._ran(engine, Mode.VERIFY)
-        stores = describe(blueprint)["stores"]
+        document = describe(blueprint)
         for store in engine.stores:
-            for line in _LINES[store](stores[store]):
+            for line in verified_lines(document, store):
                 self._say(f"  {store:<9} {line}")
 
     def _ran(self, engine: BootstrapOrchestrator, mode: Mode) -> BootstrapResult:
@@ -199,40 +198,3 @@ class Setup:
             drifts = [f"{d.kind} {d.object} {d.message}" for s in result.stores for d in s.drifts]
             raise _EndedError(1, f"{'; '.join(drifts) or result.outcome}.")
         return result
-
-
-def _counted(**kinds: int) -> str:
-    """Such as `1 trigger, 2 columns`; kinds of which there are none are left out."""
-    return ", ".join(
-        f"{n} {kind.replace('_', ' ')[: -1 if n == 1 else None]}" for kind, n in kinds.items() if n
-    )
-
-
-def _tables(declared: Mapping[str, Any]) -> list[str]:
-    kinds = ("columns", "constraints", "triggers")
-    return [
-        f"table {name}: {_counted(**{kind: len(table[kind]) for kind in kinds})}, {len(table['indexes'])} indexes"
-        for name, table in declared["tables"].items()
-    ]
-
-
-def _files(declared: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{file['name']}: {_counted(objects=len(file['objects']))}"
-        + "".join(f" ({p})" for p in file["preconditions"])
-        for file in declared["files"]
-    ]
-
-
-def _collections(declared: Mapping[str, Any]) -> list[str]:
-    return [
-        f"collection {c['name']}: {_counted(fields=len(c['fields']))}, {len(c.get('indexes', ()))} indexes"
-        for c in declared["collections"]
-    ]
-
-
-def _keys(declared: Mapping[str, Any]) -> list[str]:
-    return [_counted(key_patterns=len(declared["keys"]), channels=len(declared["channels"]))]
-
-
-_LINES = {"postgres": _tables, "neo4j": _files, "milvus": _collections, "redis": _keys}

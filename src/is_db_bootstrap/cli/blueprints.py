@@ -45,18 +45,18 @@ def show(name: str, form: str) -> int:
 
     NAME is what --blueprint takes: a built-in name, module:BLUEPRINT, or a folder.
     """
-    import json
-
-    from is_db_bootstrap.blueprint.describe import describe
+    from is_db_bootstrap.blueprint.describe import describe, diagrams, outline
     from is_db_bootstrap.blueprint.load import load_blueprint
+    from is_db_bootstrap.cli._run import print_text, stdout_screen
+    from is_db_bootstrap.render.document import as_json
     from is_db_bootstrap.render.mermaid import mermaid
     from is_db_bootstrap.render.tree import tree
 
     document = describe(load_blueprint(name))
     if form == "tree":
-        tree(document)
+        print_text(tree(outline(document), stdout_screen()))
     elif form == "json":
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_text(as_json(document))
     else:
-        click.echo(mermaid(document), nl=False)
+        print_text(mermaid(diagrams(document)))
     return 0

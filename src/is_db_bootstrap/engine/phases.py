@@ -8,7 +8,13 @@ from functools import partial
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
 from is_db_bootstrap.engine.retry import Deadline, until, while_busy
-from is_db_bootstrap.engine.store import CanAudit, CanCreateDatabase, CanProve, CanReport
+from is_db_bootstrap.engine.store import (
+    CanAudit,
+    CanCheckRights,
+    CanCreateDatabase,
+    CanProve,
+    CanReport,
+)
 from is_db_bootstrap.engine.track import UNVERIFIED, Track
 from is_db_bootstrap.engine.workers import Workers
 from is_db_bootstrap.errors import (
@@ -69,8 +75,8 @@ class Phases:
         self._workers.run_phase(Phase.PLAN, self._report_status, ready)
 
     def _make_changes(self) -> bool:
-        """Lock, plan again and apply; whether all of it succeeded."""
-        if not self._create_databases():
+        """Look at rights, lock, plan again and apply; whether all of it succeeded."""
+        if not self._check_all_rights() or not self._create_databases():
             return False
         if not self._workers.run_for_all(Phase.LOCK, self._take_locks):
             return False
@@ -125,6 +131,17 @@ class Phases:
         self._plan_changes(track)
 
     # --- lock
+
+    def _check_all_rights(self) -> bool:
+        """Whether each store's user may do what is planned, as far as its store can tell."""
+        able = [track for track in self._run.tracks if isinstance(track.store, CanCheckRights)]
+        if not able:
+            return True
+        return self._workers.run_phase(Phase.LOCK, self._check_rights, able, quiet=True)
+
+    def _check_rights(self, track: Track) -> None:
+        if isinstance(track.store, CanCheckRights):
+            while_busy(self._retry, track.store.check_rights, sleep=self._run.sleep)
 
     def _create_databases(self) -> bool:
         """Create missing databases, because a lock belongs to one; whether that succeeded."""

@@ -78,6 +78,17 @@ class CanLock(Protocol):
 
 
 @runtime_checkable
+class CanCheckRights(Protocol):
+    """A store that can find out what its user may do without doing it."""
+
+    def check_rights(self) -> None:
+        """`AccessDenied` when the user may not do what the last plan asks for; changes nothing.
+
+        Called in apply mode, once, before anything is created, locked or changed in any store.
+        """
+
+
+@runtime_checkable
 class CanDisconnect(Protocol):
     """A store that can end its sessions on the server when a call outlasts `cancel`."""
 

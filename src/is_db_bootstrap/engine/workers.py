@@ -59,11 +59,15 @@ class Workers:
         phase: Phase,
         step: Callable[[Track], None],
         tracks: Sequence[Track] | None = None,
+        *,
+        quiet: bool = False,
     ) -> bool:
-        """Run `step` for every store in parallel; whether no store has failed."""
-        return self._run_threads(
-            phase, self._run.tracks if tracks is None else tracks, step, quiet=False
-        )
+        """Run `step` for every store in parallel; whether no store has failed.
+
+        With `quiet`, no store is reported as done with the phase.
+        """
+        of = self._run.tracks if tracks is None else tracks
+        return self._run_threads(phase, of, step, quiet=quiet)
 
     def run_for_all(self, phase: Phase, step: Callable[[Track], None]) -> bool:
         """Run `step` once, for all stores together; no store is reported as done with the phase."""

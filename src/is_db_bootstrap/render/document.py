@@ -1,10 +1,21 @@
-"""The result as one JSON document."""
+"""Results as one JSON document."""
+
+from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.results import BootstrapResult
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from is_db_bootstrap.results import BootstrapResult
 
 
-def document(result: BootstrapResult, *, verbose: bool = False) -> None:  # noqa: ARG001 - renderers share a signature
-    """Print the document of `docs/reference/result.schema.json` to stdout."""
-    print(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))  # noqa: T201 - this is the output
+def document(result: BootstrapResult) -> str:
+    """The document of `docs/reference/result.schema.json`."""
+    return as_json(result.to_dict())
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """A document as commands print it: indented, in its own letters, with a line end."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -1,57 +1,44 @@
-"""The checks of a self-test, one line each while they are made."""
+"""The checks of a self-test."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
+from is_db_bootstrap.render.document import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from is_db_bootstrap.engine.store import DatabaseBootstrapper
-    from is_db_bootstrap.results import Proof
+    from is_db_bootstrap.names import StoreName
+    from is_db_bootstrap.render.screen import Screen
+from is_db_bootstrap.results import Proof
 
-#: What a check came to, and its colour.
-_WORDS = {True: ("ok", "green"), False: ("failed", "red"), None: ("not tried", "yellow")}
+#: Whether a check was passed, to the word for it and its colour. None: it could not be tried.
+_OUTCOMES = {True: ("ok", "green"), False: ("failed", "red"), None: ("not tried", "yellow")}
 
 
-def proofs(
-    blueprint: str,
-    made: Iterable[tuple[DatabaseBootstrapper, Proof]],
-    output: str,
-    *,
-    quiet: bool = False,
-) -> int:
-    """Print every check to stdout and return the exit code: 3 when one failed, else 0."""
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    seen: list[tuple[str, Proof]] = []
-    for store, proof in made:
-        seen.append((store.name, proof))
-        if output == "text" and not (quiet and proof.ok):
-            word, style = _WORDS[proof.ok]
-            detail = f"  {proof.detail}" if proof.detail else ""
-            console.print(
-                Text.assemble(f"{store.name:<9} ", (f"{word:<9}", style), f" {proof.name}{detail}")
-            )
-    found = Counter(proof.ok for _, proof in seen)
-    code = 3 if found[False] else 0
-    if output == "json":
-        rows = [{"store": store, **asdict(proof)} for store, proof in seen]
-        console.print(
-            json.dumps(
-                {"blueprint": blueprint, "exit_code": code, "checks": rows},
-                indent=2,
-                ensure_ascii=False,
-            ),
-            markup=False,
-        )
-    elif not quiet:
-        counted = ", ".join(f"{found[ok]} {word}" for ok, (word, _) in _WORDS.items() if found[ok])
-        console.print(Text(f"{blueprint}: selftest {counted or 'nothing to try'} (exit {code})"))
-    return code
+def proof_line(store: StoreName, proof: Proof, screen: Screen) -> str:
+    """One check as a line: store, outcome, what was tried, what was found."""
+    word, style = _OUTCOMES[proof.ok]
+    detail = f"  {proof.detail}" if proof.detail else ""
+    return screen.line(
+        [(f"{store:<9} ", ""), (f"{word:<9}", style), (f" {proof.name}{detail}", "")]
+    )
+
+
+def proofs_total(blueprint: str, proofs: Sequence[Proof], exit_code: int, screen: Screen) -> str:
+    """The last line: how many checks came to what."""
+    found = Counter(proof.ok for proof in proofs)
+    counts = [f"{found[ok]} {word}" for ok, (word, _) in _OUTCOMES.items() if found[ok]]
+    told = ", ".join(counts) or "nothing to try"
+    return screen.line([(f"{blueprint}: selftest {told} (exit {exit_code})", "")])
+
+
+def proofs_document(
+    blueprint: str, proofs: Sequence[tuple[StoreName, Proof]], exit_code: int
+) -> str:
+    """All checks as one JSON document."""
+    rows = [{"store": store, **asdict(proof)} for store, proof in proofs]
+    return as_json({"blueprint": blueprint, "exit_code": exit_code, "checks": rows})

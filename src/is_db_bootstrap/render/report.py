@@ -1,21 +1,23 @@
-"""The result as a table for people."""
+"""The result of a run as a table for people, and what there is to say of each store below it."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from is_db_bootstrap.render.plain import PlainScreen
+from is_db_bootstrap.render.screen import Column, Line, Screen
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome, StoreResult
+from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.results import ChangeResult
+    from is_db_bootstrap.results import ChangeResult, Drift
 
-_STYLE = {
+#: Columns of the output when it is no terminal: characters.
+WIDTH = 120
+
+_STYLES = {
     Outcome.UNCHANGED: "green",
     Outcome.CHANGED: "green",
     Outcome.PLANNED: "cyan",
@@ -24,92 +26,97 @@ _STYLE = {
     Outcome.FAILED: "red",
     Outcome.INTERRUPTED: "yellow",
 }
-#: Kind of a change to what one and several of them are called.
-_NOUNS = {
-    "database": ("database", "databases"),
-    "schema": ("schema", "schemas"),
-    "revision": ("revision", "revisions"),
-    "cypher": ("Cypher file", "Cypher files"),
-    "collection": ("collection", "collections"),
-    "index": ("index", "indexes"),
-    "partition": ("partition", "partitions"),
-    "alias": ("alias", "aliases"),
-    "load": ("load", "loads"),
-    "conventions": ("set of conventions", "sets of conventions"),
-    "seed": ("demo row", "demo rows"),
-}
+_COLUMNS = (
+    Column("STORE"),
+    Column("SERVER"),
+    Column("OUTCOME"),
+    Column("CHANGES", may_break=True),
+    Column("TIME", is_number=True),
+)
 
 
-def report(result: BootstrapResult, *, verbose: bool = False) -> None:
-    """Print store, server, outcome, changes and time; then every failure with its cause and next step."""
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print(_table(result))
+def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bool = False) -> str:
+    """Store, server, outcome, changes and time; then every failure with its cause and next step.
+
+    `verbose` lists single changes, which a plan always does.
+    """
+    screen = screen or PlainScreen()
+    rows = [_row(store) for store in result.stores]
+    text = screen.table(_COLUMNS, rows, width=WIDTH)
+    lists_changes = verbose or result.mode is Mode.PLAN
     for store in result.stores:
-        _details(console, store, result.mode, verbose=verbose)
-    style = "green" if result.ok else "red"
-    console.print(
-        Text.assemble(
-            f"{result.blueprint or 'run'}: {result.mode} ", (result.outcome.value, style),
-            f" in {result.duration_s:.1f} s (exit {result.exit_code})",
-        )
-    )  # fmt: skip
+        for words, style in _details(store, lists_changes=lists_changes):
+            text += screen.line([(f"  {store.store}: {words}", style)])
+    return text + screen.line(_last_line(result))
 
 
-def _table(result: BootstrapResult) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("STORE", "SERVER", "OUTCOME", "CHANGES"):
-        table.add_column(name, no_wrap=name != "CHANGES")
-    table.add_column("TIME", justify="right", no_wrap=True)
-    for store in result.stores:
-        server = (
-            f"{store.server.version} {store.server.edition or ''}".strip() if store.server else "-"
-        )
-        outcome = Text(store.outcome.value, style=_STYLE[store.outcome])
-        table.add_row(
-            store.store, server, outcome, _summary(store.changes), f"{store.duration_s:.2f} s"
-        )
-    return table
-
-
-def _summary(changes: tuple[ChangeResult, ...]) -> str:
-    """`1 database, 4 revisions` and the like; what was not applied is said."""
-    counts = Counter((change.kind, change.outcome) for change in changes)
-    return ", ".join(_counted(n, kind, outcome) for (kind, outcome), n in counts.items()) or "-"
-
-
-def _counted(number: int, kind: str, outcome: Outcome) -> str:
-    one, many = _NOUNS.get(kind, (kind, kind))
-    suffix = "" if outcome is Outcome.CHANGED else f" {outcome.value}"
-    return f"{number} {one if number == 1 else many}{suffix}"
-
-
-def _details(console: Console, store: StoreResult, mode: Mode, *, verbose: bool) -> None:
-    lines: list[tuple[str, str]] = []
-    if store.status is not None:
-        lock = f", locked by {store.status.lock.who}" if store.status.lock else ", not locked"
-        lines.append(
-            (f"recorded {store.status.recorded or 'nothing'}, head {store.status.head}{lock}", "")
-        )
-    if verbose or mode is Mode.PLAN:
-        lines += [(f"{c.outcome}: {c.kind} {c.name}{_behind(c.detail)}", "") for c in store.changes]
-    lines += [(f"note: {note}", "dim") for note in store.notes]
-    lines += [
-        (f"drift: {d.kind} {d.object}: {d.message}{_difference(d.expected, d.actual)}", "yellow")
-        for d in store.drifts
+def _last_line(result: BootstrapResult) -> Line:
+    return [
+        (f"{result.blueprint or 'run'}: {result.mode} ", ""),
+        (result.outcome.value, "green" if result.ok else "red"),
+        (f" in {result.duration_s:.1f} s (exit {result.exit_code})", ""),
     ]
+
+
+def _row(store: StoreResult) -> list[Line]:
+    outcome = (store.outcome.value, _STYLES[store.outcome])
+    cells = [store.store, _server(store), _changes(store), f"{store.duration_s:.2f} s"]
+    name, server, changes, time = [[(cell, "")] for cell in cells]
+    return [name, server, [outcome], changes, time]
+
+
+def _server(store: StoreResult) -> str:
+    if store.server is None:
+        return "-"
+    return f"{store.server.version} {store.server.edition or ''}".strip()
+
+
+def _changes(store: StoreResult) -> str:
+    """Such as `1 database, 4 revisions`; what was not applied is said."""
+    counts = Counter((change.kind, change.outcome) for change in store.changes)
+    told = []
+    for (kind, outcome), number in counts.items():
+        suffix = "" if outcome is Outcome.CHANGED else f" {outcome.value}"
+        told.append(f"{number} {_noun(store, kind, number)}{suffix}")
+    return ", ".join(told) or "-"
+
+
+def _noun(store: StoreResult, kind: str, number: int) -> str:
+    """What one or several changes of a kind are called."""
+    one, several = KINDS[store.store].change_nouns.get(kind, (kind, kind))
+    return one if number == 1 else several
+
+
+def _details(store: StoreResult, *, lists_changes: bool) -> Iterator[tuple[str, str]]:
+    """What there is to say of a store, line by line, each with its colour."""
+    if store.status is not None:
+        yield _record(store), ""
+    if lists_changes:
+        yield from ((_change(change), "") for change in store.changes)
+    yield from ((f"note: {note}", "dim") for note in store.notes)
+    yield from ((_drift(drift), "yellow") for drift in store.drifts)
     if store.error and not store.drifts:
         detail = getattr(store.exception, "detail", "")
         told = f"{store.error.message} {detail}".strip()
-        lines.append((f"{store.error.kind}: {told}", "red"))
+        yield f"{store.error.kind}: {told}", "red"
     if store.error and store.error.hint:
-        lines.append((f"next: {store.error.hint}", ""))
-    for text, style in lines:
-        console.print(Text(f"  {store.store}: {text}", style=style), soft_wrap=True)
+        yield f"next: {store.error.hint}", ""
 
 
-def _behind(detail: str) -> str:
-    return f" ({detail})" if detail else ""
+def _record(store: StoreResult) -> str:
+    """What `status` found; empty where it was not asked."""
+    if store.status is None:
+        return ""
+    lock = f"locked by {store.status.lock.who}" if store.status.lock else "not locked"
+    return f"recorded {store.status.recorded or 'nothing'}, head {store.status.head}, {lock}"
 
 
-def _difference(expected: str | None, actual: str | None) -> str:
-    return "" if expected is None or actual is None else f" (expected {expected}, found {actual})"
+def _change(change: ChangeResult) -> str:
+    detail = f" ({change.detail})" if change.detail else ""
+    return f"{change.outcome}: {change.kind} {change.name}{detail}"
+
+
+def _drift(drift: Drift) -> str:
+    has_both = drift.expected is not None and drift.actual is not None
+    sides = f" (expected {drift.expected}, found {drift.actual})" if has_both else ""
+    return f"drift: {drift.kind} {drift.object}: {drift.message}{sides}"

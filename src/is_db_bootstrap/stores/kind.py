@@ -100,6 +100,8 @@ class StoreKind:
     #: Whether its bootstrapper writes demo data when it is told to.
     takes_seed: bool = False
     client_extra: str = ""
+    #: For each kind of change, what one and several of them are called. Without an entry: the kind's name.
+    change_nouns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: The variable by which clients name their sessions, where the module `sessions` can end these.
     session_variable: str = ""
     #: What the server goes on with when its client has gone, as a sentence; empty: nothing.

@@ -31,4 +31,11 @@ KIND = StoreKind(
     bootstrapper_class="MilvusBootstrapper",
     client_extra="milvus",
     unended="Milvus cannot be cancelled: an index or a load that was begun there may go on.",
+    change_nouns={
+        "collection": ("collection", "collections"),
+        "index": ("index", "indexes"),
+        "partition": ("partition", "partitions"),
+        "alias": ("alias", "aliases"),
+        "load": ("load", "loads"),
+    },
 )

@@ -26,4 +26,8 @@ KIND = StoreKind(
     bootstrapper_class="Neo4jBootstrapper",
     client_extra="neo4j",
     unended="An index that was created on Neo4j before the end may still be building there.",
+    change_nouns={
+        "cypher": ("Cypher file", "Cypher files"),
+        "seed": ("demo row", "demo rows"),
+    },
 )

@@ -67,4 +67,10 @@ KIND = StoreKind(
     bootstrapper_class="PostgreSQLBootstrapper",
     client_extra="postgres",
     session_variable="PGAPPNAME",
+    change_nouns={
+        "database": ("database", "databases"),
+        "schema": ("schema", "schemas"),
+        "revision": ("revision", "revisions"),
+        "seed": ("demo row", "demo rows"),
+    },
 )

@@ -30,6 +30,7 @@ from is_db_bootstrap.stores.redis.convention_record import TOGETHER_S, Record, S
 from is_db_bootstrap.stores.redis.errors import translated
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
+from is_db_bootstrap.stores.redis.rights import check_missing_key
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -39,6 +40,10 @@ PREFIX = "is-db-bootstrap"
 #: Lifetime of the probe key, should its deletion not be reached: seconds.
 PROBE_TTL_S = 5
 OLDEST_MAJOR = 6
+#: What a run sends for the key of its lock, the key of its record, and a probe key.
+_LOCK_COMMANDS = ("GET", "SET", "PEXPIRE", "DEL")
+_RECORD_COMMANDS = ("GET", "SET")
+_PROBE_COMMANDS = ("DEL", "EXISTS", "PTTL", "GET", "SET")
 
 
 class RedisBootstrapper:
@@ -65,7 +70,9 @@ class RedisBootstrapper:
         self._cancelled = False
         self._lease: _Lease | None = None
         self._planned = False
+        self._is_pending = False
         self._planned_on: bytes | None = None
+        self._first_seen: bytes | None = None
         self._guarded: GuardedWrites | None = None
         self._clock_s = 0.0
         self.target = str(self._url)
@@ -84,7 +91,7 @@ class RedisBootstrapper:
         writes; `AccessDenied`; `ConfigurationError` when something else answers; `StoreConflict` below Redis 6.
         """
         self.close()
-        self._cancelled = False
+        self._cancelled = self._planned = self._is_pending = False
         client = self._open(redis.Redis, min(timeout_s, self._timing.connect_timeout_s))
         try:
             info = self._asked(client)
@@ -210,47 +217,68 @@ class RedisBootstrapper:
         """
         text = self._recorded_text()
         recorded = self._read(text)
+        if not self._planned:
+            self._first_seen = text
         self._planned, self._planned_on = True, text
+        plan = self._planned_from(recorded)
+        self._is_pending = bool(plan.changes)
+        return plan
+
+    def _planned_from(self, recorded: Record | None) -> Plan:
         notes = tuple(self._eviction())
+        if recorded is None:
+            return Plan((self._change(f"record {self._declared.summary()}"),), notes=notes)
         standing = self._standing(recorded)
         if standing is Standing.SAME:
             return Plan(notes=notes)
-        if standing in {Standing.AHEAD, Standing.OLDER}:
-            ahead = (
-                f"The conventions in {self._record_key} are newer than this version's and are left alone; "
-                "to go back to these for good, delete that key."
-            )
-            older = Change(
-                self._record_key,
-                "conventions",
-                f"remember {self._declared.summary()} as older than what is recorded",
-            )
-            return Plan(
-                (older,) if standing is Standing.OLDER else (), notes=(*notes, ahead), ahead=True
-            )
-        if standing is Standing.DIVERGED and recorded is not None:
+        if standing is Standing.AHEAD:
+            return Plan(notes=(*notes, self._ahead()), ahead=True)
+        if standing is Standing.OLDER:
+            is_known = self._declared.digest in recorded.undecided
+            remember = f"remember {self._declared.summary()} as the other of two versions"
+            changes = () if is_known else (self._change(remember),)
+            return Plan(changes, notes=(*notes, self._older_for_now(recorded)), ahead=True)
+        if standing is Standing.DIVERGED:
             raise self._diverged(recorded)
-        if self._lease is not None and recorded is not None and self._may_be_older_than(recorded):
-            notes += (self._taken_for_newer(recorded),)
-        return Plan(
-            (Change(self._record_key, "conventions", self._declared.difference(recorded)),),
-            notes=notes,
+        if standing is Standing.UNDECIDED:
+            notes += (self._undecided(recorded),)
+        return Plan((self._change(self._declared.difference(recorded)),), notes=notes)
+
+    def _change(self, detail: str) -> Change:
+        return Change(self._record_key, "conventions", detail)
+
+    def _standing(self, recorded: Record) -> Standing:
+        return recorded.compare(self._declared, together=self._began_together(recorded))
+
+    def _began_together(self, recorded: Record) -> bool:
+        """Whether the run that recorded began at about the same time as this one, so that its being first tells nothing.
+
+        Either its record has just been written, or it was written since this run looked first, which may have
+        waited for the lock meanwhile.
+        """
+        is_recent = recorded.age_s(self._now_s()) < TOGETHER_S
+        first_seen = self._read(self._first_seen)
+        was_seen = first_seen is not None and first_seen.digest == recorded.digest
+        return is_recent or not was_seen
+
+    def _ahead(self) -> str:
+        return (
+            f"The conventions in {self._record_key} are newer than this version's and are left alone; "
+            "to go back to these for good, delete that key."
         )
 
-    def _standing(self, recorded: Record | None) -> Standing:
-        """How the declaration stands to the record. Which of two versions is older is decided by who holds the lock."""
-        if recorded is None:
-            return Standing.PENDING
-        return recorded.compare(self._declared, self._now_s() if self._lease is not None else None)
-
-    def _may_be_older_than(self, recorded: Record) -> bool:
-        """Whether another version has just recorded what this one lacks or has otherwise: which is newer is not known."""
-        return recorded.age_s(self._now_s()) < TOGETHER_S and not self._declared.contains(recorded)
-
-    def _taken_for_newer(self, recorded: Record) -> str:
+    def _older_for_now(self, recorded: Record) -> str:
         return (
-            f"Another version's conventions ({recorded.digest}) were recorded less than {TOGETHER_S:g} s ago; "
-            f"this version's ({self._declared.digest}) are taken for the newer ones."
+            f"Another version has just recorded its conventions ({recorded.digest}), which have all of "
+            f"this version's ({self._declared.digest}) and more: this version is taken for the older one "
+            f"for now. If it is the newer one, run it again after {TOGETHER_S:g} s."
+        )
+
+    def _undecided(self, recorded: Record) -> str:
+        return (
+            f"Nothing tells whether this version's conventions ({self._declared.digest}) are newer than "
+            f"the recorded ones ({recorded.digest}), because the two versions started together: the one "
+            "that runs last is recorded."
         )
 
     def _diverged(self, recorded: Record) -> StoreConflict:
@@ -318,12 +346,7 @@ class RedisBootstrapper:
         """
         if not self._planned and not self.plan().changes:
             return f"{self._record_key} holds no older conventions any more; nothing was written."
-        before = self._read(self._planned_on)
-        if before is not None and self._standing(before) is Standing.OLDER:
-            record = before.remembering(self._declared)
-        else:
-            record = self._declared.after(before, self._now_s())
-        text = record.text().encode()
+        text = self._next_record().text().encode()
         with self._errors(self._record_key, change):
             expected: dict[str, bytes | None] = {self._record_key: self._planned_on}
             if self._lease is not None and self._is_cluster(self._commands):
@@ -340,6 +363,15 @@ class RedisBootstrapper:
             )  # fmt: skip
         self._planned_on = text
         return None
+
+    def _next_record(self) -> Record:
+        """The record that is to follow the one that was planned on."""
+        before = self._read(self._planned_on)
+        if before is None:
+            return self._declared.after(None, self._now_s())
+        if self._standing(before) is Standing.OLDER:
+            return before.remembering(self._declared)
+        return self._declared.after(before, self._now_s(), together=self._began_together(before))
 
     def _not_written(self) -> str:
         """Why the record was not written; a remark when that does no harm."""
@@ -366,7 +398,7 @@ class RedisBootstrapper:
         commands = self._commands
         if self._guarded is None:
             guarded = GuardedWrites(lambda key: self._node_of(commands, key))
-            guarded.check(PREFIX)
+            guarded.check({self._lock_key: _LOCK_COMMANDS, self._record_key: _RECORD_COMMANDS})
             self._guarded = guarded
         return self._guarded
 
@@ -375,13 +407,24 @@ class RedisBootstrapper:
             return client
         return client.get_redis_connection(client.get_node_from_key(key))
 
+    def check_rights(self) -> None:
+        """See that the user may do what is planned; nothing is changed. Raises `AccessDenied`."""
+        with self._errors("a probe key"):
+            check_missing_key(self._commands, _probe_key(), _PROBE_COMMANDS)
+        if self._is_pending:
+            with self._errors(self._record_key):
+                _ = self._writes
+
     def prove(self) -> None:
-        """Set, read back and delete one key with a lifetime of five seconds, in one round trip.
+        """Set, read back and delete one key with a lifetime of five seconds.
+
+        Nothing is set where the user may not delete it again.
 
         Interrupted, the key vanishes by its lifetime. Raises `StoreUnavailable` when the server does not keep it.
         """
-        key, value = f"{PREFIX}:probe:{uuid.uuid4().hex}", self._blueprint.name
+        key, value = _probe_key(), self._blueprint.name
         with self._errors(key):
+            check_missing_key(self._commands, key, _PROBE_COMMANDS)
             pipeline = self._commands.pipeline(transaction=False)
             pipeline.set(key, value, px=PROBE_TTL_S * 1000)
             for command in (
@@ -472,7 +515,7 @@ class RedisBootstrapper:
         value = json.dumps({"token": uuid.uuid4().hex, "owner": owner, "since": since}).encode()
         lock = _Lease(self, self._lock_key, value, max(1, int(self._timing.lease_s * 1000)))
         with self._errors(self._lock_key):
-            _ = self._writes  # what releases the lock must be allowed before it is taken
+            _ = self._writes  # what records and releases must be allowed before the lock is taken
             if self._commands.set(self._lock_key, value, nx=True, px=lock.lease_ms):
                 self._lease = lock
                 return lock
@@ -522,6 +565,11 @@ class _Lease:
     value: bytes
     lease_ms: int
 
+    @property
+    def lease_s(self) -> float:
+        """Seconds from a renewal to the moment when another run may take the lock."""
+        return self.lease_ms / 1000
+
     def confirm(self) -> bool:
         """Whether the key still holds our token; gives it the full lease again."""
         return self._write("PEXPIRE", self.key, self.lease_ms)
@@ -534,6 +582,10 @@ class _Lease:
     def _write(self, *command: str | int) -> bool:
         with self.store._errors(self.key):  # noqa: SLF001 - one class in two parts
             return self.store._writes.write({self.key: self.value}, command)  # noqa: SLF001
+
+
+def _probe_key() -> str:
+    return f"{PREFIX}:probe:{uuid.uuid4().hex}"
 
 
 def _holder(value: Any) -> LockHolder:

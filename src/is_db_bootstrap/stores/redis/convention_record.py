@@ -15,7 +15,8 @@ from is_db_bootstrap.blueprint import Blueprint, Channel, KeyPattern
 _REMEMBERED = 100
 #: Earlier versions of which a record keeps what they declared, so that another line of versions is recognised.
 _KEPT_VERSIONS = 20
-#: Versions of one blueprint that first meet a record this soon after each other have started together: seconds.
+#: A version that meets another version's record this soon after it was written has started together
+#: with that one, and the order in which they recorded does not tell which is newer: seconds.
 TOGETHER_S = 60.0
 
 #: Name of a pattern or a channel, to a digest of what is declared of it.
@@ -29,11 +30,15 @@ class Standing(Enum):
     SAME = "same"
     #: The declaration is the next version: write it.
     PENDING = "pending"
+    #: Nothing tells which of the two is newer: write it, and let the other one win with its next run.
+    UNDECIDED = "undecided"
     #: The record goes on beyond the declaration: leave it alone.
     AHEAD = "ahead"
-    #: The declaration is a part of what another version recorded a moment ago: remember it as the older one.
+    #: The declaration is a part of what another version has just recorded: leave the record alone
+    #: for now, and remember that the order of the two is not decided.
     OLDER = "older"
-    #: The declaration goes on from an earlier version, and lacks what the record added to that: only a person can decide.
+    #: The declaration goes on from an earlier version and lacks what the record added to that one.
+    #: Only a person can decide.
     DIVERGED = "diverged"
 
 
@@ -42,7 +47,8 @@ class Record:
     """Conventions by name, and the digests of all that were recorded before, oldest first, ending with these.
 
     `versions` has, for the latest of them, what each declared. `recorded_at` is when these were written, in seconds since
-    1970 by the server's clock, or None when the version that wrote them kept no time.
+    1970 by the server's clock, or None when the version that wrote them kept no time. `undecided` are those digests of
+    `history` that may just as well be newer than these conventions.
     """
 
     blueprint: str
@@ -51,6 +57,7 @@ class Record:
     history: tuple[str, ...] = ()
     versions: Mapping[str, Entries] = field(default_factory=dict)
     recorded_at: float | None = None
+    undecided: tuple[str, ...] = ()
 
     @classmethod
     def declared(cls, blueprint: Blueprint) -> Record:
@@ -76,6 +83,9 @@ class Record:
         later = document.get("versions"), document.get("recorded_at")
         if isinstance(later[0], dict) and isinstance(later[1], int | float):
             record = replace(record, versions=later[0], recorded_at=later[1])
+        undecided = document.get("undecided", [])
+        if isinstance(undecided, list):
+            record = replace(record, undecided=tuple(undecided))
         if not isinstance(record.patterns, dict) or not isinstance(record.channels, dict):
             raise ValueError("its patterns and channels are no objects")  # noqa: TRY004 - one error for a bad text
         return record
@@ -83,9 +93,11 @@ class Record:
     def text(self) -> str:
         """The JSON document, sorted, so that a person can compare two of them."""
         parts = {"blueprint": self.blueprint, "patterns": self.patterns, "channels": self.channels}
-        later = (
+        later: dict[str, Any] = (
             {"versions": self.versions, "recorded_at": self.recorded_at} if self.versions else {}
         )
+        if self.undecided:
+            later["undecided"] = self.undecided
         return json.dumps(
             parts | {"history": self.history} | later, sort_keys=True, ensure_ascii=False
         )
@@ -116,22 +128,31 @@ class Record:
             for name, value in named.items()
         }
 
-    def compare(self, declared: Record, now: float | None = None) -> Standing:
+    def compare(self, declared: Record, *, together: bool = False) -> Standing:
         """How `declared` stands to this record.
 
-        A version that was recorded before is older. One that was not is the next version, unless it goes on from an
-        earlier version than the last. What was edited by hand is written again. `now`, in seconds since 1970 by the
-        server's clock, is given by who holds the lock: two versions that start together are told apart by what they declare.
+        `together` says that the declaring run and the one that wrote this record began at about
+        the same time, so that the order in which they recorded tells nothing.
+
+        A version that was recorded before is older. One that was not is the next version, unless it
+        goes on from an earlier version than the last. Where nothing tells the order, the larger
+        version counts as newer while both are being started. What was edited by hand is written again.
         """
+        was_edited = not self.history or self.history[-1] != self.digest
         if declared.conventions == self.conventions:
             return Standing.SAME
-        if not self.history or self.history[-1] != self.digest:
+        if was_edited:
             return Standing.PENDING
-        if declared.digest in self.history:
+        is_decided = declared.digest not in self.undecided
+        if is_decided and declared.digest in self.history:
             return Standing.AHEAD
-        if now is not None and self.age_s(now) < TOGETHER_S and self.contains(declared):
+        if together and self.contains(declared):
             return Standing.OLDER
-        return Standing.DIVERGED if self._is_beside(declared) else Standing.PENDING
+        if is_decided and self._is_beside(declared):
+            return Standing.DIVERGED
+        is_later = declared.contains(self) or self._is_followed_by(declared)
+        may_be_older = together and not is_later
+        return Standing.UNDECIDED if may_be_older or not is_decided else Standing.PENDING
 
     def age_s(self, now: float) -> float:
         """Seconds since these conventions were written; infinite when that is not known."""
@@ -146,15 +167,33 @@ class Record:
         ours, theirs = self.entries, declared.entries
         for digest in self.history[:-1]:
             before = self.versions.get(digest)
-            if before is None:
+            if before is None or digest in self.undecided:
                 continue
             changed = [name for name in {*before, *ours} if before.get(name) != ours.get(name)]
             if changed and all(theirs.get(name) == before.get(name) for name in changed):
                 return True
         return False
 
-    def after(self, before: Record | None, now: float | None = None) -> Record:
-        """The same conventions with the history of the one that it replaces, written at `now`."""
+    def _is_followed_by(self, declared: Record) -> bool:
+        """Whether `declared` has something that this record brought in after the version before it."""
+        decided = [digest for digest in self.history[:-1] if digest not in self.undecided]
+        before = self.versions.get(decided[-1]) if decided else None
+        if before is None:
+            return False
+        ours, theirs = self.entries, declared.entries
+        changed = [name for name in ours if before.get(name) != ours[name]]
+        return any(
+            theirs.get(name) == ours[name] or (name in theirs and name not in before)
+            for name in changed
+        )
+
+    def after(
+        self, before: Record | None, now: float | None = None, *, together: bool = False
+    ) -> Record:
+        """The same conventions with the history of the record that they replace, written at `now`.
+
+        `together` means what it means for `compare`.
+        """
         past = [digest for digest in before.history if digest != self.digest] if before else []
         history = (*past[1 - _REMEMBERED :], self.digest)
         known = {**(before.versions if before else {}), self.digest: self.entries}
@@ -163,13 +202,42 @@ class Record:
         versions = {
             digest: known[digest] for digest in history[-_KEPT_VERSIONS:] if digest in known
         }
-        return Record(self.blueprint, self.patterns, self.channels, history, versions, now)
+        undecided = self._undecided_after(before, together=together) if before else ()
+        return Record(
+            self.blueprint,
+            self.patterns,
+            self.channels,
+            history,
+            versions,
+            now,
+            tuple(digest for digest in undecided if digest in versions),
+        )
+
+    def _undecided_after(self, before: Record, *, together: bool) -> tuple[str, ...]:
+        """Which earlier versions may be newer than these conventions, once they replace `before`.
+
+        A version that comes later than the undecided ones is newer than all of them.
+        """
+        standing = before.compare(self, together=together)
+        if standing is Standing.UNDECIDED:
+            others = [digest for digest in before.undecided if digest != self.digest]
+            return (*others, before.digest)
+        if not together:
+            return ()
+        ours = self.entries.items()
+        return tuple(
+            digest
+            for digest in before.undecided
+            if not before.versions.get(digest, {}).items() <= ours
+        )
 
     def remembering(self, older: Record) -> Record:
-        """The same record with `older` in its history, right before its own conventions."""
-        history = (*self.history[:-1][2 - _REMEMBERED :], older.digest, self.digest)
+        """The same record, which knows `older` as a version that may be newer than its own."""
+        past = [digest for digest in self.history[:-1] if digest != older.digest]
+        history = (*past[2 - _REMEMBERED :], older.digest, self.digest)
         versions = {**self.versions, older.digest: older.entries, self.digest: self.entries}
-        return replace(self, history=history, versions=versions)
+        others = [digest for digest in self.undecided if digest != older.digest]
+        return replace(self, history=history, versions=versions, undecided=(*others, older.digest))
 
     def difference(self, recorded: Record | None) -> str:
         """What writing this record changes, in a few words."""

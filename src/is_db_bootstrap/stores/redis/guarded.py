@@ -6,13 +6,16 @@ leave out. All keys of one write belong to one slot of a cluster.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import redis
 
-from is_db_bootstrap.stores.redis.errors import is_forbidden
+from is_db_bootstrap.stores.redis.rights import (
+    check_in_a_script,
+    check_in_a_transaction,
+    check_transactions,
+)
 
 #: Tries of one write while somebody renews a watched key without changing it, as our own heartbeat does.
 TRIES = 20
@@ -43,22 +46,18 @@ class GuardedWrites:
         self._node_of = node_of
         self._write: Callable[[Expected, Command], bool] | None = None
 
-    def check(self, prefix: str) -> None:
-        """Find the way that is allowed, and see that `DEL` and `PEXPIRE` are; changes nothing.
+    def check(self, needed: Mapping[str, Sequence[str]]) -> None:
+        """Find the way that is allowed, and see that it may send the commands of each key; changes nothing.
 
-        Raises redis-py's `NoPermissionError`, or what the server answers, when neither way is allowed.
+        `needed` has the names of the commands of each key. Raises redis-py's `NoPermissionError`, or what
+        the server answers, when neither way is allowed, or a command is not.
         """
-        missing = f"{prefix}:probe:{uuid.uuid4().hex}"
-        for write in (self._in_a_transaction, self._in_a_script):
-            try:
-                write({missing: None}, ("PEXPIRE", missing, 1))
-                write({missing: None}, ("DEL", missing))
-            except redis.ResponseError as exc:
-                if write == self._in_a_script or not is_forbidden(exc):
-                    raise
-            else:
-                self._write = write
-                return
+        first_key = next(iter(needed))
+        has_transactions = check_transactions(self._node_of(first_key), first_key)
+        trial = check_in_a_transaction if has_transactions else check_in_a_script
+        for key, names in needed.items():
+            trial(self._node_of(key), key, names)
+        self._write = self._in_a_transaction if has_transactions else self._in_a_script
 
     def write(self, expected: Expected, command: Command) -> bool:
         """Run `command` if every key of `expected` holds its value; False, and nothing done, if one does not.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.results import Proof
+from is_db_bootstrap.stores.redis.rights import check_missing_key
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, KeyPattern
@@ -28,8 +29,12 @@ _WRITE: dict[str, Callable[[Any, str], Any]] = {
 
 
 def proofs(client: Any, blueprint: Blueprint) -> Iterator[Proof]:
-    """One check a pattern and a channel; keys are named `is-db-bootstrap:selftest:…`."""
+    """One check a pattern and a channel; keys are named `is-db-bootstrap:selftest:…`.
+
+    Nothing is written where the user may not give a key its end.
+    """
     prefix = f"is-db-bootstrap:selftest:{uuid.uuid4().hex}"
+    check_missing_key(client, prefix, ("DEL", "PEXPIRE", "PTTL", "TYPE", "EXISTS"))
     for pattern in blueprint.keys:
         key = f"{prefix}:{pattern.name}"
         try:

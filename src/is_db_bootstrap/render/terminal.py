@@ -1,0 +1,63 @@
+"""The screen of a terminal: colours, and the terminal's own width. The only renderer that imports `rich` on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from is_db_bootstrap.render.screen import Column, Line, Node
+
+
+class TerminalScreen:
+    """Text with the colours and the width of the terminal behind `stream`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def line(self, line: Line) -> str:
+        """One line, which the terminal breaks where it ends."""
+        return self._text(_styled(line), soft_wrap=True)
+
+    def table(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[Line]], *, width: int
+    ) -> str:
+        """A table without lines, its titles in bold."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for column in columns:
+            justify: JustifyMethod = "right" if column.is_number else "left"
+            table.add_column(column.title, justify=justify, no_wrap=not column.may_break)
+        for row in rows:
+            table.add_row(*(_styled(cell) for cell in row))
+        return self._text(table, width=width)
+
+    def tree(self, root: Node, *, width: int) -> str:
+        """A tree with lines between its nodes."""
+        drawn = Tree(_styled(root.line))
+        _add_nodes(drawn, root.nodes)
+        return self._text(drawn, width=width)
+
+    def _text(self, shown: Any, *, width: int | None = None, soft_wrap: bool = False) -> str:
+        """What a console would print. A terminal's own width comes before `width`."""
+        own_width = None if self._stream.isatty() else width
+        console = Console(file=self._stream, highlight=False, width=own_width)
+        with console.capture() as capture:
+            console.print(shown, soft_wrap=soft_wrap)
+        return capture.get()
+
+
+def _styled(line: Line) -> Text:
+    """A line of one piece gives its style to the blanks of its cell too."""
+    if len(line) == 1:
+        words, style = line[0]
+        return Text(words, style=style)
+    return Text.assemble(*line)
+
+
+def _add_nodes(tree: Tree, nodes: Sequence[Node]) -> None:
+    for node in nodes:
+        _add_nodes(tree.add(_styled(node.line)), node.nodes)
