@@ -477,6 +477,7 @@ def test_cancel_ends_a_statement_that_takes_a_minute(open_store, mine, url):
         'op.execute("CREATE TABLE two (id integer)")\nop.execute("SELECT pg_sleep(60)")',
     )
     store, failure = open_store(mine), []
+    store.create_database()
 
     def run():
         try:
