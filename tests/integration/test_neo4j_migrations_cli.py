@@ -16,7 +16,7 @@ from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.local.download import fetch, listed
 from is_db_bootstrap.local.places import cache_folder
 from is_db_bootstrap.results import LockHolder
-from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.cypher_folder import is_known_to_stock_tool
 from is_db_bootstrap.stores.neo4j.cypher_text import checksum
@@ -73,8 +73,9 @@ def write(folder: Path, texts: dict[str, str]) -> None:
 
 
 def ours(url: str, folder: Path) -> Neo4jBootstrapper:
-    store = Neo4jBootstrapper(url, Blueprint("mine", "test", cypher=folder))
-    store.ping(10)
+    timing = Timing(connect_timeout_s=60)
+    store = Neo4jBootstrapper(url, Blueprint("mine", "test", cypher=folder), timing=timing)
+    store.ping(60)
     return store
 
 
