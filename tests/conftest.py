@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from servers import Farm, clone, drop_database, empty_milvus, empty_neo4j, empty_redis
 
-_WAITING = ("tests/kubernetes/", "tests/test_image.py")
+_WAITING = ("tests/packaging/kubernetes/", "tests/packaging/test_image.py")
 
 
 def pytest_configure():

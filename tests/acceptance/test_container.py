@@ -6,7 +6,6 @@ import json
 
 import psycopg
 import pytest
-
 from acceptance.conftest import finish, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.postgres]

@@ -8,7 +8,6 @@ import threading
 import psycopg
 import pytest
 import redis
-
 from acceptance.conftest import finish, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.postgres]

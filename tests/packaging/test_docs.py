@@ -26,7 +26,7 @@ from is_db_bootstrap.settings import SCHEMES, Settings, StoreUrl, Timing
 from is_db_bootstrap.settings.sources import plain_variables
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLI = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
@@ -468,7 +468,7 @@ def test_every_python_example_compiles_and_its_imports_exist(block):
 
 @pytest.mark.parametrize("word", ["initContainers", "/data"])
 def test_the_kubernetes_examples_are_short_and_of_documented_variables(word):
-    """`tests/kubernetes` runs them."""
+    """`tests/packaging/kubernetes` runs them."""
     [text] = [block for block in fenced(README, "yaml") if word in block]
     assert len(text.splitlines()) < 20
     assert set(re.findall(r"(?:name: |^ +)([A-Z0-9_]+)[,:]", text, re.MULTILINE)) <= read_settings()

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 import yaml
 
-from kubernetes.conftest import DEPLOY, HOST, PASSWORD, SECRETS
+from cluster import DEPLOY, HOST, SECRETS
+from servers import PASSWORD
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 CHART = DEPLOY / "helm/is-db-bootstrap"

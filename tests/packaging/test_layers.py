@@ -11,7 +11,7 @@ import pytest
 from is_db_bootstrap.blueprint.load import blueprint_names
 from is_db_bootstrap.names import STORE_ORDER
 
-SOURCE = Path(__file__).parent.parent / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 PACKAGE = SOURCE / "is_db_bootstrap"
 
 #: From the bottom up: a module imports modules of its own layer and of those below. The longest name that fits counts.

@@ -10,7 +10,7 @@ import pytest
 
 from is_db_bootstrap import blueprint
 
-PAGE = (Path(__file__).parent.parent / "docs" / "reference" / "declarations.md").read_text(
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "declarations.md").read_text(
     encoding="utf-8"
 )
 CLASSES = [

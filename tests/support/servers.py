@@ -22,7 +22,7 @@ from is_db_bootstrap.local.redis import RedisServer
 from is_db_bootstrap.local.server import Server
 
 LISTS = Path(__file__).parent / "files"
-MILVUS_2_3 = Path(__file__).parent.parent / ".cache" / "milvus-2.3"
+MILVUS_2_3 = Path(__file__).parents[2] / ".cache" / "milvus-2.3"
 DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 #: With every character that an address must escape.
 PASSWORD = "pä ss%@:/#?word"

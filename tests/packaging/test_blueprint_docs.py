@@ -15,7 +15,7 @@ from is_db_bootstrap.blueprint.describe import describe, diagrams
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.render.mermaid import mermaid
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EACH = pytest.mark.parametrize("name", blueprint_names())
 #: Prefix of a blueprint's tests, and how many acceptance checks it has.
 CHECKS = {"ng": 19, "ctx": 14, "agt": 14, "hd": 30, "mplp": 15}

@@ -178,7 +178,7 @@ except StoreError as error:
 
 
 def test_a_file_that_may_not_grow_is_reported_as_a_full_disk(repository, tmp_path):
-    script = _LIMITED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    script = _LIMITED.format(tests=str(Path(__file__).parents[1] / "support"), folder=str(tmp_path))
     said = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout

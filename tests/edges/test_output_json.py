@@ -22,7 +22,7 @@ CALLS = {
     "setup": ("--timeout", "0.2", "--yes"),
     "revision": ("--timeout", "0.2", "-m", "more"),
 }
-#: These ask no store. `local up` starts servers: tests/integration/test_local.py has it.
+#: These ask no store. `local up` starts servers: tests/edges/test_local.py has it.
 WITHOUT_STORE = {"blueprints": (), "local status": ("--data-dir", "none"), "local up": None}
 
 

@@ -16,7 +16,7 @@ from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.scaffold import create
 from is_db_bootstrap.testing.containers import IMAGES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose"
 PROGRAMS = Path(sys.executable).parent
 OVERRIDES = ((), ("compose.dev.yaml",), ("compose.ci.yaml",))

@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NAME = "localhost/is-db-bootstrap:test"
 _BASE = "localhost/python:bookworm"
 _CA = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -13,18 +13,14 @@ import shutil
 import subprocess
 import time
 import uuid
-from pathlib import Path
 
 import filelock
 import pytest
 import yaml
 
 import images
+from cluster import DEPLOY, HOST
 from servers import KINDS, PASSWORD, MilvusServer
-
-DEPLOY = Path(__file__).parents[2] / "deploy"
-HOST = os.environ.get("KUBE_HOST", "")
-SECRETS = ("postgres", "neo4j", "redis")
 
 
 class OpenMilvus(MilvusServer):

@@ -36,7 +36,7 @@ TEXTS = {
 @pytest.fixture(scope="session")
 def classpath():
     folder = cache_folder() / NAME
-    jars = listed(NAME, Path(__file__).parents[1] / "files")
+    jars = listed(NAME, Path(__file__).parents[1] / "support" / "files")
     fetch("neo4j", "neo4j-migrations", jars, folder, print)
     return os.pathsep.join(str(folder / jar.file) for jar in jars)
 

@@ -13,7 +13,7 @@ import yaml
 
 from is_db_bootstrap import errors
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KUSTOMIZATIONS = ["application", "job", "verify", "fleet", "overlays/argo-cd", "overlays/helm-hook"]
 CHART = ROOT / "deploy/helm/is-db-bootstrap"
 HELM = ROOT / ".cache/bin/helm"
