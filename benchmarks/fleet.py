@@ -36,9 +36,20 @@ def files_of_dbmate(folder: Path) -> None:
     before = "base"
     for number, revision in enumerate(chain.order, 1):
         done = subprocess.run(
-            [sys.executable, "-m", "is_db_bootstrap", "migrate", "sql", f"{before}:{revision}", "--blueprint", NAME],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "is_db_bootstrap",
+                "migrate",
+                "sql",
+                f"{before}:{revision}",
+                "--blueprint",
+                NAME,
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         statements = re.sub(
             r"^(BEGIN|COMMIT);$|^.*alembic_version.*$(\n\s*version_num.*\n.*\n\);)?",
             "",
@@ -128,8 +139,10 @@ def measure(args: argparse.Namespace, url: str, place: Path) -> None:
         "migrate",
     ]
     variants = {
-        "dbmate": (dbmate, "\n".join(names)), "ours, no verify": ([*ours, "--no-verify"], targets), "ours": (ours, targets),
-    }  # fmt: skip
+        "dbmate": (dbmate, "\n".join(names)),
+        "ours, no verify": ([*ours, "--no-verify"], targets),
+        "ours": (ours, targets),
+    }
     taken: dict[str, list[float]] = {}
     for number in range(args.rounds + 1):
         for name, (command, stdin) in variants.items():

@@ -127,9 +127,14 @@ class _Place:
 
 
 def init(
-    blueprint: str | Blueprint, *, seed: bool = False, url: str | None = None, environ: Mapping[str, str] | None = None,
-    settings: Settings | None = None, observers: Sequence[Observer] = (),
-) -> Migrated:  # fmt: skip
+    blueprint: str | Blueprint,
+    *,
+    seed: bool = False,
+    url: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+    observers: Sequence[Observer] = (),
+) -> Migrated:
     """Create database and schema if they are missing, upgrade to head, add demo rows if asked; again: nothing."""
     if there := _portable(blueprint, url):
         there.create()
@@ -142,9 +147,14 @@ def init(
 
 
 def upgrade(
-    blueprint: str | Blueprint, revision: str = "head", *, url: str | None = None, environ: Mapping[str, str] | None = None,
-    settings: Settings | None = None, observers: Sequence[Observer] = (),
-) -> Migrated:  # fmt: skip
+    blueprint: str | Blueprint,
+    revision: str = "head",
+    *,
+    url: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+    observers: Sequence[Observer] = (),
+) -> Migrated:
     """Upgrade to `revision` (`head`, an id, or `+N` steps); the database must exist."""
     if there := _portable(blueprint, url):
         return Migrated(tuple(there.upgrade(revision)), (_NO_LOCK.format(there.target),))
@@ -158,9 +168,15 @@ def upgrade(
 
 
 def downgrade(
-    blueprint: str | Blueprint, target: str | int = 1, *, drop_rows: bool = False, url: str | None = None,
-    environ: Mapping[str, str] | None = None, settings: Settings | None = None, observers: Sequence[Observer] = (),
-) -> Migrated:  # fmt: skip
+    blueprint: str | Blueprint,
+    target: str | int = 1,
+    *,
+    drop_rows: bool = False,
+    url: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+    observers: Sequence[Observer] = (),
+) -> Migrated:
     """Undo revisions down to `target`: an id, `base`, or a number of steps as `N` or `-N`.
 
     Raises `RowsWouldBeLost` (of `stores.postgres.moves`) when it would drop, delete or change rows, or when that cannot be
@@ -182,9 +198,14 @@ def downgrade(
 
 
 def stamp(
-    blueprint: str | Blueprint, revision: str, *, url: str | None = None, environ: Mapping[str, str] | None = None,
-    settings: Settings | None = None, observers: Sequence[Observer] = (),
-) -> Migrated:  # fmt: skip
+    blueprint: str | Blueprint,
+    revision: str,
+    *,
+    url: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+    observers: Sequence[Observer] = (),
+) -> Migrated:
     """Record `revision` (`head`, `base` or an id) as applied and change nothing else."""
     if there := _portable(blueprint, url):
         return Migrated(tuple(there.stamp(revision)), (_NO_LOCK.format(there.target),))
@@ -254,8 +275,11 @@ def check(
         latency_ms = (time.perf_counter() - began) * 1000
         status, reader = store.status(), store.reader()
         if reader is None:
-            raise StoreConflict("postgres", f"Database {place.url.database} of {store.target} does not exist.",
-                                hint=f"Run: is-db-bootstrap migrate init --blueprint {place.blueprint.name}")  # fmt: skip
+            raise StoreConflict(
+                "postgres",
+                f"Database {place.url.database} of {store.target} does not exist.",
+                hint=f"Run: is-db-bootstrap migrate init --blueprint {place.blueprint.name}",
+            )
         extensions = available_extensions(reader, place.blueprint.migrations)
     finally:
         store.close()

@@ -52,11 +52,13 @@ def test_1_a_broken_revision_keeps_the_ones_before_and_a_run_after_the_fix_goes_
 
 @pytest.mark.neo4j
 def test_1_broken_cypher_in_the_second_of_three_files(command, tmp_path, neo4j_url, on_postgres):
-    on_postgres.own_blueprint(cypher={
-        "V001__a.cypher": "CREATE CONSTRAINT a IF NOT EXISTS FOR (n:A) REQUIRE n.id IS UNIQUE;\n",
-        "V002__b.cypher": "CREATE CONSTRANT b IF NOT EXISTS FOR (n:B) REQUIRE n.id IS UNIQUE;\n",
-        "V003__c.cypher": "CREATE CONSTRAINT c IF NOT EXISTS FOR (n:C) REQUIRE n.id IS UNIQUE;\n",
-    })  # fmt: skip
+    on_postgres.own_blueprint(
+        cypher={
+            "V001__a.cypher": "CREATE CONSTRAINT a IF NOT EXISTS FOR (n:A) REQUIRE n.id IS UNIQUE;\n",
+            "V002__b.cypher": "CREATE CONSTRANT b IF NOT EXISTS FOR (n:B) REQUIRE n.id IS UNIQUE;\n",
+            "V003__c.cypher": "CREATE CONSTRAINT c IF NOT EXISTS FOR (n:C) REQUIRE n.id IS UNIQUE;\n",
+        }
+    )
     graph = ("--blueprint", "mine:BLUEPRINT", "--only", "neo4j")
     document = on_postgres.json(*graph, NEO4J_URL=neo4j_url)
     assert document["exit_code"] == 1

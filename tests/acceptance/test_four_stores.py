@@ -85,8 +85,13 @@ def test_plain_clients_see_what_the_blueprint_says(shell, four):
             r[0] for r in pg.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         }
     assert tables == {
-        "alembic_version", "command_inbox", "conversation_rounds", "conversation_sessions", "domain_events", "event_outbox",
-    }  # fmt: skip
+        "alembic_version",
+        "command_inbox",
+        "conversation_rounds",
+        "conversation_sessions",
+        "domain_events",
+        "event_outbox",
+    }
     constraints = graph(four["NEO4J_URL"], "SHOW CONSTRAINTS YIELD name RETURN name")
     assert (
         len([c for c in constraints if c["name"].startswith("unique_") and "__" not in c["name"]])
@@ -225,8 +230,13 @@ def test_a_password_is_nowhere_in_the_output(shell, four):
 def test_the_python_module_is_the_command(shell, command, tmp_path):
     python = command.parent / "python"
     done = subprocess.run(
-        [python, "-m", "is_db_bootstrap", "status", "-o", "json"], cwd=tmp_path, env=surroundings(**shell.environ),
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [python, "-m", "is_db_bootstrap", "status", "-o", "json"],
+        cwd=tmp_path,
+        env=surroundings(**shell.environ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0
     assert by_store(json.loads(done.stdout), "status")["postgres"]["recorded"] == ""

@@ -120,8 +120,17 @@ async def test_ctx_11_any_password_connects_through_both_ways_and_is_shown_nowhe
 
 
 def test_ctx_11_a_schema_and_a_pool_are_configured():
-    found = pool_profile(PoolProfile(10, 30), {"DB_POOL_MIN_SIZE": "2", "DB_POOL_MAX_SIZE": "3", "DB_POOL_TIMEOUT": "1.5",
-                                               "DB_POOL_RECYCLE": "60", "DB_COMMAND_TIMEOUT": "2", "DB_PREPARE_THRESHOLD": "none"})  # fmt: skip
+    found = pool_profile(
+        PoolProfile(10, 30),
+        {
+            "DB_POOL_MIN_SIZE": "2",
+            "DB_POOL_MAX_SIZE": "3",
+            "DB_POOL_TIMEOUT": "1.5",
+            "DB_POOL_RECYCLE": "60",
+            "DB_COMMAND_TIMEOUT": "2",
+            "DB_PREPARE_THRESHOLD": "none",
+        },
+    )
     assert found == PoolProfile(2, 3, 1.5, 60, 2, None)
     for variable, wrong in (
         ("DB_POOL_MAX_SIZE", "many"),
@@ -363,8 +372,12 @@ async def test_ctx_13_a_server_that_hides_its_revision_has_answered(url):
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hidden'").format(sql.Identifier(role))
         )
         try:
-            found = await Database(make_url(url).set(username=role, password="hidden").render_as_string(hide_password=False),
-                                   profile=SMALL).check()  # fmt: skip
+            found = await Database(
+                make_url(url)
+                .set(username=role, password="hidden")
+                .render_as_string(hide_password=False),
+                profile=SMALL,
+            ).check()
         finally:
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
     assert (found.ok, found.revision) == (True, None)
@@ -475,8 +488,13 @@ async def test_types_arrive_as_python_has_them(database):
     now = dt.datetime.now(dt.UTC)
     row = await database.fetchrow(
         "SELECT CAST(:j AS jsonb) AS j, CAST(:l AS text[]) AS l, CAST(:n AS numeric) AS n, CAST(:u AS uuid) AS u, CAST(:t AS timestamptz) AS t, CAST(:k AS jsonb) AS k",
-        j={"a": [1, None]}, l=["x", "y"], n=Decimal("1.50"), u=uuid.UUID(int=1), t=now, k=Jsonb([1, 2]),
-    )  # fmt: skip
+        j={"a": [1, None]},
+        l=["x", "y"],
+        n=Decimal("1.50"),
+        u=uuid.UUID(int=1),
+        t=now,
+        k=Jsonb([1, 2]),
+    )
     assert row == {
         "j": {"a": [1, None]},
         "l": ["x", "y"],

@@ -75,8 +75,13 @@ def test_clients_read_what_we_write(password):
         "redis", f"redis://me:{quote(password, safe='')}@h:1/3?client_name=a%20b"
     )
     assert redis.connection.parse_url(other.reveal()) == {
-        "username": "me", "password": password, "host": "h", "port": 1, "db": 3, "client_name": "a b",
-    }  # fmt: skip
+        "username": "me",
+        "password": password,
+        "host": "h",
+        "port": 1,
+        "db": 3,
+        "client_name": "a b",
+    }
 
 
 def test_a_socket_may_be_percent_encoded():

@@ -62,8 +62,19 @@ def certificates(tmp_path_factory):
     folder.chmod(0o755)
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     for name in ("ours", "theirs"):
-        openssl("req", "-x509", *key, "-days", 2, "-subj", f"/CN={name}", "-keyout", folder / f"{name}.key",
-                "-out", folder / f"{name}.crt")  # fmt: skip
+        openssl(
+            "req",
+            "-x509",
+            *key,
+            "-days",
+            2,
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            folder / f"{name}.key",
+            "-out",
+            folder / f"{name}.crt",
+        )
     for name, host in (("here", "IP:127.0.0.1"), ("elsewhere", "DNS:elsewhere.example")):
         (folder / f"{name}.ext").write_text(f"subjectAltName={host}\n")
         openssl(
@@ -76,8 +87,23 @@ def certificates(tmp_path_factory):
             "-out",
             folder / f"{name}.csr",
         )
-        openssl("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ours.crt", "-CAkey", folder / "ours.key",
-                "-CAcreateserial", "-days", 2, "-extfile", folder / f"{name}.ext", "-out", folder / f"{name}.crt")  # fmt: skip
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            folder / f"{name}.csr",
+            "-CA",
+            folder / "ours.crt",
+            "-CAkey",
+            folder / "ours.key",
+            "-CAcreateserial",
+            "-days",
+            2,
+            "-extfile",
+            folder / f"{name}.ext",
+            "-out",
+            folder / f"{name}.crt",
+        )
     return folder
 
 
@@ -201,19 +227,32 @@ def ping(store, url):
 #: What an address may say beside a CA file, and whether it is taken.
 WORDS = {
     "postgres": {
-        "": True, "sslmode=require": True, "sslmode=verify-full": True, "sslmode=": True,
-        "sslmode=disable": False, "sslmode=allow": False, "sslmode=prefer": False, "sslmode=verify-ca": False,
-        "sslrootcert=/etc/ssl/other.pem": False, "sslrootcert=system": False,
+        "": True,
+        "sslmode=require": True,
+        "sslmode=verify-full": True,
+        "sslmode=": True,
+        "sslmode=disable": False,
+        "sslmode=allow": False,
+        "sslmode=prefer": False,
+        "sslmode=verify-ca": False,
+        "sslrootcert=/etc/ssl/other.pem": False,
+        "sslrootcert=system": False,
     },
     "redis": {
-        "": True, "ssl_cert_reqs=required": True, "ssl_check_hostname=true": True,
-        "ssl_cert_reqs=none": False, "ssl_cert_reqs=optional": False, "ssl_cert_reqs=none&ssl_cert_reqs=required": False,
-        "ssl_check_hostname=false": False, "ssl_check_hostname=0": False, "ssl_ca_certs=/etc/ssl/other.pem": False,
+        "": True,
+        "ssl_cert_reqs=required": True,
+        "ssl_check_hostname=true": True,
+        "ssl_cert_reqs=none": False,
+        "ssl_cert_reqs=optional": False,
+        "ssl_cert_reqs=none&ssl_cert_reqs=required": False,
+        "ssl_check_hostname=false": False,
+        "ssl_check_hostname=0": False,
+        "ssl_ca_certs=/etc/ssl/other.pem": False,
         "ssl_ca_path=/etc/ssl": False,
     },
     "milvus": {"": True, "secure=true": True, "secure=false": False},
     "neo4j": {"": True},
-}  # fmt: skip
+}
 EACH = [(store, words) for store, found in WORDS.items() for words in found]
 
 
@@ -521,8 +560,11 @@ async def test_access_checks_with_the_ca_file_too(secured, certificates):
 
 @pytest.mark.parametrize("store", ["postgres", "redis", "milvus"])
 def test_settings_refuse_in_one_line_an_address_that_weakens_its_ca_file(certificates, store):
-    weak = {"postgres": "postgresql://h/x?sslmode=require&sslmode=disable", "redis": "rediss://h?ssl_cert_reqs=none",
-            "milvus": "https://h?secure=false"}[store]  # fmt: skip
+    weak = {
+        "postgres": "postgresql://h/x?sslmode=require&sslmode=disable",
+        "redis": "rediss://h?ssl_cert_reqs=none",
+        "milvus": "https://h?secure=false",
+    }[store]
     environ = {
         f"{store.upper()}_URL": weak,
         f"{store.upper()}_CA_FILE": str(certificates / "ours.crt"),

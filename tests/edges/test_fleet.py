@@ -286,9 +286,14 @@ def test_key_spaces_and_collections_of_tenants(tmp_path, redis_url, milvus_url):
     databases = [f"fleet_{uuid.uuid4().hex[:8]}_{n}" for n in range(2)]
     for name in databases:
         client.create_database(name)
-    (tmp_path / "targets").write_text(text_of(
-        [{"name": f"t{n}", "redis": {"database": str(n + 1)}, "milvus": {"database": name}} for n, name in enumerate([*databases, "missing"])]
-    ))  # fmt: skip
+    (tmp_path / "targets").write_text(
+        text_of(
+            [
+                {"name": f"t{n}", "redis": {"database": str(n + 1)}, "milvus": {"database": name}}
+                for n, name in enumerate([*databases, "missing"])
+            ]
+        )
+    )
     env = os.environ | {"REDIS_URL": redis_url, "MILVUS_URL": milvus_url}
     command = [
         sys.executable,

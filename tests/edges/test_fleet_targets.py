@@ -11,9 +11,12 @@ from is_db_bootstrap.settings import Settings
 
 NOVEL = load_blueprint("novel_genesis")
 ENVIRON = {
-    "POSTGRES_URL": "postgresql://admin:s3cret@db", "NEO4J_URL": "bolt://graph", "NEO4J_PASSWORD": "g", "MILVUS_URL": "http://vectors",
+    "POSTGRES_URL": "postgresql://admin:s3cret@db",
+    "NEO4J_URL": "bolt://graph",
+    "NEO4J_PASSWORD": "g",
+    "MILVUS_URL": "http://vectors",
     "REDIS_URL": "redis://cache",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -68,8 +71,11 @@ def test_a_password_goes_with_its_user_only(base):
     )
     found = {t.name: t.settings.stores["postgres"] for t in read(text, NOVEL, base)}
     assert {n: (u.username, u.password) for n, u in found.items()} == {
-        "same": ("admin", "s3cret"), "nobody": ("admin", "s3cret"), "stranger": ("other", ""), "own": ("d", "x"),
-    }  # fmt: skip
+        "same": ("admin", "s3cret"),
+        "nobody": ("admin", "s3cret"),
+        "stranger": ("other", ""),
+        "own": ("d", "x"),
+    }
 
 
 def test_a_user_named_beside_the_address_is_not_given_the_password_of_the_call(base):
@@ -81,8 +87,11 @@ def test_a_user_named_beside_the_address_is_not_given_the_password_of_the_call(b
     )
     found = {t.name: t.settings.stores["postgres"] for t in read(text, NOVEL, base)}
     assert {n: (u.username, u.password) for n, u in found.items()} == {
-        "elsewhere": ("other", ""), "here": ("other", ""), "named": ("admin", "s3cret"), "own": ("other", "mine"),
-    }  # fmt: skip
+        "elsewhere": ("other", ""),
+        "here": ("other", ""),
+        "named": ("admin", "s3cret"),
+        "own": ("other", "mine"),
+    }
 
 
 def test_a_user_or_database_in_a_query_is_one_as_before_the_query(monkeypatch, tmp_path):
@@ -99,8 +108,10 @@ def test_a_user_or_database_in_a_query_is_one_as_before_the_query(monkeypatch, t
     )
     found = {t.name: t.settings.stores for t in read(text, NOVEL, base)}
     assert {n: s["postgres"].reveal() for n, s in found.items()} == {
-        "stranger": "postgresql://stranger@h2/b", "own": "postgresql://own:mine@db/c", "other": "postgresql://admin:s3cret@db/d",
-    }  # fmt: skip
+        "stranger": "postgresql://stranger@h2/b",
+        "own": "postgresql://own:mine@db/c",
+        "other": "postgresql://admin:s3cret@db/d",
+    }
     assert [s["redis"].reveal() for s in found.values()] == ["unix:///run/r?db=1"] * 2 + [
         "unix:///run/r?db=3"
     ]

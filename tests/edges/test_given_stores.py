@@ -358,16 +358,20 @@ def test_what_was_written_between_two_sessions_is_named_and_kept(place):
 def test_a_killed_session_leaves_what_the_next_one_removes(place):
     before = place.probe.everything()
     # Longer than between two looks at what a test has written; it is killed while it waits for something.
-    place.killed(f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n    print('\\nnow', flush=True)\n"
-                 "    time.sleep(60)\n")  # fmt: skip
+    place.killed(
+        f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n    print('\\nnow', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
     code, shown = place.run_writing()
     assert code == 0, shown
     assert place.probe.everything() == before
 
 
 def test_what_was_written_after_a_session_was_killed_is_named_and_kept(place):
-    place.killed(f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n    print('\\nnow', flush=True)\n"
-                 "    time.sleep(60)\n")  # fmt: skip
+    place.killed(
+        f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n    print('\\nnow', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
     place.probe.somebody_writes()
     code, shown = place.run_writing()
     assert code == 1, shown
@@ -502,8 +506,10 @@ def test_four_workers_on_one_server_all_pass_and_leave_nothing(place):
     before = place.probe.everything()
     code, shown = place.run(
         "import pytest\n@pytest.mark.parametrize('n', range(12))\n"
-        f"def test_it({place.store}, n):\n    {place.write}\n", "-n", "4",
-    )  # fmt: skip
+        f"def test_it({place.store}, n):\n    {place.write}\n",
+        "-n",
+        "4",
+    )
     assert code == 0, shown
     assert "12 passed" in shown
     assert place.probe.everything() == before
@@ -574,7 +580,7 @@ def test_what_is_written_between_two_tests_is_named_and_kept(place, given):
         f"def test_first({place.store}):\n    {place.write}\n"
         f"def test_somebody():\n    {writes[place.store]}\n"
         f"def test_last({place.store}):\n    pass\n"
-    )  # fmt: skip
+    )
     assert code == 1, shown
     assert "2 passed, 1 error" in shown, shown
     assert place.probe.has_what_somebody_wrote()
@@ -589,8 +595,9 @@ def test_a_test_that_deletes_every_node_ends_nobodys_turn(place):
         "    neo4j.execute_query('CREATE (:OfATest)')\n"
         "    time.sleep(2.5)\n"
         "    assert neo4j.execute_query('MATCH (n:OfATest) RETURN count(n) AS n').records[0]['n'] == 1\n",
-        "-n", "2",
-    )  # fmt: skip
+        "-n",
+        "2",
+    )
     assert code == 0, shown
     assert place.probe.everything() == before
 

@@ -239,10 +239,15 @@ def test_a_contract_is_the_same_in_every_process_and_follows_settings_and_files(
         "print(fingerprint(b, Settings.load(b, environ={})))"
     )
     seen = {
-        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True,
-                       check=True).stdout.strip()
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
         for seed in "123"
-    }  # fmt: skip
+    }
     assert seen == {fingerprint(NOVEL, settings())}
     other = replace(settings(), values={**settings().values, "EMBEDDING_MODEL": "another"})
     assert fingerprint(NOVEL, other) not in seen

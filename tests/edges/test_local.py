@@ -360,10 +360,25 @@ def test_an_ordinary_user_has_a_stack_too(data_dir):
 
         def run(*arguments):
             return subprocess.run(
-                [python, "-m", "is_db_bootstrap", "local", *arguments, "--data-dir", f"{folder}/stack"],
-                user="nobody", group=nobody.pw_gid, extra_groups=(), cwd=folder, env=environ,
-                capture_output=True, text=True, check=False, timeout=180,
-            )  # fmt: skip
+                [
+                    python,
+                    "-m",
+                    "is_db_bootstrap",
+                    "local",
+                    *arguments,
+                    "--data-dir",
+                    f"{folder}/stack",
+                ],
+                user="nobody",
+                group=nobody.pw_gid,
+                extra_groups=(),
+                cwd=folder,
+                env=environ,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=180,
+            )
 
         pids = []
         up = run("up", "-o", "json")

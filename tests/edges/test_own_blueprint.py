@@ -227,10 +227,12 @@ def test_the_next_cypher_file_has_the_next_number(folder):
 @pytest.mark.parametrize(
     ("name", "following"),
     [
-        ("novel_genesis", ("ng_0005", "%(rev)s_%(slug)s")), ("context_service", ("ctx_0004", "%(rev)s_%(slug)s")),
-        ("mplp", ("mplp_0007_add_orders", "%(rev)s")), ("helpdesk", ("hd_0002", "%(rev)s_%(slug)s")),
+        ("novel_genesis", ("ng_0005", "%(rev)s_%(slug)s")),
+        ("context_service", ("ctx_0004", "%(rev)s_%(slug)s")),
+        ("mplp", ("mplp_0007_add_orders", "%(rev)s")),
+        ("helpdesk", ("hd_0002", "%(rev)s_%(slug)s")),
     ],
-)  # fmt: skip
+)
 def test_ids_go_on_by_the_blueprints_scheme(name, following):
     assert revision.next_revision(load_blueprint(name), "add orders") == following
 

@@ -50,10 +50,23 @@ def project(tmp_path, data):
         }
         return subprocess.Popen(
             # A job in the background, as CI may run us, ignores SIGINT and would hand that down.
-            ["env", "--default-signal=INT", sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--keep-servers", *options],
+            [
+                "env",
+                "--default-signal=INT",
+                sys.executable,
+                "-m",
+                "pytest",
+                "-p",
+                "no:cacheprovider",
+                "--keep-servers",
+                *options,
+            ],
             cwd=tmp_path,
-            env=env | {"IS_DB_BOOTSTRAP_DATA": str(data)} | environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            env=env | {"IS_DB_BOOTSTRAP_DATA": str(data)} | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def run(tests, *options, **environ):
         process = start(tests, *options, **environ)
@@ -104,8 +117,9 @@ def test_workers_of_xdist_have_stores_of_their_own(project):
     code, shown = project(
         "import pytest, time\n@pytest.mark.parametrize('n', range(8))\ndef test_mine(postgres, redis, milvus, n):\n"
         "    redis.set('n', n)\n    time.sleep(0.2)\n    assert int(redis.get('n')) == n\n    assert redis.dbsize() == 3\n",
-        "-n", "2",
-    )  # fmt: skip
+        "-n",
+        "2",
+    )
     assert code == 0, shown
     assert "8 passed" in shown
 
@@ -196,8 +210,10 @@ def test_a_server_that_ends_in_the_middle_is_told_in_one_line_for_each_test(
         f"import os\nfrom contextlib import suppress\npid = {server.pid}\n"
         f"def test_ends_it({store}):\n    with suppress(Exception): {end}\n"
         f"import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test_after({store}, n): pass\n",
-        "--stores-from", "env", **{f"{store.upper()}_URL": server.url},
-    )  # fmt: skip
+        "--stores-from",
+        "env",
+        **{f"{store.upper()}_URL": server.url},
+    )
     assert code == 1, shown
     lines = [line for line in shown.splitlines() if line.startswith("no clean store: ")]
     assert len(lines) >= 4, shown  # two may have been made ahead
@@ -237,8 +253,10 @@ def test_exported_addresses_are_not_used_unless_asked_for(project, redis_url, fa
 def test_given_servers_are_used_when_asked_for(project, redis_url):
     code, shown = project(
         "import os\ndef test_it(redis):\n    assert f\":{redis.connection_pool.connection_kwargs['port']}/\" in os.environ['REDIS_URL']\n",
-        "--stores-from", "env", REDIS_URL=redis_url,
-    )  # fmt: skip
+        "--stores-from",
+        "env",
+        REDIS_URL=redis_url,
+    )
     assert code == 0, shown
     assert redis.Redis.from_url(redis_url).keys() == []
 

@@ -242,8 +242,12 @@ class Fuzz:
 
 def has_escape(text):
     """Whether a % in it is read as an escape when it stands in an address."""
-    return any(text[i + 1 : i + 3].isalnum() and all(c in "0123456789abcdefABCDEF" for c in text[i + 1 : i + 3])
-               for i, c in enumerate(text) if c == "%")  # fmt: skip
+    return any(
+        text[i + 1 : i + 3].isalnum()
+        and all(c in "0123456789abcdefABCDEF" for c in text[i + 1 : i + 3])
+        for i, c in enumerate(text)
+        if c == "%"
+    )
 
 
 def plain_environment():
@@ -489,12 +493,33 @@ def test_a_fleet_shows_no_password_in_its_processes_ledger_and_reports(fuzz):
     text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in targets)
     for output in ("text", "json"):
         ledger = fuzz.folder / f"ledger-{output}"
-        command = ["is-db-bootstrap", "apply", "--only", "redis", "--targets", "-", "--continue-on-error", "--jobs", "2",
-                   "--resume", str(ledger), "-v", "-o", output, *LOG]  # fmt: skip
+        command = [
+            "is-db-bootstrap",
+            "apply",
+            "--only",
+            "redis",
+            "--targets",
+            "-",
+            "--continue-on-error",
+            "--jobs",
+            "2",
+            "--resume",
+            str(ledger),
+            "-v",
+            "-o",
+            output,
+            *LOG,
+        ]
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name(command[0])), *command[1:]], cwd=fuzz.folder, text=True, encoding="utf-8",
-            env=plain_environment() | fuzz.environ("file"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+            cwd=fuzz.folder,
+            text=True,
+            encoding="utf-8",
+            env=plain_environment() | fuzz.environ("file"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         seen: set[str] = set()
         watcher = threading.Thread(target=_watch, args=(process, seen))
         watcher.start()
@@ -519,9 +544,13 @@ def test_processes_have_no_password_in_their_command_lines(fuzz):
     fuzz.use(password)
     for command in (("apply",), ("status", "-o", "json")):
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("is-db-bootstrap")), *command], cwd=fuzz.folder, text=True,
-            env=plain_environment() | fuzz.environ("variable"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [str(Path(sys.executable).with_name("is-db-bootstrap")), *command],
+            cwd=fuzz.folder,
+            text=True,
+            env=plain_environment() | fuzz.environ("variable"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         seen: set[str] = set()
         watcher = threading.Thread(target=_watch, args=(process, seen))
         watcher.start()
@@ -700,8 +729,12 @@ def test_the_password_of_a_maven_mirror_is_sent_and_not_shown(tmp_path):
     for word in passwords(10, SEED + 3):
         expected = "Basic " + base64.b64encode(f"me:{word}".encode()).decode()
         for shown in (quote(word, safe=""), word if not has_escape(word) else quote(word)):
-            for address, name in ((f"http://me:{shown}@{place}/maven2/", "good"), (f"http://me:{shown}@{place}/maven2", "bad"),
-                                  (f"http://me:{shown}@{nobody}", "bad"), (f"http://me:{shown}@ho st/x", "bad")):  # fmt: skip
+            for address, name in (
+                (f"http://me:{shown}@{place}/maven2/", "good"),
+                (f"http://me:{shown}@{place}/maven2", "bad"),
+                (f"http://me:{shown}@{nobody}", "bad"),
+                (f"http://me:{shown}@ho st/x", "bad"),
+            ):
                 asked.clear()
                 folder = tmp_path / uuid.uuid4().hex
                 lines: list[str] = []

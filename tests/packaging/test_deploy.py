@@ -57,9 +57,13 @@ def rendered(*options):
     ]
 
 
-ALL = [*(pytest.param(kustomized, (name,), id=name) for name in KUSTOMIZATIONS),
-       *(pytest.param(rendered, options, id=f"chart {name}") for name, options in
-         {"as it is": (), "with all": WITH_ALL, "as a hook": AS_HOOK}.items())]  # fmt: skip
+ALL = [
+    *(pytest.param(kustomized, (name,), id=name) for name in KUSTOMIZATIONS),
+    *(
+        pytest.param(rendered, options, id=f"chart {name}")
+        for name, options in {"as it is": (), "with all": WITH_ALL, "as a hook": AS_HOOK}.items()
+    ),
+]
 
 
 def pods(document):

@@ -338,9 +338,14 @@ def test_the_schema_is_a_schema_and_strict():
 
 def test_the_schema_has_the_fields_of_the_classes():
     classes = {
-        "store": results.StoreResult, "server": results.ServerInfo, "status": Status, "lock": LockHolder,
-        "change": results.ChangeResult, "drift": Drift, "error": results.ErrorReport,
-    }  # fmt: skip
+        "store": results.StoreResult,
+        "server": results.ServerInfo,
+        "status": Status,
+        "lock": LockHolder,
+        "change": results.ChangeResult,
+        "drift": Drift,
+        "error": results.ErrorReport,
+    }
     for name, kind in classes.items():
         assert set(SCHEMA["$defs"][name]["properties"]) == {f.name for f in fields(kind)} - {
             "exception",

@@ -154,9 +154,18 @@ cli.main(["--blueprint", "slow:BLUEPRINT"])
 
 def test_only_the_extras_asked_for_are_in_it(image):
     small = built("postgres", name="localhost/is-db-bootstrap:test-postgres")
-    found = {n: docker("run", *CLOSED, "--entrypoint", "python3", n, "-c",
-                       "import importlib.util as u; print([n for n in ('psycopg', 'neo4j', 'pymilvus', 'redis') if u.find_spec(n)])",
-                       ).stdout.strip() for n in (small, image)}  # fmt: skip
+    found = {
+        n: docker(
+            "run",
+            *CLOSED,
+            "--entrypoint",
+            "python3",
+            n,
+            "-c",
+            "import importlib.util as u; print([n for n in ('psycopg', 'neo4j', 'pymilvus', 'redis') if u.find_spec(n)])",
+        ).stdout.strip()
+        for n in (small, image)
+    }
     assert found[small] == "['psycopg']"
     assert found[image] == "['psycopg', 'neo4j', 'pymilvus', 'redis']"
     sizes = {n: json.loads(docker("image", "inspect", n).stdout)[0]["Size"] for n in (small, image)}
@@ -171,8 +180,15 @@ def test_the_sbom_names_what_is_in_it(image, tmp_path):
     document = json.loads((tmp_path / "is-db-bootstrap.cdx.json").read_text())
     assert document["bomFormat"] == "CycloneDX"
     listed = {c["name"].lower().replace("_", "-"): c["version"] for c in document["components"]}
-    inside = docker("run", *CLOSED, "--entrypoint", "/opt/is-db-bootstrap/bin/python", image, "-c",
-                    "from importlib.metadata import distributions as d; print('\\n'.join(f'{x.name}=={x.version}' for x in d()))").stdout  # fmt: skip
+    inside = docker(
+        "run",
+        *CLOSED,
+        "--entrypoint",
+        "/opt/is-db-bootstrap/bin/python",
+        image,
+        "-c",
+        "from importlib.metadata import distributions as d; print('\\n'.join(f'{x.name}=={x.version}' for x in d()))",
+    ).stdout
     there = dict(line.lower().replace("_", "-").split("==") for line in inside.split())
     assert listed == there
     pinned = re.findall(

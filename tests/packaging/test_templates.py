@@ -34,9 +34,13 @@ def compose(tmp_path):
             word for name in ("compose.yaml", *overrides) for word in ("-f", str(COMPOSE / name))
         ]
         done = subprocess.run(
-            [str(PROGRAMS / "podman-compose"), *files, "config"], capture_output=True, text=True, timeout=60, check=False,
+            [str(PROGRAMS / "podman-compose"), *files, "config"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
             env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         return yaml.safe_load(done.stdout)
 
@@ -45,9 +49,12 @@ def compose(tmp_path):
 
 def valid(schema, *files):
     done = subprocess.run(
-        [str(PROGRAMS / "check-jsonschema"), "--builtin-schema", schema, *map(str, files)], capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+        [str(PROGRAMS / "check-jsonschema"), "--builtin-schema", schema, *map(str, files)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -161,8 +168,12 @@ def test_the_stores_run_by_compose():
 def test_the_action_and_the_workflows_keep_to_their_schemas(tmp_path):
     create("my_app", STORE_ORDER, tmp_path)
     valid("vendor.github-actions", ROOT / "action.yml")
-    valid("vendor.github-workflows", *(ROOT / "ci").glob("github-*.yaml"), *(ROOT / ".github/workflows").glob("*.yaml"),
-          tmp_path / "my_app/.github/workflows/bootstrap.yaml")  # fmt: skip
+    valid(
+        "vendor.github-workflows",
+        *(ROOT / "ci").glob("github-*.yaml"),
+        *(ROOT / ".github/workflows").glob("*.yaml"),
+        tmp_path / "my_app/.github/workflows/bootstrap.yaml",
+    )
     valid("vendor.gitlab-ci", ROOT / "ci" / "gitlab.yaml")
     valid("vendor.compose-spec", tmp_path / "my_app/compose.yaml")
 
@@ -172,8 +183,11 @@ def test_actionlint_has_nothing_to_say(tmp_path):
     if not program.exists():
         pytest.skip("actionlint was not built (make test builds it)")
     create("my_app", STORE_ORDER, tmp_path)
-    files = [*(ROOT / "ci").glob("github-*.yaml"), *(ROOT / ".github/workflows").glob("*.yaml"),
-             tmp_path / "my_app/.github/workflows/bootstrap.yaml"]  # fmt: skip
+    files = [
+        *(ROOT / "ci").glob("github-*.yaml"),
+        *(ROOT / ".github/workflows").glob("*.yaml"),
+        tmp_path / "my_app/.github/workflows/bootstrap.yaml",
+    ]
     done = subprocess.run(
         [program, "-no-color", *map(str, files)],
         capture_output=True,
@@ -192,8 +206,15 @@ def test_addresses_reach_the_next_steps_and_passwords_are_masked(tmp_path):
         }
     }
     target = tmp_path / "env"
-    done = subprocess.run([sys.executable, ROOT / "ci" / "export.py"], input=json.dumps(document), capture_output=True, text=True,
-                          env={**os.environ, "GITHUB_ENV": str(target)}, check=True, timeout=30)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, ROOT / "ci" / "export.py"],
+        input=json.dumps(document),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "GITHUB_ENV": str(target)},
+        check=True,
+        timeout=30,
+    )
     assert done.stdout == "::add-mask::s3cret\n"
     assert target.read_text().splitlines() == [f"{k}={v}" for k, v in document["environ"].items()]
 
@@ -223,8 +244,15 @@ def run_steps(steps, folder, environ):
             **{k: str(v) for k, v in files.items()},
         }
         env["PATH"] = ":".join([*paths, env["PATH"]])
-        done = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", step["run"]], env=env, cwd=folder, capture_output=True,
-                              text=True, check=False, timeout=200)  # fmt: skip
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
+            env=env,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         exported = dict(line.split("=", 1) for line in files["GITHUB_ENV"].read_text().splitlines())
     return exported
@@ -238,8 +266,15 @@ def test_the_steps_of_the_action_apply_a_blueprint(tmp_path, redis_url):
     bin_folder.mkdir(parents=True)
     (bin_folder / "is-db-bootstrap").symlink_to(PROGRAMS / "is-db-bootstrap")
     (tmp_path / "GITHUB_PATH").write_text(f"{bin_folder}\n")
-    environ = {"RUNNER_TEMP": str(tmp_path), "GITHUB_ACTION_PATH": str(ROOT), "INPUT_STORES_FROM": "env", "REDIS_URL": redis_url,
-               "INPUT_BLUEPRINT": "helpdesk", "INPUT_TIMEOUT": "30", "INPUT_ARGUMENTS": "--only redis"}  # fmt: skip
+    environ = {
+        "RUNNER_TEMP": str(tmp_path),
+        "GITHUB_ACTION_PATH": str(ROOT),
+        "INPUT_STORES_FROM": "env",
+        "REDIS_URL": redis_url,
+        "INPUT_BLUEPRINT": "helpdesk",
+        "INPUT_TIMEOUT": "30",
+        "INPUT_ARGUMENTS": "--only redis",
+    }
     run_steps(steps[1:], tmp_path, environ)
     assert json.loads((tmp_path / "is-db-bootstrap.json").read_text())["outcome"] == "changed"
 
@@ -287,8 +322,13 @@ def test_the_hook_is_a_command_that_exists():
 
 
 def check(folder):
-    done = subprocess.run([sys.executable, "-m", "is_db_bootstrap", "check", "--blueprint", str(folder)], capture_output=True,
-                          text=True, check=False, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "is_db_bootstrap", "check", "--blueprint", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     return done.returncode, done.stdout + done.stderr
 
 

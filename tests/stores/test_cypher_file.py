@@ -211,8 +211,10 @@ def test_files_are_ordered_by_number_and_versions_kept_as_written(tmp_path):
     for name in ("V10__c.cypher", "V009_1__b_b.cypher", "R002__a.cypher"):
         (tmp_path / name).write_text("RETURN 1;")
     assert [(f.version, f.description, f.repeatable) for f in load(tmp_path)] == [
-        ("002", "a", True), ("009.1", "b b", False), ("10", "c", False),
-    ]  # fmt: skip
+        ("002", "a", True),
+        ("009.1", "b b", False),
+        ("10", "c", False),
+    ]
 
 
 def test_one_number_twice_is_refused(tmp_path):
@@ -284,10 +286,25 @@ def test_all_files_that_would_be_passed_over_are_named_at_once(tmp_path):
 def test_hidden_files_and_what_editors_and_desktops_leave_are_no_migrations(tmp_path):
     strange = b"\0\5\26\7\0\2\0\0Mac OS X        \0\2\0\0\0\xb0\xff"
     for name in (
-        "._V001__a.cypher", ".DS_Store", ".gitkeep", ".V002__b.cypher.swp", "V001__a.cypher~", "#V001__a.cypher#", "V001__a.cypher.swp",
-        "V001__a.cypher.orig", "V001__a.cypher.bak", "Icon\r", "Thumbs.db", "README.md", "LICENSE", "notes.txt",
-        "books.csv", "run.sh", "__init__.py", "docs/model.png",
-    ):  # fmt: skip
+        "._V001__a.cypher",
+        ".DS_Store",
+        ".gitkeep",
+        ".V002__b.cypher.swp",
+        "V001__a.cypher~",
+        "#V001__a.cypher#",
+        "V001__a.cypher.swp",
+        "V001__a.cypher.orig",
+        "V001__a.cypher.bak",
+        "Icon\r",
+        "Thumbs.db",
+        "README.md",
+        "LICENSE",
+        "notes.txt",
+        "books.csv",
+        "run.sh",
+        "__init__.py",
+        "docs/model.png",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(strange)
     for folder in (".git", "__MACOSX", "__pycache__"):

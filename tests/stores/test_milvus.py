@@ -147,9 +147,15 @@ def test_ng_16_fields_indexes_alias_and_load_are_as_declared(client, new, is_lit
     assert found["collection_name"] == "novel_embeddings_v1"
     fields = {f["name"]: f for f in found["fields"]}
     assert [(name, f["type"].name) for name, f in fields.items()] == [
-        ("id", "INT64"), ("novel_id", "VARCHAR"), ("chunk_id", "VARCHAR"), ("content_type", "VARCHAR"),
-        ("content", "VARCHAR"), ("embedding", "FLOAT_VECTOR"), ("metadata", "JSON"), ("created_at", "INT64"),
-    ]  # fmt: skip
+        ("id", "INT64"),
+        ("novel_id", "VARCHAR"),
+        ("chunk_id", "VARCHAR"),
+        ("content_type", "VARCHAR"),
+        ("content", "VARCHAR"),
+        ("embedding", "FLOAT_VECTOR"),
+        ("metadata", "JSON"),
+        ("created_at", "INT64"),
+    ]
     lengths = {
         name: f["params"].get("max_length", f["params"].get("dim"))
         for name, f in fields.items()
@@ -285,9 +291,13 @@ def test_a_search_with_the_profile_s_parameters_finds_the_nearest(client, new, p
     asked = [0.0] * vectors.DIM
     asked[7], asked[8] = 0.8, 0.6
     hits = client.search(
-        "novel_embeddings", [asked], limit=2, search_params=vectors.SEARCH_PARAMS[profile], output_fields=["chunk_id"],
+        "novel_embeddings",
+        [asked],
+        limit=2,
+        search_params=vectors.SEARCH_PARAMS[profile],
+        output_fields=["chunk_id"],
         consistency_level="Strong",
-    )[0]  # fmt: skip
+    )[0]
     assert [hit["entity"]["chunk_id"] for hit in hits] == ["c-7", "c-8"]
     assert hits[0]["distance"] == pytest.approx(0.8, abs=1e-3)
 
@@ -405,9 +415,12 @@ def test_other_collections_are_no_findings(client, new):
 
 def test_a_plan_names_each_change(new):
     assert [(c.kind, c.name) for c in new().plan().changes] == [
-        ("collection", "novel_embeddings_v1"), ("index", "novel_embeddings_v1.embedding"),
-        ("index", "novel_embeddings_v1.content_type"), ("alias", "novel_embeddings"), ("load", "novel_embeddings_v1"),
-    ]  # fmt: skip
+        ("collection", "novel_embeddings_v1"),
+        ("index", "novel_embeddings_v1.embedding"),
+        ("index", "novel_embeddings_v1.content_type"),
+        ("alias", "novel_embeddings"),
+        ("load", "novel_embeddings_v1"),
+    ]
 
 
 @pytest.mark.parametrize("flushed", [True, False])

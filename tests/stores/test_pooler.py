@@ -28,9 +28,15 @@ MODES = ("transaction", "statement")
 SHARED = [(mode, fifo) for mode in MODES for fifo in (0, 1)]
 #: What a session of ours would have set, and what another client would then meet.
 WATCHED = (
-    "search_path", "TimeZone", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
-    "idle_session_timeout", "client_connection_check_interval", "row_security",
-)  # fmt: skip
+    "search_path",
+    "TimeZone",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "client_connection_check_interval",
+    "row_security",
+)
 COMMANDS = {
     "apply": ["apply", "--only", "postgres"],
     "plan": ["plan", "--only", "postgres"],

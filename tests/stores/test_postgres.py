@@ -355,9 +355,11 @@ def test_a_deadlock_makes_the_store_busy(open_store, mine, url):
     with session(url) as other:
         other.execute("CREATE TABLE two (id integer)")
         revision(
-            mine.migrations, "m2", "m1",
+            mine.migrations,
+            "m2",
+            "m1",
             'op.execute("LOCK TABLE one")\nop.execute("SELECT pg_sleep(0.5)")\nop.execute("ALTER TABLE two ADD colour text")',
-        )  # fmt: skip
+        )
         other.execute("SET deadlock_timeout = '10s'")
         with other.transaction():
             other.execute("LOCK TABLE two")
@@ -449,9 +451,11 @@ def _until(condition, seconds):
 
 def test_an_index_may_be_built_concurrently_while_others_wait_for_the_lock(open_store, mine):
     revision(
-        mine.migrations, "m2", "m1",
+        mine.migrations,
+        "m2",
+        "m1",
         'with op.get_context().autocommit_block():\n    op.execute("CREATE INDEX CONCURRENTLY one_id ON one (id)")',
-    )  # fmt: skip
+    )
     store, waiting = open_store(mine), open_store(mine)
     store.create_database()
     lock, stop = store.try_lock("first"), threading.Event()
@@ -735,8 +739,10 @@ def test_what_is_not_declared_is_found_and_what_is_others_business_is_not(migrat
     assert list(migrated.verify()) == []
     found = migrated.audit()
     assert {(f.kind, f.object) for f in found} == {
-        ("table", "extra"), ("column", "event_outbox.note"), ("index", "event_outbox.slow"),
-    }  # fmt: skip
+        ("table", "extra"),
+        ("column", "event_outbox.note"),
+        ("index", "event_outbox.slow"),
+    }
     assert all(f.finding for f in found)
 
 
@@ -917,10 +923,27 @@ def test_a_certificate_is_checked_with_the_ca_file(open_store, make_server, tmp_
         data = Path(admin.execute("SHOW data_directory").fetchone()[0])
         for name in ("ours", "theirs"):
             subprocess.run(
-                ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-                 "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.crt"],
-                check=True, capture_output=True,
-            )  # fmt: skip
+                [
+                    "openssl",
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "rsa:2048",
+                    "-nodes",
+                    "-days",
+                    "2",
+                    "-subj",
+                    f"/CN={name}",
+                    "-addext",
+                    "subjectAltName=IP:127.0.0.1",
+                    "-keyout",
+                    tmp_path / f"{name}.key",
+                    "-out",
+                    tmp_path / f"{name}.crt",
+                ],
+                check=True,
+                capture_output=True,
+            )
         for suffix in ("crt", "key"):
             shutil.copy(tmp_path / f"ours.{suffix}", data / f"server.{suffix}")
             shutil.chown(data / f"server.{suffix}", data.owner())

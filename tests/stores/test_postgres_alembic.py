@@ -36,9 +36,22 @@ def alembic(postgres_url, tmp_path):
 
     def run(*arguments, code=0, **environment):
         done = subprocess.run(
-            [sys.executable, "-m", "alembic", "-c", files.root() / "migrations" / "alembic.ini", "-n", "novel_genesis", *arguments],
-            env={**os.environ, "POSTGRES_URL": postgres_url, **environment}, cwd=tmp_path, check=False, capture_output=True, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "alembic",
+                "-c",
+                files.root() / "migrations" / "alembic.ini",
+                "-n",
+                "novel_genesis",
+                *arguments,
+            ],
+            env={**os.environ, "POSTGRES_URL": postgres_url, **environment},
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -119,8 +119,17 @@ def test_ng_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
         [TABLES],
     ).fetchall()
     assert {column for _, column in silent} <= {
-        "id", "created_at", "session_id", "tokens_in", "tokens_out", "latency_ms", "payload", "status", "retry_count", "metadata",
-    }  # fmt: skip
+        "id",
+        "created_at",
+        "session_id",
+        "tokens_in",
+        "tokens_out",
+        "latency_ms",
+        "payload",
+        "status",
+        "retry_count",
+        "metadata",
+    }
     assert (
         value(
             db,
@@ -154,14 +163,26 @@ def test_ng_04_only_the_columns_without_default_are_needed(db):
     new_command(db, session)
     new_event(db)
     new_message(db)
-    assert db.execute("SELECT status, version, round_sequence, state, stage FROM conversation_sessions").fetchone() == (
-        "ACTIVE", 0, 0, None, None,
-    )  # fmt: skip
+    assert db.execute(
+        "SELECT status, version, round_sequence, state, stage FROM conversation_sessions"
+    ).fetchone() == (
+        "ACTIVE",
+        0,
+        0,
+        None,
+        None,
+    )
     assert db.execute("SELECT status, retry_count FROM command_inbox").fetchone() == ("RECEIVED", 0)
     assert db.execute("SELECT id, event_version FROM domain_events").fetchone() == (1, 1)
-    assert db.execute("SELECT status, retry_count, max_retries, sent_at, scheduled_at = created_at FROM event_outbox").fetchone() == (
-        "PENDING", 0, 5, None, True,
-    )  # fmt: skip
+    assert db.execute(
+        "SELECT status, retry_count, max_retries, sent_at, scheduled_at = created_at FROM event_outbox"
+    ).fetchone() == (
+        "PENDING",
+        0,
+        5,
+        None,
+        True,
+    )
 
 
 def test_ng_05_a_scope_has_one_active_session(db):
@@ -207,10 +228,15 @@ def test_ng_06_the_trigger_alone_decides_the_version(db):
 @pytest.mark.parametrize(
     "columns",
     [
-        {"scope_type": "POEM"}, {"scope_id": " \t"}, {"status": "active"}, {"version": -1}, {"round_sequence": -1}, {"state": Jsonb([1])},
+        {"scope_type": "POEM"},
+        {"scope_id": " \t"},
+        {"status": "active"},
+        {"version": -1},
+        {"round_sequence": -1},
+        {"state": Jsonb([1])},
     ],
     ids=lambda columns: next(iter(columns)),
-)  # fmt: skip
+)
 def test_ng_07_unknown_values_of_a_session_are_refused(db, columns):
     with pytest.raises(pg.CheckViolation):
         new_session(db, **columns)

@@ -266,10 +266,29 @@ def certificate(folder, name):
     """A self-signed certificate for 127.0.0.1 and its key, as files."""
     made = folder / f"{name}.crt", folder / f"{name}.key"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-         f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made[0]), "-keyout", str(made[1])],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-out",
+            str(made[0]),
+            "-keyout",
+            str(made[1]),
+        ],
+        check=True,
+        capture_output=True,
+    )
     return made
 
 
@@ -281,8 +300,18 @@ def encrypted(tmp_path):
     crt, key = certificate(tmp_path, "right")
     server = Server("7", tmp_path, "--save", "")
     server.stop()
-    server.start("--port", "0", "--tls-port", str(server.port), "--tls-cert-file", str(crt), "--tls-key-file", str(key),
-                 "--tls-auth-clients", "no")  # fmt: skip
+    server.start(
+        "--port",
+        "0",
+        "--tls-port",
+        str(server.port),
+        "--tls-cert-file",
+        str(crt),
+        "--tls-key-file",
+        str(key),
+        "--tls-auth-clients",
+        "no",
+    )
     yield server.url.replace("redis:", "rediss:"), crt
     server.stop()
 

@@ -93,8 +93,10 @@ def names(place):
 def test_drops_of_what_the_models_do_not_declare_are_left_out_and_told(folder, postgres_url):
     text, operations, left_out = written(folder(METER, METER_MODELS), postgres_url)
     assert operations == [
-        "add column readings.unit (NUMERIC)", "drop index readings.by_at", "create index readings.by_at (at, unit)",
-    ]  # fmt: skip
+        "add column readings.unit (NUMERIC)",
+        "drop index readings.by_at",
+        "create index readings.by_at (at, unit)",
+    ]
     assert set(left_out) >= {"drop table made_by_sql", "drop column readings.legacy"}
     assert "drop_table" not in text
     assert "drop_column('readings', 'legacy')" not in text

@@ -199,11 +199,18 @@ class Shop:
             "IS_DB_BOOTSTRAP_BLUEPRINT": str(self.folder),
         }
         ini = self.folder / "alembic.ini"
-        ini.write_text(f"[shop]\nscript_location = {files.root() / 'migrations'}\nversion_locations = {self.migrations}\nblueprint = {self.folder}\npath_separator = os\n")  # fmt: skip
+        ini.write_text(
+            f"[shop]\nscript_location = {files.root() / 'migrations'}\nversion_locations = {self.migrations}\nblueprint = {self.folder}\npath_separator = os\n"
+        )
         return subprocess.run(
             [sys.executable, "-m", "alembic", "-c", ini, "-n", "shop", *args],
-            env=environ, cwd=self.folder, check=False, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+            env=environ,
+            cwd=self.folder,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
 
 def chain_of_all_ways(shop):
@@ -328,8 +335,10 @@ def test_a_process_that_dies_after_the_commit_leaves_the_mark(shop):
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "is_db_bootstrap", "apply", "-b", str(shop.folder)],
-        env={**os.environ, "POSTGRES_URL": shop.url}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        env={**os.environ, "POSTGRES_URL": shop.url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     end = time.monotonic() + 60
     while not (shop.folder / "there").exists():
         assert time.monotonic() < end
@@ -453,7 +462,11 @@ def test_a_record_that_does_not_stay_is_told(shop):
     )
     assert shop.apply().ok
     back = "CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.version_num = 'b2'; RETURN NEW; END $$"
-    shop.add("c3", "b2", f'op.execute("{back}")\nop.execute("CREATE TRIGGER b BEFORE UPDATE ON alembic_version FOR EACH ROW EXECUTE FUNCTION back()")')  # fmt: skip
+    shop.add(
+        "c3",
+        "b2",
+        f'op.execute("{back}")\nop.execute("CREATE TRIGGER b BEFORE UPDATE ON alembic_version FOR EACH ROW EXECUTE FUNCTION back()")',
+    )
     error = shop.apply().stores[0].exception
     assert isinstance(error, HalfDone)
     assert "ran to its end and is not recorded: public.alembic_version says b2" in error.message
@@ -628,8 +641,11 @@ def test_an_interrupt_while_a_revision_runs_ends_the_run_as_interrupted(shop):
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "is_db_bootstrap", "migrate", "init", "-b", str(shop.folder)],
-        env={**os.environ, "POSTGRES_URL": shop.url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        env={**os.environ, "POSTGRES_URL": shop.url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     end = time.monotonic() + 60
     while not (shop.folder / "there").exists():
         assert time.monotonic() < end

@@ -23,9 +23,14 @@ def command(*args, stdin=subprocess.DEVNULL, environ=None):
         if not k.startswith(("DB_", "POSTGRES", "DATABASE", "NEO4J", "MILVUS", "REDIS"))
     }
     done = subprocess.run(
-        [sys.executable, "-m", "is_db_bootstrap", *args], stdin=stdin, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "is_db_bootstrap", *args],
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
         env=env | (environ or {}),
-    )  # fmt: skip
+    )
     assert PASSWORD not in done.stdout + done.stderr
     assert "p%C3%A4" not in done.stdout + done.stderr
     return done.returncode, done.stdout.splitlines(), done.stderr

@@ -44,16 +44,23 @@ def open_desk(postgres_url, redis_url=None):
     """`redis_url` None: without a cache."""
     engine = create_engine(
         postgres_url.replace("postgresql://", "postgresql+psycopg://"),
-        pool_size=20, pool_pre_ping=True,
+        pool_size=20,
+        pool_pre_ping=True,
         # The test's server does not wait for its log, and would lose a commit when it is killed.
         connect_args={"connect_timeout": 5, "options": "-c synchronous_commit=on"},
-    )  # fmt: skip
+    )
     sessions = sessionmaker(engine, autoflush=False, expire_on_commit=False).begin
     cache = Cache.from_url(redis_url, sessions) if redis_url else None
     return Desk(
-        engine, sessions, cache, TicketStore(sessions, cache), AgentDirectory(sessions, cache), AuditLog(sessions, cache),
-        SessionArchive(sessions), EmailRecords(sessions),
-    )  # fmt: skip
+        engine,
+        sessions,
+        cache,
+        TicketStore(sessions, cache),
+        AgentDirectory(sessions, cache),
+        AuditLog(sessions, cache),
+        SessionArchive(sessions),
+        EmailRecords(sessions),
+    )
 
 
 def copied_keys(redis):

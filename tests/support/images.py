@@ -80,9 +80,17 @@ def _make_base():
     with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
         root = Path(place) / "root"
         subprocess.run(
-            ["debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", "bookworm", str(root)],
-            check=True, capture_output=True, timeout=600,
-        )  # fmt: skip
+            [
+                "debootstrap",
+                "--variant=minbase",
+                "--include=python3,python3-venv,ca-certificates",
+                "bookworm",
+                str(root),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=600,
+        )
         if (
             _CA.exists()
         ):  # packages may come through a proxy whose authority only this machine knows

@@ -36,9 +36,13 @@ class Poolers:
         folder.chmod(0o755)
         password = url.password.replace("'", "''")
         lines = {
-            "listen_addr": "127.0.0.1", "listen_port": port, "unix_socket_dir": "", "auth_type": "any", "pool_mode": mode,
+            "listen_addr": "127.0.0.1",
+            "listen_port": port,
+            "unix_socket_dir": "",
+            "auth_type": "any",
+            "pool_mode": mode,
             **options,
-        }  # fmt: skip
+        }
         (folder / "pgbouncer.ini").write_text(
             f"[databases]\n* = host=127.0.0.1 port={url.port(5432)} user={url.username} password='{password}'\n[pgbouncer]\n"
             + "".join(f"{name} = {value}\n" for name, value in lines.items()),

@@ -9,10 +9,34 @@ from sqlalchemy import inspect
 
 #: What each engine shows for a type of the page (section 4 of the blueprint).
 SHOWN = {
-    "postgresql": {"INTEGER": "INTEGER", "BIGINT": "BIGINT", "DOUBLE": "DOUBLE PRECISION", "BOOLEAN": "BOOLEAN", "TEXT": "TEXT", "TIMESTAMP": "TIMESTAMP", "JSON": "JSONB"},
-    "mysql": {"INTEGER": "INTEGER", "BIGINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "TINYINT", "TEXT": "TEXT", "TIMESTAMP": "DATETIME(6)", "JSON": "LONGTEXT"},
-    "sqlite": {"INTEGER": "INTEGER", "BIGINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "BOOLEAN", "TEXT": "TEXT", "TIMESTAMP": "DATETIME", "JSON": "JSON"},
-}  # fmt: skip
+    "postgresql": {
+        "INTEGER": "INTEGER",
+        "BIGINT": "BIGINT",
+        "DOUBLE": "DOUBLE PRECISION",
+        "BOOLEAN": "BOOLEAN",
+        "TEXT": "TEXT",
+        "TIMESTAMP": "TIMESTAMP",
+        "JSON": "JSONB",
+    },
+    "mysql": {
+        "INTEGER": "INTEGER",
+        "BIGINT": "BIGINT",
+        "DOUBLE": "DOUBLE",
+        "BOOLEAN": "TINYINT",
+        "TEXT": "TEXT",
+        "TIMESTAMP": "DATETIME(6)",
+        "JSON": "LONGTEXT",
+    },
+    "sqlite": {
+        "INTEGER": "INTEGER",
+        "BIGINT": "BIGINT",
+        "DOUBLE": "DOUBLE",
+        "BOOLEAN": "BOOLEAN",
+        "TEXT": "TEXT",
+        "TIMESTAMP": "DATETIME",
+        "JSON": "JSON",
+    },
+}
 
 
 def declared(metadata, dialect):
@@ -46,8 +70,15 @@ def _declared_table(table, dialect):
 def _declared_type(kind, dialect):
     if isinstance(kind, sa.Enum) or (isinstance(kind, sa.String) and not isinstance(kind, sa.Text)):
         return f"VARCHAR({kind.length})"
-    names = {sa.Integer: "INTEGER", sa.BigInteger: "BIGINT", sa.Double: "DOUBLE", sa.Boolean: "BOOLEAN", sa.Text: "TEXT",
-             sa.DateTime: "TIMESTAMP", sa.JSON: "JSON"}  # fmt: skip
+    names = {
+        sa.Integer: "INTEGER",
+        sa.BigInteger: "BIGINT",
+        sa.Double: "DOUBLE",
+        sa.Boolean: "BOOLEAN",
+        sa.Text: "TEXT",
+        sa.DateTime: "TIMESTAMP",
+        sa.JSON: "JSON",
+    }
     return SHOWN[dialect][names[type(kind)]]
 
 

@@ -115,10 +115,20 @@ class MariaDB(Server):
             self.data.mkdir(parents=True)
             self.temporary.mkdir()
             done = subprocess.run(
-                ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", "--user=root", "--skip-test-db",
-                 "--auth-root-authentication-method=normal", f"--tmpdir={self.temporary}"],
-                check=False, capture_output=True, text=True, timeout=60,
-            )  # fmt: skip
+                [
+                    "mariadb-install-db",
+                    "--no-defaults",
+                    f"--datadir={self.data}",
+                    "--user=root",
+                    "--skip-test-db",
+                    "--auth-root-authentication-method=normal",
+                    f"--tmpdir={self.temporary}",
+                ],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
             assert done.returncode == 0, done.stdout + done.stderr
 
     def configure(self):
@@ -126,9 +136,18 @@ class MariaDB(Server):
 
     def command(self):
         return [
-            self.program, "--no-defaults", "--user=root", f"--datadir={self.data}", f"--tmpdir={self.temporary}", f"--port={self.port}",
-            f"--bind-address={self.host}", f"--socket={self.home}/s", f"--pid-file={self.home}/pid", "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin",
-        ]  # fmt: skip
+            self.program,
+            "--no-defaults",
+            "--user=root",
+            f"--datadir={self.data}",
+            f"--tmpdir={self.temporary}",
+            f"--port={self.port}",
+            f"--bind-address={self.host}",
+            f"--socket={self.home}/s",
+            f"--pid-file={self.home}/pid",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--skip-log-bin",
+        ]
 
 
 def _postgres_15(home, **options):

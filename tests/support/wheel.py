@@ -34,9 +34,14 @@ def surroundings(**variables):
 def run(*command, cwd, check=True, timeout=300, **variables):
     """A finished process in `surroundings`."""
     done = subprocess.run(
-        [str(c) for c in command], cwd=cwd, env=surroundings(**variables), capture_output=True, text=True, timeout=timeout,
+        [str(c) for c in command],
+        cwd=cwd,
+        env=surroundings(**variables),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
         check=False,
-    )  # fmt: skip
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

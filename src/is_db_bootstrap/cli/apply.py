@@ -19,8 +19,11 @@ _TERMINATION_LOG = Path("/dev/termination-log")
     "--no-ahead", is_flag=True, help="A store that a newer version has migrated is a conflict."
 )
 @click.option("--no-verify", is_flag=True, help="End with the last change.")
-@click.option("--mode", type=click.Choice(_MODES),
-              help="In a container: one of many that start (init), the only one (job), or a check (verify).")  # fmt: skip
+@click.option(
+    "--mode",
+    type=click.Choice(_MODES),
+    help="In a container: one of many that start (init), the only one (job), or a check (verify).",
+)
 @fleet_options
 def command(
     options: Options,

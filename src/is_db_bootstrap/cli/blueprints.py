@@ -38,8 +38,15 @@ def command(ctx: click.Context, output: str) -> int:
 
 @command.command("show")
 @click.argument("name")
-@click.option("--format", "-f", "form", type=click.Choice(["tree", "json", "mermaid"]), default="tree", show_default=True,
-              help="A tree for people, a document, or diagrams for a Markdown page.")  # fmt: skip
+@click.option(
+    "--format",
+    "-f",
+    "form",
+    type=click.Choice(["tree", "json", "mermaid"]),
+    default="tree",
+    show_default=True,
+    help="A tree for people, a document, or diagrams for a Markdown page.",
+)
 def show(name: str, form: str) -> int:
     """Print everything that a blueprint declares; no store is asked.
 

@@ -26,9 +26,20 @@ def command(blueprint: str | None, config: Path | None) -> int:
     from is_db_bootstrap.stores.neo4j import cypher_file
 
     options = Options(
-        blueprint=blueprint, only=(), skip=(), timeout=None, apply_timeout=None, output="text", verbose=False, quiet=False,
-        config=config, env_file=None, use_local=False, data_dir=None, urls={},
-    )  # fmt: skip
+        blueprint=blueprint,
+        only=(),
+        skip=(),
+        timeout=None,
+        apply_timeout=None,
+        output="text",
+        verbose=False,
+        quiet=False,
+        config=config,
+        env_file=None,
+        use_local=False,
+        data_dir=None,
+        urls={},
+    )
     declared = options.declared()
     check(declared)
     if declared.cypher:

@@ -47,26 +47,60 @@ class Image:
 #: The versions of compose/compose.yaml. `IS_DB_BOOTSTRAP_POSTGRES_IMAGE` and so on name others.
 IMAGES: Mapping[StoreName, Image] = {
     "postgres": Image(
-        "postgres:18.4", 5432, "postgresql://postgres:{password}@{address}", {"POSTGRES_PASSWORD": "{password}"},
-        ("postgres", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=200"),
+        "postgres:18.4",
+        5432,
+        "postgresql://postgres:{password}@{address}",
+        {"POSTGRES_PASSWORD": "{password}"},
+        (
+            "postgres",
+            "-c",
+            "fsync=off",
+            "-c",
+            "synchronous_commit=off",
+            "-c",
+            "full_page_writes=off",
+            "-c",
+            "max_connections=200",
+        ),
         tmpfs="/var/lib/postgresql",
     ),
     "neo4j": Image(
-        "neo4j:5.26.30-community", 7687, "bolt://neo4j:{password}@{address}",
-        {"NEO4J_AUTH": "neo4j/{password}", "NEO4J_server_memory_heap_max__size": "512m", "NEO4J_dbms_usage__report_enabled": "false"},
+        "neo4j:5.26.30-community",
+        7687,
+        "bolt://neo4j:{password}@{address}",
+        {
+            "NEO4J_AUTH": "neo4j/{password}",
+            "NEO4J_server_memory_heap_max__size": "512m",
+            "NEO4J_dbms_usage__report_enabled": "false",
+        },
     ),
     "milvus": Image(
-        "milvusdb/milvus:v2.6.17", 19530, "http://{address}",
-        {"DEPLOY_MODE": "STANDALONE", "COMMON_STORAGETYPE": "local", "ETCD_USE_EMBED": "true", "ETCD_DATA_DIR": "/var/lib/milvus/etcd",
-         "ETCD_CONFIG_PATH": "/milvus/configs/embedEtcd.yaml"},
-        ("milvus", "run", "standalone"), files={"/milvus/configs/embedEtcd.yaml": _ETCD},
+        "milvusdb/milvus:v2.6.17",
+        19530,
+        "http://{address}",
+        {
+            "DEPLOY_MODE": "STANDALONE",
+            "COMMON_STORAGETYPE": "local",
+            "ETCD_USE_EMBED": "true",
+            "ETCD_DATA_DIR": "/var/lib/milvus/etcd",
+            "ETCD_CONFIG_PATH": "/milvus/configs/embedEtcd.yaml",
+        },
+        ("milvus", "run", "standalone"),
+        files={"/milvus/configs/embedEtcd.yaml": _ETCD},
     ),
     "redis": Image(
-        "redis:7.4.1", 6379, "redis://:{password}@{address}", {"REDIS_PASSWORD": "{password}"},
+        "redis:7.4.1",
+        6379,
+        "redis://:{password}@{address}",
+        {"REDIS_PASSWORD": "{password}"},
         # From its standard input: everybody on the machine can read a command line.
-        ("sh", "-c", 'printf "requirepass %s\\n" "$REDIS_PASSWORD" | redis-server - --save "" --databases 64'),
+        (
+            "sh",
+            "-c",
+            'printf "requirepass %s\\n" "$REDIS_PASSWORD" | redis-server - --save "" --databases 64',
+        ),
     ),
-}  # fmt: skip
+}
 
 
 class Containers(StartedServers):
@@ -168,5 +202,8 @@ def _ready(store: StoreName, image: Image, container: Any, host: str) -> StoreUr
 
 def _died(store: StoreName, container: Any) -> StoreUnavailable:
     last = container.logs(tail=5).decode(errors="replace").strip().replace("\n", " | ")
-    return StoreUnavailable(store, f"The container of {container.attrs['Config']['Image']} ended at once: {last}.",
-                            hint=f"IS_DB_BOOTSTRAP_{store.upper()}_IMAGE names another image.")  # fmt: skip
+    return StoreUnavailable(
+        store,
+        f"The container of {container.attrs['Config']['Image']} ended at once: {last}.",
+        hint=f"IS_DB_BOOTSTRAP_{store.upper()}_IMAGE names another image.",
+    )

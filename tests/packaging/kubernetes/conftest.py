@@ -115,11 +115,21 @@ class Namespace:
     def service(self, name, port, host=HOST):
         """A Service without selector: pods say `name`, and reach the server of this machine."""
         self.apply(
-            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": port}]}},
-            {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-             "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-             "addressType": "IPv4", "ports": [{"port": port}], "endpoints": [{"addresses": [host]}]},
-        )  # fmt: skip
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": name},
+                "spec": {"ports": [{"port": port}]},
+            },
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4",
+                "ports": [{"port": port}],
+                "endpoints": [{"addresses": [host]}],
+            },
+        )
 
     def secret(self, **passwords):
         self.apply(
@@ -144,16 +154,29 @@ class Namespace:
                 "value": ["python3", "-c", "import time; time.sleep(3600)"],
             }
         ]
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump({
-            "namespace": self.name,
-            "resources": [os.path.relpath(DEPLOY / "kubernetes" / path, folder)],
-            "images": [{"name": n, "newName": name, "newTag": tag} for n in ("is-db-bootstrap", "application")],
-            "patches": [
-                {"target": {"kind": "ConfigMap", "name": "is-db-bootstrap"}, "patch": json.dumps(data)},
-                {"target": {"kind": "Deployment"}, "patch": json.dumps(waiting)},
-                *({"target": target, "patch": json.dumps(patch)} for target, patch in patches),
-            ],
-        }))  # fmt: skip
+        (folder / "kustomization.yaml").write_text(
+            yaml.safe_dump(
+                {
+                    "namespace": self.name,
+                    "resources": [os.path.relpath(DEPLOY / "kubernetes" / path, folder)],
+                    "images": [
+                        {"name": n, "newName": name, "newTag": tag}
+                        for n in ("is-db-bootstrap", "application")
+                    ],
+                    "patches": [
+                        {
+                            "target": {"kind": "ConfigMap", "name": "is-db-bootstrap"},
+                            "patch": json.dumps(data),
+                        },
+                        {"target": {"kind": "Deployment"}, "patch": json.dumps(waiting)},
+                        *(
+                            {"target": target, "patch": json.dumps(patch)}
+                            for target, patch in patches
+                        ),
+                    ],
+                }
+            )
+        )
         return kubectl("kustomize", str(folder))
 
     def run(self, path, settings, *patches):

@@ -125,13 +125,19 @@ def test_three_replicas_start_at_once_one_applies_and_all_become_ready(cluster, 
         cluster.service(name, store(name).port)
     cluster.secret(**dict.fromkeys(SECRETS, PASSWORD))
     database = cluster.name.replace("-", "_")
-    cluster.run("application", {
-        "IS_DB_BOOTSTRAP_BLUEPRINT": "novel_genesis",
-        "POSTGRES_URL": f"postgresql://postgres@postgres:{store('postgres').port}/{database}", "POSTGRES_PASSWORD_FILE": "/run/secrets/stores/postgres",
-        "NEO4J_URL": f"bolt://neo4j@neo4j:{store('neo4j').port}", "NEO4J_PASSWORD_FILE": "/run/secrets/stores/neo4j",
-        "MILVUS_URL": f"http://milvus:{store('milvus').port}",
-        "REDIS_URL": f"redis://redis:{store('redis').port}/0", "REDIS_PASSWORD_FILE": "/run/secrets/stores/redis",
-    })  # fmt: skip
+    cluster.run(
+        "application",
+        {
+            "IS_DB_BOOTSTRAP_BLUEPRINT": "novel_genesis",
+            "POSTGRES_URL": f"postgresql://postgres@postgres:{store('postgres').port}/{database}",
+            "POSTGRES_PASSWORD_FILE": "/run/secrets/stores/postgres",
+            "NEO4J_URL": f"bolt://neo4j@neo4j:{store('neo4j').port}",
+            "NEO4J_PASSWORD_FILE": "/run/secrets/stores/neo4j",
+            "MILVUS_URL": f"http://milvus:{store('milvus').port}",
+            "REDIS_URL": f"redis://redis:{store('redis').port}/0",
+            "REDIS_PASSWORD_FILE": "/run/secrets/stores/redis",
+        },
+    )
     cluster("rollout", "status", "deployment/application", "--timeout=110s")
     pods = cluster.pods()
     left = [cluster.left_by(pod) for pod in pods]
@@ -324,10 +330,18 @@ def test_the_chart_is_installed_with_wait_and_upgraded(cluster, settings, store,
     waiting = {"command": ["python3", "-c", "import time; time.sleep(3600)"]}
     values = {
         "image": {"repository": name, "tag": tag},
-        "settings": dict.fromkeys(("NEO4J_URL", "NEO4J_PASSWORD_FILE", "MILVUS_URL", "REDIS_URL", "REDIS_PASSWORD_FILE")) | settings,
-        "application": {"enabled": True, "replicas": 2, "image": cluster.image, "container": waiting},
+        "settings": dict.fromkeys(
+            ("NEO4J_URL", "NEO4J_PASSWORD_FILE", "MILVUS_URL", "REDIS_URL", "REDIS_PASSWORD_FILE")
+        )
+        | settings,
+        "application": {
+            "enabled": True,
+            "replicas": 2,
+            "image": cluster.image,
+            "container": waiting,
+        },
         "job": {"hook": True},
-    }  # fmt: skip
+    }
     (cluster.folder / "values.yaml").write_text(yaml.safe_dump(values))
 
     def helm(*args):
@@ -375,8 +389,17 @@ def documented(language, word):
 
 
 def test_the_documented_init_container(cluster, settings):
-    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "store-addresses"}, "data": {
-        "IS_DB_BOOTSTRAP_BLUEPRINT": "agentic_projects", "POSTGRES_URL": settings["POSTGRES_URL"]}})  # fmt: skip
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "store-addresses"},
+            "data": {
+                "IS_DB_BOOTSTRAP_BLUEPRINT": "agentic_projects",
+                "POSTGRES_URL": settings["POSTGRES_URL"],
+            },
+        }
+    )
     spec = yaml.safe_load(documented("yaml", "initContainers"))
     closed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     [bootstrap] = spec["initContainers"]
@@ -402,9 +425,11 @@ def test_the_documented_job(cluster, settings, store, database):
     name, _, tag = cluster.image.rpartition(":")
     text = documented("yaml", "/data")
     real = {
-        "deploy/kubernetes/job": os.path.relpath(DEPLOY / "kubernetes/job", cluster.folder), "registry.example/is-db-bootstrap": name,
-        "newTag: 0.1.0": f"newTag: {tag}", "postgresql://postgres@postgres:5432/app": settings["POSTGRES_URL"],
-    }  # fmt: skip
+        "deploy/kubernetes/job": os.path.relpath(DEPLOY / "kubernetes/job", cluster.folder),
+        "registry.example/is-db-bootstrap": name,
+        "newTag: 0.1.0": f"newTag: {tag}",
+        "postgresql://postgres@postgres:5432/app": settings["POSTGRES_URL"],
+    }
     for written, meant in real.items():
         assert written in text
         text = text.replace(written, meant)

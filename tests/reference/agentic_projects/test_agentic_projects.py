@@ -156,9 +156,24 @@ def test_agt_02_a_shared_function_stays_while_others_use_it(url):
 
 def test_agt_03_only_the_columns_without_default_are_needed(db):
     project = insert(db, "project_contexts", **PROJECT)
-    assert {k: project[k] for k in ("status", "codebase", "dependencies", "environment_vars", "deployment_config", "last_deployed_at")} == {
-        "status": "active", "codebase": {}, "dependencies": [], "environment_vars": {}, "deployment_config": {}, "last_deployed_at": None,
-    }  # fmt: skip
+    assert {
+        k: project[k]
+        for k in (
+            "status",
+            "codebase",
+            "dependencies",
+            "environment_vars",
+            "deployment_config",
+            "last_deployed_at",
+        )
+    } == {
+        "status": "active",
+        "codebase": {},
+        "dependencies": [],
+        "environment_vars": {},
+        "deployment_config": {},
+        "last_deployed_at": None,
+    }
     assert [
         float(project[k]) for k in ("test_coverage", "security_score", "performance_score")
     ] == [0, 0, 0]
@@ -354,11 +369,15 @@ def test_agt_07_any_of_several_tags_uses_the_index_too_and_is_right(engine):
 @pytest.mark.parametrize(
     ("query", "empty"),
     [
-        (queries.projects_with_file, ""), (queries.projects_with_environment, {}), (queries.modifications_with_impact, {}),
-        (queries.modifications_with_test_results, {}), (queries.templates_with_file, ""), (queries.templates_with_tech, []),
+        (queries.projects_with_file, ""),
+        (queries.projects_with_environment, {}),
+        (queries.modifications_with_impact, {}),
+        (queries.modifications_with_test_results, {}),
+        (queries.templates_with_file, ""),
+        (queries.templates_with_tech, []),
         (queries.templates_with_tags, []),
     ],
-)  # fmt: skip
+)
 def test_agt_07_an_empty_argument_is_refused(query, empty):
     with pytest.raises(ValueError, match="would match everything"):
         query(empty)
@@ -367,10 +386,18 @@ def test_agt_07_an_empty_argument_is_refused(query, empty):
 # --- 8 and 9: models
 
 A_PROJECT = ProjectContext(
-    name="p", type="web_app", owner_id="o", codebase={"a.py": "x = 1"}, dependencies=["fastapi"], environment_vars={"TOKEN": "vault:1"},
-    deployment_config={"replicas": 2, "nested": [1, None, {"a": "b"}]}, test_coverage=0.87654, security_score=1, performance_score=0.5,
+    name="p",
+    type="web_app",
+    owner_id="o",
+    codebase={"a.py": "x = 1"},
+    dependencies=["fastapi"],
+    environment_vars={"TOKEN": "vault:1"},
+    deployment_config={"replicas": 2, "nested": [1, None, {"a": "b"}]},
+    test_coverage=0.87654,
+    security_score=1,
+    performance_score=0.5,
     last_deployed_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
-)  # fmt: skip
+)
 
 
 def test_agt_08_models_round_trip_through_the_database(engine):
@@ -440,9 +467,10 @@ def test_agt_08_rows_with_json_as_text_are_read_and_surplus_columns_are_not():
 )
 def test_agt_08_what_a_rule_forbids_is_refused(model, fields):
     least = {
-        ProjectContext: PROJECT, Modification: {"project_id": uuid.uuid4(), "request": "r", "requested_by": "m"},
+        ProjectContext: PROJECT,
+        Modification: {"project_id": uuid.uuid4(), "request": "r", "requested_by": "m"},
         Template: {"name": "t", "description": "", "category": "api"},
-    }[model]  # fmt: skip
+    }[model]
     assert model(**least)
     with pytest.raises(ValidationError):
         model(**least | fields)

@@ -405,9 +405,12 @@ def test_ctx_07_updated_at_moves_also_within_the_inserting_transaction(db):
     insert(db, "task_slices", task_id=job, slice_index=0, content={})
     insert(db, "event_queue", task_id=job, payload={})
     for table, change in {
-        "agents": "description = 'x'", "tasks": "priority = 1", "task_slices": "slice_index = 1",
-        "event_queue": "priority = 1", "tools": "description = 'x'",
-    }.items():  # fmt: skip
+        "agents": "description = 'x'",
+        "tasks": "priority = 1",
+        "task_slices": "slice_index = 1",
+        "event_queue": "priority = 1",
+        "tools": "description = 'x'",
+    }.items():
         before = db.execute(f"SELECT created_at, updated_at FROM {table}").fetchone()
         after = db.execute(
             f"UPDATE {table} SET {change} RETURNING created_at, updated_at"
@@ -547,10 +550,13 @@ def test_ctx_10_demo_data_comes_once_and_leaves_what_was_edited(postgres_url):
         ).fetchone()
         tools = dict(db.execute("SELECT name, id FROM tools"))
     assert found == (
-        uuid.UUID("4c0bf64f-5543-53b2-8df9-c4dec9683b4c"), "test_agent", "active", "Test agent for exercising the context service.",
+        uuid.UUID("4c0bf64f-5543-53b2-8df9-c4dec9683b4c"),
+        "test_agent",
+        "active",
+        "Test agent for exercising the context service.",
         "You are a test agent. You are used to check that the context service works.",
         [tools["notification_service"], tools["crm_query"], tools["local_file_reader"]],
-    )  # fmt: skip
+    )
     assert {name: str(key) for name, key in tools.items()} == {
         "notification_service": "cbda3124-ef12-5a56-af98-f1124dd3f9a8",
         "crm_query": "8be33f0c-1fb2-53ac-956f-f822eef2f880",

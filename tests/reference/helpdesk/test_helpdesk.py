@@ -165,21 +165,85 @@ def test_hd_03_models_and_database_do_not_differ(url, version):
 
 
 ROWS = {
-    "agents": {"agent_id": "a", "username": "u", "password_hash": "h", "name": "n", "role": "agent", "status": "offline", "max_sessions": 5, "created_at": 1, "updated_at": 1},
-    "tickets": {"ticket_id": "t", "title": "t", "description": "d", "ticket_type": "complaint", "status": "pending", "priority": "low", "created_by": "c", "reopened_count": 0, "created_at": 1, "updated_at": 1},
-    "ticket_comments": {"comment_id": "c", "ticket_id": "t", "content": "c", "author_id": "a", "comment_type": "public", "created_at": 1, "updated_at": 1},
-    "ticket_attachments": {"attachment_id": "a", "ticket_id": "t", "filename": "f", "stored_path": "p", "size": 1, "comment_type": "public", "uploader_id": "u", "created_at": 1, "updated_at": 1},
-    "ticket_status_history": {"history_id": "h", "ticket_id": "t", "to_status": "closed", "changed_by": "c", "changed_at": 1},
+    "agents": {
+        "agent_id": "a",
+        "username": "u",
+        "password_hash": "h",
+        "name": "n",
+        "role": "agent",
+        "status": "offline",
+        "max_sessions": 5,
+        "created_at": 1,
+        "updated_at": 1,
+    },
+    "tickets": {
+        "ticket_id": "t",
+        "title": "t",
+        "description": "d",
+        "ticket_type": "complaint",
+        "status": "pending",
+        "priority": "low",
+        "created_by": "c",
+        "reopened_count": 0,
+        "created_at": 1,
+        "updated_at": 1,
+    },
+    "ticket_comments": {
+        "comment_id": "c",
+        "ticket_id": "t",
+        "content": "c",
+        "author_id": "a",
+        "comment_type": "public",
+        "created_at": 1,
+        "updated_at": 1,
+    },
+    "ticket_attachments": {
+        "attachment_id": "a",
+        "ticket_id": "t",
+        "filename": "f",
+        "stored_path": "p",
+        "size": 1,
+        "comment_type": "public",
+        "uploader_id": "u",
+        "created_at": 1,
+        "updated_at": 1,
+    },
+    "ticket_status_history": {
+        "history_id": "h",
+        "ticket_id": "t",
+        "to_status": "closed",
+        "changed_by": "c",
+        "changed_at": 1,
+    },
     "ticket_assignments": {"ticket_id": "t", "assigned_at": 1},
-    "audit_logs": {"audit_id": "a", "ticket_id": "t", "event_type": "created", "operator_id": "o", "created_at": 1},
+    "audit_logs": {
+        "audit_id": "a",
+        "ticket_id": "t",
+        "event_type": "created",
+        "operator_id": "o",
+        "created_at": 1,
+    },
     "session_archives": {"archive_id": "a", "session_id": "s", "archived_at": 1},
-    "email_records": {"record_id": "r", "subject": "s", "from_email": "f", "to_email": "t", "status": "pending", "retry_count": 0, "created_at": 1},
-}  # fmt: skip
+    "email_records": {
+        "record_id": "r",
+        "subject": "s",
+        "from_email": "f",
+        "to_email": "t",
+        "status": "pending",
+        "retry_count": 0,
+        "created_at": 1,
+    },
+}
 ENUMERATED = {
-    "agents": ["role", "status"], "tickets": ["ticket_type", "status", "priority"], "ticket_comments": ["comment_type"],
-    "ticket_attachments": ["comment_type"], "ticket_status_history": ["from_status", "to_status"], "audit_logs": ["event_type"],
-    "session_archives": ["channel"], "email_records": ["email_type", "status"],
-}  # fmt: skip
+    "agents": ["role", "status"],
+    "tickets": ["ticket_type", "status", "priority"],
+    "ticket_comments": ["comment_type"],
+    "ticket_attachments": ["comment_type"],
+    "ticket_status_history": ["from_status", "to_status"],
+    "audit_logs": ["event_type"],
+    "session_archives": ["channel"],
+    "email_records": ["email_type", "status"],
+}
 
 
 @on_postgres
@@ -221,14 +285,24 @@ def test_hd_05_children_go_with_their_ticket_and_records_stay(db):
 # --- 6: Redis
 
 CONVENTIONS = {
-    "ticket:{ticket_id}": ("string", None), "ticket:index": ("set", None), "agent:{username}": ("string", 31536000),
-    "agent_id:{agent_id}": ("string", 31536000), "audit_log:{ticket_id}": ("list", None), "session:{session_name}": ("string", 86400),
-    "status:{session_status}": ("set", None), "ticket_template:{template_id}": ("string", None), "ticket_template:index": ("set", None),
-    "quick_reply:{reply_id}": ("string", None), "quick_reply:index": ("set", None), "quick_reply:category:{category}": ("set", None),
-    "quick_reply:agent:{created_by}": ("set", None), "agent_stats:{agent_id}:{yyyymmdd}": ("hash", 7776000),
-    "security:blacklist:ip:{ip}": ("string", None), "security:login_failures:{username}": ("string", 900),
+    "ticket:{ticket_id}": ("string", None),
+    "ticket:index": ("set", None),
+    "agent:{username}": ("string", 31536000),
+    "agent_id:{agent_id}": ("string", 31536000),
+    "audit_log:{ticket_id}": ("list", None),
+    "session:{session_name}": ("string", 86400),
+    "status:{session_status}": ("set", None),
+    "ticket_template:{template_id}": ("string", None),
+    "ticket_template:index": ("set", None),
+    "quick_reply:{reply_id}": ("string", None),
+    "quick_reply:index": ("set", None),
+    "quick_reply:category:{category}": ("set", None),
+    "quick_reply:agent:{created_by}": ("set", None),
+    "agent_stats:{agent_id}:{yyyymmdd}": ("hash", 7776000),
+    "security:blacklist:ip:{ip}": ("string", None),
+    "security:login_failures:{username}": ("string", 900),
     "security:account_locked:{username}": ("string", 900),
-}  # fmt: skip
+}
 
 
 def test_hd_06_exactly_the_17_patterns_are_declared_and_persistent_ones_say_why():
@@ -283,18 +357,118 @@ HISTORY = [
 ]
 FULL = {
     "ticket": domain.Ticket(
-        title="t", description="", session_name="s", ticket_type="complaint", status="closed", priority="urgent", created_by="c", created_by_name="C",
-        assigned_agent_id="a", assigned_agent_name="A", customer=domain.TicketCustomer(name="n", email="e", phone="p", country="c"),
-        metadata={"a": [1, None, {"b": 1.5}]}, closed_at=1.25, archived_at=2.5, first_response_at=3.75, resolved_at=4.125, reopened_at=5.5, reopened_count=2,
-        reopened_by="r", created_at=1.1, updated_at=2.2, comments=[domain.TicketComment(content="c", author_id="a", author_name="A", comment_type="public", mentions=["x", " x ", "", "y"]), domain.TicketComment(content="d", author_id="a")],
-        attachments=[domain.TicketAttachment(filename="f", stored_path="p", content_type="c", size=2147483647, uploader_id="u", uploader_name="U")],
-        history=HISTORY, assignments=[domain.TicketAssignment(), domain.TicketAssignment(), domain.TicketAssignment(agent_id="a", agent_name="A", assigned_by="b", note="n", assigned_at=1)],
+        title="t",
+        description="",
+        session_name="s",
+        ticket_type="complaint",
+        status="closed",
+        priority="urgent",
+        created_by="c",
+        created_by_name="C",
+        assigned_agent_id="a",
+        assigned_agent_name="A",
+        customer=domain.TicketCustomer(name="n", email="e", phone="p", country="c"),
+        metadata={"a": [1, None, {"b": 1.5}]},
+        closed_at=1.25,
+        archived_at=2.5,
+        first_response_at=3.75,
+        resolved_at=4.125,
+        reopened_at=5.5,
+        reopened_count=2,
+        reopened_by="r",
+        created_at=1.1,
+        updated_at=2.2,
+        comments=[
+            domain.TicketComment(
+                content="c",
+                author_id="a",
+                author_name="A",
+                comment_type="public",
+                mentions=["x", " x ", "", "y"],
+            ),
+            domain.TicketComment(content="d", author_id="a"),
+        ],
+        attachments=[
+            domain.TicketAttachment(
+                filename="f",
+                stored_path="p",
+                content_type="c",
+                size=2147483647,
+                uploader_id="u",
+                uploader_name="U",
+            )
+        ],
+        history=HISTORY,
+        assignments=[
+            domain.TicketAssignment(),
+            domain.TicketAssignment(),
+            domain.TicketAssignment(
+                agent_id="a", agent_name="A", assigned_by="b", note="n", assigned_at=1
+            ),
+        ],
     ),
-    "agent": domain.Agent(username="ü", password_hash="h", name="n", avatar_url="", role="admin", status="lunch", status_note="n", status_updated_at=1, last_active_at=2, last_login=3, max_sessions=0, skills=[domain.AgentSkill(category=" VPN ", level="senior", tags=["A", "a ", ""])]),
-    "audit_log": domain.AuditEntry(ticket_id="t", event_type="assigned", operator_id="o", operator_name="O", details={"a": True}),
-    "session_archive": domain.ArchivedSession(session_id="s", session_name="n", customer_id="c", customer_email="e", customer_name="n", agent_id="a", agent_name="A", channel="chat", messages=[domain.SessionMessage(role="user", content="", timestamp=1.5, agent_id="a", agent_name="A")], ticket_id="t", started_at=1, ended_at=10.9, archived_at=11),
-    "email_record": domain.EmailRecord(subject="", from_email="f", to_email="", cc_emails=["a", "b"], bcc_emails=["c"], body_text="t", body_html="h", email_type=None, template_id="t", session_id="s", ticket_id="t", customer_id="c", status="failed", error_message="e", retry_count=1, external_id="x", external_response={"id": 1}, created_at=1, sent_at=2),
-}  # fmt: skip
+    "agent": domain.Agent(
+        username="ü",
+        password_hash="h",
+        name="n",
+        avatar_url="",
+        role="admin",
+        status="lunch",
+        status_note="n",
+        status_updated_at=1,
+        last_active_at=2,
+        last_login=3,
+        max_sessions=0,
+        skills=[domain.AgentSkill(category=" VPN ", level="senior", tags=["A", "a ", ""])],
+    ),
+    "audit_log": domain.AuditEntry(
+        ticket_id="t",
+        event_type="assigned",
+        operator_id="o",
+        operator_name="O",
+        details={"a": True},
+    ),
+    "session_archive": domain.ArchivedSession(
+        session_id="s",
+        session_name="n",
+        customer_id="c",
+        customer_email="e",
+        customer_name="n",
+        agent_id="a",
+        agent_name="A",
+        channel="chat",
+        messages=[
+            domain.SessionMessage(
+                role="user", content="", timestamp=1.5, agent_id="a", agent_name="A"
+            )
+        ],
+        ticket_id="t",
+        started_at=1,
+        ended_at=10.9,
+        archived_at=11,
+    ),
+    "email_record": domain.EmailRecord(
+        subject="",
+        from_email="f",
+        to_email="",
+        cc_emails=["a", "b"],
+        bcc_emails=["c"],
+        body_text="t",
+        body_html="h",
+        email_type=None,
+        template_id="t",
+        session_id="s",
+        ticket_id="t",
+        customer_id="c",
+        status="failed",
+        error_message="e",
+        retry_count=1,
+        external_id="x",
+        external_response={"id": 1},
+        created_at=1,
+        sent_at=2,
+    ),
+}
 LEAST = {
     "ticket": domain.Ticket(title="t", description="d", created_by="c"),
     "agent": domain.Agent(username="u", password_hash="h", name="n"),
@@ -320,8 +494,13 @@ def test_hd_08_a_value_and_its_stored_row_are_equal(url, values):
             session.add(getattr(converters, f"{name}_to_orm")(held))
         session.commit()
     with Session(engine) as session:
-        for name, kind in (("ticket", models.TicketModel), ("agent", models.AgentModel), ("audit_log", models.AuditLogModel),
-                           ("session_archive", models.SessionArchiveModel), ("email_record", models.EmailRecordModel)):  # fmt: skip
+        for name, kind in (
+            ("ticket", models.TicketModel),
+            ("agent", models.AgentModel),
+            ("audit_log", models.AuditLogModel),
+            ("session_archive", models.SessionArchiveModel),
+            ("email_record", models.EmailRecordModel),
+        ):
             assert (
                 getattr(converters, f"{name}_from_orm")(session.query(kind).one()) == values[name]
             )
@@ -356,16 +535,31 @@ def test_hd_08_null_in_a_json_column_reads_as_empty():
 @pytest.mark.parametrize(
     ("model", "fields"),
     [
-        (domain.Ticket, {"title": "x" * 501}), (domain.Ticket, {"title": ""}), (domain.Ticket, {"ticket_id": "index"}),
-        (domain.Ticket, {"unknown": 1}), (domain.Ticket, {"status": "lost"}), (domain.Ticket, {"reopened_count": -1}),
-        (domain.Ticket, {"closed_at": math.inf}), (domain.Ticket, {"metadata": []}), (domain.Ticket, {"metadata": {"a": "\0"}}),
-        (domain.Ticket, {"title": "a\0"}), (domain.Ticket, {"customer": {"nothing": 1}}),
-        (domain.Agent, {"username": "a:b"}), (domain.Agent, {"username": "a b"}), (domain.Agent, {"username": "x" * 51}),
-        (domain.Agent, {"role": "boss"}), (domain.Agent, {"max_sessions": -1}), (domain.Agent, {"password_hash": ""}),
-        (domain.EmailRecord, {"to_email": "a,b"}), (domain.EmailRecord, {"cc_emails": ["a,b"]}), (domain.EmailRecord, {"cc_emails": ["x" * 500, "y" * 500]}),
-        (domain.EmailRecord, {"external_response": [1]}), (domain.ArchivedSession, {"channel": "fax"}), (domain.AuditEntry, {"event_type": "closed"}),
+        (domain.Ticket, {"title": "x" * 501}),
+        (domain.Ticket, {"title": ""}),
+        (domain.Ticket, {"ticket_id": "index"}),
+        (domain.Ticket, {"unknown": 1}),
+        (domain.Ticket, {"status": "lost"}),
+        (domain.Ticket, {"reopened_count": -1}),
+        (domain.Ticket, {"closed_at": math.inf}),
+        (domain.Ticket, {"metadata": []}),
+        (domain.Ticket, {"metadata": {"a": "\0"}}),
+        (domain.Ticket, {"title": "a\0"}),
+        (domain.Ticket, {"customer": {"nothing": 1}}),
+        (domain.Agent, {"username": "a:b"}),
+        (domain.Agent, {"username": "a b"}),
+        (domain.Agent, {"username": "x" * 51}),
+        (domain.Agent, {"role": "boss"}),
+        (domain.Agent, {"max_sessions": -1}),
+        (domain.Agent, {"password_hash": ""}),
+        (domain.EmailRecord, {"to_email": "a,b"}),
+        (domain.EmailRecord, {"cc_emails": ["a,b"]}),
+        (domain.EmailRecord, {"cc_emails": ["x" * 500, "y" * 500]}),
+        (domain.EmailRecord, {"external_response": [1]}),
+        (domain.ArchivedSession, {"channel": "fax"}),
+        (domain.AuditEntry, {"event_type": "closed"}),
     ],
-)  # fmt: skip
+)
 def test_hd_09_what_the_columns_or_rules_forbid_is_refused(model, fields):
     least = next(v for v in LEAST.values() if type(v) is model).model_dump()
     with pytest.raises(ValidationError):

@@ -186,8 +186,11 @@ def test_hd_14_every_write_is_found_in_both_stores(desk, redis):
     desk.audit.add(audit(gone.ticket_id, details={"n": 1}))
     desk.audit.add(audit(gone.ticket_id, details={"n": 2}))
     assert copied_keys(redis) == {
-        f"ticket:{kept.ticket_id}", "agent:anne", f"agent_id:{anna.id}", f"audit_log:{gone.ticket_id}",
-    }  # fmt: skip
+        f"ticket:{kept.ticket_id}",
+        "agent:anne",
+        f"agent_id:{anna.id}",
+        f"audit_log:{gone.ticket_id}",
+    }
     assert desk.tickets.get(kept.ticket_id).title == "Still no sound"
     assert_copies_equal_postgres(desk.sessions, redis)
     assert desk.cache.pending() == frozenset()
@@ -199,9 +202,12 @@ def test_hd_14_copies_have_the_declared_type_and_lifetime(desk, redis):
     desk.audit.add(audit(stored.ticket_id))
     declared = {each.name: each for each in load_blueprint("helpdesk").keys}
     keys = {
-        "ticket": f"ticket:{stored.ticket_id}", "ticket_index": "ticket:index", "agent": "agent:anna",
-        "agent_id": f"agent_id:{anna.id}", "audit_log": f"audit_log:{stored.ticket_id}",
-    }  # fmt: skip
+        "ticket": f"ticket:{stored.ticket_id}",
+        "ticket_index": "ticket:index",
+        "agent": "agent:anna",
+        "agent_id": f"agent_id:{anna.id}",
+        "audit_log": f"audit_log:{stored.ticket_id}",
+    }
     for name, key in keys.items():
         assert redis.type(key) == declared[name].type
     assert YEAR_S - 10 <= redis.ttl("agent:anna") <= YEAR_S
@@ -302,8 +308,11 @@ def test_hd_16_without_postgres_every_write_raises_and_redis_is_unchanged(desk, 
 
 def test_hd_16_a_commit_without_an_answer_marks_its_keys(desk, url, redis):
     """It may have happened; then the copy is old."""
-    sql(url, """CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$""")  # fmt: skip
+    sql(
+        url,
+        """CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$""",
+    )
     stored = desk.tickets.create(ticket())
     sql(
         url,

@@ -94,7 +94,7 @@ class Worker:
 def terminate_somebody(url):
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                              WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 2""")  # fmt: skip
+                              WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 2""")
 
 
 def hang(server, seconds):

@@ -12,9 +12,15 @@ from is_db_bootstrap.blueprints.novel_genesis.keys import BUCKETS, KEYS, build_k
 
 ID = "0190af3e-7c5b-7a00-8000-00000000000a"
 GOOD = {
-    "session_id": ID, "round_path": "2.1.10", "login_session_id": "42", "user_id": "u-7", "jti": "a_B-9",
-    "refresh_hash": "0f" * 32, "bucket": "login", "ip": "192.0.2.1",
-}  # fmt: skip
+    "session_id": ID,
+    "round_path": "2.1.10",
+    "login_session_id": "42",
+    "user_id": "u-7",
+    "jti": "a_B-9",
+    "refresh_hash": "0f" * 32,
+    "bucket": "login",
+    "ip": "192.0.2.1",
+}
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)

@@ -96,8 +96,12 @@ async def test_values_come_back_as_json(cache):
         {"id": SESSION, "at": when, "cost": Decimal("1.50"), "name": "ä", "deep": [{"x": None}]},
     )
     assert await cache.load_session(SESSION) == {
-        "id": str(SESSION), "at": "2026-01-02T03:04:00+00:00", "cost": "1.50", "name": "ä", "deep": [{"x": None}],
-    }  # fmt: skip
+        "id": str(SESSION),
+        "at": "2026-01-02T03:04:00+00:00",
+        "cost": "1.50",
+        "name": "ä",
+        "deep": [{"x": None}],
+    }
 
 
 @pytest.mark.parametrize(

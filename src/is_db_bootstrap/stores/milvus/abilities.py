@@ -10,13 +10,24 @@ from is_db_bootstrap.stores.milvus.check import wrong_default
 
 #: Release that brought a field type, an index type, or something else (Milvus release notes 2.4 to 2.6).
 _FIELD_TYPES: Mapping[str, tuple[int, int]] = {
-    "SPARSE_FLOAT_VECTOR": (2, 4), "FLOAT16_VECTOR": (2, 4), "BFLOAT16_VECTOR": (2, 4), "INT8_VECTOR": (2, 6), "GEOMETRY": (2, 6),
+    "SPARSE_FLOAT_VECTOR": (2, 4),
+    "FLOAT16_VECTOR": (2, 4),
+    "BFLOAT16_VECTOR": (2, 4),
+    "INT8_VECTOR": (2, 6),
+    "GEOMETRY": (2, 6),
     "TIMESTAMPTZ": (2, 6),
-}  # fmt: skip
+}
 _INDEX_TYPES: Mapping[str, tuple[int, int]] = {
-    "SPARSE_INVERTED_INDEX": (2, 4), "SPARSE_WAND": (2, 4), "BITMAP": (2, 5), "HNSW_SQ": (2, 5), "HNSW_PQ": (2, 5), "HNSW_PRQ": (2, 5),
-    "NGRAM": (2, 6), "IVF_RABITQ": (2, 6), "RTREE": (2, 6),
-}  # fmt: skip
+    "SPARSE_INVERTED_INDEX": (2, 4),
+    "SPARSE_WAND": (2, 4),
+    "BITMAP": (2, 5),
+    "HNSW_SQ": (2, 5),
+    "HNSW_PQ": (2, 5),
+    "HNSW_PRQ": (2, 5),
+    "NGRAM": (2, 6),
+    "IVF_RABITQ": (2, 6),
+    "RTREE": (2, 6),
+}
 _NULLABLE, _CLUSTERING, _FUNCTIONS, _ANALYZER, _JSON_PATH = (2, 5), (2, 4), (2, 5), (2, 5), (2, 6)
 #: What Milvus Lite refuses (3.2.2, tried): these types, and every scalar index but INVERTED.
 _NOT_LITE = {"FLOAT16_VECTOR", "BFLOAT16_VECTOR", "INT8_VECTOR", "BINARY_VECTOR"}
@@ -50,9 +61,11 @@ def check(declared: Collection, release: tuple[int, ...], version: str, *, lite:
 
 def _refusal(declared: Collection, name: str, what: str, server: str, hint: str) -> StoreConflict:
     return StoreConflict(
-        "milvus", f"{declared.name}.{name}: {server} does not support {what}; nothing was changed.", subject=f"{declared.name}.{name}",
+        "milvus",
+        f"{declared.name}.{name}: {server} does not support {what}; nothing was changed.",
+        subject=f"{declared.name}.{name}",
         hint=hint,
-    )  # fmt: skip
+    )
 
 
 def _needed(declared: Collection) -> Iterator[tuple[str, str, tuple[int, int]]]:

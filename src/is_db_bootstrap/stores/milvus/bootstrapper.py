@@ -139,9 +139,10 @@ class MilvusBootstrapper:
     def _check_version(self) -> None:
         if not self._lite and () < self._release < OLDEST:
             raise StoreConflict(
-                self.name, f"{self.target} is Milvus {self._version}; {'.'.join(map(str, OLDEST))} or newer is needed.",
+                self.name,
+                f"{self.target} is Milvus {self._version}; {'.'.join(map(str, OLDEST))} or newer is needed.",
                 hint="Upgrade the server.",
-            )  # fmt: skip
+            )
 
     @property
     def _release(self) -> tuple[int, ...]:
@@ -245,15 +246,18 @@ class MilvusBootstrapper:
             self._conflict(declared, found)
         if live.target is not None and live.target != declared.name:
             raise StoreConflict(
-                self.name, f"Alias {declared.alias} points to {live.target}, declared {declared.name}.", subject=declared.alias,
+                self.name,
+                f"Alias {declared.alias} points to {live.target}, declared {declared.name}.",
+                subject=declared.alias,
                 hint=f"See who moved it; alter_alias moves it back. {milvus_schema.version_of(declared.name)[0]}_v2 or higher would be accepted.",
-            )  # fmt: skip
+            )
         if live.described is None and self._is_collection(declared.alias):
             raise StoreConflict(
-                self.name, f"A collection has the name {declared.alias}, which is declared as an alias of {declared.name}.",
+                self.name,
+                f"A collection has the name {declared.alias}, which is declared as an alias of {declared.name}.",
                 hint=f"Rename that collection (MilvusClient.rename_collection), or have the application use {declared.name}.",
                 subject=declared.alias,
-            )  # fmt: skip
+            )
 
     def _conflict(self, declared: Collection, found: Sequence[Difference]) -> None:
         family, version = milvus_schema.version_of(declared.name)
@@ -342,8 +346,10 @@ class MilvusBootstrapper:
                 )
                 return None
             steps: dict[str, Callable[[Collection], str | None]] = {
-                "collection": self._create_collection, "alias": self._create_alias, "load": self._load,
-            }  # fmt: skip
+                "collection": self._create_collection,
+                "alias": self._create_alias,
+                "load": self._load,
+            }
             return steps[change.kind](declared)
 
     def _create_collection(self, declared: Collection) -> str | None:
@@ -365,9 +371,11 @@ class MilvusBootstrapper:
         live = Live(self._described(declared.name))
         if live.described is None:
             raise StoreBusy(
-                self.name, f"Collection {declared.name} was created and is not shown yet.", subject=declared.name,
+                self.name,
+                f"Collection {declared.name} was created and is not shown yet.",
+                subject=declared.name,
                 hint="The coordinators of a cluster take seconds to agree.",
-            )  # fmt: skip
+            )
         if found := milvus_schema.differences(declared, live):
             self._conflict(declared, found)
         return None
@@ -421,14 +429,20 @@ class MilvusBootstrapper:
                 self._conflict(declared, differs)
             rows = milvus_schema.unindexed_rows(found)
             if milvus_schema.state(found) == "Failed":
-                raise ChangeFailed(self.name, f"The build of index {change.name} failed on the server.", change=change,
-                                   hint="See the server's log; drop the index (MilvusClient.drop_index) and run again.")  # fmt: skip
+                raise ChangeFailed(
+                    self.name,
+                    f"The build of index {change.name} failed on the server.",
+                    change=change,
+                    hint="See the server's log; drop the index (MilvusClient.drop_index) and run again.",
+                )
             if milvus_schema.state(found) == "Finished" and not rows:
                 return
         raise StoreUnavailable(
-            self.name, f"Index {change.name} was not built within {self._timing.index_timeout_s:g} s; {rows} rows are left.",
-            hint="The server goes on; run again later, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.", subject=change.name,
-        )  # fmt: skip
+            self.name,
+            f"Index {change.name} was not built within {self._timing.index_timeout_s:g} s; {rows} rows are left.",
+            hint="The server goes on; run again later, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.",
+            subject=change.name,
+        )
 
     def _create_alias(self, declared: Collection) -> str | None:
         """Look first: the same alias again is an error on one server and silently accepted by another (milvus#8637)."""

@@ -122,10 +122,18 @@ def translated(
     if known is not None:
         return known
     if change is not None:
-        return ChangeFailed(STORE, f"{subject or change.name} was refused: {told}.", change=change,
-                            hint="Correct it and run again; what was applied before stays.")  # fmt: skip
-    return StoreConflict(STORE, f"{target} refused a call: {told}.", subject=subject,
-                         hint="Compare the versions of server and pymilvus; see the server's log.")  # fmt: skip
+        return ChangeFailed(
+            STORE,
+            f"{subject or change.name} was refused: {told}.",
+            change=change,
+            hint="Correct it and run again; what was applied before stays.",
+        )
+    return StoreConflict(
+        STORE,
+        f"{target} refused a call: {told}.",
+        subject=subject,
+        hint="Compare the versions of server and pymilvus; see the server's log.",
+    )
 
 
 def _of_access(exc: Exception, told: str, target: str, client: str) -> BootstrapError | None:
@@ -137,8 +145,11 @@ def _of_access(exc: Exception, told: str, target: str, client: str) -> Bootstrap
         hint = _PRIVILEGES if is_known else _CREDENTIALS
         return AccessDenied(STORE, f"{target} denied access: {told}.", hint=hint)
     if _says(exc, *_TLS):
-        return AccessDenied(STORE, f"TLS to {target} failed: {told}.",
-                            hint="Write https:// for a server with TLS and http:// for one without; name its authority in MILVUS_CA_FILE.")  # fmt: skip
+        return AccessDenied(
+            STORE,
+            f"TLS to {target} failed: {told}.",
+            hint="Write https:// for a server with TLS and http:// for one without; name its authority in MILVUS_CA_FILE.",
+        )
     if (
         _code(exc) == DATABASE_NOT_FOUND
         or _says(exc, *_NO_DATABASE)
@@ -178,20 +189,40 @@ def _of_state(exc: Exception, told: str, target: str, subject: str) -> Bootstrap
         or status is grpc.StatusCode.RESOURCE_EXHAUSTED
         or _says(exc, *_RATE_LIMITED)
     ):
-        return StoreBusy(STORE, f"{target} limits the rate of such calls: {told}.", subject=subject,
-                         hint="Wait, or raise quotaAndLimits.ddl in milvus.yaml.")  # fmt: skip
+        return StoreBusy(
+            STORE,
+            f"{target} limits the rate of such calls: {told}.",
+            subject=subject,
+            hint="Wait, or raise quotaAndLimits.ddl in milvus.yaml.",
+        )
     if code in {RESOURCE_GROUP_SHORT, REPLICA_SHORT} or _says(exc, *_SHORT_OF_NODES):
-        return StoreBusy(STORE, f"{target} has no query node ready yet: {told}.", subject=subject,
-                         hint="Query nodes register up to a minute after the proxy; see that one runs.")  # fmt: skip
+        return StoreBusy(
+            STORE,
+            f"{target} has no query node ready yet: {told}.",
+            subject=subject,
+            hint="Query nodes register up to a minute after the proxy; see that one runs.",
+        )
     if code == QUOTA_EXCEEDED:
-        return StoreUnavailable(STORE, f"{target} refuses changes: {told}.", subject=subject,
-                                hint="Its quota of memory or disk is used up; see quotaAndLimits in milvus.yaml.")  # fmt: skip
+        return StoreUnavailable(
+            STORE,
+            f"{target} refuses changes: {told}.",
+            subject=subject,
+            hint="Its quota of memory or disk is used up; see quotaAndLimits in milvus.yaml.",
+        )
     if (code == UNAVAILABLE and status is None) or _says(exc, *_NOT_READY):
-        return StoreUnavailable(STORE, f"{target} is not ready yet: {told}.", subject=subject,
-                                hint="Its proxy answers before its coordinators do; wait, or give a longer --timeout.")  # fmt: skip
+        return StoreUnavailable(
+            STORE,
+            f"{target} is not ready yet: {told}.",
+            subject=subject,
+            hint="Its proxy answers before its coordinators do; wait, or give a longer --timeout.",
+        )
     if isinstance(exc, grpc.RpcError) or status is not None or code == grpc.StatusCode.UNAVAILABLE:
-        return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject,
-                                hint="See that it runs, that the port is Milvus's (19530 by default), and whether it wants TLS (https://).")  # fmt: skip
+        return StoreUnavailable(
+            STORE,
+            f"{target} does not answer: {told}.",
+            subject=subject,
+            hint="See that it runs, that the port is Milvus's (19530 by default), and whether it wants TLS (https://).",
+        )
     return None
 
 

@@ -62,11 +62,16 @@ def schema(declared: Collection) -> Any:
 def _arguments(each: Field) -> dict[str, Any]:
     """What `add_field` takes for a field besides name and type; what is not declared is left to the server."""
     given = {
-        "is_primary": each.primary, "auto_id": each.auto_id, "is_partition_key": each.partition_key, "dim": each.dim,
-        "max_length": each.max_length, "nullable": each.nullable,
-        "element_type": DataType[each.element_type] if each.element_type else None, "max_capacity": each.max_capacity,
+        "is_primary": each.primary,
+        "auto_id": each.auto_id,
+        "is_partition_key": each.partition_key,
+        "dim": each.dim,
+        "max_length": each.max_length,
+        "nullable": each.nullable,
+        "element_type": DataType[each.element_type] if each.element_type else None,
+        "max_capacity": each.max_capacity,
         "is_clustering_key": each.clustering_key,
-    }  # fmt: skip
+    }
     given = {
         name: value for name, value in given.items() if value is not None and value is not False
     }

@@ -63,9 +63,13 @@ def _tried(client: MilvusClient, name: str, declared: Collection, index: Index) 
         if each.type.endswith("VECTOR"):
             made = next((f for f in declared.functions if each.name in f.outputs), None)
             found = client.search(
-                name, [_TEXT if made else _value(each, 1)], anns_field=each.name, limit=1, consistency_level="Strong",
+                name,
+                [_TEXT if made else _value(each, 1)],
+                anns_field=each.name,
+                limit=1,
+                consistency_level="Strong",
                 search_params={"metric_type": index.metric} if index.metric else {},
-            )[0]  # fmt: skip
+            )[0]
             what = f"{declared.name}.{each.name} is searched by {index.type}"
         else:
             what = f"{declared.name}.{each.name} is filtered by {index.type}"
@@ -107,9 +111,14 @@ def _value(each: Field, number: int) -> Any:
 
 def _scalar(kind: str, number: int) -> Any:
     return {
-        "BOOL": True, "FLOAT": number + 0.5, "DOUBLE": number + 0.5, "JSON": {"probe": 1}, "VARCHAR": "x", "GEOMETRY": "POINT (1 1)",
+        "BOOL": True,
+        "FLOAT": number + 0.5,
+        "DOUBLE": number + 0.5,
+        "JSON": {"probe": 1},
+        "VARCHAR": "x",
+        "GEOMETRY": "POINT (1 1)",
         "TIMESTAMPTZ": "2026-01-02T03:04:05Z",
-    }.get(kind, number)  # fmt: skip
+    }.get(kind, number)
 
 
 def _vector(each: Field, number: int) -> Any:

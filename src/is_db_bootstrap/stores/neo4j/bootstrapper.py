@@ -179,9 +179,10 @@ class Neo4jBootstrapper:
         major = re.match(r"\d+", version)
         if major is None or int(major[0]) < OLDEST_MAJOR:
             raise StoreConflict(
-                self.name, f"{self.target} is Neo4j {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
+                self.name,
+                f"{self.target} is Neo4j {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
                 hint="Upgrade the server.",
-            )  # fmt: skip
+            )
         return ServerInfo(version, edition)
 
     def _check_database(self, driver: neo4j.Driver, timeout_s: float) -> None:
@@ -198,13 +199,17 @@ class Neo4jBootstrapper:
         for row in mine or rows:
             if row["currentStatus"] != "online" and (mine or len(rows) == 1):
                 told = f": {row['statusMessage']}" if row["statusMessage"] else ""
-                raise StoreUnavailable(self.name, f"Database {row['name']} at {self.target} is {row['currentStatus']}{told}.",
-                                       hint="Wait for it, start it (START DATABASE), or see its log.")  # fmt: skip
+                raise StoreUnavailable(
+                    self.name,
+                    f"Database {row['name']} at {self.target} is {row['currentStatus']}{told}.",
+                    hint="Wait for it, start it (START DATABASE), or see its log.",
+                )
         if rows and not any(r["writer"] and r["access"] == "read-write" for r in mine or rows):
             raise StoreUnavailable(
-                self.name, f"{self.target} is not the writer of database {rows[0]['name']}, or it is read-only.",
+                self.name,
+                f"{self.target} is not the writer of database {rows[0]['name']}, or it is read-only.",
                 hint="Write neo4j:// instead of bolt:// to be led to the writer; bolt:// only when one server is reachable.",
-            )  # fmt: skip
+            )
 
     @property
     def _driver(self) -> neo4j.Driver:
@@ -287,9 +292,11 @@ class Neo4jBootstrapper:
             unmet = None if history.entry(file.version) else self._unmet(file)
             if unmet is not None and not unmet.is_assumption:
                 raise StoreConflict(
-                    self.name, f"{file.name} asks: {unmet.text}. {self.target} is {self._described_server()}.",
-                    hint="Use such a server, or take the file out.", subject=file.name,
-                )  # fmt: skip
+                    self.name,
+                    f"{file.name} asks: {unmet.text}. {self.target} is {self._described_server()}.",
+                    hint="Use such a server, or take the file out.",
+                    subject=file.name,
+                )
             if unmet is not None:
                 yield Change(
                     file.name,
@@ -632,9 +639,11 @@ class Neo4jBootstrapper:
                 raise different(thing, found, file.name) from exc
         if code == neo4j_errors.BLOCKED and "Enterprise Edition" in str(exc):
             raise StoreConflict(
-                self.name, f"{thing} of {file.name} requires the Enterprise Edition.",
-                hint="Begin the file with `// assume that edition is enterprise` to have it skipped here.", subject=thing.name,
-            ) from exc  # fmt: skip
+                self.name,
+                f"{thing} of {file.name} requires the Enterprise Edition.",
+                hint="Begin the file with `// assume that edition is enterprise` to have it skipped here.",
+                subject=thing.name,
+            ) from exc
         if code == neo4j_errors.BLOCKED and (groups := self._duplicates(session, thing)):
             raise self._blocked(thing, groups) from exc
         raise exc
@@ -654,10 +663,17 @@ class Neo4jBootstrapper:
         for thing in wanted.values():
             found = live.find(thing)
             if found is None or not thing.matches(found):
-                raise different(thing, found, file.name) if found else ChangeFailed(
-                    self.name, f"{thing} of {file.name} is not there after it was created.", change=change,
-                    hint="See who drops it, and run again.", subject=thing.name,
-                )  # fmt: skip
+                raise (
+                    different(thing, found, file.name)
+                    if found
+                    else ChangeFailed(
+                        self.name,
+                        f"{thing} of {file.name} is not there after it was created.",
+                        change=change,
+                        hint="See who drops it, and run again.",
+                        subject=thing.name,
+                    )
+                )
             self._refuse_unfinished(found, live, change)
 
     def _awaited(self, session: neo4j.Session, names: Sequence[str]) -> LiveSchema:
@@ -677,8 +693,11 @@ class Neo4jBootstrapper:
             return
         failure = " ".join(state.failure.split())
         cause = _failure(state) if failure else f"after {self._timing.index_timeout_s:g} s"
-        hint = f"Correct the data, DROP INDEX {thing.name}, and run again." if state.state == "FAILED" else (
-            "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.")  # fmt: skip
+        hint = (
+            f"Correct the data, DROP INDEX {thing.name}, and run again."
+            if state.state == "FAILED"
+            else ("Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.")
+        )
         raise ChangeFailed(
             self.name,
             f"{thing} is {state.state}: {cause}.",
@@ -719,14 +738,20 @@ class Neo4jBootstrapper:
             rows = run(neo4j_history.REPEAT, **facts)
         else:
             rows = run(
-                neo4j_history.RECORD, **facts, previous=history.before(file), description=file.description,
-                repeatable=file.repeatable, source=file.name,
-            )  # fmt: skip
+                neo4j_history.RECORD,
+                **facts,
+                previous=history.before(file),
+                description=file.description,
+                repeatable=file.repeatable,
+                source=file.name,
+            )
         if not rows or rows[0]["recorded"] != 1:
             raise StoreConflict(
-                self.name, f"{file.name} could not be recorded: version {history.before(file)} is not in the history once.",
-                hint="See MATCH (m:__Neo4jMigration) RETURN m.", subject=file.name,
-            )  # fmt: skip
+                self.name,
+                f"{file.name} could not be recorded: version {history.before(file)} is not in the history once.",
+                hint="See MATCH (m:__Neo4jMigration) RETURN m.",
+                subject=file.name,
+            )
 
     # --- proving
 

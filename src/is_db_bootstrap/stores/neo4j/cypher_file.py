@@ -102,9 +102,14 @@ class CypherFile:
         except ValueError as exc:
             raise ConfigurationError(f"neo4j: {name}: {exc}.") from exc
         found = cls(
-            name, parts["version"].replace("_", "."), parts["description"].replace("_", " "), parts["kind"] == "R",
-            text, statements, preconditions,
-        )  # fmt: skip
+            name,
+            parts["version"].replace("_", "."),
+            parts["description"].replace("_", " "),
+            parts["kind"] == "R",
+            text,
+            statements,
+            preconditions,
+        )
         found._check()
         return found
 

@@ -34,12 +34,14 @@ TIMED_OUT = "ClientError.Transaction.TransactionTimedOut"
 NOT_A_LEADER = "ClientError.Cluster.NotALeader"
 READ_ONLY = "ClientError.General.ForbiddenOnReadOnlyDatabase"
 #: The driver writes the first two of these for the server's TransientError of the same name.
-TERMINATED = frozenset({
-    "ClientError.Transaction.Terminated",
-    "ClientError.Transaction.LockClientStopped",
-    "TransientError.Transaction.Terminated",
-    "TransientError.Transaction.LockClientStopped",
-})  # fmt: skip
+TERMINATED = frozenset(
+    {
+        "ClientError.Transaction.Terminated",
+        "ClientError.Transaction.LockClientStopped",
+        "TransientError.Transaction.Terminated",
+        "TransientError.Transaction.LockClientStopped",
+    }
+)
 #: Transient to the server, but the same statement needs the same memory again.
 OUT_OF_MEMORY = frozenset(
     {
@@ -48,13 +50,15 @@ OUT_OF_MEMORY = frozenset(
     }
 )
 BLOCKED = "DatabaseError.Schema.ConstraintCreationFailed"
-EXISTS = frozenset({
-    "ClientError.Schema.EquivalentSchemaRuleAlreadyExists",
-    "ClientError.Schema.ConstraintAlreadyExists",
-    "ClientError.Schema.ConstraintWithNameAlreadyExists",
-    "ClientError.Schema.IndexAlreadyExists",
-    "ClientError.Schema.IndexWithNameAlreadyExists",
-})  # fmt: skip
+EXISTS = frozenset(
+    {
+        "ClientError.Schema.EquivalentSchemaRuleAlreadyExists",
+        "ClientError.Schema.ConstraintAlreadyExists",
+        "ClientError.Schema.ConstraintWithNameAlreadyExists",
+        "ClientError.Schema.IndexAlreadyExists",
+        "ClientError.Schema.IndexWithNameAlreadyExists",
+    }
+)
 
 _BEFORE_RUNNING = ("ClientError.Statement.SyntaxError", "ClientError.Security.")
 
@@ -223,11 +227,17 @@ def _of_driver(exc: raised.DriverError, target: str, subject: str) -> BootstrapE
     if isinstance(exc, raised.ConfigurationError):
         return ConfigurationError(f"neo4j: the address {target} is refused by the driver: {told}.")
     if "routing" in told and "Errno" not in everything:
-        return StoreUnavailable(STORE, f"{target} gave no way to a writer: {told}.",
-                                hint="Write bolt:// when exactly one server is reachable, as through a port-forward.")  # fmt: skip
+        return StoreUnavailable(
+            STORE,
+            f"{target} gave no way to a writer: {told}.",
+            hint="Write bolt:// when exactly one server is reachable, as through a port-forward.",
+        )
     if is_silent(exc):
-        return StoreUnavailable(STORE, f"{target} takes connections but gives no Bolt answer: {told}.",
-                                hint="It may be starting, need TLS (bolt+s://), or be another kind of server.")  # fmt: skip
+        return StoreUnavailable(
+            STORE,
+            f"{target} takes connections but gives no Bolt answer: {told}.",
+            hint="It may be starting, need TLS (bolt+s://), or be another kind of server.",
+        )
     hint = "See that it runs and that the port is Bolt's (7687 by default)."
     return StoreUnavailable(STORE, f"{target} does not answer: {told}.", subject=subject, hint=hint)
 

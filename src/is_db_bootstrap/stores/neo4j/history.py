@@ -188,10 +188,12 @@ class History:
         """Raise `StoreConflict` when the history says that it is another blueprint's."""
         if self.blueprint and self.blueprint != blueprint:
             raise StoreConflict(
-                STORE, f"The database carries the blueprint {self.blueprint}, not {blueprint}.",
+                STORE,
+                f"The database carries the blueprint {self.blueprint}, not {blueprint}.",
                 hint="A database carries one: name another in the address. Community has only one, so there it is another server "
-                "(locally another --data-dir).", subject=blueprint,
-            )  # fmt: skip
+                "(locally another --data-dir).",
+                subject=blueprint,
+            )
 
     def _refuse_unknown(
         self, unknown: Sequence[Entry], files: Sequence[CypherFile], blueprint: str
@@ -203,9 +205,11 @@ class History:
         if lacking:
             raise _diverged(unknown, f"{_listed(lacking)}, which was never applied")
         raise StoreConflict(
-            STORE, f"The history has {_listed(unknown)}, which {blueprint} does not know.",
-            hint=f"Bring the file back, or use a database of its own for {blueprint}.", subject=unknown[0].source,
-        )  # fmt: skip
+            STORE,
+            f"The history has {_listed(unknown)}, which {blueprint} does not know.",
+            hint=f"Bring the file back, or use a database of its own for {blueprint}.",
+            subject=unknown[0].source,
+        )
 
     def pending(self, files: Sequence[CypherFile]) -> list[Change]:
         """The files that are not recorded, and repeatable ones whose text is newer than the record; in order.
@@ -226,9 +230,11 @@ class History:
         last = self.entries[-1] if self.entries else None
         if last is not None and last.order > file.order and not file.is_conditional:
             raise StoreConflict(
-                STORE, f"{file.name} was never applied, but {last.source} behind it was.",
-                hint=f"Give it a version above {last.version}.", subject=file.name,
-            )  # fmt: skip
+                STORE,
+                f"{file.name} was never applied, but {last.source} behind it was.",
+                hint=f"Give it a version above {last.version}.",
+                subject=file.name,
+            )
 
 
 def _diverged(theirs: Sequence[Entry], ours: str) -> StoreConflict:
@@ -253,12 +259,16 @@ def compare(entry: Entry, file: CypherFile) -> None:
     if entry.repeatable != file.repeatable:
         words = ("repeatable", "versioned") if entry.repeatable else ("versioned", "repeatable")
         raise StoreConflict(
-            STORE, f"{entry.source} was applied as a {words[0]} file, and {file.name} is a {words[1]} one.",
-            hint="Give the new file a version of its own.", subject=file.name,
-        )  # fmt: skip
+            STORE,
+            f"{entry.source} was applied as a {words[0]} file, and {file.name} is a {words[1]} one.",
+            hint="Give the new file a version of its own.",
+            subject=file.name,
+        )
     if not entry.repeatable and entry.checksum not in file.checksums:
         raise StoreConflict(
-            STORE, f"The text of {file.name} was changed after it was applied: recorded checksum {entry.checksum}, "
+            STORE,
+            f"The text of {file.name} was changed after it was applied: recorded checksum {entry.checksum}, "
             f"now {file.checksum}.",
-            hint="Restore the text, and put the change into a new file.", subject=file.name,
-        )  # fmt: skip
+            hint="Restore the text, and put the change into a new file.",
+            subject=file.name,
+        )

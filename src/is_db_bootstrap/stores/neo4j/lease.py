@@ -20,7 +20,7 @@ NODE_NAME = "John Doe"
 SCHEMA: Mapping[str, str] = {
     f"{LABEL}__has_unique_id": f"CREATE CONSTRAINT {LABEL}__has_unique_id IF NOT EXISTS FOR (n:{LABEL}) REQUIRE n.id IS UNIQUE",
     f"{LABEL}__has_unique_name": f"CREATE CONSTRAINT {LABEL}__has_unique_name IF NOT EXISTS FOR (n:{LABEL}) REQUIRE n.name IS UNIQUE",
-}  # fmt: skip
+}
 
 _SET = "id: $token, token: $token, owner: $owner, since: datetime.realtime(), until: datetime.realtime() + duration({milliseconds: $ms})"
 #: The SET of the name takes the node's write lock before the lease is read: two takers cannot both see it lapsed.
@@ -100,6 +100,6 @@ def holder(row: Mapping[str, Any]) -> LockHolder:
         return LockHolder(
             "neo4j-migrations, whose lock has no lease (if no such run is going on, it crashed: "
             f"MATCH (l:{LABEL}) DELETE l)"
-        )  # fmt: skip
+        )
     since: datetime = row["since"].to_native()
     return LockHolder(str(row["owner"]), since)

@@ -56,10 +56,12 @@ def _is_there(wanted: SchemaObject, objects: Mapping[str, SchemaObject], file: s
             return True
         if other.schema == wanted.schema and _in_the_way(wanted.type, other.type):
             raise StoreConflict(
-                "neo4j", f"{file} declares {wanted} ({wanted.definition}), but {other} is on the same properties: "
+                "neo4j",
+                f"{file} declares {wanted} ({wanted.definition}), but {other} is on the same properties: "
                 "a uniqueness or key constraint has an index of its own.",
-                hint=f"Drop {other.name}, or leave {wanted.name} out; nothing was changed.", subject=wanted.name,
-            )  # fmt: skip
+                hint=f"Drop {other.name}, or leave {wanted.name} out; nothing was changed.",
+                subject=wanted.name,
+            )
     return False
 
 
@@ -75,10 +77,11 @@ def _in_the_way(one: str, other: str) -> bool:
 def different(wanted: SchemaObject, live: SchemaObject, file: str) -> StoreConflict:
     """The conflict of one name and two definitions."""
     return StoreConflict(
-        "neo4j", f"{wanted.name} of {file} is declared as {described(wanted)}, but the database has {described(live)} of that name.",
+        "neo4j",
+        f"{wanted.name} of {file} is declared as {described(wanted)}, but the database has {described(live)} of that name.",
         hint=f"It is left as it is. Drop it (DROP {live.kind.upper()} {live.name}) or give the new one another name.",
         subject=wanted.name,
-    )  # fmt: skip
+    )
 
 
 def described(thing: SchemaObject) -> str:

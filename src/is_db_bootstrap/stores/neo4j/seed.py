@@ -47,8 +47,12 @@ class Seed:
         end, other = _node("b", item.end, "b_")
         text = f"MATCH {start} MATCH {end} MERGE (a)-[r:{_quoted(item.type)}]->(b) ON CREATE SET r += $values RETURN count(r) AS n"
         if not run(text, values=dict(item.values), **one, **other)[0]["n"]:
-            raise ChangeFailed("neo4j", f"{change.name} was not created: one of its nodes is missing.", change=change,
-                               hint="See who deleted it, and run again.")  # fmt: skip
+            raise ChangeFailed(
+                "neo4j",
+                f"{change.name} was not created: one of its nodes is missing.",
+                change=change,
+                hint="See who deleted it, and run again.",
+            )
 
 
 def _present(item: SeedNode | SeedRelationship, prefix: str) -> tuple[str, dict[str, Any]]:

@@ -176,8 +176,11 @@ class PostgreSQLBootstrapper:
             )
         if standby or read_only == "on":
             what = "a standby" if standby else "read-only (default_transaction_read_only)"
-            raise StoreUnavailable(self.name, f"{self.target} is {what} and cannot be written to.",
-                                   hint="Give the address of the primary; a fail-over may be going on.")  # fmt: skip
+            raise StoreUnavailable(
+                self.name,
+                f"{self.target} is {what} and cannot be written to.",
+                hint="Give the address of the primary; a fail-over may be going on.",
+            )
         if age_s < YOUNG_S:
             connect(self._url, limit_s, database=connection.info.dbname).close()
         return ServerInfo(str(version).split()[0])
@@ -198,9 +201,11 @@ class PostgreSQLBootstrapper:
             )
         except (AccessDenied, DatabaseMissing) as exc:
             raise AccessDenied(
-                self.name, f"Database {self._url.database} does not exist, and we cannot create it: no way into {MAINTENANCE}.",
-                hint=f"Let an administrator run: {self._create_statement()};", subject=self._url.database,
-            ) from exc  # fmt: skip
+                self.name,
+                f"Database {self._url.database} does not exist, and we cannot create it: no way into {MAINTENANCE}.",
+                hint=f"Let an administrator run: {self._create_statement()};",
+                subject=self._url.database,
+            ) from exc
         with connection:
             yield connection
 
@@ -320,8 +325,9 @@ class PostgreSQLBootstrapper:
             self.name,
             f"The {found.direction} of revision {found.revision} {_WHAT_IS_KNOWN[known]} and did not end, "
             f"so schema {self._schema} of {self.target} is between two revisions. It is not run again by itself.",
-            hint=self._ways_out(found.direction, found.revision, record), subject=found.revision,
-        )  # fmt: skip
+            hint=self._ways_out(found.direction, found.revision, record),
+            subject=found.revision,
+        )
 
     def _unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
         """A note when this role can write down nowhere that a revision has begun."""
@@ -381,9 +387,11 @@ class PostgreSQLBootstrapper:
 
     def _conflict(self, what: str) -> StoreConflict:
         return StoreConflict(
-            self.name, f"Schema {self._schema} of {self.target} {what}.", subject=f"{self._schema}.{TABLE}",
+            self.name,
+            f"Schema {self._schema} of {self.target} {what}.",
+            subject=f"{self._schema}.{TABLE}",
             hint="A schema carries one blueprint: set DB_SCHEMA or another database, or run the version that made it.",
-        )  # fmt: skip
+        )
 
     def _checked_rights(self, reader: psycopg.Connection[Any]) -> list[Change]:
         """The change that creates the schema, if it is missing; `AccessDenied` when we may not create what is pending."""
@@ -394,12 +402,20 @@ class PostgreSQLBootstrapper:
             grant = (
                 f"GRANT CREATE, USAGE ON SCHEMA {identifier(self._schema)} TO {identifier(user)}"
             )
-            raise AccessDenied(self.name, f"{user} may not create tables in schema {self._schema}.", subject=self._schema,
-                               hint=f"Let an administrator run: {grant};")  # fmt: skip
+            raise AccessDenied(
+                self.name,
+                f"{user} may not create tables in schema {self._schema}.",
+                subject=self._schema,
+                hint=f"Let an administrator run: {grant};",
+            )
         if not exists and not database_right:
             statement = f"CREATE SCHEMA {identifier(self._schema)} AUTHORIZATION {identifier(user)}"
-            raise AccessDenied(self.name, f"{user} may not create schemas in database {database}.", subject=self._schema,
-                               hint=f"Let an administrator run: {statement};")  # fmt: skip
+            raise AccessDenied(
+                self.name,
+                f"{user} may not create schemas in database {database}.",
+                subject=self._schema,
+                hint=f"Let an administrator run: {statement};",
+            )
         return [] if exists else [Change(self._schema, "schema")]
 
     def _refuse_recorded_elsewhere(
@@ -445,8 +461,9 @@ class PostgreSQLBootstrapper:
             self.name,
             f"Revision {revisions} of {self._blueprint.name} is recorded in {found} of {self.target}, "
             f"not in {self._schema}.{TABLE}. Nothing was changed: the revisions would be run a second time.",
-            hint=hint, subject=str(found),
-        )  # fmt: skip
+            hint=hint,
+            subject=str(found),
+        )
 
     def _refuse_unknown(
         self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.Elsewhere
@@ -522,8 +539,10 @@ class PostgreSQLBootstrapper:
         """
         tables = list(self._catalogue.objects.get("table", {})) if self._catalogue else []
         with errors(self.target):
-            found = reader.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) ORDER BY 1",
-                                   [self._schema, tables]).fetchall()  # fmt: skip
+            found = reader.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) ORDER BY 1",
+                [self._schema, tables],
+            ).fetchall()
         if found and self._is_at_work_elsewhere():
             return  # the run that holds the lock may be about to record them
         if found and self._record(reader).revisions:
@@ -531,9 +550,11 @@ class PostgreSQLBootstrapper:
         if found:
             names = ", ".join(row[0] for row in found)
             raise StoreConflict(
-                self.name, f"Schema {self._schema} of {self.target} has {names} already, but no revision is recorded.", subject=found[0][0],
+                self.name,
+                f"Schema {self._schema} of {self.target} has {names} already, but no revision is recorded.",
+                subject=found[0][0],
                 hint="If these migrations made it, record that with `is-db-bootstrap migrate stamp`; else set DB_SCHEMA or another database.",
-            )  # fmt: skip
+            )
 
     # --- demo rows
 
@@ -577,8 +598,12 @@ class PostgreSQLBootstrapper:
 
     def _may_not_create(self, user: str) -> AccessDenied:
         statement = f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE template0 ENCODING 'UTF8'"
-        return AccessDenied(self.name, f"Database {self._url.database} does not exist, and {user} may not create it.",
-                            hint=f"Let an administrator run: {statement};", subject=self._url.database)  # fmt: skip
+        return AccessDenied(
+            self.name,
+            f"Database {self._url.database} does not exist, and {user} may not create it.",
+            hint=f"Let an administrator run: {statement};",
+            subject=self._url.database,
+        )
 
     def apply(self, change: Change) -> str | None:
         """Take one step; a revision that another session has applied meanwhile is recognised and said.
@@ -607,8 +632,12 @@ class PostgreSQLBootstrapper:
             raise
         except BootstrapError as exc:
             if self._cancelled.is_set():
-                raise StoreUnavailable(self.name, f"{change.kind} {change.name} was cancelled and rolled back.", subject=change.name,
-                                       hint="Run again.") from exc  # fmt: skip
+                raise StoreUnavailable(
+                    self.name,
+                    f"{change.kind} {change.name} was cancelled and rolled back.",
+                    subject=change.name,
+                    hint="Run again.",
+                ) from exc
             raise
         except DatabaseMissing as exc:
             raise StoreUnavailable(
@@ -686,9 +715,11 @@ class PostgreSQLBootstrapper:
 
     def _failed_itself(self, change: Change, said: str) -> ChangeFailed:
         return ChangeFailed(
-            self.name, f"Revision {change.name} failed in its own code: {said}.", change=change,
+            self.name,
+            f"Revision {change.name} failed in its own code: {said}.",
+            change=change,
             hint="Its transaction was rolled back; correct the file and run again.",
-        )  # fmt: skip
+        )
 
     def _left_behind(self) -> Fate:
         """What the step that failed has left, as the server knows it; what left nothing may run again."""

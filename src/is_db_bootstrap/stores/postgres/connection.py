@@ -171,9 +171,14 @@ def session_settings(schema: str) -> dict[str, str]:
 
 
 def connect(
-    url: StoreUrl, connect_timeout_s: float, *, database: str | None = None, settings: Mapping[str, str] | None = None,
-    kind: type[psycopg.Connection[Any]] = psycopg.Connection, **options: Any,
-) -> psycopg.Connection[Any]:  # fmt: skip
+    url: StoreUrl,
+    connect_timeout_s: float,
+    *,
+    database: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    kind: type[psycopg.Connection[Any]] = psycopg.Connection,
+    **options: Any,
+) -> psycopg.Connection[Any]:
     """One try to open an autocommit connection whose session has `settings`; the URL's database unless told, of class `kind`.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an address that cannot be

@@ -20,8 +20,12 @@ from is_db_bootstrap.stores.postgres.connection import connect, errors, session_
 
 # A dead network is noticed within half a minute, and an idle session is not ended by the server or a firewall.
 KEEPALIVE: Mapping[str, Any] = {
-    "keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000,
-}  # fmt: skip
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 #: What PostgreSQL keeps of an application_name, in bytes.
 NAME_BYTES = 63
 

@@ -173,8 +173,12 @@ class Move(PostgreSQLBootstrapper):
             raise self._no_database() from exc
 
     def _no_database(self) -> StoreConflict:
-        return StoreConflict(self.name, f"Database {self._url.database} of {self.target} does not exist.", subject=self._url.database,
-                             hint=f"Run: is-db-bootstrap migrate init --blueprint {self._blueprint.name}")  # fmt: skip
+        return StoreConflict(
+            self.name,
+            f"Database {self._url.database} of {self.target} does not exist.",
+            subject=self._url.database,
+            hint=f"Run: is-db-bootstrap migrate init --blueprint {self._blueprint.name}",
+        )
 
 
 class Upgrade(Move):
@@ -254,8 +258,11 @@ class Downgrade(Move):
             return list(reversed(done))[: -int(self._target)]
         revision = known(self._chain, self._target)
         if revision not in done:
-            raise StoreConflict(self.name, f"Revision {revision} is not applied, so nothing can be undone down to it.",
-                                hint=f"The schema is at {done[-1] if done else 'base'}.")  # fmt: skip
+            raise StoreConflict(
+                self.name,
+                f"Revision {revision} is not applied, so nothing can be undone down to it.",
+                hint=f"The schema is at {done[-1] if done else 'base'}.",
+            )
         kept = self._chain.until([revision])
         return [r for r in reversed(done) if r not in kept]
 

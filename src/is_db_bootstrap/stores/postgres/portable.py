@@ -192,10 +192,12 @@ class PortableDatabase:
             taken = sorted((set(after) - set(before)) & set(inspect(connection).get_table_names()))
         if taken:
             raise StoreConflict(
-                self._store, f"{self.target} has {', '.join(taken)} already, but no revision that made them is recorded.",
+                self._store,
+                f"{self.target} has {', '.join(taken)} already, but no revision that made them is recorded.",
                 hint="Drop what an interrupted run left and run again; if these revisions made them, say so with "
-                "`is-db-bootstrap migrate stamp`; else name another database.", subject=taken[0],
-            )  # fmt: skip
+                "`is-db-bootstrap migrate stamp`; else name another database.",
+                subject=taken[0],
+            )
 
     def _begun(self) -> tuple[str, str] | None:
         with self._errors(), self._engine.connect() as connection:
@@ -218,8 +220,9 @@ class PortableDatabase:
             self._store,
             f"The {direction} of revision {revision} has committed a part of its work and did not end, "
             f"so {self.target} is between two revisions. It is not run again by itself.",
-            hint=self._ways_out(direction, revision, done), subject=revision,
-        )  # fmt: skip
+            hint=self._ways_out(direction, revision, done),
+            subject=revision,
+        )
 
     def _ways_out(self, direction: str, revision: str, done: tuple[str, ...]) -> str:
         """What a person can do about a step that is half done."""
@@ -251,9 +254,11 @@ class PortableDatabase:
         recorded = self._read_back()
         if recorded != to:
             raise HalfDone(
-                self._store, f"Revision {revision} ran to its end, but {self.target} records {recorded} instead of {to}.",
-                change=change, hint="Look at what it did before anything is run again, then say what holds with migrate stamp.",
-            )  # fmt: skip
+                self._store,
+                f"Revision {revision} ran to its end, but {self.target} records {recorded} instead of {to}.",
+                change=change,
+                hint="Look at what it did before anything is run again, then say what holds with migrate stamp.",
+            )
 
     def _after_failure(self, exc: StoreError, act: str, change: Change, *, done: int) -> StoreError:
         """The error of a step that failed: `exc`, unless a part of the step stays."""
@@ -265,9 +270,11 @@ class PortableDatabase:
         except StoreError:  # the next run finds the mark, if there is one
             return exc
         return HalfDone(
-            self._store, f"Revision {change.name} committed a part of its work and then failed: {exc.message}", change=change,
+            self._store,
+            f"Revision {change.name} committed a part of its work and then failed: {exc.message}",
+            change=change,
             hint=self._ways_out(act, change.name, self._done()),
-        )  # fmt: skip
+        )
 
     def _read_back(self) -> str:
         """The recorded revision, seen on a new connection; `base` without one."""
@@ -373,9 +380,11 @@ class PortableDatabase:
                 else f"{type(exc).__name__}: {exc}{place_of(exc)}"
             )
             raise ChangeFailed(
-                self._store, f"Revision {change.name} failed in its own code: {said}.", change=change,
+                self._store,
+                f"Revision {change.name} failed in its own code: {said}.",
+                change=change,
                 hint="Correct the file and run again.",
-            ) from exc  # fmt: skip
+            ) from exc
 
 
 def _translated(exc: DBAPIError, store: str, target: str) -> StoreError:

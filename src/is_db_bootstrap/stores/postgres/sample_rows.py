@@ -198,8 +198,10 @@ _KINDS = {
     **dict.fromkeys(("json", "jsonb"), "json"),
     **dict.fromkeys(("time", "timetz", "interval"), "clock"),
     **dict.fromkeys(("inet", "cidr"), "address"),
-    "bool": "bool", "uuid": "uuid", "bytea": "bytes",
-}  # fmt: skip
+    "bool": "bool",
+    "uuid": "uuid",
+    "bytea": "bytes",
+}
 
 #: Texts for types that have no generator. The server says which of them are values.
 _OF_ANY_TYPE = (

@@ -379,9 +379,14 @@ class SelfTest:
         changed = self._samples.other(table.name, row, columns)
         column = next(c for c in changed if changed[c] != row[c])
         query = sql.SQL("UPDATE {} SET {} = {} WHERE {} RETURNING {}").format(
-            sql.Identifier(table.name), sql.Identifier(column), sample_rows.cast(table.columns[column]), where,
-            sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(c)) for c in table.columns),
-        )  # fmt: skip
+            sql.Identifier(table.name),
+            sql.Identifier(column),
+            sample_rows.cast(table.columns[column]),
+            where,
+            sql.SQL(", ").join(
+                sql.SQL("{}::text").format(sql.Identifier(c)) for c in table.columns
+            ),
+        )
         after = dict(
             zip(
                 table.columns,
@@ -435,9 +440,12 @@ class SelfTest:
 
 
 _RULES = {
-    "a": "keeps a parent that has rows", "r": "keeps a parent that has rows", "c": "deletes rows with their parent",
-    "n": "becomes NULL with its parent", "d": "takes its default with its parent",
-}  # fmt: skip
+    "a": "keeps a parent that has rows",
+    "r": "keeps a parent that has rows",
+    "c": "deletes rows with their parent",
+    "n": "becomes NULL with its parent",
+    "d": "takes its default with its parent",
+}
 
 
 class _Wrong(Exception):

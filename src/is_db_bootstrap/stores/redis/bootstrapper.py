@@ -134,9 +134,10 @@ class RedisBootstrapper:
                 # Caught before ConnectionError, which it is: PING is refused, INFO is not, and knows how long (redis#11714).
                 eta = client.info("persistence").get("loading_eta_seconds", "?")
                 raise StoreUnavailable(
-                    self.name, f"{self.target} is loading its data set, about {eta} s to go (loading_eta_seconds).",
+                    self.name,
+                    f"{self.target} is loading its data set, about {eta} s to go (loading_eta_seconds).",
                     hint="Give a longer --timeout, or wait.",
-                ) from exc  # fmt: skip
+                ) from exc
             if isinstance(info, Exception):
                 raise info
             self._check_kind(info)
@@ -155,9 +156,10 @@ class RedisBootstrapper:
         major = version.partition(".")[0]
         if not major.isdecimal() or int(major) < OLDEST_MAJOR:
             raise StoreConflict(
-                self.name, f"{self.target} is Redis {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
+                self.name,
+                f"{self.target} is Redis {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
                 hint="Upgrade the server.",
-            )  # fmt: skip
+            )
 
     def _check_role(self, info: Mapping[str, Any], role: Any) -> None:
         """ROLE is asked first and INFO believed where ROLE is not allowed; in a cluster the client finds the masters."""
@@ -178,9 +180,10 @@ class RedisBootstrapper:
                 client.close()
             if state != "ok":
                 raise StoreUnavailable(
-                    self.name, f"{self.target} is in a cluster whose state is {state} (CLUSTER INFO).",
+                    self.name,
+                    f"{self.target} is in a cluster whose state is {state} (CLUSTER INFO).",
                     hint="Wait for its fail-over, or see which slots have no master.",
-                )  # fmt: skip
+                )
             return self._open(redis.RedisCluster, self._timing.connect_timeout_s)
 
     def _open(self, kind: Any, timeout_s: float) -> Any:
@@ -309,9 +312,11 @@ class RedisBootstrapper:
             return Record.read(text)
         except ValueError as exc:
             raise StoreConflict(
-                self.name, f"{self._record_key} holds something that is not a record of this tool: {exc}.",
-                hint="See who wrote it; delete it to have it written again.", subject=self._record_key,
-            ) from exc  # fmt: skip
+                self.name,
+                f"{self._record_key} holds something that is not a record of this tool: {exc}.",
+                hint="See who wrote it; delete it to have it written again.",
+                subject=self._record_key,
+            ) from exc
 
     def _eviction(self) -> Iterator[str]:
         """What maxmemory_policy means for the patterns; INFO memory has it where CONFIG is blocked (spring-data-redis#2894)."""
@@ -358,9 +363,11 @@ class RedisBootstrapper:
             return self._not_written()
         if self._recorded_text() != text:
             raise StoreUnavailable(
-                self.name, f"{self.target} did not keep {self._record_key} as it was written.", subject=self._record_key,
+                self.name,
+                f"{self.target} did not keep {self._record_key} as it was written.",
+                subject=self._record_key,
                 hint="A fail-over may be going on. Run again; what is recorded is read anew.",
-            )  # fmt: skip
+            )
         self._planned_on = text
         return None
 
@@ -381,16 +388,20 @@ class RedisBootstrapper:
         if now is not None and now.conventions == self._declared.conventions:
             return f"Another run recorded the same in {self._record_key} meanwhile."
         raise StoreConflict(
-            self.name, f"{self._record_key} was changed by another run after it was looked at; nothing was written.",
-            hint="Run again; the record is compared anew.", subject=self._record_key,
-        )  # fmt: skip
+            self.name,
+            f"{self._record_key} was changed by another run after it was looked at; nothing was written.",
+            hint="Run again; the record is compared anew.",
+            subject=self._record_key,
+        )
 
     def _check_lease(self, lease: _Lease) -> None:
         if not lease.confirm():
             raise StoreUnavailable(
-                self.name, f"The lock {lease.key} of this run was lost, so another run may have begun; nothing was written.",
-                hint="Run again; what is recorded is read anew.", subject=lease.key,
-            )  # fmt: skip
+                self.name,
+                f"The lock {lease.key} of this run was lost, so another run may have begun; nothing was written.",
+                hint="Run again; what is recorded is read anew.",
+                subject=lease.key,
+            )
 
     @property
     def _writes(self) -> GuardedWrites:

@@ -78,10 +78,18 @@ def translated(exc: Exception, target: str, subject: str, change: Change | None)
     if known is not None:
         return known
     if change is not None:
-        return ChangeFailed(STORE, f"{subject or change.name} was refused: {told}.", change=change,
-                            hint="Correct it and run again; nothing of it was written.")  # fmt: skip
-    return StoreConflict(STORE, f"{target} refused a command: {told}.", subject=subject,
-                         hint="See whether a proxy or a renamed command is in the way.")  # fmt: skip
+        return ChangeFailed(
+            STORE,
+            f"{subject or change.name} was refused: {told}.",
+            change=change,
+            hint="Correct it and run again; nothing of it was written.",
+        )
+    return StoreConflict(
+        STORE,
+        f"{target} refused a command: {told}.",
+        subject=subject,
+        hint="See whether a proxy or a renamed command is in the way.",
+    )
 
 
 def _without_arguments(text: str) -> str:
@@ -97,8 +105,14 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
     if name in DENIED or isinstance(
         exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError
     ):
-        return AccessDenied(STORE, f"{target} denied access: {told} ({name or 'AUTH'}).", subject=subject,
-                            hint=DENIED.get(name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."))  # fmt: skip
+        return AccessDenied(
+            STORE,
+            f"{target} denied access: {told} ({name or 'AUTH'}).",
+            subject=subject,
+            hint=DENIED.get(
+                name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."
+            ),
+        )
     if name in _REFUSED_FOR_NOW:
         return StoreUnavailable(
             STORE,
@@ -109,8 +123,12 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
     if name in _BUSY or isinstance(exc, raised.WatchError):
         return StoreBusy(STORE, f"{target} is busy: {told} ({name or 'WATCH'}).", subject=subject)
     if name == "WRONGTYPE":
-        return StoreConflict(STORE, f"{subject} is a key of another type: {told}.", subject=subject,
-                             hint="See who wrote it; delete it to have it written again.")  # fmt: skip
+        return StoreConflict(
+            STORE,
+            f"{subject} is a key of another type: {told}.",
+            subject=subject,
+            hint="See who wrote it; delete it to have it written again.",
+        )
     if "DB index is out of range" in told or "SELECT is not allowed" in told:
         return ConfigurationError(
             f"redis: {target} has no such database: {told}.",
