@@ -1,12 +1,16 @@
 """Imports the client libraries, without pandas and pyarrow when the command asks for that.
 
-Importing pandas takes longer than a run with nothing to do. Both neo4j and pymilvus import it, and a run hardly ever uses it.
-So the modules of these clients, and no other modules, get proxies while they are imported:
+Importing pandas takes longer than a run with nothing to do. Both neo4j and pymilvus import it, and
+a run hardly ever uses it. So the modules of these clients, and no other modules, get proxies while
+they are imported:
 
-* `sys.modules` never holds a proxy. Whatever else imports pandas, before, meanwhile or later, gets the real module.
+* `sys.modules` never holds a proxy. Whatever else imports pandas, before, meanwhile or later, gets
+  the real module.
 * A proxy that is called, or is asked for a value, imports the real module and forwards to it.
-* A package that is already imported, or that is not installed, is left alone: the client gets it, or its `ImportError`.
-* When pandas is imported for real, by whomever, the proxies in the clients' modules are replaced by what they stand for.
+* A package that is already imported, or that is not installed, is left alone: the client gets it,
+  or its `ImportError`.
+* When pandas is imported for real, by whomever, the proxies in the clients' modules are replaced by
+  what they stand for.
 """
 
 from __future__ import annotations
@@ -38,7 +42,10 @@ class _State:
 
 
 def keep_out() -> None:
-    """From now on, `import_module` keeps pandas and pyarrow out of the clients. For the command's own process."""
+    """From now on, `import_module` keeps pandas and pyarrow out of the clients.
+
+    For the command's own process.
+    """
     _State.asked_for = True
 
 
@@ -91,7 +98,10 @@ def _can_wait(root: str) -> bool:
 
 
 class _ProxyModule(ModuleType):
-    """Stands for a module. Its names are proxies until the real package is imported, and the real ones from then on."""
+    """Stands for a module.
+
+    Its names are proxies until the real package is imported, and the real ones from then on.
+    """
 
     def __repr__(self) -> str:
         return f"<a proxy of the module {self.__name__}>"
@@ -155,7 +165,10 @@ def _resolved(path: str) -> Any:
 
 
 def _imported(path: str) -> Any:
-    """The real object; imports what it takes. Raises `ImportError` or `AttributeError`, as the import in its place would."""
+    """The real object; imports what it takes.
+
+    Raises `ImportError` or `AttributeError`, as the import in its place would.
+    """
     parts = path.split(".")
     found: Any = importlib.import_module(parts[0])
     for number, part in enumerate(parts[1:], 2):
@@ -169,9 +182,12 @@ def _imported(path: str) -> Any:
 
 
 class _Replacement:
-    """A finder that waits for the real packages. It finds each as usual, and puts it in the place of its proxies.
+    """A finder that waits for the real packages.
 
-    Clients keep some proxies as values (`neo4j` compares with `pandas.NA` by identity), for which forwarding is not enough.
+    It finds each as usual, and puts it in the place of its proxies.
+
+    Clients keep some proxies as values (`neo4j` compares with `pandas.NA` by identity), for which
+    forwarding is not enough.
     """
 
     def __init__(self) -> None:
@@ -224,7 +240,10 @@ def _replace_proxies() -> None:
 
 
 def _real(value: Any) -> Any:
-    """What a proxy stands for, as far as it is imported; a tuple with its proxies replaced; else the value itself."""
+    """What a proxy stands for, as far as it is imported.
+
+    A tuple with its proxies replaced; else the value itself.
+    """
     if isinstance(value, _ProxyModule):
         return sys.modules.get(value.__name__, value)
     if type(value) is _Proxy:

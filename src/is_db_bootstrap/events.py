@@ -26,8 +26,9 @@ class Phase(StrEnum):
 class Event:
     """Something that happened.
 
-    `kind` is one of `phase`, `waiting`, `store-done`, `change-started`, `change`, `failed`, `cancelling`, `finished`.
-    `store` is empty for the run as a whole; `elapsed_s` counts seconds since the run began.
+    `kind` is one of `phase`, `waiting`, `store-done`, `change-started`, `change`, `failed`,
+    `cancelling`, `finished`. `store` is empty for the run as a whole; `elapsed_s` counts seconds
+    since the run began.
     """
 
     kind: str

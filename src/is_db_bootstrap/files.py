@@ -36,13 +36,19 @@ def cypher(blueprint: str) -> Path:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write `text` as the file `path`, in place of one that may be there; a reader meets the old file or the new one."""
+    """Write `text` as the file `path`, in place of one that may be there.
+
+    A reader meets the old file or the new one.
+    """
     with _beside(path, text) as written:
         written.replace(path)
 
 
 def create_text(path: Path, text: str) -> None:
-    """Write `text` as the new file `path`; `FileExistsError` when there is one, which is left alone."""
+    """Write `text` as the new file `path`.
+
+    `FileExistsError` when there is one, which is left alone.
+    """
     with _beside(path, text) as written:
         try:
             os.link(written, path)

@@ -1,9 +1,9 @@
 """Running code of the user: revisions, blueprints, `configure`, models.
 
-User code is a guest. Whatever it raises becomes an error that names its file and line, `SystemExit` and the like
-included: an exit code of a guest would otherwise end the whole run, as a success even. `os._exit` ends a process without
-any exception, so a guest that calls it meets one that raises. What a guest prints goes to stderr, because stdout carries
-the result of a command.
+User code is a guest. Whatever it raises becomes an error that names its file and line, `SystemExit`
+and the like included: an exit code of a guest would otherwise end the whole run, as a success even.
+`os._exit` ends a process without any exception, so a guest that calls it meets one that raises.
+What a guest prints goes to stderr, because stdout carries the result of a command.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ _RUNNERS = ("/alembic/", "/sqlalchemy/", "/psycopg/")
 
 
 class GuestFailed(Exception):
-    """User code raised something. `said` is its class and text, `where` its file and line in brackets, or empty."""
+    """User code raised something.
+
+    `said` is its class and text, `where` its file and line in brackets, or empty.
+    """
 
     def __init__(self, cause: BaseException) -> None:
         self.said = _said(cause)
@@ -38,8 +41,9 @@ class GuestFailed(Exception):
 def guest() -> Iterator[None]:
     """Run user code: `GuestFailed` for an exception that is no `Exception`, prints to stderr.
 
-    An ordinary `Exception` passes as it is, because only the caller knows which of them it can translate. A Ctrl-C
-    passes too. It is told from a `KeyboardInterrupt` that user code raises by the signal, which only a Ctrl-C sends.
+    An ordinary `Exception` passes as it is, because only the caller knows which of them it can
+    translate. A Ctrl-C passes too. It is told from a `KeyboardInterrupt` that user code raises by
+    the signal, which only a Ctrl-C sends.
     """
     with _prints_to_stderr(), _no_silent_exit(), _real_interrupts() as interrupted:
         try:
@@ -65,10 +69,13 @@ def strict_guest() -> Iterator[None]:
 
 
 def place_of(exc: BaseException) -> str:
-    """` (FILE, line N)` of the user's own code where `exc` was raised; empty when no frame is known.
+    """` (FILE, line N)` of the user's own code where `exc` was raised.
 
-    The innermost frame outside of the standard library, of installed packages and of this package counts. A blueprint
-    that is itself an installed package has no such frame, so the innermost one that does not run or import it counts.
+    Empty when no frame is known.
+
+    The innermost frame outside of the standard library, of installed packages and of this package
+    counts. A blueprint that is itself an installed package has no such frame, so the innermost one
+    that does not run or import it counts.
     """
     if isinstance(exc, SyntaxError) and exc.filename:
         return f" ({exc.filename}, line {exc.lineno})"
@@ -106,7 +113,10 @@ def _said(exc: BaseException) -> str:
 
 @contextmanager
 def _real_interrupts() -> Iterator[list[int]]:
-    """A list that is not empty once the process was sent SIGINT. Only the main thread is interrupted by one."""
+    """A list that is not empty once the process was sent SIGINT.
+
+    Only the main thread is interrupted by one.
+    """
     received: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

@@ -1,10 +1,10 @@
 """The `migrate` commands as functions, for every blueprint with a PostgreSQL part.
 
-They are synchronous and may be called while an event loop is running in the same thread. Each takes the name of a
-blueprint (or a `Blueprint`) and finds the address as the command does: `url`, then POSTGRES_URL, DATABASE_URL, DB_*
-(of `environ`, the process's when None), the TOML file. `settings` replaces all of these. A blueprint that is portable
-takes a `url` of MariaDB or SQLite too. Errors are those of `is_db_bootstrap.errors`; what holds the lock is waited for
-within the timeout.
+They are synchronous and may be called while an event loop is running in the same thread. Each takes
+the name of a blueprint (or a `Blueprint`) and finds the address as the command does: `url`, then
+POSTGRES_URL, DATABASE_URL, DB_* (of `environ`, the process's when None), the TOML file. `settings`
+replaces all of these. A blueprint that is portable takes a `url` of MariaDB or SQLite too. Errors
+are those of `is_db_bootstrap.errors`; what holds the lock is waited for within the timeout.
 """
 
 from __future__ import annotations
@@ -135,7 +135,10 @@ def init(
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
 ) -> Migrated:
-    """Create database and schema if they are missing, upgrade to head, add demo rows if asked; again: nothing."""
+    """Create database and schema if they are missing, upgrade to head, add demo rows if asked.
+
+    Again: nothing.
+    """
     if there := _portable(blueprint, url):
         there.create()
         unseeded = (_NO_SEED.format(there.target),) if seed else ()
@@ -179,8 +182,8 @@ def downgrade(
 ) -> Migrated:
     """Undo revisions down to `target`: an id, `base`, or a number of steps as `N` or `-N`.
 
-    Raises `RowsWouldBeLost` (of `stores.postgres.moves`) when it would drop, delete or change rows, or when that cannot be
-    found out, unless `drop_rows`; nothing was changed then.
+    Raises `RowsWouldBeLost` (of `stores.postgres.moves`) when it would drop, delete or change rows,
+    or when that cannot be found out, unless `drop_rows`; nothing was changed then.
     """
     from is_db_bootstrap.stores.postgres.moves import Downgrade, known, parsed_steps
 
@@ -257,7 +260,10 @@ def check(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
 ) -> Check:
-    """Connect and say what is there; one try, nothing is changed. A missing database is a `StoreConflict`."""
+    """Connect and say what is there; one try, nothing is changed.
+
+    A missing database is a `StoreConflict`.
+    """
     if there := _portable(blueprint, url):
         began = time.perf_counter()
         version = there.version()
@@ -295,9 +301,12 @@ def sql(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
 ) -> str:
-    """The SQL that `upgrade` would run over `span` (`TO` or `FROM:TO`), without a server; for a DBA who applies it.
+    """The SQL that `upgrade` would run over `span` (`TO` or `FROM:TO`), without a server.
 
-    It records what it did as our own runs do, so `status` and `verify` find nothing missing afterwards.
+    For a DBA who applies it.
+
+    It records what it did as our own runs do, so `status` and `verify` find nothing missing
+    afterwards.
     """
     from is_db_bootstrap.stores.postgres.alembic import offline_sql
     from is_db_bootstrap.stores.postgres.moves import known

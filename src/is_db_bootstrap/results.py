@@ -33,7 +33,8 @@ class Outcome(StrEnum):
     CHANGED = "changed"
     #: Would be changed by `apply`.
     PLANNED = "planned"
-    #: Not touched, because another store failed first (a store) or the server cannot take it (a change).
+    #: Not touched, because another store failed first (a store) or the server cannot take it (a
+    #: change).
     SKIPPED = "skipped"
     #: Differs from the declaration although nothing is pending. A person compares.
     DRIFTED = "drifted"
@@ -73,8 +74,8 @@ class Change:
 class Plan:
     """What a store lacks, in order.
 
-    `skipped` are steps that this server cannot take and need not; `ahead` means that the recorded history
-    contains ours and goes on.
+    `skipped` are steps that this server cannot take and need not; `ahead` means that the recorded
+    history contains ours and goes on.
     """
 
     changes: tuple[Change, ...] = ()

@@ -1,4 +1,7 @@
-"""The next revision of a blueprint: an Alembic revision, or a Cypher file. Ids and numbers go on as the last one's do."""
+"""The next revision of a blueprint: an Alembic revision, or a Cypher file.
+
+Ids and numbers go on as the last one's do.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +39,13 @@ def postgres(
 ) -> list[Path]:
     """Write the next Alembic revision, and `catalogue.json` and `schema.sql` for it; the files.
 
-    With `settings`, it is what autogenerate finds between the blueprint's models and a scratch database at head on that
-    server; none is written when there is no difference. Without, it is empty, and the other files are written by `refresh`.
-    `report` receives each operation that is written, and each drop that is left out unless `allow_drops`; `warn` receives
-    what `refresh` warns of. No file is overwritten, and a failure leaves none.
-    Raises `ConfigurationError` for a blueprint whose files are not to be changed, for two heads, and for models that
-    cannot be loaded.
+    With `settings`, it is what autogenerate finds between the blueprint's models and a scratch
+    database at head on that server; none is written when there is no difference. Without, it is
+    empty, and the other files are written by `refresh`. `report` receives each operation that is
+    written, and each drop that is left out unless `allow_drops`; `warn` receives what `refresh`
+    warns of. No file is overwritten, and a failure leaves none. Raises `ConfigurationError` for a
+    blueprint whose files are not to be changed, for two heads, and for models that cannot be
+    loaded.
     """
     folder = _own(blueprint, blueprint.migrations, "migrations")
     with tempfile.TemporaryDirectory() as temporary:
@@ -107,9 +111,12 @@ def refresh(
 
 
 def stale(blueprint: Blueprint) -> list[str]:
-    """What is generated beside the revisions and is not that of the newest one, in words; needs no server.
+    """What is generated beside the revisions and is not that of the newest one, in words.
 
-    `schema.sql`, where there is one, is generated again and compared; `catalogue.json`, for which a server would be needed, says of which revision it is.
+    Needs no server.
+
+    `schema.sql`, where there is one, is generated again and compared; `catalogue.json`, for which a
+    server would be needed, says of which revision it is.
     """
     from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue
     from is_db_bootstrap.stores.postgres.scratch import SCHEMA_NAME, schema_sql
@@ -187,7 +194,10 @@ def _made(
     *,
     allow_drops: bool,
 ) -> tuple[Path | None, list[Operation]]:
-    """The revision's file in a folder that nobody else reads, and its operations; no file when there is nothing to write."""
+    """The revision's file in a folder that nobody else reads, and its operations.
+
+    No file when there is nothing to write.
+    """
     from is_db_bootstrap.stores.postgres.alembic import engine, write_revision
     from is_db_bootstrap.stores.postgres.scratch import at_head
 

@@ -79,10 +79,10 @@ class Database:
     """A pool of connections to one database. Nothing is opened before `open`.
 
     Every connection has the time zone UTC, `search_path` on `schema` and the application name
-    `is-db-bootstrap:<blueprint>`. jsonb arrives as Python objects, numeric as Decimal, uuid as UUID,
-    and times are aware. A `dict` is sent as jsonb and a `list` as an array, so a JSON list has to be
-    wrapped in psycopg's `Jsonb`. A connection is tested before it is used, so a restarted server
-    costs no failed request.
+    `is-db-bootstrap:<blueprint>`. jsonb arrives as Python objects, numeric as Decimal, uuid as
+    UUID, and times are aware. A `dict` is sent as jsonb and a `list` as an array, so a JSON list
+    has to be wrapped in psycopg's `Jsonb`. A connection is tested before it is used, so a restarted
+    server costs no failed request.
     """
 
     def __init__(

@@ -276,7 +276,8 @@ class PoolProfile:
     """How many connections a service keeps, and how long it waits for one. All times are seconds.
 
     - `open()` opens `min_size` connections, which are kept open. At most `max_size` are in use.
-    - `acquire_timeout` is how long a caller waits for a free one. Then `sqlalchemy.exc.TimeoutError`
+    - `acquire_timeout` is how long a caller waits for a free one. Then
+      `sqlalchemy.exc.TimeoutError`
       is raised.
     - A connection that is older than `recycle` is replaced before use.
     - `command_timeout` is the server's `statement_timeout` of every connection. None sets none.

@@ -1,4 +1,6 @@
-"""What a blueprint declares, as one document, without asking any server; and the index of the built-in ones.
+"""What a blueprint declares, as one document, without asking any server.
+
+And the index of the built-in ones.
 
     python -m is_db_bootstrap.blueprint.describe
 
@@ -38,7 +40,10 @@ def describe(blueprint: Blueprint) -> dict[str, Any]:
 
 
 def counts(document: Mapping[str, Any]) -> dict[str, int]:
-    """How many of each kind a document of `describe` holds; kinds of which there are none are left out."""
+    """How many of each kind a document of `describe` holds.
+
+    Kinds of which there are none are left out.
+    """
     found: dict[str, int] = {}
     for store, declared in document["stores"].items():
         found |= _of(store).count_declared(declared)
@@ -58,7 +63,10 @@ def outline(document: Mapping[str, Any]) -> Branch:
 
 
 def diagrams(document: Mapping[str, Any]) -> list[list[str]]:
-    """The lines of each store's diagram, of a document of `describe`; none for a store with nothing to draw."""
+    """The lines of each store's diagram, of a document of `describe`.
+
+    None for a store with nothing to draw.
+    """
     drawn = [_of(store).diagram(declared) for store, declared in document["stores"].items()]
     return [lines for lines in drawn if len(lines) > 1]
 

@@ -1,7 +1,7 @@
 """The list of installed blueprints, one row per entry point.
 
-The five reference systems have their rows in a file, so that a list needs no import of them. Blueprints of other packages
-are loaded.
+The five reference systems have their rows in a file, so that a list needs no import of them.
+Blueprints of other packages are loaded.
 """
 
 from __future__ import annotations

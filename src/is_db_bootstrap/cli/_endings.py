@@ -1,8 +1,9 @@
 """How the command ends: output that cannot be written, signals, and the exit code that says so.
 
-While a command runs, `sys.stdout` and `sys.stderr` are a `Stream`. It never raises: what could not be written is noted, and
-the work goes on to its end. So a reader that has gone, a full disk or an encoding without an umlaut costs the text, and
-neither a termination log nor the orderly end of a run.
+While a command runs, `sys.stdout` and `sys.stderr` are a `Stream`. It never raises: what could not
+be written is noted, and the work goes on to its end. So a reader that has gone, a full disk or an
+encoding without an umlaut costs the text, and neither a termination log nor the orderly end of a
+run.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ codecs.register_error(_ESCAPE, _escaped)
 
 
 class Stream(io.TextIOBase):
-    """A text stream that takes everything; `failure` says why not all of it was written. None for `inner`: it is closed."""
+    """A text stream that takes everything; `failure` says why not all of it was written.
+
+    None for `inner`: it is closed.
+    """
 
     def __init__(
         self, inner: TextIO | None, mask: Callable[[str], str] = lambda text: text
@@ -67,7 +71,10 @@ class Stream(io.TextIOBase):
 
     @property
     def buffer(self) -> BinaryIO:
-        """The bytes below; hidden for ASCII, where click would write UTF-8 to them in spite of what was asked for."""
+        """The bytes below.
+
+        Hidden for ASCII, where click would write UTF-8 to them in spite of what was asked for.
+        """
         if self._inner is None or codecs.lookup(self.encoding).name == "ascii":
             raise AttributeError("buffer")
         return self._inner.buffer
@@ -126,7 +133,8 @@ def streams(
 ) -> Iterator[tuple[Stream, Stream]]:
     """Stand in for stdout and stderr, and give a closed stdin its end.
 
-    All text of the command leaves through these two and through `masked`, so `mask` is applied once.
+    All text of the command leaves through these two and through `masked`, so `mask` is applied
+    once.
     """
     _open_descriptors()
     before = sys.stdin, sys.stdout, sys.stderr
@@ -174,7 +182,8 @@ class Ending:
 
     #: The first signal that came.
     signal = 0
-    #: Whether threads were left behind in calls that do not end, so that Python must not wait for anything.
+    #: Whether threads were left behind in calls that do not end, so that Python must not wait for
+    #: anything.
     abandoned = False
 
     @property
@@ -194,7 +203,9 @@ def say(text: bytes) -> None:
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP are raised as KeyboardInterrupt, so that what runs cleans up; the second one ends at once.
+    """SIGINT, SIGTERM and SIGHUP are raised as KeyboardInterrupt, so that what runs cleans up.
+
+    The second one ends at once.
 
     A run has handlers of its own meanwhile. What a parent had us ignore stays ignored.
     """
@@ -228,7 +239,10 @@ def is_a_call_left_behind() -> bool:
 
 
 def end_children() -> None:
-    """Kill what a call that was left behind has started in our process group; servers of `local` are in others."""
+    """Kill what a call that was left behind has started in our process group.
+
+    Servers of `local` are in others.
+    """
     try:
         import psutil
     except ImportError:  # only `local` needs it; a container's processes end with its first one

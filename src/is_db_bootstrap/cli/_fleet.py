@@ -70,7 +70,10 @@ _OPTIONS = (
 
 
 def fleet_options(command: F) -> F:
-    """Give `command` the options of a fleet; it receives them as one `FleetOptions`, called `fleet`."""
+    """Give `command` the options of a fleet.
+
+    It receives them as one `FleetOptions`, called `fleet`.
+    """
 
     def wrapped(*args: Any, **given: Any) -> Any:
         fleet = FleetOptions(**{name: given.pop(name) for name in FleetOptions._fields})

@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 
 def run(options: Options, mode: Mode, run_options: RunOptions, *, pending_code: int = 0) -> int:
-    """Run `mode`, print the report, return the exit code; `pending_code` is that of a plan with changes."""
+    """Run `mode`, print the report, return the exit code.
+
+    `pending_code` is that of a plan with changes.
+    """
     keep_out()
     os.environ.setdefault(
         "GRPC_VERBOSITY", "NONE"
@@ -135,8 +138,8 @@ def _print(result: BootstrapResult, options: Options) -> None:
 def deliver(result: BootstrapResult, options: Options) -> int:
     """Leave the termination log, print the report, and return the exit code.
 
-    The log comes first: whoever reads stdout may never do so. What failed is also told on stderr when stdout has a document,
-    or cannot be written.
+    The log comes first: whoever reads stdout may never do so. What failed is also told on stderr
+    when stdout has a document, or cannot be written.
     """
     from is_db_bootstrap.render import summary
 
@@ -171,7 +174,10 @@ def leave_behind(engine: BootstrapOrchestrator) -> None:
 
 @contextmanager
 def signals(engine: BootstrapOrchestrator | Fleet) -> Iterator[None]:
-    """The first SIGINT, SIGTERM or SIGHUP ends the run cleanly, the second the process; an ignored SIGHUP stays ignored."""
+    """The first SIGINT, SIGTERM or SIGHUP ends the run cleanly, the second the process.
+
+    An ignored SIGHUP stays ignored.
+    """
     seen: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -199,7 +205,10 @@ def signals(engine: BootstrapOrchestrator | Fleet) -> Iterator[None]:
 
 
 def selftest(options: Options) -> int:
-    """Wait for the stores, then try one after the other; 3 when a check failed, the engine's code when a store is not usable."""
+    """Wait for the stores, then try one after the other.
+
+    3 when a check failed, the engine's code when a store is not usable.
+    """
     keep_out()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from is_db_bootstrap.app import orchestrator

@@ -37,7 +37,10 @@ class _EndedError(Exception):
 
 
 class Setup:
-    """One guided set-up; `run` returns its exit code: 0, 1, or 2 for configuration and for a question without a terminal."""
+    """One guided set-up.
+
+    `run` returns its exit code: 0, 1, or 2 for configuration and for a question without a terminal.
+    """
 
     def __init__(self, options: Options, *, seed: bool, yes: bool) -> None:
         keep_out()
@@ -100,7 +103,10 @@ class Setup:
         click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
 
     def _agreed(self, question: str, variable: str) -> None:
-        """Go on only if a person, or --yes, says so; without a terminal the command ends with exit 2."""
+        """Go on only if a person, or --yes, says so.
+
+        Without a terminal the command ends with exit 2.
+        """
         if self._yes:
             return
         if not sys.stdin.isatty():

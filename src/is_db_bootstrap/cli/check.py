@@ -18,8 +18,9 @@ from is_db_bootstrap.cli.migrate._options import BLUEPRINT
 def command(blueprint: str | None, config: Path | None) -> int:
     """See that a blueprint loads and that its generated files are current; needs no server.
 
-    Declarations, Cypher files and the chain of revisions are checked as for every run; catalogue.json and schema.sql must be
-    those of the newest revision. Exit 3 when one is not. For a pre-commit hook.
+    Declarations, Cypher files and the chain of revisions are checked as for every run;
+    catalogue.json and schema.sql must be those of the newest revision. Exit 3 when one is not. For
+    a pre-commit hook.
     """
     from is_db_bootstrap import revision
     from is_db_bootstrap.blueprint.check import check

@@ -17,7 +17,8 @@ from is_db_bootstrap.names import STORE_ORDER
 def command(name: str, stores: str) -> int:
     """Write a small, complete blueprint folder NAME, which passes its own test.
 
-    Module, models, migrations, Cypher files, a test on a local stack, compose.yaml, a CI workflow. Nothing is overwritten.
+    Module, models, migrations, Cypher files, a test on a local stack, compose.yaml, a CI workflow.
+    Nothing is overwritten.
     """
     from pathlib import Path
 

@@ -34,10 +34,11 @@ UNVERIFIED = "Not verified, as asked."
 class LockPolicy:
     """How locks are kept, and what a run gets to end. All times are seconds."""
 
-    #: Stores outside of this run, left out by `--only`. The first one guards stores that cannot lock.
+    #: Stores outside of this run, left out by `--only`. The first one guards stores that cannot
+    #: lock.
     borrow: tuple[DatabaseBootstrapper, ...] = ()
-    #: Between two confirmations of a held lock. None: a sixth of each lock's lease. An interval above
-    #: a third of the lease is a `ConfigurationError`.
+    #: Between two confirmations of a held lock. None: a sixth of each lock's lease. An interval
+    #: above a third of the lease is a `ConfigurationError`.
     heartbeat_s: float | None = DEFAULT.heartbeat_s
     #: A confirmation serves the next change too, up to this age.
     fresh_s: float = 1.0

@@ -15,7 +15,10 @@ _LEVELS = {
 
 
 def to_log(logger: logging.Logger | None = None) -> Observer:
-    """An observer that writes one record an event; `logger` is `is_db_bootstrap` when None. No handler is installed."""
+    """An observer that writes one record an event; `logger` is `is_db_bootstrap` when None.
+
+    No handler is installed.
+    """
     target = logger or logging.getLogger("is_db_bootstrap")
 
     def observe(event: Event) -> None:

@@ -1,6 +1,7 @@
 """Turning results into text. Renderers return it, and commands print it.
 
-Only the observer of `progress` does more: it gives a line to `write`, or draws, while a run goes on.
+Only the observer of `progress` does more: it gives a line to `write`, or draws, while a run goes
+on.
 """
 
 from is_db_bootstrap.render.document import document

@@ -1,6 +1,7 @@
 """The screen of files, pipes and logs.
 
-It needs no library, so that a run in a container does not spend time on importing one for terminals.
+It needs no library, so that a run in a container does not spend time on importing one for
+terminals.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from is_db_bootstrap.render.screen import Column, Line, Node
 
-#: Control characters that move the cursor or ring: bell, backspace, vertical tab, form feed, carriage return.
+#: Control characters that move the cursor or ring: bell, backspace, vertical tab, form feed,
+#: carriage return.
 _MOVES = dict.fromkeys((7, 8, 11, 12, 13))
 #: Blanks between two columns of a table.
 _GAP = 2
@@ -96,7 +98,10 @@ def _lines_below(
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Text in lines of at most `width` characters, broken between words; a word that is longer is cut."""
+    """Text in lines of at most `width` characters, broken between words.
+
+    A word that is longer is cut.
+    """
     return [line for paragraph in text.split("\n") for line in _wrapped_line(paragraph, width)]
 
 

@@ -12,7 +12,10 @@ Line = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. Of a table that is too wide, only columns that `may_break` are made narrower."""
+    """A column of a table.
+
+    Of a table that is too wide, only columns that `may_break` are made narrower.
+    """
 
     title: str
     may_break: bool = False
@@ -36,7 +39,10 @@ class Screen(Protocol):
     def table(
         self, columns: Sequence[Column], rows: Sequence[Sequence[Line]], *, width: int
     ) -> str:
-        """A table with a row of titles. `width` in characters holds where there is no terminal to ask."""
+        """A table with a row of titles.
+
+        `width` in characters holds where there is no terminal to ask.
+        """
 
     def tree(self, root: Node, *, width: int) -> str:
         """A tree. `width` in characters holds where there is no terminal to ask."""

@@ -1,6 +1,7 @@
 """The result in few bytes, for a container's termination log.
 
-What does not fit is cut: texts first, and then whole parts. What is left is always one JSON document.
+What does not fit is cut: texts first, and then whole parts. What is left is always one JSON
+document.
 """
 
 from __future__ import annotations

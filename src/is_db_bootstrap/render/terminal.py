@@ -1,4 +1,7 @@
-"""The screen of a terminal: colours, and the terminal's own width. The only renderer that imports `rich` on its own."""
+"""The screen of a terminal: colours, and the terminal's own width.
+
+The only renderer that imports `rich` on its own.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,10 @@ _STORES = 1
 
 
 def tree(outline: Branch, screen: Screen) -> str:
-    """An outline of `blueprint.describe.outline`; words of definitions are as the server writes them."""
+    """An outline of `blueprint.describe.outline`.
+
+    Words of definitions are as the server writes them.
+    """
     return screen.tree(_node(outline, level=0), width=WIDTH)
 
 

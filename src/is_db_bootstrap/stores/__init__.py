@@ -1,1 +1,4 @@
-"""The four stores, one module each; nothing is imported here, so that no client is needed that is not used."""
+"""The four stores, one module each.
+
+Nothing is imported here, so that no client is needed that is not used.
+"""

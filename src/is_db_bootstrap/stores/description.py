@@ -17,7 +17,8 @@ Declared = Mapping[str, Any]
 class Branch:
     """One line of an outline, with the lines below it.
 
-    `name` is what the declared thing is called, and `text` is what else there is to say. A heading has no name.
+    `name` is what the declared thing is called, and `text` is what else there is to say. A heading
+    has no name.
     """
 
     name: str = ""
@@ -26,7 +27,10 @@ class Branch:
 
 
 class StoreDescription(Protocol):
-    """The functions of a store's module `description`. Each but the first takes what the first returned."""
+    """The functions of a store's module `description`.
+
+    Each but the first takes what the first returned.
+    """
 
     def describe(self, blueprint: Blueprint) -> dict[str, Any]:
         """Everything that a blueprint declares about the store. Its settings have been put in."""
@@ -38,7 +42,10 @@ class StoreDescription(Protocol):
         """The same as an outline for people."""
 
     def diagram(self, declared: Declared) -> list[str]:
-        """The lines of a Mermaid diagram, the first of which names its type; that one alone when there is nothing to draw."""
+        """The lines of a Mermaid diagram, the first of which names its type.
+
+        That one alone when there is nothing to draw.
+        """
 
     def verified_lines(self, declared: Declared) -> list[str]:
         """One line for each object, or for all of them, for the last step of a guided set-up."""
@@ -53,7 +60,10 @@ def listing(title: str, rows: Mapping[str, Any]) -> list[Branch]:
 
 
 def counted(**kinds: int) -> str:
-    """Such as `1 trigger, 2 key patterns`, from `triggers=1, key_patterns=2`; kinds of which there are none are left out."""
+    """Such as `1 trigger, 2 key patterns`, from `triggers=1, key_patterns=2`.
+
+    Kinds of which there are none are left out.
+    """
     told = []
     for kind, number in kinds.items():
         several = kind.replace("_", " ")

@@ -12,9 +12,11 @@ import struct
 from collections.abc import Mapping
 
 _LINE = b"GET / HTTP/1.0\r\n\r\n"
-#: PostgreSQL's SSLRequest, which it answers with one letter (protocol documentation, message formats).
+#: PostgreSQL's SSLRequest, which it answers with one letter (protocol documentation, message
+#: formats).
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-#: What the answer begins with, by kind of server. The Bolt port of Neo4j answers an HTTP line in HTTP. SETTINGS: RFC 9113, 6.5.
+#: What the answer begins with, by kind of server. The Bolt port of Neo4j answers an HTTP line in
+#: HTTP. SETTINGS: RFC 9113, 6.5.
 _SIGNS: Mapping[bytes, Mapping[str, bytes]] = {
     _LINE: {"an HTTP server": rb"HTTP/", "Redis": rb"-", "a gRPC server": rb"\x00..\x04"},
     _SSL_REQUEST: {"PostgreSQL": rb"[SN]"},
@@ -22,7 +24,10 @@ _SIGNS: Mapping[bytes, Mapping[str, bytes]] = {
 
 
 def recognised(host: str, port: int, timeout_s: float, own: str = "") -> str:
-    """The kind of server in words; empty when it cannot be told, or is `own`. Each question may take `timeout_s` seconds."""
+    """The kind of server in words; empty when it cannot be told, or is `own`.
+
+    Each question may take `timeout_s` seconds.
+    """
     if not host or host.startswith("/"):
         return ""
     for question, signs in _SIGNS.items():

@@ -59,8 +59,8 @@ class StoreKind:
     declared_by: tuple[str, ...]
     #: The class of this name in the store's module `bootstrapper`.
     bootstrapper_class: str
-    #: The field of a blueprint that names a folder of files, and the usual name of that folder, such
-    #: as `migrations`. The store's module `files` reads it.
+    #: The field of a blueprint that names a folder of files, and the usual name of that folder,
+    #: such as `migrations`. The store's module `files` reads it.
     folder: str = ""
     #: Other names that people give to such a folder.
     folder_names: tuple[str, ...] = ()
@@ -90,8 +90,8 @@ class StoreKind:
     schema_variable: str = ""
     #: What of an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
-    #: Options of an address's query that say where it leads. For `hosts` and `port` the first option
-    #: that is set counts. Those for `more` are told besides.
+    #: Options of an address's query that say where it leads. For `hosts` and `port` the first
+    #: option that is set counts. Those for `more` are told besides.
     place_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Whether `01` and `1` are one database.
     numbered_databases: bool = False
@@ -100,7 +100,8 @@ class StoreKind:
     #: Whether its bootstrapper writes demo data when it is told to.
     takes_seed: bool = False
     client_extra: str = ""
-    #: For each kind of change, what one and several of them are called. Without an entry: the kind's name.
+    #: For each kind of change, what one and several of them are called. Without an entry: the
+    #: kind's name.
     change_nouns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: The variable by which clients name their sessions, where the module `sessions` can end these.
     session_variable: str = ""

@@ -8,7 +8,8 @@ tests of whatever drives bootstrappers.
     with isolated_stores("novel_genesis") as stores:
         stores.redis.set("session:1", "…", ex=60)
 
-pytest has fixtures for the same: `postgres`, `neo4j`, `milvus`, `redis`, `stores` (docs/how-to/test.md).
+pytest has fixtures for the same: `postgres`, `neo4j`, `milvus`, `redis`, `stores`
+(docs/how-to/test.md).
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ advertise-client-urls: http://127.0.0.1:2379
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image and how its server is started for tests. `{password}` stands for a generated one; `files` are put into it."""
+    """An image and how its server is started for tests.
+
+    `{password}` stands for a generated one; `files` are put into it.
+    """
 
     name: str
     port: int
@@ -106,8 +109,9 @@ IMAGES: Mapping[StoreName, Image] = {
 class Containers(StartedServers):
     """One container a server.
 
-    Its label says which folder it belongs to; a session that was killed leaves it to the next one. Raises `ConfigurationError`
-    when no Docker daemon answers, `StoreUnavailable` when a server does not come up.
+    Its label says which folder it belongs to; a session that was killed leaves it to the next one.
+    Raises `ConfigurationError` when no Docker daemon answers, `StoreUnavailable` when a server does
+    not come up.
     """
 
     kind = "containers"

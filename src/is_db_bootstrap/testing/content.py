@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Things that are looked at when a session begins or ends, per store (per table of PostgreSQL: rows).
+#: Things that are looked at when a session begins or ends, per store (per table of PostgreSQL:
+#: rows).
 BUDGET = 10_000
 #: Things that are looked at while a test runs. More than these are not vouched for then.
 BUDGET_IN_A_TEST = 500
@@ -22,8 +23,9 @@ _PLURALS = {"index": "indexes", "key": "keys"}
 class Thing:
     """One object of a store: a key, a node, an index, a collection, a table.
 
-    `kind` is what it is in words, `label` what it shares with others of its kind (`:Customer`), `name` what it alone is
-    called. `digest` changes when the thing changes, and is empty for what cannot be compared. `handle` is what the store's client needs to remove it.
+    `kind` is what it is in words, `label` what it shares with others of its kind (`:Customer`),
+    `name` what it alone is called. `digest` changes when the thing changes, and is empty for what
+    cannot be compared. `handle` is what the store's client needs to remove it.
     """
 
     kind: str
@@ -40,7 +42,10 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What was found in a store. `unseen` says in words what was not looked at, and is empty when everything was."""
+    """What was found in a store.
+
+    `unseen` says in words what was not looked at, and is empty when everything was.
+    """
 
     things: tuple[Thing, ...] = ()
     unseen: str = ""

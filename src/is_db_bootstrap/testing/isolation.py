@@ -30,12 +30,13 @@ PREFIX = "isdb_test"
 class Isolation(ABC):
     """Clean stores of one kind for one process, each at the schema of `blueprint`.
 
-    A store is wiped only where it was empty when we came, or bears our own mark. What a process that died has left is removed
-    by the next one on the same server; what belongs to a process that lives never is.
+    A store is wiped only where it was empty when we came, or bears our own mark. What a process
+    that died has left is removed by the next one on the same server; what belongs to a process that
+    lives never is.
 
-    `given` says that the server is not one of our own, so that other people may write to it. Then a mark is no licence: it
-    says what a session vouches for, and anything else is refused by name. `close` leaves such a server as it was found.
-    `say` tells the user one line while a test waits.
+    `given` says that the server is not one of our own, so that other people may write to it. Then a
+    mark is no licence: it says what a session vouches for, and anything else is refused by name.
+    `close` leaves such a server as it was found. `say` tells the user one line while a test waits.
     """
 
     store: ClassVar[StoreName]
@@ -63,7 +64,10 @@ class Isolation(ABC):
 
     @abstractmethod
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:
-        """It is not needed any more; `keep` leaves it as it is until another session needs the place."""
+        """It is not needed any more.
+
+        `keep` leaves it as it is until another session needs the place.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -121,7 +125,10 @@ class Isolation(ABC):
 
 
 class Pulse:
-    """A thread that calls `beat` every `seconds` until `close`; an error of a client is met by the next beat, or by a test."""
+    """A thread that calls `beat` every `seconds` until `close`.
+
+    An error of a client is met by the next beat, or by a test.
+    """
 
     def __init__(
         self,
@@ -160,8 +167,9 @@ class Pulse:
 class Ahead:
     """Stores made ahead by a thread, which also removes those that are done with.
 
-    `make` and `remove` run in the thread, and in the caller's when nothing has been made ahead; both must be safe there.
-    An error ends the thread: the next `take` meets it in the caller, or begins another thread.
+    `make` and `remove` run in the thread, and in the caller's when nothing has been made ahead;
+    both must be safe there. An error ends the thread: the next `take` meets it in the caller, or
+    begins another thread.
     """
 
     def __init__(

@@ -31,10 +31,10 @@ _MINE = re.compile(rf"{PREFIX}_(?P<mark>[0-9a-f]{{6}}_\d+_\d+)_\d+")
 class MilvusIsolation(Isolation):
     """A database for each test, so that names and alias are those of production.
 
-    The database that the address names (`default` when it names none) must hold no collection; nothing is written there.
-    A database's name says which process made it. On a given server each one has a seal among its
-    properties. What a killed session has left, or a session has kept, the next one drops only when
-    it holds what the seal vouches for.
+    The database that the address names (`default` when it names none) must hold no collection;
+    nothing is written there. A database's name says which process made it. On a given server each
+    one has a seal among its properties. What a killed session has left, or a session has kept, the
+    next one drops only when it holds what the seal vouches for.
     """
 
     store = "milvus"
@@ -85,7 +85,10 @@ class MilvusIsolation(Isolation):
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
-        """A user whose role lacks a privilege; the code is one for many causes, so the text decides."""
+        """A user whose role lacks a privilege.
+
+        The code is one for many causes, so the text decides.
+        """
         told = str(exc).lower()
         return "privilegenotpermitted" in told or "permission deny" in told
 

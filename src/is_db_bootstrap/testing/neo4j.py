@@ -221,7 +221,10 @@ class Neo4jIsolation(Isolation):
         self._turn.enter(was_wiped=self._was_wiped, claim=self._claim)
 
     def _claim(self) -> bool:
-        """Take the database, unless another process has it. One without a mark is looked at first."""
+        """Take the database, unless another process has it.
+
+        One without a mark is looked at first.
+        """
         state = self._mark.read()
         self._found = self._mark.claim(state) if state else None
         return state is None or self._found is not None
@@ -276,7 +279,10 @@ class Neo4jIsolation(Isolation):
             self._step_aside()
 
     def _step_aside(self) -> None:
-        """Let others in. Whoever finds the mark of a process that stepped aside looks for itself."""
+        """Let others in.
+
+        Whoever finds the mark of a process that stepped aside looks for itself.
+        """
         with self._noting:
             if self._mark.is_ours:
                 self._mark.renew()  # a test may have deleted the mark

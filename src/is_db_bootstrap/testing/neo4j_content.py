@@ -65,7 +65,8 @@ def is_larger(ask: Ask, limit: int) -> bool:
 def hidden(ask: Ask) -> str:
     """Why nodes may be there that this user is not shown; empty when the user is shown all.
 
-    Community shows everything to everybody. Enterprise answers a user who may not see a node as if it did not exist.
+    Community shows everything to everybody. Enterprise answers a user who may not see a node as if
+    it did not exist.
     """
     if ask(_EDITION)[0]["edition"] != "enterprise":
         return ""

@@ -162,7 +162,10 @@ class Mark:
         return rows
 
     def check(self) -> None:
-        """Raise `LockTimeout` unless it is our turn; for what cannot share a transaction with it."""
+        """Raise `LockTimeout` unless it is our turn.
+
+        For what cannot share a transaction with it.
+        """
         self.guarded("RETURN s.name AS name")
 
     def begin(self, names: set[str]) -> None:
@@ -210,7 +213,10 @@ class Mark:
         )
 
     def _write_again(self) -> bool:
-        """Write the node again that a test has deleted. False when others may have been in since."""
+        """Write the node again that a test has deleted.
+
+        False when others may have been in since.
+        """
         with self._again:
             if not self._is_ours:
                 return False

@@ -1,8 +1,9 @@
 """Turns of the processes that test on one Neo4j database, which has no session locks.
 
-Each process has a ticket: a node that only this process writes. Who has the lowest number is in (Lamport's bakery). That needs
-neither a constraint nor a lock that two processes want, so schema statements, which deadlock with others of their kind
-(`DeadlockDetected`), are sent by the process that is in and by nobody else. A ticket has a lease by the server's clock.
+Each process has a ticket: a node that only this process writes. Who has the lowest number is in
+(Lamport's bakery). That needs neither a constraint nor a lock that two processes want, so schema
+statements, which deadlock with others of their kind (`DeadlockDetected`), are sent by the process
+that is in and by nobody else. A ticket has a lease by the server's clock.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ MARK = "__IsDbBootstrapTesting"
 STATE = "testing"
 #: Seconds after which the next process may take a database whose user says nothing any more.
 LEASE_S = 30
-#: Seconds between two looks at who is before us. They grow with the wait, since looks slow down whoever is in.
+#: Seconds between two looks at who is before us. They grow with the wait, since looks slow down
+#: whoever is in.
 _LOOK_S, _MOST_LOOK_S, _GROWTH = 0.02, 0.5, 1.3
 #: Seconds between two signs of life on a given server, and on one of our own.
 RENEW_S, RENEW_OWN_S = 1.0, 8.0
@@ -40,12 +42,14 @@ _SIGN = f"""
 MERGE (t:{MARK} {{name: $token}})
 SET t.turn = $turn, t.process = $process, t.until = datetime.realtime() + duration({{seconds: $seconds}})
 """
-#: A ticket that waits is not written again when it is gone: that it is gone tells its process that a test has deleted all.
+#: A ticket that waits is not written again when it is gone: that it is gone tells its process that
+#: a test has deleted all.
 _SIGN_AGAIN = f"""
 MATCH (t:{MARK} {{name: $token}}) SET t.until = datetime.realtime() + duration({{seconds: $seconds}})
 """
 _DRAW = f"MATCH (t:{MARK}) RETURN coalesce(max(t.turn), 0) AS last"
-#: `owner` and `writer` are on the state node only. Earlier versions set `owner` alone, and have no tickets.
+#: `owner` and `writer` are on the state node only. Earlier versions set `owner` alone, and have no
+#: tickets.
 _MARKS = f"""
 MATCH (t:{MARK}) RETURN t.name AS name, t.turn AS turn, t.process AS process, t.owner AS owner, t.writer AS writer,
        coalesce(t.until < datetime.realtime(), true) AS lapsed
@@ -56,7 +60,10 @@ Ask = Callable[..., list[dict[str, Any]]]
 
 
 class Turn:
-    """The ticket of one process. `ask` sends one statement in a transaction of its own, `say` tells the user one line."""
+    """The ticket of one process.
+
+    `ask` sends one statement in a transaction of its own, `say` tells the user one line.
+    """
 
     def __init__(
         self, ask: Ask, token: str, *, target: str, say: Callable[[str], None], patience_s: float
@@ -145,7 +152,10 @@ class Turn:
                 self._ask(_SIGN_AGAIN, token=self._token, seconds=LEASE_S)
 
     def others(self) -> tuple[int, int]:
-        """How many other processes live, and how many of these wait for their turn. Tickets of dead ones are deleted."""
+        """How many other processes live, and how many of these wait for their turn.
+
+        Tickets of dead ones are deleted.
+        """
         living, dead = self._sorted(self._ask(_MARKS))
         if dead:
             self._ask(_DELETE, names=dead)

@@ -130,7 +130,10 @@ def _session(config: pytest.Config) -> TestSession:
 
 
 def _say(config: pytest.Config, line: str) -> None:
-    """One line on the terminal, whatever pytest captures; a worker of xdist writes to the terminal of the session."""
+    """One line on the terminal, whatever pytest captures.
+
+    A worker of xdist writes to the terminal of the session.
+    """
     import sys
 
     capture: Any = config.pluginmanager.getplugin("capturemanager")
@@ -140,7 +143,10 @@ def _say(config: pytest.Config, line: str) -> None:
 
 @pytest.fixture
 def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
-    """The blueprint: the marker's, the ini option's, or the one that is set for the command. Override it to choose otherwise."""
+    """The blueprint: the marker's, the ini option's, or the one that is set for the command.
+
+    Override it to choose otherwise.
+    """
     from is_db_bootstrap.settings import blueprint_name
 
     marker = request.node.get_closest_marker("blueprint")
@@ -230,7 +236,10 @@ def stores(_is_db_stores: Stores) -> Stores:
 
 @pytest.fixture
 def is_db_settings(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> TestedSettings:
-    """What the application under test should read; `set_environ()` sets the environment for the test."""
+    """What the application under test should read.
+
+    `set_environ()` sets the environment for the test.
+    """
     return TestedSettings(stores, monkeypatch)
 
 
@@ -245,9 +254,12 @@ class TestedSettings:
         self._monkeypatch = monkeypatch
 
     def set_environ(self, **names: str) -> None:
-        """Set `POSTGRES_URL` and so on until the test's end; `postgres="DATABASE_URL"` sets that name instead.
+        """Set `POSTGRES_URL` and so on until the test's end.
 
-        Variables that would say otherwise (`DATABASE_URL`, `DB_HOST`, `POSTGRES_PASSWORD`, …) are unset.
+        `postgres="DATABASE_URL"` sets that name instead.
+
+        Variables that would say otherwise (`DATABASE_URL`, `DB_HOST`, `POSTGRES_PASSWORD`, …) are
+        unset.
         """
         import os
 

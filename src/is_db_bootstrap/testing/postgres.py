@@ -54,15 +54,17 @@ _NOTE_S = 1.0
 #: PostgreSQL 15, as libpq writes it.
 _HAS_STRATEGY = 150000
 
-#: What the comment of a template says behind its day, when it is to go with the last session that uses it.
+#: What the comment of a template says behind its day, when it is to go with the last session that
+#: uses it.
 _PASSING = " until the last session ends"
 
 
 class PostgresIsolation(Isolation):
     """A database for each test, copied from a template that is named by the blueprint's contract.
 
-    A template is complete or absent: its flag is set last, under an advisory lock of its contract, so that any number of
-    processes make it once. A process shows that it lives by another advisory lock; the server gives that back when it dies.
+    A template is complete or absent: its flag is set last, under an advisory lock of its contract,
+    so that any number of processes make it once. A process shows that it lives by another advisory
+    lock; the server gives that back when it dies.
 
     On a given server the last session that uses a template drops it. A copy's comment says until
     when its session lived, as a snapshot of the cluster's transactions. A copy that was kept, or
@@ -190,7 +192,8 @@ class PostgresIsolation(Isolation):
                 self._drop(self._template)
                 self.apply(replace(self.server, database=self._template))
                 self._note_use(_PASSING if self.given else "")
-                # Without connections to it, so that a copy can always be made; the flag is the last thing.
+                # Without connections to it, so that a copy can always be made; the flag is the last
+                # thing.
                 self._main.execute(
                     f"ALTER DATABASE {identifier(self._template)} WITH ALLOW_CONNECTIONS false"
                 )
@@ -359,7 +362,8 @@ class PostgresIsolation(Isolation):
 
     def _copy(self) -> str:
         name = f"{PREFIX}_{self._owner:08x}_{next(self._number)}"
-        # Files are copied instead of logged block by block: for a database of some 10 MB that is a third faster.
+        # Files are copied instead of logged block by block: for a database of some 10 MB that is a
+        # third faster.
         strategy = " STRATEGY file_copy" if self._main.info.server_version >= _HAS_STRATEGY else ""
         self._here.execute(
             f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(self._template)}{strategy}"

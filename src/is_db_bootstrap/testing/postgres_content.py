@@ -59,7 +59,8 @@ SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.rel
 WHERE {_OF_USERS} AND c.relkind IN ('r', 'm') ORDER BY 1, 2
 """  # noqa: S608 - of constants only
 _WRITTEN_ROWS = "SELECT count(*) FROM (SELECT FROM {table} t WHERE {written} LIMIT {limit}) AS w"
-#: A row's text has its values in the order of the columns. The sum does not depend on the order of the rows.
+#: A row's text has its values in the order of the columns. The sum does not depend on the order of
+#: the rows.
 _ROWS = """
 SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM (SELECT * FROM {table} LIMIT {limit}) AS t
 """

@@ -21,7 +21,8 @@ from is_db_bootstrap.testing.isolation import Isolation, Pulse
 #: The key that says that a logical database is one for tests: a hash of the fields below.
 #: Earlier versions wrote a string, the process's token.
 MARK = "is-db-bootstrap:testing"
-#: Whose it is; what its logical database held when it was set up; what it held when that process last looked.
+#: Whose it is; what its logical database held when it was set up; what it held when that process
+#: last looked.
 _SESSION, _MADE, _HELD = "session", "made", "held"
 #: What this package writes; a mark of an earlier version does not say more.
 _OWN_KEYS = b"is-db-bootstrap:"
@@ -241,7 +242,10 @@ class RedisIsolation(Isolation):
             return _DATABASES
 
     def _marked(self, number: int, alive: set[str]) -> bool:
-        """Whether it could be marked as ours; another process that does so at the same time makes this false."""
+        """Whether it could be marked as ours.
+
+        Another process that does so at the same time makes this false.
+        """
         with self._client(number) as client, client.pipeline(transaction=True) as pipe:
             pipe.watch(MARK)
             owner = _owner(pipe)
@@ -361,7 +365,10 @@ class RedisIsolation(Isolation):
 
 
 def _keys(client: Any, limit: int) -> list[bytes]:
-    """The names of all keys but the mark; when there are more than `limit`, of more than `limit`."""
+    """The names of all keys but the mark.
+
+    When there are more than `limit`, of more than `limit`.
+    """
     found: set[bytes] = set()
     for key in client.scan_iter(count=1000):  # one key may come twice
         found.add(key)
@@ -384,7 +391,10 @@ def _owner(client: Any) -> str | None:
 
 
 def _vouched(client: Any, found: Content) -> frozenset[str]:
-    """The digests of what the mark vouches for; without a note of what was made, our own records are."""
+    """The digests of what the mark vouches for.
+
+    Without a note of what was made, our own records are.
+    """
     fields = client.hgetall(MARK) if _decoded(client.type(MARK)) == "hash" else {}
     made, held = (Seal.read(fields.get(name.encode())) for name in (_MADE, _HELD))
     digests = (made.digests if made else frozenset()) | (held.digests if held else frozenset())

@@ -35,7 +35,9 @@ _ISOLATIONS: Mapping[StoreName, str] = {
 
 
 class TestSession:
-    """What the tests of one process share. An error of a blueprint or server is kept, and raised for each test that needs it.
+    """What the tests of one process share.
+
+    An error of a blueprint or server is kept, and raised for each test that needs it.
 
     `say` tells the user one line while a test waits, and at the end what could not be removed.
     """
@@ -51,14 +53,16 @@ class TestSession:
         self._source = source or LocalServers()
         self._say = say
         self._isolations: dict[tuple[StoreName, int], Isolation | BootstrapError] = {}
-        #: All that were begun, also those of which no clean store can be had any more: each is closed at the end.
+        #: All that were begun, also those of which no clean store can be had any more: each is
+        #: closed at the end.
         self._begun_ones: list[Isolation] = []
         self._blueprints: dict[str, Blueprint] = {}
         self._addresses: dict[StoreName, StoreUrl] = {}
         self._kept = False
         #: Errors that no test was told of yet.
         self._untold: dict[tuple[StoreName, int], BootstrapError] = {}
-        #: What went wrong outside of a test, in words. A session with any must not end as a success.
+        #: What went wrong outside of a test, in words. A session with any must not end as a
+        #: success.
         self.troubles: list[str] = []
 
     def blueprint(self, name: str | Blueprint) -> Blueprint:
@@ -111,7 +115,10 @@ class TestSession:
     def failed(
         self, store: StoreName, blueprint: Blueprint, error: BootstrapError, *, is_told: bool
     ) -> None:
-        """Remember that no clean store can be had. `is_told` says that a test fails by this error."""
+        """Remember that no clean store can be had.
+
+        `is_told` says that a test fails by this error.
+        """
         if not is_told:
             self._untold[store, id(blueprint)] = error
         failed = self._isolations.get((store, id(blueprint)))
@@ -128,7 +135,10 @@ class TestSession:
                     other.make_way()
 
     def kept(self, store: StoreName) -> None:
-        """Servers are to run on; the next test of a store with one place only gets another server, if there is one."""
+        """Servers are to run on.
+
+        The next test of a store with one place only gets another server, if there is one.
+        """
         self._kept = True
         if store == "neo4j" and not self._source.given:
             self._addresses.pop(store, None)
@@ -194,7 +204,10 @@ def _in_one_line(error: BootstrapError) -> str:
 
 
 class Stores:
-    """Clean stores of one blueprint for one test; each is taken, and its client opened, when first used."""
+    """Clean stores of one blueprint for one test.
+
+    Each is taken, and its client opened, when first used.
+    """
 
     def __init__(self, session: TestSession, blueprint: Blueprint) -> None:
         self.blueprint = blueprint
@@ -306,7 +319,8 @@ _session: TestSession | None = None
 def isolated_stores(blueprint: str | Blueprint) -> Iterator[Stores]:
     """Clean stores of `blueprint` on the local stack, for `unittest` and scripts.
 
-    The servers start with the first use in a process and are left to its end. Raises `BootstrapError`.
+    The servers start with the first use in a process and are left to its end. Raises
+    `BootstrapError`.
     """
     global _session  # noqa: PLW0603 - one for the process, as its servers are
     if _session is None:

@@ -27,7 +27,8 @@ ANSWER_S = 20.0
 class Source(Protocol):
     """Gives the address of a server of each store, without a database of its own choice."""
 
-    #: Whether the servers are not our own: other people may write to them, and several processes meet on one Neo4j.
+    #: Whether the servers are not our own: other people may write to them, and several processes
+    #: meet on one Neo4j.
     given: bool
 
     def address(self, store: StoreName) -> StoreUrl:
@@ -40,9 +41,10 @@ class Source(Protocol):
 class StartedServers(ABC):
     """Servers that sessions start when they are needed.
 
-    All processes share them, but each has a Neo4j of its own, because Neo4j Community has one database only. The last process
-    that uses servers stops them, unless `keep_running`: then the next session starts sooner. A file below `folder` is locked
-    while a process uses what belongs to it; the kernel unlocks it when that process dies.
+    All processes share them, but each has a Neo4j of its own, because Neo4j Community has one
+    database only. The last process that uses servers stops them, unless `keep_running`: then the
+    next session starts sooner. A file below `folder` is locked while a process uses what belongs to
+    it; the kernel unlocks it when that process dies.
     """
 
     given = False
@@ -129,7 +131,10 @@ class LocalServers(StartedServers):
 
 
 class GivenServers:
-    """The servers that the environment names; they are never started or stopped, and must answer within `ANSWER_S`."""
+    """The servers that the environment names.
+
+    They are never started or stopped, and must answer within `ANSWER_S`.
+    """
 
     given = True
 

@@ -89,7 +89,10 @@ class Cache:
 
     @classmethod
     def from_url(cls, url: str, sessions: Sessions, **options: Any) -> Cache:
-        """A cache for the Redis server at `url`, with `options` of redis-py. Opens no connection."""
+        """A cache for the Redis server at `url`, with `options` of redis-py.
+
+        Opens no connection.
+        """
         client = Redis.from_url(
             url,
             **options,

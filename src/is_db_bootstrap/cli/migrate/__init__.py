@@ -15,5 +15,6 @@ class _Commands(CommandPackage):
 def command() -> None:
     """Work on the Alembic revisions of a blueprint.
 
-    Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+    Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or
+    configuration.
     """

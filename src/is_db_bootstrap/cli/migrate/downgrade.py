@@ -13,8 +13,8 @@ from is_db_bootstrap.cli.migrate._options import Where, agreed, exits, placed, t
 def command(where: Where, target: str, yes: bool) -> int:
     """Undo revisions down to TARGET: a number of steps (1 by default; 2 or -2), an id, or base.
 
-    Prints the revisions that were undone. Before rows are dropped, deleted or changed, their table is named and asked
-    about; so is a downgrade of which that cannot be found out.
+    Prints the revisions that were undone. Before rows are dropped, deleted or changed, their table
+    is named and asked about; so is a downgrade of which that cannot be found out.
     """
     from is_db_bootstrap import migrate
     from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost

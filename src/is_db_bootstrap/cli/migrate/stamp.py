@@ -11,7 +11,10 @@ from is_db_bootstrap.cli.migrate._options import Where, agreed, exits, placed, t
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.argument("revision")
 def command(where: Where, revision: str, yes: bool) -> int:
-    """Record REVISION (an id, head or base) as applied. Writes the version only: no table is touched."""
+    """Record REVISION (an id, head or base) as applied.
+
+    Writes the version only: no table is touched.
+    """
     from is_db_bootstrap import migrate
 
     question = f"Record {revision} as the revision of {where.target}, and change nothing else?"

@@ -1,4 +1,7 @@
-"""Which release of Milvus can do what, and what Milvus Lite cannot; asked before anything is changed."""
+"""Which release of Milvus can do what, and what Milvus Lite cannot.
+
+Asked before anything is changed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from is_db_bootstrap.blueprint import Collection, Field
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 from is_db_bootstrap.stores.milvus.check import wrong_default
 
-#: Release that brought a field type, an index type, or something else (Milvus release notes 2.4 to 2.6).
+#: Release that brought a field type, an index type, or something else (Milvus release notes 2.4 to
+#: 2.6).
 _FIELD_TYPES: Mapping[str, tuple[int, int]] = {
     "SPARSE_FLOAT_VECTOR": (2, 4),
     "FLOAT16_VECTOR": (2, 4),
@@ -35,10 +39,12 @@ _LITE_TOKENIZERS = {"standard", "jieba"}
 
 
 def check(declared: Collection, release: tuple[int, ...], version: str, *, lite: bool) -> None:
-    """Raise `StoreConflict` for the first thing that this server cannot do; an unknown release is believed to do all.
+    """Raise `StoreConflict` for the first thing that this server cannot do.
 
-    A default that no server can keep is a `ConfigurationError`. Those of a blueprint that was not loaded by its name, or
-    that `configure` made, have not been looked at before.
+    An unknown release is believed to do all.
+
+    A default that no server can keep is a `ConfigurationError`. Those of a blueprint that was not
+    loaded by its name, or that `configure` made, have not been looked at before.
     """
     for each in declared.fields:
         wrong = wrong_default(each) if each.default is not None else ""

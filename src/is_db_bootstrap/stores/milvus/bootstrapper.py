@@ -1,7 +1,10 @@
-"""Milvus: a collection behind an alias, with its indexes, loaded; compared attribute by attribute, never dropped or altered.
+"""Milvus: a collection behind an alias, with its indexes, loaded.
 
-Changes are of kind `collection` (named as the collection), `index` (`collection.field`), `alias` (as the alias) and
-`load` (as the collection). Milvus has no lock to offer; what another run did meanwhile is found by looking first.
+Compared attribute by attribute, never dropped or altered.
+
+Changes are of kind `collection` (named as the collection), `index` (`collection.field`), `alias`
+(as the alias) and `load` (as the collection). Milvus has no lock to offer; what another run did
+meanwhile is found by looking first.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ from is_db_bootstrap.stores.milvus.schema import Difference, Live
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection, Index
 
-#: Our own property of a collection: the blueprint, and a digest of what was declared when it was created.
+#: Our own property of a collection: the blueprint, and a digest of what was declared when it was
+#: created.
 CONTRACT_PROPERTY = "is_db_bootstrap.contract"
 #: First server that takes INVERTED on VARCHAR.
 INVERTED_SINCE = (2, 4)
@@ -55,9 +59,10 @@ LOOK_FIRST_S, LOOK_LONGEST_S = 0.02, 0.5
 class MilvusBootstrapper:
     """The Milvus part of a blueprint, on a server, a cluster or Milvus Lite over TCP.
 
-    `url` is `http://`, `https://` or `tcp://`, with `user:password`, or a token as either of them; its path is the database. Of
-    `timing`, `connect_timeout_s` bounds every connection and look, `index_timeout_s` every change with the wait for
-    what it started. Raises `ConfigurationError` for an address that cannot be one.
+    `url` is `http://`, `https://` or `tcp://`, with `user:password`, or a token as either of them;
+    its path is the database. Of `timing`, `connect_timeout_s` bounds every connection and look,
+    `index_timeout_s` every change with the wait for what it started. Raises `ConfigurationError`
+    for an address that cannot be one.
     """
 
     name: StoreName = "milvus"
@@ -152,7 +157,11 @@ class MilvusBootstrapper:
 
     @property
     def _connected(self) -> MilvusClient:
-        """The client; connects when nobody has pinged before, but not after a cancel, which only `ping` takes back."""
+        """The client.
+
+        Connects when nobody has pinged before, but not after a cancel, which only `ping` takes
+        back.
+        """
         if self._client is None and not self._cancelled.is_set():
             self._connect(self._timing.connect_timeout_s)
         client = self._client
@@ -196,7 +205,10 @@ class MilvusBootstrapper:
         return _or_none(lambda: self._connected.describe_collection(name, **self._look))
 
     def _index(self, collection: str, index: Index) -> dict[str, Any] | None:
-        """The index of a field, under its own name, else under any; Milvus Lite answers with whatever index there is."""
+        """The index of a field, under its own name, else under any.
+
+        Milvus Lite answers with whatever index there is.
+        """
         client = self._connected
         found: dict[str, Any] | None = None
         try:
@@ -222,7 +234,10 @@ class MilvusBootstrapper:
         return family == found_family and found > version
 
     def plan(self) -> Plan:
-        """What is missing of each collection, in order. `StoreConflict` for anything present but different."""
+        """What is missing of each collection, in order.
+
+        `StoreConflict` for anything present but different.
+        """
         changes: list[Change] = []
         notes: list[str] = []
         for declared in self._blueprint.collections:
@@ -240,7 +255,10 @@ class MilvusBootstrapper:
         return Plan(tuple(changes), notes=tuple(notes))
 
     def _check(self, declared: Collection, live: Live) -> None:
-        """Raise `StoreConflict` for what is present but different; expected, actual and the way out are in it."""
+        """Raise `StoreConflict` for what is present but different.
+
+        Expected, actual and the way out are in it.
+        """
         found = milvus_schema.differences(declared, live)
         if found:
             self._conflict(declared, found)
@@ -303,7 +321,10 @@ class MilvusBootstrapper:
 
     @property
     def _refuses_inverted(self) -> bool:
-        """Whether it is a server that takes nothing but Trie on VARCHAR (code 1100); connects to know its version."""
+        """Whether it is a server that takes nothing but Trie on VARCHAR (code 1100).
+
+        Connects to know its version.
+        """
         return (
             self._connected is not None and not self._lite and () < self._release < INVERTED_SINCE
         )
@@ -403,7 +424,8 @@ class MilvusBootstrapper:
             )
             params.add_index(index.field, type_, index.name or index.field, **metric)
             try:
-                # sync=True would sleep half a second before its first look (grpc_handler.wait_for_creating_index).
+                # sync=True would sleep half a second before its first look
+                # (grpc_handler.wait_for_creating_index).
                 self._connected.create_index(declared.name, params, sync=False, **self._change)
             except MilvusException as exc:
                 if milvus_errors.is_missing(exc):
@@ -453,7 +475,8 @@ class MilvusBootstrapper:
             except MilvusException as exc:
                 if not milvus_errors.exists_already(exc):
                     raise
-                # Either another run was faster, or a dropped collection left its alias behind (milvus#36963).
+                # Either another run was faster, or a dropped collection left its alias behind
+                # (milvus#36963).
                 if self._alias_target(alias) is None and self._described(alias) is None:
                     client.alter_alias(declared.name, alias, **self._change)
                     remark = f"Alias {alias} had been left behind by a dropped collection; it points to {declared.name} now."
@@ -484,7 +507,10 @@ class MilvusBootstrapper:
         )
 
     def _looks(self) -> Iterator[None]:
-        """Moments to look at what the server is doing, until `index_timeout_s` is over; a cancel ends them."""
+        """Moments to look at what the server is doing, until `index_timeout_s` is over.
+
+        A cancel ends them.
+        """
         deadline, pause_s = time.monotonic() + self._timing.index_timeout_s, LOOK_FIRST_S
         while True:
             yield
@@ -497,7 +523,10 @@ class MilvusBootstrapper:
     # --- proving
 
     def verify(self) -> Sequence[Drift]:
-        """Every declared attribute that the server reports. Other collections are no findings: a Milvus may be shared."""
+        """Every declared attribute that the server reports.
+
+        Other collections are no findings: a Milvus may be shared.
+        """
         return [
             drift for declared in self._blueprint.collections for drift in self._drifts(declared)
         ]
@@ -565,7 +594,10 @@ class MilvusBootstrapper:
         return MilvusBootstrapper(self._url, blueprint, timing=self._timing)
 
     def status(self) -> Status:
-        """The contract that each collection was created for, and the declared one; Milvus has no lock."""
+        """The contract that each collection was created for, and the declared one.
+
+        Milvus has no lock.
+        """
         head = [self._contract(c) for c in self._blueprint.collections]
         return Status(
             ", ".join(filter(None, map(self._recorded, self._blueprint.collections))),
@@ -585,7 +617,10 @@ class MilvusBootstrapper:
     # --- ending
 
     def cancel(self) -> None:
-        """From another thread: break the connection. What Milvus has begun (an index, a load) it goes on with."""
+        """From another thread: break the connection.
+
+        What Milvus has begun (an index, a load) it goes on with.
+        """
         self._cancelled.set()
         self._release_client()
 
@@ -625,7 +660,8 @@ class MilvusBootstrapper:
             raise StoreUnavailable(self.name, "The call was cancelled.", subject=subject) from exc
 
 
-#: No pings while nothing is asked: Milvus Lite ends a connection that pings often (`too_many_pings`), and gRPC prints it.
+#: No pings while nothing is asked: Milvus Lite ends a connection that pings often
+#: (`too_many_pings`), and gRPC prints it.
 _GRPC: Mapping[str, int] = {"grpc.keepalive_permit_without_calls": 0}
 #: pymilvus retries a refused rate by itself until its timeout; the engine does that.
 _ONCE: Mapping[str, Any] = {"retry_on_rate_limit": False}

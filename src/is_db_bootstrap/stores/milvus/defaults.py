@@ -1,8 +1,8 @@
 """The default value of a field: as a server takes it, and compared with what a server shows.
 
-pymilvus chooses the slot of its protobuf message by the type of the Python value, so that `DOUBLE` 1 and `INT8` 5 become
-64-bit integers, and it calls pandas for that. Here the slot follows from the type of the field. FLOAT has 32 bits, so that
-0.1 comes back as 0.10000000149011612.
+pymilvus chooses the slot of its protobuf message by the type of the Python value, so that `DOUBLE`
+1 and `INT8` 5 become 64-bit integers, and it calls pandas for that. Here the slot follows from the
+type of the field. FLOAT has 32 bits, so that 0.1 comes back as 0.10000000149011612.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pymilvus.grpc_gen import schema_pb2
 
 from is_db_bootstrap.blueprint import Collection, Field
 
-#: The slot of `ValueField` for each type. A time is written as text (`string_data`), which servers turn into microseconds.
+#: The slot of `ValueField` for each type. A time is written as text (`string_data`), which servers
+#: turn into microseconds.
 _SLOTS: Mapping[str, str] = {
     "BOOL": "bool_data",
     "INT8": "int_data",
@@ -46,7 +47,10 @@ def encoded(each: Field) -> Any:
 
 
 def shown(message: Any) -> Any:
-    """The value in what a server shows: that of the slot that is set, or None. Other values are returned as they are."""
+    """The value in what a server shows: that of the slot that is set, or None.
+
+    Other values are returned as they are.
+    """
     if not hasattr(message, "WhichOneof"):
         return message
     slot = message.WhichOneof("data")
@@ -54,7 +58,10 @@ def shown(message: Any) -> Any:
 
 
 def is_same(collection: Collection, each: Field, live: Any) -> bool:
-    """Whether the declared default and the live one are the same value of the field's type. None is no default."""
+    """Whether the declared default and the live one are the same value of the field's type.
+
+    None is no default.
+    """
     if each.default is None or live is None:
         return each.default is None and live is None
     if each.type == "FLOAT":
@@ -85,7 +92,10 @@ def _time_text(value: int | str | datetime) -> str:
 
 
 def _microseconds(value: int | str | datetime, collection: Collection) -> int:
-    """Microseconds since 1970 in UTC. A time without an offset is meant in the collection's time zone, else in UTC."""
+    """Microseconds since 1970 in UTC.
+
+    A time without an offset is meant in the collection's time zone, else in UTC.
+    """
     if isinstance(value, int):
         return value
     time = datetime.fromisoformat(value) if isinstance(value, str) else value

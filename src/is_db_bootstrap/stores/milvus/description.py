@@ -59,7 +59,10 @@ def _collection(collection: Mapping[str, Any]) -> Branch:
 
 
 def _named_rows(rows: list[Any]) -> dict[str, str]:
-    """Name of a field, an index or a function to what else is declared of it. An index has the name of its field."""
+    """Name of a field, an index or a function to what else is declared of it.
+
+    An index has the name of its field.
+    """
     named = [row for row in rows if isinstance(row, dict)]
     return {row.get("name") or row["field"]: _in_words(row, "name", "field") for row in named}
 

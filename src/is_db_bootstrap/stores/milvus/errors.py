@@ -1,4 +1,7 @@
-"""What pymilvus and gRPC raise, in the words of this tool; and pymilvus's log kept quiet while we ask."""
+"""What pymilvus and gRPC raise, in the words of this tool.
+
+And pymilvus's log kept quiet while we ask.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,16 @@ from is_db_bootstrap.results import Change
 
 STORE = "milvus"
 
-# Error codes of the server since 2.3 (pkg/util/merr/errors.go). Milvus Lite answers 1 to nearly everything.
+# Error codes of the server since 2.3 (pkg/util/merr/errors.go). Milvus Lite answers 1 to nearly
+# everything.
 NOT_READY, UNAVAILABLE, TOO_MANY_REQUESTS, RATE_LIMIT, QUOTA_EXCEEDED = 1, 2, 4, 8, 9
 COLLECTION_NOT_FOUND, ALIAS_NOT_FOUND, DATABASE_NOT_FOUND = 100, 1600, 800
 RESOURCE_GROUP_SHORT, REPLICA_SHORT = 303, 401
 #: The code of rate limits before 2.3.
 OLD_RATE_LIMIT = 49
 
-# Texts stand in for codes where a server has none. Cited: milvus#16411, #16781, #41371; #32014, #36584, #47155; #19542.
+# Texts stand in for codes where a server has none. Cited: milvus#16411, #16781, #41371; #32014,
+# #36584, #47155; #19542.
 _NOT_READY = (
     "not healthy",
     "not ready",
@@ -78,7 +83,8 @@ _QUIET = (
 class _Quiet(logging.Filter):
     """Drops what pymilvus logs in a thread that asks for us; everybody else's messages pass.
 
-    It logs a traceback for every refusal, also one that the caller expects, as of an alias that is missing.
+    It logs a traceback for every refusal, also one that the caller expects, as of an alias that is
+    missing.
     """
 
     asking = threading.local()
@@ -116,7 +122,10 @@ def exists_already(exc: MilvusException) -> bool:
 def translated(
     exc: Exception, target: str, subject: str, change: Change | None, client: str = ""
 ) -> BootstrapError:
-    """The error of `is_db_bootstrap.errors` for what was raised at `target`; `client` are the versions in words."""
+    """The error of `is_db_bootstrap.errors` for what was raised at `target`.
+
+    `client` are the versions in words.
+    """
     told = _told(exc)
     known = _of_access(exc, told, target, client) or _of_state(exc, told, target, subject)
     if known is not None:

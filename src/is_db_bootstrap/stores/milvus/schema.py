@@ -1,7 +1,10 @@
-"""A declared Milvus collection against what the server reports of it. No call to a server is made here.
+"""A declared Milvus collection against what the server reports of it.
 
-What a server does not report is not compared. Milvus Lite leaves out description and build parameters, and reports
-consistency level, number of partitions and (right after create) load state wrongly, so those are never compared.
+No call to a server is made here.
+
+What a server does not report is not compared. Milvus Lite leaves out description and build
+parameters, and reports consistency level, number of partitions and (right after create) load state
+wrongly, so those are never compared.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ _SAME_INDEX = {"INVERTED": {"INVERTED", "TRIE"}}
 
 
 def version_of(collection: str) -> tuple[str, int]:
-    """`novel_embeddings_v1` is ("novel_embeddings", 1); a name without version is its own family, version 0."""
+    """`novel_embeddings_v1` is ("novel_embeddings", 1).
+
+    A name without version is its own family, version 0.
+    """
     found = re.fullmatch(r"(.+)_v(\d+)", collection)
     return (found[1], int(found[2])) if found else (collection, 0)
 
@@ -60,7 +66,10 @@ def schema(declared: Collection) -> Any:
 
 
 def _arguments(each: Field) -> dict[str, Any]:
-    """What `add_field` takes for a field besides name and type; what is not declared is left to the server."""
+    """What `add_field` takes for a field besides name and type.
+
+    What is not declared is left to the server.
+    """
     given = {
         "is_primary": each.primary,
         "auto_id": each.auto_id,
@@ -81,7 +90,10 @@ def _arguments(each: Field) -> dict[str, Any]:
 
 
 def contract(declared: Collection) -> str:
-    """The text that names what is declared; parts that were added to the language later count only where they are used."""
+    """The text that names what is declared.
+
+    Parts that were added to the language later count only where they are used.
+    """
     fields = ", ".join(map(_written, declared.fields)) + ("," if len(declared.fields) == 1 else "")
     indexes = [(i.field, i.type, i.metric, sorted(i.params.items())) for i in declared.indexes]
     later = (
@@ -124,8 +136,9 @@ class Difference:
 class Live:
     """What the server reports of one collection and its alias.
 
-    `described` is None when the collection is missing, `indexes` has an entry a field with an index, `target` is the
-    collection behind the alias, `loaded` None when it was not asked. `partitions` are the named ones, when any are declared.
+    `described` is None when the collection is missing, `indexes` has an entry a field with an
+    index, `target` is the collection behind the alias, `loaded` None when it was not asked.
+    `partitions` are the named ones, when any are declared.
     """
 
     described: Mapping[str, Any] | None = None
@@ -146,13 +159,18 @@ def state(described: Mapping[str, Any]) -> str:
 
 
 def unindexed_rows(described: Mapping[str, Any]) -> int:
-    """Rows that the index does not serve yet; its state may be `Finished` before they are none (milvus#40580)."""
+    """Rows that the index does not serve yet.
+
+    Its state may be `Finished` before they are none (milvus#40580).
+    """
     total, indexed = int(described.get("total_rows") or 0), int(described.get("indexed_rows") or 0)
     return max(int(described.get("pending_index_rows") or 0), total - indexed, 0)
 
 
 def differences(declared: Collection, live: Live) -> list[Difference]:
-    """Every attribute of an existing collection and its indexes that is not as declared; missing indexes are none.
+    """Every attribute of an existing collection and its indexes that is not as declared.
+
+    Missing indexes are none.
 
     What makes vectors useless comes first, since a message names five.
     """
@@ -206,7 +224,8 @@ def _of_fields(declared: Collection, described: Mapping[str, Any]) -> Iterator[D
             yield from _default_difference(declared, each, fields[each.name])
     known = {f.name for f in declared.fields}
     for name, found in fields.items():
-        # A field that needs no value may be added by an application (since 2.6) and harms no writer.
+        # A field that needs no value may be added by an application (since 2.6) and harms no
+        # writer.
         if (
             name not in known
             and not found.get("nullable")

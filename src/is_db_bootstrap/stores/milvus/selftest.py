@@ -27,7 +27,10 @@ def proofs(
     client: MilvusClient,
     declared: Collection,
 ) -> Iterator[Proof]:
-    """One check for the collection, one an index; the probe collection is dropped at the end, whatever happens."""
+    """One check for the collection, one an index.
+
+    The probe collection is dropped at the end, whatever happens.
+    """
     name = f"is_db_bootstrap_selftest_{uuid.uuid4().hex}"
     probe = open_probe(replace(declared, name=name, alias="", load=bool(declared.indexes)))
     try:

@@ -1,11 +1,12 @@
 """The mark of a file that has begun and cannot share a transaction with its record.
 
-Schema statements and `CALL … IN TRANSACTIONS` commit by themselves, so a run that dies leaves a part of such a file
-and no record. Most schema files are *repeatable*: their statements are guarded (`IF NOT EXISTS`), or say what has to be
-there, which is looked at. A file with anything else is neither atomic nor repeatable. Before each of its statements a
-mark is committed, which says how many were begun and whether the last of these has ended. The transaction that
-records the file removes the mark. A run that finds a mark without its record goes on where that is known to be right,
-and ends with a conflict where it is not.
+Schema statements and `CALL … IN TRANSACTIONS` commit by themselves, so a run that dies leaves a
+part of such a file and no record. Most schema files are *repeatable*: their statements are guarded
+(`IF NOT EXISTS`), or say what has to be there, which is looked at. A file with anything else is
+neither atomic nor repeatable. Before each of its statements a mark is committed, which says how
+many were begun and whether the last of these has ended. The transaction that records the file
+removes the mark. A run that finds a mark without its record goes on where that is known to be
+right, and ends with a conflict where it is not.
 
 The mark is a node of a label of our own, which neo4j-migrations does not look at.
 """
@@ -45,7 +46,9 @@ REMOVE = f"MATCH (m:{LABEL} {{version: $version}}) DELETE m"
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A mark. `count` statements were begun, and the last of these has not ended when it is `running`.
+    """A mark.
+
+    `count` statements were begun, and the last of these has not ended when it is `running`.
 
     `done` is what a person has written: the file is complete, and only its record is missing.
     """
@@ -61,10 +64,12 @@ class Begun:
     at_work: bool
 
     def next_statement(self, file: CypherFile) -> int:
-        """The number, from 1, of the statement with which a run goes on; one behind the last if none is left.
+        """The number, from 1, of the statement with which a run goes on.
 
-        Raises `StoreConflict` when the text of the statements that were begun has changed, and when the last
-        of them may be done in part.
+        One behind the last if none is left.
+
+        Raises `StoreConflict` when the text of the statements that were begun has changed, and when
+        the last of them may be done in part.
         """
         if self.done:
             return len(file.statements) + 1

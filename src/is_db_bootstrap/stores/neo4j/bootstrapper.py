@@ -87,9 +87,10 @@ _AWAIT = "UNWIND $names AS name CALL db.awaitIndex(name, $seconds) RETURN count(
 class Neo4jBootstrapper:
     """The Neo4j part of a blueprint, in one database of a server or cluster.
 
-    A path of `url` names the database; none is the user's home database. Of `timing`, `connect_timeout_s` bounds
-    connections, `lease_s` the lock, `index_timeout_s` the wait for indexes after a file. The blueprint's demo data is
-    planned, written and verified with `seed` only. Raises `ConfigurationError` for files that are not understood.
+    A path of `url` names the database; none is the user's home database. Of `timing`,
+    `connect_timeout_s` bounds connections, `lease_s` the lock, `index_timeout_s` the wait for
+    indexes after a file. The blueprint's demo data is planned, written and verified with `seed`
+    only. Raises `ConfigurationError` for files that are not understood.
     """
 
     name: StoreName = "neo4j"
@@ -227,7 +228,10 @@ class Neo4jBootstrapper:
 
     @property
     def _leased(self) -> bool:
-        """Whether this store has taken its lock and not given it back; it may be lost all the same."""
+        """Whether this store has taken its lock and not given it back.
+
+        It may be lost all the same.
+        """
         return self._lease is not None and not self._lease.ended
 
     @contextmanager
@@ -249,7 +253,10 @@ class Neo4jBootstrapper:
         return LiveSchema.read(self._rows(session, _CONSTRAINTS), self._rows(session, _INDEXES))
 
     def _look_for(self, session: neo4j.Session, kinds: set[str]) -> LiveSchema:
-        """A look at constraints or indexes only; the rest is as last seen. A constraint's own index is ONLINE once it is made."""
+        """A look at constraints or indexes only; the rest is as last seen.
+
+        A constraint's own index is ONLINE once it is made.
+        """
         last = self._live
         if last is None or len(kinds) > 1:
             return self._look(session)
@@ -332,7 +339,10 @@ class Neo4jBootstrapper:
             yield from twins(declared(usable).values(), self._live)
 
     def _refuse_duplicates(self, session: neo4j.Session, new: Sequence[SchemaObject]) -> None:
-        """Refuse what duplicates would block, where looking for them is cheap; else the server finds them in `apply`."""
+        """Refuse what duplicates would block, where looking for them is cheap.
+
+        Else the server finds them in `apply`.
+        """
         unique = [o for o in new if o.type in {"UNIQUENESS", "KEY"}]
         if not unique:
             return
@@ -349,7 +359,8 @@ class Neo4jBootstrapper:
     def _refuse_half_done(self, session: neo4j.Session, pending: Sequence[CypherFile]) -> None:
         """Raise for a file that an earlier run has begun and that nobody may go on with unasked.
 
-        A run that still holds its lease is at work: this one will wait for the lock, and plan again.
+        A run that still holds its lease is at work: this one will wait for the lock, and plan
+        again.
         """
         if not pending:
             return
@@ -396,8 +407,10 @@ class Neo4jBootstrapper:
     def apply(self, change: Change) -> str | None:
         """Run one file and record it, or create one seed.
 
-        A crash before the record runs the file again, from where that is harmless (see `begun.py`). Raises `ChangeFailed` with file, statement and line; `StoreConflict` for duplicates and other definitions;
-        `StoreUnavailable` when the lease was lost: then nothing of a file of data, and no record, is committed.
+        A crash before the record runs the file again, from where that is harmless (see `begun.py`).
+        Raises `ChangeFailed` with file, statement and line; `StoreConflict` for duplicates and
+        other definitions; `StoreUnavailable` when the lease was lost: then nothing of a file of
+        data, and no record, is committed.
         """
         if change.kind == "seed":
             with (
@@ -441,9 +454,10 @@ class Neo4jBootstrapper:
     def _make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
         """Make what is absent of `schema`, and see that it is there.
 
-        `IF NOT EXISTS` keeps no second run from being refused: of two that make an index at once, one gets
-        `EquivalentSchemaRuleAlreadyExists`. So what is there afterwards decides, not the answer. Raises
-        `StoreBusy` when something is still absent then, because another run is making or removing it.
+        `IF NOT EXISTS` keeps no second run from being refused: of two that make an index at once,
+        one gets `EquivalentSchemaRuleAlreadyExists`. So what is there afterwards decides, not the
+        answer. Raises `StoreBusy` when something is still absent then, because another run is
+        making or removing it.
         """
         for text in own_schema.absent(schema, self._look(session)).values():
             try:
@@ -466,7 +480,8 @@ class Neo4jBootstrapper:
     def _fenced(self, session: neo4j.Session, change: Change) -> Iterator[Run]:
         """A transaction that commits only while the lease of this run is ours.
 
-        The token is compared last, which locks the lease's node: no other run can take the lease before the commit.
+        The token is compared last, which locks the lease's node: no other run can take the lease
+        before the commit.
         """
         with session.begin_transaction(metadata={_TAG: self._tag}) as transaction:
 
@@ -536,7 +551,10 @@ class Neo4jBootstrapper:
                     run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
 
     def _next_statement(self, file: CypherFile, mark: Begun | None) -> int:
-        """The number, from 1, of the first statement to run; `StoreBusy` while another run is at the file."""
+        """The number, from 1, of the first statement to run.
+
+        `StoreBusy` while another run is at the file.
+        """
         if mark is None:
             return 1
         if mark.at_work and mark.token != self._token:
@@ -604,7 +622,10 @@ class Neo4jBootstrapper:
     def _take_back(
         self, session: neo4j.Session, file: CypherFile, change: Change, number: int
     ) -> None:
-        """Mark a statement that the server refused as not begun. A mark that cannot be written stays as it is."""
+        """Mark a statement that the server refused as not begun.
+
+        A mark that cannot be written stays as it is.
+        """
         with suppress(BootstrapError), self._errors(file.name, change):
             if number > 1:
                 self._mark_begun(session, file, change, number - 1, running=False)
@@ -626,7 +647,10 @@ class Neo4jBootstrapper:
     def _explain(
         self, session: neo4j.Session, statement: Statement, exc: raised.Neo4jError, file: CypherFile
     ) -> None:
-        """Pass over an object that is there already as declared; raise what says more than the server did, or `exc`."""
+        """Pass over an object that is there already as declared.
+
+        Raise what says more than the server did, or `exc`.
+        """
         thing = recognise(statement.tokens)
         code = neo4j_errors.code(exc)
         if not isinstance(thing, SchemaObject):
@@ -677,7 +701,10 @@ class Neo4jBootstrapper:
             self._refuse_unfinished(found, live, change)
 
     def _awaited(self, session: neo4j.Session, names: Sequence[str]) -> LiveSchema:
-        """Wait on the server until they are ONLINE; failing and timing out are judged from the state that they then have."""
+        """Wait on the server until they are ONLINE.
+
+        Failing and timing out are judged from the state that they then have.
+        """
         try:
             self._rows(
                 session, _AWAIT, names=names, seconds=max(1, int(self._timing.index_timeout_s))
@@ -710,8 +737,9 @@ class Neo4jBootstrapper:
     def _record(self, run: Run, file: CypherFile, history: History, began: float) -> None:
         """Write the history node, or the REPEATED of a file that ran before, into `history`.
 
-        Writers wait for each other from here to the end of their transactions, so the second one sees what the first
-        has recorded. Raises `StoreBusy` when that is this very file: tried again, it is found to be applied already.
+        Writers wait for each other from here to the end of their transactions, so the second one
+        sees what the first has recorded. Raises `StoreBusy` when that is this very file: tried
+        again, it is found to be applied already.
         """
         name = self._blueprint.name
         now = History.read(run(neo4j_history.BEGIN_RECORD, blueprint=name, order=list(file.order)))
@@ -770,7 +798,10 @@ class Neo4jBootstrapper:
         return drifts + [Drift(c.name, c.kind, "is missing") for c in missing]
 
     def selftest(self) -> Iterator[Proof]:
-        """Try each declared constraint and index in transactions that are rolled back; see `selftest.py`."""
+        """Try each declared constraint and index in transactions that are rolled back.
+
+        See `selftest.py`.
+        """
         from is_db_bootstrap.stores.neo4j.selftest import SelfTest
 
         with self._errors("a probe"), self._session() as session:
@@ -804,7 +835,10 @@ class Neo4jBootstrapper:
     # --- the lock
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
-        """A lease of `timing.lease_s` on the node that neo4j-migrations locks with; a lapsed one of ours is taken over."""
+        """A lease of `timing.lease_s` on the node that neo4j-migrations locks with.
+
+        A lapsed one of ours is taken over.
+        """
         held = self._ready_to_lock()
         if held is not None:
             return held
@@ -814,10 +848,13 @@ class Neo4jBootstrapper:
         return taken
 
     def _ready_to_lock(self) -> LockHolder | None:
-        """Make the constraints of the lease where they are absent; who holds a lease, where that forbids it.
+        """Make the constraints of the lease where they are absent.
 
-        They are the only thing that is changed without a lease. Beside a run that has one nothing is changed: its
-        transactions would wait for the schema statement, or be the victim of a deadlock with it.
+        Who holds a lease, where that forbids it.
+
+        They are the only thing that is changed without a lease. Beside a run that has one nothing
+        is changed: its transactions would wait for the schema statement, or be the victim of a
+        deadlock with it.
         """
         with self._errors("the lock"), self._session() as session:
             if own_schema.absent(neo4j_lease.SCHEMA, self._look(session)):
@@ -904,7 +941,8 @@ def _quoted(name: str) -> str:
 def _is_undone(statement: Statement, cause: BaseException | None) -> bool:
     """Whether the server's answer says that nothing of a statement is left.
 
-    A schema statement is all or nothing. Of one that commits in batches that is known only before it began.
+    A schema statement is all or nothing. Of one that commits in batches that is known only before
+    it began.
     """
     if statement.is_batched:
         return neo4j_errors.refused_unread(cause)

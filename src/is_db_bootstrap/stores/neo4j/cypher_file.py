@@ -28,7 +28,10 @@ _PRECONDITION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What a file asks of the server. Unmet: an `assume` skips the file, an `assert` ends the run."""
+    """What a file asks of the server.
+
+    Unmet: an `assume` skips the file, an `assert` ends the run.
+    """
 
     text: str
     is_assumption: bool
@@ -56,7 +59,10 @@ class Precondition:
         )
 
     def holds(self, version: str, edition: str) -> bool:
-        """Whether a server of that version and edition meets it; versions are compared as numbers, part by part."""
+        """Whether a server of that version and edition meets it.
+
+        Versions are compared as numbers, part by part.
+        """
         if self.edition:
             return self.edition == edition
         if self.versions:

@@ -35,7 +35,8 @@ _DROP = re.compile(
 )
 _OPTION = re.compile(r"(`[^`]+`|[\w.]+(?: \. \w+)*) : ('[^']*'|\"[^\"]*\"|[\w.]+)")
 
-#: The server's words differ by version: `UNIQUENESS` is `NODE_PROPERTY_UNIQUENESS` in Cypher 25 (neo4j-migrations 3.1.1).
+#: The server's words differ by version: `UNIQUENESS` is `NODE_PROPERTY_UNIQUENESS` in Cypher 25
+#: (neo4j-migrations 3.1.1).
 _CONSTRAINT_TYPES = ("UNIQUENESS", "KEY", "EXISTENCE", "TYPE")
 #: What the server makes itself in each database.
 _LOOKUP_TYPE = "LOOKUP"
@@ -45,9 +46,10 @@ _LOOKUP_TYPE = "LOOKUP"
 class SchemaObject:
     """A constraint or an index.
 
-    `type` is UNIQUENESS, KEY, EXISTENCE or TYPE of a constraint, RANGE, TEXT, POINT, FULLTEXT, VECTOR or LOOKUP of an index.
-    `options` are only those that were declared, texts in upper case, since servers add defaults of their own. `name` is
-    empty when the server is to choose one. `guarded` says that creating it twice is harmless (`IF NOT EXISTS`).
+    `type` is UNIQUENESS, KEY, EXISTENCE or TYPE of a constraint, RANGE, TEXT, POINT, FULLTEXT,
+    VECTOR or LOOKUP of an index. `options` are only those that were declared, texts in upper case,
+    since servers add defaults of their own. `name` is empty when the server is to choose one.
+    `guarded` says that creating it twice is harmless (`IF NOT EXISTS`).
     """
 
     kind: Literal["constraint", "index"]
@@ -72,7 +74,10 @@ class SchemaObject:
 
     @property
     def definition(self) -> str:
-        """The definition in words; two objects of one definition are equivalent, apart from `options`."""
+        """The definition in words.
+
+        Two objects of one definition are equivalent, apart from `options`.
+        """
         labels = "|".join(self.labels)
         where = f"(:{labels})" if self.entity == "NODE" else f"()-[:{labels}]-()"
         typed = f" {self.property_type}" if self.property_type else ""
@@ -124,7 +129,10 @@ class LiveSchema:
     def read(
         cls, constraints: Iterable[Mapping[str, Any]], indexes: Iterable[Mapping[str, Any]]
     ) -> LiveSchema:
-        """From the rows of the two statements; an index behind a constraint is no object of its own."""
+        """From the rows of the two statements.
+
+        An index behind a constraint is no object of its own.
+        """
         objects, states = {}, {}
         for row in constraints:
             objects[row["name"]] = _live(row, "constraint", _constraint_type(row["type"]))
@@ -162,7 +170,10 @@ def _live(row: Mapping[str, Any], kind: Literal["constraint", "index"], type_: s
 
 
 def recognise(tokens: str) -> SchemaObject | Drop | None:
-    """What a statement declares, from its tokens with one space between two; None for what is no schema statement we know."""
+    """What a statement declares, from its tokens with one space between two.
+
+    None for what is no schema statement we know.
+    """
     drop = _DROP.fullmatch(tokens)
     if drop:
         kind: Literal["constraint", "index"] = (

@@ -113,7 +113,10 @@ def their_parts(text: str) -> list[str]:
 
 
 def checksum(text: str) -> str:
-    """CRC-32 over the statements as neo4j-migrations splits them, unsigned decimal; line ends and comments count."""
+    """CRC-32 over the statements as neo4j-migrations splits them, unsigned decimal.
+
+    Line ends and comments count.
+    """
     crc = 0
     for part in their_parts(text):
         crc = zlib.crc32(part.encode(), crc)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def describe(blueprint: Blueprint) -> dict[str, Any]:
-    """Files, labels and relationships. What a later file drops is not declared any more, and is left out."""
+    """Files, labels and relationships.
+
+    What a later file drops is not declared any more, and is left out.
+    """
     folder = blueprint.cypher
     if folder is None:
         return {}

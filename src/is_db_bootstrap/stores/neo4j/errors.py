@@ -122,7 +122,10 @@ def is_silent(exc: BaseException) -> bool:
 def translated(
     exc: raised.Neo4jError | raised.DriverError, target: str, place: str, change: Change | None
 ) -> BootstrapError:
-    """The error of `is_db_bootstrap.errors` for what a driver raised at `target`; `place` may be a statement of a change."""
+    """The error of `is_db_bootstrap.errors` for what a driver raised at `target`.
+
+    `place` may be a statement of a change.
+    """
     subject = change.name if change else place
     if change is None and (code(exc).startswith(TIMED_OUT) or code(exc) in OUT_OF_MEMORY):
         return StoreUnavailable(
@@ -187,7 +190,10 @@ def _denied(name: str, told: str, target: str, subject: str, detail: str) -> Acc
 def _unavailable(
     name: str, told: str, target: str, place: str, subject: str, *, detail: str
 ) -> StoreUnavailable | None:
-    """For what is not refused for good; None for the rest, and for a statement that takes more memory than there is."""
+    """For what is not refused for good.
+
+    None for the rest, and for a statement that takes more memory than there is.
+    """
     if name in {NOT_A_LEADER, READ_ONLY}:
         return StoreUnavailable(
             STORE, f"{target} is not the writer of its database: {told}.", hint=_ROUTE
@@ -243,7 +249,10 @@ def _of_driver(exc: raised.DriverError, target: str, subject: str) -> BootstrapE
 
 
 def _causes(exc: BaseException) -> Iterator[str]:
-    """What it and everything behind it says; a routing driver hides the causes in an exception group."""
+    """What it and everything behind it says.
+
+    A routing driver hides the causes in an exception group.
+    """
     yield f"{type(exc).__name__} {exc}"
     inner = list(getattr(exc, "exceptions", ()))
     inner += [e for e in (exc.__cause__,) if e is not None]

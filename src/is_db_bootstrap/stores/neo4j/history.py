@@ -33,11 +33,12 @@ RETURN m.version AS version, m.checksum AS checksum, coalesce(m.repeatable, fals
 """
 READ = f"MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL {_COLUMNS}"
 
-#: Begins every transaction that records. The node is never committed: its unique name makes a second
-#: writer wait at the MERGE until the first one has ended, because `unique_version___Neo4jMigration`
-#: lets two nodes have one version where there is no `migrationTarget`. Then the node that every chain
-#: begins with is made where it is missing, and says whose history it is. The rows are that node, and what is
-#: recorded under the number `$order`, however many zeros it is written with.
+#: Begins every transaction that records. The node is never committed: its unique name makes a
+#: second writer wait at the MERGE until the first one has ended, because
+#: `unique_version___Neo4jMigration` lets two nodes have one version where there is no
+#: `migrationTarget`. Then the node that every chain begins with is made where it is missing, and
+#: says whose history it is. The rows are that node, and what is recorded under the number `$order`,
+#: however many zeros it is written with.
 BEGIN_RECORD = f"""
 MERGE (l:__Neo4jMigrationsLock {{name: 'is-db-bootstrap record'}}) DELETE l
 WITH count(*) AS writers
@@ -153,7 +154,9 @@ class History:
         )
 
     def is_ahead(self, files: Sequence[CypherFile], usable: Sequence[CypherFile]) -> bool:
-        """Whether it contains all of `files` and goes on; `usable` are those that this server takes.
+        """Whether it contains all of `files` and goes on.
+
+        `usable` are those that this server takes.
 
         Raises `StoreConflict` that names both sides when it goes on and lacks something of ours:
         then it is another line, and not a later state of this one.
@@ -212,9 +215,12 @@ class History:
         )
 
     def pending(self, files: Sequence[CypherFile]) -> list[Change]:
-        """The files that are not recorded, and repeatable ones whose text is newer than the record; in order.
+        """The files that are not recorded, and repeatable ones whose text is newer than the record.
 
-        A file in front of a recorded one is a `StoreConflict`, unless an assumption may have kept it out until now.
+        In order.
+
+        A file in front of a recorded one is a `StoreConflict`, unless an assumption may have kept
+        it out until now.
         """
         changes = []
         for file in files:

@@ -23,7 +23,8 @@ SCHEMA: Mapping[str, str] = {
 }
 
 _SET = "id: $token, token: $token, owner: $owner, since: datetime.realtime(), until: datetime.realtime() + duration({milliseconds: $ms})"
-#: The SET of the name takes the node's write lock before the lease is read: two takers cannot both see it lapsed.
+#: The SET of the name takes the node's write lock before the lease is read: two takers cannot both
+#: see it lapsed.
 TAKE = f"""
 MERGE (l:{LABEL} {{name: $name}})
 ON CREATE SET l += {{{_SET}}}

@@ -8,7 +8,8 @@ from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
 from is_db_bootstrap.stores.neo4j.cypher_schema import Drop, LiveSchema, SchemaObject, recognise
 
-#: An index of this type stands behind these constraints, so that both cannot be on one schema (neo4j#1538).
+#: An index of this type stands behind these constraints, so that both cannot be on one schema
+#: (neo4j#1538).
 _BACKED = {"UNIQUENESS", "KEY"}
 _BACKING = "RANGE"
 
@@ -29,7 +30,8 @@ def declared(files: Iterable[CypherFile]) -> dict[str, SchemaObject]:
 def forecast(files: Iterable[CypherFile], live: LiveSchema) -> list[SchemaObject]:
     """Go through pending files on paper; the objects that will be new.
 
-    Raises `StoreConflict` for a name that stands for something else, or an index that is in a constraint's way.
+    Raises `StoreConflict` for a name that stands for something else, or an index that is in a
+    constraint's way.
     """
     objects, new = dict(live.objects), []
     for file in files:

@@ -37,7 +37,10 @@ class Seed:
         return [Change(name, KIND) for i, name in enumerate(self._items) if i not in present]
 
     def create(self, change: Change, run: Run) -> None:
-        """MERGE on the key; properties are set on creation only. `ChangeFailed` when an end is missing."""
+        """MERGE on the key; properties are set on creation only.
+
+        `ChangeFailed` when an end is missing.
+        """
         item = self._items[change.name]
         if isinstance(item, SeedNode):
             pattern, key = _node("n", item, "k_")

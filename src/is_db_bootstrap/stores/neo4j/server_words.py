@@ -1,9 +1,10 @@
 """Which of a Neo4j server's words may be told everywhere, because they cannot hold values of rows.
 
-What a server says of a failure often names values ("Text cannot be parsed to a Date "anna@example""), under nearly every
-code, `SyntaxError` included, and in more forms than can be listed. So there is a list of what is known to name
-only objects, texts of the statement and the server itself. Everything else is told by code and GQL status; the whole
-text is then a detail, for a person at a terminal.
+What a server says of a failure often names values ("Text cannot be parsed to a Date
+"anna@example""), under nearly every code, `SyntaxError` included, and in more forms than can be
+listed. So there is a list of what is known to name only objects, texts of the statement and the
+server itself. Everything else is told by code and GQL status; the whole text is then a detail, for
+a person at a terminal.
 """
 
 from __future__ import annotations
@@ -63,12 +64,13 @@ _SAFE_BEGINNINGS = (
         r"Schema operation '\w+' on database '[^']*' is not allowed for user '[^']*' with roles \[[^\]]*\]"
     ),
 )
-#: What the compiler of Cypher says, before a statement has read anything: it ends with the place in the statement,
-#: and a copy of that line.
+#: What the compiler of Cypher says, before a statement has read anything: it ends with the place in
+#: the statement, and a copy of that line.
 _COMPILED = re.compile(
     r"(?P<words>[^\r\n]* \(line \d+, column \d+ \(offset: \d+\)\))\r?\n.*", re.DOTALL
 )
-#: `condition - subcondition` of a GQL status, which are the standard's words; what follows them may name values.
+#: `condition - subcondition` of a GQL status, which are the standard's words; what follows them may
+#: name values.
 _STATUS = re.compile(r"error: (?P<words>[a-z][a-z ,-]+)(?:\. |\.?$)")
 
 
@@ -91,7 +93,10 @@ def safe_words(code: str, message: str) -> str:
 
 
 def status_words(description: str) -> str:
-    """The standard's words of a GQL status, such as "data exception - invalid value type"; empty for none."""
+    """The standard's words of a GQL status, such as "data exception - invalid value type".
+
+    Empty for none.
+    """
     found = _STATUS.match(description)
     if found is None or "unexpected error" in found["words"]:
         return ""

@@ -83,7 +83,8 @@ class _OneAtATime:
             self._given_up = True
 
 
-#: Alembic keeps its running environment in module globals: two upgrades in threads fail with KeyError('config').
+#: Alembic keeps its running environment in module globals: two upgrades in threads fail with
+#: KeyError('config').
 ALEMBIC = _OneAtATime()
 #: The further connections that a revision may take from its engine.
 FURTHER_CONNECTIONS = 4
@@ -93,7 +94,8 @@ FURTHER_CONNECTIONS = 4
 def running_alembic() -> Iterator[None]:
     """One Alembic command at a time, with the user's code as a guest (`guests`).
 
-    Alembic reads `._x.py`, which macOS leaves beside `x.py`, as a revision, so its pattern is replaced meanwhile.
+    Alembic reads `._x.py`, which macOS leaves beside `x.py`, as a revision, so its pattern is
+    replaced meanwhile.
     """
     pattern = script_base._only_source_rev_file  # noqa: SLF001 - Alembic has no option for it
     with ALEMBIC, guest():
@@ -130,7 +132,9 @@ def engine(
     opened: Callable[[psycopg.Connection[Any]], None] = lambda _: None,
     watch: Watch | None = None,
 ) -> Engine:
-    """An engine whose connections we open ourselves, so that every form of address works; `opened` is told of each.
+    """An engine whose connections we open ourselves, so that every form of address works.
+
+    `opened` is told of each.
 
     All of them are watched by `watch` while a revision runs.
     """
@@ -157,7 +161,10 @@ def engine(
 
 
 def watch_of(connection: Connection) -> Watch:
-    """The watch of a connection of `engine`; one that marks nothing for a connection of other means."""
+    """The watch of a connection of `engine`.
+
+    One that marks nothing for a connection of other means.
+    """
     found = getattr(connection.connection.driver_connection, "watch", None)
     return found if isinstance(found, Watch) else Watch()
 
@@ -165,7 +172,10 @@ def watch_of(connection: Connection) -> Watch:
 def watch_steps(
     ctx: MigrationContext, watch: StepWatch, before_first: Callable[[], None] = lambda: None
 ) -> None:
-    """Let every revision that `ctx` is going to run be watched; `before_first` is called before the first one runs."""
+    """Let every revision that `ctx` is going to run be watched.
+
+    `before_first` is called before the first one runs.
+    """
     steps = ctx._migrations_fn  # noqa: SLF001 - Alembic tells of a step only when it has ended
 
     def watched(heads: Any, context: MigrationContext) -> Iterator[Any]:
@@ -223,7 +233,10 @@ def _escaped(path: Path | None) -> str:
 
 
 def upgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
-    """Bring the schema to `revision`, one transaction a revision; False when that had been done meanwhile."""
+    """Bring the schema to `revision`, one transaction a revision.
+
+    False when that had been done meanwhile.
+    """
     return _ran(engine, blueprint, schema, command.upgrade, revision)
 
 
@@ -249,9 +262,9 @@ def write_revision(
 ) -> tuple[Path | None, list[Operation]]:
     """Write the next revision file into `folder`; its path, and what it does or leaves out.
 
-    With an `engine`, which leads to a database at head, it is what autogenerate finds between models and database; else
-    it is empty. The path is None when autogenerate found nothing to write. Raises `ConfigurationError` for models that
-    cannot be loaded or compared.
+    With an `engine`, which leads to a database at head, it is what autogenerate finds between
+    models and database; else it is empty. The path is None when autogenerate found nothing to
+    write. Raises `ConfigurationError` for models that cannot be loaded or compared.
     """
     found: list[Operation] = []
 
@@ -303,7 +316,10 @@ def _told(blueprint: Blueprint) -> Iterator[None]:
 
 
 def _place(exc: BaseException, blueprint: Blueprint) -> str:
-    """Where in code that is neither ours nor a library's the error came up, in brackets; empty if nowhere."""
+    """Where in code that is neither ours nor a library's the error came up, in brackets.
+
+    Empty if nowhere.
+    """
     home = blueprint.migrations.parent if blueprint.migrations else None
     frames = traceback.extract_tb(exc.__traceback__)
     own = [
@@ -317,8 +333,8 @@ def _place(exc: BaseException, blueprint: Blueprint) -> str:
 def render_type(kind: str, item: Any, context: Any) -> Any:
     """How a generated revision writes a type of another package: Alembic's hook `render_item`.
 
-    A decorated type is written as the type that PostgreSQL gets, so the revision needs no module of the application. A
-    type that another package defines is written with the import of its module.
+    A decorated type is written as the type that PostgreSQL gets, so the revision needs no module of
+    the application. A type that another package defines is written with the import of its module.
     """
     if kind != "type":
         return False
@@ -331,7 +347,10 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
 
 
 def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type under a name that a revision can import; a dialect has classes of its own for some."""
+    """The type under a name that a revision can import.
+
+    A dialect has classes of its own for some.
+    """
     for kind in type(found).__mro__:
         if kind is getattr(postgresql, kind.__name__, None) or kind is getattr(
             types, kind.__name__, None
@@ -343,7 +362,8 @@ def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
 def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
     """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server.
 
-    Raises `ConfigurationError` for a revision that needs a server, such as one that reads through `op.get_bind()`.
+    Raises `ConfigurationError` for a revision that needs a server, such as one that reads through
+    `op.get_bind()`.
     """
     found = config(blueprint, schema)
     found.output_buffer = text = io.StringIO()
@@ -368,8 +388,8 @@ def _ran(
 ) -> bool:
     """Run an Alembic command; whether it changed anything.
 
-    Each transaction begins by locking the version table, and Alembic reads it only then: a backend that outlived its
-    killed client, or a second run, is waited for and its work recognised.
+    Each transaction begins by locking the version table, and Alembic reads it only then: a backend
+    that outlived its killed client, or a second run, is waited for and its work recognised.
     """
     ran: list[Any] = []
     with engine.connect() as connection:
@@ -392,7 +412,10 @@ def _ran(
 
 
 def create_version_table(connection: psycopg.Connection[Any], target: str, schema: str) -> None:
-    """Create the version table as Alembic would; `IF NOT EXISTS` is not atomic, so a faster run is no error."""
+    """Create the version table as Alembic would.
+
+    `IF NOT EXISTS` is not atomic, so a faster run is no error.
+    """
     table = identifier(schema, TABLE)
     statement = f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) NOT NULL CONSTRAINT {TABLE}_pkc PRIMARY KEY)"
     with (

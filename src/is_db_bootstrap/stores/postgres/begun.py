@@ -1,9 +1,9 @@
 """The record of a step that has begun: a row in a schema of our own, `is_db_bootstrap`.
 
-A step is an upgrade or a downgrade by one revision. Its row is committed from another session before
-the step may commit anything, and it is deleted in the transaction that records the step as done. A
-row that is found later belongs to a step that did not end. It names the transactions in which the
-step worked, so the server can tell what has become of them (`pg_xact_status`).
+A step is an upgrade or a downgrade by one revision. Its row is committed from another session
+before the step may commit anything, and it is deleted in the transaction that records the step as
+done. A row that is found later belongs to a step that did not end. It names the transactions in
+which the step worked, so the server can tell what has become of them (`pg_xact_status`).
 
 The row needs no flush of its own: `synchronous_commit` is off for it. The server writes its log in
 order, so whatever the step commits afterwards cannot reach the disk before the row (manual, 30.4
@@ -51,8 +51,8 @@ READABLE = f"""
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = '{SCHEMA}' AND c.relname = '{TABLE}'
 """  # noqa: S608 - constants
-#: Whether the table may be written, else whether it may be made, and whether the version table may be
-#: commented on or is still to be made. Then whether schema and table are there, and who we are.
+#: Whether the table may be written, else whether it may be made, and whether the version table may
+#: be commented on or is still to be made. Then whether schema and table are there, and who we are.
 PLACES = f"""
     SELECT coalesce(({RIGHTS}),
                     CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
@@ -144,10 +144,11 @@ _MEANING = {
 class Begun:
     """A step that has begun, and is not recorded as done.
 
-    `step` is its direction and its revision, such as `upgrade b2`. `transactions` are the numbers of
-    the transactions in which it works. `outside_since` is the first number that the server had not
-    given when the step went on outside of them; None while it did not. `known` is False for a mark
-    of a comment, which names no transactions: it was committed together with a part of the step.
+    `step` is its direction and its revision, such as `upgrade b2`. `transactions` are the numbers
+    of the transactions in which it works. `outside_since` is the first number that the server had
+    not given when the step went on outside of them; None while it did not. `known` is False for a
+    mark of a comment, which names no transactions: it was committed together with a part of the
+    step.
     """
 
     step: str
@@ -212,8 +213,8 @@ def fate(reader: psycopg.Connection[Any], begun: Begun, *, has_stopped: bool = F
 class Marks:
     """Writes which step has begun in one schema, from sessions that `session` gives.
 
-    `table` is the quoted name of the version table. `has_ended` says of a step that was found whether
-    the schema has it behind it. All times are seconds.
+    `table` is the quoted name of the version table. `has_ended` says of a step that was found
+    whether the schema has it behind it. All times are seconds.
     """
 
     def __init__(
@@ -256,8 +257,8 @@ class Marks:
     def begin(self, begun: Begun) -> Begun:
         """Commit that a step has begun.
 
-        Raises `StoreBusy` while an earlier step of the schema is at work, and `StoreConflict` when one
-        has committed something and did not end.
+        Raises `StoreBusy` while an earlier step of the schema is at work, and `StoreConflict` when
+        one has committed something and did not end.
         """
         try:
             return self._written(_INSERT, begun)

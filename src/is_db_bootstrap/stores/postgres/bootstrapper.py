@@ -65,7 +65,8 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.store import Lock
 
-#: A server that started less than so many seconds ago is asked twice: an image's first boot starts a server that it ends again.
+#: A server that started less than so many seconds ago is asked twice: an image's first boot starts
+#: a server that it ends again.
 YOUNG_S = 10
 
 _LOOK = """
@@ -86,15 +87,19 @@ _WHAT_IS_KNOWN = {
 
 
 class HalfDone(ChangeFailed):
-    """A revision has committed a part of its work by itself and did not end, or is not recorded. It is not run again."""
+    """A revision has committed a part of its work by itself and did not end, or is not recorded.
+
+    It is not run again.
+    """
 
 
 class PostgreSQLBootstrapper:
     """The PostgreSQL part of a blueprint, in one schema of one database.
 
-    `url` is `postgresql://`, also with several hosts or a driver name such as `postgresql+asyncpg://`. Of `timing`,
-    `connect_timeout_s` bounds every connection attempt and `lock_timeout_s` how long a statement of a revision waits for a
-    lock. The blueprint's demo rows are planned and written with `seed` only. Raises `ConfigurationError` for an address or
+    `url` is `postgresql://`, also with several hosts or a driver name such as
+    `postgresql+asyncpg://`. Of `timing`, `connect_timeout_s` bounds every connection attempt and
+    `lock_timeout_s` how long a statement of a revision waits for a lock. The blueprint's demo rows
+    are planned and written with `seed` only. Raises `ConfigurationError` for an address or
     revisions that cannot be ones.
     """
 
@@ -194,7 +199,10 @@ class PostgreSQLBootstrapper:
 
     @contextmanager
     def _maintenance(self, limit_s: float | None = None) -> Iterator[psycopg.Connection[Any]]:
-        """A connection to the database `postgres`; what a DBA must run, when we may not connect there."""
+        """A connection to the database `postgres`.
+
+        What a DBA must run, when we may not connect there.
+        """
         try:
             connection = connect(
                 self._url, limit_s or self._timing.connect_timeout_s, database=MAINTENANCE
@@ -216,7 +224,10 @@ class PostgreSQLBootstrapper:
         return self._session
 
     def reader(self) -> psycopg.Connection[Any] | None:
-        """The autocommit session that looks, for readers beside us; None while the database does not exist."""
+        """The autocommit session that looks, for readers beside us.
+
+        None while the database does not exist.
+        """
         try:
             return self._reader()
         except DatabaseMissing:
@@ -225,8 +236,9 @@ class PostgreSQLBootstrapper:
     def plan(self) -> Plan:
         """Pending steps in order: the database, the schema, revisions, demo rows.
 
-        Raises `StoreConflict` when the schema carries another blueprint, an unknown revision, or our tables without a
-        record; `AccessDenied` when a privilege for the pending steps is missing.
+        Raises `StoreConflict` when the schema carries another blueprint, an unknown revision, or
+        our tables without a record; `AccessDenied` when a privilege for the pending steps is
+        missing.
         """
         found = self._planned()
         notes = [self._uncompared] if self._uncompared else []
@@ -362,12 +374,18 @@ class PostgreSQLBootstrapper:
 
     @staticmethod
     def _before(done: Sequence[str], revision: str) -> str:
-        """The revision before one of `done`; `base` for the first one and for one that is not there."""
+        """The revision before one of `done`.
+
+        `base` for the first one and for one that is not there.
+        """
         index = done.index(revision) if revision in done else 0
         return done[index - 1] if index else "base"
 
     def _is_ahead(self, record: Record) -> bool:
-        """Whether newer code was here; a `StoreConflict` when it was another blueprint, or nobody that we know."""
+        """Whether newer code was here.
+
+        A `StoreConflict` when it was another blueprint, or nobody that we know.
+        """
         if record.blueprint and record.blueprint != self._blueprint.name:
             raise self._conflict(
                 f"carries the blueprint {record.blueprint}, not {self._blueprint.name}"
@@ -394,7 +412,10 @@ class PostgreSQLBootstrapper:
         )
 
     def _checked_rights(self, reader: psycopg.Connection[Any]) -> list[Change]:
-        """The change that creates the schema, if it is missing; `AccessDenied` when we may not create what is pending."""
+        """The change that creates the schema, if it is missing.
+
+        `AccessDenied` when we may not create what is pending.
+        """
         with errors(self.target, self._schema):
             row = reader.execute(_RIGHTS.encode(), {"schema": identifier(self._schema)}).fetchone()
         user, database_right, exists, schema_right, database = row or ("", True, True, True, "")
@@ -421,7 +442,9 @@ class PostgreSQLBootstrapper:
     def _refuse_recorded_elsewhere(
         self, reader: psycopg.Connection[Any], record: Record
     ) -> tuple[str, ...]:
-        """Raise `StoreConflict` when another table records pending revisions; notes on what cannot be told.
+        """Raise `StoreConflict` when another table records pending revisions.
+
+        Notes on what cannot be told.
 
         A version table of our own schema that cannot be read is `AccessDenied`.
         """
@@ -517,7 +540,10 @@ class PostgreSQLBootstrapper:
     def _taken(
         self, reader: psycopg.Connection[Any], record: Record, *, only_qualified: bool
     ) -> elsewhere.Taken:
-        """Which tables of the pending revisions are there; `StoreBusy` when another run has just made them."""
+        """Which tables of the pending revisions are there.
+
+        `StoreBusy` when another run has just made them.
+        """
         from is_db_bootstrap.stores.postgres.alembic import offline_sql
 
         span = f"{record.revisions[0]}:head" if record.revisions else "head"
@@ -535,7 +561,8 @@ class PostgreSQLBootstrapper:
     def _refuse_unrecorded(self, reader: psycopg.Connection[Any]) -> None:
         """Our tables without a record were made by other means; creating them would fail halfway.
 
-        Another run may have made and recorded them since the record was read. Then `StoreBusy` asks for a new look.
+        Another run may have made and recorded them since the record was read. Then `StoreBusy` asks
+        for a new look.
         """
         tables = list(self._catalogue.objects.get("table", {})) if self._catalogue else []
         with errors(self.target):
@@ -574,7 +601,8 @@ class PostgreSQLBootstrapper:
     def create_database(self) -> str | None:
         """Create it from template0, in UTF-8; harmless when another run was faster.
 
-        template1 would be refused while anybody is connected to it (55006, ecto#1925), and holds what others put there.
+        template1 would be refused while anybody is connected to it (55006, ecto#1925), and holds
+        what others put there.
         """
         with (
             self._maintenance() as connection,
@@ -606,10 +634,13 @@ class PostgreSQLBootstrapper:
         )
 
     def apply(self, change: Change) -> str | None:
-        """Take one step; a revision that another session has applied meanwhile is recognised and said.
+        """Take one step.
 
-        Raises `StoreBusy` when a lock was not free in time, `ChangeFailed` with the server's words otherwise; both leave
-        nothing of the step behind, unless the revision itself leaves its transaction (CREATE INDEX CONCURRENTLY).
+        A revision that another session has applied meanwhile is recognised and said.
+
+        Raises `StoreBusy` when a lock was not free in time, `ChangeFailed` with the server's words
+        otherwise; both leave nothing of the step behind, unless the revision itself leaves its
+        transaction (CREATE INDEX CONCURRENTLY).
         """
         self._changing_in = threading.get_ident()
         with self._changing(change):
@@ -722,7 +753,10 @@ class PostgreSQLBootstrapper:
         )
 
     def _left_behind(self) -> Fate:
-        """What the step that failed has left, as the server knows it; what left nothing may run again."""
+        """What the step that failed has left, as the server knows it.
+
+        What left nothing may run again.
+        """
         found = self._watch.begun
         if found is None:
             return Fate.ROLLED_BACK
@@ -881,7 +915,8 @@ class PostgreSQLBootstrapper:
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """One try for the advisory lock of this schema, on a connection of its own.
 
-        When revisions are due, what they need is imported meanwhile, which takes as long as the stores' answers do.
+        When revisions are due, what they need is imported meanwhile, which takes as long as the
+        stores' answers do.
         """
         if self._due:
             self._due = False
@@ -905,10 +940,12 @@ class PostgreSQLBootstrapper:
                     connection.cancel_safe(timeout=self._timing.connect_timeout_s)
 
     def disconnect(self) -> str:
-        """From another thread: terminate our sessions on the server; its open transactions are rolled back.
+        """From another thread: terminate our sessions on the server.
 
-        Returns which sessions are still there, as a sentence; empty when there are none. Raises `StoreUnavailable` when the
-        server cannot be asked.
+        Its open transactions are rolled back.
+
+        Returns which sessions are still there, as a sentence; empty when there are none. Raises
+        `StoreUnavailable` when the server cannot be asked.
         """
         self._cancelled.set()
         if alembic := sys.modules.get("is_db_bootstrap.stores.postgres.alembic"):
@@ -932,6 +969,7 @@ class PostgreSQLBootstrapper:
 
 def _import_alembic() -> None:
     with suppress(ImportError):  # told by the revision that needs it
-        # Alembic first, as `_ran` does: two threads that enter SQLAlchemy from two sides meet half of it.
+        # Alembic first, as `_ran` does: two threads that enter SQLAlchemy from two sides meet half
+        # of it.
         importlib.import_module("alembic")
         importlib.import_module("is_db_bootstrap.stores.postgres.alembic")

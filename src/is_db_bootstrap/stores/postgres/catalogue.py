@@ -24,15 +24,18 @@ if TYPE_CHECKING:
 FILE_NAME = "catalogue.json"
 #: Kinds of object that belong to a table; their names begin with it.
 PARTS = ("column", "constraint", "index", "trigger", "policy")
-#: Kinds whose undeclared objects are worth telling. Functions, types and views of others in the schema are their business.
+#: Kinds whose undeclared objects are worth telling. Functions, types and views of others in the
+#: schema are their business.
 AUDITED = ("table", *PARTS)
-#: Of a live schema only, no part of `catalogue.json`: each partition, and the table at the top of its partitions.
+#: Of a live schema only, no part of `catalogue.json`: each partition, and the table at the top of
+#: its partitions.
 PARTITION = "partition"
 
 Objects = Mapping[str, Mapping[str, str]]
 
-# Names are cast, because a union with the type name cuts them at 63 bytes. pg_get_constraintdef and pg_get_triggerdef leave out the schemas of the search path, pg_get_indexdef only when pretty.
-# From 18 on, NOT NULL is a constraint of its own (contype n); it is told with the column, as before.
+# Names are cast, because a union with the type name cuts them at 63 bytes. pg_get_constraintdef and
+# pg_get_triggerdef leave out the schemas of the search path, pg_get_indexdef only when pretty. From
+# 18 on, NOT NULL is a constraint of its own (contype n); it is told with the column, as before.
 _SQL = """
 WITH own AS (
     SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.relispartition, c.relpartbound
@@ -116,7 +119,10 @@ SELECT 'extension', extname::text, 'installed' FROM pg_extension WHERE extname <
 
 
 def live(connection: psycopg.Connection[Any], schema: str) -> Objects:
-    """The catalogue of `schema` in one query; the session's search path must begin with that schema."""
+    """The catalogue of `schema` in one query.
+
+    The session's search path must begin with that schema.
+    """
     found: dict[str, dict[str, str]] = {}
     for kind, name, definition in connection.execute(
         _SQL, {"schema": identifier(schema), "version": TABLE}
@@ -135,9 +141,12 @@ class Catalogue:
 
     @classmethod
     def read(cls, folder: Path) -> Catalogue | None:
-        """The file beside the revisions; None when the blueprint has none, and then only revisions are verified.
+        """The file beside the revisions.
 
-        Raises `ConfigurationError` for a file that is not a catalogue, such as one with conflict markers.
+        None when the blueprint has none, and then only revisions are verified.
+
+        Raises `ConfigurationError` for a file that is not a catalogue, such as one with conflict
+        markers.
         """
         path = folder / FILE_NAME
         if not path.is_file():
@@ -158,7 +167,10 @@ class Catalogue:
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     def drifts(self, found: Objects) -> Iterator[Drift]:
-        """Every declared object that is missing or different; of a missing table, the table alone."""
+        """Every declared object that is missing or different.
+
+        Of a missing table, the table alone.
+        """
         tables = found.get("table", {})
         for kind, declared in self.objects.items():
             for name, expected in declared.items():

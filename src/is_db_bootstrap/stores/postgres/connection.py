@@ -1,4 +1,7 @@
-"""Connecting to PostgreSQL with psycopg, and what its errors mean to a run. All times are seconds."""
+"""Connecting to PostgreSQL with psycopg, and what its errors mean to a run.
+
+All times are seconds.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
 
 NAME: StoreName = "postgres"
-#: Where a missing database is asked for and created: nobody's database is blocked by it, template1 would be (sqlx#1283).
+#: Where a missing database is asked for and created: nobody's database is blocked by it, template1
+#: would be (sqlx#1283).
 MAINTENANCE = "postgres"
 
 #: What the names of scratch databases begin with.
@@ -50,7 +54,8 @@ UNIQUE_VIOLATION = "23505"
 READ_ONLY_TRANSACTION = "25006"
 QUERY_CANCELED = "57014"
 BUSY = frozenset({"55P03", "40P01", "55006"})
-#: A lost connection, a server that starts or stops, too many connections, a full disk being none of them.
+#: A lost connection, a server that starts or stops, too many connections, a full disk being none of
+#: them.
 UNAVAILABLE = ("08", "57P", "53300")
 
 #: Milliseconds that the server may take to end a session.
@@ -108,11 +113,11 @@ def _checked_tls(url: StoreUrl, options: Mapping[str, str]) -> dict[str, str]:
     """What a CA file means to libpq: certificate and host name are checked.
 
     Empty without a CA file. It may come from the settings, from the address (`sslrootcert`), and
-    from what libpq reads itself: PGSSLROOTCERT, or a service of `pg_service.conf`. libpq alone would
-    take `prefer`, and go on in plain text, or with `require` check no host name. What PGSSLMODE or a
-    service says of the mode gives way. Encryption by Kerberos, which libpq prefers to TLS, checks no
-    certificate, so it is switched off. Raises `ConfigurationError` for an address that contradicts
-    its CA file.
+    from what libpq reads itself: PGSSLROOTCERT, or a service of `pg_service.conf`. libpq alone
+    would take `prefer`, and go on in plain text, or with `require` check no host name. What
+    PGSSLMODE or a service says of the mode gives way. Encryption by Kerberos, which libpq prefers
+    to TLS, checks no certificate, so it is switched off. Raises `ConfigurationError` for an address
+    that contradicts its CA file.
     """
     refuse_weaker(url)
     ca_file = url.ca_file or options.get("sslrootcert", "")
@@ -179,11 +184,13 @@ def connect(
     kind: type[psycopg.Connection[Any]] = psycopg.Connection,
     **options: Any,
 ) -> psycopg.Connection[Any]:
-    """One try to open an autocommit connection whose session has `settings`; the URL's database unless told, of class `kind`.
+    """One try to open an autocommit connection whose session has `settings`.
 
-    Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an address that cannot be
-    one, where something else answers, or where a pooler gives our session to other clients; `StoreConflict` for a server
-    that is too old.
+    The URL's database unless told, of class `kind`.
+
+    Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an
+    address that cannot be one, where something else answers, or where a pooler gives our session to
+    other clients; `StoreConflict` for a server that is too old.
     """
     known = client_arguments(url, connect_timeout_s=connect_timeout_s, database=database)
     try:
@@ -226,7 +233,8 @@ def prepare(
 ) -> None:
     """Set `settings` on the session of an autocommit `connection` that was opened with `known`.
 
-    Nothing is set behind a pooler that gives sessions to other clients: that is a `ConfigurationError`.
+    Nothing is set behind a pooler that gives sessions to other clients: that is a
+    `ConfigurationError`.
     """
     with errors(str(url)):
         query, values = settings_if_direct(connection.info.backend_pid, settings)
@@ -264,7 +272,9 @@ def settings_query(
 
 
 def pool_mode(url: StoreUrl, connect_timeout_s: float) -> pooler.Mode:
-    """The mode of the pooler at `url`, found out on connections of its own; `SESSION` also for a server itself.
+    """The mode of the pooler at `url`, found out on connections of its own.
+
+    `SESSION` also for a server itself.
 
     Raises `StoreUnavailable` when it does not answer, or has no second session.
     """
@@ -303,9 +313,12 @@ def shared_sessions(url: StoreUrl, mode: pooler.Mode) -> ConfigurationError:
 
 
 def terminated(connection: psycopg.Connection[Any], session: psycopg.Connection[Any]) -> list[int]:
-    """End `session` on the server, asked through `connection`, and wait until it is gone; its process id if it is not.
+    """End `session` on the server, asked through `connection`, and wait until it is gone.
 
-    A pooler makes up the process id that it greets with, so name, user and database of the session must fit as well.
+    Its process id if it is not.
+
+    A pooler makes up the process id that it greets with, so name, user and database of the session
+    must fit as well.
     """
     name = session.info.parameter_status("application_name")
     known = [TERMINATE_MS, session.info.backend_pid, session.info.user, session.info.dbname, name]
@@ -320,8 +333,8 @@ def refused(
 ) -> Exception:
     """What a refused connection means.
 
-    libpq hands out no SQLSTATE here, only text, which the server may write in any language; so a database is called
-    missing only when the server, asked through `postgres`, does not list it.
+    libpq hands out no SQLSTATE here, only text, which the server may write in any language; so a
+    database is called missing only when the server, asked through `postgres`, does not list it.
     """
     text = re.sub(r"\s*Is the server running[^?]*\?", "", str(exc)).removeprefix(
         "connection failed: "
@@ -421,7 +434,10 @@ _REFUSALS = (
 
 
 def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bool:
-    """Whether the server lists no such database; what it told, in English, is believed when it lets nobody ask."""
+    """Whether the server lists no such database.
+
+    What it told, in English, is believed when it lets nobody ask.
+    """
     if database == MAINTENANCE:
         return True
     try:
@@ -457,7 +473,10 @@ def translated(
     subject: str = "",
     change: Change | None = None,
 ) -> StoreError:
-    """The error of a run for an error of the server; `change` makes what has no other name a `ChangeFailed`."""
+    """The error of a run for an error of the server.
+
+    `change` makes what has no other name a `ChangeFailed`.
+    """
     state = getattr(exc, "sqlstate", None) or ""
     text, detail = told(exc)
     about = subject or (change.name if change else "")

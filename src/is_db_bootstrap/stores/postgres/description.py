@@ -51,7 +51,8 @@ _COLUMN = re.compile(r"(?P<type>.+?)(?: COLLATE \S+)? (?P<null>NOT NULL|NULL)\b"
 def describe(blueprint: Blueprint) -> dict[str, Any]:
     """Revisions, tables, and what belongs to no table.
 
-    Tables are those of `catalogue.json`; without that file `tables` is empty, and `revisions` is all there is.
+    Tables are those of `catalogue.json`; without that file `tables` is empty, and `revisions` is
+    all there is.
     """
     folder = blueprint.migrations
     if folder is None:
@@ -132,7 +133,10 @@ def _tables(objects: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _references(definitions: Any) -> Iterator[dict[str, Any]]:
-    """Foreign keys: `columns` refer to the columns `to` of `table`; `rule` on delete, empty for NO ACTION."""
+    """Foreign keys: `columns` refer to the columns `to` of `table`.
+
+    `rule` on delete, empty for NO ACTION.
+    """
     for definition in definitions:
         match = _FOREIGN_KEY.match(definition)
         if match is None:

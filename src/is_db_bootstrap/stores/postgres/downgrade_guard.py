@@ -3,7 +3,8 @@
 A trial cannot show what depends on rows, or on objects that only the target has: tables of others
 that a `CASCADE` reaches, a `DO` block that asks whether something exists, a loop over rows. So each
 transaction of the downgrade is looked at once more before it is committed, when it is certain what
-it has done. What the trial has not shown is raised as `Unforeseen`, and the transaction is rolled back.
+it has done. What the trial has not shown is raised as `Unforeseen`, and the transaction is rolled
+back.
 
 A revision that commits by itself escapes the guard. The trial tells of it, and it is asked about.
 """

@@ -1,10 +1,13 @@
-"""What a downgrade does, seen in a scratch database on the same server. The target is neither read nor locked.
+"""What a downgrade does, seen in a scratch database on the same server.
 
-The scratch database is brought to the revisions that the target records. Its tables have no rows but
-those that revisions write. So the trial shows faithfully what a downgrade does only as long as the
-downgrade does not depend on rows. Which tables it reads or writes is therefore noted, by the locks
-that each of its statements leaves (`downgrade_look`). A table among them that has rows on the target
-is asked about. What a trial could not see is caught on the target itself (`downgrade_guard`).
+The target is neither read nor locked.
+
+The scratch database is brought to the revisions that the target records. Its tables have no rows
+but those that revisions write. So the trial shows faithfully what a downgrade does only as long as
+the downgrade does not depend on rows. Which tables it reads or writes is therefore noted, by the
+locks that each of its statements leaves (`downgrade_look`). A table among them that has rows on the
+target is asked about. What a trial could not see is caught on the target itself
+(`downgrade_guard`).
 """
 
 from __future__ import annotations
@@ -67,9 +70,9 @@ _UNTOLD = {"table", "column", PARTITION}
 class Touch:
     """A statement that reads or writes the rows of a table, as far as the server tells.
 
-    `kind` is the server's own word for the statement, such as `DELETE`, `SELECT` or `DO`; it is empty
-    for one that only changes the catalogue by its name. `revision` and `file` are those that sent it.
-    `statement` is its beginning, and empty when it was sent by other means than a cursor.
+    `kind` is the server's own word for the statement, such as `DELETE`, `SELECT` or `DO`; it is
+    empty for one that only changes the catalogue by its name. `revision` and `file` are those that
+    sent it. `statement` is its beginning, and empty when it was sent by other means than a cursor.
     """
 
     revision: str
@@ -240,7 +243,10 @@ class _Notes:
             self._take(None, "")
 
     def sent(self, connection: psycopg.Connection[Any], text: str, tags: Sequence[str]) -> None:
-        """A statement was executed; the server has answered with `tags`, one for each of its parts."""
+        """A statement was executed.
+
+        The server has answered with `tags`, one for each of its parts.
+        """
         if connection is self._session and self._watch.step:
             kinds = [_word(tag) for tag in tags if not tag.startswith(_STRUCTURE)]
             self._take(" and ".join(dict.fromkeys(kinds)), text)
@@ -335,7 +341,10 @@ def _downgraded(
     to: str,
     ended: Callable[[Any], None],
 ) -> tuple[str, ...]:
-    """Run the downgrade; the revisions whose step did not end in the transaction that it began in."""
+    """Run the downgrade.
+
+    The revisions whose step did not end in the transaction that it began in.
+    """
     began: list[int] = []
     left: list[str] = []
 
@@ -357,7 +366,10 @@ def _downgraded(
 
 
 def _transaction(connection: Connection) -> int:
-    """The number of the running transaction. It is asked of the driver, so that a COMMIT sent as text shows as well."""
+    """The number of the running transaction.
+
+    It is asked of the driver, so that a COMMIT sent as text shows as well.
+    """
     row = psycopg.Cursor(_session(connection)).execute("SELECT txid_current()").fetchone()
     return int(row[0]) if row else 0
 

@@ -25,12 +25,13 @@ from is_db_bootstrap.stores.postgres.revisions import TABLE, marked_blueprint
 if TYPE_CHECKING:
     import psycopg
 
-#: Alembic keeps one row for each head. A table with more rows than this is no version table and is not searched.
+#: Alembic keeps one row for each head. A table with more rows than this is no version table and is
+#: not searched.
 _MOST_ROWS = 10_000
 #: So many revisions of a version table are read.
 _MOST_HEADS = 20
-#: Every table with a column `version_num` of characters, also of a domain. `pg_class` may be read by
-#: every role. Alembic's own tables have no other column.
+#: Every table with a column `version_num` of characters, also of a domain. `pg_class` may be read
+#: by every role. Alembic's own tables have no other column.
 _CANDIDATES = """
     SELECT n.nspname::text, c.relname::text, obj_description(c.oid, 'pg_class'),
            has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, a.attnum, 'SELECT')
@@ -143,7 +144,10 @@ def find(
 def _recorded(
     reader: psycopg.Connection[Any], tables: Sequence[_Candidate], pending: list[str]
 ) -> Iterator[tuple[_Candidate, tuple[str, ...]]]:
-    """What each table records. Of one that may be something else than a version table, only what is pending here."""
+    """What each table records.
+
+    Of one that may be something else than a version table, only what is pending here.
+    """
     if not tables:
         return
     parts = []
@@ -166,9 +170,9 @@ def _recorded(
 class Taken:
     """Tables that pending revisions create or change, and that are there already.
 
-    `created` would be created, `unless` would be created with IF NOT EXISTS. `changed` lie in a schema
-    that the revisions name, and would be changed. `unread` says why the revisions could not be read
-    for that; empty when they could.
+    `created` would be created, `unless` would be created with IF NOT EXISTS. `changed` lie in a
+    schema that the revisions name, and would be changed. `unread` says why the revisions could not
+    be read for that; empty when they could.
     """
 
     created: tuple[str, ...] = ()
@@ -180,7 +184,10 @@ class Taken:
 def taken(
     reader: psycopg.Connection[Any], schema: str, sql: Callable[[], str], *, only_qualified: bool
 ) -> Taken:
-    """Which tables of the `sql` of the pending revisions are there; `only_qualified`: of those that name their schema."""
+    """Which tables of the `sql` of the pending revisions are there.
+
+    `only_qualified`: of those that name their schema.
+    """
     try:
         text = sql()
     except Exception as exc:  # noqa: BLE001 - what a revision raises is its own

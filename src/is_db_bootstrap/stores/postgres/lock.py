@@ -1,8 +1,10 @@
 """The lock of a run: a session-level advisory lock, polled, on a connection that does nothing else.
 
-Polled, because a waiting `pg_advisory_lock` is a running statement whose snapshot blocks CREATE INDEX CONCURRENTLY
-for ever (flyway#1654). The key is the first eight bytes of SHA-256 of `is-db-bootstrap:<schema>`, as a signed
-big-endian number: without the blueprint, since a schema carries one, and a second must not race the first. Advisory locks belong to one database: the same key in another database is another lock.
+Polled, because a waiting `pg_advisory_lock` is a running statement whose snapshot blocks CREATE
+INDEX CONCURRENTLY for ever (flyway#1654). The key is the first eight bytes of SHA-256 of
+`is-db-bootstrap:<schema>`, as a signed big-endian number: without the blueprint, since a schema
+carries one, and a second must not race the first. Advisory locks belong to one database: the same
+key in another database is another lock.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.connection import connect, errors, session_settings
 
-# A dead network is noticed within half a minute, and an idle session is not ended by the server or a firewall.
+# A dead network is noticed within half a minute, and an idle session is not ended by the server or
+# a firewall.
 KEEPALIVE: Mapping[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -65,14 +68,20 @@ class AdvisoryLock:
     target: str
 
     def confirm(self) -> bool:
-        """Whether the server still lists the lock as this very session's; False when the session is gone."""
+        """Whether the server still lists the lock as this very session's.
+
+        False when the session is gone.
+        """
         try:
             return self.connection.execute(_CONFIRM.encode(), [self.number]).fetchone() is not None
         except psycopg.Error:
             return False
 
     def release(self) -> bool:
-        """Unlock and close; False when the lock was not ours any more, as behind a pooler that swaps sessions."""
+        """Unlock and close.
+
+        False when the lock was not ours any more, as behind a pooler that swaps sessions.
+        """
         try:
             row = self.connection.execute("SELECT pg_advisory_unlock(%s)", [self.number]).fetchone()
         except psycopg.Error:
@@ -85,7 +94,10 @@ class AdvisoryLock:
 def take(
     url: StoreUrl, schema: str, timing: Timing, number: int, owner: str
 ) -> AdvisoryLock | LockHolder:
-    """One try. Raises what `connect` raises: a pooler that gives our session to others is found out there."""
+    """One try.
+
+    Raises what `connect` raises: a pooler that gives our session to others is found out there.
+    """
     name = owner.encode()[:NAME_BYTES].decode(errors="ignore")
     connection = connect(
         url,

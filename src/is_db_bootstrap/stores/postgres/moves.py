@@ -1,6 +1,7 @@
 """Moves along the chain other than up to its head: up to a revision, down, and by decree.
 
-Each is the PostgreSQL store with another plan, so the run that applies it waits, locks, looks again and reports as always.
+Each is the PostgreSQL store with another plan, so the run that applies it waits, locks, looks again
+and reports as always.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ _OF_SCHEMAS = """
 class Loss:
     """A table, or a column of one, whose rows a downgrade would lose or change.
 
-    `rows` is how many, None when they could not be counted: `why` has the reason then. At `COUNTED` the count ended.
-    `how` is empty for what is dropped, else what happens to the rows. `sent_by` names the revisions,
-    their files and their statements, where it is a statement on rows.
+    `rows` is how many, None when they could not be counted: `why` has the reason then. At `COUNTED`
+    the count ended. `how` is empty for what is dropped, else what happens to the rows. `sent_by`
+    names the revisions, their files and their statements, where it is a statement on rows.
     """
 
     table: str
@@ -86,9 +87,10 @@ class Loss:
 class RowsWouldBeLost(StoreConflict):
     """A downgrade would lose or change rows, or it cannot be found out whether it would.
 
-    `losses` names the tables and columns, also those whose rows could not be counted. `unknown` has a sentence for each
-    thing that could not be found out. `undone` are the revisions that were undone before this came up; otherwise nothing
-    was changed. `to` is where the downgrade is to end: a revision or `base`, not a number of steps.
+    `losses` names the tables and columns, also those whose rows could not be counted. `unknown` has
+    a sentence for each thing that could not be found out. `undone` are the revisions that were
+    undone before this came up; otherwise nothing was changed. `to` is where the downgrade is to
+    end: a revision or `base`, not a number of steps.
     """
 
     def __init__(
@@ -136,7 +138,10 @@ def _told(losses: Sequence[Loss]) -> Iterator[str]:
 
 
 def known(chain: Chain, revision: str) -> str:
-    """The revision of that name or unmistakable beginning; a `StoreConflict` names the known ones."""
+    """The revision of that name or unmistakable beginning.
+
+    A `StoreConflict` names the known ones.
+    """
     found = [r for r in chain.order if r == revision] or [
         r for r in chain.order if r.startswith(revision)
     ]
@@ -182,7 +187,10 @@ class Move(PostgreSQLBootstrapper):
 
 
 class Upgrade(Move):
-    """Up to `target`: `head`, a revision, or `+N` steps; a revision that was passed already changes nothing."""
+    """Up to `target`: `head`, a revision, or `+N` steps.
+
+    A revision that was passed already changes nothing.
+    """
 
     def _planned(self) -> Plan:
         self._existing()
@@ -203,7 +211,9 @@ class Upgrade(Move):
 
 
 class Downgrade(Move):
-    """Down to `target`: `base`, a revision, or `-N` steps. Rows are dropped with their tables only if `drop_rows`.
+    """Down to `target`: `base`, a revision, or `-N` steps.
+
+    Rows are dropped with their tables only if `drop_rows`.
 
     What would be lost is found out in a scratch database; rows of the target are only counted.
     """
@@ -289,7 +299,10 @@ class Downgrade(Move):
         )
 
     def _refuse_unforeseen(self, change: Change, exc: Unforeseen) -> None:
-        """Ask about what a step has done beyond its trial, unless it costs no row. The step was rolled back."""
+        """Ask about what a step has done beyond its trial, unless it costs no row.
+
+        The step was rolled back.
+        """
         losses = self._losses(self._reader(), exc.seen)
         if losses or self._guard is None:
             unforeseen = [self._not_foreseen(change)]
@@ -486,7 +499,10 @@ class Stamp(Move):
 
 
 def parsed_steps(target: str | int) -> str:
-    """A target of `downgrade` in one form: `base`, a revision, or `-N`; a `ConfigurationError` for anything else."""
+    """A target of `downgrade` in one form: `base`, a revision, or `-N`.
+
+    A `ConfigurationError` for anything else.
+    """
     text = str(target).strip()
     if re.fullmatch(r"-?\d+", text):
         return f"-{text.lstrip('-')}"

@@ -18,7 +18,10 @@ _DROPS = (ops.DropTableOp, ops.DropColumnOp, ops.DropIndexOp, ops.DropConstraint
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of a revision, such as `add column orders.total`; `left_out` when it is not written."""
+    """One operation of a revision, such as `add column orders.total`.
+
+    `left_out` when it is not written.
+    """
 
     verb: str
     subject: str

@@ -1,11 +1,15 @@
-"""Whether an address leads to a pooler that gives each transaction another session; found out before anything is set.
+"""Whether an address leads to a pooler that gives each transaction another session.
 
-A setting, a lock or a prepared statement of a session outlives its transaction. Behind PgBouncer in transaction or
-statement mode the session is then handed to another client, with all of that on it (pgbouncer#452, authentik#23876).
+Found out before anything is set.
 
-A direct connection is recognised by its backend's process id: a pooler greets before it has chosen a session, so it
-makes the id up. Behind a pooler, two connections tell the modes apart. While ours is idle, a transaction on a second
-connection is given our session, or ours is given another one, if sessions are shared. Nothing is set for that.
+A setting, a lock or a prepared statement of a session outlives its transaction. Behind PgBouncer in
+transaction or statement mode the session is then handed to another client, with all of that on it
+(pgbouncer#452, authentik#23876).
+
+A direct connection is recognised by its backend's process id: a pooler greets before it has chosen
+a session, so it makes the id up. Behind a pooler, two connections tell the modes apart. While ours
+is idle, a transaction on a second connection is given our session, or ours is given another one, if
+sessions are shared. Nothing is set for that.
 """
 
 from __future__ import annotations
@@ -53,10 +57,12 @@ def is_direct(connection: psycopg.Connection[Any]) -> bool:
 def mode(
     first: psycopg.Connection[Any], second: Opened, place: tuple[Any, ...], limit_s: float
 ) -> Mode:
-    """The mode of the pooler that `first` leads to; `first` is in autocommit and idle, before and after.
+    """The mode of the pooler that `first` leads to.
 
-    `second` opens another connection to the same place, which is closed again. `limit_s` bounds each answer, in
-    seconds. Raises `UndecidedError` and what psycopg raises.
+    `first` is in autocommit and idle, before and after.
+
+    `second` opens another connection to the same place, which is closed again. `limit_s` bounds
+    each answer, in seconds. Raises `UndecidedError` and what psycopg raises.
     """
     seen = _kept.get(place)
     if seen is not None and time.monotonic() - seen < _KNOWN_S:
@@ -84,7 +90,8 @@ def _compared(
             theirs = _ask(other, b"BEGIN; " + _PID, limit_s)
         except _RefusedError:
             return Mode.STATEMENT
-        # The order matters: a pool of one session has none for us while the other connection's transaction has it.
+        # The order matters: a pool of one session has none for us while the other connection's
+        # transaction has it.
         if theirs == ours or _ask(first, _PID, limit_s) != ours:
             return Mode.TRANSACTION
         _ask(other, b"COMMIT", limit_s)

@@ -147,7 +147,10 @@ class PortableDatabase:
         return pending
 
     def downgrade(self, target: str, *, drop_rows: bool = False) -> list[str]:
-        """Down to `target` (`base`, a revision, `-N`); the revisions that were undone. Raises `RowsWouldBeLost`."""
+        """Down to `target` (`base`, a revision, `-N`); the revisions that were undone.
+
+        Raises `RowsWouldBeLost`.
+        """
         done = self._done()
         self._refuse_half_done(done)
         if target.startswith("-"):

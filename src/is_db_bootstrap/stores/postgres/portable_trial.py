@@ -1,12 +1,14 @@
 """What a downgrade of a portable blueprint does, seen in a SQLite database in memory.
 
-The database in memory is brought to the revision of the real one and then downgraded. It has no rows
-but those that revisions write. So it shows faithfully what a downgrade does only as long as that does
-not depend on rows. Which tables each statement reads or writes is told by SQLite's authorizer, which
-is asked for every access when a statement is prepared (sqlite.org/c3ref/set_authorizer.html): also for
-what a trigger, a foreign key or `DROP TABLE` does to rows of other tables.
+The database in memory is brought to the revision of the real one and then downgraded. It has no
+rows but those that revisions write. So it shows faithfully what a downgrade does only as long as
+that does not depend on rows. Which tables each statement reads or writes is told by SQLite's
+authorizer, which is asked for every access when a statement is prepared
+(sqlite.org/c3ref/set_authorizer.html): also for what a trigger, a foreign key or `DROP TABLE` does
+to rows of other tables.
 
-On MariaDB the trial is in SQLite too. A revision that looks at its database may do something else there.
+On MariaDB the trial is in SQLite too. A revision that looks at its database may do something else
+there.
 """
 
 from __future__ import annotations
@@ -49,9 +51,9 @@ _LOOKS = ("SELECT", "PRAGMA")
 class Seen:
     """What a downgrade did to the tables of the database in memory.
 
-    `touched` maps a table that is there before and after to what reads or writes its rows. `left` are
-    the revisions that left their transaction. `looked` are those that asked which tables there are,
-    `bound` those that took hold of the database itself.
+    `touched` maps a table that is there before and after to what reads or writes its rows. `left`
+    are the revisions that left their transaction. `looked` are those that asked which tables there
+    are, `bound` those that took hold of the database itself.
     """
 
     before: Tables

@@ -21,7 +21,10 @@ BEGUN = "is_db_bootstrap_begun"
 
 
 class PortableWatch(StepWatch):
-    """What is known of the revision that runs on one connection; `done` counts its statements that were executed."""
+    """What is known of the revision that runs on one connection.
+
+    `done` counts its statements that were executed.
+    """
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()

@@ -1,12 +1,13 @@
 """The Alembic revisions of a folder, read without Alembic, and what a database records of them.
 
-A database records in two places. Alembic's table `alembic_version` holds the last revision. The comment of that table,
-written by `migrations/env.py` with every step, our runs and the stock command alike, holds the blueprint and all the
-revisions that led there. By it, code that is older than the database can tell a history that goes on from its own
-(`ahead`) from a foreign one, and a second blueprint can be named. A database without the comment was migrated by other
-means; it is adopted when the recorded revision is known. A comment that does not end in the recorded revision is out
-of date (somebody stamped by other means) and not believed. A step that has begun is recorded in a table of our own
-(`begun`), or where that cannot be, by a mark in the comment.
+A database records in two places. Alembic's table `alembic_version` holds the last revision. The
+comment of that table, written by `migrations/env.py` with every step, our runs and the stock
+command alike, holds the blueprint and all the revisions that led there. By it, code that is older
+than the database can tell a history that goes on from its own (`ahead`) from a foreign one, and a
+second blueprint can be named. A database without the comment was migrated by other means; it is
+adopted when the recorded revision is known. A comment that does not end in the recorded revision is
+out of date (somebody stamped by other means) and not believed. A step that has begun is recorded in
+a table of our own (`begun`), or where that cannot be, by a mark in the comment.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ _BEGUN = re.compile(r"(?:; )?begun (upgrade|downgrade) (\S+)$")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Revisions in the order in which they are applied; `parents` are what each goes on from, `titles` what it does."""
+    """Revisions in the order in which they are applied.
+
+    `parents` are what each goes on from, `titles` what it does.
+    """
 
     order: tuple[str, ...] = ()
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -44,7 +48,10 @@ class Chain:
 
     @classmethod
     def read(cls, folder: Path) -> Chain:
-        """Read `revision`, `down_revision` and `depends_on` of every file; `ConfigurationError` unless there is one head."""
+        """Read `revision`, `down_revision` and `depends_on` of every file.
+
+        `ConfigurationError` unless there is one head.
+        """
         parents: dict[str, tuple[str, ...]] = {}
         titles: dict[str, str] = {}
         places: dict[str, str] = {}
@@ -183,8 +190,8 @@ class Record:
     """What a schema records; nothing when there is no version table, or no row in it.
 
     `begun` is a step that has committed a part of its work and did not end, by the comment: its
-    direction (`upgrade` or `downgrade`) and its revision. `has_rows` says whether there is a table of
-    begun steps that may be read (`stores.postgres.begun`), None when there is none.
+    direction (`upgrade` or `downgrade`) and its revision. `has_rows` says whether there is a table
+    of begun steps that may be read (`stores.postgres.begun`), None when there is none.
     """
 
     revisions: tuple[str, ...] = ()
@@ -197,7 +204,10 @@ class Record:
     def of(
         cls, revisions: Iterable[str], comment: str | None, has_rows: bool | None = None
     ) -> Record:
-        """From the rows of the version table and its comment; an outdated comment counts for nothing."""
+        """From the rows of the version table and its comment.
+
+        An outdated comment counts for nothing.
+        """
         rows = tuple(sorted(revisions))
         text = (comment or "").strip()
         step = _BEGUN.search(text)

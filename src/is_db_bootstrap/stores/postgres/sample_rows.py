@@ -42,9 +42,9 @@ FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c'
 WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, k.conname
 """
 
-#: What the rows of a table must meet so that a partition takes them: of a partition its own bounds, of
-#: a partitioned table those of any partition that has rows itself. None where every row fits, as in
-#: a default partition that is the only one.
+#: What the rows of a table must meet so that a partition takes them: of a partition its own bounds,
+#: of a partitioned table those of any partition that has rows itself. None where every row fits, as
+#: in a default partition that is the only one.
 _BOUNDS = """
 SELECT c.relname::text, c.relkind = 'p',
        ARRAY(SELECT pg_get_partition_constraintdef(leaf.relid) FROM pg_partition_tree(c.oid) leaf WHERE leaf.isleaf),
@@ -76,7 +76,10 @@ WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`type` as SQL writes it; `base` is the name of the type without its length; `given` means that the server fills it."""
+    """`type` as SQL writes it.
+
+    `base` is the name of the type without its length; `given` means that the server fills it.
+    """
 
     name: str
     type: str
@@ -95,7 +98,10 @@ class Column:
         return known and not self.is_domain
 
     def candidates(self, hints: Sequence[str]) -> list[Text]:
-        """Texts worth trying, the most ordinary first; `hints` are the literals of CHECKs on the column."""
+        """Texts worth trying, the most ordinary first.
+
+        `hints` are the literals of CHECKs on the column.
+        """
         if self.labels:
             return [*self.labels, None]
         if self.base.startswith("_"):
@@ -301,8 +307,8 @@ def read(
 class Samples:
     """Finds rows within the transaction of `connection`; everything that is inserted goes with it.
 
-    Rows hold every column that the server does not fill by itself; columns that refer to another table refer to a new
-    row there.
+    Rows hold every column that the server does not fill by itself; columns that refer to another
+    table refer to a new row there.
     """
 
     def __init__(self, connection: psycopg.Connection[Any], tables: Mapping[str, Table]) -> None:
@@ -312,12 +318,18 @@ class Samples:
         self._accepted: dict[tuple[str, str], bool] = {}
 
     def new(self, name: str, holding: Sequence[str] = ()) -> Row:
-        """A row that was inserted, as the server has stored it; `holding` are conditions that it also meets."""
+        """A row that was inserted, as the server has stored it.
+
+        `holding` are conditions that it also meets.
+        """
         row = self.valid(name, holding)
         return self.insert(name, row)
 
     def valid(self, name: str, holding: Sequence[str] = ()) -> Row:
-        """A row that meets every CHECK and each condition of `holding`; `LookupError` when none was found."""
+        """A row that meets every CHECK and each condition of `holding`.
+
+        `LookupError` when none was found.
+        """
         table = self.tables[name]
         if table.unfit:
             raise LookupError(table.unfit)
@@ -330,7 +342,10 @@ class Samples:
         return self._repaired(table, row, fixed, holding)
 
     def breaking(self, name: str, check: Constraint) -> Row:
-        """A row that breaks this CHECK, and no other where that is possible; `LookupError` when none was found."""
+        """A row that breaks this CHECK, and no other where that is possible.
+
+        `LookupError` when none was found.
+        """
         table = self.tables[name]
         row = self.valid(name)
         broken = [

@@ -64,7 +64,10 @@ _GENERATED = "Generated."
 
 @contextmanager
 def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
-    """The address of a database that does not exist yet, on the server of `url`; dropped afterwards."""
+    """The address of a database that does not exist yet, on the server of `url`.
+
+    Dropped afterwards.
+    """
     name = f"{SCRATCH}{secrets.token_hex(6)}"
     try:
         yield replace(url, database=name)
@@ -192,7 +195,10 @@ def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) 
 
 
 def schema_sql(blueprint: Blueprint) -> str:
-    """The SQL that takes an empty database to head, for psql; it records the revision as our own runs do."""
+    """The SQL that takes an empty database to head, for psql.
+
+    It records the revision as our own runs do.
+    """
     from is_db_bootstrap.stores.postgres.alembic import offline_sql
 
     head = f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty schema public. Generated.\n\n"

@@ -63,7 +63,10 @@ def _of_row(row: tuple[Any, ...]) -> _Index:
 
 
 class SelfTest:
-    """The checks of the tables `names` in `schema`; `connection` is in a transaction that nobody else uses."""
+    """The checks of the tables `names` in `schema`.
+
+    `connection` is in a transaction that nobody else uses.
+    """
 
     def __init__(
         self, connection: psycopg.Connection[Any], schema: str, names: Sequence[str]
@@ -143,7 +146,10 @@ class SelfTest:
         return found
 
     def _tried(self, name: str, check: Callable[..., str], *given: Any) -> Proof:
-        """What the check says, within a savepoint of its own; a refusal that it did not expect is a failure."""
+        """What the check says, within a savepoint of its own.
+
+        A refusal that it did not expect is a failure.
+        """
         try:
             with self._undone():
                 return Proof(name, ok=True, detail=check(*given))
@@ -400,7 +406,10 @@ class SelfTest:
     # --- indexes
 
     def _found(self, table: Table, index: _Index) -> str:
-        """Ask by the index's own columns with sequential scans off; the plan must name it, or one that serves as well."""
+        """Ask by the index's own columns with sequential scans off.
+
+        The plan must name it, or one that serves as well.
+        """
         if not index.valid:
             raise _Wrong("is not valid")
         row = self._samples.new(table.name, [index.predicate] if index.predicate else [])

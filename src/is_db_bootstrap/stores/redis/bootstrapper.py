@@ -49,9 +49,10 @@ _PROBE_COMMANDS = ("DEL", "EXISTS", "PTTL", "GET", "SET")
 class RedisBootstrapper:
     """The Redis part of a blueprint, on one server or a cluster.
 
-    `url` is `redis://`, `rediss://` or `unix://`; a number in the path is the database, a query may hold options of
-    redis-py such as `ssl_cert_reqs`. Of `timing`, `connect_timeout_s` bounds every connection and answer, `lease_s`
-    the lock, `scan_budget` the audit. Raises `ConfigurationError` for an address that cannot be one.
+    `url` is `redis://`, `rediss://` or `unix://`; a number in the path is the database, a query may
+    hold options of redis-py such as `ssl_cert_reqs`. Of `timing`, `connect_timeout_s` bounds every
+    connection and answer, `lease_s` the lock, `scan_budget` the audit. Raises `ConfigurationError`
+    for an address that cannot be one.
     """
 
     name: StoreName = "redis"
@@ -110,7 +111,10 @@ class RedisBootstrapper:
         return ServerInfo(str(info["redis_version"]), "cluster" if clustered else None)
 
     def _check_stranger(self, exc: StoreUnavailable, timeout_s: float) -> None:
-        """An HTTP server resets the connection so fast that its answer is lost; a closed one may be a Redis going down."""
+        """An HTTP server resets the connection so fast that its answer is lost.
+
+        A closed one may be a Redis going down.
+        """
         if "Connection closed" not in exc.message and "reset by peer" not in exc.message:
             return
         wait_s = min(timeout_s, self._timing.connect_timeout_s) / 2
@@ -131,7 +135,8 @@ class RedisBootstrapper:
                     .execute(raise_on_error=False)
                 )
             except redis.BusyLoadingError as exc:
-                # Caught before ConnectionError, which it is: PING is refused, INFO is not, and knows how long (redis#11714).
+                # Caught before ConnectionError, which it is: PING is refused, INFO is not, and
+                # knows how long (redis#11714).
                 eta = client.info("persistence").get("loading_eta_seconds", "?")
                 raise StoreUnavailable(
                     self.name,
@@ -162,7 +167,10 @@ class RedisBootstrapper:
             )
 
     def _check_role(self, info: Mapping[str, Any], role: Any) -> None:
-        """ROLE is asked first and INFO believed where ROLE is not allowed; in a cluster the client finds the masters."""
+        """ROLE is asked first and INFO believed where ROLE is not allowed.
+
+        In a cluster the client finds the masters.
+        """
         told = role[0] if isinstance(role, list) else info.get("role", "master")
         if _text(told) in {"slave", "replica"} and not int(info.get("cluster_enabled", 0)):
             raise StoreUnavailable(
@@ -214,9 +222,12 @@ class RedisBootstrapper:
         return self._client
 
     def plan(self) -> Plan:
-        """Compare the record with the declaration: at most one change, kind `conventions`. Notes speak of eviction.
+        """Compare the record with the declaration: at most one change, kind `conventions`.
 
-        Raises `StoreConflict` when the record and the declaration go on from one earlier version in two directions.
+        Notes speak of eviction.
+
+        Raises `StoreConflict` when the record and the declaration go on from one earlier version in
+        two directions.
         """
         text = self._recorded_text()
         recorded = self._read(text)
@@ -319,7 +330,10 @@ class RedisBootstrapper:
             ) from exc
 
     def _eviction(self) -> Iterator[str]:
-        """What maxmemory_policy means for the patterns; INFO memory has it where CONFIG is blocked (spring-data-redis#2894)."""
+        """What maxmemory_policy means for the patterns.
+
+        INFO memory has it where CONFIG is blocked (spring-data-redis#2894).
+        """
         policy = str(self._info.get("maxmemory_policy", ""))
         unlimited = (
             " No maxmemory is set, so nothing is evicted yet."
@@ -431,7 +445,8 @@ class RedisBootstrapper:
 
         Nothing is set where the user may not delete it again.
 
-        Interrupted, the key vanishes by its lifetime. Raises `StoreUnavailable` when the server does not keep it.
+        Interrupted, the key vanishes by its lifetime. Raises `StoreUnavailable` when the server
+        does not keep it.
         """
         key, value = _probe_key(), self._blueprint.name
         with self._errors(key):
@@ -521,7 +536,10 @@ class RedisBootstrapper:
         return f"{PREFIX}:lock:{self._blueprint.name}"
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
-        """A lease of `timing.lease_s` on one key that holds token, owner and since; Redis forgets it when we die."""
+        """A lease of `timing.lease_s` on one key that holds token, owner and since.
+
+        Redis forgets it when we die.
+        """
         since = datetime.now(UTC).isoformat(timespec="milliseconds")
         value = json.dumps({"token": uuid.uuid4().hex, "owner": owner, "since": since}).encode()
         lock = _Lease(self, self._lock_key, value, max(1, int(self._timing.lease_s * 1000)))
@@ -623,7 +641,8 @@ def _some(names: Sequence[str]) -> str:
 def _check_options(client: redis.Redis) -> None:
     """Make a connection's object once: redis-py takes any option and looks at it only then.
 
-    Nothing is connected. Raises what redis-py raises for an option that it does not take (redis-py#3217).
+    Nothing is connected. Raises what redis-py raises for an option that it does not take
+    (redis-py#3217).
     """
     pool = client.connection_pool
     codecs.lookup(pool.connection_kwargs.get("encoding", "utf-8"))

@@ -13,7 +13,8 @@ from is_db_bootstrap.blueprint import Blueprint, Channel, KeyPattern
 
 #: Digests that a record remembers, so that older code recognises newer conventions.
 _REMEMBERED = 100
-#: Earlier versions of which a record keeps what they declared, so that another line of versions is recognised.
+#: Earlier versions of which a record keeps what they declared, so that another line of versions is
+#: recognised.
 _KEPT_VERSIONS = 20
 #: A version that meets another version's record this soon after it was written has started together
 #: with that one, and the order in which they recorded does not tell which is newer: seconds.
@@ -30,7 +31,8 @@ class Standing(Enum):
     SAME = "same"
     #: The declaration is the next version: write it.
     PENDING = "pending"
-    #: Nothing tells which of the two is newer: write it, and let the other one win with its next run.
+    #: Nothing tells which of the two is newer: write it, and let the other one win with its next
+    #: run.
     UNDECIDED = "undecided"
     #: The record goes on beyond the declaration: leave it alone.
     AHEAD = "ahead"
@@ -136,7 +138,8 @@ class Record:
 
         A version that was recorded before is older. One that was not is the next version, unless it
         goes on from an earlier version than the last. Where nothing tells the order, the larger
-        version counts as newer while both are being started. What was edited by hand is written again.
+        version counts as newer while both are being started. What was edited by hand is written
+        again.
         """
         was_edited = not self.history or self.history[-1] != self.digest
         if declared.conventions == self.conventions:

@@ -21,7 +21,8 @@ from is_db_bootstrap.results import Change
 
 STORE = "redis"
 
-# Error codes of the server. redis-py cuts those it has a class for off the text, and keeps them in `status_code`.
+# Error codes of the server. redis-py cuts those it has a class for off the text, and keeps them in
+# `status_code`.
 _REFUSED_FOR_NOW = {
     "READONLY": "It is a read-only replica; a fail-over may be going on, else give the address of the master.",
     "LOADING": "It reads its data set; wait, or give a longer --timeout.",
@@ -41,7 +42,8 @@ DENIED = {
     "+sadd +zadd +hset +xadd, and for channels +subscribe +unsubscribe +publish &*.",
     "DENIED": "The server is in protected mode: give it a password, or let it listen where only friends are.",
 }
-#: Codes that a server puts inside its answer when a command of a script was refused (Redis 6), and what it says instead of NOPERM.
+#: Codes that a server puts inside its answer when a command of a script was refused (Redis 6), and
+#: what it says instead of NOPERM.
 _IN_A_SCRIPT = re.compile(r"-(READONLY|LOADING|MISCONF|OOM|NOREPLICAS|WRONGTYPE)\b")
 _REFUSED_IN_A_SCRIPT = re.compile(
     r"can't run this command|can't access at least one of the keys|No permissions to", re.IGNORECASE
@@ -51,7 +53,10 @@ _SILENT_HINT = "See that it runs, that the port is Redis's (6379 by default), an
 
 
 def code(exc: BaseException) -> str:
-    """The server's error code, the first word of its answer; empty when the client made the error."""
+    """The server's error code, the first word of its answer.
+
+    Empty when the client made the error.
+    """
     given = getattr(exc, "status_code", None)
     if "script" in str(exc):
         if found := _IN_A_SCRIPT.search(str(exc)):
@@ -139,7 +144,8 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
 
 def _of_connection(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
     if isinstance(exc, raised.InvalidResponse):
-        # Its answer is not repeated: a server of lines may send back the line that has the password.
+        # Its answer is not repeated: a server of lines may send back the line that has the
+        # password.
         return ConfigurationError(
             f"redis: what answers at {target} does not speak the Redis protocol.",
             hint="Give the address of a Redis server (default port 6379).",
@@ -153,7 +159,8 @@ def _of_connection(exc: Exception, told: str, target: str, subject: str) -> Boot
         | raised.RedisClusterException
         | raised.ClusterError,
     ):
-        # A plain Redis waits for the end of a line that a TLS greeting never has; a slow server looks the same.
+        # A plain Redis waits for the end of a line that a TLS greeting never has; a slow server
+        # looks the same.
         greeting = any("handshake" in str(cause) for cause in _causes(exc))
         hint = _TLS_HINT if greeting else _SILENT_HINT
         return StoreUnavailable(

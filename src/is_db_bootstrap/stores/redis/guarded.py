@@ -17,7 +17,8 @@ from is_db_bootstrap.stores.redis.rights import (
     check_transactions,
 )
 
-#: Tries of one write while somebody renews a watched key without changing it, as our own heartbeat does.
+#: Tries of one write while somebody renews a watched key without changing it, as our own heartbeat
+#: does.
 TRIES = 20
 
 _SCRIPT = """
@@ -47,10 +48,12 @@ class GuardedWrites:
         self._write: Callable[[Expected, Command], bool] | None = None
 
     def check(self, needed: Mapping[str, Sequence[str]]) -> None:
-        """Find the way that is allowed, and see that it may send the commands of each key; changes nothing.
+        """Find the way that is allowed, and see that it may send the commands of each key.
 
-        `needed` has the names of the commands of each key. Raises redis-py's `NoPermissionError`, or what
-        the server answers, when neither way is allowed, or a command is not.
+        Changes nothing.
+
+        `needed` has the names of the commands of each key. Raises redis-py's `NoPermissionError`,
+        or what the server answers, when neither way is allowed, or a command is not.
         """
         first_key = next(iter(needed))
         has_transactions = check_transactions(self._node_of(first_key), first_key)
@@ -60,9 +63,12 @@ class GuardedWrites:
         self._write = self._in_a_transaction if has_transactions else self._in_a_script
 
     def write(self, expected: Expected, command: Command) -> bool:
-        """Run `command` if every key of `expected` holds its value; False, and nothing done, if one does not.
+        """Run `command` if every key of `expected` holds its value.
 
-        Raises `redis.WatchError`, and nothing is done, when the keys were touched during each of `TRIES` tries.
+        False, and nothing done, if one does not.
+
+        Raises `redis.WatchError`, and nothing is done, when the keys were touched during each of
+        `TRIES` tries.
         """
         return (self._write or self._in_a_transaction)(expected, command)
 

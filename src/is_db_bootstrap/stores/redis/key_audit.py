@@ -19,9 +19,12 @@ _NO_LIFETIME_MS, _GONE_MS = -1, -2
 
 
 class Audit:
-    """One pass over at most `budget` keys of all `masters` together; `stopped` ends it from another thread.
+    """One pass over at most `budget` keys of all `masters` together.
 
-    `moved` is what a master of a cluster answers for a key that it has just given away; such a key is skipped.
+    `stopped` ends it from another thread.
+
+    `moved` is what a master of a cluster answers for a key that it has just given away; such a key
+    is skipped.
     """
 
     def __init__(self, keys: Sequence[KeyPattern], budget: int, moved: type[Exception]) -> None:
@@ -37,7 +40,10 @@ class Audit:
         self.stopped = False
 
     def findings(self, masters: Sequence[Any]) -> list[Drift]:
-        """What breaks a convention; a last remark, no finding, when the budget ended before the keyspace."""
+        """What breaks a convention.
+
+        A last remark, no finding, when the budget ended before the keyspace.
+        """
         left = self._budget
         for number, master in enumerate(masters):
             left -= self._scan(master, left // (len(masters) - number))
@@ -48,7 +54,10 @@ class Audit:
         ]
 
     def _scan(self, master: Any, budget: int) -> int:
-        """Spend at most `budget`. No MATCH: one pass serves all patterns, and MATCH walks the same keyspace for each."""
+        """Spend at most `budget`.
+
+        No MATCH: one pass serves all patterns, and MATCH walks the same keyspace for each.
+        """
         cursor, spent, began = 0, 0, False
         while (cursor or not began) and spent < budget and not self.stopped:
             began = True

@@ -22,7 +22,8 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {"SET": ("", "NX", "XX"), "PEXPIRE": (
 #: "ERR value is not an integer or out of range".
 _ALLOWED = ("syntax error", "not an integer")
 
-#: Tries commands within a script, where an error of one does not end it. A key that exists is not deleted.
+#: Tries commands within a script, where an error of one does not end it. A key that exists is not
+#: deleted.
 _SCRIPT = """
 local errors = {}
 for number = 1, #ARGV do
@@ -37,7 +38,10 @@ return errors
 
 
 def harmless(name: str, key: str) -> tuple[str, ...]:
-    """The command `name` of `key` in a form that changes nothing. `DEL` is harmless only where the key is missing."""
+    """The command `name` of `key` in a form that changes nothing.
+
+    `DEL` is harmless only where the key is missing.
+    """
     return (name, key, *_OPTIONS.get(name, ()))
 
 
@@ -86,7 +90,9 @@ def check_in_a_transaction(node: Any, key: str, names: Iterable[str]) -> None:
 
 
 def check_in_a_script(node: Any, key: str, names: Iterable[str]) -> None:
-    """See in a script that `EVAL` and the commands `names` are allowed for `key`, which may exist; nothing is changed.
+    """See in a script that `EVAL` and the commands `names` are allowed for `key`, which may exist.
+
+    Nothing is changed.
 
     Raises what the server refused a command with.
     """
