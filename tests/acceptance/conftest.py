@@ -17,7 +17,7 @@ from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 
 HERE = Path(__file__).parent
 BLUEPRINT = Blueprint(
-    "mine", "for tests", migrations=HERE / "migrations", cypher=CYPHER,
+    "mine", "for tests", migrations=MIGRATIONS, cypher=CYPHER,
     keys=(KeyPattern("k", "k:{x}", "string", 60, "app", "x"),),
 )
 """
@@ -92,11 +92,13 @@ class Shell:
         """Write a blueprint of one's own, `mine:BLUEPRINT`: SQL of its revisions, text of its Cypher files by name."""
         # Python takes bytecode for current whose source has the same size and second.
         self.environ = {**self.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        (self.folder / "mine.py").write_text(
-            SLOW.replace("CYPHER", 'HERE / "cypher"' if cypher else "None")
-        )
-        for name in ("migrations", "cypher"):
-            (self.folder / name).mkdir(exist_ok=True)
+        folders = {"migrations": bool(revisions), "cypher": bool(cypher)}
+        text = SLOW
+        for name, is_there in folders.items():
+            text = text.replace(name.upper(), f'HERE / "{name}"' if is_there else "None")
+            if is_there:
+                (self.folder / name).mkdir(exist_ok=True)
+        (self.folder / "mine.py").write_text(text)
         before = None
         for i, up in enumerate(revisions, 1):
             text = REVISION.format(what=f"Step {i}", name=f"m_{i:04}", before=before, up=up)

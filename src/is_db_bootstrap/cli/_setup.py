@@ -61,7 +61,7 @@ class Setup:
         # What was applied, or the run that failed. A call that is refused before has no document.
         result = self._last if code else self._applied
         if result is not None and self._options.output == "json":
-            document(replace(result, exit_code=code))
+            click.echo(document(replace(result, exit_code=code)), nl=False)
         if log:
             leave(log, self._summary(judged(code)))
         return code
