@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from is_db_bootstrap.cli._endings import judged
-from is_db_bootstrap.cli._run import leave, leave_behind, refusals
+from is_db_bootstrap.cli._run import leave, leave_behind, print_text, refusals
 from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.render import document, refusal, summary
@@ -61,7 +61,7 @@ class Setup:
         # What was applied, or the run that failed. A call that is refused before has no document.
         result = self._last if code else self._applied
         if result is not None and self._options.output == "json":
-            document(replace(result, exit_code=code))
+            print_text(document(replace(result, exit_code=code)))
         if log:
             leave(log, self._summary(judged(code)))
         return code
