@@ -14,7 +14,7 @@ _FLEET_OPTIONS = (
     click.option(
         "--targets",
         type=click.Path(allow_dash=True, readable=False),
-        help="Many targets: TOML or JSON lines; - is stdin.",
+        help="A file of many targets: TOML or JSON lines. - is stdin.",
     ),
     click.option(
         "--jobs", type=click.IntRange(min=1), help="Targets at a time. [default: one a processor]"
@@ -30,7 +30,7 @@ _FLEET_OPTIONS = (
     click.option(
         "--shard",
         metavar="INDEX/COUNT",
-        help="This part of the targets; COUNT alone: JOB_COMPLETION_INDEX.",
+        help="This part of the targets. COUNT alone takes its index from JOB_COMPLETION_INDEX.",
     ),
 )
 

@@ -72,8 +72,8 @@ NO_AHEAD = click.option(
 
 _COMMON_OPTIONS = (
     BLUEPRINT,
-    click.option("--only", type=_STORE, multiple=True, help="Only this store; may be repeated."),
-    click.option("--skip", type=_STORE, multiple=True, help="All but this store; may be repeated."),
+    click.option("--only", type=_STORE, multiple=True, help="Only this store. May be repeated."),
+    click.option("--skip", type=_STORE, multiple=True, help="All but this store. May be repeated."),
     TIMEOUT,
     click.option(
         "--apply-timeout",

@@ -170,7 +170,7 @@ class Setup:
         return app.orchestrator(blueprint, settings, run_options, observers=[self._guests])
 
     def _check_connections(self, engine: BootstrapOrchestrator, settings: Settings) -> None:
-        """Plan, print the server of each store, and create databases and schemas that are missing."""
+        """Print the server of each store, and create databases and schemas that are missing."""
         self._begin_step()
         result = self._run_mode(engine, Mode.PLAN, settings)
         for store in result.stores:

@@ -36,7 +36,7 @@ def option_values(args: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def refuse_misplaced_addresses(args: Sequence[str]) -> None:
-    """Raise `click.UsageError` for an address with a secret that stands in another value's place."""
+    """Raise `click.UsageError` for an address with a secret in another value's place."""
     from is_db_bootstrap.settings.secrets import may_hold_secret, shown
 
     for option, value in option_values(args):

@@ -30,12 +30,12 @@ def command() -> None:
     default=_LOCALHOST,
     show_default=True,
     metavar="ADDRESS",
-    help="Address to listen on; passwords are always set.",
+    help="Address to listen on. Passwords are always set.",
 )
 @click.option(
     "--ephemeral",
     is_flag=True,
-    help="A new stack that is removed on Ctrl-C; stays in the foreground.",
+    help="A new stack in the foreground, which is removed on Ctrl-C.",
 )
 def start_stack(data_dir: Path | None, output: str, listen: str, ephemeral: bool) -> int:
     """Start the stack, or find the one that runs, and print its addresses as environment lines."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @database_options(may_have_no_files=True)
 @click.option("--message", "-m", default="", help="What it does, such as 'add orders'.")
 @click.option("--cypher", is_flag=True, help="The next Cypher file instead.")
-@click.option("--empty", is_flag=True, help="Nothing but its frame; needs no server.")
+@click.option("--empty", is_flag=True, help="Nothing but its frame. Needs no server.")
 @click.option(
     "--refresh",
     is_flag=True,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-drops",
     is_flag=True,
-    help="Also drop what the models do not declare; else that is told and left out.",
+    help="Also drop what the models do not declare. Without it, such a drop is told and left out.",
 )
 @OUTPUT
 def command(

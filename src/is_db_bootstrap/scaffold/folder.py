@@ -56,8 +56,7 @@ def create_folder(
 
     A `-` in the name becomes `_`. `parent` is the working directory unless it is given. Nothing is
     overwritten. Raises `ConfigurationError` for a folder that holds something, for a name that
-    cannot be that of a module, for the name of an installed blueprint, and for an unknown or
-    repeated store.
+    cannot be that of a module, for the name of an installed blueprint, and for an unknown store.
     """
     module = _module_name(name)
     chosen = _chosen_stores(stores)
