@@ -24,6 +24,9 @@ import click
 from is_db_bootstrap.guests import end_process
 from is_db_bootstrap.names import STEP_THREAD
 
+#: The exit codes of `migrate` and `setup`, beside 0.
+FAILED = 1
+WRONG_USAGE = 2
 #: The exit code of a command that did its work, but whose output could not be written.
 UNWRITTEN = 9
 #: What a shell adds to the number of the signal that ended a process.
@@ -239,7 +242,7 @@ def signals_as_interrupts() -> Iterator[None]:
         yield
         return
 
-    def handle(number: int, _: FrameType | None) -> None:
+    def handle_signal(number: int, _: FrameType | None) -> None:
         if ending.signal:
             end_process(BY_SIGNAL + number)
         ending.signal = number
@@ -250,7 +253,7 @@ def signals_as_interrupts() -> Iterator[None]:
     ending.signal = 0
     ending.abandoned = False
     for number in replaced:
-        signal.signal(number, handle)
+        signal.signal(number, handle_signal)
     try:
         yield
     finally:

@@ -67,7 +67,7 @@ class _Resume:
                 err=True,
             )
 
-    def close(self, result: FleetResult) -> FleetResult:
+    def close_file(self, result: FleetResult) -> FleetResult:
         """Close the file. The result says when the file could not be written."""
         if self._ledger is None:
             return result
@@ -107,7 +107,7 @@ def run_fleet(options: Options, fleet: FleetOptions, mode: Mode, run_options: Ru
         )
     with signals_end_run(engine):
         result = engine.run(waiting)
-    result = resume.close(result)
+    result = resume.close_file(result)
     return _deliver_result(result, options, done_before=len(targets) - len(waiting))
 
 

@@ -140,7 +140,7 @@ def signals_end_run(engine: BootstrapOrchestrator | Fleet) -> Iterator[None]:
     """
     received: list[int] = []
 
-    def handle(number: int, _: FrameType | None) -> None:
+    def handle_signal(number: int, _: FrameType | None) -> None:
         if received:
             if sys.stderr.isatty():
                 write_from_handler(_SHOW_CURSOR)
@@ -157,7 +157,7 @@ def signals_end_run(engine: BootstrapOrchestrator | Fleet) -> Iterator[None]:
         yield
         return
     handled = [number for number in ENDING_SIGNALS if not _is_ignored_hangup(number)]
-    before = {number: signal.signal(number, handle) for number in handled}
+    before = {number: signal.signal(number, handle_signal) for number in handled}
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ import click
 
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint.describe import describe, verified_lines
-from is_db_bootstrap.cli._endings import code_after_output
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output
 from is_db_bootstrap.cli._output import print_text
 from is_db_bootstrap.cli._run import abandon_unfinished_calls, prepare_clients
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import Settings, StoreUrl
 
 _STEPS = ("Configuration", "Connection", "Migration", "Verification")
-#: The exit codes, beside 0.
-_FAILED = 1
-_WRONG_CONFIGURATION = 2
 
 
 class _EndedError(Exception):
@@ -104,7 +101,7 @@ class Setup:
         except BootstrapError as exc:
             self._failure = exc
             self._print_failure(exc)
-            return _WRONG_CONFIGURATION if isinstance(exc, ConfigurationError) else _FAILED
+            return WRONG_USAGE if isinstance(exc, ConfigurationError) else FAILED
         self._print_line(f"{blueprint.name} is set up.")
         return 0
 
@@ -134,13 +131,13 @@ class Setup:
             return
         if not sys.stdin.isatty():
             raise _EndedError(
-                _WRONG_CONFIGURATION,
+                WRONG_USAGE,
                 f"{question} There is no terminal to ask at: say --yes, or set {variable}.",
             )
         self._print_line(f"  {question} [y/N] ", nl=False)
         answer = sys.stdin.readline().strip().lower()
         if answer not in {"y", "yes"}:
-            raise _EndedError(_FAILED, "Nothing was changed.")
+            raise _EndedError(FAILED, "Nothing was changed.")
 
     # --- the steps
 
@@ -233,7 +230,7 @@ class Setup:
                 self._print_of_store(store.store, note)
         result.raise_for_failure()
         if not result.ok:
-            raise _EndedError(_FAILED, f"{_drift_text(result) or result.outcome}.")
+            raise _EndedError(FAILED, f"{_drift_text(result) or result.outcome}.")
         return result
 
 

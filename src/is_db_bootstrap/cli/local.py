@@ -92,7 +92,7 @@ def _end_on_signals() -> None:
     """
     import signal
 
-    def end(*_: object) -> NoReturn:
+    def raise_interrupt(*_: object) -> NoReturn:
         for number in ENDING_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -100,7 +100,7 @@ def _end_on_signals() -> None:
     for number in ENDING_SIGNALS:
         is_ignored = signal.getsignal(number) == signal.SIG_IGN
         if number == signal.SIGTERM or not is_ignored:
-            signal.signal(number, end)
+            signal.signal(number, raise_interrupt)
 
 
 def _print_addresses(stack: LocalStack | None, output: str) -> None:

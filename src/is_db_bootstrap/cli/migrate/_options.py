@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
 
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._options import (
     BLUEPRINT,
     CONFIG,
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.migrate import Migrated
     from is_db_bootstrap.settings import Settings
 
-_FAILED = 1
-_WRONG_CONFIGURATION = 2
 #: How the addresses of other engines than PostgreSQL begin.
 _OTHER_ENGINES = ("sqlite:", "mysql", "mariadb")
 
@@ -79,7 +78,7 @@ def database_options(*, may_have_no_files: bool = False) -> Callable[[F], F]:
     The command receives them as a `Database`, first. `load_blueprint` explains `may_have_no_files`.
     """
 
-    def decorate(command: F) -> F:
+    def add_to_command(command: F) -> F:
         @functools.wraps(command)
         def with_database(*, url: str | None, **parameters: Any) -> Any:
             is_other = url is not None and url.startswith(_OTHER_ENGINES)
@@ -93,11 +92,11 @@ def database_options(*, may_have_no_files: bool = False) -> Callable[[F], F]:
 
         return add_options(cast("F", with_database), _DATABASE_OPTIONS)
 
-    return decorate
+    return add_to_command
 
 
 def migrate_exit_codes(command: F) -> F:
-    """Let `command` end with 0, 1 or 2: 2 for a wrong configuration, 1 for every other failure."""
+    """Let `command` end with 0, with 2 for a wrong configuration, or with 1 for another failure."""
 
     @functools.wraps(command)
     def with_exit_codes(*args: Any, **parameters: Any) -> int:
@@ -107,7 +106,7 @@ def migrate_exit_codes(command: F) -> F:
             return int(command(*args, **parameters) or 0)
         except BootstrapError as exc:
             click.echo(f"is-db-bootstrap: {exc}", err=True)
-            return _WRONG_CONFIGURATION if isinstance(exc, ConfigurationError) else _FAILED
+            return WRONG_USAGE if isinstance(exc, ConfigurationError) else FAILED
 
     return cast("F", with_exit_codes)
 

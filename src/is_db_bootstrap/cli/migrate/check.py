@@ -2,6 +2,7 @@
 
 import click
 
+from is_db_bootstrap.cli._endings import FAILED
 from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
 
 HINTS = """\
@@ -28,7 +29,7 @@ def command(database: Database) -> int:
         raise
     except BootstrapError as exc:
         click.echo(f"is-db-bootstrap: {exc}\n{HINTS}", err=True)
-        return 1
+        return FAILED
     product = "" if database.other_url else "PostgreSQL "
     click.echo(f"target      {found.target}")
     click.echo(f"latency     {found.latency_ms:.1f} ms")

@@ -2,6 +2,7 @@
 
 import click
 
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli.migrate._options import (
     Database,
     ask_user,
@@ -38,10 +39,10 @@ def command(database: Database, target: str, yes: bool) -> int:
                 f"{exc.message} {exc.changed} There is no terminal to ask at. Say --yes.",
                 err=True,
             )
-            return 2
+            return WRONG_USAGE
         if not answer:
             click.echo(exc.changed, err=True)
-            return 1
+            return FAILED
         rest = exc.to or target
         undone = migrate.downgrade(blueprint, rest, drop_rows=True, **arguments)
     print_revisions(undone, "undone", "nothing to undo")

@@ -2,6 +2,7 @@
 
 import click
 
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli.migrate._options import (
     Database,
     ask_user,
@@ -27,10 +28,10 @@ def command(database: Database, revision: str, yes: bool) -> int:
     answer = ask_user(question, yes=yes)
     if answer is None:
         click.echo("Nothing was changed: there is no terminal to ask at. Say --yes.", err=True)
-        return 2
+        return WRONG_USAGE
     if not answer:
         click.echo("Nothing was changed.", err=True)
-        return 1
+        return FAILED
     stamped = migrate.stamp(database.blueprint, revision, **database.arguments)
     print_revisions(stamped, "recorded; no table was touched", "recorded already")
     return 0
