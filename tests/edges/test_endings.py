@@ -18,7 +18,7 @@ import pytest
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.cli import group
-from is_db_bootstrap.scaffold import create
+from is_db_bootstrap.scaffold import create_folder
 from servers import clone, drop_database
 
 pytestmark = pytest.mark.postgres
@@ -110,7 +110,7 @@ def template(tmp_path_factory):
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        create("template", ["postgres"])
+        create_folder("template", ["postgres"])
     return folder
 
 

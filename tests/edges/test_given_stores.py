@@ -20,7 +20,7 @@ import pytest
 import redis as redis_client
 from pymilvus import MilvusClient
 
-from is_db_bootstrap.scaffold import create
+from is_db_bootstrap.scaffold import create_folder
 from is_db_bootstrap.testing import neo4j_content
 from is_db_bootstrap.testing.content import Content, Seal, Thing
 from servers import NO_IDLE_PINGS, PASSWORD, neo4j_driver
@@ -604,7 +604,7 @@ def test_a_test_that_deletes_every_node_ends_nobodys_turn(place):
 
 @pytest.mark.parametrize("place", ["neo4j"], indirect=True)
 def test_two_blueprints_of_one_session_take_turns(place):
-    create("other", ("neo4j",), place.folder)
+    create_folder("other", ("neo4j",), place.folder)
     before = place.probe.everything()
     code, shown = place.run(
         "import pytest\n@pytest.mark.parametrize('n', range(2))\n@pytest.mark.parametrize('name', ['novel_genesis', 'other'])\n"

@@ -20,7 +20,7 @@ from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER
-from is_db_bootstrap.scaffold import create
+from is_db_bootstrap.scaffold import create_folder
 from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
@@ -40,7 +40,7 @@ class Order(Base):
 
 @pytest.fixture
 def folder(tmp_path):
-    create("my_app", parent=tmp_path)
+    create_folder("my_app", parent=tmp_path)
     return tmp_path / "my_app"
 
 
@@ -53,7 +53,7 @@ def settings(blueprint, url):
 
 @pytest.mark.parametrize("stores", SUBSETS, ids="+".join)
 def test_a_folder_for_any_stores_is_a_blueprint_of_these(tmp_path, stores):
-    written = create("my-app", stores, tmp_path)
+    written = create_folder("my-app", stores, tmp_path)
     blueprint = load_blueprint(tmp_path / "my_app")
     assert (blueprint.name, blueprint.stores) == ("my_app", stores)
     assert list(describe(blueprint)["stores"]) == list(stores)
@@ -75,11 +75,11 @@ def test_nothing_is_ever_overwritten(tmp_path):
     (tmp_path / "my_app").mkdir()
     (tmp_path / "my_app" / "README.md").write_text("mine")
     with pytest.raises(ConfigurationError, match=r"README\.md is there"):
-        create("my_app", parent=tmp_path)
+        create_folder("my_app", parent=tmp_path)
     assert [p.name for p in (tmp_path / "my_app").iterdir()] == ["README.md"]
     (tmp_path / "other").write_text("a file")
     with pytest.raises(ConfigurationError, match="not empty"):
-        create("other", parent=tmp_path)
+        create_folder("other", parent=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_nothing_is_ever_overwritten(tmp_path):
 )
 def test_a_name_that_cannot_be_one_is_refused(tmp_path, name):
     with pytest.raises(ConfigurationError):
-        create(name, parent=tmp_path)
+        create_folder(name, parent=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("stores", [[], ["mysql"], ["postgres", "mysql"]])
 def test_stores_that_there_are_not_are_refused(tmp_path, stores):
     with pytest.raises(ConfigurationError):
-        create("my_app", stores, tmp_path)
+        create_folder("my_app", stores, tmp_path)
 
 
 def test_the_command_names_its_files_and_exits_2_for_what_is_there(tmp_path):
@@ -115,7 +115,7 @@ def test_the_command_names_its_files_and_exits_2_for_what_is_there(tmp_path):
 
 @on_postgres
 def test_a_folder_is_used_from_anywhere_whatever_it_is_called(tmp_path, postgres_url):
-    create("my_app", ["postgres"], tmp_path)
+    create_folder("my_app", ["postgres"], tmp_path)
     odd = tmp_path / "1 odd-name"
     (tmp_path / "my_app").rename(odd)
     environ = {"POSTGRES_URL": postgres_url}

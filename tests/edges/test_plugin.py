@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from is_db_bootstrap import local
-from is_db_bootstrap.scaffold import create
+from is_db_bootstrap.scaffold import create_folder
 from is_db_bootstrap.settings import StoreUrl
 from servers import PASSWORD
 
@@ -178,7 +178,7 @@ def test_a_store_that_the_blueprint_has_not_is_told_in_one_line(project):
 
 
 def test_a_blueprint_that_fails_is_told_in_one_line_for_each_test(project):
-    create("broken", ("postgres",), project.folder)
+    create_folder("broken", ("postgres",), project.folder)
     [revision] = (project.folder / "broken" / "migrations").glob("*.py")
     text = revision.read_text()
     at = text.index("def upgrade")

@@ -431,7 +431,7 @@ def test_a_local_stack_beside_an_address_in_a_file_is_refused(tmp_path, monkeypa
         | {"use_local": True, "urls": {}, "env_file": tmp_path / "vars" if name == "vars" else None}
     )
     with pytest.raises(ConfigurationError, match="--local and an address"):
-        options.settings(BLUEPRINT)
+        options.load_settings(BLUEPRINT)
 
 
 def test_printing_a_local_server_shows_no_password():

@@ -2,11 +2,10 @@
 
 import json
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
 
-from is_db_bootstrap.cli._fleet import _line
+from is_db_bootstrap.cli._fleet import _print_target
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.fleet import TargetResult
 from is_db_bootstrap.names import STORE_ORDER
@@ -99,5 +98,5 @@ def test_a_line_of_a_target_counts_what_was_changed(capsys):
             }
         ]
     }
-    _line(TargetResult("acme", Outcome.CHANGED, 0, run), SimpleNamespace(verbose=True))
+    _print_target(TargetResult("acme", Outcome.CHANGED, 0, run), verbose=True)
     assert capsys.readouterr().err == "acme: changed: 1 change\n"

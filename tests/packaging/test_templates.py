@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from is_db_bootstrap.names import STORE_ORDER
-from is_db_bootstrap.scaffold import create
+from is_db_bootstrap.scaffold import create_folder
 from is_db_bootstrap.testing.containers import IMAGES
 
 ROOT = Path(__file__).parents[2]
@@ -166,7 +166,7 @@ def test_the_stores_run_by_compose():
 
 
 def test_the_action_and_the_workflows_keep_to_their_schemas(tmp_path):
-    create("my_app", STORE_ORDER, tmp_path)
+    create_folder("my_app", STORE_ORDER, tmp_path)
     valid("vendor.github-actions", ROOT / "action.yml")
     valid(
         "vendor.github-workflows",
@@ -182,7 +182,7 @@ def test_actionlint_has_nothing_to_say(tmp_path):
     program = ROOT / ".cache/bin/actionlint"
     if not program.exists():
         pytest.skip("actionlint was not built (make test builds it)")
-    create("my_app", STORE_ORDER, tmp_path)
+    create_folder("my_app", STORE_ORDER, tmp_path)
     files = [
         *(ROOT / "ci").glob("github-*.yaml"),
         *(ROOT / ".github/workflows").glob("*.yaml"),
@@ -333,12 +333,12 @@ def check(folder):
 
 
 def test_check_passes_what_new_has_written(tmp_path):
-    create("my_app", ("postgres", "neo4j"), tmp_path)
+    create_folder("my_app", ("postgres", "neo4j"), tmp_path)
     assert check(tmp_path / "my_app") == (0, "my_app: as its newest revision says\n")
 
 
 def test_check_names_a_stale_catalogue_and_a_stale_schema(tmp_path):
-    create("my_app", ("postgres",), tmp_path)
+    create_folder("my_app", ("postgres",), tmp_path)
     folder = tmp_path / "my_app" / "migrations"
     catalogue = json.loads((folder / "catalogue.json").read_text())
     (folder / "catalogue.json").write_text(json.dumps(catalogue | {"head": "my_app_0000"}))
@@ -350,7 +350,7 @@ def test_check_names_a_stale_catalogue_and_a_stale_schema(tmp_path):
 
 
 def test_check_names_a_cypher_file_with_a_bad_name(tmp_path):
-    create("my_app", ("neo4j",), tmp_path)
+    create_folder("my_app", ("neo4j",), tmp_path)
     (tmp_path / "my_app" / "cypher" / "V1_bad.cypher").write_text("RETURN 1;\n")
     code, said = check(tmp_path / "my_app")
     assert code == 2

@@ -16,6 +16,11 @@ from is_db_bootstrap.guests import end_process
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+#: The command that runs when none is named.
+_DEFAULT_COMMAND = "apply"
+#: The options that belong to the group itself, and to no command.
+_GROUP_OPTIONS = {"--help", "-h", "--version"}
+
 
 class _Commands(CommandPackage):
     """The commands of this package. `is-db-bootstrap` alone applies."""
@@ -23,28 +28,32 @@ class _Commands(CommandPackage):
     package = __name__
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if ctx.resilient_parsing and not args:  # a shell asks what can be typed here
-            return super().parse_args(ctx, args)
-        asks_about_us = args and args[0] in {"--help", "-h", "--version"}
-        if not asks_about_us and (not args or args[0].startswith("-")):
-            args.insert(0, "apply")
+        is_completing = ctx.resilient_parsing  # A shell asks what can be typed here.
+        if not args:
+            names_no_command = not is_completing
+        else:
+            names_no_command = args[0].startswith("-") and args[0] not in _GROUP_OPTIONS
+        if names_no_command:
+            args.insert(0, _DEFAULT_COMMAND)
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands, and the options of `apply`, which need no command before them."""
-        default = self.get_command(ctx, "apply") if incomplete.startswith("-") else None
-        return [
-            *super().shell_complete(ctx, incomplete),
-            *(default.shell_complete(ctx, incomplete) if default else []),
-        ]
+        items = super().shell_complete(ctx, incomplete)
+        if not incomplete.startswith("-"):
+            return items
+        default = self.get_command(ctx, _DEFAULT_COMMAND)
+        options = default.shell_complete(ctx, incomplete) if default else []
+        return [*items, *options]
 
 
-def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        from is_db_bootstrap import __version__
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    from is_db_bootstrap import __version__
 
-        click.echo(f"is-db-bootstrap {__version__}")
-        ctx.exit()
+    click.echo(f"is-db-bootstrap {__version__}")
+    ctx.exit()
 
 
 @click.command(
@@ -56,7 +65,7 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_version,
+    callback=_print_version,
     help="Print the version.",
 )
 def group() -> None:
@@ -71,51 +80,73 @@ def group() -> None:
     """  # noqa: D301 - the escape is click's mark for lines that stay as they are
 
 
-def _order(args: list[str]) -> str:
-    """What to say when an option stands before a command, where it was taken for one of `apply`."""
-    command = next((a for a in args if group.get_command(click.Context(group), a)), None)
-    before = (
-        command is not None
-        and args[0].startswith("-")
-        and args[0] not in {"-h", "--help", "--version"}
-    )
-    return f"Options come after the command: is-db-bootstrap {command} …\n" if before else ""
-
-
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
-    given = sys.argv[1:] if args is None else args
-    with _endings.streams(_typed.Mask(given)) as (out, err), _endings.signals():
-        code = _endings.finish(_called(given), out, err)
-        if _endings.ending.signal or _endings.ending.abandoned or _endings.is_a_call_left_behind():
+    words = sys.argv[1:] if args is None else args
+    mask = _typed.Mask(words)
+    with _endings.guarded_streams(mask) as (out, err), _endings.signals_as_interrupts():
+        code = _run_command(words)
+        code = _endings.finish_output(code, out, err)
+        ending = _endings.ending
+        if ending.signal or ending.abandoned or _endings.has_stuck_call():
             _endings.end_children()
-            end_process(code)  # nothing that was left behind can be joined
+            end_process(code)  # A call that was left behind cannot be joined.
     sys.exit(code)
 
 
-def _called(args: list[str]) -> int:
+def _run_command(args: list[str]) -> int:
+    """Run the command that `args` name, print what it raises, and return the exit code."""
     try:
         if any(":/" in arg for arg in args):
-            _typed.refuse_misplaced(args)
+            _typed.refuse_misplaced_addresses(args)
         code: Any = group.main(list(args), prog_name="is-db-bootstrap", standalone_mode=False)
     except click.exceptions.Abort:
-        code = _endings.ending.code
+        return _endings.ending.code
     except click.ClickException as exc:
-        from is_db_bootstrap.settings.secrets import without_addresses
-
-        told = io.StringIO()
-        exc.show(told)
-        # It repeats what was typed, which may be an address in an option's place.
-        click.echo(without_addresses(_endings.masked(told.getvalue())), err=True, nl=False)
-        click.echo(_order(args), err=True, nl=False)
-        code = exc.exit_code
-    except Exception as exc:  # noqa: BLE001 - a bug is shown, as Python would, but masked
-        from is_db_bootstrap.errors import BootstrapError
-
-        if isinstance(exc, BootstrapError):
-            click.echo(f"is-db-bootstrap: {exc}", err=True)
-            code = exc.exit_code
-        else:
-            click.echo(traceback.format_exc(), err=True, nl=False)
-            code = 1
+        _print_usage_error(exc, args)
+        return exc.exit_code
+    except Exception as exc:  # noqa: BLE001 - a bug is shown as Python would show it, but masked
+        return _print_error(exc)
     return code if isinstance(code, int) else 0
+
+
+def _print_usage_error(error: click.ClickException, args: list[str]) -> None:
+    """Print what click says of a wrong call.
+
+    It repeats what was typed, which may be an address in an option's place.
+    """
+    from is_db_bootstrap.settings.secrets import without_addresses
+
+    text = io.StringIO()
+    error.show(text)
+    masked = _endings.masked_text(text.getvalue())
+    click.echo(without_addresses(masked), err=True, nl=False)
+    click.echo(_order_advice(args), err=True, nl=False)
+
+
+def _order_advice(args: list[str]) -> str:
+    """What to say when an option stands before a command. Empty for any other call.
+
+    Such an option was taken for one of `apply`.
+    """
+    context = click.Context(group)
+    commands = (arg for arg in args if group.get_command(context, arg) is not None)
+    command = next(commands, None)
+    if command is None:
+        return ""
+    begins_with_option = args[0].startswith("-") and args[0] not in _GROUP_OPTIONS
+    if not begins_with_option:
+        return ""
+    return f"Options come after the command: is-db-bootstrap {command} …\n"
+
+
+def _print_error(error: Exception) -> int:
+    """Print an error, or the traceback of a bug. Returns the exit code."""
+    from is_db_bootstrap.errors import BootstrapError
+
+    if isinstance(error, BootstrapError):
+        click.echo(f"is-db-bootstrap: {error}", err=True)
+        return error.exit_code
+    bug = "".join(traceback.format_exception(error))
+    click.echo(bug, err=True, nl=False)
+    return 1

@@ -9,24 +9,25 @@ import click
 
 
 class CommandPackage(click.Group):
-    """Finds commands by the names of a package's modules, and imports one when it is used.
+    """A group that finds commands by the names of a package's modules.
 
-    Each module defines `command`. A module whose name begins with an underscore is no command. A
-    trailing underscore is not part of the command's name.
+    A module is imported when its command is used, and defines `command`. A module whose name begins
+    with an underscore is no command. A trailing underscore is not part of the command's name.
     """
 
-    #: The package that holds the commands. A subclass or an instance sets it.
+    #: The package that holds the commands. A subclass sets it.
     package: str = ""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The names of the commands, in alphabetical order."""
         path = importlib.import_module(self.package).__path__
-        modules = (module.name for module in pkgutil.iter_modules(path))
-        return sorted(name.removesuffix("_") for name in modules if not name.startswith("_"))
+        names = [module.name for module in pkgutil.iter_modules(path)]
+        return sorted(name.removesuffix("_") for name in names if not name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, or None. Its module is imported here."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(f"{self.package}.{cmd_name}").command
+        module = importlib.import_module(f"{self.package}.{cmd_name}")
+        command: click.Command = module.command
         return command

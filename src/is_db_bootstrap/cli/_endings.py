@@ -1,9 +1,9 @@
 """How the command ends: output that cannot be written, signals, and the exit code that says so.
 
-While a command runs, `sys.stdout` and `sys.stderr` are a `Stream`. It never raises: what could not
-be written is noted, and the work goes on to its end. So a reader that has gone, a full disk or an
-encoding without an umlaut costs the text, and neither a termination log nor the orderly end of a
-run.
+While a command runs, `sys.stdout` and `sys.stderr` are a `Stream`. A `Stream` never raises. It
+notes what could not be written, and the work goes on to its end. So a reader that has gone, a full
+disk or an encoding without an umlaut costs the text, but neither a termination log nor the orderly
+end of a run.
 """
 
 from __future__ import annotations
@@ -24,91 +24,111 @@ import click
 from is_db_bootstrap.guests import end_process
 from is_db_bootstrap.names import STEP_THREAD
 
+#: The exit codes of `migrate` and `setup`, beside 0.
+FAILED = 1
+WRONG_USAGE = 2
 #: The exit code of a command that did its work, but whose output could not be written.
 UNWRITTEN = 9
 #: What a shell adds to the number of the signal that ended a process.
 BY_SIGNAL = 128
 #: The signals that end a command. SIGHUP is left alone where it is ignored, as under nohup.
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+#: What a signal does when nobody has said otherwise.
+_USUAL_HANDLERS = {signal.SIG_DFL, signal.default_int_handler}
+#: The descriptors of stdin, stdout and stderr.
+_STANDARD_DESCRIPTORS = (0, 1, 2)
+_STDERR_DESCRIPTOR = 2
+#: The name of our error handler among the codecs.
 _ESCAPE = "is-db-bootstrap.escape"
 
 
-def _escaped(error: UnicodeError) -> tuple[str, int]:
-    r"""Write what an encoding lacks as `\uXXXX`, which a person can read and JSON means the same by."""
+def _escape_characters(error: UnicodeError) -> tuple[str, int]:
+    r"""Write characters that an encoding lacks as `\uXXXX`.
+
+    A person can read that, and it means the same character in JSON.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
-    numbers = (int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2))
-    return "".join(f"\\u{number:04x}" for number in numbers), error.end
+    characters = error.object[error.start : error.end]
+    code_units = characters.encode("utf-16-be", "surrogatepass")
+    pairs = (code_units[i : i + 2] for i in range(0, len(code_units), 2))
+    numbers = (int.from_bytes(pair, "big") for pair in pairs)
+    escaped = "".join(f"\\u{number:04x}" for number in numbers)
+    return escaped, error.end
 
 
-codecs.register_error(_ESCAPE, _escaped)
+codecs.register_error(_ESCAPE, _escape_characters)
+
+
+def _same_text(text: str) -> str:
+    return text
 
 
 class Stream(io.TextIOBase):
-    """A text stream that takes everything; `failure` says why not all of it was written.
+    """A text stream that takes everything. `failure` says why not all of it was written.
 
-    None for `inner`: it is closed.
+    `inner` is the stream that it writes to. None means that this stream is closed. `mask` is
+    applied to every text.
     """
 
-    def __init__(
-        self, inner: TextIO | None, mask: Callable[[str], str] = lambda text: text
-    ) -> None:
+    def __init__(self, inner: TextIO | None, mask: Callable[[str], str] = _same_text) -> None:
         self._inner = inner
         self.mask = mask
         self.failure = ""
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # an attribute there
-        """That of the stream inside."""
+    def encoding(self) -> str:  # type: ignore[override]  # TextIOBase has an attribute there
+        """The encoding of the stream inside."""
         return getattr(self._inner, "encoding", None) or "utf-8"
 
     @property
-    def errors(self) -> str:  # type: ignore[override]
+    def errors(self) -> str:  # type: ignore[override]  # TextIOBase has an attribute there
         """What becomes of characters that the encoding lacks."""
         return _ESCAPE
 
     @property
     def buffer(self) -> BinaryIO:
-        """The bytes below.
+        """The stream of bytes below.
 
-        Hidden for ASCII, where click would write UTF-8 to them in spite of what was asked for.
+        It is hidden where the encoding is ASCII. Click would write UTF-8 to it, in spite of the
+        encoding that was asked for.
         """
         if self._inner is None or codecs.lookup(self.encoding).name == "ascii":
             raise AttributeError("buffer")
         return self._inner.buffer
 
     def writable(self) -> bool:
-        """Always."""
+        """Whether the stream takes text: always."""
         return True
 
     def isatty(self) -> bool:
-        """Whether a person sees it."""
+        """Whether a person sees the text."""
         return self._inner is not None and self._inner.isatty()
 
     def fileno(self) -> int:
-        """The number of its descriptor."""
+        """The number of the stream's descriptor."""
         if self._inner is None:
             raise io.UnsupportedOperation("fileno")
         return self._inner.fileno()
 
     def write(self, text: str) -> int:
-        """Write `text`, or note why not."""
-        if not isinstance(text, str):  # how click finds out whether a stream is one of bytes
+        """Write `text`, or note why that failed. Returns the length of `text` in both cases."""
+        if not isinstance(text, str):  # Click tells by this error that the stream is no binary one.
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        length = len(text)
         if text and not self.failure:
-            text = self.mask(text)
-            self._try("write", text.encode(self.encoding, _ESCAPE).decode(self.encoding))
-        return length
+            masked = self.mask(text)
+            encodable = masked.encode(self.encoding, _ESCAPE).decode(self.encoding)
+            self._call_inner("write", encodable)
+        return len(text)
 
     def flush(self) -> None:
-        """Write what is held back, or note why not."""
+        """Write what is held back, or note why that failed."""
         if self._inner is not None and not self.failure:
-            self._try("flush")
+            self._call_inner("flush")
 
-    def _try(self, method: str, *args: str) -> None:
+    def _call_inner(self, method: str, *args: str) -> None:
+        """Call a method of the stream inside, or note why that failed."""
         if self._inner is None:
             self.failure = "it is closed"
             return
@@ -116,74 +136,84 @@ class Stream(io.TextIOBase):
             getattr(self._inner, method)(*args)
         except (OSError, ValueError) as exc:
             self.failure = getattr(exc, "strerror", None) or str(exc)
-            self._discard()
+            self._discard_rest()
 
-    def _discard(self) -> None:
-        """Let what is held back go nowhere: Python would try again at its end, and complain."""
+    def _discard_rest(self) -> None:
+        """Let what is held back go nowhere.
+
+        Python would try to write it once more at the end of the process, and complain.
+        """
         with suppress(OSError, ValueError, AttributeError):
-            number = self.fileno()
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, number)
-            os.close(nowhere)
+            _open_nowhere(self.fileno(), os.O_WRONLY)
+
+
+def _open_nowhere(number: int, flags: int) -> None:
+    """Open the null device as descriptor `number`."""
+    nowhere = os.open(os.devnull, flags)
+    if nowhere != number:
+        os.dup2(nowhere, number)
+        os.close(nowhere)
 
 
 @contextmanager
-def streams(
-    mask: Callable[[str], str] = lambda text: text,
-) -> Iterator[tuple[Stream, Stream]]:
+def guarded_streams(mask: Callable[[str], str] = _same_text) -> Iterator[tuple[Stream, Stream]]:
     """Stand in for stdout and stderr, and give a closed stdin its end.
 
-    All text of the command leaves through these two and through `masked`, so `mask` is applied
-    once.
+    All text of the command leaves through these two streams and through `masked_text`, so `mask` is
+    applied once.
     """
-    _open_descriptors()
+    _occupy_standard_descriptors()
     before = sys.stdin, sys.stdout, sys.stderr
-    out, err = Stream(sys.stdout, mask), Stream(sys.stderr, mask)
-    sys.stdin = io.StringIO() if sys.stdin is None else sys.stdin
-    sys.stdout, sys.stderr = out, err
+    out = Stream(sys.stdout, mask)
+    err = Stream(sys.stderr, mask)
+    if sys.stdin is None:
+        sys.stdin = io.StringIO()
+    sys.stdout = out
+    sys.stderr = err
     try:
         yield out, err
     finally:
         sys.stdin, sys.stdout, sys.stderr = before
 
 
-def _open_descriptors() -> None:
-    """Occupy 0 to 2 where they are closed: a connection to a store would get the number, and a child's output with it."""
-    for number in range(3):
+def _occupy_standard_descriptors() -> None:
+    """Open the descriptors 0 to 2 where they are closed.
+
+    A connection to a store would otherwise get such a number, and with it the output of a child.
+    """
+    for number in _STANDARD_DESCRIPTORS:
         try:
             os.fstat(number)
         except OSError:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+            _open_nowhere(number, os.O_RDWR)
             os.set_inheritable(number, True)  # noqa: FBT003 - the standard library's signature
 
 
-def masked(text: str) -> str:
+def masked_text(text: str) -> str:
     """`text` for a file, as stdout would show it."""
     mask = getattr(sys.stdout, "mask", None)
     return str(mask(text)) if mask else text
 
 
-def unwritten() -> str:
-    """Why what was printed to stdout so far could not be written; empty when it was."""
+def stdout_failure() -> str:
+    """Why what was printed to stdout so far could not be written. Empty when all was written."""
     sys.stdout.flush()
     return str(getattr(sys.stdout, "failure", ""))
 
 
-def judged(code: int) -> int:
-    """The exit code of a command whose work ended with `code`, when it is known what became of its output."""
-    return code or (UNWRITTEN if unwritten() else 0)
+def code_after_output(code: int) -> int:
+    """The exit code of a command whose work ended with `code` and whose output is printed."""
+    if code:
+        return code
+    return UNWRITTEN if stdout_failure() else 0
 
 
 class Ending:
     """What ends this process, beside its work."""
 
-    #: The first signal that came.
+    #: The number of the first signal that came. 0 means that none came.
     signal = 0
-    #: Whether threads were left behind in calls that do not end, so that Python must not wait for
-    #: anything.
+    #: Whether threads were left behind in calls that do not end. Python must then wait for nothing.
     abandoned = False
 
     @property
@@ -195,57 +225,55 @@ class Ending:
 ending = Ending()
 
 
-def say(text: bytes) -> None:
+def write_from_handler(text: bytes) -> None:
     """Write to stderr from a signal handler, where nothing may be raised or waited for."""
     with suppress(OSError):
-        os.write(2, text)
+        os.write(_STDERR_DESCRIPTOR, text)
 
 
 @contextmanager
-def signals() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP are raised as KeyboardInterrupt, so that what runs cleans up.
+def signals_as_interrupts() -> Iterator[None]:
+    """Raise SIGINT, SIGTERM and SIGHUP as KeyboardInterrupt, so that what runs cleans up.
 
-    The second one ends at once.
-
-    A run has handlers of its own meanwhile. What a parent had us ignore stays ignored.
+    The second signal ends the process at once. A run replaces these handlers by its own. A signal
+    that a parent process had us ignore stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def handle(number: int, _: FrameType | None) -> None:
+    def handle_signal(number: int, _: FrameType | None) -> None:
         if ending.signal:
             end_process(BY_SIGNAL + number)
         ending.signal = number
         raise KeyboardInterrupt
 
-    usual = {signal.SIG_DFL, signal.default_int_handler}
-    before: dict[int, Any] = {
-        n: signal.getsignal(n) for n in ENDING if signal.getsignal(n) in usual
-    }
-    ending.signal, ending.abandoned = 0, False
-    for number in before:
-        signal.signal(number, handle)
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    replaced = {number: each for number, each in handlers.items() if each in _USUAL_HANDLERS}
+    ending.signal = 0
+    ending.abandoned = False
+    for number in replaced:
+        signal.signal(number, handle_signal)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in replaced.items():
             signal.signal(number, handler)
 
 
-def is_a_call_left_behind() -> bool:
-    """Whether a thread is still in a call of a run that has ended: such as a revision that hangs."""
+def has_stuck_call() -> bool:
+    """Whether a thread is still in a call of a run that has ended, such as a hanging revision."""
     return any(thread.name == STEP_THREAD for thread in threading.enumerate())
 
 
 def end_children() -> None:
     """Kill what a call that was left behind has started in our process group.
 
-    Servers of `local` are in others.
+    The servers of `local` are in groups of their own.
     """
     try:
         import psutil
-    except ImportError:  # only `local` needs it; a container's processes end with its first one
+    except ImportError:  # Only `local` needs it. A container's processes end with its first one.
         return
     with suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
@@ -254,14 +282,20 @@ def end_children() -> None:
                     child.kill()
 
 
-def finish(code: int, out: Stream, err: Stream) -> int:
-    """The exit code of the process; says so when the output could not be written."""
+def finish_output(code: int, out: Stream, err: Stream) -> int:
+    """Write what is held back, and return the exit code of the process.
+
+    An output that could not be written is told on stderr. It gives a successful command another
+    exit code.
+    """
     out.flush()
     if out.failure:
         click.echo(
-            f"is-db-bootstrap: standard output could not be written: {out.failure}. The work itself ended with {code}."
-            " Run again with an output that can be written.",
+            f"is-db-bootstrap: standard output could not be written: {out.failure}. "
+            f"The work itself ended with {code}. Run again with an output that can be written.",
             err=True,
         )
     err.flush()
-    return code or (UNWRITTEN if out.failure else 0)
+    if code:
+        return code
+    return UNWRITTEN if out.failure else 0

@@ -17,19 +17,30 @@ def print_progress(line: str) -> None:
     click.echo(line, err=True)
 
 
-def local_environment(found: Settings, data_dir: Path | None, *, quiet: bool) -> dict[str, str]:
-    """The process's environment with the addresses of the local stack, which is started when it is not running.
+def local_environment(settings: Settings, data_dir: Path | None, *, quiet: bool) -> dict[str, str]:
+    """The process's environment with the addresses of the local stack.
 
-    Raises `ConfigurationError` when an address is set as well. Only the user knows which of the two is meant.
+    The stack is started when it is not running. Raises `ConfigurationError` when the settings have
+    an address too, because only the user knows which of the two is meant.
     """
-    from is_db_bootstrap.errors import ConfigurationError
-
-    taken = sorted({url.source for url in found.stores.values()} - {"default"})
-    if taken:
-        raise ConfigurationError(
-            f"--local and an address are both given: {', '.join(taken)}.", hint="Keep one of them."
-        )
+    _refuse_addresses(settings)
     from is_db_bootstrap.local import up
 
-    progress = (lambda _: None) if quiet else print_progress
-    return {**os.environ, **up(data_dir, progress=progress).environ()}
+    progress = _print_nothing if quiet else print_progress
+    stack = up(data_dir, progress=progress)
+    return {**os.environ, **stack.environ()}
+
+
+def _refuse_addresses(settings: Settings) -> None:
+    from is_db_bootstrap.errors import ConfigurationError
+
+    sources = {url.source for url in settings.stores.values()}
+    given = sorted(sources - {"default"})
+    if given:
+        raise ConfigurationError(
+            f"--local and an address are both given: {', '.join(given)}.", hint="Keep one of them."
+        )
+
+
+def _print_nothing(_: str) -> None:
+    pass

@@ -1,12 +1,14 @@
-"""Options that every command takes, and what they become."""
+"""Options that many commands take, and what they become."""
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
@@ -19,46 +21,126 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import RunOptions, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
 
+#: A file, which need not exist.
+FILE = click.Path(path_type=Path, dir_okay=False)
 _STORE = click.Choice(STORE_ORDER)
-_FILE = click.Path(path_type=Path, dir_okay=False)
+
+BLUEPRINT = click.option(
+    "--blueprint",
+    "-b",
+    metavar="NAME",
+    help="A built-in name, module:BLUEPRINT, or a folder. [default: novel_genesis]",
+)
+TIMEOUT = click.option(
+    "--timeout",
+    cls=Seconds,
+    field="timeout",
+    help="For waiting and locking together.",
+)
+OUTPUT = click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What stdout gets.",
+)
+CONFIG = click.option(
+    "--config",
+    type=FILE,
+    help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]",
+)
+ENV_FILE = click.option(
+    "--env-file", type=FILE, help="Variables from a file, below the real environment."
+)
+LOCAL = click.option(
+    "--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."
+)
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the local stack keeps its data.",
+)
+SEED = click.option(
+    "--seed", is_flag=True, help="Add the blueprint's demo data where it is missing."
+)
+NO_AHEAD = click.option(
+    "--no-ahead", is_flag=True, help="A store that a newer version has migrated is a conflict."
+)
+
+_COMMON_OPTIONS = (
+    BLUEPRINT,
+    click.option("--only", type=_STORE, multiple=True, help="Only this store. May be repeated."),
+    click.option("--skip", type=_STORE, multiple=True, help="All but this store. May be repeated."),
+    TIMEOUT,
+    click.option(
+        "--apply-timeout",
+        cls=Seconds,
+        field="apply_timeout",
+        help="For apply and verify.",
+    ),
+    OUTPUT,
+    click.option("--verbose", "-v", is_flag=True, help="Every change and every address on stderr."),
+    click.option("--quiet", "-q", is_flag=True, help="Nothing but failures."),
+    CONFIG,
+    ENV_FILE,
+    LOCAL,
+    DATA_DIR,
+    click.option(
+        "--termination-log", type=FILE, help="Leave a summary of at most 4 kB there, as JSON."
+    ),
+    *(
+        click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.")
+        for store in STORE_ORDER
+    ),
+)
 
 
 class Options(NamedTuple):
-    """The common options of one call, as parsed; times are seconds."""
+    """The options of one call, as parsed.
 
-    blueprint: str | None
-    only: tuple[str, ...]
-    skip: tuple[str, ...]
-    timeout: float | None
-    apply_timeout: float | None
-    output: str
-    verbose: bool
-    quiet: bool
-    config: Path | None
-    env_file: Path | None
-    use_local: bool
-    data_dir: Path | None
-    urls: dict[str, str | None]
+    Times are seconds. A command that lacks one of the options leaves it at the default here.
+    """
+
+    blueprint: str | None = None
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    timeout: float | None = None
+    apply_timeout: float | None = None
+    output: str = "text"
+    verbose: bool = False
+    quiet: bool = False
+    config: Path | None = None
+    env_file: Path | None = None
+    use_local: bool = False
+    data_dir: Path | None = None
+    #: Addresses by the names of their settings, such as `postgres_url`.
+    urls: Mapping[str, str | None] = MappingProxyType({})
     termination_log: Path | None = None
 
     def __repr__(self) -> str:
         """Without addresses, which may have passwords in them."""
-        shown = self._asdict() | {"urls": {name: "…" for name, url in self.urls.items() if url}}
-        return f"Options({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        urls = {name: "…" for name, url in self.urls.items() if url}
+        values = self._asdict() | {"urls": urls}
+        fields = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        return f"Options({fields})"
 
-    def asked_for(self) -> str:
-        """The blueprint that is asked for, as it is called."""
+    def blueprint_name(self) -> str:
+        """The name of the blueprint, as the user gave it."""
         from is_db_bootstrap.blueprint.load import DEFAULT
         from is_db_bootstrap.settings import blueprint_name
 
-        return self.blueprint or blueprint_name(os.environ, self.config, self.env_file) or DEFAULT
+        if self.blueprint:
+            return self.blueprint
+        return blueprint_name(os.environ, self.config, self.env_file) or DEFAULT
 
-    def declared(self, *, may_have_no_files: bool = False) -> Blueprint:
-        """The blueprint itself; `may_have_no_files` is that of `load_blueprint`."""
+    def load_blueprint(self, *, may_have_no_files: bool = False) -> Blueprint:
+        """The blueprint itself. `load_blueprint` explains `may_have_no_files`."""
         from is_db_bootstrap.blueprint.load import load_blueprint
 
-        return load_blueprint(self.asked_for(), may_have_no_files=may_have_no_files)
+        return load_blueprint(self.blueprint_name(), may_have_no_files=may_have_no_files)
 
     def run_options(self, **flags: bool) -> RunOptions:
         """What the engine is told: the stores of this call, and the `flags` of its command."""
@@ -66,10 +148,13 @@ class Options(NamedTuple):
 
         return RunOptions(only=self.only, skip=self.skip, **flags)
 
-    def settings(self, blueprint: Blueprint, identities: Collection[StoreName] = ()) -> Settings:
-        """Everything else. Starts the local stack when `--local` asks for it.
+    def load_settings(
+        self, blueprint: Blueprint, identities: Collection[StoreName] = ()
+    ) -> Settings:
+        """The settings of this call.
 
-        `identities` is that of `Settings.load`.
+        The local stack is started when `--local` asks for it. `Settings.load` explains
+        `identities`.
         """
         from is_db_bootstrap.settings import Settings
 
@@ -86,82 +171,30 @@ class Options(NamedTuple):
             env_file=self.env_file,
             identities=identities,
         )
-        found = load()
+        settings = load()
         if not self.use_local:
-            return found
+            return settings
         from is_db_bootstrap.cli._local_stack import local_environment
 
-        return load(environ=local_environment(found, self.data_dir, quiet=self.quiet))
+        return load(environ=local_environment(settings, self.data_dir, quiet=self.quiet))
 
 
-_COMMON = (
-    click.option(
-        "--blueprint",
-        "-b",
-        metavar="NAME",
-        help="A built-in name, or module:BLUEPRINT. [default: novel_genesis]",
-    ),
-    click.option("--only", type=_STORE, multiple=True, help="Only this store; may be repeated."),
-    click.option("--skip", type=_STORE, multiple=True, help="All but this store; may be repeated."),
-    click.option(
-        "--timeout",
-        cls=Seconds,
-        field="timeout",
-        help="For waiting and locking together.",
-    ),
-    click.option(
-        "--apply-timeout",
-        cls=Seconds,
-        field="apply_timeout",
-        help="For apply and verify.",
-    ),
-    click.option(
-        "--output",
-        "-o",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        help="What stdout gets.",
-    ),
-    click.option("--verbose", "-v", is_flag=True, help="Every change and every address on stderr."),
-    click.option("--quiet", "-q", is_flag=True, help="Nothing but failures."),
-    click.option(
-        "--config",
-        type=_FILE,
-        help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]",
-    ),
-    click.option(
-        "--env-file", type=_FILE, help="Variables from a file, below the real environment."
-    ),
-    click.option(
-        "--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."
-    ),
-    click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Where the local stack keeps its data.",
-    ),
-    click.option(
-        "--termination-log", type=_FILE, help="Leave a summary of at most 4 kB there, as JSON."
-    ),
-    *(
-        click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.")
-        for store in STORE_ORDER
-    ),
-)
+def add_options(command: F, options: Sequence[Decorator]) -> F:
+    """Give `command` these options. Its help lists them in this order."""
+    decorated: Any = command
+    for option in reversed(options):
+        decorated = option(decorated)
+    return cast("F", decorated)
 
 
-def common(command: F) -> F:
-    """Give `command` the common options; it receives them as one `Options`, first."""
+def common_options(command: F) -> F:
+    """Give `command` the common options. It receives them as one `Options`, first."""
 
-    def wrapped(**given: Any) -> Any:
-        urls = {f"{store}_url": given.pop(f"{store}_url") for store in STORE_ORDER}
-        names = [n for n in Options._fields if n != "urls"]
-        return command(Options(**{n: given.pop(n) for n in names}, urls=urls), **given)
+    @functools.wraps(command)
+    def with_options(**parameters: Any) -> Any:
+        urls = {f"{store}_url": parameters.pop(f"{store}_url") for store in STORE_ORDER}
+        fields = [name for name in Options._fields if name != "urls"]
+        values = {name: parameters.pop(name) for name in fields}
+        return command(Options(**values, urls=urls), **parameters)
 
-    wrapped.__doc__ = command.__doc__
-    own = getattr(command, "__click_params__", [])
-    wrapped.__click_params__ = own  # type: ignore[attr-defined]  # click's own place
-    for option in reversed(_COMMON):
-        wrapped = option(wrapped)
-    return wrapped  # type: ignore[return-value]  # click reads it by its attributes
+    return add_options(cast("F", with_options), _COMMON_OPTIONS)

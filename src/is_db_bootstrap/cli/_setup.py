@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from is_db_bootstrap.cli._endings import judged
-from is_db_bootstrap.cli._run import leave, leave_behind, refusals
-from is_db_bootstrap.client_imports import keep_out
+from is_db_bootstrap import app
+from is_db_bootstrap.blueprint.describe import describe, verified_lines
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output
+from is_db_bootstrap.cli._output import print_text
+from is_db_bootstrap.cli._run import abandon_unfinished_calls, prepare_clients
+from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.leftovers import Guests
 from is_db_bootstrap.render import document, refusal, summary
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings.timing import SETUP_TIMEOUT_S
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.engine import BootstrapOrchestrator
-    from is_db_bootstrap.results import BootstrapResult
-    from is_db_bootstrap.settings import Settings
+    from is_db_bootstrap.results import BootstrapResult, ChangeResult, StoreResult
+    from is_db_bootstrap.settings import Settings, StoreUrl
 
-STEPS = ("Configuration", "Connection", "Migration", "Verification")
+_STEPS = ("Configuration", "Connection", "Migration", "Verification")
 
 
 class _EndedError(Exception):
-    """The command ends with `code`; the message has the reason."""
+    """The command ends with `code`. The message has the reason."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -43,164 +48,201 @@ class Setup:
     """
 
     def __init__(self, options: Options, *, seed: bool, yes: bool) -> None:
-        keep_out()
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        prepare_clients()
         timeout_s = SETUP_TIMEOUT_S if options.timeout is None else options.timeout
         self._options = options._replace(timeout=timeout_s)
-        self._seed, self._yes = seed, yes
+        self._seed = seed
+        self._yes = yes
+        self._guests = Guests()
         self._step = 0
         self._failure: BootstrapError | None = None
         self._last: BootstrapResult | None = None
         self._applied: BootstrapResult | None = None
 
     def run(self) -> int:
-        """Take the four steps; the first failure ends them. The termination log says how."""
+        """Take the four steps. The first failure ends them. The termination log says how."""
         log = self._options.termination_log
-        with refusals(log):
-            code = self._steps()
-        # What was applied, or the run that failed. A call that is refused before has no document.
-        result = self._last if code else self._applied
-        if result is not None and self._options.output == "json":
-            click.echo(document(replace(result, exit_code=code)), nl=False)
-        if log:
-            leave(log, self._summary(judged(code)))
+        with log_refusals(log):
+            code = self._take_steps()
+        self._print_document(code)
+        final_code = code_after_output(code)
+        write_log(log, self._log_text(final_code))
         return code
 
-    def _summary(self, code: int) -> str:
+    def _print_document(self, code: int) -> None:
+        """Print what was applied, or the run that failed, if stdout is to get a document.
+
+        A call that was refused before its first run has none.
+        """
+        result = self._last if code else self._applied
+        if result is not None and self._options.output == "json":
+            print_text(document(replace(result, exit_code=code)))
+
+    def _log_text(self, code: int) -> str:
+        """The text of the termination log."""
         if self._failure is not None:
             return refusal(self._failure, exit_code=code)
         if self._last is not None:
             return summary(replace(self._last, exit_code=code))
         return json.dumps({"outcome": Outcome.FAILED, "exit_code": code})
 
-    def _steps(self) -> int:
+    def _take_steps(self) -> int:
+        """Take the steps, tell the first failure, and return the exit code."""
         try:
-            blueprint, settings = self._configuration()
-            engine = self._engine(blueprint, settings)
-            self._connection(engine)
-            self._migration(engine)
-            self._verification(blueprint, engine)
+            blueprint, settings = self._check_configuration()
+            engine = self._make_engine(blueprint, settings)
+            self._check_connections(engine, settings)
+            self._apply_changes(engine, settings)
+            self._verify_stores(blueprint, engine, settings)
         except _EndedError as exc:
             self._failure = BootstrapError(str(exc))
-            self._tell_failure(exc)
+            self._print_failure(exc)
             return exc.code
         except BootstrapError as exc:
             self._failure = exc
-            self._tell_failure(exc)
-            return 2 if isinstance(exc, ConfigurationError) else 1
-        self._say(f"{blueprint.name} is set up.")
+            self._print_failure(exc)
+            return WRONG_USAGE if isinstance(exc, ConfigurationError) else FAILED
+        self._print_line(f"{blueprint.name} is set up.")
         return 0
 
-    def _begin(self) -> None:
-        self._step += 1
-        self._say(f"Step {self._step} of {len(STEPS)}: {STEPS[self._step - 1]}")
+    # --- what a person reads
 
-    def _say(self, line: str, *, nl: bool = True) -> None:
-        """Tell a person, on stdout; on stderr when stdout gets a document."""
+    def _begin_step(self) -> None:
+        self._step += 1
+        self._print_line(f"Step {self._step} of {len(_STEPS)}: {_STEPS[self._step - 1]}")
+
+    def _print_line(self, line: str, *, nl: bool = True) -> None:
+        """Print a line for a person on stdout, or on stderr when stdout gets a document."""
         click.echo(line, nl=nl, err=self._options.output == "json")
 
-    def _tell_failure(self, exc: BaseException) -> None:
-        click.echo(f"Step {self._step}, {STEPS[self._step - 1]}: {exc}", err=True)
+    def _print_of_store(self, store: str, text: str) -> None:
+        """Print a line that begins with the name of a store."""
+        self._print_line(f"  {store:<9} {text}")
 
-    def _agreed(self, question: str, variable: str) -> None:
-        """Go on only if a person, or --yes, says so.
+    def _print_failure(self, exc: BaseException) -> None:
+        click.echo(f"Step {self._step}, {_STEPS[self._step - 1]}: {exc}", err=True)
 
-        Without a terminal the command ends with exit 2.
+    def _require_consent(self, question: str, variable: str) -> None:
+        """Go on only if a person, or `--yes`, agrees.
+
+        Without a terminal the command ends with exit 2. `variable` is what to set then.
         """
         if self._yes:
             return
         if not sys.stdin.isatty():
             raise _EndedError(
-                2, f"{question} There is no terminal to ask at: say --yes, or set {variable}."
+                WRONG_USAGE,
+                f"{question} There is no terminal to ask at: say --yes, or set {variable}.",
             )
-        self._say(f"  {question} [y/N] ", nl=False)
-        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            raise _EndedError(1, "Nothing was changed.")
+        self._print_line(f"  {question} [y/N] ", nl=False)
+        answer = sys.stdin.readline().strip().lower()
+        if answer not in {"y", "yes"}:
+            raise _EndedError(FAILED, "Nothing was changed.")
 
     # --- the steps
 
-    def _configuration(self) -> tuple[Blueprint, Settings]:
-        from is_db_bootstrap.app import chosen_stores
-
-        self._begin()
-        blueprint = self._options.declared()
-        settings = self._options.settings(blueprint)
-        for store in chosen_stores(blueprint, self._options.only, self._options.skip):
+    def _check_configuration(self) -> tuple[Blueprint, Settings]:
+        self._begin_step()
+        blueprint = self._options.load_blueprint()
+        settings = self._options.load_settings(blueprint)
+        for store in app.chosen_stores(blueprint, self._options.only, self._options.skip):
             url = settings.need(store)
-            self._say(f"  {store:<9} {url}  (from {url.source})")
+            self._print_of_store(store, f"{url}  (from {url.source})")
             if url.source == "default":
-                self._say(
-                    "  Nothing names a target. An option (--postgres-url), POSTGRES_URL, DATABASE_URL, DB_HOST, DB_PORT, DB_NAME,\n"
-                    "  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so."
-                )
-                self._agreed(
-                    f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST"
-                )
+                self._ask_about_default(url)
         return blueprint, settings
 
-    def _engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
-        from is_db_bootstrap.app import orchestrator
-        from is_db_bootstrap.leftovers import Guests
+    def _ask_about_default(self, url: StoreUrl) -> None:
+        self._print_line(
+            "  Nothing names a target. An option (--postgres-url), POSTGRES_URL, DATABASE_URL, "
+            "DB_HOST, DB_PORT, DB_NAME,\n"
+            "  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so."
+        )
+        self._require_consent(
+            f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST"
+        )
 
-        self._guests = Guests()
-        self._settings = settings
-        options = self._options.run_options(seed=self._seed)
-        return orchestrator(blueprint, settings, options, observers=[self._guests])
+    def _make_engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
+        run_options = self._options.run_options(seed=self._seed)
+        return app.orchestrator(blueprint, settings, run_options, observers=[self._guests])
 
-    def _connection(self, engine: BootstrapOrchestrator) -> None:
-        self._begin()
-        result = self._ran(engine, Mode.PLAN)
+    def _check_connections(self, engine: BootstrapOrchestrator, settings: Settings) -> None:
+        """Print the server of each store, and create databases and schemas that are missing."""
+        self._begin_step()
+        result = self._run_mode(engine, Mode.PLAN, settings)
         for store in result.stores:
-            server = store.server
-            self._say(
-                f"  {store.store:<9} {server.version if server else '?'}{f' {server.edition}' if server and server.edition else ''}"
-            )
+            self._print_of_store(store.store, _server_text(store))
         missing = [
-            (s, c) for s in result.stores for c in s.changes if c.kind in {"database", "schema"}
+            (store.store, change)
+            for store in result.stores
+            for change in store.changes
+            if change.kind in {"database", "schema"}
         ]
-        for store, change in missing:
-            self._say(f"  {store.store:<9} {change.kind} {change.name} does not exist")
+        for name, change in missing:
+            self._print_of_store(name, f"{change.kind} {change.name} does not exist")
         if missing:
-            self._agreed(
-                f"Create {' and '.join(f'{c.kind} {c.name}' for _, c in missing)}?",
-                "DB_NAME to one that exists",
-            )
-            for name, made in engine.prepare():
-                self._say(f"  {name:<9} {made.kind} {made.name} created")
+            self._create_missing(engine, [change for _, change in missing])
 
-    def _migration(self, engine: BootstrapOrchestrator) -> None:
-        self._begin()
-        self._applied = result = self._ran(engine, Mode.APPLY)
+    def _create_missing(
+        self, engine: BootstrapOrchestrator, missing: Sequence[ChangeResult]
+    ) -> None:
+        names = " and ".join(f"{change.kind} {change.name}" for change in missing)
+        self._require_consent(f"Create {names}?", "DB_NAME to one that exists")
+        for store, change in engine.prepare():
+            self._print_of_store(store, f"{change.kind} {change.name} created")
+
+    def _apply_changes(self, engine: BootstrapOrchestrator, settings: Settings) -> None:
+        self._begin_step()
+        result = self._run_mode(engine, Mode.APPLY, settings)
+        self._applied = result
         for store in result.stores:
-            done = [c for c in store.changes if c.outcome is Outcome.CHANGED]
-            for change in done:
-                self._say(
-                    f"  {store.store:<9} {change.kind} {change.name}{f'  {change.detail}' if change.detail else ''}"
-                )
-            if not done:
-                self._say(f"  {store.store:<9} nothing to do")
+            applied = [change for change in store.changes if change.outcome == Outcome.CHANGED]
+            for change in applied:
+                detail = f"  {change.detail}" if change.detail else ""
+                self._print_of_store(store.store, f"{change.kind} {change.name}{detail}")
+            if not applied:
+                self._print_of_store(store.store, "nothing to do")
 
-    def _verification(self, blueprint: Blueprint, engine: BootstrapOrchestrator) -> None:
-        from is_db_bootstrap.blueprint.describe import describe, verified_lines
-
-        self._begin()
-        self._ran(engine, Mode.VERIFY)
-        document = describe(blueprint)
+    def _verify_stores(
+        self, blueprint: Blueprint, engine: BootstrapOrchestrator, settings: Settings
+    ) -> None:
+        self._begin_step()
+        self._run_mode(engine, Mode.VERIFY, settings)
+        description = describe(blueprint)
         for store in engine.stores:
-            for line in verified_lines(document, store):
-                self._say(f"  {store:<9} {line}")
+            for line in verified_lines(description, store):
+                self._print_of_store(store, line)
 
-    def _ran(self, engine: BootstrapOrchestrator, mode: Mode) -> BootstrapResult:
+    def _run_mode(
+        self, engine: BootstrapOrchestrator, mode: Mode, settings: Settings
+    ) -> BootstrapResult:
+        """Run `mode`, print its notes, and return its result.
+
+        Raises the failure of a store. Raises `_EndedError` for a run that is not as it should be.
+        """
         result = engine.run(mode)
         if engine.ended_early:
-            result = self._guests.end(result, engine.stores, self._settings)
+            result = self._guests.end(result, engine.stores, settings)
         self._last = result
-        leave_behind(engine)
+        abandon_unfinished_calls(engine)
         for store in result.stores:
             for note in store.notes:
-                self._say(f"  {store.store:<9} {note}")
+                self._print_of_store(store.store, note)
         result.raise_for_failure()
         if not result.ok:
-            drifts = [f"{d.kind} {d.object} {d.message}" for s in result.stores for d in s.drifts]
-            raise _EndedError(1, f"{'; '.join(drifts) or result.outcome}.")
+            raise _EndedError(FAILED, f"{_drift_text(result) or result.outcome}.")
         return result
+
+
+def _server_text(store: StoreResult) -> str:
+    """Version and edition of a store's server."""
+    server = store.server
+    if server is None:
+        return "?"
+    return f"{server.version} {server.edition}" if server.edition else server.version
+
+
+def _drift_text(result: BootstrapResult) -> str:
+    """Every drift of a result in one line. Empty without one."""
+    drifts = [drift for store in result.stores for drift in store.drifts]
+    return "; ".join(f"{drift.kind} {drift.object} {drift.message}" for drift in drifts)

@@ -1,8 +1,8 @@
 """What was typed on the command line, where it may hold a secret.
 
-An address belongs behind an option whose name ends with `url`. Everywhere else it was put by
-mistake. Such a call is refused before anything is done with the value: a path of it would be made,
-a message would repeat it.
+An address belongs behind an option whose name ends with `url`. An address in any other place is a
+mistake. Such a call is refused before the value is used: a folder would get its name, or a message
+would repeat it.
 """
 
 from __future__ import annotations
@@ -11,51 +11,58 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+_SHORT_OPTION_LENGTH = len("-x")
 
-def pairs(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each value of a command line, and the option that stands before it (empty: none does)."""
-    before = ""
+
+def option_values(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each value of a command line with the option before it, which is empty for an argument."""
+    option = ""
     for arg in args:
-        name, equals, value = arg.partition("=")
         if arg.startswith("--"):
+            name, equals, value = arg.partition("=")
             if equals:
                 yield name, value
-            before = "" if equals else arg
-        elif arg.startswith("-") and len(arg) > len("-x"):
-            yield arg[:2], arg[2:].removeprefix("=")
-            before = ""
+            option = "" if equals else arg
+        elif arg.startswith("-") and len(arg) > _SHORT_OPTION_LENGTH:
+            name = arg[:_SHORT_OPTION_LENGTH]
+            value = arg[_SHORT_OPTION_LENGTH:]
+            yield name, value.removeprefix("=")
+            option = ""
         elif arg.startswith("-"):
-            before = arg
+            option = arg
         else:
-            yield before, arg
-            before = ""
+            yield option, arg
+            option = ""
 
 
-def refuse_misplaced(args: Sequence[str]) -> None:
-    """Raise `click.UsageError` for an address with a secret that stands in another value's place."""
+def refuse_misplaced_addresses(args: Sequence[str]) -> None:
+    """Raise `click.UsageError` for an address with a secret in another value's place."""
     from is_db_bootstrap.settings.secrets import may_hold_secret, shown
 
-    for option, value in pairs(args):
-        if option.endswith("url") or not may_hold_secret(value):
+    for option, value in option_values(args):
+        is_expected = option.endswith("url")
+        if is_expected or not may_hold_secret(value):
             continue
-        where = f"what stands behind {option}" if option else "an argument"
+        place = f"what stands behind {option}" if option else "an argument"
         raise click.UsageError(
-            f"{shown(value)}: {where} is an address, and none belongs there. "
+            f"{shown(value)}: {place} is an address, and none belongs there. "
             "Addresses stand behind --postgres-url, --neo4j-url, --milvus-url and --redis-url."
         )
 
 
 class Mask:
-    """Makes text that leaves the process, without any address of the command line."""
+    """A function that takes each address of the command line out of a text.
+
+    All text that leaves the process passes through it.
+    """
 
     def __init__(self, args: Sequence[str]) -> None:
-        # No import for a command line without addresses, which most are.
-        self._typed = [value for _, value in pairs(args) if ":/" in value]
+        self._addresses = [value for _, value in option_values(args) if ":/" in value]
 
     def __call__(self, text: str) -> str:
-        """`text` with each typed address as its scheme only."""
-        if not self._typed:
+        """`text` with each typed address cut down to its scheme."""
+        if not self._addresses:  # Most command lines have none, and need no import.
             return text
         from is_db_bootstrap.settings.secrets import without_typed
 
-        return without_typed(text, self._typed)
+        return without_typed(text, self._addresses)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from is_db_bootstrap.cli._fleet import FleetOptions, fleet_options
-from is_db_bootstrap.cli._options import Options, common
+from is_db_bootstrap.cli._fleet_options import FleetOptions, fleet_options
+from is_db_bootstrap.cli._options import NO_AHEAD, SEED, Options, common_options
 
 _MODES = ("init", "job", "verify")
 #: Where Kubernetes reads why a container ended.
@@ -13,11 +13,9 @@ _TERMINATION_LOG = Path("/dev/termination-log")
 
 
 @click.command("apply")
-@common
-@click.option("--seed", is_flag=True, help="Add the blueprint's demo data where it is missing.")
-@click.option(
-    "--no-ahead", is_flag=True, help="A store that a newer version has migrated is a conflict."
-)
+@common_options
+@SEED
+@NO_AHEAD
 @click.option("--no-verify", is_flag=True, help="End with the last change.")
 @click.option(
     "--mode",
@@ -38,17 +36,26 @@ def command(
 
     This is what happens without a command.
     """
-    from is_db_bootstrap.cli._fleet import run as run_fleet
-    from is_db_bootstrap.cli._run import run
     from is_db_bootstrap.results import Mode
 
-    if mode and options.termination_log is None and _TERMINATION_LOG.exists():
+    is_in_container = mode is not None
+    if is_in_container and options.termination_log is None and _TERMINATION_LOG.exists():
         options = options._replace(termination_log=_TERMINATION_LOG)
-    flags: dict[str, bool] = {"allow_ahead": not no_ahead}
-    if mode != "verify":
-        flags |= {"seed": seed, "verify": not no_verify, "follow": mode == "init"}
-    what = Mode.VERIFY if mode == "verify" else Mode.APPLY
-    run_options = options.run_options(**flags)
+    if mode == "verify":
+        engine_mode = Mode.VERIFY
+        run_options = options.run_options(allow_ahead=not no_ahead)
+    else:
+        engine_mode = Mode.APPLY
+        run_options = options.run_options(
+            allow_ahead=not no_ahead,
+            seed=seed,
+            verify=not no_verify,
+            follow=mode == "init",
+        )
     if fleet.targets is not None:
-        return run_fleet(options, fleet, what, run_options)
-    return run(options, what, run_options)
+        from is_db_bootstrap.cli._fleet import run_fleet
+
+        return run_fleet(options, fleet, engine_mode, run_options)
+    from is_db_bootstrap.cli._run import run_mode
+
+    return run_mode(options, engine_mode, run_options)

@@ -1,17 +1,16 @@
 """`is-db-bootstrap blueprints`."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import click
+
+from is_db_bootstrap.cli._options import OUTPUT
 
 
 @click.group("blueprints", invoke_without_command=True)
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What stdout gets.",
-)
+@OUTPUT
 @click.pass_context
 def command(ctx: click.Context, output: str) -> int:
     """List the installed blueprints with their stores and counts, or show one."""
@@ -28,12 +27,18 @@ def command(ctx: click.Context, output: str) -> int:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
     for row in rows:
-        numbers = [f"{number} {kind}" for kind, number in row["counts"].items()]
-        click.echo(f"{row['name']:<17} {', '.join(row['stores'])}".rstrip())
-        for line in (", ".join(numbers), row["summary"], row.get("error", "")):
-            if line:
-                click.echo(f"{'':<17} {line}")
+        _print_row(row)
     return 0
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    """Print name and stores of a blueprint, and below them counts, summary and error."""
+    heading = f"{row['name']:<17} {', '.join(row['stores'])}"
+    click.echo(heading.rstrip())
+    counts = ", ".join(f"{number} {kind}" for kind, number in row["counts"].items())
+    for line in (counts, row["summary"], row.get("error", "")):
+        if line:
+            click.echo(f"{'':<17} {line}")
 
 
 @command.command("show")
@@ -47,23 +52,24 @@ def command(ctx: click.Context, output: str) -> int:
     show_default=True,
     help="A tree for people, a document, or diagrams for a Markdown page.",
 )
-def show(name: str, form: str) -> int:
-    """Print everything that a blueprint declares; no store is asked.
+def show_blueprint(name: str, form: str) -> int:
+    """Print everything that a blueprint declares. No store is asked.
 
     NAME is what --blueprint takes: a built-in name, module:BLUEPRINT, or a folder.
     """
     from is_db_bootstrap.blueprint.describe import describe, diagrams, outline
     from is_db_bootstrap.blueprint.load import load_blueprint
-    from is_db_bootstrap.cli._run import print_text, stdout_screen
+    from is_db_bootstrap.cli._output import print_text, stdout_screen
     from is_db_bootstrap.render.document import as_json
     from is_db_bootstrap.render.mermaid import mermaid
     from is_db_bootstrap.render.tree import tree
 
-    document = describe(load_blueprint(name))
+    description = describe(load_blueprint(name))
     if form == "tree":
-        print_text(tree(outline(document), stdout_screen()))
+        text = tree(outline(description), stdout_screen())
     elif form == "json":
-        print_text(as_json(document))
+        text = as_json(description)
     else:
-        print_text(mermaid(diagrams(document)))
+        text = mermaid(diagrams(description))
+    print_text(text)
     return 0

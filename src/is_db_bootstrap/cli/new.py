@@ -22,14 +22,17 @@ def command(name: str, stores: str) -> int:
     """
     from pathlib import Path
 
-    from is_db_bootstrap.scaffold import create
+    from is_db_bootstrap.scaffold import create_folder
 
-    written = create(name, [store.strip() for store in stores.split(",") if store.strip()])
-    for path in written:
-        click.echo(path.relative_to(Path.cwd()))
-    folder = written[0].relative_to(Path.cwd()).parts[0]
+    store_names = [store.strip() for store in stores.split(",") if store.strip()]
+    written = create_folder(name, store_names)
+    paths = [path.relative_to(Path.cwd()) for path in written]
+    for path in paths:
+        click.echo(path)
+    folder = paths[0].parts[0]
     click.echo(
-        f"Next: is-db-bootstrap apply --blueprint {folder} --local --data-dir {folder}/.stack, and pytest {folder}",
+        f"Next: is-db-bootstrap apply --blueprint {folder} --local --data-dir {folder}/.stack, "
+        f"and pytest {folder}",
         err=True,
     )
     return 0

@@ -2,20 +2,22 @@
 
 import click
 
-from is_db_bootstrap.cli._options import Options, common
+from is_db_bootstrap.cli._options import NO_AHEAD, Options, common_options
+
+#: The exit code of `--exit-code` when changes are pending.
+_PENDING = 3
 
 
 @click.command("plan")
-@common
+@common_options
 @click.option("--seed", is_flag=True, help="Plan the blueprint's demo data too.")
-@click.option(
-    "--no-ahead", is_flag=True, help="A store that a newer version has migrated is a conflict."
-)
+@NO_AHEAD
 @click.option("--exit-code", is_flag=True, help="Exit 3 when changes are pending.")
 def command(options: Options, seed: bool, no_ahead: bool, exit_code: bool) -> int:
-    """Say what apply would change; changes nothing."""
-    from is_db_bootstrap.cli._run import run
+    """Say what apply would change, and change nothing."""
+    from is_db_bootstrap.cli._run import run_mode
     from is_db_bootstrap.results import Mode
 
     run_options = options.run_options(seed=seed, allow_ahead=not no_ahead)
-    return run(options, Mode.PLAN, run_options, pending_code=3 if exit_code else 0)
+    pending_code = _PENDING if exit_code else 0
+    return run_mode(options, Mode.PLAN, run_options, pending_code=pending_code)

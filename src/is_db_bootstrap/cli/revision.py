@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli.migrate._options import Where, placed
+from is_db_bootstrap.cli._options import OUTPUT
+from is_db_bootstrap.cli.migrate._options import Database, database_options
 from is_db_bootstrap.results import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 @click.command("revision")
-@partial(placed, may_have_no_files=True)
+@database_options(may_have_no_files=True)
 @click.option("--message", "-m", default="", help="What it does, such as 'add orders'.")
 @click.option("--cypher", is_flag=True, help="The next Cypher file instead.")
-@click.option("--empty", is_flag=True, help="Nothing but its frame; needs no server.")
+@click.option("--empty", is_flag=True, help="Nothing but its frame. Needs no server.")
 @click.option(
     "--refresh",
     is_flag=True,
@@ -29,18 +29,11 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-drops",
     is_flag=True,
-    help="Also drop what the models do not declare; else that is told and left out.",
+    help="Also drop what the models do not declare. Without it, such a drop is told and left out.",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What stdout gets.",
-)
+@OUTPUT
 def command(
-    where: Where,
+    database: Database,
     *,
     message: str,
     cypher: bool,
@@ -49,42 +42,44 @@ def command(
     allow_drops: bool,
     output: str,
 ) -> int:
-    """Write the next revision of a blueprint: what its models have and its revisions lack, or an empty one.
+    """Write the next revision: what the models have and the revisions lack, or an empty one.
 
-    It is found by comparing the models with a scratch database at head, on the server of --url or --local. The files that
-    were written are printed, and on stderr each operation of the revision. No file is overwritten, and a failure leaves none.
+    The models are compared with a scratch database at head, on the server of --url or --local.
+    Prints the files that were written, and on stderr each operation of the revision. No file is
+    overwritten, and a failure leaves none.
     """
     from is_db_bootstrap import revision
 
     operations: list[Operation] = []
     warnings: list[str] = []
+    blueprint = database.blueprint
     if refresh:
-        written = revision.refresh(where.blueprint, where.settings, warnings.append)
+        written = revision.refresh(blueprint, database.settings, warnings.append)
     elif cypher:
-        written = [revision.cypher(where.blueprint, message)]
+        written = [revision.cypher(blueprint, message)]
     else:
-        settings = None if empty or not where.blueprint.models else where.settings
+        needs_server = not empty and blueprint.models
         written = revision.postgres(
-            where.blueprint,
+            blueprint,
             message,
-            settings,
+            database.settings if needs_server else None,
             allow_drops=allow_drops,
             report=operations.append,
             warn=warnings.append,
         )
-    paths = [str(p.relative_to(Path.cwd()) if p.is_relative_to(Path.cwd()) else p) for p in written]
+    paths = [_short_path(path) for path in written]
     if output == "json":
-        click.echo(json.dumps(_document(paths, operations, warnings), indent=2, ensure_ascii=False))
+        document = _revision_document(paths, operations, warnings)
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return 0
     for path in paths:
         click.echo(path)
-    _tell(operations, warnings)
-    if not written:
-        more = " in anything else" if operations else ""
-        click.echo(
-            f"The models and the revisions do not differ{more}; nothing was written.", err=True
-        )
-    elif not refresh and not cypher and len(written) == 1:
+    _print_operations(operations)
+    for warning in warnings:
+        click.echo(warning, err=True)
+    if not paths:
+        _print_no_difference(operations)
+    elif len(paths) == 1 and not (refresh or cypher):
         click.echo(
             "Write it, then run the same with --refresh, so that verify knows what it makes.",
             err=True,
@@ -92,7 +87,15 @@ def command(
     return 0
 
 
-def _document(paths: list[str], operations: list[Operation], warnings: list[str]) -> dict[str, Any]:
+def _short_path(path: Path) -> str:
+    """The path from the working directory, if it is below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _revision_document(
+    paths: list[str], operations: list[Operation], warnings: list[str]
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "files": paths,
@@ -102,13 +105,17 @@ def _document(paths: list[str], operations: list[Operation], warnings: list[str]
     }
 
 
-def _tell(operations: list[Operation], warnings: list[str]) -> None:
-    for each in operations:
-        click.echo(f"left out: {each}" if each.left_out else f"{each}", err=True)
-    if any(each.left_out for each in operations):
+def _print_operations(operations: list[Operation]) -> None:
+    """Print each operation on stderr, and how to get those that were left out."""
+    for operation in operations:
+        click.echo(f"left out: {operation}" if operation.left_out else str(operation), err=True)
+    if any(operation.left_out for operation in operations):
         click.echo(
             "What was left out is not declared by the models; --allow-drops writes it too.",
             err=True,
         )
-    for warning in warnings:
-        click.echo(warning, err=True)
+
+
+def _print_no_difference(operations: list[Operation]) -> None:
+    more = " in anything else" if operations else ""
+    click.echo(f"The models and the revisions do not differ{more}; nothing was written.", err=True)

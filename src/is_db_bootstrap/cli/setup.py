@@ -2,18 +2,19 @@
 
 import click
 
-from is_db_bootstrap.cli._options import Options, common
+from is_db_bootstrap.cli._options import SEED, Options, common_options
 
 
 @click.command("setup")
-@common
-@click.option("--seed", is_flag=True, help="Add the blueprint's demo data where it is missing.")
+@common_options
+@SEED
 @click.option("--yes", is_flag=True, help="Answer every question with yes.")
 def command(options: Options, seed: bool, yes: bool) -> int:
-    """Set up every store of a blueprint in four guided steps: configuration, connection, migration, verification.
+    """Set up every store in four guided steps: configuration, connection, migration, verification.
 
-    Only "y" or "yes" goes on. Without a terminal nothing is asked: a question ends the command with exit 2. The first
-    failure ends it with exit 1 and names the step. Again: everything is in place, and nothing is changed.
+    Only "y" or "yes" goes on. Without a terminal nothing is asked: a question ends the command with
+    exit 2. The first failure ends it with exit 1 and names the step. A second call finds everything
+    in place and changes nothing.
     """
     from is_db_bootstrap.cli._setup import Setup
 

@@ -2,14 +2,14 @@
 
 import click
 
-from is_db_bootstrap.cli._options import Options, common
+from is_db_bootstrap.cli._options import Options, common_options
 
 
 @click.command("wait")
-@common
+@common_options
 def command(options: Options) -> int:
-    """Wait until every store is usable; changes nothing."""
-    from is_db_bootstrap.cli._run import run
+    """Wait until every store is usable, and change nothing."""
+    from is_db_bootstrap.cli._run import run_mode
     from is_db_bootstrap.results import Mode
 
-    return run(options, Mode.WAIT, options.run_options())
+    return run_mode(options, Mode.WAIT, options.run_options())

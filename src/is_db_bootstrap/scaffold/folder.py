@@ -1,4 +1,4 @@
-"""Writing the folder from templates."""
+"""Writes the folder of a new blueprint from templates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from is_db_bootstrap.names import STORE_ORDER, StoreName
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of the new folder. `store` is the store that needs it; None: every one."""
+    """A file of the new folder.
+
+    `store` is the store that needs it. A file without one is always written.
+    """
 
     template: str
     path: str
@@ -46,34 +49,34 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _LONGEST_NAME = 26
 
 
-def create(
+def create_folder(
     name: str, stores: Sequence[str] = STORE_ORDER, parent: Path | None = None
 ) -> list[Path]:
-    """Write the folder `name` into `parent`, for these stores; the files, in order.
+    """Write the folder `name` into `parent`, for these stores, and return its files in order.
 
-    A `-` in the name becomes `_`.
-
-    `parent` is the working directory unless it is given. Nothing is overwritten. Raises
-    `ConfigurationError` for a folder that holds something, for a name that cannot be that of a
-    module, for the name of an installed blueprint, and for an unknown or repeated store.
+    A `-` in the name becomes `_`. `parent` is the working directory unless it is given. Nothing is
+    overwritten. Raises `ConfigurationError` for a folder that holds something, for a name that
+    cannot be that of a module, for the name of an installed blueprint, and for an unknown store.
     """
     module = _module_name(name)
     chosen = _chosen_stores(stores)
     folder = (parent or Path.cwd()) / module
     _refuse_used_folder(folder)
-    texts = list(_file_texts(_template_values(module, chosen), chosen))
-    written = [folder / path for path, _ in texts]
-    for path, (_, text) in zip(written, texts, strict=True):
+    values = _template_values(module, chosen)
+    # All texts are made before the first file is written.
+    texts = {folder / path: text for path, text in _file_texts(values, chosen)}
+    for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return written
+    return list(texts)
 
 
 def _module_name(name: str) -> str:
-    """`name` as a module's name."""
+    """`name` as the name of a module, which no installed blueprint has yet."""
     module = name.replace("-", "_")
-    is_identifier = _NAME.fullmatch(module) and not keyword.iskeyword(module)
-    if not is_identifier or len(module) > _LONGEST_NAME:
+    is_identifier = _NAME.fullmatch(module) is not None and not keyword.iskeyword(module)
+    is_too_long = len(module) > _LONGEST_NAME
+    if not is_identifier or is_too_long:
         raise ConfigurationError(
             f"{name!r} cannot be the name of a blueprint.",
             hint=(
@@ -89,9 +92,10 @@ def _module_name(name: str) -> str:
 
 
 def _chosen_stores(stores: Sequence[str]) -> list[StoreName]:
-    """The stores in store order."""
+    """The stores in store order. Refuses an unknown store, and a choice of none."""
     chosen = [store for store in STORE_ORDER if store in stores]
-    if not chosen or len(chosen) != len(set(stores)):
+    has_unknown = len(chosen) != len(set(stores))
+    if not chosen or has_unknown:
         raise ConfigurationError(
             f"Stores are {', '.join(STORE_ORDER)}; given: {', '.join(stores) or 'none'}."
         )
@@ -102,20 +106,21 @@ def _refuse_used_folder(folder: Path) -> None:
     """Refuse a file, and a folder that holds something."""
     if not folder.exists():
         return
-    first = min(folder.iterdir(), default=None) if folder.is_dir() else folder
-    if first is not None:
+    found = min(folder.iterdir(), default=None) if folder.is_dir() else folder
+    if found is not None:
         raise ConfigurationError(
-            f"{folder} is not empty: {first.name} is there.",
+            f"{folder} is not empty: {found.name} is there.",
             hint="Nothing is overwritten; give another name.",
         )
 
 
 def _template_values(module: str, stores: Sequence[str]) -> dict[str, str]:
     """What the placeholders of the templates stand for."""
+    words = module.split("_")
     return {
         "name": module,
         "revision": f"{module}_0001",
-        "label": "".join(part.capitalize() for part in module.split("_")),
+        "label": "".join(word.capitalize() for word in words),
         "stores": ", ".join(stores),
         "extras": ",".join(stores),
     }
@@ -125,25 +130,28 @@ def _file_texts(values: dict[str, str], stores: Sequence[str]) -> Iterator[tuple
     """Path and text of each file that these stores need."""
     templates = resources.files(__package__) / "templates"
     for file in _FILES:
-        if file.store is not None and file.store not in stores:
+        is_needed = file.store is None or file.store in stores
+        if not is_needed:
             continue
         template = (templates / f"{file.template}.txt").read_text(encoding="utf-8")
-        text = _filled_template(_lines_for(template, stores), values)
-        yield Template(file.path).substitute(values), text
+        path = Template(file.path).substitute(values)
+        lines = _lines_for_stores(template, stores)
+        yield path, _filled_template(lines, values)
 
 
 def _filled_template(text: str, values: dict[str, str]) -> str:
-    """The text with our own placeholders replaced; those in capitals stay."""
-    return Template(_FOREIGN_PLACEHOLDER.sub("$${", text)).substitute(values)
+    """The text with our own placeholders replaced. Those in capitals stay."""
+    escaped = _FOREIGN_PLACEHOLDER.sub("$${", text)
+    return Template(escaped).substitute(values)
 
 
-def _lines_for(text: str, stores: Sequence[str]) -> str:
+def _lines_for_stores(text: str, stores: Sequence[str]) -> str:
     """The lines of a template that are for these stores."""
     lines = []
     for line in text.splitlines():
-        only = _ONLY.match(line)
-        if only is None:
+        mark = _ONLY.match(line)
+        if mark is None:
             lines.append(line)
-        elif only["store"] in stores:
-            lines.append(only["line"])
+        elif mark["store"] in stores:
+            lines.append(mark["line"])
     return "\n".join(lines) + "\n"

@@ -7,11 +7,13 @@ import click
 from is_db_bootstrap.cli._commands import CommandPackage
 
 
-class _Commands(CommandPackage):
+class _MigrateCommands(CommandPackage):
+    """The commands of this package."""
+
     package = __name__
 
 
-@click.group("migrate", cls=_Commands)
+@click.group("migrate", cls=_MigrateCommands)
 def command() -> None:
     """Work on the Alembic revisions of a blueprint.
 

@@ -5,168 +5,135 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
 
-from is_db_bootstrap.cli._options import Options
-from is_db_bootstrap.cli._times import Seconds
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._options import (
+    BLUEPRINT,
+    CONFIG,
+    DATA_DIR,
+    ENV_FILE,
+    LOCAL,
+    TIMEOUT,
+    F,
+    Options,
+    add_options,
+)
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.migrate import Migrated
     from is_db_bootstrap.settings import Settings
 
-F = TypeVar("F", bound=Callable[..., Any])
-_FILE = click.Path(path_type=Path, dir_okay=False)
+#: How the addresses of other engines than PostgreSQL begin.
+_OTHER_ENGINES = ("sqlite:", "mysql", "mariadb")
+
+_DATABASE_OPTIONS = (
+    BLUEPRINT,
+    click.option("--url", "--postgres-url", "url", metavar="URL", help="Address of the database."),
+    TIMEOUT,
+    CONFIG,
+    ENV_FILE,
+    LOCAL,
+    DATA_DIR,
+)
+#: Those of them whose value goes into `Options` as it is.
+_PLAIN_PARAMETERS = ("blueprint", "timeout", "config", "env_file", "use_local", "data_dir")
 
 
-class Where(NamedTuple):
-    """The blueprint of a call and its database.
+class Database(NamedTuple):
+    """The database of a call, and the blueprint that it gets.
 
-    The database is that of the settings, or `other`, the address of another engine.
+    The database is that of the settings, unless `other_url` is the address of another engine.
     """
 
     blueprint: Blueprint
     settings: Settings
-    other: str | None
+    other_url: str | None
 
     @property
-    def how(self) -> dict[str, Any]:
-        """What the functions of `migrate` take."""
-        return {"url": self.other} if self.other else {"settings": self.settings}
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by which the functions of `migrate` find this database."""
+        return {"url": self.other_url} if self.other_url else {"settings": self.settings}
 
     @property
     def target(self) -> str:
         """The address without its password."""
-        if not self.other:
+        if not self.other_url:
             return str(self.settings.need("postgres"))
         from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 
-        return PortableDatabase(self.blueprint, self.other).target
+        return PortableDatabase(self.blueprint, self.other_url).target
 
     def __repr__(self) -> str:
         """Without the address, which may have a password in it."""
-        return f"Where({self.blueprint.name!r}, other={bool(self.other)})"
+        return f"Database({self.blueprint.name!r}, other_url={bool(self.other_url)})"
 
 
-BLUEPRINT = click.option(
-    "--blueprint",
-    "-b",
-    metavar="NAME",
-    help="A built-in name, module:BLUEPRINT, or a folder. [default: novel_genesis]",
-)
-_PLACE = (
-    BLUEPRINT,
-    click.option("--url", "--postgres-url", "url", metavar="URL", help="Address of the database."),
-    click.option(
-        "--timeout",
-        cls=Seconds,
-        field="timeout",
-        help="For waiting and locking.",
-    ),
-    click.option(
-        "--config",
-        type=_FILE,
-        help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]",
-    ),
-    click.option(
-        "--env-file", type=_FILE, help="Variables from a file, below the real environment."
-    ),
-    click.option(
-        "--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."
-    ),
-    click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Where the local stack keeps its data.",
-    ),
-)
+def database_options(*, may_have_no_files: bool = False) -> Callable[[F], F]:
+    """A decorator that gives a command the options that name a blueprint and its database.
 
-
-def placed(command: F, *, may_have_no_files: bool = False) -> F:
-    """Give `command` the options that name a blueprint and its database.
-
-    The command receives a `Where`, first. `may_have_no_files` is that of `load_blueprint`.
+    The command receives them as a `Database`, first. `load_blueprint` explains `may_have_no_files`.
     """
 
-    @functools.wraps(command)
-    def wrapped(
-        *,
-        blueprint: str | None,
-        url: str | None,
-        timeout: float | None,
-        config: Path | None,
-        env_file: Path | None,
-        use_local: bool,
-        data_dir: Path | None,
-        **given: Any,
-    ) -> Any:
-        other = url if url and url.startswith(("sqlite:", "mysql", "mariadb")) else None
-        options = Options(
-            blueprint=blueprint,
-            only=("postgres",),
-            skip=(),
-            timeout=timeout,
-            apply_timeout=None,
-            output="text",
-            verbose=False,
-            quiet=False,
-            config=config,
-            env_file=env_file,
-            use_local=use_local,
-            data_dir=data_dir,
-            urls={"postgres_url": None if other else url},
-        )
-        declared = options.declared(may_have_no_files=may_have_no_files)
-        return command(Where(declared, options.settings(declared), other), **given)
+    def add_to_command(command: F) -> F:
+        @functools.wraps(command)
+        def with_database(*, url: str | None, **parameters: Any) -> Any:
+            is_other = url is not None and url.startswith(_OTHER_ENGINES)
+            values = {name: parameters.pop(name) for name in _PLAIN_PARAMETERS}
+            postgres_url = None if is_other else url
+            options = Options(only=("postgres",), urls={"postgres_url": postgres_url}, **values)
+            blueprint = options.load_blueprint(may_have_no_files=may_have_no_files)
+            settings = options.load_settings(blueprint)
+            database = Database(blueprint, settings, url if is_other else None)
+            return command(database, **parameters)
 
-    found: Any = wrapped
-    for option in reversed(_PLACE):
-        found = option(found)
-    return found  # type: ignore[no-any-return]  # click reads it by its attributes
+        return add_options(cast("F", with_database), _DATABASE_OPTIONS)
+
+    return add_to_command
 
 
-def exits(command: F) -> F:
-    """Make 0, 1 and 2 of every end: 2 for configuration, 1 for every other failure."""
+def migrate_exit_codes(command: F) -> F:
+    """Let `command` end with 0, with 2 for a wrong configuration, or with 1 for another failure."""
 
     @functools.wraps(command)
-    def wrapped(*args: Any, **given: Any) -> int:
+    def with_exit_codes(*args: Any, **parameters: Any) -> int:
         from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 
         try:
-            return int(command(*args, **given) or 0)
-        except ConfigurationError as exc:
-            click.echo(f"is-db-bootstrap: {exc}", err=True)
-            return 2
+            return int(command(*args, **parameters) or 0)
         except BootstrapError as exc:
             click.echo(f"is-db-bootstrap: {exc}", err=True)
-            return 1
+            return WRONG_USAGE if isinstance(exc, ConfigurationError) else FAILED
 
-    return wrapped  # type: ignore[return-value]
+    return cast("F", with_exit_codes)
 
 
-def tell(done: Migrated, word: str, nothing: str) -> None:
-    """The revisions on stdout, one a line; what was done to them, and remarks, on stderr."""
-    for note in done.notes:
+def print_revisions(migrated: Migrated, verb: str, nothing: str) -> None:
+    """Print the revisions on stdout, one a line. What was done to them, and notes, go to stderr.
+
+    `verb` says what was done. `nothing` is the line for a call that did nothing.
+    """
+    for note in migrated.notes:
         click.echo(note, err=True)
-    for revision in done.revisions:
+    for revision in migrated.revisions:
         click.echo(revision)
-    if done.seeded:
-        click.echo(f"{done.seeded} demo rows added", err=True)
-    count = len(done.revisions)
-    click.echo(
-        f"{count} {'revision' if count == 1 else 'revisions'} {word}" if count else nothing,
-        err=True,
-    )
+    if migrated.seeded:
+        click.echo(f"{migrated.seeded} demo rows added", err=True)
+    count = len(migrated.revisions)
+    noun = "revision" if count == 1 else "revisions"
+    total = f"{count} {noun} {verb}" if count else nothing
+    click.echo(total, err=True)
 
 
-def agreed(question: str, *, yes: bool) -> bool | None:
-    """Whether a person at the terminal, or `--yes`, says so; None without either."""
+def ask_user(question: str, *, yes: bool) -> bool | None:
+    """Whether a person at the terminal, or `--yes`, agrees. None without either."""
     if yes:
         return True
     if not sys.stdin.isatty():
         return None
     click.echo(f"{question} [y/N] ", err=True, nl=False)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    answer = sys.stdin.readline().strip().lower()
+    return answer in {"y", "yes"}

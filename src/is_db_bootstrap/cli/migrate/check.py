@@ -2,7 +2,8 @@
 
 import click
 
-from is_db_bootstrap.cli.migrate._options import Where, exits, placed
+from is_db_bootstrap.cli._endings import FAILED
+from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
 
 HINTS = """\
 Does the server run, and listen at this address?
@@ -12,25 +13,29 @@ Is the password right?"""
 
 
 @click.command("check")
-@exits
-@placed
-def command(where: Where) -> int:
-    """Connect and print what is there: target, latency, server version, extensions, revision and head."""
+@migrate_exit_codes
+@database_options()
+def command(database: Database) -> int:
+    """Connect and print what is there.
+
+    The lines are target, latency, server version, extensions, revision and head.
+    """
     from is_db_bootstrap import migrate
     from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 
     try:
-        found = migrate.check(where.blueprint, **where.how)
+        found = migrate.check(database.blueprint, **database.arguments)
     except ConfigurationError:
         raise
     except BootstrapError as exc:
         click.echo(f"is-db-bootstrap: {exc}\n{HINTS}", err=True)
-        return 1
+        return FAILED
+    product = "" if database.other_url else "PostgreSQL "
     click.echo(f"target      {found.target}")
     click.echo(f"latency     {found.latency_ms:.1f} ms")
-    click.echo(f"server      {'' if where.other else 'PostgreSQL '}{found.server_version}")
-    for name, available in found.extensions.items():
-        click.echo(f"extension   {name} {'available' if available else 'NOT AVAILABLE'}")
+    click.echo(f"server      {product}{found.server_version}")
+    for name, is_available in found.extensions.items():
+        click.echo(f"extension   {name} {'available' if is_available else 'NOT AVAILABLE'}")
     click.echo(f"revision    {found.revision or '(none)'}")
     click.echo(f"head        {found.head}")
     return 0

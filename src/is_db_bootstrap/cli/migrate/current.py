@@ -2,16 +2,20 @@
 
 import click
 
-from is_db_bootstrap.cli.migrate._options import Where, exits, placed
+from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
 
 
 @click.command("current")
-@exits
-@placed
-def command(where: Where) -> int:
-    """Print the revision of the database, "(head)" if it is; "(none)" without one."""
+@migrate_exit_codes
+@database_options()
+def command(database: Database) -> int:
+    """Print the revision of the database, or "(none)".
+
+    The newest revision has "(head)" behind it.
+    """
     from is_db_bootstrap import migrate
 
-    found = migrate.current(where.blueprint, **where.how)
-    click.echo(f"{found.revision or '(none)'}{' (head)' if found.is_head else ''}")
+    current = migrate.current(database.blueprint, **database.arguments)
+    mark = " (head)" if current.is_head else ""
+    click.echo(f"{current.revision or '(none)'}{mark}")
     return 0

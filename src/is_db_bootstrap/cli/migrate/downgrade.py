@@ -2,38 +2,48 @@
 
 import click
 
-from is_db_bootstrap.cli.migrate._options import Where, agreed, exits, placed, tell
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli.migrate._options import (
+    Database,
+    ask_user,
+    database_options,
+    migrate_exit_codes,
+    print_revisions,
+)
 
 
 @click.command("downgrade", context_settings={"ignore_unknown_options": True})
-@exits
-@placed
+@migrate_exit_codes
+@database_options()
 @click.option("--yes", is_flag=True, help="Drop, delete and change rows without asking.")
 @click.argument("target", default="1", type=click.UNPROCESSED)
-def command(where: Where, target: str, yes: bool) -> int:
+def command(database: Database, target: str, yes: bool) -> int:
     """Undo revisions down to TARGET: a number of steps (1 by default; 2 or -2), an id, or base.
 
-    Prints the revisions that were undone. Before rows are dropped, deleted or changed, their table
-    is named and asked about; so is a downgrade of which that cannot be found out.
+    Prints the revisions that were undone. Before rows are dropped, deleted or changed, the command
+    names their table and asks. It also asks when it cannot find out what a downgrade does to rows.
     """
     from is_db_bootstrap import migrate
     from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 
-    if target.startswith("-") and not target[1:].isdigit():
+    is_unknown_option = target.startswith("-") and not target[1:].isdigit()
+    if is_unknown_option:
         raise click.NoSuchOption(target)
+    blueprint, arguments = database.blueprint, database.arguments
     try:
-        done = migrate.downgrade(where.blueprint, target, drop_rows=yes, **where.how)
+        undone = migrate.downgrade(blueprint, target, drop_rows=yes, **arguments)
     except RowsWouldBeLost as exc:
-        answer = agreed(f"{exc.message} Go on?", yes=yes)
+        answer = ask_user(f"{exc.message} Go on?", yes=yes)
         if answer is None:
             click.echo(
                 f"{exc.message} {exc.changed} There is no terminal to ask at. Say --yes.",
                 err=True,
             )
-            return 2
+            return WRONG_USAGE
         if not answer:
             click.echo(exc.changed, err=True)
-            return 1
-        done = migrate.downgrade(where.blueprint, exc.to or target, drop_rows=True, **where.how)
-    tell(done, "undone", "nothing to undo")
+            return FAILED
+        rest = exc.to or target
+        undone = migrate.downgrade(blueprint, rest, drop_rows=True, **arguments)
+    print_revisions(undone, "undone", "nothing to undo")
     return 0

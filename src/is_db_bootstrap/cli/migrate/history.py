@@ -1,12 +1,20 @@
 """`is-db-bootstrap migrate history`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
-from is_db_bootstrap.cli.migrate._options import BLUEPRINT, exits
+from is_db_bootstrap.cli._options import BLUEPRINT
+from is_db_bootstrap.cli.migrate._options import migrate_exit_codes
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.migrate import Revision
 
 
 @click.command("history")
-@exits
+@migrate_exit_codes
 @BLUEPRINT
 def command(blueprint: str | None) -> int:
     """List the revisions, newest first: id, "(head)" or "(base)", title. Needs no server."""
@@ -14,11 +22,13 @@ def command(blueprint: str | None) -> int:
     from is_db_bootstrap.blueprint.load import DEFAULT
     from is_db_bootstrap.settings import blueprint_name
 
-    for found in migrate.history(blueprint or blueprint_name() or DEFAULT):
-        marks = "".join(
-            mark
-            for mark, holds in ((" (head)", found.is_head), (" (base)", found.is_base))
-            if holds
-        )
-        click.echo(f"{found.id}{marks}  {found.title}".rstrip())
+    name = blueprint or blueprint_name() or DEFAULT
+    for revision in migrate.history(name):
+        click.echo(_revision_line(revision))
     return 0
+
+
+def _revision_line(revision: Revision) -> str:
+    head = " (head)" if revision.is_head else ""
+    base = " (base)" if revision.is_base else ""
+    return f"{revision.id}{head}{base}  {revision.title}".rstrip()

@@ -5,8 +5,12 @@ import click
 
 @click.command("ini")
 def command() -> int:
-    """Print the path of alembic.ini: alembic -c "$(is-db-bootstrap migrate ini)" -n novel_genesis current."""
+    """Print the path of alembic.ini.
+
+    For the stock command: alembic -c "$(is-db-bootstrap migrate ini)" -n novel_genesis current.
+    """
     from is_db_bootstrap.files import root
 
-    click.echo(root() / "migrations" / "alembic.ini")
+    path = root() / "migrations" / "alembic.ini"
+    click.echo(path)
     return 0

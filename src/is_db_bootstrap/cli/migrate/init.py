@@ -2,22 +2,28 @@
 
 import click
 
-from is_db_bootstrap.cli.migrate._options import Where, exits, placed, tell
+from is_db_bootstrap.cli._options import SEED
+from is_db_bootstrap.cli.migrate._options import (
+    Database,
+    database_options,
+    migrate_exit_codes,
+    print_revisions,
+)
 
 
 @click.command("init")
-@exits
-@placed
-@click.option("--seed", is_flag=True, help="Add the blueprint's demo data where it is missing.")
-def command(where: Where, seed: bool) -> int:
+@migrate_exit_codes
+@database_options()
+@SEED
+def command(database: Database, seed: bool) -> int:
     """Create database and schema if missing, and upgrade to head.
 
-    Prints the revisions that were applied, or "already at head". Again: nothing.
+    Prints the revisions that were applied, or "already at head". A second call changes nothing.
     """
     from is_db_bootstrap import migrate
 
-    done = migrate.init(where.blueprint, seed=seed, **where.how)
-    tell(done, "applied", "nothing to do")
-    if not done.revisions:
+    applied = migrate.init(database.blueprint, seed=seed, **database.arguments)
+    print_revisions(applied, "applied", "nothing to do")
+    if not applied.revisions:
         click.echo("already at head")
     return 0

@@ -2,19 +2,21 @@
 
 import click
 
-from is_db_bootstrap.cli.migrate._options import Where, exits, placed
+from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
 
 
 @click.command("sql")
-@exits
-@placed
+@migrate_exit_codes
+@database_options()
 @click.argument("span", metavar="[FROM:TO]", default="head")
-def command(where: Where, span: str) -> int:
+def command(database: Database, span: str) -> int:
     """Print the SQL that an upgrade would run, for a DBA who applies it. No server is asked.
 
-    FROM:TO are revisions; TO alone begins with nothing. It records what it did, as our own runs do.
+    FROM:TO are revisions. TO alone begins with an empty database. The SQL records what it did, as
+    our own runs do.
     """
     from is_db_bootstrap import migrate
 
-    click.echo(migrate.sql(where.blueprint, span, settings=where.settings), nl=False)
+    sql = migrate.sql(database.blueprint, span, settings=database.settings)
+    click.echo(sql, nl=False)
     return 0

@@ -2,32 +2,36 @@
 
 import click
 
-from is_db_bootstrap.cli.migrate._options import Where, agreed, exits, placed, tell
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli.migrate._options import (
+    Database,
+    ask_user,
+    database_options,
+    migrate_exit_codes,
+    print_revisions,
+)
 
 
 @click.command("stamp")
-@exits
-@placed
+@migrate_exit_codes
+@database_options()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.argument("revision")
-def command(where: Where, revision: str, yes: bool) -> int:
+def command(database: Database, revision: str, yes: bool) -> int:
     """Record REVISION (an id, head or base) as applied.
 
     Writes the version only: no table is touched.
     """
     from is_db_bootstrap import migrate
 
-    question = f"Record {revision} as the revision of {where.target}, and change nothing else?"
-    answer = agreed(question, yes=yes)
+    question = f"Record {revision} as the revision of {database.target}, and change nothing else?"
+    answer = ask_user(question, yes=yes)
     if answer is None:
         click.echo("Nothing was changed: there is no terminal to ask at. Say --yes.", err=True)
-        return 2
+        return WRONG_USAGE
     if not answer:
         click.echo("Nothing was changed.", err=True)
-        return 1
-    tell(
-        migrate.stamp(where.blueprint, revision, **where.how),
-        "recorded; no table was touched",
-        "recorded already",
-    )
+        return FAILED
+    stamped = migrate.stamp(database.blueprint, revision, **database.arguments)
+    print_revisions(stamped, "recorded; no table was touched", "recorded already")
     return 0

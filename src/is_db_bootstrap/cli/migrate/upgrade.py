@@ -2,19 +2,25 @@
 
 import click
 
-from is_db_bootstrap.cli.migrate._options import Where, exits, placed, tell
+from is_db_bootstrap.cli.migrate._options import (
+    Database,
+    database_options,
+    migrate_exit_codes,
+    print_revisions,
+)
 
 
 @click.command("upgrade")
-@exits
-@placed
+@migrate_exit_codes
+@database_options()
 @click.argument("revision", default="head")
-def command(where: Where, revision: str) -> int:
+def command(database: Database, revision: str) -> int:
     """Upgrade an existing database to REVISION: head (the default), an id, or +N steps.
 
     Prints the revisions that were applied. A revision that was passed already changes nothing.
     """
     from is_db_bootstrap import migrate
 
-    tell(migrate.upgrade(where.blueprint, revision, **where.how), "applied", "nothing to upgrade")
+    applied = migrate.upgrade(database.blueprint, revision, **database.arguments)
+    print_revisions(applied, "applied", "nothing to upgrade")
     return 0

@@ -1,0 +1,29 @@
+"""Printing what renderers returned."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.render import Screen
+
+
+def print_text(text: str) -> None:
+    """Print what a renderer returned to stdout, its colours included."""
+    click.echo(text, nl=False, color=True)
+
+
+def print_to_stderr(line: str) -> None:
+    """Print one line to stderr, its colours included."""
+    click.echo(line, err=True, color=True)
+
+
+def stdout_screen() -> Screen:
+    """The screen that stdout is: that of a terminal, or a plain one."""
+    from is_db_bootstrap.render import screen_of
+
+    return screen_of(sys.stdout, os.environ)

@@ -1,0 +1,88 @@
+"""From options to the printed checks of a self-test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from is_db_bootstrap import app
+from is_db_bootstrap.cli._endings import code_after_output, stdout_failure
+from is_db_bootstrap.cli._output import print_text, print_to_stderr, stdout_screen
+from is_db_bootstrap.cli._run import (
+    abandon_unfinished_calls,
+    deliver_result,
+    prepare_clients,
+    signals_end_run,
+)
+from is_db_bootstrap.cli._termination_log import log_refusals, write_log
+from is_db_bootstrap.render import progress, summary
+from is_db_bootstrap.render.proofs import proof_line, proofs_document, proofs_total
+from is_db_bootstrap.results import Mode, Outcome
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.cli._options import Options
+    from is_db_bootstrap.engine import BootstrapOrchestrator
+    from is_db_bootstrap.results import BootstrapResult
+
+#: The exit code when a check failed.
+_CHECK_FAILED = 3
+
+
+def run_selftest(options: Options) -> int:
+    """Verify the stores, then try one after the other.
+
+    Returns 3 when a check failed, and the engine's exit code when a store is not as declared.
+    """
+    prepare_clients()
+    with log_refusals(options.termination_log):
+        blueprint = options.load_blueprint()
+        settings = options.load_settings(blueprint)
+        with progress(
+            print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
+        ) as observer:
+            engine = app.orchestrator(
+                blueprint, settings, options.run_options(), observers=[observer]
+            )
+            with signals_end_run(engine):
+                result = engine.run(Mode.VERIFY)
+        abandon_unfinished_calls(engine)
+        if not result.ok:
+            return deliver_result(result, options)
+        code = _try_everything(blueprint.name, engine, options)
+    if code and (options.output == "json" or stdout_failure()):
+        click.echo(
+            f"is-db-bootstrap: {blueprint.name}: a check of the self-test failed. "
+            "Run it with --output text.",
+            err=True,
+        )
+    code = code_after_output(code)
+    _write_summary(result, code, options)
+    return code
+
+
+def _try_everything(blueprint: str, engine: BootstrapOrchestrator, options: Options) -> int:
+    """Print each check of the self-test while they are made. Returns 3 when one failed, else 0."""
+    is_text = options.output == "text"
+    screen = stdout_screen()
+    proofs = []
+    for store, proof in engine.selftest():
+        proofs.append((store.name, proof))
+        is_shown = not (options.quiet and proof.ok)
+        if is_text and is_shown:
+            print_text(proof_line(store.name, proof, screen))
+    has_failed = any(proof.ok is False for _, proof in proofs)
+    code = _CHECK_FAILED if has_failed else 0
+    if not is_text:
+        print_text(proofs_document(blueprint, proofs, code))
+    elif not options.quiet:
+        print_text(proofs_total(blueprint, [proof for _, proof in proofs], code, screen))
+    return code
+
+
+def _write_summary(result: BootstrapResult, code: int, options: Options) -> None:
+    """Write the verified result, with the exit code of the self-test, to the termination log."""
+    outcome = Outcome.FAILED if code else result.outcome
+    final = replace(result, exit_code=code, outcome=outcome)
+    write_log(options.termination_log, summary(final))

@@ -1,0 +1,48 @@
+"""The termination log: a summary of the call in a file, where Kubernetes looks for it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from is_db_bootstrap.cli._endings import ending, masked_text
+from is_db_bootstrap.errors import BootstrapError, Interrupted
+from is_db_bootstrap.private_files import open_private
+from is_db_bootstrap.render import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def write_log(path: Path | None, text: str) -> None:
+    """Write the termination log, if there is to be one.
+
+    A log that cannot be written is told on stderr, and changes nothing else.
+    """
+    if path is None:
+        return
+    try:
+        with open_private(path, "w") as file:
+            file.write(masked_text(text))
+    except OSError as exc:
+        click.echo(
+            f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}",
+            err=True,
+        )
+
+
+@contextmanager
+def log_refusals(path: Path | None) -> Iterator[None]:
+    """Write an error or a signal outside of a run to the termination log, and let it pass."""
+    try:
+        yield
+    except BootstrapError as exc:
+        write_log(path, refusal(exc))
+        raise
+    except KeyboardInterrupt:
+        interrupted = Interrupted("The command was interrupted.", hint="Run again.")
+        write_log(path, refusal(interrupted, exit_code=ending.code))
+        raise
