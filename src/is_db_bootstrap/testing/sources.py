@@ -1,4 +1,4 @@
-"""Where the servers of a test session come from: the local stack, the environment, or containers."""
+"""Where a test session's servers come from: the local stack, the environment, or containers."""
 
 from __future__ import annotations
 
