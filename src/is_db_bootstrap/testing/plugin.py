@@ -112,8 +112,8 @@ def pytest_runtest_makereport(
     """
     report: Any = yield
     stores = item.stash.get(_STORES, None)
-    may_keep = stores and item.config.getoption("--keep-stores")
-    if report.failed and may_keep and stores.taken:
+    may_keep = report.failed and item.config.getoption("--keep-stores")
+    if may_keep and stores and stores.taken:
         stores.keep()
         section = _kept_section(stores)
         report.sections.append(("stores kept until the next session", section))
