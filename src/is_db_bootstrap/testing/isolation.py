@@ -236,10 +236,10 @@ class Ahead:
 
     def _start_thread(self) -> None:
         if self._thread is None and self._size:
-            self._thread = threading.Thread(target=self._work, name="isdb-ahead", daemon=True)
+            self._thread = threading.Thread(target=self._work_ahead, name="isdb-ahead", daemon=True)
             self._thread.start()
 
-    def _work(self) -> None:
+    def _work_ahead(self) -> None:
         """Make and remove stores until `close`, or until the first error."""
         while True:
             with self._change:

@@ -124,7 +124,7 @@ class MilvusIsolation(Isolation):
         """
         if not self.given:
             return {}
-        seal = Seal(milvus_content.empty(self._declared_names()))
+        seal = Seal(milvus_content.empty_digests(self._declared_names()))
         return {"properties": {_SEAL: seal.text()}}
 
     def _declared_names(self) -> list[str]:
@@ -205,7 +205,7 @@ class MilvusIsolation(Isolation):
         seal = Seal.read(self._client.describe_database(name).get(_SEAL))
         # Earlier versions sealed only the databases that they kept. A database without a seal is
         # judged as a new one.
-        vouched = seal.digests if seal else milvus_content.empty(self._declared_names())
+        vouched = seal.digests if seal else milvus_content.empty_digests(self._declared_names())
         with self._open_inside(name) as inside:
             found = milvus_content.collections_and_rows(inside)
         foreign = found.besides(vouched)

@@ -32,7 +32,7 @@ def _collection_with_count(client: MilvusClient, name: str) -> Thing:
     return Thing("collection", name=in_words, digest=digest(name, rows))
 
 
-def empty(names: Iterable[str]) -> frozenset[str]:
+def empty_digests(names: Iterable[str]) -> frozenset[str]:
     """The digests that collections of these names have while they hold no row."""
     return frozenset(digest(name, []) for name in names)
 

@@ -140,12 +140,12 @@ class Neo4jIsolation(Isolation):
         self._turning = threading.Lock()
         self._token = secrets.token_hex(8)
         target = str(server)
-        self._mark = Mark(self._ask, self._token, target=target, alone=not self.given)
+        self._mark = Mark(self._send_statement, self._token, target=target, alone=not self.given)
         self._turn = Turn(
-            self._ask, self._token, target=target, say=self.say, patience_s=patience_s
+            self._send_statement, self._token, target=target, say=self.say, patience_s=patience_s
         )
         seconds = RENEW_S if self.given else RENEW_OWN_S
-        self._pulse = Pulse(self._beat, seconds, self.client_errors, name="isdb-neo4j-lease")
+        self._pulse = Pulse(self._show_life, seconds, self.client_errors, name="isdb-neo4j-lease")
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
@@ -166,7 +166,7 @@ class Neo4jIsolation(Isolation):
             self._using = True
         try:
             with self._remember_loss():
-                self._prepare()
+                self._prepare_database()
         except BaseException:
             self._using = False
             raise
@@ -187,7 +187,7 @@ class Neo4jIsolation(Isolation):
                 if self.given:
                     self._note_held(BUDGET)
                 return
-            self._wipe()
+            self._wipe_nodes()
             has_changed = self._made_schema is not None and self._read_schema() != self._made_schema
             if has_changed:
                 self._forget_schema()
@@ -219,10 +219,10 @@ class Neo4jIsolation(Isolation):
 
     # --- taking turns
 
-    def _prepare(self) -> None:
+    def _prepare_database(self) -> None:
         """Have our turn, with the database as the blueprint says and nothing else in it."""
         if not self._turn.is_ours:
-            self._enter()
+            self._enter_turn()
         elif self.given and self._made_schema:
             with self._leave_alone_on_error():
                 self._mark.check()
@@ -230,7 +230,7 @@ class Neo4jIsolation(Isolation):
         if self._made_schema is None:
             self._set_up()
 
-    def _enter(self) -> None:
+    def _enter_turn(self) -> None:
         """Wait for our turn, and see what the database holds."""
         self._refuse_hidden()
         self._pulse.start()
@@ -246,9 +246,9 @@ class Neo4jIsolation(Isolation):
                 self._take_over(self._found)
 
     def _wait_for_turn(self) -> None:
-        self._turn.enter(was_wiped=self._was_wiped, claim=self._claim)
+        self._turn.enter(was_wiped=self._was_wiped, claim=self._claim_database)
 
-    def _claim(self) -> bool:
+    def _claim_database(self) -> bool:
         """Take the database, unless another process has it.
 
         A database without a mark is not taken yet, because it must be looked at first.
@@ -264,7 +264,7 @@ class Neo4jIsolation(Isolation):
         """Mark a database that holds nothing."""
         self._refuse_used()
         if self._mark.claim(None, create=True) is None:
-            raise self._mark.lost()
+            raise self._mark.note_loss()
 
     def _is_as_we_left_it(self, state: State) -> bool:
         """Whether the database is as we had set it up, and the last process ended its turn."""
@@ -276,7 +276,7 @@ class Neo4jIsolation(Isolation):
         """Whether test runs are here and no mark is: a test has just deleted all nodes."""
         if not self.given or not self._mark.has_beacon():
             return False
-        return not self._ask(_ANY_MARK)[0]["marks"]
+        return not self._send_statement(_ANY_MARK)[0]["marks"]
 
     @contextmanager
     def _leave_alone_on_error(self) -> Iterator[None]:
@@ -334,7 +334,7 @@ class Neo4jIsolation(Isolation):
             self._mark.release(keep_held=keep_held)
             self._turn.leave()
 
-    def _beat(self) -> None:
+    def _show_life(self) -> None:
         """Show that this process lives, and note what a running test has written."""
         with self._noting:
             if self._mark.is_ours and not self._mark.renew():
@@ -356,7 +356,7 @@ class Neo4jIsolation(Isolation):
         """
         if self._sees_all:
             return
-        why = neo4j_content.hidden(self._ask)
+        why = neo4j_content.why_hidden(self._send_statement)
         self._sees_all = not why
         if why:
             raise AccessDenied(
@@ -368,7 +368,7 @@ class Neo4jIsolation(Isolation):
 
     def _refuse_used(self) -> None:
         """Raise `ConfigurationError` unless the database, which has no mark, is empty."""
-        found = neo4j_content.everything(self._ask, BUDGET)
+        found = neo4j_content.everything(self._send_statement, BUDGET)
         if found:
             raise self.not_ours("the database", found)
 
@@ -417,17 +417,17 @@ class Neo4jIsolation(Isolation):
         Somebody else may have written nodes, schema or history since the last test. If somebody has
         removed a part of what was made, all is made anew.
         """
-        found = neo4j_content.everything(self._ask, BUDGET)
+        found = neo4j_content.everything(self._send_statement, BUDGET)
         self._check_vouched(State(made=self._made), found)
         made = Seal.read(self._made)
         if made and not _is_complete(made, found):
-            self._clear(found)
+            self._remove_vouched(found)
 
     def _note_held(self, limit: int) -> None:
         """Vouch for what is there now, unless it is too much to look at."""
-        if neo4j_content.is_larger(self._ask, limit):
+        if neo4j_content.is_larger(self._send_statement, limit):
             return
-        found = neo4j_content.everything(self._ask, limit)
+        found = neo4j_content.everything(self._send_statement, limit)
         self._mark.hold(Seal.of(found).text())
 
     # --- making and removing
@@ -435,18 +435,18 @@ class Neo4jIsolation(Isolation):
     def _take_over(self, state: State) -> None:
         """Use what an earlier session has left. Remove all when a part is missing."""
         if not self.given:
-            self._wipe()
-        found = neo4j_content.everything(self._ask, BUDGET)
+            self._wipe_nodes()
+        found = neo4j_content.everything(self._send_statement, BUDGET)
         if self.given:
             self._check_vouched(state, found)
         made = Seal.read(state.made)
         self._change_schema(f"DROP CONSTRAINT {_OLD_CONSTRAINT} IF EXISTS")
         is_for_us = state.contract == self._fingerprint
         if not made or not is_for_us or not _is_complete(made, found):
-            self._clear(found)
+            self._remove_vouched(found)
             return
         others = [thing for thing in found.things if thing.digest not in made.digests]
-        self._remove(Content(tuple(others)))
+        self._remove_unchanged(Content(tuple(others)))
         self._made = state.made or ""
         self._made_schema = self._read_schema()
 
@@ -456,8 +456,8 @@ class Neo4jIsolation(Isolation):
         if self.given:
             self._change_schema(MAKE_BEACON)
         self.apply(self.server)
-        self._wipe()
-        found = neo4j_content.everything(self._ask, BUDGET)
+        self._wipe_nodes()
+        found = neo4j_content.everything(self._send_statement, BUDGET)
         made = Seal.of(found).text()
         self._mark.finish(self._fingerprint, made)
         self._made = made
@@ -474,17 +474,18 @@ class Neo4jIsolation(Isolation):
 
     def _forget_schema(self) -> None:
         """Remove schema and history, which a test has changed. The next test makes both anew."""
-        self._clear(neo4j_content.everything(self._ask, BUDGET))
+        found = neo4j_content.everything(self._send_statement, BUDGET)
+        self._remove_vouched(found)
 
-    def _clear(self, found: Content) -> None:
+    def _remove_vouched(self, found: Content) -> None:
         """Remove what was found and is vouched for. The names are noted in the mark before."""
         self._made_schema = None
         self._made = ""
         names = {thing.name for thing in found.things if thing.name}
         self._mark.begin(names | self._declared_names())
-        self._remove(found)
+        self._remove_unchanged(found)
 
-    def _remove(self, found: Content) -> None:
+    def _remove_unchanged(self, found: Content) -> None:
         """Remove what was found, and nothing that has come or changed since."""
         nodes = {thing.handle: thing for thing in found.things if thing.kind == "node"}
         if nodes:
@@ -515,12 +516,12 @@ class Neo4jIsolation(Isolation):
         with self._open_session() as session:
             is_ours = session.execute_write(with_timeout)
         if not is_ours:
-            raise self._mark.lost()
+            raise self._mark.note_loss()
 
     def _change_schema(self, statement: str) -> None:
         """Send a schema statement, which cannot share a transaction with the look at the token."""
         self._mark.check()
-        self._ask(statement)
+        self._send_statement(statement)
 
     def _leave_as_found(self) -> None:
         """Remove what was made, if this is the last session on a given server.
@@ -535,7 +536,7 @@ class Neo4jIsolation(Isolation):
         with self._remember_loss():
             while True:
                 if self._turn.is_ours and not self._has_others():
-                    self._clean()
+                    self._remove_own()
                     return
                 if self._is_left_to_others():
                     return
@@ -555,16 +556,16 @@ class Neo4jIsolation(Isolation):
         living, _ = self._turn.others()
         return living > 0
 
-    def _clean(self) -> None:
+    def _remove_own(self) -> None:
         """Remove what the mark vouches for, then the mark. What others have written stays."""
         state = self._mark.read()
         if not self._mark.is_ours and self._mark.claim(state, create=True) is None:
-            raise self._mark.lost()
+            raise self._mark.note_loss()
         state = state or State(made=self._made, begun="[]")
-        found = neo4j_content.everything(self._ask, BUDGET)
+        found = neo4j_content.everything(self._send_statement, BUDGET)
         digests = self._vouched_digests(state, found)
         vouched = [thing for thing in found.things if thing.digest in digests]
-        self._remove(Content(tuple(vouched)))
+        self._remove_unchanged(Content(tuple(vouched)))
         self._change_schema(f"DROP CONSTRAINT {_OLD_CONSTRAINT} IF EXISTS")
         self._change_schema(DROP_BEACON)
         with self._noting:
@@ -573,18 +574,20 @@ class Neo4jIsolation(Isolation):
 
     def _read_schema(self) -> tuple[int, frozenset[str]]:
         """The number of the history's nodes, and the names of all indexes."""
-        return self._ask(_HISTORY_SIZE)[0]["nodes"], frozenset(self._ask(_INDEX_NAMES)[0]["names"])
+        [history] = self._send_statement(_HISTORY_SIZE)
+        [indexes] = self._send_statement(_INDEX_NAMES)
+        return history["nodes"], frozenset(indexes["names"])
 
-    def _wipe(self) -> None:
+    def _wipe_nodes(self) -> None:
         """Delete all nodes but marks and history, with a transaction for each batch."""
         deleted = _BATCH
         while deleted == _BATCH:
-            deleted = self._mark.guarded(_WIPE)[0]["deleted"]
+            deleted = self._mark.run_guarded(_WIPE)[0]["deleted"]
 
     def _open_session(self) -> neo4j.Session:
         return self._driver.session(database=self.server.database or None)
 
-    def _ask(self, text: str, **values: Any) -> list[dict[str, Any]]:
+    def _send_statement(self, text: str, **values: Any) -> list[dict[str, Any]]:
         """Send one statement in a transaction of its own.
 
         The statement is sent again while the server says that it rolled the transaction back, as

@@ -78,7 +78,7 @@ def is_larger(ask: Ask, limit: int) -> bool:
     return bool(size["nodes"] > limit or size["relationships"] > limit)
 
 
-def hidden(ask: Ask) -> str:
+def why_hidden(ask: Ask) -> str:
     """Why nodes may be there that this user is not shown. Empty when the user is shown all.
 
     Community shows everything to everybody. Enterprise answers a user who may not see a node as if

@@ -154,7 +154,7 @@ class Mark:
         self._last = rows[0]["now"]
         return True
 
-    def guarded(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+    def run_guarded(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         """Send a statement, if it is still our turn.
 
         The statement may use the node as `s`, and must return a row. Raises `LockTimeout` when the
@@ -165,7 +165,7 @@ class Mark:
         if not rows and self._write_again():
             rows = self._ask(text, token=self._token, **values)
         if not rows:
-            raise self.lost()
+            raise self.note_loss()
         return rows
 
     def check(self) -> None:
@@ -173,7 +173,7 @@ class Mark:
 
         This is for statements that cannot share a transaction with the look at the token.
         """
-        self.guarded("RETURN s.name AS name")
+        self.run_guarded("RETURN s.name AS name")
 
     def begin(self, names: set[str]) -> None:
         """Note by name what is going to be made or removed.
@@ -182,14 +182,14 @@ class Mark:
         """
         begun = json.dumps(sorted(names))
         self._noted = State(begun=begun)
-        self.guarded(
+        self.run_guarded(
             "REMOVE s.contract, s.made, s.held SET s.begun = $begun RETURN s.name AS name",
             begun=begun,
         )
 
     def finish(self, contract: str, made: str) -> None:
         """Note what was made."""
-        self.guarded(
+        self.run_guarded(
             "REMOVE s.begun SET s.contract = $contract, s.made = $made RETURN s.name AS name",
             contract=contract,
             made=made,
@@ -198,7 +198,7 @@ class Mark:
 
     def hold(self, held: str) -> None:
         """Note what is there now."""
-        self.guarded("SET s.held = $held RETURN s.name AS name", held=held)
+        self.run_guarded("SET s.held = $held RETURN s.name AS name", held=held)
 
     def release(self, *, keep_held: bool) -> None:
         """Give the node to the next process. Does nothing when the node is not ours."""
@@ -208,11 +208,11 @@ class Mark:
 
     def remove(self) -> None:
         """Delete the node."""
-        self.guarded("DETACH DELETE s RETURN 1 AS done")
+        self.run_guarded("DETACH DELETE s RETURN 1 AS done")
         self._is_ours = False
 
-    def lost(self) -> LockTimeout:
-        """The error of a session that must not write any more."""
+    def note_loss(self) -> LockTimeout:
+        """Remember that the turn was lost, and return the error that says so."""
         self._is_ours = False
         self._is_lost = True
         return LockTimeout(

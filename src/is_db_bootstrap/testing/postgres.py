@@ -235,7 +235,7 @@ class PostgresIsolation(Isolation):
     def _note_moment(self, name: str) -> None:
         """Write the present moment into the comment of a copy."""
         moment = postgres_content.now(self._thread_connection)
-        comment = _literal(f"{_LIVED}{moment}")
+        comment = _sql_literal(f"{_LIVED}{moment}")
         self._thread_connection.execute(f"COMMENT ON DATABASE {identifier(name)} IS {comment}")
 
     # --- templates
@@ -284,7 +284,7 @@ class PostgresIsolation(Isolation):
         comment = today + how_long
         if self._comment_of(self._template) != comment:
             name = identifier(self._template)
-            self._main.execute(f"COMMENT ON DATABASE {name} IS {_literal(comment)}")
+            self._main.execute(f"COMMENT ON DATABASE {name} IS {_sql_literal(comment)}")
 
     def _drop_unused_templates(self) -> None:
         """Drop the templates of given servers that no session uses any more.
@@ -439,6 +439,6 @@ def _template_key(template: str) -> int:
     return int(template.removeprefix(f"{_TEMPLATE}_")[:7], 16)
 
 
-def _literal(text: str) -> str:
+def _sql_literal(text: str) -> str:
     """The text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"

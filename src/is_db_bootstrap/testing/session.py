@@ -224,6 +224,11 @@ def _isolation_class(store: StoreName) -> type[Isolation]:
     return found
 
 
+def _url_variable(store: StoreName) -> str:
+    """The environment variable that a store's address is read from."""
+    return f"{store.upper()}_URL"
+
+
 def _one_line(error: BootstrapError) -> str:
     return " ".join(str(error).split())
 
@@ -245,12 +250,12 @@ class Stores:
     @property
     def postgres(self) -> sa.Engine:
         """An engine on a database of the test's own, at the newest revision."""
-        return cast("sa.Engine", self._client("postgres"))
+        return cast("sa.Engine", self._open_client("postgres"))
 
     @property
     def neo4j(self) -> neo4j_client.Driver:
         """A driver on a database without nodes, with the blueprint's constraints and indexes."""
-        return cast("neo4j_client.Driver", self._client("neo4j"))
+        return cast("neo4j_client.Driver", self._open_client("neo4j"))
 
     @property
     def milvus(self) -> pymilvus.MilvusClient:
@@ -258,7 +263,7 @@ class Stores:
 
         The blueprint's collections are there, empty and loaded, behind their aliases.
         """
-        return cast("pymilvus.MilvusClient", self._client("milvus"))
+        return cast("pymilvus.MilvusClient", self._open_client("milvus"))
 
     @property
     def redis(self) -> redis_client.Redis:
@@ -266,7 +271,7 @@ class Stores:
 
         It holds the record of conventions, a mark, and nothing else.
         """
-        return cast("redis_client.Redis", self._client("redis"))
+        return cast("redis_client.Redis", self._open_client("redis"))
 
     def url(self, store: StoreName) -> StoreUrl:
         """The address of one clean store. Raises `BootstrapError` when it cannot be had."""
@@ -301,17 +306,17 @@ class Stores:
     @property
     def environ(self) -> dict[str, str]:
         """`POSTGRES_URL` and so on of all the blueprint's stores, passwords included."""
-        return {f"{store.upper()}_URL": url.reveal() for store, url in self.settings.stores.items()}
+        return {_url_variable(store): url.reveal() for store, url in self.settings.stores.items()}
 
     @property
     def shown(self) -> dict[str, str]:
         """The addresses of the stores that were taken, without passwords."""
-        return {f"{store.upper()}_URL": str(url) for store, url in self._taken.items()}
+        return {_url_variable(store): str(url) for store, url in self._taken.items()}
 
     @property
     def taken(self) -> dict[str, str]:
         """The addresses of the stores that were taken, passwords included."""
-        return {f"{store.upper()}_URL": url.reveal() for store, url in self._taken.items()}
+        return {_url_variable(store): url.reveal() for store, url in self._taken.items()}
 
     def open_async(self, store: StoreName) -> tuple[Any, Callable[[], Any]]:
         """A client for asyncio, and the coroutine function that closes it.
@@ -340,7 +345,7 @@ class Stores:
                 self._session.note_kept(store)
         self._taken.clear()
 
-    def _client(self, store: StoreName) -> Any:
+    def _open_client(self, store: StoreName) -> Any:
         if store not in self._clients:
             schema = self._session.settings(self.blueprint).schema
             client, close = clients.open_client(store, self.url(store), schema)
