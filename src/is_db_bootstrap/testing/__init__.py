@@ -1,7 +1,7 @@
 """For tests: real stores, isolated for each test, and a store in memory.
 
-The store in memory can be planned, applied, verified, locked and asked for its status. It is for
-unit tests of code that drives bootstrappers.
+The store in memory can be planned, applied, verified, locked and asked for its status. The store is
+for unit tests of code that drives bootstrappers.
 
     from is_db_bootstrap.testing import isolated_stores
 

@@ -1,4 +1,4 @@
-"""What a store holds, as far as it was looked at, and what of this a test session vouches for."""
+"""What was found in a store, and the part of the content that a test session vouches for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Things of one store that are looked at when a session begins or ends. In PostgreSQL it is also
-#: the number of rows of one table that are looked at.
+#: Things of one store that are looked at when a session begins or ends. In PostgreSQL this
+#: is also how many rows of one table are looked at.
 BUDGET = 10_000
 #: Things of one store that are looked at while a test runs. If there are more, none is vouched for.
 BUDGET_IN_A_TEST = 500
@@ -23,7 +23,7 @@ _PLURALS = {"index": "indexes", "key": "keys"}
 class Thing:
     """One object of a store: a key, a node, an index, a collection, a table.
 
-    `kind` says in words what the thing is. `label` is what it shares with others of its kind
+    `kind` says in words what the thing is. `label` is what the thing shares with others of its kind
     (`:Customer`). `name` is its own name. `digest` changes when the thing changes, and is empty for
     a thing that cannot be compared. `handle` is what the store's client needs to remove the thing.
     """

@@ -38,14 +38,14 @@ _BIRTH_TOLERANCE_S = 1
 class Isolation(ABC):
     """Clean stores of one kind for one process, each at the schema of `blueprint`.
 
-    A store is wiped only where it was empty when this process came, or where it bears our own mark.
+    A store is wiped only if the store was empty when this process came, or bears our own mark.
     The next process on the same server removes what a dead process has left. What belongs to a
     living process is never removed.
 
     `given` says that the server is not one of our own, so that other people may write to it. Then
-    the mark alone is no licence to wipe. It lists what a session vouches for, and a store that
-    holds anything else is refused with the names of what was found. `close` leaves such a server as
-    it was found. `say` tells the user one line while a test waits.
+    the mark alone is no licence to wipe. The mark lists what a session vouches for, and a store
+    that holds anything else is refused with the names of what was found. `close` leaves such a
+    server as it was found. `say` tells the user one line while a test waits.
     """
 
     store: ClassVar[StoreName]

@@ -25,7 +25,7 @@ from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation, Pulse, i
 
 #: Counts all databases of this process, whichever blueprint they are for.
 _NUMBER = itertools.count()
-#: The property of a database with the seal of what it held when its session last looked.
+#: The property of a database with a seal of the content that its session saw at the last look.
 _SEAL = "is_db_bootstrap.kept"
 #: Seconds between two looks at what a running test has written to a given server.
 _LOOK_S = 1.0
@@ -70,7 +70,7 @@ class MilvusIsolation(Isolation):
         self._pulse = Pulse(self._note_all, _LOOK_S, self.client_errors, name="isdb-milvus-look")
 
     def take(self) -> StoreUrl:
-        """The address of a database of its own, loaded as the blueprint says."""
+        """The address of a database of the test's own, loaded as the blueprint says."""
         name = self._databases.take()
         if self.given:
             with self._noting:
@@ -91,7 +91,7 @@ class MilvusIsolation(Isolation):
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
-        """A user whose role lacks a privilege.
+        """Whether the user's role lacks a privilege.
 
         The server has one code for many causes, so the text decides.
         """
@@ -150,7 +150,7 @@ class MilvusIsolation(Isolation):
         return seal
 
     def _drop_database(self, name: str) -> None:
-        """Drop a database with all that it holds.
+        """Drop a database with all its collections.
 
         Milvus drops only an empty database, and only a collection that no alias points at.
         """
@@ -183,7 +183,7 @@ class MilvusIsolation(Isolation):
             self._ignore_when_gone(name, self._drop_unchanged)
 
     def _drop_unchanged(self, name: str) -> None:
-        """Drop a database, right after a last look at it, because Milvus has no transactions."""
+        """Drop a database right after another look, because Milvus has no transactions."""
         self._refuse_changed(name)
         self._drop_database(name)
 

@@ -67,7 +67,7 @@ CALL (s) {{
 }}
 RETURN deleted
 """
-#: Removing a property takes a node's write lock, also where the node does not have it.
+#: Removing a property takes a node's write lock, also when the node lacks the property.
 _LOCK_THESE = f"""
 MATCH (n) WHERE elementId(n) IN $ids REMOVE n.{LOCKING}
 RETURN elementId(n) AS id, labels(n) AS labels, properties(n) AS properties
@@ -149,7 +149,7 @@ class Neo4jIsolation(Isolation):
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
-        """A user without a privilege, which only Enterprise knows."""
+        """Whether the user lacks a privilege. Only Enterprise knows privileges."""
         return isinstance(exc, neo4j.exceptions.Forbidden)
 
     def take(self) -> StoreUrl:
@@ -176,7 +176,7 @@ class Neo4jIsolation(Isolation):
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:  # noqa: ARG002 - only one
         """Wipe the database.
 
-        If another process waits for it, and we had it for `_SLICE_S`, that process gets it.
+        A process that waits for the database gets it, if we had it for `_SLICE_S`.
         """
         with self._noting:
             self._in_test = False
@@ -202,7 +202,10 @@ class Neo4jIsolation(Isolation):
                 self._step_aside()
 
     def close(self) -> None:
-        """Give the database up. The last session on a given server leaves it as it was found."""
+        """Give the database up.
+
+        The last session on a given server leaves the database as it was found.
+        """
         if self._closed:
             return
         self._closed = True
@@ -251,7 +254,7 @@ class Neo4jIsolation(Isolation):
     def _claim_database(self) -> bool:
         """Take the database, unless another process has it.
 
-        A database without a mark is not taken yet, because it must be looked at first.
+        A database without a mark is not taken yet, because its content must be looked at first.
         """
         state = self._mark.read()
         if state is None:
@@ -466,7 +469,7 @@ class Neo4jIsolation(Isolation):
     def _declared_names(self) -> set[str]:
         """The names of all that a run for our blueprint makes.
 
-        For a schema object without a name, it is the definition.
+        A schema object without a name stands there with its definition.
         """
         folder = self.blueprint.cypher
         names = set(declared(cypher_file.load(folder))) if folder else set()
@@ -510,7 +513,7 @@ class Neo4jIsolation(Isolation):
             tx.run(_DELETE_THESE, ids=unchanged).consume()
             return True
 
-        self._mark.check()  # writes the mark again when a test has deleted it
+        self._mark.check()  # writes a mark again that a test has deleted
         # The server ends a transaction that a stopped process has left open.
         with_timeout = neo4j.unit_of_work(timeout=LEASE_S)(delete_unchanged)
         with self._open_session() as session:
@@ -527,8 +530,7 @@ class Neo4jIsolation(Isolation):
         """Remove what was made, if this is the last session on a given server.
 
         A session that leaves first gives its ticket back, and then looks for others. Of several
-        sessions that leave at once, the one that gave its ticket back last sees no other, and
-        cleans.
+        sessions that leave at once, the last to give its ticket back sees no other, and cleans.
         """
         if self._refused or self._lost or not self._pulse.has_begun:
             self._turn.leave()

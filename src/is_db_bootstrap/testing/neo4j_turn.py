@@ -1,9 +1,9 @@
 """Turns of the processes that test on one Neo4j database, which has no session locks.
 
 Each process has a ticket: a node that only this process writes. The process with the lowest number
-is in (Lamport's bakery). That needs neither a constraint nor a lock that two processes want. Schema
-statements deadlock with others of their kind (`DeadlockDetected`), so only the process that is in
-sends them. A ticket has a lease by the server's clock.
+is in (Lamport's bakery). The bakery needs neither a constraint nor a lock that two processes want.
+Schema statements deadlock with others of their kind (`DeadlockDetected`), so only the process that
+is in sends them. A ticket has a lease by the server's clock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from is_db_bootstrap.testing.isolation import is_dead, process_mark
 
 #: The label of tickets, and of the node that says what a test run has made (the state node).
 MARK = "__IsDbBootstrapTesting"
-#: The name of the state node. Earlier versions have their lease on it, as `owner` and `until`.
+#: The name of the state node, on which earlier versions have their lease (`owner` and `until`).
 STATE = "testing"
 #: Seconds without a sign of life after which the next process may take a database.
 LEASE_S = 30
@@ -35,7 +35,7 @@ RENEW_OWN_S = 8.0
 #: Seconds to wait for the tickets of others, when a test has deleted all nodes.
 #: Each ticket is written again with the next sign of life of its process.
 SETTLE_S = 4 * RENEW_S
-#: Seconds of waiting after which the user is told of it for the first time.
+#: Seconds of waiting after which the user is told so for the first time.
 _FIRST_TOLD_S = 2.0
 #: Seconds between two such lines.
 _TOLD_S = 10.0
@@ -52,8 +52,8 @@ MERGE (t:{MARK} {{name: $token}})
 SET t.turn = $turn, t.process = $process,
     t.until = datetime.realtime() + duration({{seconds: $seconds}})
 """
-#: A ticket that waits is not written again when it is gone. From that its process learns that a
-#: test has deleted all nodes.
+#: The ticket of a waiting process is not written again after a test has deleted all nodes. From the
+#: missing ticket the process learns of the deletion.
 _SIGN_AGAIN = f"""
 MATCH (t:{MARK} {{name: $token}})
 SET t.until = datetime.realtime() + duration({{seconds: $seconds}})
@@ -103,8 +103,8 @@ class Turn:
         """Wait until it is this process's turn.
 
         `was_wiped` says whether a test of another process may have deleted all tickets just now.
-        `claim` takes the database and says whether it could. Where tickets were deleted, two
-        processes may both believe that it is their turn, and only one of them can claim. Raises
+        `claim` takes the database and says whether that was possible. Where tickets were deleted,
+        two processes may both believe that it is their turn, and only one of them can claim. Raises
         `LockTimeout` after the patience has run out. Then the ticket is given back.
         """
         began = time.monotonic()
@@ -135,8 +135,8 @@ class Turn:
     def step_aside(self) -> None:
         """Let the others in. The ticket stays, as a sign that this process will want another turn.
 
-        Does nothing when this process is not in. It may have left meanwhile. If it wrote a ticket
-        after that, others would believe that it still has to clean.
+        Does nothing when this process is not in. The process may have left meanwhile. From a ticket
+        that is written after that, others would conclude that this process still has to clean.
         """
         with self._writing:
             if self._is_in:

@@ -20,7 +20,7 @@ _SESSION = pytest.StashKey["TestSession"]()
 _STORES = pytest.StashKey["Stores"]()
 #: Whether a worker of xdist could not give all stores back.
 _TROUBLED = pytest.StashKey[bool]()
-#: The name under which a worker of xdist reports this to its controller.
+#: The name under which a worker of xdist reports its trouble to the controller.
 _TROUBLE = "is_db_bootstrap_trouble"
 
 
@@ -108,7 +108,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, Any, Any]:
     """Keep the stores of a failing test, and say in its report how to connect.
 
-    CI systems pass reports on and keep them, so passwords stand in a file of mode 0600 only.
+    CI systems keep reports and pass them on, so passwords stand in a file of mode 0600 only.
     """
     report: Any = yield
     stores = item.stash.get(_STORES, None)

@@ -47,7 +47,7 @@ _TEMPLATE = f"{PREFIX}_template"
 _TEMPLATE_NAME = re.compile(rf"{_TEMPLATE}_[0-9a-f]{{12}}")
 #: Days after its last use that a template is kept.
 _KEPT_DAYS = 7
-#: The day of a template's last use, which its comment begins with.
+#: The beginning of a template's comment: the day of the template's last use.
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 #: Seconds that the server may take to accept a connection.
 _CONNECT_S = 5
@@ -159,7 +159,7 @@ class PostgresIsolation(Isolation):
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
-        """A role that may not connect, or may not create databases."""
+        """Whether the role may not connect, or may not create databases."""
         return isinstance(exc, psycopg.errors.InsufficientPrivilege)
 
     # --- connections
@@ -262,9 +262,9 @@ class PostgresIsolation(Isolation):
         return bool(row and row[0])
 
     def _finish_template(self) -> None:
-        """Forbid connections to the template, so that it can always be copied.
+        """Forbid connections to the template, so that the server can always copy it.
 
-        The flag is set last, because it says that the template is complete.
+        The flag is set last, because the flag says that the template is complete.
         """
         name = identifier(self._template)
         self._main.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
@@ -322,7 +322,7 @@ class PostgresIsolation(Isolation):
         values = (f"{_TEMPLATE}%", self._template, _KEPT_DAYS)
         rows = self._main.execute(_OLD_TEMPLATES, values).fetchall()
         for name, comment in rows:
-            # Another database may have a name that begins alike, and a comment of its owner's.
+            # Another database may have a name that begins alike, and a comment by its owner.
             if _TEMPLATE_NAME.fullmatch(name) and _DAY.match(comment):
                 self._drop_template(name)
 
@@ -367,8 +367,8 @@ class PostgresIsolation(Isolation):
     def _refuse_written(self, name: str, *, now_called: str = "") -> None:
         """Raise `ConfigurationError` for a copy that was written to after its session's end.
 
-        Such a copy belongs to whoever wrote. `now_called` is the copy's present name, if that is
-        another.
+        Such a copy belongs to whoever wrote. `now_called` is the copy's present name, if the copy
+        was renamed.
         """
         try:
             found = self._foreign_content(now_called or name)
@@ -383,7 +383,7 @@ class PostgresIsolation(Isolation):
             )
 
     def _foreign_content(self, name: str) -> Content:
-        """What a copy holds that its session does not vouch for."""
+        """The part of a copy's content that the copy's session does not vouch for."""
         comment = self._comment_of(name)
         with self._open_connection(name) as connection:
             seal = Seal.read(comment)  # an earlier version kept the copy, and sealed it
@@ -394,7 +394,7 @@ class PostgresIsolation(Isolation):
                 return Content((Thing("comment", name=first_line[:_SHOWN]),))
             if comment:
                 since = postgres_content.Since.read(comment.removeprefix(_LIVED))
-            else:  # the session was killed before it could write the comment
+            else:  # the session was killed before the comment was written
                 since = self._creation_moment(name)
             return postgres_content.written_since(connection, since)
 

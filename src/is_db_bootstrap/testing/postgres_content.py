@@ -1,4 +1,4 @@
-"""What a PostgreSQL database holds beside what each new one has."""
+"""What a PostgreSQL database holds beside the objects that each new database has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Connection = psycopg.Connection[Any]
 
 #: Not schemas of the server itself, nor ours. `information_schema` does not begin with `pg_`.
 _OF_USERS = "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'is_db_bootstrap')"
-#: What an extension has brought is the extension's, because it may have come from template1.
+#: What an extension has brought is left out, because the extension may have come from template1.
 _NO_EXTENSIONS = (
     "NOT EXISTS (SELECT FROM pg_depend d "
     "WHERE d.classid = '{catalogue}'::regclass AND d.objid = {oid} AND d.deptype = 'e')"

@@ -25,15 +25,15 @@ MARK = "is-db-bootstrap:testing"
 _SESSION = "session"
 #: The field with a seal of what the logical database held when it was set up.
 _MADE = "made"
-#: The field with a seal of what it held when the process last looked.
+#: The field with a seal of what the logical database held at the process's last look.
 _HELD = "held"
-#: All keys that this package writes begin with it. The mark of an earlier version vouches for these
-#: keys only.
+#: The beginning of all keys that this package writes. The mark of an earlier version vouches for
+#: these keys only.
 _OWN_KEYS = b"is-db-bootstrap:"
 #: The name of the connection that shows that a process lives. The process's token follows.
 _CLIENT = "is-db-bootstrap-testing-"
 #: The name of the connection that works in a process's logical database. The token follows.
-#: The connection shows others whose database it is while a test has deleted the mark.
+#: While a test has deleted the mark, the connection shows others whose database this is.
 _HOLDER = "is-db-bootstrap-holder-"
 #: How many logical databases a server has that does not tell.
 _DATABASES = 16
@@ -50,8 +50,8 @@ class RedisIsolation(Isolation):
 
     The logical database that the address names (0 when the address names none) must be empty or
     bear the mark. So must each logical database that is taken. A mark belongs to a living process
-    while a connection of this process is on the server's client list. On a given server, the mark
-    of a dead process says what this process vouches for. Any other keys are named in an error and
+    while a connection of that process is on the server's client list. On a given server, the mark
+    of a dead process says what that process vouches for. Any other keys are named in an error and
     stay.
     """
 
@@ -80,7 +80,7 @@ class RedisIsolation(Isolation):
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
-        """A user whose access list lacks a command or a key."""
+        """Whether the user's access list lacks a command or a key."""
         return isinstance(exc, redis.exceptions.NoPermissionError)
 
     def take(self) -> StoreUrl:
@@ -150,7 +150,7 @@ class RedisIsolation(Isolation):
         """Queue what `change` does to a pipeline, and run it if the logical database is ours then.
 
         The mark is watched from the look at its token to the end of the transaction. A test may
-        have deleted the mark. Then the database is ours if the connection that holds it is the one
+        have deleted the mark. Then the database is ours if our connection is still the connection
         that took it, because other sessions take no database that a living connection holds.
         Raises `LockTimeout` when the database is not ours. Then nothing was changed.
         """
@@ -227,7 +227,7 @@ class RedisIsolation(Isolation):
     def _new_holder(self, number: int) -> Any:
         """A client with a single connection.
 
-        The server knows this connection by one number for as long as it lives.
+        The server knows this connection by one number for the connection's whole life.
         """
         return self._new_client(number, client_name=_HOLDER + self._token, max_connections=1)
 
@@ -334,7 +334,7 @@ class RedisIsolation(Isolation):
     def _remove_vouched(self, client: Any, number: int, living: set[str]) -> None:
         """Empty a logical database that a dead process has left.
 
-        Raises `ConfigurationError` when it holds keys that this process does not vouch for.
+        Raises `ConfigurationError` when there are keys that the dead process does not vouch for.
         """
         with client.pipeline(transaction=True) as pipe:
             pipe.watch(MARK)

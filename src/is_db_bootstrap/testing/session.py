@@ -152,7 +152,7 @@ class TestSession:
     def note_kept(self, store: StoreName) -> None:
         """Note that a test's store was kept, so that the servers run on.
 
-        Neo4j has one database only, so its next test gets another server, if one can be started.
+        Neo4j has one database only, so its next test gets another server, where we start servers.
         """
         self._kept = True
         if store == "neo4j" and not self._source.given:
@@ -236,7 +236,7 @@ def _one_line(error: BootstrapError) -> str:
 class Stores:
     """Clean stores of one blueprint for one test.
 
-    Each is taken, and its client opened, when first used.
+    Each store is taken, and its client opened, when first used.
     """
 
     def __init__(self, session: TestSession, blueprint: Blueprint) -> None:
@@ -269,12 +269,12 @@ class Stores:
     def redis(self) -> redis_client.Redis:
         """A client on a logical database.
 
-        It holds the record of conventions, a mark, and nothing else.
+        The database holds the record of conventions, a mark, and nothing else.
         """
         return cast("redis_client.Redis", self._open_client("redis"))
 
     def url(self, store: StoreName) -> StoreUrl:
-        """The address of one clean store. Raises `BootstrapError` when it cannot be had."""
+        """The address of one clean store. Raises `BootstrapError` when there is none."""
         if store not in self._taken:
             self._taken[store] = self._take_store(store)
         return self._taken[store]
@@ -339,7 +339,7 @@ class Stores:
                 with isolation.errors(isolation.server):
                     isolation.give_back(url, keep=self._keep)
             except BootstrapError as exc:
-                # The next test must not find what this one left.
+                # The next test must not find what this test left.
                 self._session.remember_failure(store, self.blueprint, exc, is_told=False)
             if self._keep:
                 self._session.note_kept(store)
