@@ -1,14 +1,14 @@
 """For tests: real stores, isolated for each test, and a store in memory.
 
-The one in memory can be planned, applied, verified, locked and asked for its status. It is for unit
-tests of whatever drives bootstrappers.
+The store in memory can be planned, applied, verified, locked and asked for its status. The store is
+for unit tests of code that drives bootstrappers.
 
     from is_db_bootstrap.testing import isolated_stores
 
     with isolated_stores("novel_genesis") as stores:
         stores.redis.set("session:1", "…", ex=60)
 
-pytest has fixtures for the same: `postgres`, `neo4j`, `milvus`, `redis`, `stores`
+For pytest there are fixtures: `postgres`, `neo4j`, `milvus`, `redis`, `stores`
 (docs/how-to/test.md).
 """
 

@@ -1,4 +1,7 @@
-"""Fixtures for asyncio, beside the plugin's: loaded when pytest-asyncio is there, whose loop they are closed in."""
+"""Fixtures for asyncio, beside those of the plugin.
+
+They are loaded when pytest-asyncio is there. Its event loop opens and closes their clients.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,15 @@ if TYPE_CHECKING:
     from is_db_bootstrap.testing.session import Stores
 
 
-async def _client(stores: Stores, store: StoreName) -> AsyncIterator[Any]:
+async def _open_client(stores: Stores, store: StoreName) -> AsyncIterator[Any]:
+    """The test's client of a store, closed after the test. The test fails without a clean store."""
     from is_db_bootstrap.errors import BootstrapError
 
     try:
         client, close = stores.open_async(store)
     except BootstrapError as exc:
-        pytest.fail(f"no clean store: {' '.join(str(exc).split())}", pytrace=False)
+        line = " ".join(str(exc).split())
+        pytest.fail(f"no clean store: {line}", pytrace=False)
     yield client
     await close()
 
@@ -27,26 +32,26 @@ async def _client(stores: Stores, store: StoreName) -> AsyncIterator[Any]:
 @pytest_asyncio.fixture
 async def async_postgres(_is_db_stores: Stores) -> AsyncIterator[Any]:
     """A SQLAlchemy `AsyncEngine` on the same database as `postgres`."""
-    async for client in _client(_is_db_stores, "postgres"):
+    async for client in _open_client(_is_db_stores, "postgres"):
         yield client
 
 
 @pytest_asyncio.fixture
 async def async_neo4j(_is_db_stores: Stores) -> AsyncIterator[Any]:
     """A `neo4j.AsyncDriver` on the same database as `neo4j`."""
-    async for client in _client(_is_db_stores, "neo4j"):
+    async for client in _open_client(_is_db_stores, "neo4j"):
         yield client
 
 
 @pytest_asyncio.fixture
 async def async_milvus(_is_db_stores: Stores) -> AsyncIterator[Any]:
     """A `pymilvus.AsyncMilvusClient` on the same database as `milvus`."""
-    async for client in _client(_is_db_stores, "milvus"):
+    async for client in _open_client(_is_db_stores, "milvus"):
         yield client
 
 
 @pytest_asyncio.fixture
 async def async_redis(_is_db_stores: Stores) -> AsyncIterator[Any]:
     """A `redis.asyncio.Redis` on the same logical database as `redis`."""
-    async for client in _client(_is_db_stores, "redis"):
+    async for client in _open_client(_is_db_stores, "redis"):
         yield client

@@ -1,4 +1,7 @@
-"""The clients that a test gets: as an application would open them, each with its store's address only."""
+"""The clients that a test gets, opened as an application would open them.
+
+Each is given what the engine gives its own client. PostgreSQL is told no application name.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,12 @@ if TYPE_CHECKING:
 
 
 def open_client(store: StoreName, url: StoreUrl, schema: str) -> tuple[Any, Callable[[], None]]:
-    """The client of `store`, and what closes it. Nothing is connected yet, but for Milvus."""
+    """The client of `store`, and the function that closes it.
+
+    Only the client of Milvus connects at once. `schema` is where tables of PostgreSQL are.
+    """
     if store == "postgres":
-        engine = _engine(url, schema)
+        engine = _open_engine(url, schema)
         return engine, engine.dispose
     if store == "neo4j":
         from is_db_bootstrap.testing import neo4j
@@ -41,9 +47,13 @@ def open_client(store: StoreName, url: StoreUrl, schema: str) -> tuple[Any, Call
 def open_async_client(
     store: StoreName, url: StoreUrl, schema: str
 ) -> tuple[Any, Callable[[], Any]]:
-    """The client of `store` for asyncio, and the coroutine function that closes it, to be called in the same loop."""
+    """The client of `store` for asyncio, and the coroutine function that closes it.
+
+    The client must be closed in the event loop in which it was used. `schema` is where tables of
+    PostgreSQL are.
+    """
     if store == "postgres":
-        engine = _async_engine(url, schema)
+        engine = _open_async_engine(url, schema)
         return engine, engine.dispose
     if store == "neo4j":
         from is_db_bootstrap.testing import neo4j
@@ -63,20 +73,23 @@ def open_async_client(
     return connection, connection.aclose
 
 
-def _engine(url: StoreUrl, schema: str) -> sa.Engine:
+def _open_engine(url: StoreUrl, schema: str) -> sa.Engine:
     from sqlalchemy import create_engine
 
-    return create_engine(_shown_url(url), connect_args=_connect_args(url, schema))
+    return create_engine(_engine_url(url), connect_args=_psycopg_arguments(url, schema))
 
 
-def _async_engine(url: StoreUrl, schema: str) -> AsyncEngine:
+def _open_async_engine(url: StoreUrl, schema: str) -> AsyncEngine:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    return create_async_engine(_shown_url(url), connect_args=_connect_args(url, schema))
+    return create_async_engine(_engine_url(url), connect_args=_psycopg_arguments(url, schema))
 
 
-def _shown_url(url: StoreUrl) -> sa.URL:
-    """The engine's own address. What psycopg is given stands in the arguments, which win."""
+def _engine_url(url: StoreUrl) -> sa.URL:
+    """The address that an engine shows as `engine.url`, for a test that reads host or database.
+
+    psycopg takes the arguments of `_psycopg_arguments` instead, where both say something.
+    """
     from sqlalchemy import URL
 
     return URL.create(
@@ -89,11 +102,12 @@ def _shown_url(url: StoreUrl) -> sa.URL:
     )
 
 
-def _connect_args(url: StoreUrl, schema: str) -> dict[str, Any]:
-    """What psycopg is given: as the engine gives it, with the blueprint's schema to look in."""
-    given = client_arguments(url, role="")
+def _psycopg_arguments(url: StoreUrl, schema: str) -> dict[str, Any]:
+    """The engine's client arguments, and the blueprint's schema as the search path."""
+    arguments = client_arguments(url, role="")
     if schema == "public":
-        return given
+        return arguments
+    # libpq reads a backslash in `options` as the escape of the next character.
     path = search_path(schema).replace("\\", "\\\\").replace(" ", "\\ ")
-    options = f"{given.get('options', '')} -c search_path={path}".strip()
-    return given | {"options": options}
+    own_options = arguments.get("options", "")
+    return arguments | {"options": f"{own_options} -c search_path={path}".strip()}

@@ -1,4 +1,7 @@
-"""Official images as test servers, by testcontainers: started side by side, found again by their label."""
+"""Official images as test servers, by testcontainers.
+
+The containers are started side by side, and found again by their label.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,28 @@ from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import StoreUrl, process_variable
 from is_db_bootstrap.testing.sources import StartedServers
 
+#: The label of our containers. Its value is `folder:store`.
 LABEL = "is-db-bootstrap.testing"
+#: The label with the generated password of a container's server.
+_PASSWORD_LABEL = f"{LABEL}.password"
 #: Seconds from the start of a container to the first answer of its server.
 _START_S = 180.0
 _ETCD = b"""listen-client-urls: http://127.0.0.1:2379
 advertise-client-urls: http://127.0.0.1:2379
 """
+#: The password comes from standard input, because everybody on the machine can read a command line.
+_START_REDIS = (
+    'printf "requirepass %s\\n" "$REDIS_PASSWORD" | redis-server - --save "" --databases 64'
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """An image and how its server is started for tests.
 
-    `{password}` stands for a generated one; `files` are put into it.
+    `{password}` stands for a generated password, and `{address}` in `url` for host and port. `port`
+    is the server's port inside of the container. `tmpfs` is a folder that is held in memory.
+    `files` are put into the container, by their paths.
     """
 
     name: str
@@ -47,7 +59,8 @@ class Image:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-#: The versions of compose/compose.yaml. `IS_DB_BOOTSTRAP_POSTGRES_IMAGE` and so on name others.
+#: The versions of compose/compose.yaml. The variables `IS_DB_BOOTSTRAP_POSTGRES_IMAGE` and so on
+#: name other images.
 IMAGES: Mapping[StoreName, Image] = {
     "postgres": Image(
         "postgres:18.4",
@@ -96,22 +109,17 @@ IMAGES: Mapping[StoreName, Image] = {
         6379,
         "redis://:{password}@{address}",
         {"REDIS_PASSWORD": "{password}"},
-        # From its standard input: everybody on the machine can read a command line.
-        (
-            "sh",
-            "-c",
-            'printf "requirepass %s\\n" "$REDIS_PASSWORD" | redis-server - --save "" --databases 64',
-        ),
+        ("sh", "-c", _START_REDIS),
     ),
 }
 
 
 class Containers(StartedServers):
-    """One container a server.
+    """One container for each server.
 
-    Its label says which folder it belongs to; a session that was killed leaves it to the next one.
-    Raises `ConfigurationError` when no Docker daemon answers, `StoreUnavailable` when a server does
-    not come up.
+    The container's label says which folder the container belongs to. The next session uses or
+    removes the containers of a session that was killed. Raises `ConfigurationError` when no Docker
+    daemon answers, and `StoreUnavailable` when a server does not come up.
     """
 
     kind = "containers"
@@ -119,29 +127,35 @@ class Containers(StartedServers):
     def up(self, folder: Path, store: StoreName) -> StoreUrl:
         """The container of `folder`, started when it does not run."""
         image = IMAGES[store]
-        name = process_variable(f"IS_DB_BOOTSTRAP_{store.upper()}_IMAGE") or image.name
+        image_name = process_variable(_image_variable(store)) or image.name
+        label = _label_value(folder, store)
         with filelock.FileLock(folder / f"{store}.lock"):
-            client = _client()
-            container = _running(client, _label(folder, store), name)
+            client = _docker_client()
+            container = _find_container(client, label, image_name)
             if container is None:
-                container = _started(store, image, name, _label(folder, store))
-        return _ready(store, image, container, client.host())
+                container = _start_container(store, image, image_name, label)
+        return _usable_address(store, image, container, client.host())
 
     def down(self, folder: Path) -> None:
         """Remove the containers of `folder` with their volumes."""
-        for container in _client().client.containers.list(all=True, filters={"label": LABEL}):
+        docker_client = _docker_client().client
+        for container in docker_client.containers.list(all=True, filters={"label": LABEL}):
             if container.labels[LABEL].startswith(f"{folder}:"):
                 container.remove(force=True, v=True)
 
 
-def _label(folder: Path, store: StoreName) -> str:
+def _label_value(folder: Path, store: StoreName) -> str:
     return f"{folder}:{store}"
 
 
-def _client() -> DockerClient:
-    testcontainers_config.ryuk_disabled = (
-        True  # our own label does its work, without an image of its own
-    )
+def _image_variable(store: StoreName) -> str:
+    """The environment variable that names another image for a store."""
+    return f"IS_DB_BOOTSTRAP_{store.upper()}_IMAGE"
+
+
+def _docker_client() -> DockerClient:
+    # Ryuk removes containers, and needs an image of its own. Our own label does the same work.
+    testcontainers_config.ryuk_disabled = True
     try:
         client = DockerClient()
         client.client.ping()
@@ -153,23 +167,30 @@ def _client() -> DockerClient:
     return client
 
 
-def _running(client: DockerClient, label: str, image: str) -> Any:
-    """The container of this label; one that does not run, or is of another image, is removed."""
-    for container in client.client.containers.list(all=True, filters={"label": f"{LABEL}={label}"}):
-        if container.status == "running" and container.attrs["Config"]["Image"] == image:
+def _find_container(client: DockerClient, label: str, image_name: str) -> Any:
+    """The running container of this label and image, or None.
+
+    A container of this label that does not run, or has another image, is removed.
+    """
+    ours = client.client.containers.list(all=True, filters={"label": f"{LABEL}={label}"})
+    for container in ours:
+        is_running = container.status == "running"
+        if is_running and container.attrs["Config"]["Image"] == image_name:
             return container
         container.remove(force=True, v=True)
     return None
 
 
-def _started(store: StoreName, image: Image, name: str, label: str) -> Any:
+def _start_container(store: StoreName, image: Image, image_name: str, label: str) -> Any:
+    """A new container with a password of its own. Its server need not answer yet."""
     password = secrets.token_urlsafe(18)
-    container = DockerContainer(name).with_exposed_ports(image.port)
-    container.with_kwargs(labels={LABEL: label, f"{LABEL}.password": password})
-    container.with_command([part.replace("{password}", password) for part in image.command])
-    container.with_envs(
-        **{key: value.replace("{password}", password) for key, value in image.environ.items()}
-    )
+    command = [part.replace("{password}", password) for part in image.command]
+    environ = {name: value.replace("{password}", password) for name, value in image.environ.items()}
+    container = DockerContainer(image_name)
+    container.with_exposed_ports(image.port)
+    container.with_kwargs(labels={LABEL: label, _PASSWORD_LABEL: password})
+    container.with_command(command)
+    container.with_envs(**environ)
     for path, content in image.files.items():
         container.with_copy_into_container(content, path)
     if image.tmpfs:
@@ -179,35 +200,37 @@ def _started(store: StoreName, image: Image, name: str, label: str) -> Any:
     except (docker.errors.DockerException, requests.exceptions.RequestException) as exc:
         raise StoreUnavailable(
             store,
-            f"The image {name} does not start: {exc}.",
-            hint=f"IS_DB_BOOTSTRAP_{store.upper()}_IMAGE names another one.",
+            f"The image {image_name} does not start: {exc}.",
+            hint=f"{_image_variable(store)} names another one.",
         ) from exc
 
 
-def _ready(store: StoreName, image: Image, container: Any, host: str) -> StoreUrl:
-    """Its address, once the store's own ping says that it is usable."""
+def _usable_address(store: StoreName, image: Image, container: Any, host: str) -> StoreUrl:
+    """The address of the container's server, once the store's own ping says that it is usable."""
     container.reload()
     published = container.attrs["NetworkSettings"]["Ports"].get(f"{image.port}/tcp")
     if not published:
-        raise _died(store, container)
-    password = container.labels[f"{LABEL}.password"]
-    text = image.url.format(
-        password=quote(password, safe=""), address=f"{host}:{published[0]['HostPort']}"
-    )
+        raise _ended_error(store, container)
+    password = quote(container.labels[_PASSWORD_LABEL], safe="")
+    address = f"{host}:{published[0]['HostPort']}"
+    text = image.url.format(password=password, address=address)
     try:
         wait_ready({f"{store.upper()}_URL": text}, [store], _START_S)
     except BootstrapError as exc:
         container.reload()
         if container.status != "running":
-            raise _died(store, container) from exc
+            raise _ended_error(store, container) from exc
         raise
     return StoreUrl.parse(store, text, "a container")
 
 
-def _died(store: StoreName, container: Any) -> StoreUnavailable:
-    last = container.logs(tail=5).decode(errors="replace").strip().replace("\n", " | ")
+def _ended_error(store: StoreName, container: Any) -> StoreUnavailable:
+    """The error of a container that has ended by itself, with the last lines of its log."""
+    log = container.logs(tail=5).decode(errors="replace")
+    last_lines = log.strip().replace("\n", " | ")
+    image_name = container.attrs["Config"]["Image"]
     return StoreUnavailable(
         store,
-        f"The container of {container.attrs['Config']['Image']} ended at once: {last}.",
-        hint=f"IS_DB_BOOTSTRAP_{store.upper()}_IMAGE names another image.",
+        f"The container of {image_name} ended at once: {last_lines}.",
+        hint=f"{_image_variable(store)} names another image.",
     )

@@ -1,4 +1,8 @@
-"""What the four kinds of isolation have in common: a clean store for each test, made ahead and cleared away behind its back."""
+"""What the isolations of the four stores have in common.
+
+Each test gets a clean store. Some stores are made ahead by a thread, which also clears away the
+stores that tests are done with.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +27,29 @@ from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
 from is_db_bootstrap.testing.content import Content
 
-#: Every database that is made here begins with it.
+#: The name of every database that is made here begins with this text.
 PREFIX = "isdb_test"
+#: Characters of a client's error that a message shows.
+_SHOWN = 200
+#: Seconds by which two readings of one process's birth may differ.
+_BIRTH_TOLERANCE_S = 1
 
 
 class Isolation(ABC):
     """Clean stores of one kind for one process, each at the schema of `blueprint`.
 
-    A store is wiped only where it was empty when we came, or bears our own mark. What a process
-    that died has left is removed by the next one on the same server; what belongs to a process that
-    lives never is.
+    A store is wiped only if the store was empty when this process came, or bears our own mark.
+    The next process on the same server removes what a dead process has left. What belongs to a
+    living process is never removed.
 
-    `given` says that the server is not one of our own, so that other people may write to it. Then a
-    mark is no licence: it says what a session vouches for, and anything else is refused by name.
-    `close` leaves such a server as it was found. `say` tells the user one line while a test waits.
+    `given` says that the server is not one of our own, so that other people may write to it. Then
+    the mark alone is no licence to wipe. The mark lists what a session vouches for, and a store
+    that holds anything else is refused with the names of what was found. `close` leaves such a
+    server as it was found. `say` tells the user one line while a test waits.
     """
 
     store: ClassVar[StoreName]
-    #: What the store's client raises.
+    #: The exceptions that the store's client raises.
     client_errors: ClassVar[tuple[type[Exception], ...]]
 
     def __init__(
@@ -50,7 +59,7 @@ class Isolation(ABC):
         settings: Settings,
         *,
         given: bool = True,
-        say: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - nobody is there to be told
+        say: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - no user reads the line
     ) -> None:
         self.server = server
         self.blueprint = blueprint
@@ -64,41 +73,50 @@ class Isolation(ABC):
 
     @abstractmethod
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:
-        """It is not needed any more.
+        """The test no longer needs the store at `url`.
 
-        `keep` leaves it as it is until another session needs the place.
+        With `keep`, the store stays as it is until another session needs its place.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Remove what was made, except what is kept."""
+        """Remove what was made, except the stores that were kept."""
 
-    def make_way(self) -> None:  # noqa: B027 - most stores have more than one place
-        """Another isolation of this process wants a place on the same server, and no test is using ours."""
+    def make_way(self) -> None:  # noqa: B027 - only a store with a single place has to do anything
+        """Give up the place on the server, while no test uses it.
+
+        Another isolation of this process wants that place.
+        """
 
     def apply(self, url: StoreUrl) -> None:
-        """Bring one store to the blueprint; raises the error of a failed run."""
+        """Bring one store to the blueprint. Raises the error of a failed run."""
         settings = replace(self.settings, stores={self.store: url})
         options = RunOptions(only=(self.store,))
-        app.orchestrator(self.blueprint, settings, options).run().raise_for_failure()
+        orchestrator = app.orchestrator(self.blueprint, settings, options)
+        orchestrator.run().raise_for_failure()
 
     @classmethod
     @contextmanager
     def errors(cls, server: StoreUrl) -> Iterator[None]:
-        """What the client raises here, as an error that a test can be told of in one line: the server may end at any time."""
+        """Translate the client's errors into errors that a test can report in one line.
+
+        Raises `AccessDenied` when a privilege is missing, else `StoreUnavailable`, since a server
+        may end at any time.
+        """
         try:
             yield
         except cls.client_errors as exc:
-            told = " ".join(str(exc).split())
+            text = " ".join(str(exc).split())[:_SHOWN]
             if cls.is_denied(exc):
                 raise AccessDenied(
                     cls.store,
-                    f"{server} does not let a test session see or do what it must: {told[:200]}.",
-                    hint="What cannot be seen is not taken for empty. Grant the privilege, or give a server of its own.",
+                    f"{server} does not let a test session see or do what it must: {text}.",
+                    hint="What cannot be seen is not taken for empty. "
+                    "Grant the privilege, or give a server of its own.",
                 ) from exc
             raise StoreUnavailable(
                 cls.store,
-                f"{server} failed a test session: {told[:200] or type(exc).__name__}.",
+                f"{server} failed a test session: {text or type(exc).__name__}.",
                 hint="Is the server still running?",
             ) from exc
 
@@ -110,24 +128,28 @@ class Isolation(ABC):
     def not_ours(self, what: str, found: Content) -> ConfigurationError:
         """The error of a store that is in use by something else."""
         return ConfigurationError(
-            f"{self.store}: {what} at {self.server} is not empty and was not made by a test run, so it is left alone: "
-            f"it holds {found}.",
+            f"{self.store}: {what} at {self.server} is not empty and was not made by a test run, "
+            f"so it is left alone: it holds {found}.",
             hint=f"Give the address of an empty store (it comes from {self.server.source}).",
         )
 
     def written_by_others(self, what: str, found: Content, *, way_out: str) -> ConfigurationError:
-        """The error of a store that was left by a test run, and holds what no test run vouches for."""
+        """The error of a store that a test run left, and that holds more than this run vouches for.
+
+        `way_out` says how to remove or keep what was found.
+        """
         return ConfigurationError(
-            f"{self.store}: {what} at {self.server} was left by a test run, and holds what that run does not vouch for: "
-            f"{found}. Nothing was deleted.",
-            hint=f"{way_out} Or give the address of an empty store (it comes from {self.server.source}).",
+            f"{self.store}: {what} at {self.server} was left by a test run, "
+            f"and holds what that run does not vouch for: {found}. Nothing was deleted.",
+            hint=f"{way_out} Or give the address of an empty store "
+            f"(it comes from {self.server.source}).",
         )
 
 
 class Pulse:
     """A thread that calls `beat` every `seconds` until `close`.
 
-    An error of a client is met by the next beat, or by a test.
+    A client's error (one of `errors`) is ignored. The next beat or a test will meet the same error.
     """
 
     def __init__(
@@ -138,44 +160,49 @@ class Pulse:
         *,
         name: str,
     ) -> None:
-        self._beat, self._seconds, self._errors = beat, seconds, errors
+        self._beat = beat
+        self._seconds = seconds
+        self._errors = errors
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._beat_until_closed, name=name, daemon=True)
 
     @property
     def has_begun(self) -> bool:
-        """Whether it was started, also when it has ended since."""
+        """Whether the thread was started. Stays true after its end."""
         return self._thread.ident is not None
 
     def start(self) -> None:
-        """Begin; a second call does nothing."""
+        """Begin. A second call does nothing."""
         if not self.has_begun and not self._ending.is_set():
             self._thread.start()
 
     def close(self) -> None:
-        """End, after the beat that is going on."""
+        """End the thread, after the beat that is going on."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
 
-    def _work(self) -> None:
+    def _beat_until_closed(self) -> None:
         while not self._ending.wait(self._seconds):
             with suppress(*self._errors):
                 self._beat()
 
 
 class Ahead:
-    """Stores made ahead by a thread, which also removes those that are done with.
+    """Up to `size` stores made ahead by a thread, which also removes the stores that are done with.
 
-    `make` and `remove` run in the thread, and in the caller's when nothing has been made ahead;
-    both must be safe there. An error ends the thread: the next `take` meets it in the caller, or
-    begins another thread.
+    `make` returns the name of a new store, and `remove` takes such a name. Both run in the thread,
+    and in the caller's own thread when nothing has been made ahead, so both must be safe in either.
+    An error ends the thread. The next `take` meets this error in the caller, or begins another
+    thread.
     """
 
     def __init__(
         self, make: Callable[[], str], remove: Callable[[str], None], *, size: int
     ) -> None:
-        self._make, self._remove, self._size = make, remove, size
+        self._make = make
+        self._remove = remove
+        self._size = size
         self._ready: deque[str] = deque()
         self._done: deque[str] = deque()
         self._change = threading.Condition()
@@ -183,21 +210,21 @@ class Ahead:
         self._ending = False
 
     def take(self) -> str:
-        """One that is ready, or a new one."""
+        """The name of a store that is ready, or of a new one."""
         with self._change:
             name = self._ready.popleft() if self._ready else None
-            self._start()
+            self._start_thread()
             self._change.notify()
         return name or self._make()
 
     def done(self, name: str) -> None:
-        """Have it removed, soon."""
+        """Have the store removed, soon."""
         with self._change:
             self._done.append(name)
             self._change.notify()
 
     def close(self) -> None:
-        """Remove all that is left."""
+        """Remove all stores that are left."""
         with self._change:
             self._ending = True
             self._change.notify()
@@ -207,56 +234,71 @@ class Ahead:
             while left:
                 self._remove(left.popleft())
 
-    def _start(self) -> None:
+    def _start_thread(self) -> None:
         if self._thread is None and self._size:
-            self._thread = threading.Thread(target=self._work, name="isdb-ahead", daemon=True)
+            self._thread = threading.Thread(target=self._work_ahead, name="isdb-ahead", daemon=True)
             self._thread.start()
 
-    def _work(self) -> None:
+    def _work_ahead(self) -> None:
+        """Make and remove stores until `close`, or until the first error."""
         while True:
             with self._change:
-                self._change.wait_for(
-                    lambda: self._ending or len(self._ready) < self._size or self._done
-                )
+                self._change.wait_for(self._has_work)
                 if self._ending:
                     return
-                name = None if len(self._ready) < self._size else self._done.popleft()
+                is_short = len(self._ready) < self._size
+                name = None if is_short else self._done.popleft()
             try:
                 if name:
                     self._remove(name)
                 else:
-                    made = self._make()
-                    with self._change:
-                        self._ready.append(made)
-            except Exception:  # noqa: BLE001 - the caller's own thread meets it again, and tells it
+                    self._make_ready()
+            except Exception:  # noqa: BLE001 - the caller's own thread meets the error and tells it
                 self._thread = None
                 if name:
                     self._done.append(name)
                 return
 
+    def _has_work(self) -> bool:
+        is_short = len(self._ready) < self._size
+        return self._ending or is_short or bool(self._done)
+
+    def _make_ready(self) -> None:
+        made = self._make()
+        with self._change:
+            self._ready.append(made)
+
 
 def process_mark() -> str:
-    """Names this process among all that use a server: a digest of the host, the process's number and its birth."""
-    return f"{_host()}_{os.getpid()}_{int(psutil.Process().create_time())}"
+    """A name for this process among all processes that use a server.
+
+    The name has three parts: a digest of the host, the process's number, and its birth in seconds.
+    """
+    born = int(psutil.Process().create_time())
+    return f"{_host_digest()}_{os.getpid()}_{born}"
 
 
 def is_dead(mark: str) -> bool:
     """Whether the process of `mark` ran on this host and runs no more."""
     host, pid, born = mark.split("_")
-    if host != _host():
+    if host != _host_digest():
         return False
     try:
-        return abs(int(psutil.Process(int(pid)).create_time()) - int(born)) > 1
+        born_now = int(psutil.Process(int(pid)).create_time())
     except psutil.NoSuchProcess:
         return True
+    return abs(born_now - int(born)) > _BIRTH_TOLERANCE_S
 
 
-def _host() -> str:
-    """Where process numbers are comparable: a machine since its start, and in it the container, which has its own numbers."""
+def _host_digest() -> str:
+    """Six hexadecimal digits for the place in which process numbers are comparable.
+
+    That place is a machine since its start, and in the machine the container, because a container
+    has process numbers of its own.
+    """
     try:
         numbers = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         numbers = ""
-    return hashlib.sha256(
-        f"{socket.gethostname()} {psutil.boot_time():.0f} {numbers}".encode()
-    ).hexdigest()[:6]
+    place = f"{socket.gethostname()} {psutil.boot_time():.0f} {numbers}"
+    return hashlib.sha256(place.encode()).hexdigest()[:6]

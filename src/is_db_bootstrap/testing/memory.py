@@ -1,4 +1,4 @@
-"""A store in memory: for unit tests of whatever drives bootstrappers."""
+"""A store in memory, for unit tests of code that drives bootstrappers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo,
 
 class _MemoryLock:
     def __init__(self, store: InMemoryBootstrapper, owner: str) -> None:
-        self._store, self._owner = store, owner
+        self._store = store
+        self._owner = owner
 
     def confirm(self) -> bool:
         return self._store.lock_owner == self._owner
 
     def release(self) -> bool:
-        held, self._store.lock_owner = self.confirm(), None
+        was_held = self.confirm()
+        self._store.lock_owner = None
         self._store.calls.append("release")
-        return held
+        return was_held
 
 
 class InMemoryBootstrapper:
-    """A store whose declared state is `wanted`, a sequence of names, and whose live state is the set `applied`.
+    """A store in memory.
 
-    `on_apply` is called with each change before it is recorded and may raise or block; `unavailable` pings fail before
-    one succeeds. `calls` records what was asked, in order; every call may come from another thread.
+    Its declared state is `wanted`, a sequence of names. Its live state is `applied`, a list of
+    names. `on_apply` is called with each change before the change is recorded, and may raise or
+    block. `unavailable` is how many pings fail before one succeeds. `calls` records what was asked,
+    in order. Every call may come from another thread.
     """
 
     def __init__(
@@ -59,9 +63,9 @@ class InMemoryBootstrapper:
         return ServerInfo("1.0", "memory")
 
     def plan(self) -> Plan:
-        """What is wanted and not applied."""
+        """A change for each wanted name that was not applied."""
         self.calls.append("plan")
-        return Plan(tuple(Change(w, "item") for w in self.wanted if w not in self.applied))
+        return Plan(tuple(Change(name, "item") for name in self._missing_names()))
 
     def apply(self, change: Change) -> str | None:
         """Record the change, after `on_apply`."""
@@ -71,12 +75,15 @@ class InMemoryBootstrapper:
         return None
 
     def verify(self) -> Sequence[Drift]:
-        """A drift for each wanted thing that is not there."""
+        """A drift for each wanted name that was not applied."""
         self.calls.append("verify")
-        return [Drift(w, "item", "is missing") for w in self.wanted if w not in self.applied]
+        return [Drift(name, "item", "is missing") for name in self._missing_names()]
+
+    def _missing_names(self) -> list[str]:
+        return [name for name in self.wanted if name not in self.applied]
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
-        """The lock, or who holds it."""
+        """The lock, or who holds the lock."""
         self.calls.append("lock")
         if self.lock_owner is not None:
             return LockHolder(self.lock_owner)
@@ -84,13 +91,11 @@ class InMemoryBootstrapper:
         return _MemoryLock(self, owner)
 
     def status(self) -> Status:
-        """The last applied and the last wanted name."""
-        last = self.applied[-1] if self.applied else ""
-        return Status(
-            last,
-            self.wanted[-1] if self.wanted else "",
-            LockHolder(self.lock_owner) if self.lock_owner else None,
-        )
+        """The last applied name, the last wanted name, and who holds the lock."""
+        last_applied = self.applied[-1] if self.applied else ""
+        last_wanted = self.wanted[-1] if self.wanted else ""
+        holder = LockHolder(self.lock_owner) if self.lock_owner else None
+        return Status(last_applied, last_wanted, holder)
 
     def cancel(self) -> None:
         """Set `cancelled`, which a blocking `on_apply` may wait for."""
@@ -98,5 +103,5 @@ class InMemoryBootstrapper:
         self.cancelled.set()
 
     def close(self) -> None:
-        """Only recorded."""
+        """Record the call, and do nothing else."""
         self.calls.append("close")

@@ -1,11 +1,15 @@
-"""Milvus for tests: each one gets a database whose collections, indexes and alias were made ahead."""
+"""Milvus for tests: each test gets a database of its own.
+
+The database's collections, indexes and alias are made ahead.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,25 +20,27 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.milvus.connection import client_arguments
 from is_db_bootstrap.testing import milvus_content
-from is_db_bootstrap.testing.content import Content, Seal
+from is_db_bootstrap.testing.content import Seal
 from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation, Pulse, is_dead, process_mark
 
 #: Counts all databases of this process, whichever blueprint they are for.
 _NUMBER = itertools.count()
-#: The property of a database with the seal of what it held when its session last looked.
+#: The property of a database with a seal of the content that its session saw at the last look.
 _SEAL = "is_db_bootstrap.kept"
 #: Seconds between two looks at what a running test has written to a given server.
 _LOOK_S = 1.0
-_MINE = re.compile(rf"{PREFIX}_(?P<mark>[0-9a-f]{{6}}_\d+_\d+)_\d+")
+#: The name of a database that a test session has made.
+_TEST_DATABASE = re.compile(rf"{PREFIX}_(?P<mark>[0-9a-f]{{6}}_\d+_\d+)_\d+")
 
 
 class MilvusIsolation(Isolation):
     """A database for each test, so that names and alias are those of production.
 
-    The database that the address names (`default` when it names none) must hold no collection;
-    nothing is written there. A database's name says which process made it. On a given server each
-    one has a seal among its properties. What a killed session has left, or a session has kept, the
-    next one drops only when it holds what the seal vouches for.
+    The database that the address names (`default` when the address names none) must hold no
+    collection. Nothing is written there. A database's name says which process made the database. On
+    a given server each database has a seal among its properties. The next session drops a database
+    that a killed session has left, or that a session has kept, only when the database holds nothing
+    but what its seal vouches for.
     """
 
     store = "milvus"
@@ -56,28 +62,28 @@ class MilvusIsolation(Isolation):
         found = milvus_content.collections(self._client)
         if found:
             raise self.not_ours(f"database {server.database or 'default'}", found)
-        self._sweep()
-        self._databases = Ahead(self._make, self._remove, size=ahead)
+        self._drop_leftovers()
+        self._databases = Ahead(self._make_database, self._drop_database, size=ahead)
         #: A client, and the text of the seal, for each database that a test uses.
         self._in_test: dict[str, tuple[MilvusClient, str]] = {}
         self._noting = threading.Lock()
         self._pulse = Pulse(self._note_all, _LOOK_S, self.client_errors, name="isdb-milvus-look")
 
     def take(self) -> StoreUrl:
-        """A database of its own, loaded as the blueprint says."""
+        """The address of a database of the test's own, loaded as the blueprint says."""
         name = self._databases.take()
         if self.given:
             with self._noting:
-                self._in_test[name] = client(replace(self.server, database=name)), ""
+                self._in_test[name] = client(self._address_of(name)), ""
             self._pulse.start()
-        return replace(self.server, database=name)
+        return self._address_of(name)
 
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:
-        """Dropped soon."""
+        """Have the database dropped soon."""
         with self._noting:
             inside, sealed = self._in_test.pop(url.database, (None, ""))
             if inside and keep:
-                self._note(url.database, inside, sealed)
+                self._seal_content(url.database, inside, sealed)
         if inside:
             inside.close()
         if not keep:
@@ -85,12 +91,12 @@ class MilvusIsolation(Isolation):
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
-        """A user whose role lacks a privilege.
+        """Whether the user's role lacks a privilege.
 
-        The code is one for many causes, so the text decides.
+        The server has one code for many causes, so the text decides.
         """
-        told = str(exc).lower()
-        return "privilegenotpermitted" in told or "permission deny" in told
+        text = str(exc).lower()
+        return "privilegenotpermitted" in text or "permission deny" in text
 
     def close(self) -> None:
         """Drop all databases but those kept."""
@@ -100,74 +106,89 @@ class MilvusIsolation(Isolation):
         finally:
             self._client.close()
 
-    def _make(self) -> str:
+    def _address_of(self, database: str) -> StoreUrl:
+        return replace(self.server, database=database)
+
+    def _make_database(self) -> str:
+        """The name of a new database, at the blueprint's schema."""
         name = f"{PREFIX}_{self._mark}_{next(_NUMBER)}"
         with self._using:
             self._client.create_database(name, **self._first_seal())
-            self.apply(replace(self.server, database=name))
+            self.apply(self._address_of(name))
         return name
 
     def _first_seal(self) -> dict[str, Any]:
-        """Vouches for empty collections of the declared names, from before they are made."""
+        """The seal of a new database, as an argument of `create_database`.
+
+        The seal vouches for empty collections of the declared names, before these are made.
+        """
         if not self.given:
             return {}
-        seal = Seal(milvus_content.empty(self._declared()))
+        seal = Seal(milvus_content.empty_digests(self._declared_names()))
         return {"properties": {_SEAL: seal.text()}}
 
-    def _declared(self) -> list[str]:
+    def _declared_names(self) -> list[str]:
         return [collection.name for collection in self.blueprint.collections]
 
     def _note_all(self) -> None:
         """Vouch for what the running tests have written."""
         with self._noting:
             for name, (inside, sealed) in list(self._in_test.items()):
-                self._in_test[name] = inside, self._note(name, inside, sealed)
+                seal = self._seal_content(name, inside, sealed)
+                self._in_test[name] = inside, seal
 
-    def _note(self, name: str, inside: MilvusClient, sealed: str) -> str:
-        """Seal what is there now, unless it is as `sealed` says. Returns the seal's text."""
-        seal = Seal.of(milvus_content.collections_and_rows(inside)).text()
+    def _seal_content(self, name: str, inside: MilvusClient, sealed: str) -> str:
+        """Seal what is in a database now. Returns the seal's text.
+
+        `inside` is a client of the database. Nothing is written when the seal is the same as the
+        last one, `sealed`.
+        """
+        found = milvus_content.collections_and_rows(inside)
+        seal = Seal.of(found).text()
         if seal != sealed:
             inside.alter_database_properties(name, properties={_SEAL: seal})
         return seal
 
-    def _remove(self, name: str) -> None:
-        """A database that holds something cannot be dropped, nor a collection that an alias points at."""
+    def _drop_database(self, name: str) -> None:
+        """Drop a database with all its collections.
+
+        Milvus drops only an empty database, and only a collection that no alias points at.
+        """
         with self._using:
-            inside = client(replace(self.server, database=name))
-            try:
+            with self._open_inside(name) as inside:
                 for collection in inside.list_collections():
-                    for alias in inside.list_aliases(collection_name=collection)["aliases"]:
-                        inside.drop_alias(alias)
-                    inside.drop_collection(collection)
-            finally:
-                inside.close()
+                    _drop_collection(inside, collection)
             self._client.drop_database(name)
 
-    def _look(self, database: str) -> Content:
-        inside = client(replace(self.server, database=database))
+    @contextmanager
+    def _open_inside(self, database: str) -> Iterator[MilvusClient]:
+        """A client of a database, which is closed at the end of the block."""
+        inside = client(self._address_of(database))
         try:
-            return milvus_content.collections_and_rows(inside)
+            yield inside
         finally:
             inside.close()
 
-    def _sweep(self) -> None:
-        """Drop the databases of processes that are gone; another session may be doing the same."""
-        left = [
-            n
-            for n in self._client.list_databases()
-            if (match := _MINE.fullmatch(n)) and is_dead(match["mark"])
-        ]
-        for name in left:
-            self._unless_gone(name, self._refuse_changed)
-        for name in left:
-            self._unless_gone(name, self._remove_unchanged)
+    # --- databases that dead processes have left
 
-    def _remove_unchanged(self, name: str) -> None:
-        """Milvus has no transactions: the last look is right before the removal."""
+    def _drop_leftovers(self) -> None:
+        """Drop the databases of processes that are gone. Another session may be doing the same.
+
+        On a given server nothing is dropped when one of the databases was changed by others.
+        """
+        left = [name for name in self._client.list_databases() if _is_left(name)]
+        for name in left:
+            self._ignore_when_gone(name, self._refuse_changed)
+        for name in left:
+            self._ignore_when_gone(name, self._drop_unchanged)
+
+    def _drop_unchanged(self, name: str) -> None:
+        """Drop a database right after another look, because Milvus has no transactions."""
         self._refuse_changed(name)
-        self._remove(name)
+        self._drop_database(name)
 
-    def _unless_gone(self, name: str, call: Callable[[str], None]) -> None:
+    def _ignore_when_gone(self, name: str, call: Callable[[str], None]) -> None:
+        """Call `call` with the name, and ignore its errors when the database is gone."""
         try:
             call(name)
         except self.client_errors:
@@ -175,32 +196,46 @@ class MilvusIsolation(Isolation):
                 raise
 
     def _refuse_changed(self, name: str) -> None:
-        """A database that holds more than its session vouches for belongs to whoever wrote that."""
+        """Raise `ConfigurationError` for a database that holds more than its session vouches for.
+
+        Such a database belongs to whoever wrote the rest.
+        """
         if not self.given:
             return
         seal = Seal.read(self._client.describe_database(name).get(_SEAL))
-        # Earlier versions sealed only what they kept. What they left otherwise is judged as new.
-        vouched = seal.digests if seal else milvus_content.empty(self._declared())
-        found = self._look(name).besides(vouched)
-        if found:
+        # Earlier versions sealed only the databases that they kept. A database without a seal is
+        # judged as a new one.
+        vouched = seal.digests if seal else milvus_content.empty_digests(self._declared_names())
+        with self._open_inside(name) as inside:
+            found = milvus_content.collections_and_rows(inside)
+        foreign = found.besides(vouched)
+        if foreign:
             raise self.written_by_others(
                 f"database {name}",
-                found,
+                foreign,
                 way_out="If it may go, drop its collections and then the database "
                 f"{name}. To keep the rows, copy them to a database of another name first.",
             )
 
 
+def _drop_collection(inside: MilvusClient, collection: str) -> None:
+    """Drop a collection after its aliases."""
+    for alias in inside.list_aliases(collection_name=collection)["aliases"]:
+        inside.drop_alias(alias)
+    inside.drop_collection(collection)
+
+
+def _is_left(database: str) -> bool:
+    """Whether a test session has made the database, and its process is gone."""
+    match = _TEST_DATABASE.fullmatch(database)
+    return match is not None and is_dead(match["mark"])
+
+
 def client(url: StoreUrl) -> MilvusClient:
-    """A client with a connection of its own: shared ones outlive their clients."""
-    return MilvusClient(**_parameters(url), dedicated=True)
+    """A client with a connection of its own, because a shared connection outlives its clients."""
+    return MilvusClient(**client_arguments(url), dedicated=True)
 
 
 def async_client(url: StoreUrl) -> AsyncMilvusClient:
-    """The same for asyncio."""
-    return AsyncMilvusClient(**_parameters(url))
-
-
-def _parameters(url: StoreUrl) -> dict[str, Any]:
-    # Milvus Lite ends a connection that pings while nothing is asked.
-    return client_arguments(url) | {"grpc_options": {"grpc.keepalive_permit_without_calls": 0}}
+    """A client for asyncio."""
+    return AsyncMilvusClient(**client_arguments(url))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from pymilvus import MilvusClient, MilvusException
 
@@ -15,42 +16,51 @@ _ROWS = 1_000
 
 def collections(client: MilvusClient) -> Content:
     """The collections by name, with their rows as the server counts them without a search."""
-    return Content(tuple(_counted(client, name) for name in client.list_collections()))
+    return Content(
+        tuple(_collection_with_count(client, name) for name in client.list_collections())
+    )
 
 
 def collections_and_rows(client: MilvusClient) -> Content:
-    """The same; the digest of a collection follows its rows, up to 1,000 of them."""
-    return Content(tuple(_with_rows(client)))
+    """The collections by name, with digests that follow up to 1,000 of their rows."""
+    return Content(tuple(_collection_with_rows(client, name) for name in client.list_collections()))
 
 
-def _counted(client: MilvusClient, name: str) -> Thing:
+def _collection_with_count(client: MilvusClient, name: str) -> Thing:
     rows = client.get_collection_stats(name)["row_count"]
-    return Thing("collection", name=f"{name} with {_in_words(rows)}", digest=digest(name, rows))
+    in_words = f"{name} with {_rows_in_words(rows)}"
+    return Thing("collection", name=in_words, digest=digest(name, rows))
 
 
-def empty(names: Iterable[str]) -> frozenset[str]:
+def empty_digests(names: Iterable[str]) -> frozenset[str]:
     """The digests that collections of these names have while they hold no row."""
     return frozenset(digest(name, []) for name in names)
 
 
-def _with_rows(client: MilvusClient) -> Iterator[Thing]:
-    for name in client.list_collections():
-        rows = None
-        with suppress(MilvusException):  # one that is not loaded answers no query
-            rows = client.query(
-                name, filter="", limit=_ROWS + 1, output_fields=["*"], consistency_level="Strong"
-            )
-        if rows is None and _flushed_rows(client, name) == 0:
-            rows = []
-        if rows is None or len(rows) > _ROWS:
-            # Without a digest: nobody can vouch for it.
-            why = "is not loaded" if rows is None else f"has more than {_ROWS} rows"
-            yield Thing("collection", name=f"{name}, which {why} and is not compared")
-            continue
-        told = sorted(digest(dict(row)) for row in rows)
-        yield Thing(
-            "collection", name=f"{name} with {_in_words(len(rows))}", digest=digest(name, told)
+def _collection_with_rows(client: MilvusClient, name: str) -> Thing:
+    """The collection, with a digest of its rows.
+
+    A collection that cannot be compared has no digest, so nobody can vouch for it.
+    """
+    rows = _some_rows(client, name)
+    if rows is None:
+        return Thing("collection", name=f"{name}, which is not loaded and is not compared")
+    if len(rows) > _ROWS:
+        why = f"has more than {_ROWS} rows"
+        return Thing("collection", name=f"{name}, which {why} and is not compared")
+    row_digests = sorted(digest(dict(row)) for row in rows)
+    in_words = f"{name} with {_rows_in_words(len(rows))}"
+    return Thing("collection", name=in_words, digest=digest(name, row_digests))
+
+
+def _some_rows(client: MilvusClient, name: str) -> list[dict[str, Any]] | None:
+    """All rows, or one more than are compared. None for a collection that is not loaded."""
+    with suppress(MilvusException):  # a collection that is not loaded answers no query
+        rows: list[dict[str, Any]] = client.query(
+            name, filter="", limit=_ROWS + 1, output_fields=["*"], consistency_level="Strong"
         )
+        return rows
+    return [] if _flushed_rows(client, name) == 0 else None
 
 
 def _flushed_rows(client: MilvusClient, name: str) -> int:
@@ -59,5 +69,5 @@ def _flushed_rows(client: MilvusClient, name: str) -> int:
     return int(client.get_collection_stats(name)["row_count"])
 
 
-def _in_words(rows: int) -> str:
+def _rows_in_words(rows: int) -> str:
     return f"{rows} row{'' if rows == 1 else 's'}"

@@ -36,19 +36,27 @@ from is_db_bootstrap.testing.neo4j_turn import (
     Turn,
 )
 
+#: Labels of the migration history, and of the lock of a run.
 _OWN_LABELS = ("__Neo4jMigration", "__Neo4jMigrationsLock")
+#: Labels of nodes, and types of relationships, that a run writes.
+_RUN_LABELS = frozenset({*_OWN_LABELS, "MIGRATED_TO", "REPEATED"})
+_SCHEMA_KINDS = frozenset({"constraint", "index"})
+#: A condition on nodes that a wipe leaves alone.
 _OURS = " OR ".join(f"n:{label}" for label in (MARK, *_OWN_LABELS))
+#: Nodes that one transaction deletes.
 _BATCH = 10_000
 #: Seconds that a process has the database for, at least, while others wait.
 _SLICE_S = 0.5
 #: Statements that a message gives to remove what was found.
 _SHOWN = 5
-#: How often a statement is sent that the server refuses for now, as the victim of a deadlock is.
+#: How often a statement is sent that the server refuses for now, as it refuses a deadlock's victim.
 _TRIES = 6
-#: Seconds before the second try, at most; each later pause may be twice as long, up to the second.
-_RETRY_S, _MOST_RETRY_S = 0.1, 2.0
+#: Seconds before the second try, at most. Each later pause may be twice as long.
+_RETRY_S = 0.1
+#: Seconds between two tries, at most.
+_MOST_RETRY_S = 2.0
 
-#: What earlier versions made, to have one mark only.
+#: A constraint of earlier versions, which allowed one mark only.
 _OLD_CONSTRAINT = f"{MARK}_unique"
 _ANY_MARK = f"MATCH (m:{MARK}) RETURN count(m) AS marks"
 
@@ -59,28 +67,28 @@ CALL (s) {{
 }}
 RETURN deleted
 """
-#: Removing a property takes a node's write lock, also where the node does not have it.
+#: Removing a property takes a node's write lock, also when the node lacks the property.
 _LOCK_THESE = f"""
 MATCH (n) WHERE elementId(n) IN $ids REMOVE n.{LOCKING}
 RETURN elementId(n) AS id, labels(n) AS labels, properties(n) AS properties
 """
 _DELETE_THESE = "MATCH (n) WHERE elementId(n) IN $ids DETACH DELETE n"
-_HISTORY = f"MATCH (n:{_OWN_LABELS[0]}) RETURN count(n) AS nodes"
-_INDEXES = "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN collect(name) AS names"
+_HISTORY_SIZE = f"MATCH (n:{_OWN_LABELS[0]}) RETURN count(n) AS nodes"
+_INDEX_NAMES = "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN collect(name) AS names"
 
 
 class Neo4jIsolation(Isolation):
-    """The whole database for one process at a time; after each test its nodes are deleted.
+    """The whole database for one process at a time. After each test its nodes are deleted.
 
-    The database must be empty or bear the mark. Constraints and indexes stay; when a test has
-    changed them or the migration history, the database is set up anew, which takes seconds.
+    The database must be empty or bear the mark. Constraints and indexes stay. When a test has
+    changed these or the migration history, the database is set up anew, which takes seconds.
 
-    A given server may have several sessions, or workers of one: they take turns (see
+    A given server may have several sessions, or workers of one session. These take turns (see
     `neo4j_turn.py`), each for a test when others wait. A session whose turn was lost, because its
-    process was stopped, writes and deletes nothing any more (see `neo4j_mark.py`). What a process
-    that died has left is removed when that process vouches for it: what it had made, and what it
-    saw at its last look, at most `RENEW_S` before its end. The last session removes schema, history
-    and marks.
+    process was stopped, writes and deletes nothing any more (see `neo4j_mark.py`). What a dead
+    process has left is removed when the process vouches for it. A process vouches for what it had
+    made, and for what it saw at its last look, at most `RENEW_S` before its end. The last session
+    removes schema, history and marks.
     """
 
     store = "neo4j"
@@ -96,40 +104,56 @@ class Neo4jIsolation(Isolation):
         **options: Any,
     ) -> None:
         super().__init__(server, blueprint, settings, **options)
-        token = secrets.token_hex(8)
-        self._contract = fingerprint(blueprint, settings)
+        self._fingerprint = fingerprint(blueprint, settings)
         self._driver = driver(server)
-        self._patient = tenacity.Retrying(
+        self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(neo4j.exceptions.TransientError),
             stop=tenacity.stop_after_attempt(_TRIES),
             wait=tenacity.wait_random_exponential(_RETRY_S, _MOST_RETRY_S),
             reraise=True,
         )
-        self._as_made: tuple[int, frozenset[str]] | None = None
+        #: Size of the history and names of the indexes, as they were made. None: to be made.
+        self._made_schema: tuple[int, frozenset[str]] | None = None
+        #: The text of a seal of all that was made.
         self._made = ""
         #: What the mark said when our turn began.
         self._found: State | None = None
-        #: `_using` is from the beginning of `take` to the end of `give_back`, and from the
-        #: beginning of `close`. `_in_test` is between `take` and `give_back`.
-        self._kept = self._using = self._in_test = False
-        self._sees_all = self._refused = self._closed = False
+        #: Whether a failed test's database is kept as it is.
+        self._kept = False
+        #: True from the beginning of `take` to the end of `give_back`, and from the beginning of
+        #: `close`.
+        self._using = False
+        #: True between `take` and `give_back`.
+        self._in_test = False
+        #: Whether the user is known to be shown all nodes.
+        self._sees_all = False
+        #: Whether the database was refused, and is left as it was.
+        self._refused = False
+        self._closed = False
+        #: The error that says that the turn was lost.
         self._lost: LockTimeout | None = None
+        #: When our turn began, by the monotonic clock.
         self._entered = 0.0
-        #: Held while the pulse looks at a running test, and while a turn is begun or ended.
-        self._noting, self._turning = threading.Lock(), threading.Lock()
-        self._mark = Mark(self._ask, token, target=str(server), alone=not self.given)
-        self._token = token
-        self._turn = Turn(self._ask, token, target=str(server), say=self.say, patience_s=patience_s)
+        #: Held while the pulse looks at a running test.
+        self._noting = threading.Lock()
+        #: Held while a turn is begun or ended.
+        self._turning = threading.Lock()
+        self._token = secrets.token_hex(8)
+        target = str(server)
+        self._mark = Mark(self._send_statement, self._token, target=target, alone=not self.given)
+        self._turn = Turn(
+            self._send_statement, self._token, target=target, say=self.say, patience_s=patience_s
+        )
         seconds = RENEW_S if self.given else RENEW_OWN_S
-        self._pulse = Pulse(self._beat, seconds, self.client_errors, name="isdb-neo4j-lease")
+        self._pulse = Pulse(self._show_life, seconds, self.client_errors, name="isdb-neo4j-lease")
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
-        """A user without a privilege, which only Enterprise knows."""
+        """Whether the user lacks a privilege. Only Enterprise knows privileges."""
         return isinstance(exc, neo4j.exceptions.Forbidden)
 
     def take(self) -> StoreUrl:
-        """The server, after whoever else uses it."""
+        """The server's address, once it is our turn and the database is clean."""
         if self._kept:
             raise ConfigurationError(
                 f"neo4j: {self.server} is kept as an earlier test left it, "
@@ -141,8 +165,8 @@ class Neo4jIsolation(Isolation):
         with self._turning:
             self._using = True
         try:
-            with self._noticing_loss():
-                self._prepare()
+            with self._remember_loss():
+                self._prepare_database()
         except BaseException:
             self._using = False
             raise
@@ -150,36 +174,43 @@ class Neo4jIsolation(Isolation):
         return self.server
 
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:  # noqa: ARG002 - only one
-        """Wiped; and given to the next process that waits for it, when we had it for `_SLICE_S`."""
+        """Wipe the database.
+
+        A process that waits for the database gets it, if we had it for `_SLICE_S`.
+        """
         with self._noting:
             self._in_test = False
         self._kept = keep
-        with self._noticing_loss():
+        with self._remember_loss():
             if keep:
                 self._mark.check()
                 if self.given:
                     self._note_held(BUDGET)
                 return
-            self._wipe()
-            if self._as_made is not None and self._seen() != self._as_made:
+            self._wipe_nodes()
+            has_changed = self._made_schema is not None and self._read_schema() != self._made_schema
+            if has_changed:
                 self._forget_schema()
         with self._turning:
             self._using = False
             self._step_aside_for_others()
 
     def make_way(self) -> None:
-        """Step aside: another blueprint of this process, or another process, has its turn."""
+        """Step aside for another blueprint of this process, or for another process."""
         with self._turning:
             if self._turn.is_ours and not self._using:
                 self._step_aside()
 
     def close(self) -> None:
-        """Give it up; on a given server the last one to do so leaves it as it was found."""
+        """Give the database up.
+
+        The last session on a given server leaves the database as it was found.
+        """
         if self._closed:
             return
         self._closed = True
         with self._turning:
-            self._using = True  # from here on the pulse steps aside for nobody
+            self._using = True  # from here on the pulse does not step aside
         try:
             if self.given and not self._kept:
                 self._leave_as_found()
@@ -191,64 +222,68 @@ class Neo4jIsolation(Isolation):
 
     # --- taking turns
 
-    def _prepare(self) -> None:
+    def _prepare_database(self) -> None:
         """Have our turn, with the database as the blueprint says and nothing else in it."""
         if not self._turn.is_ours:
-            self._enter()
-        elif self.given and self._as_made:
-            with self._left_alone():
+            self._enter_turn()
+        elif self.given and self._made_schema:
+            with self._leave_alone_on_error():
                 self._mark.check()
                 self._check_untouched()
-        if self._as_made is None:
+        if self._made_schema is None:
             self._set_up()
 
-    def _enter(self) -> None:
+    def _enter_turn(self) -> None:
         """Wait for our turn, and see what the database holds."""
         self._refuse_hidden()
         self._pulse.start()
-        self._have_turn()
+        self._wait_for_turn()
         self._entered = time.monotonic()
-        with self._left_alone():
+        with self._leave_alone_on_error():
             if self._found is None:
-                self._as_made = None
+                self._made_schema = None
                 self._begin_on_empty()
             elif self._is_as_we_left_it(self._found):
                 self._check_untouched()
             else:
                 self._take_over(self._found)
 
-    def _have_turn(self) -> None:
-        self._turn.enter(was_wiped=self._was_wiped, claim=self._claim)
+    def _wait_for_turn(self) -> None:
+        self._turn.enter(was_wiped=self._was_wiped, claim=self._claim_database)
 
-    def _claim(self) -> bool:
+    def _claim_database(self) -> bool:
         """Take the database, unless another process has it.
 
-        One without a mark is looked at first.
+        A database without a mark is not taken yet, because its content must be looked at first.
         """
         state = self._mark.read()
-        self._found = self._mark.claim(state) if state else None
-        return state is None or self._found is not None
+        if state is None:
+            self._found = None
+            return True
+        self._found = self._mark.claim(state)
+        return self._found is not None
 
     def _begin_on_empty(self) -> None:
         """Mark a database that holds nothing."""
         self._refuse_used()
         if self._mark.claim(None, create=True) is None:
-            raise self._mark.lost()
+            raise self._mark.note_loss()
 
     def _is_as_we_left_it(self, state: State) -> bool:
-        """Whether others gave back what we had set up, as processes do that end their turn."""
-        known = self._as_made is not None and state.owner is None
-        return known and state.contract == self._contract and state.made == self._made
+        """Whether the database is as we had set it up, and the last process ended its turn."""
+        if self._made_schema is None or state.owner is not None:
+            return False
+        return state.contract == self._fingerprint and state.made == self._made
 
     def _was_wiped(self) -> bool:
         """Whether test runs are here and no mark is: a test has just deleted all nodes."""
         if not self.given or not self._mark.has_beacon():
             return False
-        return not self._ask(_ANY_MARK)[0]["marks"]
+        return not self._send_statement(_ANY_MARK)[0]["marks"]
 
     @contextmanager
-    def _left_alone(self) -> Iterator[None]:
-        """An error in the block leaves the database as it is, for the next one to look at."""
+    def _leave_alone_on_error(self) -> Iterator[None]:
+        """After an error in the block, leave the database as it is for the next process."""
         try:
             yield
         except (ConfigurationError, AccessDenied):
@@ -257,8 +292,11 @@ class Neo4jIsolation(Isolation):
             raise
 
     @contextmanager
-    def _noticing_loss(self) -> Iterator[None]:
-        """An error in the block that says that the turn was lost ends all that this session does."""
+    def _remember_loss(self) -> Iterator[None]:
+        """Remember an error in the block that says that the turn was lost.
+
+        After that, this session does nothing more with the database.
+        """
         try:
             yield
         except LockTimeout as exc:
@@ -270,18 +308,22 @@ class Neo4jIsolation(Isolation):
             raise
 
     def _step_aside_for_others(self) -> None:
-        """End the turn when somebody waits for it.
+        """End the turn when another process waits for it.
 
-        A change of turns costs as much as some tests, so each process has a while.
+        A change of turns costs as much as some tests, so each process has its turn for a while.
         """
-        had = time.monotonic() - self._entered
-        if self.given and self._turn.is_ours and had > _SLICE_S and self._turn.others()[1]:
+        had_s = time.monotonic() - self._entered
+        may_end = self.given and self._turn.is_ours and had_s > _SLICE_S
+        if not may_end:
+            return
+        _, waiting = self._turn.others()
+        if waiting:
             self._step_aside()
 
     def _step_aside(self) -> None:
         """Let others in.
 
-        Whoever finds the mark of a process that stepped aside looks for itself.
+        The mark loses its seal of what a test held, and the next process looks for itself.
         """
         with self._noting:
             if self._mark.is_ours:
@@ -290,13 +332,13 @@ class Neo4jIsolation(Isolation):
             self._turn.step_aside()
 
     def _give_up(self, *, keep_held: bool) -> None:
-        """Leave the turn; with `keep_held` the next process judges what our last look found."""
+        """Leave the turn. With `keep_held` the mark keeps the seal of what our last look found."""
         with self._noting:
             self._mark.release(keep_held=keep_held)
             self._turn.leave()
 
-    def _beat(self) -> None:
-        """Show that we live, and note what a running test has written."""
+    def _show_life(self) -> None:
+        """Show that this process lives, and note what a running test has written."""
         with self._noting:
             if self._mark.is_ours and not self._mark.renew():
                 return  # the next guarded statement says that the turn was lost
@@ -311,8 +353,13 @@ class Neo4jIsolation(Isolation):
     # --- what is there, and who vouches for it
 
     def _refuse_hidden(self) -> None:
-        """A user who is not shown all nodes cannot tell an empty database."""
-        why = "" if self._sees_all else neo4j_content.hidden(self._ask)
+        """Raise `AccessDenied` for a user who is not shown all nodes.
+
+        Such a user cannot tell whether a database is empty.
+        """
+        if self._sees_all:
+            return
+        why = neo4j_content.why_hidden(self._send_statement)
         self._sees_all = not why
         if why:
             raise AccessDenied(
@@ -323,236 +370,280 @@ class Neo4jIsolation(Isolation):
             )
 
     def _refuse_used(self) -> None:
-        """Without a mark, the database must be empty."""
-        found = neo4j_content.everything(self._ask, BUDGET)
+        """Raise `ConfigurationError` unless the database, which has no mark, is empty."""
+        found = neo4j_content.everything(self._send_statement, BUDGET)
         if found:
             raise self.not_ours("the database", found)
 
     def _check_vouched(self, state: State, found: Content) -> None:
-        """With a mark, it must hold what the mark vouches for and nothing else."""
-        foreign = found.besides(self._vouched(state, found))
+        """Raise `ConfigurationError` when the database holds what the mark does not vouch for."""
+        foreign = found.besides(self._vouched_digests(state, found))
         if foreign:
+            removal = _removal_statements(foreign)
             raise self.written_by_others(
                 "the database",
                 foreign,
-                way_out=f"If it may go: {_removal(foreign)}. To keep it, delete only the marks: "
+                way_out=f"If it may go: {removal}. To keep it, delete only the marks: "
                 f"MATCH (m:{MARK}) DETACH DELETE m; {DROP_BEACON}.",
             )
 
-    def _vouched(self, state: State, found: Content) -> frozenset[str]:
-        """The digests of what was made and was held; of what was being made, its names decide."""
-        made, held = Seal.read(state.made), Seal.read(state.held)
-        digests = (made.digests if made else frozenset()) | (held.digests if held else frozenset())
+    def _vouched_digests(self, state: State, found: Content) -> frozenset[str]:
+        """The digests of all that the mark vouches for.
+
+        The mark vouches for what was made and what was held. For what was being made, the names in
+        the mark decide.
+        """
+        made = Seal.read(state.made)
+        held = Seal.read(state.held)
+        digests: frozenset[str] = frozenset()
+        if made:
+            digests |= made.digests
+        if held:
+            digests |= held.digests
         if made is None:
-            # The mark of an earlier version says no names. What our own blueprint declares is then
-            # taken for its work.
-            begun = json.loads(state.begun or "null")
-            names = self._declared() if begun is None else set(begun)
-            digests |= {thing.digest for thing in found.things if _is_made(thing, names)}
+            names = self._begun_names(state)
+            digests |= {thing.digest for thing in found.things if _may_be_made(thing, names)}
         return digests
 
-    def _check_untouched(self) -> None:
-        """Between two tests nothing is there but what was made.
+    def _begun_names(self, state: State) -> set[str]:
+        """The names of what was being made or removed.
 
-        Somebody else may have written nodes, schema or history since the last test; that is named.
-        What somebody has removed is made anew.
+        The mark of an earlier version says no names. Then what our own blueprint declares is taken
+        for the work of that version.
         """
-        found = neo4j_content.everything(self._ask, BUDGET)
+        begun = json.loads(state.begun or "null")
+        return self._declared_names() if begun is None else set(begun)
+
+    def _check_untouched(self) -> None:
+        """Raise `ConfigurationError` when there is more than what was made.
+
+        Somebody else may have written nodes, schema or history since the last test. If somebody has
+        removed a part of what was made, all is made anew.
+        """
+        found = neo4j_content.everything(self._send_statement, BUDGET)
         self._check_vouched(State(made=self._made), found)
         made = Seal.read(self._made)
-        if made and not made.digests <= {thing.digest for thing in found.things}:
-            self._clear(found)
+        if made and not _is_complete(made, found):
+            self._remove_vouched(found)
 
     def _note_held(self, limit: int) -> None:
         """Vouch for what is there now, unless it is too much to look at."""
-        if not neo4j_content.is_larger(self._ask, limit):
-            self._mark.hold(Seal.of(neo4j_content.everything(self._ask, limit)).text())
+        if neo4j_content.is_larger(self._send_statement, limit):
+            return
+        found = neo4j_content.everything(self._send_statement, limit)
+        self._mark.hold(Seal.of(found).text())
 
     # --- making and removing
 
     def _take_over(self, state: State) -> None:
-        """Use what an earlier session has left when it is complete, else remove it."""
+        """Use what an earlier session has left. Remove all when a part is missing."""
         if not self.given:
-            self._wipe()
-        found = neo4j_content.everything(self._ask, BUDGET)
+            self._wipe_nodes()
+        found = neo4j_content.everything(self._send_statement, BUDGET)
         if self.given:
             self._check_vouched(state, found)
         made = Seal.read(state.made)
         self._change_schema(f"DROP CONSTRAINT {_OLD_CONSTRAINT} IF EXISTS")
-        is_complete = made and made.digests <= {thing.digest for thing in found.things}
-        if made and is_complete and state.contract == self._contract:
-            others = (thing for thing in found.things if thing.digest not in made.digests)
-            self._remove(Content(tuple(others)))
-            self._made = state.made or ""
-            self._as_made = self._seen()
-        else:
-            self._clear(found)
+        is_for_us = state.contract == self._fingerprint
+        if not made or not is_for_us or not _is_complete(made, found):
+            self._remove_vouched(found)
+            return
+        others = [thing for thing in found.things if thing.digest not in made.digests]
+        self._remove_unchanged(Content(tuple(others)))
+        self._made = state.made or ""
+        self._made_schema = self._read_schema()
 
     def _set_up(self) -> None:
         """Bring the database to the blueprint from nothing, and note what was made."""
-        self._mark.begin(self._declared())
+        self._mark.begin(self._declared_names())
         if self.given:
             self._change_schema(MAKE_BEACON)
         self.apply(self.server)
-        self._wipe()
-        made = Seal.of(neo4j_content.everything(self._ask, BUDGET)).text()
-        self._mark.finish(self._contract, made)
+        self._wipe_nodes()
+        found = neo4j_content.everything(self._send_statement, BUDGET)
+        made = Seal.of(found).text()
+        self._mark.finish(self._fingerprint, made)
         self._made = made
-        self._as_made = self._seen()
+        self._made_schema = self._read_schema()
 
-    def _declared(self) -> set[str]:
-        """Names, or definitions of what has none, of all that a run for our blueprint makes."""
+    def _declared_names(self) -> set[str]:
+        """The names of all that a run for our blueprint makes.
+
+        A schema object without a name stands there with its definition.
+        """
         folder = self.blueprint.cypher
         names = set(declared(cypher_file.load(folder))) if folder else set()
         return names | {*neo4j_history.SCHEMA, *neo4j_lease.SCHEMA}
 
     def _forget_schema(self) -> None:
-        """A test has changed schema or history: remove both, and the next test makes them anew."""
-        self._clear(neo4j_content.everything(self._ask, BUDGET))
+        """Remove schema and history, which a test has changed. The next test makes both anew."""
+        found = neo4j_content.everything(self._send_statement, BUDGET)
+        self._remove_vouched(found)
 
-    def _clear(self, found: Content) -> None:
-        """Remove what was found, which is vouched for. Its names are noted before."""
-        self._as_made, self._made = None, ""
+    def _remove_vouched(self, found: Content) -> None:
+        """Remove what was found and is vouched for. The names are noted in the mark before."""
+        self._made_schema = None
+        self._made = ""
         names = {thing.name for thing in found.things if thing.name}
-        self._mark.begin(names | self._declared())
-        self._remove(found)
+        self._mark.begin(names | self._declared_names())
+        self._remove_unchanged(found)
 
-    def _remove(self, found: Content) -> None:
+    def _remove_unchanged(self, found: Content) -> None:
         """Remove what was found, and nothing that has come or changed since."""
         nodes = {thing.handle: thing for thing in found.things if thing.kind == "node"}
         if nodes:
             self._remove_nodes(nodes)
         for thing in found.things:
-            if thing.kind in {"constraint", "index"}:
-                self._change_schema(f"DROP {thing.kind.upper()} {_quoted(thing.name)} IF EXISTS")
+            if thing.kind in _SCHEMA_KINDS:
+                kind = thing.kind.upper()
+                self._change_schema(f"DROP {kind} {_quoted_name(thing.name)} IF EXISTS")
 
     def _remove_nodes(self, nodes: dict[str, Thing]) -> None:
-        """Delete these nodes, by id, where they still are as they were found."""
+        """Delete those of these nodes, by id, that still are as they were found."""
 
-        def delete(tx: neo4j.ManagedTransaction) -> bool:
-            if not tx.run(GUARD + "RETURN s.name AS name", token=self._token).data():
+        def delete_unchanged(tx: neo4j.ManagedTransaction) -> bool:
+            guard_rows = tx.run(GUARD + "RETURN s.name AS name", token=self._token).data()
+            if not guard_rows:
                 return False
             rows = tx.run(_LOCK_THESE, ids=list(nodes)).data()
-            still = [
-                row["id"]
-                for row in rows
-                if neo4j_content.node(row).digest == nodes[row["id"]].digest
+            present = [neo4j_content.node(row) for row in rows]
+            unchanged = [
+                thing.handle for thing in present if thing.digest == nodes[thing.handle].digest
             ]
-            tx.run(_DELETE_THESE, ids=still).consume()
+            tx.run(_DELETE_THESE, ids=unchanged).consume()
             return True
 
-        self._mark.check()  # writes the mark again when a test has deleted it
+        self._mark.check()  # writes a mark again that a test has deleted
         # The server ends a transaction that a stopped process has left open.
-        timed = neo4j.unit_of_work(timeout=LEASE_S)(delete)
-        with self._session() as session:
-            is_ours = session.execute_write(timed)
+        with_timeout = neo4j.unit_of_work(timeout=LEASE_S)(delete_unchanged)
+        with self._open_session() as session:
+            is_ours = session.execute_write(with_timeout)
         if not is_ours:
-            raise self._mark.lost()
+            raise self._mark.note_loss()
 
     def _change_schema(self, statement: str) -> None:
         """Send a schema statement, which cannot share a transaction with the look at the token."""
         self._mark.check()
-        self._ask(statement)
+        self._send_statement(statement)
 
     def _leave_as_found(self) -> None:
-        """The last session on a given server removes what was made.
+        """Remove what was made, if this is the last session on a given server.
 
-        Whoever leaves gives its ticket back first and looks for others then. Of several that leave
-        at once, the one that gave its ticket back last sees nobody, whatever the order, and cleans.
+        A session that leaves first gives its ticket back, and then looks for others. Of several
+        sessions that leave at once, the last to give its ticket back sees no other, and cleans.
         """
         if self._refused or self._lost or not self._pulse.has_begun:
             self._turn.leave()
             return
-        with self._noticing_loss():
+        with self._remember_loss():
             while True:
-                if self._turn.is_ours and not self._turn.others()[0]:
-                    self._clean()
+                if self._turn.is_ours and not self._has_others():
+                    self._remove_own()
                     return
                 if self._is_left_to_others():
                     return
-                self._have_turn()
+                self._wait_for_turn()
 
     def _is_left_to_others(self) -> bool:
-        """Leave, and say whether anybody else is there to clean, or nothing is left to clean."""
+        """Leave. True when another session is there to clean, or nothing is left to clean."""
         if self._turn.is_ours:
             self._step_aside()
         self._turn.leave()
-        if self._turn.others()[0]:
+        if self._has_others():
             return True
         return self._mark.read() is None and not self._mark.has_beacon()
 
-    def _clean(self) -> None:
-        """Remove what the mark vouches for, then the mark; what somebody has written stays."""
+    def _has_others(self) -> bool:
+        """Whether another session lives."""
+        living, _ = self._turn.others()
+        return living > 0
+
+    def _remove_own(self) -> None:
+        """Remove what the mark vouches for, then the mark. What others have written stays."""
         state = self._mark.read()
         if not self._mark.is_ours and self._mark.claim(state, create=True) is None:
-            raise self._mark.lost()
+            raise self._mark.note_loss()
         state = state or State(made=self._made, begun="[]")
-        found = neo4j_content.everything(self._ask, BUDGET)
-        vouched = self._vouched(state, found)
-        self._remove(Content(tuple(thing for thing in found.things if thing.digest in vouched)))
+        found = neo4j_content.everything(self._send_statement, BUDGET)
+        digests = self._vouched_digests(state, found)
+        vouched = [thing for thing in found.things if thing.digest in digests]
+        self._remove_unchanged(Content(tuple(vouched)))
         self._change_schema(f"DROP CONSTRAINT {_OLD_CONSTRAINT} IF EXISTS")
         self._change_schema(DROP_BEACON)
         with self._noting:
             self._mark.remove()
             self._turn.leave()
 
-    def _seen(self) -> tuple[int, frozenset[str]]:
-        return self._ask(_HISTORY)[0]["nodes"], frozenset(self._ask(_INDEXES)[0]["names"])
+    def _read_schema(self) -> tuple[int, frozenset[str]]:
+        """The number of the history's nodes, and the names of all indexes."""
+        [history] = self._send_statement(_HISTORY_SIZE)
+        [indexes] = self._send_statement(_INDEX_NAMES)
+        return history["nodes"], frozenset(indexes["names"])
 
-    def _wipe(self) -> None:
-        """Delete all nodes but marks and history, a batch in a transaction."""
-        while self._mark.guarded(_WIPE)[0]["deleted"] == _BATCH:
-            pass
+    def _wipe_nodes(self) -> None:
+        """Delete all nodes but marks and history, with a transaction for each batch."""
+        deleted = _BATCH
+        while deleted == _BATCH:
+            deleted = self._mark.run_guarded(_WIPE)[0]["deleted"]
 
-    def _session(self) -> neo4j.Session:
+    def _open_session(self) -> neo4j.Session:
         return self._driver.session(database=self.server.database or None)
 
-    def _ask(self, text: str, **values: Any) -> list[dict[str, Any]]:
+    def _send_statement(self, text: str, **values: Any) -> list[dict[str, Any]]:
         """Send one statement in a transaction of its own.
 
-        Sent again while the server says that it rolled the transaction back, as for a deadlock.
+        The statement is sent again while the server says that it rolled the transaction back, as
+        for a deadlock.
         """
-        answer: list[dict[str, Any]] = self._patient(self._run, text, values)
+        answer: list[dict[str, Any]] = self._retrying(self._send_once, text, values)
         return answer
 
-    def _run(self, text: str, values: dict[str, Any]) -> list[dict[str, Any]]:
-        with self._session() as session:
+    def _send_once(self, text: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+        with self._open_session() as session:
             return session.run(text, values).data()
 
 
-def _is_made(thing: Thing, names: set[str]) -> bool:
-    """Whether a run may have made it: an object of one of these names or definitions, or a node of a run's own."""
-    if thing.kind in {"constraint", "index"}:
-        return (
-            thing.name in names or thing.handle.definition in names or thing.name == _OLD_CONSTRAINT
-        )
-    return thing.label.removeprefix(":") in {*_OWN_LABELS, "MIGRATED_TO", "REPEATED"}
+def _is_complete(made: Seal, found: Content) -> bool:
+    """Whether all that was made is among what was found."""
+    digests = {thing.digest for thing in found.things}
+    return made.digests <= digests
 
 
-def _removal(found: Content) -> str:
-    """Statements that remove what was found."""
+def _may_be_made(thing: Thing, names: set[str]) -> bool:
+    """Whether a run may have made the thing.
+
+    A run makes schema objects of these names or definitions, and nodes and relationships of its
+    own.
+    """
+    if thing.kind not in _SCHEMA_KINDS:
+        return thing.label.removeprefix(":") in _RUN_LABELS
+    is_declared = thing.name in names or thing.handle.definition in names
+    return is_declared or thing.name == _OLD_CONSTRAINT
+
+
+def _removal_statements(found: Content) -> str:
+    """Statements that remove what was found, for a message."""
     labels = sorted({thing.label for thing in found.things if thing.kind == "node"})
-    statements = [
-        f"MATCH (n{label if label.startswith(':') else ''}) DETACH DELETE n" for label in labels
+    # The label of a node without labels says so in words, and is no pattern.
+    patterns = [label if label.startswith(":") else "" for label in labels]
+    statements = [f"MATCH (n{pattern}) DETACH DELETE n" for pattern in patterns]
+    objects = [
+        (thing.kind.upper(), thing.name) for thing in found.things if thing.kind in _SCHEMA_KINDS
     ]
-    named = sorted(
-        (thing.kind.upper(), thing.name)
-        for thing in found.things
-        if thing.kind in {"constraint", "index"}
-    )
-    statements += [f"DROP {kind} {_quoted(name)}" for kind, name in named]
+    statements += [f"DROP {kind} {_quoted_name(name)}" for kind, name in sorted(objects)]
     return "; ".join(statements[:_SHOWN]) or "remove it"
 
 
-def _quoted(name: str) -> str:
+def _quoted_name(name: str) -> str:
+    """The name as Cypher writes it."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def driver(url: StoreUrl) -> neo4j.Driver:
-    """A driver as applications open one; its notifications are off."""
+    """A driver, opened as applications open one. Notifications are off."""
     return neo4j.GraphDatabase.driver(**client_arguments(url))
 
 
 def async_driver(url: StoreUrl) -> neo4j.AsyncDriver:
-    """The same for asyncio."""
+    """A driver for asyncio, with the same arguments."""
     return neo4j.AsyncGraphDatabase.driver(**client_arguments(url))

@@ -27,7 +27,7 @@ _HAS_BEACON = f"SHOW INDEXES YIELD name WHERE name = '{BEACON}' RETURN count(*) 
 LOCKING = f"{MARK}_locking"
 
 _NODE = f"(s:{MARK} {{name: '{STATE}'}})"
-#: Setting the name takes the node's write lock, so that the token is read after whoever wrote last.
+#: Setting the name takes the node's write lock, so that the token is read after the last write.
 GUARD = f"MATCH {_NODE} SET s.name = '{STATE}' WITH s WHERE s.owner = $token\n"
 _LEASE = "datetime.realtime() + duration({seconds: $seconds})"
 _FIELDS = """
@@ -50,7 +50,8 @@ RETURN s.contract AS contract, s.made AS made, s.held AS held, s.begun AS begun,
 _CLAIM = f"MATCH {_NODE} {_TAKE}"
 _CREATE = f"MERGE {_NODE} ON CREATE SET s.begun = '[]' {_TAKE}"
 _RENEW = GUARD + f"SET s.until = {_LEASE} RETURN datetime.realtime() AS now"
-#: A test may have deleted the node. Whether nobody can have come and gone since `last` decides.
+#: A test may have deleted the node. It is written again only when no other process can have come
+#: and gone since `last`.
 _WRITE_AGAIN = f"""
 WITH datetime.realtime() AS now
 WHERE $alone OR now < $last + duration({{seconds: $seconds}})
@@ -68,9 +69,10 @@ SET s.until = {_LEASE} RETURN datetime.realtime() AS now
 class State:
     """What the node says.
 
-    `contract` is the blueprint's fingerprint that the schema is at, `made` a seal of all that was
-    made for it, `held` a seal of what the last look at a running test found. `begun` has the names
-    of what is being made or removed, as JSON. `owner` is the token of the process that is in.
+    `contract` is the fingerprint of the blueprint that the schema is at. `made` is a seal of all
+    that was made for this blueprint. `held` is a seal of what the last look at a running test
+    found. `begun` has the names of what is being made or removed, as JSON. `owner` is the token of
+    the process that is in, and `process` is its process mark.
     """
 
     contract: str | None = None
@@ -82,15 +84,20 @@ class State:
 
 
 class Mark:
-    """The node, as one process reads and writes it. `ask` sends one statement in a transaction.
+    """The node, as one process reads and writes it.
 
-    `alone` says that a file's lock keeps other processes away from this server.
+    `ask` sends one statement in a transaction of its own. `alone` says that a file's lock keeps
+    other processes away from this server.
     """
 
     def __init__(self, ask: Ask, token: str, *, target: str, alone: bool) -> None:
-        self._ask, self._token, self._target, self._alone = ask, token, target, alone
+        self._ask = ask
+        self._token = token
+        self._target = target
+        self._alone = alone
         self._process = process_mark()
-        self._is_ours = self._is_lost = False
+        self._is_ours = False
+        self._is_lost = False
         #: The server's time of the last sign of life on the node.
         self._last: Any = None
         #: What the node says, for the case that a test deletes it.
@@ -108,7 +115,7 @@ class Mark:
         return self._is_lost
 
     def read(self) -> State | None:
-        """What the node says; None where there is none."""
+        """What the node says. None where there is no node."""
         rows = self._ask(_READ)
         return State(**rows[0]) if rows else None
 
@@ -119,16 +126,15 @@ class Mark:
     def claim(self, found: State | None, *, create: bool = False) -> State | None:
         """Write our token, unless the node belongs to a process that may live.
 
-        `found` is what `read` gave. Returns what the node said before, with the earlier owner;
-        None when it belongs to another process, or is not there and must not be made.
+        `found` is what `read` gave. With `create` the node is made when it is not there. Returns
+        what the node said before, with the earlier owner. Returns None when the node belongs to
+        another process, or is not there and must not be made.
         """
-        owner, process = (found.owner, found.process) if found else (None, None)
-        is_gone = bool(owner and process and is_dead(process))
         rows = self._ask(
             _CREATE if create else _CLAIM,
             token=self._token,
             process=self._process,
-            dead=owner if is_gone else None,
+            dead=_dead_owner(found),
             alone=self._alone,
             seconds=LEASE_S,
         )
@@ -141,45 +147,49 @@ class Mark:
         return before
 
     def renew(self) -> bool:
-        """Show that we live. False when the turn was lost."""
+        """Show that this process lives. False when the turn was lost."""
         rows = self._ask(_RENEW, token=self._token, seconds=LEASE_S)
         if not rows:
             return self._write_again()
         self._last = rows[0]["now"]
         return True
 
-    def guarded(self, statement: str, **values: Any) -> list[dict[str, Any]]:
-        """Send a statement that may use `s`, and must return a row, if it is still our turn.
+    def run_guarded(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+        """Send a statement, if it is still our turn.
 
-        Raises `LockTimeout` when the turn was lost; then nothing was written.
+        The statement may use the node as `s`, and must return a row. Raises `LockTimeout` when the
+        turn was lost. Then nothing was written.
         """
         text = GUARD + statement
         rows = self._ask(text, token=self._token, **values)
         if not rows and self._write_again():
             rows = self._ask(text, token=self._token, **values)
         if not rows:
-            raise self.lost()
+            raise self.note_loss()
         return rows
 
     def check(self) -> None:
         """Raise `LockTimeout` unless it is our turn.
 
-        For what cannot share a transaction with it.
+        This is for statements that cannot share a transaction with the look at the token.
         """
-        self.guarded("RETURN s.name AS name")
+        self.run_guarded("RETURN s.name AS name")
 
     def begin(self, names: set[str]) -> None:
-        """Note by name what is going to be made or removed, for the successor of a killed process."""
+        """Note by name what is going to be made or removed.
+
+        If this process is killed, its successor knows from these names whose they are.
+        """
         begun = json.dumps(sorted(names))
         self._noted = State(begun=begun)
-        self.guarded(
+        self.run_guarded(
             "REMOVE s.contract, s.made, s.held SET s.begun = $begun RETURN s.name AS name",
             begun=begun,
         )
 
     def finish(self, contract: str, made: str) -> None:
         """Note what was made."""
-        self.guarded(
+        self.run_guarded(
             "REMOVE s.begun SET s.contract = $contract, s.made = $made RETURN s.name AS name",
             contract=contract,
             made=made,
@@ -188,22 +198,23 @@ class Mark:
 
     def hold(self, held: str) -> None:
         """Note what is there now."""
-        self.guarded("SET s.held = $held RETURN s.name AS name", held=held)
+        self.run_guarded("SET s.held = $held RETURN s.name AS name", held=held)
 
     def release(self, *, keep_held: bool) -> None:
-        """Give the node to the next process. Does nothing when it is not ours."""
+        """Give the node to the next process. Does nothing when the node is not ours."""
         self._is_ours = False
         held = "" if keep_held else ", s.held"
         self._ask(GUARD + f"REMOVE s.owner, s.until, s.process{held}", token=self._token)
 
     def remove(self) -> None:
         """Delete the node."""
-        self.guarded("DETACH DELETE s RETURN 1 AS done")
+        self.run_guarded("DETACH DELETE s RETURN 1 AS done")
         self._is_ours = False
 
-    def lost(self) -> LockTimeout:
-        """The error of a session that must not write any more."""
-        self._is_ours, self._is_lost = False, True
+    def note_loss(self) -> LockTimeout:
+        """Remember that the turn was lost, and return the error that says so."""
+        self._is_ours = False
+        self._is_lost = True
         return LockTimeout(
             "neo4j",
             f"the turn on {self._target} was lost: this session had shown no sign of life, and "
@@ -215,7 +226,7 @@ class Mark:
     def _write_again(self) -> bool:
         """Write the node again that a test has deleted.
 
-        False when others may have been in since.
+        False when other processes may have been in since.
         """
         with self._again:
             if not self._is_ours:
@@ -236,3 +247,10 @@ class Mark:
             if rows:
                 self._last = rows[0]["now"]
             return bool(rows)
+
+
+def _dead_owner(state: State | None) -> str | None:
+    """The owner that the node names, if the owner's process is dead."""
+    if state is None or not state.owner or not state.process:
+        return None
+    return state.owner if is_dead(state.process) else None

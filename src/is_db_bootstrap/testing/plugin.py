@@ -1,4 +1,7 @@
-"""The pytest plugin: fixtures `postgres`, `neo4j`, `milvus`, `redis`, `stores`, `is_db_settings`."""
+"""The pytest plugin.
+
+Its fixtures are `postgres`, `neo4j`, `milvus`, `redis`, `stores` and `is_db_settings`.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ if TYPE_CHECKING:
 
 _SESSION = pytest.StashKey["TestSession"]()
 _STORES = pytest.StashKey["Stores"]()
-#: Whether a worker of xdist could not give all back, and under which name it says so.
+#: Whether a worker of xdist could not give all stores back.
 _TROUBLED = pytest.StashKey[bool]()
+#: The name under which a worker of xdist reports its trouble to the controller.
 _TROUBLE = "is_db_bootstrap_trouble"
 
 
@@ -50,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker; and asyncio's fixtures, when its plugin is there."""
+    """Declare the marker, and asyncio's fixtures when pytest-asyncio is there."""
     config.addinivalue_line(
         "markers", "blueprint(name): the blueprint of this test's stores (is-db-bootstrap)"
     )
@@ -62,11 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Give everything back, after the last fixture; a session that could not do so fails.
+    """Give everything back, after the last fixture. A session that could not do so fails.
 
-    A worker of xdist reports its end only after this, and is waited for.
+    A worker of xdist reports its end only after this hook, and xdist waits for the report.
     """
-    troubled = _close(session.config) or session.config.stash.get(_TROUBLED, False)
+    own_trouble = _close_session(session.config)
+    troubled = own_trouble or session.config.stash.get(_TROUBLED, False)
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_TROUBLE] = troubled
@@ -75,19 +80,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001 - the names of xdist
-    """A worker of xdist has ended; the session fails when the worker could not give all back."""
+def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001 - xdist's name
+    """Note whether the worker of xdist that has ended could not give all stores back."""
     if getattr(node, "workeroutput", {}).get(_TROUBLE):
         node.config.stash[_TROUBLED] = True
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Give everything back also from a session that did not come to its end."""
-    _close(config)
+    _close_session(config)
 
 
-def _close(config: pytest.Config) -> bool:
-    """End the process's session of stores, and say whether that went wrong."""
+def _close_session(config: pytest.Config) -> bool:
+    """End the process's session of stores. Returns whether anything could not be given back."""
     session = config.stash.get(_SESSION, None)
     if session is None:
         return False
@@ -103,66 +108,81 @@ def pytest_runtest_makereport(
 ) -> Generator[None, Any, Any]:
     """Keep the stores of a failing test, and say in its report how to connect.
 
-    A report is passed on and kept by CI systems, so passwords stand in a file of mode 0600 only.
+    CI systems keep reports and pass them on, so passwords stand in a file of mode 0600 only.
     """
-    from is_db_bootstrap.testing.kept import note
-
     report: Any = yield
     stores = item.stash.get(_STORES, None)
-    if report.failed and stores and item.config.getoption("--keep-stores") and stores.taken:
+    may_keep = report.failed and item.config.getoption("--keep-stores")
+    if may_keep and stores and stores.taken:
         stores.keep()
-        lines = "\n".join(f"{name}={url}" for name, url in stores.shown.items())
-        where = f"With passwords, for its owner: {note(stores.taken)}"
-        report.sections.append(("stores kept until the next session", f"{lines}\n{where}"))
+        section = _kept_section(stores)
+        report.sections.append(("stores kept until the next session", section))
     return report
 
 
-def _session(config: pytest.Config) -> TestSession:
-    """The process's session; made when first needed, so that tests without stores cost nothing."""
+def _kept_section(stores: Stores) -> str:
+    """Where the kept stores are, without passwords, and which file has these."""
+    from is_db_bootstrap.testing.kept import note
+
+    lines = [f"{name}={url}" for name, url in stores.shown.items()]
+    file = note(stores.taken)
+    return "\n".join([*lines, f"With passwords, for its owner: {file}"])
+
+
+def _test_session(config: pytest.Config) -> TestSession:
+    """The process's session, made when first needed, so that tests without stores cost nothing."""
     if _SESSION not in config.stash:
         from is_db_bootstrap.testing.choice import source
         from is_db_bootstrap.testing.session import TestSession
 
         name = config.getoption("--stores-from") or config.getini("is_db_stores_from")
-        made = source(name, keep_running=config.getoption("--keep-servers"))
-        config.stash[_SESSION] = TestSession(made, say=lambda line: _say(config, line))
+        servers = source(name, keep_running=config.getoption("--keep-servers"))
+        config.stash[_SESSION] = TestSession(servers, say=lambda line: _print_line(config, line))
     return config.stash[_SESSION]
 
 
-def _say(config: pytest.Config, line: str) -> None:
-    """One line on the terminal, whatever pytest captures.
+def _print_line(config: pytest.Config, line: str) -> None:
+    """Print one line on the terminal, whatever pytest captures.
 
     A worker of xdist writes to the terminal of the session.
     """
     import sys
 
     capture: Any = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else nullcontext():
-        print(f"\nis-db-bootstrap: {line}", file=sys.stderr, flush=True)  # noqa: T201 - for the user, as a reporter would
+    uncaptured = capture.global_and_fixture_disabled() if capture else nullcontext()
+    text = f"\nis-db-bootstrap: {line}"
+    with uncaptured:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the user reads it
 
 
 @pytest.fixture
 def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
     """The blueprint: the marker's, the ini option's, or the one that is set for the command.
 
-    Override it to choose otherwise.
+    Override this fixture to choose another blueprint.
     """
+    chosen = _chosen_blueprint(request)
+    if not chosen:
+        pytest.fail(
+            "No blueprint: set is_db_blueprint in the ini file, "
+            "or mark the test with blueprint(…).",
+            pytrace=False,
+        )
+    if not isinstance(chosen, str):
+        return chosen
+    folder = request.config.rootpath / chosen
+    return str(folder) if folder.is_dir() else chosen
+
+
+def _chosen_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
+    """What the marker, the ini option or the command's settings name. Empty when none does."""
     from is_db_bootstrap.settings import blueprint_name
 
     marker = request.node.get_closest_marker("blueprint")
-    chosen = (
-        marker.args[0]
-        if marker
-        else request.config.getini("is_db_blueprint") or blueprint_name() or ""
-    )
-    if not chosen:
-        pytest.fail(
-            "No blueprint: set is_db_blueprint in the ini file, or mark the test with blueprint(…).",
-            pytrace=False,
-        )
-    if isinstance(chosen, str) and (request.config.rootpath / chosen).is_dir():
-        return str(request.config.rootpath / chosen)
-    return chosen
+    if marker:
+        chosen: str | Blueprint = marker.args[0]
+        return chosen
+    return request.config.getini("is_db_blueprint") or blueprint_name() or ""
 
 
 @pytest.fixture
@@ -171,66 +191,75 @@ def _is_db_stores(
 ) -> Iterator[Stores]:
     from is_db_bootstrap.errors import BootstrapError
 
-    session = _session(request.config)
+    session = _test_session(request.config)
     try:
         session.blueprint(is_db_blueprint)
     except BootstrapError as exc:
-        _fail(exc)
+        _fail_test(exc)
     with session.stores(is_db_blueprint) as stores:
         request.node.stash[_STORES] = stores
         yield stores
 
 
-def _fail(error: Exception) -> None:
-    """One line, for each test that needs what failed once."""
-    failure = pytest.fail.Exception(
-        f"no clean store: {' '.join(str(error).split())}", pytrace=False
-    )
+def _fail_test(error: Exception) -> None:
+    """Fail the test by one line. Each test that needs the store fails by the same line."""
+    line = " ".join(str(error).split())
+    failure = pytest.fail.Exception(f"no clean store: {line}", pytrace=False)
     raise failure from None
 
 
-def _opened(stores: Stores, store: StoreName) -> Any:
+def _open_client(stores: Stores, store: StoreName) -> Any:
+    """The test's client of a store. The test fails when there is no clean store."""
     from is_db_bootstrap.errors import BootstrapError
 
     try:
         return getattr(stores, store)
     except BootstrapError as exc:
-        _fail(exc)
+        _fail_test(exc)
 
 
 @pytest.fixture
 def postgres(_is_db_stores: Stores) -> Any:
     """A SQLAlchemy `Engine` on a database of the test's own, at the blueprint's newest revision."""
-    return _opened(_is_db_stores, "postgres")
+    return _open_client(_is_db_stores, "postgres")
 
 
 @pytest.fixture
 def neo4j(_is_db_stores: Stores) -> Any:
-    """A `neo4j.Driver` on a database without nodes, with the blueprint's constraints and indexes."""
-    return _opened(_is_db_stores, "neo4j")
+    """A `neo4j.Driver` on a database without nodes.
+
+    The blueprint's constraints and indexes are there.
+    """
+    return _open_client(_is_db_stores, "neo4j")
 
 
 @pytest.fixture
 def milvus(_is_db_stores: Stores) -> Any:
-    """A `MilvusClient` on a database of the test's own, with the blueprint's collections and aliases, empty and loaded."""
-    return _opened(_is_db_stores, "milvus")
+    """A `MilvusClient` on a database of the test's own.
+
+    The blueprint's collections are there, empty and loaded, behind their aliases.
+    """
+    return _open_client(_is_db_stores, "milvus")
 
 
 @pytest.fixture
 def redis(_is_db_stores: Stores) -> Any:
     """A `redis.Redis` on a logical database without keys but the blueprint's record and a mark."""
-    return _opened(_is_db_stores, "redis")
+    return _open_client(_is_db_stores, "redis")
 
 
 @pytest.fixture
 def stores(_is_db_stores: Stores) -> Stores:
-    """All stores of the blueprint: `stores.postgres`, `.neo4j`, `.milvus`, `.redis`, `.settings`, `.environ`."""
+    """All stores of the blueprint.
+
+    The object has `.postgres`, `.neo4j`, `.milvus`, `.redis`, `.settings` and `.environ`.
+    """
     from is_db_bootstrap.errors import BootstrapError
 
     try:
-        _ = _is_db_stores.settings
+        _ = _is_db_stores.settings  # takes all stores
     except BootstrapError as exc:
-        _fail(exc)
+        _fail_test(exc)
     return _is_db_stores
 
 
@@ -244,7 +273,10 @@ def is_db_settings(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> TestedSet
 
 
 class TestedSettings:
-    """The addresses of one test's stores: `settings` for this package, `environ` for any application."""
+    """The addresses of one test's stores.
+
+    `settings` is for this package, and `environ` for any application.
+    """
 
     __test__ = False  # pytest would collect the name
 
@@ -256,17 +288,17 @@ class TestedSettings:
     def set_environ(self, **names: str) -> None:
         """Set `POSTGRES_URL` and so on until the test's end.
 
-        `postgres="DATABASE_URL"` sets that name instead.
-
-        Variables that would say otherwise (`DATABASE_URL`, `DB_HOST`, `POSTGRES_PASSWORD`, …) are
-        unset.
+        An argument gives a store's variable another name: `postgres="DATABASE_URL"`. Variables that
+        contradict the addresses (`DATABASE_URL`, `DB_HOST`, `POSTGRES_PASSWORD`, …) are unset.
         """
         import os
 
         from is_db_bootstrap.testing.sources import without_addresses
 
         kept = without_addresses(os.environ)
-        for name in [n for n in os.environ if n not in kept]:
+        contradicting = [name for name in os.environ if name not in kept]
+        for name in contradicting:
             self._monkeypatch.delenv(name)
         for store, url in self.settings.stores.items():
-            self._monkeypatch.setenv(names.get(store, f"{store.upper()}_URL"), url.reveal())
+            name = names.get(store, f"{store.upper()}_URL")
+            self._monkeypatch.setenv(name, url.reveal())

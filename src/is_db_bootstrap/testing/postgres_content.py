@@ -1,4 +1,4 @@
-"""What a PostgreSQL database holds beside what each new one has."""
+"""What a PostgreSQL database holds beside the objects that each new database has."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ Connection = psycopg.Connection[Any]
 
 #: Not schemas of the server itself, nor ours. `information_schema` does not begin with `pg_`.
 _OF_USERS = "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'is_db_bootstrap')"
-#: What an extension has brought is the extension's: it may have come from template1.
-_NO_EXTENSIONS = "NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalogue}'::regclass AND d.objid = {oid} AND d.deptype = 'e')"
-#: How many numbers of transactions there are in a row, and the last one that is none.
-_TURN, _LAST_SPECIAL = 2**32, 2
-#: Kinds of pg_class, in words; indexes and TOAST tables belong to their tables.
+#: What an extension has brought is left out, because the extension may have come from template1.
+_NO_EXTENSIONS = (
+    "NOT EXISTS (SELECT FROM pg_depend d "
+    "WHERE d.classid = '{catalogue}'::regclass AND d.objid = {oid} AND d.deptype = 'e')"
+)
+#: How many numbers transactions have before the numbers begin again.
+_TURN = 2**32
+#: The last of the special numbers, which no transaction has.
+_LAST_SPECIAL = 2
+#: Kinds of pg_class, in words. Indexes and TOAST tables belong to their tables.
 _RELATIONS = {
     "r": "table",
     "p": "table",
@@ -29,7 +34,9 @@ _RELATIONS = {
     "f": "foreign table",
     "c": "type",
 }
-#: `{written}` is a condition on the row of the catalogue, as `Since.condition` makes it.
+_KINDS_WITH_ROWS = frozenset({"table", "materialized view"})
+#: `{c}`, `{p}` and so on are conditions on a row of the catalogue of that name, as
+#: `Since.condition` makes them.
 _OBJECTS = f"""
 SELECT c.relkind::text, n.nspname, c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -51,18 +58,20 @@ AND {_NO_EXTENSIONS.format(catalogue="pg_namespace", oid="n.oid")} AND {{n}}
 UNION ALL
 SELECT 'large object', '', m.oid::text FROM pg_largeobject_metadata m WHERE {{m}}
 ORDER BY 1, 2, 3 LIMIT {BUDGET + 1}
-"""  # noqa: S608 - of constants only
-_CATALOGUES = "cptnm"
+"""  # noqa: S608 - the text is made of constants only
+#: The names that the catalogues have in `_OBJECTS`.
+_CATALOGUES = ("c", "p", "t", "n", "m")
 #: Tables that have rows of their own, each with its `xmin`.
 _TABLES = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE {_OF_USERS} AND c.relkind IN ('r', 'm') ORDER BY 1, 2
-"""  # noqa: S608 - of constants only
+"""  # noqa: S608 - the text is made of constants only
 _WRITTEN_ROWS = "SELECT count(*) FROM (SELECT FROM {table} t WHERE {written} LIMIT {limit}) AS w"
 #: A row's text has its values in the order of the columns. The sum does not depend on the order of
 #: the rows.
 _ROWS = """
-SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM (SELECT * FROM {table} LIMIT {limit}) AS t
+SELECT count(*), sum(hashtextextended(t::text, 0)::numeric)
+FROM (SELECT * FROM {table} LIMIT {limit}) AS t
 """
 
 
@@ -70,8 +79,8 @@ SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM (SELECT * FROM 
 class Since:
     """A moment of a PostgreSQL cluster: which transactions had ended then.
 
-    `xmax` is the first number that no transaction had, `running` are those below it that had not
-    ended (the parts of `pg_current_snapshot()`).
+    `xmax` is the first number that no transaction had. `running` are the numbers below `xmax` of
+    transactions that had not ended. Both are parts of `pg_current_snapshot()`.
     """
 
     xmax: int
@@ -81,18 +90,22 @@ class Since:
     def read(cls, text: str) -> Since:
         """From the text of a `pg_snapshot`: `xmin:xmax:running,running`."""
         _, xmax, running = text.split(":")
-        return cls(int(xmax), tuple(int(each) for each in running.split(",") if each))
+        numbers = [int(number) for number in running.split(",") if number]
+        return cls(int(xmax), tuple(numbers))
 
     def condition(self, alias: str) -> str:
-        """Whether a row was written later: by a transaction that had not ended at this moment.
+        """SQL for whether a row was written by a transaction that had not ended at this moment.
 
-        A row has 32 bits of the number only, which is compared as the server does: modulo 2^32.
+        `alias` is the table's name in the statement. A row has only 32 bits of its transaction's
+        number, so numbers are compared modulo 2^32, as the server compares them.
         """
         number = f"{alias}.xmin::text::bigint"
         ahead = f"({number} - {self.xmax % _TURN} + {_TURN}) % {_TURN}"
         later = f"({number} > {_LAST_SPECIAL} AND {ahead} < {_TURN // 2})"
+        if not self.running:
+            return later
         running = ", ".join(str(each % _TURN) for each in self.running)
-        return f"({later} OR {number} IN ({running}))" if running else later
+        return f"({later} OR {number} IN ({running}))"
 
 
 def now(connection: Connection) -> str:
@@ -104,28 +117,31 @@ def now(connection: Connection) -> str:
 def objects(connection: Connection) -> Content:
     """Objects by name: tables, views, sequences, functions, types, schemas and large objects.
 
-    Without what extensions brought.
+    What extensions brought is left out.
     """
-    return _listed(connection, dict.fromkeys(_CATALOGUES, "true"))
+    return _list_objects(connection, dict.fromkeys(_CATALOGUES, "true"))
 
 
 def written_since(connection: Connection, since: Since) -> Content:
     """Objects that were made or changed since then, and tables with rows that were written."""
     connection.execute("SET row_security = off")  # an error is better than rows that are not shown
-    found = _listed(connection, {alias: since.condition(alias) for alias in _CATALOGUES})
-    rows = tuple(_with_written_rows(connection, since))
-    return Content((*found.things, *rows), found.unseen)
+    conditions = {alias: since.condition(alias) for alias in _CATALOGUES}
+    found = _list_objects(connection, conditions)
+    tables = tuple(_tables_with_new_rows(connection, since))
+    return Content((*found.things, *tables), found.unseen)
 
 
-def _listed(connection: Connection, written: dict[str, str]) -> Content:
-    rows = connection.execute(_OBJECTS.format(**written).encode()).fetchall()
-    things = tuple(_thing(*row) for row in rows[:BUDGET])
-    return Content(
-        things, f"and more: only {BUDGET} objects were looked at" if len(rows) > BUDGET else ""
-    )
+def _list_objects(connection: Connection, conditions: dict[str, str]) -> Content:
+    """The objects for which the condition of their catalogue is true, up to `BUDGET` of them."""
+    statement = _OBJECTS.format(**conditions)
+    rows = connection.execute(statement.encode()).fetchall()
+    things = tuple(_as_thing(*row) for row in rows[:BUDGET])
+    is_more = len(rows) > BUDGET
+    return Content(things, f"and more: only {BUDGET} objects were looked at" if is_more else "")
 
 
-def _with_written_rows(connection: Connection, since: Since) -> Iterator[Thing]:
+def _tables_with_new_rows(connection: Connection, since: Since) -> Iterator[Thing]:
+    """The tables that hold rows that were written since then, with the number of these rows."""
     for schema, name in connection.execute(_TABLES.encode()).fetchall():
         statement = _WRITTEN_ROWS.format(
             table=identifier(schema, name), written=since.condition("t"), limit=BUDGET
@@ -138,29 +154,28 @@ def _with_written_rows(connection: Connection, since: Since) -> Iterator[Thing]:
 
 
 def objects_and_rows(connection: Connection) -> Content:
-    """The same; the digest of a table follows its rows, up to `BUDGET` of them."""
+    """Objects as in `objects`, with digests of tables that follow up to `BUDGET` of their rows."""
     found = objects(connection)
-    return Content(tuple(_with_rows(connection, found)), found.unseen)
+    things = [
+        _table_with_rows(connection, thing) if thing.kind in _KINDS_WITH_ROWS else thing
+        for thing in found.things
+    ]
+    return Content(tuple(things), found.unseen)
 
 
-def _thing(kind: str, schema: str, name: str) -> Thing:
+def _as_thing(kind: str, schema: str, name: str) -> Thing:
+    """One object, from a row of `_OBJECTS`."""
     kind = _RELATIONS.get(kind, kind)
-    full = ".".join(filter(None, (schema, name)))
-    return Thing(kind, name=full, digest=digest(kind, schema, name), handle=(schema, name))
+    full_name = ".".join(filter(None, (schema, name)))
+    return Thing(kind, name=full_name, digest=digest(kind, schema, name), handle=(schema, name))
 
 
-def _with_rows(connection: Connection, found: Content) -> Iterator[Thing]:
-    for thing in found.things:
-        if thing.kind not in {"table", "materialized view"}:
-            yield thing
-            continue
-        table = identifier(*thing.handle)
-        statement = _ROWS.format(table=table, limit=BUDGET + 1)
-        rows, total = connection.execute(statement.encode()).fetchone() or (0, None)
-        if rows > BUDGET:
-            yield Thing(
-                "table", name=f"{thing.name} of more than {BUDGET} rows, which are not compared"
-            )
-            continue
-        told = f"{thing.name} with {rows} row{'' if rows == 1 else 's'}"
-        yield Thing(thing.kind, name=told, digest=digest(thing.digest, rows, str(total)))
+def _table_with_rows(connection: Connection, table: Thing) -> Thing:
+    """The table, with a digest of its rows. A table with too many rows has no digest."""
+    statement = _ROWS.format(table=identifier(*table.handle), limit=BUDGET + 1)
+    rows, total = connection.execute(statement.encode()).fetchone() or (0, None)
+    if rows > BUDGET:
+        name = f"{table.name} of more than {BUDGET} rows, which are not compared"
+        return Thing("table", name=name)
+    name = f"{table.name} with {rows} row{'' if rows == 1 else 's'}"
+    return Thing(table.kind, name=name, digest=digest(table.digest, rows, str(total)))

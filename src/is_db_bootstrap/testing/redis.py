@@ -1,4 +1,4 @@
-"""Redis for tests: each process has a logical database of its own, which is flushed after each test."""
+"""Redis for tests: each process has a logical database of its own, flushed after each test."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from is_db_bootstrap.stores.redis.connection import client_arguments
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing, digest
 from is_db_bootstrap.testing.isolation import Isolation, Pulse
 
-#: The key that says that a logical database is one for tests: a hash of the fields below.
+#: The key that marks a logical database as one for tests: a hash of the fields below.
 #: Earlier versions wrote a string, the process's token.
 MARK = "is-db-bootstrap:testing"
-#: Whose it is; what its logical database held when it was set up; what it held when that process
-#: last looked.
-_SESSION, _MADE, _HELD = "session", "made", "held"
-#: What this package writes; a mark of an earlier version does not say more.
+#: The field with the token of the process that the logical database belongs to.
+_SESSION = "session"
+#: The field with a seal of what the logical database held when it was set up.
+_MADE = "made"
+#: The field with a seal of what the logical database held at the process's last look.
+_HELD = "held"
+#: The beginning of all keys that this package writes. The mark of an earlier version vouches for
+#: these keys only.
 _OWN_KEYS = b"is-db-bootstrap:"
-#: The connection that shows that a process lives is called this and the process's token.
+#: The name of the connection that shows that a process lives. The process's token follows.
 _CLIENT = "is-db-bootstrap-testing-"
-#: The connection that works in a process's logical database is called this and the token. It shows
-#: others whose the database is while a test has deleted the mark.
+#: The name of the connection that works in a process's logical database. The token follows.
+#: While a test has deleted the mark, the connection shows others whose database this is.
 _HOLDER = "is-db-bootstrap-holder-"
 #: How many logical databases a server has that does not tell.
 _DATABASES = 16
@@ -42,11 +46,13 @@ _BYTES = 32_000_000
 
 
 class RedisIsolation(Isolation):
-    """A logical database with the mark in it, the blueprint's record, and nothing else at the start of each test.
+    """A logical database that holds the mark and the blueprint's record at the start of each test.
 
-    The one that the address names (0 when it names none) must be empty or bear the mark, and so must each one that is taken.
-    A mark belongs to a living process while that one's connection is on the server's client list. On a given server, the
-    mark of a dead process says what that one vouches for. Keys beyond that are named in an error and stay.
+    The logical database that the address names (0 when the address names none) must be empty or
+    bear the mark. So must each logical database that is taken. A mark belongs to a living process
+    while a connection of that process is on the server's client list. On a given server, the mark
+    of a dead process says what that process vouches for. Any other keys are named in an error and
+    stay.
     """
 
     store = "redis"
@@ -58,92 +64,102 @@ class RedisIsolation(Isolation):
         super().__init__(server, blueprint, settings, **options)
         self._token = secrets.token_hex(8)
         self._named = int(server.database or 0)
-        # Named by the constructor, so that a connection that was lost bears the name again.
-        self._own = self._client(self._named, client_name=_CLIENT + self._token)
+        # The constructor names the connection, so that a new connection after a loss is named too.
+        self._own = self._new_client(self._named, client_name=_CLIENT + self._token)
         self._own.ping()
+        #: The number of the logical database that this process has.
         self._taken: int | None = None
         self._holder_id = 0
         self._lost: LockTimeout | None = None
         self._in_test = False
         self._noting = threading.Lock()
         self._kept: set[int] = set()
-        self._content: dict[bytes, bytes] = {}
+        #: What was made, each key with its value as `DUMP` gives it.
+        self._made: dict[bytes, bytes] = {}
         self._pulse = Pulse(self._look_again, _LOOK_S, self.client_errors, name="isdb-redis-look")
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
-        """A user whose access list lacks a command or a key."""
+        """Whether the user's access list lacks a command or a key."""
         return isinstance(exc, redis.exceptions.NoPermissionError)
 
     def take(self) -> StoreUrl:
-        """The process's logical database."""
+        """The address of the process's logical database."""
         if self._lost:
             raise self._lost
         if self._taken is None:
-            number = self._claim()
-            self._wiping = self._holder(number)
-            self._holder_id = self._wiping.client_id()
-            self._taken = number
-            self.apply(self._at(number))
-            with self._noting:
-                self._content = self._noted_as_made()
-            if self.given:
-                self._pulse.start()
+            self._taken = self._set_up()
         else:
             with self._noting:
-                self._change(lambda pipe: None)  # noqa: ARG005 - only whether it is ours
+                self._check_ours()
                 if self.given:
                     self._check_untouched(self._taken)
         self._in_test = True
-        return self._at(self._taken)
+        return self._address_of(self._taken)
+
+    def _set_up(self) -> int:
+        """Claim a logical database and bring it to the blueprint."""
+        number = self._claim_database()
+        self._holder = self._new_holder(number)
+        self._holder_id = self._holder.client_id()
+        self._taken = number
+        self.apply(self._address_of(number))
+        with self._noting:
+            self._made = self._note_made()
+        if self.given:
+            self._pulse.start()
+        return number
 
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:
-        """Flushed, and the blueprint's record put back, in one transaction.
+        """Flush the logical database and put the blueprint's record back, in one transaction.
 
-        When kept, the next test gets another logical database. Raises `LockTimeout` when another
-        session has the database, because our connections to the server were lost.
+        With `keep`, the next test gets another logical database. Raises `LockTimeout` when another
+        session has the logical database, because our connections to the server were lost.
         """
         if self._taken is None or url.database != str(self._taken):
             return
         with self._noting:
             self._in_test = False
             if not keep:
-                self._change(self._empty_and_restore)
+                self._change_if_ours(self._queue_restore)
                 return
             self._note_held(BUDGET)
             self._kept.add(self._taken)
             self._taken = None
-            self._wiping.close()
+            self._holder.close()
 
     def close(self) -> None:
-        """Remove what was made and give it up; keys that somebody has written since stay."""
+        """Remove what was made and give the logical database up.
+
+        Keys that somebody has written since stay.
+        """
         self._pulse.close()
         try:
             if self._taken is not None and not self._lost:
                 is_ours_whole = self._in_test or not self.given
-                self._change(_empty if is_ours_whole else self._remove_made)
+                self._change_if_ours(_queue_flush if is_ours_whole else self._queue_removal)
         finally:
             if self._taken is not None:
-                self._wiping.close()
+                self._holder.close()
                 self._taken = None
             self._own.close()
 
     # --- changing a logical database only while it is ours
 
-    def _change(self, change: Callable[[Any], None]) -> None:
+    def _change_if_ours(self, change: Callable[[Any], None]) -> None:
         """Queue what `change` does to a pipeline, and run it if the logical database is ours then.
 
         The mark is watched from the look at its token to the end of the transaction. A test may
-        have deleted the mark; then the database is ours if the connection that holds it is the one
+        have deleted the mark. Then the database is ours if our connection is still the connection
         that took it, because other sessions take no database that a living connection holds.
-        Raises `LockTimeout` when it is not ours; then nothing was changed.
+        Raises `LockTimeout` when the database is not ours. Then nothing was changed.
         """
         for _ in range(_TRIES):
-            with self._wiping.pipeline(transaction=True) as pipe:
+            with self._holder.pipeline(transaction=True) as pipe:
                 try:
-                    pipe.watch(MARK, *self._content)
+                    pipe.watch(MARK, *self._made)
                     if not self._is_ours(pipe):
-                        raise self._turn_lost()
+                        raise self._note_loss()
                     change(pipe)
                     pipe.execute()
                 except redis.WatchError:
@@ -151,13 +167,22 @@ class RedisIsolation(Isolation):
                 return
         raise redis.WatchError(f"the mark in logical database {self._taken} changes all the time")
 
+    def _check_ours(self) -> None:
+        """Raise `LockTimeout` unless the logical database is ours."""
+
+        def no_change(pipe: Any) -> None:
+            pass
+
+        self._change_if_ours(no_change)
+
     def _is_ours(self, pipe: Any) -> bool:
-        owner = _owner(pipe)
+        owner = _mark_owner(pipe)
         if owner is not None:
             return owner == self._token
         return bool(pipe.client_id() == self._holder_id)
 
-    def _turn_lost(self) -> LockTimeout:
+    def _note_loss(self) -> LockTimeout:
+        """Remember that the turn was lost, and return the error that says so."""
         self._in_test = False
         self._lost = LockTimeout(
             "redis",
@@ -168,53 +193,68 @@ class RedisIsolation(Isolation):
         )
         return self._lost
 
-    def _empty_and_restore(self, pipe: Any) -> None:
+    def _queue_restore(self, pipe: Any) -> None:
+        """Empty the logical database, and write again what was made."""
         pipe.multi()
         pipe.flushdb()
-        for key, value in self._content.items():
+        for key, value in self._made.items():
             pipe.restore(key, 0, value)
 
-    def _remove_made(self, pipe: Any) -> None:
-        """Delete the mark, and what was made where it still is as it was made."""
-        same = [key for key, value in self._content.items() if pipe.dump(key) == value]
+    def _queue_removal(self, pipe: Any) -> None:
+        """Delete the mark, and each key that was made and still has its value."""
+        unchanged = [key for key, value in self._made.items() if pipe.dump(key) == value]
         pipe.multi()
-        pipe.delete(MARK, *same)
+        pipe.delete(MARK, *unchanged)
 
-    def _noted_as_made(self) -> dict[bytes, bytes]:
-        """Note in the mark what was made, and return all keys with their values as `DUMP` gives them."""
+    def _note_made(self) -> dict[bytes, bytes]:
+        """Note in the mark what was made.
+
+        Returns all keys, each with its value as `DUMP` gives it.
+        """
         if self.given:
-            made = Seal.of(self._look(self._wiping, BUDGET)).text()
-            self._wiping.hset(MARK, _MADE, made)
-        return {key: self._wiping.dump(key) for key in list(self._wiping.scan_iter())}
+            made = Seal.of(_read_content(self._holder, BUDGET))
+            self._holder.hset(MARK, _MADE, made.text())
+        keys = list(self._holder.scan_iter())
+        return {key: self._holder.dump(key) for key in keys}
 
-    def _at(self, number: int) -> StoreUrl:
+    def _address_of(self, number: int) -> StoreUrl:
         return replace(self.server, database=str(number))
 
-    def _client(self, number: int, **options: Any) -> Any:
-        return redis.Redis.from_url(**client_arguments(self._at(number)), **options)
+    def _new_client(self, number: int, **options: Any) -> Any:
+        arguments = client_arguments(self._address_of(number))
+        return redis.Redis.from_url(**arguments, **options)
 
-    def _holder(self, number: int) -> Any:
-        """A client with one connection, which keeps its number on the server as long as it lives."""
-        return self._client(number, client_name=_HOLDER + self._token, max_connections=1)
+    def _new_holder(self, number: int) -> Any:
+        """A client with a single connection.
+
+        The server knows this connection by one number for the connection's whole life.
+        """
+        return self._new_client(number, client_name=_HOLDER + self._token, max_connections=1)
 
     # --- whose a logical database is
 
-    def _claim(self) -> int:
-        """A logical database that is empty, or bears the mark of a process that is gone."""
-        alive = self._alive()
-        self._refuse_named()
+    def _claim_database(self) -> int:
+        """The number of a logical database that now bears our mark.
+
+        The logical database was empty, or bore the mark of a dead process. Raises
+        `ConfigurationError` when there is none.
+        """
+        living = self._living_tokens()
+        self._refuse_used_database()
         if self.given:
-            self._sweep(alive)
-        for number in (self._named, *(n for n in range(self._count()) if n != self._named)):
-            if number not in self._kept and self._marked(number, alive):
+            self._remove_leftovers(living)
+        others = [number for number in range(self._database_count()) if number != self._named]
+        for number in (self._named, *others):
+            if number not in self._kept and self._try_to_mark(number, living):
                 return number
         raise ConfigurationError(
             f"redis: every logical database at {self.server} is in use.",
             hint="Run fewer tests at once, or empty the server.",
         )
 
-    def _alive(self) -> set[str]:
-        names = [c.get("name", "") for c in self._own.client_list()]
+    def _living_tokens(self) -> set[str]:
+        """The tokens of the processes that have a connection to the server."""
+        names = [client.get("name", "") for client in self._own.client_list()]
         return {
             name.removeprefix(prefix)
             for name in names
@@ -222,37 +262,42 @@ class RedisIsolation(Isolation):
             if name.startswith(prefix)
         }
 
-    def _held(self) -> set[int]:
-        """The logical databases that a living process holds, whatever a test has deleted there."""
-        holders = (c for c in self._own.client_list() if c.get("name", "").startswith(_HOLDER))
-        return {int(c["db"]) for c in holders}
+    def _held_databases(self) -> set[int]:
+        """The logical databases that living processes hold, whatever a test has deleted there."""
+        clients = self._own.client_list()
+        holders = [client for client in clients if client.get("name", "").startswith(_HOLDER)]
+        return {int(holder["db"]) for holder in holders}
 
-    def _refuse_named(self) -> None:
+    def _refuse_used_database(self) -> None:
         """The logical database that the address names must not be in use by anything else."""
-        with self._client(self._named) as client:
-            if self._named in self._held():
+        with self._new_client(self._named) as client:
+            if self._named in self._held_databases():
                 return
             if client.dbsize() and not client.exists(MARK):
-                raise self.not_ours(f"logical database {self._named}", self._look(client, BUDGET))
+                found = _read_content(client, BUDGET)
+                raise self.not_ours(f"logical database {self._named}", found)
 
-    def _count(self) -> int:
+    def _database_count(self) -> int:
         try:
             return int(self._own.config_get("databases")["databases"])
         except (redis.ResponseError, KeyError):
             return _DATABASES
 
-    def _marked(self, number: int, alive: set[str]) -> bool:
-        """Whether it could be marked as ours.
+    def _try_to_mark(self, number: int, living: set[str]) -> bool:
+        """Whether the logical database could be marked as ours.
 
-        Another process that does so at the same time makes this false.
+        Of two processes that try at the same time, one gets False.
         """
-        with self._client(number) as client, client.pipeline(transaction=True) as pipe:
+        with self._new_client(number) as client, client.pipeline(transaction=True) as pipe:
             pipe.watch(MARK)
-            owner = _owner(pipe)
-            if owner is None and (pipe.dbsize() or number in self._held()):
-                return False
-            # What a dead process left on a given server was swept; what is here now has come since.
-            if owner is not None and (self.given or owner in alive):
+            owner = _mark_owner(pipe)
+            if owner is None:
+                is_used = pipe.dbsize() or number in self._held_databases()
+                if is_used:
+                    return False
+            elif self.given or owner in living:
+                # What dead processes left on a given server was removed before. So this mark has
+                # come since.
                 return False
             pipe.multi()
             if owner is not None:
@@ -269,28 +314,37 @@ class RedisIsolation(Isolation):
 
     # --- what dead processes have left on a given server
 
-    def _sweep(self, alive: set[str]) -> None:
-        """Remove what dead processes have left, all of it or, when there is more than they vouch for, nothing."""
-        for number in self._in_use():
-            with self._client(number) as client:
-                self._clear(client, number, alive)
+    def _remove_leftovers(self, living: set[str]) -> None:
+        """Remove what dead processes have left, from each logical database all of it or nothing.
 
-    def _in_use(self) -> Iterator[int]:
-        """The logical databases that hold something, without those that this process has kept."""
+        Nothing is removed where there is more than the dead process vouches for.
+        """
+        for number in self._filled_databases():
+            with self._new_client(number) as client:
+                self._remove_vouched(client, number, living)
+
+    def _filled_databases(self) -> Iterator[int]:
+        """The logical databases that hold keys, without those that this process has kept."""
         names = self._own.info("keyspace")
-        numbers = sorted(int(name.removeprefix("db")) for name in names if name.startswith("db"))
-        yield from (number for number in numbers if number not in self._kept)
+        numbers = [int(name.removeprefix("db")) for name in names if name.startswith("db")]
+        for number in sorted(numbers):
+            if number not in self._kept:
+                yield number
 
-    def _clear(self, client: Any, number: int, alive: set[str]) -> None:
+    def _remove_vouched(self, client: Any, number: int, living: set[str]) -> None:
+        """Empty a logical database that a dead process has left.
+
+        Raises `ConfigurationError` when there are keys that the dead process does not vouch for.
+        """
         with client.pipeline(transaction=True) as pipe:
             pipe.watch(MARK)
-            owner = _owner(pipe)
-            if owner is None or owner in alive:
+            owner = _mark_owner(pipe)
+            if owner is None or owner in living:
                 return
-            # What is written to these keys from here on ends the transaction.
-            pipe.watch(*(_keys(client, BUDGET) or [MARK.encode()]))
-            found = self._look(client, BUDGET)
-            foreign = found.besides(_vouched(pipe, found))
+            # From here on, a write to one of these keys ends the transaction.
+            pipe.watch(*(_key_names(client, BUDGET) or [MARK.encode()]))
+            found = _read_content(client, BUDGET)
+            foreign = found.besides(_vouched_digests(pipe, found))
             if foreign:
                 raise self.written_by_others(
                     f"logical database {number}",
@@ -308,8 +362,8 @@ class RedisIsolation(Isolation):
 
         Somebody else may have written or changed a key since the last test.
         """
-        found = self._look(self._wiping, BUDGET)
-        made = frozenset(digest(key, value) for key, value in self._content.items())
+        found = _read_content(self._holder, BUDGET)
+        made = frozenset(digest(key, value) for key, value in self._made.items())
         foreign = found.besides(made)
         if foreign:
             raise self.written_by_others(
@@ -318,93 +372,102 @@ class RedisIsolation(Isolation):
                 way_out="Somebody writes there while tests run: end that.",
             )
 
-    # --- looking
-
-    def _look(self, client: Any, limit: int) -> Content:
-        """All keys but the mark, with a digest of name and value each."""
-        keys = _keys(client, limit)
-        unseen = f"and more: only {limit} keys were looked at" if len(keys) > limit else ""
-        sizes = _each(client, "memory_usage", keys[:limit])
-        if sum(size or 0 for size in sizes) > _BYTES:
-            return Content(
-                (),
-                f"{len(keys)} keys of more than {_BYTES // 1_000_000} MB, which were not looked at",
-            )
-        values = _each(client, "dump", keys[:limit])
-        things = (
-            Thing("key", name=key.decode(errors="replace"), digest=digest(key, value), handle=key)
-            for key, value in zip(keys, values, strict=False)
-            if value is not None
-        )
-        return Content(tuple(things), unseen)
+    # --- looking at a running test
 
     def _look_again(self) -> None:
-        """Show that we live, and note what a running test has written."""
+        """Show that this process lives, and note what a running test has written."""
         self._own.ping()
         with self._noting:
             if self._taken is None or self._lost:
                 return
-            self._wiping.ping()
+            self._holder.ping()
             if self._in_test:
-                with suppress(LockTimeout):  # the next call of a test says it
+                with suppress(LockTimeout):  # the next call of a test raises it again
                     self._note_held(BUDGET_IN_A_TEST)
 
     def _note_held(self, limit: int) -> None:
-        """Vouch in the mark for what is there now, unless it is too much to look at."""
-        if not self.given or self._wiping.dbsize() > limit:
+        """Vouch in the mark for what is there now, unless there are more than `limit` keys."""
+        if not self.given or self._holder.dbsize() > limit:
             return
-        text = Seal.of(self._look(self._wiping, limit)).text()
-        if _decoded(self._wiping.hget(MARK, _HELD)) == text:
+        text = Seal.of(_read_content(self._holder, limit)).text()
+        if _as_text(self._holder.hget(MARK, _HELD)) == text:
             return
 
         def note(pipe: Any) -> None:
             pipe.multi()
             pipe.hset(MARK, mapping={_SESSION: self._token, _HELD: text})
 
-        self._change(note)
+        self._change_if_ours(note)
 
 
-def _keys(client: Any, limit: int) -> list[bytes]:
+def _read_content(client: Any, limit: int) -> Content:
+    """At most `limit` keys, each with a digest of name and value. The mark is left out."""
+    keys = _key_names(client, limit)
+    unseen = f"and more: only {limit} keys were looked at" if len(keys) > limit else ""
+    sizes = _answers_by_key(client, "memory_usage", keys[:limit])
+    if sum(size or 0 for size in sizes) > _BYTES:
+        megabytes = _BYTES // 1_000_000
+        return Content(
+            (), f"{len(keys)} keys of more than {megabytes} MB, which were not looked at"
+        )
+    values = _answers_by_key(client, "dump", keys[:limit])
+    things = [
+        Thing("key", name=key.decode(errors="replace"), digest=digest(key, value), handle=key)
+        for key, value in zip(keys, values, strict=False)
+        if value is not None
+    ]
+    return Content(tuple(things), unseen)
+
+
+def _key_names(client: Any, limit: int) -> list[bytes]:
     """The names of all keys but the mark.
 
-    When there are more than `limit`, of more than `limit`.
+    Where there are more than `limit` keys, the answer has some more names than `limit`, not all.
     """
     found: set[bytes] = set()
-    for key in client.scan_iter(count=1000):  # one key may come twice
+    for key in client.scan_iter(count=1000):  # the server may name a key twice
         found.add(key)
         if len(found) > limit + 1:
             break
     return sorted(found - {MARK.encode()})
 
 
-def _empty(pipe: Any) -> None:
+def _queue_flush(pipe: Any) -> None:
+    """Empty the logical database."""
     pipe.multi()
     pipe.flushdb()
 
 
-def _owner(client: Any) -> str | None:
-    """The token in the mark; None where there is none."""
-    kind = _decoded(client.type(MARK))
+def _mark_owner(client: Any) -> str | None:
+    """The token in the mark. None where there is no mark."""
+    kind = _as_text(client.type(MARK))
     if kind == "none":
         return None
-    return _decoded(client.hget(MARK, _SESSION) if kind == "hash" else client.get(MARK)) or ""
+    token = client.hget(MARK, _SESSION) if kind == "hash" else client.get(MARK)
+    return _as_text(token)
 
 
-def _vouched(client: Any, found: Content) -> frozenset[str]:
+def _vouched_digests(client: Any, found: Content) -> frozenset[str]:
     """The digests of what the mark vouches for.
 
-    Without a note of what was made, our own records are.
+    A mark without a note of what was made vouches for the records of this package.
     """
-    fields = client.hgetall(MARK) if _decoded(client.type(MARK)) == "hash" else {}
-    made, held = (Seal.read(fields.get(name.encode())) for name in (_MADE, _HELD))
-    digests = (made.digests if made else frozenset()) | (held.digests if held else frozenset())
+    is_hash = _as_text(client.type(MARK)) == "hash"
+    fields = client.hgetall(MARK) if is_hash else {}
+    made = Seal.read(fields.get(_MADE.encode()))
+    held = Seal.read(fields.get(_HELD.encode()))
+    digests: frozenset[str] = frozenset()
+    if made:
+        digests |= made.digests
+    if held:
+        digests |= held.digests
     if made is None:
         digests |= {thing.digest for thing in found.things if thing.handle.startswith(_OWN_KEYS)}
     return digests
 
 
-def _each(client: Any, command: str, keys: list[bytes]) -> list[Any]:
-    """One command for each key, in one round trip."""
+def _answers_by_key(client: Any, command: str, keys: list[bytes]) -> list[Any]:
+    """The server's answers to one command for each key, in one round trip."""
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
             getattr(pipe, command)(key)
@@ -412,5 +475,6 @@ def _each(client: Any, command: str, keys: list[bytes]) -> list[Any]:
     return answers
 
 
-def _decoded(value: Any) -> str:
+def _as_text(value: Any) -> str:
+    """The answer as text. Empty for an answer that is missing or empty."""
     return value.decode() if isinstance(value, bytes) else str(value or "")

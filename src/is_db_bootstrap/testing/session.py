@@ -1,4 +1,4 @@
-"""A test session: servers that are started when first needed, and clean stores for one test after the other."""
+"""A test session: servers that start when first needed, and clean stores for each test."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import redis as redis_client
     import sqlalchemy as sa
 
+#: The class in each store's module that keeps tests apart.
 _ISOLATIONS: Mapping[StoreName, str] = {
     "postgres": "PostgresIsolation",
     "neo4j": "Neo4jIsolation",
@@ -37,8 +38,7 @@ _ISOLATIONS: Mapping[StoreName, str] = {
 class TestSession:
     """What the tests of one process share.
 
-    An error of a blueprint or server is kept, and raised for each test that needs it.
-
+    An error of a blueprint or server is kept, and raised for each test that needs the same store.
     `say` tells the user one line while a test waits, and at the end what could not be removed.
     """
 
@@ -48,20 +48,21 @@ class TestSession:
         self,
         source: Source | None = None,
         *,
-        say: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - what is said is dropped
+        say: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - no user reads the line
     ) -> None:
         self._source = source or LocalServers()
         self._say = say
         self._isolations: dict[tuple[StoreName, int], Isolation | BootstrapError] = {}
-        #: All that were begun, also those of which no clean store can be had any more: each is
-        #: closed at the end.
-        self._begun_ones: list[Isolation] = []
+        #: All isolations that were begun. Each is closed at the end, also when no clean store can
+        #: be had of it any more.
+        self._opened: list[Isolation] = []
         self._blueprints: dict[str, Blueprint] = {}
         self._addresses: dict[StoreName, StoreUrl] = {}
+        #: Whether a test's stores were kept, so that the servers are to run on.
         self._kept = False
         #: Errors that no test was told of yet.
         self._untold: dict[tuple[StoreName, int], BootstrapError] = {}
-        #: What went wrong outside of a test, in words. A session with any must not end as a
+        #: What went wrong outside of a test, in words. A session with troubles must not end as a
         #: success.
         self.troubles: list[str] = []
 
@@ -75,7 +76,10 @@ class TestSession:
 
     @contextmanager
     def stores(self, name: str | Blueprint) -> Iterator[Stores]:
-        """Clean stores of one blueprint; given back at the end, unless `keep` was called."""
+        """Clean stores of one blueprint.
+
+        They are given back at the end of the block, unless `keep` was called.
+        """
         stores = Stores(self, self.blueprint(name))
         try:
             yield stores
@@ -83,11 +87,14 @@ class TestSession:
             stores.close()
 
     def isolation(self, store: StoreName, blueprint: Blueprint) -> Isolation:
-        """What keeps the tests of `store` apart; begun when first asked for."""
+        """What keeps the tests of `store` apart, opened when first asked for.
+
+        Raises the `BootstrapError` of the first try, each time.
+        """
         key = store, id(blueprint)
         if key not in self._isolations:
             try:
-                self._isolations[key] = self._begun(store, blueprint)
+                self._isolations[key] = self._open_isolation(store, blueprint)
             except BootstrapError as exc:
                 self._isolations[key] = exc
         found = self._isolations[key]
@@ -97,116 +104,139 @@ class TestSession:
         return found
 
     def prepare(self, blueprint: Blueprint) -> None:
-        """Begin all stores of `blueprint` at once; errors are met again when a store is taken."""
+        """Open the isolations of all stores of `blueprint`, side by side.
 
-        def begin(store: StoreName) -> None:
+        Errors are kept, and raised when a store is taken.
+        """
+
+        def open_one(store: StoreName) -> None:
             with suppress(BootstrapError):
                 self.isolation(store, blueprint)
 
-        missing = [s for s in blueprint.stores if (s, id(blueprint)) not in self._isolations]
+        missing = [
+            store for store in blueprint.stores if (store, id(blueprint)) not in self._isolations
+        ]
         if missing:
             with ThreadPoolExecutor(len(missing)) as pool:
-                list(pool.map(begin, missing))
+                list(pool.map(open_one, missing))
 
     def settings(self, blueprint: Blueprint) -> Settings:
         """The blueprint's own settings as the environment has them, without addresses."""
-        return replace(Settings.load(blueprint, environ=without_addresses(os.environ)), stores={})
+        environ = without_addresses(os.environ)
+        return replace(Settings.load(blueprint, environ=environ), stores={})
 
-    def failed(
+    def remember_failure(
         self, store: StoreName, blueprint: Blueprint, error: BootstrapError, *, is_told: bool
     ) -> None:
         """Remember that no clean store can be had.
 
         `is_told` says that a test fails by this error.
         """
+        key = store, id(blueprint)
         if not is_told:
-            self._untold[store, id(blueprint)] = error
-        failed = self._isolations.get((store, id(blueprint)))
-        self._isolations[store, id(blueprint)] = error
-        if isinstance(failed, Isolation):
-            with suppress(BootstrapError), failed.errors(failed.server):
-                failed.make_way()
+            self._untold[key] = error
+        isolation = self._isolations.get(key)
+        self._isolations[key] = error
+        if isinstance(isolation, Isolation):
+            with suppress(BootstrapError), isolation.errors(isolation.server):
+                isolation.make_way()
 
     def make_way(self, isolation: Isolation) -> None:
-        """Have the isolations of other blueprints give up a place that there is once only."""
-        for other in self._begun_ones:
-            if other is not isolation and other.store == isolation.store:
+        """Have the isolations of other blueprints give up a place that exists only once."""
+        for other in self._opened:
+            is_beside = other is not isolation and other.store == isolation.store
+            if is_beside:
                 with suppress(BootstrapError), other.errors(other.server):
                     other.make_way()
 
-    def kept(self, store: StoreName) -> None:
-        """Servers are to run on.
+    def note_kept(self, store: StoreName) -> None:
+        """Note that a test's store was kept, so that the servers run on.
 
-        The next test of a store with one place only gets another server, if there is one.
+        Neo4j has one database only, so its next test gets another server, where we start servers.
         """
         self._kept = True
         if store == "neo4j" and not self._source.given:
             self._addresses.pop(store, None)
-            for key in [k for k in self._isolations if k[0] == store]:
+            keys = [key for key in self._isolations if key[0] == store]
+            for key in keys:
                 del self._isolations[key]
 
     def close(self) -> None:
         """Remove what was made and stop what was started, except what is kept."""
-        for isolation in self._begun_ones:
+        for isolation in self._opened:
             self.make_way(isolation)
-            self._close(isolation)
+            self._close_isolation(isolation)
         if self._source.given:  # a server of our own goes, with all that is on it
             for (store, _), error in self._untold.items():
-                self._trouble(f"{store}: after its last test: {_in_one_line(error)}")
+                self._note_trouble(f"{store}: after its last test: {_one_line(error)}")
         self._untold.clear()
         self._isolations.clear()
-        self._begun_ones.clear()
+        self._opened.clear()
         self._source.close(keep=self._kept)
 
-    def _close(self, isolation: Isolation) -> None:
+    def _close_isolation(self, isolation: Isolation) -> None:
+        """Close one isolation. On a given server, an error is a trouble."""
         try:
             with isolation.errors(isolation.server):
                 isolation.close()
         except BootstrapError as exc:
             if self._source.given:
-                told = _in_one_line(exc)
-                self._trouble(
-                    f"{isolation.store}: what this test run made could not be removed: {told}"
+                reason = _one_line(exc)
+                self._note_trouble(
+                    f"{isolation.store}: what this test run made could not be removed: {reason}"
                 )
 
-    def _trouble(self, line: str) -> None:
+    def _note_trouble(self, line: str) -> None:
         self.troubles.append(line)
         self._say(line)
 
-    def _begun(self, store: StoreName, blueprint: Blueprint) -> Isolation:
-        try:
-            kind = getattr(importlib.import_module(f"{__package__}.{store}"), _ISOLATIONS[store])
-        except ModuleNotFoundError as exc:
-            raise ConfigurationError(
-                f"{store}: its client library is not installed ({exc}).",
-                hint=f"pip install 'is-db-bootstrap[{store}]'",
-            ) from exc
+    def _open_isolation(self, store: StoreName, blueprint: Blueprint) -> Isolation:
+        """The isolation of one store on the source's server, which is started if needed."""
+        kind = _isolation_class(store)
         if store not in self._addresses:
             self._addresses[store] = self._source.address(store)
         server = self._addresses[store]
         with kind.errors(server):
-            begun = cast(
-                "Isolation",
-                kind(
-                    server,
-                    blueprint,
-                    self.settings(blueprint),
-                    given=self._source.given,
-                    say=self._say,
-                ),
+            opened = kind(
+                server,
+                blueprint,
+                self.settings(blueprint),
+                given=self._source.given,
+                say=self._say,
             )
-        self._begun_ones.append(begun)
-        return begun
+        self._opened.append(opened)
+        return opened
 
 
-def _in_one_line(error: BootstrapError) -> str:
+def _isolation_class(store: StoreName) -> type[Isolation]:
+    """The class that keeps the tests of `store` apart.
+
+    Raises `ConfigurationError` when the store's client library is not installed.
+    """
+    try:
+        module = importlib.import_module(f"{__package__}.{store}")
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"{store}: its client library is not installed ({exc}).",
+            hint=f"pip install 'is-db-bootstrap[{store}]'",
+        ) from exc
+    found: type[Isolation] = getattr(module, _ISOLATIONS[store])
+    return found
+
+
+def _url_variable(store: StoreName) -> str:
+    """The environment variable that a store's address is read from."""
+    return f"{store.upper()}_URL"
+
+
+def _one_line(error: BootstrapError) -> str:
     return " ".join(str(error).split())
 
 
 class Stores:
     """Clean stores of one blueprint for one test.
 
-    Each is taken, and its client opened, when first used.
+    Each store is taken, and its client opened, when first used.
     """
 
     def __init__(self, session: TestSession, blueprint: Blueprint) -> None:
@@ -219,69 +249,82 @@ class Stores:
 
     @property
     def postgres(self) -> sa.Engine:
-        """An engine on a database of its own, at the newest revision."""
-        return cast("sa.Engine", self._client("postgres"))
+        """An engine on a database of the test's own, at the newest revision."""
+        return cast("sa.Engine", self._open_client("postgres"))
 
     @property
     def neo4j(self) -> neo4j_client.Driver:
         """A driver on a database without nodes, with the blueprint's constraints and indexes."""
-        return cast("neo4j_client.Driver", self._client("neo4j"))
+        return cast("neo4j_client.Driver", self._open_client("neo4j"))
 
     @property
     def milvus(self) -> pymilvus.MilvusClient:
-        """A client on a database of its own, with empty, loaded collections behind their aliases."""
-        return cast("pymilvus.MilvusClient", self._client("milvus"))
+        """A client on a database of the test's own.
+
+        The blueprint's collections are there, empty and loaded, behind their aliases.
+        """
+        return cast("pymilvus.MilvusClient", self._open_client("milvus"))
 
     @property
     def redis(self) -> redis_client.Redis:
-        """A client on a logical database that holds the record of conventions, a mark, and nothing else."""
-        return cast("redis_client.Redis", self._client("redis"))
+        """A client on a logical database.
+
+        The database holds the record of conventions, a mark, and nothing else.
+        """
+        return cast("redis_client.Redis", self._open_client("redis"))
 
     def url(self, store: StoreName) -> StoreUrl:
-        """The address of one clean store. Raises `BootstrapError` when it cannot be had."""
+        """The address of one clean store. Raises `BootstrapError` when there is none."""
         if store not in self._taken:
-            if store not in self.blueprint.stores:
-                raise ConfigurationError(
-                    f"{self.blueprint.name} declares nothing for {store}.",
-                    hint=f"It has {', '.join(self.blueprint.stores)}.",
-                )
-            isolation = self._session.isolation(store, self.blueprint)
-            try:
-                self._session.make_way(isolation)
-                with isolation.errors(isolation.server):
-                    self._taken[store] = isolation.take()
-            except BootstrapError as exc:
-                self._session.failed(store, self.blueprint, exc, is_told=True)
-                raise
+            self._taken[store] = self._take_store(store)
         return self._taken[store]
+
+    def _take_store(self, store: StoreName) -> StoreUrl:
+        """Take a clean store. An error is remembered for the tests that come after."""
+        if store not in self.blueprint.stores:
+            raise ConfigurationError(
+                f"{self.blueprint.name} declares nothing for {store}.",
+                hint=f"It has {', '.join(self.blueprint.stores)}.",
+            )
+        isolation = self._session.isolation(store, self.blueprint)
+        try:
+            self._session.make_way(isolation)
+            with isolation.errors(isolation.server):
+                return isolation.take()
+        except BootstrapError as exc:
+            self._session.remember_failure(store, self.blueprint, exc, is_told=True)
+            raise
 
     @property
     def settings(self) -> Settings:
         """What `is_db_bootstrap` itself reads, with the addresses of all the blueprint's stores."""
         self._session.prepare(self.blueprint)
         found = self._session.settings(self.blueprint)
-        return replace(found, stores={store: self.url(store) for store in self.blueprint.stores})
+        addresses = {store: self.url(store) for store in self.blueprint.stores}
+        return replace(found, stores=addresses)
 
     @property
     def environ(self) -> dict[str, str]:
         """`POSTGRES_URL` and so on of all the blueprint's stores, passwords included."""
-        return {f"{store.upper()}_URL": url.reveal() for store, url in self.settings.stores.items()}
+        return {_url_variable(store): url.reveal() for store, url in self.settings.stores.items()}
 
     @property
     def shown(self) -> dict[str, str]:
-        """The addresses of those that were taken, without passwords."""
-        return {f"{store.upper()}_URL": str(url) for store, url in self._taken.items()}
+        """The addresses of the stores that were taken, without passwords."""
+        return {_url_variable(store): str(url) for store, url in self._taken.items()}
 
     @property
     def taken(self) -> dict[str, str]:
-        """The same of those that were taken."""
-        return {f"{store.upper()}_URL": url.reveal() for store, url in self._taken.items()}
+        """The addresses of the stores that were taken, passwords included."""
+        return {_url_variable(store): url.reveal() for store, url in self._taken.items()}
 
     def open_async(self, store: StoreName) -> tuple[Any, Callable[[], Any]]:
-        """A client for asyncio, and the coroutine function that closes it, to be awaited in the same loop."""
-        return clients.open_async_client(
-            store, self.url(store), self._session.settings(self.blueprint).schema
-        )
+        """A client for asyncio, and the coroutine function that closes it.
+
+        The client must be closed in the event loop in which it was used.
+        """
+        schema = self._session.settings(self.blueprint).schema
+        return clients.open_async_client(store, self.url(store), schema)
 
     def keep(self) -> None:
         """Leave the stores as they are, and their servers running, until the next session."""
@@ -296,17 +339,16 @@ class Stores:
                 with isolation.errors(isolation.server):
                     isolation.give_back(url, keep=self._keep)
             except BootstrapError as exc:
-                # The next test must not find what this one left.
-                self._session.failed(store, self.blueprint, exc, is_told=False)
+                # The next test must not find what this test left.
+                self._session.remember_failure(store, self.blueprint, exc, is_told=False)
             if self._keep:
-                self._session.kept(store)
+                self._session.note_kept(store)
         self._taken.clear()
 
-    def _client(self, store: StoreName) -> Any:
+    def _open_client(self, store: StoreName) -> Any:
         if store not in self._clients:
-            client, close = clients.open_client(
-                store, self.url(store), self._session.settings(self.blueprint).schema
-            )
+            schema = self._session.settings(self.blueprint).schema
+            client, close = clients.open_client(store, self.url(store), schema)
             self._clients[store] = client
             self._closing.callback(close)
         return self._clients[store]
@@ -319,10 +361,10 @@ _session: TestSession | None = None
 def isolated_stores(blueprint: str | Blueprint) -> Iterator[Stores]:
     """Clean stores of `blueprint` on the local stack, for `unittest` and scripts.
 
-    The servers start with the first use in a process and are left to its end. Raises
+    The servers start with the first use in a process, and stop at the end of the process. Raises
     `BootstrapError`.
     """
-    global _session  # noqa: PLW0603 - one for the process, as its servers are
+    global _session  # noqa: PLW0603 - a process has one session, as it has one set of servers
     if _session is None:
         _session = TestSession()
         atexit.register(_session.close)

@@ -1,4 +1,4 @@
-"""Where the servers of a test session come from: the local stack, the environment, or containers."""
+"""Where a test session's servers come from: the local stack, the environment, or containers."""
 
 from __future__ import annotations
 
@@ -27,77 +27,90 @@ ANSWER_S = 20.0
 class Source(Protocol):
     """Gives the address of a server of each store, without a database of its own choice."""
 
-    #: Whether the servers are not our own: other people may write to them, and several processes
-    #: meet on one Neo4j.
+    #: Whether the servers are not our own. Then other people may write to them, and several
+    #: processes meet on one Neo4j.
     given: bool
 
     def address(self, store: StoreName) -> StoreUrl:
         """The server, started when it is not running. Raises `BootstrapError`."""
 
     def close(self, *, keep: bool) -> None:
-        """No address is needed any more; with `keep`, servers run on."""
+        """No address is needed any more. With `keep`, the servers run on."""
 
 
 class StartedServers(ABC):
     """Servers that sessions start when they are needed.
 
-    All processes share them, but each has a Neo4j of its own, because Neo4j Community has one
-    database only. The last process that uses servers stops them, unless `keep_running`: then the
-    next session starts sooner. A file below `folder` is locked while a process uses what belongs to
-    it; the kernel unlocks it when that process dies.
+    All processes share the servers, but each process has a Neo4j of its own, because Neo4j
+    Community has one database only. The last process that uses the servers stops them. With
+    `keep_running` the servers run on, and the next session starts sooner. A process that uses the
+    servers of a folder holds a lock on the file `in-use` in the folder. The kernel gives the lock
+    back when the process dies.
     """
 
     given = False
-    #: What tells these folders from those of other kinds.
+    #: The name of the folder below which a source of this kind has its folders.
     kind: ClassVar[str]
 
     def __init__(self, folder: Path | None = None, *, keep_running: bool = False) -> None:
-        self._folder = (folder or data_root() / "testing") / self.kind
+        root = folder or data_root() / "testing"
+        self._folder = root / self.kind
         self._keep_running = keep_running
-        self._stacks: dict[Path, IO[str]] = {}
+        #: The lock of each folder that this process uses.
+        self._locks: dict[Path, IO[str]] = {}
 
     @abstractmethod
     def up(self, folder: Path, store: StoreName) -> StoreUrl:
-        """Find the server of `folder`, or start it; only one process is here at a time."""
+        """Find the server of `folder`, or start it.
+
+        Of several processes that call at once, only one may start the server.
+        """
 
     @abstractmethod
     def down(self, folder: Path) -> None:
         """Stop the servers of `folder`, which nobody uses."""
 
     def address(self, store: StoreName) -> StoreUrl:
-        """The shared server; for Neo4j the first one that no other process uses."""
-        return self.up(self._own_folder() if store == "neo4j" else self._shared_folder(), store)
+        """The shared server. For Neo4j, the first server that no other process uses."""
+        folder = self._own_folder() if store == "neo4j" else self._shared_folder()
+        return self.up(folder, store)
 
     def close(self, *, keep: bool) -> None:
-        """Stop what nobody else uses."""
-        for folder, lock in self._stacks.items():
-            if not keep and not self._keep_running and _locked(lock, fcntl.LOCK_EX):
+        """Stop the servers that nobody else uses."""
+        may_stop = not keep and not self._keep_running
+        for folder, lock in self._locks.items():
+            if may_stop and _try_to_lock(lock):
                 with suppress(BootstrapError):
                     self.down(folder)
             lock.close()
-        self._stacks.clear()
+        self._locks.clear()
 
     def _shared_folder(self) -> Path:
+        """The folder of the servers that all processes share."""
         folder = self._folder / "shared"
-        if folder not in self._stacks:
-            self._stacks[folder] = lock = _opened(folder)
-            fcntl.flock(lock, fcntl.LOCK_SH)  # waits for a session that is stopping it
+        if folder not in self._locks:
+            lock = _open_lock_file(folder)
+            self._locks[folder] = lock
+            # A session that is stopping these servers has the exclusive lock. Wait for its end.
+            fcntl.flock(lock, fcntl.LOCK_SH)
         return folder
 
     def _own_folder(self) -> Path:
+        """The first folder that no other process uses, locked for this process."""
         for number in itertools.count():
             folder = self._folder / f"neo4j-{number}"
-            if folder in self._stacks:
+            if folder in self._locks:
                 continue
-            lock = _opened(folder)
-            if _locked(lock, fcntl.LOCK_EX):
-                self._stacks[folder] = lock
+            lock = _open_lock_file(folder)
+            if _try_to_lock(lock):
+                self._locks[folder] = lock
                 return folder
             lock.close()
         raise AssertionError
 
 
-def _opened(folder: Path) -> IO[str]:
+def _open_lock_file(folder: Path) -> IO[str]:
+    """The open file of the folder's lock. Raises `ConfigurationError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return (folder / "in-use").open("a")
@@ -107,45 +120,49 @@ def _opened(folder: Path) -> IO[str]:
         ) from exc
 
 
-def _locked(lock: IO[str], kind: int) -> bool:
+def _try_to_lock(lock: IO[str]) -> bool:
+    """Take the exclusive lock without waiting. False when another process holds a lock."""
     try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 class LocalServers(StartedServers):
-    """Local stacks for tests alone, without durability, beside the one of `is-db-bootstrap local up`."""
+    """Local stacks for tests alone, beside the stack of `is-db-bootstrap local up`.
+
+    The servers run without durability.
+    """
 
     kind = "local"
 
     def up(self, folder: Path, store: StoreName) -> StoreUrl:
         """One server of the stack in `folder`."""
-        [server] = local.up(folder, stores=(store,), durable=False).servers
+        stack = local.up(folder, stores=(store,), durable=False)
+        [server] = stack.servers
         return StoreUrl.parse(store, server.url, "the local stack for tests")
 
     def down(self, folder: Path) -> None:
-        """Killed: nothing in them is worth an orderly end."""
+        """Kill the servers, since no data in them is worth an orderly end."""
         local.down(folder, durable=False)
 
 
 class GivenServers:
     """The servers that the environment names.
 
-    They are never started or stopped, and must answer within `ANSWER_S`.
+    The servers are never started or stopped, and must answer within `ANSWER_S`.
     """
 
     given = True
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = dict(os.environ if environ is None else environ)
-        self._settings = Settings.load(
-            Blueprint("postgres", "only its addresses are read"), environ=self._environ
-        )
+        any_blueprint = Blueprint("postgres", "only its addresses are read")
+        self._settings = Settings.load(any_blueprint, environ=self._environ)
 
     def address(self, store: StoreName) -> StoreUrl:
-        """Its address, as for any command."""
+        """The store's address, as any command reads it. Raises `BootstrapError`."""
         url = self._settings.need(store)
         if url.source == "default":
             raise ConfigurationError(
@@ -156,14 +173,18 @@ class GivenServers:
         return url
 
     def close(self, *, keep: bool) -> None:
-        """Nothing is ours to stop."""
+        """Do nothing, because no server is ours to stop."""
 
 
 def without_addresses(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for settings of tests: nothing in it says where a store is, or who we are there."""
-    prefixes = tuple(f"{s.upper()}_" for s in STORE_ORDER)
+    """The environment for settings of tests.
+
+    Left out are all variables that say where a store is, or as which user to connect.
+    """
+    store_prefixes = [f"{store.upper()}_" for store in STORE_ORDER]
+    prefixes = (*store_prefixes, "DB_", "DATABASE_URL")
     return {
-        k: v
-        for k, v in environ.items()
-        if k == "DB_SCHEMA" or not k.startswith((*prefixes, "DB_", "DATABASE_URL"))
+        name: value
+        for name, value in environ.items()
+        if name == "DB_SCHEMA" or not name.startswith(prefixes)
     }

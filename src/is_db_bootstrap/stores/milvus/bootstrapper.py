@@ -123,7 +123,7 @@ class MilvusBootstrapper:
         """A client with a connection of its own: shared ones outlive their clients and pass a broken state on."""
         arguments = client_arguments(self._url)
         try:
-            return MilvusClient(**arguments, timeout=limit_s, dedicated=True, grpc_options=_GRPC)
+            return MilvusClient(**arguments, timeout=limit_s, dedicated=True)
         except (OSError, ValueError) as exc:
             error = ConfigurationError(
                 f"milvus: the address {self.target} is refused by pymilvus: {exc}."
@@ -660,9 +660,6 @@ class MilvusBootstrapper:
             raise StoreUnavailable(self.name, "The call was cancelled.", subject=subject) from exc
 
 
-#: No pings while nothing is asked: Milvus Lite ends a connection that pings often
-#: (`too_many_pings`), and gRPC prints it.
-_GRPC: Mapping[str, int] = {"grpc.keepalive_permit_without_calls": 0}
 #: pymilvus retries a refused rate by itself until its timeout; the engine does that.
 _ONCE: Mapping[str, Any] = {"retry_on_rate_limit": False}
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 #: The port of an address with TLS that names none.
 _TLS_PORT = 443
+#: No pings while nothing is asked. Milvus Lite ends a connection that pings often
+#: (`too_many_pings`), and gRPC prints this.
+_GRPC_OPTIONS = {"grpc.keepalive_permit_without_calls": 0}
 
 
 def single_token(url: StoreUrl) -> StoreUrl:
@@ -37,5 +40,6 @@ def client_arguments(url: StoreUrl) -> dict[str, Any]:
         "uri": f"{at.scheme}://{hosts}",
         "token": f"{at.username}:{at.password}" if at.username else at.password,
         "db_name": at.database,
+        "grpc_options": dict(_GRPC_OPTIONS),
     }
     return given | ({"server_pem_path": at.ca_file} if at.ca_file else {})
