@@ -1,15 +1,17 @@
 """Every way a bootstrap can fail, and the exit code of each.
 
-BootstrapError ├── ConfigurationError              2   a setting or a blueprint is wrong, or another
-server answers ├── StoreError                      1   one store failed; the classes below say how │
-├── StoreUnavailable            4   retried while waiting, within the deadline │   │   └── StoreBusy
-4   retried while applying too, within its own limit │   ├── AccessDenied                5   wrong
-password, missing privilege, TLS │   ├── StoreConflict               6   the store contradicts the
-blueprint; only a person can decide │   ├── LockTimeout                 7   another run holds the
-lock │   ├── StoreReset                  8   a store that was converged before is blank │   ├──
-ChangeFailed                1   one change was refused │   └── VerificationFailed          3
-everything was applied and the store still differs └── Interrupted                   130   a signal
-ended the run
+BootstrapError
+├── ConfigurationError           2   a setting or a blueprint is wrong, or another server answers
+├── StoreError                   1   one store failed, and the classes below say how
+│   ├── StoreUnavailable         4   retried while waiting, within the deadline
+│   │   └── StoreBusy            4   retried while applying too, within its own limit
+│   ├── AccessDenied             5   wrong password, missing privilege, TLS
+│   ├── StoreConflict            6   the store contradicts the blueprint, and a person decides
+│   ├── LockTimeout              7   another run holds the lock
+│   ├── StoreReset               8   a store that was converged before is blank
+│   ├── ChangeFailed             1   one change was refused
+│   └── VerificationFailed       3   everything was applied and the store still differs
+└── Interrupted                130   a signal ended the run
 
 The exit code of an interrupted run is 128 plus the signal's number: 129, 130 or 143.
 
@@ -59,7 +61,7 @@ class BootstrapError(Exception):
 
 
 class ConfigurationError(BootstrapError):
-    """A setting, an option or a declaration is wrong; no store was changed."""
+    """A setting, an option or a declaration is wrong. No store was changed."""
 
     exit_code = 2
     kind = "configuration"
