@@ -199,7 +199,7 @@ class BootstrapResult:
 
     @property
     def ok(self) -> bool:
-        """Whether every store is as declared. For a plan: whether every store could be looked at."""
+        """Whether every store is as declared. After a plan: whether every store was looked at."""
         return self.exit_code == 0
 
     def store(self, name: str) -> StoreResult:

@@ -156,4 +156,4 @@ class CanSelfTest(Protocol):
     """A store that can show that what was declared takes, finds and refuses what it should."""
 
     def selftest(self) -> Iterator[Proof]:
-        """Try everything once. Nothing is left behind, also when the test is ended in the middle."""
+        """Try everything once. A test that is ended in the middle leaves nothing behind either."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The flags of one run. The command makes this value, and it reaches the engine as it is.
+    """The flags of one run. The command makes this value, and the engine gets it unchanged.
 
     The settings say where the stores are and how long to wait. These options say what to do there.
     """
 
-    #: Only these stores; empty means all of the blueprint.
+    #: Only these stores take part. Empty means all stores of the blueprint.
     only: tuple[str, ...] = ()
-    #: These stores are left out.
+    #: These stores take no part.
     skip: tuple[str, ...] = ()
     #: Demo rows are written where they are missing.
     seed: bool = False
