@@ -1,6 +1,6 @@
 """One command brings the datastores of an application to their declared state.
 
-It proves that state, and it says what it did.
+The command then proves that state, and says what was done.
 
     from is_db_bootstrap import BootstrapOrchestrator, PostgreSQLBootstrapper, RedisBootstrapper
     from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT

@@ -1,4 +1,4 @@
-"""The wiring: bootstrappers and an orchestrator over them, from a blueprint and settings."""
+"""The wiring: bootstrappers of stores, and orchestrators, from a blueprint and settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _READY_PAUSE_S = 0.25
 def bootstrapper(
     store: StoreName, url: StoreUrl, blueprint: Blueprint, settings: Settings, *, seed: bool = False
 ) -> DatabaseBootstrapper:
-    """The bootstrapper of one store. With `seed`, it writes the demo data of the blueprint too.
+    """The bootstrapper of one store, which writes the blueprint's demo data too if `seed` is set.
 
     Raises `ConfigurationError`, which names the extra, when the store's client is not installed.
     """
@@ -125,10 +125,10 @@ def over(
 def _lending_stores(
     blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
 ) -> tuple[DatabaseBootstrapper, ...]:
-    """Stores outside of this run that can lend it a lock, so that two runs meet there.
+    """Stores outside of this run that can lend this run a lock, so that two runs meet there.
 
-    Such a store comes before all stores of the run in store order, and somebody has set its
-    address.
+    In store order, such a store comes before all stores of the run. Somebody has set the address of
+    such a store.
     """
     before = STORE_ORDER[: STORE_ORDER.index(chosen[0])]
     able = [store for store in before if store in blueprint.stores and KINDS[store].can_lock]

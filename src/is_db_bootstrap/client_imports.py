@@ -1,16 +1,16 @@
 """Imports the client libraries, without pandas and pyarrow when the command asks for that.
 
-Importing pandas takes longer than a run with nothing to do. Both neo4j and pymilvus import it, and
-a run hardly ever uses it. So the modules of these clients, and no other modules, get proxies while
-they are imported:
+Importing pandas takes longer than a run with nothing to do. Both neo4j and pymilvus import pandas,
+and a run hardly ever uses pandas. So the modules of these clients, and no other modules, get
+proxies while the clients are imported:
 
 * `sys.modules` never holds a proxy. Whatever else imports pandas, before, meanwhile or later, gets
   the real module.
 * A proxy that is called, or is asked for a value, imports the real module and forwards to it.
-* A package that is already imported, or that is not installed, is left alone: the client gets it,
-  or its `ImportError`.
-* When pandas is imported for real, by whomever, the proxies in the clients' modules are replaced by
-  what they stand for.
+* A package that is already imported, or that is not installed, is left alone. The client gets the
+  package, or its `ImportError`.
+* When anybody imports pandas for real, the proxies in the clients' modules are replaced by what
+  they stand for.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _import = builtins.__import__
 
 
 class _State:
-    """What this process was told, and how many imports of clients are under way."""
+    """Whether `keep_out` was called, and how many imports of clients are under way."""
 
     asked_for = False
     imports = 0
@@ -105,7 +105,8 @@ def _can_wait(root: str) -> bool:
 class _ProxyModule(ModuleType):
     """Stands for a module.
 
-    Its names are proxies until the real package is imported, and the real ones from then on.
+    The names in this module are proxies until the real package is imported. From then on, the names
+    are those of the real module.
     """
 
     def __repr__(self) -> str:
@@ -122,7 +123,8 @@ class _ProxyModule(ModuleType):
 class _Proxy(type):
     """A class that stands for an object of a package.
 
-    It is a class, because clients write `isinstance` and `Union[…]` with such an object.
+    The object may be of any kind. A class stands for it, because clients write `isinstance` and
+    `Union[…]` with the object.
     """
 
     def __getattr__(cls, name: str) -> Any:

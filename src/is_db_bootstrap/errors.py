@@ -37,8 +37,9 @@ class BootstrapError(Exception):
     """A named failure that becomes part of a result.
 
     ``message`` names the object and the cause, ``hint`` the next step. ``detail`` holds what a
-    server said about single rows and values. A person at a terminal sees the detail: ``str()`` and
-    the text output contain it. JSON documents, termination logs and log records do not.
+    server said about single rows and values. ``str()`` and the text output contain the detail, so a
+    person at a terminal sees it. JSON documents, termination logs and log records do not contain
+    the detail.
     """
 
     exit_code: ClassVar[int] = 1
@@ -71,7 +72,7 @@ class StoreError(BootstrapError):
     """Something went wrong with one store.
 
     ``store`` is the name of the store. ``subject`` names the object concerned, such as a table, a
-    collection or a file. It is empty when the error concerns the store as a whole.
+    collection or a file. ``subject`` is empty when the error concerns the store as a whole.
     """
 
     kind = "store"

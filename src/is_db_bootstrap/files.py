@@ -26,12 +26,12 @@ def is_installed(folder: Path) -> bool:
 
 
 def migrations(blueprint: str) -> Path:
-    """The folder of a reference system's Alembic revisions. It may not exist."""
+    """The folder of a reference system's Alembic revisions. The folder may not exist."""
     return root() / "migrations" / blueprint
 
 
 def cypher(blueprint: str) -> Path:
-    """The folder of a reference system's Cypher files. It may not exist."""
+    """The folder of a reference system's Cypher files. The folder may not exist."""
     return root() / "cypher" / blueprint
 
 

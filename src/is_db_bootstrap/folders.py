@@ -1,10 +1,10 @@
-"""What lies in a folder of migrations, and which of it is plainly harmless there.
+"""What lies in a folder of migrations, and which entries are plainly harmless there.
 
 A list of odd names can never be complete. So the list here is one of harmless kinds. Whoever reads
 a folder takes its own files, and names every other entry that this list does not have.
 `docs/reference/declarations.md` tells users the same list.
 
-Nothing is opened to find out what it is. A named pipe would never answer.
+No entry is opened to find out its type, because a named pipe would never answer.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Running code of the user: revisions, blueprints, `configure`, models.
 
-User code is a guest. Whatever a guest raises becomes an error that names file and line. That holds
-for `SystemExit` and the like too, since an exit code of a guest would otherwise end the whole run,
-as a success even. `os._exit` ends a process without any exception, so a guest gets an `os._exit`
-that raises. What a guest prints goes to stderr, because stdout carries the result of a command.
+User code is a guest. Whatever a guest raises becomes an error that names file and line.
+`SystemExit` becomes such an error too, since an exit code of a guest would otherwise end the whole
+run, and might even look like success. `os._exit` ends a process without any exception, so a guest
+gets an `os._exit` that raises. What a guest prints goes to stderr, because stdout carries the
+result of a command.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _RUNNERS = ("/alembic/", "/sqlalchemy/", "/psycopg/")
 class GuestFailed(Exception):
     """User code raised something.
 
-    `said` is the class and the text of that. `where` is the file and the line in brackets, or
+    `said` is the class and the text of the exception. `where` is its file and line in brackets, or
     empty.
     """
 

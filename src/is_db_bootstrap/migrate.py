@@ -1,9 +1,9 @@
 """The `migrate` commands as functions, for every blueprint with a PostgreSQL part.
 
-The functions are synchronous. A caller may use them while an event loop is running in the same
-thread. Each function takes the name of a blueprint, or a `Blueprint`, and finds the address as the
-command does: `url`, then the variables POSTGRES_URL, DATABASE_URL and DB_*, then the TOML file.
-The variables are those of `environ`, and those of the process when `environ` is None. `settings`
+The functions are synchronous, and also work while an event loop is running in the same thread.
+Each function takes the name of a blueprint, or a `Blueprint`, and finds the address as the command
+does: `url`, then the variables POSTGRES_URL, DATABASE_URL and DB_*, then the TOML file. The
+variables are those of `environ`, and those of the process when `environ` is None. `settings`
 replaces all of these. A portable blueprint takes a `url` of MariaDB or SQLite too. The functions
 raise the errors of `is_db_bootstrap.errors`, and wait for a lock within the timeout.
 """
@@ -154,7 +154,10 @@ class _Place:
 
 
 def _chain_of(blueprint: Blueprint) -> Chain:
-    """The revisions of a blueprint. Raises `ConfigurationError` when it has no PostgreSQL part."""
+    """The revisions of a blueprint.
+
+    Raises `ConfigurationError` for a blueprint without a PostgreSQL part.
+    """
     if blueprint.migrations is None:
         raise ConfigurationError(f"{blueprint.name} has no PostgreSQL part.")
     return Chain.read(blueprint.migrations)
@@ -169,7 +172,7 @@ def init(
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
 ) -> Migrated:
-    """Create database and schema if they are missing, and upgrade to head.
+    """Create a missing database and a missing schema, and upgrade to head.
 
     `seed` adds the demo rows too. A second call changes nothing.
     """

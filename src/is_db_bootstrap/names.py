@@ -1,6 +1,6 @@
 """The names of the stores.
 
-They stand apart from `results`, because `--help` needs them and nothing else.
+The names stand apart from `results`, because `--help` needs the names and nothing else.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def open_private(path: Path, mode: str) -> IO[str]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that is ours. Its mode becomes 0600, whatever mode it had before."""
+    """Write a file that is ours, and give the file the mode 0600, whatever its mode was before."""
     with open_private(path, "w") as file:
         os.fchmod(file.fileno(), _FILE)
         file.write(text)

@@ -56,7 +56,7 @@ class Ended:
 
 
 def adopt_orphans() -> bool:
-    """Let this process be the parent of every orphan below it from now on.
+    """From now on, let this process be the parent of every orphan among its descendants.
 
     Returns whether the system can do that.
     """

@@ -34,8 +34,8 @@ class Outcome(StrEnum):
     CHANGED = "changed"
     #: Would be changed by `apply`.
     PLANNED = "planned"
-    #: A store: not touched, because another store failed first. A change: the server cannot take
-    #: it.
+    #: A store that was not touched, because another store failed first. Or a change that the server
+    #: cannot take.
     SKIPPED = "skipped"
     #: Differs from the declaration although nothing is pending. A person compares.
     DRIFTED = "drifted"
@@ -179,7 +179,7 @@ class StoreResult:
     drifts: tuple[Drift, ...] = ()
     notes: tuple[str, ...] = ()
     error: ErrorReport | None = None
-    #: The exception behind `error`. The JSON document does not have it.
+    #: The exception behind `error`, which the JSON document does not have.
     exception: Exception | None = field(default=None, compare=False, repr=False)
 
 

@@ -120,8 +120,8 @@ def _next_number(digits: str) -> str:
 def _is_hash(head: str, chain: Chain) -> bool:
     """Whether Alembic made the id `head`, which then is twelve hexadecimal digits.
 
-    Twelve decimal digits may be a person's number. They count as Alembic's only when another id of
-    the chain has twelve digits with a letter among them.
+    Twelve decimal digits may be a person's number. Such an id counts as Alembic's only when another
+    id of the chain has twelve hexadecimal digits with a letter among them.
     """
     alike = [revision for revision in chain.order if _HASH.fullmatch(revision)]
     has_letters = any(not revision.isdecimal() for revision in alike)
@@ -146,7 +146,7 @@ def stale(blueprint: Blueprint) -> list[str]:
     """The generated files that are not those of the newest revision, in words.
 
     This needs no server. A `schema.sql` that is there is compared with one that is generated now. A
-    `catalogue.json` could only be generated with a server, but it says of which revision it is.
+    `catalogue.json` cannot be generated without a server, but the file names its revision.
     """
     from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue
     from is_db_bootstrap.stores.postgres.scratch import SCHEMA_NAME, schema_sql
@@ -200,7 +200,8 @@ def _file_slug(message: str) -> str:
 def _writable_folder(blueprint: Blueprint, folder: Path | None, name: str) -> Path:
     """The folder `name` of a blueprint.
 
-    Raises `ConfigurationError` when there is no such folder, or when it came with the package.
+    Raises `ConfigurationError` when there is no such folder, or when the folder came with the
+    package.
     """
     if folder is None:
         raise ConfigurationError(

@@ -404,7 +404,7 @@ class Database:
             question.cancel()
 
     def _forget_question(self, question: asyncio.Task[Health]) -> None:
-        """Drop a question that has ended. Its error is read, because asyncio would log it else."""
+        """Drop a question that has ended, and read its error, which asyncio would log otherwise."""
         self._questions.discard(question)
         if not question.cancelled():
             question.exception()

@@ -25,8 +25,8 @@ async def init_db(
     """Open and register the database of a blueprint. None means the configured one.
 
     A second call, also a concurrent one, gets the same database. `migrate` upgrades to head first,
-    under the migration lock. That is for development. In production, only an explicit command
-    changes a schema. Raises `StoreUnavailable`, and what `migrate.init` raises.
+    under the migration lock. Only development needs `migrate`, since in production an explicit
+    command changes a schema. Raises `StoreUnavailable`, and what `migrate.init` raises.
     """
     name = _full_name(blueprint, environ)
     # No await stands between the look and the entry, so that concurrent calls get one database.

@@ -20,7 +20,7 @@ _ID_LENGTH = 12
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What an orchestrator was told besides its stores."""
+    """What the caller of an orchestrator has decided besides its stores."""
 
     blueprint: str
     retry: RetryPolicy

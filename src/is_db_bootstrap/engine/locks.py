@@ -55,7 +55,7 @@ class Locks:
         self._deadline = deadline
         self._held: list[Held] = []
         self._released = threading.Event()
-        #: The store whose lock is being asked for at this moment.
+        #: The store that is being asked for its lock at this moment.
         self.acquiring: DatabaseBootstrapper | None = None
 
     # --- taking
@@ -130,7 +130,7 @@ class Locks:
             holders[:] = [taken]
             if self._policy.follow and nothing_left():
                 raise NothingLeft
-            # Without its age, so that an observer is told of a holder once, and not at every try.
+            # The message has no age, so that an observer hears of a holder once, and not each try.
             raise StoreBusy(store.name, f"The lock is held by {taken.who}.")
 
         self.acquiring = store
@@ -182,7 +182,7 @@ class Locks:
     def _lose_lock(self, held: Held) -> None:
         """Begin no further change, and end the running changes that only this lock guarded.
 
-        These are ended on their servers.
+        A running change is ended on its server.
         """
         if self._released.is_set():
             return

@@ -128,7 +128,7 @@ class BootstrapOrchestrator:
 
     @property
     def unfinished(self) -> tuple[StoreName, ...]:
-        """The stores of the last run whose call did not come back, although it was cancelled.
+        """The stores of the last run whose call did not come back after it was cancelled.
 
         A thread of this process is still in that call, and ends when the process ends. If the store
         could be disconnected, the call changes nothing through the store any more.

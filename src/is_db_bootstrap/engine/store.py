@@ -57,7 +57,7 @@ class Lock(Protocol):
     """A lock that is held."""
 
     def confirm(self) -> bool:
-        """Whether the lock is still ours. This renews a lease. Any thread may call it."""
+        """Whether the lock is still ours. The call renews a lease. Any thread may make the call."""
 
     def release(self) -> bool:
         """Give the lock up. False when the lock was not ours any more."""
@@ -87,7 +87,7 @@ class CanCheckRights(Protocol):
     def check_rights(self) -> None:
         """Raise `AccessDenied` when the user may not do what the last plan asks for.
 
-        This changes nothing. The engine calls it once, in apply mode, before anything is created,
+        This changes nothing. The engine asks once, in apply mode, before anything is created,
         locked or changed in any store.
         """
 

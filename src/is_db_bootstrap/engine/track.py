@@ -27,7 +27,7 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings.timing import BEATS, DEFAULT, LEAST_BEATS, Timing
 
-#: The note of a run that was told not to verify.
+#: The note of a run whose caller wanted no verify.
 UNVERIFIED = "Not verified, as asked."
 
 
@@ -73,7 +73,7 @@ HEARTBEAT_WITHOUT_LEASE_S = 10.0
 class Held:
     """A lock of this run.
 
-    `confirmed_at` is when its store last said so, by the monotonic clock.
+    `confirmed_at` is the moment of the last confirmation by the store, on the monotonic clock.
     """
 
     store: DatabaseBootstrapper
@@ -184,7 +184,7 @@ class Track:
     def _changes_not_made(self, mode: Mode) -> Iterator[ChangeResult]:
         """The changes that are still planned, and those that the server cannot take.
 
-        A verify reports a pending change as drift, so it is not listed here.
+        A verify reports each pending change as drift, so no pending change is listed here then.
         """
         done = {(change.kind, change.name) for change in self.changes}
         if mode is not Mode.VERIFY:

@@ -37,7 +37,7 @@ _ON_THE_SERVER = "What was begun did not end when it was cancelled, and may go o
 class Workers:
     """Runs the steps of a phase in threads.
 
-    `acquiring` says which store is being asked for its lock. That store is the one to cancel then.
+    `acquiring` returns the store that is being asked for its lock, which is the one to cancel then.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ _BELOW_THE_LAST = "    "
 class PlainScreen:
     """Text without colours, for files, pipes and logs.
 
-    `encoding` is that of the output. Where an encoding lacks the lines of a tree, they are ASCII.
+    `encoding` is that of the output. A tree has lines in ASCII when the encoding has no others.
     """
 
     def __init__(self, encoding: str = "utf-8") -> None:
@@ -112,7 +112,7 @@ def _wrap_text(text: str, width: int) -> list[str]:
 
 
 def _wrap_paragraph(text: str, width: int) -> list[str]:
-    """The same for a text without a line end. Each word keeps the blanks around it."""
+    """A text without a line end, in lines of at most `width` characters. Blanks are kept."""
     lines = [""]
     for word in re.findall(r"\s*\S+\s*", text) or [text]:
         word_width = _text_width(word.rstrip())

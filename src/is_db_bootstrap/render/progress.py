@@ -20,7 +20,7 @@ class Progress:
         self._write = write
         self.verbose = verbose
         self._quiet = quiet
-        #: The last wait that was told of each store.
+        #: The last message about a wait, for each store.
         self._last_waits: dict[str, str] = {}
 
     def addresses(self, settings: Settings) -> None:

@@ -38,7 +38,7 @@ _COLUMNS = (
 def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bool = False) -> str:
     """A table of the stores, and below it every failure with its cause and next step.
 
-    `verbose` lists single changes. The report of a plan always lists them.
+    The report of a plan lists single changes. With `verbose`, every report does.
     """
     screen = screen or PlainScreen()
     rows = [_store_row(store) for store in result.stores]

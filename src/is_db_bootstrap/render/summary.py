@@ -33,7 +33,7 @@ def summary(result: BootstrapResult, limit: int = LIMIT) -> str:
 
 
 def fleet_summary(result: Mapping[str, Any], limit: int = LIMIT) -> str:
-    """The same for many targets, whose document is `result`.
+    """A JSON document like that of `summary`, for many targets, whose document is `result`.
 
     The summary has the number of targets of each outcome, and the first targets that failed.
     """
@@ -50,7 +50,7 @@ def fleet_summary(result: Mapping[str, Any], limit: int = LIMIT) -> str:
 
 
 def refusal(error: BootstrapError, limit: int = LIMIT, *, exit_code: int | None = None) -> str:
-    """The same for a run that did not begin.
+    """A JSON document like that of `summary`, for a run that did not begin.
 
     `exit_code` is given when the exit code is not that of the error.
     """

@@ -1,4 +1,4 @@
-"""Addresses of stores. They are taken apart here, become text here, and nowhere else."""
+"""Addresses of stores. Only this module takes an address apart, or makes text of an address."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _CHARACTERS = "has a character that cannot be sent"
 
 
 class AddressError(ValueError):
-    """Why a text is no address. The text itself is not repeated, because it may hold a secret."""
+    """Why a text is no address. The error leaves out the text, since the text may hold a secret."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -130,8 +130,8 @@ def _end_of_user(scheme: str, rest: str) -> int:
     last = rest.rfind("@")
     if last == strict:
         return last
-    # The last @ stands behind the first / ? or #. So it is part of a password, or of a name in the
-    # path or in the query.
+    # The last @ stands behind the first / ? or #. So this @ is part of a password, or of a name in
+    # the path or in the query.
     is_strict = _is_address(scheme, rest, strict)
     is_in_password = ":" in authority and _is_address(scheme, rest, last)
     if not is_in_password or (is_strict and _only_in_options(rest[len(authority) :])):
@@ -225,7 +225,7 @@ def _read_options(query: str) -> tuple[tuple[str, str], ...]:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StoreUrl:
-    """An address of a store, taken apart. Printing it never shows the password.
+    """An address of a store, taken apart. A printed `StoreUrl` never shows the password.
 
     `hosts` is `host`, `host:port`, or for PostgreSQL several of them with commas. `source` says
     where the address came from. `ca_file` is a PEM file that the server's certificate is checked
@@ -351,7 +351,7 @@ class StoreUrl:
     def masking(self, error: E, cause: BaseException | None = None) -> E:
         """`error`, after the secrets of this address were taken out of its texts.
 
-        They are taken out of the texts of its causes too.
+        The secrets are taken out of the texts of its causes too.
         """
         for each in _errors_with_causes(error, cause):
             args = each.args

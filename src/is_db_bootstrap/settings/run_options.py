@@ -1,4 +1,4 @@
-"""What one run is told by its caller: the flags of the command line in one value."""
+"""What a caller decides for one run: the flags of the command line in one value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunOptions:
     seed: bool = False
     #: Findings are drift in `verify`.
     strict: bool = False
-    #: A store whose history goes on beyond ours is a note. Otherwise it is a conflict.
+    #: A store whose history goes on beyond ours is a note. If this is not set, that is a conflict.
     allow_ahead: bool = True
     #: `apply` verifies after its last change.
     verify: bool = True

@@ -14,7 +14,7 @@ from is_db_bootstrap.errors import ConfigurationError
 
 #: What stands in a text in the place of a secret.
 HIDDEN = "***"
-#: A shorter secret is no secret, and hiding it would garble words that merely look like it.
+#: A shorter secret is no secret. Hiding a short one would garble words that merely look like it.
 SHORTEST_HIDDEN = 6
 #: Options of an address whose value is a secret although it is not the store's password.
 SECRET_OPTIONS = ("sslpassword", "ssl_password")
@@ -121,6 +121,6 @@ def _as_filename(value: str) -> str:
 
 
 def without_addresses(text: str) -> str:
-    """A message that repeats what was typed. All from `:/` to the last `@` is hidden in it."""
+    """A message that repeats what was typed, without all from `:/` to the last `@`."""
     text = re.sub(r"(?<=[A-Za-z0-9]:/)(/*).*@", rf"\1{HIDDEN}@", text, flags=re.DOTALL)
     return re.sub(r"(?i)([?&][a-z_]*password=)[^&\s]*", rf"\1{HIDDEN}", text)

@@ -36,7 +36,7 @@ class Identity:
 class Settings:
     """What a run needs to know besides its blueprint.
 
-    `stores` has an address for each store that one was found for. `values` are the blueprint's own
+    `stores` has an address for each store for which one was found. `values` are the blueprint's own
     settings. `schema` is the schema of the store that has schemas. `identities` are for addresses
     that are found later.
     """

@@ -1,6 +1,6 @@
 """Where settings come from: the environment, an env file and a TOML file.
 
-Nothing else reads them.
+Besides `settings`, only the edges `cli`, `local` and `testing` read the environment.
 """
 
 from __future__ import annotations
@@ -244,9 +244,9 @@ def blueprint_name(
 
 
 def process_variable(name: str) -> str:
-    """A variable of the process's environment. Empty when the variable is not set.
+    """A variable of the process's environment, which no file replaces.
 
-    No file stands in for it.
+    Empty when the variable is not set.
     """
     return os.environ.get(name, "")
 

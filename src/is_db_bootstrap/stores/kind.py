@@ -47,7 +47,7 @@ def unread_tls_options(wish: TlsWish, variable: str) -> Iterator[str]:
 class StoreKind:
     """The facts of one kind of store that other parts of the package need.
 
-    Reading them imports no client library.
+    Reading these facts imports no client library.
     """
 
     name: StoreName
@@ -91,7 +91,7 @@ class StoreKind:
     #: What in an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
     #: Options of an address's query that say where the address leads. For `hosts` and `port` the
-    #: first option that is set counts. The options for `more` are told besides.
+    #: first option that is set counts. The options for `more` are named besides.
     place_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Whether `01` and `1` are one database.
     numbered_databases: bool = False
@@ -104,10 +104,11 @@ class StoreKind:
     #: The nouns for one and for several changes of each kind. Without an entry, both are the name
     #: of the kind.
     change_nouns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    #: The variable by which clients name their sessions. Empty where no module `sessions` can end
-    #: them.
+    #: The variable by which clients name their sessions. Empty where the store has no module
+    #: `sessions`, which ends such sessions.
     session_variable: str = ""
-    #: What the server goes on with when its client has gone, as a sentence. Empty for nothing.
+    #: What the server goes on with when its client has gone, as a sentence. Empty when there is
+    #: nothing.
     unended: str = ""
 
     @property

@@ -1,4 +1,4 @@
-"""The registry of stores. Reading it imports no client library."""
+"""The registry of stores. Reading the registry imports no client library."""
 
 from __future__ import annotations
 
