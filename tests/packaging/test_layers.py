@@ -275,7 +275,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 #: What would set lines by hand.
 WITHOUT_FORMATTER = re.compile(r"#\s*fmt:\s*(skip|off)")
 #: A waived rule names itself and, behind a dash, why it does not hold here.
-NOQA = re.compile(r"#\s*noqa\b")
+NOQA = re.compile(r"#\s*noqa\b", re.IGNORECASE)
 NOQA_WITH_REASON = re.compile(r"# noqa: [A-Z]+\d+(, [A-Z]+\d+)* - \S")
 #: mypy reads nothing but a comment behind the brackets, so the reason is one.
 TYPE_IGNORE = re.compile(r"#\s*type:\s*ignore\b")
