@@ -137,7 +137,7 @@ class Workers:
             self._running.pop(future)
             future.result()
 
-    def _collect_until(self, seconds: float) -> None:
+    def _collect_within(self, seconds: float) -> None:
         """Give running steps `seconds` to come back."""
         end = time.monotonic() + seconds
         while self._running and time.monotonic() < end:
@@ -165,11 +165,11 @@ class Workers:
         Returns the tracks of the steps that had to be cancelled.
         """
         self._run.halted.set()
-        self._collect_until(grace_s)
+        self._collect_within(grace_s)
         touched = list(self._running.values())
         self._note_what_goes_on(touched)
         self._cancel_calls(touched)
-        self._collect_until(max(self._policy.grace_s, _LEAST_GRACE_S))
+        self._collect_within(max(self._policy.grace_s, _LEAST_GRACE_S))
         if self._running:
             self._disconnect_running()
         return touched
@@ -195,7 +195,7 @@ class Workers:
             left = _disconnect_store(track)
             self.may_go_on = self.may_go_on or bool(left)
             track.note(left)
-        self._collect_until(_AFTER_DISCONNECT_S)
+        self._collect_within(_AFTER_DISCONNECT_S)
         for track in self._running.values():
             track.note(_IN_THIS_PROCESS)
 
