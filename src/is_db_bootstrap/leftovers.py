@@ -159,7 +159,8 @@ class Guests:
 def _with_notes(result: BootstrapResult, notes: Sequence[str]) -> BootstrapResult:
     """The result with `notes` added to the first store that failed or was interrupted."""
     bad = {Outcome.FAILED, Outcome.INTERRUPTED}
-    index = next((i for i, store in enumerate(result.stores) if store.outcome in bad), 0)
     stores = list(result.stores)
-    stores[index] = replace(stores[index], notes=(*stores[index].notes, *notes))
+    index = next((number for number, store in enumerate(stores) if store.outcome in bad), 0)
+    chosen = stores[index]
+    stores[index] = replace(chosen, notes=(*chosen.notes, *notes))
     return replace(result, stores=tuple(stores))

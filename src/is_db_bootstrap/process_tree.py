@@ -183,8 +183,8 @@ def _read_endpoint(text: str) -> tuple[str, int]:
     The kernel writes an address as words of 32 bits in the machine's own byte order.
     """
     address, _, port = text.partition(":")
-    words = [int(address[start : start + 8], 16) for start in range(0, len(address), 8)]
-    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    digits = [address[start : start + 8] for start in range(0, len(address), 8)]
+    packed = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in digits)
     return plain_address(str(ip_address(packed))), int(port, 16)
 
 

@@ -155,7 +155,9 @@ class Track:
 
     def note(self, *texts: str) -> None:
         """Add notes to the result. The same note stands there once."""
-        self.notes.extend(text for text in texts if text and text not in self.notes)
+        for text in texts:
+            if text and text not in self.notes:
+                self.notes.append(text)
 
     def result(self, mode: Mode, *, failed: bool) -> StoreResult:
         """The frozen report. `failed` says whether any store of the run has failed."""

@@ -119,8 +119,11 @@ def compose(  # noqa: PLR0917 - the parts of an address, in their order
     """Make an address of its parts. `password`, `hosts` and `path` are escaped already."""
     secret = f":{password}" if password else ""
     user = f"{quote(username, safe='')}{secret}@" if username or secret else ""
-    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in options)
-    return f"{scheme}://{user}{hosts}{path}" + (f"?{query}" if query else "")
+    address = f"{scheme}://{user}{hosts}{path}"
+    if not options:
+        return address
+    pairs = [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in options]
+    return f"{address}?{'&'.join(pairs)}"
 
 
 def _end_of_user(scheme: str, rest: str) -> int:
