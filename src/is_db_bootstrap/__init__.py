@@ -1,4 +1,6 @@
-"""One command brings every datastore an application needs to its declared state, proves it, and says what it did.
+"""One command brings the datastores of an application to their declared state.
+
+The command then proves that state, and says what was done.
 
     from is_db_bootstrap import BootstrapOrchestrator, PostgreSQLBootstrapper, RedisBootstrapper
     from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT
@@ -9,7 +11,8 @@
     ]).run()
     result.raise_for_failure()
 
-Names are imported when first used, so that `pip install is-db-bootstrap[postgres]` works without the other clients.
+Names are imported when first used, so that `pip install is-db-bootstrap[postgres]` works without
+the other clients.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_WHERE = {
+#: The module of each public name.
+_MODULE_OF = {
     "Blueprint": "blueprint",
     "BootstrapOrchestrator": "engine",
     "BootstrapResult": "results",
@@ -67,6 +71,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
+    return getattr(module, name)

@@ -1,4 +1,4 @@
-"""The wiring: bootstrappers and an orchestrator over them, from a blueprint and settings."""
+"""The wiring: bootstrappers of stores, and orchestrators, from a blueprint and settings."""
 
 from __future__ import annotations
 
@@ -13,45 +13,58 @@ from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.results import Mode
-from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
+from is_db_bootstrap.settings import DEFAULT_SOURCE, RunOptions, Settings, StoreUrl
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
     from is_db_bootstrap.engine.store import DatabaseBootstrapper
     from is_db_bootstrap.events import Observer
+    from is_db_bootstrap.stores.kind import StoreKind
+
+#: Longest pause in seconds of `wait_ready`, whose servers have just been started.
+_READY_PAUSE_S = 0.25
 
 
 def bootstrapper(
     store: StoreName, url: StoreUrl, blueprint: Blueprint, settings: Settings, *, seed: bool = False
 ) -> DatabaseBootstrapper:
-    """The bootstrapper of one store, with the demo data of the blueprint if `seed` says so.
+    """The bootstrapper of one store, which writes the blueprint's demo data too if `seed` is set.
 
-    A `ConfigurationError` names the extra when the store's client is not installed.
+    Raises `ConfigurationError`, which names the extra, when the store's client is not installed.
     """
     kind = KINDS[store]
+    store_class = _bootstrapper_class(kind)
+    options: dict[str, Any] = {}
+    if kind.has_schemas:
+        options["schema"] = settings.schema
+    if kind.takes_seed:
+        options["seed"] = seed
+    made = store_class(url, blueprint, timing=settings.timing, **options)
+    return cast("DatabaseBootstrapper", made)
+
+
+def _bootstrapper_class(kind: StoreKind) -> Any:
+    """The class of a kind of store, for which its client is imported."""
     try:
         module = client_imports.import_module(kind.module_name("bootstrapper"))
     except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith(f"{__package__}."):
+        is_our_own_module = (exc.name or "").startswith(f"{__package__}.")
+        if is_our_own_module:
             raise
         raise ConfigurationError(
-            f"{store}: its client library is not installed ({exc}).",
+            f"{kind.name}: its client library is not installed ({exc}).",
             hint=f"pip install 'is-db-bootstrap[{kind.client_extra}]'",
         ) from exc
-    options: dict[str, Any] = {"schema": settings.schema} if kind.has_schemas else {}
-    if kind.takes_seed:
-        options["seed"] = seed
-    store_class = getattr(module, kind.bootstrapper_class)
-    made = store_class(url, blueprint, timing=settings.timing, **options)
-    return cast("DatabaseBootstrapper", made)
+    return getattr(module, kind.bootstrapper_class)
 
 
 def chosen_stores(
     blueprint: Blueprint, only: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> tuple[StoreName, ...]:
-    """The blueprint's stores without those left out.
+    """The blueprint's stores without those that `only` and `skip` leave out.
 
-    Raises `ConfigurationError` for a store that the blueprint does not have.
+    Raises `ConfigurationError` for a store that the blueprint does not have, and when no store is
+    left.
     """
     for name in (*only, *skip):
         if name not in blueprint.stores:
@@ -59,7 +72,8 @@ def chosen_stores(
                 f"{blueprint.name} has no store {name}.",
                 hint=f"It has {', '.join(blueprint.stores)}.",
             )
-    chosen = tuple(s for s in blueprint.stores if (not only or s in only) and s not in skip)
+    wanted = only or blueprint.stores
+    chosen = tuple(store for store in blueprint.stores if store in wanted and store not in skip)
     if not chosen:
         raise ConfigurationError("--only and --skip leave no store.")
     return chosen
@@ -81,8 +95,8 @@ def orchestrator(
         bootstrapper(store, url, resolved, settings, seed=options.seed)
         for store, url in urls.items()
     ]
-    lenders = _lenders(resolved, settings, chosen)
-    return over(built, blueprint, settings, options, observers=observers, borrow=lenders)
+    lending = _lending_stores(resolved, settings, chosen)
+    return over(built, blueprint, settings, options, observers=observers, borrow=lending)
 
 
 def over(
@@ -108,37 +122,35 @@ def over(
     )
 
 
-def _lenders(
+def _lending_stores(
     blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
 ) -> tuple[DatabaseBootstrapper, ...]:
-    """Stores outside of this run that can lend it a lock, so that two runs meet there.
+    """Stores outside of this run that can lend this run a lock, so that two runs meet there.
 
-    They come before all of its own stores, and have an address.
+    In store order, such a store comes before all stores of the run. Somebody has set the address of
+    such a store.
     """
     before = STORE_ORDER[: STORE_ORDER.index(chosen[0])]
-    urls = {
-        store: settings.stores.get(store)
-        for store in before
-        if store in blueprint.stores and KINDS[store].can_lock
-    }
-    return tuple(
-        bootstrapper(s, url, blueprint, settings)
-        for s, url in urls.items()
-        if url and url.source != "default"
-    )
+    able = [store for store in before if store in blueprint.stores and KINDS[store].can_lock]
+    lending = []
+    for store in able:
+        url = settings.stores.get(store)
+        if url is not None and url.source != DEFAULT_SOURCE:
+            lending.append(bootstrapper(store, url, blueprint, settings))
+    return tuple(lending)
 
 
 def wait_ready(environ: Mapping[str, str], stores: Sequence[str], deadline_s: float) -> None:
     """Wait until every one of `stores` is usable at its address in `environ`.
 
-    Raises the error of the first store that is not usable in time.
+    `deadline_s` is seconds. Raises the error of the first store that is not usable in time.
     """
     blueprint = Blueprint("postgres", "readiness of servers that carry no blueprint yet")
     settings = Settings.load(blueprint, environ=environ, flags={"timeout_s": deadline_s})
-    names = [s for s in STORE_ORDER if s in stores]
-    built = [bootstrapper(s, settings.need(s), blueprint, settings) for s in names]
-    policy = RetryPolicy.of(replace(settings.timing, retry_maximum_s=0.25))
-    result = BootstrapOrchestrator(built, retry=policy).run(Mode.WAIT)
+    names = [store for store in STORE_ORDER if store in stores]
+    built = [bootstrapper(store, settings.need(store), blueprint, settings) for store in names]
+    timing = replace(settings.timing, retry_maximum_s=_READY_PAUSE_S)
+    result = BootstrapOrchestrator(built, retry=RetryPolicy.of(timing)).run(Mode.WAIT)
     if not result.ok:
         result.raise_for_failure()
         raise StoreUnavailable(names[0], "The wait was interrupted.")

@@ -1,16 +1,16 @@
 """Imports the client libraries, without pandas and pyarrow when the command asks for that.
 
-Importing pandas takes longer than a run with nothing to do. Both neo4j and pymilvus import it, and
-a run hardly ever uses it. So the modules of these clients, and no other modules, get proxies while
-they are imported:
+Importing pandas takes longer than a run with nothing to do. Both neo4j and pymilvus import pandas,
+and a run hardly ever uses pandas. So the modules of these clients, and no other modules, get
+proxies while the clients are imported:
 
 * `sys.modules` never holds a proxy. Whatever else imports pandas, before, meanwhile or later, gets
   the real module.
 * A proxy that is called, or is asked for a value, imports the real module and forwards to it.
-* A package that is already imported, or that is not installed, is left alone: the client gets it,
-  or its `ImportError`.
-* When pandas is imported for real, by whomever, the proxies in the clients' modules are replaced by
-  what they stand for.
+* A package that is already imported, or that is not installed, is left alone. The client gets the
+  package, or its `ImportError`.
+* When anybody imports pandas for real, the proxies in the clients' modules are replaced by what
+  they stand for.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _import = builtins.__import__
 
 
 class _State:
-    """What this process was told, and how many imports of clients are under way."""
+    """Whether `keep_out` was called, and how many imports of clients are under way."""
 
     asked_for = False
     imports = 0
@@ -44,7 +44,7 @@ class _State:
 def keep_out() -> None:
     """From now on, `import_module` keeps pandas and pyarrow out of the clients.
 
-    For the command's own process.
+    Only the command calls this, for its own process.
     """
     _State.asked_for = True
 
@@ -59,7 +59,10 @@ def import_module(name: str) -> ModuleType:
 
 @contextmanager
 def _proxies_for_clients() -> Iterator[None]:
-    """Watch import statements meanwhile. Several threads may do so at once; the last one stops."""
+    """Watch import statements meanwhile.
+
+    Several threads may do so at once. The last one that is done ends the watch.
+    """
     with _State.lock:
         if _State.imports == 0:
             builtins.__import__ = _client_import
@@ -76,21 +79,23 @@ def _proxies_for_clients() -> Iterator[None]:
 def _client_import(
     name: str,
     globals: Mapping[str, object] | None = None,  # noqa: A002 - the signature of __import__
-    locals: Mapping[str, object] | None = None,  # noqa: A002
+    locals: Mapping[str, object] | None = None,  # noqa: A002 - the signature of __import__
     fromlist: Sequence[str] | None = (),
     level: int = 0,
 ) -> ModuleType:
-    """What an import statement calls: a proxy for a client's module, the real import for all others."""
+    """What an import statement calls: a client's module gets a proxy, any other the real module."""
     root = name.partition(".")[0]
-    importer = str((globals or {}).get("__name__", "")).partition(".")[0]
-    if level == 0 and root in KEPT_OUT and importer in CLIENTS and _can_wait(root):
+    importing_module = str((globals or {}).get("__name__", ""))
+    is_client = importing_module.partition(".")[0] in CLIENTS
+    is_kept_out = level == 0 and root in KEPT_OUT
+    if is_client and is_kept_out and _can_wait(root):
         _Replacement.install()
         return _proxy_module(name if fromlist else root)
     return _import(name, globals, locals, fromlist or (), level)
 
 
 def _can_wait(root: str) -> bool:
-    """Whether the package is installed and nobody has imported it yet."""
+    """Whether the package `root` is installed and nobody has imported it yet."""
     return root not in sys.modules and importlib.util.find_spec(root) is not None
 
 
@@ -100,7 +105,8 @@ def _can_wait(root: str) -> bool:
 class _ProxyModule(ModuleType):
     """Stands for a module.
 
-    Its names are proxies until the real package is imported, and the real ones from then on.
+    The names in this module are proxies until the real package is imported. From then on, the names
+    are those of the real module.
     """
 
     def __repr__(self) -> str:
@@ -110,64 +116,78 @@ class _ProxyModule(ModuleType):
         path = f"{self.__name__}.{name}"
         if name.startswith("__"):
             return getattr(importlib.import_module(self.__name__), name)
-        found = _resolved(path)
-        return _proxy(path) if found is _ABSENT else found
+        found = _loaded_object(path)
+        return _proxy_object(path) if found is _ABSENT else found
 
 
 class _Proxy(type):
-    """A class that stands for an object of a package: a class, since clients write `isinstance` and `Union[…]` with it."""
+    """A class that stands for an object of a package.
+
+    The object may be of any kind. A class stands for it, because clients write `isinstance` and
+    `Union[…]` with the object.
+    """
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         path = f"{_PATHS[cls]}.{name}"
-        found = _resolved(path)
-        return _proxy(path) if found is _ABSENT else found
+        found = _loaded_object(path)
+        return _proxy_object(path) if found is _ABSENT else found
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        return _imported(_PATHS[cls])(*args, **kwargs)
+        return _import_object(_PATHS[cls])(*args, **kwargs)
 
     def __instancecheck__(cls, instance: Any) -> bool:
         """No object is an instance of a class whose package nobody has imported."""
-        found = _resolved(_PATHS[cls])
+        found = _loaded_object(_PATHS[cls])
         return found is not _ABSENT and isinstance(instance, found)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        found = _resolved(_PATHS[cls])
+        found = _loaded_object(_PATHS[cls])
         return found is not _ABSENT and issubclass(subclass, found)
 
 
+#: Stands for an object that nobody has imported.
 _ABSENT = object()
+#: The proxies of modules, by the names of these.
 _MODULES: dict[str, _ProxyModule] = {}
+#: The proxies of objects by path, such as `pandas.api.types`, and their paths.
 _PROXIES: dict[str, _Proxy] = {}
 _PATHS: dict[_Proxy, str] = {}
 
 
 def _proxy_module(name: str) -> _ProxyModule:
+    """The one proxy of the module `name`."""
     return _MODULES.setdefault(name, _ProxyModule(name))
 
 
-def _proxy(path: str) -> _Proxy:
-    made = _PROXIES.setdefault(path, _Proxy(path.rpartition(".")[2], (), {}))
-    _PATHS.setdefault(made, path)
-    return made
+def _proxy_object(path: str) -> _Proxy:
+    """The one proxy of the object at `path`."""
+    name = path.rpartition(".")[2]
+    proxy = _PROXIES.setdefault(path, _Proxy(name, (), {}))
+    _PATHS.setdefault(proxy, path)
+    return proxy
 
 
-def _resolved(path: str) -> Any:
-    """The real object, if its package has been imported; imports nothing itself."""
+def _loaded_object(path: str) -> Any:
+    """The real object at `path`, or `_ABSENT` when its package has not been imported.
+
+    This function imports nothing itself.
+    """
     parts = path.split(".")
     found: Any = sys.modules.get(parts[0], _ABSENT)
     for number, part in enumerate(parts[1:], 2):
         if found is _ABSENT:
             break
-        found = getattr(found, part, sys.modules.get(".".join(parts[:number]), _ABSENT))
+        submodule = sys.modules.get(".".join(parts[:number]), _ABSENT)
+        found = getattr(found, part, submodule)
     return found
 
 
-def _imported(path: str) -> Any:
-    """The real object; imports what it takes.
+def _import_object(path: str) -> Any:
+    """The real object at `path`, for which all modules on the way are imported.
 
-    Raises `ImportError` or `AttributeError`, as the import in its place would.
+    Raises `ImportError` or `AttributeError`, as an import statement in its place would.
     """
     parts = path.split(".")
     found: Any = importlib.import_module(parts[0])
@@ -184,10 +204,9 @@ def _imported(path: str) -> Any:
 class _Replacement:
     """A finder that waits for the real packages.
 
-    It finds each as usual, and puts it in the place of its proxies.
-
-    Clients keep some proxies as values (`neo4j` compares with `pandas.NA` by identity), for which
-    forwarding is not enough.
+    The finder finds each package as usual, and puts it in the place of its proxies. Clients keep
+    some proxies as values, for which forwarding is not enough: `neo4j` compares with `pandas.NA`
+    by identity.
     """
 
     def __init__(self) -> None:
@@ -198,7 +217,12 @@ class _Replacement:
         if not any(isinstance(finder, cls) for finder in sys.meta_path):
             sys.meta_path.insert(0, cls())
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002 - a finder's
+    def find_spec(
+        self,
+        name: str,
+        path: Any = None,  # noqa: ARG002 - the signature of a finder
+        target: Any = None,  # noqa: ARG002 - the signature of a finder
+    ) -> ModuleSpec | None:
         if name not in KEPT_OUT or getattr(self._looking, "name", None) == name:
             return None
         self._looking.name = name
@@ -207,7 +231,8 @@ class _Replacement:
         finally:
             self._looking.name = None
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]  # has what the import system calls
+            loader: Any = _Loader(spec.loader)  # has what the import system calls
+            spec.loader = loader
         return spec
 
 
@@ -232,25 +257,27 @@ class _Loader:
 def _replace_proxies() -> None:
     """Put real objects in the place of proxies in the modules of the clients."""
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in CLIENTS and isinstance(module, ModuleType):
-            for key, value in list(vars(module).items()):
-                real = _real(value)
-                if real is not value:
-                    setattr(module, key, real)
+        is_of_client = name.partition(".")[0] in CLIENTS
+        if not is_of_client or not isinstance(module, ModuleType):
+            continue
+        for key, value in list(vars(module).items()):
+            real = _real_value(value)
+            if real is not value:
+                setattr(module, key, real)
 
 
-def _real(value: Any) -> Any:
-    """What a proxy stands for, as far as it is imported.
+def _real_value(value: Any) -> Any:
+    """What a proxy stands for, as far as that is imported. Any other value is returned as it is.
 
-    A tuple with its proxies replaced; else the value itself.
+    A tuple that holds proxies is replaced by one that holds what they stand for.
     """
     if isinstance(value, _ProxyModule):
         return sys.modules.get(value.__name__, value)
     if type(value) is _Proxy:
-        found = _resolved(_PATHS[value])
+        found = _loaded_object(_PATHS[value])
         return value if found is _ABSENT else found
     if type(value) is tuple:
-        replaced = tuple(_real(each) for each in value)
-        changed = any(new is not old for new, old in zip(replaced, value, strict=True))
-        return replaced if changed else value
+        replaced = tuple(_real_value(each) for each in value)
+        is_changed = any(new is not old for new, old in zip(replaced, value, strict=True))
+        return replaced if is_changed else value
     return value

@@ -1,15 +1,17 @@
 """Every way a bootstrap can fail, and the exit code of each.
 
-BootstrapError ├── ConfigurationError              2   a setting or a blueprint is wrong, or another
-server answers ├── StoreError                      1   one store failed; the classes below say how │
-├── StoreUnavailable            4   retried while waiting, within the deadline │   │   └── StoreBusy
-4   retried while applying too, within its own limit │   ├── AccessDenied                5   wrong
-password, missing privilege, TLS │   ├── StoreConflict               6   the store contradicts the
-blueprint; only a person can decide │   ├── LockTimeout                 7   another run holds the
-lock │   ├── StoreReset                  8   a store that was converged before is blank │   ├──
-ChangeFailed                1   one change was refused │   └── VerificationFailed          3
-everything was applied and the store still differs └── Interrupted                   130   a signal
-ended the run
+BootstrapError
+├── ConfigurationError           2   a setting or a blueprint is wrong, or another server answers
+├── StoreError                   1   one store failed, and the classes below say how
+│   ├── StoreUnavailable         4   retried while waiting, within the deadline
+│   │   └── StoreBusy            4   retried while applying too, within its own limit
+│   ├── AccessDenied             5   wrong password, missing privilege, TLS
+│   ├── StoreConflict            6   the store contradicts the blueprint, and a person decides
+│   ├── LockTimeout              7   another run holds the lock
+│   ├── StoreReset               8   a store that was converged before is blank
+│   ├── ChangeFailed             1   one change was refused
+│   └── VerificationFailed       3   everything was applied and the store still differs
+└── Interrupted                130   a signal ended the run
 
 The exit code of an interrupted run is 128 plus the signal's number: 129, 130 or 143.
 
@@ -35,8 +37,9 @@ class BootstrapError(Exception):
     """A named failure that becomes part of a result.
 
     ``message`` names the object and the cause, ``hint`` the next step. ``detail`` holds what a
-    server said about single rows and values. A person at a terminal sees the detail: ``str()`` and
-    the text output contain it. JSON documents, termination logs and log records do not.
+    server said about single rows and values. ``str()`` and the text output contain the detail, so a
+    person at a terminal sees it. JSON documents, termination logs and log records do not contain
+    the detail.
     """
 
     exit_code: ClassVar[int] = 1
@@ -59,7 +62,7 @@ class BootstrapError(Exception):
 
 
 class ConfigurationError(BootstrapError):
-    """A setting, an option or a declaration is wrong; no store was changed."""
+    """A setting, an option or a declaration is wrong. No store was changed."""
 
     exit_code = 2
     kind = "configuration"
@@ -69,7 +72,7 @@ class StoreError(BootstrapError):
     """Something went wrong with one store.
 
     ``store`` is the name of the store. ``subject`` names the object concerned, such as a table, a
-    collection or a file. It is empty when the error concerns the store as a whole.
+    collection or a file. ``subject`` is empty when the error concerns the store as a whole.
     """
 
     kind = "store"

@@ -27,7 +27,7 @@ class Event:
     """Something that happened.
 
     `kind` is one of `phase`, `waiting`, `store-done`, `change-started`, `change`, `failed`,
-    `cancelling`, `finished`. `store` is empty for the run as a whole; `elapsed_s` counts seconds
+    `cancelling`, `finished`. `store` is empty for the run as a whole. `elapsed_s` counts seconds
     since the run began.
     """
 

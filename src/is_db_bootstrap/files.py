@@ -26,30 +26,30 @@ def is_installed(folder: Path) -> bool:
 
 
 def migrations(blueprint: str) -> Path:
-    """The folder of a reference system's Alembic revisions. It may not exist."""
+    """The folder of a reference system's Alembic revisions. The folder may not exist."""
     return root() / "migrations" / blueprint
 
 
 def cypher(blueprint: str) -> Path:
-    """The folder of a reference system's Cypher files. It may not exist."""
+    """The folder of a reference system's Cypher files. The folder may not exist."""
     return root() / "cypher" / blueprint
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write `text` as the file `path`, in place of one that may be there.
+    """Write `text` as the file `path`, in the place of a file that may be there.
 
-    A reader meets the old file or the new one.
+    A reader meets the old file or the new one, and never a part.
     """
-    with _beside(path, text) as written:
+    with _written_beside(path, text) as written:
         written.replace(path)
 
 
 def create_text(path: Path, text: str) -> None:
     """Write `text` as the new file `path`.
 
-    `FileExistsError` when there is one, which is left alone.
+    Raises `FileExistsError` when there is a file already, which is left alone.
     """
-    with _beside(path, text) as written:
+    with _written_beside(path, text) as written:
         try:
             os.link(written, path)
         except FileExistsError:
@@ -60,8 +60,11 @@ def create_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _beside(path: Path, text: str) -> Iterator[Path]:
-    """A file with `text` in the folder of `path`, under a name that no reader of the folder looks for."""
+def _written_beside(path: Path, text: str) -> Iterator[Path]:
+    """A file with `text` in the folder of `path`, which is removed when the block ends.
+
+    Its name is one that no reader of the folder looks for.
+    """
     written = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with written.open("x", encoding="utf-8") as file:

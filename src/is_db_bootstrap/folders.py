@@ -1,10 +1,10 @@
-"""What lies in a folder of migrations, and which of it is plainly harmless there.
+"""What lies in a folder of migrations, and which entries are plainly harmless there.
 
-A list of odd names can never be complete. So the list here is one of harmless kinds: whoever reads
+A list of odd names can never be complete. So the list here is one of harmless kinds. Whoever reads
 a folder takes its own files, and names every other entry that this list does not have.
 `docs/reference/declarations.md` tells users the same list.
 
-Nothing is opened to find out what it is. A named pipe would never answer.
+No entry is opened to find out its type, because a named pipe would never answer.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ _APPLE_DOUBLE = b"\0\5\26\7"
 class Entry:
     """One entry of a folder or of a folder below it.
 
-    `name` is its path below the folder, with `/`. `type` is what it is, or what it leads to when it
-    is a link. A special file is a named pipe, a socket or a device.
+    `name` is the path of the entry below the folder, with `/`. `type` says what the entry is, and
+    for a link, what the link leads to. A special file is a named pipe, a socket or a device.
     """
 
     path: Path
@@ -121,12 +121,12 @@ class Entry:
 
     @property
     def is_below(self) -> bool:
-        """Whether it lies in a folder below."""
+        """Whether the entry lies in a folder below."""
         return "/" in self.name
 
     @property
     def is_hidden(self) -> bool:
-        """Whether its name, or that of a folder above it, begins with a dot."""
+        """Whether the name of the entry, or of a folder above the entry, begins with a dot."""
         return any(part.startswith(".") for part in PurePosixPath(self.name).parts)
 
     @property
@@ -136,32 +136,36 @@ class Entry:
 
 
 def printable(name: str) -> str:
-    """`name` as a message has it: in quotes when its ends or its characters would not be seen."""
-    return name if name.isprintable() and name == name.strip() else repr(name)
+    """`name` as a message has it: in quotes when a reader would not see all of its characters."""
+    is_plain = name.isprintable() and name == name.strip()
+    return name if is_plain else repr(name)
 
 
 def entries_below(folder: Path, *, deep: bool = True) -> Iterator[Entry]:
-    """Every entry of `folder`, in the order of names; of the folders below too when `deep`.
+    """Every entry of `folder`, in the order of names. With `deep`, of the folders below too.
 
     A folder is looked into once, whatever links lead to it. Folders of tools, such as `.git` and
     `__pycache__`, are no entries. Raises `ConfigurationError` for a folder that cannot be read.
     """
-    yield from _entries(folder, "", {os.path.realpath(folder)}, deep)
+    yield from _entries_from(folder, "", {os.path.realpath(folder)}, deep)
 
 
-def _entries(folder: Path, before: str, seen: set[str], deep: bool) -> Iterator[Entry]:
+def _entries_from(folder: Path, before: str, seen: set[str], deep: bool) -> Iterator[Entry]:
+    """The entries of one folder. `before` is the path to it, and `seen` the folders looked into."""
     for name in _sorted_names(folder):
         path = folder / name
-        kind = entry_type(path)
-        if kind is None:
+        found_type = entry_type(path)
+        if found_type is None:
             continue
-        if kind == "folder" and name in _TOOL_FOLDERS:
+        if found_type == "folder" and name in _TOOL_FOLDERS:
             continue
-        yield Entry(path, before + name, kind)
+        yield Entry(path, before + name, found_type)
+        if not deep or found_type != "folder":
+            continue
         place = os.path.realpath(path)
-        if deep and kind == "folder" and place not in seen:
+        if place not in seen:
             seen.add(place)
-            yield from _entries(path, f"{before}{name}/", seen, deep)
+            yield from _entries_from(path, f"{before}{name}/", seen, deep)
 
 
 def _sorted_names(folder: Path) -> list[str]:
@@ -174,12 +178,12 @@ def _sorted_names(folder: Path) -> list[str]:
 
 
 def entry_type(path: Path) -> EntryType | None:
-    """What `path` is, or leads to; None when nothing is there. It is not opened.
+    """What `path` is, or leads to. None when nothing is there. Nothing is opened.
 
     Raises `ConfigurationError` when the folder does not let us look.
     """
     try:
-        mode = _mode(path)
+        mode = _mode_of(path)
     except FileNotFoundError:
         return None
     except OSError as exc:
@@ -191,8 +195,8 @@ def entry_type(path: Path) -> EntryType | None:
     return "dead link" if stat.S_ISLNK(mode) else "special file"
 
 
-def _mode(path: Path) -> int:
-    """The mode of what `path` leads to, or of the link itself when that leads nowhere."""
+def _mode_of(path: Path) -> int:
+    """The mode of what `path` leads to, or of the link itself when the link leads nowhere."""
     try:
         return path.stat().st_mode
     except OSError:
@@ -200,9 +204,9 @@ def _mode(path: Path) -> int:
 
 
 def is_harmless_file(entry: Entry) -> bool:
-    """Whether a file is of a kind that may lie beside migrations, by its name.
+    """Whether the name of a file says that the file may lie beside migrations.
 
-    These kinds are hidden files, documents, data, what projects have everywhere, what desktops
+    These kinds may: hidden files, documents, data, what projects have everywhere, what desktops
     leave, and copies that an editor or a merge leaves, as long as the original is there.
     """
     if entry.is_hidden or is_copy(entry):
@@ -212,12 +216,11 @@ def is_harmless_file(entry: Entry) -> bool:
         return True
     if name.lower() in _PROJECT_FILES:
         return True
-    ending = _ending(name)
-    return ending in _DOCUMENTS | _DATA
+    return _file_ending(name) in _DOCUMENTS | _DATA
 
 
-def _ending(name: str) -> str:
-    """The ending in small letters; for a compressed file the one before."""
+def _file_ending(name: str) -> str:
+    """The ending in small letters. For a compressed file, the ending before the last one."""
     path = PurePosixPath(name)
     if path.suffix.lower() in _COMPRESSIONS:
         path = PurePosixPath(path.stem)
@@ -225,7 +228,7 @@ def _ending(name: str) -> str:
 
 
 def is_copy(entry: Entry) -> bool:
-    """Whether it is what an editor or a merge leaves of a file, and that file is there."""
+    """Whether an editor or a merge has left the entry of a file, and that file is there."""
     found = _COPY.fullmatch(entry.path.name)
     if found is None or entry.type != "file":
         return False
@@ -234,13 +237,14 @@ def is_copy(entry: Entry) -> bool:
 
 
 def is_leftover(entry: Entry) -> bool:
-    """Whether it is a hidden file that an open editor or macOS keeps beside another file."""
+    """Whether the entry is a hidden file that an open editor or macOS keeps beside another file."""
     name = entry.path.name
-    if name.startswith(_EMACS_LOCK) and entry.type == "dead link":
+    is_emacs_lock = name.startswith(_EMACS_LOCK)
+    if is_emacs_lock and entry.type == "dead link":
         return True
     if entry.type != "file":
         return False
-    if name.startswith(_EMACS_LOCK):
+    if is_emacs_lock:
         return b"\n" not in _first_bytes(entry.path, _EMACS_LOCK_BYTES)
     if name.startswith("._"):
         return _first_bytes(entry.path, len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
@@ -258,7 +262,8 @@ def _first_bytes(path: Path, count: int) -> bytes:
 def without_other_ways_to(taken: list[Path], refused: dict[Entry, str]) -> dict[Entry, str]:
     """`refused` without the entries that are another way to a file of `taken`.
 
-    Kubernetes mounts a ConfigMap so: its files are links to those of a hidden folder beside them.
+    Kubernetes mounts a ConfigMap in this way. The files of the mount are links to files of a hidden
+    folder beside them.
     """
     places = {os.path.realpath(path) for path in taken}
     return {
@@ -269,7 +274,9 @@ def without_other_ways_to(taken: list[Path], refused: dict[Entry, str]) -> dict[
 
 
 def why_not_a_file(entry: Entry) -> str:
-    """What an entry is that is neither a file nor a folder, in words; empty for these two."""
+    """What an entry is that is neither a file nor a folder, in words. Empty for these two."""
     if entry.type == "dead link":
         return "a link that leads nowhere"
-    return "a named pipe, socket or device" if entry.type == "special file" else ""
+    if entry.type == "special file":
+        return "a named pipe, socket or device"
+    return ""

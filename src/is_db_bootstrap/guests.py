@@ -1,9 +1,10 @@
 """Running code of the user: revisions, blueprints, `configure`, models.
 
-User code is a guest. Whatever it raises becomes an error that names its file and line, `SystemExit`
-and the like included: an exit code of a guest would otherwise end the whole run, as a success even.
-`os._exit` ends a process without any exception, so a guest that calls it meets one that raises.
-What a guest prints goes to stderr, because stdout carries the result of a command.
+User code is a guest. Whatever a guest raises becomes an error that names file and line.
+`SystemExit` becomes such an error too, since an exit code of a guest would otherwise end the whole
+run, and might even look like success. `os._exit` ends a process without any exception, so a guest
+gets an `os._exit` that raises. What a guest prints goes to stderr, because stdout carries the
+result of a command.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -28,22 +29,23 @@ _RUNNERS = ("/alembic/", "/sqlalchemy/", "/psycopg/")
 class GuestFailed(Exception):
     """User code raised something.
 
-    `said` is its class and text, `where` its file and line in brackets, or empty.
+    `said` is the class and the text of the exception. `where` is its file and line in brackets, or
+    empty.
     """
 
     def __init__(self, cause: BaseException) -> None:
-        self.said = _said(cause)
+        self.said = _class_and_text(cause)
         self.where = place_of(cause)
         super().__init__(f"{self.said}{self.where}")
 
 
 @contextmanager
 def guest() -> Iterator[None]:
-    """Run user code: `GuestFailed` for an exception that is no `Exception`, prints to stderr.
+    """Run user code. Raises `GuestFailed` for what user code raises that is no `Exception`.
 
-    An ordinary `Exception` passes as it is, because only the caller knows which of them it can
-    translate. A Ctrl-C passes too. It is told from a `KeyboardInterrupt` that user code raises by
-    the signal, which only a Ctrl-C sends.
+    An ordinary `Exception` passes as it is, because only the caller knows which ones it can
+    translate. A Ctrl-C passes too. A Ctrl-C comes with a signal, and a `KeyboardInterrupt` that
+    user code raises comes without one.
     """
     with _prints_to_stderr(), _no_silent_exit(), _real_interrupts() as interrupted:
         try:
@@ -58,7 +60,7 @@ def guest() -> Iterator[None]:
 
 @contextmanager
 def strict_guest() -> Iterator[None]:
-    """As `guest`, and every `Exception` becomes a `GuestFailed` as well, but our own errors."""
+    """As `guest`, but every `Exception` except our own errors becomes a `GuestFailed` as well."""
     try:
         with guest():
             yield
@@ -74,38 +76,49 @@ def place_of(exc: BaseException) -> str:
     Empty when no frame is known.
 
     The innermost frame outside of the standard library, of installed packages and of this package
-    counts. A blueprint that is itself an installed package has no such frame, so the innermost one
-    that does not run or import it counts.
+    counts. A blueprint that is itself an installed package has no such frame. Then the innermost
+    frame counts that does not belong to a package that runs user code.
     """
     if isinstance(exc, SyntaxError) and exc.filename:
         return f" ({exc.filename}, line {exc.lineno})"
-    import traceback  # with what follows, only when something went wrong
+    import traceback  # takes a while, and is needed only when something went wrong
 
     frames = [f for f in traceback.extract_tb(exc.__traceback__) if not f.filename.startswith("<")]
     guests = [f for f in frames if _is_installed(f.filename) or not _is_library(f.filename)]
     own = [f for f in guests if not _is_installed(f.filename)]
-    called = [f for f in guests if not any(name in f.filename for name in _RUNNERS)]
+    called = [f for f in guests if not _is_runner(f.filename)]
     found = own or called or frames
-    return f" ({found[-1].filename}, line {found[-1].lineno})" if found else ""
+    if not found:
+        return ""
+    innermost = found[-1]
+    return f" ({innermost.filename}, line {innermost.lineno})"
+
+
+def _is_runner(filename: str) -> bool:
+    """Whether the file belongs to a package that runs user code."""
+    return any(name in filename for name in _RUNNERS)
 
 
 def _is_installed(filename: str) -> bool:
-    """Whether it belongs to an installed package other than this one."""
+    """Whether the file belongs to an installed package other than this one."""
     return _is_below(filename, "purelib", "platlib") and not filename.startswith(_PACKAGE)
 
 
 def _is_library(filename: str) -> bool:
-    """Whether it belongs to the standard library or to this package."""
+    """Whether the file belongs to the standard library or to this package."""
     return _is_below(filename, "stdlib", "platstdlib") or filename.startswith(_PACKAGE)
 
 
 def _is_below(filename: str, *places: str) -> bool:
-    import sysconfig
+    """Whether the file is below one of these places of the installation, such as `purelib`."""
+    import sysconfig  # takes a while, and is needed only when something went wrong
 
-    return filename.startswith(tuple(f"{sysconfig.get_path(place)}/" for place in places))
+    folders = tuple(f"{sysconfig.get_path(place)}/" for place in places)
+    return filename.startswith(folders)
 
 
-def _said(exc: BaseException) -> str:
+def _class_and_text(exc: BaseException) -> str:
+    """Such as `ValueError: no rows`."""
     if isinstance(exc, SyntaxError):
         return f"{type(exc).__name__}: {exc.msg}"
     return f"{type(exc).__name__}: {exc}".removesuffix(": ")
@@ -115,11 +128,12 @@ def _said(exc: BaseException) -> str:
 def _real_interrupts() -> Iterator[list[int]]:
     """A list that is not empty once the process was sent SIGINT.
 
-    Only the main thread is interrupted by one.
+    SIGINT interrupts the main thread only, so the list stays empty in every other thread.
     """
     received: list[int] = []
     before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if not is_main_thread or not callable(before):
         yield received
         return
 
@@ -137,7 +151,7 @@ def _real_interrupts() -> Iterator[list[int]]:
 
 #: Ends this process at once, also in a signal handler that interrupts a guest.
 end_process = os._exit
-#: Where user code finds it; `os` has taken it from the other.
+#: The modules in which user code finds `_exit`. `os` has its own from the other one.
 _EXITS = [os, *(sys.modules[name] for name in ("posix", "nt") if name in sys.modules)]
 
 
@@ -150,46 +164,67 @@ def _no_silent_exit() -> Iterator[None]:
     process = os.getpid()
 
     def guarded_exit(status: int) -> NoReturn:
-        if getattr(_here, "depth", 0) and os.getpid() == process:
+        is_in_child = os.getpid() != process
+        if _is_guest_here() and not is_in_child:
             raise SystemExit(f"os._exit({status})")
         end_process(status)
 
-    global _exits  # noqa: PLW0603 - `os` is one for the process, so is the count of those who changed it
-    with _change:
-        _exits += 1
-        for module in _EXITS:
-            module._exit = guarded_exit  # type: ignore[attr-defined]  # noqa: SLF001 - user code's own name for it
+    with _changing:
+        _counts.exits += 1
+        _set_exit(guarded_exit)
     try:
         yield
     finally:
-        with _change:
-            _exits -= 1
-            for module in _EXITS if not _exits else ():
-                module._exit = end_process  # type: ignore[attr-defined]  # noqa: SLF001 - the same
+        with _changing:
+            _counts.exits -= 1
+            if not _counts.exits:
+                _set_exit(end_process)
+
+
+def _set_exit(function: Callable[[int], NoReturn]) -> None:
+    """Let user code find `function` as `os._exit`."""
+    for module in _EXITS:
+        setattr(module, "_exit", function)  # noqa: B010 - a private name of another module
 
 
 class _Stdout:
-    """Stands for `sys.stdout` while guests run: they write to stderr, the other threads to stdout as ever."""
+    """Stands for `sys.stdout` while guests run.
+
+    Threads of guests write to stderr, and all other threads write to stdout as ever.
+    """
 
     def __init__(self, real: Any) -> None:
         self.real = real
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr if getattr(_here, "depth", 0) else self.real, name)
+        stream = sys.stderr if _is_guest_here() else self.real
+        return getattr(stream, name)
 
 
+class _Counts:
+    """How many guests have changed what is one for the whole process: `os._exit`, `sys.stdout`."""
+
+    exits = 0
+    prints = 0
+
+
+_counts = _Counts()
+#: Held while what is one for the whole process is changed.
+_changing = threading.Lock()
+#: `depth` says how many guests run inside each other in a thread.
 _here = threading.local()
-_change = threading.Lock()
-_guests = 0
-_exits = 0
+
+
+def _is_guest_here() -> bool:
+    """Whether this thread runs user code at this moment."""
+    return getattr(_here, "depth", 0) > 0
 
 
 @contextmanager
 def _prints_to_stderr() -> Iterator[None]:
     """While this thread is inside, what it writes to `sys.stdout` goes to `sys.stderr`."""
-    global _guests  # noqa: PLW0603 - `sys.stdout` is one for the process, so is the count of those who changed it
-    with _change:
-        _guests += 1
+    with _changing:
+        _counts.prints += 1
         if not isinstance(sys.stdout, _Stdout):
             sys.stdout = _Stdout(sys.stdout)
     _here.depth = getattr(_here, "depth", 0) + 1
@@ -197,7 +232,7 @@ def _prints_to_stderr() -> Iterator[None]:
         yield
     finally:
         _here.depth -= 1
-        with _change:
-            _guests -= 1
-            if not _guests and isinstance(sys.stdout, _Stdout):
+        with _changing:
+            _counts.prints -= 1
+            if not _counts.prints and isinstance(sys.stdout, _Stdout):
                 sys.stdout = sys.stdout.real

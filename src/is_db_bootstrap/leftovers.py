@@ -1,7 +1,7 @@
 """What a run leaves behind that its stores know nothing of.
 
 A revision is Python, so it can start processes and open connections that no store has opened.
-When a run was ended before its end, these must not go on after the report.
+When a run was ended early, such processes and connections must not go on after the report.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from is_db_bootstrap.process_tree import (
 )
 from is_db_bootstrap.results import BootstrapResult, Outcome
 from is_db_bootstrap.settings import Settings, set_process_variable
+from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
 
 #: Seconds beyond two attempts to connect that ending sessions may take on all stores of a run.
 _SESSIONS_S = 30.0
-#: Told when it is not known what became of the sessions.
+#: The note of a run when nobody knows what became of the sessions.
 NOT_LOOKED_FOR = (
     "Sessions that a revision had opened by itself may go on, because they could not be looked for."
 )
@@ -39,7 +40,7 @@ NOT_LOOKED_FOR = (
 def session_name() -> str:
     """A name for the sessions that the revisions of one process open by themselves.
 
-    No other session has it.
+    No other session has this name.
     """
     return f"is-db-bootstrap revision {uuid.uuid4().hex[:12]}"
 
@@ -47,7 +48,7 @@ def session_name() -> str:
 def name_sessions(name: str) -> None:
     """Let the sessions that this process and its children open from now on be called `name`.
 
-    Clients that do not read the variable of their store call them otherwise.
+    A client that does not read the variable of its store names its sessions otherwise.
     """
     for kind in KINDS.values():
         if kind.session_variable:
@@ -60,15 +61,15 @@ def end_processes(spared: Iterable[int] = ()) -> tuple[Ended, list[str]]:
     Returns what was found, and a sentence for each process that survived.
     """
     ended = end_descendants(os.getpid(), spared)
-    told = [
-        f"The {each}, which a revision had started, could not be ended and may go on."
-        for each in ended.survivors
+    sentences = [
+        f"The {survivor}, which a revision had started, could not be ended and may go on."
+        for survivor in ended.survivors
     ]
-    return ended, told
+    return ended, sentences
 
 
 def sessions_limit_s(settings: Settings) -> float:
-    """Seconds that `end_sessions` may take before its caller tells `NOT_LOOKED_FOR` instead."""
+    """Seconds that `end_sessions` may take. After that its caller says `NOT_LOOKED_FOR` instead."""
     return _SESSIONS_S + 2 * settings.timing.connect_timeout_s
 
 
@@ -80,28 +81,33 @@ def end_sessions(
     Returns what may go on all the same, as sentences.
     """
     clients = frozenset(clients)
-    told = []
-    for store in stores:
-        kind = KINDS[store]
-        if not kind.session_variable:
-            continue
-        url = settings.need(store)
-        module = client_imports.import_module(kind.module_name("sessions"))
-        try:
-            told.append(module.end_sessions(url, settings.timing.connect_timeout_s, name, clients))
-        except BootstrapError as exc:
-            told.append(
-                f"Sessions that a revision had opened on {kind.label} may go on,"
-                f" because the server could not be asked: {exc.message}"
-            )
-    return [sentence for sentence in told if sentence]
+    kinds = [KINDS[store] for store in stores if KINDS[store].session_variable]
+    sentences = [_end_sessions_of(kind, settings, name, clients) for kind in kinds]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _end_sessions_of(
+    kind: StoreKind, settings: Settings, name: str, clients: frozenset[Client]
+) -> str:
+    """End the sessions on one store. Returns what may go on there, as a sentence, or nothing."""
+    url = settings.need(kind.name)
+    timeout_s = settings.timing.connect_timeout_s
+    module = client_imports.import_module(kind.module_name("sessions"))
+    try:
+        left: str = module.end_sessions(url, timeout_s, name, clients)
+    except BootstrapError as exc:
+        return (
+            f"Sessions that a revision had opened on {kind.label} may go on,"
+            f" because the server could not be asked: {exc.message}"
+        )
+    return left
 
 
 class Guests:
     """Sees to what the revisions of a run in this process start by themselves.
 
-    An instance is an observer of the run. What was below the process before the first change began,
-    such as servers of `local up`, is no guest and is left alone.
+    An instance is an observer of the run. A process that was there before the first change began,
+    such as a server of `local up`, is no guest and is left alone.
     """
 
     def __init__(self) -> None:
@@ -109,7 +115,10 @@ class Guests:
         self._spared: list[int] | None = None
 
     def __call__(self, event: Event) -> None:
-        """Prepare for guests when the run begins to apply; one with nothing to do never does."""
+        """Prepare for guests when the run begins to apply.
+
+        A run with nothing to do never begins to apply, so such a run spends no time on this.
+        """
         if event.kind == "phase" and event.phase is Phase.APPLY:
             self._spared = descendants(os.getpid())
             adopt_orphans()
@@ -120,34 +129,38 @@ class Guests:
     ) -> BootstrapResult:
         """End what guests have begun, and note in the result what may go on all the same.
 
-        For a run that was ended early, and a process that ends right after it: every session of
-        this process is ended, and a thread that hangs may still begin something new.
+        A caller uses this after a run that was ended early, in a process that ends right after the
+        run. For every session of this process is ended, and a thread that hangs may still begin
+        something new.
         """
         if self._spared is None:
             return result
-        own = frozenset(connections(os.getpid()))
-        ended, told = end_processes(self._spared)
-        told += self._end_sessions(stores, settings, own | ended.clients)
-        return _noted(result, told)
+        own_connections = frozenset(connections(os.getpid()))
+        ended, sentences = end_processes(self._spared)
+        clients = own_connections | ended.clients
+        sentences += self._end_sessions(stores, settings, clients)
+        return _with_notes(result, sentences)
 
     def _end_sessions(
         self, stores: Sequence[StoreName], settings: Settings, clients: frozenset[Client]
     ) -> list[str]:
-        told = [NOT_LOOKED_FOR]
+        """Call `end_sessions` in a thread, which may hang without holding up this one."""
+        sentences = [NOT_LOOKED_FOR]
 
         def ask() -> None:
-            told[:] = end_sessions(stores, settings, self._name, clients)
+            sentences[:] = end_sessions(stores, settings, self._name, clients)
 
         thread = threading.Thread(target=ask, name="end-sessions", daemon=True)
         thread.start()
         thread.join(sessions_limit_s(settings))
-        return list(told)
+        return list(sentences)
 
 
-def _noted(result: BootstrapResult, told: Sequence[str]) -> BootstrapResult:
-    """The result with `told` among the notes of the first store that failed or was interrupted."""
+def _with_notes(result: BootstrapResult, notes: Sequence[str]) -> BootstrapResult:
+    """The result with `notes` added to the first store that failed or was interrupted."""
     bad = {Outcome.FAILED, Outcome.INTERRUPTED}
-    index = next((i for i, store in enumerate(result.stores) if store.outcome in bad), 0)
-    store = result.stores[index]
-    noted = replace(store, notes=(*store.notes, *told))
-    return replace(result, stores=(*result.stores[:index], noted, *result.stores[index + 1 :]))
+    stores = list(result.stores)
+    index = next((number for number, store in enumerate(stores) if store.outcome in bad), 0)
+    chosen = stores[index]
+    stores[index] = replace(chosen, notes=(*chosen.notes, *notes))
+    return replace(result, stores=tuple(stores))

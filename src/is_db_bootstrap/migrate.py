@@ -1,10 +1,11 @@
 """The `migrate` commands as functions, for every blueprint with a PostgreSQL part.
 
-They are synchronous and may be called while an event loop is running in the same thread. Each takes
-the name of a blueprint (or a `Blueprint`) and finds the address as the command does: `url`, then
-POSTGRES_URL, DATABASE_URL, DB_* (of `environ`, the process's when None), the TOML file. `settings`
-replaces all of these. A blueprint that is portable takes a `url` of MariaDB or SQLite too. Errors
-are those of `is_db_bootstrap.errors`; what holds the lock is waited for within the timeout.
+The functions are synchronous, and also work while an event loop is running in the same thread.
+Each function takes the name of a blueprint, or a `Blueprint`, and finds the address as the command
+does: `url`, then the variables POSTGRES_URL, DATABASE_URL and DB_*, then the TOML file. The
+variables are those of `environ`, and those of the process when `environ` is None. `settings`
+replaces all of these. A portable blueprint takes a `url` of MariaDB or SQLite too. The functions
+raise the errors of `is_db_bootstrap.errors`, and wait for a lock within the timeout.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What a move has done: the revisions in the order in which they were applied or undone, and remarks."""
+    """What a move has done.
+
+    `revisions` stand in the order in which they were applied or undone. `notes` are sentences.
+    `seeded` counts the demo rows that were added.
+    """
 
     revisions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -40,7 +45,7 @@ class Migrated:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """The revision of a database; None without one."""
+    """The revision of a database. None when no revision is recorded."""
 
     revision: str | None
     is_head: bool
@@ -58,9 +63,12 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What answers at an address: `target` is without its password, `server_version` has the engine's name if it is no PostgreSQL, `latency_ms` that of a connection and a query.
+    """What answers at an address.
 
-    `extensions` says of each that the blueprint needs whether the server has it to install.
+    `target` is the address without its password. `latency_ms` is that of a connection and a query.
+    `server_version` begins with the name of the engine when the engine is not PostgreSQL.
+    `extensions` names each extension that the blueprint needs, and says whether the server has that
+    extension to install.
     """
 
     target: str
@@ -71,20 +79,33 @@ class Check:
     head: str
 
 
-def _portable(name: str | Blueprint, url: str | None) -> PortableDatabase | None:
-    """The database at an address of MariaDB or SQLite; None for every other address."""
-    scheme = (url or "").partition(":")[0].partition("+")[0]
-    if scheme not in {"sqlite", "mysql", "mariadb"}:
+#: The schemes of databases that are no PostgreSQL. A driver may follow, as in `mysql+pymysql`.
+_PORTABLE_SCHEMES = {"sqlite", "mysql", "mariadb"}
+_NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
+_NO_SEED = "{} is no PostgreSQL: no demo rows were added."
+#: The kinds of changes that move a database from one revision to another.
+_MOVES = {"revision", "downgrade", "stamp"}
+
+
+def _blueprint_of(name: str | Blueprint) -> Blueprint:
+    return name if isinstance(name, Blueprint) else load_blueprint(name)
+
+
+def _portable_database(name: str | Blueprint, url: str | None) -> PortableDatabase | None:
+    """The database at an address of MariaDB or SQLite. None for every other address."""
+    if url is None:
+        return None
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme not in _PORTABLE_SCHEMES:
         return None
     from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 
-    return PortableDatabase(
-        name if isinstance(name, Blueprint) else load_blueprint(name), url or ""
-    )
+    return PortableDatabase(_blueprint_of(name), url)
 
 
-_NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
-_NO_SEED = "{} is no PostgreSQL: no demo rows were added."
+def _portable_move(database: PortableDatabase, revisions: Sequence[str], *notes: str) -> Migrated:
+    """What a move has done on a database that is no PostgreSQL."""
+    return Migrated(tuple(revisions), (_NO_LOCK.format(database.target), *notes))
 
 
 class _Place:
@@ -97,10 +118,8 @@ class _Place:
         environ: Mapping[str, str] | None,
         settings: Settings | None,
     ) -> None:
-        self.blueprint = name if isinstance(name, Blueprint) else load_blueprint(name)
-        if self.blueprint.migrations is None:
-            raise ConfigurationError(f"{self.blueprint.name} has no PostgreSQL part.")
-        self.chain = Chain.read(self.blueprint.migrations)
+        self.blueprint = _blueprint_of(name)
+        self.chain = _chain_of(self.blueprint)
         self.settings = settings or Settings.load(
             self.blueprint, environ=environ, flags={"postgres_url": url}
         )
@@ -110,20 +129,38 @@ class _Place:
         return self.settings.need("postgres")
 
     @property
-    def how(self) -> dict[str, Any]:
+    def store_options(self) -> dict[str, Any]:
+        """What a bootstrapper of PostgreSQL takes besides address and blueprint."""
         return {"timing": self.settings.timing, "schema": self.settings.schema}
 
+    def known_revision(self, revision: str) -> str:
+        """The full id of a revision of the chain, which `revision` may be the beginning of."""
+        from is_db_bootstrap.stores.postgres.moves import known
+
+        return known(self.chain, revision)
+
     def run(self, store: DatabaseBootstrapper, observers: Sequence[Observer] = ()) -> Migrated:
-        """Wait, lock, look, apply; raises the error that ended it."""
-        result = over([store], self.blueprint, self.settings, observers=observers).run(Mode.APPLY)
+        """Wait, lock, look and apply. Raises the error that ended the run."""
+        run = over([store], self.blueprint, self.settings, observers=observers)
+        result = run.run(Mode.APPLY)
         result.raise_for_failure()
         [found] = result.stores
-        done = [c for c in found.changes if c.outcome is Outcome.CHANGED]
+        done = [change for change in found.changes if change.outcome is Outcome.CHANGED]
         return Migrated(
-            tuple(c.name for c in done if c.kind in {"revision", "downgrade", "stamp"}),
-            found.notes,
-            sum(c.kind == "seed" for c in done),
+            revisions=tuple(change.name for change in done if change.kind in _MOVES),
+            notes=found.notes,
+            seeded=sum(change.kind == "seed" for change in done),
         )
+
+
+def _chain_of(blueprint: Blueprint) -> Chain:
+    """The revisions of a blueprint.
+
+    Raises `ConfigurationError` for a blueprint without a PostgreSQL part.
+    """
+    if blueprint.migrations is None:
+        raise ConfigurationError(f"{blueprint.name} has no PostgreSQL part.")
+    return Chain.read(blueprint.migrations)
 
 
 def init(
@@ -135,18 +172,18 @@ def init(
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
 ) -> Migrated:
-    """Create database and schema if they are missing, upgrade to head, add demo rows if asked.
+    """Create a missing database and a missing schema, and upgrade to head.
 
-    Again: nothing.
+    `seed` adds the demo rows too. A second call changes nothing.
     """
-    if there := _portable(blueprint, url):
-        there.create()
-        unseeded = (_NO_SEED.format(there.target),) if seed else ()
-        return Migrated(tuple(there.upgrade()), (_NO_LOCK.format(there.target), *unseeded))
+    portable = _portable_database(blueprint, url)
+    if portable is not None:
+        portable.create()
+        notes = [_NO_SEED.format(portable.target)] if seed else []
+        return _portable_move(portable, portable.upgrade(), *notes)
     place = _Place(blueprint, url, environ, settings)
-    return place.run(
-        bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed), observers
-    )
+    store = bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed)
+    return place.run(store, observers)
 
 
 def upgrade(
@@ -158,16 +195,17 @@ def upgrade(
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
 ) -> Migrated:
-    """Upgrade to `revision` (`head`, an id, or `+N` steps); the database must exist."""
-    if there := _portable(blueprint, url):
-        return Migrated(tuple(there.upgrade(revision)), (_NO_LOCK.format(there.target),))
-    from is_db_bootstrap.stores.postgres.moves import Upgrade, known
+    """Upgrade to `revision`, which is `head`, an id or `+N` steps. The database must exist."""
+    portable = _portable_database(blueprint, url)
+    if portable is not None:
+        return _portable_move(portable, portable.upgrade(revision))
+    from is_db_bootstrap.stores.postgres.moves import Upgrade
 
     place = _Place(blueprint, url, environ, settings)
-    target = (
-        revision if revision == "head" or revision.startswith("+") else known(place.chain, revision)
-    )
-    return place.run(Upgrade(place.url, place.blueprint, target, **place.how), observers)
+    is_relative = revision == "head" or revision.startswith("+")
+    target = revision if is_relative else place.known_revision(revision)
+    store = Upgrade(place.url, place.blueprint, target, **place.store_options)
+    return place.run(store, observers)
 
 
 def downgrade(
@@ -182,22 +220,21 @@ def downgrade(
 ) -> Migrated:
     """Undo revisions down to `target`: an id, `base`, or a number of steps as `N` or `-N`.
 
-    Raises `RowsWouldBeLost` (of `stores.postgres.moves`) when it would drop, delete or change rows,
-    or when that cannot be found out, unless `drop_rows`; nothing was changed then.
+    Raises `RowsWouldBeLost` of `stores.postgres.moves` when the downgrade would drop, delete or
+    change rows, or when nobody can find that out. Nothing is changed then. With `drop_rows`, the
+    downgrade goes on all the same.
     """
-    from is_db_bootstrap.stores.postgres.moves import Downgrade, known, parsed_steps
+    from is_db_bootstrap.stores.postgres.moves import Downgrade, parsed_steps
 
     wanted = parsed_steps(target)
-    if there := _portable(blueprint, url):
-        return Migrated(
-            tuple(there.downgrade(wanted, drop_rows=drop_rows)), (_NO_LOCK.format(there.target),)
-        )
+    portable = _portable_database(blueprint, url)
+    if portable is not None:
+        return _portable_move(portable, portable.downgrade(wanted, drop_rows=drop_rows))
     place = _Place(blueprint, url, environ, settings)
-    if wanted != "base" and not wanted.startswith("-"):
-        wanted = known(place.chain, wanted)
-    return place.run(
-        Downgrade(place.url, place.blueprint, wanted, drop_rows=drop_rows, **place.how), observers
-    )
+    is_relative = wanted == "base" or wanted.startswith("-")
+    end = wanted if is_relative else place.known_revision(wanted)
+    store = Downgrade(place.url, place.blueprint, end, drop_rows=drop_rows, **place.store_options)
+    return place.run(store, observers)
 
 
 def stamp(
@@ -209,14 +246,16 @@ def stamp(
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
 ) -> Migrated:
-    """Record `revision` (`head`, `base` or an id) as applied and change nothing else."""
-    if there := _portable(blueprint, url):
-        return Migrated(tuple(there.stamp(revision)), (_NO_LOCK.format(there.target),))
-    from is_db_bootstrap.stores.postgres.moves import Stamp, known
+    """Record `revision`, which is `head`, `base` or an id, as applied, and change nothing else."""
+    portable = _portable_database(blueprint, url)
+    if portable is not None:
+        return _portable_move(portable, portable.stamp(revision))
+    from is_db_bootstrap.stores.postgres.moves import Stamp
 
     place = _Place(blueprint, url, environ, settings)
-    target = revision if revision in {"head", "base"} else known(place.chain, revision)
-    return place.run(Stamp(place.url, place.blueprint, target, **place.how), observers)
+    target = revision if revision in {"head", "base"} else place.known_revision(revision)
+    store = Stamp(place.url, place.blueprint, target, **place.store_options)
+    return place.run(store, observers)
 
 
 def current(
@@ -226,30 +265,34 @@ def current(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
 ) -> Current:
-    """The recorded revision; the database is only read."""
-    if there := _portable(blueprint, url):
-        revision, head = there.current(), history(blueprint)[0].id
-        return Current(revision, revision == head)
+    """The recorded revision. The database is only read."""
+    portable = _portable_database(blueprint, url)
+    if portable is not None:
+        revision = portable.current()
+        head = history(blueprint)[0].id
+        return Current(revision, is_head=revision == head)
     place = _Place(blueprint, url, environ, settings)
-    store = _waited(place)
+    store = _ready_store(place)
     try:
         status = store.status()
     finally:
         store.close()
-    return Current(
-        status.recorded or None, bool(status.recorded) and status.recorded == status.head
-    )
+    recorded = status.recorded or None
+    is_head = recorded is not None and recorded == status.head
+    return Current(recorded, is_head=is_head)
 
 
 def history(blueprint: str | Blueprint) -> tuple[Revision, ...]:
-    """The revisions, newest first; needs no server and no address."""
-    found = blueprint if isinstance(blueprint, Blueprint) else load_blueprint(blueprint)
-    if found.migrations is None:
-        raise ConfigurationError(f"{found.name} has no PostgreSQL part.")
-    chain = Chain.read(found.migrations)
+    """The revisions, newest first. This needs no server and no address."""
+    chain = _chain_of(_blueprint_of(blueprint))
     return tuple(
-        Revision(r, chain.titles[r], r == chain.head, not chain.parents[r])
-        for r in reversed(chain.order)
+        Revision(
+            id=revision,
+            title=chain.titles[revision],
+            is_head=revision == chain.head,
+            is_base=not chain.parents[revision],
+        )
+        for revision in reversed(chain.order)
     )
 
 
@@ -260,26 +303,23 @@ def check(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
 ) -> Check:
-    """Connect and say what is there; one try, nothing is changed.
+    """Connect once and say what is there. Nothing is changed.
 
-    A missing database is a `StoreConflict`.
+    Raises `StoreConflict` when the database is missing.
     """
-    if there := _portable(blueprint, url):
-        began = time.perf_counter()
-        version = there.version()
-        latency_ms = (time.perf_counter() - began) * 1000
-        return Check(
-            there.target, latency_ms, version, {}, there.current(), history(blueprint)[0].id
-        )
+    portable = _portable_database(blueprint, url)
+    if portable is not None:
+        return _check_portable(portable, blueprint)
     from is_db_bootstrap.stores.postgres.catalogue import available_extensions
 
     place = _Place(blueprint, url, environ, settings)
-    store = _store(place)
+    store = _postgres_store(place)
     began = time.perf_counter()
     try:
         server = store.ping(place.settings.timing.connect_timeout_s)
-        latency_ms = (time.perf_counter() - began) * 1000
-        status, reader = store.status(), store.reader()
+        latency_ms = _milliseconds_since(began)
+        status = store.status()
+        reader = store.reader()
         if reader is None:
             raise StoreConflict(
                 "postgres",
@@ -290,8 +330,30 @@ def check(
     finally:
         store.close()
     return Check(
-        store.target, latency_ms, server.version, extensions, status.recorded or None, status.head
+        target=store.target,
+        latency_ms=latency_ms,
+        server_version=server.version,
+        extensions=extensions,
+        revision=status.recorded or None,
+        head=status.head,
     )
+
+
+def _check_portable(database: PortableDatabase, blueprint: str | Blueprint) -> Check:
+    began = time.perf_counter()
+    version = database.version()
+    return Check(
+        target=database.target,
+        latency_ms=_milliseconds_since(began),
+        server_version=version,
+        extensions={},
+        revision=database.current(),
+        head=history(blueprint)[0].id,
+    )
+
+
+def _milliseconds_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000
 
 
 def sql(
@@ -303,28 +365,26 @@ def sql(
 ) -> str:
     """The SQL that `upgrade` would run over `span` (`TO` or `FROM:TO`), without a server.
 
-    For a DBA who applies it.
-
-    It records what it did as our own runs do, so `status` and `verify` find nothing missing
-    afterwards.
+    A DBA applies this SQL. The SQL records what it did as our own runs do, so `status` and `verify`
+    find nothing missing afterwards.
     """
     from is_db_bootstrap.stores.postgres.alembic import offline_sql
-    from is_db_bootstrap.stores.postgres.moves import known
 
     place = _Place(blueprint, None, environ, settings)
-    for end in filter(None, span.split(":")):
-        if end not in {"head", "base"}:
-            known(place.chain, end)
+    for end in span.split(":"):
+        if end and end not in {"head", "base"}:
+            place.known_revision(end)
     return offline_sql(place.blueprint, place.settings.schema, span)
 
 
-def _store(place: _Place) -> PostgreSQLBootstrapper:
+def _postgres_store(place: _Place) -> PostgreSQLBootstrapper:
     from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
-    return PostgreSQLBootstrapper(place.url, place.blueprint, **place.how)
+    return PostgreSQLBootstrapper(place.url, place.blueprint, **place.store_options)
 
 
-def _waited(place: _Place) -> PostgreSQLBootstrapper:
-    """The store, once it is usable."""
-    over([_store(place)], place.blueprint, place.settings).run(Mode.WAIT).raise_for_failure()
-    return _store(place)
+def _ready_store(place: _Place) -> PostgreSQLBootstrapper:
+    """The store, once a run has found it usable."""
+    run = over([_postgres_store(place)], place.blueprint, place.settings)
+    run.run(Mode.WAIT).raise_for_failure()
+    return _postgres_store(place)

@@ -3,10 +3,10 @@
 A child that leaves its process group or its session, or that clears its environment, still has a
 parent. So a process is found by its descent and by nothing else. On Linux a process can adopt the
 orphans below it (`PR_SET_CHILD_SUBREAPER`, prctl(2)), so that a child whose parent has ended does
-not get out of sight either. What is started by a service that ran before (a container engine, say)
-is no descendant, and is not found.
+not get out of sight either. A process that a service such as a container engine has started is no
+descendant, and is not found.
 
-All of this reads `/proc`. Where there is none, no descendant is found.
+All of this reads `/proc`. Where there is no `/proc`, no descendant is found.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _ENDED = frozenset("ZXx")
 #: The state of an established connection in /proc/net/tcp.
 _ESTABLISHED = "01"
+#: How the target of an open file begins that is a socket.
+_SOCKET = "socket:["
 #: Seconds between two looks at processes that were killed.
 _LOOK_S = 0.02
 
@@ -44,7 +46,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What `end_descendants` found: the connections that there were, and who is still alive.
+    """What `end_descendants` found: the connections of the processes, and who is still alive.
 
     `survivors` are descriptions for a person, such as `process 123 (sleep)`.
     """
@@ -54,7 +56,7 @@ class Ended:
 
 
 def adopt_orphans() -> bool:
-    """Let this process be the parent of every orphan below it from now on.
+    """From now on, let this process be the parent of every orphan among its descendants.
 
     Returns whether the system can do that.
     """
@@ -68,10 +70,13 @@ def adopt_orphans() -> bool:
 
 
 def descendants(root: int, spared: Iterable[int] = ()) -> list[int]:
-    """The living processes below `root`, parents first, without `spared` and what is below."""
+    """The living processes below `root`, parents first.
+
+    The processes of `spared` are left out, and so are all processes below these.
+    """
     children: dict[int, list[int]] = {}
     states: dict[int, str] = {}
-    for pid, parent, state in _processes():
+    for pid, parent, state in _all_processes():
         children.setdefault(parent, []).append(pid)
         states[pid] = state
     left_out = set(spared)
@@ -90,9 +95,9 @@ def descendants(root: int, spared: Iterable[int] = ()) -> list[int]:
 def end_descendants(root: int, spared: Iterable[int] = (), *, within_s: float = 10.0) -> Ended:
     """Kill every process below `root`, and wait until the last one is gone.
 
-    All of them are stopped first, so that none starts another one, or opens a connection, while the
-    others are looked at. `root` itself goes on. A process of another user, and one that hangs in
-    the kernel, may survive: `Ended.survivors` names it. `within_s` is seconds.
+    All processes are stopped first, so that none starts another one, or opens a connection, while
+    the others are looked at. `root` itself goes on. A process of another user, and one that hangs
+    in the kernel, may survive, and `Ended.survivors` names each survivor. `within_s` is seconds.
     """
     spared = tuple(spared)
     deadline = time.monotonic() + within_s
@@ -100,25 +105,25 @@ def end_descendants(root: int, spared: Iterable[int] = (), *, within_s: float = 
     clients = frozenset(client for pid in stopped for client in connections(pid))
     while alive := descendants(root, spared):
         for pid in alive:
-            _send(pid, signal.SIGKILL)
+            _send_signal(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
-            return Ended(clients, tuple(map(_described, alive)))
+            return Ended(clients, tuple(_process_text(pid) for pid in alive))
         time.sleep(_LOOK_S)
     return Ended(clients)
 
 
 def connections(pid: int) -> Iterator[Client]:
-    """The established TCP connections of a process; none where it may not be looked at."""
+    """The established TCP connections of a process. None where we may not look at the process."""
     inodes = _socket_inodes(pid)
     if not inodes:
         return
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
-            lines = (_PROC / str(pid) / "net" / table).read_text().splitlines()[1:]
-            for line in lines:
+            lines = (_PROC / str(pid) / "net" / table).read_text().splitlines()
+            for line in lines[1:]:  # the first line is the table's head
                 fields = line.split()
                 if fields[3] == _ESTABLISHED and fields[9] in inodes:
-                    yield Client(*_endpoint(fields[1]), *_endpoint(fields[2]))
+                    yield Client(*_read_endpoint(fields[1]), *_read_endpoint(fields[2]))
 
 
 def _stop_all(root: int, spared: tuple[int, ...], deadline: float) -> set[int]:
@@ -129,57 +134,64 @@ def _stop_all(root: int, spared: tuple[int, ...], deadline: float) -> set[int]:
         if not new:
             break
         for pid in new:
-            _send(pid, signal.SIGSTOP)
+            _send_signal(pid, signal.SIGSTOP)
         stopped |= new
     return stopped
 
 
-def _send(pid: int, number: int) -> None:
+def _send_signal(pid: int, number: int) -> None:
+    """Send a signal to a process that may be gone, or that may be somebody else's."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
-def _processes() -> Iterator[tuple[int, int, str]]:
+def _all_processes() -> Iterator[tuple[int, int, str]]:
     """Number, parent and state of every process that can be seen."""
     for entry in _PROC.glob("[0-9]*"):
         with suppress(OSError, ValueError):
+            text = (entry / "stat").read_text(errors="replace")
             # The name stands in brackets and may hold anything, brackets included.
-            state, parent, *_ = (
-                (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            )
+            behind_the_name = text.rpartition(")")[2]
+            state, parent, *_ = behind_the_name.split()
             yield int(entry.name), int(parent), state
 
 
-def _described(pid: int) -> str:
+def _process_text(pid: int) -> str:
+    """A process for a person, such as `process 123 (sleep)`."""
     name = ""
     with suppress(OSError):
         name = (_PROC / str(pid) / "comm").read_text(errors="replace").strip()
-    return f"process {pid} ({name})" if name.isprintable() and name else f"process {pid}"
+    is_shown = bool(name) and name.isprintable()
+    return f"process {pid} ({name})" if is_shown else f"process {pid}"
 
 
 def _socket_inodes(pid: int) -> set[str]:
+    """The inodes of a process's sockets, which are the targets `socket:[INODE]` of its files."""
     found: set[str] = set()
     with suppress(OSError):
         for entry in (_PROC / str(pid) / "fd").iterdir():
             with suppress(OSError):
                 target = str(entry.readlink())
-                if target.startswith("socket:["):
-                    found.add(target[len("socket:[") : -1])
+                if target.startswith(_SOCKET):
+                    found.add(target.removeprefix(_SOCKET).removesuffix("]"))
     return found
 
 
-def _endpoint(text: str) -> tuple[str, int]:
-    """Address and port; the kernel writes words of 32 bits in the machine's own byte order."""
+def _read_endpoint(text: str) -> tuple[str, int]:
+    """Address and port of `ADDRESS:PORT` as /proc/net/tcp has it, in hexadecimal digits.
+
+    The kernel writes an address as words of 32 bits in the machine's own byte order.
+    """
     address, _, port = text.partition(":")
-    words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
-    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    digits = [address[start : start + 8] for start in range(0, len(address), 8)]
+    packed = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in digits)
     return plain_address(str(ip_address(packed))), int(port, 16)
 
 
 def plain_address(text: str) -> str:
-    """An address in one spelling; an IPv4 address within IPv6 is the IPv4 address.
+    """An address in one spelling. An IPv4 address within IPv6 becomes the IPv4 address.
 
-    Other text is returned as it is.
+    Text that is no address is returned as it is.
     """
     try:
         found = ip_address(text.partition("%")[0])

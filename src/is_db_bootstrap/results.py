@@ -11,6 +11,7 @@ from is_db_bootstrap.names import StoreName
 if TYPE_CHECKING:
     from datetime import datetime
 
+#: The version of the JSON document.
 SCHEMA_VERSION = 1
 
 
@@ -25,7 +26,7 @@ class Mode(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a store, a change or a run; the worst store wins."""
+    """What became of a store, a change or a run. The worst store decides for the run."""
 
     #: As declared before the run began. Nothing to do.
     UNCHANGED = "unchanged"
@@ -33,29 +34,36 @@ class Outcome(StrEnum):
     CHANGED = "changed"
     #: Would be changed by `apply`.
     PLANNED = "planned"
-    #: Not touched, because another store failed first (a store) or the server cannot take it (a
-    #: change).
+    #: A store that was not touched, because another store failed first. Or a change that the server
+    #: cannot take.
     SKIPPED = "skipped"
     #: Differs from the declaration although nothing is pending. A person compares.
     DRIFTED = "drifted"
     #: Read `error`, follow its hint, run again.
     FAILED = "failed"
-    #: Ended by a signal. Run again; what is recorded as applied stays.
+    #: Ended by a signal. What is recorded as applied stays. Run again.
     INTERRUPTED = "interrupted"
 
 
+#: Outcomes from the best to the worst.
 _SEVERITY = tuple(Outcome)
+#: Fields that the JSON document does not have.
+_NOT_IN_JSON = {"exception", "finding"}
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:
-    """The outcome that stands for all of them; `unchanged` for none."""
-    ran = [o for o in outcomes if o is not Outcome.SKIPPED] or outcomes
-    return max(ran, key=_SEVERITY.index, default=Outcome.UNCHANGED)
+    """The outcome that stands for all of `outcomes`, which is `unchanged` when there are none.
+
+    `skipped` counts only when every outcome is `skipped`.
+    """
+    not_skipped = [outcome for outcome in outcomes if outcome is not Outcome.SKIPPED]
+    counted = not_skipped or outcomes
+    return max(counted, key=_SEVERITY.index, default=Outcome.UNCHANGED)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What answered: its version text and, where a store has editions, the edition."""
+    """The server that answered: its version text and, where a store has editions, the edition."""
 
     version: str
     edition: str | None = None
@@ -63,7 +71,7 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One pending step: `name` is the revision id, the Cypher file, the collection, the key."""
+    """One pending step. `name` is the revision id, the Cypher file, the collection or the key."""
 
     name: str
     kind: str
@@ -74,8 +82,8 @@ class Change:
 class Plan:
     """What a store lacks, in order.
 
-    `skipped` are steps that this server cannot take and need not; `ahead` means that the recorded
-    history contains ours and goes on.
+    `skipped` are steps that this server cannot take and need not take. `ahead` means that the
+    recorded history contains ours and goes on.
     """
 
     changes: tuple[Change, ...] = ()
@@ -86,7 +94,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One declared object that is missing or different, or (`finding`) something undeclared or careless."""
+    """One declared object that is missing or different.
+
+    A `finding` is something undeclared, or data that breaks a convention.
+    """
 
     object: str
     kind: str
@@ -98,7 +109,10 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One check of a self-test; `ok` is None when it could not be tried, and `detail` says why."""
+    """One check of a self-test.
+
+    `ok` is None when the check could not be tried. Then `detail` says why.
+    """
 
     name: str
     ok: bool | None
@@ -107,7 +121,10 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """Who holds a lock: free text such as `pid 4711 (is-db-bootstrap on web-1)`, and for how long."""
+    """Who holds a lock, and since when.
+
+    `who` is free text, such as `pid 4711 (is-db-bootstrap on web-1)`.
+    """
 
     who: str
     since: datetime | None = None
@@ -115,7 +132,11 @@ class LockHolder:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a store's own record says: the last applied step, the blueprint's last step, who holds the lock."""
+    """What a store's own record says.
+
+    `recorded` is the last applied step, `head` the blueprint's last step, and `lock` the holder of
+    the lock.
+    """
 
     recorded: str
     head: str
@@ -124,7 +145,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """A change and what became of it; times are seconds."""
+    """A change and what became of the change. `duration_s` is seconds."""
 
     name: str
     kind: str
@@ -158,7 +179,7 @@ class StoreResult:
     drifts: tuple[Drift, ...] = ()
     notes: tuple[str, ...] = ()
     error: ErrorReport | None = None
-    #: The exception behind `error`; not part of the JSON document.
+    #: The exception behind `error`, which the JSON document does not have.
     exception: Exception | None = field(default=None, compare=False, repr=False)
 
 
@@ -178,11 +199,11 @@ class BootstrapResult:
 
     @property
     def ok(self) -> bool:
-        """Whether every store is as declared (or, for a plan, could be looked at)."""
+        """Whether every store is as declared. After a plan: whether every store was looked at."""
         return self.exit_code == 0
 
     def store(self, name: str) -> StoreResult:
-        """The result of one store; `KeyError` when the run did not concern it."""
+        """The result of one store. Raises `KeyError` when the run did not concern that store."""
         for each in self.stores:
             if each.store == name:
                 return each
@@ -196,16 +217,19 @@ class BootstrapResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `docs/reference/result.schema.json`."""
-        document: dict[str, Any] = _jsonable(self)
+        document: dict[str, Any] = _json_value(self)
         return document
 
 
-def _jsonable(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
+    """A value of a result as JSON can hold it. Floats are rounded to three decimals."""
     if is_dataclass(value):
-        names = [f.name for f in fields(value) if f.name not in {"exception", "finding"}]
-        return {name: _jsonable(getattr(value, name)) for name in names}
+        names = [each.name for each in fields(value) if each.name not in _NOT_IN_JSON]
+        return {name: _json_value(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
-        return [_jsonable(item) for item in value]
+        return [_json_value(item) for item in value]
     if isinstance(value, float):
         return round(value, 3)
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return value

@@ -1,6 +1,6 @@
 """The next revision of a blueprint: an Alembic revision, or a Cypher file.
 
-Ids and numbers go on as the last one's do.
+The new id or number follows the scheme of the last one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,22 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import Settings
     from is_db_bootstrap.stores.postgres.operations import Operation
 
-#: Alembic's version table holds so many characters.
+#: Characters that Alembic's version table holds.
 LONGEST_ID = 32
+#: What the number of a first revision adds to the blueprint's name.
+_FIRST_NUMBER = "_0000"
+#: An id as Alembic makes one.
 _HASH = re.compile(r"[0-9a-f]{12}")
+_HASH_LENGTH = 12
+#: An id with a number, such as `ng_0004` and `mplp_0006_extension`.
 _SCHEME = re.compile(r"(?P<before>.*?)(?P<number>\d{3,})(?P<after>_\w+)?")
+#: Alembic's templates of a file's name.
+_ID_AND_SLUG = "%(rev)s_%(slug)s"
+_ID_ONLY = "%(rev)s"
+#: Digits of a Cypher file's number, unless the others have more.
+_CYPHER_DIGITS = 3
+#: Characters of a message that become part of a name.
+_LONGEST_SLUG = 40
 
 
 def postgres(
@@ -37,27 +49,30 @@ def postgres(
     report: Callable[[Operation], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
-    """Write the next Alembic revision, and `catalogue.json` and `schema.sql` for it; the files.
+    """Write the next Alembic revision, and return the files that were written.
 
-    With `settings`, it is what autogenerate finds between the blueprint's models and a scratch
-    database at head on that server; none is written when there is no difference. Without, it is
-    empty, and the other files are written by `refresh`. `report` receives each operation that is
-    written, and each drop that is left out unless `allow_drops`; `warn` receives what `refresh`
-    warns of. No file is overwritten, and a failure leaves none. Raises `ConfigurationError` for a
-    blueprint whose files are not to be changed, for two heads, and for models that cannot be
-    loaded.
+    With `settings`, the revision is what autogenerate finds between the blueprint's models and a
+    scratch database at head on that server. No file is written when there is no difference.
+    `catalogue.json` and `schema.sql` are written too. Without `settings`, the revision is empty,
+    and `refresh` writes the other files later.
+
+    `report` receives each operation that is written, and each drop that is left out. `allow_drops`
+    leaves no drop out. `warn` receives what `refresh` warns of. No file is overwritten, and a
+    failure leaves no file. Raises `ConfigurationError` for a blueprint whose files are not to be
+    changed, for two heads, and for models that cannot be loaded.
     """
-    folder = _own(blueprint, blueprint.migrations, "migrations")
+    folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
     with tempfile.TemporaryDirectory() as temporary:
-        made, operations = _made(
+        draft, operations = _draft_revision(
             blueprint, message, settings, Path(temporary), allow_drops=allow_drops
         )
         for operation in operations:
             report(operation)
-        if made is None:
+        if draft is None:
             return []
-        path, text = folder / made.name, made.read_text(encoding="utf-8")
-    _create(path, text)
+        path = folder / draft.name
+        text = draft.read_text(encoding="utf-8")
+    _create_file(path, text)
     if settings is None:
         return [path]
     try:
@@ -70,53 +85,68 @@ def postgres(
 
 
 def next_revision(blueprint: Blueprint, message: str) -> tuple[str, str]:
-    """Id and file name of the next revision: `ng_0005` after `ng_0004`, `mplp_0007_orders` after `mplp_0006_extension`.
+    """Id of the next revision, and Alembic's template of its file's name.
 
-    After an id without a number, or one that Alembic has made, it is twelve hexadecimal digits, as Alembic makes them.
+    The id is `ng_0005` after `ng_0004`, and `mplp_0007_orders` after `mplp_0006_extension`. After
+    an id without a number, or an id that Alembic has made, the id is twelve hexadecimal digits, as
+    Alembic makes them.
     """
-    slug = _slug(message)
+    slug = _file_slug(message)
     chain = Chain.read(blueprint.migrations) if blueprint.migrations else Chain()
-    head = chain.head
-    scheme = (
-        None
-        if _is_hash(head, chain)
-        else _SCHEME.fullmatch(head or f"{blueprint.name[: LONGEST_ID - 5]}_0000")
-    )
+    scheme = _number_scheme(blueprint, chain)
     if scheme is None:
-        return uuid.uuid4().hex[-12:], "%(rev)s_%(slug)s"  # as Alembic makes them
-    number = str(int(scheme["number"]) + 1).zfill(len(scheme["number"]))
+        return uuid.uuid4().hex[-_HASH_LENGTH:], _ID_AND_SLUG
+    number = _next_number(scheme["number"])
     revision = f"{scheme['before']}{number}"
     if scheme["after"]:
-        return f"{revision}_{slug}"[:LONGEST_ID].rstrip("_"), "%(rev)s"
-    return revision, "%(rev)s_%(slug)s"
+        return f"{revision}_{slug}"[:LONGEST_ID].rstrip("_"), _ID_ONLY
+    return revision, _ID_AND_SLUG
+
+
+def _number_scheme(blueprint: Blueprint, chain: Chain) -> re.Match[str] | None:
+    """The parts of the last id. None when Alembic made that id, or when the id has no number."""
+    head = chain.head
+    if _is_hash(head, chain):
+        return None
+    prefix = blueprint.name[: LONGEST_ID - len(_FIRST_NUMBER)]
+    return _SCHEME.fullmatch(head or f"{prefix}{_FIRST_NUMBER}")
+
+
+def _next_number(digits: str) -> str:
+    """The number after `digits`, with as many digits."""
+    return str(int(digits) + 1).zfill(len(digits))
 
 
 def _is_hash(head: str, chain: Chain) -> bool:
-    """Whether Alembic made the id: twelve hexadecimal digits, with a letter in this one or in another of the chain."""
-    alike = [r for r in chain.order if _HASH.fullmatch(r)]
-    return head in alike and any(not r.isdecimal() for r in alike)
+    """Whether Alembic made the id `head`, which then is twelve hexadecimal digits.
+
+    Twelve decimal digits may be a person's number. Such an id counts as Alembic's only when another
+    id of the chain has twelve hexadecimal digits with a letter among them.
+    """
+    alike = [revision for revision in chain.order if _HASH.fullmatch(revision)]
+    has_letters = any(not revision.isdecimal() for revision in alike)
+    return head in alike and has_letters
 
 
 def refresh(
     blueprint: Blueprint, settings: Settings, warn: Callable[[str], None] = lambda _: None
 ) -> list[Path]:
-    """Write `catalogue.json` and `schema.sql` again, from a scratch database on the server of `settings`.
+    """Write `catalogue.json` and `schema.sql` again, and return the files that were written.
 
-    `warn` is told of a revision that cannot be written as SQL; then only `catalogue.json` is written.
+    Their content comes from a scratch database on the server of `settings`. `warn` receives a
+    sentence when a revision cannot be written as SQL. Then only `catalogue.json` is written.
     """
     from is_db_bootstrap.stores.postgres.scratch import write
 
-    _own(blueprint, blueprint.migrations, "migrations")
+    _writable_folder(blueprint, blueprint.migrations, "migrations")
     return list(write(settings.need("postgres"), blueprint, settings.timing, warn))
 
 
 def stale(blueprint: Blueprint) -> list[str]:
-    """What is generated beside the revisions and is not that of the newest one, in words.
+    """The generated files that are not those of the newest revision, in words.
 
-    Needs no server.
-
-    `schema.sql`, where there is one, is generated again and compared; `catalogue.json`, for which a
-    server would be needed, says of which revision it is.
+    This needs no server. A `schema.sql` that is there is compared with one that is generated now. A
+    `catalogue.json` cannot be generated without a server, but the file names its revision.
     """
     from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue
     from is_db_bootstrap.stores.postgres.scratch import SCHEMA_NAME, schema_sql
@@ -124,46 +154,55 @@ def stale(blueprint: Blueprint) -> list[str]:
     folder = blueprint.migrations
     if folder is None:
         return []
-    head, found = Chain.read(folder).head, []
+    head = Chain.read(folder).head
+    found = []
     catalogue = Catalogue.read(folder)
     if catalogue is None:
         found.append(f"{folder / FILE_NAME} is missing")
     elif catalogue.head != head:
         found.append(f"{folder / FILE_NAME} is of revision {catalogue.head}; the newest is {head}")
     schema = folder / SCHEMA_NAME
-    try:
-        if schema.is_file() and schema.read_text(encoding="utf-8") != schema_sql(blueprint):
-            found.append(f"{schema} is not what the revisions make")
-    except ConfigurationError as exc:
-        found.append(f"{schema} cannot be compared. {exc}")
+    if schema.is_file():
+        try:
+            if schema.read_text(encoding="utf-8") != schema_sql(blueprint):
+                found.append(f"{schema} is not what the revisions make")
+        except ConfigurationError as exc:
+            found.append(f"{schema} cannot be compared. {exc}")
     return found
 
 
 def cypher(blueprint: Blueprint, message: str) -> Path:
     """Write the next Cypher file, with a line that says what belongs there."""
-    folder = _own(blueprint, blueprint.cypher, "cypher")
-    known = cypher_file.load(folder)
-    numbers = [file.order[0] for file in known if not file.repeatable]
-    width = max(
-        (len(file.version.split(".")[0]) for file in known if not file.repeatable), default=3
-    )
-    path = folder / f"V{str(max(numbers, default=0) + 1).zfill(width)}__{_slug(message)}.cypher"
-    _create(
-        path, f"// {message}. Schema statements stand apart from data, each with IF NOT EXISTS.\n"
-    )
+    folder = _writable_folder(blueprint, blueprint.cypher, "cypher")
+    versioned = [file for file in cypher_file.load(folder) if not file.repeatable]
+    last_number = max((file.order[0] for file in versioned), default=0)
+    digits = [len(file.version.split(".")[0]) for file in versioned]
+    number = str(last_number + 1).zfill(max(digits, default=_CYPHER_DIGITS))
+    path = folder / f"V{number}__{_file_slug(message)}.cypher"
+    comment = f"// {message}. Schema statements stand apart from data, each with IF NOT EXISTS.\n"
+    _create_file(path, comment)
     return path
 
 
-def _slug(message: str) -> str:
+def _file_slug(message: str) -> str:
+    """The message as part of a file's name, such as `add_orders`.
+
+    Raises `ConfigurationError` for a message without letters and digits.
+    """
     slug = re.sub(r"\W+", "_", message.lower()).strip("_")
     if not slug:
         raise ConfigurationError(
             f"The message {message!r} says nothing.", hint='Such as -m "add orders".'
         )
-    return slug[:40].rstrip("_")
+    return slug[:_LONGEST_SLUG].rstrip("_")
 
 
-def _own(blueprint: Blueprint, folder: Path | None, name: str) -> Path:
+def _writable_folder(blueprint: Blueprint, folder: Path | None, name: str) -> Path:
+    """The folder `name` of a blueprint.
+
+    Raises `ConfigurationError` when there is no such folder, or when the folder came with the
+    package.
+    """
     if folder is None:
         raise ConfigurationError(
             f"{blueprint.name} has no folder {name}.",
@@ -177,7 +216,8 @@ def _own(blueprint: Blueprint, folder: Path | None, name: str) -> Path:
     return folder
 
 
-def _create(path: Path, text: str) -> None:
+def _create_file(path: Path, text: str) -> None:
+    """Write a new file. Raises `ConfigurationError` when there is a file of that name."""
     try:
         files.create_text(path, text)
     except FileExistsError as exc:
@@ -186,7 +226,7 @@ def _create(path: Path, text: str) -> None:
         ) from exc
 
 
-def _made(
+def _draft_revision(
     blueprint: Blueprint,
     message: str,
     settings: Settings | None,
@@ -194,9 +234,9 @@ def _made(
     *,
     allow_drops: bool,
 ) -> tuple[Path | None, list[Operation]]:
-    """The revision's file in a folder that nobody else reads, and its operations.
+    """Write the next revision into `folder`, which nobody else reads: its file, its operations.
 
-    No file when there is nothing to write.
+    The file is None when there is nothing to write.
     """
     from is_db_bootstrap.stores.postgres.alembic import engine, write_revision
     from is_db_bootstrap.stores.postgres.scratch import at_head
@@ -205,10 +245,10 @@ def _made(
     if settings is None:
         return write_revision(None, blueprint, message, revision, template, folder=folder)
     with at_head(settings.need("postgres"), blueprint, settings.timing) as scratch:
-        found = engine(scratch, "public", settings.timing)
+        scratch_engine = engine(scratch, "public", settings.timing)
         try:
             return write_revision(
-                found,
+                scratch_engine,
                 blueprint,
                 message,
                 revision,
@@ -217,4 +257,4 @@ def _made(
                 allow_drops=allow_drops,
             )
         finally:
-            found.dispose()
+            scratch_engine.dispose()

@@ -1,6 +1,7 @@
-"""The import rule of docs/architecture.md as code."""
+"""The import rule of docs/architecture.md and the rules of the house as code."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -11,7 +12,8 @@ import pytest
 from is_db_bootstrap.blueprint.load import blueprint_names
 from is_db_bootstrap.names import STORE_ORDER
 
-SOURCE = Path(__file__).parents[2] / "src"
+REPOSITORY = Path(__file__).parents[2]
+SOURCE = REPOSITORY / "src"
 PACKAGE = SOURCE / "is_db_bootstrap"
 
 #: From the bottom up: a module imports modules of its own layer and of those below. The longest name that fits counts.
@@ -265,6 +267,94 @@ def test_renderers_return_text_and_print_nothing(module):
     assert names & {"print", "echo", "write"} <= (
         {"print"} if module == "render.terminal" else set()
     )
+
+
+# --- the form of the code
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+#: What would set lines by hand.
+WITHOUT_FORMATTER = re.compile(r"#\s*fmt:\s*(skip|off)")
+#: A waived rule names itself and, behind a dash, why it does not hold here.
+NOQA = re.compile(r"#\s*noqa\b", re.IGNORECASE)
+NOQA_WITH_REASON = re.compile(r"# noqa: [A-Z]+\d+(, [A-Z]+\d+)* - \S")
+#: mypy reads nothing but a comment behind the brackets, so the reason is one.
+TYPE_IGNORE = re.compile(r"#\s*type:\s*ignore\b")
+TYPE_IGNORE_WITH_REASON = re.compile(r"# type: ignore\[[a-z, -]+\]  # (?!noqa)\S")
+LONGEST_LINE = 100
+#: A text that is printed as one line may stand on one. A docstring has no such need.
+ONLY_A_STRING = re.compile(r"""\s*[rbf]*("(?!"")|'(?!'')).*["'][,)\]}]*""")
+#: The folders of the four stores, whose lines are not broken yet.
+PACKED_FOLDERS = {PACKAGE / "stores" / store for store in STORE_ORDER}
+
+
+def lines_of(paths):
+    """Each line of the files, with its place."""
+    for path in paths:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            yield f"{path.relative_to(REPOSITORY)}:{number}", line
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "migrations", "benchmarks"])
+def test_the_formatter_sets_every_line(folder):
+    paths = sorted((REPOSITORY / folder).rglob("*.py"))
+    assert paths
+    assert [place for place, line in lines_of(paths) if WITHOUT_FORMATTER.search(line)] == []
+
+
+@pytest.mark.parametrize(
+    ("waiver", "with_reason"),
+    [(NOQA, NOQA_WITH_REASON), (TYPE_IGNORE, TYPE_IGNORE_WITH_REASON)],
+    ids=["noqa", "type-ignore"],
+)
+def test_every_waived_rule_has_its_reason(waiver, with_reason):
+    waived = [(place, line) for place, line in lines_of(SOURCES) if waiver.search(line)]
+    assert waived
+    assert [place for place, line in waived if not with_reason.search(line)] == []
+
+
+def is_short(line):
+    return len(line) <= LONGEST_LINE or ONLY_A_STRING.fullmatch(line) is not None
+
+
+def test_no_line_is_longer_than_the_formatter_breaks():
+    paths = [path for path in SOURCES if not PACKED_FOLDERS & set(path.parents)]
+    assert [place for place, line in lines_of(paths) if not is_short(line)] == []
+
+
+#: Modules outside of the engine that wait, and why no run's deadline can be theirs.
+MAY_WAIT = {
+    "access.database": "the health check of an application, which is no run",
+    "cli.local": "a stack in the foreground stays up until a signal",
+    "local.class_data": "a process of its own, which lets the server start first",
+    "local.process": "a local server gets time to end, before it is killed",
+    "process_tree": "killed processes are gone a moment later, also without any run",
+    "stores.milvus.bootstrapper": "only the server knows when an index or a load is done",
+    "stores.postgres.half_done": "psycopg's own name for sending a statement",
+    "stores.redis.selftest": "the self-test is that a key ends by itself",
+    "testing.isolation": "a heartbeat of a test session",
+    "testing.neo4j_turn": "a test session waits for its turn on a shared server",
+}
+
+
+def waits_in(module):
+    """Each use of `time.sleep` or of a method `wait` in a module."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr in {"sleep", "wait"}:
+            yield node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module in {"asyncio", "time"}:
+            yield from (node.lineno for alias in node.names if alias.name in {"sleep", "wait"})
+
+
+def test_only_the_engine_waits_except_where_there_is_a_reason():
+    outside = [module for module in MODULES if module.split(".")[0] != "engine"]
+    waiting = {module for module in outside if list(waits_in(module))}
+    assert waiting == set(MAY_WAIT)
+
+
+def test_the_engine_waits():
+    """So the rule above looks for the right names."""
+    assert list(waits_in("engine.context"))
+    assert list(waits_in("engine.retry"))
 
 
 def loaded_after(code):

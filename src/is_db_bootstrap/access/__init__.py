@@ -1,6 +1,6 @@
 """Asynchronous access to a blueprint's PostgreSQL database, for applications.
 
-It is SQLAlchemy on psycopg 3, with a real pool.
+The access goes through SQLAlchemy on psycopg 3, with a real pool.
 """
 
 from is_db_bootstrap.access.database import Database, Health, PoolStatus

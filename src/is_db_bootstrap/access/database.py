@@ -41,14 +41,16 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import PoolProfile
 
+#: A place of a statement that a positional value fills.
 _POSITIONAL = re.compile(r"\$\d+")
+_VERSION_AND_TABLE = "SELECT current_setting('server_version'), to_regclass(%s)::text"
 
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """How many connections there are: open, idle, in use, and beyond `min_size`.
+    """How many connections a pool has: open, idle, in use, and beyond `min_size`.
 
-    `max_size` is the most there may be. All others are 0 when the pool is closed.
+    `max_size` is the most that the pool may have. All other numbers are 0 when the pool is closed.
     """
 
     size: int
@@ -60,10 +62,11 @@ class PoolStatus:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the server answered, and what it said.
+    """Whether the server answered, and what the server said.
 
-    `revision` is the database's migration revision, and `head` is the newest that is known. Pending
-    migrations do not make `ok` false. `error` is text without secrets.
+    `revision` is the database's migration revision, and `head` is the newest known revision.
+    Pending migrations do not make `ok` false. `latency_ms` is milliseconds. `error` is text without
+    secrets.
     """
 
     ok: bool
@@ -100,8 +103,10 @@ class Database:
         self._blueprint = blueprint
         self._schema = schema
         self._engine: AsyncEngine | None = None
+        #: Whether a pooler gives each transaction another session of the server.
         self._is_shared = False
         self._opening = asyncio.Lock()
+        #: The health checks that are under way.
         self._questions: set[asyncio.Task[Health]] = set()
 
     @classmethod
@@ -125,7 +130,7 @@ class Database:
 
     @property
     def is_open(self) -> bool:
-        """Whether the pool is there."""
+        """Whether `open` has made the pool, and `close` has not closed it."""
         return self._engine is not None
 
     # --- opening and closing
@@ -137,28 +142,30 @@ class Database:
         without its password, and leaves nothing open.
         """
         async with self._opening:
-            if self._engine is not None:
-                return
-            engine = self._new_engine()
-            try:
-                async with AsyncExitStack() as stack:
-                    for _ in range(self._profile.min_size):
-                        await stack.enter_async_context(engine.connect())
-            except BaseException as exc:
-                await engine.dispose()
-                if isinstance(exc, DBAPIError) and isinstance(exc.orig, psycopg.Error):
-                    raise StoreUnavailable(
-                        "postgres", f"{self._url} does not answer: {exc.orig}."
-                    ) from exc
-                raise
-            self._engine = engine
+            if self._engine is None:
+                self._engine = await self._filled_engine()
+
+    async def _filled_engine(self) -> AsyncEngine:
+        """An engine with `min_size` open connections."""
+        engine = self._new_engine()
+        try:
+            async with AsyncExitStack() as stack:
+                for _ in range(self._profile.min_size):
+                    await stack.enter_async_context(engine.connect())
+        except BaseException as exc:
+            await engine.dispose()
+            if isinstance(exc, DBAPIError) and isinstance(exc.orig, psycopg.Error):
+                message = f"{self._url} does not answer: {exc.orig}."
+                raise StoreUnavailable("postgres", message) from exc
+            raise
+        return engine
 
     def _new_engine(self) -> AsyncEngine:
         profile = self._profile
-        kept = max(profile.min_size, 1)  # SQLAlchemy takes a pool of 0 as one without limit
+        kept = max(profile.min_size, 1)  # to SQLAlchemy, a pool of 0 is a pool without limit
         engine = create_async_engine(
             "postgresql+psycopg://",
-            async_creator=self._connect,
+            async_creator=self._open_connection,
             pool_size=kept,
             max_overflow=profile.max_size - kept,
             pool_timeout=profile.acquire_timeout,
@@ -168,44 +175,49 @@ class Database:
             echo=self._echo,
             hide_parameters=True,  # neither errors nor DB_ECHO show what a statement carries
         )
-        event.listen(engine.sync_engine, "begin", self._begun)
+        event.listen(engine.sync_engine, "begin", self._set_transaction)
         return engine
 
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        """One connection with everything set; a refusal is told apart as the bootstrap does."""
+    async def _open_connection(self) -> psycopg.AsyncConnection[Any]:
+        """One connection with everything set. Its errors are those of the bootstrap."""
         timeout_s = DEFAULT.connect_timeout_s
-        role = f"is-db-bootstrap:{self._blueprint or 'access'}"
-        known = client_arguments(self._url, role, connect_timeout_s=timeout_s)
-        threshold = self._profile.prepare_threshold
-        # psycopg counts the uses before the one that prepares.
-        known["prepare_threshold"] = None if threshold is None else max(0, threshold - 1)
+        connection = await self._connect_plainly(timeout_s)
         try:
-            # In autocommit until it is prepared: PgBouncer in statement mode refuses transactions.
-            connection = await psycopg.AsyncConnection.connect(**known, autocommit=True)
-        except psycopg.OperationalError as exc:
-            refusal = await asyncio.to_thread(self._refusal, exc, timeout_s)
-            raise self._url.masking(refusal, exc) from exc
-        except (psycopg.ProgrammingError, UnicodeError) as exc:
-            told = f"postgres: the address {self._url} is not valid: {str(exc).strip()}."
-            raise self._url.masking(ConfigurationError(told), exc) from exc
-        try:
-            await self._prepare(connection, timeout_s)
+            await self._prepare_session(connection, timeout_s)
             await connection.set_autocommit(False)
         except BaseException:
             await connection.close()
             raise
         return connection
 
-    async def _prepare(self, connection: psycopg.AsyncConnection[Any], timeout_s: float) -> None:
+    async def _connect_plainly(self, timeout_s: float) -> psycopg.AsyncConnection[Any]:
+        """One connection in autocommit, because PgBouncer in statement mode takes no other one."""
+        role = f"is-db-bootstrap:{self._blueprint or 'access'}"
+        arguments = client_arguments(self._url, role, connect_timeout_s=timeout_s)
+        threshold = self._profile.prepare_threshold
+        # psycopg counts the uses before the one that prepares.
+        arguments["prepare_threshold"] = None if threshold is None else max(0, threshold - 1)
+        try:
+            return await psycopg.AsyncConnection.connect(**arguments, autocommit=True)
+        except psycopg.OperationalError as exc:
+            refusal = await asyncio.to_thread(self._translate_refusal, exc, timeout_s)
+            raise self._url.masking(refusal, exc) from exc
+        except (psycopg.ProgrammingError, UnicodeError) as exc:
+            message = f"postgres: the address {self._url} is not valid: {str(exc).strip()}."
+            raise self._url.masking(ConfigurationError(message), exc) from exc
+
+    async def _prepare_session(
+        self, connection: psycopg.AsyncConnection[Any], timeout_s: float
+    ) -> None:
         """Give the session its settings.
 
-        Behind a pooler in transaction mode, each transaction gets them instead.
+        Behind a pooler in transaction mode, each transaction gets the settings instead.
         """
-        answer = await connection.execute(
-            *settings_if_direct(connection.info.backend_pid, self._settings), prepare=False
-        )
+        query, values = settings_if_direct(connection.info.backend_pid, self._session_settings)
+        answer = await connection.execute(query, values, prepare=False)
         row = await answer.fetchone()
-        if row and row[0]:
+        is_direct = row is not None and row[0]
+        if is_direct:
             self._is_shared = False
             return
         mode = await asyncio.to_thread(pool_mode, self._url, timeout_s)
@@ -213,49 +225,49 @@ class Database:
             raise shared_sessions(self._url, mode)
         self._is_shared = mode is Mode.TRANSACTION
         if self._is_shared:
-            connection.prepare_threshold = None  # what is prepared stays on the session too
+            # A prepared statement stays on the session too, so nothing is prepared.
+            connection.prepare_threshold = None
             return
-        await connection.execute(*settings_query(self._settings), prepare=False)
+        query, values = settings_query(self._session_settings)
+        await connection.execute(query, values, prepare=False)
 
     @property
-    def _settings(self) -> dict[str, str]:
+    def _session_settings(self) -> dict[str, str]:
+        """What a session gets before its first statement."""
         settings = session_settings(self._schema)
         if self._profile.command_timeout is not None:
             settings["statement_timeout"] = f"{round(self._profile.command_timeout * 1000)}ms"
         return settings
 
-    def _begun(self, connection: Connection) -> None:
-        """What each transaction begins with, where its session is not ours."""
+    def _set_transaction(self, connection: Connection) -> None:
+        """Give a transaction that has begun its settings, where its session is not ours."""
         if self._is_shared:
-            query, values = settings_query(self._settings, in_transaction=True)
+            query, values = settings_query(self._session_settings, in_transaction=True)
             connection.exec_driver_sql(query.decode(), tuple(values))
 
-    def _refusal(self, exc: psycopg.OperationalError, timeout_s: float) -> BootstrapError:
+    def _translate_refusal(self, exc: psycopg.OperationalError, timeout_s: float) -> BootstrapError:
+        """The bootstrap's error for a connection that the server refused."""
         database = self._url.database or self._url.username or MAINTENANCE  # as libpq does
-        found = refused(self._url, exc, database, timeout_s)
-        if isinstance(found, DatabaseMissing):
-            hint = (
-                f"Run: is-db-bootstrap migrate init --blueprint {self._blueprint}"
-                if self._blueprint
-                else "Create it."
-            )
-            return StoreUnavailable(
-                "postgres", f"Database {database} of {self._url} does not exist.", hint=hint
-            )
-        return cast("BootstrapError", found)
+        error = refused(self._url, exc, database, timeout_s)
+        if not isinstance(error, DatabaseMissing):
+            return cast("BootstrapError", error)
+        hint = "Create it."
+        if self._blueprint:
+            hint = f"Run: is-db-bootstrap migrate init --blueprint {self._blueprint}"
+        message = f"Database {database} of {self._url} does not exist."
+        return StoreUnavailable("postgres", message, hint=hint)
 
     async def close(self) -> None:
-        """Close every connection, and one in use when its block ends.
+        """Close every connection. A connection in use is closed when its block ends.
 
         A second call does nothing. `open` works afterwards.
         """
         async with self._opening:
             engine, self._engine = self._engine, None
             if engine is not None:
-                # A disposed pool would keep what is given back to it.
-                event.listen(
-                    engine.sync_engine.pool, "checkin", lambda _, record: record.invalidate()
-                )
+                # A disposed pool would keep a connection that is given back.
+                pool = engine.sync_engine.pool
+                event.listen(pool, "checkin", lambda _, record: record.invalidate())
                 await engine.dispose()
 
     async def __aenter__(self) -> Self:
@@ -269,11 +281,11 @@ class Database:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """One session, which never commits. An exception rolls it back.
+        """One session, which never commits by itself. An exception rolls the session back.
 
         Objects stay readable after a commit.
         """
-        async with AsyncSession(self._pool(), expire_on_commit=False) as session:
+        async with AsyncSession(self._open_engine(), expire_on_commit=False) as session:
             yield session
 
     @asynccontextmanager
@@ -291,12 +303,13 @@ class Database:
     async def acquire(self) -> AsyncIterator[AsyncConnection]:
         """One connection.
 
-        Raises `sqlalchemy.exc.TimeoutError` when none is free within `acquire_timeout`.
+        Raises `sqlalchemy.exc.TimeoutError` when no connection is free within `acquire_timeout`.
         """
-        async with self._pool().connect() as connection:
+        async with self._open_engine().connect() as connection:
             yield connection
 
-    def _pool(self) -> AsyncEngine:
+    def _open_engine(self) -> AsyncEngine:
+        """The engine that has the pool. Raises `RuntimeError` before `open`."""
         if self._engine is None:
             raise RuntimeError("The database is not open: await open() first.")
         return self._engine
@@ -306,15 +319,15 @@ class Database:
     async def execute(self, sql: str, /, *positional: Any, **values: Any) -> int:
         r"""Run one statement and commit. Returns the number of affected rows.
 
-        `values` fill `:name`; a colon that is meant as one is written `\:`. Positional values fill
+        `values` fill `:name`. A colon of the SQL itself is written `\:`. Positional values fill
         `$1 … $n`, through psycopg's raw cursor. Raises `ValueError` for both in one call.
         """
-        count, _ = await self._ran(sql, positional, values)
+        count, _ = await self._run_statement(sql, positional, values)
         return count
 
     async def fetch(self, sql: str, /, *positional: Any, **values: Any) -> list[Mapping[str, Any]]:
         """Run one statement and commit. Returns its rows as mappings."""
-        _, rows = await self._ran(sql, positional, values)
+        _, rows = await self._run_statement(sql, positional, values)
         return rows
 
     async def fetchrow(
@@ -329,112 +342,116 @@ class Database:
         row = await self.fetchrow(sql, *positional, **values)
         return next(iter(row.values()), None) if row else None
 
-    async def _ran(
+    async def _run_statement(
         self, sql: str, positional: Sequence[Any], values: Mapping[str, Any]
     ) -> tuple[int, list[Mapping[str, Any]]]:
+        """Run one statement and commit: the number of affected rows, and the rows."""
         if positional and values:
             raise ValueError("Give named values or positional ones, not both.")
+        is_positional = bool(positional) or (not values and _POSITIONAL.search(sql) is not None)
         async with self.acquire() as connection:
-            if positional or (not values and _POSITIONAL.search(sql)):
+            if is_positional:
                 if self._is_shared:
                     await connection.begin()  # which gives the transaction its settings
-                return await _ran_raw(connection, sql, positional)
-            result = await connection.execute(
-                text(sql), {name: _sent(value) for name, value in values.items()}
-            )
-            rows: list[Mapping[str, Any]] = (
-                [dict(row) for row in result.mappings()] if result.returns_rows else []
-            )
+                return await _run_positional(connection, sql, positional)
+            sent = {name: _sent_value(value) for name, value in values.items()}
+            result = await connection.execute(text(sql), sent)
+            rows: list[Mapping[str, Any]] = []
+            if result.returns_rows:
+                rows = [dict(row) for row in result.mappings()]
             count = cast("CursorResult[Any]", result).rowcount
             await connection.commit()
             return count, rows
 
-    # --- looking at it
+    # --- looking at the database
 
     def pool_status(self) -> PoolStatus:
         """What the pool holds at this moment."""
         if self._engine is None:
             return PoolStatus(0, 0, 0, 0, self._profile.max_size)
         pool = cast("AsyncAdaptedQueuePool", self._engine.pool)
-        idle, used = pool.checkedin(), pool.checkedout()
+        idle = pool.checkedin()
+        used = pool.checkedout()
+        size = idle + used
         return PoolStatus(
-            idle + used,
-            idle,
-            used,
-            max(0, idle + used - self._profile.min_size),
-            self._profile.max_size,
+            size=size,
+            checked_in=idle,
+            checked_out=used,
+            overflow=max(0, size - self._profile.min_size),
+            max_size=self._profile.max_size,
         )
 
     async def check(self, timeout: float = 5) -> Health:  # noqa: ASYNC109 - the contract's name
-        """How the database is, asked on a connection of its own within `timeout` seconds.
+        """Ask the database how it is, on a connection of its own, within `timeout` seconds.
 
-        It may be asked before `open` too. A database that is down raises nothing: `error` says so.
+        This works before `open` too. A database that is down raises nothing. Then `error` says so.
         """
-        asking = asyncio.create_task(self._checked())
-        self._questions.add(asking)
-        asking.add_done_callback(self._forget)
+        question = asyncio.create_task(self._ask_health())
+        self._questions.add(question)
+        question.add_done_callback(self._forget_question)
         try:
             # psycopg takes up to ten seconds to give up a query on a dead path. So the question is
             # cancelled, and not waited for.
-            done, _ = await asyncio.wait({asking}, timeout=timeout)
-            return (
-                asking.result()
-                if done
-                else self._ill(f"{self._url} did not answer within {timeout:g} s.")
-            )
+            done, _ = await asyncio.wait({question}, timeout=timeout)
+            if done:
+                return question.result()
+            return self._bad_health(f"{self._url} did not answer within {timeout:g} s.")
         except BootstrapError as exc:
-            return self._ill(str(exc))
+            return self._bad_health(str(exc))
         except psycopg.Error as exc:
-            return self._ill(f"{self._url}: {str(exc).strip()}")
+            return self._bad_health(f"{self._url}: {str(exc).strip()}")
         finally:
-            asking.cancel()
+            question.cancel()
 
-    def _forget(self, asked: asyncio.Task[Health]) -> None:
-        """Drop a question that has ended, its error taken, or asyncio would log it."""
-        self._questions.discard(asked)
-        if not asked.cancelled():
-            asked.exception()
+    def _forget_question(self, question: asyncio.Task[Health]) -> None:
+        """Drop a question that has ended, and read its error, which asyncio would log otherwise."""
+        self._questions.discard(question)
+        if not question.cancelled():
+            question.exception()
 
-    async def _checked(self) -> Health:
+    async def _ask_health(self) -> Health:
         began = time.perf_counter()
-        connection = await self._connect()
+        revision: str | None = None
+        error: str | None = None
+        connection = await self._open_connection()
         try:
             if self._is_shared:
-                await connection.execute(*settings_query(self._settings, in_transaction=True))
-            row = await (
-                await connection.execute(
-                    "SELECT current_setting('server_version'), to_regclass(%s)::text", [TABLE]
-                )
-            ).fetchone()
+                query, values = settings_query(self._session_settings, in_transaction=True)
+                await connection.execute(query, values)
+            cursor = await connection.execute(_VERSION_AND_TABLE, [TABLE])
+            row = await cursor.fetchone()
             latency_ms = (time.perf_counter() - began) * 1000
             version, table = row or ("", None)
-            revision, error = await self._revision(connection) if table else (None, None)
+            if table:
+                revision, error = await self._recorded_revision(connection)
         finally:
             await connection.close()
         return replace(
-            self._ill(error),
+            self._bad_health(error),
             ok=True,
             latency_ms=latency_ms,
             server_version=str(version).split()[0],
             revision=revision,
         )
 
-    async def _revision(
+    async def _recorded_revision(
         self, connection: psycopg.AsyncConnection[Any]
     ) -> tuple[str | None, str | None]:
-        """The recorded revision, and why it cannot be read.
+        """The recorded revision, and why the revision cannot be read.
 
         A server that refuses us has answered all the same.
         """
         try:
             query = f"SELECT version_num FROM {TABLE}"  # noqa: S608 - a name of ours
             cursor = await connection.execute(query.encode())
-            found = await cursor.fetchall()
+            rows = await cursor.fetchall()
         except psycopg.errors.InsufficientPrivilege as exc:
             return None, f"{self._url}: {exc.diag.message_primary}"
-        return ", ".join(sorted(row[0] for row in found)) or None, None
+        revisions = sorted(row[0] for row in rows)
+        return ", ".join(revisions) or None, None
 
-    def _ill(self, error: str | None) -> Health:
+    def _bad_health(self, error: str | None) -> Health:
+        """What is known of the database without an answer of the server."""
         folder = load_blueprint(self._blueprint).migrations if self._blueprint else None
         return Health(
             ok=False,
@@ -444,21 +461,21 @@ class Database:
         )
 
 
-async def _ran_raw(
+async def _run_positional(
     connection: AsyncConnection, sql: str, values: Sequence[Any]
 ) -> tuple[int, list[Mapping[str, Any]]]:
-    """One statement with `$n` on the driver's own connection.
+    """Run one statement with `$n` on the driver's own connection, and commit.
 
-    Its errors come as SQLAlchemy's, as those of all other statements do.
+    The errors of this statement come as SQLAlchemy's, as those of all other statements do.
     """
     raw = await connection.get_raw_connection()
     driver = cast("psycopg.AsyncConnection[Any]", raw.driver_connection)
+    rows: list[Mapping[str, Any]] = []
     try:
         async with psycopg.AsyncRawCursor(driver, row_factory=dict_row) as cursor:
-            await cursor.execute(sql.encode(), [_sent(value) for value in values])
-            rows: list[Mapping[str, Any]] = (
-                list(await cursor.fetchall()) if cursor.description else []
-            )
+            await cursor.execute(sql.encode(), [_sent_value(value) for value in values])
+            if cursor.description:
+                rows = list(await cursor.fetchall())
             count = cursor.rowcount
         await driver.commit()
     except psycopg.Error as exc:
@@ -467,5 +484,6 @@ async def _ran_raw(
     return count, rows
 
 
-def _sent(value: Any) -> Any:
+def _sent_value(value: Any) -> Any:
+    """A value as the driver takes it: a `dict` becomes jsonb."""
     return Jsonb(value) if isinstance(value, dict) else value

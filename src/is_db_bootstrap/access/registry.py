@@ -1,4 +1,4 @@
-"""The open databases of this process, one a blueprint."""
+"""The open databases of this process, one per blueprint."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from is_db_bootstrap.settings import blueprint_name
 _open: dict[str, Database] = {}
 
 
-def _name(blueprint: str | None, environ: Mapping[str, str] | None) -> str:
-    return load_blueprint(blueprint or blueprint_name(environ) or DEFAULT).name
+def _full_name(blueprint: str | None, environ: Mapping[str, str] | None) -> str:
+    """The name of the blueprint that is asked for, else of the configured one."""
+    asked_for = blueprint or blueprint_name(environ) or DEFAULT
+    return load_blueprint(asked_for).name
 
 
 async def init_db(
@@ -23,13 +25,12 @@ async def init_db(
     """Open and register the database of a blueprint. None means the configured one.
 
     A second call, also a concurrent one, gets the same database. `migrate` upgrades to head first,
-    under the migration lock. That is for development: production changes a schema by an explicit
-    command only. Raises `StoreUnavailable`, and what `migrate.init` raises.
+    under the migration lock. Only development needs `migrate`, since in production an explicit
+    command changes a schema. Raises `StoreUnavailable`, and what `migrate.init` raises.
     """
-    name = _name(blueprint, environ)
-    if (
-        name not in _open
-    ):  # no await between the look and the entry, so that concurrent calls get one
+    name = _full_name(blueprint, environ)
+    # No await stands between the look and the entry, so that concurrent calls get one database.
+    if name not in _open:
         _open[name] = Database.for_blueprint(name, environ)
     database = _open[name]
     try:
@@ -46,26 +47,28 @@ async def init_db(
 def get_db(blueprint: str | None = None) -> Database:
     """The open database of a blueprint, or the only one.
 
-    Raises `RuntimeError` when it is not open, or when several are.
+    Raises `RuntimeError` when that database is not open, or when several databases are open.
     """
-    if blueprint is not None:
-        name = load_blueprint(blueprint).name
-        found = [database for key, database in _open.items() if key == name and database.is_open]
+    opened = {name: database for name, database in _open.items() if database.is_open}
+    if blueprint is None:
+        found = list(opened.values())
     else:
-        found = [database for database in _open.values() if database.is_open]
+        name = load_blueprint(blueprint).name
+        found = [opened[name]] if name in opened else []
     if len(found) == 1:
         return found[0]
     if not found:
-        raise RuntimeError(
-            f"No database{f' of {blueprint}' if blueprint else ''} is open: await init_db() first."
-        )
-    raise RuntimeError(
-        f"Several databases are open ({', '.join(sorted(_open))}): name the blueprint."
-    )
+        of_which = f" of {blueprint}" if blueprint else ""
+        raise RuntimeError(f"No database{of_which} is open: await init_db() first.")
+    names = ", ".join(sorted(_open))
+    raise RuntimeError(f"Several databases are open ({names}): name the blueprint.")
 
 
 async def close_db(blueprint: str | None = None) -> None:
-    """Close and forget the database of a blueprint, or all; again: nothing."""
+    """Close and forget the database of a blueprint, or all databases when None.
+
+    A second call does nothing.
+    """
     names = list(_open) if blueprint is None else [load_blueprint(blueprint).name]
     for name in names:
         database = _open.pop(name, None)

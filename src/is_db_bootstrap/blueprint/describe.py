@@ -51,7 +51,10 @@ def counts(document: Mapping[str, Any]) -> dict[str, int]:
 
 
 def outline(document: Mapping[str, Any]) -> Branch:
-    """A document of `describe` as an outline: the blueprint, its stores with what they declare, its settings."""
+    """A document of `describe` as an outline.
+
+    The outline has the blueprint, its stores with what they declare, and its settings.
+    """
     branches = [
         Branch(store, "", _of(store).outline(declared))
         for store, declared in document["stores"].items()
@@ -72,7 +75,10 @@ def diagrams(document: Mapping[str, Any]) -> list[list[str]]:
 
 
 def verified_lines(document: Mapping[str, Any], store: StoreName) -> list[str]:
-    """What is declared of one store, in a line for each object, for the last step of a guided set-up."""
+    """What is declared of one store, in a line for each object.
+
+    The last step of a guided set-up shows these lines.
+    """
     return _of(store).verified_lines(document["stores"][store])
 
 

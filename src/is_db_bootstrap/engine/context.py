@@ -20,7 +20,7 @@ _ID_LENGTH = 12
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What an orchestrator was told besides its stores."""
+    """What the caller of an orchestrator has decided besides its stores."""
 
     blueprint: str
     retry: RetryPolicy
@@ -31,7 +31,7 @@ class Rules:
 
 
 class Stop(threading.Event):
-    """Set when a run is to end; `exit_code` says by which signal."""
+    """Set when a run is to end. `exit_code` says by which signal."""
 
     exit_code = Interrupted.exit_code
 
@@ -49,7 +49,7 @@ class Emit(Protocol):
         change: ChangeResult | None = None,
         result: BootstrapResult | None = None,
     ) -> None:
-        """Send one event; the arguments are the fields of `Event`."""
+        """Send one event. The arguments are the fields of `Event`."""
 
 
 def _new_id() -> str:
@@ -60,8 +60,9 @@ def _new_id() -> str:
 class RunContext:
     """One run.
 
-    `limits` are seconds by phase; a phase without one, or with 0, is not bounded. `stop` asks the
-    run to end. `halted` is set once the run ends what is at work: nothing new begins from then on.
+    `limits` are seconds by phase. A phase without a limit, or with 0, is not bounded. `stop` asks
+    the run to end. `halted` is set once the run ends what is at work. Nothing new begins from then
+    on.
     """
 
     rules: Rules
@@ -79,7 +80,7 @@ class RunContext:
         return all(track.error is None for track in self.tracks)
 
     def sleep(self, seconds: float) -> None:
-        """Wait; raises `Interrupted` when the run is halted meanwhile."""
+        """Wait. Raises `Interrupted` when the run is halted meanwhile."""
         policy = self.rules.retry
         if policy.sleep is not None:
             policy.sleep(seconds)
@@ -87,5 +88,5 @@ class RunContext:
             raise Interrupted("The run was interrupted while it waited.")
 
     def say_waiting(self, phase: Phase, store: str, message: str) -> None:
-        """Tell the observers what a store is waited for."""
+        """Tell the observers for what the run waits."""
         self.emit("waiting", phase=phase, store=store, message=message)

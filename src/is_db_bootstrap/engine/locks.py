@@ -1,4 +1,4 @@
-"""The locks of a run: which ones it needs, how it takes, keeps and loses them."""
+"""The locks of a run: which ones the run needs, and how it takes, keeps and loses them."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class NothingLeft(Exception):
 
 
 class LockLost(StoreUnavailable):
-    """A lock of this run is not its own any more."""
+    """A lock that this run has taken does not belong to this run any more."""
 
 
 class Locks:
     """The locks that one run holds.
 
-    `deadline` is the one that the run's waiting for stores has begun: waiting for locks goes on
-    with it.
+    `deadline` began when the run began to wait for stores. Waiting for locks ends at the same
+    moment.
     """
 
     def __init__(self, run: RunContext, deadline: Deadline) -> None:
@@ -55,7 +55,7 @@ class Locks:
         self._deadline = deadline
         self._held: list[Held] = []
         self._released = threading.Event()
-        #: The store whose lock is being asked for at this moment.
+        #: The store that is being asked for its lock at this moment.
         self.acquiring: DatabaseBootstrapper | None = None
 
     # --- taking
@@ -69,33 +69,32 @@ class Locks:
         """
         needed, borrowed = self._needed_locks(nothing_left)
         for store in sorted(needed, key=lambda s: STORE_ORDER.index(s.name)):
-            self._hold(store, nothing_left)
+            self._hold_lock(store, nothing_left)
         self._assign_guards(borrowed)
 
     def _needed_locks(
         self, nothing_left: Callable[[], bool]
     ) -> tuple[list[DatabaseBootstrapper], Held | None]:
-        """The stores of this run whose locks it needs, and the lock that it has borrowed, if any.
+        """The stores of this run whose locks are needed, and the lock that was borrowed, if any.
 
-        A store that cannot lock is guarded by a borrowed lock, or else by the first store that can
-        lock.
+        A borrowed lock guards a store that cannot lock. Without a borrowed lock, the first store
+        that can lock does so.
         """
         pending = [track.store for track in self._run.tracks if track.pending]
         needed = [store for store in pending if isinstance(store, CanLock)]
         if len(needed) == len(pending):
             return list(needed), None
-        borrowed = self._borrow(nothing_left)
+        borrowed = self._borrow_lock(nothing_left)
         if borrowed is None:
-            first = next((t.store for t in self._run.tracks if isinstance(t.store, CanLock)), None)
-            if first is not None and first not in needed:
-                needed.append(first)
+            able = [track.store for track in self._run.tracks if isinstance(track.store, CanLock)]
+            needed += [store for store in able[:1] if store not in needed]
         return list(needed), borrowed
 
-    def _borrow(self, nothing_left: Callable[[], bool]) -> Held | None:
+    def _borrow_lock(self, nothing_left: Callable[[], bool]) -> Held | None:
         """The lock of the first store outside of this run whose database exists."""
         for store in self._policy.borrow:
             with suppress(StoreConflict):
-                return self._hold(store, nothing_left)
+                return self._hold_lock(store, nothing_left)
         return None
 
     def _assign_guards(self, borrowed: Held | None) -> None:
@@ -109,16 +108,16 @@ class Locks:
                     "No store of this run can lock: a second run at the same time is not excluded."
                 )
 
-    def _hold(self, store: DatabaseBootstrapper, nothing_left: Callable[[], bool]) -> Held:
+    def _hold_lock(self, store: DatabaseBootstrapper, nothing_left: Callable[[], bool]) -> Held:
         """Take a lock and keep it from now on, also while this run waits for its other locks."""
-        held = Held(store, self._acquire(store, nothing_left))
+        held = Held(store, self._acquire_lock(store, nothing_left))
         self._held.append(held)
-        keep = partial(self._keep, held, held.heartbeat(self._policy))
+        keep = partial(self._keep_lock, held, held.heartbeat(self._policy))
         threading.Thread(target=keep, name=f"lock-heartbeat-{store.name}", daemon=True).start()
         return held
 
-    def _acquire(self, store: DatabaseBootstrapper, nothing_left: Callable[[], bool]) -> Lock:
-        """Wait for a lock; a follower waits as long as there is a run that holds it."""
+    def _acquire_lock(self, store: DatabaseBootstrapper, nothing_left: Callable[[], bool]) -> Lock:
+        """Wait for a lock. A follower waits as long as another run holds the lock."""
         owner = _describe_owner(self._run.run_id)
         holders: list[LockHolder] = []
 
@@ -131,7 +130,7 @@ class Locks:
             holders[:] = [taken]
             if self._policy.follow and nothing_left():
                 raise NothingLeft
-            # Without its age, so that an observer is told of a holder once, and not at every try.
+            # The message has no age, so that an observer hears of a holder once, and not each try.
             raise StoreBusy(store.name, f"The lock is held by {taken.who}.")
 
         self.acquiring = store
@@ -167,7 +166,7 @@ class Locks:
 
     # --- keeping
 
-    def _keep(self, held: Held, every_s: float) -> None:
+    def _keep_lock(self, held: Held, every_s: float) -> None:
         """Renew one lock until the run ends or the lock is lost.
 
         Each lock has a thread of its own for this.
@@ -177,11 +176,14 @@ class Locks:
             ours = held.ask()
             missed = missed + 1 if ours is None else 0
             if ours is False or missed >= _MISSED_BEATS:
-                self._lose(held)
+                self._lose_lock(held)
                 return
 
-    def _lose(self, held: Held) -> None:
-        """Begin no further change, and end those on their servers that only this lock guarded."""
+    def _lose_lock(self, held: Held) -> None:
+        """Begin no further change, and end the running changes that only this lock guarded.
+
+        A running change is ended on its server.
+        """
         if self._released.is_set():
             return
         held.lost = True
@@ -194,20 +196,20 @@ class Locks:
     # --- asking
 
     def refuse_change(self, track: Track) -> None:
-        """Raise `LockLost` when a lock of this run is lost, or the guard of `track` is."""
+        """Raise `LockLost` when any lock of this run is lost, or when the guard of `track` is."""
         guards = [held for held in self._held if held.lost]
         if track.guard is not None:
             guards.append(track.guard)
         self._refuse_lost(guards, "before its next change")
 
     def refuse_end(self) -> None:
-        """Raise `LockLost` when a lock of this run was not its own to the end of its changes."""
+        """Raise `LockLost` when this run did not keep all its locks to the end of its changes."""
         self._refuse_lost(self._held, "before its changes were done")
 
     def _refuse_lost(self, guards: Sequence[Held], when: str) -> None:
-        """Raise for the first of `guards` that is not this run's any more.
+        """Raise for the first of `guards` that does not belong to this run any more.
 
-        What was confirmed just now counts as ours.
+        A lock that was confirmed within the last `fresh_s` seconds counts as ours.
         """
         for held in guards:
             if not held.confirmed(self._policy.fresh_s):
@@ -219,9 +221,9 @@ class Locks:
                 )
 
     def refuse_ended(self, track: Track, change: Change, error: BootstrapError) -> None:
-        """Raise `LockLost` for a change that failed because it was ended when its lock was lost.
+        """Raise `LockLost` for a change that was ended because its lock was lost.
 
-        What its store said then is only the consequence.
+        What the store said of the change is only the consequence.
         """
         is_consequence = isinstance(error, StoreUnavailable) and not isinstance(error, LockLost)
         if is_consequence and track.guard is not None and track.guard.lost:
@@ -238,7 +240,7 @@ class Locks:
     def release_all(self, *, left_to_expire: bool) -> None:
         """Give the locks up, the last one first.
 
-        `left_to_expire` keeps them for what still runs on a server: they end with it.
+        With `left_to_expire`, the locks are kept for what still runs on a server, and expire later.
         """
         self._released.set()
         for held in reversed(self._held):
@@ -251,24 +253,26 @@ class Locks:
                     track.note("The lock was not held any more at the end of the run.")
 
     def _track_of(self, store: DatabaseBootstrapper) -> Track:
-        """The track of a store; the first one for a store outside of the run."""
+        """The track of a store. For a store outside of the run, the first track."""
         tracks = self._run.tracks
         return next((track for track in tracks if track.store is store), tracks[0])
 
 
 def _describe_owner(run_id: str) -> str:
-    """How another run, and a person at its terminal, is told who holds a lock."""
-    return f"is-db-bootstrap {run_id} on {socket.gethostname()}, {_user()}, process {os.getpid()}"
+    """Who holds a lock, for another run and for the person at its terminal."""
+    place = f"on {socket.gethostname()}, {_describe_user()}, process {os.getpid()}"
+    return f"is-db-bootstrap {run_id} {place}"
 
 
 def _describe_holder(holder: LockHolder) -> str:
+    """Who holds a lock, since when, and how long ago that was."""
     if holder.since is None:
         return holder.who
     age_s = (datetime.now(UTC) - holder.since).total_seconds()
     return f"{holder.who} since {holder.since:%Y-%m-%d %H:%M:%S} UTC ({age_s:.0f} s)"
 
 
-def _user() -> str:
+def _describe_user() -> str:
     try:
         return f"user {getpass.getuser()}"
     except (KeyError, OSError):  # a container's uid without an entry in passwd

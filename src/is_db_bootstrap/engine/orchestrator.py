@@ -35,10 +35,10 @@ _BEFORE_LOCKS = {"database", "schema"}
 class BootstrapOrchestrator:
     """Brings stores to their blueprint.
 
-    `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`;
-    `allow_ahead=False` makes a store whose history goes on beyond ours a conflict; `verify=False`
-    ends `apply` with its last change. Observers receive events one at a time, from any thread.
-    Raises `ConfigurationError` for no bootstrapper, and for two of one store.
+    `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`. With
+    `allow_ahead=False`, a store whose history goes on beyond ours is a conflict. With
+    `verify=False`, `apply` ends with its last change. Observers receive events one at a time, from
+    any thread. Raises `ConfigurationError` for no bootstrapper, and for two of one store.
     """
 
     def __init__(
@@ -77,26 +77,31 @@ class BootstrapOrchestrator:
         self._limits = {Phase.APPLY: apply_timeout_s, Phase.VERIFY: apply_timeout_s}
 
     def limit_phases(self, phases: Sequence[Phase], seconds: float) -> None:
-        """End what runs longer than `seconds` in one of `phases`, and fail the run; 0: no limit."""
+        """End what runs longer than `seconds` in one of `phases`, and fail the run.
+
+        0 means no limit.
+        """
         self._limits |= dict.fromkeys(phases, seconds)
 
     def interrupt(self, exit_code: int = 130) -> None:
-        """From a signal handler or another thread: end the run.
+        """End the run. A signal handler or another thread calls this.
 
-        No new change starts, and running ones get `grace_s` to end.
+        No new change starts, and running changes get `grace_s` to end.
         """
         self._stop.exit_code = exit_code
         self._stop.set()
 
     def kill(self) -> None:
-        """From a signal handler, before the process ends at once; a run does not outlive it."""
+        """Do nothing, because a run does not outlive its process.
+
+        A signal handler calls this before the process ends at once.
+        """
 
     def run(self, mode: Mode = Mode.APPLY) -> BootstrapResult:
-        """Run all phases that `mode` asks for and report.
+        """Run all phases that `mode` asks for, and report.
 
-        Errors of `is_db_bootstrap.errors` become results.
-        Ctrl-C ends the run cleanly and is raised again afterwards, unless a handler called
-        `interrupt`.
+        Errors of `is_db_bootstrap.errors` become results. Ctrl-C ends the run cleanly and is raised
+        again afterwards, unless a handler called `interrupt`.
         """
         self._began = time.monotonic()
         started_at = datetime.now(UTC)
@@ -104,7 +109,7 @@ class BootstrapOrchestrator:
             rules=self._rules,
             mode=mode,
             tracks=[Track(store) for store in self._bootstrappers],
-            emit=self._emit,
+            emit=self._emit_event,
             stop=self._stop,
             limits=self._limits,
         )
@@ -116,17 +121,17 @@ class BootstrapOrchestrator:
             self._unfinished = phases.workers.unfinished
             self._ended_early = run.halted.is_set()
         result = _result_of(run, started_at, time.monotonic() - self._began)
-        self._emit("finished", result=result)
+        self._emit_event("finished", result=result)
         if phases.workers.saw_keyboard_interrupt:
             raise KeyboardInterrupt
         return result
 
     @property
     def unfinished(self) -> tuple[StoreName, ...]:
-        """The stores of the last run whose call did not come back, although it was cancelled.
+        """The stores of the last run whose call did not come back after it was cancelled.
 
-        A thread of this process is still in that call. It changes nothing through the store any
-        more, if the store could be disconnected; it ends when the process ends.
+        A thread of this process is still in that call, and ends when the process ends. If the store
+        could be disconnected, the call changes nothing through the store any more.
         """
         return self._unfinished
 
@@ -155,17 +160,18 @@ class BootstrapOrchestrator:
                 store.close()
 
     def selftest(self) -> Iterator[tuple[DatabaseBootstrapper, Proof]]:
-        """Try what was declared, store by store; each one's checks are made while they are read."""
+        """Try what was declared, store by store. Each check is made when it is read."""
         for store in self._bootstrappers:
-            if isinstance(store, CanSelfTest):
-                try:
-                    store.ping(self._rules.retry.deadline_s)
-                    for proof in store.selftest():
-                        yield store, proof
-                finally:
-                    store.close()
+            if not isinstance(store, CanSelfTest):
+                continue
+            try:
+                store.ping(self._rules.retry.deadline_s)
+                for proof in store.selftest():
+                    yield store, proof
+            finally:
+                store.close()
 
-    def _emit(
+    def _emit_event(
         self,
         kind: str,
         *,
@@ -175,7 +181,7 @@ class BootstrapOrchestrator:
         change: ChangeResult | None = None,
         result: BootstrapResult | None = None,
     ) -> None:
-        """Tell every observer; one that fails is logged and does not end the run."""
+        """Tell every observer. A failure of an observer is logged and does not end the run."""
         elapsed_s = time.monotonic() - self._began
         event = Event(kind, phase, store, message, elapsed_s, change, result)
         with self._events:

@@ -1,4 +1,4 @@
-"""The phases of a run, in their order, and what each of them does with one store."""
+"""The phases of a run, in their order, and what each phase does with one store."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from is_db_bootstrap.results import Change, ChangeResult, Drift, Mode, Outcome
 class Phases:
     """Takes one run through its phases.
 
-    A phase ends for all stores before the next one begins, and the next one begins only if none
-    failed.
+    A phase ends for all stores before the next phase begins. The next phase begins only if no store
+    has failed.
     """
 
     def __init__(self, run: RunContext) -> None:
@@ -55,7 +55,7 @@ class Phases:
     # --- the order
 
     def go_through(self) -> None:
-        """Go through the phases that the mode asks for; one that failed anywhere is the last."""
+        """Go through the phases that the mode asks for. A phase that failed is the last one."""
         mode = self._run.mode
         all_ready = self._workers.run_phase(Phase.WAIT, self._wait_for_store)
         if mode is Mode.STATUS:
@@ -75,7 +75,7 @@ class Phases:
         self._workers.run_phase(Phase.PLAN, self._report_status, ready)
 
     def _make_changes(self) -> bool:
-        """Look at rights, lock, plan again and apply; whether all of it succeeded."""
+        """Look at rights, lock, plan again and apply. Returns whether all of this succeeded."""
         if not self._check_all_rights() or not self._create_databases():
             return False
         if not self._workers.run_for_all(Phase.LOCK, self._take_locks):
@@ -84,9 +84,9 @@ class Phases:
             # Another run has left nothing to do. Without the lock, nothing may be changed, so
             # nothing is planned.
             return True
-        return self._workers.run_phase(
-            Phase.REPLAN, self._plan_changes
-        ) and self._workers.run_phase(Phase.APPLY, self._apply_changes)
+        if not self._workers.run_phase(Phase.REPLAN, self._plan_changes):
+            return False
+        return self._workers.run_phase(Phase.APPLY, self._apply_changes)
 
     def _verify_all(self) -> None:
         if self._run.mode is Mode.VERIFY or self._rules.verify:
@@ -108,8 +108,8 @@ class Phases:
             self._run.say_waiting(Phase.WAIT, track.store.name, error.message)
 
         if self._run.mode is Mode.STATUS:
-            # One try only. It gets the usual time, so that a slow machine does not look like a dead
-            # store.
+            # There is one try only. The try gets the usual time, so that a slow machine does not
+            # look like a dead store.
             ping(self._retry.deadline_s)
             return
         until(self._retry, self._deadline, ping, sleep=self._run.sleep, on_retry=say)
@@ -125,7 +125,8 @@ class Phases:
             )
 
     def _report_status(self, track: Track) -> None:
-        # The status first: a plan may end in a conflict, and that is when one asks for the status.
+        # A plan may end in a conflict. That is when a person asks for the status, so the status
+        # comes first.
         if isinstance(track.store, CanReport):
             track.status = track.store.status()
         self._plan_changes(track)
@@ -133,7 +134,7 @@ class Phases:
     # --- lock
 
     def _check_all_rights(self) -> bool:
-        """Whether each store's user may do what is planned, as far as its store can tell."""
+        """Whether each user may do what is planned, as far as the stores can find that out."""
         able = [track for track in self._run.tracks if isinstance(track.store, CanCheckRights)]
         if not able:
             return True
@@ -144,11 +145,17 @@ class Phases:
             while_busy(self._retry, track.store.check_rights, sleep=self._run.sleep)
 
     def _create_databases(self) -> bool:
-        """Create missing databases, because a lock belongs to one; whether that succeeded."""
-        missing = [t for t in self._run.tracks if t.pending and t.pending[0].kind == "database"]
-        return not missing or self._workers.run_phase(Phase.LOCK, self._create_database, missing)
+        """Create missing databases, because a lock belongs to a database.
+
+        Returns whether that succeeded.
+        """
+        missing = [track for track in self._run.tracks if _is_database_missing(track)]
+        if not missing:
+            return True
+        return self._workers.run_phase(Phase.LOCK, self._create_database, missing)
 
     def _create_database(self, track: Track) -> None:
+        """Create the database of one store, and record the change."""
         if not isinstance(track.store, CanCreateDatabase):
             return
         began = time.monotonic()
@@ -205,7 +212,7 @@ class Phases:
         track.note(remark or "")
 
     def _attempt_change(self, track: Track, change: Change) -> str | None:
-        # Asked again, because a change may have been busy for a minute.
+        # The locks are asked again, because a change may have been busy for a minute.
         self._refuse_change(track)
         track.changing = True
         try:
@@ -243,7 +250,7 @@ class Phases:
             raise VerificationFailed(track.store.name, track.drifts)
 
     def _audit_store(self, track: Track) -> None:
-        """Take findings as drift in a strict verify, else as notes.
+        """Add what an audit finds. Findings are drift in a strict verify, and notes otherwise.
 
         Other remarks are always notes.
         """
@@ -261,7 +268,12 @@ class Phases:
     def close(self) -> None:
         """Release locks and connections.
 
-        What still runs on a server keeps its lock, which ends with it.
+        When something still runs on a server, the locks are kept and expire later.
         """
         self._locks.release_all(left_to_expire=self._workers.may_go_on)
         self._workers.close_stores()
+
+
+def _is_database_missing(track: Track) -> bool:
+    """Whether the plan of a store begins with the creation of its database."""
+    return bool(track.pending) and track.pending[0].kind == "database"

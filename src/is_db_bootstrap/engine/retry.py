@@ -12,6 +12,9 @@ import tenacity
 from is_db_bootstrap.errors import StoreBusy, StoreUnavailable
 from is_db_bootstrap.settings.timing import DEFAULT, Timing
 
+#: Seconds that a call gets at least, also after the deadline.
+_LEAST_CALL_S = 0.1
+
 T = TypeVar("T")
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
@@ -19,10 +22,10 @@ Sleep = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long and how often. The defaults are those of `Timing`.
+    """How long and how often a run tries again. The defaults are those of `Timing`.
 
-    `deadline_s` bounds waiting for stores and locks together.
-    `busy_attempts` bounds how often one change is tried that meets `StoreBusy`.
+    `deadline_s` bounds waiting for stores and locks together. `busy_attempts` bounds how often a
+    change that meets `StoreBusy` is tried.
     """
 
     deadline_s: float = DEFAULT.timeout_s
@@ -61,7 +64,7 @@ class Deadline:
         return cls(policy.clock() + policy.deadline_s, policy.clock)
 
     def left_s(self) -> float:
-        """What is left, never negative."""
+        """Seconds that are left, never negative."""
         return max(0.0, self.at - self.clock())
 
 
@@ -73,9 +76,10 @@ def until(
     sleep: Sleep | None = None,
     on_retry: Callable[[StoreUnavailable], None] = lambda _: None,
 ) -> T:
-    """Call until it succeeds, at least once; raise its last `StoreUnavailable` at the deadline.
+    """Call until `call` succeeds, and at least once.
 
-    `call` receives what is left of the deadline. Any other error ends it at once.
+    `call` receives the seconds that are left. Raises the last `StoreUnavailable` at the deadline.
+    Any other error is raised at once.
     """
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
@@ -83,7 +87,7 @@ def until(
         if isinstance(error, StoreUnavailable):
             on_retry(error)
 
-    wait = _growing(policy.initial_s, policy.maximum_s, jitter_s=policy.initial_s)
+    wait = _growing_wait(policy.initial_s, policy.maximum_s, jitter_s=policy.initial_s)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(StoreUnavailable),
         wait=lambda state: min(wait(state), deadline.left_s()),
@@ -92,7 +96,7 @@ def until(
         before_sleep=before_sleep,
         reraise=True,
     )
-    return retrying(lambda: call(max(deadline.left_s(), 0.1)))
+    return retrying(lambda: call(max(deadline.left_s(), _LEAST_CALL_S)))
 
 
 def while_busy(
@@ -102,7 +106,7 @@ def while_busy(
     sleep: Sleep | None = None,
     on_retry: Callable[[StoreBusy], None] = lambda _: None,
 ) -> T:
-    """Call until it does not raise `StoreBusy`, at most `policy.busy_attempts` times."""
+    """Call until `call` does not raise `StoreBusy`, at most `policy.busy_attempts` times."""
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -111,7 +115,7 @@ def while_busy(
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(StoreBusy),
-        wait=_growing(policy.busy_initial_s, policy.busy_maximum_s, jitter_s=1.0),
+        wait=_growing_wait(policy.busy_initial_s, policy.busy_maximum_s, jitter_s=1.0),
         stop=tenacity.stop_after_attempt(policy.busy_attempts),
         sleep=sleep or policy.sleep or time.sleep,
         before_sleep=before_sleep,
@@ -120,5 +124,6 @@ def while_busy(
     return retrying(call)
 
 
-def _growing(first_s: float, longest_s: float, jitter_s: float) -> tenacity.wait.wait_base:
+def _growing_wait(first_s: float, longest_s: float, jitter_s: float) -> tenacity.wait.wait_base:
+    """Waits that double from `first_s` to `longest_s`, with up to `jitter_s` added to each."""
     return tenacity.wait_exponential(first_s, longest_s) + tenacity.wait_random(0, jitter_s)

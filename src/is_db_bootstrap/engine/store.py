@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 class DatabaseBootstrapper(Protocol):
     """One store of a blueprint.
 
-    Every method may raise the errors of `is_db_bootstrap.errors` and nothing else that a caller
-    should expect. None of them sleeps, retries, prints or reads the environment: the orchestrator
-    does, once. `timeout_s` is what is left of the deadline; a client's own retries and waits are
-    set from it.
+    Every method may raise the errors of `is_db_bootstrap.errors`. A caller need not expect any
+    other error. No method sleeps, retries, prints or reads the environment, because the
+    orchestrator does so for all stores. `timeout_s` is what is left of the deadline, in seconds. A
+    client's own retries and waits are set from `timeout_s`.
     """
 
     name: StoreName
@@ -25,39 +25,42 @@ class DatabaseBootstrapper(Protocol):
     target: str
 
     def ping(self, timeout_s: float) -> ServerInfo:
-        """One try to find the store usable, not just reachable; never writes."""
+        """Try once whether the store is usable, and not just reachable. This never writes."""
 
     def plan(self) -> Plan:
-        """Read-only: what is missing, in order.
+        """What is missing, in order. This only reads.
 
         Raises `StoreConflict` when what is there contradicts the blueprint.
         """
 
     def apply(self, change: Change) -> str | None:
-        """Take one step of the plan; a remark for the report, or None.
+        """Take one step of the plan. Returns a remark for the report, or None.
 
-        A crash before its record is written is recognised by the next plan. `StoreBusy` means that
-        nothing was changed and the same call may be repeated.
+        When a crash comes before the step is recorded, the next plan recognises that. `StoreBusy`
+        means that nothing was changed and the same call may be repeated.
         """
 
     def verify(self) -> Sequence[Drift]:
         """Compare every declared object with the live one."""
 
     def cancel(self) -> None:
-        """From another thread: end the call that runs on the server. Harmless when none does."""
+        """End the call that runs on the server. Harmless when no call runs.
+
+        Another thread calls this.
+        """
 
     def close(self) -> None:
-        """Release every connection; may be called twice."""
+        """Release every connection. A second call does nothing."""
 
 
 class Lock(Protocol):
     """A lock that is held."""
 
     def confirm(self) -> bool:
-        """Whether it is still ours; renews a lease. May be called from any thread."""
+        """Whether the lock is still ours. The call renews a lease. Any thread may make the call."""
 
     def release(self) -> bool:
-        """Give it up; False when it was not ours any more."""
+        """Give the lock up. False when the lock was not ours any more."""
 
 
 @runtime_checkable
@@ -82,9 +85,10 @@ class CanCheckRights(Protocol):
     """A store that can find out what its user may do without doing it."""
 
     def check_rights(self) -> None:
-        """`AccessDenied` when the user may not do what the last plan asks for; changes nothing.
+        """Raise `AccessDenied` when the user may not do what the last plan asks for.
 
-        Called in apply mode, once, before anything is created, locked or changed in any store.
+        This changes nothing. The engine asks once, in apply mode, before anything is created,
+        locked or changed in any store.
         """
 
 
@@ -93,11 +97,11 @@ class CanDisconnect(Protocol):
     """A store that can end its sessions on the server when a call outlasts `cancel`."""
 
     def disconnect(self) -> str:
-        """From another thread: end every session of this store, and look whether it is gone.
+        """End every session of this store, and look whether all sessions are gone.
 
-        Nothing that the hanging call still does reaches the server afterwards. Returns what may go
-        on there all the same, as a sentence for the report; empty when the server says that nothing
-        is left.
+        Another thread calls this. Nothing that the hanging call still does reaches the server
+        afterwards. Returns what may go on there all the same, as a sentence for the report. Empty
+        when the server says that nothing is left.
         """
 
 
@@ -117,7 +121,7 @@ class CanCreateDatabase(Protocol):
     """
 
     def create_database(self) -> str | None:
-        """Create it; a remark, when another run was faster."""
+        """Create the database. Returns a remark when another run was faster, else None."""
 
 
 @runtime_checkable
@@ -141,7 +145,10 @@ class CanProve(Protocol):
     """A store whose writability is proved by writing something that is gone at once."""
 
     def prove(self) -> None:
-        """Called in apply mode before verify, also when nothing was planned."""
+        """Write something that is gone at once. Raises when that is refused.
+
+        The engine calls this in apply mode before verify, also when nothing was planned.
+        """
 
 
 @runtime_checkable
@@ -149,4 +156,4 @@ class CanSelfTest(Protocol):
     """A store that can show that what was declared takes, finds and refuses what it should."""
 
     def selftest(self) -> Iterator[Proof]:
-        """Try everything once; leaves nothing behind, also when it is ended in the middle."""
+        """Try everything once. A test that is ended in the middle leaves nothing behind either."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -26,7 +27,7 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings.timing import BEATS, DEFAULT, LEAST_BEATS, Timing
 
-#: The note of a run that was told not to verify.
+#: The note of a run whose caller wanted no verify.
 UNVERIFIED = "Not verified, as asked."
 
 
@@ -37,14 +38,14 @@ class LockPolicy:
     #: Stores outside of this run, left out by `--only`. The first one guards stores that cannot
     #: lock.
     borrow: tuple[DatabaseBootstrapper, ...] = ()
-    #: Between two confirmations of a held lock. None: a sixth of each lock's lease. An interval
-    #: above a third of the lease is a `ConfigurationError`.
+    #: Time between two confirmations of a held lock. None: a sixth of each lock's lease. An
+    #: interval above a third of the lease is a `ConfigurationError`.
     heartbeat_s: float | None = DEFAULT.heartbeat_s
     #: A confirmation serves the next change too, up to this age.
     fresh_s: float = 1.0
-    #: What running changes get after a signal, before they are cancelled.
+    #: Time that running changes get after a signal, before they are cancelled.
     grace_s: float = DEFAULT.grace_s
-    #: Bounds apply and verify; 0 is no limit.
+    #: The limit of apply and verify. 0 is no limit.
     apply_timeout_s: float = DEFAULT.apply_timeout_s
     #: A run that meets another one waits as long as that one goes on. When the other one has left
     #: nothing to do, this run verifies without ever having had the lock.
@@ -70,7 +71,10 @@ HEARTBEAT_WITHOUT_LEASE_S = 10.0
 
 @dataclass(slots=True)
 class Held:
-    """A lock of this run, and when its store last said so, by the monotonic clock."""
+    """A lock of this run.
+
+    `confirmed_at` is the moment of the last confirmation by the store, on the monotonic clock.
+    """
 
     store: DatabaseBootstrapper
     lock: Lock
@@ -81,7 +85,7 @@ class Held:
     def heartbeat(self, policy: LockPolicy) -> float:
         """Seconds between two confirmations.
 
-        `ConfigurationError` when they are too far apart for the lease.
+        Raises `ConfigurationError` when the confirmations are too far apart for the lease.
         """
         lease_s = self.lock.lease_s if isinstance(self.lock, Leased) else None
         if policy.heartbeat_s is None:
@@ -96,7 +100,7 @@ class Held:
         return policy.heartbeat_s
 
     def ask(self) -> bool | None:
-        """Whether its store says that the lock is ours, which renews a lease.
+        """Whether the store says that the lock is ours. The question renews a lease.
 
         None when the store gave no answer.
         """
@@ -110,7 +114,10 @@ class Held:
         return ours
 
     def confirmed(self, within_s: float = 0.0) -> bool:
-        """Whether its store says that it is ours, or did so within the last `within_s` seconds."""
+        """Whether the store says that the lock is ours.
+
+        The store is not asked when it said so within the last `within_s` seconds.
+        """
         if self.lost:
             return False
         if time.monotonic() - self.confirmed_at < within_s:
@@ -144,61 +151,73 @@ class Track:
     @property
     def changed(self) -> bool:
         """Whether this run has changed something."""
-        return any(c.outcome is Outcome.CHANGED for c in self.changes)
+        return any(change.outcome is Outcome.CHANGED for change in self.changes)
 
     def note(self, *texts: str) -> None:
-        """Add what the result says besides, once."""
-        self.notes.extend(text for text in texts if text and text not in self.notes)
+        """Add notes to the result. The same note stands there once."""
+        for text in texts:
+            if text and text not in self.notes:
+                self.notes.append(text)
 
     def result(self, mode: Mode, *, failed: bool) -> StoreResult:
-        """The frozen report; `failed` when any store of the run did."""
+        """The frozen report. `failed` says whether any store of the run has failed."""
         notes = [*self.notes]
-        if (
-            self.changed
-            and mode is Mode.APPLY
-            and not self.verified
-            and self.error is None
-            and UNVERIFIED not in notes
-        ):
+        if mode is Mode.APPLY and self._ended_unverified():
             notes.append("Not verified, because the run ended before.")
         return StoreResult(
             store=self.store.name,
             target=self.store.target,
-            outcome=self._outcome(mode, failed=failed),
+            outcome=self._store_outcome(mode, failed=failed),
             server=self.server,
             status=self.status,
             duration_s=self.duration_s,
-            changes=(*self.changes, *self._planned(mode)),
+            changes=(*self.changes, *self._changes_not_made(mode)),
             drifts=tuple(self.drifts),
             notes=tuple(notes),
             error=self.error.report() if self.error else None,
             exception=self.error,
         )
 
-    def _planned(self, mode: Mode) -> tuple[ChangeResult, ...]:
-        done = {(c.kind, c.name) for c in self.changes}
-        pending = (
-            [c for c in self.pending if (c.kind, c.name) not in done]
-            if mode is not Mode.VERIFY
-            else []
-        )
-        skipped = self.plan.skipped if self.plan else ()
-        rows = [(Outcome.PLANNED, c) for c in pending] + [(Outcome.SKIPPED, c) for c in skipped]
-        return tuple(ChangeResult(c.name, c.kind, outcome, detail=c.detail) for outcome, c in rows)
+    def _ended_unverified(self) -> bool:
+        """Whether this run has changed the store and ended, without an error, before verify."""
+        is_as_asked = UNVERIFIED in self.notes
+        return self.changed and not self.verified and self.error is None and not is_as_asked
 
-    def _outcome(self, mode: Mode, *, failed: bool) -> Outcome:
-        if isinstance(self.error, Interrupted):
-            return Outcome.INTERRUPTED
-        if isinstance(self.error, VerificationFailed):
-            return Outcome.DRIFTED
+    def _changes_not_made(self, mode: Mode) -> Iterator[ChangeResult]:
+        """The changes that are still planned, and those that the server cannot take.
+
+        A verify reports each pending change as drift, so no pending change is listed here then.
+        """
+        done = {(change.kind, change.name) for change in self.changes}
+        if mode is not Mode.VERIFY:
+            for change in self.pending:
+                if (change.kind, change.name) not in done:
+                    yield _result_of(change, Outcome.PLANNED)
+        if self.plan is not None:
+            for change in self.plan.skipped:
+                yield _result_of(change, Outcome.SKIPPED)
+
+    def _store_outcome(self, mode: Mode, *, failed: bool) -> Outcome:
         if self.error is not None:
-            return Outcome.FAILED
+            return _outcome_of(self.error)
         if self.changed:
             return Outcome.CHANGED
         if failed and mode is not Mode.STATUS:
             return Outcome.SKIPPED
-        return (
-            Outcome.PLANNED
-            if self.pending and mode in {Mode.PLAN, Mode.STATUS}
-            else Outcome.UNCHANGED
-        )
+        if self.pending and mode in {Mode.PLAN, Mode.STATUS}:
+            return Outcome.PLANNED
+        return Outcome.UNCHANGED
+
+
+def _outcome_of(error: BootstrapError) -> Outcome:
+    """What became of a store that ended with `error`."""
+    if isinstance(error, Interrupted):
+        return Outcome.INTERRUPTED
+    if isinstance(error, VerificationFailed):
+        return Outcome.DRIFTED
+    return Outcome.FAILED
+
+
+def _result_of(change: Change, outcome: Outcome) -> ChangeResult:
+    """The report of a change that this run has not made."""
+    return ChangeResult(change.name, change.kind, outcome, detail=change.detail)

@@ -1,4 +1,4 @@
-"""The threads of a run: one per store in each phase, and the end of one that does not end."""
+"""The threads of a run: one per store in each phase. A thread that does not end is ended here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ON_THE_SERVER = "What was begun did not end when it was cancelled, and may go o
 class Workers:
     """Runs the steps of a phase in threads.
 
-    `acquiring` says whose lock is being asked for, because that store is the one to cancel then.
+    `acquiring` returns the store that is being asked for its lock, which is the one to cancel then.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Workers:
         *,
         quiet: bool = False,
     ) -> bool:
-        """Run `step` for every store in parallel; whether no store has failed.
+        """Run `step` for every store in parallel. Returns whether no store has failed.
 
         With `quiet`, no store is reported as done with the phase.
         """
@@ -70,7 +70,10 @@ class Workers:
         return self._run_threads(phase, of, step, quiet=quiet)
 
     def run_for_all(self, phase: Phase, step: Callable[[Track], None]) -> bool:
-        """Run `step` once, for all stores together; no store is reported as done with the phase."""
+        """Run `step` once, for all stores together. Returns whether no store has failed.
+
+        No store is reported as done with the phase.
+        """
         return self._run_threads(phase, self._run.tracks[:1], step, quiet=True)
 
     def _run_threads(
@@ -80,7 +83,7 @@ class Workers:
         for track in tracks:
             call = partial(self._run_step, phase, step, track, quiet=quiet)
             self._running[_start_thread(call)] = track
-        self._join(phase)
+        self._join_steps(phase)
         return self._run.all_succeeded
 
     def _run_step(
@@ -90,29 +93,33 @@ class Workers:
         try:
             step(track)
         except BootstrapError as exc:
-            culprit = self._culprit(exc, track)
-            culprit.error = exc
-            self._run.emit("failed", phase=phase, store=culprit.store.name, message=exc.message)
+            failed = self._failed_track(exc, track)
+            failed.error = exc
+            self._run.emit("failed", phase=phase, store=failed.store.name, message=exc.message)
         else:
             if not quiet:
                 self._run.emit("store-done", phase=phase, store=track.store.name)
         finally:
             track.duration_s += time.monotonic() - began
 
-    def _culprit(self, error: BootstrapError, track: Track) -> Track:
-        """The track of the store that an error names; `track` when it names none of this run."""
+    def _failed_track(self, error: BootstrapError, track: Track) -> Track:
+        """The track of the store that an error names.
+
+        `track` when the error names no store of this run.
+        """
         name = getattr(error, "store", "")
-        return next((t for t in self._run.tracks if t.store.name == name), track)
+        named = [each for each in self._run.tracks if each.store.name == name]
+        return named[0] if named else track
 
     # --- waiting
 
-    def _join(self, phase: Phase) -> None:
+    def _join_steps(self, phase: Phase) -> None:
         """Wait for all steps, and end them when the run is to end or the phase's limit is over."""
         limit_s = self._run.limits.get(phase, 0.0)
         end = time.monotonic() + limit_s if limit_s > 0 else None
         while self._running:
             try:
-                self._collect(_LOOK_S)
+                self._collect_first(_LOOK_S)
             except KeyboardInterrupt:
                 self.saw_keyboard_interrupt = True
                 self._run.stop.set()
@@ -123,31 +130,31 @@ class Workers:
                 self._end_late(phase, limit_s)
                 return
 
-    def _collect(self, timeout_s: float) -> None:
-        """Wait for the first step that ends; raises what a bug in a store has raised."""
+    def _collect_first(self, timeout_s: float) -> None:
+        """Wait for the first step that ends. Raises what a bug in a store has raised."""
         done, _ = wait(self._running, timeout=timeout_s, return_when="FIRST_COMPLETED")
         for future in done:
             self._running.pop(future)
             future.result()
 
-    def _drain(self, seconds: float) -> None:
+    def _collect_within(self, seconds: float) -> None:
         """Give running steps `seconds` to come back."""
         end = time.monotonic() + seconds
         while self._running and time.monotonic() < end:
             with suppress(KeyboardInterrupt):
-                self._collect(_ENDING_LOOK_S)
+                self._collect_first(_ENDING_LOOK_S)
 
     # --- ending what runs
 
     def _end_interrupted(self) -> None:
-        """End what runs after a signal: every store that had not failed was interrupted."""
+        """End what runs after a signal. Every store that had not failed counts as interrupted."""
         touched = self._end_running(self._policy.grace_s)
         for track in self._run.tracks:
             if track in touched or track.error is None:
                 track.error = Interrupted("The run was interrupted.")
 
     def _end_late(self, phase: Phase, limit_s: float) -> None:
-        """End what runs when a phase has taken too long: what was still at work has failed."""
+        """End what runs when a phase has taken too long. What was still at work has failed."""
         message = f"{phase.value} did not end within {limit_s:g} s."
         for track in self._end_running(0.0):
             track.error = StoreUnavailable(track.store.name, message, hint=_hint_for(phase))
@@ -155,14 +162,14 @@ class Workers:
     def _end_running(self, grace_s: float) -> list[Track]:
         """Give running steps `grace_s`, cancel them on their servers, and wait for them again.
 
-        Returns the tracks of those that had to be cancelled.
+        Returns the tracks of the steps that had to be cancelled.
         """
         self._run.halted.set()
-        self._drain(grace_s)
+        self._collect_within(grace_s)
         touched = list(self._running.values())
         self._note_what_goes_on(touched)
-        self._cancel(touched)
-        self._drain(max(self._policy.grace_s, _LEAST_GRACE_S))
+        self._cancel_calls(touched)
+        self._collect_within(max(self._policy.grace_s, _LEAST_GRACE_S))
         if self._running:
             self._disconnect_running()
         return touched
@@ -173,9 +180,11 @@ class Workers:
             if track.changing and isinstance(track.store, GoesOn):
                 track.note(track.store.what_goes_on())
 
-    def _cancel(self, tracks: Sequence[Track]) -> None:
+    def _cancel_calls(self, tracks: Sequence[Track]) -> None:
+        """Cancel the calls of these stores, or the one that asks for a lock, on their servers."""
         acquiring = self._acquiring()
-        for store in [acquiring] if acquiring else [track.store for track in tracks]:
+        stores = [track.store for track in tracks] if acquiring is None else [acquiring]
+        for store in stores:
             self._run.emit("cancelling", store=store.name)
             with suppress(BootstrapError):
                 store.cancel()
@@ -183,10 +192,10 @@ class Workers:
     def _disconnect_running(self) -> None:
         """End the sessions of calls that did not come back, and note what goes on, and where."""
         for track in self._running.values():
-            left = _disconnect(track)
+            left = _disconnect_store(track)
             self.may_go_on = self.may_go_on or bool(left)
             track.note(left)
-        self._drain(_AFTER_DISCONNECT_S)
+        self._collect_within(_AFTER_DISCONNECT_S)
         for track in self._running.values():
             track.note(_IN_THIS_PROCESS)
 
@@ -205,8 +214,8 @@ class Workers:
                 store.close()
 
 
-def _disconnect(track: Track) -> str:
-    """End a store's sessions; what may go on on its server, as a sentence, or nothing."""
+def _disconnect_store(track: Track) -> str:
+    """End a store's sessions. Returns what may go on on its server, as a sentence, or nothing."""
     if not isinstance(track.store, CanDisconnect):
         return _ON_THE_SERVER
     try:

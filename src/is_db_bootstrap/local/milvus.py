@@ -30,7 +30,11 @@ class MilvusServer(Server):
         """`http://host:port`."""
         return f"http://{self.host}:{self.port}"
 
-    def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:  # noqa: ARG002
+    def prepare(
+        self,
+        progress: Progress = silent,  # noqa: ARG002 - the signature of every server
+        stop: threading.Event | None = None,  # noqa: ARG002 - the signature of every server
+    ) -> None:
         """Make the folder."""
         make_private(self.home)
         self.data.mkdir(exist_ok=True)

@@ -29,7 +29,11 @@ class RedisServer(Server):
         """`redis://:password@host:port`."""
         return f"redis://{self._credentials()}{self.host}:{self.port}"
 
-    def prepare(self, progress: Progress = silent, stop: threading.Event | None = None) -> None:  # noqa: ARG002
+    def prepare(
+        self,
+        progress: Progress = silent,  # noqa: ARG002 - the signature of every server
+        stop: threading.Event | None = None,  # noqa: ARG002 - the signature of every server
+    ) -> None:
         """Make the folder."""
         make_private(self.home)
         self.data.mkdir(exist_ok=True)

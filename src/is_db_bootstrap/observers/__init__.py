@@ -1,4 +1,4 @@
-"""Ready-made observers; any callable that takes an `Event` is one."""
+"""Ready-made observers. Any callable that takes an `Event` is an observer."""
 
 from is_db_bootstrap.observers.logging import to_log
 

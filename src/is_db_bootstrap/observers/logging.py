@@ -6,6 +6,7 @@ import logging
 
 from is_db_bootstrap.events import Event, Observer
 
+#: The level of each kind of event. Any other kind is `INFO`.
 _LEVELS = {
     "failed": logging.ERROR,
     "waiting": logging.WARNING,
@@ -15,29 +16,29 @@ _LEVELS = {
 
 
 def to_log(logger: logging.Logger | None = None) -> Observer:
-    """An observer that writes one record an event; `logger` is `is_db_bootstrap` when None.
+    """An observer that writes one record per event.
 
-    No handler is installed.
+    `logger` is `is_db_bootstrap` when None. No handler is installed.
     """
     target = logger or logging.getLogger("is_db_bootstrap")
 
     def observe(event: Event) -> None:
-        target.log(
-            _LEVELS.get(event.kind, logging.INFO), "%s", _sentence(event), extra={"event": event}
-        )
+        level = _LEVELS.get(event.kind, logging.INFO)
+        target.log(level, "%s", _event_text(event), extra={"event": event})
 
     return observe
 
 
-def _sentence(event: Event) -> str:
-    if event.result is not None:
-        return f"{event.result.blueprint or 'run'} {event.result.mode}: {event.result.outcome} in {event.result.duration_s:.1f} s"
-    if event.change is not None:
-        what = f"{event.change.kind} {event.change.name} {event.change.outcome} in {event.change.duration_s:.2f} s"
+def _event_text(event: Event) -> str:
+    """What an event says, in one line."""
+    result = event.result
+    if result is not None:
+        name = result.blueprint or "run"
+        return f"{name} {result.mode}: {result.outcome} in {result.duration_s:.1f} s"
+    change = event.change
+    if change is not None:
+        text = f"{change.kind} {change.name} {change.outcome} in {change.duration_s:.2f} s"
     else:
-        what = " ".join(
-            part
-            for part in (event.phase or "", event.kind if not event.message else event.message)
-            if part
-        )
-    return f"{event.store}: {what}" if event.store else what
+        text = event.message or event.kind
+        text = f"{event.phase} {text}" if event.phase else text
+    return f"{event.store}: {text}" if event.store else text

@@ -1,7 +1,7 @@
-"""Turning results into text. Renderers return it, and commands print it.
+"""Turning results into text. Renderers return text, and commands print that text.
 
-Only the observer of `progress` does more: it gives a line to `write`, or draws, while a run goes
-on.
+Only the observer of `progress` does more. While a run goes on, that observer gives lines to
+`write`, or draws.
 """
 
 from is_db_bootstrap.render.document import document

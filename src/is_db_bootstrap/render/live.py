@@ -34,10 +34,10 @@ class LiveProgress(Progress):
         """Redraw the line of the event's store, and write what is worth a line of its own."""
         if event.store:
             self._lines[event.store] = sentence(event)
-            self._live.update(self._table())
+            self._live.update(self._drawn_table())
         super().__call__(event)
 
-    def _table(self) -> Table:
+    def _drawn_table(self) -> Table:
         table = Table.grid(padding=(0, 1))
         for store, line in self._lines.items():
             table.add_row(Spinner("dots"), Text(store), Text(line))

@@ -1,4 +1,4 @@
-"""Diagrams in the fences that Markdown pages show them by."""
+"""Mermaid diagrams in the fences of Markdown pages."""
 
 from __future__ import annotations
 

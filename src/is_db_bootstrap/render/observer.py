@@ -13,11 +13,12 @@ from is_db_bootstrap.render.progress import Progress
 def progress(
     write: Callable[[str], object], output: str, *, verbose: bool, quiet: bool
 ) -> Iterator[Progress]:
-    """An observer; live only when stderr is a terminal and stdout gets text.
+    """An observer. Only when stderr is a terminal and stdout gets text, the observer draws live.
 
     `write` takes a line for stderr. A live display writes its lines itself, above what it redraws.
     """
-    if quiet or output == "json" or not sys.stderr.isatty():
+    is_live = not quiet and output != "json" and sys.stderr.isatty()
+    if not is_live:
         yield Progress(write, verbose=verbose, quiet=quiet)
         return
     from is_db_bootstrap.render.live import live_progress

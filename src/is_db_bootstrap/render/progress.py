@@ -11,13 +11,17 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """An observer that gives `write` each line that is worth one. `write` adds the line end."""
+    """An observer that gives `write` a line for each event that is worth one.
+
+    `write` adds the line end.
+    """
 
     def __init__(self, write: Callable[[str], object], *, verbose: bool, quiet: bool) -> None:
         self._write = write
         self.verbose = verbose
         self._quiet = quiet
-        self._said: dict[str, str] = {}
+        #: The last message about a wait, for each store.
+        self._last_waits: dict[str, str] = {}
 
     def addresses(self, settings: Settings) -> None:
         """Write where each address came from."""
@@ -25,16 +29,19 @@ class Progress:
             self._write(f"{store}: {url} (from {url.source})")
 
     def __call__(self, event: Event) -> None:
-        """Show one event. The same wait is said once."""
+        """Show one event. The same wait is shown once."""
         if self._quiet or not event.store:
             return
-        if event.kind in {"waiting", "cancelling"}:
-            is_new = self._said.get(event.store) != event.message
-            self._said[event.store] = event.message
-        else:
-            is_new = self.verbose and event.kind == "change" and event.change is not None
-        if is_new:
+        if self._is_worth_a_line(event):
             self._write(f"{event.store}: {sentence(event)}")
+
+    def _is_worth_a_line(self, event: Event) -> bool:
+        if event.kind in {"waiting", "cancelling"}:
+            is_new = self._last_waits.get(event.store) != event.message
+            self._last_waits[event.store] = event.message
+            return is_new
+        is_change = event.kind == "change" and event.change is not None
+        return self.verbose and is_change
 
 
 def sentence(event: Event) -> str:

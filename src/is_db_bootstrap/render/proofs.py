@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.render.screen import Screen
-from is_db_bootstrap.results import Proof
+    from is_db_bootstrap.results import Proof
 
-#: Whether a check was passed, to the word for it and its colour. None: it could not be tried.
+#: A word and a colour for each outcome of a check. None: the check could not be tried.
 _OUTCOMES = {True: ("ok", "green"), False: ("failed", "red"), None: ("not tried", "yellow")}
 
 
@@ -23,17 +23,16 @@ def proof_line(store: StoreName, proof: Proof, screen: Screen) -> str:
     """One check as a line: store, outcome, what was tried, what was found."""
     word, style = _OUTCOMES[proof.ok]
     detail = f"  {proof.detail}" if proof.detail else ""
-    return screen.line(
-        [(f"{store:<9} ", ""), (f"{word:<9}", style), (f" {proof.name}{detail}", "")]
-    )
+    pieces = [(f"{store:<9} ", ""), (f"{word:<9}", style), (f" {proof.name}{detail}", "")]
+    return screen.line(pieces)
 
 
 def proofs_total(blueprint: str, proofs: Sequence[Proof], exit_code: int, screen: Screen) -> str:
-    """The last line: how many checks came to what."""
-    found = Counter(proof.ok for proof in proofs)
-    counts = [f"{found[ok]} {word}" for ok, (word, _) in _OUTCOMES.items() if found[ok]]
-    told = ", ".join(counts) or "nothing to try"
-    return screen.line([(f"{blueprint}: selftest {told} (exit {exit_code})", "")])
+    """The last line, with the number of checks of each outcome."""
+    numbers = Counter(proof.ok for proof in proofs)
+    counts = [f"{numbers[ok]} {word}" for ok, (word, _) in _OUTCOMES.items() if numbers[ok]]
+    total = ", ".join(counts) or "nothing to try"
+    return screen.line([(f"{blueprint}: selftest {total} (exit {exit_code})", "")])
 
 
 def proofs_document(

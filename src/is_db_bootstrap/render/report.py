@@ -12,7 +12,7 @@ from is_db_bootstrap.results import BootstrapResult, Mode, Outcome, StoreResult
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.results import ChangeResult, Drift
+    from is_db_bootstrap.results import ChangeResult, Drift, Status
 
 #: Columns of the output when it is no terminal: characters.
 WIDTH = 120
@@ -36,87 +36,92 @@ _COLUMNS = (
 
 
 def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bool = False) -> str:
-    """Store, server, outcome, changes and time; then every failure with its cause and next step.
+    """A table of the stores, and below it every failure with its cause and next step.
 
-    `verbose` lists single changes, which a plan always does.
+    The report of a plan lists single changes. With `verbose`, every report does.
     """
     screen = screen or PlainScreen()
-    rows = [_row(store) for store in result.stores]
+    rows = [_store_row(store) for store in result.stores]
     text = screen.table(_COLUMNS, rows, width=WIDTH)
     lists_changes = verbose or result.mode is Mode.PLAN
     for store in result.stores:
-        for words, style in _details(store, lists_changes=lists_changes):
+        for words, style in _detail_lines(store, lists_changes=lists_changes):
             text += screen.line([(f"  {store.store}: {words}", style)])
     return text + screen.line(_last_line(result))
 
 
 def _last_line(result: BootstrapResult) -> Line:
+    """The outcome of the whole run."""
+    name = result.blueprint or "run"
+    style = "green" if result.ok else "red"
     return [
-        (f"{result.blueprint or 'run'}: {result.mode} ", ""),
-        (result.outcome.value, "green" if result.ok else "red"),
+        (f"{name}: {result.mode} ", ""),
+        (result.outcome.value, style),
         (f" in {result.duration_s:.1f} s (exit {result.exit_code})", ""),
     ]
 
 
-def _row(store: StoreResult) -> list[Line]:
-    outcome = (store.outcome.value, _STYLES[store.outcome])
-    cells = [store.store, _server(store), _changes(store), f"{store.duration_s:.2f} s"]
-    name, server, changes, time = [[(cell, "")] for cell in cells]
-    return [name, server, [outcome], changes, time]
+def _store_row(store: StoreResult) -> list[Line]:
+    """The cells of one store, in the order of `_COLUMNS`."""
+    return [
+        [(store.store, "")],
+        [(_server_text(store), "")],
+        [(store.outcome.value, _STYLES[store.outcome])],
+        [(_changes_text(store), "")],
+        [(f"{store.duration_s:.2f} s", "")],
+    ]
 
 
-def _server(store: StoreResult) -> str:
+def _server_text(store: StoreResult) -> str:
+    """Version and edition of a server, or `-` for a server that did not answer."""
     if store.server is None:
         return "-"
     return f"{store.server.version} {store.server.edition or ''}".strip()
 
 
-def _changes(store: StoreResult) -> str:
-    """Such as `1 database, 4 revisions`; what was not applied is said."""
+def _changes_text(store: StoreResult) -> str:
+    """Such as `1 database, 4 revisions`. The outcome follows where a change was not applied."""
     counts = Counter((change.kind, change.outcome) for change in store.changes)
-    told = []
+    parts = []
     for (kind, outcome), number in counts.items():
         suffix = "" if outcome is Outcome.CHANGED else f" {outcome.value}"
-        told.append(f"{number} {_noun(store, kind, number)}{suffix}")
-    return ", ".join(told) or "-"
+        parts.append(f"{number} {_change_noun(store, kind, number)}{suffix}")
+    return ", ".join(parts) or "-"
 
 
-def _noun(store: StoreResult, kind: str, number: int) -> str:
-    """What one or several changes of a kind are called."""
+def _change_noun(store: StoreResult, kind: str, number: int) -> str:
+    """The noun for one or for several changes of a kind."""
     one, several = KINDS[store.store].change_nouns.get(kind, (kind, kind))
     return one if number == 1 else several
 
 
-def _details(store: StoreResult, *, lists_changes: bool) -> Iterator[tuple[str, str]]:
+def _detail_lines(store: StoreResult, *, lists_changes: bool) -> Iterator[tuple[str, str]]:
     """What there is to say of a store, line by line, each with its colour."""
     if store.status is not None:
-        yield _record(store), ""
+        yield _status_text(store.status), ""
     if lists_changes:
-        yield from ((_change(change), "") for change in store.changes)
+        yield from ((_change_text(change), "") for change in store.changes)
     yield from ((f"note: {note}", "dim") for note in store.notes)
-    yield from ((_drift(drift), "yellow") for drift in store.drifts)
+    yield from ((_drift_text(drift), "yellow") for drift in store.drifts)
     if store.error and not store.drifts:
         detail = getattr(store.exception, "detail", "")
-        told = f"{store.error.message} {detail}".strip()
-        yield f"{store.error.kind}: {told}", "red"
+        message = f"{store.error.message} {detail}".strip()
+        yield f"{store.error.kind}: {message}", "red"
     if store.error and store.error.hint:
         yield f"next: {store.error.hint}", ""
 
 
-def _record(store: StoreResult) -> str:
-    """What `status` found; empty where it was not asked."""
-    if store.status is None:
-        return ""
-    lock = f"locked by {store.status.lock.who}" if store.status.lock else "not locked"
-    return f"recorded {store.status.recorded or 'nothing'}, head {store.status.head}, {lock}"
+def _status_text(status: Status) -> str:
+    lock = f"locked by {status.lock.who}" if status.lock else "not locked"
+    return f"recorded {status.recorded or 'nothing'}, head {status.head}, {lock}"
 
 
-def _change(change: ChangeResult) -> str:
+def _change_text(change: ChangeResult) -> str:
     detail = f" ({change.detail})" if change.detail else ""
     return f"{change.outcome}: {change.kind} {change.name}{detail}"
 
 
-def _drift(drift: Drift) -> str:
+def _drift_text(drift: Drift) -> str:
     has_both = drift.expected is not None and drift.actual is not None
     sides = f" (expected {drift.expected}, found {drift.actual})" if has_both else ""
     return f"drift: {drift.kind} {drift.object}: {drift.message}{sides}"

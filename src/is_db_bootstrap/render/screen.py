@@ -1,4 +1,4 @@
-"""What text is put on: the contract of a screen, and the parts that it is given."""
+"""What text is put on: the contract of a screen, and the parts that a screen is given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Line = Sequence[tuple[str, str]]
 class Column:
     """A column of a table.
 
-    Of a table that is too wide, only columns that `may_break` are made narrower.
+    When a table is too wide, only columns that `may_break` are made narrower.
     """
 
     title: str

@@ -8,13 +8,14 @@ from typing import TextIO
 from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.screen import Screen
 
-#: Variables that make a terminal of what is none. `rich` knows what they mean.
+#: Variables that let a stream count as a terminal. `rich` knows what each of them means.
 _MAKE_A_TERMINAL = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
 def screen_of(stream: TextIO, environment: Mapping[str, str]) -> Screen:
-    """The screen behind a stream. What a terminal needs is imported only for one."""
-    if stream.isatty() or any(environment.get(name) for name in _MAKE_A_TERMINAL):
+    """The screen behind a stream. What a terminal needs is imported only for a terminal."""
+    is_told_so = any(environment.get(name) for name in _MAKE_A_TERMINAL)
+    if stream.isatty() or is_told_so:
         from is_db_bootstrap.render.terminal import TerminalScreen
 
         return TerminalScreen(stream)

@@ -17,46 +17,59 @@ from is_db_bootstrap.results import BootstrapResult, ErrorReport, Outcome, Store
 #: What Kubernetes keeps of a container's `/dev/termination-log`: bytes
 #: (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/).
 LIMIT = 4096
-#: Characters that each text is cut to, in turn, until all fit.
+#: Characters that each text is cut to, in turn, until the document fits.
 _CUTS = (1000, 400, 200, 100, 40, 10)
+#: What a summary of many targets takes from their document as it is.
+_FLEET_HEAD = ("blueprint", "mode", "outcome", "exit_code", "duration_s")
 
 
 def summary(result: BootstrapResult, limit: int = LIMIT) -> str:
-    """A JSON document of at most `limit` bytes of UTF-8: outcome, exit code, and what each store failed with."""
-    text = _first_that_fits(lambda cut: _run(result, cut), limit)
+    """A JSON document of at most `limit` bytes of UTF-8.
+
+    The document has outcome and exit code, and the error of each store that failed.
+    """
+    text = _first_that_fits(lambda cut: _run_document(result, cut), limit)
     return text or json.dumps({"outcome": result.outcome, "exit_code": result.exit_code})
 
 
 def fleet_summary(result: Mapping[str, Any], limit: int = LIMIT) -> str:
-    """The same of many targets, from their document: how many of each outcome, and the first that failed."""
-    head = {
-        name: result[name] for name in ("blueprint", "mode", "outcome", "exit_code", "duration_s")
-    }
+    """A JSON document like that of `summary`, for many targets, whose document is `result`.
+
+    The summary has the number of targets of each outcome, and the first targets that failed.
+    """
+    head = {name: result[name] for name in _FLEET_HEAD}
     head["targets"] = Counter(target["outcome"] for target in result["targets"])
     failed = [target for target in result["targets"] if target["exit_code"]]
 
     def cut_to(cut: int) -> dict[str, Any]:
-        shown = [_failed_target(target, cut) for target in failed[:cut]]
-        return head | _without_empty({"message": result["message"][:cut], "failed": shown})
+        first_failed = [_target_document(target, cut) for target in failed[:cut]]
+        rest = {"message": result["message"][:cut], "failed": first_failed}
+        return head | _without_empty(rest)
 
     return _first_that_fits(cut_to, limit) or json.dumps(head)
 
 
 def refusal(error: BootstrapError, limit: int = LIMIT, *, exit_code: int | None = None) -> str:
-    """The same for a run that did not begin; `exit_code` when it is not that of the error."""
+    """A JSON document like that of `summary`, for a run that did not begin.
+
+    `exit_code` is given when the exit code is not that of the error.
+    """
     head = {
         "outcome": Outcome.INTERRUPTED if error.kind == "interrupted" else Outcome.FAILED,
         "exit_code": error.exit_code if exit_code is None else exit_code,
     }
 
     def cut_to(cut: int) -> dict[str, Any]:
-        return head | {"error": _error(error.kind, error, cut)}
+        return head | {"error": _error_document(error.kind, error, cut)}
 
     return _first_that_fits(cut_to, limit) or json.dumps(cut_to(0), ensure_ascii=False)
 
 
 def _first_that_fits(cut_to: Callable[[int], Mapping[str, Any]], limit: int) -> str:
-    """The first document that fits, as text, with texts cut ever shorter; empty when none does."""
+    """The first document that fits, as text. Its texts are cut ever shorter.
+
+    Empty when no document fits.
+    """
     for cut in _CUTS:
         text = json.dumps(cut_to(cut), ensure_ascii=False)
         if len(text.encode()) <= limit:
@@ -64,7 +77,7 @@ def _first_that_fits(cut_to: Callable[[int], Mapping[str, Any]], limit: int) -> 
     return ""
 
 
-def _run(result: BootstrapResult, cut: int) -> dict[str, Any]:
+def _run_document(result: BootstrapResult, cut: int) -> dict[str, Any]:
     return {
         "blueprint": result.blueprint,
         "mode": result.mode,
@@ -72,11 +85,11 @@ def _run(result: BootstrapResult, cut: int) -> dict[str, Any]:
         "exit_code": result.exit_code,
         "duration_s": round(result.duration_s, 3),
         "run_id": result.run_id,
-        "stores": [_store(store, cut) for store in result.stores],
+        "stores": [_store_document(store, cut) for store in result.stores],
     }
 
 
-def _store(store: StoreResult, cut: int) -> dict[str, Any]:
+def _store_document(store: StoreResult, cut: int) -> dict[str, Any]:
     counted = {Outcome.CHANGED, Outcome.PLANNED}
     changes = [change for change in store.changes if change.outcome in counted]
     shown: dict[str, Any] = {
@@ -85,13 +98,14 @@ def _store(store: StoreResult, cut: int) -> dict[str, Any]:
         "changes": len(changes),
     }
     if store.error:
-        shown["error"] = _error(store.error.kind, store.error, cut)
+        shown["error"] = _error_document(store.error.kind, store.error, cut)
     if store.drifts:
         shown["drifts"] = len(store.drifts)
     return shown
 
 
-def _failed_target(target: Mapping[str, Any], cut: int) -> dict[str, Any]:
+def _target_document(target: Mapping[str, Any], cut: int) -> dict[str, Any]:
+    """A target that failed, with the errors of its stores in one text."""
     if target["run"]:
         errors = [store["error"] for store in target["run"]["stores"] if store["error"]]
         message = "; ".join(error["message"] for error in errors)
@@ -104,13 +118,17 @@ def _failed_target(target: Mapping[str, Any], cut: int) -> dict[str, Any]:
     }
 
 
-def _error(kind: str, error: BootstrapError | ErrorReport, cut: int) -> dict[str, str]:
-    """An error with its texts cut to `cut` characters each; 0 leaves the texts out."""
+def _error_document(kind: str, error: BootstrapError | ErrorReport, cut: int) -> dict[str, str]:
+    """An error with its texts cut to `cut` characters each. 0 leaves the texts out."""
     shown = {"kind": kind}
     for name, text in (("message", error.message), ("hint", error.hint)):
         if text and cut:
-            shown[name] = text if len(text) <= cut else f"{text[:cut]}…"
+            shown[name] = _cut_text(text, cut)
     return shown
+
+
+def _cut_text(text: str, cut: int) -> str:
+    return text if len(text) <= cut else f"{text[:cut]}…"
 
 
 def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""The screen of a terminal: colours, and the terminal's own width.
-
-The only renderer that imports `rich` on its own.
-"""
+"""The screen of a terminal: colours, and the terminal's own width."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ class TerminalScreen:
 
     def line(self, line: Line) -> str:
         """One line, which the terminal breaks where it ends."""
-        return self._text(_styled(line), soft_wrap=True)
+        return self._console_text(_styled_text(line), soft_wrap=True)
 
     def table(
         self, columns: Sequence[Column], rows: Sequence[Sequence[Line]], *, width: int
@@ -35,16 +32,18 @@ class TerminalScreen:
             justify: JustifyMethod = "right" if column.is_number else "left"
             table.add_column(column.title, justify=justify, no_wrap=not column.may_break)
         for row in rows:
-            table.add_row(*(_styled(cell) for cell in row))
-        return self._text(table, width=width)
+            table.add_row(*(_styled_text(cell) for cell in row))
+        return self._console_text(table, width=width)
 
     def tree(self, root: Node, *, width: int) -> str:
         """A tree with lines between its nodes."""
-        drawn = Tree(_styled(root.line))
+        drawn = Tree(_styled_text(root.line))
         _add_nodes(drawn, root.nodes)
-        return self._text(drawn, width=width)
+        return self._console_text(drawn, width=width)
 
-    def _text(self, shown: Any, *, width: int | None = None, soft_wrap: bool = False) -> str:
+    def _console_text(
+        self, shown: Any, *, width: int | None = None, soft_wrap: bool = False
+    ) -> str:
         """What a console would print. A terminal's own width comes before `width`."""
         own_width = None if self._stream.isatty() else width
         console = Console(file=self._stream, highlight=False, width=own_width)
@@ -53,8 +52,8 @@ class TerminalScreen:
         return capture.get()
 
 
-def _styled(line: Line) -> Text:
-    """A line of one piece gives its style to the blanks of its cell too."""
+def _styled_text(line: Line) -> Text:
+    """A line with its styles. A line of one piece gives its style to the blanks of its cell too."""
     if len(line) == 1:
         words, style = line[0]
         return Text(words, style=style)
@@ -63,4 +62,5 @@ def _styled(line: Line) -> Text:
 
 def _add_nodes(tree: Tree, nodes: Sequence[Node]) -> None:
     for node in nodes:
-        _add_nodes(tree.add(_styled(node.line)), node.nodes)
+        branch = tree.add(_styled_text(node.line))
+        _add_nodes(branch, node.nodes)

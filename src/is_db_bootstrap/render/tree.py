@@ -17,16 +17,20 @@ _STORES = 1
 
 
 def tree(outline: Branch, screen: Screen) -> str:
-    """An outline of `blueprint.describe.outline`.
+    """The outline that `blueprint.describe.outline` returns, as text.
 
-    Words of definitions are as the server writes them.
+    The words of definitions are as the server writes them.
     """
-    return screen.tree(_node(outline, level=0), width=WIDTH)
+    return screen.tree(_tree_node(outline, level=0), width=WIDTH)
 
 
-def _node(branch: Branch, level: int) -> Node:
-    name_style = "bold" if level == _STORES else "cyan"
-    words = [(branch.name, name_style)] if branch.name else []
+def _tree_node(branch: Branch, level: int) -> Node:
+    """A branch and all below it. `level` counts the branches above it."""
+    pieces = []
+    if branch.name:
+        pieces.append((branch.name, "bold" if level == _STORES else "cyan"))
     if branch.text:
-        words.append((f"  {branch.text}" if branch.name else branch.text, ""))
-    return Node(words, [_node(below, level + 1) for below in branch.branches])
+        gap = "  " if branch.name else ""
+        pieces.append((f"{gap}{branch.text}", ""))
+    below = [_tree_node(each, level + 1) for each in branch.branches]
+    return Node(pieces, below)

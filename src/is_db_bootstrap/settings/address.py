@@ -1,4 +1,4 @@
-"""The one place where an address is taken apart, and the one where it becomes text."""
+"""Addresses of stores. Only this module takes an address apart, or makes text of an address."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _CHARACTERS = "has a character that cannot be sent"
 
 
 class AddressError(ValueError):
-    """Why a text is no address. The text itself is not repeated, because it may hold a secret."""
+    """Why a text is no address. The error leaves out the text, since the text may hold a secret."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -75,10 +75,11 @@ class Address:
     def split(cls, text: str, schemes: Collection[str] = ()) -> Address:
         """Take `text`, which has one of `schemes`, apart. The last `@` ends the user part.
 
-        So a password may hold `@`, `/`, `?` and `#` as they are; a `%` with two hexadecimal digits
-        behind it is always an escape. An `@` that stands behind `host:port/` or in a query is the
-        user part's end for one reader and a name's part for another. Where the query's option tells
-        (`?user=me@company`), it is the latter; else `AddressError` asks for an escape.
+        So a password may hold `@`, `/`, `?` and `#` as they are. A `%` with two hexadecimal digits
+        behind it is always an escape. For an `@` behind `host:port/` or in a query there are two
+        readings: the end of the user part, or a part of a name. The second one holds where the name
+        of the query's option tells so, as in `?user=me@company`. Everywhere else, `AddressError`
+        asks for an escape.
         """
         text = text.strip()
         if "\0" in text or has_surrogates(text):
@@ -87,7 +88,7 @@ class Address:
         if match is None or (schemes and match["scheme"] not in schemes):
             raise AddressError(_FORM)
         scheme, rest = match["scheme"], match["rest"]
-        return _read(scheme, rest, _end_of_user(scheme, rest))
+        return _read_address(scheme, rest, _end_of_user(scheme, rest))
 
     def text(self, *, password: str | None = None) -> str:
         """The address as text. `password` stands in the place of the real one, already escaped."""
@@ -99,7 +100,7 @@ class Address:
         return compose(self.scheme, "", "", self.hosts, self.path, self.options)
 
     def __str__(self) -> str:
-        """The address for people: without password, and without its options, which may hold one."""
+        """The address for people: without the password, and without options that may hold one."""
         hidden = HIDDEN if self.password else ""
         return compose(self.scheme, self.username, hidden, self.hosts, self.path, ())
 
@@ -118,17 +119,22 @@ def compose(  # noqa: PLR0917 - the parts of an address, in their order
     """Make an address of its parts. `password`, `hosts` and `path` are escaped already."""
     secret = f":{password}" if password else ""
     user = f"{quote(username, safe='')}{secret}@" if username or secret else ""
-    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in options)
-    return f"{scheme}://{user}{hosts}{path}" + (f"?{query}" if query else "")
+    address = f"{scheme}://{user}{hosts}{path}"
+    if not options:
+        return address
+    pairs = [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in options]
+    return f"{address}?{'&'.join(pairs)}"
 
 
 def _end_of_user(scheme: str, rest: str) -> int:
-    """Where the `@` stands that ends the user part; -1 when there is no user part."""
+    """Where the `@` stands that ends the user part. -1 when there is no user part."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    strict, last = authority.rfind("@"), rest.rfind("@")
+    strict = authority.rfind("@")
+    last = rest.rfind("@")
     if last == strict:
         return last
-    # Behind the first / ? or #: part of a password, or of a name in the path or in the query.
+    # The last @ stands behind the first / ? or #. So this @ is part of a password, or of a name in
+    # the path or in the query.
     is_strict = _is_address(scheme, rest, strict)
     is_in_password = ":" in authority and _is_address(scheme, rest, last)
     if not is_in_password or (is_strict and _only_in_options(rest[len(authority) :])):
@@ -140,7 +146,7 @@ def _end_of_user(scheme: str, rest: str) -> int:
 
 def _is_address(scheme: str, rest: str, at: int) -> bool:
     try:
-        _read(scheme, rest, at)
+        _read_address(scheme, rest, at)
     except AddressError:
         return False
     return True
@@ -149,13 +155,13 @@ def _is_address(scheme: str, rest: str, at: int) -> bool:
 def _only_in_options(tail: str) -> bool:
     """Whether each `@` of a path and a query stands in the value of an option that may have one."""
     path, _, query = tail.partition("?")
-    items = [item.partition("=") for item in query.split("&")]
-    return "@" not in path and all(
-        "@" not in name + value or name in _MAY_HAVE_AT for name, _, value in items
-    )
+    if "@" in path:
+        return False
+    with_at = [item for item in query.split("&") if "@" in item]
+    return all(item.partition("=")[0] in _MAY_HAVE_AT for item in with_at)
 
 
-def _read(scheme: str, rest: str, at: int) -> Address:
+def _read_address(scheme: str, rest: str, at: int) -> Address:
     """Read the address whose user part ends before `at`."""
     user, _, password = rest[: max(at, 0)].partition(":")
     place, _, query = rest[at + 1 :].partition("?")
@@ -165,34 +171,48 @@ def _read(scheme: str, rest: str, at: int) -> Address:
     if "#" in path:
         raise AddressError(_FORM)
     check_servers(hosts)
-    return Address(scheme, unquote(user), unquote(password), hosts, slash + path, _options(query))
+    options = _read_options(query)
+    return Address(scheme, unquote(user), unquote(password), hosts, slash + path, options)
 
 
 def check_servers(hosts: str) -> None:
-    """Raise `AddressError` for hosts with commas of which one is no host name, or has no port.
+    """Raise `AddressError` when one of `hosts` is no host name, or has a port that is no port.
 
-    One client waits for such a port in vain, another asks the port modulo 65536.
+    `hosts` are separated by commas. With such a port, one client waits in vain, and another client
+    asks the port modulo 65536.
     """
     for each in hosts.split(","):
         match = _SERVER.fullmatch(each)
         if match is None:
             raise AddressError(_HOST)
         port = match["port"]
-        is_number = not port or (port.isascii() and port.isdecimal())
-        if not is_number or (port and not 0 < int(port[:6]) <= _LAST_PORT):
+        if port and not _is_port(port):
             raise AddressError(_PORT)
 
 
+def _is_port(text: str) -> bool:
+    if not text.isascii() or not text.isdecimal():
+        return False
+    # Six digits are enough to see that a number is too large. Python takes no more than 4300.
+    return 0 < int(text[:6]) <= _LAST_PORT
+
+
 def servers(hosts: str) -> list[tuple[str, str]]:
-    """Each of hosts with commas, decoded and without brackets, and its port, if it has one."""
-    found = [(each, _SERVER.fullmatch(each)) for each in hosts.split(",")]
-    return [
-        (unquote(match["host"].strip("[]")), match["port"] or "") if match else (each, "")
-        for each, match in found
-    ]
+    """Each host and its port. A port is empty where there is none.
+
+    `hosts` are separated by commas. The host is decoded and has no brackets.
+    """
+    return [_read_server(each) for each in hosts.split(",")]
 
 
-def _options(query: str) -> tuple[tuple[str, str], ...]:
+def _read_server(text: str) -> tuple[str, str]:
+    match = _SERVER.fullmatch(text)
+    if match is None:
+        return text, ""
+    return unquote(match["host"].strip("[]")), match["port"] or ""
+
+
+def _read_options(query: str) -> tuple[tuple[str, str], ...]:
     """The options of a query. In a user and a password, `+` is no blank, as in the user part."""
     found = []
     for item in filter(None, query.split("&")):
@@ -200,14 +220,15 @@ def _options(query: str) -> tuple[tuple[str, str], ...]:
         name = unquote(name)
         if not equals or not _OPTION.fullmatch(name):
             raise AddressError(_QUERY)
-        literal = name in SECRET_OPTIONS or name in _NAMES_AND_SECRETS
-        found.append((name, unquote(value) if literal else unquote_plus(value)))
+        is_literal = name in SECRET_OPTIONS or name in _NAMES_AND_SECRETS
+        decoded = unquote(value) if is_literal else unquote_plus(value)
+        found.append((name, decoded))
     return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StoreUrl:
-    """An address of a store, taken apart. Printing it never shows the password.
+    """An address of a store, taken apart. A printed `StoreUrl` never shows the password.
 
     `hosts` is `host`, `host:port`, or for PostgreSQL several of them with commas. `source` says
     where the address came from. `ca_file` is a PEM file that the server's certificate is checked
@@ -228,25 +249,27 @@ class StoreUrl:
     def parse(cls, store: StoreName, text: str, source: str = "argument") -> StoreUrl:
         """Take `text` apart.
 
-        Raises `ConfigurationError` for what is no address of `store`. It does not repeat the text,
-        because that may hold a secret.
+        Raises `ConfigurationError` for what is no address of `store`. The error does not repeat the
+        text, because the text may hold a secret.
         """
         schemes = SCHEMES[store]
         try:
             address = Address.split(text, schemes)
         except AddressError as exc:
-            form = f"is not of the form {schemes[0]}://user@host:port/database"
-            told = form if str(exc) == _FORM else str(exc)
+            reason = str(exc)
+            if reason == _FORM:
+                reason = f"is not of the form {schemes[0]}://user@host:port/database"
             raise ConfigurationError(
-                f"{store}: the address from {source} {told}.",
+                f"{store}: the address from {source} {reason}.",
                 hint=f"Schemes: {', '.join(schemes)}. Ports are 1 to 65535. "
                 f"A password with special characters goes into {store.upper()}_PASSWORD, "
                 "or is percent-encoded.",
             ) from None
-        return cls._of(store, address, source)
+        return cls._from_address(store, address, source)
 
     @classmethod
-    def _of(cls, store: StoreName, address: Address, source: str) -> StoreUrl:
+    def _from_address(cls, store: StoreName, address: Address, source: str) -> StoreUrl:
+        """Put the options that say what a field says into that field."""
         kind = KINDS[store]
         is_path = address.scheme == kind.socket_scheme
         own = {
@@ -254,32 +277,35 @@ class StoreUrl:
             "username": address.username,
             "password": address.password,
         }
-        said = {
+        of_query = {
             kind.query_fields[name]: value
             for name, value in address.options
             if name in kind.query_fields and value
         }
+        found = own | of_query
         if not kind.query_wins:
-            said |= {k: v for k, v in own.items() if v and k != "database"}
+            found["username"] = own["username"] or found["username"]
+            found["password"] = own["password"] or found["password"]
+        other_options = [pair for pair in address.options if pair[0] not in kind.query_fields]
         return cls(
             store=store,
             scheme=address.scheme,
             hosts=address.path if is_path else address.hosts,
-            query=tuple((k, v) for k, v in address.options if k not in kind.query_fields),
+            query=tuple(other_options),
             source=source,
-            **(own | said),
+            **found,
         )
 
     @property
     def servers(self) -> list[tuple[str, str]]:
-        """Each host, decoded and without brackets, and its port as it is written, if at all."""
+        """Each host, decoded and without brackets, and its port as written. Empty without one."""
         if self.scheme == KINDS[self.store].socket_scheme:
             return [(unquote(self.hosts), "")]
         return servers(self.hosts)
 
     @property
     def host(self) -> str:
-        """The first host, decoded and without brackets and port."""
+        """The first host, decoded, without brackets and port."""
         return self.servers[0][0]
 
     def port(self, default: int) -> int:
@@ -287,12 +313,13 @@ class StoreUrl:
         return int(self.servers[0][1] or default)
 
     def reveal(self, *, database: str | None = None, scheme: str | None = None) -> str:
-        """The whole URL with the password in it, for a client's ears only."""
+        """The whole URL with the password in it. Only a client may have this text."""
         database = self.database if database is None else database
         password = quote(self.password, safe="")
-        return self._text(self.username, password, database, scheme or self.scheme, self.query)
+        scheme = scheme or self.scheme
+        return self._address_text(self.username, password, database, scheme, self.query)
 
-    def _text(
+    def _address_text(
         self,
         username: str,
         password: str,
@@ -311,7 +338,7 @@ class StoreUrl:
         is_token = KINDS[self.store].lone_user_is_secret and not self.password
         username = "" if is_token else self.username
         hidden = HIDDEN if self.password or (is_token and self.username) else ""
-        return self._text(username, hidden, self.database, self.scheme, ())
+        return self._address_text(username, hidden, self.database, self.scheme, ())
 
     def __repr__(self) -> str:
         return f"<StoreUrl {self}>"
@@ -325,8 +352,11 @@ class StoreUrl:
         return text
 
     def masking(self, error: E, cause: BaseException | None = None) -> E:
-        """`error` without the secrets of this address in its texts, nor in those of its causes."""
-        for each in _chain(error, cause):
+        """`error`, after the secrets of this address were taken out of its texts.
+
+        The secrets are taken out of the texts of its causes too.
+        """
+        for each in _errors_with_causes(error, cause):
             args = each.args
             each.args = tuple(self.masked(arg) if isinstance(arg, str) else arg for arg in args)
             if isinstance(each, BootstrapError):
@@ -336,26 +366,31 @@ class StoreUrl:
         return error
 
     def _hidden_forms(self) -> tuple[str, ...]:
-        secrets = {self.password, *(v for k, v in self.query if k in SECRET_OPTIONS)}
+        """Every form of the secrets that `str` does not show, the longest first."""
+        secrets = {value for name, value in self.query if name in SECRET_OPTIONS}
+        secrets.add(self.password)
         if KINDS[self.store].lone_user_is_token and not self.password:
             secrets.add(self.username)
-        seen = str(self)
-        found = {
-            form
-            for secret in secrets
-            if len(secret) >= SHORTEST_HIDDEN and secret not in seen
-            for form in forms(secret)
-        }
+        shown = str(self)
+        found: set[str] = set()
+        for secret in secrets:
+            if len(secret) >= SHORTEST_HIDDEN and secret not in shown:
+                found |= forms(secret)
         return tuple(sorted(found, key=len, reverse=True))
 
 
-def _chain(*errors: BaseException | None) -> Iterator[BaseException]:
-    """Errors with their causes, none twice: pymilvus raises errors `from` themselves."""
-    left, seen = [error for error in errors if error is not None], set[int]()
+def _errors_with_causes(*errors: BaseException | None) -> Iterator[BaseException]:
+    """Errors with their causes.
+
+    No error comes twice. pymilvus raises errors `from` themselves.
+    """
+    left = [error for error in errors if error is not None]
+    seen: set[int] = set()
     while left:
         each = left.pop()
-        if id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            inner = (each.__cause__, each.__context__, *getattr(each, "exceptions", ()))
-            left += [error for error in inner if isinstance(error, BaseException)]
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        inner = (each.__cause__, each.__context__, *getattr(each, "exceptions", ()))
+        left += [error for error in inner if isinstance(error, BaseException)]

@@ -1,4 +1,4 @@
-"""What one run is told by its caller: the flags of the command line in one value."""
+"""What a caller decides for one run: the flags of the command line in one value."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The flags of one run. The command makes this value, and it reaches the engine as it is.
+    """The flags of one run. The command makes this value, and the engine gets it unchanged.
 
     The settings say where the stores are and how long to wait. These options say what to do there.
     """
 
-    #: Only these stores; empty means all of the blueprint.
+    #: Only these stores take part. Empty means all stores of the blueprint.
     only: tuple[str, ...] = ()
-    #: These stores are left out.
+    #: These stores take no part.
     skip: tuple[str, ...] = ()
     #: Demo rows are written where they are missing.
     seed: bool = False
     #: Findings are drift in `verify`.
     strict: bool = False
-    #: A store whose history goes on beyond ours is a note. Otherwise it is a conflict.
+    #: A store whose history goes on beyond ours is a note. If this is not set, that is a conflict.
     allow_ahead: bool = True
     #: `apply` verifies after its last change.
     verify: bool = True

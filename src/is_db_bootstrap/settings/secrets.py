@@ -1,4 +1,4 @@
-"""Secrets: read from their files, and hidden where text is made."""
+"""Secrets, which are read from their files, and hidden where text is made."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from is_db_bootstrap.errors import ConfigurationError
 
 #: What stands in a text in the place of a secret.
 HIDDEN = "***"
-#: A shorter secret is no secret, and hiding it would garble words that merely look like it.
+#: A shorter secret is no secret. Hiding a short one would garble words that merely look like it.
 SHORTEST_HIDDEN = 6
 #: Options of an address whose value is a secret although it is not the store's password.
 SECRET_OPTIONS = ("sslpassword", "ssl_password")
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether it has bytes that are no UTF-8, as a variable of the environment may."""
+    """Whether a text has bytes that are no UTF-8, as a variable of the environment may."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -44,7 +44,10 @@ def read_secret(path: Path, name: str) -> str:
 
 @lru_cache(maxsize=64)
 def forms(secret: str) -> frozenset[str]:
-    """Every form in which programs write a text: as it is, escaped for a URL, for Python, JSON."""
+    """Every form in which programs write a text.
+
+    A text is written as it is, escaped for a URL, and then quoted for Python or for JSON.
+    """
     escaped = {
         secret,
         " ".join(secret.split()),
@@ -53,21 +56,19 @@ def forms(secret: str) -> frozenset[str]:
         quote(secret, safe="!#$%&'()*+,/:;=?@[]~"),  # as requests does
         quote_plus(secret),
     }
-    quoted = {
-        form
-        for text in escaped
-        for form in (
-            repr(text)[1:-1],
-            ascii(text)[1:-1],
-            json.dumps(text)[1:-1],
-            json.dumps(text, ensure_ascii=False)[1:-1],
+    found = set(escaped)
+    for text in escaped:
+        quoted = (
+            repr(text),
+            ascii(text),
+            json.dumps(text),
+            json.dumps(text, ensure_ascii=False),
         )
-    }
-    found = escaped | quoted
+        found |= {form[1:-1] for form in quoted}
     return frozenset(form for form in found if len(form) >= SHORTEST_HIDDEN)
 
 
-#: An address that may hold a secret: one slash is enough, because a path has made one of two.
+#: An address that may hold a secret. One slash is enough, because a `Path` makes one of two.
 _MAY_HOLD_SECRET = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]+:/+)(?P<rest>.*)", re.DOTALL)
 #: A password in a query, and `user:password` where the `@` behind it was forgotten.
 _SECRET_IN_QUERY = re.compile(r"[?&][a-z_]*password=", re.IGNORECASE)
@@ -77,20 +78,21 @@ _SECRET_WITHOUT_AT = re.compile(r"[^/?#]*:(?!\d{1,5}(?:[/?,]|\Z))")
 def may_hold_secret(text: str) -> bool:
     """Whether a text that was typed is an address with a password or a token in it.
 
-    A value that was to be a name or a path and is such an address must not be repeated anywhere.
+    A value that was to be a name or a path, and is such an address, must not be repeated anywhere.
     """
     match = _MAY_HOLD_SECRET.fullmatch(text.strip())
     if match is None:
         return False
     rest = match["rest"]
-    is_with_query = _SECRET_IN_QUERY.search(rest) is not None
-    return "@" in rest or is_with_query or _SECRET_WITHOUT_AT.match(rest) is not None
+    if "@" in rest or _SECRET_IN_QUERY.search(rest):
+        return True
+    return _SECRET_WITHOUT_AT.match(rest) is not None
 
 
 def shown(text: str) -> str:
     """A typed address for people: its scheme, and nothing else.
 
-    Where its password ends cannot be known: `scheme://user:a@b` may lack its host.
+    Nobody can know where its password ends, since `scheme://user:a@b` may lack its host.
     """
     match = _MAY_HOLD_SECRET.fullmatch(text.strip())
     if match is None or not may_hold_secret(text):
@@ -99,9 +101,9 @@ def shown(text: str) -> str:
 
 
 def without_typed(text: str, typed: Iterable[str]) -> str:
-    """`text` with each address among the `typed` values as `shown` tells it.
+    """`text`, in which each address among the `typed` values stands as `shown` tells it.
 
-    A path has fewer slashes than the value that it was made of, so that form is looked for too.
+    A value may stand there as a path, which has fewer slashes. So that form is looked for too.
     """
     for value in typed:
         if not may_hold_secret(value):
@@ -114,11 +116,11 @@ def without_typed(text: str, typed: Iterable[str]) -> str:
 
 
 def _as_filename(value: str) -> str:
-    """As click writes a file's name, in which bytes that are no UTF-8 are question marks."""
+    """A value as click writes a file's name: bytes that are no UTF-8 are question marks."""
     return os.fsencode(value).decode(errors="replace")
 
 
 def without_addresses(text: str) -> str:
-    """A message that repeats what was typed, with all from `:/` to the last `@` hidden."""
+    """A message that repeats what was typed, without all from `:/` to the last `@`."""
     text = re.sub(r"(?<=[A-Za-z0-9]:/)(/*).*@", rf"\1{HIDDEN}@", text, flags=re.DOTALL)
     return re.sub(r"(?i)([?&][a-z_]*password=)[^&\s]*", rf"\1{HIDDEN}", text)

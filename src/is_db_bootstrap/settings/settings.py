@@ -36,7 +36,7 @@ class Identity:
 class Settings:
     """What a run needs to know besides its blueprint.
 
-    `stores` has an address for each store that one was found for. `values` are the blueprint's own
+    `stores` has an address for each store for which one was found. `values` are the blueprint's own
     settings. `schema` is the schema of the store that has schemas. `identities` are for addresses
     that are found later.
     """
@@ -58,34 +58,36 @@ class Settings:
         env_file: Path | None = None,
         identities: Collection[StoreName] = (),
     ) -> Settings:
-        """Read everything. The first that says something wins.
+        """Read everything. The first source that says something wins.
 
-        The order is: `flags`, the environment, `env_file`, the TOML file, the defaults.
-        `flags` are the store's name with `_url` behind it, and names of `Timing`. `environ` is the
-        process's environment when None. `identities` are the stores whose user, password and CA
-        file are wanted also where no address is set. Raises `ConfigurationError`.
+        The order is: `flags`, the environment, `env_file`, the TOML file, the defaults. A flag is
+        the store's name with `_url` behind it, or a name of `Timing`. `environ` is the process's
+        environment when None. `identities` are the stores whose user, password and CA file are
+        wanted also where no address is set. Raises `ConfigurationError`.
         """
         sources = Sources.read(environ, file, env_file)
         sources.table.check_settings(blueprint)
         sources.refuse_misplaced(blueprint)
         given = {name: value for name, value in (flags or {}).items() if value is not None}
         found = {
-            name: _address(kind, blueprint, sources, given.get(f"{name}_url"))
+            name: _find_address(kind, blueprint, sources, given.get(f"{name}_url"))
             for name, kind in KINDS.items()
         }
         stores = {name: url for name, url in found.items() if url is not None}
         return cls(
             stores=stores,
-            schema=_schema(sources),
-            timing=_timing(sources, given),
-            values=_values(blueprint, sources),
+            schema=_find_schema(sources),
+            timing=_find_timing(sources, given),
+            values=_find_values(blueprint, sources),
             identities={
-                name: _identity(KINDS[name], sources) for name in identities if name not in stores
+                name: _find_identity(KINDS[name], sources)
+                for name in identities
+                if name not in stores
             },
         )
 
     def identity(self, store: StoreName) -> Identity:
-        """That of the address of `store`; without one, what the settings say of it."""
+        """The identity in the address of `store`. Without an address, that of the settings."""
         url = self.stores.get(store)
         if url is None:
             return self.identities.get(store, Identity())
@@ -107,16 +109,16 @@ class Settings:
 # --- addresses
 
 
-def _address(
+def _find_address(
     kind: StoreKind, blueprint: Blueprint, sources: Sources, flag: str | None
 ) -> StoreUrl | None:
     """The address of a store, with user, password and CA file from wherever they are set."""
-    url = next(_candidates(kind, blueprint, sources, flag), None)
+    url = next(_set_addresses(kind, blueprint, sources, flag), None)
     if url is None:
         return None
     if not url.database and not kind.default_database:
         url = replace(url, database=blueprint.name)
-    ours = _identity(kind, sources, own_password=url.password)
+    ours = _find_identity(kind, sources, own_password=url.password)
     ca_file = url.ca_file or ours.ca_file
     if ca_file:
         check_ca_file(url, ca_file)
@@ -125,12 +127,13 @@ def _address(
     return replace(url, username=username, password=ours.password, ca_file=ca_file)
 
 
-def _candidates(
+def _set_addresses(
     kind: StoreKind, blueprint: Blueprint, sources: Sources, flag: str | None
 ) -> Iterator[StoreUrl]:
     """The addresses that are set, the first of which wins.
 
-    A later one is not looked at, so nothing of it can be wrong.
+    A caller that takes the first one never reads the others. So a wrong one among them does not
+    matter.
     """
     texts = [(flag, f"--{kind.name}-url")]
     texts += [(sources.variables.get(name), name) for name in kind.url_variables]
@@ -148,9 +151,11 @@ def _candidates(
 
 
 def _part_forms(kind: StoreKind) -> list[str]:
-    """The variables that have a part of an address, and the file of the one that is a secret."""
+    """The variables that have a part of an address, and the one that names the password's file."""
     names = list(kind.part_variables.values())
-    return [*names, f"{kind.part_variables['password']}_FILE"] if names else []
+    if not names:
+        return []
+    return [*names, f"{kind.part_variables['password']}_FILE"]
 
 
 def _of_parts(kind: StoreKind, blueprint: Blueprint, sources: Sources, source: str) -> StoreUrl:
@@ -161,7 +166,8 @@ def _of_parts(kind: StoreKind, blueprint: Blueprint, sources: Sources, source: s
     def part(name: str, default: str) -> str:
         return sources.variables.get(parts[name], default)
 
-    hosts = f"{_written_host(part('host', default_host))}:{part('port', default_port)}"
+    host = _written_host(part("host", default_host))
+    hosts = f"{host}:{part('port', default_port)}"
     try:
         check_servers(hosts)
     except AddressError as exc:
@@ -183,7 +189,10 @@ def _of_parts(kind: StoreKind, blueprint: Blueprint, sources: Sources, source: s
 
 
 def _default_address(kind: StoreKind, blueprint: Blueprint, sources: Sources) -> StoreUrl:
-    """The address of nobody's choice. Its default password gives way to any that is given."""
+    """The address that stands in when nobody has set one.
+
+    Its default password gives way to any password that is given.
+    """
     prefix = kind.name.upper()
     is_in_variables = {f"{prefix}_PASSWORD", f"{prefix}_PASSWORD_FILE"} & sources.variables.keys()
     is_in_file = {"password", "password_file"} & sources.store(kind.name).keys()
@@ -206,12 +215,13 @@ def _written_host(host: str) -> str:
     return f"[{host}]" if is_ipv6 else host
 
 
-def _identity(kind: StoreKind, sources: Sources, own_password: str = "") -> Identity:
+def _find_identity(kind: StoreKind, sources: Sources, own_password: str = "") -> Identity:
     """What the environment and the file say of us.
 
-    No other secret is looked for where the address has one.
+    `own_password` is that of the address. Where there is one, no other is looked for.
     """
-    prefix, section = kind.name.upper(), sources.store(kind.name)
+    prefix = kind.name.upper()
+    section = sources.store(kind.name)
     username = sources.variables.get(f"{prefix}_USERNAME") or section.get("username", "")
     return Identity(
         username=username or kind.default_user,
@@ -221,7 +231,10 @@ def _identity(kind: StoreKind, sources: Sources, own_password: str = "") -> Iden
 
 
 def check_ca_file(url: StoreUrl, path: str) -> None:
-    """Refuse a CA file that is not there, or that the address would not use or would weaken."""
+    """Raise `ConfigurationError` for a CA file that is missing, unused or weakened.
+
+    The address decides whether the file is used, and whether an option weakens the check.
+    """
     if not Path(path).is_file():
         raise ConfigurationError(
             f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE."
@@ -232,7 +245,7 @@ def check_ca_file(url: StoreUrl, path: str) -> None:
 # --- the rest
 
 
-def _schema(sources: Sources) -> str:
+def _find_schema(sources: Sources) -> str:
     """The schema of the store that has schemas."""
     for kind in KINDS.values():
         if not kind.has_schemas:
@@ -244,23 +257,24 @@ def _schema(sources: Sources) -> str:
     return _DEFAULT_SCHEMA
 
 
-def _values(blueprint: Blueprint, sources: Sources) -> dict[str, Value]:
+def _find_values(blueprint: Blueprint, sources: Sources) -> dict[str, Value]:
     """The blueprint's own settings."""
-    filed = sources.table.section("settings")
-    return {
-        setting.name: sources.variables.get(setting.name, filed.get(setting.name, setting.default))
-        for setting in blueprint.settings
-    }
+    of_file = sources.table.section("settings")
+    found: dict[str, Value] = {}
+    for setting in blueprint.settings:
+        default = of_file.get(setting.name, setting.default)
+        found[setting.name] = sources.variables.get(setting.name, default)
+    return found
 
 
-def _timing(sources: Sources, flags: Mapping[str, Any]) -> Timing:
-    """The times that are set; the others keep their defaults."""
+def _find_timing(sources: Sources, flags: Mapping[str, Any]) -> Timing:
+    """The times that are set. All others keep their defaults."""
     section = sources.table.section("timing")
     found: dict[str, float | int] = {}
     for each in fields(Timing):
         variable = timing_variable(each.name)
-        filed = section.get(each.name)
-        value = flags.get(each.name, sources.variables.get(variable, filed))
+        of_file = section.get(each.name)
+        value = flags.get(each.name, sources.variables.get(variable, of_file))
         if value is not None:
             kind = int if isinstance(each.default, int) else float
             found[each.name] = as_number(value, kind, variable, LEAST.get(each.name, 0))

@@ -1,6 +1,6 @@
 """Where settings come from: the environment, an env file and a TOML file.
 
-Nothing else reads them.
+Besides `settings`, only the edges `cli`, `local` and `testing` read the environment.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BLUEPRINT = "IS_DB_BOOTSTRAP_BLUEPRINT"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Table:
-    """What a TOML file says of us. `name` is the file's, empty when there is no file."""
+    """What a TOML file says of us. `name` is that of the file, and empty when there is no file."""
 
     top: Mapping[str, Any]
     name: str = ""
@@ -56,18 +56,19 @@ class Table:
         is not of the right kind.
         """
         if file is not None:
-            return cls._checked(_parsed(file), file.name)
+            return cls._from_content(_read_toml(file), file.name)
         own = Path(FILE_NAME)
         if own.is_file():
-            return cls._checked(_parsed(own), FILE_NAME)
+            return cls._from_content(_read_toml(own), FILE_NAME)
         project = Path(_PROJECT_FILE)
         if project.is_file():
-            ours = _parsed(project).get("tool", {}).get("is-db-bootstrap", {})
-            return cls._checked(ours, _PROJECT_FILE)
+            ours = _read_toml(project).get("tool", {}).get("is-db-bootstrap", {})
+            return cls._from_content(ours, _PROJECT_FILE)
         return cls({})
 
     @classmethod
-    def _checked(cls, top: dict[str, Any], name: str) -> Table:
+    def _from_content(cls, top: dict[str, Any], name: str) -> Table:
+        """Check the tables of a file. Raises `ConfigurationError` as `read` does."""
         if not isinstance(top.get("blueprint", ""), str):
             raise ConfigurationError(f"{name}: blueprint is not text.", hint="Write it in quotes.")
         for section, accepted in _accepted_keys().items():
@@ -76,9 +77,9 @@ class Table:
         return cls(top, name)
 
     def check_settings(self, blueprint: Blueprint) -> None:
-        """Refuse a setting that `blueprint` does not have.
+        """Raise `ConfigurationError` for a setting that `blueprint` does not have.
 
-        A blueprint without settings reads none, so such a call is not asked.
+        A blueprint without settings reads no setting, so nothing is refused for such a blueprint.
         """
         known = [setting.name for setting in blueprint.settings]
         for key in self.section("settings"):
@@ -89,12 +90,12 @@ class Table:
                 )
 
     def section(self, name: str) -> Mapping[str, Any]:
-        """One table of the file; empty when the file has no such table."""
+        """One table of the file. Empty when the file has no such table."""
         table: Mapping[str, Any] = self.top.get(name, {})
         return table
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
@@ -102,7 +103,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def _accepted_keys() -> dict[str, set[str] | None]:
-    """The keys of each table; None where a blueprint decides. The empty name is the top's."""
+    """The keys of each table. None where a blueprint decides. The top has the empty name."""
     found: dict[str, set[str] | None] = {
         "": _TOP_KEYS,
         "timing": {field.name for field in fields(Timing)},
@@ -114,6 +115,7 @@ def _accepted_keys() -> dict[str, set[str] | None]:
 
 
 def _check_section(file: str, section: str, table: Any, accepted: set[str] | None) -> None:
+    """Raise `ConfigurationError` for the first key of a table that is not `accepted`."""
     if not isinstance(table, dict):
         raise ConfigurationError(f"{file}: [{section}] is not a table.")
     for key, value in table.items():
@@ -142,16 +144,17 @@ class Sources:
     def read(
         cls, environ: Mapping[str, str] | None, file: Path | None, env_file: Path | None
     ) -> Sources:
-        """Read all of them. `environ` is the process's environment when None."""
+        """Read all sources. `environ` is the process's environment when None."""
         given = os.environ if environ is None else environ
-        real = {name: value for name, value in given.items() if value}
-        variables = _over(real, _variables_of_file(env_file)) if env_file else real
+        variables = {name: value for name, value in given.items() if value}
+        if env_file:
+            variables = _merge_variables(variables, _variables_of_file(env_file))
         return cls(variables, Table.read(file))
 
     def refuse_misplaced(self, blueprint: Blueprint) -> None:
-        """Raise `ConfigurationError` for a variable that has an address where none belongs.
+        """Raise `ConfigurationError` for a variable that holds an address where none belongs.
 
-        The value would be repeated in a message, or become the name of something.
+        A message would repeat such a value, or the value would become the name of something.
         """
         for name in (*plain_variables(), *(setting.name for setting in blueprint.settings)):
             refuse_address(name, self.variables.get(name, ""))
@@ -163,20 +166,25 @@ class Sources:
     def secret(self, variable: str) -> str:
         """The secret in a variable, or in the file that the variable `<variable>_FILE` names."""
         text = self.variables.get(variable, "")
-        return _secret(variable, text, self.variables.get(f"{variable}_FILE", ""))
+        path = self.variables.get(f"{variable}_FILE", "")
+        return _choose_secret(variable, text, path)
 
     def password(self, kind: StoreKind) -> str:
         """The password of a store: that of the environment, then that of the TOML file."""
+        of_environment = self.secret(f"{kind.name.upper()}_PASSWORD")
+        if of_environment:
+            return of_environment
         section = self.store(kind.name)
-        own = self.secret(f"{kind.name.upper()}_PASSWORD")
-        return own or _secret(
-            f"password in {self.table.name}",
-            section.get("password", ""),
-            section.get("password_file", ""),
-        )
+        source = f"password in {self.table.name}"
+        return _choose_secret(source, section.get("password", ""), section.get("password_file", ""))
 
 
-def _secret(source: str, text: str, path: str) -> str:
+def _choose_secret(source: str, text: str, path: str) -> str:
+    """The secret that a source gives as text or as the path of a file.
+
+    Raises `ConfigurationError` for both, for characters that cannot be sent, and for a file that
+    has no secret.
+    """
     if text and path:
         raise ConfigurationError(
             f"{source} and its _FILE form are both set.", hint="Keep one of them."
@@ -191,7 +199,7 @@ def _secret(source: str, text: str, path: str) -> str:
 
 
 def plain_variables() -> Iterator[str]:
-    """The variables that we read and that have neither an address nor a secret."""
+    """The variables that we read and that hold neither an address nor a secret."""
     yield _BLUEPRINT
     for field in fields(Timing):
         yield timing_variable(field.name)
@@ -236,7 +244,10 @@ def blueprint_name(
 
 
 def process_variable(name: str) -> str:
-    """A variable of the process's environment, which no file stands in for; empty when unset."""
+    """A variable of the process's environment, which no file replaces.
+
+    Empty when the variable is not set.
+    """
     return os.environ.get(name, "")
 
 
@@ -261,15 +272,15 @@ def _variables_of_file(path: Path) -> dict[str, str]:
     return {line.key: line.value for line in lines if line.key and line.value}
 
 
-def _over(real: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
-    """The environment over a file's variables.
+def _merge_variables(real: Mapping[str, str], of_file: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the environment, and those of a file that the environment does not hide.
 
-    An address or a secret in one form hides the file's in any other form. The parts of one address
-    may come from both.
+    An address or a secret in one form hides that of the file in any other form. The parts of one
+    address may come from both.
     """
     visible = {
         name: value
-        for name, value in filed.items()
+        for name, value in of_file.items()
         if not any(form in real for form in _forms_of(name))
     }
     return {**visible, **real}

@@ -16,16 +16,16 @@ LEAST_BEATS = 3
 class Timing:
     """Every deadline, delay and limit of a run. All times are seconds.
 
-    The environment variable `IS_DB_BOOTSTRAP_<NAME>` sets each, without the `_S` at the end.
+    The environment variable `IS_DB_BOOTSTRAP_<NAME>` sets each field, without the `_S` at the end.
     """
 
-    #: Waiting for stores and for locks together.
+    #: The limit of waiting for stores and for locks together.
     timeout_s: float = 60.0
-    #: Apply and verify; 0 means no limit, because an index build may take an hour.
+    #: The limit of apply and of verify. 0 means no limit, because an index build may take an hour.
     apply_timeout_s: float = 0.0
-    #: One attempt to open a connection, and one answer to a ping.
+    #: The limit of one attempt to open a connection, and of one answer to a ping.
     connect_timeout_s: float = 5.0
-    #: First delay between two attempts; doubles, with jitter.
+    #: First delay between two attempts. The delay doubles each time, with jitter.
     retry_initial_s: float = 0.1
     #: Longest delay between two attempts.
     retry_maximum_s: float = 2.0
@@ -33,7 +33,7 @@ class Timing:
     lock_timeout_s: float = 5.0
     #: Attempts of one change that the store refuses as busy.
     busy_attempts: int = 12
-    #: First and longest delay between them.
+    #: First and longest delay between these attempts.
     busy_initial_s: float = 0.2
     busy_maximum_s: float = 5.0
     #: Lifetime of a leased lock (Neo4j, Redis) that is not renewed.
@@ -41,11 +41,11 @@ class Timing:
     #: How often held locks are confirmed and leases renewed during long changes.
     #: None means a sixth of `lease_s`.
     heartbeat_s: float | None = None
-    #: What running changes get to end after a signal, before they are cancelled on the server.
+    #: Time that running changes get after a signal, before they are cancelled on the server.
     grace_s: float = 5.0
-    #: Waiting for Neo4j indexes to come ONLINE after a change, for Milvus indexes and loads.
+    #: The limit of waiting for Neo4j indexes to come ONLINE, and for Milvus indexes and loads.
     index_timeout_s: float = 600.0
-    #: Keys that the Redis audit looks at, at most.
+    #: The most keys that the Redis audit looks at.
     scan_budget: int = 10_000
 
     def __post_init__(self) -> None:
@@ -68,9 +68,9 @@ class Timing:
 #: `timeout_s` of `setup`, unless it is given: a person waits in front of the screen.
 SETUP_TIMEOUT_S = 10.0
 
-#: The defaults, for all that offers one of these times as well.
+#: The defaults, for other code that offers one of these times too.
 DEFAULT = Timing()
-#: Below these a wait becomes a busy loop, or a lease lapses before it is renewed.
+#: The least values. Below these a wait becomes a busy loop, or a lease lapses unrenewed.
 LEAST = {
     "connect_timeout_s": 0.1,
     "lease_s": 1,

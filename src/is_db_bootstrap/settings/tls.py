@@ -1,7 +1,7 @@
 """What an address may not say beside a CA file: nothing weakens the check of the certificate.
 
-A CA file means two things: the server's certificate is checked with the file, and it bears the
-host's name. That holds wherever the file was named: in the settings, or in the address itself.
+A CA file means two things. The server's certificate is checked with the file, and the certificate
+bears the host's name. That holds for a file of the settings and for a file of the address itself.
 Clients let an option of the address win over the file (redis-py, libpq), check no host name unless
 they are told to (libpq with `sslmode=require`), or drop TLS without a word (pymilvus with
 `http://`). So such an address is refused before anything is opened.

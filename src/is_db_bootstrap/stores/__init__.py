@@ -1,4 +1,4 @@
-"""The four stores, one module each.
+"""The stores, a folder each.
 
-Nothing is imported here, so that no client is needed that is not used.
+Nothing is imported here, so that a client that is not used is not needed.
 """

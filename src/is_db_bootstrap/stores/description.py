@@ -1,4 +1,7 @@
-"""What each store tells of a blueprint, without asking a server: the contract of its module `description`."""
+"""What each store tells of a blueprint, without asking a server.
+
+This is the contract of the module `description` that each store has.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ Declared = Mapping[str, Any]
 class Branch:
     """One line of an outline, with the lines below it.
 
-    `name` is what the declared thing is called, and `text` is what else there is to say. A heading
-    has no name.
+    `name` is that of the declared thing, and `text` is what else there is to say. A heading has no
+    name.
     """
 
     name: str = ""
@@ -29,30 +32,36 @@ class Branch:
 class StoreDescription(Protocol):
     """The functions of a store's module `description`.
 
-    Each but the first takes what the first returned.
+    Every other function takes what `describe` returned.
     """
 
     def describe(self, blueprint: Blueprint) -> dict[str, Any]:
-        """Everything that a blueprint declares about the store. Its settings have been put in."""
+        """Everything that a blueprint declares about the store.
+
+        The blueprint's settings have been put in before.
+        """
 
     def count_declared(self, declared: Declared) -> dict[str, int]:
-        """How many of each kind are declared; a kind may have none."""
+        """How many things of each kind are declared. The number may be 0."""
 
     def outline(self, declared: Declared) -> list[Branch]:
-        """The same as an outline for people."""
+        """What is declared, as an outline for people."""
 
     def diagram(self, declared: Declared) -> list[str]:
-        """The lines of a Mermaid diagram, the first of which names its type.
+        """The lines of a Mermaid diagram, the first of which names the diagram's type.
 
-        That one alone when there is nothing to draw.
+        There is only that line when there is nothing to draw.
         """
 
     def verified_lines(self, declared: Declared) -> list[str]:
-        """One line for each object, or for all of them, for the last step of a guided set-up."""
+        """One line for each object, or one for all objects.
+
+        The last step of a guided set-up shows these lines.
+        """
 
 
 def listing(title: str, rows: Mapping[str, Any]) -> list[Branch]:
-    """A heading with the number of rows, and a line for each; nothing when there are none."""
+    """A heading with the number of rows, and a line for each row. Nothing without rows."""
     if not rows:
         return []
     lines = [Branch(name, str(definition)) for name, definition in rows.items()]
@@ -62,12 +71,12 @@ def listing(title: str, rows: Mapping[str, Any]) -> list[Branch]:
 def counted(**kinds: int) -> str:
     """Such as `1 trigger, 2 key patterns`, from `triggers=1, key_patterns=2`.
 
-    Kinds of which there are none are left out.
+    A kind with the number 0 is left out.
     """
-    told = []
+    parts = []
     for kind, number in kinds.items():
         several = kind.replace("_", " ")
         noun = several.removesuffix("s") if number == 1 else several
         if number:
-            told.append(f"{number} {noun}")
-    return ", ".join(told)
+            parts.append(f"{number} {noun}")
+    return ", ".join(parts)

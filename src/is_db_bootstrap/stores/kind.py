@@ -11,32 +11,32 @@ from is_db_bootstrap.names import StoreName
 
 @dataclass(frozen=True, slots=True)
 class TlsWish:
-    """What an address and the settings say of TLS. `ca_file` is the one of the settings."""
+    """What an address and the settings say of TLS. `ca_file` is that of the settings."""
 
     scheme: str
     options: Sequence[tuple[str, str]]
     ca_file: str = ""
 
     def last(self, name: str) -> str:
-        """The last value of an option; empty when the address does not have it."""
+        """The last value of an option. Empty when the address does not have the option."""
         return next((value for key, value in reversed(self.options) if key == name), "")
 
 
 def no_weakness(_: TlsWish) -> Iterator[str]:
-    """Of a kind whose address can say nothing against a CA file."""
+    """Nothing, for a kind of store whose address can say nothing against a CA file."""
     return iter(())
 
 
-#: What options of an address are called that have to do with certificates.
+#: The names of options of an address that have to do with certificates.
 _OF_CERTIFICATES = re.compile(
     r"(^|_)(ca|cert|certs|certificate|certificates|pem|trust|trusted)(_|$)"
 )
 
 
 def unread_tls_options(wish: TlsWish, variable: str) -> Iterator[str]:
-    """The options about certificates in an address whose client reads none there.
+    """The options about certificates in an address whose client reads no such option.
 
-    The client would pass over such an option in silence, and check with other authorities.
+    The client would ignore such an option without a word, and check with other authorities.
     """
     for key, _ in wish.options:
         if _OF_CERTIFICATES.search(key.lower()):
@@ -47,7 +47,7 @@ def unread_tls_options(wish: TlsWish, variable: str) -> Iterator[str]:
 class StoreKind:
     """The facts of one kind of store that other parts of the package need.
 
-    Reading them imports no client library.
+    Reading these facts imports no client library.
     """
 
     name: StoreName
@@ -57,55 +57,58 @@ class StoreKind:
     default_port: int
     #: The fields of a blueprint that declare something about the store.
     declared_by: tuple[str, ...]
-    #: The class of this name in the store's module `bootstrapper`.
+    #: The name of the class in the store's module `bootstrapper`.
     bootstrapper_class: str
     #: The field of a blueprint that names a folder of files, and the usual name of that folder,
-    #: such as `migrations`. The store's module `files` reads it.
+    #: such as `migrations`. The store's module `files` reads that folder.
     folder: str = ""
     #: Other names that people give to such a folder.
     folder_names: tuple[str, ...] = ()
-    #: The scheme that asks for TLS; empty where a query option or a suffix does.
+    #: The scheme that asks for TLS. Empty where a query option or a suffix asks for TLS.
     tls_scheme: str = ""
     #: The scheme whose path is a socket.
     socket_scheme: str = ""
     default_user: str = ""
     #: Empty where the blueprint's name is the default.
     default_database: str = ""
-    #: Host and port of the address that stands in for one that is not set; empty: there is none.
+    #: Host and port of the address that stands in when none is set. Empty where none stands in.
     default_server: str = ""
     default_password: str = ""
-    #: Options of an address's query that say what a field of the address says as well.
+    #: Options of an address's query that say what a field of the address may say too.
     query_fields: Mapping[str, str] = field(default_factory=dict)
     #: Whether these options win over what stands before the query.
     query_wins: bool = False
-    #: A user without a password is not shown: a token, or a password in a user's place.
+    #: Whether a user without a password is hidden, since it may be a token or a password.
     lone_user_is_secret: bool = False
-    #: A user without a password is certainly a token.
+    #: Whether a user without a password is certainly a token.
     lone_user_is_token: bool = False
     #: Variables that are read after `<STORE>_URL`.
     other_url_variables: tuple[str, ...] = ()
-    #: Variables that have one field of an address each.
+    #: The variable of each field of an address.
     part_variables: Mapping[str, str] = field(default_factory=dict)
     #: The variable that names the schema.
     schema_variable: str = ""
-    #: What of an address would weaken the check of the server's certificate, in its own words.
+    #: What in an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
-    #: Options of an address's query that say where it leads. For `hosts` and `port` the first
-    #: option that is set counts. Those for `more` are told besides.
+    #: Options of an address's query that say where the address leads. For `hosts` and `port` the
+    #: first option that is set counts. The options for `more` are named besides.
     place_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Whether `01` and `1` are one database.
     numbered_databases: bool = False
     can_lock: bool = True
     has_schemas: bool = False
-    #: Whether its bootstrapper writes demo data when it is told to.
+    #: Whether the bootstrapper can write demo data.
     takes_seed: bool = False
+    #: The extra of this package that installs the client.
     client_extra: str = ""
-    #: For each kind of change, what one and several of them are called. Without an entry: the
-    #: kind's name.
+    #: The nouns for one and for several changes of each kind. Without an entry, both are the name
+    #: of the kind.
     change_nouns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    #: The variable by which clients name their sessions, where the module `sessions` can end these.
+    #: The variable by which clients name their sessions. Empty where the store has no module
+    #: `sessions`, which ends such sessions.
     session_variable: str = ""
-    #: What the server goes on with when its client has gone, as a sentence; empty: nothing.
+    #: What the server goes on with when its client has gone, as a sentence. Empty when there is
+    #: nothing.
     unended: str = ""
 
     @property
@@ -119,4 +122,5 @@ class StoreKind:
 
     def is_declared_in(self, blueprint: object) -> bool:
         """Whether a blueprint declares something about this store."""
-        return any(getattr(blueprint, name) not in (None, ()) for name in self.declared_by)
+        values = [getattr(blueprint, name) for name in self.declared_by]
+        return any(value not in (None, ()) for value in values)

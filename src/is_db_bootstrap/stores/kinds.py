@@ -1,4 +1,4 @@
-"""The registry of stores. Reading it imports no client library."""
+"""The registry of stores. Reading the registry imports no client library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from is_db_bootstrap.stores.neo4j.kind import KIND as NEO4J
 from is_db_bootstrap.stores.postgres.kind import KIND as POSTGRES
 from is_db_bootstrap.stores.redis.kind import KIND as REDIS
 
-#: Store order: locks are taken, and failures are reported, in this order.
+#: The kinds by name, in store order: locks are taken, and failures are reported, in this order.
 KINDS: Mapping[StoreName, StoreKind] = {
     kind.name: kind for kind in (POSTGRES, NEO4J, MILVUS, REDIS)
 }

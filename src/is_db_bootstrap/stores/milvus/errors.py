@@ -89,7 +89,7 @@ class _Quiet(logging.Filter):
 
     asking = threading.local()
 
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - logging's signature
         return not getattr(self.asking, "depth", 0)
 
 

@@ -68,7 +68,7 @@ _HINTS = {
     EXPIRED: "Log in once and set a password: ALTER CURRENT USER SET PASSWORD FROM … TO … on database system.",
 }
 _WRONG_PASSWORD = (
-    "Give user and password in NEO4J_URL or NEO4J_USERNAME and NEO4J_PASSWORD. It was tried once, because Neo4j locks the "  # noqa: S105
+    "Give user and password in NEO4J_URL or NEO4J_USERNAME and NEO4J_PASSWORD. It was tried once, because Neo4j locks the "  # noqa: S105 - a hint, no password
     "user after three; a new container needs some seconds until its first password is set."
 )
 _TLS = "Write bolt+s:// or neo4j+s:// for a server with TLS (+ssc for a self-signed certificate, or NEO4J_CA_FILE), else bolt://."

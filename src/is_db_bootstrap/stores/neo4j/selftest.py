@@ -41,7 +41,7 @@ class SelfTest:
 
     def _tried(self, name: str, check: Any, found: SchemaObject) -> Proof:
         try:
-            return check(name, found)  # type: ignore[no-any-return]
+            return check(name, found)  # type: ignore[no-any-return]  # each check returns a Proof
         except (raised.ClientError, raised.DatabaseError) as exc:
             return Proof(name, ok=False, detail=f"{exc.code}: {neo4j_errors.told(exc)[0]}")
 

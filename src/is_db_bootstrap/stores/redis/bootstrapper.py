@@ -610,7 +610,7 @@ class _Lease:
 
     def _write(self, *command: str | int) -> bool:
         with self.store._errors(self.key):  # noqa: SLF001 - one class in two parts
-            return self.store._writes.write({self.key: self.value}, command)  # noqa: SLF001
+            return self.store._writes.write({self.key: self.value}, command)  # noqa: SLF001 - the same
 
 
 def _probe_key() -> str:
