@@ -447,11 +447,28 @@ def test_a_store_that_is_ahead_is_left_alone_and_can_be_refused():
     assert run(store, allow_ahead=False).exit_code == 6
 
 
+def interrupt_after(begun, engine, exit_code=130):
+    """Interrupt the run as soon as its change has begun, however slow the machine is."""
+
+    def wait():
+        assert begun.wait(60)
+        engine.interrupt(exit_code)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def test_an_interrupt_cancels_what_runs_and_reports_what_was_applied():
     store = InMemoryBootstrapper(wanted=["a", "b", "c"])
-    store.on_apply = lambda change: change.name == "b" and store.cancelled.wait(60)
+    begun = threading.Event()
+
+    def apply(change):
+        if change.name == "b":
+            begun.set()
+            store.cancelled.wait(60)
+
+    store.on_apply = apply
     engine = BootstrapOrchestrator([store], retry=QUICK, lock=LockPolicy(grace_s=0.1))
-    threading.Timer(0.2, engine.interrupt, [143]).start()
+    interrupt_after(begun, engine, 143)
     result = engine.run()
     assert (result.outcome, result.exit_code) == (Outcome.INTERRUPTED, 143)
     assert result.stores[0].changes[0].name == "a"
@@ -470,9 +487,15 @@ def test_an_interrupted_wait_ends_at_once():
 
 
 def test_a_statement_that_does_not_end_keeps_its_lock():
-    store = InMemoryBootstrapper(wanted=["a"], on_apply=lambda _: time.sleep(4))
+    begun = threading.Event()
+
+    def apply(_):
+        begun.set()
+        time.sleep(4)
+
+    store = InMemoryBootstrapper(wanted=["a"], on_apply=apply)
     engine = BootstrapOrchestrator([store], retry=QUICK, lock=LockPolicy(grace_s=0.1))
-    threading.Timer(0.1, engine.interrupt).start()
+    interrupt_after(begun, engine)
     result = engine.run()
     assert "release" not in store.calls
     assert any("left to expire" in n for n in result.stores[0].notes)
