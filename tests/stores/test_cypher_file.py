@@ -379,3 +379,9 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path):
 def test_a_cypher_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="is not there"):
         load(tmp_path / "cypherr")
+
+
+def test_a_version_that_neo4j_cannot_hold_is_refused(tmp_path):
+    (tmp_path / "V20261129112233123456__a.cypher").write_text("CREATE (:A);")
+    with pytest.raises(ConfigurationError, match=r"a version above 9223372036854775807"):
+        load(tmp_path)

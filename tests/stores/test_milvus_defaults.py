@@ -13,6 +13,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+from is_db_bootstrap.stores.milvus.check import problems
 from is_db_bootstrap.stores.milvus.schema import contract
 from servers import NO_IDLE_PINGS
 
@@ -33,6 +34,7 @@ CASES = {
     "float_large": (Field("", "FLOAT", default=1e10), 1e11, pytest.approx(1e10)),
     "double_tenth": (Field("", "DOUBLE", default=0.1), 0.10000000149011612, 0.1),
     "double_one": (Field("", "DOUBLE", default=1), 1.5, 1.0),
+    "double_integer": (Field("", "DOUBLE", default=2**53 + 1), 1.5, float(2**53 + 1)),
     "text_empty": (Field("", "VARCHAR", max_length=8, default=""), "none", ""),
     "text": (Field("", "VARCHAR", max_length=8, default="Ä b"), "ä b", "Ä b"),
     "time_text": (
@@ -132,12 +134,14 @@ def test_a_time_without_offset_is_meant_in_the_time_zone_of_the_collection(milvu
         Field("x", "DOUBLE", default=float("nan")),
         Field("x", "VARCHAR", max_length=3, default="Äbc"),
         Field("x", "VARCHAR", max_length=3, default=1),
+        Field("x", "VARCHAR", max_length=9, default="a\ud800"),
         Field("x", "TIMESTAMPTZ", default="tomorrow"),
+        Field("x", "TIMESTAMPTZ", default=1_764_415_000_000_000_000),
         Field("x", "TIMESTAMPTZ", default=datetime(2026, 1, 2)),  # noqa: DTZ001 - that is what is refused
         Field("x", "JSON", default={"a": 1}),
         Field("x", "ARRAY", element_type="INT64", max_capacity=3, default=[1]),
     ],
-    ids=lambda field: f"{field.type} {field.default!r}",
+    ids=lambda field: ascii(f"{field.type} {field.default!r}"),
 )
 def test_a_default_that_no_server_keeps_is_refused_before_anything_is_made(
     milvus_url, client, field
@@ -149,6 +153,14 @@ def test_a_default_that_no_server_keeps_is_refused_before_anything_is_made(
         store.plan()
     store.close()
     assert client.list_collections() == []
+
+
+def test_a_time_zone_that_is_none_is_refused():
+    wrong = replace(collection(at=ALL["time_text"]), properties={"timezone": "Nowhere/X"})
+    found = list(problems(Blueprint("b", "", collections=(wrong,))))
+    assert found == [
+        f"collections[0] {wrong.name!r}: the property 'timezone' is 'Nowhere/X', which is no time zone here"
+    ]
 
 
 @pytest.mark.parametrize("milvus_url", ["2.3"], indirect=True)

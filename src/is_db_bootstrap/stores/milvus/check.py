@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from is_db_bootstrap.blueprint.check import NAME, comma_list, repeated_names
 from is_db_bootstrap.blueprint.declarations import Blueprint, Collection, Field, Index
@@ -32,6 +33,8 @@ _SCALARS = {
     "TIMESTAMPTZ",
     "VARCHAR",
 }
+#: The property of a collection in which a time without an offset is meant.
+TIME_ZONE_PROPERTY = "timezone"
 #: Integer types and their bits.
 _INTEGER_BITS = {"INT8": 8, "INT16": 16, "INT32": 32, "INT64": 64}
 #: Metrics of each kind of vector.
@@ -122,6 +125,9 @@ def _shape_problems(collection: Collection) -> Iterator[str]:
         yield "partition_names and a partition key exclude each other"
     if collection.partitions and not has_partition_key:
         yield "partitions counts those behind a partition key, and no field is one"
+    zone = collection.properties.get(TIME_ZONE_PROPERTY, "UTC")
+    if not _is_time_zone(zone):
+        yield f"the property {TIME_ZONE_PROPERTY!r} is {zone!r}, which is no time zone here"
     if collection.ttl_seconds < 0 or collection.shards < 1 or collection.partitions < 0:
         yield "ttl_seconds and partitions are at least 0, shards at least 1"
 
@@ -197,7 +203,10 @@ def _wrong_number(kind: str, value: object) -> str:
 def _wrong_text(each: Field, value: object) -> str:
     if not isinstance(value, str):
         return "is no text"
-    length = len(value.encode("utf-8", "surrogatepass"))
+    try:
+        length = len(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "has a character that UTF-8 cannot hold"
     if each.max_length and length > each.max_length:
         return f"has {length} bytes, and max_length is {each.max_length}"
     return ""
@@ -211,7 +220,7 @@ def _wrong_time(value: object) -> str:
     if isinstance(value, datetime):
         return "" if value.tzinfo is not None else "has no time zone"
     if isinstance(value, int) and not isinstance(value, bool):
-        return ""
+        return _wrong_microseconds(value)
     try:
         datetime.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
@@ -236,3 +245,21 @@ def _index_problems(index: Index, each: Field | None) -> Iterator[str]:
         yield f"the metric {index.metric!r} {where} is none of {metrics}"
     if not is_vector and index.metric:
         yield f"{index.field!r} is no vector and has no metric"
+
+
+def _wrong_microseconds(value: int) -> str:
+    """What is wrong with microseconds since 1970."""
+    try:
+        datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
+    except OverflowError:
+        return "is not between the years 1 and 9999 (an integer is microseconds since 1970)"
+    return ""
+
+
+def _is_time_zone(name: str) -> bool:
+    """Whether this machine knows a time zone of this name."""
+    try:
+        ZoneInfo(name)
+    except (TypeError, ValueError, OSError, ZoneInfoNotFoundError):
+        return False
+    return True

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from pymilvus.grpc_gen import schema_pb2
 
 from is_db_bootstrap.blueprint import Collection, Field
+from is_db_bootstrap.stores.milvus.check import TIME_ZONE_PROPERTY
 
 #: The slot of `ValueField` for each type. A time is written as text (`string_data`), which servers
 #: turn into microseconds.
@@ -32,8 +33,8 @@ _SLOTS: Mapping[str, str] = {
     "GEOMETRY": "string_data",
     "TIMESTAMPTZ": "string_data",
 }
-#: The property of a collection in which a time without an offset is meant.
-TIME_ZONE_PROPERTY = "timezone"
+#: How the server holds a number with a fraction: in 32 bits, or in 64.
+_PACKED_AS: Mapping[str, str] = {"FLOAT": "<f", "DOUBLE": "<d"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -64,8 +65,9 @@ def is_same(collection: Collection, each: Field, live: Any) -> bool:
     """
     if each.default is None or live is None:
         return each.default is None and live is None
-    if each.type == "FLOAT":
-        return _as_32_bits(each.default) == _as_32_bits(live)
+    if each.type in _PACKED_AS:
+        packed_as = _PACKED_AS[each.type]
+        return struct.pack(packed_as, each.default) == struct.pack(packed_as, live)
     if each.type == "TIMESTAMPTZ":
         return _microseconds(each.default, collection) == _microseconds(live, collection)
     if each.type == "GEOMETRY":
@@ -73,10 +75,6 @@ def is_same(collection: Collection, each: Field, live: Any) -> bool:
     if each.type == "BOOL":
         return each.default is bool(live)
     return bool(each.default == live)
-
-
-def _as_32_bits(value: float) -> bytes:
-    return struct.pack("<f", value)
 
 
 def _as_one_text(shape: str) -> str:

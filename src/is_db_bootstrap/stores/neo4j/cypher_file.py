@@ -74,6 +74,10 @@ class Precondition:
         )
 
 
+#: The largest number of a version: Neo4j's integers have 64 bits.
+LARGEST_NUMBER = 2**63 - 1
+
+
 def number(version: str) -> tuple[int, ...]:
     """The parts of a version as numbers: the order of files."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
@@ -223,6 +227,12 @@ def load(folder: Path) -> tuple[CypherFile, ...]:
         (CypherFile.parse(name, text) for name, text in texts.items()),
         key=lambda f: (f.order, f.name),
     )
+    for file in files:
+        if any(part > LARGEST_NUMBER for part in file.order):
+            raise ConfigurationError(
+                f"neo4j: {file.name} has a version above {LARGEST_NUMBER}.",
+                hint="Neo4j cannot hold it as a number. Use fewer digits, such as a time in seconds.",
+            )
     for one, other in pairwise(files):
         if one.order == other.order:
             raise ConfigurationError(
