@@ -8,6 +8,7 @@ migration.
 from __future__ import annotations
 
 import importlib
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,12 @@ def file_kinds() -> list[StoreKind]:
 def files_module(kind: StoreKind) -> ModuleType:
     """The module that reads the files of a kind of store. Importing it imports no client."""
     return importlib.import_module(kind.module_name("files"))
+
+
+def holds_installed_packages(folder: Path) -> bool:
+    """Whether packages of all kinds are installed into the folder, Alembic itself perhaps."""
+    is_pythons_own = str(folder) in sysconfig.get_paths().values()
+    return is_pythons_own or any(folder.glob("*.dist-info"))
 
 
 def refuse_unread(folder: Path, blueprint: Blueprint) -> None:
