@@ -56,6 +56,9 @@ def write(folder: Path, name: str, text: str) -> None:
         ("graph/V001__a.cypher", CYPHER, "graph has Cypher files, such as V001__a.cypher"),
         ("alembic/versions/a.py", REVISION, "alembic/versions has Alembic revisions, such as a.py"),
         ("db/a.py", REVISION, "db has Alembic revisions, such as a.py"),
+        ("db/migrations/a.py", REVISION, "db/migrations has Alembic revisions, such as a.py"),
+        ("db/alembic/versions/a.py", REVISION, "db/alembic/versions has Alembic revisions"),
+        ("db/cypher/V001__a.cypher", CYPHER, "db/cypher has Cypher files, such as V001__a.cypher"),
         (
             "V001__a.cypher",
             CYPHER,
@@ -116,6 +119,8 @@ def test_a_folder_that_the_blueprint_names_is_read_and_another_is_the_teams_own(
         ("alembic.ini", "[alembic]\n"),
         ("tests/test_blueprint.py", "def test(): pass\n"),
         (".stack/cypher/V001__a.cypher", CYPHER),
+        ("db/archive/a.py", REVISION),
+        ("db/migrations/helpers.py", "import re\n"),
         ("another/blueprint.py", "nothing\n"),
         ("migration_notes.txt", "none yet\n"),
     ],
@@ -124,6 +129,12 @@ def test_modules_tests_and_data_of_a_team_are_normal(folder, name, text):
     write(folder, name, text)
     write(folder, "another/V001__a.cypher", CYPHER)
     write(folder, "another/blueprint.py", "")
+    assert load_blueprint(folder).name == "mine"
+
+
+def test_packages_that_are_installed_in_a_folder_beside_are_normal(folder):
+    write(folder, "vendor/alembic-1.dist-info/METADATA", "")
+    write(folder, "vendor/alembic/command.py", "def revision(): pass\n")
     assert load_blueprint(folder).name == "mine"
 
 
