@@ -2,7 +2,8 @@
 
 Modules, tests and data of a team are normal there. What is named is a folder of migrations under
 another name than the usual one, something else than a folder under the usual name, and a single
-migration.
+migration. Beside a folder that is read, another one may be of another application. It is named when
+its migrations go on from those that are read.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _unread(
             if _has_usual_name(kind, entry):
                 yield f"{entry.shown_name} is {why_not_a_file(entry)}, not a folder"
         elif not _is_read(entry.path, own):
-            yield from _why_folder_unread(kind, entry, is_another_read=own is not None)
+            yield from _why_folder_unread(kind, entry, own)
 
 
 def _has_usual_name(kind: StoreKind, entry: Entry) -> bool:
@@ -83,14 +84,16 @@ def _why_file_unread(kind: StoreKind, entry: Entry, *, is_read: bool) -> Iterato
         yield f"{entry.shown_name} is not read: {files.PLURAL} lie in the folder {kind.folder}"
 
 
-def _why_folder_unread(kind: StoreKind, entry: Entry, *, is_another_read: bool) -> Iterator[str]:
+def _why_folder_unread(kind: StoreKind, entry: Entry, own: Path | None) -> Iterator[str]:
     files = files_module(kind)
-    if _has_usual_name(kind, entry) and not is_another_read:
+    if _has_usual_name(kind, entry) and own is None:
         yield f"{entry.shown_name} is not read: the folder is called {kind.folder}"
         return
-    if is_another_read and not _has_usual_name(kind, entry):
-        return
-    first = next(_declared_files(kind, entry), None)
+    if own is None or _has_usual_name(kind, entry):
+        first = next(_declared_files(kind, entry), None)
+    else:
+        known = list(_declared_files(kind, entry, only_known=True))
+        first = next(files.going_on(known, own), None)
     if first is not None:
         holder = printable(first.parent.relative_to(entry.path.parent).as_posix())
         yield f"{holder} has {files.PLURAL}, such as {printable(first.name)}, and is not read"
@@ -107,15 +110,16 @@ def _is_read(path: Path, own: Path | None) -> bool:
     return any(path.samefile(place) for place in (own, *own.parents))
 
 
-def _declared_files(kind: StoreKind, entry: Entry) -> Iterator[Path]:
-    """The files of a folder that declare something.
+def _declared_files(kind: StoreKind, entry: Entry, *, only_known: bool = False) -> Iterator[Path]:
+    """The files of a folder that declare something; with `only_known`, in folders of known names.
 
     A folder of a known name is looked into to the bottom. So is a folder of a known name in one of
     another name, such as `db/migrations`.
     """
     is_known = _has_known_name(kind, entry)
     below = _entries_of_team(entry.path, deep=is_known)
-    yield from _declared(kind, below)
+    if is_known or not only_known:
+        yield from _declared(kind, below)
     if is_known or entry.is_hidden:
         return
     for inner in below:
