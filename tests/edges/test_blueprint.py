@@ -125,6 +125,7 @@ def installed(tmp_path, monkeypatch):
     def make(text):
         package = tmp_path / "installed_one"
         (package / "migrations").mkdir(parents=True)
+        (package / "migrations" / "a.py").write_text('revision = "a"\ndown_revision = None\n')
         (package / "__init__.py").write_text(text)
         metadata = tmp_path / "installed_one-1.dist-info"
         metadata.mkdir()
@@ -143,6 +144,7 @@ def installed(tmp_path, monkeypatch):
     monkeypatch.undo()
     load._entry_points.cache_clear()
     load._installed_blueprint.cache_clear()
+    load._check_installed_files.cache_clear()
 
 
 def test_a_blueprint_of_an_installed_package_has_the_folders_beside_its_module(installed):
@@ -152,6 +154,40 @@ def test_a_blueprint_of_an_installed_package_has_the_folders_beside_its_module(i
     )
     assert load_blueprint("installed-one").migrations == package / "migrations"
     assert load_blueprint("installed_one").stores == ("postgres",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("revisions/b.py", "revision = 'b'\ndown_revision = 'a'\n"),
+        ("V001__a.cypher", "CREATE INDEX a IF NOT EXISTS FOR (n:A) ON (n.b);\n"),
+    ],
+)
+def test_migrations_beside_an_installed_blueprint_that_are_not_read_are_named(
+    installed, name, text
+):
+    package = installed(
+        "from is_db_bootstrap.blueprint import Blueprint\n"
+        "BLUEPRINT = Blueprint('installed_one', 'of another package')\n"
+    )
+    (package / "migrations" / "a.py").unlink()
+    (package / "migrations").rmdir()
+    (package / name).parent.mkdir(exist_ok=True)
+    (package / name).write_text(text)
+    with pytest.raises(ConfigurationError, match="not read"):
+        load_blueprint("installed_one")
+
+
+def test_an_installed_blueprint_with_a_folder_without_any_migration_is_refused(installed):
+    package = installed(
+        "from is_db_bootstrap.blueprint import Blueprint\n"
+        "BLUEPRINT = Blueprint('installed_one', 'of another package')\n"
+    )
+    (package / "migrations" / "a.py").unlink()
+    with pytest.raises(ConfigurationError, match="migrations has no Alembic revisions"):
+        load_blueprint("installed_one")
+    found = load_blueprint("installed_one", may_have_no_files=True)
+    assert found.migrations == package / "migrations"
 
 
 def test_an_installed_package_that_exits_on_import_is_a_configuration_error(installed):

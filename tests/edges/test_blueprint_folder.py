@@ -56,6 +56,9 @@ def write(folder: Path, name: str, text: str) -> None:
         ("graph/V001__a.cypher", CYPHER, "graph has Cypher files, such as V001__a.cypher"),
         ("alembic/versions/a.py", REVISION, "alembic/versions has Alembic revisions, such as a.py"),
         ("db/a.py", REVISION, "db has Alembic revisions, such as a.py"),
+        ("db/migrations/a.py", REVISION, "db/migrations has Alembic revisions, such as a.py"),
+        ("db/alembic/versions/a.py", REVISION, "db/alembic/versions has Alembic revisions"),
+        ("db/cypher/V001__a.cypher", CYPHER, "db/cypher has Cypher files, such as V001__a.cypher"),
         (
             "V001__a.cypher",
             CYPHER,
@@ -116,6 +119,8 @@ def test_a_folder_that_the_blueprint_names_is_read_and_another_is_the_teams_own(
         ("alembic.ini", "[alembic]\n"),
         ("tests/test_blueprint.py", "def test(): pass\n"),
         (".stack/cypher/V001__a.cypher", CYPHER),
+        ("db/archive/a.py", REVISION),
+        ("db/migrations/helpers.py", "import re\n"),
         ("another/blueprint.py", "nothing\n"),
         ("migration_notes.txt", "none yet\n"),
     ],
@@ -124,6 +129,44 @@ def test_modules_tests_and_data_of_a_team_are_normal(folder, name, text):
     write(folder, name, text)
     write(folder, "another/V001__a.cypher", CYPHER)
     write(folder, "another/blueprint.py", "")
+    assert load_blueprint(folder).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("versions/b.py", 'revision = "b"\ndown_revision = "a"\n'),
+        ("alembic/versions/b.py", 'revision = "b"\ndown_revision = ("a", "z")\n'),
+        ("db/migrations/b.py", 'revision = "b"\ndown_revision = "a"\n'),
+        ("neo4j/V002__b.cypher", CYPHER),
+    ],
+)
+def test_migrations_that_go_on_from_those_that_are_read_are_named(folder, name, text):
+    write(folder, "migrations/a.py", REVISION)
+    write(folder, "cypher/V001__a.cypher", CYPHER)
+    write(folder, name, text)
+    place, _, file = name.rpartition("/")
+    with pytest.raises(ConfigurationError, match=f"{place} has .*, such as {file}, and is not"):
+        load_blueprint(folder)
+
+
+def test_another_environment_and_copies_beside_those_that_are_read_are_the_teams_own(folder):
+    write(folder, "migrations/a.py", REVISION)
+    write(folder, "migrations/b.py", 'revision = "b"\ndown_revision = "a"\n')
+    write(folder, "cypher/V001__a.cypher", CYPHER)
+    write(folder, "alembic/versions/a.py", REVISION)
+    write(folder, "alembic/versions/c.py", 'revision = "c"\ndown_revision = "a"\n')
+    write(folder, "alembic/versions/d.py", 'revision = "d"\ndown_revision = 4\n')
+    write(folder, "alembic/env.py", "from alembic import context\n")
+    write(folder, "build/migrations/b.py", 'revision = "b"\ndown_revision = "a"\n')
+    write(folder, "build/cypher/V001__a.cypher", CYPHER)
+    write(folder, "neo4j/queries.cypher", "MATCH (n) RETURN n")
+    assert load_blueprint(folder).stores == ("postgres", "neo4j", "redis")
+
+
+def test_packages_that_are_installed_in_a_folder_beside_are_normal(folder):
+    write(folder, "vendor/alembic-1.dist-info/METADATA", "")
+    write(folder, "vendor/alembic/command.py", "def revision(): pass\n")
     assert load_blueprint(folder).name == "mine"
 
 

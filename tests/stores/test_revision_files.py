@@ -239,6 +239,15 @@ def test_a_large_file_of_data_is_not_looked_into(folder):
     assert Chain.read(folder).order == ("a",)
 
 
+def test_a_large_revision_in_a_folder_below_is_named_and_a_large_helper_is_not(folder):
+    rows = b'ROWS = """' + b"x" * (1 << 20) + b'"""\n'
+    write(folder, "2026/rows.py", b"# of a revision\n" + rows)
+    assert Chain.read(folder).order == ("a",)
+    write(folder, "2026/b.py", SECOND + rows)
+    with pytest.raises(ConfigurationError, match=r"2026/b\.py \(a revision in a folder below\)"):
+        Chain.read(folder)
+
+
 def test_a_helper_in_a_folder_below_is_no_revision(folder):
     write(folder, "helpers/sql.py", b"def revision_of(name):\n    return name\n")
     assert Chain.read(folder).order == ("a",)

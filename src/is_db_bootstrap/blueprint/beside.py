@@ -2,12 +2,14 @@
 
 Modules, tests and data of a team are normal there. What is named is a folder of migrations under
 another name than the usual one, something else than a folder under the usual name, and a single
-migration.
+migration. Beside a folder that is read, another one may be of another application. It is named when
+its migrations go on from those that are read.
 """
 
 from __future__ import annotations
 
 import importlib
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +32,12 @@ def file_kinds() -> list[StoreKind]:
 def files_module(kind: StoreKind) -> ModuleType:
     """The module that reads the files of a kind of store. Importing it imports no client."""
     return importlib.import_module(kind.module_name("files"))
+
+
+def holds_installed_packages(folder: Path) -> bool:
+    """Whether packages of all kinds are installed into the folder, Alembic itself perhaps."""
+    is_pythons_own = str(folder) in sysconfig.get_paths().values()
+    return is_pythons_own or any(folder.glob("*.dist-info"))
 
 
 def refuse_unread(folder: Path, blueprint: Blueprint) -> None:
@@ -61,7 +69,7 @@ def _unread(
             if _has_usual_name(kind, entry):
                 yield f"{entry.shown_name} is {why_not_a_file(entry)}, not a folder"
         elif not _is_read(entry.path, own):
-            yield from _why_folder_unread(kind, entry, is_another_read=own is not None)
+            yield from _why_folder_unread(kind, entry, own)
 
 
 def _has_usual_name(kind: StoreKind, entry: Entry) -> bool:
@@ -76,19 +84,23 @@ def _why_file_unread(kind: StoreKind, entry: Entry, *, is_read: bool) -> Iterato
         yield f"{entry.shown_name} is not read: {files.PLURAL} lie in the folder {kind.folder}"
 
 
-def _why_folder_unread(kind: StoreKind, entry: Entry, *, is_another_read: bool) -> Iterator[str]:
+def _why_folder_unread(kind: StoreKind, entry: Entry, own: Path | None) -> Iterator[str]:
     files = files_module(kind)
-    if _has_usual_name(kind, entry) and not is_another_read:
+    if _has_usual_name(kind, entry) and own is None:
         yield f"{entry.shown_name} is not read: the folder is called {kind.folder}"
         return
-    if is_another_read and not _has_usual_name(kind, entry):
-        return
-    names = {kind.folder, *kind.folder_names}
-    is_deep = entry.path.name.strip().casefold() in names
-    first = _first_declared_file(kind, entry.path, is_deep=is_deep)
+    if own is None or _has_usual_name(kind, entry):
+        first = next(_declared_files(kind, entry), None)
+    else:
+        known = list(_declared_files(kind, entry, only_known=True))
+        first = next(files.going_on(known, own), None)
     if first is not None:
         holder = printable(first.parent.relative_to(entry.path.parent).as_posix())
         yield f"{holder} has {files.PLURAL}, such as {printable(first.name)}, and is not read"
+
+
+def _has_known_name(kind: StoreKind, entry: Entry) -> bool:
+    return entry.path.name.strip().casefold() in {kind.folder, *kind.folder_names}
 
 
 def _is_read(path: Path, own: Path | None) -> bool:
@@ -98,23 +110,50 @@ def _is_read(path: Path, own: Path | None) -> bool:
     return any(path.samefile(place) for place in (own, *own.parents))
 
 
-def _first_declared_file(kind: StoreKind, folder: Path, *, is_deep: bool) -> Path | None:
-    """The first file in the folder that declares something.
+def _declared_files(kind: StoreKind, entry: Entry, *, only_known: bool = False) -> Iterator[Path]:
+    """The files of a folder that declare something; with `only_known`, in folders of known names.
 
-    None for a folder that has another owner, and for one that may not be read: data of a server
-    lies beside many blueprints.
+    A folder of a known name is looked into to the bottom. So is a folder of a known name in one of
+    another name, such as `db/migrations`.
     """
-    if any((folder / name).exists() for name in _OTHER_OWNERS):
-        return None
-    try:
-        return _first_readable_file(kind, folder, is_deep=is_deep)
-    except ConfigurationError:
-        return None
+    is_known = _has_known_name(kind, entry)
+    below = _entries_of_team(entry.path, deep=is_known)
+    if is_known or not only_known:
+        yield from _declared(kind, below)
+    if is_known or entry.is_hidden:
+        return
+    for inner in below:
+        if inner.type == "folder" and _has_known_name(kind, inner):
+            yield from _declared(kind, _entries_of_team(inner.path, deep=True))
 
 
-def _first_readable_file(kind: StoreKind, folder: Path, *, is_deep: bool) -> Path | None:
+def _declared(kind: StoreKind, entries: list[Entry]) -> Iterator[Path]:
     files = files_module(kind)
-    for entry in entries_below(folder, deep=is_deep):
-        if entry.type == "file" and files.is_declared_file(entry.path):
-            return entry.path
-    return None
+    for entry in entries:
+        if entry.type == "file" and _is_declared(files, entry.path):
+            yield entry.path
+
+
+def _is_declared(files: ModuleType, path: Path) -> bool:
+    """Whether the file declares something. A file that may not be read is data of a server."""
+    try:
+        return bool(files.is_declared_file(path))
+    except ConfigurationError:
+        return False
+
+
+def _entries_of_team(folder: Path, *, deep: bool) -> list[Entry]:
+    """The entries of the folder.
+
+    None of a folder that has another owner, and of one that may not be read: data of a server lies
+    beside many blueprints.
+    """
+    try:
+        return [] if _has_another_owner(folder) else list(entries_below(folder, deep=deep))
+    except (ConfigurationError, PermissionError):
+        return []
+
+
+def _has_another_owner(folder: Path) -> bool:
+    is_owned = any((folder / name).exists() for name in _OTHER_OWNERS)
+    return is_owned or holds_installed_packages(folder)

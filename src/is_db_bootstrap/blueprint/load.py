@@ -12,7 +12,6 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from is_db_bootstrap.blueprint.beside import file_kinds, files_module, refuse_unread
+from is_db_bootstrap.blueprint.beside import (
+    file_kinds,
+    files_module,
+    holds_installed_packages,
+    refuse_unread,
+)
 from is_db_bootstrap.blueprint.check import check
 from is_db_bootstrap.blueprint.declarations import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
@@ -73,6 +77,8 @@ def load_blueprint(name: str | Path, *, may_have_no_files: bool = False) -> Blue
     refuse_address("The name of a blueprint", text)
     installed_name = text.replace("-", "_")
     if installed_name in _entry_points():
+        if not may_have_no_files:
+            _check_installed_files(installed_name)
         return _installed_blueprint(installed_name)
     if is_path(text):
         blueprint = from_folder(Path(text))
@@ -94,14 +100,27 @@ def load_blueprint(name: str | Path, *, may_have_no_files: bool = False) -> Blue
 def _installed_blueprint(name: str) -> Blueprint:
     """The blueprint of an entry point. As with a team's own, its folders may lie beside its module.
 
-    It is not checked: the tests of the package that brings it do that.
+    Its declarations are not checked: the tests of the package that brings it do that. What would
+    be passed over in silence is refused, as with a team's own.
     """
     point = _entry_points()[name]
     module, blueprint = _imported_blueprint(name, point.module, point.attr)
-    folder = _module_folder(module)
-    if folder is None:
-        return blueprint
-    return _with_folders(blueprint, folder, module.__package__ or "")
+    return _with_what_lies_beside(blueprint, module, is_trusted=_is_reference_system(name))
+
+
+@cache
+def _check_installed_files(name: str) -> None:
+    """Refuse a blueprint of another package with a folder without any migration."""
+    if _is_reference_system(name):
+        return
+    blueprint = _installed_blueprint(name)
+    for kind, folder in _folders_of(blueprint):
+        _check_files(kind, folder, may_have_no_files=False)
+
+
+def _is_reference_system(name: str) -> bool:
+    """Whether this package brings the blueprint. Its own tests look at the files then."""
+    return _entry_points()[name].module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _check_own_blueprint(blueprint: Blueprint, *, may_have_no_files: bool) -> None:
@@ -113,10 +132,16 @@ def _check_own_blueprint(blueprint: Blueprint, *, may_have_no_files: bool) -> No
             hint="Rename it.",
         )
     check(blueprint)
+    for kind, folder in _folders_of(blueprint):
+        _check_files(kind, folder, may_have_no_files=may_have_no_files)
+
+
+def _folders_of(blueprint: Blueprint) -> Iterator[tuple[StoreKind, Path]]:
+    """The folders of files that the blueprint has, each with its kind of store."""
     for kind in file_kinds():
         folder = getattr(blueprint, kind.folder)
         if folder is not None:
-            _check_files(kind, folder, may_have_no_files=may_have_no_files)
+            yield kind, folder
 
 
 def _check_files(kind: StoreKind, folder: Path, *, may_have_no_files: bool) -> None:
@@ -212,13 +237,21 @@ def from_module(name: str) -> Blueprint:
     if here not in sys.path:
         sys.path.insert(0, here)  # an installed command does not look there by itself
     module, blueprint = _imported_blueprint(name, dotted, attribute)
+    return _with_what_lies_beside(blueprint, module)
+
+
+def _with_what_lies_beside(
+    blueprint: Blueprint, module: ModuleType, *, is_trusted: bool = False
+) -> Blueprint:
+    """The blueprint with its folders and models.
+
+    Unless it `is_trusted`, what lies beside its module and would be passed over is refused.
+    """
     folder = _module_folder(module)
     if folder is None:
         return blueprint
     blueprint = _with_folders(blueprint, folder, module.__package__ or "")
-    if (
-        str(folder) not in sysconfig.get_paths().values()
-    ):  # there lie all packages that are installed
+    if not is_trusted and not holds_installed_packages(folder):
         refuse_unread(folder, blueprint)
     return blueprint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from is_db_bootstrap.stores.neo4j import cypher_file
@@ -27,3 +28,11 @@ def is_declared_file(path: Path) -> bool:
 def is_stray_file(path: Path) -> bool:
     """Whether the file does not belong beside the module of a blueprint."""
     return is_cypher_file(path)
+
+
+def going_on(paths: Iterable[Path], own: Path) -> Iterator[Path]:
+    """Those of `paths`, files that declare something, which are more than `own` has.
+
+    `own` is the folder that is read. A file of a name that it has too is a copy.
+    """
+    return (path for path in paths if not (own / path.name).exists())

@@ -30,7 +30,7 @@ from is_db_bootstrap.folders import (
 SKIPPED_NAMES = re.compile(r"\.#|\._|__init__")
 #: The names by which Alembic knows a revision's module.
 _MARKS = ("revision", "down_revision")
-#: Files of a harmless kind are looked into up to this size. No revision is larger.
+#: Files of other kinds than Python are looked into up to this size. Data may be larger.
 _LARGEST_BYTES = 1 << 20
 #: How many files a message names.
 _SHOWN = 5
@@ -68,7 +68,7 @@ def _bound_marks(path: Path) -> set[str]:
     Python's own symbol table tells it, so it does not matter how an assignment is written.
     """
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
+        if path.suffix != ".py" and path.stat().st_size > _LARGEST_BYTES:
             return set()
         code = path.read_bytes()
     except OSError as exc:

@@ -88,6 +88,15 @@ class Chain:
         return tuple(r for r in self.order if r in found)
 
 
+def declared_ids(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The revision that a file declares and what it goes on from. Both empty if it does not say."""
+    try:
+        revision, parents, _, _ = _declared(path, _changed_ns(path))
+    except (ConfigurationError, TypeError, RecursionError, MemoryError):
+        return "", ()
+    return revision, parents
+
+
 @cache
 def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, int]:
     """Revision, parents, title and the line of the revision. A fleet asks for every target."""
