@@ -24,6 +24,8 @@ from is_db_bootstrap.errors import BootstrapError
 _PACKAGE = f"{Path(__file__).parent}/"
 #: Packages that run user code, and so stand in its tracebacks.
 _RUNNERS = ("/alembic/", "/sqlalchemy/", "/psycopg/")
+#: The signals that end a process, unless it has a handler that does otherwise.
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class GuestFailed(Exception):
@@ -44,17 +46,19 @@ def guest() -> Iterator[None]:
     """Run user code. Raises `GuestFailed` for what user code raises that is no `Exception`.
 
     An ordinary `Exception` passes as it is, because only the caller knows which ones it can
-    translate. A Ctrl-C passes too. A Ctrl-C comes with a signal, and a `KeyboardInterrupt` that
-    user code raises comes without one.
+    translate. A Ctrl-C passes too, and so does what another signal that ends the process raises.
+    These come with a signal, and a `KeyboardInterrupt` that user code raises comes without one.
     """
-    with _prints_to_stderr(), _no_silent_exit(), _real_interrupts() as interrupted:
+    with _prints_to_stderr(), _no_silent_exit(), _real_interrupts() as interrupts:
         try:
             yield
         except Exception:
             raise
         except BaseException as exc:
-            if interrupted:
-                raise KeyboardInterrupt from exc
+            if exc in interrupts:
+                raise
+            if interrupts:
+                raise interrupts[0] from exc
             raise GuestFailed(exc) from exc
 
 
@@ -125,28 +129,35 @@ def _class_and_text(exc: BaseException) -> str:
 
 
 @contextmanager
-def _real_interrupts() -> Iterator[list[int]]:
-    """A list that is not empty once the process was sent SIGINT.
+def _real_interrupts() -> Iterator[list[BaseException]]:
+    """A list of what the handlers of `_ENDING_SIGNALS` have raised meanwhile.
 
-    SIGINT interrupts the main thread only, so the list stays empty in every other thread.
+    Signals interrupt the main thread only, so the list stays empty in every other thread.
     """
-    received: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    is_main_thread = threading.current_thread() is threading.main_thread()
-    if not is_main_thread or not callable(before):
-        yield received
+    raised: list[BaseException] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield raised
         return
+    found = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
+    before: dict[int, Any] = {
+        number: handler for number, handler in found.items() if callable(handler)
+    }
 
     def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        before(number, frame)
+        try:
+            before[number](number, frame)
+        except BaseException as exc:
+            raised.append(exc)
+            raise
 
-    signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
-        yield received
+        yield raised
     finally:
-        if signal.getsignal(signal.SIGINT) is note:  # user code may have set one of its own
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            if signal.getsignal(number) is note:  # user code may have set one of its own
+                signal.signal(number, handler)
 
 
 #: Ends this process at once, also in a signal handler that interrupts a guest.

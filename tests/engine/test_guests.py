@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -148,14 +149,31 @@ def test_two_guests_at_once_leave_stdout_as_it_was():
     assert sys.stdout is before
 
 
-def test_a_real_interrupt_is_no_failure_of_the_guest():
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), guest():
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-    with pytest.raises(GuestFailed, match="KeyboardInterrupt"), guest():
-        raise KeyboardInterrupt
-    assert signal.getsignal(signal.SIGINT) is before
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name
+)
+def test_a_real_interrupt_is_no_failure_of_the_guest(number):
+    usual = signal.signal(number, signal.default_int_handler)
+    try:
+        before = signal.getsignal(number)
+        with pytest.raises(KeyboardInterrupt), guest():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is before
+        with pytest.raises(GuestFailed, match="KeyboardInterrupt"), guest():
+            raise KeyboardInterrupt
+        assert signal.getsignal(number) is before
+    finally:
+        signal.signal(number, usual)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+def test_a_signal_during_the_import_of_a_blueprint_interrupts_the_command(folder, tmp_path, number):
+    log = tmp_path / "log"
+    path = folder(f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(20)\n")
+    code, _, err = command("apply", "-b", str(path), "--termination-log", str(log))
+    assert code == 128 + number, err
+    assert "KeyboardInterrupt" not in err
+    assert json.loads(log.read_text())["outcome"] == "interrupted"
 
 
 def test_a_guest_that_turns_an_interrupt_into_an_exit_is_interrupted():
