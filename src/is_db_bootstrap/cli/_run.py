@@ -73,8 +73,7 @@ def run_mode(
             )
         with signals_end_run(engine):
             result = engine.run(mode)
-            if engine.ended_early:
-                result = guests.end(result, engine.stores, settings)
+            result = guests.end_after(result, engine.stores, settings)
     if pending_code and result.exit_code == 0 and _has_planned_changes(result):
         result = replace(result, exit_code=pending_code)
     abandon_unfinished_calls(engine)
