@@ -202,7 +202,11 @@ def stdout_failure() -> str:
 
 
 def code_after_output(code: int) -> int:
-    """The exit code of a command whose work ended with `code` and whose output is printed."""
+    """The exit code of a command whose work ended with `code` and whose output is printed.
+
+    This is for a termination log. A command itself returns `code`, and `finish_output` sees to the
+    output.
+    """
     if code:
         return code
     return UNWRITTEN if stdout_failure() else 0

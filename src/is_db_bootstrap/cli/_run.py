@@ -86,7 +86,7 @@ def _has_planned_changes(result: BootstrapResult) -> bool:
 
 
 def deliver_result(result: BootstrapResult, options: Options) -> int:
-    """Write the termination log, print the report, and return the exit code.
+    """Write the termination log, print the report, and return the exit code of the run.
 
     The log comes first, because whoever reads stdout may never do so. Failures are also told on
     stderr when stdout gets a document, or cannot be written.
@@ -100,7 +100,7 @@ def deliver_result(result: BootstrapResult, options: Options) -> int:
         write_log(options.termination_log, summary(replace(result, exit_code=code)))
     if result.outcome == Outcome.INTERRUPTED:
         ending.abandoned = True
-    return code
+    return result.exit_code
 
 
 def _print_result(result: BootstrapResult, options: Options) -> None:
