@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -213,10 +213,15 @@ class _Stdout:
 
 
 class _Counts:
-    """How many guests have changed what is one for the whole process: `os._exit`, `sys.stdout`."""
+    """How many guests have changed what is one for the whole process: `os._exit`, `sys.stdout`.
 
-    exits = 0
-    prints = 0
+    `streams` are `sys.stdout` and `sys.stderr` as the first of these guests found them, by name.
+    """
+
+    def __init__(self) -> None:
+        self.exits = 0
+        self.prints = 0
+        self.streams: dict[str, Any] = {}
 
 
 _counts = _Counts()
@@ -224,6 +229,14 @@ _counts = _Counts()
 _changing = threading.Lock()
 #: `depth` says how many guests run inside each other in a thread.
 _here = threading.local()
+#: What guests have put in the place of a stream. An `io.TextIOWrapper` that is deleted closes the
+#: stream below it, so none is deleted.
+_taken_back: list[Any] = []
+
+
+def _real(stream: Any) -> Any:
+    """The stream that an `_Stdout` stands for. Any other stream is returned as it is."""
+    return stream.real if isinstance(stream, _Stdout) else stream
 
 
 def _is_guest_here() -> bool:
@@ -233,8 +246,13 @@ def _is_guest_here() -> bool:
 
 @contextmanager
 def _prints_to_stderr() -> Iterator[None]:
-    """While this thread is inside, what it writes to `sys.stdout` goes to `sys.stderr`."""
+    """While this thread is inside, what it writes to `sys.stdout` goes to `sys.stderr`.
+
+    When the last guest has gone, both streams are again what they were before the first one came.
+    """
     with _changing:
+        if not _counts.prints:
+            _counts.streams = {"stdout": _real(sys.stdout), "stderr": sys.stderr}
         _counts.prints += 1
         if not isinstance(sys.stdout, _Stdout):
             sys.stdout = _Stdout(sys.stdout)
@@ -245,5 +263,20 @@ def _prints_to_stderr() -> Iterator[None]:
         _here.depth -= 1
         with _changing:
             _counts.prints -= 1
-            if not _counts.prints and isinstance(sys.stdout, _Stdout):
-                sys.stdout = sys.stdout.real
+            put = [] if _counts.prints else _take_streams_back()
+        for stream in put:
+            with suppress(Exception):
+                stream.flush()
+
+
+def _take_streams_back() -> list[Any]:
+    """Put `sys.stdout` and `sys.stderr` back. Returns what guests had put in their place."""
+    found = []
+    for name, before in _counts.streams.items():
+        put = _real(getattr(sys, name))
+        is_gone = getattr(before, "closed", False)  # a guest that hung may outlive its stream
+        setattr(sys, name, put if is_gone else before)
+        if put is not before:
+            found.append(put)
+    _taken_back.extend(found)
+    return found

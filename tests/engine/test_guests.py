@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
 import json
 import os
 import signal
@@ -147,6 +149,39 @@ def test_two_guests_at_once_leave_stdout_as_it_was():
         second.set()
         thread.join()
     assert sys.stdout is before
+
+
+def test_a_stream_that_a_guest_puts_in_place_is_taken_back_and_written(capsys):
+    before = sys.stdout, sys.stderr
+    with guest():
+        sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
+        sys.stderr = io.StringIO()
+        sys.stdout.write("held back\n")
+    assert (sys.stdout, sys.stderr) == before
+    gc.collect()
+    sys.stderr.write("after\n")
+    sys.stdout.write("result\n")
+    assert capsys.readouterr() == ("result\n", "held back\nafter\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "sys.stdout.reconfigure(encoding='utf-8', line_buffering=True)",
+        "sys.stderr.reconfigure(errors='strict')",
+        "sys.stdout.name, sys.stdout.line_buffering, sys.stderr.name, sys.stderr.write_through",
+        "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')",
+        "sys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')",
+        "sys.stdout = codecs.getwriter('utf-8')(sys.stdout.detach())",
+        "sys.stderr = io.TextIOWrapper(sys.stderr.detach(), encoding='utf-8')",
+    ],
+)
+def test_a_blueprint_may_treat_the_streams_as_those_of_python(folder, code):
+    text = f"import codecs, io, sys\n{code}\nprint('hello')\n"
+    path = folder(f"{text}BLUEPRINT = Blueprint('desk', 'x', keys=KEYS)\n")
+    found, out, err = command("blueprints", "show", str(path), "--format", "json")
+    assert (found, out[:1]) == (0, ["{"]), err
+    assert err.split() == ["hello"]
 
 
 @pytest.mark.parametrize(
