@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -24,6 +24,8 @@ from is_db_bootstrap.errors import BootstrapError
 _PACKAGE = f"{Path(__file__).parent}/"
 #: Packages that run user code, and so stand in its tracebacks.
 _RUNNERS = ("/alembic/", "/sqlalchemy/", "/psycopg/")
+#: The signals that end a process, unless it has a handler that does otherwise.
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class GuestFailed(Exception):
@@ -44,17 +46,19 @@ def guest() -> Iterator[None]:
     """Run user code. Raises `GuestFailed` for what user code raises that is no `Exception`.
 
     An ordinary `Exception` passes as it is, because only the caller knows which ones it can
-    translate. A Ctrl-C passes too. A Ctrl-C comes with a signal, and a `KeyboardInterrupt` that
-    user code raises comes without one.
+    translate. A Ctrl-C passes too, and so does what another signal that ends the process raises.
+    These come with a signal, and a `KeyboardInterrupt` that user code raises comes without one.
     """
-    with _prints_to_stderr(), _no_silent_exit(), _real_interrupts() as interrupted:
+    with _prints_to_stderr(), _no_silent_exit(), _real_interrupts() as interrupts:
         try:
             yield
         except Exception:
             raise
         except BaseException as exc:
-            if interrupted:
-                raise KeyboardInterrupt from exc
+            if exc in interrupts:
+                raise
+            if interrupts:
+                raise interrupts[0] from exc
             raise GuestFailed(exc) from exc
 
 
@@ -125,28 +129,35 @@ def _class_and_text(exc: BaseException) -> str:
 
 
 @contextmanager
-def _real_interrupts() -> Iterator[list[int]]:
-    """A list that is not empty once the process was sent SIGINT.
+def _real_interrupts() -> Iterator[list[BaseException]]:
+    """A list of what the handlers of `_ENDING_SIGNALS` have raised meanwhile.
 
-    SIGINT interrupts the main thread only, so the list stays empty in every other thread.
+    Signals interrupt the main thread only, so the list stays empty in every other thread.
     """
-    received: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    is_main_thread = threading.current_thread() is threading.main_thread()
-    if not is_main_thread or not callable(before):
-        yield received
+    raised: list[BaseException] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield raised
         return
+    found = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
+    before: dict[int, Any] = {
+        number: handler for number, handler in found.items() if callable(handler)
+    }
 
     def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        before(number, frame)
+        try:
+            before[number](number, frame)
+        except BaseException as exc:
+            raised.append(exc)
+            raise
 
-    signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
-        yield received
+        yield raised
     finally:
-        if signal.getsignal(signal.SIGINT) is note:  # user code may have set one of its own
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            if signal.getsignal(number) is note:  # user code may have set one of its own
+                signal.signal(number, handler)
 
 
 #: Ends this process at once, also in a signal handler that interrupts a guest.
@@ -202,10 +213,15 @@ class _Stdout:
 
 
 class _Counts:
-    """How many guests have changed what is one for the whole process: `os._exit`, `sys.stdout`."""
+    """How many guests have changed what is one for the whole process: `os._exit`, `sys.stdout`.
 
-    exits = 0
-    prints = 0
+    `streams` are `sys.stdout` and `sys.stderr` as the first of these guests found them, by name.
+    """
+
+    def __init__(self) -> None:
+        self.exits = 0
+        self.prints = 0
+        self.streams: dict[str, Any] = {}
 
 
 _counts = _Counts()
@@ -213,6 +229,14 @@ _counts = _Counts()
 _changing = threading.Lock()
 #: `depth` says how many guests run inside each other in a thread.
 _here = threading.local()
+#: What guests have put in the place of a stream. An `io.TextIOWrapper` that is deleted closes the
+#: stream below it, so none is deleted.
+_taken_back: list[Any] = []
+
+
+def _real(stream: Any) -> Any:
+    """The stream that an `_Stdout` stands for. Any other stream is returned as it is."""
+    return stream.real if isinstance(stream, _Stdout) else stream
 
 
 def _is_guest_here() -> bool:
@@ -222,8 +246,13 @@ def _is_guest_here() -> bool:
 
 @contextmanager
 def _prints_to_stderr() -> Iterator[None]:
-    """While this thread is inside, what it writes to `sys.stdout` goes to `sys.stderr`."""
+    """While this thread is inside, what it writes to `sys.stdout` goes to `sys.stderr`.
+
+    When the last guest has gone, both streams are again what they were before the first one came.
+    """
     with _changing:
+        if not _counts.prints:
+            _counts.streams = {"stdout": _real(sys.stdout), "stderr": sys.stderr}
         _counts.prints += 1
         if not isinstance(sys.stdout, _Stdout):
             sys.stdout = _Stdout(sys.stdout)
@@ -234,5 +263,20 @@ def _prints_to_stderr() -> Iterator[None]:
         _here.depth -= 1
         with _changing:
             _counts.prints -= 1
-            if not _counts.prints and isinstance(sys.stdout, _Stdout):
-                sys.stdout = sys.stdout.real
+            put = [] if _counts.prints else _take_streams_back()
+        for stream in put:
+            with suppress(Exception):
+                stream.flush()
+
+
+def _take_streams_back() -> list[Any]:
+    """Put `sys.stdout` and `sys.stderr` back. Returns what guests had put in their place."""
+    found = []
+    for name, before in _counts.streams.items():
+        put = _real(getattr(sys, name))
+        is_gone = getattr(before, "closed", False)  # a guest that hung may outlive its stream
+        setattr(sys, name, put if is_gone else before)
+        if put is not before:
+            found.append(put)
+    _taken_back.extend(found)
+    return found

@@ -1,7 +1,7 @@
 """What a run leaves behind that its stores know nothing of.
 
 A revision is Python, so it can start processes and open connections that no store has opened.
-When a run was ended early, such processes and connections must not go on after the report.
+When a run has failed or was ended, such processes and connections must not go on after the report.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from is_db_bootstrap.settings import Settings, set_process_variable
 from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
 
+#: The outcomes of a run after which what its revisions have begun must not go on.
+_BAD = frozenset({Outcome.FAILED, Outcome.INTERRUPTED})
 #: Seconds beyond two attempts to connect that ending sessions may take on all stores of a run.
 _SESSIONS_S = 30.0
 #: The note of a run when nobody knows what became of the sessions.
@@ -124,22 +126,30 @@ class Guests:
             adopt_orphans()
             name_sessions(self._name)
 
-    def end(
+    def end_after(
         self, result: BootstrapResult, stores: Sequence[StoreName], settings: Settings
     ) -> BootstrapResult:
-        """End what guests have begun, and note in the result what may go on all the same.
+        """Call `end` if the run failed or was ended, and note in the result what `end` returns.
 
-        A caller uses this after a run that was ended early, in a process that ends right after the
-        run. For every session of this process is ended, and a thread that hangs may still begin
+        A run that succeeded, or that only found a drift, is left alone.
+        """
+        if result.outcome not in _BAD:
+            return result
+        return _with_notes(result, self.end(stores, settings))
+
+    def end(self, stores: Sequence[StoreName], settings: Settings) -> list[str]:
+        """End what guests have begun. Returns what may go on all the same, as sentences.
+
+        A caller uses this after a run that failed or was ended, in a process that ends right after
+        the run. For every session of this process is ended, and a thread that hangs may still begin
         something new.
         """
         if self._spared is None:
-            return result
+            return []
         own_connections = frozenset(connections(os.getpid()))
         ended, sentences = end_processes(self._spared)
         clients = own_connections | ended.clients
-        sentences += self._end_sessions(stores, settings, clients)
-        return _with_notes(result, sentences)
+        return sentences + self._end_sessions(stores, settings, clients)
 
     def _end_sessions(
         self, stores: Sequence[StoreName], settings: Settings, clients: frozenset[Client]
@@ -158,9 +168,8 @@ class Guests:
 
 def _with_notes(result: BootstrapResult, notes: Sequence[str]) -> BootstrapResult:
     """The result with `notes` added to the first store that failed or was interrupted."""
-    bad = {Outcome.FAILED, Outcome.INTERRUPTED}
     stores = list(result.stores)
-    index = next((number for number, store in enumerate(stores) if store.outcome in bad), 0)
+    index = next((number for number, store in enumerate(stores) if store.outcome in _BAD), 0)
     chosen = stores[index]
     stores[index] = replace(chosen, notes=(*chosen.notes, *notes))
     return replace(result, stores=tuple(stores))

@@ -194,6 +194,7 @@ def test_a_command_whose_output_is_lost_says_so_and_ends_with_its_code_or_9(
         assert code == (UNWRITTEN if lost else 0), (end, err)
         if lost and end != "all closed":
             assert "standard output could not be written" in err
+            assert "The work itself ended with 0." in err
         if end not in STDOUT_LOST:
             assert bool(found) == bool(out), end
             found.decode(ENDS[end][1] or "utf-8")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
+import json
 import os
 import signal
 import subprocess
@@ -148,14 +151,64 @@ def test_two_guests_at_once_leave_stdout_as_it_was():
     assert sys.stdout is before
 
 
-def test_a_real_interrupt_is_no_failure_of_the_guest():
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), guest():
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-    with pytest.raises(GuestFailed, match="KeyboardInterrupt"), guest():
-        raise KeyboardInterrupt
-    assert signal.getsignal(signal.SIGINT) is before
+def test_a_stream_that_a_guest_puts_in_place_is_taken_back_and_written(capsys):
+    before = sys.stdout, sys.stderr
+    with guest():
+        sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
+        sys.stderr = io.StringIO()
+        sys.stdout.write("held back\n")
+    assert (sys.stdout, sys.stderr) == before
+    gc.collect()
+    sys.stderr.write("after\n")
+    sys.stdout.write("result\n")
+    assert capsys.readouterr() == ("result\n", "held back\nafter\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "sys.stdout.reconfigure(encoding='utf-8', line_buffering=True)",
+        "sys.stderr.reconfigure(errors='strict')",
+        "sys.stdout.name, sys.stdout.line_buffering, sys.stderr.name, sys.stderr.write_through",
+        "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')",
+        "sys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')",
+        "sys.stdout = codecs.getwriter('utf-8')(sys.stdout.detach())",
+        "sys.stderr = io.TextIOWrapper(sys.stderr.detach(), encoding='utf-8')",
+    ],
+)
+def test_a_blueprint_may_treat_the_streams_as_those_of_python(folder, code):
+    text = f"import codecs, io, sys\n{code}\nprint('hello')\n"
+    path = folder(f"{text}BLUEPRINT = Blueprint('desk', 'x', keys=KEYS)\n")
+    found, out, err = command("blueprints", "show", str(path), "--format", "json")
+    assert (found, out[:1]) == (0, ["{"]), err
+    assert err.split() == ["hello"]
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name
+)
+def test_a_real_interrupt_is_no_failure_of_the_guest(number):
+    usual = signal.signal(number, signal.default_int_handler)
+    try:
+        before = signal.getsignal(number)
+        with pytest.raises(KeyboardInterrupt), guest():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is before
+        with pytest.raises(GuestFailed, match="KeyboardInterrupt"), guest():
+            raise KeyboardInterrupt
+        assert signal.getsignal(number) is before
+    finally:
+        signal.signal(number, usual)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+def test_a_signal_during_the_import_of_a_blueprint_interrupts_the_command(folder, tmp_path, number):
+    log = tmp_path / "log"
+    path = folder(f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(20)\n")
+    code, _, err = command("apply", "-b", str(path), "--termination-log", str(log))
+    assert code == 128 + number, err
+    assert "KeyboardInterrupt" not in err
+    assert json.loads(log.read_text())["outcome"] == "interrupted"
 
 
 def test_a_guest_that_turns_an_interrupt_into_an_exit_is_interrupted():

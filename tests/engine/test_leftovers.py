@@ -1,4 +1,4 @@
-"""What a revision starts by itself, when its run is ended early."""
+"""What a revision starts by itself, when its run fails or is ended."""
 
 from __future__ import annotations
 
@@ -87,6 +87,28 @@ def wait_for(condition):
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("call", [("setup", "--yes"), ("migrate", "init")], ids=" ".join)
+def test_nothing_that_a_revision_has_started_goes_on_after_a_signal(tmp_path, database, call):
+    (tmp_path / "mine.py").write_text(BLUEPRINT)
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations" / "m_0001_step.py").write_text(REVISION)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "is_db_bootstrap", *call, "-b", "mine:BLUEPRINT"],
+        cwd=tmp_path,
+        env=os.environ | {"POSTGRES_URL": database, "IS_DB_BOOTSTRAP_GRACE": "0.5"},
+        stdout=-1,
+        stderr=-1,
+        text=True,
+    )
+    wait_for((tmp_path / "begun").exists)
+    wait_for(lambda: sum("late" in query for (query,) in other_sessions(database)) == 2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    assert other_sessions(database) == []
+    assert processes_with(MARKER) == []
+
+
 @pytest.mark.parametrize("how", ["--apply-timeout", "signal"])
 def test_nothing_that_a_revision_has_started_goes_on_after_the_report_of_apply(
     tmp_path, database, how
@@ -117,6 +139,33 @@ def test_nothing_that_a_revision_has_started_goes_on_after_the_report_of_apply(
     notes = json.loads(out)["stores"][0]["notes"]
     assert "A thread of the process" in notes[-1]
     assert not [note for note in notes if "may go on" in note]
+
+
+@pytest.mark.parametrize(
+    "call", [("apply",), ("setup", "--yes"), ("migrate", "init")], ids=" ".join
+)
+def test_nothing_that_a_revision_has_started_goes_on_after_the_report_that_it_failed(
+    tmp_path, database, call
+):
+    (tmp_path / "mine.py").write_text(BLUEPRINT)
+    (tmp_path / "migrations").mkdir()
+    waits = "subprocess.run(['sh', '-c', 'sleep 2'])\n    raise RuntimeError('no')"
+    failing = REVISION.replace("time.sleep(600)", waits)
+    (tmp_path / "migrations" / "m_0001_step.py").write_text(failing)
+    found = subprocess.run(
+        [sys.executable, "-m", "is_db_bootstrap", *call, "-b", "mine:BLUEPRINT"],
+        cwd=tmp_path,
+        env=os.environ | {"POSTGRES_URL": database},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=120,
+    )
+    assert found.returncode == 1, found.stderr
+    assert "RuntimeError: no" in found.stdout + found.stderr
+    assert "may go on" not in found.stdout + found.stderr
+    assert other_sessions(database) == []
+    assert processes_with(MARKER) == []
 
 
 def test_a_session_that_may_not_be_ended_is_named(database):

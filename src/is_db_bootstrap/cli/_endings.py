@@ -98,6 +98,25 @@ class Stream(io.TextIOBase):
             raise AttributeError("buffer")
         return self._inner.buffer
 
+    def __getattr__(self, name: str) -> Any:
+        """What the stream inside has besides, such as its `name`.
+
+        User code may read that. Private names are hidden, and so is `buffer`, where this class
+        hides it.
+        """
+        if name.startswith("_") or name == "buffer":
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+    def reconfigure(self, **_: Any) -> None:
+        """Change nothing: the output has the encoding that the caller of the command asked for."""
+
+    def detach(self) -> BinaryIO:
+        """The stream of bytes below. This stream goes on to write to it."""
+        if self._inner is None:
+            raise io.UnsupportedOperation("detach")
+        return self._inner.buffer
+
     def writable(self) -> bool:
         """Whether the stream takes text: always."""
         return True
@@ -202,7 +221,11 @@ def stdout_failure() -> str:
 
 
 def code_after_output(code: int) -> int:
-    """The exit code of a command whose work ended with `code` and whose output is printed."""
+    """The exit code of a command whose work ended with `code` and whose output is printed.
+
+    This is for a termination log. A command itself returns `code`, and `finish_output` sees to the
+    output.
+    """
     if code:
         return code
     return UNWRITTEN if stdout_failure() else 0

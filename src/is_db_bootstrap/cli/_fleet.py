@@ -194,7 +194,7 @@ def _change_count(result: TargetResult) -> str:
 
 
 def _deliver_result(result: FleetResult, options: Options, *, done_before: int) -> int:
-    """Write the termination log, print the report, and return the exit code.
+    """Write the termination log, print the report, and return the exit code of the run.
 
     The log comes first, because whoever reads stdout may never do so. `done_before` counts the
     targets that were left out.
@@ -205,7 +205,7 @@ def _deliver_result(result: FleetResult, options: Options, *, done_before: int) 
     if code != result.exit_code:
         final = replace(result, exit_code=code)
         write_log(options.termination_log, fleet_summary(final.to_dict()))
-    return code
+    return result.exit_code
 
 
 def _print_result(result: FleetResult, options: Options, *, done_before: int) -> None:

@@ -73,8 +73,7 @@ def run_mode(
             )
         with signals_end_run(engine):
             result = engine.run(mode)
-            if engine.ended_early:
-                result = guests.end(result, engine.stores, settings)
+            result = guests.end_after(result, engine.stores, settings)
     if pending_code and result.exit_code == 0 and _has_planned_changes(result):
         result = replace(result, exit_code=pending_code)
     abandon_unfinished_calls(engine)
@@ -87,7 +86,7 @@ def _has_planned_changes(result: BootstrapResult) -> bool:
 
 
 def deliver_result(result: BootstrapResult, options: Options) -> int:
-    """Write the termination log, print the report, and return the exit code.
+    """Write the termination log, print the report, and return the exit code of the run.
 
     The log comes first, because whoever reads stdout may never do so. Failures are also told on
     stderr when stdout gets a document, or cannot be written.
@@ -101,7 +100,7 @@ def deliver_result(result: BootstrapResult, options: Options) -> int:
         write_log(options.termination_log, summary(replace(result, exit_code=code)))
     if result.outcome == Outcome.INTERRUPTED:
         ending.abandoned = True
-    return code
+    return result.exit_code
 
 
 def _print_result(result: BootstrapResult, options: Options) -> None:

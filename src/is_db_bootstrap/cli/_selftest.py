@@ -57,8 +57,7 @@ def run_selftest(options: Options) -> int:
             "Run it with --output text.",
             err=True,
         )
-    code = code_after_output(code)
-    _write_summary(result, code, options)
+    _write_summary(result, code_after_output(code), options)
     return code
 
 

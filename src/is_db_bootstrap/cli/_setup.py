@@ -220,9 +220,13 @@ class Setup:
 
         Raises the failure of a store. Raises `_EndedError` for a run that is not as it should be.
         """
-        result = engine.run(mode)
-        if engine.ended_early:
-            result = self._guests.end(result, engine.stores, settings)
+        try:
+            result = engine.run(mode)
+        except KeyboardInterrupt:
+            for note in self._guests.end(engine.stores, settings):
+                click.echo(note, err=True)
+            raise
+        result = self._guests.end_after(result, engine.stores, settings)
         self._last = result
         abandon_unfinished_calls(engine)
         for store in result.stores:

@@ -111,6 +111,27 @@ def migrate_exit_codes(command: F) -> F:
     return cast("F", with_exit_codes)
 
 
+def run_revisions(
+    function: Callable[..., Migrated], database: Database, *args: Any, **parameters: Any
+) -> Migrated:
+    """Call a function of `migrate` that runs revisions on `database`.
+
+    If it fails or is interrupted, what the revisions have begun beside it is ended. What may go on
+    all the same is told on stderr.
+    """
+    from is_db_bootstrap.errors import BootstrapError
+    from is_db_bootstrap.leftovers import Guests
+
+    guests = Guests()
+    parameters |= {**database.arguments, "observers": [guests]}
+    try:
+        return function(database.blueprint, *args, **parameters)
+    except (BootstrapError, KeyboardInterrupt):
+        for note in guests.end(("postgres",), database.settings):
+            click.echo(note, err=True)
+        raise
+
+
 def print_revisions(migrated: Migrated, verb: str, nothing: str) -> None:
     """Print the revisions on stdout, one a line. What was done to them, and notes, go to stderr.
 

@@ -9,6 +9,7 @@ from is_db_bootstrap.cli.migrate._options import (
     database_options,
     migrate_exit_codes,
     print_revisions,
+    run_revisions,
 )
 
 
@@ -29,9 +30,8 @@ def command(database: Database, target: str, yes: bool) -> int:
     is_unknown_option = target.startswith("-") and not target[1:].isdigit()
     if is_unknown_option:
         raise click.NoSuchOption(target)
-    blueprint, arguments = database.blueprint, database.arguments
     try:
-        undone = migrate.downgrade(blueprint, target, drop_rows=yes, **arguments)
+        undone = run_revisions(migrate.downgrade, database, target, drop_rows=yes)
     except RowsWouldBeLost as exc:
         answer = ask_user(f"{exc.message} Go on?", yes=yes)
         if answer is None:
@@ -44,6 +44,6 @@ def command(database: Database, target: str, yes: bool) -> int:
             click.echo(exc.changed, err=True)
             return FAILED
         rest = exc.to or target
-        undone = migrate.downgrade(blueprint, rest, drop_rows=True, **arguments)
+        undone = run_revisions(migrate.downgrade, database, rest, drop_rows=True)
     print_revisions(undone, "undone", "nothing to undo")
     return 0

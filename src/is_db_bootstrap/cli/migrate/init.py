@@ -8,6 +8,7 @@ from is_db_bootstrap.cli.migrate._options import (
     database_options,
     migrate_exit_codes,
     print_revisions,
+    run_revisions,
 )
 
 
@@ -22,7 +23,7 @@ def command(database: Database, seed: bool) -> int:
     """
     from is_db_bootstrap import migrate
 
-    applied = migrate.init(database.blueprint, seed=seed, **database.arguments)
+    applied = run_revisions(migrate.init, database, seed=seed)
     print_revisions(applied, "applied", "nothing to do")
     if not applied.revisions:
         click.echo("already at head")

@@ -7,6 +7,7 @@ from is_db_bootstrap.cli.migrate._options import (
     database_options,
     migrate_exit_codes,
     print_revisions,
+    run_revisions,
 )
 
 
@@ -21,6 +22,6 @@ def command(database: Database, revision: str) -> int:
     """
     from is_db_bootstrap import migrate
 
-    applied = migrate.upgrade(database.blueprint, revision, **database.arguments)
+    applied = run_revisions(migrate.upgrade, database, revision)
     print_revisions(applied, "applied", "nothing to upgrade")
     return 0
