@@ -32,6 +32,7 @@ from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.connection import client_arguments
 from is_db_bootstrap.stores.postgres.portable import taken_apart
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.testing.clients import open_client
@@ -425,8 +426,11 @@ def with_words(url, way, words, file, environ):
     return replace(StoreUrl.parse("postgres", f"{url.reveal()}?{asked}"), ca_file=ca_file)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("words", CHECKED)
+@pytest.mark.parametrize(
+    # PGSSLROOTCERT alone forces nothing on this machine.
+    ("way", "words"),
+    [(way, words) for way in WAYS for words in CHECKED if words or way is not by_variable],
+)
 def test_whichever_way_a_ca_file_comes_the_host_name_is_checked(
     secured, certificates, monkeypatch, way, words
 ):
@@ -452,8 +456,15 @@ def test_whichever_way_a_ca_file_comes_no_address_switches_the_check_off(
         ping("postgres", url)
 
 
-@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify-ca"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "mode"),
+    [
+        (way, mode)
+        for way in WAYS
+        for mode in ("disable", "allow", "prefer", "require", "verify-ca")
+        if mode in {"require", "verify-ca"} or way is not by_variable
+    ],
+)
 def test_pgsslmode_weakens_no_ca_file_whichever_way_it_comes(
     secured, certificates, monkeypatch, way, mode
 ):
@@ -462,6 +473,63 @@ def test_pgsslmode_weakens_no_ca_file_whichever_way_it_comes(
     url = with_words(at, way, "", certificates / f"{OTHER_HOST[1]}.crt", monkeypatch)
     with pytest.raises(AccessDenied):
         ping("postgres", url)
+
+
+HERE = ("127.0.0.1", "127.9.9.9", "localhost", "[::1]", "%2Ftmp", "", "localhost,127.0.0.1")
+ELSEWHERE = ("db.example", "10.0.0.7", "[fd00::a]", "localhost,db.example", "localhost.example")
+
+
+def tls_arguments(monkeypatch, file, host, words="", ca_file="", **environ):
+    """What of TLS a client is given beside PGSSLROOTCERT."""
+    monkeypatch.setenv("PGSSLROOTCERT", str(file))
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    url = StoreUrl.parse("postgres", f"postgresql://u@{host}/x?{words}")
+    found = client_arguments(replace(url, ca_file=ca_file))
+    return {name: found[name] for name in ("sslmode", "sslrootcert") if name in found}
+
+
+@pytest.mark.parametrize("host", HERE)
+def test_pgsslrootcert_alone_forces_no_tls_on_this_machine(certificates, monkeypatch, host):
+    assert tls_arguments(monkeypatch, certificates / "ours.crt", host) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "words", "environ"),
+    [(host, "", {}) for host in ELSEWHERE]
+    + [
+        ("localhost", "hostaddr=10.0.0.7", {}),
+        ("localhost", "", {"PGHOSTADDR": "10.0.0.7"}),
+        ("", "", {"PGHOST": "db.example"}),
+        ("localhost", "sslmode=require", {}),
+        ("localhost", "sslcert=/own.pem", {}),
+        ("localhost", "", {"PGSSLMODE": "require"}),
+    ],
+)
+def test_pgsslrootcert_is_checked_with_elsewhere_and_where_tls_is_asked_for(
+    certificates, monkeypatch, host, words, environ
+):
+    file = certificates / "ours.crt"
+    found = tls_arguments(monkeypatch, file, host, words, **environ)
+    assert found == {"sslmode": "verify-full", "sslrootcert": str(file)}
+
+
+def test_a_ca_file_that_is_named_is_checked_with_on_this_machine_too(certificates, monkeypatch):
+    ours, theirs = str(certificates / "ours.crt"), str(certificates / "theirs.crt")
+    expected = {"sslmode": "verify-full", "sslrootcert": ours}
+    assert tls_arguments(monkeypatch, theirs, "localhost", ca_file=ours) == expected
+    assert tls_arguments(monkeypatch, theirs, "localhost", f"sslrootcert={ours}") == expected
+
+
+def test_pgsslrootcert_lets_a_server_of_this_machine_without_tls_be_used(
+    farm, certificates, monkeypatch
+):
+    monkeypatch.setenv("PGSSLROOTCERT", str(certificates / "ours.crt"))
+    text = f"{farm.shared('postgres').url}/postgres"
+    assert ping("postgres", StoreUrl.parse("postgres", text)).version
+    with pytest.raises(AccessDenied) as caught:
+        ping("postgres", StoreUrl.parse("postgres", f"{text}?sslmode=require"))
+    assert "PGSSLROOTCERT" in caught.value.hint
 
 
 AUTHORITIES = {

@@ -34,6 +34,8 @@ import redis
 from commands import run_here
 from is_db_bootstrap import local
 from is_db_bootstrap.app import bootstrapper
+from is_db_bootstrap.blueprint import Blueprint, Setting
+from is_db_bootstrap.blueprint.describe import describe
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.cli import group, main
 from is_db_bootstrap.errors import ConfigurationError
@@ -651,6 +653,47 @@ def test_an_address_in_another_place_of_a_file_is_refused_and_not_repeated(tmp_p
         assert code == 2, err
         assert "is an address" in err
         assert Search().leaks(out + err, password) == [], err
+
+
+@pytest.mark.parametrize("name", ["BROKER_URL", "BROKER_URI", "BROKER_DSN"])
+def test_a_setting_of_a_blueprint_that_is_named_as_an_address_takes_one_and_hides_it(
+    tmp_path, name
+):
+    def fail(_blueprint, values):
+        raise ValueError(f"no broker at {values[name]}")
+
+    def blueprint(**said):
+        setting = Setting(name, value, "the broker", pattern="amqp:.*")
+        return Blueprint("shop", "A trial.", settings=(setting,), **said)
+
+    password = next(passwords(1, SEED + 10))
+    value = f"amqp://shop:{password}@mq:5672/"
+    file = tmp_path / "is-db-bootstrap.toml"
+    file.write_text(
+        f"[settings]\n{name} = {json.dumps(value, ensure_ascii=False)}\n", encoding="utf-8"
+    )
+    of_file = Settings.load(blueprint(), environ={}, file=file)
+    found = Settings.load(blueprint(), environ={name: value})
+    assert found.values == of_file.values == {name: value}
+    seen = []
+    keep = blueprint(configure=lambda declared, values: seen.append(values[name]) or declared)
+    keep.resolve(found.values)
+    assert seen == [value]
+    told = [repr(found), json.dumps(describe(keep), ensure_ascii=False)]
+    for declared, given in (
+        (blueprint(configure=fail), found.values),
+        (keep, {name: value.replace("amqp", "http")}),
+    ):
+        with pytest.raises(ConfigurationError, match=r"://\*\*\*") as caught:
+            declared.resolve(given)
+        told.append("".join(traceback.format_exception(caught.value)))
+    assert Search().leaks("\n".join(told), password) == []
+
+
+def test_an_address_in_a_setting_that_is_not_named_as_one_is_refused():
+    declared = Blueprint("shop", "A trial.", settings=(Setting("BROKER", "x", "the broker"),))
+    with pytest.raises(ConfigurationError, match=r"BROKER is an address \(amqp://\*\*\*\)"):
+        Settings.load(declared, environ={"BROKER": "amqp://shop:hunter22@mq:5672/"})
 
 
 @pytest.mark.parametrize("number", range(3))

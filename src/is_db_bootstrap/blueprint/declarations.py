@@ -26,6 +26,13 @@ def _empty_mapping() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
+def _shown(value: Value) -> str:
+    """A setting's value for people: of an address with a secret in it, the scheme alone."""
+    from is_db_bootstrap.settings.secrets import shown
+
+    return repr(shown(value) if isinstance(value, str) else value)
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A setting of one blueprint, read from the environment or the file under its own name.
@@ -44,23 +51,23 @@ class Setting:
     def parse(self, text: Value) -> Value:
         """The value of `text`; `ConfigurationError` names the setting and what it accepts."""
         if isinstance(text, bool) or not isinstance(text, str | int):
-            raise ConfigurationError(f"{self.name}={text!r} is neither text nor an integer.")
+            raise ConfigurationError(f"{self.name}={_shown(text)} is neither text nor an integer.")
         if isinstance(self.default, int):
             return self._integer(text)
         text = str(text)
         if self.choices and text not in self.choices:
             raise ConfigurationError(
-                f"{self.name}={text!r} is not one of {', '.join(self.choices)}."
+                f"{self.name}={_shown(text)} is not one of {', '.join(self.choices)}."
             )
         if self.pattern and not re.fullmatch(self.pattern, text):
-            raise ConfigurationError(f"{self.name}={text!r} does not match {self.pattern}.")
+            raise ConfigurationError(f"{self.name}={_shown(text)} does not match {self.pattern}.")
         return text
 
     def _integer(self, text: Value) -> int:
         try:
             number = int(text)
         except ValueError:
-            raise ConfigurationError(f"{self.name}={text!r} is not an integer.") from None
+            raise ConfigurationError(f"{self.name}={_shown(text)} is not an integer.") from None
         if number < self.minimum:
             raise ConfigurationError(f"{self.name}={number} is below {self.minimum}.")
         return number
@@ -362,9 +369,12 @@ class Blueprint:
             with strict_guest():
                 found = configure(self, values)
         except GuestFailed as exc:
+            from is_db_bootstrap.settings.secrets import without_typed
+
+            said = without_typed(str(exc), (v for v in values.values() if isinstance(v, str)))
             raise ConfigurationError(
-                f"configure of the blueprint {self.name} failed: {exc}."
-            ) from exc
+                f"configure of the blueprint {self.name} failed: {said}."
+            ) from (exc if said == str(exc) else None)
         if not isinstance(found, Blueprint):
             raise ConfigurationError(
                 f"configure of the blueprint {self.name} returned {type(found).__name__}, "

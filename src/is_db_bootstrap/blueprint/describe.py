@@ -21,6 +21,7 @@ from is_db_bootstrap.blueprint import Blueprint, Setting
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.blueprint.plain import plain_value
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.secrets import shown
 from is_db_bootstrap.stores.description import Branch, StoreDescription
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -88,10 +89,11 @@ def _of(store: StoreName) -> StoreDescription:
 
 
 def _setting_row(setting: Setting) -> dict[str, Any]:
-    """A setting as values that JSON can hold. A default of 0 is one."""
+    """A setting as values that JSON can hold. A default of 0 is one, a secret in one is hidden."""
     row: dict[str, Any] = plain_value(setting)
     if setting.default != "":
-        row["default"] = setting.default
+        default = setting.default
+        row["default"] = shown(default) if isinstance(default, str) else default
     return row
 
 

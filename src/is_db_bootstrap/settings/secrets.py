@@ -72,6 +72,8 @@ def forms(secret: str) -> frozenset[str]:
 _MAY_HOLD_SECRET = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]+:/+)(?P<rest>.*)", re.DOTALL)
 #: A password in a query, and `user:password` where the `@` behind it was forgotten.
 _SECRET_IN_QUERY = re.compile(r"[?&][a-z_]*password=", re.IGNORECASE)
+#: An IPv6 address, whose colons come before no password.
+_IPV6 = re.compile(r"(?:^|(?<=,))\[[0-9A-Fa-f:.]+(?:%\w+)?\]")
 _SECRET_WITHOUT_AT = re.compile(r"[^/?#]*:(?!\d{1,5}(?:[/?,]|\Z))")
 
 
@@ -86,7 +88,7 @@ def may_hold_secret(text: str) -> bool:
     rest = match["rest"]
     if "@" in rest or _SECRET_IN_QUERY.search(rest):
         return True
-    return _SECRET_WITHOUT_AT.match(rest) is not None
+    return _SECRET_WITHOUT_AT.match(_IPV6.sub("", rest)) is not None
 
 
 def shown(text: str) -> str:

@@ -37,14 +37,14 @@ class Settings:
     """What a run needs to know besides its blueprint.
 
     `stores` has an address for each store for which one was found. `values` are the blueprint's own
-    settings. `schema` is the schema of the store that has schemas. `identities` are for addresses
-    that are found later.
+    settings, which may be addresses. `schema` is the schema of the store that has schemas.
+    `identities` are for addresses that are found later.
     """
 
     stores: Mapping[StoreName, StoreUrl]
     schema: str = _DEFAULT_SCHEMA
     timing: Timing = field(default_factory=Timing)
-    values: Mapping[str, Value] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict, repr=False)
     identities: Mapping[StoreName, Identity] = field(default_factory=dict, repr=False)
 
     @classmethod

@@ -35,6 +35,8 @@ _STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
 _TOP_KEYS = {"blueprint", "timing", "settings", *KINDS}
 #: Keys of a store's table in which an address or a secret belongs.
 _KEYS_OF_SECRETS = {"url", "password"}
+#: Ends of the names of a blueprint's settings that are addresses.
+_ENDINGS_OF_ADDRESSES = ("_URL", "_URI", "_DSN")
 _BLUEPRINT = "IS_DB_BOOTSTRAP_BLUEPRINT"
 
 
@@ -126,7 +128,8 @@ def _check_section(file: str, section: str, table: Any, accepted: set[str] | Non
             raise ConfigurationError(
                 f"{file}: unknown key {where}.", hint=f"Known: {', '.join(sorted(accepted))}."
             )
-        if isinstance(value, str) and key not in _KEYS_OF_SECRETS:
+        is_expected = takes_address(key) if section == "settings" else key in _KEYS_OF_SECRETS
+        if isinstance(value, str) and not is_expected:
             refuse_address(f"{where} in {file}", value)
 
 
@@ -156,7 +159,8 @@ class Sources:
 
         A message would repeat such a value, or the value would become the name of something.
         """
-        for name in (*plain_variables(), *(setting.name for setting in blueprint.settings)):
+        settings = (s.name for s in blueprint.settings if not takes_address(s.name))
+        for name in (*plain_variables(), *settings):
             refuse_address(name, self.variables.get(name, ""))
 
     def store(self, name: StoreName) -> Mapping[str, Any]:
@@ -215,6 +219,11 @@ def plain_variables() -> Iterator[str]:
 def timing_variable(name: str) -> str:
     """The variable of a field of `Timing`."""
     return f"IS_DB_BOOTSTRAP_{name.removesuffix('_s').upper()}"
+
+
+def takes_address(name: str) -> bool:
+    """Whether a blueprint's setting of this name is an address, in which a secret may stand."""
+    return name.endswith(_ENDINGS_OF_ADDRESSES)
 
 
 def refuse_address(name: str, value: str) -> None:

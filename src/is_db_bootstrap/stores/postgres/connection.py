@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -26,6 +27,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.sources import process_variable
 from is_db_bootstrap.settings.tls import refuse_weaker, tls_wish
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.postgres import pooler
@@ -65,6 +67,9 @@ _TERMINATE = """
     SELECT pid, pg_terminate_backend(pid, %s) FROM pg_stat_activity
     WHERE pid = %s AND usename = %s AND datname = %s AND application_name = %s
 """
+
+#: Values of `sslmode` without which there is no connection in plain text.
+_DEMANDS = frozenset({"require", "verify-ca", "verify-full"})
 
 _ASYNCPG_ONLY = {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"}
 
@@ -116,32 +121,65 @@ def _checked_tls(url: StoreUrl, options: Mapping[str, str]) -> dict[str, str]:
     from what libpq reads itself: PGSSLROOTCERT, or a service of `pg_service.conf`. libpq alone
     would take `prefer`, and go on in plain text, or with `require` check no host name. What
     PGSSLMODE or a service says of the mode gives way. Encryption by Kerberos, which libpq prefers
-    to TLS, checks no certificate, so it is switched off. Raises `ConfigurationError` for an address
-    that contradicts its CA file.
+    to TLS, checks no certificate, so it is switched off. A file of the environment alone leaves
+    libpq its ways on this machine when nothing asks for TLS. Raises `ConfigurationError` for an
+    address that contradicts its CA file.
     """
     refuse_weaker(url)
     ca_file = url.ca_file or options.get("sslrootcert", "")
     if not ca_file:
-        ca_file = _ambient_ca_file(options.get("service", ""))
+        ambient = _libpq_options(url, options)
+        ca_file = ambient.get("sslrootcert", "")
         refuse_weaker(replace(url, ca_file=ca_file))
+        if not _asks_for_tls(options, ambient) and _is_this_machine(ambient):
+            return {}
     if not ca_file:
         return {}
     return {"sslrootcert": ca_file, "sslmode": "verify-full", "gssencmode": "disable"}
 
 
-def _ambient_ca_file(service: str) -> str:
-    """The CA file that libpq would take from its environment, or from a service.
+def _libpq_options(url: StoreUrl, options: Mapping[str, str]) -> dict[str, str]:
+    """What libpq makes of the address, its environment and a service.
 
-    libpq is asked itself: an attempt on a socket that is nowhere tells what it has read.
+    libpq is asked itself. A word that it refuses after it has read everything keeps it from
+    connecting.
     """
-    nowhere = {"host": "/nonexistent", "hostaddr": ""}
-    named = {"service": service} if service else {}
-    attempt = pq.PGconn.connect_start(make_conninfo("", **nowhere, **named).encode())
+    hosts = ",".join(host for host, _ in url.servers)
+    given = {"host": hosts} if hosts.strip(",") else {}
+    given |= {name: options[name] for name in ("host", "hostaddr", "service") if options.get(name)}
+    attempt = pq.PGconn.connect_start(
+        make_conninfo("", **given, target_session_attrs="none at all").encode()
+    )
     try:
         found = {option.keyword: option.val for option in attempt.info}
     finally:
         attempt.finish()
-    return (found.get(b"sslrootcert") or b"").decode(errors="surrogateescape")
+    return {
+        name.decode(): value.decode(errors="surrogateescape")
+        for name, value in found.items()
+        if value
+    }
+
+
+def _asks_for_tls(options: Mapping[str, str], ambient: Mapping[str, str]) -> bool:
+    """Whether the address says anything of TLS, or libpq's environment demands it."""
+    said = any(value for name, value in options.items() if name.startswith("ssl"))
+    return said or ambient.get("sslmode", "") in _DEMANDS
+
+
+def _is_this_machine(ambient: Mapping[str, str]) -> bool:
+    """Whether each place that libpq would connect to is a socket or a loopback address."""
+    places = f"{ambient.get('host', '')},{ambient.get('hostaddr', '')}".split(",")
+    return all(_is_loopback(place) for place in places if place)
+
+
+def _is_loopback(host: str) -> bool:
+    if host.startswith(("/", "@")) or host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _query(url: StoreUrl) -> dict[str, str]:
@@ -375,8 +413,13 @@ def _denied(url: StoreUrl, text: str) -> BootstrapError:
 
 
 def _tls(url: StoreUrl, text: str) -> BootstrapError:
+    source = "POSTGRES_CA_FILE"
+    if not url.ca_file and process_variable("PGSSLROOTCERT"):
+        source = "PGSSLROOTCERT"
+    if tls_wish(url).last("sslrootcert"):
+        source = "sslrootcert in the address"
     return AccessDenied(
-        NAME, f"No TLS connection to {url}: {text}.", hint="Check sslmode, and POSTGRES_CA_FILE."
+        NAME, f"No TLS connection to {url}: {text}.", hint=f"Check sslmode, and {source}."
     )
 
 
