@@ -220,13 +220,16 @@ def downgrade(
 ) -> Migrated:
     """Undo revisions down to `target`: an id, `base`, or a number of steps as `N` or `-N`.
 
+    Digits in a string are an id first, and a number of steps where the chain has no such id.
+
     Raises `RowsWouldBeLost` of `stores.postgres.moves` when the downgrade would drop, delete or
     change rows, or when nobody can find that out. Nothing is changed then. With `drop_rows`, the
     downgrade goes on all the same.
     """
     from is_db_bootstrap.stores.postgres.moves import Downgrade, parsed_steps
 
-    wanted = parsed_steps(target)
+    blueprint = _blueprint_of(blueprint)
+    wanted = parsed_steps(target, _chain_of(blueprint))
     portable = _portable_database(blueprint, url)
     if portable is not None:
         return _portable_move(portable, portable.downgrade(wanted, drop_rows=drop_rows))

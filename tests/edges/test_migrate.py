@@ -106,6 +106,52 @@ def test_ctx_14_downgrade_takes_steps_with_and_without_a_sign(migrated, target):
     assert command("migrate", "downgrade", *here) == (0, [], "nothing to undo\n")
 
 
+NUMBERED = """
+from alembic import op
+revision = {name!r}
+down_revision = {before!r}
+def upgrade():
+    op.execute('CREATE TABLE "t{name}" ()')
+def downgrade():
+    op.execute('DROP TABLE "t{name}"')
+"""
+
+
+@pytest.mark.parametrize(
+    ("ids", "target", "undone"),
+    [
+        (["0001", "0002", "0003"], "0002", ["0003"]),
+        (["0001", "0002", "0003"], "2", ["0003", "0002"]),
+        (["1", "2", "3"], "2", ["3"]),
+        (["1", "2", "3"], 2, ["3", "2"]),
+        (["1", "2", "3"], "-2", ["3", "2"]),
+        (["202601010900", "202602010900"], "20260101", ["202602010900"]),
+        (["1a2b3c4d5e6f", "2a2b3c4d5e6f"], "1", ["2a2b3c4d5e6f"]),
+    ],
+)
+def test_digits_are_an_id_of_the_chain_before_they_are_a_number_of_steps(
+    postgres_url, tmp_path, ids, target, undone
+):
+    for before, name in zip((None, *ids), ids, strict=False):
+        (tmp_path / f"r{name}.py").write_text(NUMBERED.format(name=name, before=before))
+    blueprint = Blueprint("numbered", "of a test", migrations=tmp_path)
+    migrate.init(blueprint, url=postgres_url)
+    assert migrate.downgrade(blueprint, target, url=postgres_url).revisions == tuple(undone)
+
+
+def test_a_downgrade_without_a_target_is_one_step_also_where_an_id_is_1(postgres_url, tmp_path):
+    declared = 'from is_db_bootstrap.blueprint import Blueprint\nBLUEPRINT = Blueprint("n", "")\n'
+    (tmp_path / "blueprint.py").write_text(declared)
+    (tmp_path / "migrations").mkdir()
+    for before, name in ((None, "1"), ("1", "2"), ("2", "3")):
+        (tmp_path / "migrations" / f"r{name}.py").write_text(
+            NUMBERED.format(name=name, before=before)
+        )
+    here = ["--blueprint", str(tmp_path), "--url", postgres_url]
+    assert command("migrate", "init", *here)[0] == 0
+    assert command("migrate", "downgrade", *here)[:2] == (0, ["3"])
+
+
 def test_ctx_14_an_unknown_revision_names_the_known_ones(migrated):
     here = ["--blueprint", "context_service", "--url", migrated("context_service")]
     for words in (

@@ -263,6 +263,33 @@ def test_a_type_of_the_application_is_written_as_what_postgresql_gets(folder, po
         "(sa.BigInteger()", "(item_type=sa.BigInteger()"
     )
     assert place.name not in text
+
+
+def test_a_type_of_sqlalchemy_stays_also_where_sqlalchemy_decorates_it(folder, postgres_url):
+    place = folder(
+        "CREATE TABLE jobs (id int PRIMARY KEY)",
+        """
+from sqlalchemy import Column, Integer, Interval, MetaData, PickleType, Table, TypeDecorator
+
+
+class Pause(TypeDecorator):
+    impl = Interval
+    cache_ok = True
+
+
+metadata = MetaData()
+jobs = Table(
+    "jobs", metadata, Column("id", Integer, primary_key=True), Column("every", Interval),
+    Column("pause", Pause), Column("state", PickleType),
+)
+""",
+    )
+    text, operations, _ = written(place, postgres_url)
+    assert "sa.Column('every', sa.Interval()" in text
+    assert "sa.Column('pause', sa.Interval()" in text
+    assert "sa.Column('state', sa.PickleType()" in text
+    assert "add column jobs.every (INTERVAL)" in operations
+    assert written(place, postgres_url) == ("", [], [])
     blueprint = load_blueprint(place)
     assert revision.postgres(blueprint, "again", settings(blueprint, postgres_url)) == []
 

@@ -10,8 +10,8 @@ import pytest
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import AccessDenied, StoreConflict
-from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
+from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
 pytestmark = pytest.mark.postgres
@@ -89,6 +89,44 @@ def test_our_revisions_in_another_table_are_a_conflict_that_names_it(
     assert place.replace('""', "~").replace('"', "").replace("~", '"') in error.message
     assert "s1" in error.message
     assert not {"s1", "s2", "alembic_version"} & (tables(do) - {place.partition(".")[2]})
+
+
+def recorded_by_another(do):
+    do("CREATE SCHEMA billing")
+    do("CREATE TABLE billing.alembic_version (version_num varchar(32) PRIMARY KEY)")
+    do("INSERT INTO billing.alembic_version VALUES ('s2')")
+
+
+def test_our_ids_in_another_table_without_our_tables_name_both_that_it_may_mean(url, blueprint, do):
+    recorded_by_another(do)
+    hint = applied(url, blueprint).stores[0].exception.hint
+    assert "No table that these revisions create is in schema public or billing." in hint
+    assert "another application's, give your revisions other ids" in hint
+    assert "stamp s2`, but only where the tables of that revision are there" in hint
+    assert "DB_SCHEMA=billing" not in hint
+
+
+@pytest.mark.parametrize("schema", ["public", "billing"])
+def test_our_ids_in_another_table_with_our_tables_lead_on(url, blueprint, do, schema):
+    recorded_by_another(do)
+    do(f"CREATE TABLE {schema}.s1 (id integer)")
+    hint = applied(url, blueprint).stores[0].exception.hint
+    assert "set DB_SCHEMA=billing" in hint
+    assert "other ids" not in hint
+
+
+def test_another_version_table_that_is_locked_is_busy_and_named(url, blueprint, do):
+    recorded_by_another(do)
+    do("CREATE TABLE billing.open (version_num text)")
+    timing = Timing(lock_timeout_s=0.2, timeout_s=1)
+    with psycopg.connect(url.reveal(scheme="postgresql")) as other:
+        other.execute("LOCK TABLE billing.alembic_version IN ACCESS EXCLUSIVE MODE")
+        store = PostgreSQLBootstrapper(url, blueprint, timing=timing)
+        with pytest.raises(StoreBusy, match=r"billing\.alembic_version may record") as caught:
+            store.plan()
+        store.close()
+        assert str(other.info.backend_pid) in caught.value.message
+        assert applied(url, blueprint, timing=timing).exit_code != 0
 
 
 #: What a version table elsewhere may hold besides, so that it is taken for ours.

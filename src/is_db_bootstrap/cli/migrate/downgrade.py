@@ -17,10 +17,11 @@ from is_db_bootstrap.cli.migrate._options import (
 @migrate_exit_codes
 @database_options()
 @click.option("--yes", is_flag=True, help="Drop, delete and change rows without asking.")
-@click.argument("target", default="1", type=click.UNPROCESSED)
+@click.argument("target", default="-1", type=click.UNPROCESSED)
 def command(database: Database, target: str, yes: bool) -> int:
     """Undo revisions down to TARGET: a number of steps (1 by default; 2 or -2), an id, or base.
 
+    Digits are an id first, and a number of steps where no revision has that id.
     Prints the revisions that were undone. Before rows are dropped, deleted or changed, the command
     names their table and asks. It also asks when it cannot find out what a downgrade does to rows.
     """

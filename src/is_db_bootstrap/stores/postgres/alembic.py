@@ -333,16 +333,17 @@ def _place(exc: BaseException, blueprint: Blueprint) -> str:
 def render_type(kind: str, item: Any, context: Any) -> Any:
     """How a generated revision writes a type of another package: Alembic's hook `render_item`.
 
-    A decorated type is written as the type that PostgreSQL gets, so the revision needs no module of
-    the application. A type that another package defines is written with the import of its module.
+    A type of SQLAlchemy stays as it is, also one that SQLAlchemy decorates, such as `Interval`.
+    A type that the application decorates is written as the type that PostgreSQL gets, so the
+    revision needs no module of the application. Any other type of another package is written with
+    the import of its module.
     """
-    if kind != "type":
+    module = type(item).__module__
+    if kind != "type" or module.startswith("sqlalchemy."):
         return False
     if isinstance(item, TypeDecorator):
         return _repr_type(_public(item.load_dialect_impl(context.dialect)), context)
-    module = type(item).__module__
-    if not module.startswith("sqlalchemy."):
-        context.imports.add(f"import {module}")
+    context.imports.add(f"import {module}")
     return False
 
 

@@ -452,10 +452,15 @@ class PostgreSQLBootstrapper:
         pending = [r for r in self._chain.order if r not in done]
         with errors(self.target, "other version tables"):
             found = elsewhere.find(
-                reader, self._schema, self._blueprint.name, done=done, pending=pending
+                reader,
+                self._schema,
+                self._blueprint.name,
+                done=done,
+                pending=pending,
+                timing=self._timing,
             )
         if found.ours:
-            raise self._recorded_elsewhere(found.ours)
+            raise self._recorded_elsewhere(reader, record, found.ours)
         for space, table in found.unreadable:
             if space == self._schema and not record.revisions:
                 raise AccessDenied(
@@ -474,12 +479,20 @@ class PostgreSQLBootstrapper:
             notes += self._refuse_shared(reader, record, found)
         return tuple(notes)
 
-    def _recorded_elsewhere(self, found: elsewhere.VersionTable) -> StoreConflict:
+    def _recorded_elsewhere(
+        self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
+    ) -> StoreConflict:
         revisions = ", ".join(found.revisions)
         stamp = f"record the same in {self._schema}.{TABLE}: `is-db-bootstrap migrate stamp {found.revisions[-1]}`"
         hint = f"To go on from there, {stamp}. Alembic goes on to read {found}, so let one of the two apply from then on."
         if found.table == TABLE:
             hint = f"To go on from there, set DB_SCHEMA={found.schema}. If the tables are in schema {self._schema}, {stamp}."
+        unseen = self._tables_unseen(reader, record, found)
+        if unseen:
+            hint = (
+                f"{unseen} If {found} is another application's, give your revisions other ids, or set another database. "
+                f"If it is yours, {stamp}, but only where the tables of that revision are there: a stamp makes none."
+            )
         return StoreConflict(
             self.name,
             f"Revision {revisions} of {self._blueprint.name} is recorded in {found} of {self.target}, "
@@ -487,6 +500,19 @@ class PostgreSQLBootstrapper:
             hint=hint,
             subject=str(found),
         )
+
+    def _tables_unseen(
+        self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
+    ) -> str:
+        """That no table of the pending revisions is there, or that this is not known; empty when one is there."""
+        schemas = dict.fromkeys([self._schema, found.schema])
+        for schema in schemas:
+            taken = self._taken(reader, record, only_qualified=False, schema=schema)
+            if taken.unread:
+                return f"Whether tables of these revisions are there could not be found out: {taken.unread}"
+            if taken.created or taken.unless:
+                return ""
+        return f"No table that these revisions create is in schema {' or '.join(schemas)}."
 
     def _refuse_unknown(
         self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.Elsewhere
@@ -538,9 +564,14 @@ class PostgreSQLBootstrapper:
             )
 
     def _taken(
-        self, reader: psycopg.Connection[Any], record: Record, *, only_qualified: bool
+        self,
+        reader: psycopg.Connection[Any],
+        record: Record,
+        *,
+        only_qualified: bool,
+        schema: str = "",
     ) -> elsewhere.Taken:
-        """Which tables of the pending revisions are there.
+        """Which tables of the pending revisions are there, in our schema or in `schema`.
 
         `StoreBusy` when another run has just made them.
         """
@@ -550,7 +581,7 @@ class PostgreSQLBootstrapper:
         with errors(self.target, "tables of pending revisions"):
             taken = elsewhere.taken(
                 reader,
-                self._schema,
+                schema or self._schema,
                 lambda: offline_sql(self._blueprint, self._schema, span),
                 only_qualified=only_qualified,
             )

@@ -19,11 +19,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.stores.postgres.connection import identifier
+import psycopg
+
+from is_db_bootstrap.errors import StoreBusy
+from is_db_bootstrap.stores.postgres.connection import NAME, identifier
 from is_db_bootstrap.stores.postgres.revisions import TABLE, marked_blueprint
 
 if TYPE_CHECKING:
-    import psycopg
+    from is_db_bootstrap.settings import Timing
 
 #: Alembic keeps one row for each head. A table with more rows than this is no version table and is
 #: not searched.
@@ -49,6 +52,13 @@ _CANDIDATES = """
       AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
       AND NOT (n.nspname = %(schema)s AND c.relname = %(table)s)
     ORDER BY 1, 2
+"""
+#: Every table of the database that a session has locked against readers, and who that is.
+_LOCKED = """
+    SELECT n.nspname::text, c.relname::text, l.pid FROM pg_locks l
+    JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE l.granted AND l.mode = 'AccessExclusiveLock'
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 _NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 _PLACE = rf"(?P<name>{_NAME}(?:\s*\.\s*{_NAME})?)"
@@ -109,16 +119,19 @@ def find(
     *,
     done: Collection[str],
     pending: Collection[str],
+    timing: Timing,
 ) -> Elsewhere:
     """Look into every version table of the database but our own in `schema`.
 
     `done` and `pending` are the revisions of our chain that our own record has and lacks. One query
-    names the tables that may be version tables, a second one reads those, if there are any.
+    names the tables that may be version tables, a second one reads those, if there are any. Raises
+    `StoreBusy` for one that another session locks for longer than a revision waits for a lock.
     """
     wanted = {"schema": schema, "table": TABLE, "most": _MOST_ROWS}
     found = [_Candidate(*row) for row in reader.execute(_CANDIDATES, wanted).fetchall()]
     others = [each for each in found if not each.is_deployment]
-    recorded = _recorded(reader, [each for each in others if each.readable], list(pending))
+    readable = [each for each in others if each.readable]
+    recorded = _recorded(reader, readable, list(pending), timing.lock_timeout_s)
     ours = None
     unknown: list[VersionTable] = []
     for each, revisions in recorded:
@@ -142,7 +155,10 @@ def find(
 
 
 def _recorded(
-    reader: psycopg.Connection[Any], tables: Sequence[_Candidate], pending: list[str]
+    reader: psycopg.Connection[Any],
+    tables: Sequence[_Candidate],
+    pending: list[str],
+    patience_s: float,
 ) -> Iterator[tuple[_Candidate, tuple[str, ...]]]:
     """What each table records.
 
@@ -160,10 +176,31 @@ def _recorded(
         )
     query = f"{' UNION ALL '.join(parts)} ORDER BY 1, 2"
     found: dict[int, tuple[str, ...]] = {}
-    for number, revision in reader.execute(query.encode(), {"pending": pending}).fetchall():
+    try:
+        with reader.transaction():
+            reader.execute(f"SET LOCAL lock_timeout = '{round(patience_s * 1000)}ms'".encode())
+            rows = reader.execute(query.encode(), {"pending": pending}).fetchall()
+    except psycopg.errors.LockNotAvailable as exc:
+        raise _locked(reader, tables) from exc
+    for number, revision in rows:
         found[number] = (*found.get(number, ()), revision.rstrip() if revision else "")
     for number, each in enumerate(tables):
         yield each, found.get(number, ())
+
+
+def _locked(reader: psycopg.Connection[Any], tables: Sequence[_Candidate]) -> StoreBusy:
+    """The error of a version table that another session has locked."""
+    names = {(each.schema, each.table) for each in tables}
+    found = [row for row in reader.execute(_LOCKED).fetchall() if row[:2] in names]
+    where = ", ".join(f"{space}.{table}" for space, table, _ in found) or "another version table"
+    sessions = ", ".join(str(pid) for *_, pid in found)
+    by = f" by process {sessions}" if sessions else ""
+    return StoreBusy(
+        NAME,
+        f"{where} may record revisions, and cannot be read: it is locked{by}.",
+        hint="Another tool may be migrating. Run again when its session has ended (pg_stat_activity).",
+        subject=where,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ COUNTED = 10_000
 COUNT_S, COUNT_LOCK_S = 10, 2
 #: Seconds that a trial gets at least, however short `--timeout` is: a new database takes a few.
 TRIAL_LEAST_S = 30.0
+#: So many digits name the revision whose id they begin, fewer are a number of steps.
+LEAST_BEGINNING = 4
 #: How what happens to rows that are only read begins.
 READ = "read"
 #: How often a step is run that does more than its trial has shown, as long as that costs no row.
@@ -498,12 +500,18 @@ class Stamp(Move):
         return {**super()._steps(), "stamp": lambda change: self._ran(change, "stamp", change.name)}
 
 
-def parsed_steps(target: str | int) -> str:
+def parsed_steps(target: str | int, chain: Chain) -> str:
     """A target of `downgrade` in one form: `base`, a revision, or `-N`.
 
+    Digits are a number of steps only where no id of `chain` is so written, as in Alembic, and none
+    begins with them, of which `LEAST_BEGINNING` count. An integer always is a number of steps.
     A `ConfigurationError` for anything else.
     """
     text = str(target).strip()
+    is_text = isinstance(target, str)
+    is_beginning = len(text) >= LEAST_BEGINNING and any(r.startswith(text) for r in chain.order)
+    if is_text and (text in chain.parents or is_beginning):
+        return text
     if re.fullmatch(r"-?\d+", text):
         return f"-{text.lstrip('-')}"
     if not re.fullmatch(r"\w[\w.-]*", text):

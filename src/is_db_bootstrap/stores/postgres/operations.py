@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import ops
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import CompileError
 
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _DROPS = (ops.DropTableOp, ops.DropColumnOp, ops.DropIndexOp, ops.DropConstraintOp)
 
 
@@ -107,7 +110,7 @@ _WORDS: dict[Any, Callable[[Any], tuple[str, str, str]]] = {
         ", ".join(c.name for c in o.columns if hasattr(c, "type")),
     ),
     ops.DropTableOp: lambda _: ("drop table", "", ""),
-    ops.AddColumnOp: lambda o: ("add column", o.column.name, str(o.column.type)),
+    ops.AddColumnOp: lambda o: ("add column", o.column.name, _type(o.column.type)),
     ops.DropColumnOp: lambda o: ("drop column", o.column_name, ""),
     ops.AlterColumnOp: lambda o: ("alter column", o.column_name, ", ".join(_altered(o))),
     ops.CreateIndexOp: lambda o: (
@@ -137,9 +140,17 @@ def _table(each: Any) -> str:
     return f"{schema}.{name}" if schema else str(name)
 
 
+def _type(found: Any) -> str:
+    """A type as PostgreSQL calls it; a type that SQLAlchemy cannot write, as its class says."""
+    try:
+        return str(found.compile(dialect=_DIALECT))
+    except CompileError:
+        return str(found)
+
+
 def _altered(each: ops.AlterColumnOp) -> Iterator[str]:
     if each.modify_type is not None:
-        yield f"type {each.existing_type} becomes {each.modify_type}"
+        yield f"type {_type(each.existing_type)} becomes {_type(each.modify_type)}"
     if each.modify_nullable is not None:
         yield "takes NULL" if each.modify_nullable else "NOT NULL"
     if each.modify_server_default is not False:
