@@ -473,6 +473,24 @@ def test_a_record_that_does_not_stay_is_told(shop):
     assert isinstance(shop.apply().stores[0].exception, StoreConflict)
 
 
+def test_threads_of_one_revision_write_one_mark(shop):
+    shop.apply()
+    shop.do("INSERT INTO account SELECT n, 10 FROM generate_series(2, 4) AS n")
+    shop.add(
+        "b2",
+        "a1",
+        "import threading\nfrom concurrent.futures import ThreadPoolExecutor\n"
+        "engine = op.get_bind().engine\nready = threading.Barrier(4, timeout=30)\n"
+        "def part(n):\n    with engine.connect() as one:\n        ready.wait()\n"
+        f'        one.execute(sa.text(f"{CENTS} WHERE id = {{n}}"))\n        one.commit()\n'
+        "with ThreadPoolExecutor(4) as pool:\n    list(pool.map(part, range(1, 5)))",
+    )
+    done = shop.apply()
+    assert done.ok, done
+    assert shop.ask("SELECT DISTINCT cents FROM account") == [(1000,)]
+    assert (shop.recorded, shop.begun) == (["b2"], [])
+
+
 @pytest.fixture(params=["repeatable read", "serializable"])
 def isolated(shop, request):
     """The shop, whose database begins every transaction with more isolation than usual."""

@@ -22,6 +22,7 @@ process dies while that text runs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -76,6 +77,7 @@ class Watch(StepWatch):
         self._sent: set[WorkingConnection] = set()
         self._first: WorkingConnection | None = None
         self._row: Begun | None = None
+        self._one_at_a_time = threading.Lock()
 
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
@@ -91,7 +93,14 @@ class Watch(StepWatch):
         self._first = connection if isinstance(connection, WorkingConnection) else None
 
     def before_send(self, connection: WorkingConnection) -> None:
-        """Write down in which transaction something is sent, unless that is known."""
+        """Write down in which transaction something is sent, unless that is known.
+
+        A revision may send from several threads.
+        """
+        with self._one_at_a_time:
+            self._look_at(connection)
+
+    def _look_at(self, connection: WorkingConnection) -> None:
         if not self._is_of_interest(connection):
             return
         if connection.pgconn.transaction_status == TransactionStatus.IDLE:
@@ -140,7 +149,7 @@ class Watch(StepWatch):
         """Whether every connection that the step has used is open and runs nothing."""
         return all(
             connection.pgconn.transaction_status == TransactionStatus.IDLE
-            for connection in self._sent
+            for connection in tuple(self._sent)
         )
 
     def stamped(self, connection: Any) -> None:
