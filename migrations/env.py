@@ -108,7 +108,8 @@ def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
     ctx.execute(comment_statement(identifier(ctx.version_table_schema, ctx.version_table), comment))
     if not ctx.as_sql:
         watch = config.attributes["watch"]
-        watch.recorded(ctx.connection.connection.driver_connection, stamped=step.is_stamp)
+        if step.is_stamp:
+            watch.stamped(ctx.connection.connection.driver_connection)
         commit_record(ctx, watch)
 
 
@@ -124,7 +125,10 @@ def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], sc
     readable = reader.execute(begun.READABLE.encode()).fetchone()
     if readable and readable[0]:
         found = begun.find(reader, schema) or found
-    if found is None or found.has_ended(recorded, Chain.read(declared().migrations)):
+    if found is None:
+        return
+    if found.has_ended(recorded, Chain.read(declared().migrations)):
+        config.attributes["marks"].forget(found)  # after a next step it would not look ended
         return
     known = begun.fate(reader, found)
     if known is Fate.ROLLED_BACK:
@@ -166,7 +170,9 @@ def marking(settings: Settings, schema: str) -> Iterator[Watch]:
 
         config.attributes["reader"] = session
         place = identifier(schema, TABLE)
-        yield Watch(Marks(lambda: session, schema, place, has_ended, timing.lock_timeout_s))
+        marks = Marks(lambda: session, schema, place, has_ended, timing.lock_timeout_s)
+        config.attributes["marks"] = marks
+        yield Watch(marks)
 
 
 @contextmanager
@@ -176,18 +182,16 @@ def connected(schema: str) -> Iterator[Connection]:
         yield given
         return
     settings = Settings.load(declared())
-    with (
-        marking(settings, schema) as watch,
-        engine(
-            settings.need("postgres"), schema, settings.timing, watch=watch
-        ).connect() as connection,
-    ):
-        if schema != "public" and getattr(config.cmd_opts, "cmd", (None,))[0] is upgrade:
-            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
-            connection.commit()
-        yield connection
-    if "heads" in config.attributes:
-        read_back(settings, schema, config.attributes["heads"])
+    with marking(settings, schema) as watch:
+        found = engine(settings.need("postgres"), schema, settings.timing, watch=watch)
+        with found.connect() as connection:
+            if schema != "public" and getattr(config.cmd_opts, "cmd", (None,))[0] is upgrade:
+                connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+                connection.commit()
+            yield connection
+        if "heads" in config.attributes:
+            read_back(settings, schema, config.attributes["heads"])
+            watch.forget()
 
 
 def configure(schema: str, **options: Any) -> None:

@@ -473,6 +473,84 @@ def test_a_record_that_does_not_stay_is_told(shop):
     assert isinstance(shop.apply().stores[0].exception, StoreConflict)
 
 
+def test_threads_of_one_revision_write_one_mark(shop):
+    shop.apply()
+    shop.do("INSERT INTO account SELECT n, 10 FROM generate_series(2, 4) AS n")
+    shop.add(
+        "b2",
+        "a1",
+        "import threading\nfrom concurrent.futures import ThreadPoolExecutor\n"
+        "engine = op.get_bind().engine\nready = threading.Barrier(4, timeout=30)\n"
+        "def part(n):\n    with engine.connect() as one:\n        ready.wait()\n"
+        f'        one.execute(sa.text(f"{CENTS} WHERE id = {{n}}"))\n        one.commit()\n'
+        "with ThreadPoolExecutor(4) as pool:\n    list(pool.map(part, range(1, 5)))",
+    )
+    done = shop.apply()
+    assert done.ok, done
+    assert shop.ask("SELECT DISTINCT cents FROM account") == [(1000,)]
+    assert (shop.recorded, shop.begun) == (["b2"], [])
+
+
+@pytest.fixture(params=["repeatable read", "serializable"])
+def isolated(shop, request):
+    """The shop, whose database begins every transaction with more isolation than usual."""
+    PostgreSQLBootstrapper(shop.url, shop.blueprint).create_database()
+    database = StoreUrl.parse("postgres", shop.url).database
+    level = f"SET default_transaction_isolation = '{request.param}'"
+    shop.do(f'ALTER DATABASE "{database}" {level}')
+    return shop
+
+
+def test_several_are_recorded_under_every_isolation_level(isolated):
+    isolated.add("b2", "a1", WAYS["stays"], 'op.execute("UPDATE account SET cents = cents / 100")')
+    isolated.add("c3", "b2", WAYS["second connection, second transaction"])
+    first = isolated.apply()
+    assert first.ok, first
+    assert (isolated.recorded, isolated.cents, isolated.begun) == (["c3"], 100_000, [])
+    migrate.downgrade(isolated.blueprint, "a1", settings=isolated.settings, drop_rows=True)
+    assert (isolated.recorded, isolated.cents, isolated.begun) == (["a1"], 1000, [])
+
+
+def test_the_stock_command_records_several_under_every_isolation_level(isolated):
+    isolated.add("b2", "a1", WAYS["stays"])
+    isolated.add("c3", "b2", WAYS["commit"])
+    isolated.add("d4", "c3", "pass")
+    done = isolated.alembic("upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    assert (isolated.recorded, isolated.cents, isolated.begun) == (["d4"], 100_000, [])
+
+
+def test_a_row_of_a_recorded_step_counts_for_nothing_and_goes_with_the_next_step(shop):
+    shop.add("b2", "a1", WAYS["stays"])
+    assert shop.apply().ok
+    left = (
+        "INSERT INTO is_db_bootstrap.begun SELECT 'public', 'upgrade b2', ARRAY[xmin::text::xid8]"
+    )
+    shop.do(f"{left} FROM alembic_version")
+    assert shop.apply().ok
+    migrate.downgrade(shop.blueprint, "a1", settings=shop.settings, drop_rows=True)
+    assert shop.begun == []
+    done = shop.apply()
+    assert done.ok, done
+    assert (shop.recorded, shop.cents, shop.begun) == (["b2"], 100_000, [])
+
+
+def test_a_revision_may_go_on_as_another_role_that_may_not_see_our_schema(shop):
+    shop.apply()
+    role = f"owner_{uuid.uuid4().hex[:8]}"
+    shop.do(f"CREATE ROLE {role}", f"ALTER TABLE alembic_version OWNER TO {role}")
+    shop.do(f"GRANT ALL ON SCHEMA public TO {role}")
+    shop.add(
+        "b2", "a1", f'op.execute("SET LOCAL ROLE {role}")\nop.execute("CREATE TABLE b (id int)")'
+    )
+    try:
+        done = shop.apply()
+        assert done.ok, done
+        assert (shop.recorded, shop.begun) == (["b2"], [])
+    finally:
+        shop.do(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+
+
 @pytest.fixture
 def as_role(shop):
     """`as_role("GRANT … TO {role}", …)`: from then on the shop's runs are those of a role with these rights."""

@@ -1,9 +1,12 @@
 """The record of a step that has begun: a row in a schema of our own, `is_db_bootstrap`.
 
 A step is an upgrade or a downgrade by one revision. Its row is committed from another session
-before the step may commit anything, and it is deleted in the transaction that records the step as
-done. A row that is found later belongs to a step that did not end. It names the transactions in
-which the step worked, so the server can tell what has become of them (`pg_xact_status`).
+before the step may commit anything. The same session deletes it after the step's transaction, when
+it has read that the step is recorded as done. The step's transaction leaves the row alone: under
+REPEATABLE READ it could not delete a row that has changed since, nor under the role that a revision
+has set. A row of a step that is recorded counts for nothing. Any other one belongs to a step that
+did not end. It names the transactions in which the step worked, so the server can tell what has
+become of them (`pg_xact_status`).
 
 The row needs no flush of its own: `synchronous_commit` is off for it. The server writes its log in
 order, so whatever the step commits afterwards cannot reach the disk before the row (manual, 30.4
@@ -101,7 +104,10 @@ _NUMBER_FROM_NOW = "(pg_current_xact_id()::text::int8 + 1)::text::xid8"
 _FIND = f"""
     SELECT step, transactions::text[], outside_since::text FROM {_PLACE} WHERE schema_name = %s
 """  # noqa: S608 - constants
-_FORGET = f"DELETE FROM {_PLACE} WHERE schema_name = %s"  # noqa: S608 - constants
+_FORGET = f"""
+    DELETE FROM {_PLACE} USING ({_SETTINGS}) AS settings
+    WHERE schema_name = %(schema)s AND step = %(step)s
+"""  # noqa: S608 - constants
 #: A number from the future is one of another server: the database was copied.
 _STATUSES = """
     SELECT coalesce(CASE WHEN id::xid8 < pg_snapshot_xmax(pg_current_snapshot())
@@ -181,13 +187,6 @@ def find(reader: psycopg.Connection[Any], schema: str) -> Begun | None:
     return Begun(step, tuple(map(int, transactions)), int(since) if since else None)
 
 
-def forget(session: psycopg.Connection[Any], schema: str) -> None:
-    """Delete the row of `schema`, if the table is there and may be written."""
-    row = session.execute(RIGHTS.encode()).fetchone()
-    if row and row[0]:
-        session.execute(_FORGET.encode(), [schema])
-
-
 def fate(reader: psycopg.Connection[Any], begun: Begun, *, has_stopped: bool = False) -> Fate:
     """What has become of what a step did, as the server of `reader` knows it.
 
@@ -254,12 +253,14 @@ class Marks:
         row = session.execute(RIGHTS.encode()).fetchone()
         return bool(row and row[0])
 
-    def begin(self, begun: Begun) -> Begun:
+    def begin(self, begun: Begun, *, makes_room: bool = False) -> Begun:
         """Commit that a step has begun.
 
-        Raises `StoreBusy` while an earlier step of the schema is at work, and `StoreConflict` when
+        `makes_room` says that the row of an earlier step is known to be there. Raises `StoreBusy` while an earlier step of the schema is at work, and `StoreConflict` when
         one has committed something and did not end.
         """
+        if makes_room:
+            self._make_room(begun)
         try:
             return self._written(_INSERT, begun)
         except psycopg.errors.UniqueViolation:
@@ -297,8 +298,10 @@ class Marks:
         """Delete the row of an earlier step that left nothing."""
         session = self._session()
         found = find(session, self._schema)
-        if found is None or self._has_ended(found):
-            forget(session, self._schema)
+        if found is None:
+            return
+        if self._has_ended(found):
+            self.forget(found)
             return
         known = fate(session, found)
         if known is Fate.AT_WORK:
@@ -312,7 +315,13 @@ class Marks:
                 f"{begun.revision} is not begun.",
                 hint="Look at what it did, then record it with `is-db-bootstrap migrate stamp`.",
             )
-        forget(session, self._schema)
+        self.forget(found)
+
+    def forget(self, begun: Begun) -> None:
+        """Delete the row of this step, if it is there and we may."""
+        if self.are_rows():
+            given = {"schema": self._schema, "step": begun.step, "wait": self._wait}
+            self._session().execute(_FORGET.encode(), given)
 
     def are_rows(self) -> bool:
         """Whether there is a table of ours to write, without making one."""

@@ -137,6 +137,7 @@ class PostgreSQLBootstrapper:
             self._reader, schema, self._table, self._has_ended, self._timing.lock_timeout_s
         )
         self._watch = Watch(self._marks)
+        self._left_by_ended: Begun | None = None
         self._changing_in: int | None = None
         self._holds_lock = False
         self._engine: Engine | None = None
@@ -321,8 +322,10 @@ class PostgreSQLBootstrapper:
     def _refuse_half_done(self, record: Record) -> None:
         """Raise `StoreConflict` for a step that has committed a part of its work and whose end is not recorded."""
         found = self._begun(record)
-        if found is None or found.has_ended(record.revisions, self._chain):
-            return  # it ended: whoever recorded it could not write the comment
+        has_ended = found is not None and found.has_ended(record.revisions, self._chain)
+        self._left_by_ended = found if has_ended else None
+        if found is None or has_ended:
+            return  # whoever recorded it could not lift the mark
         if self._is_at_work_elsewhere():
             return  # the run that holds the lock may still end it; we look again when the lock is ours
         # That run may have ended, or another one begun, between any two of these looks.
@@ -728,6 +731,7 @@ class PostgreSQLBootstrapper:
         self._watch.begun = None
         try:
             with errors(self.target, change=change):
+                self._forget_ended()
                 ran = self._run_alembic(change, act, revision)
         except BootstrapError as exc:
             if (known := self._left_behind()) in _WHAT_IS_KNOWN:
@@ -740,8 +744,15 @@ class PostgreSQLBootstrapper:
             self._describe(revision)
             ran = True
         self._confirm_recorded(act, change)
+        self._watch.forget()
         done = {"upgrade": "applied", "downgrade": "undone", "stamp": "recorded"}[act]
         return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
+
+    def _forget_ended(self) -> None:
+        """Delete the row of a step that was planned on as ended: after a next one it would not look so."""
+        if self._left_by_ended is not None:
+            self._marks.forget(self._left_by_ended)
+            self._left_by_ended = None
 
     def _run_alembic(self, change: Change, act: str, revision: str) -> bool:
         """Whether Alembic did anything, on a session of its own that `cancel` finds."""

@@ -22,8 +22,9 @@ process dies while that text runs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -75,6 +76,8 @@ class Watch(StepWatch):
         self._transactions: dict[WorkingConnection, int] = {}
         self._sent: set[WorkingConnection] = set()
         self._first: WorkingConnection | None = None
+        self._row: Begun | None = None
+        self._one_at_a_time = threading.Lock()
 
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
@@ -90,7 +93,14 @@ class Watch(StepWatch):
         self._first = connection if isinstance(connection, WorkingConnection) else None
 
     def before_send(self, connection: WorkingConnection) -> None:
-        """Write down in which transaction something is sent, unless that is known."""
+        """Write down in which transaction something is sent, unless that is known.
+
+        A revision may send from several threads.
+        """
+        with self._one_at_a_time:
+            self._look_at(connection)
+
+    def _look_at(self, connection: WorkingConnection) -> None:
         if not self._is_of_interest(connection):
             return
         if connection.pgconn.transaction_status == TransactionStatus.IDLE:
@@ -139,18 +149,25 @@ class Watch(StepWatch):
         """Whether every connection that the step has used is open and runs nothing."""
         return all(
             connection.pgconn.transaction_status == TransactionStatus.IDLE
-            for connection in self._sent
+            for connection in tuple(self._sent)
         )
 
-    def recorded(self, connection: Any, *, stamped: bool) -> None:
-        """Delete what was written of the step, in the transaction that records it as done.
-
-        A stamp says what holds, so it deletes what any other step has left.
-        """
+    def stamped(self, connection: Any) -> None:
+        """Delete what any step has left, in the transaction of a stamp, which says what holds."""
         if self._marks is None or not isinstance(connection, WorkingConnection):
             return
-        if (self.begun is not None or stamped) and self._marks.are_rows():
+        if self._marks.are_rows():
             connection.run(self._marks.forget_statement.encode())
+
+    def forget(self) -> None:
+        """Delete the row that was written last: its step was read back as recorded.
+
+        A row that stays, because the server is gone, counts for nothing.
+        """
+        if self._marks is not None and self._row is not None:
+            with suppress(psycopg.Error):
+                self._marks.forget(self._row)
+            self._row = None
 
     @property
     def _written_by(self) -> Marks:
@@ -163,8 +180,11 @@ class Watch(StepWatch):
         numbers = tuple(self._transactions.values())
         wanted = Begun(self.step, numbers, FROM_NOW if outside else None)
         if marks.in_rows:
-            write = marks.begin if self.begun is None else marks.change
-            self.begun = write(wanted)
+            if self.begun is None:
+                self.begun = marks.begin(wanted, makes_room=self._row is not None)
+            else:
+                self.begun = marks.change(wanted)
+            self._row = self.begun
             return
         if connection is self._first:  # any other one would wait for it, which holds the table
             connection.run(comment_mark(marks.table, self.step).encode())
