@@ -63,6 +63,10 @@ REFUSED = {
     "SELECT email::date FROM people": "invalid input syntax for type date (",
     "DO $$ BEGIN RAISE EXCEPTION 'no: %', (SELECT max(email) FROM people); END $$": "raised an error of its own (SQLSTATE P0001)",
     "DO $$ BEGIN RAISE 'x' USING ERRCODE = '23505', DETAIL = 'Key (email)=(anna@example)'; END $$": "raised an error of its own",
+    "DO $$ BEGIN ASSERT false, (SELECT max(email) FROM people); END $$": "raised an error of its own (SQLSTATE P0004)",
+    "DO $$ BEGIN EXECUTE 'COMMENT ON TABLE people IS ' || (SELECT quote_ident(max(email)) FROM people); END $$": "refused: SyntaxError (SQLSTATE 42601)",
+    "DO $$ BEGIN EXECUTE format('DROP TABLE %I', (SELECT max(email) FROM people)); END $$": "refused: UndefinedTable (SQLSTATE 42P01)",
+    "SELECT (email || ' & & x')::tsquery FROM people": "refused: SyntaxError (SQLSTATE 42601)",
     "CREATE TABLE part (id int) PARTITION BY LIST (id); INSERT INTO part SELECT 7 FROM people": 'no partition of relation "part"',
 }
 
@@ -240,6 +244,18 @@ def test_an_address_that_psycopg_refuses_is_told_without_its_password():
     with pytest.raises(ConfigurationError) as caught:
         connect(url, 2.0)
     assert word not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_value_that_psycopg_cannot_read_is_kept_apart_too(postgres_url):
+    server = postgres_url.rpartition("/")[0] + "/postgres"
+    with (
+        pytest.raises(StoreConflict) as caught,
+        psycopg.connect(server, autocommit=True) as connection,
+        errors("there", "a table"),
+    ):
+        connection.execute("SELECT date '12345-01-01'").fetchone()
+    assert "12345" not in caught.value.message
+    assert "12345" in caught.value.detail
 
 
 def test_a_statement_outside_of_a_change_keeps_values_apart_too(postgres_url):

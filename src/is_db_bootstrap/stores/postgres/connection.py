@@ -568,7 +568,8 @@ _QUOTED = re.compile("|".join(f"{begin}[^{ends}]*[{ends}]" for begin, ends in _Q
 #: Class 22 of the SQLSTATEs: a value that cannot be what it is to be.
 _DATA_EXCEPTION = "22"
 #: Where the server raises what a function says itself (src/pl/plpgsql/src/pl_exec.c).
-_RAISED = "exec_stmt_raise"
+_RAISED = frozenset({"exec_stmt_raise", "exec_stmt_assert"})
+_INTEGRITY, _SYNTAX_ERROR = "23", "42601"
 
 
 def told(exc: BaseException) -> tuple[str, str]:
@@ -580,16 +581,34 @@ def told(exc: BaseException) -> tuple[str, str]:
     """
     diag = getattr(exc, "diag", None)
     if diag is None or not diag.message_primary:
-        return _one_line(str(exc)), ""
+        text = _one_line(str(exc))
+        # psycopg itself could not read or write a value.
+        return (
+            (type(exc).__name__, f"{text}.") if isinstance(exc, psycopg.DataError) else (text, "")
+        )
     primary, detail = _one_line(diag.message_primary), _one_line(diag.message_detail or "")
     state = getattr(exc, "sqlstate", None) or ""
-    if diag.source_function == _RAISED:
+    if diag.source_function in _RAISED:
         return _raised(diag), ". ".join(part for part in (primary, detail) if part) + "."
+    if _is_of_a_value(diag, state):  # psycopg's classes have the names of the conditions
+        return type(exc).__name__, ". ".join(part for part in (primary, detail) if part) + "."
     if not state.startswith(_DATA_EXCEPTION):
         return primary, f"{detail}." if detail else ""
     general = _QUOTED.sub("…", primary.partition(": ")[0])
     said = [part for part in (primary if general != primary else "", detail) if part]
     return general + _of_column(diag), ". ".join(said) + "." if said else ""
+
+
+def _is_of_a_value(diag: psycopg.errors.Diagnostic, state: str) -> bool:
+    """Whether what a message quotes may come from a row, although it is no data exception.
+
+    A statement that a function puts together and runs with EXECUTE may have values anywhere. A
+    syntax error that is not the parser's is one of a text, such as a `tsquery`.
+    """
+    if re.search(r"\bEXECUTE\b", diag.context or ""):
+        return not state.startswith(_INTEGRITY)
+    source = diag.source_file or ""
+    return state == _SYNTAX_ERROR and not source.startswith(("scan.", "gram.", "parse_"))
 
 
 def _one_line(text: str) -> str:
