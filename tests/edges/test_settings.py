@@ -1,3 +1,5 @@
+import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,8 @@ from is_db_bootstrap.blueprint import Blueprint, Setting
 from is_db_bootstrap.cli._options import Options
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.local.stack_folder import LocalServer, LocalStack
-from is_db_bootstrap.settings import Settings, StoreUrl, Timing, blueprint_name
+from is_db_bootstrap.settings import Settings, StoreUrl, Timing, address_elsewhere, blueprint_name
+from is_db_bootstrap.stores.kinds import KINDS
 
 BLUEPRINT = Blueprint(
     "story", "for tests", settings=(Setting("STORY_SIZE", 3, "a number", minimum=1),)
@@ -437,3 +440,26 @@ def test_a_local_stack_beside_an_address_in_a_file_is_refused(tmp_path, monkeypa
 def test_printing_a_local_server_shows_no_password():
     server = LocalServer("redis", "6", "redis://:s3cret@localhost:6379", 1, Path("log"))
     assert "s3cret" not in repr(LocalStack(Path("data"), "127.0.0.1", (server,)))
+
+
+def test_an_address_elsewhere_is_restored_in_any_order_and_only_where_it_is_ours(monkeypatch):
+    here = StoreUrl.parse("postgres", "postgresql://u:p@h:1/scratch")
+    there = replace(here, database="other")
+    for name in ("POSTGRES_URL", "DATABASE_URL", "DB_HOST", "DB_NAME", "PGDATABASE", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("POSTGRES_URL", "postgresql+asyncpg://u:p@h:1/real?ssl=require")
+    monkeypatch.setenv("DATABASE_URL", "mysql://u@h/real")
+    monkeypatch.setenv("PGSERVICE", "real")
+    before = dict(os.environ)
+    first = address_elsewhere(KINDS["postgres"], here, {"database": "scratch"})
+    second = address_elsewhere(KINDS["postgres"], there, {"database": "other"})
+    with suppress(ZeroDivisionError), first:
+        assert os.environ["POSTGRES_URL"] == "postgresql+asyncpg://u:p@h:1/scratch?ssl=require"
+        assert os.environ["DATABASE_URL"] == "mysql://u@h/real"
+        assert (os.environ["PGDATABASE"], os.environ.get("PGSERVICE")) == ("scratch", None)
+        second.__enter__()
+        assert os.environ["PGDATABASE"] == "other"
+        raise ZeroDivisionError
+    assert os.environ["PGDATABASE"] == "other"
+    second.__exit__(None, None, None)
+    assert dict(os.environ) == before

@@ -205,6 +205,7 @@ WRITERS = {
     "testing.plugin",
     "testing.session",
     "cli._fleet",  # for a digest, and without the password
+    "settings.elsewhere",  # for a revision that is only tried
 }
 
 

@@ -16,8 +16,8 @@ import pytest
 from commands import answered, command
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.settings import Settings, StoreUrl
-from is_db_bootstrap.stores.postgres import moves
+from is_db_bootstrap.settings import Settings, StoreUrl, Timing
+from is_db_bootstrap.stores.postgres import downgrade_trial, moves
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 
 pytestmark = pytest.mark.postgres
@@ -103,6 +103,70 @@ def test_a_trial_takes_no_lock_on_the_target_and_leaves_no_database(postgres_url
         assert str(found.losses[0]) == "table t (1 row)"
         assert writer.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0] == 0
     assert scratch_databases(postgres_url) == 0
+
+
+#: How a revision opens a connection of its own, by the environment.
+OWN_CONNECTIONS = {
+    "POSTGRES_URL": (
+        lambda url: {"POSTGRES_URL": url.replace("postgresql:", "postgresql+psycopg:")},
+        "import os, sqlalchemy",
+        "engine = sqlalchemy.create_engine(os.environ['POSTGRES_URL'])",
+        "with engine.begin() as c:",
+        "    c.exec_driver_sql('DELETE FROM t')",
+        "engine.dispose()",
+    ),
+    "DATABASE_URL": (
+        lambda url: {"DATABASE_URL": url},
+        "import os, psycopg",
+        "with psycopg.connect(os.environ['DATABASE_URL']) as c:",
+        "    c.execute('DELETE FROM t')",
+    ),
+    "DB_NAME": (
+        lambda url: {"DB_HOST": StoreUrl.parse("postgres", url).host, "DB_NAME": _name(url)},
+        "import os, psycopg",
+        "with psycopg.connect(os.environ['POSTGRES_SERVER'], dbname=os.environ['DB_NAME']) as c:",
+        "    c.execute('DELETE FROM t')",
+    ),
+    "PGDATABASE": (
+        lambda url: {"PGDATABASE": _name(url), **_libpq(url)},
+        "import psycopg",
+        "with psycopg.connect() as c:",
+        "    c.execute('DELETE FROM t')",
+    ),
+}
+
+
+def _name(url):
+    return StoreUrl.parse("postgres", url).database
+
+
+def _libpq(url):
+    known = StoreUrl.parse("postgres", url)
+    return {
+        "PGHOST": known.host,
+        "PGPORT": str(known.port(5432)),
+        "PGUSER": known.username,
+        "PGPASSWORD": known.password,
+    }
+
+
+@pytest.mark.parametrize("way", OWN_CONNECTIONS)
+def test_a_connection_of_its_own_leads_a_trial_to_the_scratch_database(
+    postgres_url, own, monkeypatch, way
+):
+    variables, *lines = OWN_CONNECTIONS[way]
+    blueprint = own(TABLE, ("INSERT INTO t VALUES (7, 'a')", "SELECT 1"), ("SELECT 1", lines))
+    migrate.init(blueprint, url=postgres_url)
+    monkeypatch.setenv("POSTGRES_SERVER", postgres_url)
+    for name, text in variables(postgres_url).items():
+        monkeypatch.setenv(name, text)
+    before = dict(os.environ)
+    target = StoreUrl.parse("postgres", postgres_url)
+    done = ("d_1", "d_2", "d_3")
+    seen = downgrade_trial.tried(target, blueprint, "public", Timing(), done=done, to="d_2")
+    assert (seen.tables, seen.columns) == ((), ())
+    assert value(postgres_url, "SELECT count(*) FROM t") == 1
+    assert dict(os.environ) == before
 
 
 def test_a_side_effect_of_a_trial_stays_out_of_the_target(postgres_url, own):

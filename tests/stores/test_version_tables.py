@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import psycopg
@@ -10,9 +11,10 @@ import pytest
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
+from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreBusy, StoreConflict
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.scratch import schema_sql
 
 pytestmark = pytest.mark.postgres
 
@@ -113,6 +115,33 @@ def test_our_ids_in_another_table_with_our_tables_lead_on(url, blueprint, do, sc
     hint = applied(url, blueprint).stores[0].exception.hint
     assert "set DB_SCHEMA=billing" in hint
     assert "other ids" not in hint
+
+
+def test_a_connection_of_its_own_finds_no_address_while_a_revision_is_only_written_as_sql(
+    url, blueprint, do, monkeypatch
+):
+    recorded_by_another(do)
+    do("CREATE TABLE public.touched (id integer)")
+    text = (blueprint.migrations / "s2.py").read_text()
+    own = """
+    import os, psycopg
+    with psycopg.connect(os.environ.get("DATABASE_URL", "")) as c:
+        c.execute("INSERT INTO touched VALUES (1)")
+"""
+    (blueprint.migrations / "s2.py").write_text(text.replace("upgrade():", f"upgrade():{own}"))
+    monkeypatch.setenv("DATABASE_URL", url.reveal(scheme="postgresql"))
+    monkeypatch.setenv("PGHOST", url.host)
+    monkeypatch.setenv("PGPORT", str(url.port(5432)))
+    monkeypatch.setenv("PGDATABASE", url.database)
+    monkeypatch.setenv("PGUSER", url.username)
+    monkeypatch.setenv("PGPASSWORD", url.password)
+    before = dict(os.environ)
+    error = applied(url, blueprint).stores[0].exception
+    assert "could not be found out" in error.hint
+    with pytest.raises(ConfigurationError, match="written as SQL"):
+        schema_sql(blueprint)
+    assert do("SELECT count(*) FROM touched").fetchone()[0] == 0
+    assert dict(os.environ) == before
 
 
 def test_another_version_table_that_is_locked_is_busy_and_named(url, blueprint, do):

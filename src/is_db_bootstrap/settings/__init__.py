@@ -1,6 +1,7 @@
 """Where the stores are, who we are there, and how long we wait."""
 
 from is_db_bootstrap.settings.address import SCHEMES, StoreUrl
+from is_db_bootstrap.settings.elsewhere import address_elsewhere
 from is_db_bootstrap.settings.pool import pool_profile
 from is_db_bootstrap.settings.run_options import RunOptions
 from is_db_bootstrap.settings.secrets import read_secret
@@ -22,6 +23,7 @@ __all__ = [
     "Settings",
     "StoreUrl",
     "Timing",
+    "address_elsewhere",
     "blueprint_name",
     "check_ca_file",
     "echo",

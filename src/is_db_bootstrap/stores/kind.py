@@ -86,6 +86,10 @@ class StoreKind:
     other_url_variables: tuple[str, ...] = ()
     #: The variable of each field of an address.
     part_variables: Mapping[str, str] = field(default_factory=dict)
+    #: The variable from which the client itself takes each field of an address, and the one that
+    #: names a file's entry with all of them.
+    client_variables: Mapping[str, str] = field(default_factory=dict)
+    client_entry_variable: str = ""
     #: The variable that names the schema.
     schema_variable: str = ""
     #: What in an address would weaken the check of the server's certificate, in its own words.

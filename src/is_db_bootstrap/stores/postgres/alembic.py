@@ -30,6 +30,7 @@ from sqlalchemy.types import TypeEngine
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.guests import GuestFailed, guest
+from is_db_bootstrap.settings import address_elsewhere
 from is_db_bootstrap.stores.postgres.connection import (
     NAME,
     connect,
@@ -43,6 +44,7 @@ from is_db_bootstrap.stores.postgres.half_done import (
     WorkingConnection,
     WorkingCursor,
 )
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.operations import Operation, described, without_drops
 from is_db_bootstrap.stores.postgres.revision_folder import SKIPPED_NAMES
 from is_db_bootstrap.stores.postgres.revisions import TABLE
@@ -363,13 +365,14 @@ def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
 def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
     """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server.
 
-    Raises `ConfigurationError` for a revision that needs a server, such as one that reads through
-    `op.get_bind()`.
+    Meanwhile no variable of the environment names a database, so that no revision opens one by
+    itself. Raises `ConfigurationError` for a revision that needs a server, such as one that reads
+    through `op.get_bind()`.
     """
     found = config(blueprint, schema)
     found.output_buffer = text = io.StringIO()
     try:
-        with running_alembic():
+        with running_alembic(), address_elsewhere(KIND, None):
             command.upgrade(found, span, sql=True)
     except (BootstrapError, CommandError, GuestFailed) as exc:
         raise ConfigurationError(f"{blueprint.name}: {exc}.") from exc
@@ -379,7 +382,8 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
             raise
         raise ConfigurationError(
             f"{blueprint.name}: a revision cannot be written as SQL without a server: {type(exc).__name__}: {exc}{place}.",
-            hint="It reads through op.get_bind(), or runs code that needs a database: apply it with `migrate upgrade`.",
+            hint="It reads through op.get_bind(), or runs code that needs a database, whose address is not set meanwhile: "
+            "apply it with `migrate upgrade`.",
         ) from exc
     return text.getvalue()
 

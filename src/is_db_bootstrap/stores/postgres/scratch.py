@@ -18,7 +18,7 @@ import psycopg
 
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.settings import StoreUrl, Timing, address_elsewhere
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue, live
 from is_db_bootstrap.stores.postgres.connection import (
@@ -30,6 +30,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     session_settings,
 )
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -111,10 +112,16 @@ def at_revisions(
 ) -> Iterator[StoreUrl]:
     """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`.
 
+    The variables of the environment that hold an address of PostgreSQL name it too, so that a
+    revision that opens a connection of its own opens it here, and not to the target.
+
     `begun` is told of the store that brings it there, and of its name. Raises `ConfigurationError`
     when a revision sends a statement that acts on the whole server.
     """
-    with scratch_database(url, timing) as scratch:
+    with (
+        scratch_database(url, timing) as scratch,
+        address_elsewhere(KIND, scratch, _parts(scratch, timing)),
+    ):
         store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
         begun(store, scratch.database)
         try:
@@ -125,6 +132,19 @@ def at_revisions(
         finally:
             store.close()
         yield scratch
+
+
+def _parts(scratch: StoreUrl, timing: Timing) -> dict[str, str]:
+    """Server, user and password of a scratch database as libpq has found them, also in its files."""
+    with connect(scratch, timing.connect_timeout_s, database=MAINTENANCE) as connection:
+        info = connection.info
+        return {
+            "host": info.host,
+            "port": str(info.port),
+            "database": scratch.database,
+            "username": info.user,
+            "password": info.password,
+        }
 
 
 class ScratchCursor(WorkingCursor):
