@@ -26,6 +26,7 @@ from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
+from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.scratch import at_head
 
 pytestmark = pytest.mark.postgres
@@ -489,6 +490,46 @@ def test_threads_of_one_revision_write_one_mark(shop):
     assert done.ok, done
     assert shop.ask("SELECT DISTINCT cents FROM account") == [(1000,)]
     assert (shop.recorded, shop.begun) == (["b2"], [])
+
+
+@pytest.fixture
+def merged(shop):
+    """The shop, whose revisions b2 and c2 go on from a1 and are merged by d3."""
+    shop.add("b2", "a1", 'op.execute("CREATE TABLE b (id int)")', 'op.execute("DROP TABLE b")')
+    shop.add("c2", "a1", 'op.execute("CREATE TABLE c (id int)")', 'op.execute("DROP TABLE c")')
+    shop.add("d3", ("b2", "c2"), "pass")
+    assert shop.apply().ok
+    return shop
+
+
+def down(shop, target, **given):
+    """The revisions that were undone."""
+    undone = migrate.downgrade(shop.blueprint, target, settings=shop.settings, **given)
+    return list(undone.revisions)
+
+
+def test_a_merged_chain_goes_down_step_by_step(merged):
+    for undone, recorded in (("d3", ["b2", "c2"]), ("c2", ["b2"]), ("b2", ["a1"])):
+        assert down(merged, "1") == [undone]
+        assert (sorted(merged.recorded), merged.begun) == (recorded, [])
+    assert merged.apply().ok
+    assert merged.recorded == ["d3"]
+    assert down(merged, "b2") == ["d3", "c2"]
+    assert down(merged, "base", drop_rows=True) == ["b2", "a1"]
+    assert (merged.recorded, merged.begun) == ([], [])
+
+
+def test_a_question_about_a_merge_goes_on_with_the_same_steps(merged):
+    path = merged.migrations / "d3.py"
+    undo = 'op.execute("DELETE FROM account")'
+    path.write_text(
+        path.read_text().replace("def downgrade():\n    pass", f"def downgrade():\n    {undo}")
+    )
+    with pytest.raises(RowsWouldBeLost) as asked:
+        down(merged, "1")
+    assert asked.value.to == "-1"
+    assert down(merged, asked.value.to, drop_rows=True) == ["d3"]
+    assert sorted(merged.recorded) == ["b2", "c2"]
 
 
 @pytest.fixture(params=["repeatable read", "serializable"])

@@ -368,21 +368,17 @@ class PostgreSQLBootstrapper:
     def _ways_out(self, direction: str, revision: str, record: Record) -> str:
         """What a person can do about a step that is half done."""
         before = ", ".join(record.revisions) or "base"
-        after = revision if direction == "upgrade" else self._before(self._chain.order, revision)
+        after = revision if direction == "upgrade" else self._without(revision, record)
         stamp = "is-db-bootstrap migrate stamp"
         return (
             f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} {after}`. "
             f"If you take it back, let it run again: `{stamp} {before}`."
         )
 
-    @staticmethod
-    def _before(done: Sequence[str], revision: str) -> str:
-        """The revision before one of `done`.
-
-        `base` for the first one and for one that is not there.
-        """
-        index = done.index(revision) if revision in done else 0
-        return done[index - 1] if index else "base"
+    def _without(self, revision: str, record: Record) -> str:
+        """What a schema of this record would record without `revision`."""
+        done = self._chain.until([r for r in record.revisions if r in self._chain.parents])
+        return ", ".join(self._chain.heads(r for r in done if r != revision)) or "base"
 
     def _is_ahead(self, record: Record) -> bool:
         """Whether newer code was here.
