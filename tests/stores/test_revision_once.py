@@ -21,7 +21,13 @@ from commands import command
 from is_db_bootstrap import files, migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreBusy, StoreConflict
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+)
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
@@ -629,13 +635,38 @@ def test_a_role_that_does_not_own_the_version_table_marks_in_our_schema(shop, as
 
 def test_a_role_that_may_mark_nowhere_is_told_so(shop, as_role):
     shop.apply()
+    shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
     role = as_role(*MAY_WRITE)
     shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
     result = shop.apply().stores[0]
     assert isinstance(result.exception, HalfDone)
     assert "could not be written" in result.exception.hint
     (note,) = [note for note in result.notes if "is not marked" in note]
-    assert f'GRANT ALL ON is_db_bootstrap.begun TO "{role}"' in note
+    assert f'CREATE SCHEMA is_db_bootstrap AUTHORIZATION "{role}"' in note
+
+
+def test_a_role_that_may_not_read_what_has_begun_runs_nothing(shop, as_role):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    admin = shop.url
+    as_role(*MAY_WRITE)
+    refused = shop.apply().stores[0].exception
+    assert isinstance(refused, AccessDenied), refused
+    stock = shop.alembic("upgrade", "head")
+    assert stock.returncode != 0
+    assert "may not read it" in stock.stderr + stock.stdout
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+    url, shop.url = shop.url, admin
+    shop.do(*filter(None, refused.hint.partition(": ")[2].split("; ")))
+    shop.url = url
+    shop.is_refused()
+
+
+def test_a_role_that_may_not_read_what_has_begun_may_find_that_nothing_is_to_do(shop, as_role):
+    shop.apply()
+    as_role(*MAY_WRITE)
+    done = shop.apply()
+    assert done.ok, done
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,7 @@ class PostgreSQLBootstrapper:
         pending = self._pending(record)
         if not pending:
             return Plan(tuple(self._missing_rows(reader)))
+        self._refuse_unread(record)
         notes = self._refuse_recorded_elsewhere(reader, record)
         schema = self._checked_rights(reader)
         if not record.revisions and not schema:
@@ -343,6 +344,11 @@ class PostgreSQLBootstrapper:
             hint=self._ways_out(found.direction, found.revision, record),
             subject=found.revision,
         )
+
+    def _refuse_unread(self, record: Record) -> None:
+        """Raise `AccessDenied` when steps have begun that this role may not read of."""
+        if record.has_rows is False:
+            raise begun.unreadable(self._reader())
 
     def _unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
         """A note when this role can write down nowhere that a revision has begun."""

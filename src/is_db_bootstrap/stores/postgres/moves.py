@@ -249,6 +249,8 @@ class Downgrade(Move):
         done = self._chain.until(record.revisions)
         undone = self._undone(done)
         notes: tuple[str, ...] = ()
+        if undone:
+            self._refuse_unread(record)
         if undone and not self._drop_rows:
             self._undoing = tuple(undone)
             self._kept = tuple(r for r in done if r not in undone)
