@@ -123,7 +123,9 @@ def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], sc
     marked = Record.of(recorded, comment).begun
     found = Begun(" ".join(marked), known=False) if marked else None
     readable = reader.execute(begun.READABLE.encode()).fetchone()
-    if readable and readable[0]:
+    if readable and not readable[0]:
+        raise begun.unreadable(reader)
+    if readable:
         found = begun.find(reader, schema) or found
     if found is None:
         return

@@ -21,11 +21,18 @@ from commands import command
 from is_db_bootstrap import files, migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreBusy, StoreConflict
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    ChangeFailed,
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+)
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
+from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.scratch import at_head
 
 pytestmark = pytest.mark.postgres
@@ -491,6 +498,46 @@ def test_threads_of_one_revision_write_one_mark(shop):
     assert (shop.recorded, shop.begun) == (["b2"], [])
 
 
+@pytest.fixture
+def merged(shop):
+    """The shop, whose revisions b2 and c2 go on from a1 and are merged by d3."""
+    shop.add("b2", "a1", 'op.execute("CREATE TABLE b (id int)")', 'op.execute("DROP TABLE b")')
+    shop.add("c2", "a1", 'op.execute("CREATE TABLE c (id int)")', 'op.execute("DROP TABLE c")')
+    shop.add("d3", ("b2", "c2"), "pass")
+    assert shop.apply().ok
+    return shop
+
+
+def down(shop, target, **given):
+    """The revisions that were undone."""
+    undone = migrate.downgrade(shop.blueprint, target, settings=shop.settings, **given)
+    return list(undone.revisions)
+
+
+def test_a_merged_chain_goes_down_step_by_step(merged):
+    for undone, recorded in (("d3", ["b2", "c2"]), ("c2", ["b2"]), ("b2", ["a1"])):
+        assert down(merged, "1") == [undone]
+        assert (sorted(merged.recorded), merged.begun) == (recorded, [])
+    assert merged.apply().ok
+    assert merged.recorded == ["d3"]
+    assert down(merged, "b2") == ["d3", "c2"]
+    assert down(merged, "base", drop_rows=True) == ["b2", "a1"]
+    assert (merged.recorded, merged.begun) == ([], [])
+
+
+def test_a_question_about_a_merge_goes_on_with_the_same_steps(merged):
+    path = merged.migrations / "d3.py"
+    undo = 'op.execute("DELETE FROM account")'
+    path.write_text(
+        path.read_text().replace("def downgrade():\n    pass", f"def downgrade():\n    {undo}")
+    )
+    with pytest.raises(RowsWouldBeLost) as asked:
+        down(merged, "1")
+    assert asked.value.to == "-1"
+    assert down(merged, asked.value.to, drop_rows=True) == ["d3"]
+    assert sorted(merged.recorded) == ["b2", "c2"]
+
+
 @pytest.fixture(params=["repeatable read", "serializable"])
 def isolated(shop, request):
     """The shop, whose database begins every transaction with more isolation than usual."""
@@ -588,13 +635,38 @@ def test_a_role_that_does_not_own_the_version_table_marks_in_our_schema(shop, as
 
 def test_a_role_that_may_mark_nowhere_is_told_so(shop, as_role):
     shop.apply()
+    shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
     role = as_role(*MAY_WRITE)
     shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
     result = shop.apply().stores[0]
     assert isinstance(result.exception, HalfDone)
     assert "could not be written" in result.exception.hint
     (note,) = [note for note in result.notes if "is not marked" in note]
-    assert f'GRANT ALL ON is_db_bootstrap.begun TO "{role}"' in note
+    assert f'CREATE SCHEMA is_db_bootstrap AUTHORIZATION "{role}"' in note
+
+
+def test_a_role_that_may_not_read_what_has_begun_runs_nothing(shop, as_role):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    admin = shop.url
+    as_role(*MAY_WRITE)
+    refused = shop.apply().stores[0].exception
+    assert isinstance(refused, AccessDenied), refused
+    stock = shop.alembic("upgrade", "head")
+    assert stock.returncode != 0
+    assert "may not read it" in stock.stderr + stock.stdout
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+    url, shop.url = shop.url, admin
+    shop.do(*filter(None, refused.hint.partition(": ")[2].split("; ")))
+    shop.url = url
+    shop.is_refused()
+
+
+def test_a_role_that_may_not_read_what_has_begun_may_find_that_nothing_is_to_do(shop, as_role):
+    shop.apply()
+    as_role(*MAY_WRITE)
+    done = shop.apply()
+    assert done.ok, done
 
 
 @pytest.mark.parametrize(

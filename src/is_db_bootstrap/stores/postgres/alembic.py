@@ -18,7 +18,9 @@ import psycopg
 from alembic import command
 from alembic.autogenerate.render import _repr_type
 from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import ScriptDirectory
 from alembic.script import base as script_base
 from alembic.util import CommandError
 from sqlalchemy import TypeDecorator, create_engine, event, types
@@ -47,7 +49,7 @@ from is_db_bootstrap.stores.postgres.half_done import (
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.operations import Operation, described, without_drops
 from is_db_bootstrap.stores.postgres.revision_folder import SKIPPED_NAMES
-from is_db_bootstrap.stores.postgres.revisions import TABLE
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -243,8 +245,33 @@ def upgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) ->
 
 
 def downgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
-    """Undo every revision after `revision` (`base`: all of them), one transaction a revision."""
-    return _ran(engine, blueprint, schema, command.downgrade, revision)
+    """Undo `revision` itself, in one transaction. False when that had been done meanwhile."""
+    return _ran(engine, blueprint, schema, undo, revision)
+
+
+def undo(wanted: Config, *revisions: str) -> None:
+    """Undo `revisions`, the newest first, one transaction a revision.
+
+    Alembic's own command is told where to end. Below a merge, no revision names that: there are two
+    heads. One that is not applied is passed over.
+    """
+    script = ScriptDirectory.from_config(wanted)
+    chain = Chain.read(wanted.attributes["blueprint"].migrations)
+
+    def steps(heads: Any, _: Any) -> list[Any]:
+        found: list[Any] = []
+        left = set(chain.until(head for head in heads if head in chain.parents))
+        for revision in revisions:
+            if revision not in left:
+                continue
+            left.remove(revision)
+            if later := [r for r in sorted(left) if revision in chain.parents[r]]:
+                raise CommandError(f"{', '.join(later)} goes on from {revision}")
+            found.append(RevisionStep(script.revision_map, script.get_revision(revision), False))  # noqa: FBT003 - Alembic's
+        return found
+
+    with EnvironmentContext(wanted, script, fn=steps, destination_rev=revisions[-1]):
+        script.run_env()
 
 
 def stamp(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from is_db_bootstrap.errors import StoreBusy, StoreConflict
+from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
 from is_db_bootstrap.stores.postgres.connection import NAME, identifier
 
 if TYPE_CHECKING:
@@ -185,6 +185,18 @@ def find(reader: psycopg.Connection[Any], schema: str) -> Begun | None:
         return None
     step, transactions, since = row
     return Begun(step, tuple(map(int, transactions)), int(since) if since else None)
+
+
+def unreadable(reader: psycopg.Connection[Any]) -> AccessDenied:
+    """The error of a table that is there and that we may not read: a step in it may be half done."""
+    row = reader.execute(b"SELECT current_user::text").fetchone()
+    role = row[0] if row else ""
+    return AccessDenied(
+        NAME,
+        f"{_PLACE} may say that a revision did not end, and {role} may not read it.",
+        subject=_PLACE,
+        hint=f"Let an administrator run: {remedy(role, has_schema=True, has_table=True)}",
+    )
 
 
 def fate(reader: psycopg.Connection[Any], begun: Begun, *, has_stopped: bool = False) -> Fate:

@@ -261,6 +261,7 @@ class PostgreSQLBootstrapper:
         pending = self._pending(record)
         if not pending:
             return Plan(tuple(self._missing_rows(reader)))
+        self._refuse_unread(record)
         notes = self._refuse_recorded_elsewhere(reader, record)
         schema = self._checked_rights(reader)
         if not record.revisions and not schema:
@@ -344,6 +345,11 @@ class PostgreSQLBootstrapper:
             subject=found.revision,
         )
 
+    def _refuse_unread(self, record: Record) -> None:
+        """Raise `AccessDenied` when steps have begun that this role may not read of."""
+        if record.has_rows is False:
+            raise begun.unreadable(self._reader())
+
     def _unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
         """A note when this role can write down nowhere that a revision has begun."""
         with errors(self.target, begun.SCHEMA):
@@ -368,21 +374,17 @@ class PostgreSQLBootstrapper:
     def _ways_out(self, direction: str, revision: str, record: Record) -> str:
         """What a person can do about a step that is half done."""
         before = ", ".join(record.revisions) or "base"
-        after = revision if direction == "upgrade" else self._before(self._chain.order, revision)
+        after = revision if direction == "upgrade" else self._without(revision, record)
         stamp = "is-db-bootstrap migrate stamp"
         return (
             f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} {after}`. "
             f"If you take it back, let it run again: `{stamp} {before}`."
         )
 
-    @staticmethod
-    def _before(done: Sequence[str], revision: str) -> str:
-        """The revision before one of `done`.
-
-        `base` for the first one and for one that is not there.
-        """
-        index = done.index(revision) if revision in done else 0
-        return done[index - 1] if index else "base"
+    def _without(self, revision: str, record: Record) -> str:
+        """What a schema of this record would record without `revision`."""
+        done = self._chain.until([r for r in record.revisions if r in self._chain.parents])
+        return ", ".join(self._chain.heads(r for r in done if r != revision)) or "base"
 
     def _is_ahead(self, record: Record) -> bool:
         """Whether newer code was here.

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
-from alembic import command
 from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 
 from is_db_bootstrap.errors import StoreUnavailable
-from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic
+from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic, undo
 from is_db_bootstrap.stores.postgres.catalogue import PARTITION, live
 from is_db_bootstrap.stores.postgres.connection import NAME
 from is_db_bootstrap.stores.postgres.downgrade_look import (
@@ -164,10 +163,10 @@ def tried(
     timing: Timing,
     *,
     done: Sequence[str],
-    to: str,
+    undone: Sequence[str],
     sessions: Sessions | None = None,
 ) -> Seen:
-    """Bring a scratch database on the server of `url` to the revisions `done`, downgrade it to `to`, and look.
+    """Bring a scratch database on the server of `url` to the revisions `done`, undo `undone` of them, and look.
 
     Raises what a run raises: `AccessDenied` when no database may be created, `ChangeFailed` for a
     revision that fails there. Raises `ConfigurationError` when a revision sends a statement that
@@ -189,7 +188,7 @@ def tried(
                 before, objects = look(session, schema), _objects(session, schema)
                 session.commit()
                 notes.begin(session, before)
-                left = _downgraded(connection, blueprint, schema, to, notes.stepped)
+                left = _downgraded(connection, blueprint, schema, undone, notes.stepped)
                 session.rollback()
                 after, left_objects = look(session, schema), _objects(session, schema)
                 session.rollback()
@@ -338,7 +337,7 @@ def _downgraded(
     connection: Connection,
     blueprint: Blueprint,
     schema: str,
-    to: str,
+    undone: Sequence[str],
     ended: Callable[[Any], None],
 ) -> tuple[str, ...]:
     """Run the downgrade.
@@ -361,7 +360,7 @@ def _downgraded(
     with running_alembic():
         wanted = config(blueprint, schema, connection)
         wanted.attributes["applied"] = stepped
-        command.downgrade(wanted, to)
+        undo(wanted, *undone)
     return tuple(left)
 
 

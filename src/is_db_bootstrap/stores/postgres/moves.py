@@ -92,7 +92,8 @@ class RowsWouldBeLost(StoreConflict):
     `losses` names the tables and columns, also those whose rows could not be counted. `unknown` has
     a sentence for each thing that could not be found out. `undone` are the revisions that were
     undone before this came up; otherwise nothing was changed. `to` is where the downgrade is to
-    end: a revision or `base`, not a number of steps.
+    end: a revision or `base`, not a number of steps, unless it ends between the branches of a
+    merge: then the steps that are left, such as `-1`.
     """
 
     def __init__(
@@ -232,10 +233,11 @@ class Downgrade(Move):
     ) -> None:
         super().__init__(url, blueprint, target, timing=timing, schema=schema)
         self._drop_rows = drop_rows
-        self._tried: dict[tuple[tuple[str, ...], str], Seen | str] = {}
+        self._tried: dict[tuple[tuple[str, ...], tuple[str, ...]], Seen | str] = {}
         self._sessions: Sessions | None = None
         self._guard: Guard | None = None
-        self._to = ""
+        self._kept: tuple[str, ...] = ()
+        self._undoing: tuple[str, ...] = ()
         self._over: list[str] = []
 
     def _planned(self) -> Plan:
@@ -249,9 +251,12 @@ class Downgrade(Move):
         done = self._chain.until(record.revisions)
         undone = self._undone(done)
         notes: tuple[str, ...] = ()
+        if undone:
+            self._refuse_unread(record)
         if undone and not self._drop_rows:
-            self._to = self._before(done, undone[-1])
-            seen = self._trial(done, self._to)
+            self._undoing = tuple(undone)
+            self._kept = tuple(r for r in done if r not in undone)
+            seen = self._trial(done, self._undoing)
             losses = [] if isinstance(seen, str) else self._losses(reader, seen)
             unknown = list(self._unknown(seen))
             if isinstance(seen, str) or losses or unknown:
@@ -278,19 +283,26 @@ class Downgrade(Move):
         kept = self._chain.until([revision])
         return [r for r in reversed(done) if r not in kept]
 
+    @property
+    def _to(self) -> str:
+        """Where the downgrade is to end, as a target of another one."""
+        heads = self._chain.heads(self._kept)
+        if len(heads) > 1:
+            return f"-{len(self._undoing) - len(self._over)}"
+        return heads[0] if heads else "base"
+
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {**super()._steps(), "downgrade": self._apply_downgrade}
 
     def _apply_downgrade(self, change: Change) -> str | None:
-        to = self._before(self._chain.order, change.name)
         if self._guard is None:
-            return self._ran(change, "downgrade", to)
+            return self._ran(change, "downgrade", change.name)
         from is_db_bootstrap.stores.postgres.downgrade_guard import Unforeseen
 
         self._guard.expect(change.name)
         for _ in range(_GUARDED_TRIES):
             try:
-                remark = self._ran(change, "downgrade", to)
+                remark = self._ran(change, "downgrade", change.name)
             except Unforeseen as exc:
                 self._refuse_unforeseen(change, exc)
             else:
@@ -341,14 +353,14 @@ class Downgrade(Move):
             drop_database(self._url, self._timing, self._sessions.database)
         return super().disconnect()
 
-    def _trial(self, done: tuple[str, ...], to: str) -> Seen | str:
+    def _trial(self, done: tuple[str, ...], undone: tuple[str, ...]) -> Seen | str:
         """What the downgrade does in a scratch database; in words, why that could not be seen.
 
         It is tried once, although a run plans twice: the files are the same.
         """
         from is_db_bootstrap.stores.postgres import downgrade_trial
 
-        if (done, to) not in self._tried:
+        if (done, undone) not in self._tried:
             limit_s = max(self._timing.timeout_s, TRIAL_LEAST_S)
             sessions = downgrade_trial.Sessions(self._timing.connect_timeout_s)
             self._sessions = sessions
@@ -356,14 +368,14 @@ class Downgrade(Move):
             timer.daemon = True
             timer.start()
             try:
-                with errors(self.target, f"the trial of a downgrade to {to}"):
+                with errors(self.target, f"the trial of a downgrade of {', '.join(undone)}"):
                     found: Seen | str = downgrade_trial.tried(
                         self._url,
                         self._blueprint,
                         self._schema,
                         self._timing,
                         done=done,
-                        to=to,
+                        undone=undone,
                         sessions=sessions,
                     )
             except Exception as exc:
@@ -372,8 +384,8 @@ class Downgrade(Move):
                 found = self._why_untried(exc, limit_s if sessions.ended else None)
             finally:
                 timer.cancel()
-            self._tried[done, to] = found
-        return self._tried[done, to]
+            self._tried[done, undone] = found
+        return self._tried[done, undone]
 
     def _why_untried(self, exc: Exception, ended_after_s: float | None) -> str:
         """Why there was no trial, in words. Raises `exc` when the server cannot be worked with."""

@@ -77,6 +77,12 @@ class Chain:
         """The last revision; empty when there is none."""
         return self.order[-1] if self.order else ""
 
+    def heads(self, revisions: Iterable[str]) -> tuple[str, ...]:
+        """Those of `revisions` from which none of the others goes on, in order."""
+        found = set(revisions)
+        passed = {before for r in found for before in self.parents[r]}
+        return tuple(r for r in self.order if r in found - passed)
+
     def until(self, revisions: Iterable[str]) -> tuple[str, ...]:
         """`revisions` and all that led to them, in order."""
         wanted, found = list(revisions), set[str]()
