@@ -462,7 +462,6 @@ class PostgreSQLBootstrapper:
                 self._blueprint.name,
                 done=done,
                 pending=pending,
-                timing=self._timing,
             )
         if found.ours:
             raise self._recorded_elsewhere(reader, record, found.ours)

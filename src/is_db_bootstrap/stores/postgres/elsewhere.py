@@ -17,16 +17,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 
 from is_db_bootstrap.errors import StoreBusy
 from is_db_bootstrap.stores.postgres.connection import NAME, identifier
 from is_db_bootstrap.stores.postgres.revisions import TABLE, marked_blueprint
-
-if TYPE_CHECKING:
-    from is_db_bootstrap.settings import Timing
 
 #: Alembic keeps one row for each head. A table with more rows than this is no version table and is
 #: not searched.
@@ -53,6 +50,8 @@ _CANDIDATES = """
       AND NOT (n.nspname = %(schema)s AND c.relname = %(table)s)
     ORDER BY 1, 2
 """
+#: Seconds that one look at them waits for a lock.
+_LOCK_S = 1
 #: Every table of the database that a session has locked against readers, and who that is.
 _LOCKED = """
     SELECT n.nspname::text, c.relname::text, l.pid FROM pg_locks l
@@ -119,19 +118,18 @@ def find(
     *,
     done: Collection[str],
     pending: Collection[str],
-    timing: Timing,
 ) -> Elsewhere:
     """Look into every version table of the database but our own in `schema`.
 
     `done` and `pending` are the revisions of our chain that our own record has and lacks. One query
     names the tables that may be version tables, a second one reads those, if there are any. Raises
-    `StoreBusy` for one that another session locks for longer than a revision waits for a lock.
+    `StoreBusy` for one that another session locks; a run looks again a few times then.
     """
     wanted = {"schema": schema, "table": TABLE, "most": _MOST_ROWS}
     found = [_Candidate(*row) for row in reader.execute(_CANDIDATES, wanted).fetchall()]
     others = [each for each in found if not each.is_deployment]
     readable = [each for each in others if each.readable]
-    recorded = _recorded(reader, readable, list(pending), timing.lock_timeout_s)
+    recorded = _recorded(reader, readable, list(pending))
     ours = None
     unknown: list[VersionTable] = []
     for each, revisions in recorded:
@@ -155,10 +153,7 @@ def find(
 
 
 def _recorded(
-    reader: psycopg.Connection[Any],
-    tables: Sequence[_Candidate],
-    pending: list[str],
-    patience_s: float,
+    reader: psycopg.Connection[Any], tables: Sequence[_Candidate], pending: list[str]
 ) -> Iterator[tuple[_Candidate, tuple[str, ...]]]:
     """What each table records.
 
@@ -178,7 +173,7 @@ def _recorded(
     found: dict[int, tuple[str, ...]] = {}
     try:
         with reader.transaction():
-            reader.execute(f"SET LOCAL lock_timeout = '{round(patience_s * 1000)}ms'".encode())
+            reader.execute(f"SET LOCAL lock_timeout = '{_LOCK_S}s'".encode())
             rows = reader.execute(query.encode(), {"pending": pending}).fetchall()
     except psycopg.errors.LockNotAvailable as exc:
         raise _locked(reader, tables) from exc
