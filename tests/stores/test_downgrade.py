@@ -596,6 +596,8 @@ def test_without_the_right_to_create_databases_it_is_asked_and_said_why(postgres
             postgres_url,
             f"GRANT ALL ON t, alembic_version TO {name}",
             f"GRANT CREATE, USAGE ON SCHEMA public TO {name}",
+            f"GRANT USAGE ON SCHEMA is_db_bootstrap TO {name}",
+            f"GRANT ALL ON is_db_bootstrap.begun TO {name}",
         )
         found = refused(blueprint, guest)
         assert found.losses == ()
