@@ -649,6 +649,7 @@ def test_a_role_that_may_not_read_what_has_begun_runs_nothing(shop, as_role):
     shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
     assert isinstance(shop.apply().stores[0].exception, HalfDone)
     admin = shop.url
+    shop.do("REVOKE ALL ON SCHEMA is_db_bootstrap FROM PUBLIC")
     as_role(*MAY_WRITE)
     refused = shop.apply().stores[0].exception
     assert isinstance(refused, AccessDenied), refused
@@ -660,6 +661,23 @@ def test_a_role_that_may_not_read_what_has_begun_runs_nothing(shop, as_role):
     shop.do(*filter(None, refused.hint.partition(": ")[2].split("; ")))
     shop.url = url
     shop.is_refused()
+
+
+def test_a_role_that_may_only_write_its_own_tables_sees_what_others_have_begun(shop, as_role):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    as_role(*MAY_WRITE)
+    shop.is_refused()
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
+def test_a_second_role_of_a_database_goes_on_beside_the_marks_of_the_first(shop, as_role):
+    shop.apply()
+    as_role(*MAY_WRITE)
+    shop.add("b2", "a1", WAYS["stays"])
+    done = shop.apply()
+    assert done.ok, done
+    assert shop.recorded == ["b2"]
 
 
 def test_a_role_that_may_not_read_what_has_begun_may_find_that_nothing_is_to_do(shop, as_role):

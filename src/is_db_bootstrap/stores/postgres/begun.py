@@ -80,7 +80,10 @@ _COMMENT = f"""
     COMMENT ON TABLE {_PLACE} IS
     'is-db-bootstrap: the revision that runs in a schema at this moment, or did not end there'
 """
-_CREATE_ALL = (_CREATE_SCHEMA, _CREATE_TABLE, _COMMENT)
+# Every role may read the rows, which hold names and numbers only. So a role with a schema of its own
+# sees what has begun there, and a dump by a role with few rights does not fail at this table.
+_LET_ALL_READ = (f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC", f"GRANT SELECT ON {_PLACE} TO PUBLIC")
+_CREATE_ALL = (_CREATE_SCHEMA, _CREATE_TABLE, _COMMENT, *_LET_ALL_READ)
 #: Settings of one statement: no flush (see above), and a bounded wait for another run's row.
 _SETTINGS = """
     SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %(wait)s, true)
@@ -259,7 +262,8 @@ class Marks:
         has_schema = session.execute(_HAS_SCHEMA.encode()).fetchone()
         # IF NOT EXISTS asks for the right to make schemas also when there is one. It is not atomic
         # either, so of two sessions one may fail: what counts is what is there afterwards.
-        for statement in (_CREATE_TABLE, _COMMENT) if has_schema else _CREATE_ALL:
+        without_schema = _CREATE_ALL[1:]
+        for statement in without_schema if has_schema else _CREATE_ALL:
             with suppress(psycopg.Error):
                 session.execute(statement.encode())
         row = session.execute(RIGHTS.encode()).fetchone()
@@ -268,7 +272,9 @@ class Marks:
     def begin(self, begun: Begun, *, makes_room: bool = False) -> Begun:
         """Commit that a step has begun.
 
-        `makes_room` says that the row of an earlier step is known to be there. Raises `StoreBusy` while an earlier step of the schema is at work, and `StoreConflict` when
+        `makes_room` says that the row of an earlier step is known to be there.
+
+        Raises `StoreBusy` while an earlier step of the schema is at work, and `StoreConflict` when
         one has committed something and did not end.
         """
         if makes_room:
