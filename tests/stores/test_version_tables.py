@@ -144,6 +144,17 @@ def test_a_connection_of_its_own_finds_no_address_while_a_revision_is_only_writt
     assert dict(os.environ) == before
 
 
+def test_a_revision_that_needs_an_address_at_import_is_written_as_sql_all_the_same(
+    url, blueprint, monkeypatch
+):
+    text = (blueprint.migrations / "s2.py").read_text()
+    (blueprint.migrations / "s2.py").write_text(
+        f"{text}\nimport os\nDATABASE_URL = os.environ['DATABASE_URL']\n"
+    )
+    monkeypatch.setenv("DATABASE_URL", url.reveal(scheme="postgresql"))
+    assert "s2" in schema_sql(blueprint)
+
+
 def test_another_version_table_that_is_locked_is_busy_and_named(url, blueprint, do):
     recorded_by_another(do)
     do("CREATE TABLE billing.open (version_num text)")

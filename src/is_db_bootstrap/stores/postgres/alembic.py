@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.guests import GuestFailed, guest
-from is_db_bootstrap.settings import address_elsewhere
+from is_db_bootstrap.settings import StoreUrl, address_elsewhere
 from is_db_bootstrap.stores.postgres.connection import (
     NAME,
     connect,
@@ -53,7 +53,18 @@ from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.settings import StoreUrl, Timing
+    from is_db_bootstrap.settings import Timing
+
+#: Where nobody listens. The environment names it while revisions are written as SQL, so that modules
+#: that need an address at import can be imported, and reach no server.
+_NOWHERE = StoreUrl.parse("postgres", "postgresql://nobody@127.0.0.1:1/nowhere")
+_NOWHERE_PARTS = {
+    "host": "127.0.0.1",
+    "hostaddr": "127.0.0.1",
+    "port": "1",
+    "database": "nowhere",
+    "username": "nobody",
+}
 
 
 class _OneAtATime:
@@ -399,7 +410,7 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
     found = config(blueprint, schema)
     found.output_buffer = text = io.StringIO()
     try:
-        with running_alembic(), address_elsewhere(KIND, None):
+        with running_alembic(), address_elsewhere(KIND, _NOWHERE, _NOWHERE_PARTS):
             command.upgrade(found, span, sql=True)
     except (BootstrapError, CommandError, GuestFailed) as exc:
         raise ConfigurationError(f"{blueprint.name}: {exc}.") from exc
