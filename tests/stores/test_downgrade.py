@@ -163,7 +163,7 @@ def test_a_connection_of_its_own_leads_a_trial_to_the_scratch_database(
     before = dict(os.environ)
     target = StoreUrl.parse("postgres", postgres_url)
     done = ("d_1", "d_2", "d_3")
-    seen = downgrade_trial.tried(target, blueprint, "public", Timing(), done=done, to="d_2")
+    seen = downgrade_trial.tried(target, blueprint, "public", Timing(), done=done, undone=("d_3",))
     assert (seen.tables, seen.columns) == ((), ())
     assert value(postgres_url, "SELECT count(*) FROM t") == 1
     assert dict(os.environ) == before
