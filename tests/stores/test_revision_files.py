@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -261,11 +264,30 @@ def test_the_lock_of_an_editor_that_leads_nowhere_is_skipped_and_another_link_is
         Chain.read(folder)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@contextmanager
+def ordinary_user():
+    """Root may read everything, so it looks as somebody else meanwhile."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
 def test_a_file_without_the_right_to_read_it_is_named(folder):
-    (folder / "a.py").chmod(0)
-    with pytest.raises(ConfigurationError, match=r"a\.py cannot be read: Permission denied"):
-        Chain.read(folder)
+    assert Chain.read(folder).order == ("a",)  # imports what somebody else may not
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        write(folder, "a.py", FIRST)
+        (folder / "a.py").chmod(0)
+        with (
+            ordinary_user(),
+            pytest.raises(ConfigurationError, match=r"a\.py cannot be read: Permission denied"),
+        ):
+            Chain.read(folder)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
