@@ -9,7 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
+from is_db_bootstrap.blueprint.describe import INDEX, describe, index_row
+from is_db_bootstrap.blueprint.load import (
+    blueprint_names,
+    is_reference_system,
+    load_blueprint,
+)
 from is_db_bootstrap.errors import BootstrapError
 
 
@@ -18,23 +23,16 @@ def installed_rows() -> list[dict[str, Any]]:
 
     A blueprint that cannot be loaded has the key `error`, with no stores and no counts.
     """
-    from is_db_bootstrap.blueprint.describe import INDEX
-
     written = {row["name"]: row for row in json.loads(INDEX.read_text(encoding="utf-8"))}
-    return [written.get(name) or _loaded_row(name) for name in blueprint_names()]
+    return [
+        written[name] if is_reference_system(name) else _loaded_row(name)
+        for name in blueprint_names()
+    ]
 
 
 def _loaded_row(name: str) -> dict[str, Any]:
-    """The row of a blueprint that has none in the file."""
-    from is_db_bootstrap.blueprint.describe import counts, describe
-
+    """The row of a blueprint that another package brings."""
     try:
-        document = describe(load_blueprint(name))
+        return index_row(describe(load_blueprint(name)))
     except BootstrapError as exc:
         return {"name": name, "stores": [], "counts": {}, "summary": "", "error": str(exc)}
-    return {
-        "name": name,
-        "stores": list(document["stores"]),
-        "counts": counts(document),
-        "summary": document["summary"],
-    }

@@ -105,20 +105,20 @@ def _installed_blueprint(name: str) -> Blueprint:
     """
     point = _entry_points()[name]
     module, blueprint = _imported_blueprint(name, point.module, point.attr)
-    return _with_what_lies_beside(blueprint, module, is_trusted=_is_reference_system(name))
+    return _with_what_lies_beside(blueprint, module, is_trusted=is_reference_system(name))
 
 
 @cache
 def _check_installed_files(name: str) -> None:
     """Refuse a blueprint of another package with a folder without any migration."""
-    if _is_reference_system(name):
+    if is_reference_system(name):
         return
     blueprint = _installed_blueprint(name)
     for kind, folder in _folders_of(blueprint):
         _check_files(kind, folder, may_have_no_files=False)
 
 
-def _is_reference_system(name: str) -> bool:
+def is_reference_system(name: str) -> bool:
     """Whether this package brings the blueprint. Its own tests look at the files then."""
     return _entry_points()[name].module.partition(".")[0] == __name__.partition(".")[0]
 
