@@ -183,6 +183,10 @@ def test_a_password_may_be_in_a_file(base, tmp_path):
         ({"name": "b", "postgres": {"password_file": "\0"}}, "has a character that is none"),
         ({"name": "b", "postgres": {"database": ""}}, "database of postgres is empty"),
         ({"name": "b", "postgres": "postgresql://h:s3cret/x"}, "has a port that is not a port"),
+        (
+            {"name": "b", "postgres": "postgresql://h/x?sslrootcert=ca.pem&sslmode=disable"},
+            "sslmode=disable, which does not check the server's certificate",
+        ),
     ],
 )
 def test_a_line_that_is_no_target_is_refused_and_the_others_are_not(base, entry, said):

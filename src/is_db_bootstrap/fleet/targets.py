@@ -15,6 +15,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.settings import Identity, Settings, StoreUrl, check_ca_file, read_secret
+from is_db_bootstrap.settings.tls import refuse_weaker
 from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -264,6 +265,7 @@ def _address(
     url = _with_identity(url, password, base.identity(store))
     if url.ca_file:
         check_ca_file(url, url.ca_file)
+    refuse_weaker(url)
     return url
 
 
