@@ -581,10 +581,21 @@ def test_a_call_that_comes_back_when_its_run_has_given_it_up_does_not_change_the
 
 def test_an_interrupt_keeps_the_failure_that_came_before_it():
     failing, slow = InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("neo4j", ["b"])
-    failing.apply = lambda change: raising(ChangeFailed("postgres", "Refused.", change=change))()
-    slow.on_apply = lambda _: slow.cancelled.wait(60)
+    begun, threads = threading.Event(), []
+
+    def fail(change):
+        threads.append(threading.current_thread())
+        begun.set()
+        raise ChangeFailed("postgres", "Refused.", change=change)
+
+    def interrupt_when_the_other_has_failed(_):
+        assert begun.wait(60)
+        threads[0].join(60)
+        engine.interrupt()
+        slow.cancelled.wait(60)
+
+    failing.apply, slow.on_apply = fail, interrupt_when_the_other_has_failed
     engine = BootstrapOrchestrator([failing, slow], retry=QUICK, lock=LockPolicy(grace_s=0.1))
-    threading.Timer(0.5, engine.interrupt).start()
     result = engine.run()
     assert result.exit_code == 130
     assert [s.error.message for s in result.stores] == ["Refused.", "The run was interrupted."]
