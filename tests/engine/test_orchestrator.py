@@ -256,7 +256,10 @@ def test_a_lost_lock_ends_the_run_before_the_next_change():
 
 
 class Renewed(InMemoryBootstrapper):
-    """A store that counts how often its lock is confirmed, and may leave the next ones without an answer."""
+    """A store that counts how often its lock is confirmed.
+
+    It leaves the next `unanswered` confirmations without an answer.
+    """
 
     lease_s = None
     confirmed = 0
