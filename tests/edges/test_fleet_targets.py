@@ -292,7 +292,7 @@ def test_a_place_is_the_same_in_whatever_words(base, kind, pair):
     assert type(second) is kind
 
 
-def test_an_own_address_has_the_user_and_the_password_of_the_call_also_where_the_call_has_no_address(
+def test_an_own_address_has_user_and_password_of_the_call_also_where_the_call_has_no_address(
     monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,7 @@
-"""Passwords of every kind through every command and every way to fail: none of it is written anywhere.
+"""Passwords through every command and every way to fail: none of them is written anywhere.
 
-Most runs are in this process, because a start of the command takes longer than its run. A sample runs
-as processes, whose command lines and children are looked at.
+Most runs are in this process, because a start of the command takes longer than its run. A sample
+runs as processes, whose command lines and children are looked at.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Threads(socketserver.ThreadingTCPServer):
 
 @pytest.fixture(scope="module")
 def strangers():
-    """The ports of an HTTP server and of one that repeats each line, and one where nobody listens."""
+    """The ports of an HTTP server, of one that repeats each line, and of nobody."""
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), Http), _Threads(("127.0.0.1", 0), Echo)]
     for each in servers:
         threading.Thread(target=each.serve_forever, daemon=True).start()
@@ -185,11 +185,13 @@ class Fuzz:
                 tables.append(f"[{store}]\nurl = {json.dumps(full)}\n")
             elif form == "toml":
                 tables.append(
-                    f"[{store}]\nurl = {json.dumps(bare)}\npassword = {json.dumps(password, ensure_ascii=False)}\n"
+                    f"[{store}]\nurl = {json.dumps(bare)}\n"
+                    f"password = {json.dumps(password, ensure_ascii=False)}\n"
                 )
             else:
                 tables.append(
-                    f"[{store}]\nurl = {json.dumps(bare)}\npassword_file = {json.dumps(str(secret))}\n"
+                    f"[{store}]\nurl = {json.dumps(bare)}\n"
+                    f"password_file = {json.dumps(str(secret))}\n"
                 )
         if tables:
             toml.write_text("".join(tables), encoding="utf-8")
@@ -426,7 +428,7 @@ def _held(fuzz):
 
 
 def _conflict(fuzz):
-    """Something else is where our record of Redis belongs, and an unknown revision in PostgreSQL."""
+    """Something else is where our record of Redis belongs."""
     with redis.Redis(port=fuzz.ports["redis"], password=fuzz.secret, db=5) as client:
         client.set("is-db-bootstrap:conventions:shop", "not ours: anna@x")
     address = fuzz.address("redis", fuzz.secret) + "/5"
@@ -453,7 +455,8 @@ def _look_at_servers(fuzz):
     ) as connection:
         rows = connection.execute(
             "SELECT application_name, query FROM pg_stat_activity"
-            " UNION ALL SELECT 'comment', description FROM pg_description WHERE objsubid = 0 AND objoid > 16000"
+            " UNION ALL SELECT 'comment', description FROM pg_description"
+            " WHERE objsubid = 0 AND objoid > 16000"
         ).fetchall()
     fuzz.look(repr(rows), "pg_stat_activity")
     auth = ("neo4j", fuzz.secret)
