@@ -194,7 +194,7 @@ def _name_of(entry: Any) -> str:
 
 
 def _section(name: str, store: StoreName, said: Any) -> Mapping[str, Any]:
-    """What a target says of one store, as a table; text is an address."""
+    """What a target says of one store, as a table. A text alone is an address."""
     section = {"url": said} if isinstance(said, str) else said
     if not isinstance(section, dict):
         raise ConfigurationError(f"{name}: {store} is neither an address nor a table.")
@@ -297,7 +297,7 @@ def _place(url: StoreUrl, schema: str) -> str:
 
 
 def _servers(url: StoreUrl, kind: StoreKind) -> list[tuple[str, str]]:
-    """Hosts and ports of an address; what its query says of them goes before the rest."""
+    """Hosts and ports of an address. What its query says of them goes before the rest."""
     default = _HTTPS_PORT if url.scheme == "https" else str(kind.default_port)
     hosts = [host for host, _ in url.servers]
     ports = [port or default for _, port in url.servers]
@@ -311,7 +311,7 @@ def _servers(url: StoreUrl, kind: StoreKind) -> list[tuple[str, str]]:
 
 
 def _first_option(url: StoreUrl, names: Collection[str]) -> str:
-    """The first of these options that the query of an address sets; empty when it sets none."""
+    """The first of these options that the query of an address sets. Empty when it sets none."""
     query = dict(url.query)
     return next((query[name] for name in names if query.get(name)), "")
 
@@ -319,6 +319,6 @@ def _first_option(url: StoreUrl, names: Collection[str]) -> str:
 def _plain_host(host: str) -> str:
     """A host in one spelling.
 
-    The path of a socket is one as it is; no host at all is this machine.
+    The path of a socket is one as it is. No host at all is this machine.
     """
     return host if "/" in host else (host or "localhost").lower()
