@@ -1,4 +1,7 @@
-"""The connection layer for applications, on real servers. Numbers are those of the blueprints' acceptance checks."""
+"""The connection layer for applications, on real servers.
+
+Numbers are those of the blueprints' acceptance checks.
+"""
 
 from __future__ import annotations
 
@@ -55,13 +58,17 @@ def connections(url, name="is-db-bootstrap:%"):
     with psycopg.connect(url) as connection:
         return value(
             connection,
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s",
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE %s",
             name,
         )
 
 
 def none_is_left(url):
-    """Whether the server sees no connection of ours any more, which it notices a moment after it was closed."""
+    """Whether the server sees no connection of ours any more.
+
+    It notices a moment after a connection was closed.
+    """
     return any(connections(url) == 0 or time.sleep(0.02) for _ in range(100))
 
 
@@ -104,7 +111,8 @@ async def test_ctx_11_any_password_connects_through_both_ways_and_is_shown_nowhe
         )
     try:
         given = parts(url) | {"DB_USER": role, "DB_PASSWORD": password}
-        encoded = f"postgresql://{role}:{quote(password, safe='')}@{given['DB_HOST']}:{given['DB_PORT']}/{given['DB_NAME']}"
+        place = f"{given['DB_HOST']}:{given['DB_PORT']}/{given['DB_NAME']}"
+        encoded = f"postgresql://{role}:{quote(password, safe='')}@{place}"
         for environ in (given, {"DATABASE_URL": encoded}):
             async with Database.for_blueprint("context_service", environ) as database:
                 assert await database.fetchval("SELECT current_user") == role
@@ -487,7 +495,8 @@ async def test_values_are_bound_by_name_or_by_position_and_never_both(database):
 async def test_types_arrive_as_python_has_them(database):
     now = dt.datetime.now(dt.UTC)
     row = await database.fetchrow(
-        "SELECT CAST(:j AS jsonb) AS j, CAST(:l AS text[]) AS l, CAST(:n AS numeric) AS n, CAST(:u AS uuid) AS u, CAST(:t AS timestamptz) AS t, CAST(:k AS jsonb) AS k",
+        "SELECT CAST(:j AS jsonb) AS j, CAST(:l AS text[]) AS l, CAST(:n AS numeric) AS n,"
+        " CAST(:u AS uuid) AS u, CAST(:t AS timestamptz) AS t, CAST(:k AS jsonb) AS k",
         j={"a": [1, None]},
         l=["x", "y"],
         n=Decimal("1.50"),
@@ -536,7 +545,10 @@ async def test_a_failed_statement_leaves_the_connection_usable(database):
 
 
 def test_importing_it_needs_no_client_of_another_store():
-    code = "import sys, is_db_bootstrap.access; print({'neo4j', 'pymilvus', 'redis'} & set(sys.modules))"
+    code = (
+        "import sys, is_db_bootstrap.access\n"
+        "print({'neo4j', 'pymilvus', 'redis'} & set(sys.modules))\n"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

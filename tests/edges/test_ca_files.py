@@ -1,7 +1,8 @@
-"""A CA file is never weakened by an address: certificates of another authority or for another host are refused.
+"""A CA file is never weakened by an address.
 
-PostgreSQL and Redis speak TLS themselves. Neo4j and Milvus stand behind a proxy that ends TLS, since neither the
-test's Neo4j nor Milvus Lite is set up for it.
+Certificates of another authority or for another host are refused. PostgreSQL and Redis speak TLS
+themselves. Neo4j and Milvus stand behind a proxy that ends TLS, since neither the test's Neo4j nor
+Milvus Lite is set up for it.
 """
 
 import shutil
@@ -190,7 +191,7 @@ def served(url):
 
 @pytest.fixture
 def secured(certificates, farm, request, tls_postgres):
-    """`secured("redis", "here")`: the address of a server of this kind that shows this certificate."""
+    """`secured("redis", "here")`: the address of such a server, which shows this certificate."""
     fronts = []
 
     def open_front(store, certificate):
@@ -372,7 +373,8 @@ def test_an_authority_in_the_address_of_redis_is_not_switched_off_there(certific
         ping("redis", StoreUrl.parse("redis", url))
 
 
-#: Each way in which libpq, or we, come to a CA file. Each returns a query and what the settings say.
+#: Each way in which libpq, or we, come to a CA file.
+#: Each returns a query and what the settings say.
 def by_settings(file, _):
     return "", str(file)
 

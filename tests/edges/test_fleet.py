@@ -1,4 +1,7 @@
-"""`apply --targets` on real databases: who is touched, what is told, and what a later call leaves out."""
+"""`apply --targets` on real databases.
+
+Who is touched, what is told, and what a later call leaves out.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def names(farm):
 
 @pytest.fixture
 def fleet(farm, tmp_path, names):
-    """`fleet(targets, "--option", body="…")`: exit code, document, stderr of `apply --targets -`."""
+    """`fleet(targets, "--option", body="…")`: exit code, document and stderr of the call."""
     server = farm.shared("postgres")
     (tmp_path / "mine.py").write_text(BLUEPRINT)
     (tmp_path / "migrations").mkdir()
@@ -370,7 +373,8 @@ from is_db_bootstrap.fleet import run
 
 {patch}
 if __name__ == "__main__":
-    main(["apply", "-b", "mine:BLUEPRINT", "--targets", "targets.jsonl", "--continue-on-error", "-o", "json", *sys.argv[1:]])
+    options = ["-b", "mine:BLUEPRINT", "--targets", "targets.jsonl", "--continue-on-error"]
+    main(["apply", *options, "-o", "json", *sys.argv[1:]])
 """
 
 
@@ -481,7 +485,7 @@ def test_outcomes_that_cannot_be_noted_are_told_and_stop_no_target(fleet, names,
 
 
 def test_the_exit_code_is_that_of_what_a_later_try_may_mend(fleet, names):
-    """So that a Job, which does not try again what a person must mend, does so while there is something else."""
+    """So a Job tries again while one target needs no person, although another one does."""
     down = {"name": "down", "postgres": f"postgresql://127.0.0.1:1/{names[0]}"}
     code, document, _ = fleet(
         ["{oops", *tenants(names[1:3]), down], "--continue-on-error", "--timeout", "4"
@@ -501,7 +505,8 @@ from is_db_bootstrap.cli import main
 
 if __name__ == "__main__":
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-    main(["apply", "-b", "mine:BLUEPRINT", "--targets", "targets.jsonl", "--jobs", "2", "-o", "json"])
+    options = ["-b", "mine:BLUEPRINT", "--targets", "targets.jsonl", "--jobs", "2"]
+    main(["apply", *options, "-o", "json"])
 """)
     env = os.environ | {"POSTGRES_URL": farm.shared("postgres").url}
     done = subprocess.run(
@@ -601,7 +606,7 @@ BRIEF = {"IS_DB_BOOTSTRAP_GRACE": "0.1", "IS_DB_BOOTSTRAP_CONNECT_TIMEOUT": "2"}
 
 
 def hanging(names, hangs=HANGS):
-    """The body of a revision that hangs in a way of its own in each database, but in the others does not."""
+    """The body of a revision that hangs in the first databases, in each in a way of its own."""
     lines = [
         f'    if database == "{name}":\n        {hang.lstrip()}'
         for name, hang in zip(names, hangs, strict=False)
@@ -679,7 +684,8 @@ def own_connection(more=""):
     return f"""
 import os, psycopg
 url = os.environ["POSTGRES_URL"] + "/" + database
-psycopg.connect(url, autocommit=True{more}).execute("SELECT pg_sleep(600); CREATE TABLE late (id int)")
+work = "SELECT pg_sleep(600); CREATE TABLE late (id int)"
+psycopg.connect(url, autocommit=True{more}).execute(work)
 """
 
 

@@ -183,6 +183,10 @@ def test_a_password_may_be_in_a_file(base, tmp_path):
         ({"name": "b", "postgres": {"password_file": "\0"}}, "has a character that is none"),
         ({"name": "b", "postgres": {"database": ""}}, "database of postgres is empty"),
         ({"name": "b", "postgres": "postgresql://h:s3cret/x"}, "has a port that is not a port"),
+        (
+            {"name": "b", "postgres": "postgresql://h/x?sslrootcert=ca.pem&sslmode=disable"},
+            "sslmode=disable, which does not check the server's certificate",
+        ),
     ],
 )
 def test_a_line_that_is_no_target_is_refused_and_the_others_are_not(base, entry, said):
@@ -288,7 +292,7 @@ def test_a_place_is_the_same_in_whatever_words(base, kind, pair):
     assert type(second) is kind
 
 
-def test_an_own_address_has_the_user_and_the_password_of_the_call_also_where_the_call_has_no_address(
+def test_an_own_address_has_user_and_password_of_the_call_also_where_the_call_has_no_address(
     monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)

@@ -200,7 +200,8 @@ def test_an_unknown_key_is_named(empty_folder, text, named):
 
 def test_pyproject_is_read_when_there_is_no_file_of_our_own(empty_folder):
     (empty_folder / "pyproject.toml").write_text(
-        '[tool.is-db-bootstrap]\nblueprint = "mine"\n[tool.is-db-bootstrap.postgres]\nschema = "s"\n'
+        '[tool.is-db-bootstrap]\nblueprint = "mine"\n'
+        '[tool.is-db-bootstrap.postgres]\nschema = "s"\n'
     )
     assert load().schema == "s"
     assert blueprint_name({}) == "mine"

@@ -88,6 +88,28 @@ def test_a_fleet_fits_and_says_how_many_failed(text):
     assert read.get("message", "")[:5] == text[:5]
 
 
+def test_a_fleet_says_what_may_go_on_beside_the_failure_of_a_target():
+    failure = {"store": "postgres", "error": {"message": "apply did not end within 4 s."}}
+    fine = {"store": "redis", "error": None}
+    target = {
+        "name": "acme",
+        "outcome": "failed",
+        "exit_code": 4,
+        "message": "Session 7 may go on.",
+        "run": {"stores": [failure, fine]},
+    }
+    head = {
+        "blueprint": "mine",
+        "mode": "apply",
+        "outcome": "failed",
+        "exit_code": 4,
+        "duration_s": 1.0,
+        "message": "",
+    }
+    [told] = json.loads(fleet_summary(head | {"targets": [target]}))["failed"]
+    assert told["message"] == "apply did not end within 4 s.; Session 7 may go on."
+
+
 def test_a_line_of_a_target_counts_what_was_changed(capsys):
     """Not what was skipped or made by another run."""
     run = {

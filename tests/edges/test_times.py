@@ -67,10 +67,8 @@ def test_the_policies_of_the_engine_have_the_defaults_of_timing():
 
 def test_the_page_of_the_commands_shows_the_defaults_of_timing():
     page = (PACKAGE.parent.parent / "docs/reference/cli.md").read_text(encoding="utf-8")
-    assert (
-        f"for waiting and locking together; default {DEFAULT.timeout_s:g}, in `setup` {SETUP_TIMEOUT_S:g} |"
-        in page
-    )
+    defaults = f"default {DEFAULT.timeout_s:g}, in `setup` {SETUP_TIMEOUT_S:g} |"
+    assert f"for waiting and locking together; {defaults}" in page
     assert not DEFAULT.apply_timeout_s
     assert "for apply and verify; default none |" in page
 

@@ -268,7 +268,9 @@ def test_another_thread_may_end_the_process_while_a_guest_runs():
     code = (
         "import os, threading\nfrom is_db_bootstrap.guests import guest\n"
         "with guest():\n"
-        "    thread = threading.Thread(target=os._exit, args=(7,))\n    thread.start()\n    thread.join()\n"
+        "    thread = threading.Thread(target=os._exit, args=(7,))\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 7
 

@@ -26,7 +26,8 @@ from is_db_bootstrap.blueprint import Blueprint
 
 BLUEPRINT = Blueprint("mine", "for tests", migrations=Path(__file__).parent / "migrations")
 """
-#: Three ways to go on after the end: a thread's connection, a process with one, and a daemon; and a call that hangs.
+#: Three ways to go on after the end, and a call that hangs. The ways are a thread's connection, a
+#: process with one, and a daemon.
 REVISION = f'''
 """Starts what goes on."""
 import os, subprocess, sys, threading, time

@@ -256,7 +256,10 @@ def test_a_lost_lock_ends_the_run_before_the_next_change():
 
 
 class Renewed(InMemoryBootstrapper):
-    """A store that counts how often its lock is confirmed, and may leave the next ones without an answer."""
+    """A store that counts how often its lock is confirmed.
+
+    It leaves the next `unanswered` confirmations without an answer.
+    """
 
     lease_s = None
     confirmed = 0
@@ -540,12 +543,62 @@ def test_a_plan_that_does_not_end_is_ended_where_it_has_a_limit():
     assert (slow.applied, quick.applied) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("late", "outcome", "exit_code"),
+    [
+        # The thread waits before it tries again, and is told there that the run is over.
+        (StoreBusy("postgres", "Not now."), "failed", 4),
+        (StoreConflict("postgres", "Two definitions."), "interrupted", 130),
+    ],
+    ids=["limit", "interrupt"],
+)
+def test_a_call_that_comes_back_when_its_run_has_given_it_up_does_not_change_the_report(
+    late, outcome, exit_code
+):
+    slow, lender = InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("redis")
+    begun, closing, threads = threading.Event(), threading.Event(), []
+
+    def plan():
+        threads.append(threading.current_thread())
+        begun.set()
+        assert closing.wait(60)
+        raise late
+
+    def close():
+        """The run closes its stores after it has decided what became of them."""
+        closing.set()
+        threads[0].join(60)
+
+    slow.plan, lender.close = plan, close
+    policy = LockPolicy(grace_s=0.1, borrow=(lender,))
+    engine = BootstrapOrchestrator([slow], retry=QUICK, lock=policy)
+    if outcome == "failed":
+        engine.limit_phases([Phase.PLAN], 0.1)
+    else:
+        interrupt_after(begun, engine)
+    result = engine.run()
+    assert not threads[0].is_alive()
+    assert (result.outcome, result.stores[0].outcome) == (outcome, outcome)
+    assert (result.exit_code, engine.unfinished) == (exit_code, ("postgres",))
+
+
 def test_an_interrupt_keeps_the_failure_that_came_before_it():
     failing, slow = InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("neo4j", ["b"])
-    failing.apply = lambda change: raising(ChangeFailed("postgres", "Refused.", change=change))()
-    slow.on_apply = lambda _: slow.cancelled.wait(60)
+    begun, threads = threading.Event(), []
+
+    def fail(change):
+        threads.append(threading.current_thread())
+        begun.set()
+        raise ChangeFailed("postgres", "Refused.", change=change)
+
+    def interrupt_when_the_other_has_failed(_):
+        assert begun.wait(60)
+        threads[0].join(60)
+        engine.interrupt()
+        slow.cancelled.wait(60)
+
+    failing.apply, slow.on_apply = fail, interrupt_when_the_other_has_failed
     engine = BootstrapOrchestrator([failing, slow], retry=QUICK, lock=LockPolicy(grace_s=0.1))
-    threading.Timer(0.5, engine.interrupt).start()
     result = engine.run()
     assert result.exit_code == 130
     assert [s.error.message for s in result.stores] == ["Refused.", "The run was interrupted."]

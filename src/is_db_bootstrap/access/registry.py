@@ -60,7 +60,7 @@ def get_db(blueprint: str | None = None) -> Database:
     if not found:
         of_which = f" of {blueprint}" if blueprint else ""
         raise RuntimeError(f"No database{of_which} is open: await init_db() first.")
-    names = ", ".join(sorted(_open))
+    names = ", ".join(sorted(opened))
     raise RuntimeError(f"Several databases are open ({names}): name the blueprint.")
 
 

@@ -94,8 +94,8 @@ class Workers:
             step(track)
         except BootstrapError as exc:
             failed = self._failed_track(exc, track)
-            failed.error = exc
             self._run.emit("failed", phase=phase, store=failed.store.name, message=exc.message)
+            raise
         else:
             if not quiet:
                 self._run.emit("store-done", phase=phase, store=track.store.name)
@@ -131,11 +131,19 @@ class Workers:
                 return
 
     def _collect_first(self, timeout_s: float) -> None:
-        """Wait for the first step that ends. Raises what a bug in a store has raised."""
+        """Wait for the first step that ends. Raises what a bug in a store has raised.
+
+        The error of a step is noted here and not in the step's thread. So a thread that comes back
+        after the run has given it up does not change what the run reports.
+        """
         done, _ = wait(self._running, timeout=timeout_s, return_when="FIRST_COMPLETED")
         for future in done:
-            self._running.pop(future)
-            future.result()
+            track = self._running.pop(future)
+            error = future.exception()
+            if isinstance(error, BootstrapError):
+                self._failed_track(error, track).error = error
+            elif error is not None:
+                raise error
 
     def _collect_within(self, seconds: float) -> None:
         """Give running steps `seconds` to come back."""

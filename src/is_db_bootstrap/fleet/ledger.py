@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """A file of JSON lines, one for each target that has ended; the last line of a name counts.
+    """A file of JSON lines, one for each target that has ended.
 
-    A target is done when it ended with 0 and the same was asked of it, in the same places:
-    `contract` is a digest of that. A line that a killed process left broken counts as none. Raises
-    `ConfigurationError` for a file that cannot be read or opened. `failure` says what kept a line
-    from being written.
+    The last line of a name counts. A target is done when it ended with 0 and the same was asked of
+    it, in the same places: `contract` is a digest of that. A line that a killed process left broken
+    counts as none. Raises `ConfigurationError` for a file that cannot be read or opened. `failure`
+    says what kept a line from being written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class Ledger:
         return self._last.get(target) == contract
 
     def write(self, result: TargetResult, contract: str) -> bool:
-        """Add a line; False when it could not be written, and then `failure` says why."""
+        """Add a line. Returns False when it could not be written, and then `failure` says why."""
         entry = {
             "target": result.name,
             "outcome": result.outcome,
@@ -64,7 +64,7 @@ class Ledger:
 
 
 def _last_outcomes(text: str) -> dict[str, str | None]:
-    """What was asked of each target that ended with 0 the last time; None for the others."""
+    """What was asked of each target that ended with 0 the last time. None for the others."""
     found: dict[str, str | None] = {}
     for line in text.split("\n"):
         try:

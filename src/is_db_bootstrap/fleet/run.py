@@ -77,12 +77,13 @@ class Fleet:
             worker.interrupt()
 
     def run(self, targets: Sequence[Target | Refused]) -> FleetResult:
-        """Bring all targets to the blueprint; errors become results.
+        """Bring all targets to the blueprint. Errors become results.
 
         Targets that were refused fail first. Then no other begins, unless the fleet goes on in
         spite of errors.
         """
-        began, started_at = time.monotonic(), datetime.now(UTC)
+        began = time.monotonic()
+        started_at = datetime.now(UTC)
         self._results = {}
         for each in targets:
             if isinstance(each, Refused):

@@ -15,6 +15,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.settings import Identity, Settings, StoreUrl, check_ca_file, read_secret
+from is_db_bootstrap.settings.tls import refuse_weaker
 from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -193,7 +194,7 @@ def _name_of(entry: Any) -> str:
 
 
 def _section(name: str, store: StoreName, said: Any) -> Mapping[str, Any]:
-    """What a target says of one store, as a table; text is an address."""
+    """What a target says of one store, as a table. A text alone is an address."""
     section = {"url": said} if isinstance(said, str) else said
     if not isinstance(section, dict):
         raise ConfigurationError(f"{name}: {store} is neither an address nor a table.")
@@ -264,6 +265,7 @@ def _address(
     url = _with_identity(url, password, base.identity(store))
     if url.ca_file:
         check_ca_file(url, url.ca_file)
+    refuse_weaker(url)
     return url
 
 
@@ -295,7 +297,7 @@ def _place(url: StoreUrl, schema: str) -> str:
 
 
 def _servers(url: StoreUrl, kind: StoreKind) -> list[tuple[str, str]]:
-    """Hosts and ports of an address; what its query says of them goes before the rest."""
+    """Hosts and ports of an address. What its query says of them goes before the rest."""
     default = _HTTPS_PORT if url.scheme == "https" else str(kind.default_port)
     hosts = [host for host, _ in url.servers]
     ports = [port or default for _, port in url.servers]
@@ -309,7 +311,7 @@ def _servers(url: StoreUrl, kind: StoreKind) -> list[tuple[str, str]]:
 
 
 def _first_option(url: StoreUrl, names: Collection[str]) -> str:
-    """The first of these options that the query of an address sets; empty when it sets none."""
+    """The first of these options that the query of an address sets. Empty when it sets none."""
     query = dict(url.query)
     return next((query[name] for name in names if query.get(name)), "")
 
@@ -317,6 +319,6 @@ def _first_option(url: StoreUrl, names: Collection[str]) -> str:
 def _plain_host(host: str) -> str:
     """A host in one spelling.
 
-    The path of a socket is one as it is; no host at all is this machine.
+    The path of a socket is one as it is. No host at all is this machine.
     """
     return host if "/" in host else (host or "localhost").lower()

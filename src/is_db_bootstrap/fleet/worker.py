@@ -60,13 +60,13 @@ class Done:
 
 
 def serve(connection: Connection, order: Order, session_name: str) -> int:
-    """Run the targets that come in, until the connection ends; returns the exit code.
+    """Run the targets that come in, until the connection ends. Returns the exit code.
 
     The sessions that a revision opens by itself are called `session_name` where their client allows
     it.
     """
-    # A signal that a terminal sends reaches every process; the fleet tells its workers what it
-    # means.
+    # A signal that a terminal sends reaches every process. The fleet tells its workers what the
+    # signal means.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -88,7 +88,7 @@ def serve(connection: Connection, order: Order, session_name: str) -> int:
 
 
 class _Worker:
-    """Runs one target after the other; `interrupt` ends the one that runs."""
+    """Runs one target after the other. `interrupt` ends the one that runs."""
 
     def __init__(self, order: Order, tell_phase: Callable[[str], None]) -> None:
         self._order = order

@@ -38,8 +38,8 @@ _KEEPER_S = 60.0
 class Worker:
     """A worker with its keeper, and the target that it has.
 
-    `phase` is the phase that the target's run is in, empty before the first; `since` is when it
-    entered that phase, by the monotonic clock.
+    `phase` is the phase that the target's run is in, empty before the first. `since` is when the
+    run entered that phase, by the monotonic clock.
     """
 
     def __init__(self, process: BaseProcess, connection: Connection, control: Connection) -> None:
@@ -58,8 +58,10 @@ class Worker:
         return [self._connection, self._control]
 
     def give(self, target: Target) -> bool:
-        """Hand over a target; False when the worker had died with nothing to do."""
-        self.target, self.phase, self.since = target, "", time.monotonic()
+        """Hand over a target. Returns False when the worker had died with nothing to do."""
+        self.target = target
+        self.phase = ""
+        self.since = time.monotonic()
         try:
             self._control.send(Given(target))
             self._connection.send(target)
@@ -76,7 +78,8 @@ class Worker:
                 if isinstance(said, Done):
                     return said
                 if isinstance(said, Entered):
-                    self.phase, self.since = said.phase, time.monotonic()
+                    self.phase = said.phase
+                    self.since = time.monotonic()
         except (EOFError, OSError):
             self._has_died = True
         return None
@@ -108,7 +111,7 @@ class Worker:
     def _limit_s(self, target: Target) -> float:
         """Seconds that the phase may take.
 
-        Before the first one, the worker loads the blueprint; 0 is no limit.
+        Before the first one, the worker loads the blueprint. 0 is no limit.
         """
         timing = target.settings.timing
         if self.phase in {Phase.WAIT, Phase.PLAN, Phase.REPLAN}:
@@ -129,7 +132,7 @@ class Worker:
                 os.kill(self._process.pid, number)
 
     def end(self) -> Ended:
-        """End the worker, all that it has started and their sessions; waits until they are gone."""
+        """End the worker, all that it has started and their sessions. Waits until they are gone."""
         patience_s = _KEEPER_S + (ending_s(self.target) if self.target else 0.0)
         ended = self._ended_by_keeper(patience_s)
         self._connection.close()
@@ -159,7 +162,7 @@ class Worker:
         )
 
     def dismiss(self) -> None:
-        """Let a worker without a target end by itself; `wait_until_gone` waits for it."""
+        """Let a worker without a target end by itself. `wait_until_gone` waits for it."""
         self._connection.close()
         self._control.close()
 
@@ -179,7 +182,7 @@ class Worker:
 
 def start_worker(order: Order, stores: Sequence[StoreName], others: list[Worker]) -> Worker:
     """Start a worker, and add it to `others`, the workers that there are."""
-    # A forked worker has the modules already; with threads about, a fork may copy a lock that
+    # A forked worker has the modules already. With threads about, a fork may copy a lock that
     # nobody unlocks.
     can_fork = sys.platform == "linux" and threading.active_count() == 1
     context = multiprocessing.get_context("fork" if can_fork else "spawn")

@@ -105,16 +105,15 @@ def _store_document(store: StoreResult, cut: int) -> dict[str, Any]:
 
 
 def _target_document(target: Mapping[str, Any], cut: int) -> dict[str, Any]:
-    """A target that failed, with the errors of its stores in one text."""
-    if target["run"]:
-        errors = [store["error"] for store in target["run"]["stores"] if store["error"]]
-        message = "; ".join(error["message"] for error in errors)
-    else:
-        message = target["message"]
+    """A target that failed. Its text has the errors of its stores, and what went wrong beside."""
+    stores = target["run"]["stores"] if target["run"] else []
+    messages = [store["error"]["message"] for store in stores if store["error"]]
+    if target["message"]:
+        messages.append(target["message"])
     return {
         "name": target["name"][:cut],
         "exit_code": target["exit_code"],
-        "message": message[:cut],
+        "message": "; ".join(messages)[:cut],
     }
 
 

@@ -12,7 +12,7 @@ from is_db_bootstrap.blueprint import Blueprint, Value
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings.address import AddressError, StoreUrl, check_servers
-from is_db_bootstrap.settings.sources import Sources, as_number, timing_variable
+from is_db_bootstrap.settings.sources import Sources, as_number, part_forms, timing_variable
 from is_db_bootstrap.settings.timing import LEAST, Timing
 from is_db_bootstrap.settings.tls import refuse_weaker
 from is_db_bootstrap.stores.kind import StoreKind
@@ -141,21 +141,13 @@ def _set_addresses(
         if text:
             yield StoreUrl.parse(kind.name, text, source)
     parts = kind.part_variables
-    if any(sources.variables.get(name) for name in _part_forms(kind)):
+    if any(sources.variables.get(name) for name in part_forms(kind)):
         yield _of_parts(kind, blueprint, sources, f"{parts['host']} and others")
     filed = sources.store(kind.name).get("url")
     if filed:
         yield StoreUrl.parse(kind.name, filed, sources.table.name)
     if kind.default_server:
         yield _default_address(kind, blueprint, sources)
-
-
-def _part_forms(kind: StoreKind) -> list[str]:
-    """The variables that have a part of an address, and the one that names the password's file."""
-    names = list(kind.part_variables.values())
-    if not names:
-        return []
-    return [*names, f"{kind.part_variables['password']}_FILE"]
 
 
 def _of_parts(kind: StoreKind, blueprint: Blueprint, sources: Sources, source: str) -> StoreUrl:

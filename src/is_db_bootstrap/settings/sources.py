@@ -299,11 +299,15 @@ def _forms_of(name: str) -> tuple[str, ...]:
     """All variables that say the same as `name`."""
     for kind in KINDS.values():
         if name in kind.url_variables:
-            parts = list(kind.part_variables.values())
-            files = [f"{kind.part_variables['password']}_FILE"] if parts else []
-            return (*kind.url_variables, *parts, *files)
+            return (*kind.url_variables, *part_forms(kind))
     secret = name.removesuffix("_FILE")
     return (secret, f"{secret}_FILE")
+
+
+def part_forms(kind: StoreKind) -> tuple[str, ...]:
+    """The variables that have a part of an address, and the one that names the password's file."""
+    names = kind.part_variables.values()
+    return (*names, f"{kind.part_variables['password']}_FILE") if names else ()
 
 
 # --- numbers
