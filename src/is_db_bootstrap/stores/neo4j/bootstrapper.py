@@ -116,7 +116,8 @@ class Neo4jBootstrapper:
         #: Kept only while a lock of ours was taken: nobody else writes it then.
         self._history: History | None = None
         self._lease: neo4j_lease.Lease | None = None
-        self._begun_once = False
+        #: Whether the constraints and the index that recording needs were seen or made.
+        self._can_record = False
         self.target = str(self._url)
 
     # --- looking
@@ -430,7 +431,7 @@ class Neo4jBootstrapper:
             )
         began = time.monotonic()
         with self._errors(file.name, change), self._session() as session:
-            history = self._begun(session, change)
+            history = self._ready_to_record(session, change)
             entry = history.entry(file.version)
             if entry is not None and entry.checksum in file.checksums:
                 return f"{file.name} is recorded as applied already."
@@ -443,15 +444,18 @@ class Neo4jBootstrapper:
             self._history = history.continued(file, self._blueprint.name)
         return _remark(file, mark)
 
-    def _begun(self, session: neo4j.Session, change: Change) -> History:
-        """The history, after the constraints and the index that recording needs have been made where they are missing."""
+    def _ready_to_record(self, session: neo4j.Session, change: Change) -> History:
+        """Make the constraints and the index that recording needs, where they are absent.
+
+        Returns the history.
+        """
         history = self._history or History.read(self._rows(session, neo4j_history.READ))
         self._history = None  # until this file is recorded
-        if not self._begun_once:
+        if not self._can_record:
             if own_schema.absent(_OWN_SCHEMA, self._live or self._look(session)):
                 self._refuse_lost_lease(session, change)
                 self._make_own(session, _OWN_SCHEMA)
-            self._begun_once = True
+            self._can_record = True
         return history
 
     def _make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
@@ -900,7 +904,7 @@ class Neo4jBootstrapper:
         """Release every connection."""
         driver, self._opened = self._opened, None
         self._live = self._history = self._lease = None
-        self._begun_once = False
+        self._can_record = False
         if driver is not None:
             driver.close()
 
