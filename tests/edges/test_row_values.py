@@ -63,15 +63,22 @@ REFUSED = {
     "SELECT email::date FROM people": "invalid input syntax for type date (",
     "DO $$ BEGIN RAISE EXCEPTION 'no: %', (SELECT max(email) FROM people); END $$": "raised an error of its own (SQLSTATE P0001)",
     "DO $$ BEGIN RAISE 'x' USING ERRCODE = '23505', DETAIL = 'Key (email)=(anna@example)'; END $$": "raised an error of its own",
-    "DO $$ BEGIN ASSERT false, (SELECT max(email) FROM people); END $$": "raised an error of its own (SQLSTATE P0004)",
-    "DO $$ BEGIN EXECUTE 'COMMENT ON TABLE people IS ' || (SELECT quote_ident(max(email)) FROM people); END $$": "refused: SyntaxError (SQLSTATE 42601)",
-    "DO $$ BEGIN EXECUTE format('DROP TABLE %I', (SELECT max(email) FROM people)); END $$": "refused: UndefinedTable (SQLSTATE 42P01)",
+    "DO $$ BEGIN ASSERT false, (SELECT max(email) FROM people); END $$": (
+        "raised an error of its own (SQLSTATE P0004)"
+    ),
+    (
+        "DO $$ BEGIN EXECUTE 'COMMENT ON TABLE people IS ' "
+        "|| (SELECT quote_ident(max(email)) FROM people); END $$"
+    ): "refused: SyntaxError (SQLSTATE 42601)",
+    "DO $$ BEGIN EXECUTE format('DROP TABLE %I', (SELECT max(email) FROM people)); END $$": (
+        "refused: UndefinedTable (SQLSTATE 42P01)"
+    ),
     "SELECT (email || ' & & x')::tsquery FROM people": "refused: SyntaxError (SQLSTATE 42601)",
     "CREATE TABLE part (id int) PARTITION BY LIST (id); INSERT INTO part SELECT 7 FROM people": 'no partition of relation "part"',
 }
 
 
-def outputs(engine, capsys):
+def outputs(engine):
     """The JSON document, termination log and log records of a run, and its text."""
     lines: list[str] = []
     handler = logging.Handler()
@@ -88,12 +95,12 @@ def outputs(engine, capsys):
 
 
 @pytest.mark.parametrize("statement", REFUSED)
-def test_values_of_rows_are_shown_to_a_person_only(postgres_url, tmp_path, capsys, statement):
+def test_values_of_rows_are_shown_to_a_person_only(postgres_url, tmp_path, statement):
     (tmp_path / "v_0001.py").write_text(FIRST)
     (tmp_path / "v_0002.py").write_text(REVISION.format(statement=statement))
     blueprint = Blueprint("values", "for tests", migrations=tmp_path)
     engine = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprint)])
-    result, machine, text = outputs(engine, capsys)
+    result, machine, text = outputs(engine)
     assert result.exit_code == 1, machine
     assert SECRET not in machine
     assert result.stores[0].error.object == "v_0002"
@@ -103,9 +110,7 @@ def test_values_of_rows_are_shown_to_a_person_only(postgres_url, tmp_path, capsy
     assert "(7)" not in machine
 
 
-def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(
-    farm, neo4j_url, tmp_path, capsys
-):
+def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(farm, neo4j_url, tmp_path):
     server = farm.shared("neo4j")
     with neo4j_driver(server) as driver:
         driver.execute_query("CREATE CONSTRAINT one FOR (n:P) REQUIRE n.email IS UNIQUE")
@@ -123,7 +128,7 @@ def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(
         (folder / name.replace(name[1], "1", 1)).write_text(content)
         blueprint = Blueprint("values", "for tests", cypher=folder)
         result, machine, text = outputs(
-            BootstrapOrchestrator([Neo4jBootstrapper(neo4j_url, blueprint)]), capsys
+            BootstrapOrchestrator([Neo4jBootstrapper(neo4j_url, blueprint)])
         )
         assert result.exit_code in {1, 6}, machine
         assert SECRET not in machine, machine
@@ -133,7 +138,8 @@ def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(
     assert "share email" in seen[2]
 
 
-#: Statements that a server refuses while it has a row in its hands, and what is told of that everywhere.
+#: Statements that a server refuses while it has a row in its hands, and what is told of that
+#: everywhere.
 REFUSED_BY_NEO4J = {
     "MATCH (n:P) RETURN date(n.email)": "invalid date, time, or datetime format",
     "MATCH (n:P) RETURN duration(n.email)": "SyntaxError",
@@ -149,10 +155,14 @@ REFUSED_BY_NEO4J = {
     "MATCH (n:P) RETURN n.email =~ ('[' + n.email)": "SemanticError",
     "MATCH (n:P) LOAD CSV FROM n.email AS row RETURN row": "ExternalResourceFailed",
     "MATCH (n:P) CALL db.awaitIndex(n.email, 1)": "IndexNotFound",
-    "MATCH (n:P) CALL db.index.fulltext.queryNodes(n.email, 'x') YIELD score RETURN score": "Procedure",
+    "MATCH (n:P) CALL db.index.fulltext.queryNodes(n.email, 'x') YIELD score RETURN score": (
+        "Procedure"
+    ),
     "MATCH (n:P) SET n:$(n.email + '\\u0000')": "TokenNameError",
     "CREATE (:P {email: 'anna' + '@example'})": "with label `P` and property `email` = …",
-    "CREATE CONSTRAINT q FOR (n:Q) REQUIRE n.email IS UNIQUE": "Unable to create Constraint( name='q'",
+    "CREATE CONSTRAINT q FOR (n:Q) REQUIRE n.email IS UNIQUE": (
+        "Unable to create Constraint( name='q'"
+    ),
 }
 
 
@@ -218,7 +228,7 @@ def test_of_a_gql_status_the_words_of_the_standard_are_told():
     assert status_words("error: Anna") == ""
 
 
-def test_a_foreign_lock_and_record_in_redis_are_told_without_their_values(redis_url, capsys):
+def test_a_foreign_lock_and_record_in_redis_are_told_without_their_values(redis_url):
     import redis
 
     from is_db_bootstrap import RedisBootstrapper
@@ -229,7 +239,7 @@ def test_a_foreign_lock_and_record_in_redis_are_told_without_their_values(redis_
         store = RedisBootstrapper(redis_url, load_blueprint("novel_genesis"))
         assert SECRET not in store.status().lock.who
         client.set("is-db-bootstrap:conventions:novel_genesis", json.dumps([SECRET]))
-    result, machine, _ = outputs(BootstrapOrchestrator([store]), capsys)
+    result, machine, _ = outputs(BootstrapOrchestrator([store]))
     assert result.exit_code == 6
     assert SECRET not in machine
 

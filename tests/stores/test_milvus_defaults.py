@@ -158,9 +158,8 @@ def test_a_default_that_no_server_keeps_is_refused_before_anything_is_made(
 def test_a_time_zone_that_is_none_is_refused():
     wrong = replace(collection(at=ALL["time_text"]), properties={"timezone": "Nowhere/X"})
     found = list(problems(Blueprint("b", "", collections=(wrong,))))
-    assert found == [
-        f"collections[0] {wrong.name!r}: the property 'timezone' is 'Nowhere/X', which is no time zone here"
-    ]
+    told = "the property 'timezone' is 'Nowhere/X', which is no time zone here"
+    assert found == [f"collections[0] {wrong.name!r}: {told}"]
 
 
 @pytest.mark.parametrize("milvus_url", ["2.3"], indirect=True)

@@ -110,7 +110,7 @@ def long_running(query) -> list[str]:
 
 
 def waiting_constraints(query) -> list[str]:
-    """The transaction of the second statement of a marked file, which a held node keeps from ending."""
+    """The transaction of a marked file's second statement, which a held node keeps from ending."""
     if marks(query) != [{"version": "1", "begun": 2, "running": True}]:
         return []
     return long_running(query)
@@ -406,7 +406,8 @@ def test_batches_that_are_a_deadlocks_victim_are_not_tried_again(store, query, h
     ours = store(
         {
             "V1__a.cypher": "UNWIND [3, 3, 2, 1] AS i "
-            "CALL (i) { MATCH (x:X {n: i}) SET x.by = 'us' CREATE (:Row {i: i}) } IN TRANSACTIONS OF 2 ROWS;"
+            "CALL (i) { MATCH (x:X {n: i}) SET x.by = 'us' CREATE (:Row {i: i}) } "
+            "IN TRANSACTIONS OF 2 ROWS;"
         }
     )
     with in_background(BootstrapOrchestrator([ours], retry=QUICK).run) as done:
@@ -471,12 +472,13 @@ SLOW_BATCHES = (
 
 def marks(query) -> list[dict[str, object]]:
     return query(
-        "MATCH (m:__IsDbBootstrapBegun) RETURN m.version AS version, m.begun AS begun, m.running AS running"
+        "MATCH (m:__IsDbBootstrapBegun) "
+        "RETURN m.version AS version, m.begun AS begun, m.running AS running"
     )
 
 
 def killed_in(neo4j_url: str, folder, wait: Callable[[], object]) -> None:
-    """Apply the first planned file in a process under a short lease, and kill it when `wait` returns."""
+    """Apply the first planned file in a process, under a lease, and kill it when `wait` returns."""
     script = f"""
 from pathlib import Path
 from is_db_bootstrap.blueprint import Blueprint
@@ -518,7 +520,7 @@ def lapse(query) -> None:
 
 @pytest.fixture
 def half_done(store, query, held, neo4j_url, tmp_path):
-    """A file of batches whose run was killed in the second batch, and the lease of that run, which still holds."""
+    """A file of batches whose run was killed in the second batch, and still has its lease."""
     ours = store({"V1__a.cypher": SLOW_BATCHES})
     query("CREATE (:Gate)")
     held.run("MATCH (g:Gate) SET g.closed = true").consume()
@@ -584,7 +586,7 @@ def test_half_done_batches_with_another_text_are_a_conflict_too(half_done, query
 def test_a_drop_that_was_done_before_its_run_was_killed_is_passed_over(
     store, query, neo4j_url, tmp_path, held
 ):
-    """A drop without IF EXISTS, behind which a constraint waits; then the whole file is there once."""
+    """A constraint waits behind a drop without IF EXISTS. Then the whole file is there once."""
     query("CREATE INDEX old FOR (n:Y) ON (n.q)")
     held.run("CREATE (:X {p: 1})").consume()
     files = {"V1__a.cypher": f"DROP INDEX old;\n{SCHEMA}"}
@@ -613,11 +615,36 @@ def test_a_drop_of_what_was_never_there_is_refused_each_time(store, query):
         assert marks(query) == []
 
 
-def test_a_file_of_guarded_schema_statements_is_never_marked(store, query, monkeypatch):
-    ours = store({"V1__a.cypher": f"{SCHEMA}\nDROP INDEX nothing IF EXISTS;"})
-    monkeypatch.setattr(ours, "_mark_begun", None)
-    assert ours.apply(ours.plan().changes[0]) is None
+def test_a_file_of_guarded_schema_statements_is_never_marked(store, query):
+    """A mark is gone once its file is recorded, so the server is told to refuse marks."""
+    files = {
+        "V1__a.cypher": f"{SCHEMA}\nDROP INDEX nothing IF EXISTS;",
+        "V2__b.cypher": "DROP CONSTRAINT c;",
+    }
+    query("CREATE CONSTRAINT one_mark FOR (m:__IsDbBootstrapBegun) REQUIRE m.source IS UNIQUE")
+    query(
+        "UNWIND $names AS name CREATE (:__IsDbBootstrapBegun {version: '0', source: name})",
+        names=list(files),
+    )
+    ours = store(files)
+    guarded, unguarded = ours.plan().changes
+    assert ours.apply(guarded) is None
     assert recorded(query) == ["V1__a.cypher"]
+    with pytest.raises(ChangeFailed, match="__IsDbBootstrapBegun"):
+        ours.apply(unguarded)
+
+
+def test_a_file_that_lacks_only_its_record_is_recorded_and_runs_no_second_time(store, query):
+    ours = store({"V1__a.cypher": BATCHES})
+    (change,) = ours.plan().changes
+    with ours._session() as session:
+        ours._mark_begun(session, ours._files[0], change, 1, running=False)
+    remark = ours.apply(change)
+    assert remark is not None
+    assert remark.endswith("and only its record was missing.")
+    assert recorded(query) == ["V1__a.cypher"]
+    assert count(query, "Row") == 0
+    assert marks(query) == []
 
 
 # --- whole runs, as processes

@@ -608,7 +608,7 @@ def test_a_lock_that_is_renewed_meanwhile_does_not_keep_the_record_from_being_wr
 
 @pytest.fixture
 def user_with(redis_url):
-    """Makes a user of these rights on a shared server, and gives the address with that user's name."""
+    """Makes a user of these rights on a shared server, and gives the address of that user."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
 
         def make(*rules):

@@ -50,7 +50,7 @@ class StoreDescription(Protocol):
     def diagram(self, declared: Declared) -> list[str]:
         """The lines of a Mermaid diagram, the first of which names the diagram's type.
 
-        There is only that line when there is nothing to draw.
+        There is at most that line when there is nothing to draw.
         """
 
     def verified_lines(self, declared: Declared) -> list[str]:

@@ -22,6 +22,10 @@ class TlsWish:
         return next((value for key, value in reversed(self.options) if key == name), "")
 
 
+#: How clients write "no" in an option of an address, in small letters.
+NO = frozenset({"0", "f", "false", "n", "no"})
+
+
 def no_weakness(_: TlsWish) -> Iterator[str]:
     """Nothing, for a kind of store whose address can say nothing against a CA file."""
     return iter(())

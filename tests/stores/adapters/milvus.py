@@ -24,7 +24,7 @@ class Adapter:
     """A Milvus that holds nothing."""
 
     OTHER_SERVER = (ConfigurationError,)
-    #: What is different and not missing is a conflict already in the plan; see the integration tests.
+    #: What is different and not missing is a conflict already in the plan; see `test_milvus.py`.
     TAMPERINGS = ("released", "index dropped", "alias dropped")
 
     def __init__(self, url: str) -> None:
@@ -67,7 +67,7 @@ class Adapter:
         raise NotImplementedError("Milvus has no lock")
 
     def wrong_password(self) -> None:
-        """Neither server asks for one here; a server that does is started in the integration tests."""
+        """Neither server asks for one here; `test_milvus.py` starts one that does."""
 
     def refused_logins(self) -> None:
         """Not counted."""

@@ -1,4 +1,7 @@
-"""A small shop on four stores: the blueprint of the contract suite, which needs no reference system."""
+"""A small shop on four stores.
+
+The blueprint of the contract suite, which needs no reference system.
+"""
 
 from is_db_bootstrap.blueprint import (
     Blueprint,

@@ -145,7 +145,8 @@ class MilvusBootstrapper:
         if not self._lite and () < self._release < OLDEST:
             raise StoreConflict(
                 self.name,
-                f"{self.target} is Milvus {self._version}; {'.'.join(map(str, OLDEST))} or newer is needed.",
+                f"{self.target} is Milvus {self._version}; "
+                f"{'.'.join(map(str, OLDEST))} or newer is needed.",
                 hint="Upgrade the server.",
             )
 
@@ -272,7 +273,8 @@ class MilvusBootstrapper:
         if live.described is None and self._is_collection(declared.alias):
             raise StoreConflict(
                 self.name,
-                f"A collection has the name {declared.alias}, which is declared as an alias of {declared.name}.",
+                f"A collection has the name {declared.alias}, "
+                f"which is declared as an alias of {declared.name}.",
                 hint=f"Rename that collection (MilvusClient.rename_collection), or have the application use {declared.name}.",
                 subject=declared.alias,
             )
@@ -455,14 +457,17 @@ class MilvusBootstrapper:
                     self.name,
                     f"The build of index {change.name} failed on the server.",
                     change=change,
-                    hint="See the server's log; drop the index (MilvusClient.drop_index) and run again.",
+                    hint="See the server's log; drop the index (MilvusClient.drop_index) "
+                    "and run again.",
                 )
             if milvus_schema.state(found) == "Finished" and not rows:
                 return
         raise StoreUnavailable(
             self.name,
-            f"Index {change.name} was not built within {self._timing.index_timeout_s:g} s; {rows} rows are left.",
-            hint="The server goes on; run again later, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.",
+            f"Index {change.name} was not built within {self._timing.index_timeout_s:g} s; "
+            f"{rows} rows are left.",
+            hint="The server goes on; run again later, or give a longer "
+            "IS_DB_BOOTSTRAP_INDEX_TIMEOUT.",
             subject=change.name,
         )
 

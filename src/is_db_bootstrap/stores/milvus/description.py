@@ -23,7 +23,7 @@ def count_declared(declared: Declared) -> dict[str, int]:
 
 
 def outline(declared: Declared) -> list[Branch]:
-    """Each collection with its fields, indexes and other parts, and then with its own options in one line."""
+    """Each collection with its fields, indexes and other parts, then its own options."""
     return [_collection(collection) for collection in declared["collections"]]
 
 
@@ -68,7 +68,7 @@ def _named_rows(rows: list[Any]) -> dict[str, str]:
 
 
 def _in_words(row: Mapping[str, Any], *without: str) -> str:
-    """Such as `dim 768, primary`: each value behind its name, and what is true by its name alone."""
+    """Such as `dim 768, primary`: a name with its value, and what is true by its name alone."""
     words = []
     for name, held in row.items():
         if name not in without:

@@ -1,6 +1,6 @@
 """What pymilvus and gRPC raise, in the words of this tool.
 
-And pymilvus's log kept quiet while we ask.
+While we ask, pymilvus's log is kept quiet.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ def _of_access(exc: Exception, told: str, target: str, client: str) -> Bootstrap
         return AccessDenied(
             STORE,
             f"TLS to {target} failed: {told}.",
-            hint="Write https:// for a server with TLS and http:// for one without; name its authority in MILVUS_CA_FILE.",
+            hint="Write https:// for a server with TLS and http:// for one without; "
+            "name its authority in MILVUS_CA_FILE.",
         )
     if (
         _code(exc) == DATABASE_NOT_FOUND
@@ -230,7 +231,8 @@ def _of_state(exc: Exception, told: str, target: str, subject: str) -> Bootstrap
             STORE,
             f"{target} does not answer: {told}.",
             subject=subject,
-            hint="See that it runs, that the port is Milvus's (19530 by default), and whether it wants TLS (https://).",
+            hint="See that it runs, that the port is Milvus's (19530 by default), "
+            "and whether it wants TLS (https://).",
         )
     return None
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from is_db_bootstrap.stores.kind import StoreKind, TlsWish, unread_tls_options
-
-_FALSE = {"0", "f", "false", "n", "no"}
+from is_db_bootstrap.stores.kind import NO, StoreKind, TlsWish, unread_tls_options
 
 
 def _weaknesses(wish: TlsWish) -> Iterator[str]:
     yield from unread_tls_options(wish, "MILVUS_CA_FILE")
     for key, value in wish.options:
-        if wish.ca_file and key == "secure" and value.lower() in _FALSE:
+        if wish.ca_file and key == "secure" and value.lower() in NO:
             yield f"{key}={value}, which asks for no TLS"
 
 

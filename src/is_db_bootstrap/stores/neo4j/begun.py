@@ -96,10 +96,10 @@ class Begun:
         return StoreConflict(
             "neo4j",
             f"{file.name} was begun and is not recorded. {known}",
-            hint="See with SHOW TRANSACTIONS that it does not run any more, and what it has written. "
-            "Then there are two ways. Finish it by hand, and let the next run record it without "
-            f"running it: {mark} SET m.done = true. Or take back what it wrote, and let the next "
-            f"run begin it anew: {mark} DELETE m.",
+            hint="See with SHOW TRANSACTIONS that it does not run any more, and what it has "
+            "written. Then there are two ways. Finish it by hand, and let the next run record it "
+            f"without running it: {mark} SET m.done = true. Or take back what it wrote, and let "
+            f"the next run begin it anew: {mark} DELETE m.",
             subject=file.name,
         )
 

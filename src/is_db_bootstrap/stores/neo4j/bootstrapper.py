@@ -116,7 +116,8 @@ class Neo4jBootstrapper:
         #: Kept only while a lock of ours was taken: nobody else writes it then.
         self._history: History | None = None
         self._lease: neo4j_lease.Lease | None = None
-        self._begun_once = False
+        #: Whether the constraints and the index that recording needs were seen or made.
+        self._can_record = False
         self.target = str(self._url)
 
     # --- looking
@@ -181,7 +182,8 @@ class Neo4jBootstrapper:
         if major is None or int(major[0]) < OLDEST_MAJOR:
             raise StoreConflict(
                 self.name,
-                f"{self.target} is Neo4j {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
+                f"{self.target} is Neo4j {version or 'of unknown version'}; "
+                f"{OLDEST_MAJOR} or newer is needed.",
                 hint="Upgrade the server.",
             )
         return ServerInfo(version, edition)
@@ -208,8 +210,10 @@ class Neo4jBootstrapper:
         if rows and not any(r["writer"] and r["access"] == "read-write" for r in mine or rows):
             raise StoreUnavailable(
                 self.name,
-                f"{self.target} is not the writer of database {rows[0]['name']}, or it is read-only.",
-                hint="Write neo4j:// instead of bolt:// to be led to the writer; bolt:// only when one server is reachable.",
+                f"{self.target} is not the writer of database {rows[0]['name']}, "
+                "or it is read-only.",
+                hint="Write neo4j:// instead of bolt:// to be led to the writer; "
+                "bolt:// only when one server is reachable.",
             )
 
     @property
@@ -427,7 +431,7 @@ class Neo4jBootstrapper:
             )
         began = time.monotonic()
         with self._errors(file.name, change), self._session() as session:
-            history = self._begun(session, change)
+            history = self._ready_to_record(session, change)
             entry = history.entry(file.version)
             if entry is not None and entry.checksum in file.checksums:
                 return f"{file.name} is recorded as applied already."
@@ -440,15 +444,18 @@ class Neo4jBootstrapper:
             self._history = history.continued(file, self._blueprint.name)
         return _remark(file, mark)
 
-    def _begun(self, session: neo4j.Session, change: Change) -> History:
-        """The history, after the constraints and the index that recording needs have been made where they are missing."""
+    def _ready_to_record(self, session: neo4j.Session, change: Change) -> History:
+        """Make the constraints and the index that recording needs, where they are absent.
+
+        Returns the history.
+        """
         history = self._history or History.read(self._rows(session, neo4j_history.READ))
         self._history = None  # until this file is recorded
-        if not self._begun_once:
+        if not self._can_record:
             if own_schema.absent(_OWN_SCHEMA, self._live or self._look(session)):
                 self._refuse_lost_lease(session, change)
                 self._make_own(session, _OWN_SCHEMA)
-            self._begun_once = True
+            self._can_record = True
         return history
 
     def _make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
@@ -470,8 +477,8 @@ class Neo4jBootstrapper:
         if left:
             raise StoreBusy(
                 self.name,
-                f"{', '.join(left)} was made and is not there: another run is at work, or the server "
-                "was ended while it made one and has kept its index.",
+                f"{', '.join(left)} was made and is not there: another run is at work, "
+                "or the server was ended while it made one and has kept its index.",
                 hint=f"If no other run is at work, DROP INDEX {next(iter(left))} IF EXISTS.",
                 subject=next(iter(left)),
             )
@@ -537,7 +544,7 @@ class Neo4jBootstrapper:
         *,
         mark: Begun | None,
     ) -> None:
-        """Statements that commit by themselves, and then their record, which removes the mark of the file."""
+        """Run what commits by itself, and then record the file and remove its mark."""
         first = self._next_statement(file, mark)
         with self._errors(file.name, change):
             for i, statement in enumerate(file.statements, 1):
@@ -573,9 +580,10 @@ class Neo4jBootstrapper:
         *,
         unsure: bool,
     ) -> None:
-        """Send one statement in a transaction of its own, between the two sides of its mark where the file needs one.
+        """Send one statement in a transaction of its own.
 
-        `unsure` says that an earlier run ended while it was running.
+        Where the file needs a mark, it is committed before the statement and again after it.
+        `unsure` says that an earlier run ended while the statement was running.
         """
         if unsure and self._is_dropped(session, statement):
             return
@@ -634,13 +642,18 @@ class Neo4jBootstrapper:
                 run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
 
     def _in_batches(self, file: CypherFile, change: Change, exc: BootstrapError) -> ChangeFailed:
-        """What a failure within batches is, whatever it was: nobody may try such a file again unasked."""
+        """What a failure within batches is, whatever it was.
+
+        Nobody may try such a file again unasked.
+        """
         return ChangeFailed(
             self.name,
-            f"{exc.message} Batches of {file.name} may have been committed, because CALL … IN TRANSACTIONS commits "
-            "while it runs; the file is not recorded and was not tried again.",
+            f"{exc.message} Batches of {file.name} may have been committed, because "
+            "CALL … IN TRANSACTIONS commits while it runs; the file is not recorded and was not "
+            "tried again.",
             change=change,
-            hint="See what is there. The next run ends with a conflict that names the two ways out.",
+            hint="See what is there. The next run ends with a conflict "
+            "that names the two ways out.",
             detail=exc.detail,
         )
 
@@ -665,7 +678,8 @@ class Neo4jBootstrapper:
             raise StoreConflict(
                 self.name,
                 f"{thing} of {file.name} requires the Enterprise Edition.",
-                hint="Begin the file with `// assume that edition is enterprise` to have it skipped here.",
+                hint="Begin the file with `// assume that edition is enterprise` "
+                "to have it skipped here.",
                 subject=thing.name,
             ) from exc
         if code == neo4j_errors.BLOCKED and (groups := self._duplicates(session, thing)):
@@ -723,7 +737,7 @@ class Neo4jBootstrapper:
         hint = (
             f"Correct the data, DROP INDEX {thing.name}, and run again."
             if state.state == "FAILED"
-            else ("Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT.")
+            else "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT."
         )
         raise ChangeFailed(
             self.name,
@@ -776,7 +790,8 @@ class Neo4jBootstrapper:
         if not rows or rows[0]["recorded"] != 1:
             raise StoreConflict(
                 self.name,
-                f"{file.name} could not be recorded: version {history.before(file)} is not in the history once.",
+                f"{file.name} could not be recorded: "
+                f"version {history.before(file)} is not in the history once.",
                 hint="See MATCH (m:__Neo4jMigration) RETURN m.",
                 subject=file.name,
             )
@@ -850,11 +865,9 @@ class Neo4jBootstrapper:
     def _ready_to_lock(self) -> LockHolder | None:
         """Make the constraints of the lease where they are absent.
 
-        Who holds a lease, where that forbids it.
-
-        They are the only thing that is changed without a lease. Beside a run that has one nothing
-        is changed: its transactions would wait for the schema statement, or be the victim of a
-        deadlock with it.
+        Returns the holder when a run that has a lease forbids that: its transactions would wait for
+        the schema statement, or be the victim of a deadlock with it. These constraints are the only
+        thing that is changed without a lease.
         """
         with self._errors("the lock"), self._session() as session:
             if own_schema.absent(neo4j_lease.SCHEMA, self._look(session)):
@@ -891,7 +904,7 @@ class Neo4jBootstrapper:
         """Release every connection."""
         driver, self._opened = self._opened, None
         self._live = self._history = self._lease = None
-        self._begun_once = False
+        self._can_record = False
         if driver is not None:
             driver.close()
 
@@ -957,7 +970,10 @@ def _remark(file: CypherFile, mark: Begun | None) -> str | None:
         return (
             f"{file.name} was recorded without running it, because its mark said that it is done."
         )
-    return f"{file.name} was begun by {mark.owner}, and went on at statement {mark.next_statement(file)}."
+    first = mark.next_statement(file)
+    if first > len(file.statements):
+        return f"{file.name} was begun by {mark.owner}, and only its record was missing."
+    return f"{file.name} was begun by {mark.owner}, and went on at statement {first}."
 
 
 def _place(file: CypherFile, number: int, statement: Statement) -> str:

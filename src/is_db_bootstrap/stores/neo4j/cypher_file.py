@@ -187,8 +187,8 @@ class CypherFile:
             )
         if not is_known_to_stock_tool(self.name):
             yield (
-                f"Warning: neo4j-migrations would pass over {self.name}: it takes names of ASCII letters "
-                "and digits, with either dots or underscores in the version."
+                f"Warning: neo4j-migrations would pass over {self.name}: it takes names of ASCII "
+                "letters and digits, with either dots or underscores in the version."
             )
         for statement in self.statements:
             found = recognise(statement.tokens)
@@ -231,7 +231,8 @@ def load(folder: Path) -> tuple[CypherFile, ...]:
         if any(part > LARGEST_NUMBER for part in file.order):
             raise ConfigurationError(
                 f"neo4j: {file.name} has a version above {LARGEST_NUMBER}.",
-                hint="Neo4j cannot hold it as a number. Use fewer digits, such as a time in seconds.",
+                hint="Neo4j cannot hold it as a number. "
+                "Use fewer digits, such as a time in seconds.",
             )
     for one, other in pairwise(files):
         if one.order == other.order:

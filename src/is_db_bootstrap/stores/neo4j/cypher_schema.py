@@ -64,7 +64,10 @@ class SchemaObject:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether creating it again is harmless: one that is there as declared is passed over, guarded or not."""
+        """Whether creating it again is harmless.
+
+        It is, guarded or not: what is there as declared is passed over.
+        """
         return True
 
     @property

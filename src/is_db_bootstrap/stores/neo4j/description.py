@@ -1,4 +1,7 @@
-"""What a blueprint declares about Neo4j: its Cypher files with their constraints and indexes, labels, relationships."""
+"""What a blueprint declares about Neo4j.
+
+Its Cypher files with their constraints and indexes, its labels and its relationships.
+"""
 
 from __future__ import annotations
 

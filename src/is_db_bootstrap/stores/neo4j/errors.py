@@ -68,8 +68,9 @@ _HINTS = {
     EXPIRED: "Log in once and set a password: ALTER CURRENT USER SET PASSWORD FROM … TO … on database system.",
 }
 _WRONG_PASSWORD = (
-    "Give user and password in NEO4J_URL or NEO4J_USERNAME and NEO4J_PASSWORD. It was tried once, because Neo4j locks the "  # noqa: S105 - a hint, no password
-    "user after three; a new container needs some seconds until its first password is set."
+    "Give user and password in NEO4J_URL or NEO4J_USERNAME and "  # noqa: S105 - a hint, no password
+    "NEO4J_PASSWORD. It was tried once, because Neo4j locks the user after three; "
+    "a new container needs some seconds until its first password is set."
 )
 _TLS = "Write bolt+s:// or neo4j+s:// for a server with TLS (+ssc for a self-signed certificate, or NEO4J_CA_FILE), else bolt://."
 _NOT_BOLT = ("UnsupportedServerProduct", "looks like HTTP")
@@ -97,7 +98,7 @@ def first_line(exc: BaseException) -> str:
 
 
 def told(exc: BaseException) -> tuple[str, str]:
-    """What may be told everywhere of a server's failure, and, where that is not all, the whole text.
+    """What may be told everywhere of a server's failure, and the whole text where that has more.
 
     The second is a detail, for a person at a terminal.
     """

@@ -215,9 +215,7 @@ class History:
         )
 
     def pending(self, files: Sequence[CypherFile]) -> list[Change]:
-        """The files that are not recorded, and repeatable ones whose text is newer than the record.
-
-        In order.
+        """In order: what is not recorded, and repeatable files whose text is newer than the record.
 
         A file in front of a recorded one is a `StoreConflict`, unless an assumption may have kept
         it out until now.
@@ -266,15 +264,16 @@ def compare(entry: Entry, file: CypherFile) -> None:
         words = ("repeatable", "versioned") if entry.repeatable else ("versioned", "repeatable")
         raise StoreConflict(
             STORE,
-            f"{entry.source} was applied as a {words[0]} file, and {file.name} is a {words[1]} one.",
+            f"{entry.source} was applied as a {words[0]} file, "
+            f"and {file.name} is a {words[1]} one.",
             hint="Give the new file a version of its own.",
             subject=file.name,
         )
     if not entry.repeatable and entry.checksum not in file.checksums:
         raise StoreConflict(
             STORE,
-            f"The text of {file.name} was changed after it was applied: recorded checksum {entry.checksum}, "
-            f"now {file.checksum}.",
+            f"The text of {file.name} was changed after it was applied: "
+            f"recorded checksum {entry.checksum}, now {file.checksum}.",
             hint="Restore the text, and put the change into a new file.",
             subject=file.name,
         )

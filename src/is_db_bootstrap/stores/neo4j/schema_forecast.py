@@ -59,8 +59,8 @@ def _is_there(wanted: SchemaObject, objects: Mapping[str, SchemaObject], file: s
         if other.schema == wanted.schema and _in_the_way(wanted.type, other.type):
             raise StoreConflict(
                 "neo4j",
-                f"{file} declares {wanted} ({wanted.definition}), but {other} is on the same properties: "
-                "a uniqueness or key constraint has an index of its own.",
+                f"{file} declares {wanted} ({wanted.definition}), but {other} is on the same "
+                "properties: a uniqueness or key constraint has an index of its own.",
                 hint=f"Drop {other.name}, or leave {wanted.name} out; nothing was changed.",
                 subject=wanted.name,
             )
@@ -68,7 +68,10 @@ def _is_there(wanted: SchemaObject, objects: Mapping[str, SchemaObject], file: s
 
 
 def is_unfinished(wanted: SchemaObject, live: SchemaObject) -> bool:
-    """Whether `live` is only the index of the constraint `wanted`, which is being made, or whose making was cut off."""
+    """Whether `live` is only the index of the constraint `wanted`.
+
+    The constraint is being made, or its making was cut off.
+    """
     return live.schema == wanted.schema and wanted.type in _BACKED and live.type == _BACKING
 
 
@@ -80,7 +83,8 @@ def different(wanted: SchemaObject, live: SchemaObject, file: str) -> StoreConfl
     """The conflict of one name and two definitions."""
     return StoreConflict(
         "neo4j",
-        f"{wanted.name} of {file} is declared as {described(wanted)}, but the database has {described(live)} of that name.",
+        f"{wanted.name} of {file} is declared as {described(wanted)}, "
+        f"but the database has {described(live)} of that name.",
         hint=f"It is left as it is. Drop it (DROP {live.kind.upper()} {live.name}) or give the new one another name.",
         subject=wanted.name,
     )

@@ -43,7 +43,10 @@ _SAFE_TEXTS = frozenset(
         "/ by zero",
         "long overflow",
         "integer overflow",
-        "Cannot delete node that was created in this transaction, because it still has relationships.",
+        (
+            "Cannot delete node that was created in this transaction, "
+            "because it still has relationships."
+        ),
     }
 )
 _NAME = r"`(?:[^`]|``)+`"
@@ -54,14 +57,16 @@ _SAFE_BEGINNINGS = (
         rf"{_OBJECT} already exists with (?:label|type) {_NAME} and propert(?:y|ies) {_NAME}(?= = )"
     ),
     re.compile(
-        rf"Both {_OBJECT} and {_OBJECT} have the (?:label|type) {_NAME} and propert(?:y|ies) {_NAME}(?= = )"
+        rf"Both {_OBJECT} and {_OBJECT} have the (?:label|type) {_NAME} "
+        rf"and propert(?:y|ies) {_NAME}(?= = )"
     ),
     re.compile(rf"{_OBJECT} with (?:label|type) {_NAME} must have the propert(?:y|ies) {_NAME}"),
     re.compile(
         r"Unable to create Constraint\( name='[^']*', type='[A-Z_ ]+', schema=[^=]*? \)(?=:\s)"
     ),
     re.compile(
-        r"Schema operation '\w+' on database '[^']*' is not allowed for user '[^']*' with roles \[[^\]]*\]"
+        r"Schema operation '\w+' on database '[^']*' is not allowed "
+        r"for user '[^']*' with roles \[[^\]]*\]"
     ),
 )
 #: What the compiler of Cypher says, before a statement has read anything: it ends with the place in

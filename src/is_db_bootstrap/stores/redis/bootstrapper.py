@@ -27,7 +27,7 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.redis.connection import client_arguments
 from is_db_bootstrap.stores.redis.convention_record import TOGETHER_S, Record, Standing
-from is_db_bootstrap.stores.redis.errors import translated
+from is_db_bootstrap.stores.redis.errors import as_text, translated
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
 from is_db_bootstrap.stores.redis.rights import check_missing_key
@@ -140,7 +140,8 @@ class RedisBootstrapper:
                 eta = client.info("persistence").get("loading_eta_seconds", "?")
                 raise StoreUnavailable(
                     self.name,
-                    f"{self.target} is loading its data set, about {eta} s to go (loading_eta_seconds).",
+                    f"{self.target} is loading its data set, "
+                    f"about {eta} s to go (loading_eta_seconds).",
                     hint="Give a longer --timeout, or wait.",
                 ) from exc
             if isinstance(info, Exception):
@@ -162,7 +163,8 @@ class RedisBootstrapper:
         if not major.isdecimal() or int(major) < OLDEST_MAJOR:
             raise StoreConflict(
                 self.name,
-                f"{self.target} is Redis {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
+                f"{self.target} is Redis {version or 'of unknown version'}; "
+                f"{OLDEST_MAJOR} or newer is needed.",
                 hint="Upgrade the server.",
             )
 
@@ -172,7 +174,7 @@ class RedisBootstrapper:
         In a cluster the client finds the masters.
         """
         told = role[0] if isinstance(role, list) else info.get("role", "master")
-        if _text(told) in {"slave", "replica"} and not int(info.get("cluster_enabled", 0)):
+        if as_text(told) in {"slave", "replica"} and not int(info.get("cluster_enabled", 0)):
             raise StoreUnavailable(
                 self.name,
                 f"{self.target} is a read-only replica (ROLE); its master is "
@@ -265,10 +267,10 @@ class RedisBootstrapper:
         return recorded.compare(self._declared, together=self._began_together(recorded))
 
     def _began_together(self, recorded: Record) -> bool:
-        """Whether the run that recorded began at about the same time as this one, so that its being first tells nothing.
+        """Whether the run that recorded began at about the same time as this one.
 
-        Either its record has just been written, or it was written since this run looked first, which may have
-        waited for the lock meanwhile.
+        That it was the first tells nothing then. Its record has just been written, or was written
+        since this run looked first, which may have waited for the lock meanwhile.
         """
         is_recent = recorded.age_s(self._now_s()) < TOGETHER_S
         first_seen = self._read(self._first_seen)
@@ -277,22 +279,22 @@ class RedisBootstrapper:
 
     def _ahead(self) -> str:
         return (
-            f"The conventions in {self._record_key} are newer than this version's and are left alone; "
-            "to go back to these for good, delete that key."
+            f"The conventions in {self._record_key} are newer than this version's and are left "
+            "alone; to go back to these for good, delete that key."
         )
 
     def _older_for_now(self, recorded: Record) -> str:
         return (
-            f"Another version has just recorded its conventions ({recorded.digest}), which have all of "
-            f"this version's ({self._declared.digest}) and more: this version is taken for the older one "
-            f"for now. If it is the newer one, run it again after {TOGETHER_S:g} s."
+            f"Another version has just recorded its conventions ({recorded.digest}), which have "
+            f"all of this version's ({self._declared.digest}) and more: this version is taken for "
+            f"the older one for now. If it is the newer one, run it again after {TOGETHER_S:g} s."
         )
 
     def _undecided(self, recorded: Record) -> str:
         return (
-            f"Nothing tells whether this version's conventions ({self._declared.digest}) are newer than "
-            f"the recorded ones ({recorded.digest}), because the two versions started together: the one "
-            "that runs last is recorded."
+            f"Nothing tells whether this version's conventions ({self._declared.digest}) are newer "
+            f"than the recorded ones ({recorded.digest}), because the two versions started "
+            "together: the one that runs last is recorded."
         )
 
     def _diverged(self, recorded: Record) -> StoreConflict:
@@ -403,7 +405,8 @@ class RedisBootstrapper:
             return f"Another run recorded the same in {self._record_key} meanwhile."
         raise StoreConflict(
             self.name,
-            f"{self._record_key} was changed by another run after it was looked at; nothing was written.",
+            f"{self._record_key} was changed by another run after it was looked at; "
+            "nothing was written.",
             hint="Run again; the record is compared anew.",
             subject=self._record_key,
         )
@@ -412,7 +415,8 @@ class RedisBootstrapper:
         if not lease.confirm():
             raise StoreUnavailable(
                 self.name,
-                f"The lock {lease.key} of this run was lost, so another run may have begun; nothing was written.",
+                f"The lock {lease.key} of this run was lost, so another run may have begun; "
+                "nothing was written.",
                 hint="Run again; what is recorded is read anew.",
                 subject=lease.key,
             )
@@ -465,7 +469,7 @@ class RedisBootstrapper:
                 if isinstance(answer, Exception):
                     raise answer
         _, read, ttl_ms, deleted, left = answers
-        if _text(read) != value or not 0 < ttl_ms <= PROBE_TTL_S * 1000 or deleted != 1 or left:
+        if as_text(read) != value or not 0 < ttl_ms <= PROBE_TTL_S * 1000 or deleted != 1 or left:
             raise StoreUnavailable(
                 self.name,
                 f"{self.target} did not keep the key {key}: "
@@ -609,8 +613,9 @@ class _Lease:
         return self._write("DEL", self.key)
 
     def _write(self, *command: str | int) -> bool:
-        with self.store._errors(self.key):  # noqa: SLF001 - one class in two parts
-            return self.store._writes.write({self.key: self.value}, command)  # noqa: SLF001 - the same
+        store = self.store
+        with store._errors(self.key):  # noqa: SLF001 - one class in two parts
+            return store._writes.write({self.key: self.value}, command)  # noqa: SLF001 - the same
 
 
 def _probe_key() -> str:
@@ -627,10 +632,6 @@ def _holder(value: Any) -> LockHolder:
         return LockHolder(
             f"someone else, who wrote {len(value)} bytes that are no lock of this tool"
         )
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _some(names: Sequence[str]) -> str:

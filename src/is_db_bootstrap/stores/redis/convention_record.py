@@ -48,9 +48,10 @@ class Standing(Enum):
 class Record:
     """Conventions by name, and the digests of all that were recorded before, oldest first, ending with these.
 
-    `versions` has, for the latest of them, what each declared. `recorded_at` is when these were written, in seconds since
-    1970 by the server's clock, or None when the version that wrote them kept no time. `undecided` are those digests of
-    `history` that may just as well be newer than these conventions.
+    `versions` has, for the latest of them, what each declared. `recorded_at` is when these were
+    written, in seconds since 1970 by the server's clock, or None when the version that wrote them
+    kept no time. `undecided` are those digests of `history` that may just as well be newer than
+    these conventions.
     """
 
     blueprint: str
@@ -178,7 +179,7 @@ class Record:
         return False
 
     def _is_followed_by(self, declared: Record) -> bool:
-        """Whether `declared` has something that this record brought in after the version before it."""
+        """Whether `declared` has something that this record added to the version before it."""
         decided = [digest for digest in self.history[:-1] if digest not in self.undecided]
         before = self.versions.get(decided[-1]) if decided else None
         if before is None:

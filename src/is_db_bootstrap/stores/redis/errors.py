@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 from redis import exceptions as raised
 
@@ -65,6 +66,11 @@ def code(exc: BaseException) -> str:
             return "NOPERM"
     first = str(exc).partition(" ")[0]
     return str(given or (first if first.isalpha() and first.isupper() else ""))
+
+
+def as_text(value: Any) -> str:
+    """What a server sent, which the client may have decoded already."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def is_forbidden(exc: Exception) -> bool:

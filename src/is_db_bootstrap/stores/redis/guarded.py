@@ -45,7 +45,7 @@ class GuardedWrites:
 
     def __init__(self, node_of: Callable[[str], Any]) -> None:
         self._node_of = node_of
-        self._write: Callable[[Expected, Command], bool] | None = None
+        self._write: Callable[[Expected, Command], bool] = self._in_a_transaction
 
     def check(self, needed: Mapping[str, Sequence[str]]) -> None:
         """Find the way that is allowed, and see that it may send the commands of each key.
@@ -70,7 +70,7 @@ class GuardedWrites:
         Raises `redis.WatchError`, and nothing is done, when the keys were touched during each of
         `TRIES` tries.
         """
-        return (self._write or self._in_a_transaction)(expected, command)
+        return self._write(expected, command)
 
     def _in_a_transaction(self, expected: Expected, command: Command) -> bool:
         node = self._node_of(next(iter(expected)))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from is_db_bootstrap.stores.kind import StoreKind, TlsWish
+from is_db_bootstrap.stores.kind import NO, StoreKind, TlsWish
 
 #: The options of redis-py in which an address names authorities of its own.
 AUTHORITIES = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")
-_FALSE = {"0", "f", "false", "n", "no"}
 
 
 def _weaknesses(wish: TlsWish) -> Iterator[str]:
@@ -21,7 +20,7 @@ def _weaknesses(wish: TlsWish) -> Iterator[str]:
     for key, value in wish.options:
         if key == "ssl_cert_reqs" and value.lower() not in {"", "required"}:
             yield f"ssl_cert_reqs={value}, which does not check the server's certificate"
-        if key == "ssl_check_hostname" and value.lower() in _FALSE:
+        if key == "ssl_check_hostname" and value.lower() in NO:
             yield f"ssl_check_hostname={value}, which does not check the host's name"
     if own and wish.scheme != KIND.tls_scheme:
         yield f"{wish.scheme}://, which uses no TLS"

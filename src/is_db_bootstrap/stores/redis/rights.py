@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from is_db_bootstrap.stores.redis.errors import is_forbidden
+from is_db_bootstrap.stores.redis.errors import as_text, is_forbidden
 
 #: Options of a command with which the server does nothing. Without an entry: none are needed.
 _OPTIONS: Mapping[str, tuple[str, ...]] = {"SET": ("", "NX", "XX"), "PEXPIRE": ("no number",)}
@@ -46,9 +46,10 @@ def harmless(name: str, key: str) -> tuple[str, ...]:
 
 
 def check_missing_key(client: Any, key: str, names: Iterable[str]) -> None:
-    """See that the commands `names` are allowed for `key`, which no other program uses and which does not exist.
+    """See that the commands `names` are allowed for `key`.
 
-    Raises redis-py's `NoPermissionError`, or what else the server refused a command with.
+    The key does not exist, and no other program uses it. Raises redis-py's `NoPermissionError`, or
+    what else the server refused a command with.
     """
     pipeline = client.pipeline(transaction=False)
     for name in names:
@@ -72,10 +73,11 @@ def check_transactions(node: Any, key: str) -> bool:
 
 
 def check_in_a_transaction(node: Any, key: str, names: Iterable[str]) -> None:
-    """See that the commands `names` are allowed for `key`, which may exist: they are queued and never run.
+    """See that the commands `names` are allowed for `key`, which may exist.
 
-    The server compares rights when it queues a command. A command with too few arguments at the end
-    makes it refuse the whole transaction (`EXECABORT`). Raises what the server refused a command with.
+    They are queued and never run. The server compares rights when it queues a command. A command
+    with too few arguments at the end makes it refuse the whole transaction (`EXECABORT`). Raises
+    what the server refused a command with.
     """
     with node.pipeline() as pipeline:
         pipeline.watch(key)
@@ -98,7 +100,7 @@ def check_in_a_script(node: Any, key: str, names: Iterable[str]) -> None:
     """
     commands = [json.dumps(harmless(name, key)) for name in names]
     errors = node.eval(_SCRIPT, 1, key, *commands)
-    _raise_refusal([redis.ResponseError(_text(error)) for error in errors])
+    _raise_refusal([redis.ResponseError(as_text(error)) for error in errors])
 
 
 def _answer(pipeline: Any, command: Sequence[str]) -> Any:
@@ -110,7 +112,10 @@ def _answer(pipeline: Any, command: Sequence[str]) -> Any:
 
 
 def _forget(pipeline: Any) -> None:
-    """End what the connection has begun by closing it: no command is needed that may be forbidden too."""
+    """Close the connection, which ends what it has begun.
+
+    A command that ends it may be forbidden too.
+    """
     if pipeline.connection is not None:
         pipeline.connection.disconnect()
     pipeline.watching = False
@@ -118,14 +123,12 @@ def _forget(pipeline: Any) -> None:
 
 def _raise_refusal(answers: Iterable[Any]) -> None:
     """Raise the first refusal, one for lack of a right before any other."""
-    refusals = [answer for answer in answers if isinstance(answer, Exception) and not _ran(answer)]
+    errors = [answer for answer in answers if isinstance(answer, Exception)]
+    refusals = [error for error in errors if not _is_allowed(error)]
     for refusal in sorted(refusals, key=lambda exc: not is_forbidden(exc)):
         raise refusal
 
 
-def _ran(error: Exception) -> bool:
+def _is_allowed(error: Exception) -> bool:
+    """Whether the server refused only the options, so that the command itself is allowed."""
     return any(words in str(error) for words in _ALLOWED)
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.results import Proof
+from is_db_bootstrap.stores.redis.errors import as_text
 from is_db_bootstrap.stores.redis.rights import check_missing_key
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _key(client: Any, key: str, pattern: KeyPattern) -> Proof:
     _WRITE[pattern.type](client, key)
     lasting = client.pttl(key) == -1
     client.pexpire(key, SAFETY_MS)
-    kind = _text(client.type(key))
+    kind = as_text(client.type(key))
     if kind != pattern.type:
         return Proof(name, ok=False, detail=f"TYPE says {kind}")
     longest = pattern.longest_ttl
@@ -88,9 +89,5 @@ def _channel(client: Any, probe: str, pattern: str) -> Proof:
         listening.get_message(timeout=PATIENCE_S)  # the confirmation
         client.publish(probe, "probe")
         message = listening.get_message(timeout=PATIENCE_S)
-    heard = message is not None and _text(message["data"]) == "probe"
+    heard = message is not None and as_text(message["data"]) == "probe"
     return Proof(name, ok=heard, detail="" if heard else f"nothing within {PATIENCE_S:g} s")
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
