@@ -403,8 +403,8 @@ def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
 def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
     """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server.
 
-    Meanwhile no variable of the environment names a database, so that no revision opens one by
-    itself. Raises `ConfigurationError` for a revision that needs a server, such as one that reads
+    Meanwhile the variables of the environment name an address where nobody listens, so that no
+    revision reaches a database by itself. Raises `ConfigurationError` for a revision that needs a server, such as one that reads
     through `op.get_bind()`.
     """
     found = config(blueprint, schema)
@@ -420,8 +420,8 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
             raise
         raise ConfigurationError(
             f"{blueprint.name}: a revision cannot be written as SQL without a server: {type(exc).__name__}: {exc}{place}.",
-            hint="It reads through op.get_bind(), or runs code that needs a database, whose address is not set meanwhile: "
-            "apply it with `migrate upgrade`.",
+            hint="It reads through op.get_bind(), or runs code that needs a database, "
+            "which it cannot reach meanwhile: apply it with `migrate upgrade`.",
         ) from exc
     return text.getvalue()
 
