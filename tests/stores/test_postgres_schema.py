@@ -145,7 +145,7 @@ def test_ng_01_the_catalogue_file_is_what_a_scratch_database_at_head_says(postgr
     generated = generate(StoreUrl.parse("postgres", postgres_url), BLUEPRINT)
     assert generated.text() == (BLUEPRINT.migrations / "catalogue.json").read_text(
         encoding="utf-8"
-    ), "catalogue.json is stale: python -m is_db_bootstrap.stores.postgres.scratch novel_genesis"
+    ), "catalogue.json is stale: is-db-bootstrap revision --refresh --blueprint novel_genesis"
 
 
 def test_ng_02_a_second_run_plans_nothing_and_leaves_the_data(db, postgres_url):

@@ -98,11 +98,11 @@ _UPDATE = f"""
     FROM ({_SETTINGS}) AS settings
     WHERE schema_name = %(schema)s AND step = %(step)s RETURNING outside_since::text
 """  # noqa: S608 - constants
-#: Transactions that the server numbers after the one that writes this.
 #: As `outside_since`: the number is to be taken when it is written.
 FROM_NOW = 0
 #: As `outside_since`: nothing is known of the step.
 FROM_THE_START = 1
+#: The number that the server gives to the transaction after the one that writes this.
 _NUMBER_FROM_NOW = "(pg_current_xact_id()::text::int8 + 1)::text::xid8"
 _FIND = f"""
     SELECT step, transactions::text[], outside_since::text FROM {_PLACE} WHERE schema_name = %s
