@@ -50,12 +50,6 @@ if TYPE_CHECKING:
 
 config = context.config
 
-#: What the server knows of a step that did not end.
-WHAT_IS_KNOWN = {
-    Fate.COMMITTED: "has committed a part of its work by itself",
-    Fate.UNKNOWN: "may have committed a part of its work outside of its transaction",
-    Fate.AT_WORK: "is still at work",
-}
 OWN_TABLES = """
     SELECT relname::text, relispartition FROM pg_class
     WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'p')
@@ -135,8 +129,9 @@ def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], sc
     known = begun.fate(reader, found)
     if known is Fate.ROLLED_BACK:
         return
+    said = begun.WHAT_IS_KNOWN.get(known, "is still at work")
     raise CommandError(
-        f"The {found.direction} of revision {found.revision} {WHAT_IS_KNOWN[known]} and did not end. It is not run "
+        f"The {found.direction} of revision {found.revision} {said} and did not end. It is not run "
         "again by itself. Look at what it did, then stamp the revision at which the schema is."
     )
 

@@ -149,6 +149,13 @@ _MEANING = {
 }
 
 
+#: What is said of a step that is not run again by itself.
+WHAT_IS_KNOWN = {
+    Fate.COMMITTED: "has committed a part of its work by itself",
+    Fate.UNKNOWN: "may have committed a part of its work outside of its transaction",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A step that has begun, and is not recorded as done.

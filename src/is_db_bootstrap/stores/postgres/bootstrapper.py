@@ -32,7 +32,7 @@ from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, Serv
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import begun, elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
-from is_db_bootstrap.stores.postgres.begun import Begun, Fate, Marks
+from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live
 from is_db_bootstrap.stores.postgres.connection import (
     DUPLICATE_DATABASE,
@@ -77,13 +77,6 @@ _RIGHTS = """
     SELECT current_user, has_database_privilege(current_database(), 'CREATE'), to_regnamespace(%(schema)s) IS NOT NULL,
            coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false), current_database()
 """
-
-
-#: What the server knows of a step that is not run again by itself.
-_WHAT_IS_KNOWN = {
-    Fate.COMMITTED: "has committed a part of its work by itself",
-    Fate.UNKNOWN: "may have committed a part of its work outside of its transaction",
-}
 
 
 class HalfDone(ChangeFailed):
@@ -309,7 +302,7 @@ class PostgreSQLBootstrapper:
 
     def _begun(self, record: Record) -> Begun | None:
         """The step that has begun and whose end `record` does not say: by our table, or by the comment."""
-        if record.has_rows:
+        if record.may_read_begun:
             with errors(self.target, "the steps that have begun"):
                 found = begun.find(self._reader(), self._schema)
             if found is not None:
@@ -339,7 +332,7 @@ class PostgreSQLBootstrapper:
             return  # it may run again, as soon as its session has ended
         raise StoreConflict(
             self.name,
-            f"The {found.direction} of revision {found.revision} {_WHAT_IS_KNOWN[known]} and did not end, "
+            f"The {found.direction} of revision {found.revision} {WHAT_IS_KNOWN[known]} and did not end, "
             f"so schema {self._schema} of {self.target} is between two revisions. It is not run again by itself.",
             hint=self._ways_out(found.direction, found.revision, record),
             subject=found.revision,
@@ -347,7 +340,7 @@ class PostgreSQLBootstrapper:
 
     def _refuse_unread(self, record: Record) -> None:
         """Raise `AccessDenied` when steps have begun that this role may not read of."""
-        if record.has_rows is False:
+        if record.may_read_begun is False:
             raise begun.unreadable(self._reader())
 
     def _unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
@@ -735,8 +728,8 @@ class PostgreSQLBootstrapper:
                 self._forget_ended()
                 ran = self._run_alembic(change, act, revision)
         except BootstrapError as exc:
-            if (known := self._left_behind()) in _WHAT_IS_KNOWN:
-                said = _WHAT_IS_KNOWN[known].removeprefix("has ")
+            if (known := self._left_behind()) in WHAT_IS_KNOWN:
+                said = WHAT_IS_KNOWN[known].removeprefix("has ")
                 raise self._half_done(
                     f"{said} and then failed: {exc.message}", act, change
                 ) from exc

@@ -205,19 +205,19 @@ class Record:
     """What a schema records; nothing when there is no version table, or no row in it.
 
     `begun` is a step that has committed a part of its work and did not end, by the comment: its
-    direction (`upgrade` or `downgrade`) and its revision. `has_rows` says whether there is a table
-    of begun steps that may be read (`stores.postgres.begun`), None when there is none.
+    direction (`upgrade` or `downgrade`) and its revision. `may_read_begun` says whether we may read
+    the table of begun steps (`stores.postgres.begun`), None when there is no such table.
     """
 
     revisions: tuple[str, ...] = ()
     blueprint: str = ""
     lineage: tuple[str, ...] = ()
     begun: tuple[str, str] | None = None
-    has_rows: bool | None = None
+    may_read_begun: bool | None = None
 
     @classmethod
     def of(
-        cls, revisions: Iterable[str], comment: str | None, has_rows: bool | None = None
+        cls, revisions: Iterable[str], comment: str | None, may_read_begun: bool | None = None
     ) -> Record:
         """From the rows of the version table and its comment.
 
@@ -230,8 +230,8 @@ class Record:
         mark = _MARK.fullmatch(text[: step.start()] if step else text)
         lineage = tuple(mark[2].split()) if mark else ()
         if mark and rows and set(rows) <= set(lineage) and lineage[-1] in rows:
-            return cls(rows, mark[1], lineage, begun, has_rows)
-        return cls(rows, begun=begun, has_rows=has_rows)
+            return cls(rows, mark[1], lineage, begun, may_read_begun)
+        return cls(rows, begun=begun, may_read_begun=may_read_begun)
 
     def goes_beyond(self, chain: Chain, blueprint: str) -> bool:
         """Whether it contains the whole chain and goes on."""
