@@ -503,6 +503,36 @@ def test_threads_of_one_revision_write_one_mark(shop):
     assert (shop.recorded, shop.begun) == (["b2"], [])
 
 
+LATE = (
+    "CREATE FUNCTION late() RETURNS void LANGUAGE plpgsql AS"
+    f" $$ BEGIN PERFORM pg_advisory_xact_lock(4711); {CENTS}; END $$"
+)
+#: A revision that goes on in a thread when it has failed itself.
+GOES_ON = """\
+import threading, time
+with op.get_context().autocommit_block():
+    op.execute("SELECT 1")
+beside = op.get_bind().engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+threading.Thread(target=lambda: beside.execute(sa.text("SELECT late()")), daemon=True).start()
+runs = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT late()'"
+end = time.monotonic() + 60
+while not op.get_bind().scalar(sa.text(runs)):
+    assert time.monotonic() < end
+    time.sleep(0.05)
+1 / 0"""
+
+
+def test_what_goes_on_beside_a_failed_revision_is_not_taken_for_nothing(shop):
+    shop.apply()
+    shop.do(LATE)
+    shop.add("b2", "a1", GOES_ON)
+    with psycopg.connect(shop.url, autocommit=True) as blocker:
+        blocker.execute("SELECT pg_advisory_lock(4711)")
+        failed = shop.apply().stores[0].exception
+    assert isinstance(failed, HalfDone), failed
+    shop.is_refused()
+
+
 @pytest.fixture
 def merged(shop):
     """The shop, whose revisions b2 and c2 go on from a1 and are merged by d3."""
