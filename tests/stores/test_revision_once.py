@@ -678,6 +678,10 @@ def test_a_role_that_may_mark_nowhere_is_told_so(shop, as_role):
     assert "could not be written" in result.exception.hint
     (note,) = [note for note in result.notes if "is not marked" in note]
     assert f'CREATE SCHEMA is_db_bootstrap AUTHORIZATION "{role}"' in note
+    shop.add("b2", "a1", "pass")
+    assert shop.apply().ok
+    undone = migrate.downgrade(shop.blueprint, "a1", settings=shop.settings, drop_rows=True)
+    assert note in undone.notes
 
 
 def test_a_role_that_may_not_read_what_has_begun_runs_nothing(shop, as_role):

@@ -253,6 +253,7 @@ class Downgrade(Move):
         notes: tuple[str, ...] = ()
         if undone:
             self._refuse_unread(record)
+            notes = tuple(self._unmarked(reader))
         if undone and not self._drop_rows:
             self._undoing = tuple(undone)
             self._kept = tuple(r for r in done if r not in undone)
@@ -262,7 +263,7 @@ class Downgrade(Move):
             if isinstance(seen, str) or losses or unknown:
                 raise RowsWouldBeLost(self.name, losses, unknown, to=self._to)
             self._guard = self._new_guard(seen)
-            notes = self._also_gone(seen)
+            notes = (*notes, *self._also_gone(seen))
         return Plan(
             tuple(Change(r, "downgrade", self._chain.titles[r]) for r in undone), notes=notes
         )
