@@ -339,6 +339,20 @@ def test_a_first_revision_that_is_half_done_is_known_without_a_row(shop):
     assert shop.apply().ok
 
 
+def test_a_first_revision_that_is_half_done_is_known_without_a_version_table(shop):
+    revision(shop.migrations, "a1", None, f"{TABLE}\nop.get_bind().commit()\n1 / 0")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    shop.do("DROP TABLE alembic_version")
+    store = PostgreSQLBootstrapper(shop.url, shop.blueprint)
+    with pytest.raises(StoreConflict, match="The upgrade of revision a1 has committed a part"):
+        store.plan()
+    store.close()
+    shop.do("DROP TABLE account")
+    revision(shop.migrations, "a1", None, TABLE)
+    shop.stamp("base")
+    assert shop.apply().ok
+
+
 def test_a_process_that_dies_after_the_commit_leaves_the_mark(shop):
     shop.add(
         "b2",

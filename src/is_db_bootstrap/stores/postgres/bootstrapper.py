@@ -294,11 +294,17 @@ class PostgreSQLBootstrapper:
         try:
             rows = reader.execute(query.encode(), [table]).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            return Record()
+            return self._record_of_steps(reader)
         except psycopg.Error as exc:
             raise translated(exc, self.target, f"{self._schema}.{TABLE}") from exc
         revisions = [revision for revision, *_ in rows if revision is not None]
         return Record.of(revisions, *rows[0][1:])
+
+    def _record_of_steps(self, reader: psycopg.Connection[Any]) -> Record:
+        """The record of a schema without a version table, where a step may have begun."""
+        with errors(self.target, begun.SCHEMA):
+            row = reader.execute(begun.READABLE.encode()).fetchone()
+        return Record(may_read_begun=row[0] if row else None)
 
     def _begun(self, record: Record) -> Begun | None:
         """The step that has begun and whose end `record` does not say: by our table, or by the comment."""
