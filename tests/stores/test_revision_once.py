@@ -724,6 +724,24 @@ def test_a_role_that_may_only_write_its_own_tables_sees_what_others_have_begun(s
     assert (shop.recorded, shop.cents) == (["a1"], 1000)
 
 
+@pytest.mark.parametrize("is_a_comment", [False, True], ids=["a row", "a comment"])
+def test_a_stamp_by_a_role_that_may_not_lift_the_mark_says_so(shop, as_role, is_a_comment):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    if is_a_comment:
+        shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
+        shop.do(f"COMMENT ON TABLE alembic_version IS '{shop.comment}; begun upgrade b2'")
+    admin = shop.url
+    as_role(*MAY_WRITE)
+    with pytest.raises(AccessDenied, match="delete the mark of the upgrade of revision b2"):
+        shop.stamp("a1")
+    shop.is_refused()
+    shop.stamp("b2")
+    shop.url = admin
+    assert shop.apply().ok
+    assert shop.recorded == ["b2"]
+
+
 def test_a_second_role_of_a_database_goes_on_beside_the_marks_of_the_first(shop, as_role):
     shop.apply()
     as_role(*MAY_WRITE)

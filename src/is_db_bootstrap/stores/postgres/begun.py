@@ -199,14 +199,37 @@ def find(reader: psycopg.Connection[Any], schema: str) -> Begun | None:
 
 def unreadable(reader: psycopg.Connection[Any]) -> AccessDenied:
     """The error of a table that is there and that we may not read: a step in it may be half done."""
-    row = reader.execute(b"SELECT current_user::text").fetchone()
-    role = row[0] if row else ""
+    role = _role(reader)
     return AccessDenied(
         NAME,
         f"{_PLACE} may say that a revision did not end, and {role} may not read it.",
         subject=_PLACE,
         hint=f"Let an administrator run: {remedy(role, has_schema=True, has_table=True)}",
     )
+
+
+def staying_mark(
+    reader: psycopg.Connection[Any], begun: Begun, recorded: str, table: str
+) -> AccessDenied:
+    """The error of a stamp by a role that may record a revision and not lift the mark of `begun`.
+
+    `recorded` is the revision, `table` the version table, whose comment only its owner writes.
+    """
+    role = _role(reader)
+    where = _PLACE if begun.known else f"the comment of {table}"
+    grant = f"Let an administrator run: {remedy(role, has_schema=True, has_table=True)}"
+    return AccessDenied(
+        NAME,
+        f"{recorded} is recorded, but {role} may not delete the mark of the {begun.direction} of "
+        f"revision {begun.revision} in {where}, so the next run is refused again.",
+        subject=begun.revision,
+        hint=f"{grant} Then stamp again." if begun.known else f"Stamp as the owner of {table}.",
+    )
+
+
+def _role(reader: psycopg.Connection[Any]) -> str:
+    row = reader.execute(b"SELECT current_user::text").fetchone()
+    return str(row[0]) if row else ""
 
 
 def fate(reader: psycopg.Connection[Any], begun: Begun, *, has_stopped: bool = False) -> Fate:

@@ -860,6 +860,8 @@ class PostgreSQLBootstrapper:
             "stamp": record.revisions == (() if change.name == "base" else (change.name,)),
         }[act]
         if recorded:
+            if act == "stamp":
+                self._confirm_lifted(change.name, record)
             return
         if act != "stamp":
             with suppress(psycopg.Error, BootstrapError):
@@ -869,6 +871,15 @@ class PostgreSQLBootstrapper:
         raise self._half_done(
             f"ran to its end and is not recorded: {self._schema}.{TABLE} says {says}.", act, change
         )
+
+    def _confirm_lifted(self, stamped: str, record: Record) -> None:
+        """Read back that a stamp has lifted the mark of a half done step."""
+        found = self._begun(record)
+        if found is None or found.has_ended(record.revisions, self._chain):
+            return
+        if begun.fate(self._reader(), found) in WHAT_IS_KNOWN:
+            table = f"{self._schema}.{TABLE}"
+            raise begun.staying_mark(self._reader(), found, stamped, table)
 
     def _alembic_engine(self) -> Engine:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
