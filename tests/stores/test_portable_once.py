@@ -8,11 +8,12 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
+from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ChangeFailed, StoreConflict, StoreError
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
-from is_db_bootstrap.stores.postgres.portable import PortableDatabase, is_portable
+from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN
 
 TABLE = """\
@@ -49,10 +50,10 @@ class Shop:
         folder.mkdir()
         self.folder = folder
         self.url = url
-        assert is_portable(url)
         self.add("a1", None, TABLE, 'op.drop_table("account")')
         self.blueprint = Blueprint("shop", "accounts", migrations=folder, portable=True)
         self.database.create()
+        assert migrate.current(self.blueprint, url=url).revision is None
 
     def add(self, name, before, upgrade, downgrade="pass"):
         (self.folder / f"{name}.py").write_text(

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.portable_trial import Seen
 
 _ESCAPE = "Percent-encode special characters of the password: %40 for @, %2F for /, %25 for %."
-SCHEMES = ("sqlite", "mysql", "mariadb")
 #: MariaDB's error numbers and SQLite's words; what is not here is a statement that was refused.
 REFUSED_LOGIN = {1044, 1045, 1142, 1227, 1698}
 BUSY = {1205, 1213, "database is locked"}
@@ -60,11 +59,6 @@ UNREACHABLE = {
 #: Options of PyMySQL beside which it does not check with `ssl_ca`.
 _SETS_CA_ASIDE = {"ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"}
 _TRUE = {"1", "t", "true", "y", "yes", "on"}
-
-
-def is_portable(url: str | None) -> bool:
-    """Whether it is an address of one of these engines."""
-    return bool(url) and str(url).partition(":")[0].partition("+")[0] in SCHEMES
 
 
 class PortableDatabase:
@@ -190,9 +184,9 @@ class PortableDatabase:
 
     def _refuse_taken(self, done: tuple[str, ...], target: str) -> None:
         """Raise `StoreConflict` if a table that is due exists, before anything is changed."""
-        before, after = self._tried(done[-1] if done else "base", target)
+        due = self._tables_due(done[-1] if done else "base", target)
         with self._errors(), self._engine.connect() as connection:
-            taken = sorted((set(after) - set(before)) & set(inspect(connection).get_table_names()))
+            taken = sorted(due & set(inspect(connection).get_table_names()))
         if taken:
             raise StoreConflict(
                 self._store,
@@ -348,20 +342,20 @@ class PortableDatabase:
                 f"so what it does on {self._store} is not known."
             )
 
-    def _tried(self, at: str, to: str) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-        """The columns by table at two revisions, seen in a SQLite database in memory."""
+    def _tables_due(self, at: str, to: str) -> set[str]:
+        """The tables that `to` has and `at` has not, seen in a SQLite database in memory."""
         trial = engine(make_url("sqlite://"))
-        seen = {}
+        seen: dict[str, set[str]] = {"base": set()}
         try:
             with trial.connect() as connection:
-                for revision in sorted({at, to} - {"base"}, key=self._chain.order.index):
+                for revision in [r for r in (at, to) if r != "base"]:
                     with self._errors(Change(revision, "revision")), running_alembic():
                         command.upgrade(config(self._blueprint, "", connection), revision)
-                    seen[revision] = _columns(connection)
+                    seen[revision] = set(inspect(connection).get_table_names())
                     connection.commit()  # else Alembic takes the open transaction for its caller's
         finally:
             trial.dispose()
-        return seen.get(at, {}), seen.get(to, {})
+        return seen[to] - seen[at] - {TABLE, BEGUN}
 
     @contextmanager
     def _errors(self, change: Change | None = None) -> Iterator[None]:
@@ -493,15 +487,6 @@ def _lost(seen: Seen) -> Iterator[Loss]:
             writes = [touch for touch in touches if touch.writes]
             how = " and ".join(dict.fromkeys(touch.how for touch in writes or touches))
             yield Loss(name, None, how=how, sent_by=tuple(dict.fromkeys(map(str, touches))))
-
-
-def _columns(connection: Connection) -> dict[str, set[str]]:
-    inspector = inspect(connection)
-    return {
-        t: {c["name"] for c in inspector.get_columns(t)}
-        for t in inspector.get_table_names()
-        if t not in {TABLE, BEGUN}
-    }
 
 
 def _count(connection: Connection, name: str, of: str = "") -> int:
