@@ -508,13 +508,12 @@ class PostgreSQLBootstrapper:
         self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
     ) -> str:
         """That no table of the pending revisions is there, or that this is not known; empty when one is there."""
-        schemas = dict.fromkeys([self._schema, found.schema])
-        for schema in schemas:
-            taken = self._taken(reader, record, only_qualified=False, schema=schema)
-            if taken.unread:
-                return f"Whether tables of these revisions are there could not be found out: {taken.unread}"
-            if taken.created or taken.unless:
-                return ""
+        schemas = tuple(dict.fromkeys([self._schema, found.schema]))
+        taken = self._taken(reader, record, only_qualified=False, schemas=schemas)
+        if taken.unread:
+            return f"Whether tables of these revisions are there could not be found out: {taken.unread}"
+        if taken.created or taken.unless:
+            return ""
         return f"No table that these revisions create is in schema {' or '.join(schemas)}."
 
     def _refuse_unknown(
@@ -572,9 +571,9 @@ class PostgreSQLBootstrapper:
         record: Record,
         *,
         only_qualified: bool,
-        schema: str = "",
+        schemas: Sequence[str] = (),
     ) -> elsewhere.Taken:
-        """Which tables of the pending revisions are there, in our schema or in `schema`.
+        """Which tables of the pending revisions are there, in `schemas` or else in ours.
 
         `StoreBusy` when another run has just made them.
         """
@@ -584,7 +583,7 @@ class PostgreSQLBootstrapper:
         with errors(self.target, "tables of pending revisions"):
             taken = elsewhere.taken(
                 reader,
-                schema or self._schema,
+                schemas or [self._schema],
                 lambda: offline_sql(self._blueprint, self._schema, span),
                 only_qualified=only_qualified,
             )

@@ -214,11 +214,16 @@ class Taken:
 
 
 def taken(
-    reader: psycopg.Connection[Any], schema: str, sql: Callable[[], str], *, only_qualified: bool
+    reader: psycopg.Connection[Any],
+    schemas: Collection[str],
+    sql: Callable[[], str],
+    *,
+    only_qualified: bool,
 ) -> Taken:
     """Which tables of the `sql` of the pending revisions are there.
 
-    `only_qualified`: of those that name their schema.
+    A table that names no schema is looked for in each of `schemas`, and not at all with
+    `only_qualified`.
     """
     try:
         text = sql()
@@ -231,13 +236,22 @@ def taken(
         for name in dict.fromkeys([*made, *changed])
         if name.rpartition(".")[2].strip().strip('"') != TABLE
         and ("." in name or (name in made and not only_qualified))
-        and _is_there(reader, name if "." in name else f"{identifier(schema)}.{name}")
+        and any(_is_there(reader, place) for place in _places(name, schemas))
     ]
     return Taken(
         tuple(name for name in names if name in made and not made[name]),
         tuple(name for name in names if made.get(name)),
         tuple(name for name in names if name not in made),
     )
+
+
+def _places(name: str, schemas: Collection[str]) -> Iterator[str]:
+    """The qualified names that a name of a statement may stand for."""
+    if "." in name:
+        yield name
+        return
+    for schema in schemas:
+        yield f"{identifier(schema)}.{name}"
 
 
 def _is_there(reader: psycopg.Connection[Any], name: str) -> bool:
