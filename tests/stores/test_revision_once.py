@@ -833,6 +833,7 @@ def test_the_stock_command_does_not_run_what_is_half_done(shop):
     assert "SystemExit: 0" in exited.stderr + exited.stdout
     again = shop.alembic("upgrade", "head")
     assert "has committed a part of its work" in again.stderr + again.stdout
+    assert "`is-db-bootstrap migrate stamp`" in again.stderr + again.stdout
     assert (again.returncode != 0, shop.recorded, shop.cents) == (True, ["a1"], 1000)
     assert shop.alembic("stamp", "b2").returncode == 0
     assert shop.alembic("upgrade", "head").returncode == 0
