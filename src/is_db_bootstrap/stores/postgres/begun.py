@@ -58,7 +58,8 @@ READABLE = f"""
 #: be commented on or is still to be made. Then whether schema and table are there, and who we are.
 PLACES = f"""
     SELECT coalesce(({RIGHTS}),
-                    CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+                    CASE WHEN n.oid IS NULL
+                         THEN has_database_privilege(current_database(), 'CREATE')
                          ELSE has_schema_privilege(n.oid, 'CREATE') END),
            coalesce((SELECT pg_has_role(v.relowner, 'USAGE') FROM pg_class v
                      WHERE v.oid = to_regclass(%s)), true),
@@ -80,8 +81,8 @@ _COMMENT = f"""
     COMMENT ON TABLE {_PLACE} IS
     'is-db-bootstrap: the revision that runs in a schema at this moment, or did not end there'
 """
-# Every role may read the rows, which hold names and numbers only. So a role with a schema of its own
-# sees what has begun there, and a dump by a role with few rights does not fail at this table.
+# Every role may read the rows, which hold names and numbers only. So a role with a schema of its
+# own sees what has begun there, and a dump by a role with few rights does not fail at this table.
 _LET_ALL_READ = (f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC", f"GRANT SELECT ON {_PLACE} TO PUBLIC")
 _CREATE_ALL = (_CREATE_SCHEMA, _CREATE_TABLE, _COMMENT, *_LET_ALL_READ)
 #: Settings of one statement: no flush (see above), and a bounded wait for another run's row.
@@ -198,7 +199,10 @@ def find(reader: psycopg.Connection[Any], schema: str) -> Begun | None:
 
 
 def unreadable(reader: psycopg.Connection[Any]) -> AccessDenied:
-    """The error of a table that is there and that we may not read: a step in it may be half done."""
+    """The error of a table that is there and that we may not read.
+
+    A step in it may be half done.
+    """
     role = _role(reader)
     return AccessDenied(
         NAME,
@@ -381,7 +385,8 @@ class Marks:
     @property
     def forget_statement(self) -> str:
         """The statement that deletes the row, without parameters."""
-        return f"DELETE FROM {_PLACE} WHERE schema_name = {literal(self._schema)}"  # noqa: S608 - quoted
+        mine = literal(self._schema)
+        return f"DELETE FROM {_PLACE} WHERE schema_name = {mine}"  # noqa: S608 - quoted
 
     def fate_of(self, transaction: int) -> Fate:
         """What has become of one transaction."""

@@ -1,4 +1,4 @@
-"""A step that leaves its transaction and does not end is marked, so that no later run begins it again.
+"""A step that leaves its transaction and does not end is marked, so that no run begins it again.
 
 A revision runs in a transaction that Alembic opens, together with the row that records it. It can
 leave that transaction in many ways: by `op.get_bind().commit()`, by `COMMIT` as text, by an

@@ -1,4 +1,7 @@
-"""The revisions of a portable blueprint on MariaDB and SQLite, which are no stores of a run: no lock, no schema, no verification."""
+"""The revisions of a portable blueprint on MariaDB and SQLite.
+
+These are no stores of a run: there is no lock, no schema and no verification.
+"""
 
 from __future__ import annotations
 
@@ -62,15 +65,18 @@ _TRUE = {"1", "t", "true", "y", "yes", "on"}
 
 
 class PortableDatabase:
-    """One database at a SQLAlchemy `url` such as `sqlite:///file.db` or `mysql+pymysql://user:password@host/name`.
+    """One database at a SQLAlchemy `url`.
 
-    Raises `ConfigurationError` for a blueprint that is not portable, and for an address that cannot be one.
+    Such as `sqlite:///file.db` or `mysql+pymysql://user:password@host/name`. Raises
+    `ConfigurationError` for a blueprint that is not portable, and for an address that cannot be
+    one.
     """
 
     def __init__(self, blueprint: Blueprint, url: str) -> None:
         if not blueprint.portable or blueprint.migrations is None:
             raise ConfigurationError(
-                f"{blueprint.name} is for PostgreSQL only: its revisions are not declared portable.",
+                f"{blueprint.name} is for PostgreSQL only: its revisions are not declared "
+                "portable.",
                 hint="Give an address such as postgresql://user@host/name.",
             )
         self._blueprint = blueprint
@@ -106,7 +112,8 @@ class PortableDatabase:
             name = server.dialect.identifier_preparer.quote(self._url.database)
             connection.execute(
                 text(
-                    f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+                    f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE "
+                    "utf8mb4_bin"
                 )
             )
         server.dispose()
@@ -178,7 +185,8 @@ class PortableDatabase:
         if revision and revision not in self._chain.parents:
             raise StoreConflict(
                 self._store,
-                f"{self.target} is at revision {revision}, which is unknown to {self._blueprint.name}.",
+                f"{self.target} is at revision {revision}, which is unknown to "
+                f"{self._blueprint.name}.",
             )
         return self._chain.until([revision] if revision else [])
 
@@ -190,9 +198,11 @@ class PortableDatabase:
         if taken:
             raise StoreConflict(
                 self._store,
-                f"{self.target} has {', '.join(taken)} already, but no revision that made them is recorded.",
-                hint="Drop what an interrupted run left and run again; if these revisions made them, say so with "
-                "`is-db-bootstrap migrate stamp`; else name another database.",
+                f"{self.target} has {', '.join(taken)} already, but no revision that made them "
+                "is recorded.",
+                hint="Drop what an interrupted run left and run again; if these revisions made "
+                "them, say so with `is-db-bootstrap migrate stamp`; else name another "
+                "database.",
                 subject=taken[0],
             )
 
@@ -205,7 +215,7 @@ class PortableDatabase:
             forget(connection)
 
     def _refuse_half_done(self, done: tuple[str, ...]) -> None:
-        """Raise `StoreConflict` for a step that has committed a part of its work and whose end is not recorded."""
+        """Raise `StoreConflict` for a step that has committed a part and did not end."""
         found = self._begun()
         if found is None:
             return
@@ -215,8 +225,8 @@ class PortableDatabase:
             return
         raise StoreConflict(
             self._store,
-            f"The {direction} of revision {revision} has committed a part of its work and did not end, "
-            f"so {self.target} is between two revisions. It is not run again by itself.",
+            f"The {direction} of revision {revision} has committed a part of its work and did "
+            f"not end, so {self.target} is between two revisions. It is not run again by itself.",
             hint=self._ways_out(direction, revision, done),
             subject=revision,
         )
@@ -228,13 +238,13 @@ class PortableDatabase:
         undone = self._chain.order[index - 1] if index else "base"
         stamp = "is-db-bootstrap migrate stamp"
         return (
-            f"Look at what it did. If that is complete, or you complete it, record it: "
-            f"`{stamp} {revision if direction == 'upgrade' else undone}`. "
-            f"If you take it back (drop the tables that it made), let it run again: `{stamp} {before}`."
+            f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} "
+            f"{revision if direction == 'upgrade' else undone}`. If you take it back (drop the "
+            f"tables that it made), let it run again: `{stamp} {before}`."
         )
 
     def _ran(self, act: str, revision: str, to: str) -> None:
-        """Let Alembic `upgrade`, `downgrade` or `stamp` to `to`, and read back that it is recorded."""
+        """Let Alembic `upgrade`, `downgrade` or `stamp` to `to`, and read that back."""
         change = Change(revision, "revision" if act == "upgrade" else act)
         watched: list[PortableWatch] = []
         try:
@@ -252,9 +262,11 @@ class PortableDatabase:
         if recorded != to:
             raise HalfDone(
                 self._store,
-                f"Revision {revision} ran to its end, but {self.target} records {recorded} instead of {to}.",
+                f"Revision {revision} ran to its end, but {self.target} records {recorded} "
+                f"instead of {to}.",
                 change=change,
-                hint="Look at what it did before anything is run again, then say what holds with migrate stamp.",
+                hint="Look at what it did before anything is run again, then say what holds with "
+                "migrate stamp.",
             )
 
     def _after_failure(self, exc: StoreError, act: str, change: Change, *, done: int) -> StoreError:
@@ -300,9 +312,11 @@ class PortableDatabase:
             seen = self._tried_downgrade(at, to)
         except (BootstrapError, GuestFailed) as exc:
             said = getattr(exc, "message", exc)
-            return [], [
-                f"Whether the downgrade would lose rows is not known: its trial in a SQLite database in memory failed: {said}"
-            ]
+            unknown = (
+                "Whether the downgrade would lose rows is not known: its trial in a SQLite "
+                f"database in memory failed: {said}"
+            )
+            return [], [unknown]
         with self._errors(), self._engine.connect() as connection:
             there = tables(connection)
             losses = [
@@ -333,13 +347,14 @@ class PortableDatabase:
         others = sorted(there ^ set(seen.before))
         if seen.looked and others:
             yield (
-                f"The downgrade of {', '.join(seen.looked)} asks which tables there are, and {', '.join(others)} "
-                "is in one of database and trial only, so what it does is not known."
+                f"The downgrade of {', '.join(seen.looked)} asks which tables there are, and "
+                f"{', '.join(others)} is in one of database and trial only, so what it does is "
+                "not known."
             )
         if seen.bound and self._store != "sqlite":
             yield (
-                f"The downgrade of {', '.join(seen.bound)} asks for its database. Its trial was in SQLite, "
-                f"so what it does on {self._store} is not known."
+                f"The downgrade of {', '.join(seen.bound)} asks for its database. Its trial was "
+                f"in SQLite, so what it does on {self._store} is not known."
             )
 
     def _tables_due(self, at: str, to: str) -> set[str]:
@@ -449,7 +464,10 @@ def _refuse_weaker(address: Address) -> None:
 
 
 def engine(url: URL) -> Engine:
-    """An engine whose connections are in UTC and, on SQLite, enforce foreign keys and run DDL in transactions."""
+    """An engine whose connections are in UTC.
+
+    On SQLite, they enforce foreign keys and run schema statements in transactions.
+    """
     found = create_engine(url, hide_parameters=True)
     backend = url.get_backend_name()
 

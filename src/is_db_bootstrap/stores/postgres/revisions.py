@@ -67,8 +67,10 @@ class Chain:
         heads = sorted(set(parents) - {p for before in parents.values() for p in before})
         if len(heads) > 1:
             raise ConfigurationError(
-                f"{folder}: several heads: {', '.join(f'{head} ({places[head]})' for head in heads)}.",
-                hint=f"Let one go on from the other (down_revision), or merge them: down_revision = {tuple(heads)!r}.",
+                f"{folder}: several heads: "
+                f"{', '.join(f'{head} ({places[head]})' for head in heads)}.",
+                hint="Let one go on from the other (down_revision), or merge them: "
+                f"down_revision = {tuple(heads)!r}.",
             )
         return chain
 
@@ -150,7 +152,8 @@ def _parsed(path: Path) -> ast.Module:
     except UnicodeDecodeError as exc:
         raise ConfigurationError(
             f"{path} is not {exc.encoding}: {exc.reason} at byte {exc.start}.",
-            hint="Write it in UTF-8, or declare its encoding in the first line, as in # -*- coding: latin-1 -*-.",
+            hint="Write it in UTF-8, or declare its encoding in the first line, as in "
+            "# -*- coding: latin-1 -*-.",
         ) from exc
     except SyntaxError as exc:
         where = f"{path}, line {exc.lineno}" if exc.lineno else str(path)
@@ -163,9 +166,15 @@ def _undeclared(path: Path) -> ConfigurationError:
     """The error of a file that Alembic would read as a revision and that is none."""
     hint = 'Write revision = "…" and down_revision = "…", or move the file to another folder.'
     if looks_like_revision(path):
-        hint = 'Write revision = "…" and down_revision = "…", each on a line of its own without an indent.'
+        hint = (
+            'Write revision = "…" and down_revision = "…", each on a line of its own without an '
+            "indent."
+        )
     if path.name == "env.py":
-        hint = 'Name the folder that holds the revisions, as in Blueprint(…, migrations=Path("migrations/versions")).'
+        hint = (
+            "Name the folder that holds the revisions, as in "
+            'Blueprint(…, migrations=Path("migrations/versions")).'
+        )
     return ConfigurationError(f"{path}: no revision is declared.", hint=hint)
 
 
@@ -193,7 +202,8 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
         if not ready:
             revision, before = next(iter(left.items()))
             raise ConfigurationError(
-                f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not there."
+                f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not "
+                "there."
             )
         done.append(ready[0])
         del left[ready[0]]
