@@ -1,4 +1,7 @@
-"""A version table of another name or schema is found before anything runs; other deployments are left alone."""
+"""A version table of another name or schema is found before anything runs.
+
+Other deployments are left alone.
+"""
 
 from __future__ import annotations
 
@@ -318,8 +321,10 @@ def test_what_may_not_be_read_is_said_and_never_taken_for_empty(url, blueprint, 
         do("DROP ROLE clerk")
 
 
-def test_the_look_costs_a_run_with_nothing_to_do_no_query(url, blueprint, do):
+def test_a_run_with_nothing_to_do_does_not_look_elsewhere(url, blueprint, do):
     assert applied(url, blueprint).ok
     do("CREATE TABLE shop_version (version_num varchar(32) PRIMARY KEY)")
     do("INSERT INTO shop_version VALUES ('s1')")
-    assert applied(url, blueprint).ok  # our own record counts
+    with psycopg.connect(url.reveal(scheme="postgresql")) as other:
+        other.execute("LOCK TABLE shop_version IN ACCESS EXCLUSIVE MODE")  # a look would be busy
+        assert applied(url, blueprint).ok  # our own record counts
