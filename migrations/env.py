@@ -288,6 +288,7 @@ def offline(schema: str) -> None:
         literal_binds=True,
         output_buffer=config.output_buffer
         or config.stdout,  # `sys.stdout` is stderr while guests run
+        starting_rev=config.attributes.get("after"),
     )
     if schema != "public":
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")

@@ -8,7 +8,7 @@ import re
 import threading
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
@@ -413,8 +413,11 @@ def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
     return found
 
 
-def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
+def offline_sql(blueprint: Blueprint, schema: str, span: str, *, after: Sequence[str] = ()) -> str:
     """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server.
+
+    `after` stands for `FROM` where a schema records several revisions, between the branches of a
+    merge.
 
     Meanwhile the variables of the environment name an address where nobody listens, so that no
     revision reaches a database by itself. Raises `ConfigurationError` for a revision that needs a
@@ -422,6 +425,7 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
     """
     found = config(blueprint, schema)
     found.output_buffer = text = io.StringIO()
+    found.attributes["after"] = list(after)
     try:
         with running_alembic(), address_elsewhere(KIND, _NOWHERE, _NOWHERE_PARTS):
             command.upgrade(found, span, sql=True)

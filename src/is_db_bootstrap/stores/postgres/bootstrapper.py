@@ -622,12 +622,11 @@ class PostgreSQLBootstrapper:
         """
         from is_db_bootstrap.stores.postgres.alembic import offline_sql
 
-        span = f"{record.revisions[0]}:head" if record.revisions else "head"
         with errors(self.target, "tables of pending revisions"):
             taken = elsewhere.taken(
                 reader,
                 schemas or [self._schema],
-                lambda: offline_sql(self._blueprint, self._schema, span),
+                lambda: offline_sql(self._blueprint, self._schema, "head", after=record.revisions),
                 only_qualified=only_qualified,
             )
         if taken.created and self._record(reader) != record:
