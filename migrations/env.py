@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from logging.config import fileConfig
 from typing import TYPE_CHECKING, Any
@@ -169,19 +169,25 @@ def read_back(settings: Settings, schema: str, heads: set[str]) -> None:
 
 @contextmanager
 def marking(settings: Settings, schema: str) -> Iterator[Watch]:
-    """The watch of the stock command, which marks its steps from a session of its own."""
+    """The watch of the stock command, which marks its steps from a session of its own.
+
+    The session is opened when it is first asked for: before the first step, or by a stamp.
+    """
     timing = settings.timing
     chain = Chain.read(declared().migrations)
-    with connect(
-        settings.need("postgres"), timing.connect_timeout_s, settings=session_settings(schema)
-    ) as session:
+    with ExitStack() as opened:
+
+        @cache
+        def session() -> psycopg.Connection[Any]:
+            url, given = settings.need("postgres"), session_settings(schema)
+            return opened.enter_context(connect(url, timing.connect_timeout_s, settings=given))
 
         def has_ended(found: Begun) -> bool:
-            return found.has_ended(recorded_revisions(session, schema), chain)
+            return found.has_ended(recorded_revisions(session(), schema), chain)
 
         config.attributes["reader"] = session
         place = identifier(schema, TABLE)
-        marks = Marks(lambda: session, schema, place, has_ended, timing.lock_timeout_s)
+        marks = Marks(session, schema, place, has_ended, timing.lock_timeout_s)
         config.attributes["marks"] = marks
         yield Watch(marks)
 
@@ -271,7 +277,7 @@ def online(schema: str) -> None:
 
         def before_first() -> None:
             if reader is not None:
-                refuse_half_done(connection, reader, schema)
+                refuse_half_done(connection, reader(), schema)
 
         config.attributes["watch"] = watch_of(connection)
         watch_steps(context.get_context(), config.attributes["watch"], before_first)
