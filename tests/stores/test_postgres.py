@@ -411,7 +411,11 @@ def test_what_another_session_applied_meanwhile_is_recognised(open_store, mine, 
                 target=lambda: remarks.append(store.apply(Change("m2", "revision")))
             )
             thread.start()
-            time.sleep(0.5)
+            waiting = (
+                "SELECT count(*) FROM pg_locks "
+                "WHERE relation = 'alembic_version'::regclass AND NOT granted"
+            )
+            _until(lambda: ghost.execute(waiting).fetchone()[0] == 1, 60)
             ghost.execute("CREATE TABLE two (id integer)")
             ghost.execute("UPDATE alembic_version SET version_num = 'm2'")
         thread.join()
@@ -438,15 +442,10 @@ blueprint = Blueprint("mine", "", migrations=Path({str(mine.migrations)!r}))
 PostgreSQLBootstrapper({postgres_url!r}, blueprint).apply(Change("m2", "revision"))
 """
     process = subprocess.Popen([sys.executable, "-c", script])
-    with session(url) as watcher:
-        running = (
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(120)%%' "
-            "AND pid <> pg_backend_pid()"
-        )
-        _until(lambda: watcher.execute(running).fetchone()[0] == 1, 60)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        _until(lambda: watcher.execute(running).fetchone()[0] == 0, 20)
+    _until(lambda: is_running(url, "SELECT pg_sleep(120)"), 60)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _until(lambda: not is_running(url, "SELECT pg_sleep(120)"), 20)
     revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
     store = open_store(mine)
     assert apply_all(store) == [None]
@@ -536,9 +535,9 @@ def test_a_session_that_is_ended_midway_leaves_nothing_and_the_next_try_complete
         applying = pool.submit(store.apply, Change("m2", "revision"))
         end = (
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            "WHERE query LIKE '%%pg_sleep(60)%%' AND pid <> pg_backend_pid()"
+            "WHERE query = 'SELECT pg_sleep(60)' AND datname = current_database()"
         )
-        _until(lambda: admin.execute(end).fetchone()[0] == 1, 10)
+        _until(lambda: admin.execute(end).fetchone()[0] == 1, 60)
         with pytest.raises(StoreUnavailable, match="terminating connection"):
             applying.result()
     revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
