@@ -1,14 +1,15 @@
 """What Alembic runs for every blueprint, by the stock command as by is-db-bootstrap.
 
-Driven from code, `config.attributes` holds `connection`, `blueprint` and `schema`. Otherwise the section's name (or its
-`blueprint` option) says which blueprint, and the address is taken from is-db-bootstrap's own settings.
+Driven from code, `config.attributes` holds `connection`, `blueprint` and `schema`. Otherwise the
+section's name (or its `blueprint` option) says which blueprint, and the address is taken from
+is-db-bootstrap's own settings.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from logging.config import fileConfig
 from typing import TYPE_CHECKING, Any
@@ -50,12 +51,6 @@ if TYPE_CHECKING:
 
 config = context.config
 
-#: What the server knows of a step that did not end.
-WHAT_IS_KNOWN = {
-    Fate.COMMITTED: "has committed a part of its work by itself",
-    Fate.UNKNOWN: "may have committed a part of its work outside of its transaction",
-    Fate.AT_WORK: "is still at work",
-}
 OWN_TABLES = """
     SELECT relname::text, relispartition FROM pg_class
     WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'p')
@@ -71,7 +66,10 @@ def declared() -> Blueprint:
 
 
 def models(blueprint: Blueprint) -> MetaData | None:
-    """The metadata of the blueprint's `models`, which `alembic check` compares with. None when it names no models."""
+    """The metadata of the blueprint's `models`, which `alembic check` compares with.
+
+    None when it names no models.
+    """
     if not blueprint.models:
         return None
     try:
@@ -89,16 +87,18 @@ def metadata_of(module: Any) -> MetaData:
         found = getattr(getattr(module, "Base", None), "metadata", None)
     if found is None:
         raise CommandError(
-            f"The models {module.__name__} have neither `metadata` nor `Base`: write metadata = ….metadata there"
+            f"The models {module.__name__} have neither `metadata` nor `Base`: write metadata = "
+            "….metadata there"
         )
     return found
 
 
 def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
-    """Write the blueprint and all applied revisions into the version table's comment, within each step's transaction.
+    """Write the blueprint and all applied revisions into the comment of the version table.
 
-    A role that may write to the table but does not own it leaves the comment as it is. A step that has left its
-    transaction is committed here: Alembic would commit one that is over, and lose the row.
+    That is done within each step's transaction. A role that may write to the table but does not own
+    it leaves the comment as it is. A step that has left its transaction is committed here: Alembic
+    would commit one that is over, and lose the row.
     """
     config.attributes.get("applied", lambda _: None)(step)
     config.attributes["heads"] = set(heads)
@@ -114,7 +114,7 @@ def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
 
 
 def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], schema: str) -> None:
-    """Refuse to run a revision after one that has committed a part of its work and is not recorded."""
+    """Refuse to run a revision after one that has committed a part and is not recorded."""
     place = identifier(schema, TABLE)
     recorded = set(context.get_context().get_current_heads())
     comment = connection.scalar(
@@ -135,44 +135,59 @@ def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], sc
     known = begun.fate(reader, found)
     if known is Fate.ROLLED_BACK:
         return
+    said = begun.WHAT_IS_KNOWN.get(known, "is still at work")
     raise CommandError(
-        f"The {found.direction} of revision {found.revision} {WHAT_IS_KNOWN[known]} and did not end. It is not run "
-        "again by itself. Look at what it did, then stamp the revision at which the schema is."
+        f"The {found.direction} of revision {found.revision} {said} and did not end. It is not run "
+        "again by itself. Look at what it did, then record the revision at which the schema is: "
+        "`is-db-bootstrap migrate stamp`, which lifts the mark also where it is recorded already."
     )
 
 
-def read_back(settings: Settings, schema: str, heads: set[str]) -> None:
-    """Read the version table from a session of its own: what is said to be done is recorded, or this is an error."""
+def recorded_revisions(reader: psycopg.Connection[Any], schema: str) -> set[str]:
+    """What the version table says to a session that does not write it."""
     query = f"SELECT version_num FROM {identifier(schema, TABLE)}"  # noqa: S608 - quoted
+    return {row[0] for row in reader.execute(query.encode()).fetchall()}
+
+
+def read_back(settings: Settings, schema: str, heads: set[str]) -> None:
+    """Read the version table from a session of its own.
+
+    What is said to be done is recorded, or this is an error.
+    """
     session = session_settings(schema)
     with connect(
         settings.need("postgres"), settings.timing.connect_timeout_s, settings=session
     ) as reader:
-        recorded = {row[0] for row in reader.execute(query.encode()).fetchall()}
+        recorded = recorded_revisions(reader, schema)
     if recorded != heads:
         raise CommandError(
-            f"{TABLE} records {', '.join(sorted(recorded)) or 'nothing'} instead of {', '.join(sorted(heads)) or 'nothing'}. "
-            "Look at what the last revision did before anything is run again, then stamp what holds."
+            f"{TABLE} records {', '.join(sorted(recorded)) or 'nothing'} instead of "
+            f"{', '.join(sorted(heads)) or 'nothing'}. Look at what the last revision did before "
+            "anything is run again, then stamp what holds."
         )
 
 
 @contextmanager
 def marking(settings: Settings, schema: str) -> Iterator[Watch]:
-    """The watch of the stock command, which marks its steps from a session of its own."""
+    """The watch of the stock command, which marks its steps from a session of its own.
+
+    The session is opened when it is first asked for: before the first step, or by a stamp.
+    """
     timing = settings.timing
     chain = Chain.read(declared().migrations)
-    query = f"SELECT version_num FROM {identifier(schema, TABLE)}"  # noqa: S608 - quoted
-    with connect(
-        settings.need("postgres"), timing.connect_timeout_s, settings=session_settings(schema)
-    ) as session:
+    with ExitStack() as opened:
+
+        @cache
+        def session() -> psycopg.Connection[Any]:
+            url, given = settings.need("postgres"), session_settings(schema)
+            return opened.enter_context(connect(url, timing.connect_timeout_s, settings=given))
 
         def has_ended(found: Begun) -> bool:
-            rows = session.execute(query.encode()).fetchall()
-            return found.has_ended([row[0] for row in rows], chain)
+            return found.has_ended(recorded_revisions(session(), schema), chain)
 
         config.attributes["reader"] = session
         place = identifier(schema, TABLE)
-        marks = Marks(lambda: session, schema, place, has_ended, timing.lock_timeout_s)
+        marks = Marks(session, schema, place, has_ended, timing.lock_timeout_s)
         config.attributes["marks"] = marks
         yield Watch(marks)
 
@@ -244,7 +259,7 @@ def online(schema: str) -> None:
 
         @cache  # asked by autogenerate only
         def own() -> set[str]:
-            """Tables of the schema; a partition belongs to its parent, unless the models declare it."""
+            """Tables of the schema; a partition is its parent's, unless the models declare it."""
             found = connection.execute(text(OWN_TABLES), {"schema": identifier(schema)})
             metadata = models(declared())
             modelled = (
@@ -262,7 +277,7 @@ def online(schema: str) -> None:
 
         def before_first() -> None:
             if reader is not None:
-                refuse_half_done(connection, reader, schema)
+                refuse_half_done(connection, reader(), schema)
 
         config.attributes["watch"] = watch_of(connection)
         watch_steps(context.get_context(), config.attributes["watch"], before_first)
@@ -279,6 +294,7 @@ def offline(schema: str) -> None:
         literal_binds=True,
         output_buffer=config.output_buffer
         or config.stdout,  # `sys.stdout` is stderr while guests run
+        starting_rev=config.attributes.get("after"),
     )
     if schema != "public":
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")

@@ -1,4 +1,7 @@
-"""Whether a downgrade loses rows is found out in a scratch database; what cannot be found out is asked about."""
+"""Whether a downgrade loses rows is found out in a scratch database.
+
+What cannot be found out is asked about.
+"""
 
 import os
 import re
@@ -41,7 +44,7 @@ def downgrade():
 
 @pytest.fixture
 def own(tmp_path):
-    """`own((up, down), …)`: a blueprint whose revisions are these lines of Python; a plain string is SQL."""
+    """`own((up, down), …)`: a blueprint of revisions, each in lines of Python or a text of SQL."""
 
     def make(*steps):
         folder = tmp_path / "migrations"
@@ -195,7 +198,10 @@ def test_a_side_effect_of_a_trial_stays_out_of_the_target(postgres_url, own):
 def test_rows_in_every_schema_are_counted(postgres_url, own):
     blueprint = own(
         (
-            "CREATE SCHEMA auth; CREATE TABLE auth.users (id int); CREATE TABLE auth.empty (id int)",
+            (
+                "CREATE SCHEMA auth; CREATE TABLE auth.users (id int); "
+                "CREATE TABLE auth.empty (id int)"
+            ),
             "DROP SCHEMA auth CASCADE",
         ),
         (
@@ -283,7 +289,9 @@ def as_folder(blueprint):
     """The blueprint as a folder that the command can load."""
     folder = blueprint.migrations.parent
     (folder / "blueprint.py").write_text(
-        'from is_db_bootstrap.blueprint import Blueprint\n\nBLUEPRINT = Blueprint("own", "for tests")\n'
+        "from is_db_bootstrap.blueprint import Blueprint\n"
+        "\n"
+        'BLUEPRINT = Blueprint("own", "for tests")\n'
     )
     return folder
 
@@ -359,7 +367,10 @@ def test_a_downgrade_that_leaves_its_transaction_is_asked_about_whichever_way_it
     assert found.losses == ()
     left = ", ".join(f"d_{number}" for number in range(len(steps) + 2, 2, -1))
     assert found.unknown == (
-        f"The downgrade of {left} leaves its transaction, so a failure in it would leave half of it done.",
+        (
+            f"The downgrade of {left} leaves its transaction, so a failure in it would leave "
+            "half of it done."
+        ),
     )
 
 
@@ -455,7 +466,8 @@ MOOD = """
 ANOTHER_MOOD = """
     ALTER TYPE mood RENAME TO was;
     CREATE TYPE mood AS ENUM ('good');
-    ALTER TABLE t ALTER feeling TYPE mood USING (CASE WHEN feeling = 'bad' THEN 'good' ELSE 'good' END)::mood;
+    ALTER TABLE t ALTER feeling TYPE mood
+        USING (CASE WHEN feeling = 'bad' THEN 'good' ELSE 'good' END)::mood;
     DROP TYPE was
 """
 
@@ -503,7 +515,9 @@ def test_a_downgrade_that_asks_only_the_catalogue_is_no_question(postgres_url, o
 
 BY_STATISTICS = """
     DO $$ BEGIN
-        IF (SELECT reltuples FROM pg_class WHERE oid = 't'::regclass) > 0 THEN DELETE FROM t; END IF;
+        IF (SELECT reltuples FROM pg_class WHERE oid = 't'::regclass) > 0 THEN
+            DELETE FROM t;
+        END IF;
     END $$
 """
 IF_THERE = "DO $$ BEGIN IF to_regclass('theirs') IS NOT NULL THEN DROP TABLE theirs; END IF; END $$"
@@ -651,7 +665,10 @@ def test_what_else_goes_is_told(postgres_url, own):
     blueprint = own(
         TABLE,
         (
-            "CREATE VIEW v AS SELECT id FROM t; CREATE INDEX by_note ON t (note); CREATE TYPE mood AS ENUM ('a')",
+            (
+                "CREATE VIEW v AS SELECT id FROM t; CREATE INDEX by_note ON t (note); "
+                "CREATE TYPE mood AS ENUM ('a')"
+            ),
             "DROP VIEW v; DROP INDEX by_note; DROP TYPE mood",
         ),
     )

@@ -1,4 +1,7 @@
-"""A pooler that gives sessions to other clients is recognised before anything is set on one; a pool in session mode works."""
+"""A pooler that gives sessions to other clients is recognised before anything is set on one.
+
+A pool in session mode works.
+"""
 
 import json
 import threading
@@ -82,7 +85,7 @@ class Watched:
         return dict(connection.execute(query, [[name.lower() for name in WATCHED]]).fetchall())
 
     def assert_untouched(self, *, transactions=True):
-        """Every session of the pool is as a new one: its settings, no lock of ours, nothing prepared."""
+        """Each session of the pool is as a new one: its settings, no lock, nothing prepared."""
         opened = [
             psycopg.connect(self._pooled, autocommit=not transactions, prepare_threshold=None)
             for _ in range(2)

@@ -8,23 +8,32 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
+from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ChangeFailed, StoreConflict, StoreError
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
-from is_db_bootstrap.stores.postgres.portable import PortableDatabase, is_portable
+from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN
 
 TABLE = """\
-op.create_table("account", sa.Column("id", sa.Integer, primary_key=True), sa.Column("cents", sa.Integer))
+id, cents = sa.Column("id", sa.Integer, primary_key=True), sa.Column("cents", sa.Integer)
+op.create_table("account", id, cents)
 op.execute("INSERT INTO account VALUES (1, 10)")"""
 CENTS = "UPDATE account SET cents = cents * 100"
 WAYS = {
     "stays": f'op.execute("{CENTS}")',
     "commit": f'bind = op.get_bind()\nbind.execute(sa.text("{CENTS}"))\nbind.commit()',
     "commit as text": f'op.execute("{CENTS}")\nop.execute("COMMIT")',
-    "begin": f'bind = op.get_bind()\nbind.commit()\nwith bind.begin():\n    bind.execute(sa.text("{CENTS}"))',
-    "the driver's commit": f'op.execute("{CENTS}")\nop.get_bind().connection.driver_connection.commit()',
+    "begin": (
+        "bind = op.get_bind()\n"
+        "bind.commit()\n"
+        "with bind.begin():\n"
+        f'    bind.execute(sa.text("{CENTS}"))'
+    ),
+    "the driver's commit": (
+        f'op.execute("{CENTS}")\nop.get_bind().connection.driver_connection.commit()'
+    ),
     "autocommit block": f'with op.get_context().autocommit_block():\n    op.execute("{CENTS}")',
 }
 #: The upgrade is tried in memory before, where it does not fail.
@@ -32,7 +41,12 @@ FAILS = "if op.get_bind().engine.url.database:\n    {}"
 LEAVES = [way for way in WAYS if way != "stays"]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+MARIADB = pytest.param("mariadb", marks=pytest.mark.mariadb)
+only_sqlite = pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
+only_mariadb = pytest.mark.parametrize("shop", [MARIADB], indirect=True)
+
+
+@pytest.fixture(params=["sqlite", MARIADB])
 def shop(request, tmp_path):
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     if request.param == "mariadb":
@@ -49,15 +63,27 @@ class Shop:
         folder.mkdir()
         self.folder = folder
         self.url = url
-        assert is_portable(url)
         self.add("a1", None, TABLE, 'op.drop_table("account")')
         self.blueprint = Blueprint("shop", "accounts", migrations=folder, portable=True)
         self.database.create()
+        assert migrate.current(self.blueprint, url=url).revision is None
 
     def add(self, name, before, upgrade, downgrade="pass"):
         (self.folder / f"{name}.py").write_text(
-            f'"""{name}"""\nimport sqlalchemy as sa\nfrom alembic import op\n\nrevision = {name!r}\ndown_revision = {before!r}\n\n\n'
-            f"def upgrade():\n{textwrap.indent(upgrade, '    ')}\n\n\ndef downgrade():\n{textwrap.indent(downgrade, '    ')}\n"
+            f'"""{name}"""\n'
+            "import sqlalchemy as sa\n"
+            "from alembic import op\n"
+            "\n"
+            f"revision = {name!r}\n"
+            f"down_revision = {before!r}\n"
+            "\n"
+            "\n"
+            "def upgrade():\n"
+            f"{textwrap.indent(upgrade, '    ')}\n"
+            "\n"
+            "\n"
+            "def downgrade():\n"
+            f"{textwrap.indent(downgrade, '    ')}\n"
         )
 
     @property
@@ -180,19 +206,19 @@ op.create_index("by_note", "more", ["note"])"""
     assert shop.database.downgrade("-1") == ["b2"]
 
 
+@only_mariadb  # SQLite has the engine of the trial
 def test_a_downgrade_that_does_something_else_on_its_own_engine_is_asked_about(shop):
     shop.add("b2", "a1", "pass", FAILS.format("op.execute('DELETE FROM account')"))
     shop.database.upgrade()
-    if shop.url.startswith("sqlite"):
-        pytest.skip("SQLite has the engine of the trial")
     with pytest.raises(RowsWouldBeLost, match="what it does on mysql is not known"):
         shop.database.downgrade("-1")
 
 
 def test_rows_that_go_with_the_parent_that_is_copied_are_asked_about(shop):
-    """SQLite deletes the rows of a table that is dropped, and children with them, also in Alembic's batch mode."""
-    if not shop.url.startswith("sqlite"):
-        pytest.skip("batch mode copies tables on SQLite only")
+    """SQLite deletes the rows of a table that is dropped, and children with them.
+
+    So it does in Alembic's batch mode. A downgrade of MariaDB is tried in SQLite too.
+    """
     child = """op.create_table("child", sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("account", sa.Integer, sa.ForeignKey("account.id", ondelete="CASCADE")))
 op.execute("INSERT INTO child VALUES (1, 1)")"""
@@ -206,9 +232,8 @@ op.execute("INSERT INTO child VALUES (1, 1)")"""
     assert "table child (DELETE, 1 row)" in list(map(str, caught.value.losses))
 
 
+@only_sqlite  # MariaDB commits every schema statement
 def test_a_downgrade_that_leaves_its_transaction_is_asked_about(shop):
-    if not shop.url.startswith("sqlite"):
-        pytest.skip("MariaDB commits every schema statement")
     shop.add("b2", "a1", "pass", 'op.execute("COMMIT")')
     shop.database.upgrade()
     with pytest.raises(RowsWouldBeLost, match="b2 leaves its transaction"):

@@ -1,4 +1,7 @@
-"""The PostgreSQL bootstrapper on real servers: creating, applying, locking, proving, and every kind of trouble."""
+"""The PostgreSQL bootstrapper on real servers.
+
+Creating, applying, locking, proving, and every kind of trouble.
+"""
 
 from __future__ import annotations
 
@@ -84,8 +87,20 @@ def session(url, **options):
 
 def revision(folder: Path, name: str, before: str | None, upgrade: str, downgrade: str = "pass"):
     (folder / f"{name}.py").write_text(
-        f'"""{name}."""\n\nfrom alembic import op\n\nrevision = {name!r}\ndown_revision = {before!r}\n\n\n'
-        f"def upgrade():\n{textwrap.indent(upgrade, '    ')}\n\n\ndef downgrade():\n{textwrap.indent(downgrade, '    ')}\n",
+        f'"""{name}."""\n'
+        "\n"
+        "from alembic import op\n"
+        "\n"
+        f"revision = {name!r}\n"
+        f"down_revision = {before!r}\n"
+        "\n"
+        "\n"
+        "def upgrade():\n"
+        f"{textwrap.indent(upgrade, '    ')}\n"
+        "\n"
+        "\n"
+        "def downgrade():\n"
+        f"{textwrap.indent(downgrade, '    ')}\n",
         encoding="utf-8",
     )
 
@@ -249,7 +264,7 @@ def test_a_schema_of_two_blueprints_side_by_side_is_two_databases_of_tables(open
 def test_a_database_in_another_encoding_is_read_all_the_same(open_store, url):
     with session(replace(url, database="postgres")) as admin:
         admin.execute(
-            f"""CREATE DATABASE "{url.database}" TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"""
+            f"CREATE DATABASE \"{url.database}\" TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"
         )
     store = open_store()
     apply_all(store)
@@ -338,7 +353,8 @@ def test_a_lock_that_is_not_free_makes_the_store_busy_and_changes_nothing(open_s
         mine.migrations,
         "m2",
         "m1",
-        'op.execute("CREATE TABLE two (id integer)")\nop.execute("ALTER TABLE one ADD colour text")',
+        'op.execute("CREATE TABLE two (id integer)")\n'
+        'op.execute("ALTER TABLE one ADD colour text")',
     )
     store = open_store(mine, timing=Timing(lock_timeout_s=0.2))
     with session(url) as reader, reader.transaction():
@@ -358,7 +374,9 @@ def test_a_deadlock_makes_the_store_busy(open_store, mine, url):
             mine.migrations,
             "m2",
             "m1",
-            'op.execute("LOCK TABLE one")\nop.execute("SELECT pg_sleep(0.5)")\nop.execute("ALTER TABLE two ADD colour text")',
+            'op.execute("LOCK TABLE one")\n'
+            'op.execute("SELECT pg_sleep(0.5)")\n'
+            'op.execute("ALTER TABLE two ADD colour text")',
         )
         other.execute("SET deadlock_timeout = '10s'")
         with other.transaction():
@@ -393,7 +411,11 @@ def test_what_another_session_applied_meanwhile_is_recognised(open_store, mine, 
                 target=lambda: remarks.append(store.apply(Change("m2", "revision")))
             )
             thread.start()
-            time.sleep(0.5)
+            waiting = (
+                "SELECT count(*) FROM pg_locks "
+                "WHERE relation = 'alembic_version'::regclass AND NOT granted"
+            )
+            _until(lambda: ghost.execute(waiting).fetchone()[0] == 1, 60)
             ghost.execute("CREATE TABLE two (id integer)")
             ghost.execute("UPDATE alembic_version SET version_num = 'm2'")
         thread.join()
@@ -420,12 +442,10 @@ blueprint = Blueprint("mine", "", migrations=Path({str(mine.migrations)!r}))
 PostgreSQLBootstrapper({postgres_url!r}, blueprint).apply(Change("m2", "revision"))
 """
     process = subprocess.Popen([sys.executable, "-c", script])
-    with session(url) as watcher:
-        running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(120)%%' AND pid <> pg_backend_pid()"
-        _until(lambda: watcher.execute(running).fetchone()[0] == 1, 60)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        _until(lambda: watcher.execute(running).fetchone()[0] == 0, 20)
+    _until(lambda: is_running(url, "SELECT pg_sleep(120)"), 60)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _until(lambda: not is_running(url, "SELECT pg_sleep(120)"), 20)
     revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
     store = open_store(mine)
     assert apply_all(store) == [None]
@@ -454,7 +474,8 @@ def test_an_index_may_be_built_concurrently_while_others_wait_for_the_lock(open_
         mine.migrations,
         "m2",
         "m1",
-        'with op.get_context().autocommit_block():\n    op.execute("CREATE INDEX CONCURRENTLY one_id ON one (id)")',
+        "with op.get_context().autocommit_block():\n"
+        '    op.execute("CREATE INDEX CONCURRENTLY one_id ON one (id)")',
     )
     store, waiting = open_store(mine), open_store(mine)
     store.create_database()
@@ -512,8 +533,11 @@ def test_a_session_that_is_ended_midway_leaves_nothing_and_the_next_try_complete
     store = open_store(mine)
     with session(url) as admin, ThreadPoolExecutor(1) as pool:
         applying = pool.submit(store.apply, Change("m2", "revision"))
-        end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(60)%%' AND pid <> pg_backend_pid()"
-        _until(lambda: admin.execute(end).fetchone()[0] == 1, 10)
+        end = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE query = 'SELECT pg_sleep(60)' AND datname = current_database()"
+        )
+        _until(lambda: admin.execute(end).fetchone()[0] == 1, 60)
         with pytest.raises(StoreUnavailable, match="terminating connection"):
             applying.result()
     revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
@@ -527,7 +551,8 @@ def test_a_new_enum_label_can_be_used_by_the_next_revision(open_store, mine):
         folder,
         "m2",
         "m1",
-        'op.execute("CREATE TYPE mood AS ENUM (\'calm\')")\nop.execute("ALTER TABLE one ADD mood mood")',
+        "op.execute(\"CREATE TYPE mood AS ENUM ('calm')\")\n"
+        'op.execute("ALTER TABLE one ADD mood mood")',
     )
     revision(folder, "m3", "m2", "op.execute(\"ALTER TYPE mood ADD VALUE 'wild'\")")
     revision(folder, "m4", "m3", "op.execute(\"INSERT INTO one VALUES (1, 'wild')\")")
@@ -631,7 +656,8 @@ def test_a_database_migrated_by_other_means_is_adopted(open_store, migrated, url
     assert list(store.verify()) == []
     with session(url) as other:
         other.execute(
-            "DROP TABLE event_outbox; DROP TYPE outbox_status_enum; UPDATE alembic_version SET version_num = 'ng_0003'"
+            "DROP TABLE event_outbox; DROP TYPE outbox_status_enum; "
+            "UPDATE alembic_version SET version_num = 'ng_0003'"
         )
     assert [c.name for c in store.plan().changes] == ["ng_0004"]
     apply_all(store)
@@ -700,7 +726,10 @@ DRIFTS = {
         "DISABLED",
     ),
     "function": (
-        "CREATE OR REPLACE FUNCTION increment_version() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        (
+            "CREATE OR REPLACE FUNCTION increment_version() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN RETURN NEW; END'"
+        ),
         "increment_version()",
         "RETURN NEW; END",
     ),
@@ -721,7 +750,8 @@ def test_each_kind_of_drift_is_seen_and_not_planned(migrated, url, kind):
 def test_an_index_whose_creation_was_interrupted_is_drift(migrated, url):
     with session(url) as other:
         other.execute(
-            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_command_inbox_status'::regclass"
+            "UPDATE pg_index SET indisvalid = false "
+            "WHERE indexrelid = 'idx_command_inbox_status'::regclass"
         )
     [drift] = migrated.verify()
     assert (drift.object, drift.kind) == ("command_inbox.idx_command_inbox_status", "index")
@@ -1034,7 +1064,8 @@ def test_a_server_that_is_starting_is_waited_for(open_store, make_server):
 def test_a_connection_that_was_lost_is_unavailable_and_the_next_call_opens_another(migrated, url):
     with session(replace(url, database="postgres")) as admin:
         admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s "
+            "AND pid <> pg_backend_pid()",
             [url.database],
         )
     with pytest.raises(StoreUnavailable):

@@ -32,7 +32,7 @@ def url(postgres_url):
 
 @pytest.fixture
 def alembic(postgres_url, tmp_path):
-    """Run the stock command in an empty folder; its output, standard error after standard output."""
+    """Run the stock command in an empty folder; its output, standard error last."""
 
     def run(*arguments, code=0, **environment):
         done = subprocess.run(
@@ -82,7 +82,12 @@ def test_ng_03_down_to_base_and_up_again_gives_the_same_catalogue(alembic, store
     alembic("downgrade", "base")
     assert objects(url) == {}
     with connect(url, 5) as connection:
-        left = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace UNION SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typname NOT LIKE '%alembic_version'"
+        left = (
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+            "UNION SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace "
+            "UNION SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace "
+            "AND typname NOT LIKE '%alembic_version'"
+        )
         assert {row[0] for row in connection.execute(left).fetchall()} == {
             "alembic_version",
             "alembic_version_pkc",
@@ -108,7 +113,8 @@ def test_a_function_that_others_use_survives_the_downgrade(alembic, store, url):
     with connect(url, 5) as connection:
         connection.execute("CREATE TABLE theirs (id integer, updated_at timestamptz)")
         connection.execute(
-            "CREATE TRIGGER touch BEFORE UPDATE ON theirs FOR EACH ROW EXECUTE FUNCTION set_updated_at()"
+            "CREATE TRIGGER touch BEFORE UPDATE ON theirs FOR EACH ROW "
+            "EXECUTE FUNCTION set_updated_at()"
         )
     alembic("downgrade", "base")
     assert list(objects(url)["function"]) == ["set_updated_at()"]

@@ -1,4 +1,7 @@
-"""Revisions are read from their files as Alembic would read them, and records are believed only when they can be true."""
+"""Revisions are read from their files as Alembic would read them.
+
+Records are believed only when they can be true.
+"""
 
 from __future__ import annotations
 
@@ -163,7 +166,10 @@ def test_names_are_quoted():
     ("text", "kind"),
     [
         (
-            'connection to server at "ssl-proxy.example" (10.0.0.1), port 5432 failed: Connection refused',
+            (
+                'connection to server at "ssl-proxy.example" (10.0.0.1), port 5432 failed: '
+                "Connection refused"
+            ),
             StoreUnavailable,
         ),
         ("connection failed: SSL connection has been closed unexpectedly", StoreUnavailable),

@@ -1,4 +1,7 @@
-"""What novel_genesis declares in PostgreSQL, on real servers and with plain SQL. Numbers are those of the blueprint's checks."""
+"""What novel_genesis declares in PostgreSQL, on real servers and with plain SQL.
+
+Numbers are those of the blueprint's checks.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,8 @@ def new_session(db, scope_id="n-1", **columns):
 
 def new_round(db, session, path="1", role="user", correlation=None):
     db.execute(
-        "INSERT INTO conversation_rounds (session_id, round_path, role, correlation_id) VALUES (%s, %s, %s, %s)",
+        "INSERT INTO conversation_rounds (session_id, round_path, role, correlation_id) "
+        "VALUES (%s, %s, %s, %s)",
         [session, path, role, correlation],
     )
 
@@ -83,7 +87,8 @@ def new_command(db, session, *, key=None, status="RECEIVED"):
 
 def new_event(db):
     return db.execute(
-        "INSERT INTO domain_events (event_type, aggregate_type, aggregate_id) VALUES ('STAGE_ENTERED', 'novel', 'n-1') RETURNING event_id"
+        "INSERT INTO domain_events (event_type, aggregate_type, aggregate_id) "
+        "VALUES ('STAGE_ENTERED', 'novel', 'n-1') RETURNING event_id"
     ).fetchone()[0]
 
 
@@ -114,8 +119,8 @@ def test_ng_01_an_empty_server_gets_the_whole_catalogue(db):
 
 def test_ng_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
     silent = db.execute(
-        "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
-        " WHERE c.relname = ANY(%s) AND col_description(c.oid, a.attnum) IS NULL",
+        "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
+        "AND a.attnum > 0 WHERE c.relname = ANY(%s) AND col_description(c.oid, a.attnum) IS NULL",
         [TABLES],
     ).fetchall()
     assert {column for _, column in silent} <= {
@@ -133,7 +138,8 @@ def test_ng_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
     assert (
         value(
             db,
-            "SELECT count(*) FROM pg_class WHERE relname = ANY(%s) AND obj_description(oid, 'pg_class') IS NOT NULL",
+            "SELECT count(*) FROM pg_class WHERE relname = ANY(%s) "
+            "AND obj_description(oid, 'pg_class') IS NOT NULL",
             TABLES,
         )
         == 5
@@ -145,7 +151,7 @@ def test_ng_01_the_catalogue_file_is_what_a_scratch_database_at_head_says(postgr
     generated = generate(StoreUrl.parse("postgres", postgres_url), BLUEPRINT)
     assert generated.text() == (BLUEPRINT.migrations / "catalogue.json").read_text(
         encoding="utf-8"
-    ), "catalogue.json is stale: python -m is_db_bootstrap.stores.postgres.scratch novel_genesis"
+    ), "catalogue.json is stale: is-db-bootstrap revision --refresh --blueprint novel_genesis"
 
 
 def test_ng_02_a_second_run_plans_nothing_and_leaves_the_data(db, postgres_url):
@@ -175,7 +181,8 @@ def test_ng_04_only_the_columns_without_default_are_needed(db):
     assert db.execute("SELECT status, retry_count FROM command_inbox").fetchone() == ("RECEIVED", 0)
     assert db.execute("SELECT id, event_version FROM domain_events").fetchone() == (1, 1)
     assert db.execute(
-        "SELECT status, retry_count, max_retries, sent_at, scheduled_at = created_at FROM event_outbox"
+        "SELECT status, retry_count, max_retries, sent_at, scheduled_at = created_at "
+        "FROM event_outbox"
     ).fetchone() == (
         "PENDING",
         0,
@@ -287,7 +294,10 @@ def test_ng_09_one_pending_command_of_a_type_and_a_key_only_once(db):
 @every_version
 def test_ng_10_events_are_only_ever_added(db):
     event = new_event(db)
-    again = "INSERT INTO domain_events (event_id, event_type, aggregate_type, aggregate_id) VALUES (%s, 'A', 'b', 'c')"
+    again = (
+        "INSERT INTO domain_events (event_id, event_type, aggregate_type, aggregate_id) "
+        "VALUES (%s, 'A', 'b', 'c')"
+    )
     for statement in (
         "UPDATE domain_events SET event_version = 2",
         "UPDATE domain_events SET event_version = 2 WHERE false",
@@ -308,7 +318,8 @@ def test_ng_10_events_are_only_ever_added(db):
     db.execute(f"{again} ON CONFLICT DO NOTHING", [event])
     with pytest.raises(pg.GeneratedAlways):
         db.execute(
-            "INSERT INTO domain_events (id, event_type, aggregate_type, aggregate_id) VALUES (9, 'A', 'b', 'c')"
+            "INSERT INTO domain_events (id, event_type, aggregate_type, aggregate_id) "
+            "VALUES (9, 'A', 'b', 'c')"
         )
     assert value(db, "SELECT count(*) FROM domain_events") == 1
 
@@ -351,7 +362,9 @@ CLAIM = """
 NOT_DELIVERED = """
     UPDATE event_outbox
     SET retry_count  = least(retry_count + 1, max_retries),
-        status       = (CASE WHEN retry_count + 1 >= max_retries THEN 'FAILED' ELSE 'PENDING' END)::outbox_status_enum,
+        status       = (
+            CASE WHEN retry_count + 1 >= max_retries THEN 'FAILED' ELSE 'PENDING' END
+        )::outbox_status_enum,
         last_error   = 'broker away',
         scheduled_at = now() + make_interval(secs => least(60, power(2, least(retry_count, 6))))
     WHERE id = %s AND status = 'PROCESSING'
@@ -359,9 +372,14 @@ NOT_DELIVERED = """
 RECLAIM = """
     UPDATE event_outbox
     SET retry_count  = least(retry_count + 1, max_retries),
-        status       = (CASE WHEN retry_count + 1 >= max_retries THEN 'FAILED' ELSE 'PENDING' END)::outbox_status_enum,
+        status       = (
+            CASE WHEN retry_count + 1 >= max_retries THEN 'FAILED' ELSE 'PENDING' END
+        )::outbox_status_enum,
         last_error   = 'lease expired', scheduled_at = now()
-    WHERE id IN (SELECT id FROM event_outbox WHERE status = 'PROCESSING' AND scheduled_at <= now() FOR UPDATE SKIP LOCKED)
+    WHERE id IN (
+        SELECT id FROM event_outbox WHERE status = 'PROCESSING' AND scheduled_at <= now()
+        FOR UPDATE SKIP LOCKED
+    )
 """
 
 
@@ -389,8 +407,8 @@ def test_ng_12_two_relays_never_claim_the_same_message(db, postgres_url):
 
 def test_ng_12_the_claim_uses_its_index(db):
     db.execute(
-        "INSERT INTO event_outbox (topic, payload, created_at, scheduled_at)"
-        " SELECT 't', '{}', t, t FROM generate_series(now() - interval '5000 s', now(), interval '1 s') AS t"
+        "INSERT INTO event_outbox (topic, payload, created_at, scheduled_at) SELECT 't', '{}', "
+        "t, t FROM generate_series(now() - interval '5000 s', now(), interval '1 s') AS t"
     )
     db.execute("VACUUM ANALYZE event_outbox")
     plan = "\n".join(row[0] for row in db.execute(f"EXPLAIN {CLAIM}").fetchall())
@@ -401,7 +419,8 @@ def test_ng_12_the_last_failure_gives_up_and_a_lapsed_lease_is_handed_out_again(
     message = new_message(db)
     for _ in range(5):
         db.execute(
-            "UPDATE event_outbox SET created_at = now() - interval '1 h', scheduled_at = now() WHERE status = 'PENDING'"
+            "UPDATE event_outbox SET created_at = now() - interval '1 h', scheduled_at = now() "
+            "WHERE status = 'PENDING'"
         )
         assert [row[0] for row in db.execute(CLAIM).fetchall()] == [message]
         db.execute(NOT_DELIVERED, [message])
@@ -414,7 +433,8 @@ def test_ng_12_the_last_failure_gives_up_and_a_lapsed_lease_is_handed_out_again(
     db.execute(CLAIM)
     assert db.execute(RECLAIM).rowcount == 0
     db.execute(
-        "UPDATE event_outbox SET created_at = now() - interval '1 h', scheduled_at = now() - interval '1 s' WHERE id = %s",
+        "UPDATE event_outbox SET created_at = now() - interval '1 h', scheduled_at = now() - "
+        "interval '1 s' WHERE id = %s",
         [leased],
     )
     assert db.execute(RECLAIM).rowcount == 1

@@ -16,7 +16,11 @@ from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
 pytestmark = pytest.mark.postgres
 
-BLUEPRINT = 'from is_db_bootstrap.blueprint import Blueprint\n\nBLUEPRINT = Blueprint("{name}", "for tests")\n'
+BLUEPRINT = (
+    "from is_db_bootstrap.blueprint import Blueprint\n"
+    "\n"
+    'BLUEPRINT = Blueprint("{name}", "for tests")\n'
+)
 FIRST = '''"""First."""
 from alembic import op
 
@@ -32,10 +36,12 @@ def downgrade():
     pass
 '''
 METER = """
-    CREATE TABLE readings (id bigint NOT NULL, at date NOT NULL, CONSTRAINT readings_pkey PRIMARY KEY (id, at))
-        PARTITION BY RANGE (at);
+    CREATE TABLE readings (
+        id bigint NOT NULL, at date NOT NULL, CONSTRAINT readings_pkey PRIMARY KEY (id, at)
+    ) PARTITION BY RANGE (at);
     CREATE TABLE readings_10 PARTITION OF readings FOR VALUES FROM ('2026-10-01') TO ('2026-11-01');
-    CREATE TABLE readings_11 PARTITION OF readings FOR VALUES FROM ('2026-11-01') TO ('2026-12-01') PARTITION BY LIST (id);
+    CREATE TABLE readings_11 PARTITION OF readings FOR VALUES FROM ('2026-11-01') TO ('2026-12-01')
+        PARTITION BY LIST (id);
     CREATE TABLE readings_11_1 PARTITION OF readings_11 FOR VALUES IN (1);
     CREATE TABLE made_by_sql (id int PRIMARY KEY);
     ALTER TABLE readings ADD legacy text;
@@ -47,7 +53,8 @@ from sqlalchemy import BigInteger, Column, Date, Index, MetaData, Numeric, Table
 
 metadata = MetaData()
 readings = Table(
-    "readings", metadata, Column("id", BigInteger, primary_key=True, autoincrement=False), Column("at", Date, primary_key=True),
+    "readings", metadata, Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Date, primary_key=True),
     Column("unit", Numeric), Index("by_at", "at", "unit"), postgresql_partition_by="RANGE (at)",
 )
 """
@@ -55,7 +62,10 @@ readings = Table(
 
 @pytest.fixture
 def folder(tmp_path, request):
-    """`folder("CREATE …", "models")`: a blueprint with one revision, in a folder of a name that no other test has."""
+    """`folder("CREATE …", "models")`: a blueprint with one revision.
+
+    Its folder has a name that no other test has.
+    """
     made = tmp_path / f"bp_{abs(hash(request.node.name))}"
 
     def make(up="", models="", first="app_0001"):
@@ -161,7 +171,8 @@ def test_later_partitions_of_a_declared_table_are_no_finding_and_the_table_itsel
     store = PostgreSQLBootstrapper(postgres_url, blueprint)
     with psycopg.connect(postgres_url, autocommit=True) as other:
         other.execute(
-            "CREATE TABLE readings_12 PARTITION OF readings FOR VALUES FROM ('2026-12-01') TO ('2027-01-01')"
+            "CREATE TABLE readings_12 PARTITION OF readings FOR VALUES "
+            "FROM ('2026-12-01') TO ('2027-01-01')"
         )
         other.execute("CREATE TABLE readings_11_2 PARTITION OF readings_11 FOR VALUES IN (2)")
         other.execute("CREATE TABLE stray (id int)")
@@ -296,8 +307,19 @@ jobs = Table(
 
 def test_a_type_that_another_package_defines_is_imported(folder, postgres_url):
     models = TYPES + (
-        "\n\nclass Point(UserDefinedType):\n    cache_ok = True\n\n    def get_col_spec(self):\n        return 'point'\n\n"
-        "    def __repr__(self):\n        return 'Point()'\n\n\nTable('places', metadata, Column('at', Point))\n"
+        "\n"
+        "\n"
+        "class Point(UserDefinedType):\n"
+        "    cache_ok = True\n"
+        "\n"
+        "    def get_col_spec(self):\n"
+        "        return 'point'\n"
+        "\n"
+        "    def __repr__(self):\n"
+        "        return 'Point()'\n"
+        "\n"
+        "\n"
+        "Table('places', metadata, Column('at', Point))\n"
     )
     place = folder("", models)
     text, _, _ = written(place, postgres_url)

@@ -1,4 +1,7 @@
-"""Which files of a folder are revisions: what Alembic would pass over is named, what it skips is skipped."""
+"""Which files of a folder are revisions.
+
+What Alembic would pass over is named, what it skips is skipped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A revision runs once, in whatever way it leaves its transaction: its record is committed, or it is never begun again."""
+"""A revision runs once, in whatever way it leaves its transaction.
+
+Its record is committed, or it is never begun again.
+"""
 
 from __future__ import annotations
 
@@ -37,40 +40,78 @@ from is_db_bootstrap.stores.postgres.scratch import at_head
 pytestmark = pytest.mark.postgres
 
 TABLE = """\
-op.create_table("account", sa.Column("id", sa.Integer, primary_key=True), sa.Column("cents", sa.Integer))
+id, cents = sa.Column("id", sa.Integer, primary_key=True), sa.Column("cents", sa.Integer)
+op.create_table("account", id, cents)
 op.execute("INSERT INTO account VALUES (1, 10)")"""
 CENTS = "UPDATE account SET cents = cents * 100"
-#: Every way in which a revision that turns amounts into cents can leave the transaction that was opened for it.
+#: Every way in which a revision that turns amounts into cents can leave its transaction.
 WAYS = {
     "stays": f'op.execute("{CENTS}")',
     "commit": f'bind = op.get_bind()\nbind.execute(sa.text("{CENTS}"))\nbind.commit()',
-    "commit twice": f'bind = op.get_bind()\nbind.commit()\nbind.execute(sa.text("{CENTS}"))\nbind.commit()\nbind.execute(sa.text("SELECT 1"))',
+    "commit twice": (
+        "bind = op.get_bind()\n"
+        "bind.commit()\n"
+        f'bind.execute(sa.text("{CENTS}"))\n'
+        "bind.commit()\n"
+        'bind.execute(sa.text("SELECT 1"))'
+    ),
     "commit as text": f'op.execute("{CENTS}")\nop.execute("COMMIT")',
     "end as text": f'op.execute("{CENTS}")\nop.execute("end;")',
     "commit among others": f'op.execute("SELECT 1; {CENTS}; COMMIT; SELECT 2")',
     "commit first": f'op.execute("COMMIT; {CENTS}; COMMIT")',
     "autocommit block": f'with op.get_context().autocommit_block():\n    op.execute("{CENTS}")',
-    "before an autocommit block": f'op.execute("{CENTS}")\nwith op.get_context().autocommit_block():\n    op.execute("SET lock_timeout = 0")',
-    "isolation level": f'bind = op.get_bind()\nbind.commit()\nbind.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("{CENTS}"))',
-    "begin": f'bind = op.get_bind()\nbind.commit()\nwith bind.begin():\n    bind.execute(sa.text("{CENTS}"))',
-    "rollback first": f'bind = op.get_bind()\nbind.rollback()\nbind.execute(sa.text("{CENTS}"))\nbind.commit()',
+    "before an autocommit block": (
+        f'op.execute("{CENTS}")\n'
+        "with op.get_context().autocommit_block():\n"
+        '    op.execute("SET lock_timeout = 0")'
+    ),
+    "isolation level": (
+        "bind = op.get_bind()\n"
+        "bind.commit()\n"
+        f'bind.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("{CENTS}"))'
+    ),
+    "begin": (
+        "bind = op.get_bind()\n"
+        "bind.commit()\n"
+        "with bind.begin():\n"
+        f'    bind.execute(sa.text("{CENTS}"))'
+    ),
+    "rollback first": (
+        f'bind = op.get_bind()\nbind.rollback()\nbind.execute(sa.text("{CENTS}"))\nbind.commit()'
+    ),
     "rollback as text": f'op.execute("ROLLBACK")\nop.execute("{CENTS}")\nop.execute("COMMIT")',
-    "the driver's commit": f'driver = op.get_bind().connection.driver_connection\ndriver.execute("{CENTS}")\ndriver.commit()',
-    "the driver's text": f'driver = op.get_bind().connection.driver_connection\ndriver.cursor().execute(b"{CENTS}")\ndriver.execute("COMMIT")',
-    "second connection": f'with op.get_bind().engine.begin() as second:\n    second.execute(sa.text("{CENTS}"))',
+    "the driver's commit": (
+        "driver = op.get_bind().connection.driver_connection\n"
+        f'driver.execute("{CENTS}")\n'
+        "driver.commit()"
+    ),
+    "the driver's text": (
+        "driver = op.get_bind().connection.driver_connection\n"
+        f'driver.cursor().execute(b"{CENTS}")\n'
+        'driver.execute("COMMIT")'
+    ),
+    "second connection": (
+        f'with op.get_bind().engine.begin() as second:\n    second.execute(sa.text("{CENTS}"))'
+    ),
     "a procedure": (
-        f'op.execute("CREATE PROCEDURE many() LANGUAGE plpgsql AS $$ BEGIN {CENTS}; COMMIT; END $$")\n'
-        'with op.get_context().autocommit_block():\n    op.execute("CALL many()")'
+        f'op.execute("CREATE PROCEDURE many() LANGUAGE plpgsql AS $$ BEGIN {CENTS}; COMMIT; '
+        'END $$")\n'
+        "with op.get_context().autocommit_block():\n"
+        '    op.execute("CALL many()")'
     ),
     "a function that writes": (
-        f'op.execute("CREATE FUNCTION more() RETURNS int LANGUAGE sql AS $$ {CENTS}; SELECT 1 $$")\n'
-        'with op.get_context().autocommit_block():\n    op.get_bind().execute(sa.text("SELECT more()"))'
+        f'op.execute("CREATE FUNCTION more() RETURNS int LANGUAGE sql AS $$ {CENTS}; '
+        'SELECT 1 $$")\n'
+        "with op.get_context().autocommit_block():\n"
+        '    op.get_bind().execute(sa.text("SELECT more()"))'
     ),
     "comments before the end": f'op.execute("{CENTS}")\nop.execute("/* a; */ -- b\\n END")',
     "abort first": f'op.execute("-- a\\n ABORT")\nop.execute("{CENTS}")\nop.get_bind().commit()',
     "the driver's transaction": (
-        "with op.get_context().autocommit_block():\n    driver = op.get_bind().connection.driver_connection\n"
-        f'    with driver.transaction():\n        driver.execute("{CENTS}")'
+        "with op.get_context().autocommit_block():\n"
+        "    driver = op.get_bind().connection.driver_connection\n"
+        "    with driver.transaction():\n"
+        f'        driver.execute("{CENTS}")'
     ),
     "the driver's transaction after a rollback": (
         "op.get_bind().rollback()\ndriver = op.get_bind().connection.driver_connection\n"
@@ -89,10 +130,17 @@ WAYS = {
         f'driver.pgconn.exec_(b"{CENTS}; COMMIT")'
     ),
     "rolled back and then committed": (
-        'with op.get_context().autocommit_block():\n    op.execute("BEGIN")\n    op.execute("SELECT 1")\n'
-        f'    op.execute("ROLLBACK")\n    op.execute("BEGIN")\n    op.execute("{CENTS}")\n    op.execute("COMMIT")'
+        "with op.get_context().autocommit_block():\n"
+        '    op.execute("BEGIN")\n'
+        '    op.execute("SELECT 1")\n'
+        '    op.execute("ROLLBACK")\n'
+        '    op.execute("BEGIN")\n'
+        f'    op.execute("{CENTS}")\n'
+        '    op.execute("COMMIT")'
     ),
-    "another transaction in one text": f'op.execute("COMMIT; BEGIN; {CENTS}")\nop.execute("COMMIT")',
+    "another transaction in one text": (
+        f'op.execute("COMMIT; BEGIN; {CENTS}")\nop.execute("COMMIT")'
+    ),
     "second connection by text": (
         f'with op.get_bind().engine.connect() as second:\n    second.execute(sa.text("{CENTS}"))\n'
         '    second.execute(sa.text("COMMIT"))'
@@ -102,8 +150,11 @@ WAYS = {
         f'second.execute(sa.text("{CENTS}"))\nsecond.close()'
     ),
     "second connection, second transaction": (
-        'with op.get_bind().engine.connect() as second:\n    second.execute(sa.text("SELECT 1"))\n    second.rollback()\n'
-        f'    second.execute(sa.text("{CENTS}"))\n    second.commit()'
+        "with op.get_bind().engine.connect() as second:\n"
+        '    second.execute(sa.text("SELECT 1"))\n'
+        "    second.rollback()\n"
+        f'    second.execute(sa.text("{CENTS}"))\n'
+        "    second.commit()"
     ),
 }
 LEAVES = {way: code for way, code in WAYS.items() if way != "stays"}
@@ -120,8 +171,20 @@ FAILURES = {
 def revision(folder, name, before, upgrade, downgrade="pass"):
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.py").write_text(
-        f'"""{name}"""\nimport sqlalchemy as sa\nfrom alembic import op\n\nrevision = {name!r}\ndown_revision = {before!r}\n\n\n'
-        f"def upgrade():\n{textwrap.indent(upgrade, '    ')}\n\n\ndef downgrade():\n{textwrap.indent(downgrade, '    ')}\n"
+        f'"""{name}"""\n'
+        "import sqlalchemy as sa\n"
+        "from alembic import op\n"
+        "\n"
+        f"revision = {name!r}\n"
+        f"down_revision = {before!r}\n"
+        "\n"
+        "\n"
+        "def upgrade():\n"
+        f"{textwrap.indent(upgrade, '    ')}\n"
+        "\n"
+        "\n"
+        "def downgrade():\n"
+        f"{textwrap.indent(downgrade, '    ')}\n"
     )
 
 
@@ -131,7 +194,10 @@ def shop(tmp_path, postgres_url):
 
 
 class Shop:
-    """A blueprint whose first revision makes a table; its database, and what it records by a session of its own."""
+    """A blueprint whose first revision makes a table, and its database.
+
+    What that records is read by a session of its own.
+    """
 
     def __init__(self, folder, url):
         folder.mkdir()
@@ -139,7 +205,8 @@ class Shop:
         self.migrations = folder / "migrations"
         self.url = url
         (folder / "blueprint.py").write_text(
-            'from is_db_bootstrap.blueprint import Blueprint\nBLUEPRINT = Blueprint("shop", "accounts", portable=True)\n'
+            "from is_db_bootstrap.blueprint import Blueprint\n"
+            'BLUEPRINT = Blueprint("shop", "accounts", portable=True)\n'
         )
         revision(self.migrations, "a1", None, TABLE, 'op.drop_table("account")')
         self.blueprint = Blueprint("shop", "accounts", migrations=self.migrations, portable=True)
@@ -212,7 +279,11 @@ class Shop:
         }
         ini = self.folder / "alembic.ini"
         ini.write_text(
-            f"[shop]\nscript_location = {files.root() / 'migrations'}\nversion_locations = {self.migrations}\nblueprint = {self.folder}\npath_separator = os\n"
+            "[shop]\n"
+            f"script_location = {files.root() / 'migrations'}\n"
+            f"version_locations = {self.migrations}\n"
+            f"blueprint = {self.folder}\n"
+            "path_separator = os\n"
         )
         return subprocess.run(
             [sys.executable, "-m", "alembic", "-c", ini, "-n", "shop", *args],
@@ -287,10 +358,21 @@ def test_a_revision_that_commits_and_is_then_killed_is_never_run_again_by_itself
     [
         WAYS["stays"],
         f"bind = op.get_bind()\nbind.rollback()\n{WAYS['stays']}",
-        f'second = op.get_bind().engine.connect()\nsecond.execute(sa.text("{CENTS}"))\nsecond.rollback()',
-        f"driver = op.get_bind().connection.driver_connection\nwith driver.transaction():\n    driver.execute('{CENTS}')",
+        (
+            "second = op.get_bind().engine.connect()\n"
+            f'second.execute(sa.text("{CENTS}"))\n'
+            "second.rollback()"
+        ),
+        (
+            "driver = op.get_bind().connection.driver_connection\n"
+            "with driver.transaction():\n"
+            f"    driver.execute('{CENTS}')"
+        ),
         f"op.execute('SET application_name = other')\n{WAYS['stays']}",
-        f"op.get_bind().connection.driver_connection.cursor().executemany('{CENTS} WHERE id = %s', [(1,), (2,)])",
+        (
+            "cursor = op.get_bind().connection.driver_connection.cursor()\n"
+            f"cursor.executemany('{CENTS} WHERE id = %s', [(1,), (2,)])"
+        ),
     ],
     ids=["stays", "rollback", "second connection", "savepoint", "its own name", "many"],
 )
@@ -339,11 +421,28 @@ def test_a_first_revision_that_is_half_done_is_known_without_a_row(shop):
     assert shop.apply().ok
 
 
+def test_a_first_revision_that_is_half_done_is_known_without_a_version_table(shop):
+    revision(shop.migrations, "a1", None, f"{TABLE}\nop.get_bind().commit()\n1 / 0")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    shop.do("DROP TABLE alembic_version")
+    store = PostgreSQLBootstrapper(shop.url, shop.blueprint)
+    with pytest.raises(StoreConflict, match="The upgrade of revision a1 has committed a part"):
+        store.plan()
+    store.close()
+    shop.do("DROP TABLE account")
+    revision(shop.migrations, "a1", None, TABLE)
+    shop.stamp("base")
+    assert shop.apply().ok
+
+
 def test_a_process_that_dies_after_the_commit_leaves_the_mark(shop):
     shop.add(
         "b2",
         "a1",
-        f"{WAYS['commit']}\nimport time\nopen({str(shop.folder / 'there')!r}, 'w').close()\ntime.sleep(60)",
+        f"{WAYS['commit']}\n"
+        "import time\n"
+        f"open({str(shop.folder / 'there')!r}, 'w').close()\n"
+        "time.sleep(60)",
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "is_db_bootstrap", "apply", "-b", str(shop.folder)],
@@ -365,7 +464,13 @@ def test_a_process_that_dies_after_the_commit_leaves_the_mark(shop):
 
 @pytest.mark.parametrize("failure", ["an error", "an exit", "a refused statement"])
 def test_a_revision_that_stays_in_its_transaction_leaves_nothing_and_may_run_again(shop, failure):
-    code = f"{WAYS['stays']}\nop.execute('CREATE TEMP TABLE t (x int) ON COMMIT DROP')\nbind = op.get_bind()\nwith bind.begin_nested():\n    pass\n"
+    code = (
+        f"{WAYS['stays']}\n"
+        "op.execute('CREATE TEMP TABLE t (x int) ON COMMIT DROP')\n"
+        "bind = op.get_bind()\n"
+        "with bind.begin_nested():\n"
+        "    pass\n"
+    )
     shop.add("b2", "a1", code + FAILURES[failure])
     error = shop.apply().stores[0].exception
     assert isinstance(error, ChangeFailed)
@@ -385,7 +490,10 @@ def test_a_revision_that_stays_in_its_transaction_leaves_nothing_and_may_run_aga
     ],
 )
 def test_a_first_statement_outside_of_a_transaction_that_fails_may_run_again(shop, before):
-    index = f"with op.get_context().autocommit_block():\n    {before}op.execute('CREATE UNIQUE INDEX one ON account (cents)')"
+    index = (
+        "with op.get_context().autocommit_block():\n"
+        f"    {before}op.execute('CREATE UNIQUE INDEX one ON account (cents)')"
+    )
     shop.add("b2", "a1", index)
     revision(
         shop.migrations, "a1", None, f"{TABLE}\nop.execute('INSERT INTO account VALUES (2, 10)')"
@@ -470,14 +578,20 @@ def test_a_record_that_does_not_stay_is_told(shop):
     shop.add(
         "b2",
         "a1",
-        f'op.execute("{trigger}")\nop.execute("CREATE TRIGGER no AFTER UPDATE ON alembic_version EXECUTE FUNCTION no()")',
+        f'op.execute("{trigger}")\n'
+        'op.execute("CREATE TRIGGER no AFTER UPDATE ON alembic_version EXECUTE FUNCTION no()")',
     )
     assert shop.apply().ok
-    back = "CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.version_num = 'b2'; RETURN NEW; END $$"
+    back = (
+        "CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ "
+        "BEGIN NEW.version_num = 'b2'; RETURN NEW; END $$"
+    )
     shop.add(
         "c3",
         "b2",
-        f'op.execute("{back}")\nop.execute("CREATE TRIGGER b BEFORE UPDATE ON alembic_version FOR EACH ROW EXECUTE FUNCTION back()")',
+        f'op.execute("{back}")\n'
+        'op.execute("CREATE TRIGGER b BEFORE UPDATE ON alembic_version FOR EACH ROW '
+        'EXECUTE FUNCTION back()")',
     )
     error = shop.apply().stores[0].exception
     assert isinstance(error, HalfDone)
@@ -501,6 +615,36 @@ def test_threads_of_one_revision_write_one_mark(shop):
     assert done.ok, done
     assert shop.ask("SELECT DISTINCT cents FROM account") == [(1000,)]
     assert (shop.recorded, shop.begun) == (["b2"], [])
+
+
+LATE = (
+    "CREATE FUNCTION late() RETURNS void LANGUAGE plpgsql AS"
+    f" $$ BEGIN PERFORM pg_advisory_xact_lock(4711); {CENTS}; END $$"
+)
+#: A revision that goes on in a thread when it has failed itself.
+GOES_ON = """\
+import threading, time
+with op.get_context().autocommit_block():
+    op.execute("SELECT 1")
+beside = op.get_bind().engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+threading.Thread(target=lambda: beside.execute(sa.text("SELECT late()")), daemon=True).start()
+runs = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT late()'"
+end = time.monotonic() + 60
+while not op.get_bind().scalar(sa.text(runs)):
+    assert time.monotonic() < end
+    time.sleep(0.05)
+1 / 0"""
+
+
+def test_what_goes_on_beside_a_failed_revision_is_not_taken_for_nothing(shop):
+    shop.apply()
+    shop.do(LATE)
+    shop.add("b2", "a1", GOES_ON)
+    with psycopg.connect(shop.url, autocommit=True) as blocker:
+        blocker.execute("SELECT pg_advisory_lock(4711)")
+        failed = shop.apply().stores[0].exception
+    assert isinstance(failed, HalfDone), failed
+    shop.is_refused()
 
 
 @pytest.fixture
@@ -605,7 +749,7 @@ def test_a_revision_may_go_on_as_another_role_that_may_not_see_our_schema(shop):
 
 @pytest.fixture
 def as_role(shop):
-    """`as_role("GRANT … TO {role}", …)`: from then on the shop's runs are those of a role with these rights."""
+    """`as_role("GRANT … TO {role}", …)`: from then on the shop's runs are those of this role."""
     role = f"teller_{uuid.uuid4().hex[:8]}"
     admin = shop.url
 
@@ -648,6 +792,10 @@ def test_a_role_that_may_mark_nowhere_is_told_so(shop, as_role):
     assert "could not be written" in result.exception.hint
     (note,) = [note for note in result.notes if "is not marked" in note]
     assert f'CREATE SCHEMA is_db_bootstrap AUTHORIZATION "{role}"' in note
+    shop.add("b2", "a1", "pass")
+    assert shop.apply().ok
+    undone = migrate.downgrade(shop.blueprint, "a1", settings=shop.settings, drop_rows=True)
+    assert note in undone.notes
 
 
 def test_a_role_that_may_not_read_what_has_begun_runs_nothing(shop, as_role):
@@ -674,6 +822,24 @@ def test_a_role_that_may_only_write_its_own_tables_sees_what_others_have_begun(s
     as_role(*MAY_WRITE)
     shop.is_refused()
     assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
+@pytest.mark.parametrize("is_a_comment", [False, True], ids=["a row", "a comment"])
+def test_a_stamp_by_a_role_that_may_not_lift_the_mark_says_so(shop, as_role, is_a_comment):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    if is_a_comment:
+        shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
+        shop.do(f"COMMENT ON TABLE alembic_version IS '{shop.comment}; begun upgrade b2'")
+    admin = shop.url
+    as_role(*MAY_WRITE)
+    with pytest.raises(AccessDenied, match="delete the mark of the upgrade of revision b2"):
+        shop.stamp("a1")
+    shop.is_refused()
+    shop.stamp("b2")
+    shop.url = admin
+    assert shop.apply().ok
+    assert shop.recorded == ["b2"]
 
 
 def test_a_second_role_of_a_database_goes_on_beside_the_marks_of_the_first(shop, as_role):
@@ -767,6 +933,7 @@ def test_the_stock_command_does_not_run_what_is_half_done(shop):
     assert "SystemExit: 0" in exited.stderr + exited.stdout
     again = shop.alembic("upgrade", "head")
     assert "has committed a part of its work" in again.stderr + again.stdout
+    assert "`is-db-bootstrap migrate stamp`" in again.stderr + again.stdout
     assert (again.returncode != 0, shop.recorded, shop.cents) == (True, ["a1"], 1000)
     assert shop.alembic("stamp", "b2").returncode == 0
     assert shop.alembic("upgrade", "head").returncode == 0
@@ -810,7 +977,9 @@ def test_an_interrupt_while_a_revision_runs_ends_the_run_as_interrupted(shop):
     shop.add(
         "b2",
         "a1",
-        f"import time\nopen({str(shop.folder / 'there')!r}, 'w').close()\nop.execute('SELECT pg_sleep(60)')",
+        "import time\n"
+        f"open({str(shop.folder / 'there')!r}, 'w').close()\n"
+        "op.execute('SELECT pg_sleep(60)')",
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "is_db_bootstrap", "migrate", "init", "-b", str(shop.folder)],

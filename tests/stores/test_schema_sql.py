@@ -19,7 +19,7 @@ pytestmark = pytest.mark.postgres
 EACH = pytest.mark.parametrize(
     "name", [n for n in blueprint_names() if "postgres" in load_blueprint(n).stores]
 )
-STALE = "stale: python -m is_db_bootstrap.stores.postgres.scratch"
+STALE = "stale: is-db-bootstrap revision --refresh --blueprint"
 
 
 @EACH

@@ -57,7 +57,8 @@ def test_nothing_is_left(postgres_url):
         tables = [
             t
             for (t,) in connection.execute(
-                "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+                "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+                "AND relkind = 'r'"
             )
         ]
         counted = {
@@ -70,7 +71,8 @@ def test_rows_of_an_application_stay_and_do_not_disturb(postgres_url):
     store = applied(postgres_url, "novel_genesis")
     with psycopg.connect(postgres_url) as connection:
         connection.execute(
-            "INSERT INTO conversation_sessions (scope_type, scope_id) SELECT 'GENESIS', n::text FROM generate_series(1, 500) n"
+            "INSERT INTO conversation_sessions (scope_type, scope_id) SELECT 'GENESIS', n::text "
+            "FROM generate_series(1, 500) n"
         )
     assert all(p.ok for p in store.selftest())
     with psycopg.connect(postgres_url) as connection:
@@ -98,7 +100,8 @@ def test_a_trigger_without_visible_effect_is_counted_and_one_that_did_not_fire_i
         CREATE FUNCTION one() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
         CREATE FUNCTION two() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
         CREATE TRIGGER called BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION one();
-        CREATE TRIGGER picky BEFORE UPDATE ON t FOR EACH ROW WHEN (NEW.n = 4711) EXECUTE FUNCTION two();
+        CREATE TRIGGER picky BEFORE UPDATE ON t FOR EACH ROW
+            WHEN (NEW.n = 4711) EXECUTE FUNCTION two();
         CREATE TRIGGER off BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION one();
         ALTER TABLE t DISABLE TRIGGER off;
     """)
@@ -111,7 +114,8 @@ def test_a_trigger_without_visible_effect_is_counted_and_one_that_did_not_fire_i
 def test_rules_of_foreign_keys_are_tried(database):
     database.execute("""
         CREATE TABLE p (id int PRIMARY KEY);
-        CREATE TABLE c (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int NOT NULL, b int, d int,
+        CREATE TABLE c (
+            id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int NOT NULL, b int, d int,
             CONSTRAINT cascades FOREIGN KEY (a) REFERENCES p ON DELETE CASCADE,
             CONSTRAINT nulls FOREIGN KEY (b) REFERENCES p ON DELETE SET NULL,
             CONSTRAINT keeps FOREIGN KEY (d) REFERENCES p);
@@ -127,7 +131,8 @@ def test_rules_of_foreign_keys_are_tried(database):
 
 def test_a_role_that_is_no_superuser_may_try(database):
     database.execute(
-        "CREATE TABLE t (id int PRIMARY KEY, n int CHECK (n > 0)); CREATE ROLE plain NOSUPERUSER; GRANT ALL ON t TO plain; SET ROLE plain"
+        "CREATE TABLE t (id int PRIMARY KEY, n int CHECK (n > 0)); "
+        "CREATE ROLE plain NOSUPERUSER; GRANT ALL ON t TO plain; SET ROLE plain"
     )
     found = proofs(database, "t")
     database.rollback()

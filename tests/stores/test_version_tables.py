@@ -1,4 +1,7 @@
-"""A version table of another name or schema is found before anything runs; other deployments are left alone."""
+"""A version table of another name or schema is found before anything runs.
+
+Other deployments are left alone.
+"""
 
 from __future__ import annotations
 
@@ -219,6 +222,18 @@ def test_a_version_table_that_has_moved_on_after_our_stamp_is_a_conflict(url, bl
     assert "public.shop_version (s3)" in error.message
 
 
+def test_between_the_branches_of_a_merge_only_what_is_left_is_pending(url, blueprint, do):
+    for name, before in (("s3", "s1"), ("s4", ("s2", "s3"))):
+        text = REVISION.format(name=name, before=before)
+        (blueprint.migrations / f"{name}.py").write_text(text)
+    assert applied(url, blueprint).ok
+    migrate.downgrade(blueprint, 1, url=url.reveal(scheme="postgresql"))
+    do("CREATE TABLE their_version (version_num varchar(32) PRIMARY KEY)")
+    do("INSERT INTO their_version VALUES ('0f3c')")
+    (found,) = applied(url, blueprint).stores
+    assert [change.name for change in found.changes] == ["s4"], found
+
+
 def test_a_version_column_of_a_domain_is_one(url, blueprint, do):
     do("CREATE DOMAIN revision_id AS varchar(32); CREATE DOMAIN ours AS revision_id")
     do("CREATE TABLE shop_version (version_num ours PRIMARY KEY)")
@@ -318,8 +333,10 @@ def test_what_may_not_be_read_is_said_and_never_taken_for_empty(url, blueprint, 
         do("DROP ROLE clerk")
 
 
-def test_the_look_costs_a_run_with_nothing_to_do_no_query(url, blueprint, do):
+def test_a_run_with_nothing_to_do_does_not_look_elsewhere(url, blueprint, do):
     assert applied(url, blueprint).ok
     do("CREATE TABLE shop_version (version_num varchar(32) PRIMARY KEY)")
     do("INSERT INTO shop_version VALUES ('s1')")
-    assert applied(url, blueprint).ok  # our own record counts
+    with psycopg.connect(url.reveal(scheme="postgresql")) as other:
+        other.execute("LOCK TABLE shop_version IN ACCESS EXCLUSIVE MODE")  # a look would be busy
+        assert applied(url, blueprint).ok  # our own record counts

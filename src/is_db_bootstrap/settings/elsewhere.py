@@ -26,10 +26,8 @@ _CHANGING = threading.Lock()
 
 
 @contextmanager
-def address_elsewhere(
-    kind: StoreKind, url: StoreUrl | None, parts: Mapping[str, str] | None = None
-) -> Iterator[None]:
-    """Let the variables that hold an address of this kind of store name `url` meanwhile, or none.
+def address_elsewhere(kind: StoreKind, url: StoreUrl, parts: Mapping[str, str]) -> Iterator[None]:
+    """Let the variables that hold an address of this kind of store name `url` meanwhile.
 
     `parts` has the fields of `url` as its client has read them. Variables that are not set stay so,
     but those of the client are all set, because it has a default for each. Other threads of this
@@ -39,17 +37,16 @@ def address_elsewhere(
     for name in kind.url_variables:
         text = os.environ.get(name)
         if text and _is_of_kind(kind, text):
-            values[name] = _like(kind, text, url) if url else None
-    known = parts or {}
+            values[name] = _like(kind, text, url)
     if any(os.environ.get(name) for name in kind.part_variables.values()):
         values |= {
-            name: known.get(part)
+            name: parts.get(part)
             for part, name in kind.part_variables.items()
             if not os.environ.get(f"{name}_FILE")  # the same password
         }
     for part, name in kind.client_variables.items():
-        if known.get(part) or (url is None and part != "password"):
-            values[name] = known.get(part)
+        if parts.get(part):
+            values[name] = parts[part]
     if kind.client_entry_variable:
         values[kind.client_entry_variable] = None
     with _shown(values):

@@ -8,7 +8,7 @@ import re
 import threading
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import Timing
 
-#: Where nobody listens. The environment names it while revisions are written as SQL, so that modules
-#: that need an address at import can be imported, and reach no server.
+#: Where nobody listens. The environment names it while revisions are written as SQL, so that
+#: modules that need an address at import can be imported, and reach no server.
 _NOWHERE = StoreUrl.parse("postgres", "postgresql://nobody@127.0.0.1:1/nowhere")
 _NOWHERE_PARTS = {
     "host": "127.0.0.1",
@@ -68,7 +68,10 @@ _NOWHERE_PARTS = {
 
 
 class _OneAtATime:
-    """A lock whose holder may be given up, because it hangs: whoever wants it afterwards is told so at once."""
+    """A lock whose holder may be given up, because it hangs.
+
+    Whoever wants it afterwards is told so at once.
+    """
 
     #: Seconds between two looks whether the holder was given up.
     _LOOK_S = 0.2
@@ -83,7 +86,8 @@ class _OneAtATime:
             if self._given_up:
                 raise StoreUnavailable(
                     NAME,
-                    "A revision of an earlier run did not end and still hangs in this process, which can run no other.",
+                    "A revision of an earlier run did not end and still hangs in this process, "
+                    "which can run no other.",
                     hint="End this process, and run again in a new one.",
                 )
         self._holder = threading.get_ident()
@@ -122,7 +126,10 @@ def running_alembic() -> Iterator[None]:
 
 
 def working_connection(url: StoreUrl, schema: str, timing: Timing) -> WorkingConnection:
-    """A session for revisions: it waits `lock_timeout_s` for a lock, and the server ends it within a second of our death."""
+    """A session for revisions: it waits `lock_timeout_s` for a lock.
+
+    The server ends it within a second of our death.
+    """
     settings = session_settings(schema) | {
         "lock_timeout": f"{round(timing.lock_timeout_s * 1000)}ms"
     }
@@ -228,13 +235,13 @@ def _watched(step: RevisionStep, ctx: MigrationContext, watch: StepWatch) -> Cal
 
 
 def commit_record(ctx: MigrationContext, watch: StepWatch) -> None:
-    """Commit the row of a step that has left the transaction in which Alembic would have committed it."""
+    """Commit the row of a step that has left the transaction that Alembic would have committed."""
     if watch.left and ctx.connection is not None:
         ctx.connection.commit()
 
 
 def config(blueprint: Blueprint, schema: str, connection: Connection | None = None) -> Config:
-    """The configuration that `migrations/alembic.ini` gives the stock command, for revisions of any folder."""
+    """The configuration of `migrations/alembic.ini`, for revisions of any folder."""
     found = Config()
     found.set_main_option("script_location", _escaped(files.root() / "migrations"))
     found.set_main_option("version_locations", _escaped(blueprint.migrations))
@@ -278,7 +285,10 @@ def undo(wanted: Config, *revisions: str) -> None:
             left.remove(revision)
             if later := [r for r in sorted(left) if revision in chain.parents[r]]:
                 raise CommandError(f"{', '.join(later)} goes on from {revision}")
-            found.append(RevisionStep(script.revision_map, script.get_revision(revision), False))  # noqa: FBT003 - Alembic's
+            down = RevisionStep(
+                script.revision_map, script.get_revision(revision), is_upgrade=False
+            )
+            found.append(down)
         return found
 
     with EnvironmentContext(wanted, script, fn=steps, destination_rev=revisions[-1]):
@@ -342,7 +352,10 @@ def write_revision(
 
 @contextmanager
 def _told(blueprint: Blueprint) -> Iterator[None]:
-    """What models and revisions raise becomes a `ConfigurationError` with the file and line of the blueprint's own code."""
+    """Make a `ConfigurationError` of what models and revisions raise.
+
+    It has the file and the line of the blueprint's own code.
+    """
     try:
         yield
     except (CommandError, GuestFailed) as exc:
@@ -400,15 +413,19 @@ def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:
     return found
 
 
-def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
+def offline_sql(blueprint: Blueprint, schema: str, span: str, *, after: Sequence[str] = ()) -> str:
     """The SQL that an upgrade over `span` (`TO` or `FROM:TO`) would run, without a server.
 
-    Meanwhile no variable of the environment names a database, so that no revision opens one by
-    itself. Raises `ConfigurationError` for a revision that needs a server, such as one that reads
-    through `op.get_bind()`.
+    `after` stands for `FROM` where a schema records several revisions, between the branches of a
+    merge.
+
+    Meanwhile the variables of the environment name an address where nobody listens, so that no
+    revision reaches a database by itself. Raises `ConfigurationError` for a revision that needs a
+    server, such as one that reads through `op.get_bind()`.
     """
     found = config(blueprint, schema)
     found.output_buffer = text = io.StringIO()
+    found.attributes["after"] = list(after)
     try:
         with running_alembic(), address_elsewhere(KIND, _NOWHERE, _NOWHERE_PARTS):
             command.upgrade(found, span, sql=True)
@@ -419,9 +436,10 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str) -> str:
         if not place:
             raise
         raise ConfigurationError(
-            f"{blueprint.name}: a revision cannot be written as SQL without a server: {type(exc).__name__}: {exc}{place}.",
-            hint="It reads through op.get_bind(), or runs code that needs a database, whose address is not set meanwhile: "
-            "apply it with `migrate upgrade`.",
+            f"{blueprint.name}: a revision cannot be written as SQL without a server: "
+            f"{type(exc).__name__}: {exc}{place}.",
+            hint="It reads through op.get_bind(), or runs code that needs a database, "
+            "which it cannot reach meanwhile: apply it with `migrate upgrade`.",
         ) from exc
     return text.getvalue()
 
@@ -439,13 +457,11 @@ def _ran(
 
         @event.listens_for(connection, "begin")
         def lock_version_table(begun: Connection) -> None:
-            if not getattr(
-                begun.connection.driver_connection, "autocommit", False
-            ):  # an autocommit_block locks nothing
-                table = identifier(schema, TABLE).replace(
-                    "%", "%%"
-                )  # psycopg sees parameters, if none
-                begun.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+            if getattr(begun.connection.driver_connection, "autocommit", False):
+                return  # an autocommit_block locks nothing
+            # psycopg looks for parameters, also where there are none.
+            table = identifier(schema, TABLE).replace("%", "%%")
+            begun.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 
         with running_alembic():
             wanted = config(blueprint, schema, connection)
@@ -460,7 +476,10 @@ def create_version_table(connection: psycopg.Connection[Any], target: str, schem
     `IF NOT EXISTS` is not atomic, so a faster run is no error.
     """
     table = identifier(schema, TABLE)
-    statement = f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) NOT NULL CONSTRAINT {TABLE}_pkc PRIMARY KEY)"
+    statement = (
+        f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) NOT NULL CONSTRAINT "
+        f"{TABLE}_pkc PRIMARY KEY)"
+    )
     with (
         errors(target, TABLE),
         suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable),

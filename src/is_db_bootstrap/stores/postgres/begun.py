@@ -58,7 +58,8 @@ READABLE = f"""
 #: be commented on or is still to be made. Then whether schema and table are there, and who we are.
 PLACES = f"""
     SELECT coalesce(({RIGHTS}),
-                    CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+                    CASE WHEN n.oid IS NULL
+                         THEN has_database_privilege(current_database(), 'CREATE')
                          ELSE has_schema_privilege(n.oid, 'CREATE') END),
            coalesce((SELECT pg_has_role(v.relowner, 'USAGE') FROM pg_class v
                      WHERE v.oid = to_regclass(%s)), true),
@@ -80,8 +81,8 @@ _COMMENT = f"""
     COMMENT ON TABLE {_PLACE} IS
     'is-db-bootstrap: the revision that runs in a schema at this moment, or did not end there'
 """
-# Every role may read the rows, which hold names and numbers only. So a role with a schema of its own
-# sees what has begun there, and a dump by a role with few rights does not fail at this table.
+# Every role may read the rows, which hold names and numbers only. So a role with a schema of its
+# own sees what has begun there, and a dump by a role with few rights does not fail at this table.
 _LET_ALL_READ = (f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC", f"GRANT SELECT ON {_PLACE} TO PUBLIC")
 _CREATE_ALL = (_CREATE_SCHEMA, _CREATE_TABLE, _COMMENT, *_LET_ALL_READ)
 #: Settings of one statement: no flush (see above), and a bounded wait for another run's row.
@@ -98,11 +99,11 @@ _UPDATE = f"""
     FROM ({_SETTINGS}) AS settings
     WHERE schema_name = %(schema)s AND step = %(step)s RETURNING outside_since::text
 """  # noqa: S608 - constants
-#: Transactions that the server numbers after the one that writes this.
 #: As `outside_since`: the number is to be taken when it is written.
 FROM_NOW = 0
 #: As `outside_since`: nothing is known of the step.
 FROM_THE_START = 1
+#: The number that the server gives to the transaction after the one that writes this.
 _NUMBER_FROM_NOW = "(pg_current_xact_id()::text::int8 + 1)::text::xid8"
 _FIND = f"""
     SELECT step, transactions::text[], outside_since::text FROM {_PLACE} WHERE schema_name = %s
@@ -149,6 +150,13 @@ _MEANING = {
 }
 
 
+#: What is said of a step that is not run again by itself.
+WHAT_IS_KNOWN = {
+    Fate.COMMITTED: "has committed a part of its work by itself",
+    Fate.UNKNOWN: "may have committed a part of its work outside of its transaction",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A step that has begun, and is not recorded as done.
@@ -191,15 +199,41 @@ def find(reader: psycopg.Connection[Any], schema: str) -> Begun | None:
 
 
 def unreadable(reader: psycopg.Connection[Any]) -> AccessDenied:
-    """The error of a table that is there and that we may not read: a step in it may be half done."""
-    row = reader.execute(b"SELECT current_user::text").fetchone()
-    role = row[0] if row else ""
+    """The error of a table that is there and that we may not read.
+
+    A step in it may be half done.
+    """
+    role = _role(reader)
     return AccessDenied(
         NAME,
         f"{_PLACE} may say that a revision did not end, and {role} may not read it.",
         subject=_PLACE,
         hint=f"Let an administrator run: {remedy(role, has_schema=True, has_table=True)}",
     )
+
+
+def staying_mark(
+    reader: psycopg.Connection[Any], begun: Begun, recorded: str, table: str
+) -> AccessDenied:
+    """The error of a stamp by a role that may record a revision and not lift the mark of `begun`.
+
+    `recorded` is the revision, `table` the version table, whose comment only its owner writes.
+    """
+    role = _role(reader)
+    where = _PLACE if begun.known else f"the comment of {table}"
+    grant = f"Let an administrator run: {remedy(role, has_schema=True, has_table=True)}"
+    return AccessDenied(
+        NAME,
+        f"{recorded} is recorded, but {role} may not delete the mark of the {begun.direction} of "
+        f"revision {begun.revision} in {where}, so the next run is refused again.",
+        subject=begun.revision,
+        hint=f"{grant} Then stamp again." if begun.known else f"Stamp as the owner of {table}.",
+    )
+
+
+def _role(reader: psycopg.Connection[Any]) -> str:
+    row = reader.execute(b"SELECT current_user::text").fetchone()
+    return str(row[0]) if row else ""
 
 
 def fate(reader: psycopg.Connection[Any], begun: Begun, *, has_stopped: bool = False) -> Fate:
@@ -351,7 +385,8 @@ class Marks:
     @property
     def forget_statement(self) -> str:
         """The statement that deletes the row, without parameters."""
-        return f"DELETE FROM {_PLACE} WHERE schema_name = {literal(self._schema)}"  # noqa: S608 - quoted
+        mine = literal(self._schema)
+        return f"DELETE FROM {_PLACE} WHERE schema_name = {mine}"  # noqa: S608 - quoted
 
     def fate_of(self, transaction: int) -> Fate:
         """What has become of one transaction."""

@@ -1,8 +1,9 @@
-"""PostgreSQL: Alembic revisions, each in a transaction of its own, compared object by object with the live catalogue.
+"""PostgreSQL: Alembic revisions, each in a transaction of its own, and the live catalogue.
 
-Looking needs psycopg only: the revisions are read from their files, the history from `alembic_version`. SQLAlchemy and
-Alembic are imported when there is something to apply. See `revisions` for what is recorded, `lock` for
-the lock, `catalogue` for what is compared.
+Looking needs psycopg only: the revisions are read from their files, the history from
+`alembic_version`. SQLAlchemy and Alembic are imported when there is something to apply. See
+`revisions` for what is recorded, `begun` for a revision that did not end, `lock` for the lock, and
+`catalogue` for what is compared object by object.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, Serv
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import begun, elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
-from is_db_bootstrap.stores.postgres.begun import Begun, Fate, Marks
+from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live
 from is_db_bootstrap.stores.postgres.connection import (
     DUPLICATE_DATABASE,
@@ -70,20 +71,16 @@ if TYPE_CHECKING:
 YOUNG_S = 10
 
 _LOOK = """
-    SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only'),
+    SELECT current_setting('server_version'), pg_is_in_recovery(),
+           current_setting('transaction_read_only'),
            extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8
 """
 _RIGHTS = """
-    SELECT current_user, has_database_privilege(current_database(), 'CREATE'), to_regnamespace(%(schema)s) IS NOT NULL,
-           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false), current_database()
+    SELECT current_user, has_database_privilege(current_database(), 'CREATE'),
+           to_regnamespace(%(schema)s) IS NOT NULL,
+           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false),
+           current_database()
 """
-
-
-#: What the server knows of a step that is not run again by itself.
-_WHAT_IS_KNOWN = {
-    Fate.COMMITTED: "has committed a part of its work by itself",
-    Fate.UNKNOWN: "may have committed a part of its work outside of its transaction",
-}
 
 
 class HalfDone(ChangeFailed):
@@ -152,7 +149,10 @@ class PostgreSQLBootstrapper:
             if catalogue
             else "there is no catalogue.json"
         )
-        return f"Tables are not compared, because {what}: is-db-bootstrap revision --refresh writes it."
+        return (
+            f"Tables are not compared, because {what}: is-db-bootstrap revision --refresh writes "
+            "it."
+        )
 
     # --- looking
 
@@ -211,7 +211,8 @@ class PostgreSQLBootstrapper:
         except (AccessDenied, DatabaseMissing) as exc:
             raise AccessDenied(
                 self.name,
-                f"Database {self._url.database} does not exist, and we cannot create it: no way into {MAINTENANCE}.",
+                f"Database {self._url.database} does not exist, and we cannot create it: no way "
+                f"into {MAINTENANCE}.",
                 hint=f"Let an administrator run: {self._create_statement()};",
                 subject=self._url.database,
             ) from exc
@@ -255,7 +256,10 @@ class PostgreSQLBootstrapper:
             return self._plan_from_nothing()
         record = self._record(reader)
         if self._is_ahead(record):
-            note = f"The schema is at revision {', '.join(record.revisions)}, newer than this version's {self._chain.head}; nothing is changed."
+            note = (
+                f"The schema is at revision {', '.join(record.revisions)}, newer than this "
+                f"version's {self._chain.head}; nothing is changed."
+            )
             return Plan(notes=(note,), ahead=True)
         self._refuse_half_done(record)
         pending = self._pending(record)
@@ -296,20 +300,27 @@ class PostgreSQLBootstrapper:
         named = table.replace("%", "%%")
         query = f"""
             SELECT version_num, comment, ({begun.READABLE})
-            FROM (SELECT obj_description(%s::regclass, 'pg_class') AS comment) AS described LEFT JOIN {named} ON true
+            FROM (SELECT obj_description(%s::regclass, 'pg_class') AS comment) AS described
+            LEFT JOIN {named} ON true
         """  # noqa: S608 - quoted
         try:
             rows = reader.execute(query.encode(), [table]).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            return Record()
+            return self._record_of_steps(reader)
         except psycopg.Error as exc:
             raise translated(exc, self.target, f"{self._schema}.{TABLE}") from exc
         revisions = [revision for revision, *_ in rows if revision is not None]
         return Record.of(revisions, *rows[0][1:])
 
+    def _record_of_steps(self, reader: psycopg.Connection[Any]) -> Record:
+        """The record of a schema without a version table, where a step may have begun."""
+        with errors(self.target, begun.SCHEMA):
+            row = reader.execute(begun.READABLE.encode()).fetchone()
+        return Record(may_read_begun=row[0] if row else None)
+
     def _begun(self, record: Record) -> Begun | None:
-        """The step that has begun and whose end `record` does not say: by our table, or by the comment."""
-        if record.has_rows:
+        """The step that has begun, by our table or by the comment; it may have ended since."""
+        if record.may_read_begun:
             with errors(self.target, "the steps that have begun"):
                 found = begun.find(self._reader(), self._schema)
             if found is not None:
@@ -321,14 +332,14 @@ class PostgreSQLBootstrapper:
         return found.has_ended(self._record(self._reader()).revisions, self._chain)
 
     def _refuse_half_done(self, record: Record) -> None:
-        """Raise `StoreConflict` for a step that has committed a part of its work and whose end is not recorded."""
+        """Raise `StoreConflict` for a step that has committed a part and did not end."""
         found = self._begun(record)
         has_ended = found is not None and found.has_ended(record.revisions, self._chain)
         self._left_by_ended = found if has_ended else None
         if found is None or has_ended:
             return  # whoever recorded it could not lift the mark
         if self._is_at_work_elsewhere():
-            return  # the run that holds the lock may still end it; we look again when the lock is ours
+            return  # the run that holds the lock may still end it, and we look again after it
         # That run may have ended, or another one begun, between any two of these looks.
         record = self._record(self._reader())
         if self._begun(record) != found or found.has_ended(record.revisions, self._chain):
@@ -339,15 +350,16 @@ class PostgreSQLBootstrapper:
             return  # it may run again, as soon as its session has ended
         raise StoreConflict(
             self.name,
-            f"The {found.direction} of revision {found.revision} {_WHAT_IS_KNOWN[known]} and did not end, "
-            f"so schema {self._schema} of {self.target} is between two revisions. It is not run again by itself.",
+            f"The {found.direction} of revision {found.revision} {WHAT_IS_KNOWN[known]} and did "
+            f"not end, so schema {self._schema} of {self.target} is between two revisions. It is "
+            "not run again by itself.",
             hint=self._ways_out(found.direction, found.revision, record),
             subject=found.revision,
         )
 
     def _refuse_unread(self, record: Record) -> None:
         """Raise `AccessDenied` when steps have begun that this role may not read of."""
-        if record.has_rows is False:
+        if record.may_read_begun is False:
             raise begun.unreadable(self._reader())
 
     def _unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
@@ -359,9 +371,9 @@ class PostgreSQLBootstrapper:
             return
         remedy = begun.remedy(role, has_schema=has_schema, has_table=has_table)
         yield (
-            f"A revision that commits by itself is not marked, because {role} may neither write to the schema "
-            f"{begun.SCHEMA} nor comment on {self._schema}.{TABLE}: if it is killed, the next run begins it again. "
-            f"Let an administrator run: {remedy}"
+            f"A revision that commits by itself is not marked, because {role} may neither write "
+            f"to the schema {begun.SCHEMA} nor comment on {self._schema}.{TABLE}: if it is "
+            f"killed, the next run begins it again. Let an administrator run: {remedy}"
         )
 
     def _is_at_work_elsewhere(self) -> bool:
@@ -377,8 +389,8 @@ class PostgreSQLBootstrapper:
         after = revision if direction == "upgrade" else self._without(revision, record)
         stamp = "is-db-bootstrap migrate stamp"
         return (
-            f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} {after}`. "
-            f"If you take it back, let it run again: `{stamp} {before}`."
+            f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} "
+            f"{after}`. If you take it back, let it run again: `{stamp} {before}`."
         )
 
     def _without(self, revision: str, record: Record) -> str:
@@ -413,7 +425,8 @@ class PostgreSQLBootstrapper:
             self.name,
             f"Schema {self._schema} of {self.target} {what}.",
             subject=f"{self._schema}.{TABLE}",
-            hint="A schema carries one blueprint: set DB_SCHEMA or another database, or run the version that made it.",
+            hint="A schema carries one blueprint: set DB_SCHEMA or another database, or run the "
+            "version that made it.",
         )
 
     def _checked_rights(self, reader: psycopg.Connection[Any]) -> list[Change]:
@@ -449,9 +462,8 @@ class PostgreSQLBootstrapper:
     ) -> tuple[str, ...]:
         """Raise `StoreConflict` when another table records pending revisions.
 
-        Notes on what cannot be told.
-
-        A version table of our own schema that cannot be read is `AccessDenied`.
+        A version table of our own schema that cannot be read is `AccessDenied`. Returns notes on
+        what cannot be told.
         """
         done = self._chain.until(record.revisions)
         pending = [r for r in self._chain.order if r not in done]
@@ -469,12 +481,15 @@ class PostgreSQLBootstrapper:
             if space == self._schema and not record.revisions:
                 raise AccessDenied(
                     self.name,
-                    f"{space}.{table} of {self.target} may record revisions, and we may not read it.",
-                    hint=f"Let its owner run: GRANT SELECT ON {identifier(space, table)} TO {identifier(self._url.username)};",
+                    f"{space}.{table} of {self.target} may record revisions, and we may not read "
+                    "it.",
+                    hint=f"Let its owner run: GRANT SELECT ON {identifier(space, table)} TO "
+                    f"{identifier(self._url.username)};",
                     subject=f"{space}.{table}",
                 )
         notes = [
-            f"{space}.{table} may record revisions and cannot be read with this role, so it was not looked at."
+            f"{space}.{table} may record revisions and cannot be read with this role, so it was "
+            "not looked at."
             for space, table in found.unreadable
         ]
         if found.unknown:
@@ -487,20 +502,31 @@ class PostgreSQLBootstrapper:
         self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
     ) -> StoreConflict:
         revisions = ", ".join(found.revisions)
-        stamp = f"record the same in {self._schema}.{TABLE}: `is-db-bootstrap migrate stamp {found.revisions[-1]}`"
-        hint = f"To go on from there, {stamp}. Alembic goes on to read {found}, so let one of the two apply from then on."
+        stamp = (
+            f"record the same in {self._schema}.{TABLE}: `is-db-bootstrap migrate stamp "
+            f"{found.revisions[-1]}`"
+        )
+        hint = (
+            f"To go on from there, {stamp}. Alembic goes on to read {found}, so let one of the "
+            "two apply from then on."
+        )
         if found.table == TABLE:
-            hint = f"To go on from there, set DB_SCHEMA={found.schema}. If the tables are in schema {self._schema}, {stamp}."
+            hint = (
+                f"To go on from there, set DB_SCHEMA={found.schema}. If the tables are in schema "
+                f"{self._schema}, {stamp}."
+            )
         unseen = self._tables_unseen(reader, record, found)
         if unseen:
             hint = (
-                f"{unseen} If {found} is another application's, give your revisions other ids, or set another database. "
-                f"If it is yours, {stamp}, but only where the tables of that revision are there: a stamp makes none."
+                f"{unseen} If {found} is another application's, give your revisions other ids, "
+                f"or set another database. If it is yours, {stamp}, but only where the tables of "
+                "that revision are there: a stamp makes none."
             )
         return StoreConflict(
             self.name,
-            f"Revision {revisions} of {self._blueprint.name} is recorded in {found} of {self.target}, "
-            f"not in {self._schema}.{TABLE}. Nothing was changed: the revisions would be run a second time.",
+            f"Revision {revisions} of {self._blueprint.name} is recorded in {found} of "
+            f"{self.target}, not in {self._schema}.{TABLE}. Nothing was changed: the revisions "
+            "would be run a second time.",
             hint=hint,
             subject=str(found),
         )
@@ -508,31 +534,40 @@ class PostgreSQLBootstrapper:
     def _tables_unseen(
         self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
     ) -> str:
-        """That no table of the pending revisions is there, or that this is not known; empty when one is there."""
-        schemas = dict.fromkeys([self._schema, found.schema])
-        for schema in schemas:
-            taken = self._taken(reader, record, only_qualified=False, schema=schema)
-            if taken.unread:
-                return f"Whether tables of these revisions are there could not be found out: {taken.unread}"
-            if taken.created or taken.unless:
-                return ""
+        """That no table of the pending revisions is there, or that this is not known.
+
+        Empty when one is there.
+        """
+        schemas = tuple(dict.fromkeys([self._schema, found.schema]))
+        taken = self._taken(reader, record, only_qualified=False, schemas=schemas)
+        if taken.unread:
+            return (
+                "Whether tables of these revisions are there could not be found out: "
+                f"{taken.unread}"
+            )
+        if taken.created or taken.unless:
+            return ""
         return f"No table that these revisions create is in schema {' or '.join(schemas)}."
 
     def _refuse_unknown(
         self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.Elsewhere
     ) -> Iterator[str]:
-        """Raise `StoreConflict` when a version table of unknown revisions may be ours, because our tables are there."""
+        """Raise `StoreConflict` when a version table of unknown revisions may be ours.
+
+        It may be, when our tables are there. Else a note.
+        """
         taken = self._taken(reader, record, only_qualified=False)
         where = ", ".join(f"{each} ({', '.join(each.revisions)})" for each in found.unknown)
         there = [*taken.created, *(taken.unless if not record.revisions else ())]
         if there:
             raise StoreConflict(
                 self.name,
-                f"{where} of {self.target} records revisions that this version of {self._blueprint.name} does not know, "
-                f"and {', '.join(there)} is there already, which pending revisions create. "
-                "Nothing was changed: they may have run, recorded there.",
-                hint="If they have, record that with `is-db-bootstrap migrate stamp`, or run the version that knows the "
-                "revision. Else set DB_SCHEMA or another database.",
+                f"{where} of {self.target} records revisions that this version of "
+                f"{self._blueprint.name} does not know, and {', '.join(there)} is there already, "
+                "which pending revisions create. Nothing was changed: they may have run, "
+                "recorded there.",
+                hint="If they have, record that with `is-db-bootstrap migrate stamp`, or run the "
+                "version that knows the revision. Else set DB_SCHEMA or another database.",
                 subject=str(found.unknown[0]),
             )
         unread = (
@@ -541,30 +576,36 @@ class PostgreSQLBootstrapper:
             else ""
         )
         yield (
-            f"{where} records revisions that are not of {self._blueprint.name}. That is right for another application. If they "
-            f"are newer ones of {self._blueprint.name}, stop here: what has run would run a second time.{unread}"
+            f"{where} records revisions that are not of {self._blueprint.name}. That is right "
+            f"for another application. If they are newer ones of {self._blueprint.name}, stop "
+            f"here: what has run would run a second time.{unread}"
         )
 
     def _refuse_shared(
         self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.Elsewhere
     ) -> Iterator[str]:
-        """Raise `StoreConflict` for a table outside of our schema that another deployment of our blueprint has made."""
+        """Raise `StoreConflict` for a table outside of our schema that another deployment has made.
+
+        A note on tables there that the revisions change.
+        """
         taken = self._taken(reader, record, only_qualified=True)
         schemas = ", ".join(found.deployments)
         if taken.created:
             raise StoreConflict(
                 self.name,
-                f"{self._blueprint.name} is recorded in schema {schemas} of {self.target} too, and {', '.join(taken.created)} is "
-                "there already: the revisions name its schema, so they would run a second time on the same table.",
-                hint="A blueprint that names schemas lives once in a database: set another database.",
+                f"{self._blueprint.name} is recorded in schema {schemas} of {self.target} too, "
+                f"and {', '.join(taken.created)} is there already: the revisions name its "
+                "schema, so they would run a second time on the same table.",
+                hint="A blueprint that names schemas lives once in a database: set another "
+                "database.",
                 subject=taken.created[0],
             )
         shared = [*taken.unless, *taken.changed]
         if shared or taken.unread:
             what = ", ".join(shared) or f"tables that are not known ({taken.unread})"
             yield (
-                f"{self._blueprint.name} is recorded in schema {schemas} too. Its revisions also change {what}: "
-                "what they do there is done once for each schema."
+                f"{self._blueprint.name} is recorded in schema {schemas} too. Its revisions also "
+                f"change {what}: what they do there is done once for each schema."
             )
 
     def _taken(
@@ -573,20 +614,19 @@ class PostgreSQLBootstrapper:
         record: Record,
         *,
         only_qualified: bool,
-        schema: str = "",
+        schemas: Sequence[str] = (),
     ) -> elsewhere.Taken:
-        """Which tables of the pending revisions are there, in our schema or in `schema`.
+        """Which tables of the pending revisions are there, in `schemas` or else in ours.
 
         `StoreBusy` when another run has just made them.
         """
         from is_db_bootstrap.stores.postgres.alembic import offline_sql
 
-        span = f"{record.revisions[0]}:head" if record.revisions else "head"
         with errors(self.target, "tables of pending revisions"):
             taken = elsewhere.taken(
                 reader,
-                schema or self._schema,
-                lambda: offline_sql(self._blueprint, self._schema, span),
+                schemas or [self._schema],
+                lambda: offline_sql(self._blueprint, self._schema, "head", after=record.revisions),
                 only_qualified=only_qualified,
             )
         if taken.created and self._record(reader) != record:
@@ -602,7 +642,8 @@ class PostgreSQLBootstrapper:
         tables = list(self._catalogue.objects.get("table", {})) if self._catalogue else []
         with errors(self.target):
             found = reader.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) ORDER BY 1",
+                "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) "
+                "ORDER BY 1",
                 [self._schema, tables],
             ).fetchall()
         if found and self._is_at_work_elsewhere():
@@ -613,9 +654,11 @@ class PostgreSQLBootstrapper:
             names = ", ".join(row[0] for row in found)
             raise StoreConflict(
                 self.name,
-                f"Schema {self._schema} of {self.target} has {names} already, but no revision is recorded.",
+                f"Schema {self._schema} of {self.target} has {names} already, but no revision is "
+                "recorded.",
                 subject=found[0][0],
-                hint="If these migrations made it, record that with `is-db-bootstrap migrate stamp`; else set DB_SCHEMA or another database.",
+                hint="If these migrations made it, record that with `is-db-bootstrap migrate "
+                "stamp`; else set DB_SCHEMA or another database.",
             )
 
     # --- demo rows
@@ -660,7 +703,10 @@ class PostgreSQLBootstrapper:
         )
 
     def _may_not_create(self, user: str) -> AccessDenied:
-        statement = f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE template0 ENCODING 'UTF8'"
+        statement = (
+            f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE "
+            "template0 ENCODING 'UTF8'"
+        )
         return AccessDenied(
             self.name,
             f"Database {self._url.database} does not exist, and {user} may not create it.",
@@ -728,15 +774,15 @@ class PostgreSQLBootstrapper:
         return self._ran(change, "upgrade", change.name)
 
     def _ran(self, change: Change, act: str, revision: str) -> str | None:
-        """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, and read back that it is recorded."""
+        """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, and read that back."""
         self._watch.begun = None
         try:
             with errors(self.target, change=change):
                 self._forget_ended()
                 ran = self._run_alembic(change, act, revision)
         except BootstrapError as exc:
-            if (known := self._left_behind()) in _WHAT_IS_KNOWN:
-                said = _WHAT_IS_KNOWN[known].removeprefix("has ")
+            if (known := self._left_behind()) in WHAT_IS_KNOWN:
+                said = WHAT_IS_KNOWN[known].removeprefix("has ")
                 raise self._half_done(
                     f"{said} and then failed: {exc.message}", act, change
                 ) from exc
@@ -750,7 +796,10 @@ class PostgreSQLBootstrapper:
         return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
 
     def _forget_ended(self) -> None:
-        """Delete the row of a step that was planned on as ended: after a next one it would not look so."""
+        """Delete the row of a step that was planned on as ended.
+
+        After a next step it would not look so.
+        """
         if self._left_by_ended is not None:
             self._marks.forget(self._left_by_ended)
             self._left_by_ended = None
@@ -780,7 +829,10 @@ class PostgreSQLBootstrapper:
             ) from exc
 
     def _describe(self, revision: str) -> None:
-        """Write the comment of a record that says `revision` already: Alembic has no step for it, and so no callback."""
+        """Write the comment of a record that says `revision` already.
+
+        Alembic has no step for it, and so no callback.
+        """
         lineage = self._chain.until([] if revision == "base" else [revision])
         reader = self._reader()
         comment = mark(self._blueprint.name, lineage)
@@ -847,7 +899,10 @@ class PostgreSQLBootstrapper:
             record = self._record(self._reader())
             hint = self._ways_out(act, change.name, record)
             if self._begun(record) is None:
-                hint = f"Its mark could not be written, so the next apply would run it again: do not apply before. {hint}"
+                hint = (
+                    "Its mark could not be written, so the next apply would run it again: do "
+                    f"not apply before. {hint}"
+                )
         return HalfDone(self.name, f"Revision {change.name} {what}", change=change, hint=hint)
 
     def _confirm_recorded(self, act: str, change: Change) -> None:
@@ -861,6 +916,8 @@ class PostgreSQLBootstrapper:
             "stamp": record.revisions == (() if change.name == "base" else (change.name,)),
         }[act]
         if recorded:
+            if act == "stamp":
+                self._confirm_lifted(change.name, record)
             return
         if act != "stamp":
             with suppress(psycopg.Error, BootstrapError):
@@ -870,6 +927,15 @@ class PostgreSQLBootstrapper:
         raise self._half_done(
             f"ran to its end and is not recorded: {self._schema}.{TABLE} says {says}.", act, change
         )
+
+    def _confirm_lifted(self, stamped: str, record: Record) -> None:
+        """Read back that a stamp has lifted the mark of a half done step."""
+        found = self._begun(record)
+        if found is None or found.has_ended(record.revisions, self._chain):
+            return
+        if begun.fate(self._reader(), found) in WHAT_IS_KNOWN:
+            table = f"{self._schema}.{TABLE}"
+            raise begun.staying_mark(self._reader(), found, stamped, table)
 
     def _alembic_engine(self) -> Engine:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
@@ -881,7 +947,10 @@ class PostgreSQLBootstrapper:
         return self._engine
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
-        """A revision that hangs, or swallows what it is told, gets no second session after it was cancelled."""
+        """Note a session of a revision, which gets no second one after it was cancelled.
+
+        It may hang, or swallow what it is told.
+        """
         if self._cancelled.is_set():
             connection.close()
             raise StoreUnavailable(
@@ -897,7 +966,10 @@ class PostgreSQLBootstrapper:
     # --- proving
 
     def verify(self) -> Sequence[Drift]:
-        """Pending revisions, then every object of `catalogue.json` that is missing or different, all in two round trips."""
+        """Pending revisions, then every object of `catalogue.json` that is missing or different.
+
+        All in two round trips.
+        """
         try:
             reader = self._reader()
         except DatabaseMissing:
@@ -914,7 +986,10 @@ class PostgreSQLBootstrapper:
         return list(self._catalogue.drifts(self._seen))
 
     def audit(self) -> Sequence[Drift]:
-        """Undeclared tables in the schema, and undeclared columns, constraints, indexes and triggers on our tables."""
+        """Undeclared tables in the schema, and undeclared parts of our tables.
+
+        Such as columns, constraints, indexes and triggers.
+        """
         if self._catalogue is None:
             return []
         seen, self._seen = self._seen, None  # what verify has just read
@@ -998,7 +1073,10 @@ class PostgreSQLBootstrapper:
             left = [pid for session in ours for pid in terminated(connection, session)]
         if not left:
             return ""
-        return f"The server did not end session {', '.join(map(str, left))} of this run; what it does may go on."
+        return (
+            f"The server did not end session {', '.join(map(str, left))} of this run; what it "
+            "does may go on."
+        )
 
     def close(self) -> None:
         """Release every connection."""

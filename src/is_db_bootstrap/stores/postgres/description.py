@@ -1,4 +1,4 @@
-"""What a blueprint declares about PostgreSQL: its revisions, and the tables that `catalogue.json` lists."""
+"""What a blueprint declares about PostgreSQL: its revisions, and what `catalogue.json` lists."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def outline(declared: Declared) -> list[Branch]:
 
 
 def diagram(declared: Declared) -> list[str]:
-    """An entity-relationship diagram: tables with their columns and keys, and the references between them."""
+    """An entity-relationship diagram: tables with their columns and keys, and their references."""
     tables = declared.get("tables", {})
     lines = ["erDiagram"]
     for name, table in tables.items():
@@ -119,7 +119,10 @@ def _catalogue(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _tables(objects: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Table to kind of part to name of part to its definition, and `references`, a list of its foreign keys."""
+    """Table to kind of part to name of part to its definition.
+
+    And `references`, a list of the table's foreign keys.
+    """
     tables: dict[str, dict[str, Any]] = {
         name: {kind: {} for kind in _OF_TABLES.values()} for name in objects.get("table", ())
     }

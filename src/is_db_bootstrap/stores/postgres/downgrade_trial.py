@@ -166,11 +166,11 @@ def tried(
     undone: Sequence[str],
     sessions: Sessions | None = None,
 ) -> Seen:
-    """Bring a scratch database on the server of `url` to the revisions `done`, undo `undone` of them, and look.
+    """Bring a scratch database on the server of `url` to `done`, undo `undone`, and look.
 
-    Raises what a run raises: `AccessDenied` when no database may be created, `ChangeFailed` for a
-    revision that fails there. Raises `ConfigurationError` when a revision sends a statement that
-    acts on the whole server.
+    Both are revisions. Raises what a run raises: `AccessDenied` when no database may be created,
+    `ChangeFailed` for a revision that fails there. Raises `ConfigurationError` when a revision
+    sends a statement that acts on the whole server.
     """
     sessions = sessions or Sessions(timing.connect_timeout_s)
     watch = Watch()
@@ -411,6 +411,6 @@ def _seen(
 
 
 def _is_part(found: str, tables: set[str]) -> bool:
-    """Whether an object such as `index orders.by_total` belongs to one of the tables, and so goes with it."""
+    """Whether an object such as `index orders.by_total` belongs to one of the tables."""
     name = found.partition(" ")[2]
     return any(name.startswith(f"{table}.") for table in tables)

@@ -1,13 +1,14 @@
-"""Revisions of our chain that are recorded in another table, or in another schema, than the one that we write.
+"""Revisions of our chain that are recorded in another table or schema than the one that we write.
 
-Teams give Alembic another `version_table` or `version_table_schema`. To a run that only looks into its
-own table such a database seems empty, and everything would be run a second time.
+Teams give Alembic another `version_table` or `version_table_schema`. To a run that only looks into
+its own table such a database seems empty, and everything would be run a second time.
 
 What another version table says is one of these:
 
 * A revision that is pending here. It is ours, and has run already.
-* A revision that nobody here knows. It is a newer one of our chain, or another application's. When a
-  table that the pending revisions create is there too, it is taken for ours. Otherwise it is told.
+* A revision that nobody here knows. It is a newer one of our chain, or another application's. When
+  a table that the pending revisions create is there too, it is taken for ours. Otherwise it is
+  told.
 * It is called `alembic_version`, lies in another schema and carries our mark. Then it is another
   deployment and stays beside this one. A table that both create in one place is a conflict.
 """
@@ -38,7 +39,8 @@ _CANDIDATES = """
                AND NOT (c.relrowsecurity AND row_security_active(c.oid)),
            NOT EXISTS (
                SELECT FROM pg_attribute o
-               WHERE o.attrelid = c.oid AND o.attnum > 0 AND NOT o.attisdropped AND o.attname <> a.attname
+               WHERE o.attrelid = c.oid AND o.attnum > 0 AND NOT o.attisdropped
+                 AND o.attname <> a.attname
            )
     FROM pg_attribute a
     JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
@@ -193,7 +195,8 @@ def _locked(reader: psycopg.Connection[Any], tables: Sequence[_Candidate]) -> St
     return StoreBusy(
         NAME,
         f"{where} may record revisions, and cannot be read: it is locked{by}.",
-        hint="Another tool may be migrating. Run again when its session has ended (pg_stat_activity).",
+        hint="Another tool may be migrating. Run again when its session has ended "
+        "(pg_stat_activity).",
         subject=where,
     )
 
@@ -214,11 +217,16 @@ class Taken:
 
 
 def taken(
-    reader: psycopg.Connection[Any], schema: str, sql: Callable[[], str], *, only_qualified: bool
+    reader: psycopg.Connection[Any],
+    schemas: Collection[str],
+    sql: Callable[[], str],
+    *,
+    only_qualified: bool,
 ) -> Taken:
     """Which tables of the `sql` of the pending revisions are there.
 
-    `only_qualified`: of those that name their schema.
+    A table that names no schema is looked for in each of `schemas`, and not at all with
+    `only_qualified`.
     """
     try:
         text = sql()
@@ -231,13 +239,22 @@ def taken(
         for name in dict.fromkeys([*made, *changed])
         if name.rpartition(".")[2].strip().strip('"') != TABLE
         and ("." in name or (name in made and not only_qualified))
-        and _is_there(reader, name if "." in name else f"{identifier(schema)}.{name}")
+        and any(_is_there(reader, place) for place in _places(name, schemas))
     ]
     return Taken(
         tuple(name for name in names if name in made and not made[name]),
         tuple(name for name in names if made.get(name)),
         tuple(name for name in names if name not in made),
     )
+
+
+def _places(name: str, schemas: Collection[str]) -> Iterator[str]:
+    """The qualified names that a name of a statement may stand for."""
+    if "." in name:
+        yield name
+        return
+    for schema in schemas:
+        yield f"{identifier(schema)}.{name}"
 
 
 def _is_there(reader: psycopg.Connection[Any], name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A step that leaves its transaction and does not end is marked, so that no later run begins it again.
+"""A step that leaves its transaction and does not end is marked, so that no run begins it again.
 
 A revision runs in a transaction that Alembic opens, together with the row that records it. It can
 leave that transaction in many ways: by `op.get_bind().commit()`, by `COMMIT` as text, by an
@@ -101,7 +101,12 @@ class Watch(StepWatch):
             self._look_at(connection)
 
     def _look_at(self, connection: WorkingConnection) -> None:
-        if not self._is_of_interest(connection):
+        if not self.step or self._marks is None:
+            return
+        if connection.only_ends and connection not in self._sent:
+            return  # the step has sent nothing that this could commit
+        self._sent.add(connection)
+        if self.is_outside or not connection.is_settled:
             return
         if connection.pgconn.transaction_status == TransactionStatus.IDLE:
             if not connection.only_ends:
@@ -113,16 +118,6 @@ class Watch(StepWatch):
     def is_outside(self) -> bool:
         """Whether it is written down that anything may be committed."""
         return self.begun is not None and self.begun.outside_since is not None
-
-    def _is_of_interest(self, connection: WorkingConnection) -> bool:
-        if not self.step or self._marks is None or self.is_outside:
-            return False
-        if connection.only_ends and connection not in self._sent:
-            return False  # the step has sent nothing that this could commit
-        self._sent.add(connection)
-        pgconn = connection.pgconn
-        settled = {TransactionStatus.IDLE, TransactionStatus.INTRANS}
-        return pgconn.pipeline_status == PipelineStatus.OFF and pgconn.transaction_status in settled
 
     def _name(self, connection: WorkingConnection) -> None:
         """Write down the number of the transaction that `connection` is in."""
@@ -244,6 +239,13 @@ class WorkingConnection(psycopg.Connection[Any]):
         if idle and pgconn.pipeline_status == PipelineStatus.OFF:
             with self.lock:
                 self.run(self._get_tx_start_command())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it runs nothing, and is in no transaction that has failed and in no pipeline."""
+        settled = {TransactionStatus.IDLE, TransactionStatus.INTRANS}
+        is_plain = self.pgconn.pipeline_status == PipelineStatus.OFF
+        return is_plain and self.pgconn.transaction_status in settled
 
     def is_in_named_transaction(self) -> bool:
         """Whether it is in the transaction that was named last."""

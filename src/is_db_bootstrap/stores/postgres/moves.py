@@ -54,8 +54,10 @@ READ = "read"
 _GUARDED_TRIES = 10
 #: Tables of a schema that goes as a whole: also those that nobody here has made.
 _OF_SCHEMAS = """
-    SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition ORDER BY 1, 2
+    SELECT n.nspname::text, c.relname::text
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition
+    ORDER BY 1, 2
 """
 
 
@@ -121,7 +123,10 @@ class RowsWouldBeLost(StoreConflict):
         """What was changed before it was asked, as a sentence."""
         if not self.undone:
             return "Nothing was changed."
-        return f"{', '.join(self.undone)} had been undone before, without a loss. Nothing else was changed."
+        return (
+            f"{', '.join(self.undone)} had been undone before, without a loss. Nothing else was "
+            "changed."
+        )
 
 
 def _told(losses: Sequence[Loss]) -> Iterator[str]:
@@ -158,7 +163,7 @@ def known(chain: Chain, revision: str) -> str:
 
 
 class Move(PostgreSQLBootstrapper):
-    """What the moves share: a database that must exist, no demo rows, nothing to verify afterwards."""
+    """What moves share: a database that must exist, no demo rows, nothing to verify afterwards."""
 
     def __init__(
         self, url: StoreUrl | str, blueprint: Blueprint, target: str, *, timing: Timing, schema: str
@@ -245,7 +250,8 @@ class Downgrade(Move):
         record = self._record(reader)
         if self._is_ahead(record):
             raise self._conflict(
-                f"is at revision {', '.join(record.revisions)}, which this version does not know how to undo"
+                f"is at revision {', '.join(record.revisions)}, which this version does not know "
+                "how to undo"
             )
         self._refuse_half_done(record)
         done = self._chain.until(record.revisions)
@@ -253,6 +259,7 @@ class Downgrade(Move):
         notes: tuple[str, ...] = ()
         if undone:
             self._refuse_unread(record)
+            notes = tuple(self._unmarked(reader))
         if undone and not self._drop_rows:
             self._undoing = tuple(undone)
             self._kept = tuple(r for r in done if r not in undone)
@@ -262,7 +269,7 @@ class Downgrade(Move):
             if isinstance(seen, str) or losses or unknown:
                 raise RowsWouldBeLost(self.name, losses, unknown, to=self._to)
             self._guard = self._new_guard(seen)
-            notes = self._also_gone(seen)
+            notes = (*notes, *self._also_gone(seen))
         return Plan(
             tuple(Change(r, "downgrade", self._chain.titles[r]) for r in undone), notes=notes
         )
@@ -325,7 +332,10 @@ class Downgrade(Move):
 
     @staticmethod
     def _not_foreseen(change: Change) -> str:
-        return f"The trial of the downgrade of {change.name} had not shown it; this step was rolled back."
+        return (
+            f"The trial of the downgrade of {change.name} had not shown it; this step was rolled "
+            "back."
+        )
 
     def _new_guard(self, seen: Seen) -> Guard:
         from is_db_bootstrap.stores.postgres.downgrade_guard import Guard
@@ -400,7 +410,7 @@ class Downgrade(Move):
         return f"the trial in a scratch database failed: {type(exc).__name__}: {exc}."
 
     def _refusal(self, exc: AccessDenied) -> str:
-        """Why there is no scratch database, without the name of a database that nobody is to create."""
+        """Why there is no scratch database, without a name that nobody is to create."""
         if exc.subject.startswith(SCRATCH):
             return f"the role {self._url.username} may not create databases (CREATEDB)."
         return exc.message
@@ -411,7 +421,8 @@ class Downgrade(Move):
             return
         if seen.left:
             yield (
-                f"The downgrade of {', '.join(seen.left)} leaves its transaction, so a failure in it would leave half of it done."
+                f"The downgrade of {', '.join(seen.left)} leaves its transaction, so a failure "
+                "in it would leave half of it done."
             )
         if seen.beside:
             yield (
@@ -458,14 +469,20 @@ class Downgrade(Move):
         column: str = "",
         how: str = "",
     ) -> Loss:
-        """How many rows a table has, or how many have something in a column: up to `COUNTED`, and within `COUNT_S`.
+        """How many rows a table has, or how many have something in a column.
 
-        `row_security = off` makes the server refuse instead of hiding rows (manual, 20.11 Client Connection Defaults).
+        They are counted up to `COUNTED`, and within `COUNT_S`. `row_security = off` makes the
+        server refuse instead of hiding rows (manual, 20.11 Client Connection Defaults).
         """
         shown = name[1] if name[0] == self._schema else ".".join(name)
         where = f" WHERE {identifier(column)} IS NOT NULL" if column else ""
-        query = f"SELECT count(*) FROM (SELECT FROM {identifier(*name)}{where} LIMIT {COUNTED}) AS counted"  # noqa: S608 - quoted
-        limits = f"SET LOCAL row_security = off; SET LOCAL statement_timeout = '{COUNT_S}s'; SET LOCAL lock_timeout = '{COUNT_LOCK_S}s'"
+        rows = f"SELECT FROM {identifier(*name)}{where} LIMIT {COUNTED}"
+        query = f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - quoted
+        limits = (
+            "SET LOCAL row_security = off; "
+            f"SET LOCAL statement_timeout = '{COUNT_S}s'; "
+            f"SET LOCAL lock_timeout = '{COUNT_LOCK_S}s'"
+        )
         try:
             with reader.transaction():
                 reader.execute(limits.encode())

@@ -1,4 +1,7 @@
-"""The revisions of a portable blueprint on MariaDB and SQLite, which are no stores of a run: no lock, no schema, no verification."""
+"""The revisions of a portable blueprint on MariaDB and SQLite.
+
+These are no stores of a run: there is no lock, no schema and no verification.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.portable_trial import Seen
 
 _ESCAPE = "Percent-encode special characters of the password: %40 for @, %2F for /, %25 for %."
-SCHEMES = ("sqlite", "mysql", "mariadb")
 #: MariaDB's error numbers and SQLite's words; what is not here is a statement that was refused.
 REFUSED_LOGIN = {1044, 1045, 1142, 1227, 1698}
 BUSY = {1205, 1213, "database is locked"}
@@ -62,21 +64,19 @@ _SETS_CA_ASIDE = {"ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"}
 _TRUE = {"1", "t", "true", "y", "yes", "on"}
 
 
-def is_portable(url: str | None) -> bool:
-    """Whether it is an address of one of these engines."""
-    return bool(url) and str(url).partition(":")[0].partition("+")[0] in SCHEMES
-
-
 class PortableDatabase:
-    """One database at a SQLAlchemy `url` such as `sqlite:///file.db` or `mysql+pymysql://user:password@host/name`.
+    """One database at a SQLAlchemy `url`.
 
-    Raises `ConfigurationError` for a blueprint that is not portable, and for an address that cannot be one.
+    Such as `sqlite:///file.db` or `mysql+pymysql://user:password@host/name`. Raises
+    `ConfigurationError` for a blueprint that is not portable, and for an address that cannot be
+    one.
     """
 
     def __init__(self, blueprint: Blueprint, url: str) -> None:
         if not blueprint.portable or blueprint.migrations is None:
             raise ConfigurationError(
-                f"{blueprint.name} is for PostgreSQL only: its revisions are not declared portable.",
+                f"{blueprint.name} is for PostgreSQL only: its revisions are not declared "
+                "portable.",
                 hint="Give an address such as postgresql://user@host/name.",
             )
         self._blueprint = blueprint
@@ -112,7 +112,8 @@ class PortableDatabase:
             name = server.dialect.identifier_preparer.quote(self._url.database)
             connection.execute(
                 text(
-                    f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+                    f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE "
+                    "utf8mb4_bin"
                 )
             )
         server.dispose()
@@ -184,21 +185,24 @@ class PortableDatabase:
         if revision and revision not in self._chain.parents:
             raise StoreConflict(
                 self._store,
-                f"{self.target} is at revision {revision}, which is unknown to {self._blueprint.name}.",
+                f"{self.target} is at revision {revision}, which is unknown to "
+                f"{self._blueprint.name}.",
             )
         return self._chain.until([revision] if revision else [])
 
     def _refuse_taken(self, done: tuple[str, ...], target: str) -> None:
         """Raise `StoreConflict` if a table that is due exists, before anything is changed."""
-        before, after = self._tried(done[-1] if done else "base", target)
+        due = self._tables_due(done[-1] if done else "base", target)
         with self._errors(), self._engine.connect() as connection:
-            taken = sorted((set(after) - set(before)) & set(inspect(connection).get_table_names()))
+            taken = sorted(due & set(inspect(connection).get_table_names()))
         if taken:
             raise StoreConflict(
                 self._store,
-                f"{self.target} has {', '.join(taken)} already, but no revision that made them is recorded.",
-                hint="Drop what an interrupted run left and run again; if these revisions made them, say so with "
-                "`is-db-bootstrap migrate stamp`; else name another database.",
+                f"{self.target} has {', '.join(taken)} already, but no revision that made them "
+                "is recorded.",
+                hint="Drop what an interrupted run left and run again; if these revisions made "
+                "them, say so with `is-db-bootstrap migrate stamp`; else name another "
+                "database.",
                 subject=taken[0],
             )
 
@@ -211,7 +215,7 @@ class PortableDatabase:
             forget(connection)
 
     def _refuse_half_done(self, done: tuple[str, ...]) -> None:
-        """Raise `StoreConflict` for a step that has committed a part of its work and whose end is not recorded."""
+        """Raise `StoreConflict` for a step that has committed a part and did not end."""
         found = self._begun()
         if found is None:
             return
@@ -221,8 +225,8 @@ class PortableDatabase:
             return
         raise StoreConflict(
             self._store,
-            f"The {direction} of revision {revision} has committed a part of its work and did not end, "
-            f"so {self.target} is between two revisions. It is not run again by itself.",
+            f"The {direction} of revision {revision} has committed a part of its work and did "
+            f"not end, so {self.target} is between two revisions. It is not run again by itself.",
             hint=self._ways_out(direction, revision, done),
             subject=revision,
         )
@@ -234,13 +238,13 @@ class PortableDatabase:
         undone = self._chain.order[index - 1] if index else "base"
         stamp = "is-db-bootstrap migrate stamp"
         return (
-            f"Look at what it did. If that is complete, or you complete it, record it: "
-            f"`{stamp} {revision if direction == 'upgrade' else undone}`. "
-            f"If you take it back (drop the tables that it made), let it run again: `{stamp} {before}`."
+            f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} "
+            f"{revision if direction == 'upgrade' else undone}`. If you take it back (drop the "
+            f"tables that it made), let it run again: `{stamp} {before}`."
         )
 
     def _ran(self, act: str, revision: str, to: str) -> None:
-        """Let Alembic `upgrade`, `downgrade` or `stamp` to `to`, and read back that it is recorded."""
+        """Let Alembic `upgrade`, `downgrade` or `stamp` to `to`, and read that back."""
         change = Change(revision, "revision" if act == "upgrade" else act)
         watched: list[PortableWatch] = []
         try:
@@ -258,9 +262,11 @@ class PortableDatabase:
         if recorded != to:
             raise HalfDone(
                 self._store,
-                f"Revision {revision} ran to its end, but {self.target} records {recorded} instead of {to}.",
+                f"Revision {revision} ran to its end, but {self.target} records {recorded} "
+                f"instead of {to}.",
                 change=change,
-                hint="Look at what it did before anything is run again, then say what holds with migrate stamp.",
+                hint="Look at what it did before anything is run again, then say what holds with "
+                "migrate stamp.",
             )
 
     def _after_failure(self, exc: StoreError, act: str, change: Change, *, done: int) -> StoreError:
@@ -306,9 +312,11 @@ class PortableDatabase:
             seen = self._tried_downgrade(at, to)
         except (BootstrapError, GuestFailed) as exc:
             said = getattr(exc, "message", exc)
-            return [], [
-                f"Whether the downgrade would lose rows is not known: its trial in a SQLite database in memory failed: {said}"
-            ]
+            unknown = (
+                "Whether the downgrade would lose rows is not known: its trial in a SQLite "
+                f"database in memory failed: {said}"
+            )
+            return [], [unknown]
         with self._errors(), self._engine.connect() as connection:
             there = tables(connection)
             losses = [
@@ -339,29 +347,30 @@ class PortableDatabase:
         others = sorted(there ^ set(seen.before))
         if seen.looked and others:
             yield (
-                f"The downgrade of {', '.join(seen.looked)} asks which tables there are, and {', '.join(others)} "
-                "is in one of database and trial only, so what it does is not known."
+                f"The downgrade of {', '.join(seen.looked)} asks which tables there are, and "
+                f"{', '.join(others)} is in one of database and trial only, so what it does is "
+                "not known."
             )
         if seen.bound and self._store != "sqlite":
             yield (
-                f"The downgrade of {', '.join(seen.bound)} asks for its database. Its trial was in SQLite, "
-                f"so what it does on {self._store} is not known."
+                f"The downgrade of {', '.join(seen.bound)} asks for its database. Its trial was "
+                f"in SQLite, so what it does on {self._store} is not known."
             )
 
-    def _tried(self, at: str, to: str) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-        """The columns by table at two revisions, seen in a SQLite database in memory."""
+    def _tables_due(self, at: str, to: str) -> set[str]:
+        """The tables that `to` has and `at` has not, seen in a SQLite database in memory."""
         trial = engine(make_url("sqlite://"))
-        seen = {}
+        seen: dict[str, set[str]] = {"base": set()}
         try:
             with trial.connect() as connection:
-                for revision in sorted({at, to} - {"base"}, key=self._chain.order.index):
+                for revision in [r for r in (at, to) if r != "base"]:
                     with self._errors(Change(revision, "revision")), running_alembic():
                         command.upgrade(config(self._blueprint, "", connection), revision)
-                    seen[revision] = _columns(connection)
+                    seen[revision] = set(inspect(connection).get_table_names())
                     connection.commit()  # else Alembic takes the open transaction for its caller's
         finally:
             trial.dispose()
-        return seen.get(at, {}), seen.get(to, {})
+        return seen[to] - seen[at] - {TABLE, BEGUN}
 
     @contextmanager
     def _errors(self, change: Change | None = None) -> Iterator[None]:
@@ -455,7 +464,10 @@ def _refuse_weaker(address: Address) -> None:
 
 
 def engine(url: URL) -> Engine:
-    """An engine whose connections are in UTC and, on SQLite, enforce foreign keys and run DDL in transactions."""
+    """An engine whose connections are in UTC.
+
+    On SQLite, they enforce foreign keys and run schema statements in transactions.
+    """
     found = create_engine(url, hide_parameters=True)
     backend = url.get_backend_name()
 
@@ -493,15 +505,6 @@ def _lost(seen: Seen) -> Iterator[Loss]:
             writes = [touch for touch in touches if touch.writes]
             how = " and ".join(dict.fromkeys(touch.how for touch in writes or touches))
             yield Loss(name, None, how=how, sent_by=tuple(dict.fromkeys(map(str, touches))))
-
-
-def _columns(connection: Connection) -> dict[str, set[str]]:
-    inspector = inspect(connection)
-    return {
-        t: {c["name"] for c in inspector.get_columns(t)}
-        for t in inspector.get_table_names()
-        if t not in {TABLE, BEGUN}
-    }
 
 
 def _count(connection: Connection, name: str, of: str = "") -> int:

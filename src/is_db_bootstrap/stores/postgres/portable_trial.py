@@ -65,7 +65,7 @@ class Seen:
 
 
 def tried(connection: Connection, blueprint: Blueprint, at: str, to: str) -> Seen:
-    """Bring the empty SQLite database of `connection` to the revision `at`, and downgrade it to `to`.
+    """Bring the empty SQLite database of `connection` to `at`, and downgrade it to `to`.
 
     Raises what a revision raises.
     """

@@ -1,8 +1,10 @@
-"""The mark of `half_done` on MariaDB and SQLite, which have no comment that every statement can be joined to.
+"""The mark of a step that has begun, on MariaDB and SQLite.
 
-The mark is a row of a table that is there while a revision runs. It is written in the transaction in which the revision
-begins. Whatever commits that transaction commits the mark with it: the revision itself, or on MariaDB every schema
-statement. A revision that is rolled back takes the mark along, one that ends drops the table.
+There, nobody can ask what has become of a transaction, as `begun` asks PostgreSQL. So the mark is a
+row of a table that is there while a revision runs. It is written in the transaction in which the
+revision begins. Whatever commits that transaction commits the mark with it: the revision itself, or
+on MariaDB every schema statement. A revision that is rolled back takes the mark along, one that
+ends drops the table.
 """
 
 from __future__ import annotations

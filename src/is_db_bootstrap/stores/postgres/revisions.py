@@ -67,8 +67,10 @@ class Chain:
         heads = sorted(set(parents) - {p for before in parents.values() for p in before})
         if len(heads) > 1:
             raise ConfigurationError(
-                f"{folder}: several heads: {', '.join(f'{head} ({places[head]})' for head in heads)}.",
-                hint=f"Let one go on from the other (down_revision), or merge them: down_revision = {tuple(heads)!r}.",
+                f"{folder}: several heads: "
+                f"{', '.join(f'{head} ({places[head]})' for head in heads)}.",
+                hint="Let one go on from the other (down_revision), or merge them: "
+                f"down_revision = {tuple(heads)!r}.",
             )
         return chain
 
@@ -150,7 +152,8 @@ def _parsed(path: Path) -> ast.Module:
     except UnicodeDecodeError as exc:
         raise ConfigurationError(
             f"{path} is not {exc.encoding}: {exc.reason} at byte {exc.start}.",
-            hint="Write it in UTF-8, or declare its encoding in the first line, as in # -*- coding: latin-1 -*-.",
+            hint="Write it in UTF-8, or declare its encoding in the first line, as in "
+            "# -*- coding: latin-1 -*-.",
         ) from exc
     except SyntaxError as exc:
         where = f"{path}, line {exc.lineno}" if exc.lineno else str(path)
@@ -163,9 +166,15 @@ def _undeclared(path: Path) -> ConfigurationError:
     """The error of a file that Alembic would read as a revision and that is none."""
     hint = 'Write revision = "…" and down_revision = "…", or move the file to another folder.'
     if looks_like_revision(path):
-        hint = 'Write revision = "…" and down_revision = "…", each on a line of its own without an indent.'
+        hint = (
+            'Write revision = "…" and down_revision = "…", each on a line of its own without an '
+            "indent."
+        )
     if path.name == "env.py":
-        hint = 'Name the folder that holds the revisions, as in Blueprint(…, migrations=Path("migrations/versions")).'
+        hint = (
+            "Name the folder that holds the revisions, as in "
+            'Blueprint(…, migrations=Path("migrations/versions")).'
+        )
     return ConfigurationError(f"{path}: no revision is declared.", hint=hint)
 
 
@@ -193,7 +202,8 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
         if not ready:
             revision, before = next(iter(left.items()))
             raise ConfigurationError(
-                f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not there."
+                f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not "
+                "there."
             )
         done.append(ready[0])
         del left[ready[0]]
@@ -205,19 +215,19 @@ class Record:
     """What a schema records; nothing when there is no version table, or no row in it.
 
     `begun` is a step that has committed a part of its work and did not end, by the comment: its
-    direction (`upgrade` or `downgrade`) and its revision. `has_rows` says whether there is a table
-    of begun steps that may be read (`stores.postgres.begun`), None when there is none.
+    direction (`upgrade` or `downgrade`) and its revision. `may_read_begun` says whether we may read
+    the table of begun steps (`stores.postgres.begun`), None when there is no such table.
     """
 
     revisions: tuple[str, ...] = ()
     blueprint: str = ""
     lineage: tuple[str, ...] = ()
     begun: tuple[str, str] | None = None
-    has_rows: bool | None = None
+    may_read_begun: bool | None = None
 
     @classmethod
     def of(
-        cls, revisions: Iterable[str], comment: str | None, has_rows: bool | None = None
+        cls, revisions: Iterable[str], comment: str | None, may_read_begun: bool | None = None
     ) -> Record:
         """From the rows of the version table and its comment.
 
@@ -230,8 +240,8 @@ class Record:
         mark = _MARK.fullmatch(text[: step.start()] if step else text)
         lineage = tuple(mark[2].split()) if mark else ()
         if mark and rows and set(rows) <= set(lineage) and lineage[-1] in rows:
-            return cls(rows, mark[1], lineage, begun, has_rows)
-        return cls(rows, begun=begun, has_rows=has_rows)
+            return cls(rows, mark[1], lineage, begun, may_read_begun)
+        return cls(rows, begun=begun, may_read_begun=may_read_begun)
 
     def goes_beyond(self, chain: Chain, blueprint: str) -> bool:
         """Whether it contains the whole chain and goes on."""

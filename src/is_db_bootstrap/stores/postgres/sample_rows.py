@@ -23,23 +23,40 @@ Row = dict[str, Text]
 TRIES = 500
 
 _COLUMNS = """
-SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), coalesce(nullif(b.typname, ''), t.typname)::text AS base,
-       a.attnotnull, a.attidentity <> '' OR a.attgenerated <> '' OR coalesce(pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%%', false) AS given,
+SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod),
+       coalesce(nullif(b.typname, ''), t.typname)::text AS base, a.attnotnull,
+       a.attidentity <> '' OR a.attgenerated <> ''
+           OR coalesce(pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%%', false) AS given,
        pg_get_expr(f.adbin, f.adrelid) AS initial, a.atttypmod,
-       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid) AS labels, t.typtype = 'd'
+       (
+           SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
+           FROM pg_enum e WHERE e.enumtypid = t.oid
+       ) AS labels,
+       t.typtype = 'd'
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
 LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
-WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, a.attnum
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+ORDER BY c.relname, a.attnum
 """
 _CONSTRAINTS = """
 SELECT c.relname::text, k.conname::text, k.contype::text, pg_get_expr(k.conbin, k.conrelid),
-       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(n, i) JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY i),
+       ARRAY(
+           SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(n, i)
+           JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY i
+       ),
        r.relname::text,
-       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, i) JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY i),
+       ARRAY(
+           SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, i)
+           JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY i
+       ),
        k.confdeltype::text
-FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u') LEFT JOIN pg_class r ON r.oid = k.confrelid
-WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, k.conname
+FROM pg_class c
+JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u')
+LEFT JOIN pg_class r ON r.oid = k.confrelid
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+ORDER BY c.relname, k.conname
 """
 
 #: What the rows of a table must meet so that a partition takes them: of a partition its own bounds,
@@ -47,12 +64,19 @@ WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)
 #: in a default partition that is the only one.
 _BOUNDS = """
 SELECT c.relname::text, c.relkind = 'p',
-       ARRAY(SELECT pg_get_partition_constraintdef(leaf.relid) FROM pg_partition_tree(c.oid) leaf WHERE leaf.isleaf),
+       ARRAY(
+           SELECT pg_get_partition_constraintdef(leaf.relid)
+           FROM pg_partition_tree(c.oid) leaf WHERE leaf.isleaf
+       ),
        ARRAY(
            SELECT DISTINCT a.attname::text
-           FROM unnest(ARRAY(SELECT relid FROM pg_partition_tree(c.oid)) || ARRAY(SELECT relid FROM pg_partition_ancestors(c.oid))) part (id)
+           FROM unnest(
+               ARRAY(SELECT relid FROM pg_partition_tree(c.oid))
+               || ARRAY(SELECT relid FROM pg_partition_ancestors(c.oid))
+           ) part (id)
            JOIN pg_partitioned_table p ON p.partrelid = part.id
-           JOIN pg_attribute k ON k.attrelid = p.partrelid AND k.attnum = ANY (p.partattrs::int2[]) AND k.attnum > 0
+           JOIN pg_attribute k ON k.attrelid = p.partrelid
+               AND k.attnum = ANY (p.partattrs::int2[]) AND k.attnum > 0
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = k.attname
        )
 FROM pg_class c
@@ -61,16 +85,24 @@ WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)
 """
 #: What a partition calls its part of an index or of a constraint.
 _PARTS = """
-SELECT c.relname::text, x.relname::text, ARRAY(SELECT k.relname::text FROM pg_partition_tree(x.oid) part JOIN pg_class k ON k.oid = part.relid)
+SELECT c.relname::text, x.relname::text, ARRAY(
+    SELECT k.relname::text
+    FROM pg_partition_tree(x.oid) part JOIN pg_class k ON k.oid = part.relid
+)
 FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid
-WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) AND c.relkind = 'p'
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+  AND c.relkind = 'p'
 UNION ALL
 SELECT c.relname::text, k.conname::text, ARRAY(
-    WITH RECURSIVE part AS (SELECT k.oid UNION ALL SELECT o.oid FROM pg_constraint o JOIN part ON o.conparentid = part.oid)
+    WITH RECURSIVE part AS (
+        SELECT k.oid
+        UNION ALL SELECT o.oid FROM pg_constraint o JOIN part ON o.conparentid = part.oid
+    )
     SELECT o.conname::text FROM pg_constraint o JOIN part ON part.oid = o.oid
 )
 FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f'
-WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) AND c.relkind = 'p'
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+  AND c.relkind = 'p'
 """
 
 
@@ -375,7 +407,10 @@ class Samples:
         return dict(zip(columns, stored or (), strict=False))
 
     def other(self, name: str, row: Row, columns: Sequence[str] = ()) -> Row:
-        """The same row with one of `columns` (any that is free) at another value that every CHECK takes."""
+        """The same row with one of `columns` at another value that every CHECK takes.
+
+        Without `columns`, any one that is free.
+        """
         table = self.tables[name]
         keys = {c for k in table.of("p", "u", "f") for c in k.columns}
         writable = {c: v for c, v in row.items() if not table.columns[c].given}
@@ -388,7 +423,10 @@ class Samples:
         raise LookupError("no column was found that takes another value")
 
     def fresh(self, name: str, row: Row, columns: Iterable[str]) -> Row:
-        """The same row with another value in each of `columns` that we fill and that does not refer to another table."""
+        """The same row with another value in each of `columns`.
+
+        But in those that the server fills, and in those that refer to another table.
+        """
         foreign = {c for k in self.tables[name].of("f") for c in k.columns}
         for column in columns:
             if column in row and column not in foreign:
@@ -419,9 +457,9 @@ class Samples:
 
     def _first(self, table: Table, column: Column) -> Text:
         if column.initial is not None:
-            query = sql.SQL("SELECT CAST({} AS {})::text").format(
-                sql.SQL(column.initial), sql.SQL(column.type)
-            )  # the server's own text
+            # the server's own text
+            initial, kind = sql.SQL(column.initial), sql.SQL(column.type)
+            query = sql.SQL("SELECT CAST({} AS {})::text").format(initial, kind)
             found = self._connection.execute(query).fetchone()
             return str(found[0]) if found and found[0] is not None else None
         return self._candidates(table, column)[0]
@@ -529,6 +567,5 @@ class Samples:
 
 def cast(column: Column) -> sql.Composed:
     """A placeholder for a value of the column in text form."""
-    return sql.SQL("CAST({} AS {})").format(
-        sql.Placeholder(), sql.SQL(column.type)
-    )  # format_type quotes it
+    kind = sql.SQL(column.type)  # format_type quotes it
+    return sql.SQL("CAST({} AS {})").format(sql.Placeholder(), kind)

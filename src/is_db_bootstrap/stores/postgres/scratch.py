@@ -1,7 +1,7 @@
-"""A scratch database brought to head, the `catalogue.json` that is generated from it, and `schema.sql`.
+"""A scratch database brought to head, the `catalogue.json` generated from it, and `schema.sql`.
 
-The command `is-db-bootstrap revision --refresh` writes both files again after a revision was added or changed. The
-server may be of any version from 14 to 18, and its other databases are left alone.
+The command `is-db-bootstrap revision --refresh` writes both files again after a revision was added
+or changed. The server may be of any version from 14 to 18, and its other databases are left alone.
 """
 
 from __future__ import annotations
@@ -110,10 +110,11 @@ def at_revisions(
     *,
     begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
 ) -> Iterator[StoreUrl]:
-    """The address of a scratch database that has the revisions `done`, all of them for None, in `schema`.
+    """The address of a scratch database that has the revisions `done` in `schema`.
 
-    The variables of the environment that hold an address of PostgreSQL name it too, so that a
-    revision that opens a connection of its own opens it here, and not to the target.
+    With None, it has all of them. The variables of the environment that hold an address of
+    PostgreSQL name it too, so that a revision that opens a connection of its own opens it here, and
+    not to the target.
 
     `begun` is told of the store that brings it there, and of its name. Raises `ConfigurationError`
     when a revision sends a statement that acts on the whole server.
@@ -135,7 +136,7 @@ def at_revisions(
 
 
 def _parts(scratch: StoreUrl, timing: Timing) -> dict[str, str]:
-    """Server, user and password of a scratch database as libpq has found them, also in its files."""
+    """Server, user and password of a scratch database as libpq has found them."""
     with connect(scratch, timing.connect_timeout_s, database=MAINTENANCE) as connection:
         info = connection.info
         return {
@@ -172,8 +173,8 @@ class ScratchCursor(WorkingCursor):
         found = server_wide(statement_text(query, self.connection))
         if found:
             raise ConfigurationError(
-                f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the whole server"
-                " and not on one database, so it is not run in a scratch database.",
+                f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the "
+                "whole server and not on one database, so it is not run in a scratch database.",
                 hint="Let an administrator run it by other means than a revision.",
             )
 
@@ -202,7 +203,7 @@ def server_wide(text: str) -> str:
 
 
 def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> Catalogue:
-    """The catalogue of `blueprint` at its head, read from a scratch database on the server of `url`."""
+    """The catalogue of `blueprint` at its head, from a scratch database on the server of `url`."""
     timing = timing or Timing()
     head = Chain.read(blueprint.migrations).head if blueprint.migrations else ""
     with (
@@ -221,7 +222,10 @@ def schema_sql(blueprint: Blueprint) -> str:
     """
     from is_db_bootstrap.stores.postgres.alembic import offline_sql
 
-    head = f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty schema public. Generated.\n\n"
+    head = (
+        f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty "
+        "schema public. Generated.\n\n"
+    )
     return head + offline_sql(blueprint, "public", "head")
 
 

@@ -176,9 +176,9 @@ class SelfTest:
         act: Callable[[], Any],
         parts: Collection[str] = (),
     ) -> str:
-        """`act` must be refused with one of `states`, by the constraint `name` unless that is empty.
+        """`act` must be refused with one of `states`, by the constraint `name`.
 
-        `parts` are names that the constraint has in partitions.
+        Without `name`, by any. `parts` are names that the constraint has in partitions.
         """
         try:
             with self._undone():
