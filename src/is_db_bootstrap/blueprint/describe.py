@@ -103,11 +103,12 @@ def _setting(setting: Mapping[str, Any]) -> Branch:
 
 def index() -> str:
     """The text of the index file."""
-    rows = [_index_row(describe(load_blueprint(name))) for name in blueprint_names()]
+    rows = [index_row(describe(load_blueprint(name))) for name in blueprint_names()]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 
 
-def _index_row(document: Mapping[str, Any]) -> dict[str, Any]:
+def index_row(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a document of `describe` in a list of blueprints."""
     return {
         "name": document["name"],
         "stores": list(document["stores"]),

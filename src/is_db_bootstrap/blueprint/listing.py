@@ -26,15 +26,10 @@ def installed_rows() -> list[dict[str, Any]]:
 
 def _loaded_row(name: str) -> dict[str, Any]:
     """The row of a blueprint that has none in the file."""
-    from is_db_bootstrap.blueprint.describe import counts, describe
+    from is_db_bootstrap.blueprint.describe import describe, index_row
 
     try:
-        document = describe(load_blueprint(name))
+        # The entry point's name is what a user types, whatever the blueprint is called.
+        return index_row(describe(load_blueprint(name))) | {"name": name}
     except BootstrapError as exc:
         return {"name": name, "stores": [], "counts": {}, "summary": "", "error": str(exc)}
-    return {
-        "name": name,
-        "stores": list(document["stores"]),
-        "counts": counts(document),
-        "summary": document["summary"],
-    }
