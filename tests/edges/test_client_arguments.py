@@ -1,4 +1,7 @@
-"""One function per store makes a client of an address: what the engine takes, all others take too."""
+"""One function per store makes a client of an address.
+
+What the engine takes, all others take too.
+"""
 
 from dataclasses import replace
 

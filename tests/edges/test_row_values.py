@@ -133,7 +133,8 @@ def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(
     assert "share email" in seen[2]
 
 
-#: Statements that a server refuses while it has a row in its hands, and what is told of that everywhere.
+#: Statements that a server refuses while it has a row in its hands, and what is told of that
+#: everywhere.
 REFUSED_BY_NEO4J = {
     "MATCH (n:P) RETURN date(n.email)": "invalid date, time, or datetime format",
     "MATCH (n:P) RETURN duration(n.email)": "SyntaxError",
