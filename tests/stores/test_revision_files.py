@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -261,11 +264,30 @@ def test_the_lock_of_an_editor_that_leads_nowhere_is_skipped_and_another_link_is
         Chain.read(folder)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_the_right_to_read_it_is_named(folder):
-    (folder / "a.py").chmod(0)
-    with pytest.raises(ConfigurationError, match=r"a\.py cannot be read: Permission denied"):
-        Chain.read(folder)
+@contextmanager
+def ordinary_user():
+    """Be somebody who may not read everything. Root is `nobody` meanwhile."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def test_a_file_without_the_right_to_read_it_is_named():
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # pytest's own folders are closed to others
+        write(folder, "a.py", FIRST)
+        (folder / "a.py").chmod(0)
+        with (
+            ordinary_user(),
+            pytest.raises(ConfigurationError, match=r"a\.py cannot be read: Permission denied"),
+        ):
+            Chain.read(folder)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
