@@ -576,6 +576,83 @@ def test_a_server_that_is_gone_is_told_to_every_test_that_needs_it(free_address,
             stores.url("redis")
 
 
+class BrokenIsolation(RedisIsolation):
+    """One whose end meets a bug."""
+
+    def __init__(self):
+        self.server = StoreUrl.parse("redis", "redis://h")
+
+    def close(self):
+        raise RuntimeError("a bug")
+
+
+class NotedServers:
+    """A source without servers, which notes that it was closed."""
+
+    given = False
+    closed = False
+
+    def close(self, *, keep):
+        self.closed = not keep
+
+
+def test_a_session_that_ends_by_a_bug_stops_its_servers():
+    source = NotedServers()
+    session = TestSession(source)
+    session._opened.append(BrokenIsolation())
+    with pytest.raises(RuntimeError, match="a bug"):
+        session.close()
+    assert source.closed
+
+
+#: Takes all stores of a blueprint, and prints the modules of ours that a thread has imported.
+IMPORTS_OF_THREADS = """
+import sys, threading
+
+found = set()
+
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        is_ours = name.startswith("is_db_bootstrap.")
+        if is_ours and threading.current_thread() is not threading.main_thread():
+            found.add(name)
+
+
+sys.meta_path.insert(0, Finder())
+
+from is_db_bootstrap.testing.session import TestSession
+from is_db_bootstrap.testing.sources import GivenServers
+
+session = TestSession(GivenServers())
+with session.stores("novel_genesis") as stores:
+    assert len(stores.environ) == 4
+session.close()
+assert not session.troubles
+print(*sorted(found))
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.neo4j
+@pytest.mark.milvus
+@pytest.mark.redis
+def test_threads_of_a_session_do_not_import_beside_each_other(server, farm):
+    """While pytest rewrites our modules, CPython 3.11 may fail to parse two of them at once."""
+    urls = {f"{store.upper()}_URL": farm.shared(store).url for store in KINDS}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS_OF_THREADS],
+        env=os.environ | urls,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    # PostgreSQL's thread imports alone: it is the only one that needs more while it works.
+    assert [n for n in done.stdout.split() if ".postgres." not in n] == []
+
+
 @pytest.fixture
 def free_address():
     import socket
