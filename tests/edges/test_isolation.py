@@ -12,6 +12,7 @@ import time
 import uuid
 from dataclasses import replace
 
+import psutil
 import psycopg
 import pytest
 import redis as redis_client
@@ -24,7 +25,7 @@ from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.testing import neo4j as neo4j_isolation
 from is_db_bootstrap.testing import redis as redis_isolation
 from is_db_bootstrap.testing import sources
-from is_db_bootstrap.testing.isolation import PREFIX, Ahead
+from is_db_bootstrap.testing.isolation import PREFIX, Ahead, is_dead, process_mark
 from is_db_bootstrap.testing.milvus import MilvusIsolation
 from is_db_bootstrap.testing.neo4j import Neo4jIsolation
 from is_db_bootstrap.testing.neo4j_turn import MARK, Turn
@@ -660,6 +661,21 @@ def free_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_process_is_dead_also_while_its_parent_takes_no_note_of_its_end():
+    host = process_mark().partition("_")[0]
+    with subprocess.Popen(["sleep", "60"]) as child:
+        process = psutil.Process(child.pid)
+        mark = f"{host}_{child.pid}_{int(process.create_time())}"
+        assert not is_dead(mark)
+        child.kill()
+        deadline = time.monotonic() + 60
+        while process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert is_dead(mark)
+    assert is_dead(mark)
 
 
 def test_what_is_made_ahead_is_handed_out_and_all_is_removed():
