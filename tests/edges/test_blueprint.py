@@ -120,7 +120,7 @@ def test_a_blueprint_of_ones_own_is_found_in_the_working_directory(tmp_path, mon
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """`installed(text)`: a package whose entry point `installed_one` is the BLUEPRINT of this module."""
+    """`installed(text)`: a package whose entry point `installed_one` is the module's BLUEPRINT."""
 
     def make(text):
         package = tmp_path / "installed_one"

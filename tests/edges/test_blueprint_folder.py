@@ -1,4 +1,7 @@
-"""What lies beside a blueprint's module: migrations that nobody reads are named, all else is normal."""
+"""What lies beside a blueprint's module.
+
+Migrations that nobody reads are named, all else is normal.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import time
 import uuid
 from dataclasses import replace
 
+import psutil
 import psycopg
 import pytest
 import redis as redis_client
@@ -24,7 +25,7 @@ from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.testing import neo4j as neo4j_isolation
 from is_db_bootstrap.testing import redis as redis_isolation
 from is_db_bootstrap.testing import sources
-from is_db_bootstrap.testing.isolation import PREFIX, Ahead
+from is_db_bootstrap.testing.isolation import PREFIX, Ahead, is_dead, process_mark
 from is_db_bootstrap.testing.milvus import MilvusIsolation
 from is_db_bootstrap.testing.neo4j import Neo4jIsolation
 from is_db_bootstrap.testing.neo4j_turn import MARK, Turn
@@ -576,6 +577,83 @@ def test_a_server_that_is_gone_is_told_to_every_test_that_needs_it(free_address,
             stores.url("redis")
 
 
+class BrokenIsolation(RedisIsolation):
+    """One whose end meets a bug."""
+
+    def __init__(self):
+        self.server = StoreUrl.parse("redis", "redis://h")
+
+    def close(self):
+        raise RuntimeError("a bug")
+
+
+class NotedServers:
+    """A source without servers, which notes that it was closed."""
+
+    given = False
+    closed = False
+
+    def close(self, *, keep):
+        self.closed = not keep
+
+
+def test_a_session_that_ends_by_a_bug_stops_its_servers():
+    source = NotedServers()
+    session = TestSession(source)
+    session._opened.append(BrokenIsolation())
+    with pytest.raises(RuntimeError, match="a bug"):
+        session.close()
+    assert source.closed
+
+
+#: Takes all stores of a blueprint, and prints the modules of ours that a thread has imported.
+IMPORTS_OF_THREADS = """
+import sys, threading
+
+found = set()
+
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        is_ours = name.startswith("is_db_bootstrap.")
+        if is_ours and threading.current_thread() is not threading.main_thread():
+            found.add(name)
+
+
+sys.meta_path.insert(0, Finder())
+
+from is_db_bootstrap.testing.session import TestSession
+from is_db_bootstrap.testing.sources import GivenServers
+
+session = TestSession(GivenServers())
+with session.stores("novel_genesis") as stores:
+    assert len(stores.environ) == 4
+session.close()
+assert not session.troubles
+print(*sorted(found))
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.neo4j
+@pytest.mark.milvus
+@pytest.mark.redis
+def test_threads_of_a_session_do_not_import_beside_each_other(server, farm):
+    """While pytest rewrites our modules, CPython 3.11 may fail to parse two of them at once."""
+    urls = {f"{store.upper()}_URL": farm.shared(store).url for store in KINDS}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS_OF_THREADS],
+        env=os.environ | urls,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    # PostgreSQL's thread imports alone: it is the only one that needs more while it works.
+    assert [n for n in done.stdout.split() if ".postgres." not in n] == []
+
+
 @pytest.fixture
 def free_address():
     import socket
@@ -583,6 +661,21 @@ def free_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_process_is_dead_also_while_its_parent_takes_no_note_of_its_end():
+    host = process_mark().partition("_")[0]
+    with subprocess.Popen(["sleep", "60"]) as child:
+        process = psutil.Process(child.pid)
+        mark = f"{host}_{child.pid}_{int(process.create_time())}"
+        assert not is_dead(mark)
+        child.kill()
+        deadline = time.monotonic() + 60
+        while process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert is_dead(mark)
+    assert is_dead(mark)
 
 
 def test_what_is_made_ahead_is_handed_out_and_all_is_removed():

@@ -32,6 +32,16 @@ from is_db_bootstrap.settings import RunOptions
 pytestmark = [pytest.mark.postgres, pytest.mark.neo4j, pytest.mark.milvus, pytest.mark.redis]
 
 COMMAND = [sys.executable, "-m", "is_db_bootstrap"]
+#: The parent of all orphans below it, which never takes note of an end, as a container's first
+#: process that is no init. Each argument is run by a process of its own.
+CARELESS_PARENT = """
+import subprocess, sys
+from is_db_bootstrap.process_tree import adopt_orphans
+
+assert adopt_orphans()
+for call in sys.argv[1:]:
+    subprocess.run([sys.executable, "-c", call], check=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +195,38 @@ def test_a_server_left_by_a_killed_up_is_ended_before_its_successor_starts(data_
     local.up(data_dir, progress=said.append)
     assert not psutil.pid_exists(left)
     assert f"redis: ending process {left}, left behind by an earlier start" in said
+
+
+def test_a_server_left_behind_is_found_through_a_linked_folder(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    left = Process.spawn(["sleep", "60"], log=tmp_path / "log", cwd=tmp_path)
+    assert Process.left_in(tmp_path / "link", ["sleep"]) == left
+    left.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
+def test_servers_whose_end_nobody_takes_note_of_are_started_again(data_dir):
+    local.down(data_dir)
+    up = (
+        "from pathlib import Path; from is_db_bootstrap import local; "
+        f"local.up(Path({str(data_dir)!r}), stores=('postgres', 'redis'))"
+    )
+    # Looking at processes that have ended, until the patience with them is over, takes ten seconds.
+    down = (
+        "import time; from pathlib import Path; from is_db_bootstrap import local; "
+        "began = time.monotonic(); "
+        f"local.down(Path({str(data_dir)!r}), durable=False); "
+        "assert time.monotonic() - began < 8"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", CARELESS_PARENT, up, down, up],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(_pids(data_dir)) == {"postgres", "redis"}
 
 
 def test_a_number_that_now_belongs_to_another_process_is_not_ours(data_dir):

@@ -1,4 +1,7 @@
-"""Whoever asks for JSON gets JSON on stdout, and nothing else: also on failure, and when nothing is to do."""
+"""Whoever asks for JSON gets JSON on stdout, and nothing else.
+
+That holds on failure too, and when nothing is to do.
+"""
 
 import json
 

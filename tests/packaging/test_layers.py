@@ -16,7 +16,8 @@ REPOSITORY = Path(__file__).parents[2]
 SOURCE = REPOSITORY / "src"
 PACKAGE = SOURCE / "is_db_bootstrap"
 
-#: From the bottom up: a module imports modules of its own layer and of those below. The longest name that fits counts.
+#: From the bottom up: a module imports modules of its own layer and of those below. The longest
+#: name that fits counts.
 LAYERS = [
     {"errors", "names", "results", "events"},
     {

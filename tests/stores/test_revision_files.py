@@ -269,21 +269,22 @@ def test_the_lock_of_an_editor_that_leads_nowhere_is_skipped_and_another_link_is
 
 @contextmanager
 def ordinary_user():
-    """Root may read everything, so it looks as somebody else meanwhile."""
-    before = os.geteuid()
-    if before == 0:
+    """Be somebody who may not read everything. Root is `nobody` meanwhile."""
+    is_root = os.geteuid() == 0
+    if is_root:
         os.seteuid(pwd.getpwnam("nobody").pw_uid)
     try:
         yield
     finally:
-        os.seteuid(before)
+        if is_root:
+            os.seteuid(0)
 
 
 def test_a_file_without_the_right_to_read_it_is_named(folder):
-    assert Chain.read(folder).order == ("a",)  # imports what somebody else may not
+    assert Chain.read(folder).order == ("a",)  # This imports what somebody else may not read.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # pytest's own folders are closed to others
         write(folder, "a.py", FIRST)
         (folder / "a.py").chmod(0)
         with (

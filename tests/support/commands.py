@@ -37,7 +37,11 @@ def command(*args, stdin=subprocess.DEVNULL, environ=None):
 
 
 def run_here(args, folder, environ):
-    """One call in this process, in `folder`: exit code, stdout, stderr. `environ` is all that it sees."""
+    """One call in this process, in `folder`: exit code, stdout, stderr.
+
+    `environ` is all that it sees. After a call that has applied something, this process is the
+    parent of all orphans below it (`PR_SET_CHILD_SUBREAPER`), and takes note of no end of theirs.
+    """
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         for name in os.environ:

@@ -108,7 +108,7 @@ def index() -> str:
 
 
 def index_row(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document of `describe` as a row of the list of blueprints."""
+    """The row of a document of `describe` in a list of blueprints."""
     return {
         "name": document["name"],
         "stores": list(document["stores"]),

@@ -31,8 +31,9 @@ def installed_rows() -> list[dict[str, Any]]:
 
 
 def _loaded_row(name: str) -> dict[str, Any]:
-    """The row of a blueprint that another package brings."""
+    """The row of a blueprint that has none in the file."""
     try:
-        return index_row(describe(load_blueprint(name)))
+        # The entry point's name is what a user types, whatever the blueprint is called.
+        return index_row(describe(load_blueprint(name))) | {"name": name}
     except BootstrapError as exc:
         return {"name": name, "stores": [], "counts": {}, "summary": "", "error": str(exc)}

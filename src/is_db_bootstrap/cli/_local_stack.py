@@ -33,9 +33,10 @@ def local_environment(settings: Settings, data_dir: Path | None, *, quiet: bool)
 
 def _refuse_addresses(settings: Settings) -> None:
     from is_db_bootstrap.errors import ConfigurationError
+    from is_db_bootstrap.settings import DEFAULT_SOURCE
 
     sources = {url.source for url in settings.stores.values()}
-    given = sorted(sources - {"default"})
+    given = sorted(sources - {DEFAULT_SOURCE})
     if given:
         raise ConfigurationError(
             f"--local and an address are both given: {', '.join(given)}.", hint="Keep one of them."

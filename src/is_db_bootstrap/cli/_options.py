@@ -31,7 +31,7 @@ BLUEPRINT = click.option(
     "--blueprint",
     "-b",
     metavar="NAME",
-    help="A built-in name, module:BLUEPRINT, or a folder. [default: novel_genesis]",
+    help="An installed one, module:BLUEPRINT, or a folder. [default: novel_genesis]",
 )
 TIMEOUT = click.option(
     "--timeout",

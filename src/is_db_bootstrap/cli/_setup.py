@@ -19,6 +19,7 @@ from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.leftovers import Guests
 from is_db_bootstrap.render import document, refusal, summary
 from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.settings import DEFAULT_SOURCE
 from is_db_bootstrap.settings.timing import SETUP_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Setup:
         for store in app.chosen_stores(blueprint, self._options.only, self._options.skip):
             url = settings.need(store)
             self._print_of_store(store, f"{url}  (from {url.source})")
-            if url.source == "default":
+            if url.source == DEFAULT_SOURCE:
                 self._ask_about_default(url)
         return blueprint, settings
 

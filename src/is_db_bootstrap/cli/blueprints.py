@@ -55,7 +55,7 @@ def _print_row(row: dict[str, Any]) -> None:
 def show_blueprint(name: str, form: str) -> int:
     """Print everything that a blueprint declares. No store is asked.
 
-    NAME is what --blueprint takes: a built-in name, module:BLUEPRINT, or a folder.
+    NAME is what --blueprint takes: an installed one, module:BLUEPRINT, or a folder.
     """
     from is_db_bootstrap.blueprint.describe import describe, diagrams, outline
     from is_db_bootstrap.blueprint.load import load_blueprint

@@ -18,10 +18,12 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.local.download import Artifact, Progress, fetch, listed
 from is_db_bootstrap.local.places import UNPRIVILEGED, cache_folder, is_root
-from is_db_bootstrap.local.process import as_user, environment, primary_group
+from is_db_bootstrap.local.process import as_user, environment, has_ended, primary_group
 from is_db_bootstrap.local.server import Server, silent
 from is_db_bootstrap.private_files import make_private, write_private
 
@@ -131,6 +133,17 @@ class PostgresServer(Server):
         if done.returncode:
             raise self.failed(f"could not be laid out (initdb ended with {done.returncode})")
 
+    def start(self) -> None:
+        """Start it, also after a server whose end nobody has taken note of.
+
+        PostgreSQL refuses to start while the process that its lock file names can be sent signals,
+        and so can a zombie. PostgreSQL itself looks for other processes of the ended server.
+        """
+        lock_file = self.data / "postmaster.pid"
+        if _names_zombie(lock_file):
+            lock_file.unlink()
+        super().start()
+
     def configure(self) -> None:
         """Ask everybody for a password, wherever they come from."""
         hosts = ["local all all scram-sha-256"]
@@ -164,6 +177,15 @@ def _unpack_jar(jar_file: Path, target: Path) -> None:
         # An attribute, because Python 3.11.2 (Debian 12) has no argument for it.
         archive.extraction_filter = getattr(tarfile, "tar_filter", None)
         archive.extractall(target)  # noqa: S202 - its checksum was compared
+
+
+def _names_zombie(lock_file: Path) -> bool:
+    """Whether the process that made the lock file has ended and is still listed."""
+    try:
+        pid = int(lock_file.read_text(encoding="ascii").split()[0])
+        return has_ended(psutil.Process(pid))
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return False
 
 
 def _barred_parent(folder: Path) -> Path | None:

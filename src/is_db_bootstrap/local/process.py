@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 #: Seconds by which two readings of one process's birth may differ. They are counted from the
 #: machine's boot, and that moves when the clock is set.
 BIRTH_TOLERANCE_S = 2.0
+#: Seconds that killed processes may take to be gone.
+_KILLED_S = 10.0
+#: Seconds between two looks at processes that were killed.
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Process:
 
         A killed `up` leaves such a process when it had no time to record it.
         """
+        folder = folder.resolve()
         for each in psutil.process_iter(["name"]):
             if not each.info["name"].startswith(tuple(names)):
                 continue
@@ -91,7 +97,7 @@ class Process:
         try:
             handle = psutil.Process(self.pid)
             same = abs(handle.create_time() - self.born) < BIRTH_TOLERANCE_S
-            return handle if same and handle.status() != psutil.STATUS_ZOMBIE else None
+            return handle if same and not has_ended(handle) else None
         except psutil.NoSuchProcess:
             return None
 
@@ -116,7 +122,28 @@ class Process:
             for each in family:
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
-            psutil.wait_procs(family, timeout=10)
+            _wait_until_ended(family)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether the process runs no more.
+
+    A zombie has ended. It stays until its parent takes note, and there are parents that never do,
+    such as a container's first process that is no init.
+    """
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _wait_until_ended(processes: Sequence[psutil.Process]) -> None:
+    """Wait until all these killed processes have ended, `_KILLED_S` at most."""
+    deadline = time.monotonic() + _KILLED_S
+    running = processes
+    while running and time.monotonic() < deadline:
+        _, left = psutil.wait_procs(running, timeout=_LOOK_S)  # takes note of our own children
+        running = [each for each in left if not has_ended(each)]
 
 
 def _is_first_in(process: psutil.Process, folder: Path) -> bool:

@@ -86,7 +86,7 @@ def _module_name(name: str) -> str:
         )
     if module in blueprint_names():
         raise ConfigurationError(
-            f"There is a built-in blueprint {module} already.", hint="Give another name."
+            f"There is an installed blueprint {module} already.", hint="Give another name."
         )
     return module
 

@@ -23,6 +23,7 @@ import psutil
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreUnavailable
+from is_db_bootstrap.local.process import has_ended
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
 from is_db_bootstrap.testing.content import Content
@@ -284,10 +285,11 @@ def is_dead(mark: str) -> bool:
     if host != _host_digest():
         return False
     try:
-        born_now = int(psutil.Process(int(pid)).create_time())
+        process = psutil.Process(int(pid))
+        born_now = int(process.create_time())
     except psutil.NoSuchProcess:
         return True
-    return abs(born_now - int(born)) > _BIRTH_TOLERANCE_S
+    return abs(born_now - int(born)) > _BIRTH_TOLERANCE_S or has_ended(process)
 
 
 def _host_digest() -> str:

@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "is_db_blueprint",
-        "blueprint of the stores: a built-in name, a folder, or module:ATTRIBUTE",
+        "blueprint of the stores: an installed one, a folder, or module:ATTRIBUTE",
         default="",
     )
     parser.addini("is_db_stores_from", "default of --stores-from", default="local")

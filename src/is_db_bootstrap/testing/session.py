@@ -16,6 +16,7 @@ from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.stores.kinds import KINDS
 from is_db_bootstrap.testing import clients
 from is_db_bootstrap.testing.isolation import Isolation
 from is_db_bootstrap.testing.sources import LocalServers, Source, without_addresses
@@ -106,7 +107,10 @@ class TestSession:
     def prepare(self, blueprint: Blueprint) -> None:
         """Open the isolations of all stores of `blueprint`, side by side.
 
-        Errors are kept, and raised when a store is taken.
+        Errors are kept, and raised when a store is taken. What the threads need is imported before
+        they begin. In CPython 3.11 two threads that parse Python at once may end in a
+        `SystemError`, and pytest parses each module of ours that is imported, to rewrite its
+        assertions.
         """
 
         def open_one(store: StoreName) -> None:
@@ -116,6 +120,9 @@ class TestSession:
         missing = [
             store for store in blueprint.stores if (store, id(blueprint)) not in self._isolations
         ]
+        for store in missing:
+            with suppress(BootstrapError):
+                _isolation_class(store)
         if missing:
             with ThreadPoolExecutor(len(missing)) as pool:
                 list(pool.map(open_one, missing))
@@ -163,16 +170,18 @@ class TestSession:
 
     def close(self) -> None:
         """Remove what was made and stop what was started, except what is kept."""
-        for isolation in self._opened:
-            self.make_way(isolation)
-            self._close_isolation(isolation)
-        if self._source.given:  # a server of our own goes, with all that is on it
-            for (store, _), error in self._untold.items():
-                self._note_trouble(f"{store}: after its last test: {_one_line(error)}")
-        self._untold.clear()
-        self._isolations.clear()
-        self._opened.clear()
-        self._source.close(keep=self._kept)
+        try:
+            for isolation in self._opened:
+                self.make_way(isolation)
+                self._close_isolation(isolation)
+            if self._source.given:  # a server of our own goes, with all that is on it
+                for (store, _), error in self._untold.items():
+                    self._note_trouble(f"{store}: after its last test: {_one_line(error)}")
+        finally:
+            self._untold.clear()
+            self._isolations.clear()
+            self._opened.clear()
+            self._source.close(keep=self._kept)
 
     def _close_isolation(self, isolation: Isolation) -> None:
         """Close one isolation. On a given server, an error is a trouble."""
@@ -211,10 +220,12 @@ class TestSession:
 def _isolation_class(store: StoreName) -> type[Isolation]:
     """The class that keeps the tests of `store` apart.
 
-    Raises `ConfigurationError` when the store's client library is not installed.
+    What its threads need of the store is imported with it (`TestSession.prepare` says why). Raises
+    `ConfigurationError` when the store's client library is not installed.
     """
     try:
         module = importlib.import_module(f"{__package__}.{store}")
+        importlib.import_module(KINDS[store].module_name("bootstrapper"))
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
             f"{store}: its client library is not installed ({exc}).",

@@ -17,7 +17,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.local.places import data_root
 from is_db_bootstrap.names import STORE_ORDER, StoreName
-from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.settings import DEFAULT_SOURCE, Settings, StoreUrl
 
 NAMES = ("local", "env", "containers")
 #: Seconds that a given server may take to answer.
@@ -164,7 +164,7 @@ class GivenServers:
     def address(self, store: StoreName) -> StoreUrl:
         """The store's address, as any command reads it. Raises `BootstrapError`."""
         url = self._settings.need(store)
-        if url.source == "default":
+        if url.source == DEFAULT_SOURCE:
             raise ConfigurationError(
                 f"{store}: no address is set.",
                 hint=f"Set {store.upper()}_URL, or leave out --stores-from env.",

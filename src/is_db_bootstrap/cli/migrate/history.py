@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from is_db_bootstrap.cli._options import BLUEPRINT
+from is_db_bootstrap.cli._options import BLUEPRINT, Options
 from is_db_bootstrap.cli.migrate._options import migrate_exit_codes
 
 if TYPE_CHECKING:
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 def command(blueprint: str | None) -> int:
     """List the revisions, newest first: id, "(head)" or "(base)", title. Needs no server."""
     from is_db_bootstrap import migrate
-    from is_db_bootstrap.blueprint.load import DEFAULT
-    from is_db_bootstrap.settings import blueprint_name
 
-    name = blueprint or blueprint_name() or DEFAULT
+    name = Options(blueprint=blueprint).blueprint_name()
     for revision in migrate.history(name):
         click.echo(_revision_line(revision))
     return 0
