@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from is_db_bootstrap import client_imports
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.check import check, check_types
+from is_db_bootstrap.blueprint.load import is_reference_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
@@ -88,7 +90,7 @@ def orchestrator(
 ) -> BootstrapOrchestrator:
     """A ready orchestrator over the stores of `blueprint`, each at its address in `settings`."""
     options = options or RunOptions()
-    resolved = blueprint.resolve(settings.values)
+    resolved = _checked(blueprint, settings)
     chosen = chosen_stores(resolved, options.only, options.skip)
     urls = {store: settings.need(store) for store in chosen}
     built = [
@@ -97,6 +99,19 @@ def orchestrator(
     ]
     lending = _lending_stores(resolved, settings, chosen)
     return over(built, blueprint, settings, options, observers=observers, borrow=lending)
+
+
+def _checked(blueprint: Blueprint, settings: Settings) -> Blueprint:
+    """The blueprint for these settings, whose declarations are right.
+
+    Those of the reference systems are not checked: their tests do that.
+    """
+    if is_reference_blueprint(blueprint):
+        return blueprint.resolve(settings.values)
+    check_types(blueprint)
+    resolved = blueprint.resolve(settings.values)
+    check(resolved)
+    return resolved
 
 
 def over(

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import (
     Blueprint,
     Channel,
     Collection,
+    Ends,
     Field,
     Function,
     Index,
     KeyPattern,
+    PoolProfile,
     SeedRow,
     Setting,
 )
 from is_db_bootstrap.blueprint.check import check, problems
+from is_db_bootstrap.blueprint.field_types import wrong_types
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.settings import Settings, StoreUrl
 
 ID = Field("id", "INT64", primary=True)
 VECTOR = Field("v", "FLOAT_VECTOR", dim=4)
@@ -57,6 +63,24 @@ WRONG = {
     "fields[2] 'x': an ARRAY needs element_type and max_capacity": with_fields(Field("x", "ARRAY")),
     "fields[2] 'x': dim 12 of a binary vector is no multiple of 8": with_fields(
         Field("x", "BINARY_VECTOR", dim=12)
+    ),
+    "fields[2] 'x': dim -8 is not between 1 and 32768": with_fields(
+        Field("x", "FLOAT_VECTOR", dim=-8)
+    ),
+    "fields[2] 'x': max_length 0 is not between 1 and 65535": with_fields(
+        Field("x", "VARCHAR", max_length=0)
+    ),
+    "fields[2] 'x': max_capacity 5000 is not between 1 and 4096": with_fields(
+        Field("x", "ARRAY", element_type="INT8", max_capacity=5000)
+    ),
+    "collections[0] 'c_v1': the alias 'c d' has more than letters, digits and _": with_fields(
+        alias="c d"
+    ),
+    "HNSW on FLOAT_VECTOR 'v' has no parameter 'ef' (it has M, efConstruction)": with_index(
+        Index("v", "HNSW", "IP", {"ef": 64})
+    ),
+    "FLAT on FLOAT_VECTOR 'v' has no parameter 'M' (it has none)": with_index(
+        Index("v", "FLAT", "IP", {"M": 8})
     ),
     "fields[2] 'x': a sparse vector has no dim": with_fields(
         Field("x", "SPARSE_FLOAT_VECTOR", dim=12)
@@ -101,7 +125,7 @@ WRONG = {
         placeholders={"other": ".+"}
     ),
     "keys[0] 'k': the expression '[' of 'id'": with_key(placeholders={"id": "["}),
-    "keys[0] 'k': the type 'bag' is none of": with_key(type="bag"),
+    "keys[0] 'k': type='bag' is not one of 'string', 'list'": with_key(type="bag"),
     "keys: the name 'k' is there twice": Blueprint(
         "b", "", keys=(KEY, replace(KEY, pattern="l:{id}"))
     ),
@@ -124,6 +148,77 @@ def test_a_wrong_declaration_is_named(words):
     with pytest.raises(ConfigurationError) as refusal:
         check(WRONG[words])
     assert words in str(refusal.value)
+
+
+WRONG_TYPES = {
+    "keys=KeyPattern(…) is not tuple[KeyPattern, ...] "
+    "(one KeyPattern alone is written with a comma behind it: (…,))": Blueprint("b", "", keys=KEY),
+    "keys=(3,) is not tuple[KeyPattern, ...] (item 0)": Blueprint("b", "", keys=(3,)),
+    "keys=None is not tuple[KeyPattern, ...]": Blueprint("b", "", keys=None),
+    "keys[0] 'k': ttl='3600' is not int | tuple[int, int] | None": with_key(ttl="3600"),
+    "keys[0] 'k': ttl=datetime.timedelta(seconds=60) is not int": with_key(
+        ttl=timedelta(seconds=60)
+    ),
+    "keys[0] 'k': ttl=(1, '60') is not int": with_key(ttl=(1, "60")),
+    "keys[0] 'k': ttl=True is not int": with_key(ttl=True),
+    "keys[0] 'k': pattern=['k:{id}'] is not str": with_key(pattern=["k:{id}"]),
+    "collections[0] 'c_v1'.fields[2] 'x': dim='768' is not int | None": with_fields(
+        Field("x", "FLOAT_VECTOR", dim="768")
+    ),
+    "collections[0] 'c_v1': consistency='Weak' is not one of 'Strong', 'Bounded'": with_fields(
+        consistency="Weak"
+    ),
+    "collections[0] 'c_v1': load='no' is not bool": with_fields(load="no"),
+    "relationships['BOUGHT']: from_labels='Customer' is not Set[str]": Blueprint(
+        "b", "", relationships={"BOUGHT": Ends("Customer", "Product")}
+    ),
+    "seed_rows[0]: key=('id', 1) is not Mapping[str, Any]": Blueprint(
+        "b", "", seed_rows=(SeedRow("t", ("id", 1)),)
+    ),
+    "pool=(5, 15) is not PoolProfile": Blueprint("b", "", pool=(5, 15)),
+    "migrations=3 is not Path | None": Blueprint("b", "", migrations=3),
+    "name=3 is not str": Blueprint(3, ""),
+}
+
+
+@pytest.mark.parametrize("words", WRONG_TYPES)
+def test_a_field_of_another_type_is_named_with_what_was_given(words):
+    with pytest.raises(ConfigurationError) as refusal:
+        check(WRONG_TYPES[words])
+    assert words in str(refusal.value)
+
+
+def test_every_field_of_another_type_is_told_at_once():
+    wrong = replace(
+        with_fields(Field("x", "VARCHAR", max_length="9")), keys=with_key(ttl="60").keys
+    )
+    assert len(list(wrong_types(wrong))) == 2
+
+
+def test_an_integer_is_a_float_a_list_is_a_tuple_and_a_set_is_a_set():
+    right = replace(
+        with_fields(properties={"mmap.enabled": True}),
+        keys=[KEY],
+        cypher="cypher",
+        pool=PoolProfile(1, 2, acquire_timeout=3),
+        relationships={"BOUGHT": Ends({"Customer"}, frozenset({"Product"}))},
+    )
+    assert list(wrong_types(right)) == []
+
+
+def test_a_secret_in_a_field_of_another_type_is_not_told():
+    address = "redis://user:hidden@cache.example/0"
+    wrong = replace(KEY, ttl=address, pattern=[address], placeholders={1: address})
+    words = " ".join(wrong_types(Blueprint("b", "", keys=(wrong,))))
+    assert words.count("redis:") == 3
+    assert "hidden" not in words
+
+
+def test_what_configure_returns_is_checked_before_any_store_is_asked():
+    wrong = replace(with_key(ttl=60), configure=lambda _blueprint, _: with_key(ttl="60"))
+    settings = Settings(stores={"redis": StoreUrl.parse("redis", "redis://127.0.0.1:9/0")})
+    with pytest.raises(ConfigurationError, match="ttl='60' is not int"):
+        app.orchestrator(wrong, settings)
 
 
 def test_all_problems_are_told_at_once():
@@ -197,6 +292,11 @@ def test_a_cypher_file_of_a_bad_name_is_named(folder, name):
 def test_a_repeated_number_of_cypher_files_is_named(folder):
     (folder / "cypher" / "V1__b.cypher").write_text("RETURN 1;")
     assert "V001__a.cypher and V1__b.cypher have the same version" in refusal(folder)
+
+
+def test_the_types_of_a_folders_declarations_are_checked_first(folder):
+    (folder / "blueprint.py").write_text(BLUEPRINT.format(ttl="'3600'"))
+    assert "keys[0] 'k': ttl='3600' is not int" in refusal(folder)
 
 
 def test_a_declaration_of_a_folder_is_checked(folder):

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from is_db_bootstrap.blueprint.declarations import Blueprint
+from is_db_bootstrap.blueprint.field_types import wrong_types
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -19,10 +20,23 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
 
 def check(blueprint: Blueprint) -> None:
-    """Raise one `ConfigurationError` that names every wrong field of the declarations."""
-    found = list(problems(blueprint))
-    if found:
-        raise ConfigurationError(f"The blueprint {blueprint.name} cannot be: {'; '.join(found)}.")
+    """Raise one `ConfigurationError` that names every wrong field of the declarations.
+
+    Only fields of the right types can be looked at further.
+    """
+    check_types(blueprint)
+    _refuse(blueprint, problems(blueprint))
+
+
+def check_types(blueprint: Blueprint) -> None:
+    """Raise one `ConfigurationError` that names every field with a value of another type."""
+    _refuse(blueprint, wrong_types(blueprint))
+
+
+def _refuse(blueprint: Blueprint, found: Iterable[str]) -> None:
+    wrong = list(found)
+    if wrong:
+        raise ConfigurationError(f"The blueprint {blueprint.name} cannot be: {'; '.join(wrong)}.")
 
 
 def problems(blueprint: Blueprint) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -158,7 +159,7 @@ class Collection:
     ttl_seconds: int = 0
     model: str = ""
     load: bool = True
-    properties: Mapping[str, str] = field(default_factory=_empty_mapping)
+    properties: Mapping[str, str | int | float | bool] = field(default_factory=_empty_mapping)
     functions: tuple[Function, ...] = ()
     partition_names: tuple[str, ...] = ()
 
@@ -273,8 +274,8 @@ class SeedRelationship:
 class Ends(NamedTuple):
     """What a relationship type of Neo4j may join, and the properties that it may carry."""
 
-    from_labels: frozenset[str]
-    to_labels: frozenset[str]
+    from_labels: AbstractSet[str]
+    to_labels: AbstractSet[str]
     properties: tuple[str, ...] = ()
 
 
@@ -347,6 +348,13 @@ class Blueprint:
     configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(
         default=None, repr=False
     )
+
+    def __post_init__(self) -> None:
+        """Take a text that names a folder as a path."""
+        for name in ("migrations", "cypher"):
+            folder = getattr(self, name)
+            if isinstance(folder, str):
+                object.__setattr__(self, name, Path(folder))
 
     @property
     def stores(self) -> tuple[StoreName, ...]:

@@ -26,7 +26,7 @@ from is_db_bootstrap.blueprint.beside import (
     holds_installed_packages,
     refuse_unread,
 )
-from is_db_bootstrap.blueprint.check import check
+from is_db_bootstrap.blueprint.check import check, check_types
 from is_db_bootstrap.blueprint.declarations import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
@@ -118,6 +118,13 @@ def _check_installed_files(name: str) -> None:
         _check_files(kind, folder, may_have_no_files=False)
 
 
+def is_reference_blueprint(blueprint: Blueprint) -> bool:
+    """Whether it is one of those that this package brings, as it brings it."""
+    name = blueprint.name
+    is_ours = name in _entry_points() and is_reference_system(name)
+    return is_ours and _installed_blueprint(name) == blueprint
+
+
 def is_reference_system(name: str) -> bool:
     """Whether this package brings the blueprint. Its own tests look at the files then."""
     return _entry_points()[name].module.partition(".")[0] == __name__.partition(".")[0]
@@ -176,6 +183,7 @@ def from_folder(folder: Path) -> Blueprint:
     modules = _modules_of_folder(folder, package)
     path = _defining_file(folder, modules)
     declared = blueprint_attribute(str(path), modules[path], _ATTRIBUTE)
+    check_types(declared)
     blueprint = _with_folders(declared, folder, package)
     refuse_unread(folder, blueprint)
     return blueprint
@@ -245,8 +253,11 @@ def _with_what_lies_beside(
 ) -> Blueprint:
     """The blueprint with its folders and models.
 
-    Unless it `is_trusted`, what lies beside its module and would be passed over is refused.
+    Unless it `is_trusted`, its types are checked, and what lies beside its module and would be
+    passed over is refused.
     """
+    if not is_trusted:
+        check_types(blueprint)
     folder = _module_folder(module)
     if folder is None:
         return blueprint

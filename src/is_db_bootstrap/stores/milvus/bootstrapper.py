@@ -409,7 +409,7 @@ class MilvusBootstrapper:
         own |= (
             {milvus_schema.TTL_PROPERTY: str(declared.ttl_seconds)} if declared.ttl_seconds else {}
         )
-        return {**declared.properties, **own}
+        return {**milvus_schema.declared_properties(declared), **own}
 
     def _contract(self, declared: Collection) -> str:
         return f"{self._blueprint.name}/{hashlib.sha256(milvus_schema.contract(declared).encode()).hexdigest()[:12]}"

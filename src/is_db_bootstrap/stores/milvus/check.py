@@ -66,6 +66,49 @@ _VECTOR_INDEXES = {
     "SPARSE_INVERTED_INDEX",
     "SPARSE_WAND",
 }
+#: Build parameters of each type of index, as Milvus 2.3 to 2.6 name them. A type that is not here
+#: (`AUTOINDEX`) chooses by itself, and its parameters are not looked at.
+_IVF_PARAMETERS = {"nlist"}
+_PQ_PARAMETERS = {"m", "nbits"}
+_HNSW_PARAMETERS = {"M", "efConstruction"}
+_REFINE_PARAMETERS = {"refine", "refine_type"}
+_SPARSE_PARAMETERS = {
+    "bm25_avgdl",
+    "bm25_b",
+    "bm25_k1",
+    "drop_ratio_build",
+    "inverted_index_algo",
+}
+_JSON_PARAMETERS = {"json_cast_function", "json_cast_type", "json_path"}
+_PARAMETERS = {
+    "BIN_FLAT": set(),
+    "BIN_IVF_FLAT": _IVF_PARAMETERS,
+    "BITMAP": _JSON_PARAMETERS,
+    "FLAT": set(),
+    "GPU_BRUTE_FORCE": set(),
+    "HNSW": _HNSW_PARAMETERS,
+    "HNSW_PQ": _HNSW_PARAMETERS | _PQ_PARAMETERS | _REFINE_PARAMETERS,
+    "HNSW_PRQ": _HNSW_PARAMETERS | _PQ_PARAMETERS | _REFINE_PARAMETERS | {"nrq"},
+    "HNSW_SQ": _HNSW_PARAMETERS | _REFINE_PARAMETERS | {"sq_type"},
+    "INVERTED": _JSON_PARAMETERS,
+    "IVF_FLAT": _IVF_PARAMETERS,
+    "IVF_PQ": _IVF_PARAMETERS | _PQ_PARAMETERS,
+    "IVF_RABITQ": _IVF_PARAMETERS | _REFINE_PARAMETERS | {"rbq_query_bits"},
+    "IVF_SQ8": _IVF_PARAMETERS,
+    "NGRAM": _JSON_PARAMETERS | {"max_gram", "min_gram"},
+    "SCANN": _IVF_PARAMETERS | {"with_raw_data"},
+    "SPARSE_INVERTED_INDEX": _SPARSE_PARAMETERS,
+    "SPARSE_WAND": _SPARSE_PARAMETERS,
+    "STL_SORT": _JSON_PARAMETERS,
+    "Trie": set(),
+}
+#: Parameters that say where an index lies, which every type has: `mmap.enabled`, `warmup`.
+_PLACE_PARAMETERS = {"mmap.enabled", "mmap_enabled", "warmup"}
+#: The largest values that every release of Milvus takes: components of a vector, UTF-8 bytes of a
+#: VARCHAR, elements of an ARRAY.
+_MAX_DIM = 32_768
+_MAX_LENGTH = 65_535
+_MAX_CAPACITY = 4_096
 _SCALAR_INDEXES = {"AUTOINDEX", "BITMAP", "INVERTED", "NGRAM", "RTREE", "STL_SORT", "Trie"}
 _FUNCTIONS = {"BM25", "MINHASH", "RERANK", "TEXTEMBEDDING"}
 _PRIMARY_TYPES = {"INT64", "VARCHAR"}
@@ -85,6 +128,8 @@ def _collection_problems(place: str, collection: Collection) -> Iterator[str]:
     fields = {each.name: each for each in collection.fields}
     if not NAME.fullmatch(collection.name):
         yield f"{place}: letters, digits and _ only"
+    if collection.alias and not NAME.fullmatch(collection.alias):
+        yield f"{place}: the alias {collection.alias!r} has more than letters, digits and _"
     for number, each in enumerate(collection.fields):
         for problem in _field_problems(each):
             yield f"{place}.fields[{number}] {each.name!r}: {problem}"
@@ -125,7 +170,7 @@ def _shape_problems(collection: Collection) -> Iterator[str]:
         yield "partition_names and a partition key exclude each other"
     if collection.partitions and not has_partition_key:
         yield "partitions counts those behind a partition key, and no field is one"
-    zone = collection.properties.get(TIME_ZONE_PROPERTY, "UTC")
+    zone = str(collection.properties.get(TIME_ZONE_PROPERTY, "UTC"))
     if not _is_time_zone(zone):
         yield f"the property {TIME_ZONE_PROPERTY!r} is {zone!r}, which is no time zone here"
     if collection.ttl_seconds < 0 or collection.shards < 1 or collection.partitions < 0:
@@ -148,18 +193,31 @@ def _field_problems(each: Field) -> Iterator[str]:
 
 def _size_problems(each: Field) -> Iterator[str]:
     """What is wrong with the sizes that a type needs."""
-    if each.type in _DENSE_VECTORS | {"BINARY_VECTOR"} and not each.dim:
+    if each.type in _DENSE_VECTORS | {"BINARY_VECTOR"} and each.dim is None:
         yield "a vector needs dim"
     if each.type == "BINARY_VECTOR" and each.dim and each.dim % 8:
         yield f"dim {each.dim} of a binary vector is no multiple of 8"
     if each.type == "SPARSE_FLOAT_VECTOR" and each.dim:
         yield "a sparse vector has no dim"
-    if each.type == "VARCHAR" and not each.max_length:
+    if each.type == "VARCHAR" and each.max_length is None:
         yield "a VARCHAR needs max_length"
     if each.type == "ARRAY":
         has_elements = each.element_type in _SCALARS - {"ARRAY", "JSON"}
-        if not has_elements or not each.max_capacity:
+        if not has_elements or each.max_capacity is None:
             yield "an ARRAY needs element_type and max_capacity"
+    yield from _out_of_range(each)
+
+
+def _out_of_range(each: Field) -> Iterator[str]:
+    """The sizes that no server takes."""
+    sizes = [
+        ("dim", each.dim, _MAX_DIM * (8 if each.type == "BINARY_VECTOR" else 1)),
+        ("max_length", each.max_length, _MAX_LENGTH),
+        ("max_capacity", each.max_capacity, _MAX_CAPACITY),
+    ]
+    for name, size, largest in sizes:
+        if size is not None and not 1 <= size <= largest:
+            yield f"{name} {size} is not between 1 and {largest}"
 
 
 def wrong_default(each: Field) -> str:
@@ -245,6 +303,15 @@ def _index_problems(index: Index, each: Field | None) -> Iterator[str]:
         yield f"the metric {index.metric!r} {where} is none of {metrics}"
     if not is_vector and index.metric:
         yield f"{index.field!r} is no vector and has no metric"
+    for name in _unknown_parameters(index):
+        known_names = comma_list(_PARAMETERS[index.type]) or "none"
+        yield f"{index.type} {where} has no parameter {name!r} (it has {known_names})"
+
+
+def _unknown_parameters(index: Index) -> list[str]:
+    """Parameters that no release of Milvus knows for this type of index."""
+    known = _PARAMETERS.get(index.type)
+    return [] if known is None else sorted(set(index.params) - known - _PLACE_PARAMETERS)
 
 
 def _wrong_microseconds(value: int) -> str:

@@ -98,5 +98,7 @@ def _microseconds(value: int | str | datetime, collection: Collection) -> int:
         return value
     time = datetime.fromisoformat(value) if isinstance(value, str) else value
     if time.tzinfo is None:
-        time = time.replace(tzinfo=ZoneInfo(collection.properties.get(TIME_ZONE_PROPERTY, "UTC")))
+        time = time.replace(
+            tzinfo=ZoneInfo(str(collection.properties.get(TIME_ZONE_PROPERTY, "UTC")))
+        )
     return (time - _EPOCH) // _MICROSECOND

@@ -196,13 +196,21 @@ def _of_collection(declared: Collection, live: Live) -> Iterator[Difference]:
     ]
     facts += [
         (key, value, properties[key])
-        for key, value in declared.properties.items()
+        for key, value in declared_properties(declared).items()
         if key in properties
     ]
     model = recorded_model(live)
     if {declared.model, model}.isdisjoint({"", UNSPECIFIED}):
         facts.append(("embedding model", declared.model, model))
     yield from _unequal(declared.name, "collection", facts)
+
+
+def declared_properties(declared: Collection) -> dict[str, str]:
+    """The declared properties as Milvus keeps them: texts, where `True` is `"true"`."""
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in declared.properties.items()
+    }
 
 
 def recorded_model(live: Live) -> str:

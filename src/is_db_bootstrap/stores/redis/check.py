@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from is_db_bootstrap.blueprint.check import comma_list, repeated_names
+from is_db_bootstrap.blueprint.check import repeated_names
 from is_db_bootstrap.blueprint.declarations import Blueprint, KeyPattern
 
-#: What TYPE answers for a key.
-KEY_TYPES = {"hash", "list", "set", "stream", "string", "zset"}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -27,8 +25,6 @@ def problems(blueprint: Blueprint) -> Iterator[str]:
 
 
 def _key_problems(key: KeyPattern) -> Iterator[str]:
-    if key.type not in KEY_TYPES:
-        yield f"the type {key.type!r} is none of {comma_list(KEY_TYPES)}"
     if _is_wrong_lifetime(key):
         yield f"the lifetime {key.ttl!r} is no range of seconds"
     if key.ttl is None and not key.reason:
