@@ -348,6 +348,7 @@ class Samples:
         self.tables = tables
         self._making: list[str] = []
         self._accepted: dict[tuple[str, str], bool] = {}
+        self._repairs: dict[tuple[str, tuple[str, ...]], Row] = {}
 
     def new(self, name: str, holding: Sequence[str] = ()) -> Row:
         """A row that was inserted, as the server has stored it.
@@ -365,13 +366,24 @@ class Samples:
         table = self.tables[name]
         if table.unfit:
             raise LookupError(table.unfit)
-        row = {c.name: self._first(table, c) for c in table.columns.values() if not c.given}
+        row = self._first_values(table, [c for c in table.columns.values() if not c.given])
         row |= self._parents(table)
         fixed = {column for key in table.of("f") for column in key.columns}
         for column in table.columns.values():
             if column.required and not column.given and row[column.name] is None:
                 raise LookupError(f"no value is known for {name}.{column.name} ({column.type})")
-        return self._repaired(table, row, fixed, holding)
+        return self._repaired(
+            table, row | self._known_repair(table, fixed, holding), fixed, holding
+        )
+
+    def _known_repair(self, table: Table, fixed: set[str], holding: Sequence[str]) -> Row:
+        """The values with which an earlier row met the same conditions.
+
+        To find them takes many tries. Those of a key are not repeated: its rows must differ.
+        """
+        unique = {column for key in table.of("p", "u") for column in key.columns}
+        found = self._repairs.get((table.name, tuple(holding)), {})
+        return {c: value for c, value in found.items() if c not in fixed | unique}
 
     def breaking(self, name: str, check: Constraint) -> Row:
         """A row that breaks this CHECK, and no other where that is possible.
@@ -436,7 +448,9 @@ class Samples:
     def absent(self, name: str, column: str) -> Text:
         """A value that no row of the table has in `column`, as far as chance can tell."""
         found = self.tables[name].columns[column]
-        return "0" if found.given else self._first(self.tables[name], found)
+        if found.given:
+            return "0"
+        return self._first_values(self.tables[name], [found])[column]
 
     def _parents(self, table: Table) -> Row:
         found: Row = {}
@@ -455,14 +469,23 @@ class Samples:
             self._making.pop()
         return found
 
-    def _first(self, table: Table, column: Column) -> Text:
-        if column.initial is not None:
-            # the server's own text
-            initial, kind = sql.SQL(column.initial), sql.SQL(column.type)
-            query = sql.SQL("SELECT CAST({} AS {})::text").format(initial, kind)
-            found = self._connection.execute(query).fetchone()
-            return str(found[0]) if found and found[0] is not None else None
-        return self._candidates(table, column)[0]
+    def _first_values(self, table: Table, columns: Sequence[Column]) -> Row:
+        """A value for each column: what its expression gives, else the first one worth trying."""
+        computed = [column for column in columns if column.initial is not None]
+        texts = dict(zip((c.name for c in computed), self._computed(computed), strict=True))
+        return {
+            c.name: texts[c.name] if c.name in texts else self._candidates(table, c)[0]
+            for c in columns
+        }
+
+    def _computed(self, columns: Sequence[Column]) -> Sequence[Text]:
+        """What the expressions of the columns give, in text form."""
+        if not columns:
+            return ()
+        # Expression and type are the server's own text.
+        casts = (f"CAST({column.initial} AS {column.type})::text" for column in columns)
+        query = sql.SQL("SELECT {}").format(sql.SQL(", ").join(map(sql.SQL, casts)))
+        return self._connection.execute(query).fetchone() or ()
 
     def _candidates(self, table: Table, column: Column, more: Sequence[str] = ()) -> Sequence[Text]:
         """Values worth trying; only NULL for a type of which none is known."""
@@ -489,6 +512,7 @@ class Samples:
 
     def _repaired(self, table: Table, row: Row, fixed: set[str], holding: Sequence[str]) -> Row:
         """Change columns until every condition is met, one condition after the other."""
+        before = row
         conditions = [(c.expression, c.columns) for c in table.of("c", "b")]
         conditions += [
             (text, tuple(c for c in table.columns if re.search(rf"\b{re.escape(c)}\b", text)))
@@ -499,6 +523,8 @@ class Samples:
             met = self._met(table, [row], texts)[0] if texts else ()
             unmet = next((i for i, ok in enumerate(met) if not ok), None)
             if unmet is None:
+                changed = {c: value for c, value in row.items() if value != before[c]}
+                self._repairs.setdefault((table.name, tuple(holding)), {}).update(changed)
                 return row
             free = [
                 c for c in conditions[unmet][1] if c not in fixed and not table.columns[c].given
