@@ -18,7 +18,7 @@ from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.neo4j.errors import translated
 from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
-from is_db_bootstrap.stores.postgres.connection import errors
+from is_db_bootstrap.stores.postgres.errors import errors
 from servers import neo4j_driver
 
 SECRET = "anna@example"

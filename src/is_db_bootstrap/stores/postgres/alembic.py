@@ -33,13 +33,8 @@ from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.guests import GuestFailed, guest
 from is_db_bootstrap.settings import StoreUrl, address_elsewhere
-from is_db_bootstrap.stores.postgres.connection import (
-    NAME,
-    connect,
-    errors,
-    identifier,
-    session_settings,
-)
+from is_db_bootstrap.stores.postgres.connection import connect, identifier, session_settings
+from is_db_bootstrap.stores.postgres.errors import NAME, errors
 from is_db_bootstrap.stores.postgres.half_done import (
     StepWatch,
     Watch,

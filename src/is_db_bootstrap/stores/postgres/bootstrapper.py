@@ -31,22 +31,24 @@ from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres import begun, elsewhere
+from is_db_bootstrap.stores.postgres import begun, compare, elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live
 from is_db_bootstrap.stores.postgres.connection import (
-    DUPLICATE_DATABASE,
-    DUPLICATE_SCHEMA,
-    INSUFFICIENT_PRIVILEGE,
     MAINTENANCE,
-    UNIQUE_VIOLATION,
-    DatabaseMissing,
     connect,
-    errors,
     identifier,
     session_settings,
     terminated,
+)
+from is_db_bootstrap.stores.postgres.errors import (
+    DUPLICATE_DATABASE,
+    DUPLICATE_SCHEMA,
+    INSUFFICIENT_PRIVILEGE,
+    UNIQUE_VIOLATION,
+    DatabaseMissing,
+    errors,
     translated,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
@@ -983,7 +985,7 @@ class PostgreSQLBootstrapper:
         if pending or self._catalogue is None:
             return pending
         self._seen = self._live(reader)
-        return list(self._catalogue.drifts(self._seen))
+        return list(compare.drifts(self._catalogue.objects, self._seen))
 
     def audit(self) -> Sequence[Drift]:
         """Undeclared tables in the schema, and undeclared parts of our tables.
@@ -993,12 +995,12 @@ class PostgreSQLBootstrapper:
         if self._catalogue is None:
             return []
         seen, self._seen = self._seen, None  # what verify has just read
-        try:
-            return list(
-                self._catalogue.findings(self._live(self._reader()) if seen is None else seen)
-            )
-        except DatabaseMissing:
-            return []
+        if seen is None:
+            try:
+                seen = self._live(self._reader())
+            except DatabaseMissing:
+                return []
+        return list(compare.findings(self._catalogue.objects, seen))
 
     def _live(self, reader: psycopg.Connection[Any]) -> Objects:
         with errors(self.target, "the catalogue"):

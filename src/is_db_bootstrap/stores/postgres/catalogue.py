@@ -1,4 +1,4 @@
-"""The catalogue of one PostgreSQL schema as comparable text, and its comparison with `catalogue.json`.
+"""The catalogue of one PostgreSQL schema as comparable text, and the file `catalogue.json`.
 
 A catalogue maps each kind of object to names, and each name to a definition as the server itself writes it, without
 schema names, so that PostgreSQL 14 to 18 agree. Comments are no part of it: their wording is free. Objects of an
@@ -8,13 +8,12 @@ extension belong to the extension. `scratch` generates the file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.results import Drift
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     import psycopg
 
 FILE_NAME = "catalogue.json"
-#: Kinds of object that belong to a table; their names begin with it.
-PARTS = ("column", "constraint", "index", "trigger", "policy")
-#: Kinds whose undeclared objects are worth telling. Functions, types and views of others in the
-#: schema are their business.
-AUDITED = ("table", *PARTS)
 #: Of a live schema only, no part of `catalogue.json`: each partition, and the table at the top of
 #: its partitions.
 PARTITION = "partition"
@@ -165,56 +159,6 @@ class Catalogue:
         objects = {kind: found for kind, found in self.objects.items() if kind != PARTITION}
         document = {"blueprint": self.blueprint, "head": self.head, "objects": objects}
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-    def drifts(self, found: Objects) -> Iterator[Drift]:
-        """Every declared object that is missing or different.
-
-        Of a missing table, the table alone.
-        """
-        tables = found.get("table", {})
-        for kind, declared in self.objects.items():
-            for name, expected in declared.items():
-                actual = found.get(kind, {}).get(name)
-                if actual == expected or (kind in PARTS and name.partition(".")[0] not in tables):
-                    continue
-                yield _drift(kind, name, expected, actual)
-
-    def findings(self, found: Objects) -> Iterator[Drift]:
-        """Undeclared tables of the schema, and undeclared parts of the declared tables.
-
-        A partition of a declared table is part of that table, whoever made it and whenever.
-        """
-        declared = self.objects.get("table", {})
-        parts = {name for name, root in found.get(PARTITION, {}).items() if root in declared}
-        for kind in AUDITED:
-            for name, actual in found.get(kind, {}).items():
-                if kind == "table" and name in parts:
-                    continue
-                if name in self.objects.get(kind, {}) or (
-                    kind in PARTS and name.partition(".")[0] not in declared
-                ):
-                    continue
-                yield Drift(
-                    name, kind, "is not declared by the blueprint", None, actual, finding=True
-                )
-
-
-def _drift(kind: str, name: str, expected: str, actual: str | None) -> Drift:
-    if actual is None:
-        return Drift(name, kind, "is missing", expected)
-    if actual == f"{expected} INVALID":
-        message = (
-            "is invalid: its creation was interrupted. Drop it and create it again, or REINDEX it"
-        )
-        return Drift(name, kind, message, expected, actual)
-    return Drift(
-        name, kind, f"is {_brief(actual)}, declared as {_brief(expected)}", expected, actual
-    )
-
-
-def _brief(text: str) -> str:
-    longest = 200
-    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def available_extensions(

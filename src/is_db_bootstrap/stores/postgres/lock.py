@@ -18,7 +18,8 @@ import psycopg
 
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres.connection import connect, errors, session_settings
+from is_db_bootstrap.stores.postgres.connection import connect, session_settings
+from is_db_bootstrap.stores.postgres.errors import errors
 
 # A dead network is noticed within half a minute, and an idle session is not ended by the server or
 # a firewall.

@@ -23,13 +23,8 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change, Drift, Plan
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.connection import (
-    SCRATCH,
-    DatabaseMissing,
-    errors,
-    identifier,
-    translated,
-)
+from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier
+from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors, translated
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

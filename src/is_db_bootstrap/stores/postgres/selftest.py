@@ -18,7 +18,7 @@ from psycopg import sql
 
 from is_db_bootstrap.results import Proof
 from is_db_bootstrap.stores.postgres import sample_rows
-from is_db_bootstrap.stores.postgres.connection import told
+from is_db_bootstrap.stores.postgres.errors import told
 from is_db_bootstrap.stores.postgres.sample_rows import Constraint, Row, Samples, Table
 
 if TYPE_CHECKING:
