@@ -32,8 +32,9 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
-from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
+from is_db_bootstrap.stores.postgres.errors import HalfDone
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.scratch import at_head
 
