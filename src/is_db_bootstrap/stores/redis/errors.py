@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as raised
 
@@ -19,6 +20,9 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import StoreUrl
 
 STORE = "redis"
 
@@ -179,3 +183,28 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
     while exc is not None:
         yield exc
         exc = exc.__cause__ or exc.__context__
+
+
+class Translation:
+    """Translates what redis-py raises while it talks to `url`, once for all calls.
+
+    `is_cancelled` says that another thread has closed the connections: what redis-py stumbles over
+    then is no bug.
+    """
+
+    def __init__(self, url: StoreUrl) -> None:
+        self._url = url
+        self.is_cancelled = False
+
+    @contextmanager
+    def __call__(self, subject: str = "", change: Change | None = None) -> Iterator[None]:
+        """Translate what is raised inside, about `subject`."""
+        try:
+            yield
+        except (raised.RedisError, raised.RedisClusterException) as exc:
+            error = translated(exc, str(self._url), subject, change)
+            raise self._url.masking(error, exc) from exc
+        except (ValueError, AttributeError) as exc:
+            if not self.is_cancelled:
+                raise
+            raise StoreUnavailable(STORE, "The call was cancelled.", subject=subject) from exc
