@@ -330,7 +330,7 @@ MAY_WAIT = {
     "local.class_data": "a process of its own, which lets the server start first",
     "local.process": "a local server gets time to end, before it is killed",
     "process_tree": "killed processes are gone a moment later, also without any run",
-    "stores.milvus.bootstrapper": "only the server knows when an index or a load is done",
+    "stores.milvus.changes": "only the server knows when an index or a load is done",
     "stores.postgres.half_done": "psycopg's own name for sending a statement",
     "stores.redis.selftest": "the self-test is that a key ends by itself",
     "testing.isolation": "a heartbeat of a test session",

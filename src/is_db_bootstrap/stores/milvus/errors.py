@@ -9,9 +9,10 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+import pymilvus
 from pymilvus.exceptions import MilvusException
 
 from is_db_bootstrap.errors import (
@@ -24,6 +25,9 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import StoreUrl
 
 STORE = "milvus"
 
@@ -280,3 +284,34 @@ def _told(exc: BaseException) -> str:
 def _says(exc: BaseException, *texts: str) -> bool:
     told = _told(exc).lower()
     return any(text in told for text in texts)
+
+
+class Translation:
+    """Translates what pymilvus and gRPC raise while they talk to `url`, once for all calls.
+
+    Meanwhile pymilvus's log is kept quiet. `cancelled` says that another thread has closed the
+    connection: what pymilvus stumbles over then is no bug.
+    """
+
+    def __init__(self, url: StoreUrl) -> None:
+        self._url = url
+        self.server_version = ""
+        self.cancelled = threading.Event()
+
+    @contextmanager
+    def __call__(self, subject: str = "", change: Change | None = None) -> Iterator[None]:
+        """Translate what is raised inside, about `subject`."""
+        try:
+            with quiet():
+                yield
+        except (MilvusException, grpc.RpcError) as exc:
+            if self.cancelled.is_set():
+                raise StoreUnavailable(STORE, "The call was cancelled.", subject=subject) from exc
+            server = self.server_version or "of unknown version"
+            versions = f"pymilvus {pymilvus.__version__}, server {server}"
+            error = translated(exc, str(self._url), subject, change, versions)
+            raise self._url.masking(error, exc) from exc
+        except (ValueError, AttributeError, TypeError) as exc:
+            if not self.cancelled.is_set():
+                raise
+            raise StoreUnavailable(STORE, "The call was cancelled.", subject=subject) from exc
