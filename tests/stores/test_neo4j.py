@@ -744,9 +744,9 @@ def test_the_history_kept_under_the_lock_is_the_one_that_a_new_run_reads(store, 
     assert mine.plan().changes
     lock = mine.try_lock("one")
     assert run(mine) == ["R2__b.cypher", "V3__c.cypher"]
-    kept, mine._history = mine._history, None
+    kept, mine._file_run.history = mine._file_run.history, None
     mine.plan()
-    assert kept == mine._history
+    assert kept == mine._file_run.history
     lock.release()
     assert run(store(files_)) == []
 

@@ -28,9 +28,10 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.results import Change, LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.begun import facts
-from is_db_bootstrap.stores.neo4j.bootstrapper import _OWN_SCHEMA, Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.file_run import OWN_SCHEMA
 from is_db_bootstrap.stores.neo4j.history import History
-from is_db_bootstrap.stores.neo4j.lease import LABEL as LOCK_LABEL
+from is_db_bootstrap.stores.neo4j.lock import LABEL as LOCK_LABEL
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
@@ -288,8 +289,8 @@ def test_runs_that_make_our_own_schema_at_once_are_at_most_busy(store, query):
         def make(one: Neo4jBootstrapper, gate: threading.Barrier = gate) -> None:
             gate.wait()
             try:
-                with one._errors("our schema"), one._session() as session:
-                    one._make_own(session, _OWN_SCHEMA)
+                with one._errors("our schema"), one._database.session() as session:
+                    one._file_run.make_own(session, OWN_SCHEMA)
             except BaseException as exc:  # noqa: BLE001 - a thread keeps whatever it ended with
                 ends.append(exc)
             else:
@@ -350,10 +351,10 @@ def test_a_version_that_is_written_with_other_zeros_is_the_same_version(store, q
     query("MATCH (m:__Neo4jMigration {version: '1'}) SET m.version = '001'")
     with (
         pytest.raises(StoreBusy, match="was recorded by another run meanwhile"),
-        second._session() as session,
-        second._fenced(session, Change("V1__a.cypher", "cypher")) as run,
+        second._database.session() as session,
+        second._fence.transaction(session, Change("V1__a.cypher", "cypher")) as run,
     ):
-        second._record(run, second._files[0], History(), 0)
+        second._file_run.record(run, second._files[0], History(), 0)
     assert recorded(query) == ["V1__a.cypher"]
 
 

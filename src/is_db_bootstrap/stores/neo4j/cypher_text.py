@@ -129,3 +129,8 @@ def flyway_checksum(text: str) -> str:
     for line in re.split(r"\r\n|\n|\r", text):
         crc = zlib.crc32(line.encode(), crc)
     return str(crc - (1 << 32) if crc >= 1 << 31 else crc)
+
+
+def quoted(name: str) -> str:
+    """A name as Cypher takes any name."""
+    return "`" + name.replace("`", "``") + "`"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from neo4j import exceptions as raised
 
@@ -18,6 +20,9 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import StoreUrl
 
 STORE = "neo4j"
 
@@ -259,3 +264,19 @@ def _causes(exc: BaseException) -> Iterator[str]:
     inner += [e for e in (exc.__cause__,) if e is not None]
     for each in inner:
         yield from _causes(each)
+
+
+class Translation:
+    """Translates what the driver raises while it talks to `url`, once for all calls."""
+
+    def __init__(self, url: StoreUrl) -> None:
+        self._url = url
+
+    @contextmanager
+    def __call__(self, place: str = "", change: Change | None = None) -> Iterator[None]:
+        """Translate what is raised inside, at `place`, which may be a statement of `change`."""
+        try:
+            yield
+        except (raised.Neo4jError, raised.DriverError) as exc:
+            error = translated(exc, str(self._url), place, change)
+            raise self._url.masking(error, exc) from exc

@@ -18,6 +18,7 @@ from psycopg import sql
 
 from is_db_bootstrap.results import Proof
 from is_db_bootstrap.stores.postgres import sample_rows
+from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.errors import told
 from is_db_bootstrap.stores.postgres.sample_rows import Constraint, Row, Samples, Table
 
@@ -418,7 +419,7 @@ class SelfTest:
             for i, key in enumerate(index.keys)
         ]
         text = " AND ".join([*conditions, *([f"({index.predicate})"] if index.predicate else [])])
-        query = f"SELECT * FROM {_quoted(table.name)} WHERE {text}"  # noqa: S608 - names and literals are quoted
+        query = f"SELECT * FROM {identifier(table.name)} WHERE {text}"  # noqa: S608 - names and literals are quoted
         bitmap = "off" if index.method == "btree" else "on"
         self._connection.execute(
             f"SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = {bitmap}".encode()
@@ -459,7 +460,3 @@ _RULES = {
 
 class _Wrong(Exception):
     """The store did something else than what was declared."""
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
