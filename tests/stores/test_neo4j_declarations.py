@@ -90,7 +90,7 @@ def test_every_kind_is_made_compared_and_tried(neo4j_url, folder):
 def test_an_index_that_is_made_otherwise_is_drift(neo4j_url, folder, name, instead):
     made = store(neo4j_url, folder)
     BootstrapOrchestrator([made]).run().raise_for_failure()
-    with made._session() as session:
+    with made._database.session() as session:
         session.run(f"DROP INDEX {name}").consume()
         session.run(instead).consume()
         session.run("CALL db.awaitIndexes(60)").consume()
@@ -101,7 +101,7 @@ def test_an_index_that_is_made_otherwise_is_drift(neo4j_url, folder, name, inste
 def test_a_dropped_constraint_of_relationships_is_drift(neo4j_url, folder):
     made = store(neo4j_url, folder)
     BootstrapOrchestrator([made]).run().raise_for_failure()
-    with made._session() as session:
+    with made._database.session() as session:
         session.run("DROP CONSTRAINT one_loan").consume()
     assert [(d.object, d.message) for d in made.verify()] == [("one_loan", "is missing")]
     made.close()

@@ -638,8 +638,8 @@ def test_a_file_of_guarded_schema_statements_is_never_marked(store, query):
 def test_a_file_that_lacks_only_its_record_is_recorded_and_runs_no_second_time(store, query):
     ours = store({"V1__a.cypher": BATCHES})
     (change,) = ours.plan().changes
-    with ours._session() as session:
-        ours._mark_begun(session, ours._files[0], change, 1, running=False)
+    with ours._database.session() as session:
+        ours._file_run.mark_begun(session, ours._files[0], change, 1, running=False)
     remark = ours.apply(change)
     assert remark is not None
     assert remark.endswith("and only its record was missing.")

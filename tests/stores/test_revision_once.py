@@ -1052,7 +1052,7 @@ def test_a_run_that_ends_between_two_looks_is_no_conflict(shop):
         """It asks who is at work when the other run has ended."""
 
         def _is_at_work_elsewhere(self):
-            assert self._record(self._reader()).revisions == ("a1",)
+            assert self._history.read(self._reader()).revisions == ("a1",)
             blocker.execute("SELECT pg_advisory_unlock(4711)")
             working.join(60)
             assert held.release()

@@ -69,9 +69,13 @@ _TLS = (
     "peer verification",
 )
 _HTTP = ("http1.x server", "http status", "http2 header with status", "content-type")
-_CREDENTIALS = "Compare MILVUS_USERNAME and MILVUS_PASSWORD (a password alone is a token) with the server's users. They were tried once."
+_CREDENTIALS = (
+    "Compare MILVUS_USERNAME and MILVUS_PASSWORD (a password alone is a token) with the "
+    "server's users. They were tried once."
+)
 _PRIVILEGES = (
-    "The user's role needs ShowCollections, DescribeCollection, CreateCollection, DescribeAlias, CreateAlias, IndexDetail, "
+    "The user's role needs ShowCollections, DescribeCollection, CreateCollection, "
+    "DescribeAlias, CreateAlias, IndexDetail, "
     "CreateIndex, GetLoadState, GetLoadingProgress and Load."
 )
 #: What gRPC tells of a connection that somebody opens and closes without speaking HTTP/2.
@@ -171,7 +175,8 @@ def _of_access(exc: Exception, told: str, target: str, client: str) -> Bootstrap
     ):
         return ConfigurationError(
             f"milvus: {target} has no such database: {told}.",
-            hint="Create it (MilvusClient.create_database), or leave the name out for the default one.",
+            hint="Create it (MilvusClient.create_database), or leave the name out for the default "
+            "one.",
         )
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return _unimplemented(told, target, client)
@@ -187,7 +192,8 @@ def _unimplemented(told: str, target: str, client: str) -> BootstrapError:
     if "unknown service" in told:
         return ConfigurationError(
             f"milvus: another gRPC server answers at {target}: {told}.",
-            hint="Give the address of Milvus's proxy (port 19530 by default), not of its coordinators or etcd.",
+            hint="Give the address of Milvus's proxy (port 19530 by default), not of its "
+            "coordinators or etcd.",
         )
     return StoreConflict(
         STORE,
@@ -247,9 +253,10 @@ def was_closed(exc: BootstrapError) -> bool:
 
 
 def _rpc(exc: BaseException) -> Any:
-    """The gRPC error that pymilvus hides behind one of its own, which has lost why (`illegal connection params`).
+    """The gRPC error that pymilvus hides behind one of its own, which has lost why.
 
-    pymilvus raises errors `from` themselves (decorators.error_handler), so contexts are followed too, and none twice.
+    Its own says `illegal connection params`. pymilvus raises errors `from` themselves
+    (decorators.error_handler), so contexts are followed too, and none twice.
     """
     seen: list[BaseException | None] = [None]
     left: list[BaseException | None] = [exc]

@@ -91,7 +91,10 @@ def contract(declared: Collection) -> str:
         if declared.functions or declared.partition_names
         else ""
     )
-    return f"({declared.name!r}, ({fields}), {indexes!r}, {declared.dynamic!r}, {declared.ttl_seconds!r}{later})"
+    return (
+        f"({declared.name!r}, ({fields}), {indexes!r}, {declared.dynamic!r}, "
+        f"{declared.ttl_seconds!r}{later})"
+    )
 
 
 def _written(each: Field) -> str:

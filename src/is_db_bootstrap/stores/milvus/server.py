@@ -243,7 +243,10 @@ class Server:
 
 
 def _whole(seconds: float) -> int:
-    """Rounded up: pymilvus's waits honour only an integer (grpc_handler.wait_for_creating_index)."""
+    """Rounded up, at least 1.
+
+    pymilvus's waits honour only an integer (grpc_handler.wait_for_creating_index).
+    """
     return max(1, math.ceil(seconds))
 
 

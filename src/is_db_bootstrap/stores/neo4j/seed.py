@@ -49,7 +49,10 @@ class Seed:
             return
         start, one = _node("a", item.start, "a_")
         end, other = _node("b", item.end, "b_")
-        text = f"MATCH {start} MATCH {end} MERGE (a)-[r:{quoted(item.type)}]->(b) ON CREATE SET r += $values RETURN count(r) AS n"
+        text = (
+            f"MATCH {start} MATCH {end} MERGE (a)-[r:{quoted(item.type)}]->(b) "
+            "ON CREATE SET r += $values RETURN count(r) AS n"
+        )
         if not run(text, values=dict(item.values), **one, **other)[0]["n"]:
             raise ChangeFailed(
                 "neo4j",

@@ -1,4 +1,7 @@
-"""Trying every declared constraint and index in transactions that are rolled back, with probe values of our own."""
+"""Trying every declared constraint and index in transactions that are rolled back.
+
+The probe values are our own.
+"""
 
 from __future__ import annotations
 
@@ -155,7 +158,8 @@ def _entity(found: SchemaObject) -> str:
 
 _CALLS = {
     "FULLTEXT": lambda found: (
-        f"CALL db.index.fulltext.query{_entity(found)}($name, 'probe') YIELD score RETURN score LIMIT 1"
+        f"CALL db.index.fulltext.query{_entity(found)}($name, 'probe') YIELD score RETURN "
+        "score LIMIT 1"
     ),
     "VECTOR": lambda found: (
         f"CALL db.index.vector.query{_entity(found)}($name, 1, $vector) YIELD score RETURN score"

@@ -113,7 +113,8 @@ def running_alembic() -> Iterator[None]:
     """
     pattern = script_base._only_source_rev_file  # noqa: SLF001 - Alembic has no option for it
     with ALEMBIC, guest():
-        script_base._only_source_rev_file = re.compile(rf"(?!{SKIPPED_NAMES.pattern})(.*\.py)$")  # noqa: SLF001 - the same
+        is_read = re.compile(rf"(?!{SKIPPED_NAMES.pattern})(.*\.py)$")
+        script_base._only_source_rev_file = is_read  # noqa: SLF001 - the same
         try:
             yield
         finally:

@@ -110,7 +110,10 @@ def search_path(schema: str) -> str:
 
 
 def session_settings(schema: str) -> dict[str, str]:
-    """What every session has set: schema, UTC, and no limits that a role or database may have been given."""
+    """What every session has set: schema, UTC, and no limits.
+
+    A role or a database may have been given limits.
+    """
     return {
         "search_path": search_path(schema),
         "TimeZone": "UTC",
@@ -194,7 +197,10 @@ def prepare(
 
 
 def settings_if_direct(backend_pid: int, settings: Mapping[str, str]) -> tuple[bytes, list[Any]]:
-    """One query that tells whether the server greeted us with `backend_pid`, and only then sets `settings`."""
+    """One query that tells whether the server greeted us with `backend_pid`.
+
+    Only then it sets `settings`.
+    """
     if not settings:
         return b"SELECT pg_backend_pid() = %s", [backend_pid]
     calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
@@ -244,7 +250,8 @@ def _pool_mode(
     except pooler.UndecidedError as exc:
         raise StoreUnavailable(
             NAME,
-            f"{url} is a connection pooler that had no second session for us within {limit_s:g} s, so its mode is not known.",
+            f"{url} is a connection pooler that had no second session for us within "
+            f"{limit_s:g} s, so its mode is not known.",
             hint="Give the server's own address, or a pool in session mode with more sessions.",
         ) from exc
 
@@ -252,8 +259,10 @@ def _pool_mode(
 def shared_sessions(url: StoreUrl, mode: pooler.Mode) -> ConfigurationError:
     """The refusal of a pooler that gives our session to other clients."""
     return ConfigurationError(
-        f"postgres: {url} is a connection pooler in {mode} mode; what is set or locked on a session there reaches other clients.",
-        hint="Give the server's own address, or that of a pool in session mode. Nothing was set or changed.",
+        f"postgres: {url} is a connection pooler in {mode} mode; what is set or locked on a "
+        "session there reaches other clients.",
+        hint="Give the server's own address, or that of a pool in session mode. Nothing was set or "
+        "changed.",
     )
 
 

@@ -114,13 +114,19 @@ def _malformed(url: StoreUrl, text: str) -> BootstrapError:
 _REFUSALS = (
     (r"invalid (port number|sslmode value|integer value|URI|connection option)", _malformed),
     (
-        r"password authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in",
+        (
+            r"password authentication failed|no password supplied"
+            r"|role \".*\" does not exist|is not permitted to log in"
+        ),
         denied,
     ),
     (r"no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database", denied),
     (r"authentication failed|does not support password|(?-i:SASL|SCRAM)", denied),
     (
-        r"starting up|shutting down|in recovery mode|too many clients|too many connections|slots are reserved",
+        (
+            r"starting up|shutting down|in recovery mode"
+            r"|too many clients|too many connections|slots are reserved"
+        ),
         _not_ready,
     ),
     (
@@ -131,7 +137,10 @@ _REFUSALS = (
     # A connection that was closed under TLS is a server that stopped.
     (r"SSL error|SSL connection(?! has been closed)|support SSL|SSL is not enabled", _tls),
     (
-        r"certificate verify failed|root certificate|server certificate|private key file|certificate file",
+        (
+            r"certificate verify failed|root certificate|server certificate"
+            r"|private key file|certificate file"
+        ),
         _tls,
     ),
 )

@@ -126,8 +126,8 @@ class History:
         remedy = postgres_begun.remedy(role, has_schema=has_schema, has_table=has_table)
         yield (
             f"A revision that commits by itself is not marked, because {role} may neither write "
-            f"to the schema {postgres_begun.SCHEMA} nor comment on {self._schema}.{TABLE}: if it is "
-            f"killed, the next run begins it again. Let an administrator run: {remedy}"
+            f"to the schema {postgres_begun.SCHEMA} nor comment on {self._schema}.{TABLE}: if it "
+            f"is killed, the next run begins it again. Let an administrator run: {remedy}"
         )
 
     def ways_out(self, direction: str, revision: str, record: Record) -> str:

@@ -40,7 +40,8 @@ _HELD = (
 )
 _CONFIRM = f"SELECT {_HELD} AND l.pid = pg_backend_pid()"
 _HOLDER = f"""
-    SELECT a.pid, a.application_name, a.backend_start, coalesce(host(a.client_addr), 'a local socket')
+    SELECT a.pid, a.application_name, a.backend_start,
+           coalesce(host(a.client_addr), 'a local socket')
     FROM pg_stat_activity a WHERE a.pid IN (SELECT l.pid {_HELD})
 """  # noqa: S608 - constants
 
