@@ -454,12 +454,18 @@ HELPS = [
 
 @pytest.mark.parametrize("command", HELPS, ids=" ".join)
 def test_help_imports_no_client_library(command):
-    call = f"from is_db_bootstrap.cli import main\ntry: main({[*command, '--help']!r})\nexcept SystemExit as end: assert end.code == 0"
+    call = (
+        f"from is_db_bootstrap.cli import main\ntry: main({[*command, '--help']!r})\nexcept "
+        "SystemExit as end: assert end.code == 0"
+    )
     assert loaded_after(call) == []
 
 
 def test_showing_a_blueprint_imports_no_client_library():
-    call = "from is_db_bootstrap.cli import main\ntry: main(['blueprints', 'show', 'novel_genesis'])\nexcept SystemExit as end: assert not end.code"
+    call = (
+        "from is_db_bootstrap.cli import main\ntry: main(['blueprints', 'show', "
+        "'novel_genesis'])\nexcept SystemExit as end: assert not end.code"
+    )
     assert loaded_after(call) == []
 
 

@@ -125,7 +125,8 @@ def test_the_stock_alembic_works_on_a_database_of_the_installed_command(
 
 def test_a_type_checker_sees_the_types(installed, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from is_db_bootstrap import BootstrapResult\ndef code(result: BootstrapResult) -> None:\n    reveal_type(result.exit_code)\n"
+        "from is_db_bootstrap import BootstrapResult\ndef code(result: BootstrapResult) -> "
+        "None:\n    reveal_type(result.exit_code)\n"
     )
     said = run(
         sys.executable, "-m", "mypy", "--python-executable", installed, "mine.py", cwd=tmp_path
@@ -138,7 +139,8 @@ def test_pyright_sees_the_types(installed, tmp_path):
     if run(*pyright, "--version", cwd=tmp_path, check=False).returncode:
         pytest.skip("pyright cannot be fetched from npm here")
     (tmp_path / "mine.py").write_text(
-        "from is_db_bootstrap import BootstrapResult\nfrom is_db_bootstrap.testing import isolated_stores\n"
+        "from is_db_bootstrap import BootstrapResult\nfrom is_db_bootstrap.testing import "
+        "isolated_stores\n"
         "def code(result: BootstrapResult) -> None:\n    reveal_type(result.exit_code)\n"
         "with isolated_stores('novel_genesis') as stores:\n    reveal_type(stores.redis)\n"
     )

@@ -48,7 +48,9 @@ def pytest_generate_tests(metafunc):
 
 
 def novel(**settings):
-    """The blueprint's Milvus part for settings without their prefix: index, ttl_seconds, embedding_model."""
+    """The blueprint's Milvus part for settings without their prefix: index, ttl_seconds,
+    embedding_model.
+    """
     names = {
         "index": "MILVUS_INDEX",
         "ttl_seconds": "MILVUS_TTL_SECONDS",

@@ -1,4 +1,6 @@
-"""Every constraint and index that a community server can carry is recognised, made, compared and tried; the rest is refused in words."""
+"""Every constraint and index that a community server can carry is recognised, made, compared and
+tried; the rest is refused in words.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,10 @@ def test_every_kind_is_made_compared_and_tried(neo4j_url, folder):
         ("words", "CREATE FULLTEXT INDEX words FOR (n:Book) ON EACH [n.title, n.text]"),
         (
             "meaning",
-            "CREATE VECTOR INDEX meaning FOR (b:Book) ON (b.embedding) OPTIONS {indexConfig: {`vector.dimensions`: 9, `vector.similarity_function`: 'cosine'}}",
+            (
+                "CREATE VECTOR INDEX meaning FOR (b:Book) ON (b.embedding) OPTIONS {indexConfig: "
+                "{`vector.dimensions`: 9, `vector.similarity_function`: 'cosine'}}"
+            ),
         ),
         ("lent_on", "CREATE INDEX lent_on FOR ()-[l:LENT]-() ON (l.hour)"),
     ],

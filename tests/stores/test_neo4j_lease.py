@@ -102,10 +102,13 @@ def is_blocked(query) -> bool:
 
 
 def long_running(query) -> list[str]:
-    """Transactions of ours that are there for half a second: a constraint that waits is not shown as blocked."""
+    """Transactions of ours that are there for half a second: a constraint that waits is not shown
+    as blocked.
+    """
     rows = query(
         "SHOW TRANSACTIONS YIELD transactionId, metaData, elapsedTime "
-        "WHERE metaData.isDbBootstrap IS NOT NULL AND elapsedTime.milliseconds > 500 RETURN transactionId AS id"
+        "WHERE metaData.isDbBootstrap IS NOT NULL AND elapsedTime.milliseconds > 500 RETURN "
+        "transactionId AS id"
     )
     return [row["id"] for row in rows]
 
@@ -119,7 +122,8 @@ def waiting_constraints(query) -> list[str]:
 
 def recorded(query) -> list[str]:
     rows = query(
-        "MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY m.version, s"
+        "MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY "
+        "m.version, s"
     )
     return [row["s"] for row in rows]
 
@@ -361,13 +365,15 @@ def test_a_version_that_is_written_with_other_zeros_is_the_same_version(store, q
 def test_a_history_of_another_target_does_not_stand_in_for_ours(store, query):
     query("CREATE (:__Neo4jMigration {version: 'BASELINE', migrationTarget: 'other'})")
     query(
-        "CREATE (:__Neo4jMigration {version: '1', migrationTarget: 'other', source: 'V1__theirs.cypher'})"
+        "CREATE (:__Neo4jMigration {version: '1', migrationTarget: 'other', source: "
+        "'V1__theirs.cypher'})"
     )
     mine = store({"V1__a.cypher": "CREATE (:Row);"})
     for change in mine.plan().changes:
         mine.apply(change)
     rows = query(
-        "MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL RETURN m.version AS v ORDER BY v"
+        "MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL RETURN m.version AS v "
+        "ORDER BY v"
     )
     assert [row["v"] for row in rows] == ["1", "BASELINE"]
     assert query("MATCH (m {migrationTarget: 'other'}) RETURN m.isDbBootstrapBlueprint AS b") == [
@@ -725,7 +731,8 @@ def assert_once(query) -> None:
     }
     assert recorded(query) == list(FILES)
     (chain,) = query(
-        "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*3]->() RETURN [n IN nodes(p) | n.version] AS v"
+        "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*3]->() RETURN [n "
+        "IN nodes(p) | n.version] AS v"
     )
     assert chain["v"] == ["BASELINE", "001", "002", "003"]
 
@@ -773,11 +780,16 @@ def test_a_run_whose_postgres_sessions_were_ended_keeps_its_lease_on_neo4j_and_f
 def test_a_run_that_was_stopped_past_its_lease_commits_nothing_when_it_goes_on(
     query, blueprint, apply
 ):
-    """The second run does the file meanwhile, and the server has done the first one's statements, uncommitted."""
+    """The second run does the file meanwhile, and the server has done the first one's statements,
+    uncommitted.
+    """
     slow = "UNWIND range(1, 20000000) AS i WITH count(i) AS n CREATE (:Row {n: n});\n"
     (blueprint / "cypher" / "V002__rows.cypher").write_text(slow)
     first = apply()
-    running = "SHOW TRANSACTIONS YIELD currentQuery AS text WHERE text STARTS WITH 'UNWIND range(1, 20000000)' RETURN text"
+    running = (
+        "SHOW TRANSACTIONS YIELD currentQuery AS text WHERE text STARTS WITH 'UNWIND range(1, "
+        "20000000)' RETURN text"
+    )
     wait_until(lambda: query(running))
     first.send_signal(signal.SIGSTOP)
     time.sleep(LEASE_S + 1)

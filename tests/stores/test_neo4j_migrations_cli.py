@@ -1,4 +1,6 @@
-"""The command line of neo4j-migrations and this tool on one database: each reads, validates and continues what the other did."""
+"""The command line of neo4j-migrations and this tool on one database: each reads, validates and
+continues what the other did.
+"""
 
 from __future__ import annotations
 

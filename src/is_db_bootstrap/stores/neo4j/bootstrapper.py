@@ -308,6 +308,6 @@ class Neo4jBootstrapper:
 
     def close(self) -> None:
         """Release every connection."""
-        self._database.close()
         self._fence.lease = None
         self._file_run.forget()
+        self._database.close()
