@@ -891,7 +891,7 @@ def test_a_probe_that_the_server_ends_for_its_time_is_unavailable_so_that_it_is_
     looking = store({})
     slow = "UNWIND range(1, 100000000000) AS i WITH i WHERE i < 0 RETURN i"
     with pytest.raises(StoreUnavailable, match="could not answer a query yet"), looking._errors():
-        looking._ask(looking._driver, slow, 0.2)
+        looking._database._ask(looking._database.driver, slow, 0.2)
 
 
 @pytest.mark.parametrize("scheme", ["bolt+s", "bolt+ssc", "neo4j+s", "neo4j+ssc"])
