@@ -191,6 +191,13 @@ def test_every_store_folder_has_the_same_role_files(store):
     assert set(ROLE_FILES) - role_files(store) == set()
 
 
+def test_the_architecture_page_lists_just_these_role_files():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.split("\n## A store\n", 1)[1].split("\n## ", 1)[0]
+    listed = re.findall(r"^\| `(\w+)\.py` \|", section, re.MULTILINE)
+    assert sorted(listed) == sorted([*ROLE_FILES, "lock", "files"])
+
+
 @pytest.mark.parametrize("store", STORE_ORDER)
 def test_a_store_has_a_lock_file_exactly_if_it_can_lock(store):
     assert ("lock" in role_files(store)) == KINDS[store].can_lock
