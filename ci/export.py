@@ -1,4 +1,7 @@
-"""Give the addresses of `is-db-bootstrap local up --output json` to the next steps of a GitHub job, passwords masked in its log."""
+"""Give the addresses of `is-db-bootstrap local up --output json` to the next steps of a GitHub job.
+
+Passwords are masked in its log.
+"""
 
 import json
 import os

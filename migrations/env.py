@@ -33,12 +33,12 @@ from is_db_bootstrap.stores.postgres.alembic import (
 )
 from is_db_bootstrap.stores.postgres.begun import Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.connection import (
-    DatabaseMissing,
     connect,
     identifier,
     search_path,
     session_settings,
 )
+from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comment_statement, mark

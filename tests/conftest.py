@@ -1,4 +1,6 @@
-"""Servers as fixtures. Each `…_url` is a plain address; `parametrize(..., indirect=True)` chooses the version."""
+"""Servers as fixtures. Each `…_url` is a plain address; `parametrize(..., indirect=True)` chooses
+the version.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ def farm():
 
 @pytest.fixture
 def make_server(farm):
-    """`make_server("redis", version="6", **options)`: a server of one's own with `.url .pid .stop() .kill() .start()`."""
+    """`make_server("redis", version="6", **options)`: a server of one's own with `.url .pid .stop()
+    .kill() .start()`.
+    """
     made = []
 
     def make(store, version=None, **options):
@@ -108,7 +112,9 @@ def postgres_url(request, farm):
 
 @pytest.fixture
 def migrated(farm):
-    """`migrated("context_service", version=None)`: the address of a database of one's own that is at the blueprint's head."""
+    """`migrated("context_service", version=None)`: the address of a database of one's own that is
+    at the blueprint's head.
+    """
     made = []
 
     def make(blueprint, version=None):

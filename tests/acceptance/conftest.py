@@ -1,4 +1,6 @@
-"""The installed command as a user runs it: a process in an empty folder, with addresses in its environment."""
+"""The installed command as a user runs it: a process in an empty folder, with addresses in its
+environment.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,9 @@ class Shell:
         )
 
     def own_blueprint(self, revisions=(), cypher=None):
-        """Write a blueprint of one's own, `mine:BLUEPRINT`: SQL of its revisions, text of its Cypher files by name."""
+        """Write a blueprint of one's own, `mine:BLUEPRINT`: SQL of its revisions, text of its
+        Cypher files by name.
+        """
         # Python takes bytecode for current whose source has the same size and second.
         self.environ = {**self.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         folders = {"migrations": bool(revisions), "cypher": bool(cypher)}

@@ -1,4 +1,6 @@
-"""What an init container or a Job meets: others that start at the same time, and a log for whoever asks why it ended."""
+"""What an init container or a Job meets: others that start at the same time, and a log for whoever
+asks why it ended.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,10 @@ def names(document, outcome="changed"):
 def activity(url, text="pg_sleep"):
     """Statements of other sessions that contain `text`."""
     with psycopg.connect(url.rpartition("/")[0] + "/postgres") as pg:
-        query = "SELECT query FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE %s"
+        query = (
+            "SELECT query FROM pg_stat_activity WHERE state = 'active' AND pid <> "
+            "pg_backend_pid() AND query LIKE %s"
+        )
         return pg.execute(query, [f"%{text}%"]).fetchall()
 
 

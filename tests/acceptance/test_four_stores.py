@@ -44,10 +44,12 @@ def fingerprint(four):
     """What plain clients see of all four stores; anything written shows here."""
     with psycopg.connect(four["POSTGRES_URL"]) as pg:
         tables = pg.execute(
-            "SELECT relname, relfilenode FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
+            "SELECT relname, relfilenode FROM pg_class WHERE relnamespace = "
+            "'public'::regnamespace ORDER BY 1"
         )
         rows = pg.execute(
-            "SELECT schemaname, relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables ORDER BY 2"
+            "SELECT schemaname, relname, n_tup_ins, n_tup_upd, n_tup_del FROM "
+            "pg_stat_user_tables ORDER BY 2"
         )
         version = pg.execute("SELECT version_num, xmin::text FROM alembic_version")
         sql = [tables.fetchall(), rows.fetchall(), version.fetchall()]
@@ -197,7 +199,8 @@ def test_two_runs_at_once_one_applies_and_the_other_finds_nothing_to_do(shell, f
     runs = [shell.start() for _ in range(2)]
     documents = [json.loads(r.communicate(timeout=120)[0]) for r in runs]
     assert [d["exit_code"] for d in documents] == [0, 0], documents
-    # The database is made before there is a lock in it, so either of the two may be the one that made it.
+    # The database is made before there is a lock in it, so either of the two may be the one that
+    # made it.
     made = [
         (s["store"], c["kind"], c["name"])
         for d in documents

@@ -1,4 +1,6 @@
-"""The installed package, outside the repository: a blueprint of one's own is begun, applied to a local stack, and passes its test."""
+"""The installed package, outside the repository: a blueprint of one's own is begun, applied to a
+local stack, and passes its test.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Declarations are checked when a blueprint is loaded; each error names the field, or file and line."""
+"""Declarations are checked when a blueprint is loaded; each error names the field, or file and
+line.
+"""
 
 from __future__ import annotations
 
@@ -240,7 +242,10 @@ BLUEPRINT = """
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 BLUEPRINT = Blueprint("mine", "for tests", keys=(KeyPattern("k", "k:{{id}}", "string", {ttl}, "app", "x"),))
 """
-REVISION = '"""r."""\n\nrevision = "{id}"\ndown_revision = {down!r}\n\ndef upgrade(): ...\n\ndef downgrade(): ...\n'
+REVISION = (
+    '"""r."""\n\nrevision = "{id}"\ndown_revision = {down!r}\n\ndef upgrade(): ...\n\ndef '
+    "downgrade(): ...\n"
+)
 
 
 @pytest.fixture

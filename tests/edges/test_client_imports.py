@@ -1,4 +1,6 @@
-"""pandas and pyarrow: kept out of the clients while the command imports them, and real for everybody who uses them."""
+"""pandas and pyarrow: kept out of the clients while the command imports them, and real for
+everybody who uses them.
+"""
 
 from __future__ import annotations
 
@@ -67,24 +69,30 @@ def test_pandas_is_real_for_threads_that_import_it_meanwhile():
     python(
         CLIENTS + REAL + "from concurrent.futures import ThreadPoolExecutor\n"
         "with ThreadPoolExecutor(4) as pool:\n"
-        "    ran = [pool.submit(call) for call in (import_clients, is_real, import_clients, is_real)]\n"
+        "    ran = [pool.submit(call) for call in (import_clients, is_real, import_clients, "
+        "is_real)]\n"
         "[each.result() for each in ran]\n"
         "import builtins\nassert builtins.__import__ is client_imports._import\n"
-        "import pymilvus.orm.schema as kept\nassert kept.pd.DataFrame is sys.modules['pandas'].DataFrame"
+        "import pymilvus.orm.schema as kept\nassert kept.pd.DataFrame is "
+        "sys.modules['pandas'].DataFrame"
     )
 
 
 def test_what_the_clients_keep_forwards_and_becomes_the_real_thing():
     python(
         CLIENTS + "import_clients()\n"
-        "import sys, pymilvus.orm.schema as milvus, neo4j._codec._types as bolt, neo4j.vector as vector\n"
-        "assert not isinstance([1], bolt.PD_SEQUENCE_TYPES) and not milvus.is_valid_insert_data(1)\n"
+        "import sys, pymilvus.orm.schema as milvus, neo4j._codec._types as bolt, neo4j.vector "
+        "as vector\n"
+        "assert not isinstance([1], bolt.PD_SEQUENCE_TYPES) and not "
+        "milvus.is_valid_insert_data(1)\n"
         "assert 'pandas' not in sys.modules\n"
         "assert milvus.is_scalar(1) and not milvus.is_scalar([1])\n"  # the first use
         "import pandas, pyarrow\n"
         "assert milvus.pd is pandas and milvus.is_scalar is pandas.api.types.is_scalar\n"
-        "assert bolt.NONE_VALUES == (None, pandas.NA, pandas.NaT) or bolt.NONE_VALUES[1] is pandas.NA\n"
-        "assert isinstance(pandas.Series([1]), bolt.PD_SEQUENCE_TYPES) and milvus.is_valid_insert_data(pandas.DataFrame())\n"
+        "assert bolt.NONE_VALUES == (None, pandas.NA, pandas.NaT) or bolt.NONE_VALUES[1] is "
+        "pandas.NA\n"
+        "assert isinstance(pandas.Series([1]), bolt.PD_SEQUENCE_TYPES) and "
+        "milvus.is_valid_insert_data(pandas.DataFrame())\n"
         "assert vector.Vector(pyarrow.array([1, 2])).to_native() == [1, 2]"
     )
 
@@ -94,8 +102,10 @@ def test_a_driver_that_was_imported_without_pandas_takes_its_values(neo4j_url, f
     server = farm.shared("neo4j")
     told = python(
         CLIENTS + "import_clients()\nimport neo4j, pandas as pd\n"
-        f"with neo4j.GraphDatabase.driver('bolt://{server.host}:{server.port}', auth=('neo4j', {server.password!r})) as d:\n"
-        "    values = {'na': pd.NA, 'nat': pd.NaT, 'row': pd.Series([1, 2]), 'at': pd.Timestamp('2026-01-02T00:00Z')}\n"
+        f"with neo4j.GraphDatabase.driver('bolt://{server.host}:{server.port}', "
+        f"auth=('neo4j', {server.password!r})) as d:\n"
+        "    values = {'na': pd.NA, 'nat': pd.NaT, 'row': pd.Series([1, 2]), 'at': "
+        "pd.Timestamp('2026-01-02T00:00Z')}\n"
         "    print(d.execute_query('RETURN $na, $nat, $row, $at.year', values).records[0].values())"
     )
     assert told == "[None, None, [1, 2], 2026]\n"
@@ -120,9 +130,12 @@ def test_without_pandas_the_clients_do_what_they_do_without_us(tmp_path):
         f"import sys; sys.path[:0] = [{str(installed)!r}, {source!r}]\n"
         + CLIENTS
         + "from is_db_bootstrap import app, errors\n"
-        "from is_db_bootstrap.blueprint import Blueprint\nfrom is_db_bootstrap.settings import Settings\n"
-        "client_imports.import_module('neo4j')\nfrom neo4j._optional_deps import pd, pa\nassert pd is None and pa is None\n"
-        "blueprint = Blueprint('b', ''); settings = Settings.load(blueprint, environ={'MILVUS_URL': 'http://127.0.0.1:1'})\n"
+        "from is_db_bootstrap.blueprint import Blueprint\nfrom is_db_bootstrap.settings "
+        "import Settings\n"
+        "client_imports.import_module('neo4j')\nfrom neo4j._optional_deps import pd, "
+        "pa\nassert pd is None and pa is None\n"
+        "blueprint = Blueprint('b', ''); settings = Settings.load(blueprint, "
+        "environ={'MILVUS_URL': 'http://127.0.0.1:1'})\n"
         "try:\n    app.bootstrapper('milvus', settings.need('milvus'), blueprint, settings)\n"
         "except errors.ConfigurationError as exc:\n    print(exc)"
     )

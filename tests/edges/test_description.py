@@ -1,4 +1,6 @@
-"""What a blueprint declares, without asking any server: the document, the index, the tree, the diagrams."""
+"""What a blueprint declares, without asking any server: the document, the index, the tree, the
+diagrams.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +119,8 @@ def test_showing_a_blueprint_in_a_pipe_imports_no_library_for_terminals(name, fo
 
 def test_what_a_later_file_drops_is_not_declared(tmp_path):
     (tmp_path / "V001__one.cypher").write_text(
-        "CREATE CONSTRAINT a IF NOT EXISTS FOR (n:A) REQUIRE n.id IS UNIQUE;\nCREATE INDEX b IF NOT EXISTS FOR (n:A) ON (n.x);"
+        "CREATE CONSTRAINT a IF NOT EXISTS FOR (n:A) REQUIRE n.id IS UNIQUE;\nCREATE INDEX b "
+        "IF NOT EXISTS FOR (n:A) ON (n.x);"
     )
     (tmp_path / "V002__two.cypher").write_text("DROP INDEX b IF EXISTS;")
     document = describe(Blueprint("dropping", "for tests", cypher=tmp_path))

@@ -1,4 +1,6 @@
-"""How every command ends whose output cannot be written, or that gets a signal. A new command has to say here how it is called."""
+"""How every command ends whose output cannot be written, or that gets a signal. A new command has
+to say here how it is called.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +152,9 @@ class Call:
         os.close(write)
 
     def ended(self):
-        """Exit code, stdout, stderr; there is no traceback, and the termination log has the same exit code."""
+        """Exit code, stdout, stderr; there is no traceback, and the termination log has the same
+        exit code.
+        """
         out, err = self.process.communicate(timeout=100)
         text = err.decode()
         assert "Traceback" not in text, text
@@ -242,7 +246,9 @@ def test_a_document_is_json_in_every_encoding(tmp_path, database):
 
 @contextmanager
 def standstill(url):
-    """Nobody can look at the version table meanwhile; yields what waits until so many sessions do, and what is left of them."""
+    """Nobody can look at the version table meanwhile; yields what waits until so many sessions do,
+    and what is left of them.
+    """
     name = url.rpartition("/")[2]
     with (
         psycopg.connect(url) as holder,
@@ -254,7 +260,8 @@ def standstill(url):
         def others():
             query = (
                 "SELECT pid, wait_event_type FROM pg_stat_activity"
-                " WHERE datname = %s AND backend_type = 'client backend' AND pid NOT IN (%s, pg_backend_pid())"
+                " WHERE datname = %s AND backend_type = 'client backend' AND pid NOT IN (%s, "
+                "pg_backend_pid())"
             )
             return watcher.execute(query, [name, holder.info.backend_pid]).fetchall()
 
@@ -336,7 +343,9 @@ MARKER = f"87654.{os.getpid()}"
 
 @pytest.fixture
 def hanging(tmp_path, monkeypatch, postgres_url):
-    """`hanging("code")`: a module with a blueprint whose only revision hangs so, on a database of its own."""
+    """`hanging("code")`: a module with a blueprint whose only revision hangs so, on a database of
+    its own.
+    """
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(hang):

@@ -356,7 +356,9 @@ def test_an_ephemeral_stack_in_the_foreground_ends_with_its_command():
 
 
 def _python_for(user):
-    """An interpreter that `user` may run (one below /root is closed to others), and the path of what we have installed."""
+    """An interpreter that `user` may run (one below /root is closed to others), and the path of
+    what we have installed.
+    """
     path = os.pathsep.join(p for p in sys.path if p and not p.startswith(sys.base_prefix))
     for python in (sys.executable, "/usr/bin/python3"):
         try:

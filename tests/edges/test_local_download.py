@@ -25,7 +25,9 @@ ARTIFACTS = [
 
 
 class Repository(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; `spoilt` names get other bytes, `broken` ones a connection that ends halfway, that many times."""
+    """Serves CONTENT; `spoilt` names get other bytes, `broken` ones a connection that ends halfway,
+    that many times.
+    """
 
     daemon_threads = True
 

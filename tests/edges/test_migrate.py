@@ -1,4 +1,6 @@
-"""The `migrate` commands and functions, on real servers. Numbers are those of the blueprints' acceptance checks."""
+"""The `migrate` commands and functions, on real servers. Numbers are those of the blueprints'
+acceptance checks.
+"""
 
 from __future__ import annotations
 
@@ -290,7 +292,8 @@ def test_rows_are_asked_about_by_table_and_count(migrated):
     url = migrated("agentic_projects")
     put(
         url,
-        "INSERT INTO project_contexts (name, type, owner_id) VALUES ('a', 'api', 'o'), ('b', 'api', 'o')",
+        "INSERT INTO project_contexts (name, type, owner_id) VALUES ('a', 'api', 'o'), ('b', "
+        "'api', 'o')",
     )
     here = ["migrate", "downgrade", "base", "--blueprint", "agentic_projects", "--url", url]
     assert command(*here)[0] == 2
@@ -377,7 +380,10 @@ def test_a_revision_whose_way_up_leaves_its_transaction_is_undone_without_a_ques
         tmp_path,
         ("op.execute('CREATE TABLE t (id int)')", "op.execute('DROP TABLE t')"),
         (
-            "\n    with op.get_context().autocommit_block():\n        op.execute('CREATE INDEX CONCURRENTLY i ON t (id)')",
+            (
+                "\n    with op.get_context().autocommit_block():\n        op.execute('CREATE "
+                "INDEX CONCURRENTLY i ON t (id)')"
+            ),
             "op.execute('DROP INDEX i')",
         ),
     )

@@ -23,7 +23,10 @@ from servers import PASSWORD
 pytestmark = pytest.mark.acceptance
 _ADDRESSES = ("POSTGRES_", "NEO4J_", "MILVUS_", "REDIS_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_")
 ROOT = Path(__file__).parents[2]
-INI = "[pytest]\nis_db_blueprint = novel_genesis\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+INI = (
+    "[pytest]\nis_db_blueprint = novel_genesis\nasyncio_mode = "
+    "auto\nasyncio_default_fixture_loop_scope = function\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,9 @@ def data(farm):
 
 @pytest.fixture
 def project(tmp_path, data):
-    """`project("def test_…", "--option", NAME=value)`: exit code and output of pytest on these tests, in a folder of their own."""
+    """`project("def test_…", "--option", NAME=value)`: exit code and output of pytest on these
+    tests, in a folder of their own.
+    """
     (tmp_path / "pytest.ini").write_text(INI)
 
     def start(tests, *options, **environ):
@@ -102,8 +107,10 @@ def test_the_documented_session_of_sqlalchemy_is_on_the_tests_database(project):
     code, shown = project(
         documented("docs/how-to/test.md", "python", "def session")
         + "\nfrom sqlalchemy import text\n"
-        "def test_it(session):\n    session.execute(text('CREATE TABLE mine (id int)'))\n    session.commit()\n"
-        "def test_next(session):\n    assert session.execute(text(\"SELECT to_regclass('mine')\")).scalar() is None\n"
+        "def test_it(session):\n    session.execute(text('CREATE TABLE mine (id int)'))\n    "
+        "session.commit()\n"
+        'def test_next(session):\n    assert session.execute(text("SELECT '
+        "to_regclass('mine')\")).scalar() is None\n"
     )
     assert code == 0, shown
 
@@ -115,8 +122,10 @@ def test_the_documented_unittest_runs(project):
 
 def test_workers_of_xdist_have_stores_of_their_own(project):
     code, shown = project(
-        "import pytest, time\n@pytest.mark.parametrize('n', range(8))\ndef test_mine(postgres, redis, milvus, n):\n"
-        "    redis.set('n', n)\n    time.sleep(0.2)\n    assert int(redis.get('n')) == n\n    assert redis.dbsize() == 3\n",
+        "import pytest, time\n@pytest.mark.parametrize('n', range(8))\ndef "
+        "test_mine(postgres, redis, milvus, n):\n"
+        "    redis.set('n', n)\n    time.sleep(0.2)\n    assert int(redis.get('n')) == n\n    "
+        "assert redis.dbsize() == 3\n",
         "-n",
         "2",
     )
@@ -153,7 +162,8 @@ def test_the_blueprint_is_chosen_by_marker_or_fixture(project):
         "    @pytest.fixture\n"
         "    def is_db_blueprint(self): return 'agentic_projects'\n"
         "    def test_it(self, postgres):\n"
-        "        with postgres.begin() as c: c.exec_driver_sql('SELECT affected_files FROM modifications')\n"
+        "        with postgres.begin() as c: c.exec_driver_sql('SELECT affected_files FROM "
+        "modifications')\n"
         "def test_ini(postgres):\n"
         "    with postgres.begin() as c: c.exec_driver_sql('SELECT 1 FROM domain_events')\n"
     )
@@ -169,7 +179,8 @@ def test_without_a_blueprint_the_ini_option_is_named(project):
 
 def test_a_store_that_the_blueprint_has_not_is_told_in_one_line(project):
     code, shown = project(
-        "import pytest\npytestmark = pytest.mark.blueprint('context_service')\ndef test_it(redis): pass\n",
+        "import pytest\npytestmark = pytest.mark.blueprint('context_service')\ndef "
+        "test_it(redis): pass\n",
         "--tb=short",
     )
     assert code == 1
@@ -209,7 +220,8 @@ def test_a_server_that_ends_in_the_middle_is_told_in_one_line_for_each_test(
     code, shown = project(
         f"import os\nfrom contextlib import suppress\npid = {server.pid}\n"
         f"def test_ends_it({store}):\n    with suppress(Exception): {end}\n"
-        f"import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test_after({store}, n): pass\n",
+        f"import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test_after({store}, n): "
+        "pass\n",
         "--stores-from",
         "env",
         **{f"{store.upper()}_URL": server.url},
@@ -227,11 +239,14 @@ def test_an_application_reads_where_the_stores_are_from_the_environment(project)
         "import os, psycopg\n"
         "def test_it(is_db_settings, postgres):\n"
         "    is_db_settings.set_environ(postgres='DATABASE_URL')\n"
-        "    assert 'POSTGRES_URL' not in os.environ and os.environ['REDIS_URL'].startswith('redis://')\n"
-        "    with psycopg.connect(os.environ['DATABASE_URL']) as c: c.execute('SELECT 1 FROM domain_events')\n"
+        "    assert 'POSTGRES_URL' not in os.environ and "
+        "os.environ['REDIS_URL'].startswith('redis://')\n"
+        "    with psycopg.connect(os.environ['DATABASE_URL']) as c: c.execute('SELECT 1 FROM "
+        "domain_events')\n"
         "    from is_db_bootstrap import Settings\n"
         "    from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT\n"
-        "    assert str(Settings.load(BLUEPRINT).need('postgres')) == str(is_db_settings.settings.need('postgres'))\n"
+        "    assert str(Settings.load(BLUEPRINT).need('postgres')) == "
+        "str(is_db_settings.settings.need('postgres'))\n"
         "def test_after(): assert os.environ['POSTGRES_URL'] == 'postgresql://staging/app'\n",
         POSTGRES_URL="postgresql://staging/app",
     )
@@ -252,7 +267,8 @@ def test_exported_addresses_are_not_used_unless_asked_for(project, redis_url, fa
 
 def test_given_servers_are_used_when_asked_for(project, redis_url):
     code, shown = project(
-        "import os\ndef test_it(redis):\n    assert f\":{redis.connection_pool.connection_kwargs['port']}/\" in os.environ['REDIS_URL']\n",
+        "import os\ndef test_it(redis):\n    assert "
+        "f\":{redis.connection_pool.connection_kwargs['port']}/\" in os.environ['REDIS_URL']\n",
         "--stores-from",
         "env",
         REDIS_URL=redis_url,
@@ -294,7 +310,8 @@ def test_a_failing_test_keeps_its_stores_until_the_next_session(project):
 
 def test_an_interrupted_session_leaves_no_database(project, data):
     process = project.start(
-        "import time\ndef test_it(postgres):\n    print(postgres.url.render_as_string(False), flush=True)\n    time.sleep(60)\n",
+        "import time\ndef test_it(postgres):\n    print(postgres.url.render_as_string(False), "
+        "flush=True)\n    time.sleep(60)\n",
         "-s",
     )
     line = next(line for line in process.stdout if "postgresql+psycopg://" in line)
@@ -334,7 +351,8 @@ def test_servers_are_stopped_with_the_last_session(tmp_path, farm):
 def test_tests_without_stores_load_no_client_and_start_nothing(project):
     code, shown = project(
         "import sys\ndef test_it():\n"
-        "    assert not {'sqlalchemy', 'neo4j', 'pymilvus', 'redis', 'docker', 'psycopg'} & set(sys.modules)\n"
+        "    assert not {'sqlalchemy', 'neo4j', 'pymilvus', 'redis', 'docker', 'psycopg'} & "
+        "set(sys.modules)\n"
     )
     assert code == 0, shown
 
@@ -368,7 +386,9 @@ def docker_client():
 
 @pytest.fixture
 def image(docker_client, tmp_path):
-    """`image("name", program, command)`: an image from nothing but a program of this machine and its libraries."""
+    """`image("name", program, command)`: an image from nothing but a program of this machine and
+    its libraries.
+    """
 
     def build(name, program, command):
         context = tmp_path / "context"
@@ -391,7 +411,10 @@ def image(docker_client, tmp_path):
 
 def test_a_container_is_found_again_and_removed_at_the_end(project, image, docker_client):
     name = image("is-db-bootstrap-test-redis", "/usr/bin/redis-server", '["redis-server"]')
-    tests = "def test_it(redis):\n    print('pid', redis.info('server')['run_id'])\n    assert redis.dbsize() == 2\n"
+    tests = (
+        "def test_it(redis):\n    print('pid', redis.info('server')['run_id'])\n    assert "
+        "redis.dbsize() == 2\n"
+    )
     options = ("-s", "--stores-from", "containers")
     runs = [project(tests, *options, IS_DB_BOOTSTRAP_REDIS_IMAGE=name) for _ in range(2)]
     assert [code for code, _ in runs] == [0, 0], runs

@@ -18,7 +18,7 @@ from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.neo4j.errors import translated
 from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
-from is_db_bootstrap.stores.postgres.connection import errors
+from is_db_bootstrap.stores.postgres.errors import errors
 from servers import neo4j_driver
 
 SECRET = "anna@example"
@@ -57,12 +57,14 @@ def downgrade():
 REFUSED = {
     "ALTER TABLE people ADD CONSTRAINT one UNIQUE (email)": "could not create unique index",
     "ALTER TABLE people ADD CONSTRAINT long CHECK (length(email) > 99)": 'check constraint "long"',
-    "ALTER TABLE people ALTER id SET NOT NULL; INSERT INTO people VALUES (NULL, 'anna@example')": "null values",
+    "ALTER TABLE people ALTER id SET NOT NULL; INSERT INTO people VALUES (NULL, "
+    "'anna@example')": "null values",
     "ALTER TABLE people ALTER email TYPE int USING email::int": "invalid input syntax for type integer (",
     "UPDATE people SET email = ('x' || email)::uuid::text": "invalid input syntax for type uuid (",
     "SELECT email::date FROM people": "invalid input syntax for type date (",
     "DO $$ BEGIN RAISE EXCEPTION 'no: %', (SELECT max(email) FROM people); END $$": "raised an error of its own (SQLSTATE P0001)",
-    "DO $$ BEGIN RAISE 'x' USING ERRCODE = '23505', DETAIL = 'Key (email)=(anna@example)'; END $$": "raised an error of its own",
+    "DO $$ BEGIN RAISE 'x' USING ERRCODE = '23505', DETAIL = 'Key (email)=(anna@example)'; "
+    "END $$": "raised an error of its own",
     "DO $$ BEGIN ASSERT false, (SELECT max(email) FROM people); END $$": (
         "raised an error of its own (SQLSTATE P0004)"
     ),

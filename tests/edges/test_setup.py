@@ -1,4 +1,6 @@
-"""The guided set-up, on real servers, with and without a terminal. Numbers are those of agentic_projects' checks."""
+"""The guided set-up, on real servers, with and without a terminal. Numbers are those of
+agentic_projects' checks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The pages of the blueprints: complete lists, commands that run, and a table that links every acceptance check."""
+"""The pages of the blueprints: complete lists, commands that run, and a table that links every
+acceptance check.
+"""
 
 from __future__ import annotations
 

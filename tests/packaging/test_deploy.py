@@ -150,7 +150,9 @@ def test_settings_are_there_before_the_hook_that_reads_them(overlay):
 
 @pytest.mark.parametrize(("render", "arguments"), ALL)
 def test_what_a_pod_names_is_there_when_it_begins(render, arguments):
-    """A hook begins before anything of its release is there, so what it reads is a hook too, and nothing else uses that."""
+    """A hook begins before anything of its release is there, so what it reads is a hook too, and
+    nothing else uses that.
+    """
 
     def is_hook(document):
         return any("hook" in key for key in document["metadata"].get("annotations", {}))

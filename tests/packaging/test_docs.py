@@ -224,7 +224,8 @@ def test_nothing_in_the_env_example_is_active():
     assert [line for line in ENV_EXAMPLE.splitlines() if line and not line.startswith("#")] == []
 
 
-#: Defaults that follow from another setting: the words of the page, and the number that follows from the other default.
+#: Defaults that follow from another setting: the words of the page, and the number that follows
+#: from the other default.
 FOLLOWING = {"heartbeat_s": ("a sixth of `lease_s`", Timing().heartbeat())}
 
 

@@ -162,7 +162,8 @@ def test_only_the_extras_asked_for_are_in_it(image):
             "python3",
             n,
             "-c",
-            "import importlib.util as u; print([n for n in ('psycopg', 'neo4j', 'pymilvus', 'redis') if u.find_spec(n)])",
+            "import importlib.util as u; print([n for n in ('psycopg', 'neo4j', 'pymilvus', "
+            "'redis') if u.find_spec(n)])",
         ).stdout.strip()
         for n in (small, image)
     }
@@ -187,7 +188,8 @@ def test_the_sbom_names_what_is_in_it(image, tmp_path):
         "/opt/is-db-bootstrap/bin/python",
         image,
         "-c",
-        "from importlib.metadata import distributions as d; print('\\n'.join(f'{x.name}=={x.version}' for x in d()))",
+        "from importlib.metadata import distributions as d; "
+        "print('\\n'.join(f'{x.name}=={x.version}' for x in d()))",
     ).stdout
     there = dict(line.lower().replace("_", "-").split("==") for line in inside.split())
     assert listed == there

@@ -1,9 +1,12 @@
 """The wheel, installed where the repository is not."""
 
+import re
+import shlex
 import sys
 import tarfile
 import venv
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,7 +125,8 @@ def test_the_stock_alembic_works_on_a_database_of_the_installed_command(
 
 def test_a_type_checker_sees_the_types(installed, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from is_db_bootstrap import BootstrapResult\ndef code(result: BootstrapResult) -> None:\n    reveal_type(result.exit_code)\n"
+        "from is_db_bootstrap import BootstrapResult\ndef code(result: BootstrapResult) -> "
+        "None:\n    reveal_type(result.exit_code)\n"
     )
     said = run(
         sys.executable, "-m", "mypy", "--python-executable", installed, "mine.py", cwd=tmp_path
@@ -135,7 +139,8 @@ def test_pyright_sees_the_types(installed, tmp_path):
     if run(*pyright, "--version", cwd=tmp_path, check=False).returncode:
         pytest.skip("pyright cannot be fetched from npm here")
     (tmp_path / "mine.py").write_text(
-        "from is_db_bootstrap import BootstrapResult\nfrom is_db_bootstrap.testing import isolated_stores\n"
+        "from is_db_bootstrap import BootstrapResult\nfrom is_db_bootstrap.testing import "
+        "isolated_stores\n"
         "def code(result: BootstrapResult) -> None:\n    reveal_type(result.exit_code)\n"
         "with isolated_stores('novel_genesis') as stores:\n    reveal_type(stores.redis)\n"
     )
@@ -225,3 +230,35 @@ def test_one_extra_brings_its_store_to_the_blueprint(postgres_only, tmp_path, po
             POSTGRES_URL=postgres_url,
         )
         assert f"apply {outcome}" in done.stdout
+
+
+def page_commands(page):
+    """Each command of a page's examples, without its remark, and the remark."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for line in block.splitlines():
+            command, _, remark = line.partition("#")
+            yield shlex.split(command), remark.strip()
+
+
+@pytest.mark.postgres
+def test_the_examples_of_the_migrate_page_run_where_nothing_else_is_installed(
+    postgres_only, tmp_path, postgres_url
+):
+    """From the first to the last, beginning where `apply` has left the database."""
+    installed = partial(run, cwd=tmp_path, check=False, POSTGRES_URL=postgres_url)
+    there = ("--only", "postgres", "--blueprint", "context_service")
+    assert installed(postgres_only, "-m", "is_db_bootstrap", *there).returncode == 0
+    ends = {}
+    for (program, *words), remark in page_commands("how-to/migrate.md"):
+        answer = ["--yes"] if "stamp" in words else []  # at a terminal one is asked
+        done = installed(postgres_only.parent / program, *words, *answer)
+        call = " ".join(words)
+        ends[call] = done.returncode
+        if words[:2] == ["migrate", "current"]:
+            assert done.stdout.strip() == remark
+        assert done.returncode in {0, 3}, f"{call}: {done.stderr}"
+    drifted = [call for call, code in ends.items() if code == 3]
+    # The record was stamped after `downgrade base`, so `verify` says that it is not true.
+    assert drifted == ["verify --blueprint context_service"]
+    assert len(ends) >= 12

@@ -24,7 +24,9 @@ OVERRIDES = ((), ("compose.dev.yaml",), ("compose.ci.yaml",))
 
 @pytest.fixture
 def compose(tmp_path):
-    """`compose("compose.dev.yaml")`: the merged document, as podman-compose makes it; it asks podman for its version only."""
+    """`compose("compose.dev.yaml")`: the merged document, as podman-compose makes it; it asks
+    podman for its version only.
+    """
     stand_in = tmp_path / "podman"
     stand_in.write_text("#!/bin/sh\necho podman version 5.0.0\n")
     stand_in.chmod(0o755)
@@ -220,7 +222,9 @@ def test_addresses_reach_the_next_steps_and_passwords_are_masked(tmp_path):
 
 
 def run_steps(steps, folder, environ):
-    """Run the steps of a composite action as a GitHub runner does; what each has exported is seen by the next."""
+    """Run the steps of a composite action as a GitHub runner does; what each has exported is seen
+    by the next.
+    """
     files = {name: folder / name for name in ("GITHUB_ENV", "GITHUB_PATH", "GITHUB_OUTPUT")}
     for file in files.values():
         file.touch()
@@ -260,7 +264,9 @@ def run_steps(steps, folder, environ):
 
 @pytest.mark.redis
 def test_the_steps_of_the_action_apply_a_blueprint(tmp_path, redis_url):
-    """Its own steps, as a runner runs them, but for pip, which would fetch a release that is not out."""
+    """Its own steps, as a runner runs them, but for pip, which would fetch a release that is not
+    out.
+    """
     steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
     bin_folder = tmp_path / "is-db-bootstrap" / "bin"
     bin_folder.mkdir(parents=True)

@@ -121,7 +121,8 @@ def test_schema_statements_are_recognised(text, definition):
 
 def test_declared_options_of_a_vector_index_are_compared():
     found = declared(
-        "CREATE VECTOR INDEX v FOR (n:X) ON (n.e) OPTIONS {indexConfig: {`vector.dimensions`: 8, `vector.similarity_function`: 'cosine'}}"
+        "CREATE VECTOR INDEX v FOR (n:X) ON (n.e) OPTIONS {indexConfig: {`vector.dimensions`: "
+        "8, `vector.similarity_function`: 'cosine'}}"
     )
     assert isinstance(found, SchemaObject)
     assert found.options == (("vector.dimensions", "8"), ("vector.similarity_function", "COSINE"))

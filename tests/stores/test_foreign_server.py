@@ -1,4 +1,6 @@
-"""Each store's address given to each other store: a wrong address is told at once instead of being waited for."""
+"""Each store's address given to each other store: a wrong address is told at once instead of being
+waited for.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import Timing
-from is_db_bootstrap.stores.milvus.bootstrapper import CONTRACT_PROPERTY, MilvusBootstrapper
+from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY
 from is_db_bootstrap.stores.milvus.errors import exists_already
 from is_db_bootstrap.stores.milvus.schema import schema
 from servers import NO_IDLE_PINGS
@@ -47,7 +48,9 @@ def pytest_generate_tests(metafunc):
 
 
 def novel(**settings):
-    """The blueprint's Milvus part for settings without their prefix: index, ttl_seconds, embedding_model."""
+    """The blueprint's Milvus part for settings without their prefix: index, ttl_seconds,
+    embedding_model.
+    """
     names = {
         "index": "MILVUS_INDEX",
         "ttl_seconds": "MILVUS_TTL_SECONDS",

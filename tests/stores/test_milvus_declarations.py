@@ -1,4 +1,6 @@
-"""What Milvus 2.6 and 3 offer can be declared, is made and compared, and is refused in words where a server cannot."""
+"""What Milvus 2.6 and 3 offer can be declared, is made and compared, and is refused in words where
+a server cannot.
+"""
 
 from __future__ import annotations
 
@@ -262,8 +264,14 @@ def test_the_contract_of_an_older_declaration_stays_the_same():
     one = Collection(
         "c_v1", (KEY, Field("v", "FLOAT_VECTOR", dim=8)), (Index("v", "HNSW", "IP", {"M": 8}),)
     )
-    key = "Field(name='id', type='INT64', primary=True, auto_id=False, partition_key=False, dim=None, max_length=None)"
-    vector = "Field(name='v', type='FLOAT_VECTOR', primary=False, auto_id=False, partition_key=False, dim=8, max_length=None)"
+    key = (
+        "Field(name='id', type='INT64', primary=True, auto_id=False, partition_key=False, "
+        "dim=None, max_length=None)"
+    )
+    vector = (
+        "Field(name='v', type='FLOAT_VECTOR', primary=False, auto_id=False, "
+        "partition_key=False, dim=8, max_length=None)"
+    )
     assert (
         contract(one) == f"('c_v1', ({key}, {vector}), [('v', 'HNSW', 'IP', [('M', 8)])], False, 0)"
     )

@@ -1,4 +1,6 @@
-"""Defaults of Milvus fields: each is created once, is equal to itself ever after, and differs from every other value."""
+"""Defaults of Milvus fields: each is created once, is equal to itself ever after, and differs from
+every other value.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from servers import NO_IDLE_PINGS
 pytestmark = pytest.mark.milvus
 
 NOON = 1_767_355_445_000_006  # microseconds: 2026-01-02T12:04:05.000006Z
-#: A field's name, its type with its options, its default, another default, and what a row without it holds.
+#: A field's name, its type with its options, its default, another default, and what a row without
+#: it holds.
 CASES = {
     "bool_false": (Field("", "BOOL", default=False), True, False),
     "bool_true": (Field("", "BOOL", default=True), False, True),

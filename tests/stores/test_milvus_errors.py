@@ -35,7 +35,9 @@ class Refused(grpc.RpcError):
 
 
 def behind(cause, context=None):
-    """The error that pymilvus raises `from` itself, so that its cause is lost and only contexts are left."""
+    """The error that pymilvus raises `from` itself, so that its cause is lost and only contexts are
+    left.
+    """
     try:
         try:
             raise cause

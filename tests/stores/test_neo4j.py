@@ -101,7 +101,8 @@ def recorded(query) -> list[str]:
     return [
         r["s"]
         for r in query(
-            "MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY m.version"
+            "MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER "
+            "BY m.version"
         )
     ]
 
@@ -132,7 +133,8 @@ def test_ng_14_eight_constraints_and_nine_indexes_are_online(novel_genesis, quer
         "unique_organization_id": ("Organization", "id"),
     }
     indexes = query(
-        "SHOW INDEXES YIELD name, labelsOrTypes, properties, state, owningConstraint, type WHERE type <> 'LOOKUP'"
+        "SHOW INDEXES YIELD name, labelsOrTypes, properties, state, owningConstraint, type "
+        "WHERE type <> 'LOOKUP'"
     )
     assert {r["state"] for r in indexes} == {"ONLINE"}
     own = [r for r in indexes if r["owningConstraint"] is None and "__Neo4j" not in r["name"]]
@@ -214,7 +216,8 @@ def test_ng_19_seeds_are_planned_when_missing_and_edits_stay(store, query):
     query("MATCH (c:Character) DETACH DELETE c")
     assert run(seeded) == ["Character c1", "Character c1 BELONGS_TO Novel n1"]
     (row,) = query(
-        "MATCH (:Character)-[r]->(n:Novel) RETURN n.title AS title, n.created_at.year AS year, r.since AS since"
+        "MATCH (:Character)-[r]->(n:Novel) RETURN n.title AS title, n.created_at.year AS "
+        "year, r.since AS since"
     )
     assert row == {"title": "Edited", "year": 2026, "since": 1}
     assert store({}).plan().changes == ()
@@ -230,7 +233,8 @@ def test_ng_19_the_demo_data_has_six_nodes_and_nine_relationships(neo4j_url, que
     assert query(f"MATCH (n) WHERE {story} RETURN count(n) AS n") == [{"n": 6}]
     assert query(f"MATCH (n)-[r]->() WHERE {story} RETURN count(r) AS n") == [{"n": 9}]
     for row in query(
-        f"MATCH (n)-[r]->(m) WHERE {story} RETURN type(r) AS t, labels(n)[0] AS a, labels(m)[0] AS b, keys(r) AS k"
+        f"MATCH (n)-[r]->(m) WHERE {story} RETURN type(r) AS t, labels(n)[0] AS a, "
+        "labels(m)[0] AS b, keys(r) AS k"
     ):
         check_relationship(row["t"], row["a"], row["b"], row["k"])
 
@@ -328,7 +332,8 @@ def test_a_file_whose_assumption_holds_now_is_inserted_into_the_chain(store, que
     texts["V2__b.cypher"] = "// assume that version is ge 5\nCREATE (:B);"
     assert run(store(texts)) == ["V2__b.cypher"]
     (chain,) = query(
-        "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*3]->() RETURN [n IN nodes(p) | n.version] AS v"
+        "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*3]->() RETURN [n "
+        "IN nodes(p) | n.version] AS v"
     )
     assert chain["v"] == ["BASELINE", "1", "2", "3"]
     assert len(query("MATCH ()-[r:MIGRATED_TO]->() RETURN r")) == 3
@@ -527,7 +532,8 @@ def test_a_failed_index_is_reported_with_the_servers_reason_and_not_recorded(sto
 
 def test_an_index_that_is_not_online_in_time_fails_without_its_record(store, query):
     query(
-        "UNWIND range(1, 60000) AS i CREATE (:X {q: reduce(s = '', w IN range(1, 40) | s + ' w' + (i * w))})"
+        "UNWIND range(1, 60000) AS i CREATE (:X {q: reduce(s = '', w IN range(1, 40) | s + ' "
+        "w' + (i * w))})"
     )
     slow = store(
         {"V1__a.cypher": "CREATE FULLTEXT INDEX i IF NOT EXISTS FOR (n:X) ON EACH [n.q];"},
@@ -595,9 +601,9 @@ def test_an_unguarded_statement_is_harmless_after_a_crash_before_its_record(stor
     once = store(text)
     (change,) = once.plan().changes
     file = once._files[0]
-    with once._session() as session:
+    with once._database.session() as session:
         for number, statement in enumerate(file.statements, 1):
-            once._apply_statement(session, file, change, number, statement, unsure=False)
+            once._file_run._apply_statement(session, file, change, number, statement, unsure=False)
     assert run(store(text)) == ["V1__a.cypher"]
 
 
@@ -710,7 +716,8 @@ def test_every_kind_of_index_is_verified(store, query):
     assert kinds.verify() == []
     query("DROP INDEX v")
     query(
-        "CREATE VECTOR INDEX v FOR (n:X) ON (n.e) OPTIONS {indexConfig: {`vector.dimensions`: 16, `vector.similarity_function`: 'cosine'}}"
+        "CREATE VECTOR INDEX v FOR (n:X) ON (n.e) OPTIONS {indexConfig: {`vector.dimensions`: "
+        "16, `vector.similarity_function`: 'cosine'}}"
     )
     query("DROP INDEX t")
     drifts = {d.object: d for d in kinds.verify()}
@@ -733,7 +740,9 @@ def test_undeclared_objects_are_findings(store, query):
 
 @both
 def test_the_history_kept_under_the_lock_is_the_one_that_a_new_run_reads(store, query):
-    """Versioned, inserted-behind and repeatable files; the kept history must say what a reading says."""
+    """Versioned, inserted-behind and repeatable files; the kept history must say what a reading
+    says.
+    """
     files_ = {
         "V1__a.cypher": "CREATE (:A);",
         "R2__b.cypher": "MERGE (:B);",
@@ -744,9 +753,9 @@ def test_the_history_kept_under_the_lock_is_the_one_that_a_new_run_reads(store, 
     assert mine.plan().changes
     lock = mine.try_lock("one")
     assert run(mine) == ["R2__b.cypher", "V3__c.cypher"]
-    kept, mine._history = mine._history, None
+    kept, mine._file_run.history = mine._file_run.history, None
     mine.plan()
-    assert kept == mine._history
+    assert kept == mine._file_run.history
     lock.release()
     assert run(store(files_)) == []
 
@@ -882,7 +891,7 @@ def test_a_probe_that_the_server_ends_for_its_time_is_unavailable_so_that_it_is_
     looking = store({})
     slow = "UNWIND range(1, 100000000000) AS i WITH i WHERE i < 0 RETURN i"
     with pytest.raises(StoreUnavailable, match="could not answer a query yet"), looking._errors():
-        looking._ask(looking._driver, slow, 0.2)
+        looking._database._ask(looking._database.driver, slow, 0.2)
 
 
 @pytest.mark.parametrize("scheme", ["bolt+s", "bolt+ssc", "neo4j+s", "neo4j+ssc"])

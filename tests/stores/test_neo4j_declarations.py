@@ -1,4 +1,6 @@
-"""Every constraint and index that a community server can carry is recognised, made, compared and tried; the rest is refused in words."""
+"""Every constraint and index that a community server can carry is recognised, made, compared and
+tried; the rest is refused in words.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,10 @@ def test_every_kind_is_made_compared_and_tried(neo4j_url, folder):
         ("words", "CREATE FULLTEXT INDEX words FOR (n:Book) ON EACH [n.title, n.text]"),
         (
             "meaning",
-            "CREATE VECTOR INDEX meaning FOR (b:Book) ON (b.embedding) OPTIONS {indexConfig: {`vector.dimensions`: 9, `vector.similarity_function`: 'cosine'}}",
+            (
+                "CREATE VECTOR INDEX meaning FOR (b:Book) ON (b.embedding) OPTIONS {indexConfig: "
+                "{`vector.dimensions`: 9, `vector.similarity_function`: 'cosine'}}"
+            ),
         ),
         ("lent_on", "CREATE INDEX lent_on FOR ()-[l:LENT]-() ON (l.hour)"),
     ],
@@ -90,7 +95,7 @@ def test_every_kind_is_made_compared_and_tried(neo4j_url, folder):
 def test_an_index_that_is_made_otherwise_is_drift(neo4j_url, folder, name, instead):
     made = store(neo4j_url, folder)
     BootstrapOrchestrator([made]).run().raise_for_failure()
-    with made._session() as session:
+    with made._database.session() as session:
         session.run(f"DROP INDEX {name}").consume()
         session.run(instead).consume()
         session.run("CALL db.awaitIndexes(60)").consume()
@@ -101,7 +106,7 @@ def test_an_index_that_is_made_otherwise_is_drift(neo4j_url, folder, name, inste
 def test_a_dropped_constraint_of_relationships_is_drift(neo4j_url, folder):
     made = store(neo4j_url, folder)
     BootstrapOrchestrator([made]).run().raise_for_failure()
-    with made._session() as session:
+    with made._database.session() as session:
         session.run("DROP CONSTRAINT one_loan").consume()
     assert [(d.object, d.message) for d in made.verify()] == [("one_loan", "is missing")]
     made.close()

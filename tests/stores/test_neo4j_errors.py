@@ -78,5 +78,8 @@ def test_the_message_has_the_statement_and_the_subject_the_file_alone():
 
 
 def test_a_message_shows_no_class_of_the_driver():
-    said = "Timed out: ResolvedIPv4Address(('127.0.0.1', 37493)) (deadline Deadline(timeout=0.8009644410003602))"
+    said = (
+        "Timed out: ResolvedIPv4Address(('127.0.0.1', 37493)) (deadline "
+        "Deadline(timeout=0.8009644410003602))"
+    )
     assert first_line(Exception(said)) == "Timed out: 127.0.0.1:37493"

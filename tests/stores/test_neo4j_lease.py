@@ -28,9 +28,10 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.results import Change, LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.begun import facts
-from is_db_bootstrap.stores.neo4j.bootstrapper import _OWN_SCHEMA, Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.file_run import OWN_SCHEMA
 from is_db_bootstrap.stores.neo4j.history import History
-from is_db_bootstrap.stores.neo4j.lease import LABEL as LOCK_LABEL
+from is_db_bootstrap.stores.neo4j.lock import LABEL as LOCK_LABEL
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
@@ -101,10 +102,13 @@ def is_blocked(query) -> bool:
 
 
 def long_running(query) -> list[str]:
-    """Transactions of ours that are there for half a second: a constraint that waits is not shown as blocked."""
+    """Transactions of ours that are there for half a second: a constraint that waits is not shown
+    as blocked.
+    """
     rows = query(
         "SHOW TRANSACTIONS YIELD transactionId, metaData, elapsedTime "
-        "WHERE metaData.isDbBootstrap IS NOT NULL AND elapsedTime.milliseconds > 500 RETURN transactionId AS id"
+        "WHERE metaData.isDbBootstrap IS NOT NULL AND elapsedTime.milliseconds > 500 RETURN "
+        "transactionId AS id"
     )
     return [row["id"] for row in rows]
 
@@ -118,7 +122,8 @@ def waiting_constraints(query) -> list[str]:
 
 def recorded(query) -> list[str]:
     rows = query(
-        "MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY m.version, s"
+        "MATCH (m:__Neo4jMigration) WHERE m.source IS NOT NULL RETURN m.source AS s ORDER BY "
+        "m.version, s"
     )
     return [row["s"] for row in rows]
 
@@ -288,8 +293,8 @@ def test_runs_that_make_our_own_schema_at_once_are_at_most_busy(store, query):
         def make(one: Neo4jBootstrapper, gate: threading.Barrier = gate) -> None:
             gate.wait()
             try:
-                with one._errors("our schema"), one._session() as session:
-                    one._make_own(session, _OWN_SCHEMA)
+                with one._errors("our schema"), one._database.session() as session:
+                    one._file_run.make_own(session, OWN_SCHEMA)
             except BaseException as exc:  # noqa: BLE001 - a thread keeps whatever it ended with
                 ends.append(exc)
             else:
@@ -350,23 +355,25 @@ def test_a_version_that_is_written_with_other_zeros_is_the_same_version(store, q
     query("MATCH (m:__Neo4jMigration {version: '1'}) SET m.version = '001'")
     with (
         pytest.raises(StoreBusy, match="was recorded by another run meanwhile"),
-        second._session() as session,
-        second._fenced(session, Change("V1__a.cypher", "cypher")) as run,
+        second._database.session() as session,
+        second._fence.transaction(session, Change("V1__a.cypher", "cypher")) as run,
     ):
-        second._record(run, second._files[0], History(), 0)
+        second._file_run.record(run, second._files[0], History(), 0)
     assert recorded(query) == ["V1__a.cypher"]
 
 
 def test_a_history_of_another_target_does_not_stand_in_for_ours(store, query):
     query("CREATE (:__Neo4jMigration {version: 'BASELINE', migrationTarget: 'other'})")
     query(
-        "CREATE (:__Neo4jMigration {version: '1', migrationTarget: 'other', source: 'V1__theirs.cypher'})"
+        "CREATE (:__Neo4jMigration {version: '1', migrationTarget: 'other', source: "
+        "'V1__theirs.cypher'})"
     )
     mine = store({"V1__a.cypher": "CREATE (:Row);"})
     for change in mine.plan().changes:
         mine.apply(change)
     rows = query(
-        "MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL RETURN m.version AS v ORDER BY v"
+        "MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL RETURN m.version AS v "
+        "ORDER BY v"
     )
     assert [row["v"] for row in rows] == ["1", "BASELINE"]
     assert query("MATCH (m {migrationTarget: 'other'}) RETURN m.isDbBootstrapBlueprint AS b") == [
@@ -637,8 +644,8 @@ def test_a_file_of_guarded_schema_statements_is_never_marked(store, query):
 def test_a_file_that_lacks_only_its_record_is_recorded_and_runs_no_second_time(store, query):
     ours = store({"V1__a.cypher": BATCHES})
     (change,) = ours.plan().changes
-    with ours._session() as session:
-        ours._mark_begun(session, ours._files[0], change, 1, running=False)
+    with ours._database.session() as session:
+        ours._file_run.mark_begun(session, ours._files[0], change, 1, running=False)
     remark = ours.apply(change)
     assert remark is not None
     assert remark.endswith("and only its record was missing.")
@@ -724,7 +731,8 @@ def assert_once(query) -> None:
     }
     assert recorded(query) == list(FILES)
     (chain,) = query(
-        "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*3]->() RETURN [n IN nodes(p) | n.version] AS v"
+        "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*3]->() RETURN [n "
+        "IN nodes(p) | n.version] AS v"
     )
     assert chain["v"] == ["BASELINE", "001", "002", "003"]
 
@@ -772,11 +780,16 @@ def test_a_run_whose_postgres_sessions_were_ended_keeps_its_lease_on_neo4j_and_f
 def test_a_run_that_was_stopped_past_its_lease_commits_nothing_when_it_goes_on(
     query, blueprint, apply
 ):
-    """The second run does the file meanwhile, and the server has done the first one's statements, uncommitted."""
+    """The second run does the file meanwhile, and the server has done the first one's statements,
+    uncommitted.
+    """
     slow = "UNWIND range(1, 20000000) AS i WITH count(i) AS n CREATE (:Row {n: n});\n"
     (blueprint / "cypher" / "V002__rows.cypher").write_text(slow)
     first = apply()
-    running = "SHOW TRANSACTIONS YIELD currentQuery AS text WHERE text STARTS WITH 'UNWIND range(1, 20000000)' RETURN text"
+    running = (
+        "SHOW TRANSACTIONS YIELD currentQuery AS text WHERE text STARTS WITH 'UNWIND range(1, "
+        "20000000)' RETURN text"
+    )
     wait_until(lambda: query(running))
     first.send_signal(signal.SIGSTOP)
     time.sleep(LEASE_S + 1)

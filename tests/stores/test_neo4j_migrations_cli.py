@@ -1,4 +1,6 @@
-"""The command line of neo4j-migrations and this tool on one database: each reads, validates and continues what the other did."""
+"""The command line of neo4j-migrations and this tool on one database: each reads, validates and
+continues what the other did.
+"""
 
 from __future__ import annotations
 
@@ -236,8 +238,8 @@ def test_the_mark_of_a_half_done_file_changes_nothing_for_it(neo4j_url, command,
     before = {name: command(tmp_path, name) for name in ("info", "validate")}
     store = ours(neo4j_url, tmp_path)
     (change,) = store.plan().changes
-    with store._session() as session:
-        store._mark_begun(session, store._files[1], change, 1, running=True)
+    with store._database.session() as session:
+        store._file_run.mark_begun(session, store._files[1], change, 1, running=True)
     with pytest.raises(StoreConflict, match=r"V002__rows\.cypher was begun"):
         store.plan()
     after = {name: command(tmp_path, name) for name in ("info", "validate")}

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ChangeFailed, StoreConflict, StoreError
-from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
+from is_db_bootstrap.stores.postgres.errors import HalfDone
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN

@@ -771,7 +771,8 @@ def test_a_cluster_of_three_masters_is_served(private, opened):
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
             client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port)
     deadline = time.monotonic() + 30
-    # Each node finds out by itself that the cluster is complete; one that has not yet refuses every key.
+    # Each node finds out by itself that the cluster is complete; one that has not yet refuses every
+    # key.
     for node in nodes:
         while True:
             try:

@@ -32,8 +32,9 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
-from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone, PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
+from is_db_bootstrap.stores.postgres.errors import HalfDone
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.scratch import at_head
 
@@ -1051,7 +1052,7 @@ def test_a_run_that_ends_between_two_looks_is_no_conflict(shop):
         """It asks who is at work when the other run has ended."""
 
         def _is_at_work_elsewhere(self):
-            assert self._record(self._reader()).revisions == ("a1",)
+            assert self._history.read(self._reader()).revisions == ("a1",)
             blocker.execute("SELECT pg_advisory_unlock(4711)")
             working.join(60)
             assert held.release()

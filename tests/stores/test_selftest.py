@@ -74,7 +74,8 @@ def test_a_trigger_that_does_nothing_any_more_is_seen(migrated):
     with psycopg.connect(migrated("context_service")) as connection:
         connection.execute("ALTER TABLE agents DISABLE TRIGGER trg_agents_set_updated_at")
         connection.execute(
-            "CREATE TRIGGER trg_agents_other BEFORE UPDATE ON agents FOR EACH ROW WHEN (false) EXECUTE FUNCTION set_updated_at()"
+            "CREATE TRIGGER trg_agents_other BEFORE UPDATE ON agents FOR EACH ROW WHEN "
+            "(false) EXECUTE FUNCTION set_updated_at()"
         )
         proofs = {p.name: p for p in SelfTest(connection, "public", ["agents"]).proofs()}
     assert proofs["agents.trg_agents_other fires"].ok is None

@@ -16,7 +16,9 @@ from servers import PASSWORD
 
 
 def command(*args, stdin=subprocess.DEVNULL, environ=None):
-    """The command as a process: exit code, stdout lines, stderr. Its environment names no address unless told."""
+    """The command as a process: exit code, stdout lines, stderr. Its environment names no address
+    unless told.
+    """
     env = {
         k: v
         for k, v in os.environ.items()
@@ -55,7 +57,9 @@ def run_here(args, folder, environ):
 
 
 def answered(answer, *args, environ=None):
-    """The command at a terminal where a person types `answer`: exit code and everything that was shown."""
+    """The command at a terminal where a person types `answer`: exit code and everything that was
+    shown.
+    """
     master, slave = pty.openpty()
     env = {
         k: v for k, v in os.environ.items() if not k.startswith(("DB_", "POSTGRES", "DATABASE"))

@@ -124,8 +124,10 @@ def killed(server):
 
 
 class Proxy:
-    """Stands before a server. `break_next` ends the connection that sends something next; `hold(b"…")` keeps back, on the
-    way to the server, the first chunk that contains this and all that follows it on its connection, until `release`."""
+    """Stands before a server. `break_next` ends the connection that sends something next;
+    `hold(b"…")` keeps back, on the way to the server, the first chunk that contains this and all
+    that follows it on its connection, until `release`.
+    """
 
     def __init__(self, host, port):
         self._target = (host, port)

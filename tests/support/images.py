@@ -1,4 +1,6 @@
-"""The image of deploy/Dockerfile, built on what can be had: a base that is pulled, else one that is made from Debian packages."""
+"""The image of deploy/Dockerfile, built on what can be had: a base that is pulled, else one that is
+made from Debian packages.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def docker(*args, check=True, **options):
 
 
 def built(extras="postgres,neo4j,milvus,redis,models", target="", name=NAME):
-    """Build the image, or find it in Docker's cache, and return its name; skips where there is no engine, or no base."""
+    """Build the image, or find it in Docker's cache, and return its name; skips where there is no
+    engine, or no base.
+    """
     if shutil.which("docker") is None or docker("version", check=False).returncode:
         pytest.skip("no Docker engine answers")
     with filelock.FileLock(Path(tempfile.gettempdir()) / "is-db-bootstrap-image.lock"):

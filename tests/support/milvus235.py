@@ -1,4 +1,5 @@
-"""Run the full Milvus 2.3.5 of PyPI in the foreground: `python milvus235.py PORT FOLDER [SETTING=VALUE…]`.
+"""Run the full Milvus 2.3.5 of PyPI in the foreground: `python milvus235.py PORT FOLDER
+[SETTING=VALUE…]`.
 
 A setting is a dotted name in its milvus.yaml.
 """

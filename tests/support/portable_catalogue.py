@@ -1,4 +1,6 @@
-"""Tables as comparable data, read from a live PostgreSQL, MariaDB or SQLite, and from SQLAlchemy metadata."""
+"""Tables as comparable data, read from a live PostgreSQL, MariaDB or SQLite, and from SQLAlchemy
+metadata.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +151,9 @@ def _live_default(column):
 
 
 def _plain(text):
-    """A default without what each engine adds: casts, quotes, brackets, its words for now and for truth."""
+    """A default without what each engine adds: casts, quotes, brackets, its words for now and for
+    truth.
+    """
     text = re.sub(r"::[a-z ]+$", "", text.strip())
     if text.lower().strip("()") in {"now", "current_timestamp"} or re.fullmatch(
         r"current_timestamp(\(\d?\))?|now\(\)", text.lower()

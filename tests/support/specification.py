@@ -1,4 +1,6 @@
-"""What the page of a blueprint says of its tables, read from the migrated database in the page's own words."""
+"""What the page of a blueprint says of its tables, read from the migrated database in the page's
+own words.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ _ADDRESSES = (
 
 
 def surroundings(**variables):
-    """The environment without this repository on its path, and with no addresses but those that are given."""
+    """The environment without this repository on its path, and with no addresses but those that are
+    given.
+    """
     kept = {
         k: v
         for k, v in os.environ.items()
@@ -54,7 +56,9 @@ def build(folder):
 
 
 def install(wheel, folder):
-    """The `bin` folder of a fresh environment with the wheel in it; other packages are those of this environment."""
+    """The `bin` folder of a fresh environment with the wheel in it; other packages are those of
+    this environment.
+    """
     venv.create(folder / "venv", with_pip=False, symlinks=True)
     python = folder / "venv" / "bin" / "python"
     run(
@@ -71,6 +75,7 @@ def install(wheel, folder):
         cwd=folder,
     )
     borrowed = [p for p in sys.path if p.endswith("-packages")]
-    # An editable install of this repository is a .pth file, which is read only in folders that `site` is told about.
+    # An editable install of this repository is a .pth file, which is read only in folders that
+    # `site` is told about.
     (folder / "venv" / SITE / "borrowed.pth").write_text("".join(f"{p}\n" for p in borrowed))
     return python.parent

@@ -23,7 +23,6 @@ from is_db_bootstrap.settings import Settings, StoreUrl, echo, pool_profile
 from is_db_bootstrap.settings.timing import DEFAULT
 from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
-    DatabaseMissing,
     client_arguments,
     pool_mode,
     refused,
@@ -32,6 +31,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     settings_query,
     shared_sessions,
 )
+from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.pooler import Mode
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 

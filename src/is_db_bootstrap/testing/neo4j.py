@@ -20,8 +20,9 @@ from is_db_bootstrap.errors import AccessDenied, ConfigurationError, LockTimeout
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.neo4j import cypher_file
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
-from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
+from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
 from is_db_bootstrap.stores.neo4j.connection import client_arguments
+from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared
 from is_db_bootstrap.testing import neo4j_content
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing
@@ -473,7 +474,7 @@ class Neo4jIsolation(Isolation):
         """
         folder = self.blueprint.cypher
         names = set(declared(cypher_file.load(folder))) if folder else set()
-        return names | {*neo4j_history.SCHEMA, *neo4j_lease.SCHEMA}
+        return names | {*neo4j_history.SCHEMA, *neo4j_lock.SCHEMA}
 
     def _forget_schema(self) -> None:
         """Remove schema and history, which a test has changed. The next test makes both anew."""
@@ -496,7 +497,7 @@ class Neo4jIsolation(Isolation):
         for thing in found.things:
             if thing.kind in _SCHEMA_KINDS:
                 kind = thing.kind.upper()
-                self._change_schema(f"DROP {kind} {_quoted_name(thing.name)} IF EXISTS")
+                self._change_schema(f"DROP {kind} {quoted(thing.name)} IF EXISTS")
 
     def _remove_nodes(self, nodes: dict[str, Thing]) -> None:
         """Delete those of these nodes, by id, that still are as they were found."""
@@ -630,13 +631,8 @@ def _removal_statements(found: Content) -> str:
     objects = [
         (thing.kind.upper(), thing.name) for thing in found.things if thing.kind in _SCHEMA_KINDS
     ]
-    statements += [f"DROP {kind} {_quoted_name(name)}" for kind, name in sorted(objects)]
+    statements += [f"DROP {kind} {quoted(name)}" for kind, name in sorted(objects)]
     return "; ".join(statements[:_SHOWN]) or "remove it"
-
-
-def _quoted_name(name: str) -> str:
-    """The name as Cypher writes it."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 def driver(url: StoreUrl) -> neo4j.Driver:

@@ -20,11 +20,11 @@ from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
-    DatabaseMissing,
     connect,
     identifier,
     session_settings,
 )
+from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.testing import postgres_content
 from is_db_bootstrap.testing.content import Content, Seal, Thing
 from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation, Pulse

@@ -1,7 +1,8 @@
 """A real cluster: the one that KUBECONFIG names.
 
-KUBE_HOST is an address of this machine that pods reach, where the servers listen. KUBE_IMPORT is a command that takes an image
-archive on stdin to where the cluster's nodes find it. Each test has a namespace of its own, which admits "restricted" pods only.
+KUBE_HOST is an address of this machine that pods reach, where the servers listen. KUBE_IMPORT is a
+command that takes an image archive on stdin to where the cluster's nodes find it. Each test has a
+namespace of its own, which admits "restricted" pods only.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ def cluster(image, tmp_path):
 
 
 class Namespace:
-    """Applies overlays of deploy/, as a user's own kustomization does, and looks at what becomes of them."""
+    """Applies overlays of deploy/, as a user's own kustomization does, and looks at what becomes of
+    them.
+    """
 
     def __init__(self, name, image, folder):
         self.name, self.image, self.folder = name, image, folder

@@ -105,7 +105,9 @@ def renamed(name):
 
 
 def made_once(left, expected):
-    """All changes together are those of one run. The one that creates a database need not be the one that gets its lock."""
+    """All changes together are those of one run. The one that creates a database need not be the
+    one that gets its lock.
+    """
     stores = [store for _, summary in left for store in summary["stores"]]
     assert {
         name: sum(s["changes"] for s in stores if s["store"] == name) for name in expected
@@ -191,7 +193,8 @@ def test_a_store_that_comes_up_a_minute_late_is_waited_for(cluster, settings, ma
     left = [cluster.left_by(pod) for pod in cluster.pods()]
     made_once(left, {"postgres": 4})
     assert max(summary["duration_s"] for _, summary in left) > 50
-    # Three run into a server that has just begun to listen; one that meets it unavailable again is started again by Kubernetes.
+    # Three run into a server that has just begun to listen; one that meets it unavailable again is
+    # started again by Kubernetes.
     before = [
         s["lastState"]
         for pod in cluster.pods()
@@ -216,7 +219,8 @@ def test_a_pod_that_ends_in_the_middle_is_followed_by_one_that_goes_on(
         return sql(
             store,
             "postgres",
-            f"SELECT 1 FROM pg_stat_activity WHERE datname = '{database}' AND query LIKE '%pg_sleep%'",
+            f"SELECT 1 FROM pg_stat_activity WHERE datname = '{database}' AND query LIKE "
+            "'%pg_sleep%'",
         )
 
     cluster.until(sleeping)
@@ -285,7 +289,8 @@ def test_the_verify_cron_job_reports_a_dropped_index(cluster, settings, store, d
     [(index,)] = sql(
         store,
         database,
-        "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE 'idx%' ORDER BY 1 LIMIT 1",
+        "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE "
+        "'idx%' ORDER BY 1 LIMIT 1",
     )
     sql(store, database, f"DROP INDEX {index}")
     cluster("create", "job", "tomorrow", "--from=cronjob/is-db-bootstrap-verify")
@@ -323,7 +328,9 @@ def test_an_indexed_job_of_three_pods_migrates_thirty_tenants(cluster, settings,
 
 
 def test_the_chart_is_installed_with_wait_and_upgraded(cluster, settings, store, database):
-    """The stores are outside of the release, so that its hook may wait for them while Helm waits for the hook."""
+    """The stores are outside of the release, so that its hook may wait for them while Helm waits
+    for the hook.
+    """
     if not HELM.exists():
         pytest.skip("helm was not built (make test builds it)")
     name, _, tag = cluster.image.rpartition(":")
@@ -365,7 +372,8 @@ def test_the_chart_is_installed_with_wait_and_upgraded(cluster, settings, store,
     code, summary = cluster.left_by(cluster.pods("job-name=demo-is-db-bootstrap")[0])
     assert (code, summary["outcome"]) == (0, "unchanged")
     assert sql(store, database, "SELECT count(*) FROM project_contexts") == [(0,)]
-    # From a hook to a part of the release, back to an older release, and to a hook again: nothing is missing or in the way.
+    # From a hook to a part of the release, back to an older release, and to a hook again: nothing
+    # is missing or in the way.
     helm(*upgrade, "--set", "job.hook=false")
     [job] = [
         j for j in cluster("get", "jobs", "-o", "name").split() if "demo-is-db-bootstrap-3-" in j

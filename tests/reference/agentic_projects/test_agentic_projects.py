@@ -1,4 +1,6 @@
-"""What agentic_projects declares, on real servers. Numbers are those of the blueprint's acceptance checks."""
+"""What agentic_projects declares, on real servers. Numbers are those of the blueprint's acceptance
+checks.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,8 @@ def test_agt_01_the_catalogue_is_that_of_the_page(db, version):
     own = "conrelid::regclass::text <> 'alembic_version'"
     counts = dict(
         db.execute(
-            f"SELECT contype::text, count(*) FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND {own} GROUP BY 1"
+            "SELECT contype::text, count(*) FROM pg_constraint WHERE connamespace = "
+            f"'public'::regnamespace AND contype <> 'n' AND {own} GROUP BY 1"
         )
     )
     assert counts == {"p": 3, "c": 26, "f": 1, "u": 1}
@@ -114,13 +117,15 @@ def test_agt_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
     assert (
         value(
             db,
-            "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND obj_description(oid) IS NOT NULL",
+            "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND "
+            "relkind = 'r' AND obj_description(oid) IS NOT NULL",
         )
         == 4
     )
     told = column(
         db,
-        "SELECT attrelid::regclass || '.' || attname FROM pg_attribute WHERE col_description(attrelid, attnum) IS NOT NULL AND attrelid::regclass::text = ANY(%s)",
+        "SELECT attrelid::regclass || '.' || attname FROM pg_attribute WHERE "
+        "col_description(attrelid, attnum) IS NOT NULL AND attrelid::regclass::text = ANY(%s)",
         ["project_contexts", "modifications", "templates"],
     )
     assert len(told) == 19
@@ -145,7 +150,8 @@ def test_agt_02_a_shared_function_stays_while_others_use_it(url):
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("CREATE TABLE theirs (updated_at timestamptz)")
         db.execute(
-            "CREATE TRIGGER t BEFORE UPDATE ON theirs FOR EACH ROW EXECUTE FUNCTION set_updated_at()"
+            "CREATE TRIGGER t BEFORE UPDATE ON theirs FOR EACH ROW EXECUTE FUNCTION "
+            "set_updated_at()"
         )
         migrate.downgrade("agentic_projects", "base", url=url)
         assert value(db, "SELECT count(*) FROM pg_proc WHERE proname = 'set_updated_at'") == 1

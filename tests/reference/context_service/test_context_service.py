@@ -1,4 +1,6 @@
-"""What context_service declares, on real servers. Numbers are those of the blueprint's acceptance checks."""
+"""What context_service declares, on real servers. Numbers are those of the blueprint's acceptance
+checks.
+"""
 
 from __future__ import annotations
 
@@ -107,13 +109,15 @@ def test_ctx_01_the_catalogue_is_that_of_the_page(db, version):
     assert (
         column(
             db,
-            "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1",
+            "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename "
+            "<> 'alembic_version' ORDER BY 1",
         )
         == TABLES
     )
     labels = dict(
         db.execute(
-            "SELECT t.typname, array_agg(e.enumlabel::text ORDER BY enumsortorder) FROM pg_type t JOIN pg_enum e ON enumtypid = t.oid GROUP BY 1"
+            "SELECT t.typname, array_agg(e.enumlabel::text ORDER BY enumsortorder) FROM "
+            "pg_type t JOIN pg_enum e ON enumtypid = t.oid GROUP BY 1"
         )
     )
     assert labels == {
@@ -125,7 +129,8 @@ def test_ctx_01_the_catalogue_is_that_of_the_page(db, version):
     }
     listed = dict(
         db.execute(
-            "SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE 'idx%'"
+            "SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND "
+            "indexname LIKE 'idx%'"
         )
     )
     assert sorted(listed) == sorted(INDEXES)
@@ -133,7 +138,9 @@ def test_ctx_01_the_catalogue_is_that_of_the_page(db, version):
     assert "gin (keyword gin_trgm_ops)" in listed["idx_tool_keywords_keyword"]
     counts = dict(
         db.execute(
-            "SELECT contype::text, count(*) FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version' GROUP BY 1"
+            "SELECT contype::text, count(*) FROM pg_constraint WHERE connamespace = "
+            "'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version' GROUP "
+            "BY 1"
         )
     )
     assert (counts["p"], counts["f"], counts["u"]) == (8, 8, 4)
@@ -147,13 +154,15 @@ def test_ctx_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
     assert (
         column(
             db,
-            "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND obj_description(oid) IS NULL",
+            "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+            "AND relkind = 'r' AND obj_description(oid) IS NULL",
         )
         == []
     )
     told = column(
         db,
-        "SELECT attrelid::regclass || '.' || attname FROM pg_attribute WHERE col_description(attrelid, attnum) IS NOT NULL AND attrelid::regclass::text = ANY(%s)",
+        "SELECT attrelid::regclass || '.' || attname FROM pg_attribute WHERE "
+        "col_description(attrelid, attnum) IS NOT NULL AND attrelid::regclass::text = ANY(%s)",
         TABLES,
     )
     assert len(told) == 27
@@ -174,7 +183,8 @@ def test_ctx_02_an_extension_that_was_there_is_kept_and_used_where_it_is(postgre
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     with psycopg.connect(postgres_url, autocommit=True) as db:
         db.execute(
-            "CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere; COMMENT ON EXTENSION pg_trgm IS 'ours'"
+            "CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere; COMMENT ON "
+            "EXTENSION pg_trgm IS 'ours'"
         )
     assert run(postgres_url).exit_code == 0
     assert run(postgres_url).outcome == "unchanged"
@@ -185,7 +195,8 @@ def test_ctx_02_an_extension_that_was_there_is_kept_and_used_where_it_is(postgre
         assert (
             value(
                 db,
-                "SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'pg_trgm'",
+                "SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname "
+                "= 'pg_trgm'",
             )
             == "ours"
         )
@@ -199,12 +210,14 @@ def test_ctx_02_an_extension_of_ours_stays_while_others_use_it(migrated):
         assert (
             value(
                 db,
-                "SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'pg_trgm'",
+                "SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname "
+                "= 'pg_trgm'",
             )
             == "created by is-db-bootstrap"
         )
         db.execute(
-            "CREATE SCHEMA other; CREATE TABLE other.words (w text); CREATE INDEX ON other.words USING gin (w gin_trgm_ops)"
+            "CREATE SCHEMA other; CREATE TABLE other.words (w text); CREATE INDEX ON "
+            "other.words USING gin (w gin_trgm_ops)"
         )
     migrate.downgrade("context_service", "base", url=url)
     with psycopg.connect(url) as db:
@@ -212,7 +225,8 @@ def test_ctx_02_an_extension_of_ours_stays_while_others_use_it(migrated):
         assert (
             value(
                 db,
-                "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S') AND relname <> 'alembic_version'",
+                "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+                "AND relkind IN ('r', 'S') AND relname <> 'alembic_version'",
             )
             == 0
         )
@@ -236,7 +250,9 @@ def test_ctx_02_base_leaves_nothing_and_each_step_works_both_ways(migrated):
 
 
 def objects(db):
-    """Tables, indexes, sequences, types, functions, triggers, constraints and extensions of ours, by name."""
+    """Tables, indexes, sequences, types, functions, triggers, constraints and extensions of ours,
+    by name.
+    """
     return column(
         db,
         """

@@ -1,4 +1,6 @@
-"""Schema, conventions, domain and database component of helpdesk. Numbers are those of the blueprint's acceptance checks."""
+"""Schema, conventions, domain and database component of helpdesk. Numbers are those of the
+blueprint's acceptance checks.
+"""
 
 from __future__ import annotations
 
@@ -73,18 +75,22 @@ def fresh():
 def test_hd_01_the_catalogue_is_that_of_the_page(db, version):
     tables = column(
         db,
-        "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'",
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> "
+        "'alembic_version'",
     )
     assert sorted(tables) == sorted(t.name for t in models.Base.metadata.sorted_tables)
     assert len(tables) == 9
     columns = db.execute(
-        "SELECT table_name || '.' || column_name, column_default FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'"
+        "SELECT table_name || '.' || column_name, column_default FROM "
+        "information_schema.columns WHERE table_schema = 'public' AND table_name <> "
+        "'alembic_version'"
     ).fetchall()
     assert len(columns) == 123
     assert {name for name, default in columns if default is not None} == {f"{t}.id" for t in tables}
     indexes = dict(
         db.execute(
-            "SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE 'ix%'"
+            "SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND "
+            "indexname LIKE 'ix%'"
         )
     )
     declared = {i.name: i for t in models.Base.metadata.sorted_tables for i in t.indexes}
@@ -97,13 +103,15 @@ def test_hd_01_the_catalogue_is_that_of_the_page(db, version):
         )
         assert ("UNIQUE" in definition) == bool(declared[name].unique)
     keys = db.execute(
-        "SELECT conname::text, confdeltype::text, confupdtype::text FROM pg_constraint WHERE contype = 'f' ORDER BY 1"
+        "SELECT conname::text, confdeltype::text, confupdtype::text FROM pg_constraint WHERE "
+        "contype = 'f' ORDER BY 1"
     ).fetchall()
     assert keys == [(f"fk_{t}_ticket_id_tickets", "c", "a") for t in CHILDREN]
     assert (
         value(
             db,
-            "SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND conrelid::regclass::text = ANY(%s)",
+            "SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND "
+            "conrelid::regclass::text = ANY(%s)",
             tables,
         )
         == 13
@@ -111,7 +119,8 @@ def test_hd_01_the_catalogue_is_that_of_the_page(db, version):
     assert (
         value(
             db,
-            "SELECT count(*) FROM pg_constraint WHERE contype = 'u' AND connamespace = 'public'::regnamespace",
+            "SELECT count(*) FROM pg_constraint WHERE contype = 'u' AND connamespace = "
+            "'public'::regnamespace",
         )
         == 0
     )
@@ -135,7 +144,8 @@ def test_hd_02_after_down_only_the_empty_version_table_is_left(url, db):
     assert (
         value(
             db,
-            "SELECT count(*) FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typname !~ 'alembic'",
+            "SELECT count(*) FROM pg_type WHERE typnamespace = 'public'::regnamespace AND "
+            "typname !~ 'alembic'",
         )
         == 0
     )
@@ -340,7 +350,10 @@ def test_hd_06_the_closest_pattern_judges_a_key_and_persistent_keys_are_no_findi
 
 
 def test_hd_07_importing_the_package_imports_no_client():
-    code = "import sys, is_db_bootstrap.blueprints.helpdesk; print({'sqlalchemy', 'pydantic', 'redis'} & set(sys.modules))"
+    code = (
+        "import sys, is_db_bootstrap.blueprints.helpdesk; print({'sqlalchemy', 'pydantic', "
+        "'redis'} & set(sys.modules))"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

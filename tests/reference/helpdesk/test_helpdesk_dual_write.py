@@ -1,4 +1,6 @@
-"""Two stores, and one of them stops, hangs, breaks or comes back. Numbers are those of the blueprint's acceptance checks."""
+"""Two stores, and one of them stops, hangs, breaks or comes back. Numbers are those of the
+blueprint's acceptance checks.
+"""
 
 from __future__ import annotations
 
@@ -316,7 +318,8 @@ def test_hd_16_a_commit_without_an_answer_marks_its_keys(desk, url, redis):
     stored = desk.tickets.create(ticket())
     sql(
         url,
-        "CREATE CONSTRAINT TRIGGER ends AFTER UPDATE ON tickets DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ends()",
+        "CREATE CONSTRAINT TRIGGER ends AFTER UPDATE ON tickets DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION ends()",
     )
     before = everything(redis)
     with pytest.raises(OperationalError):
@@ -474,7 +477,8 @@ def test_hd_18_one_failure_of_postgres_is_made_up_by_the_retry(desk, url, redis,
         eventually(lambda: sql_waits(url))
         sql(
             url,
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND "
+            "NOT granted",
         )
         eventually(lambda: sql_waits(url))
         other.rollback()

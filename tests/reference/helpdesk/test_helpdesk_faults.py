@@ -1,4 +1,6 @@
-"""Random work under random faults: afterwards the copies equal PostgreSQL, and meanwhile nobody reads what is older than his own write."""
+"""Random work under random faults: afterwards the copies equal PostgreSQL, and meanwhile nobody
+reads what is older than his own write.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The five services, with and without a cache. Numbers are those of the blueprint's acceptance checks."""
+"""The five services, with and without a cache. Numbers are those of the blueprint's acceptance
+checks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What mplp declares, on PostgreSQL, MariaDB and SQLite. Numbers are those of the blueprint's acceptance checks."""
+"""What mplp declares, on PostgreSQL, MariaDB and SQLite. Numbers are those of the blueprint's
+acceptance checks.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def place(farm, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=ENGINES)
 def migrated_engine(request, place):
-    """An engine whose database is at the head, shared by the module; tests roll back what they write."""
+    """An engine whose database is at the head, shared by the module; tests roll back what they
+    write.
+    """
     url = place(request.param)
     assert list(migrate.init("mplp", url=url).revisions) == REVISIONS
     engine = opened(url)
@@ -162,11 +166,15 @@ def test_mplp_02_each_step_removes_the_tables_of_its_module_and_no_others(place,
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM alembic_version").scalar() == 0
         if kind == "postgres":
-            query = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('S', 'i') AND relname !~ '^alembic'"
+            query = (
+                "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+                "AND relkind IN ('S', 'i') AND relname !~ '^alembic'"
+            )
             assert connection.exec_driver_sql(query).scalar() == 0
             assert (
                 connection.exec_driver_sql(
-                    "SELECT count(*) FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typname ~ 'mplp'"
+                    "SELECT count(*) FROM pg_type WHERE typnamespace = 'public'::regnamespace "
+                    "AND typname ~ 'mplp'"
                 ).scalar()
                 == 0
             )
@@ -520,7 +528,10 @@ def test_every_table_of_mariadb_compares_text_byte_by_byte_and_checks_its_json(p
     migrate.init("mplp", url=url)
     engine = opened(url)
     with engine.connect() as connection:
-        tables = "SELECT DISTINCT engine, table_collation FROM information_schema.tables WHERE table_schema = database()"
+        tables = (
+            "SELECT DISTINCT engine, table_collation FROM information_schema.tables WHERE "
+            "table_schema = database()"
+        )
         assert connection.exec_driver_sql(tables).all() == [("InnoDB", "utf8mb4_bin")]
         checks = (
             "SELECT table_name, constraint_name FROM information_schema.check_constraints "

@@ -1,4 +1,6 @@
-"""The JSON Schemas of mplp, and that tables, revisions and documents agree with them. Numbers are those of the blueprint's checks."""
+"""The JSON Schemas of mplp, and that tables, revisions and documents agree with them. Numbers are
+those of the blueprint's checks.
+"""
 
 from __future__ import annotations
 

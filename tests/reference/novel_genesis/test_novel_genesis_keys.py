@@ -85,5 +85,8 @@ def test_there_are_twelve_patterns_and_all_of_them_expire():
 
 
 def test_building_keys_needs_no_client():
-    code = "import sys, is_db_bootstrap.blueprints.novel_genesis.keys; sys.exit('redis' in sys.modules)"
+    code = (
+        "import sys, is_db_bootstrap.blueprints.novel_genesis.keys; sys.exit('redis' in "
+        "sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

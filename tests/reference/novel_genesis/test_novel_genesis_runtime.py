@@ -1,4 +1,6 @@
-"""The runtime of novel_genesis on real servers: dialogues, the outbox, the story world. Numbers are those of the blueprint's checks."""
+"""The runtime of novel_genesis on real servers: dialogues, the outbox, the story world. Numbers are
+those of the blueprint's checks.
+"""
 
 from __future__ import annotations
 
@@ -135,7 +137,8 @@ async def test_ng_12_what_a_relay_sends_is_served_by_its_index_even_by_a_generic
         ("PROCESSING", "NULL", 300),
     ):
         db.execute(
-            f"INSERT INTO event_outbox (topic, payload, status, sent_at) SELECT 't', '{{}}', '{status}', {sent_at} FROM generate_series(1, {rows})"
+            f"INSERT INTO event_outbox (topic, payload, status, sent_at) SELECT 't', '{{}}', "
+            f"'{status}', {sent_at} FROM generate_series(1, {rows})"
         )
     db.execute("ANALYZE event_outbox")
     asked = []
@@ -314,7 +317,8 @@ def test_a_relation_is_one_for_each_pair_and_type(world):
             ),
         )
     rows = world.run(
-        "MATCH (:Character {name: 'Mara'})-[r:RELATES_TO]->() RETURN r.type AS type, r.strength AS strength ORDER BY type"
+        "MATCH (:Character {name: 'Mara'})-[r:RELATES_TO]->() RETURN r.type AS type, "
+        "r.strength AS strength ORDER BY type"
     ).data()
     assert rows == [{"type": "friend", "strength": 1}, {"type": "mentor", "strength": 7}]
 
@@ -337,7 +341,8 @@ def test_a_conflict_of_rules_is_stored_once_from_the_smaller_id(world):
     for start, end in (rules, rules[::-1]):
         write(world, merge_relationship("CONFLICTS_WITH", start, end))
     rows = world.run(
-        "MATCH (a)-[r:CONFLICTS_WITH]->(b) RETURN a.id < b.id AS ordered, r.severity AS severity, a.scope AS scope"
+        "MATCH (a)-[r:CONFLICTS_WITH]->(b) RETURN a.id < b.id AS ordered, r.severity AS "
+        "severity, a.scope AS scope"
     ).data()
     assert rows == [{"ordered": True, "severity": "major", "scope": '{"a": [1]}'}]
 

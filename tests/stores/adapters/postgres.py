@@ -29,7 +29,9 @@ TAMPERINGS = {
 
 
 class Adapter:
-    """A database that is there and empty; the server that lacks it is the business of the store's own tests."""
+    """A database that is there and empty; the server that lacks it is the business of the store's
+    own tests.
+    """
 
     OTHER_SERVER = (ConfigurationError,)
     TAMPERINGS = tuple(TAMPERINGS)
@@ -62,7 +64,8 @@ class Adapter:
     def snapshot(self) -> object:
         """All objects and rows; a row of the catalogue that was written again has another xmin."""
         objects = self.client.execute(
-            "SELECT oid, relname, relkind, xmin::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY oid"
+            "SELECT oid, relname, relkind, xmin::text FROM pg_class WHERE relnamespace = "
+            "'public'::regnamespace ORDER BY oid"
         ).fetchall()
         tables = [name for _, name, kind, _ in objects if kind == "r"]
         rows = {
@@ -97,14 +100,17 @@ class Adapter:
         change = store.plan().changes[0]
         with self.connected(self.parsed.database) as holder, holder.transaction():
             self.client.execute(
-                "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL CONSTRAINT alembic_version_pkc PRIMARY KEY)"
+                "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL CONSTRAINT "
+                "alembic_version_pkc PRIMARY KEY)"
             )
             holder.execute("LOCK TABLE alembic_version")
             yield lambda: store.apply(change)
 
 
 class Counting:
-    """Passes connections on to a server and counts them, since the server itself does not count refused logins."""
+    """Passes connections on to a server and counts them, since the server itself does not count
+    refused logins.
+    """
 
     def __init__(self, to: int) -> None:
         self.connections = 0

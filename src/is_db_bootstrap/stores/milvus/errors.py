@@ -9,9 +9,10 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+import pymilvus
 from pymilvus.exceptions import MilvusException
 
 from is_db_bootstrap.errors import (
@@ -24,6 +25,9 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import StoreUrl
 
 STORE = "milvus"
 
@@ -65,9 +69,13 @@ _TLS = (
     "peer verification",
 )
 _HTTP = ("http1.x server", "http status", "http2 header with status", "content-type")
-_CREDENTIALS = "Compare MILVUS_USERNAME and MILVUS_PASSWORD (a password alone is a token) with the server's users. They were tried once."
+_CREDENTIALS = (
+    "Compare MILVUS_USERNAME and MILVUS_PASSWORD (a password alone is a token) with the "
+    "server's users. They were tried once."
+)
 _PRIVILEGES = (
-    "The user's role needs ShowCollections, DescribeCollection, CreateCollection, DescribeAlias, CreateAlias, IndexDetail, "
+    "The user's role needs ShowCollections, DescribeCollection, CreateCollection, "
+    "DescribeAlias, CreateAlias, IndexDetail, "
     "CreateIndex, GetLoadState, GetLoadingProgress and Load."
 )
 #: What gRPC tells of a connection that somebody opens and closes without speaking HTTP/2.
@@ -167,7 +175,8 @@ def _of_access(exc: Exception, told: str, target: str, client: str) -> Bootstrap
     ):
         return ConfigurationError(
             f"milvus: {target} has no such database: {told}.",
-            hint="Create it (MilvusClient.create_database), or leave the name out for the default one.",
+            hint="Create it (MilvusClient.create_database), or leave the name out for the default "
+            "one.",
         )
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return _unimplemented(told, target, client)
@@ -183,7 +192,8 @@ def _unimplemented(told: str, target: str, client: str) -> BootstrapError:
     if "unknown service" in told:
         return ConfigurationError(
             f"milvus: another gRPC server answers at {target}: {told}.",
-            hint="Give the address of Milvus's proxy (port 19530 by default), not of its coordinators or etcd.",
+            hint="Give the address of Milvus's proxy (port 19530 by default), not of its "
+            "coordinators or etcd.",
         )
     return StoreConflict(
         STORE,
@@ -243,9 +253,10 @@ def was_closed(exc: BootstrapError) -> bool:
 
 
 def _rpc(exc: BaseException) -> Any:
-    """The gRPC error that pymilvus hides behind one of its own, which has lost why (`illegal connection params`).
+    """The gRPC error that pymilvus hides behind one of its own, which has lost why.
 
-    pymilvus raises errors `from` themselves (decorators.error_handler), so contexts are followed too, and none twice.
+    Its own says `illegal connection params`. pymilvus raises errors `from` themselves
+    (decorators.error_handler), so contexts are followed too, and none twice.
     """
     seen: list[BaseException | None] = [None]
     left: list[BaseException | None] = [exc]
@@ -280,3 +291,34 @@ def _told(exc: BaseException) -> str:
 def _says(exc: BaseException, *texts: str) -> bool:
     told = _told(exc).lower()
     return any(text in told for text in texts)
+
+
+class Translation:
+    """Translates what pymilvus and gRPC raise while they talk to `url`, once for all calls.
+
+    Meanwhile pymilvus's log is kept quiet. `cancelled` says that another thread has closed the
+    connection: what pymilvus stumbles over then is no bug.
+    """
+
+    def __init__(self, url: StoreUrl) -> None:
+        self._url = url
+        self.server_version = ""
+        self.cancelled = threading.Event()
+
+    @contextmanager
+    def __call__(self, subject: str = "", change: Change | None = None) -> Iterator[None]:
+        """Translate what is raised inside, about `subject`."""
+        try:
+            with quiet():
+                yield
+        except (MilvusException, grpc.RpcError) as exc:
+            if self.cancelled.is_set():
+                raise StoreUnavailable(STORE, "The call was cancelled.", subject=subject) from exc
+            server = self.server_version or "of unknown version"
+            versions = f"pymilvus {pymilvus.__version__}, server {server}"
+            error = translated(exc, str(self._url), subject, change, versions)
+            raise self._url.masking(error, exc) from exc
+        except (ValueError, AttributeError, TypeError) as exc:
+            if not self.cancelled.is_set():
+                raise
+            raise StoreUnavailable(STORE, "The call was cancelled.", subject=subject) from exc

@@ -1,4 +1,7 @@
-"""Trying each collection under a probe name: it is created as declared, filled, searched by every index, and dropped."""
+"""Trying each collection under a probe name.
+
+It is created as declared, filled, searched by every index, and dropped.
+"""
 
 from __future__ import annotations
 

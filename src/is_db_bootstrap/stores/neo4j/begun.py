@@ -23,7 +23,7 @@ from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile, number
 from is_db_bootstrap.stores.neo4j.cypher_schema import recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
-from is_db_bootstrap.stores.neo4j.lease import LABEL as LOCK_LABEL
+from is_db_bootstrap.stores.neo4j.lock import LABEL as LOCK_LABEL
 
 LABEL = "__IsDbBootstrapBegun"
 

@@ -1,87 +1,41 @@
-"""Neo4j: Cypher files once each, their history in the format of neo4j-migrations, constraints and indexes compared.
+"""Neo4j: Cypher files once each, their history in the format of neo4j-migrations, schema compared.
 
-A schema statement is a transaction of its own, so its file is recorded after it was seen to hold; data statements share
-one transaction with their record (`ForbiddenDueToTransactionType` forbids to mix the two). Every transaction that records
-ends with a look at the lease, so that a run that lost its lock commits nothing that another run has begun.
+`database` is the connection and what is seen on it, `history` what is recorded, `schema_forecast`
+goes through pending files on paper, and `compare` sets declared objects beside live ones.
+`file_run` runs a file and records it, in transactions of `fence`, which end with a look at the
+lease: a run that lost its lock commits nothing that another run has begun.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import pwd
-import re
-import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import neo4j
-from neo4j import exceptions as raised
-
-from is_db_bootstrap.errors import (
-    BootstrapError,
-    ChangeFailed,
-    ConfigurationError,
-    StoreBusy,
-    StoreConflict,
-    StoreUnavailable,
-)
+from is_db_bootstrap.errors import ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores import foreign_server
-from is_db_bootstrap.stores.neo4j import begun as neo4j_begun
-from is_db_bootstrap.stores.neo4j import cypher_file, own_schema
-from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
+from is_db_bootstrap.stores.neo4j import compare, cypher_file, own_schema
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
-from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
-from is_db_bootstrap.stores.neo4j.begun import Begun
-from is_db_bootstrap.stores.neo4j.connection import client_arguments
+from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
-from is_db_bootstrap.stores.neo4j.cypher_schema import (
-    Drop,
-    LiveIndex,
-    LiveSchema,
-    SchemaObject,
-    recognise,
-)
-from is_db_bootstrap.stores.neo4j.cypher_text import Statement
+from is_db_bootstrap.stores.neo4j.database import Database
+from is_db_bootstrap.stores.neo4j.duplicates import refuse_duplicates
+from is_db_bootstrap.stores.neo4j.errors import Translation
+from is_db_bootstrap.stores.neo4j.fence import Fence
+from is_db_bootstrap.stores.neo4j.file_run import OWN_SCHEMA, FileRun
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.kind import KIND
-from is_db_bootstrap.stores.neo4j.schema_forecast import (
-    declared,
-    described,
-    different,
-    forecast,
-    twins,
-)
-from is_db_bootstrap.stores.neo4j.seed import Run, Seed
+from is_db_bootstrap.stores.neo4j.lock import Lease
+from is_db_bootstrap.stores.neo4j.schema_forecast import declared, forecast
+from is_db_bootstrap.stores.neo4j.seed import Seed
 
 if TYPE_CHECKING:
+    import neo4j
+
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.store import Lock
-
-# Failures are raised and reported by us; the driver would log them to stderr as well.
-logging.getLogger("neo4j").addHandler(logging.NullHandler())
-
-OLDEST_MAJOR = 5
-BOLT_PORT = 7687
-#: Nodes of a label up to which `plan` looks for values that would block a uniqueness constraint.
-AFFORDABLE_NODES = 100_000
-#: Groups of duplicates that an error lists.
-GROUPS = 5
-_TAG = "isDbBootstrap"
-_OWN_SCHEMA = {**neo4j_history.SCHEMA, **neo4j_lease.SCHEMA}
-
-_COMPONENTS = "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version, edition"
-_DATABASE = "SHOW {which} YIELD name, address, currentStatus, statusMessage, access, writer"
-_CONSTRAINTS = (
-    "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
-)
-_INDEXES = "SHOW INDEXES YIELD name, state, type, entityType, labelsOrTypes, properties, owningConstraint, failureMessage, options"
-_AWAIT = "UNWIND $names AS name CALL db.awaitIndex(name, $seconds) RETURN count(*) AS waited"
+    from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
 
 
 class Neo4jBootstrapper:
@@ -109,194 +63,69 @@ class Neo4jBootstrapper:
         folder = blueprint.cypher
         self._files = cypher_file.load(folder) if folder else ()
         self._seed = Seed(self._blueprint.seed_nodes, self._blueprint.seed_relationships)
-        self._tag = uuid.uuid4().hex
-        self._opened: neo4j.Driver | None = None
-        self._server: ServerInfo | None = None
-        self._live: LiveSchema | None = None
-        #: Kept only while a lock of ours was taken: nobody else writes it then.
-        self._history: History | None = None
-        self._lease: neo4j_lease.Lease | None = None
-        #: Whether the constraints and the index that recording needs were seen or made.
-        self._can_record = False
+        self._errors = Translation(self._url)
+        self._database = Database(self._url, self._timing.connect_timeout_s, self._errors)
+        self._fence = Fence(self._database)
+        self._file_run = FileRun(
+            self._database,
+            self._fence,
+            self._errors,
+            blueprint=blueprint.name,
+            username=self._url.username,
+            index_timeout_s=self._timing.index_timeout_s,
+        )
         self.target = str(self._url)
 
     # --- looking
 
     def ping(self, timeout_s: float) -> ServerInfo:
-        """One try on new connections, with the credentials once: the target database reads, is online and has a writer.
+        """One try on new connections, with the credentials once.
 
-        Raises `StoreUnavailable`, `AccessDenied`, `ConfigurationError` when something else answers, `StoreConflict` below
+        The target database reads, is online and has a writer. Raises `StoreUnavailable`,
+        `AccessDenied`, `ConfigurationError` when something else answers, `StoreConflict` below
         Neo4j 5 or for a database that does not exist.
         """
         self.close()
-        limit = min(timeout_s, self._timing.connect_timeout_s)
-        with self._errors(), self._recognising(limit):
-            driver = self._open(limit)
-            try:
-                rows = self._ask(driver, _COMPONENTS, limit)
-                server = self._checked_server(rows)
-                self._check_database(driver, limit)
-            except BaseException:
-                driver.close()
-                raise
-        self._opened, self._server = driver, server
-        return server
-
-    @contextmanager
-    def _recognising(self, timeout_s: float) -> Iterator[None]:
-        """Ask what it is that takes connections and does not shake hands: waiting for another kind of server is in vain."""
-        try:
-            yield
-        except raised.DriverError as exc:
-            known = ""
-            if neo4j_errors.is_silent(exc) and "+" not in self._url.scheme:
-                known = foreign_server.recognised(
-                    self._url.host, self._url.port(BOLT_PORT), min(timeout_s, 1.0)
-                )
-            if known:
-                raise ConfigurationError(
-                    f"neo4j: at {self.target} answers {known}.", hint="Give the Bolt address."
-                ) from exc
-            raise
-
-    def _open(self, timeout_s: float) -> neo4j.Driver:
-        """A driver without its own waits of 30 and 60 s, which would add to our deadline."""
-        return neo4j.GraphDatabase.driver(
-            **client_arguments(self._url),
-            connection_timeout=timeout_s,
-            connection_acquisition_timeout=timeout_s,
-            max_transaction_retry_time=0,
-            telemetry_disabled=True,
-        )
-
-    def _ask(
-        self, driver: neo4j.Driver, text: str, timeout_s: float, database: str | None = None
-    ) -> list[dict[str, Any]]:
-        """One query in write mode, so that neo4j:// leads it to a writer."""
-        with driver.session(database=database or self._url.database or None) as session:
-            return [dict(r) for r in session.run(neo4j.Query(text, timeout=max(timeout_s, 0.1)))]
-
-    def _checked_server(self, rows: Sequence[Mapping[str, Any]]) -> ServerInfo:
-        version, edition = (str(rows[0]["version"]), str(rows[0]["edition"])) if rows else ("", "")
-        major = re.match(r"\d+", version)
-        if major is None or int(major[0]) < OLDEST_MAJOR:
-            raise StoreConflict(
-                self.name,
-                f"{self.target} is Neo4j {version or 'of unknown version'}; "
-                f"{OLDEST_MAJOR} or newer is needed.",
-                hint="Upgrade the server.",
-            )
-        return ServerInfo(version, edition)
-
-    def _check_database(self, driver: neo4j.Driver, timeout_s: float) -> None:
-        which = f"DATABASE {_quoted(self._url.database)}" if self._url.database else "HOME DATABASE"
-        try:
-            rows = self._ask(driver, _DATABASE.format(which=which), timeout_s, "system")
-        except raised.Forbidden:
-            return  # not allowed everywhere; the query before has read from the database
-        mine = (
-            [r for r in rows if r["address"] == self._url.hosts]
-            if self._url.scheme.startswith("bolt")
-            else []
-        )
-        for row in mine or rows:
-            if row["currentStatus"] != "online" and (mine or len(rows) == 1):
-                told = f": {row['statusMessage']}" if row["statusMessage"] else ""
-                raise StoreUnavailable(
-                    self.name,
-                    f"Database {row['name']} at {self.target} is {row['currentStatus']}{told}.",
-                    hint="Wait for it, start it (START DATABASE), or see its log.",
-                )
-        if rows and not any(r["writer"] and r["access"] == "read-write" for r in mine or rows):
-            raise StoreUnavailable(
-                self.name,
-                f"{self.target} is not the writer of database {rows[0]['name']}, "
-                "or it is read-only.",
-                hint="Write neo4j:// instead of bolt:// to be led to the writer; "
-                "bolt:// only when one server is reachable.",
-            )
-
-    @property
-    def _driver(self) -> neo4j.Driver:
-        """The driver; connects when nobody has pinged before."""
-        if self._opened is None:
-            self.ping(self._timing.connect_timeout_s)
-        if self._opened is None:
-            raise StoreUnavailable(self.name, "The store was closed meanwhile.")
-        return self._opened
-
-    @property
-    def _token(self) -> str:
-        """The token of the lease that this store has taken; empty without one."""
-        return self._lease.token if self._lease is not None and self._leased else ""
-
-    @property
-    def _leased(self) -> bool:
-        """Whether this store has taken its lock and not given it back.
-
-        It may be lost all the same.
-        """
-        return self._lease is not None and not self._lease.ended
-
-    @contextmanager
-    def _session(self) -> Iterator[neo4j.Session]:
-        with self._driver.session(database=self._url.database or None) as session:
-            yield session
-
-    def _rows(self, session: neo4j.Session, text: str, **parameters: Any) -> list[dict[str, Any]]:
-        """One statement in a transaction of its own, marked as ours so that `cancel` finds it."""
-        return [
-            dict(r) for r in session.run(neo4j.Query(text, metadata={_TAG: self._tag}), parameters)
-        ]
-
-    def _write(self, text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        with self._errors("the lock"), self._session() as session:
-            return self._rows(session, text, **parameters)
-
-    def _look(self, session: neo4j.Session) -> LiveSchema:
-        return LiveSchema.read(self._rows(session, _CONSTRAINTS), self._rows(session, _INDEXES))
-
-    def _look_for(self, session: neo4j.Session, kinds: set[str]) -> LiveSchema:
-        """A look at constraints or indexes only; the rest is as last seen.
-
-        A constraint's own index is ONLINE once it is made.
-        """
-        last = self._live
-        if last is None or len(kinds) > 1:
-            return self._look(session)
-        if "index" in kinds:
-            live = LiveSchema.read((), self._rows(session, _INDEXES))
-        else:
-            live = LiveSchema(
-                LiveSchema.read(self._rows(session, _CONSTRAINTS), ()).objects, last.indexes
-            )
-        rest = {name: thing for name, thing in last.objects.items() if thing.kind not in kinds}
-        return LiveSchema({**rest, **live.objects}, live.indexes)
+        return self._database.open(timeout_s)
 
     # --- planning
 
     def plan(self) -> Plan:
-        """Compare history and files, forecast what pending files will meet, and look for seeds that are missing.
+        """Compare history and files, and forecast what pending files will meet.
 
-        Three queries when nothing is pending. Raises `StoreConflict` as `History.check`, `forecast` and `assert` say.
+        Seeds that are missing are looked for. Three queries when nothing is pending. Raises
+        `StoreConflict` as `History.check`, `forecast` and `assert` say.
         """
-        with self._errors(), self._session() as session:
-            history = History.read(self._rows(session, neo4j_history.READ))
-            self._history = history if self._leased else None
-            self._live = self._look(session)
+        with self._errors(), self._database.session() as session:
+            history = self._read_history(session)
+            self._file_run.history = history if self._fence.held is not None else None
+            live = self._database.live = self._database.look(session)
             history.check(self._files, self._blueprint.name)
             skipped = tuple(self._skipped(history))
             usable = self._without(skipped)
             if history.is_ahead(self._files, usable):
-                last = history.entries[-1]
-                note = f"The history goes on to {last.source}, beyond {self._files[-1].name}; nothing is changed."
+                note = (
+                    f"The history goes on to {history.entries[-1].source}, beyond "
+                    f"{self._files[-1].name}; nothing is changed."
+                )
                 return Plan(skipped=skipped, notes=(note,), ahead=True)
             changes = history.pending(usable)
-            pending = [f for f in usable if f.name in {c.name for c in changes}]
+            names = {change.name for change in changes}
+            pending = [file for file in usable if file.name in names]
             self._refuse_half_done(session, pending)
-            self._refuse_duplicates(session, forecast(pending, self._live))
-            changes += self._seed.missing(lambda text, **p: self._rows(session, text, **p))
+            new = forecast(pending, live)
+            refuse_duplicates(lambda text: self._database.rows(session, text), new)
+            changes += self._missing_seeds(session)
         return Plan(tuple(changes), skipped, tuple(self._notes(usable, pending)))
+
+    def _read_history(self, session: neo4j.Session) -> History:
+        return History.read(self._database.rows(session, neo4j_history.READ))
+
+    def _missing_seeds(self, session: neo4j.Session) -> list[Change]:
+        def run(text: str, **parameters: Any) -> list[dict[str, Any]]:
+            return self._database.rows(session, text, **parameters)
+
+        return self._seed.missing(run)
 
     def _skipped(self, history: History) -> Iterator[Change]:
         for file in self._files:
@@ -309,21 +138,18 @@ class Neo4jBootstrapper:
                     subject=file.name,
                 )
             if unmet is not None:
-                yield Change(
-                    file.name,
-                    neo4j_history.KIND,
-                    f"{unmet.text}; the server is {self._described_server()}",
-                )
+                detail = f"{unmet.text}; the server is {self._described_server()}"
+                yield Change(file.name, neo4j_history.KIND, detail)
 
     def _unmet(self, file: CypherFile) -> cypher_file.Precondition | None:
-        server = self._server or ServerInfo("0", "")
+        server = self._database.server or ServerInfo("0", "")
         forbidden = [p for p in file.preconditions if p.edition == "enterprise" and p.is_assumption]
         if forbidden and not self._blueprint.enterprise:
             return forbidden[0]
         return file.unmet(server.version, server.edition or "")
 
     def _described_server(self) -> str:
-        server = self._server or ServerInfo("?", "?")
+        server = self._database.server or ServerInfo("?", "?")
         off = "" if self._blueprint.enterprise else ", and the blueprint's enterprise files are off"
         return f"{server.version} {server.edition}{off}"
 
@@ -334,31 +160,16 @@ class Neo4jBootstrapper:
     def _notes(self, usable: Sequence[CypherFile], pending: Sequence[CypherFile]) -> Iterator[str]:
         unverified = [f"{f.name} ({f.unrecognised})" for f in usable if f.unrecognised]
         if unverified:
-            yield f"Not verified, because they declare no constraint or index: statements of {', '.join(unverified)}."
+            yield (
+                "Not verified, because they declare no constraint or index: statements of "
+                f"{', '.join(unverified)}."
+            )
         if pending and (warning := cypher_file.order_warning(self._files)):
             yield warning
         for file in pending:
             yield from file.lint()
-        if self._live is not None:
-            yield from twins(declared(usable).values(), self._live)
-
-    def _refuse_duplicates(self, session: neo4j.Session, new: Sequence[SchemaObject]) -> None:
-        """Refuse what duplicates would block, where looking for them is cheap.
-
-        Else the server finds them in `apply`.
-        """
-        unique = [o for o in new if o.type in {"UNIQUENESS", "KEY"}]
-        if not unique:
-            return
-        kinds = "CALL db.labels() YIELD label AS n RETURN n UNION CALL db.relationshipTypes() YIELD relationshipType AS n RETURN n"
-        used = {r["n"] for r in self._rows(session, kinds)}
-        for thing in unique:
-            if thing.labels[0] not in used:
-                continue
-            count = self._rows(session, f"MATCH {_pattern(thing)} RETURN count(n) AS n")[0]["n"]
-            groups = self._duplicates(session, thing) if count <= AFFORDABLE_NODES else []
-            if groups:
-                raise self._blocked(thing, groups)
+        if self._database.live is not None:
+            yield from compare.twins(declared(usable).values(), self._database.live)
 
     def _refuse_half_done(self, session: neo4j.Session, pending: Sequence[CypherFile]) -> None:
         """Raise for a file that an earlier run has begun and that nobody may go on with unasked.
@@ -368,43 +179,11 @@ class Neo4jBootstrapper:
         """
         if not pending:
             return
-        marks = self._marks(session)
+        marks = self._file_run.marks(session)
         for file in pending:
             mark = marks.get(file.order)
             if mark is not None and not mark.at_work:
                 mark.next_statement(file)
-
-    def _marks(self, session: neo4j.Session) -> dict[tuple[int, ...], Begun]:
-        """The marks of begun files, by the place of the file."""
-        rows = self._rows(session, neo4j_begun.READ)
-        return {mark.order: mark for mark in neo4j_begun.read_marks(rows)}
-
-    def _duplicates(self, session: neo4j.Session, thing: SchemaObject) -> list[str]:
-        properties = [f"n.{_quoted(p)}" for p in thing.properties]
-        present = " AND ".join(f"{p} IS NOT NULL" for p in properties)
-        rows = self._rows(
-            session,
-            f"MATCH {_pattern(thing)} WHERE {present} WITH [{', '.join(properties)}] AS v, count(*) AS c WHERE c > 1 "
-            f"RETURN v, c ORDER BY c DESC, toString(v[0]) LIMIT {GROUPS + 1}",
-        )
-        what = "nodes" if thing.entity == "NODE" else "relationships"
-        return [f"{r['c']} {what} share {_values(thing.properties, r['v'])}" for r in rows]
-
-    def _blocked(self, thing: SchemaObject, groups: Sequence[str]) -> StoreConflict:
-        """The conflict of a constraint that duplicates block; which they are is its detail."""
-        counted = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
-        number, more = counted, ""
-        if len(groups) > GROUPS:
-            number, more = f"more than {GROUPS} groups", "; and more"
-        what = "nodes" if thing.entity == "NODE" else "relationships"
-        where = thing.definition.partition(" on ")[2]
-        return StoreConflict(
-            self.name,
-            f"{thing} on {where} is blocked by data: {number} of {what} share {', '.join(thing.properties)}.",
-            hint="Remove or merge the duplicates and run again.",
-            subject=thing.name,
-            detail=f"{'; '.join(groups[:GROUPS])}{more}.",
-        )
 
     # --- writing
 
@@ -417,400 +196,41 @@ class Neo4jBootstrapper:
         data, and no record, is committed.
         """
         if change.kind == "seed":
-            with (
-                self._errors(change.name, change),
-                self._session() as session,
-                self._fenced(session, change) as run,
-            ):
-                self._seed.create(change, run)
+            self._apply_seed(change)
             return None
         file = next((f for f in self._files if f.name == change.name), None)
         if file is None:
             raise ChangeFailed(
                 self.name, f"{change.name} is not a file of {self._blueprint.name}.", change=change
             )
-        began = time.monotonic()
-        with self._errors(file.name, change), self._session() as session:
-            history = self._ready_to_record(session, change)
-            entry = history.entry(file.version)
-            if entry is not None and entry.checksum in file.checksums:
-                return f"{file.name} is recorded as applied already."
-            mark = self._marks(session).get(file.order)
-            if mark is None and file.transactional:
-                self._apply_data(session, file, change, history, began)
-            else:
-                self._apply_alone(session, file, change, history, began, mark=mark)
-        if self._leased:
-            self._history = history.continued(file, self._blueprint.name)
-        return _remark(file, mark)
+        return self._file_run.apply(file, change)
 
-    def _ready_to_record(self, session: neo4j.Session, change: Change) -> History:
-        """Make the constraints and the index that recording needs, where they are absent.
-
-        Returns the history.
-        """
-        history = self._history or History.read(self._rows(session, neo4j_history.READ))
-        self._history = None  # until this file is recorded
-        if not self._can_record:
-            if own_schema.absent(_OWN_SCHEMA, self._live or self._look(session)):
-                self._refuse_lost_lease(session, change)
-                self._make_own(session, _OWN_SCHEMA)
-            self._can_record = True
-        return history
-
-    def _make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
-        """Make what is absent of `schema`, and see that it is there.
-
-        `IF NOT EXISTS` keeps no second run from being refused: of two that make an index at once,
-        one gets `EquivalentSchemaRuleAlreadyExists`. So what is there afterwards decides, not the
-        answer. Raises `StoreBusy` when something is still absent then, because another run is
-        making or removing it.
-        """
-        for text in own_schema.absent(schema, self._look(session)).values():
-            try:
-                self._rows(session, text)
-            except raised.ClientError as exc:
-                if neo4j_errors.code(exc) not in neo4j_errors.EXISTS:
-                    raise
-        self._live = self._look(session)
-        left = own_schema.absent(schema, self._live)
-        if left:
-            raise StoreBusy(
-                self.name,
-                f"{', '.join(left)} was made and is not there: another run is at work, "
-                "or the server was ended while it made one and has kept its index.",
-                hint=f"If no other run is at work, DROP INDEX {next(iter(left))} IF EXISTS.",
-                subject=next(iter(left)),
-            )
-
-    @contextmanager
-    def _fenced(self, session: neo4j.Session, change: Change) -> Iterator[Run]:
-        """A transaction that commits only while the lease of this run is ours.
-
-        The token is compared last, which locks the lease's node: no other run can take the lease
-        before the commit.
-        """
-        with session.begin_transaction(metadata={_TAG: self._tag}) as transaction:
-
-            def run(text: str, **parameters: Any) -> list[dict[str, Any]]:
-                return [dict(r) for r in transaction.run(text, parameters)]
-
-            yield run
-            lease = self._lease if self._leased else None
-            if lease is not None and not lease.confirm_in(
-                lambda text, parameters: run(text, **parameters)
-            ):
-                raise self._lost_lease(change, run(neo4j_lease.HOLDER))
-            transaction.commit()
-
-    def _refuse_lost_lease(self, session: neo4j.Session, change: Change) -> None:
-        """Raise when the lease is another run's: right before a statement that shares no transaction with the record."""
-        if self._lease is not None and self._leased and not self._lease.confirm():
-            raise self._lost_lease(change, self._rows(session, neo4j_lease.HOLDER))
-
-    def _lost_lease(self, change: Change, rows: Sequence[Mapping[str, Any]]) -> StoreUnavailable:
-        holder = (
-            f"{neo4j_lease.holder(rows[0]).who} holds it now" if rows else "nobody holds it now"
-        )
-        return StoreUnavailable(
-            self.name,
-            f"The lock of this run was lost before {change.name} was recorded; {holder}. "
-            "Nothing that shares a transaction with the record was committed.",
-            hint="Run again; what has been applied is recognised.",
-            subject=change.name,
-        )
-
-    def _apply_data(
-        self,
-        session: neo4j.Session,
-        file: CypherFile,
-        change: Change,
-        history: History,
-        began: float,
-    ) -> None:
-        with self._fenced(session, change) as run:
-            for i, statement in enumerate(file.statements, 1):
-                with self._errors(_place(file, i, statement), change):
-                    run(statement.text)
-            self._record(run, file, history, began)
-
-    def _apply_alone(
-        self,
-        session: neo4j.Session,
-        file: CypherFile,
-        change: Change,
-        history: History,
-        began: float,
-        *,
-        mark: Begun | None,
-    ) -> None:
-        """Run what commits by itself, and then record the file and remove its mark."""
-        first = self._next_statement(file, mark)
-        with self._errors(file.name, change):
-            for i, statement in enumerate(file.statements, 1):
-                if i >= first:
-                    unsure = mark is not None and mark.running and i == mark.count
-                    self._apply_statement(session, file, change, i, statement, unsure=unsure)
-            self._prove_schema(session, file, change)
-            with self._fenced(session, change) as run:
-                self._record(run, file, history, began)
-                if mark is not None or neo4j_begun.needs_mark(file):
-                    run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
-
-    def _next_statement(self, file: CypherFile, mark: Begun | None) -> int:
-        """The number, from 1, of the first statement to run.
-
-        `StoreBusy` while another run is at the file.
-        """
-        if mark is None:
-            return 1
-        if mark.at_work and mark.token != self._token:
-            raise StoreBusy(
-                self.name, f"{file.name} is being applied by {mark.owner}.", subject=file.name
-            )
-        return mark.next_statement(file)
-
-    def _apply_statement(
-        self,
-        session: neo4j.Session,
-        file: CypherFile,
-        change: Change,
-        number: int,
-        statement: Statement,
-        *,
-        unsure: bool,
-    ) -> None:
-        """Send one statement in a transaction of its own.
-
-        Where the file needs a mark, it is committed before the statement and again after it.
-        `unsure` says that an earlier run ended while the statement was running.
-        """
-        if unsure and self._is_dropped(session, statement):
-            return
-        is_marked = neo4j_begun.needs_mark(file)
-        if is_marked:
-            self._mark_begun(session, file, change, number, running=True)
-        else:
-            self._refuse_lost_lease(session, change)
-        try:
-            with self._errors(_place(file, number, statement), change):
-                self._send(session, file, statement)
-        except BootstrapError as exc:
-            if not is_marked:
-                raise
-            if _is_undone(statement, exc.__cause__):
-                self._take_back(session, file, change, number)
-                raise
-            if not statement.is_batched:
-                raise
-            raise self._in_batches(file, change, exc) from exc
-        if is_marked:
-            self._mark_begun(session, file, change, number, running=False)
-
-    def _send(self, session: neo4j.Session, file: CypherFile, statement: Statement) -> None:
-        try:
-            self._rows(session, statement.text)
-        except (raised.ClientError, raised.DatabaseError) as exc:
-            self._explain(session, statement, exc, file)
-
-    def _is_dropped(self, session: neo4j.Session, statement: Statement) -> bool:
-        """Whether it is a DROP, and what it drops is gone."""
-        thing = recognise(statement.tokens)
-        return isinstance(thing, Drop) and thing.name not in self._look(session).objects
-
-    def _mark_begun(
-        self, session: neo4j.Session, file: CypherFile, change: Change, count: int, *, running: bool
-    ) -> None:
-        """Commit the mark, if the lease is still ours."""
-        owner = self._lease.owner if self._lease else f"{_system_user()}, without a lock"
-        facts = neo4j_begun.facts(file, count, running=running)
-        with self._fenced(session, change) as run:
-            run(neo4j_begun.WRITE, token=self._token, owner=owner, **facts)
-
-    def _take_back(
-        self, session: neo4j.Session, file: CypherFile, change: Change, number: int
-    ) -> None:
-        """Mark a statement that the server refused as not begun.
-
-        A mark that cannot be written stays as it is.
-        """
-        with suppress(BootstrapError), self._errors(file.name, change):
-            if number > 1:
-                self._mark_begun(session, file, change, number - 1, running=False)
-                return
-            with self._fenced(session, change) as run:
-                run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
-
-    def _in_batches(self, file: CypherFile, change: Change, exc: BootstrapError) -> ChangeFailed:
-        """What a failure within batches is, whatever it was.
-
-        Nobody may try such a file again unasked.
-        """
-        return ChangeFailed(
-            self.name,
-            f"{exc.message} Batches of {file.name} may have been committed, because "
-            "CALL … IN TRANSACTIONS commits while it runs; the file is not recorded and was not "
-            "tried again.",
-            change=change,
-            hint="See what is there. The next run ends with a conflict "
-            "that names the two ways out.",
-            detail=exc.detail,
-        )
-
-    def _explain(
-        self, session: neo4j.Session, statement: Statement, exc: raised.Neo4jError, file: CypherFile
-    ) -> None:
-        """Pass over an object that is there already as declared.
-
-        Raise what says more than the server did, or `exc`.
-        """
-        thing = recognise(statement.tokens)
-        code = neo4j_errors.code(exc)
-        if not isinstance(thing, SchemaObject):
-            raise exc
-        if code in neo4j_errors.EXISTS:
-            found = self._look(session).find(thing)
-            if found is not None and thing.matches(found):
-                return
-            if found is not None:
-                raise different(thing, found, file.name) from exc
-        if code == neo4j_errors.BLOCKED and "Enterprise Edition" in str(exc):
-            raise StoreConflict(
-                self.name,
-                f"{thing} of {file.name} requires the Enterprise Edition.",
-                hint="Begin the file with `// assume that edition is enterprise` "
-                "to have it skipped here.",
-                subject=thing.name,
-            ) from exc
-        if code == neo4j_errors.BLOCKED and (groups := self._duplicates(session, thing)):
-            raise self._blocked(thing, groups) from exc
-        raise exc
-
-    def _prove_schema(self, session: neo4j.Session, file: CypherFile, change: Change) -> None:
-        """See that what `file` leaves behind is there: `IF NOT EXISTS` is silent for a name with another definition."""
-        wanted = declared([file])
-        if not wanted:
-            return
-        live = self._look_for(session, {str(thing.kind) for thing in wanted.values()})
-        waiting = [
-            i.name for i in live.indexes.values() if i.state == "POPULATING" and i.name in wanted
-        ]
-        if waiting:
-            live = self._awaited(session, waiting)
-        self._live = live
-        for thing in wanted.values():
-            found = live.find(thing)
-            if found is None or not thing.matches(found):
-                raise (
-                    different(thing, found, file.name)
-                    if found
-                    else ChangeFailed(
-                        self.name,
-                        f"{thing} of {file.name} is not there after it was created.",
-                        change=change,
-                        hint="See who drops it, and run again.",
-                        subject=thing.name,
-                    )
-                )
-            self._refuse_unfinished(found, live, change)
-
-    def _awaited(self, session: neo4j.Session, names: Sequence[str]) -> LiveSchema:
-        """Wait on the server until they are ONLINE.
-
-        Failing and timing out are judged from the state that they then have.
-        """
-        try:
-            self._rows(
-                session, _AWAIT, names=names, seconds=max(1, int(self._timing.index_timeout_s))
-            )
-        except (raised.ClientError, raised.DatabaseError) as exc:
-            if not neo4j_errors.code(exc).startswith(("ClientError.Procedure.", "DatabaseError.")):
-                raise
-        return self._look(session)
-
-    def _refuse_unfinished(self, thing: SchemaObject, live: LiveSchema, change: Change) -> None:
-        state = live.indexes.get(thing.name)
-        if state is None or state.state == "ONLINE":
-            return
-        failure = " ".join(state.failure.split())
-        cause = _failure(state) if failure else f"after {self._timing.index_timeout_s:g} s"
-        hint = (
-            f"Correct the data, DROP INDEX {thing.name}, and run again."
-            if state.state == "FAILED"
-            else "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT."
-        )
-        raise ChangeFailed(
-            self.name,
-            f"{thing} is {state.state}: {cause}.",
-            change=change,
-            hint=hint,
-            subject=thing.name,
-            detail=failure,
-        )
-
-    def _record(self, run: Run, file: CypherFile, history: History, began: float) -> None:
-        """Write the history node, or the REPEATED of a file that ran before, into `history`.
-
-        Writers wait for each other from here to the end of their transactions, so the second one
-        sees what the first has recorded. Raises `StoreBusy` when that is this very file: tried
-        again, it is found to be applied already.
-        """
-        name = self._blueprint.name
-        now = History.read(run(neo4j_history.BEGIN_RECORD, blueprint=name, order=list(file.order)))
-        now.refuse_other_blueprint(name)
-        if not self._leased:  # others may have recorded something in front of this file
-            history = History.read(run(neo4j_history.READ))
-        entry = now.entry(file.version)
-        if entry is not None:
-            neo4j_history.compare(entry, file)
-            if entry.checksum in file.checksums:
-                raise StoreBusy(
-                    self.name,
-                    f"{file.name} was recorded by another run meanwhile.",
-                    subject=file.name,
-                )
-        facts = {
-            "version": entry.version if entry else file.version,
-            "checksum": file.checksum,
-            "ms": int((time.monotonic() - began) * 1000),
-            "by": _system_user(),
-            "user": self._url.username,
-        }
-        if entry is not None:
-            rows = run(neo4j_history.REPEAT, **facts)
-        else:
-            rows = run(
-                neo4j_history.RECORD,
-                **facts,
-                previous=history.before(file),
-                description=file.description,
-                repeatable=file.repeatable,
-                source=file.name,
-            )
-        if not rows or rows[0]["recorded"] != 1:
-            raise StoreConflict(
-                self.name,
-                f"{file.name} could not be recorded: "
-                f"version {history.before(file)} is not in the history once.",
-                hint="See MATCH (m:__Neo4jMigration) RETURN m.",
-                subject=file.name,
-            )
+    def _apply_seed(self, change: Change) -> None:
+        with (
+            self._errors(change.name, change),
+            self._database.session() as session,
+            self._fence.transaction(session, change) as run,
+        ):
+            self._seed.create(change, run)
 
     # --- proving
 
     def verify(self) -> Sequence[Drift]:
-        """Each object that the files leave behind against the live one: name, label, properties, kind, ONLINE."""
-        if self._server is None:
+        """Each object that the files leave behind against the live one.
+
+        Compared are name, label, properties and kind, and whether it is ONLINE.
+        """
+        if self._database.server is None:
             self.ping(self._timing.connect_timeout_s)
-        with self._errors(), self._session() as session:
-            self._live = live = self._look(session)
-            drifts = [
-                d
-                for o in declared(f for f in self._files if self._unmet(f) is None).values()
-                if (d := _drift(o, live))
-            ]
-            missing = self._seed.missing(lambda text, **p: self._rows(session, text, **p))
-        return drifts + [Drift(c.name, c.kind, "is missing") for c in missing]
+        with self._errors(), self._database.session() as session:
+            live = self._database.live = self._database.look(session)
+            drifts = list(compare.drifts(self._declared_here(), live))
+            missing = self._missing_seeds(session)
+        return drifts + [Drift(seed.name, seed.kind, "is missing") for seed in missing]
+
+    def _declared_here(self) -> list[SchemaObject]:
+        """What the files that this server takes leave behind."""
+        return list(declared(f for f in self._files if self._unmet(f) is None).values())
 
     def selftest(self) -> Iterator[Proof]:
         """Try each declared constraint and index in transactions that are rolled back.
@@ -819,33 +239,29 @@ class Neo4jBootstrapper:
         """
         from is_db_bootstrap.stores.neo4j.selftest import SelfTest
 
-        with self._errors("a probe"), self._session() as session:
-            objects = declared(f for f in self._files if self._unmet(f) is None).values()
-            yield from SelfTest(session, objects).proofs()
+        with self._errors("a probe"), self._database.session() as session:
+            yield from SelfTest(session, self._declared_here()).proofs()
 
     def audit(self) -> Sequence[Drift]:
-        """Constraints and indexes that no file declares, but those of both tools and the server's own token lookups."""
-        if self._live is None:
-            with self._errors(), self._session() as session:
-                self._live = self._look(session)
-        known = {*declared(self._files), *_OWN_SCHEMA}
-        wanted = list(declared(self._files).values())
-        return [
-            Drift(o.name, o.kind, "is not declared", actual=described(o), finding=True)
-            for o in self._live.objects.values()
-            if o.name not in known and o.type != "LOOKUP" and not any(w.matches(o) for w in wanted)
-        ]
+        """Constraints and indexes that no file declares.
+
+        What both tools need for themselves, and the server's own token lookups, are none.
+        """
+        if self._database.live is None:
+            with self._errors(), self._database.session() as session:
+                self._database.live = self._database.look(session)
+        live = self._database.live
+        return list(compare.findings(declared(self._files), OWN_SCHEMA, live))
 
     def status(self) -> Status:
         """The last recorded file, the last file that this server takes, and who holds the lock."""
-        with self._errors(), self._session() as session:
-            history = History.read(self._rows(session, neo4j_history.READ))
-            held = self._rows(session, neo4j_lease.HOLDER)
-        head = self._without(tuple(self._skipped(history)))
+        with self._errors(), self._database.session() as session:
+            history = self._read_history(session)
+            held = self._database.rows(session, neo4j_lock.HOLDER)
+        usable = self._without(tuple(self._skipped(history)))
         recorded = history.entries[-1].source if history.entries else ""
-        return Status(
-            recorded, head[-1].name if head else "", neo4j_lease.holder(held[0]) if held else None
-        )
+        head = usable[-1].name if usable else ""
+        return Status(recorded, head, neo4j_lock.holder(held[0]) if held else None)
 
     # --- the lock
 
@@ -857,9 +273,9 @@ class Neo4jBootstrapper:
         held = self._ready_to_lock()
         if held is not None:
             return held
-        taken = neo4j_lease.take(self._write, owner, self._timing.lease_s)
-        self._history = None
-        self._lease = taken if isinstance(taken, neo4j_lease.Lease) else None
+        taken = neo4j_lock.take(self._database.write, owner, self._timing.lease_s)
+        self._file_run.history = None
+        self._fence.lease = taken if isinstance(taken, Lease) else None
         return taken
 
     def _ready_to_lock(self) -> LockHolder | None:
@@ -869,32 +285,22 @@ class Neo4jBootstrapper:
         the schema statement, or be the victim of a deadlock with it. These constraints are the only
         thing that is changed without a lease.
         """
-        with self._errors("the lock"), self._session() as session:
-            if own_schema.absent(neo4j_lease.SCHEMA, self._look(session)):
-                rows = self._rows(session, neo4j_lease.HOLDER)
+        with self._errors("the lock"), self._database.session() as session:
+            if own_schema.absent(neo4j_lock.SCHEMA, self._database.look(session)):
+                rows = self._database.rows(session, neo4j_lock.HOLDER)
                 if rows and not rows[0]["lapsed"]:
-                    return neo4j_lease.holder(rows[0])
-                self._make_own(session, neo4j_lease.SCHEMA)
+                    return neo4j_lock.holder(rows[0])
+                self._file_run.make_own(session, neo4j_lock.SCHEMA)
         return None
 
     # --- ending
 
     def cancel(self) -> None:
-        """From another thread: terminate our transactions on the server, or break the connections where that is refused."""
-        driver = self._opened
-        if driver is None:
-            return
-        try:
-            with driver.session(database=self._url.database or None) as session:
-                found = session.run(
-                    f"SHOW TRANSACTIONS YIELD transactionId, metaData WHERE metaData.{_TAG} = $tag RETURN transactionId AS id",
-                    tag=self._tag,
-                )
-                ids = [r["id"] for r in found]
-                if ids:
-                    session.run("TERMINATE TRANSACTIONS $ids", ids=ids).consume()
-        except (raised.Neo4jError, raised.DriverError):
-            driver.close()
+        """From another thread: terminate our transactions on the server.
+
+        Where that is refused, the connections are broken.
+        """
+        self._database.terminate()
 
     def what_goes_on(self) -> str:
         """What the server goes on with after `cancel`, as a sentence for the report."""
@@ -902,86 +308,6 @@ class Neo4jBootstrapper:
 
     def close(self) -> None:
         """Release every connection."""
-        driver, self._opened = self._opened, None
-        self._live = self._history = self._lease = None
-        self._can_record = False
-        if driver is not None:
-            driver.close()
-
-    @contextmanager
-    def _errors(self, place: str = "", change: Change | None = None) -> Iterator[None]:
-        """Translate what the driver raises, once for all calls."""
-        try:
-            yield
-        except (raised.Neo4jError, raised.DriverError) as exc:
-            error = neo4j_errors.translated(exc, self.target, place, change)
-            raise self._url.masking(error, exc) from exc
-
-
-def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
-    found = live.find(wanted)
-    name, expected = wanted.name or wanted.definition, described(wanted)
-    if found is None:
-        return Drift(name, wanted.kind, "is missing", expected)
-    if not wanted.matches(found):
-        return Drift(name, wanted.kind, "differs", expected, described(found))
-    index = live.indexes.get(found.name)
-    if index is None or index.state == "ONLINE":
-        return None
-    return Drift(name, wanted.kind, f"is {index.state}: {_failure(index)}", "ONLINE", index.state)
-
-
-def _failure(index: LiveIndex) -> str:
-    """Where the server says why an index is not usable: what it says may name values of rows."""
-    if index.failure.strip():
-        return f"see failureMessage of SHOW INDEXES WHERE name = '{index.name}'"
-    return "not usable yet"
-
-
-def _pattern(thing: SchemaObject) -> str:
-    label = _quoted(thing.labels[0])
-    return f"(n:{label})" if thing.entity == "NODE" else f"()-[n:{label}]->()"
-
-
-def _values(names: Sequence[str], values: Sequence[Any]) -> str:
-    return ", ".join(f"{name} {value!r}"[:120] for name, value in zip(names, values, strict=True))
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
-def _is_undone(statement: Statement, cause: BaseException | None) -> bool:
-    """Whether the server's answer says that nothing of a statement is left.
-
-    A schema statement is all or nothing. Of one that commits in batches that is known only before
-    it began.
-    """
-    if statement.is_batched:
-        return neo4j_errors.refused_unread(cause)
-    return isinstance(cause, raised.Neo4jError)
-
-
-def _remark(file: CypherFile, mark: Begun | None) -> str | None:
-    """What is told of a file that another run had begun."""
-    if mark is None:
-        return None
-    if mark.done:
-        return (
-            f"{file.name} was recorded without running it, because its mark said that it is done."
-        )
-    first = mark.next_statement(file)
-    if first > len(file.statements):
-        return f"{file.name} was begun by {mark.owner}, and only its record was missing."
-    return f"{file.name} was begun by {mark.owner}, and went on at statement {first}."
-
-
-def _place(file: CypherFile, number: int, statement: Statement) -> str:
-    return f"{file.name}, statement {number} (line {statement.line})"
-
-
-def _system_user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's uid without an entry in passwd
-        return str(os.getuid())
+        self._fence.lease = None
+        self._file_run.forget()
+        self._database.close()

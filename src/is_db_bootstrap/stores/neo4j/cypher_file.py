@@ -21,7 +21,8 @@ from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 
 _PRECONDITION = re.compile(
     r"(?P<word>assume|assert) that (?:edition is (?P<edition>enterprise|community)"
-    r"|version is (?P<versions>[\d.]+(?:(?: ?,| or) ?[\d.]+)*)|version is (?P<compare>ge|lt) (?P<than>[\d.]+))",
+    r"|version is (?P<versions>[\d.]+(?:(?: ?,| or) ?[\d.]+)*)"
+    r"|version is (?P<compare>ge|lt) (?P<than>[\d.]+))",
     re.IGNORECASE,
 )
 
@@ -85,7 +86,10 @@ def number(version: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class CypherFile:
-    """A `V…__….cypher` file, run once, or an `R…__….cypher` file, run again when its text changes."""
+    """A `V…__….cypher` file, run once, or an `R…__….cypher` file.
+
+    The second is run again when its text changes.
+    """
 
     name: str
     version: str
@@ -127,16 +131,20 @@ class CypherFile:
         for statement in self.statements:
             if statement.tokens.lower().startswith(": use "):
                 raise ConfigurationError(
-                    f"neo4j: {self.name}, line {statement.line}: `:use` is refused, because a run concerns one database.",
+                    f"neo4j: {self.name}, line {statement.line}: `:use` is refused, because a "
+                    "run concerns one database.",
                     hint="Name the database in the address.",
                 )
         apart = [s.is_schema or s.is_batched for s in self.statements]
         if any(apart) and not all(apart):
             other = self.statements[apart.index(not apart[0])]
             raise ConfigurationError(
-                f"neo4j: {self.name}, line {other.line}: `{other.text.split(chr(10))[0][:60]}` cannot share a transaction with "
-                "the statements before it: constraints, indexes and CALL … IN TRANSACTIONS stand apart from data.",
-                hint="Put the two kinds into two files, or mend the word that makes it look like the other kind.",
+                f"neo4j: {self.name}, line {other.line}: "
+                f"`{other.text.split(chr(10))[0][:60]}` cannot share a transaction with "
+                "the statements before it: constraints, indexes and CALL … IN TRANSACTIONS "
+                "stand apart from data.",
+                hint="Put the two kinds into two files, or mend the word that makes it look like "
+                "the other kind.",
             )
 
     @property
@@ -175,7 +183,10 @@ class CypherFile:
         return min(unmet, key=lambda p: p.is_assumption, default=None)
 
     def lint(self) -> Iterator[str]:
-        """What neo4j-migrations would read differently, and what could not be run twice after a crash."""
+        """What neo4j-migrations would read differently.
+
+        Also what could not be run twice after a crash.
+        """
         theirs = [
             " ".join(s.tokens for s in _lenient(part))
             for part in cypher_text.their_parts(self.text)
@@ -193,7 +204,10 @@ class CypherFile:
         for statement in self.statements:
             found = recognise(statement.tokens)
             if isinstance(found, SchemaObject) and not found.name:
-                yield f"Warning: {self.name}, line {statement.line}: the {found.kind} has no name; give it one."
+                yield (
+                    f"Warning: {self.name}, line {statement.line}: the {found.kind} has no "
+                    "name; give it one."
+                )
 
 
 def _lenient(part: str) -> list[Statement]:
@@ -201,7 +215,8 @@ def _lenient(part: str) -> list[Statement]:
         found = list(cypher_text.split(part))
     except ValueError:
         return [Statement(part, part, 1)]
-    return found if len(found) < 2 else [Statement(part, part, 1)]  # noqa: PLR2004 - theirs would be sent as one
+    is_one = len(found) <= 1
+    return found if is_one else [Statement(part, part, 1)]  # theirs would be sent as one
 
 
 def _text(path: Path) -> str:
@@ -243,7 +258,13 @@ def load(folder: Path) -> tuple[CypherFile, ...]:
 
 
 def order_warning(files: Sequence[CypherFile]) -> str:
-    """A warning when version 2 of neo4j-migrations, which sorts versions as text, would run the files in another order."""
+    """A warning when version 2 of neo4j-migrations would run the files in another order.
+
+    It sorts versions as text.
+    """
     if [f.version for f in files] == sorted(f.version for f in files):
         return ""
-    return "Warning: sorted as text the Cypher files stand in another order than by number; use numbers of one width."
+    return (
+        "Warning: sorted as text the Cypher files stand in another order than by number; use "
+        "numbers of one width."
+    )

@@ -16,7 +16,8 @@ _PROPERTIES = rf"(?P<properties>{_NAME} \. {_NAME}(?: , {_NAME} \. {_NAME})*)"
 _PREFIX = rf"(?:(?P<name>{_NAME}) )??(?P<guarded>IF NOT EXISTS )?FOR (?:{_NODE}|{_RELATIONSHIP})"
 _CONSTRAINT = re.compile(
     rf"CREATE(?: OR REPLACE)? CONSTRAINT {_PREFIX} REQUIRE (?:\( )?{_PROPERTIES}(?: \))? IS "
-    r"(?:(?:NODE |RELATIONSHIP |REL )?(?P<unique>UNIQUE)|(?:NODE |RELATIONSHIP |REL )?(?P<key>KEY)|(?P<exists>NOT NULL)"
+    r"(?:(?:NODE |RELATIONSHIP |REL )?(?P<unique>UNIQUE)"
+    r"|(?:NODE |RELATIONSHIP |REL )?(?P<key>KEY)|(?P<exists>NOT NULL)"
     r"|(?:: :|TYPED) (?P<type>\S.*?))(?: OPTIONS (?P<options>.*))?",
     re.IGNORECASE,
 )
@@ -26,7 +27,8 @@ _INDEX = re.compile(
     re.IGNORECASE,
 )
 _LOOKUP = re.compile(
-    rf"CREATE(?: OR REPLACE)? LOOKUP INDEX (?:(?P<name>{_NAME}) )??(?P<guarded>IF NOT EXISTS )?FOR .* "
+    rf"CREATE(?: OR REPLACE)? LOOKUP INDEX (?:(?P<name>{_NAME}) )??"
+    r"(?P<guarded>IF NOT EXISTS )?FOR .* "
     r"ON (?:EACH )?(?P<function>labels|type) \( .* \)",
     re.IGNORECASE,
 )
@@ -90,7 +92,10 @@ class SchemaObject:
         return f"{self.kind} {self.name or '(unnamed)'}"
 
     def matches(self, live: SchemaObject) -> bool:
-        """Whether the live object is this one: same definition, and each declared option has its value."""
+        """Whether the live object is this one.
+
+        It has the same definition, and each declared option has its value.
+        """
         shown = dict(live.options)
         return self.definition == live.definition and all(
             shown.get(k, v) == v for k, v in self.options
@@ -113,7 +118,10 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class LiveIndex:
-    """The state of a live index, its own or that of the constraint behind which it stands: ONLINE, POPULATING or FAILED."""
+    """The state of a live index: ONLINE, POPULATING or FAILED.
+
+    It is its own, or that of the constraint behind which it stands.
+    """
 
     name: str
     state: str
@@ -123,7 +131,10 @@ class LiveIndex:
 
 @dataclass(frozen=True, slots=True)
 class LiveSchema:
-    """What `SHOW CONSTRAINTS` and `SHOW INDEXES` said: objects by name, and the state of every index."""
+    """What `SHOW CONSTRAINTS` and `SHOW INDEXES` said.
+
+    Objects stand by their names, and so does the state of every index.
+    """
 
     objects: Mapping[str, SchemaObject]
     indexes: Mapping[str, LiveIndex]

@@ -1,7 +1,9 @@
-"""Cypher as text: where a statement ends, what it begins with, and the two checksums of neo4j-migrations.
+"""Cypher as text: where a statement ends, what it begins with, and its checksums.
 
-PyPI has no kept Cypher lexer (that of Pygments knows no block comments); telling strings, names and comments apart is
-all that is needed here, since the server parses the rest.
+The two checksums are those of neo4j-migrations.
+
+PyPI has no kept Cypher lexer: that of Pygments knows no block comments. Telling strings, names and
+comments apart is all that is needed here, since the server parses the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _TOKEN = re.compile(
 )
 _OPEN = {"open_comment": "/*", "open_single": "'", "open_double": '"', "open_name": "`"}
 _SCHEMA = re.compile(
-    r"(?:CREATE|DROP)(?: OR REPLACE)?(?: (?:RANGE|TEXT|POINT|FULLTEXT|VECTOR|LOOKUP|BTREE))? (?:INDEX|CONSTRAINT)\b",
+    r"(?:CREATE|DROP)(?: OR REPLACE)?"
+    r"(?: (?:RANGE|TEXT|POINT|FULLTEXT|VECTOR|LOOKUP|BTREE))? (?:INDEX|CONSTRAINT)\b",
     re.IGNORECASE,
 )
 _BATCHED = re.compile(
@@ -49,7 +52,10 @@ class Statement:
 
     @property
     def is_schema(self) -> bool:
-        """Whether it creates or drops a constraint or an index, which no other statement may share a transaction with."""
+        """Whether it creates or drops a constraint or an index.
+
+        No other statement may share a transaction with it.
+        """
         return _SCHEMA.match(self.tokens) is not None
 
     @property
@@ -124,8 +130,16 @@ def checksum(text: str) -> str:
 
 
 def flyway_checksum(text: str) -> str:
-    """CRC-32 over the lines without their ends, signed: what `--use-flyway-compatible-checksums` stores."""
+    """CRC-32 over the lines without their ends, signed.
+
+    `--use-flyway-compatible-checksums` stores this one.
+    """
     crc = 0
     for line in re.split(r"\r\n|\n|\r", text):
         crc = zlib.crc32(line.encode(), crc)
     return str(crc - (1 << 32) if crc >= 1 << 31 else crc)
+
+
+def quoted(name: str) -> str:
+    """A name as Cypher takes any name."""
+    return "`" + name.replace("`", "``") + "`"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from neo4j import exceptions as raised
 
@@ -18,6 +20,9 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import StoreUrl
 
 STORE = "neo4j"
 
@@ -63,19 +68,30 @@ EXISTS = frozenset(
 _BEFORE_RUNNING = ("ClientError.Statement.SyntaxError", "ClientError.Security.")
 
 _HINTS = {
-    RATE_LIMIT: "Wrong passwords were tried before us (three lock a user for 5 s); nothing is repeated here. Stop whoever "
-    "polls with them, wait, and run again.",
-    EXPIRED: "Log in once and set a password: ALTER CURRENT USER SET PASSWORD FROM … TO … on database system.",
+    RATE_LIMIT: (
+        "Wrong passwords were tried before us (three lock a user for 5 s); nothing is repeated "
+        "here. Stop whoever polls with them, wait, and run again."
+    ),
+    EXPIRED: (
+        "Log in once and set a password: ALTER CURRENT USER SET PASSWORD FROM … TO … on database "
+        "system."
+    ),
 }
 _WRONG_PASSWORD = (
     "Give user and password in NEO4J_URL or NEO4J_USERNAME and "  # noqa: S105 - a hint, no password
     "NEO4J_PASSWORD. It was tried once, because Neo4j locks the user after three; "
     "a new container needs some seconds until its first password is set."
 )
-_TLS = "Write bolt+s:// or neo4j+s:// for a server with TLS (+ssc for a self-signed certificate, or NEO4J_CA_FILE), else bolt://."
+_TLS = (
+    "Write bolt+s:// or neo4j+s:// for a server with TLS (+ssc for a self-signed certificate, "
+    "or NEO4J_CA_FILE), else bolt://."
+)
 _NOT_BOLT = ("UnsupportedServerProduct", "looks like HTTP")
 _TLS_SIGNS = ("BoltSecurityError", "SSLError", "CertificateError", "certificate verify failed")
-_ROUTE = "Write neo4j:// instead of bolt:// to be led to the writer; bolt:// only when exactly one server is reachable."
+_ROUTE = (
+    "Write neo4j:// instead of bolt:// to be led to the writer; bolt:// only when exactly one "
+    "server is reachable."
+)
 
 
 def code(exc: BaseException) -> str:
@@ -89,7 +105,10 @@ def refused_unread(exc: BaseException | None) -> bool:
 
 
 def first_line(exc: BaseException) -> str:
-    """What it says, without the copy of the query that follows a syntax error, and without the driver's own classes."""
+    """What it says, without the driver's own classes.
+
+    The copy of the query that follows a syntax error is left out too.
+    """
     text = re.sub(
         r"\s*\(?deadline Deadline\([^)]*\)\)?", "", str(getattr(exc, "message", None) or exc)
     )
@@ -173,7 +192,10 @@ def _of_server(
     if name.startswith("ClientError.Security.") and name != ASK_AGAIN:
         return _denied(name, f"{line} ({short})", target, subject, detail)
     if name == NO_DATABASE:
-        hint = "Create it (Enterprise: CREATE DATABASE), or leave it out of the address to use the default one."
+        hint = (
+            "Create it (Enterprise: CREATE DATABASE), or leave it out of the address to use "
+            "the default one."
+        )
         return StoreConflict(STORE, f"{target} has no such database: {line}.", hint=hint)
     return _unavailable(name, f"{line} ({short})", target, place, subject, detail=detail)
 
@@ -183,7 +205,8 @@ def _denied(name: str, told: str, target: str, subject: str, detail: str) -> Acc
         return AccessDenied(STORE, f"{target} refused user and password.", hint=_WRONG_PASSWORD)
     hint = _HINTS.get(
         name,
-        "Grant the user what the message names; schema changes need CREATE/DROP INDEX and CONSTRAINT.",
+        "Grant the user what the message names; schema changes need CREATE/DROP INDEX and "
+        "CONSTRAINT.",
     )
     return AccessDenied(STORE, f"{target}: {told}.", hint=hint, subject=subject, detail=detail)
 
@@ -227,7 +250,8 @@ def _of_driver(exc: raised.DriverError, target: str, subject: str) -> BootstrapE
     ):
         return ConfigurationError(
             f"neo4j: what answers at {target} does not speak Bolt.",
-            hint="Give the Bolt address of a Neo4j server (default port 7687), not that of its HTTP (7474) or of another store.",
+            hint="Give the Bolt address of a Neo4j server (default port 7687), not that of its "
+            "HTTP (7474) or of another store.",
         )
     if any(sign in everything for sign in _TLS_SIGNS):
         return AccessDenied(STORE, f"TLS to {target} failed: {told}.", hint=_TLS)
@@ -259,3 +283,19 @@ def _causes(exc: BaseException) -> Iterator[str]:
     inner += [e for e in (exc.__cause__,) if e is not None]
     for each in inner:
         yield from _causes(each)
+
+
+class Translation:
+    """Translates what the driver raises while it talks to `url`, once for all calls."""
+
+    def __init__(self, url: StoreUrl) -> None:
+        self._url = url
+
+    @contextmanager
+    def __call__(self, place: str = "", change: Change | None = None) -> Iterator[None]:
+        """Translate what is raised inside, at `place`, which may be a statement of `change`."""
+        try:
+            yield
+        except (raised.Neo4jError, raised.DriverError) as exc:
+            error = translated(exc, str(self._url), place, change)
+            raise self._url.masking(error, exc) from exc

@@ -1,7 +1,8 @@
-"""The history of a Neo4j database, in the format of neo4j-migrations, and what it means for a blueprint's files.
+"""The history of a Neo4j database, in the format of neo4j-migrations.
 
-Both tools read and continue each other's histories. The BASELINE node also says, in `isDbBootstrapBlueprint`, whose
-history it is; a database that neo4j-migrations began has no such mark and is adopted by the next file that is applied.
+Both tools read and continue each other's histories. The BASELINE node also says, in
+`isDbBootstrapBlueprint`, whose history it is. A database that neo4j-migrations began has no such
+mark and is adopted by the next file that is applied.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ SCHEMA: Mapping[str, str] = {
         "CREATE CONSTRAINT unique_version___Neo4jMigration IF NOT EXISTS "
         "FOR (n:__Neo4jMigration) REQUIRE (n.version, n.migrationTarget) IS UNIQUE"
     ),
-    "repeated_at__Neo4jMigration": "CREATE INDEX repeated_at__Neo4jMigration IF NOT EXISTS FOR ()-[r:REPEATED]-() ON (r.at)",
+    "repeated_at__Neo4jMigration": (
+        "CREATE INDEX repeated_at__Neo4jMigration IF NOT EXISTS FOR ()-[r:REPEATED]-() ON (r.at)"
+    ),
 }
 
 _COLUMNS = """
-RETURN m.version AS version, m.checksum AS checksum, coalesce(m.repeatable, false) AS repeatable, m.type AS type,
+RETURN m.version AS version, m.checksum AS checksum,
+       coalesce(m.repeatable, false) AS repeatable, m.type AS type,
        coalesce(m.source, m.version) AS source, m.isDbBootstrapBlueprint AS blueprint,
        [(m)-[r:REPEATED]->(m) | [r.at.epochMillis, r.checksum]] AS repeats
 """
@@ -57,9 +61,10 @@ MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL
 RECORD = """
 MATCH (p:__Neo4jMigration {version: $previous}) WHERE p.migrationTarget IS NULL
 OPTIONAL MATCH (p)-[old:MIGRATED_TO]->(n:__Neo4jMigration)
-CREATE (p)-[:MIGRATED_TO {at: datetime({timezone: 'UTC'}), in: duration({milliseconds: $ms}), by: $by, connectedAs: $user}]->
-       (c:__Neo4jMigration {version: $version, description: $description, type: 'CYPHER', repeatable: $repeatable,
-                            source: $source, checksum: $checksum})
+CREATE (p)-[:MIGRATED_TO {at: datetime({timezone: 'UTC'}), in: duration({milliseconds: $ms}),
+                          by: $by, connectedAs: $user}]->
+       (c:__Neo4jMigration {version: $version, description: $description, type: 'CYPHER',
+                            repeatable: $repeatable, source: $source, checksum: $checksum})
 FOREACH (_ IN CASE WHEN n IS NULL THEN [] ELSE [1] END |
     CREATE (c)-[moved:MIGRATED_TO]->(n) SET moved = properties(old) DELETE old)
 RETURN count(c) AS recorded
@@ -67,8 +72,8 @@ RETURN count(c) AS recorded
 
 REPEAT = """
 MATCH (m:__Neo4jMigration {version: $version}) WHERE m.migrationTarget IS NULL
-CREATE (m)-[r:REPEATED {at: datetime({timezone: 'UTC'}), in: duration({milliseconds: $ms}), by: $by, connectedAs: $user,
-                        checksum: $checksum}]->(m)
+CREATE (m)-[r:REPEATED {at: datetime({timezone: 'UTC'}), in: duration({milliseconds: $ms}),
+                        by: $by, connectedAs: $user, checksum: $checksum}]->(m)
 RETURN count(r) AS recorded
 """
 
@@ -174,7 +179,10 @@ class History:
         return True
 
     def check(self, files: Sequence[CypherFile], blueprint: str) -> None:
-        """Raise `StoreConflict` when it is another blueprint's, has files that we do not know, or other texts."""
+        """Raise `StoreConflict` when it is another blueprint's.
+
+        The same when it has files that we do not know, or other texts.
+        """
         self.refuse_other_blueprint(blueprint)
         by_order = {f.order: f for f in files}
         unknown = []
@@ -193,7 +201,8 @@ class History:
             raise StoreConflict(
                 STORE,
                 f"The database carries the blueprint {self.blueprint}, not {blueprint}.",
-                hint="A database carries one: name another in the address. Community has only one, so there it is another server "
+                hint="A database carries one: name another in the address. Community has only one, "
+                "so there it is another server "
                 "(locally another --data-dir).",
                 subject=blueprint,
             )
@@ -245,9 +254,11 @@ def _diverged(theirs: Sequence[Entry], ours: str) -> StoreConflict:
     """The conflict of a history and a blueprint of which neither contains the other."""
     return StoreConflict(
         STORE,
-        f"The history and the blueprint have diverged: the history has {_listed(theirs)}, which the blueprint "
+        f"The history and the blueprint have diverged: the history has {_listed(theirs)}, "
+        "which the blueprint "
         f"does not know, and the blueprint has {ours}.",
-        hint="Bring both lines together: add the files that are missing here, and give ours versions behind theirs.",
+        hint="Bring both lines together: add the files that are missing here, and give ours "
+        "versions behind theirs.",
         subject=theirs[0].source,
     )
 
@@ -259,7 +270,10 @@ def _listed(things: Sequence[Entry] | Sequence[CypherFile]) -> str:
 
 
 def compare(entry: Entry, file: CypherFile) -> None:
-    """Raise `StoreConflict` when the record of this number is of another kind of file, or of another text."""
+    """Raise `StoreConflict` when the record of this number is of another kind of file.
+
+    The same for the record of another text.
+    """
     if entry.repeatable != file.repeatable:
         words = ("repeatable", "versioned") if entry.repeatable else ("versioned", "repeatable")
         raise StoreConflict(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.stores.neo4j.compare import described
 from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject, recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import split
-from is_db_bootstrap.stores.neo4j.schema_forecast import described, is_unfinished
+from is_db_bootstrap.stores.neo4j.schema_forecast import is_unfinished
 
 
 def absent(schema: Mapping[str, str], live: LiveSchema) -> dict[str, str]:

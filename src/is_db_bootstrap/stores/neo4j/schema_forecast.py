@@ -1,10 +1,14 @@
-"""What pending Cypher files will meet: conflicts of names and definitions are found before anything is changed."""
+"""What pending Cypher files will meet.
+
+Conflicts of names and definitions are found before anything is changed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.stores.neo4j.compare import different
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
 from is_db_bootstrap.stores.neo4j.cypher_schema import Drop, LiveSchema, SchemaObject, recognise
 
@@ -77,30 +81,3 @@ def is_unfinished(wanted: SchemaObject, live: SchemaObject) -> bool:
 
 def _in_the_way(one: str, other: str) -> bool:
     return (one in _BACKED and other == _BACKING) or (one == _BACKING and other in _BACKED)
-
-
-def different(wanted: SchemaObject, live: SchemaObject, file: str) -> StoreConflict:
-    """The conflict of one name and two definitions."""
-    return StoreConflict(
-        "neo4j",
-        f"{wanted.name} of {file} is declared as {described(wanted)}, "
-        f"but the database has {described(live)} of that name.",
-        hint=f"It is left as it is. Drop it (DROP {live.kind.upper()} {live.name}) or give the new one another name.",
-        subject=wanted.name,
-    )
-
-
-def described(thing: SchemaObject) -> str:
-    """Its definition with its options."""
-    options = ", ".join(f"{k}: {v}" for k, v in thing.options)
-    return thing.definition + (f" {{{options}}}" if options else "")
-
-
-def twins(wanted: Iterable[SchemaObject], live: LiveSchema) -> list[str]:
-    """Notes about declared objects that are there under another name."""
-    found = ((w, live.find(w)) for w in wanted if w.name)
-    return [
-        f"{w} is there under the name {o.name}, which is accepted."
-        for w, o in found
-        if o is not None and o.name != w.name
-    ]

@@ -8,6 +8,7 @@ from typing import Any
 from is_db_bootstrap.blueprint import SeedNode, SeedRelationship
 from is_db_bootstrap.errors import ChangeFailed
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 
 KIND = "seed"
 #: Sends one statement and returns its rows.
@@ -48,7 +49,10 @@ class Seed:
             return
         start, one = _node("a", item.start, "a_")
         end, other = _node("b", item.end, "b_")
-        text = f"MATCH {start} MATCH {end} MERGE (a)-[r:{_quoted(item.type)}]->(b) ON CREATE SET r += $values RETURN count(r) AS n"
+        text = (
+            f"MATCH {start} MATCH {end} MERGE (a)-[r:{quoted(item.type)}]->(b) "
+            "ON CREATE SET r += $values RETURN count(r) AS n"
+        )
         if not run(text, values=dict(item.values), **one, **other)[0]["n"]:
             raise ChangeFailed(
                 "neo4j",
@@ -63,13 +67,13 @@ def _present(item: SeedNode | SeedRelationship, prefix: str) -> tuple[str, dict[
         return _node("n", item, prefix)
     start, one = _node("a", item.start, f"{prefix}a_")
     end, other = _node("b", item.end, f"{prefix}b_")
-    return f"{start}-[:{_quoted(item.type)}]->{end}", one | other
+    return f"{start}-[:{quoted(item.type)}]->{end}", one | other
 
 
 def _node(variable: str, node: SeedNode, prefix: str) -> tuple[str, dict[str, Any]]:
     names = {f"{prefix}{i}": (key, value) for i, (key, value) in enumerate(node.key.items())}
-    body = ", ".join(f"{_quoted(key)}: ${name}" for name, (key, _) in names.items())
-    return f"({variable}:{_quoted(node.label)} {{{body}}})", {
+    body = ", ".join(f"{quoted(key)}: ${name}" for name, (key, _) in names.items())
+    return f"({variable}:{quoted(node.label)} {{{body}}})", {
         name: value for name, (_, value) in names.items()
     }
 
@@ -84,7 +88,3 @@ def _relationship_name(item: SeedRelationship) -> str:
 
 def _key(key: Mapping[str, Any]) -> str:
     return "/".join(str(value) for value in key.values())
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

@@ -1,4 +1,7 @@
-"""Trying every declared constraint and index in transactions that are rolled back, with probe values of our own."""
+"""Trying every declared constraint and index in transactions that are rolled back.
+
+The probe values are our own.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from neo4j import exceptions as raised
 
 from is_db_bootstrap.results import Proof
 from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
+from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 
 if TYPE_CHECKING:
     import neo4j
@@ -118,17 +122,13 @@ def _wrong(declared: str) -> Any:
     )
 
 
-def _name(text: str) -> str:
-    return "`" + text.replace("`", "``") + "`"
-
-
 def _create(found: SchemaObject) -> str:
-    label = _name(found.labels[0])
+    label = quoted(found.labels[0])
     point = found.type == "POINT"
     values = (
         "{"
         + ", ".join(
-            f"{_name(p)}: {'point({x: 1.0, y: 1.0})' if point else f'$good[{p!r}]'}"
+            f"{quoted(p)}: {'point({x: 1.0, y: 1.0})' if point else f'$good[{p!r}]'}"
             for p in found.properties
         )
         + "}"
@@ -140,13 +140,15 @@ def _create(found: SchemaObject) -> str:
 
 def _seek(found: SchemaObject) -> str:
     """A query that must go by an index of this kind on these properties, or is refused."""
-    label, kind = _name(found.labels[0]), "" if found.type == "RANGE" else f"{found.type} "
+    label, kind = quoted(found.labels[0]), "" if found.type == "RANGE" else f"{found.type} "
     pattern = f"(n:{label})" if found.entity == "NODE" else f"()-[n:{label}]->()"
-    on = f"n:{label}({', '.join(map(_name, found.properties))})"
+    on = f"n:{label}({', '.join(map(quoted, found.properties))})"
     if found.type == "POINT":
-        where = f"n.{_name(found.properties[0])} = point({{x: 1.0, y: 1.0}})"
+        where = f"n.{quoted(found.properties[0])} = point({{x: 1.0, y: 1.0}})"
     else:
-        where = " AND ".join(f"n.{_name(p)} = $values[{i}]" for i, p in enumerate(found.properties))
+        where = " AND ".join(
+            f"n.{quoted(p)} = $values[{i}]" for i, p in enumerate(found.properties)
+        )
     return f"MATCH {pattern} USING {kind}INDEX {on} WHERE {where} RETURN n LIMIT 1"
 
 
@@ -156,7 +158,8 @@ def _entity(found: SchemaObject) -> str:
 
 _CALLS = {
     "FULLTEXT": lambda found: (
-        f"CALL db.index.fulltext.query{_entity(found)}($name, 'probe') YIELD score RETURN score LIMIT 1"
+        f"CALL db.index.fulltext.query{_entity(found)}($name, 'probe') YIELD score RETURN "
+        "score LIMIT 1"
     ),
     "VECTOR": lambda found: (
         f"CALL db.index.vector.query{_entity(found)}($name, 1, $vector) YIELD score RETURN score"

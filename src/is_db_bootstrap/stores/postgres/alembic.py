@@ -33,13 +33,8 @@ from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.guests import GuestFailed, guest
 from is_db_bootstrap.settings import StoreUrl, address_elsewhere
-from is_db_bootstrap.stores.postgres.connection import (
-    NAME,
-    connect,
-    errors,
-    identifier,
-    session_settings,
-)
+from is_db_bootstrap.stores.postgres.connection import connect, identifier, session_settings
+from is_db_bootstrap.stores.postgres.errors import NAME, errors
 from is_db_bootstrap.stores.postgres.half_done import (
     StepWatch,
     Watch,
@@ -118,7 +113,8 @@ def running_alembic() -> Iterator[None]:
     """
     pattern = script_base._only_source_rev_file  # noqa: SLF001 - Alembic has no option for it
     with ALEMBIC, guest():
-        script_base._only_source_rev_file = re.compile(rf"(?!{SKIPPED_NAMES.pattern})(.*\.py)$")  # noqa: SLF001 - the same
+        is_read = re.compile(rf"(?!{SKIPPED_NAMES.pattern})(.*\.py)$")
+        script_base._only_source_rev_file = is_read  # noqa: SLF001 - the same
         try:
             yield
         finally:

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
-from is_db_bootstrap.stores.postgres.connection import NAME, identifier
+from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.errors import NAME
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.revisions import Chain

@@ -25,7 +25,6 @@ from sqlalchemy import event
 from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic, undo
 from is_db_bootstrap.stores.postgres.catalogue import PARTITION, live
-from is_db_bootstrap.stores.postgres.connection import NAME
 from is_db_bootstrap.stores.postgres.downgrade_look import (
     WRITES,
     Changes,
@@ -35,6 +34,7 @@ from is_db_bootstrap.stores.postgres.downgrade_look import (
     locks,
     look,
 )
+from is_db_bootstrap.stores.postgres.errors import NAME
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.scratch import ScratchCursor, at_revisions, statement_text
 

@@ -23,7 +23,8 @@ from typing import Any
 import psycopg
 
 from is_db_bootstrap.errors import StoreBusy
-from is_db_bootstrap.stores.postgres.connection import NAME, identifier
+from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.errors import NAME
 from is_db_bootstrap.stores.postgres.revisions import TABLE, marked_blueprint
 
 #: Alembic keeps one row for each head. A table with more rows than this is no version table and is

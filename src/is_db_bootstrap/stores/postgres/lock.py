@@ -18,7 +18,8 @@ import psycopg
 
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres.connection import connect, errors, session_settings
+from is_db_bootstrap.stores.postgres.connection import connect, session_settings
+from is_db_bootstrap.stores.postgres.errors import errors
 
 # A dead network is noticed within half a minute, and an idle session is not ended by the server or
 # a firewall.
@@ -39,7 +40,8 @@ _HELD = (
 )
 _CONFIRM = f"SELECT {_HELD} AND l.pid = pg_backend_pid()"
 _HOLDER = f"""
-    SELECT a.pid, a.application_name, a.backend_start, coalesce(host(a.client_addr), 'a local socket')
+    SELECT a.pid, a.application_name, a.backend_start,
+           coalesce(host(a.client_addr), 'a local socket')
     FROM pg_stat_activity a WHERE a.pid IN (SELECT l.pid {_HELD})
 """  # noqa: S608 - constants
 

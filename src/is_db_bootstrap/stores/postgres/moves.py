@@ -23,13 +23,8 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change, Drift, Plan
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.connection import (
-    SCRATCH,
-    DatabaseMissing,
-    errors,
-    identifier,
-    translated,
-)
+from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier
+from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors, translated
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -247,19 +242,19 @@ class Downgrade(Move):
 
     def _planned(self) -> Plan:
         reader = self._existing()
-        record = self._record(reader)
-        if self._is_ahead(record):
-            raise self._conflict(
+        record = self._history.read(reader)
+        if self._history.is_ahead(record):
+            raise self._history.conflict(
                 f"is at revision {', '.join(record.revisions)}, which this version does not know "
                 "how to undo"
             )
-        self._refuse_half_done(record)
+        self._history.refuse_half_done(record)
         done = self._chain.until(record.revisions)
         undone = self._undone(done)
         notes: tuple[str, ...] = ()
         if undone:
-            self._refuse_unread(record)
-            notes = tuple(self._unmarked(reader))
+            self._history.refuse_unread(record)
+            notes = tuple(self._history.unmarked(reader))
         if undone and not self._drop_rows:
             self._undoing = tuple(undone)
             self._kept = tuple(r for r in done if r not in undone)
@@ -303,13 +298,13 @@ class Downgrade(Move):
 
     def _apply_downgrade(self, change: Change) -> str | None:
         if self._guard is None:
-            return self._ran(change, "downgrade", change.name)
+            return self._revision_steps.run(change, "downgrade", change.name)
         from is_db_bootstrap.stores.postgres.downgrade_guard import Unforeseen
 
         self._guard.expect(change.name)
         for _ in range(_GUARDED_TRIES):
             try:
-                remark = self._ran(change, "downgrade", change.name)
+                remark = self._revision_steps.run(change, "downgrade", change.name)
             except Unforeseen as exc:
                 self._refuse_unforeseen(change, exc)
             else:
@@ -507,9 +502,9 @@ class Stamp(Move):
 
     def _planned(self) -> Plan:
         reader = self._existing()
-        record = self._record(reader)
-        if self._is_ahead(record):
-            raise self._conflict(
+        record = self._history.read(reader)
+        if self._history.is_ahead(record):
+            raise self._history.conflict(
                 f"is at revision {', '.join(record.revisions)}, newer than this version"
             )
         wanted = (
@@ -517,8 +512,8 @@ class Stamp(Move):
             if self._target == "base"
             else (self._chain.head if self._target == "head" else known(self._chain, self._target),)
         )
-        schema = self._checked_rights(reader)
-        is_clear = self._begun(record) is None
+        schema = self._database.checked_schema(reader)
+        is_clear = self._history.begun(record) is None
         if wanted == record.revisions and (record.blueprint or not wanted) and is_clear:
             return Plan()
         return Plan(
@@ -526,7 +521,10 @@ class Stamp(Move):
         )
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
-        return {**super()._steps(), "stamp": lambda change: self._ran(change, "stamp", change.name)}
+        return {
+            **super()._steps(),
+            "stamp": lambda change: self._revision_steps.run(change, "stamp", change.name),
+        }
 
 
 def parsed_steps(target: str | int, chain: Chain) -> str:

@@ -1,8 +1,11 @@
-"""What autogenerate found, operation by operation: told in words, and without drops unless they are allowed.
+"""What autogenerate found, operation by operation: told in words.
 
-Autogenerate proposes to drop whatever the models do not declare: tables made by SQL, indexes of an expression, and
-columns that another release still writes (alembic#539, caura#1602). A drop is therefore left out and told, unless it
-makes room for an object of the same revision, such as an index whose definition has changed.
+Drops are left out, unless they are allowed.
+
+Autogenerate proposes to drop whatever the models do not declare: tables made by SQL, indexes of an
+expression, and columns that another release still writes (alembic#539, caura#1602). A drop is
+therefore left out and told, unless it makes room for an object of the same revision, such as an
+index whose definition has changed.
 """
 
 from __future__ import annotations
@@ -66,7 +69,10 @@ def described(found: ops.OpContainer) -> Iterator[Operation]:
 
 
 def _makes_room(drop: Any, beside: Sequence[Any]) -> bool:
-    """Whether an index or constraint of the same table is created again: by its name, or on its columns."""
+    """Whether an index or constraint of the same table is created again.
+
+    It is the same one by its name, or by its columns.
+    """
     if isinstance(drop, ops.DropIndexOp):
         indexes = [each for each in beside if isinstance(each, ops.CreateIndexOp)]
         return any(each.index_name == drop.index_name for each in indexes)

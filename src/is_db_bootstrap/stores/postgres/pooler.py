@@ -103,7 +103,10 @@ class _RefusedError(Exception):
 
 
 def _ask(connection: psycopg.Connection[Any], statement: bytes, limit_s: float | None) -> int:
-    """The number that a statement gives, 0 for none. psycopg's own calls have no time limit, so libpq is asked."""
+    """The number that a statement gives, 0 for none.
+
+    psycopg's own calls have no time limit, so libpq is asked.
+    """
     client = connection.pgconn
     client.send_query(statement)
     client.flush()

@@ -33,7 +33,7 @@ from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings.address import Address, AddressError, servers
 from is_db_bootstrap.settings.secrets import without_addresses
 from is_db_bootstrap.stores.postgres.alembic import config, running_alembic
-from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
+from is_db_bootstrap.stores.postgres.errors import HalfDone
 from is_db_bootstrap.stores.postgres.moves import Loss, RowsWouldBeLost, known
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN, PortableWatch, begun, forget
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain

@@ -40,7 +40,8 @@ class PortableWatch(StepWatch):
         self._connection.execute(
             text(f"CREATE TABLE IF NOT EXISTS {BEGUN} (step VARCHAR(255) NOT NULL)")
         )
-        self._connection.execute(text(f"INSERT INTO {BEGUN} VALUES (:step)"), {"step": step})  # noqa: S608 - a constant
+        query = f"INSERT INTO {BEGUN} VALUES (:step)"  # noqa: S608 - a constant
+        self._connection.execute(text(query), {"step": step})
         self.done = 0
         with super().running(step):
             yield

@@ -190,7 +190,9 @@ def _literal(node: ast.expr | None, path: Path) -> object:
 def _tuple(value: object) -> tuple[str, ...]:
     if value is None:
         return ()
-    return (value,) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]  # Alembic allows a sequence
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value)  # type: ignore[arg-type]  # Alembic allows a sequence
 
 
 def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:

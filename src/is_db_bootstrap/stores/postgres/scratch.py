@@ -25,10 +25,10 @@ from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
     SCRATCH,
     connect,
-    errors,
     identifier,
     session_settings,
 )
+from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.revisions import Chain

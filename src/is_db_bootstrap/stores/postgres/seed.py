@@ -26,7 +26,10 @@ def _key_text(key: Mapping[str, Any]) -> str:
 
 
 def missing(connection: psycopg.Connection[Any], rows: Sequence[SeedRow]) -> list[SeedRow]:
-    """Those of `rows` of which neither the key nor the unique columns are there, asked in one round trip."""
+    """Those of `rows` of which neither the key nor the unique columns are there.
+
+    All are asked for in one round trip.
+    """
     if not rows:
         return []
     query = sql.SQL("SELECT ") + sql.SQL(", ").join(_exists(row) for row in rows)

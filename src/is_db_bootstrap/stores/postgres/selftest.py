@@ -1,4 +1,6 @@
-"""Trying every table: it takes a row, gives it back by each index, refuses what each constraint refuses, and its triggers fire.
+"""Trying every table: it takes a row, and gives it back by each index.
+
+It refuses what each constraint refuses, and its triggers fire.
 
 All of it happens in one transaction that is rolled back. Only numbers of sequences are used up.
 """
@@ -18,7 +20,8 @@ from psycopg import sql
 
 from is_db_bootstrap.results import Proof
 from is_db_bootstrap.stores.postgres import sample_rows
-from is_db_bootstrap.stores.postgres.connection import told
+from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.errors import told
 from is_db_bootstrap.stores.postgres.sample_rows import Constraint, Row, Samples, Table
 
 if TYPE_CHECKING:
@@ -29,18 +32,28 @@ NOT_NULL, FOREIGN_KEY, UNIQUE, CHECK, RESTRICT = "23502", "23503", "23505", "235
 LOCK_TIMEOUT = "5s"
 
 _INDEXES = """
-SELECT c.relname::text, x.relname::text, m.amname::text, pg_get_expr(i.indpred, i.indrelid), i.indisvalid, i.indisunique,
-       ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true) FROM generate_series(1, i.indnkeyatts) k),
-       (SELECT array_agg(o.opcname::text ORDER BY n) FROM unnest(i.indclass::oid[]) WITH ORDINALITY u(oid, n) JOIN pg_opclass o ON o.oid = u.oid),
+SELECT c.relname::text, x.relname::text, m.amname::text, pg_get_expr(i.indpred, i.indrelid),
+       i.indisvalid, i.indisunique,
+       ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true)
+             FROM generate_series(1, i.indnkeyatts) k),
+       (SELECT array_agg(o.opcname::text ORDER BY n)
+        FROM unnest(i.indclass::oid[]) WITH ORDINALITY u(oid, n)
+        JOIN pg_opclass o ON o.oid = u.oid),
        i.indexrelid IN (SELECT conindid FROM pg_constraint)
-FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
-WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, x.relname
+FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid
+JOIN pg_am m ON m.oid = x.relam
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+ORDER BY c.relname, x.relname
 """
 _TRIGGERS = """
 SELECT c.relname::text, t.tgname::text, t.tgtype::int, p.oid::int8, t.tgqual IS NOT NULL,
-       ARRAY(SELECT a.attname::text FROM unnest(t.tgattr::int2[]) n JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = n)
-FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' JOIN pg_proc p ON p.oid = t.tgfoid
-WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s) ORDER BY c.relname, t.tgname
+       ARRAY(SELECT a.attname::text FROM unnest(t.tgattr::int2[]) n
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = n)
+FROM pg_class c
+JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+ORDER BY c.relname, t.tgname
 """
 #: Bits of pg_trigger.tgtype.
 _INSERT, _DELETE, _UPDATE = 4, 8, 16
@@ -210,7 +223,10 @@ class SelfTest:
         return f"{len(least)} columns are required, {len(stored)} were read"
 
     def _count(self, table: Table, row: Row) -> int:
-        """How many rows have the primary key of `row`, or all of its values where there is no key."""
+        """How many rows have the primary key of `row`.
+
+        Where there is no key, all of its values are compared.
+        """
         key = next((k.columns for k in table.of("p")), tuple(row))
         conditions = sql.SQL(" AND ").join(
             sql.SQL("{}::text IS NOT DISTINCT FROM {}").format(sql.Identifier(c), sql.Placeholder())
@@ -314,7 +330,8 @@ class SelfTest:
             for c in check.columns
             if c in row
         )
-        return f"{self._refused([CHECK], check.name, lambda: self._samples.insert(table.name, row))}: {shown}"
+        refused = self._refused([CHECK], check.name, lambda: self._samples.insert(table.name, row))
+        return f"{refused}: {shown}"
 
     # --- triggers
 
@@ -343,7 +360,10 @@ class SelfTest:
         raise _Wrong("was not called")
 
     def _counting(self) -> bool:
-        """Let the server count calls of functions for the rest of this savepoint, which only a superuser may."""
+        """Let the server count calls of functions for the rest of this savepoint.
+
+        Only a superuser may do that.
+        """
         try:
             with self._connection.transaction():
                 self._connection.execute("SET LOCAL track_functions = 'all'")
@@ -418,7 +438,8 @@ class SelfTest:
             for i, key in enumerate(index.keys)
         ]
         text = " AND ".join([*conditions, *([f"({index.predicate})"] if index.predicate else [])])
-        query = f"SELECT * FROM {_quoted(table.name)} WHERE {text}"  # noqa: S608 - names and literals are quoted
+        place = identifier(table.name)
+        query = f"SELECT * FROM {place} WHERE {text}"  # noqa: S608 - names and literals are quoted
         bitmap = "off" if index.method == "btree" else "on"
         self._connection.execute(
             f"SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = {bitmap}".encode()
@@ -459,7 +480,3 @@ _RULES = {
 
 class _Wrong(Exception):
     """The store did something else than what was declared."""
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -17,13 +17,8 @@ import psycopg
 
 from is_db_bootstrap.process_tree import Client, plain_address
 from is_db_bootstrap.settings import StoreUrl
-from is_db_bootstrap.stores.postgres.connection import (
-    MAINTENANCE,
-    TERMINATE_MS,
-    DatabaseMissing,
-    connect,
-    errors,
-)
+from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, TERMINATE_MS, connect
+from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors
 
 #: Looks at the sessions; what is still there after the last one is told.
 _LOOKS = 3

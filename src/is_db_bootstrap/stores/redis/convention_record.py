@@ -46,11 +46,12 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Conventions by name, and the digests of all that were recorded before, oldest first, ending with these.
+    """Conventions by name, and the digests of all that were recorded before.
 
-    `versions` has, for the latest of them, what each declared. `recorded_at` is when these were
-    written, in seconds since 1970 by the server's clock, or None when the version that wrote them
-    kept no time. `undecided` are those digests of `history` that may just as well be newer than
+    `history` has these digests, the oldest first, ending with these conventions' own. `versions`
+    has, for the latest of them, what each declared. `recorded_at` is when these were written, in
+    seconds since 1970 by the server's clock, or None when the version that wrote them kept no time.
+    `undecided` are those digests of `history` that may just as well be newer than
     these conventions.
     """
 
@@ -90,7 +91,8 @@ class Record:
         if isinstance(undecided, list):
             record = replace(record, undecided=tuple(undecided))
         if not isinstance(record.patterns, dict) or not isinstance(record.channels, dict):
-            raise ValueError("its patterns and channels are no objects")  # noqa: TRY004 - one error for a bad text
+            message = "its patterns and channels are no objects"
+            raise ValueError(message)  # noqa: TRY004 - one error for a bad text
         return record
 
     def text(self) -> str:
@@ -167,7 +169,10 @@ class Record:
         return declared.entries.items() <= self.entries.items()
 
     def _is_beside(self, declared: Record) -> bool:
-        """Whether `declared` has nothing of what this record changed since some earlier version, but is as that version was."""
+        """Whether `declared` has nothing of what this record changed since some earlier version.
+
+        It is as that version was.
+        """
         ours, theirs = self.entries, declared.entries
         for digest in self.history[:-1]:
             before = self.versions.get(digest)

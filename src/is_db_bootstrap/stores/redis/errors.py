@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as raised
 
@@ -20,28 +21,49 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change
 
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import StoreUrl
+
 STORE = "redis"
 
 # Error codes of the server. redis-py cuts those it has a class for off the text, and keeps them in
 # `status_code`.
 _REFUSED_FOR_NOW = {
-    "READONLY": "It is a read-only replica; a fail-over may be going on, else give the address of the master.",
+    "READONLY": (
+        "It is a read-only replica; a fail-over may be going on, else give the address of the "
+        "master."
+    ),
     "LOADING": "It reads its data set; wait, or give a longer --timeout.",
-    "MISCONF": "Its last snapshot failed (see its log: disk full, no permission on its folder?). Repair that; do not switch off "
-    "stop-writes-on-bgsave-error.",
-    "OOM": "Its maxmemory is used up and its policy evicts nothing. Give it more memory, or its keys a lifetime.",
-    "NOREPLICAS": "min-replicas-to-write asks for more replicas than are connected. See what became of them.",
+    "MISCONF": (
+        "Its last snapshot failed (see its log: disk full, no permission on its folder?). Repair "
+        "that; do not switch off stop-writes-on-bgsave-error."
+    ),
+    "OOM": (
+        "Its maxmemory is used up and its policy evicts nothing. Give it more memory, or its keys "
+        "a lifetime."
+    ),
+    "NOREPLICAS": (
+        "min-replicas-to-write asks for more replicas than are connected. See what became of them."
+    ),
     "MASTERDOWN": "It is a replica that has lost its master. Wait for the fail-over.",
     "CLUSTERDOWN": "Some slots have no master. Wait for the fail-over, or see CLUSTER INFO.",
 }
 _BUSY = frozenset({"TRYAGAIN", "BUSY"})
 DENIED = {
     "NOAUTH": "Give REDIS_PASSWORD, and REDIS_USERNAME where the server has users.",
-    "WRONGPASS": "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's ACL. They were tried once.",
-    "NOPERM": "Needed: +ping +info +role +dbsize +scan +type +pttl +get +set +del +exists +pexpire, either +watch +unwatch +multi "
-    "+exec or +eval, and the keys ~*. A database other than 0 needs +select, a cluster +cluster +command. A self-test needs besides: +rpush "
-    "+sadd +zadd +hset +xadd, and for channels +subscribe +unsubscribe +publish &*.",
-    "DENIED": "The server is in protected mode: give it a password, or let it listen where only friends are.",
+    "WRONGPASS": (
+        "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's ACL. They were tried once."
+    ),
+    "NOPERM": (
+        "Needed: +ping +info +role +dbsize +scan +type +pttl +get +set +del +exists +pexpire, "
+        "either +watch +unwatch +multi +exec or +eval, and the keys ~*. A database other than 0 "
+        "needs +select, a cluster +cluster +command. A self-test needs besides: +rpush +sadd +zadd "
+        "+hset +xadd, and for channels +subscribe +unsubscribe +publish &*."
+    ),
+    "DENIED": (
+        "The server is in protected mode: give it a password, or let it listen where only friends "
+        "are."
+    ),
 }
 #: Codes that a server puts inside its answer when a command of a script was refused (Redis 6), and
 #: what it says instead of NOPERM.
@@ -49,8 +71,14 @@ _IN_A_SCRIPT = re.compile(r"-(READONLY|LOADING|MISCONF|OOM|NOREPLICAS|WRONGTYPE)
 _REFUSED_IN_A_SCRIPT = re.compile(
     r"can't run this command|can't access at least one of the keys|No permissions to", re.IGNORECASE
 )
-_TLS_HINT = "Write rediss:// for a server with TLS and redis:// for one without; name its authority in REDIS_CA_FILE."
-_SILENT_HINT = "See that it runs, that the port is Redis's (6379 by default), and whether it wants TLS (rediss://)."
+_TLS_HINT = (
+    "Write rediss:// for a server with TLS and redis:// for one without; name its authority "
+    "in REDIS_CA_FILE."
+)
+_SILENT_HINT = (
+    "See that it runs, that the port is Redis's (6379 by default), and whether it wants TLS "
+    "(rediss://)."
+)
 
 
 def code(exc: BaseException) -> str:
@@ -74,7 +102,10 @@ def as_text(value: Any) -> str:
 
 
 def is_forbidden(exc: Exception) -> bool:
-    """Whether this user may not use the command, or the server (or a proxy in front of it) does not have it."""
+    """Whether this user may not use the command, or there is no such command.
+
+    A proxy in front of the server may lack it as well.
+    """
     return (
         isinstance(exc, raised.NoPermissionError)
         or code(exc) == "NOPERM"
@@ -179,3 +210,28 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
     while exc is not None:
         yield exc
         exc = exc.__cause__ or exc.__context__
+
+
+class Translation:
+    """Translates what redis-py raises while it talks to `url`, once for all calls.
+
+    `is_cancelled` says that another thread has closed the connections: what redis-py stumbles over
+    then is no bug.
+    """
+
+    def __init__(self, url: StoreUrl) -> None:
+        self._url = url
+        self.is_cancelled = False
+
+    @contextmanager
+    def __call__(self, subject: str = "", change: Change | None = None) -> Iterator[None]:
+        """Translate what is raised inside, about `subject`."""
+        try:
+            yield
+        except (raised.RedisError, raised.RedisClusterException) as exc:
+            error = translated(exc, str(self._url), subject, change)
+            raise self._url.masking(error, exc) from exc
+        except (ValueError, AttributeError) as exc:
+            if not self.is_cancelled:
+                raise
+            raise StoreUnavailable(STORE, "The call was cancelled.", subject=subject) from exc

@@ -1,7 +1,8 @@
-"""Writes that happen only while keys hold what they are expected to hold, as one step on the server.
+"""Writes that happen only while keys hold what they are expected to hold.
 
-`WATCH`, `MULTI` and `EXEC` are used, or `EVAL` for a user who may not use those: access lists differ in which of the two they
-leave out. All keys of one write belong to one slot of a cluster.
+Each is one step on the server. `WATCH`, `MULTI` and `EXEC` are used, or `EVAL` for a user who may
+not use those: access lists differ in which of the two they leave out. All keys of one write belong
+to one slot of a cluster.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The lock of a Neo4j database: a lease on the node that neo4j-migrations locks with, so that both exclude each other.
+"""The lock of a Neo4j database: a lease on the node that neo4j-migrations locks with.
 
-Its own node has no lease, which tells the two apart; theirs is never deleted here. Times are the server's.
+So both exclude each other. Its own node has no lease, which tells the two apart. Theirs is never
+deleted here. Times are the server's.
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ LABEL = "__Neo4jMigrationsLock"
 NODE_NAME = "John Doe"
 
 SCHEMA: Mapping[str, str] = {
-    f"{LABEL}__has_unique_id": f"CREATE CONSTRAINT {LABEL}__has_unique_id IF NOT EXISTS FOR (n:{LABEL}) REQUIRE n.id IS UNIQUE",
-    f"{LABEL}__has_unique_name": f"CREATE CONSTRAINT {LABEL}__has_unique_name IF NOT EXISTS FOR (n:{LABEL}) REQUIRE n.name IS UNIQUE",
+    f"{LABEL}__has_unique_id": (
+        f"CREATE CONSTRAINT {LABEL}__has_unique_id IF NOT EXISTS "
+        f"FOR (n:{LABEL}) REQUIRE n.id IS UNIQUE"
+    ),
+    f"{LABEL}__has_unique_name": (
+        f"CREATE CONSTRAINT {LABEL}__has_unique_name IF NOT EXISTS "
+        f"FOR (n:{LABEL}) REQUIRE n.name IS UNIQUE"
+    ),
 }
 
-_SET = "id: $token, token: $token, owner: $owner, since: datetime.realtime(), until: datetime.realtime() + duration({milliseconds: $ms})"
+_SET = (
+    "id: $token, token: $token, owner: $owner, since: datetime.realtime(), "
+    "until: datetime.realtime() + duration({milliseconds: $ms})"
+)
 #: The SET of the name takes the node's write lock before the lease is read: two takers cannot both
 #: see it lapsed.
 TAKE = f"""
@@ -74,7 +84,10 @@ class Lease:
         return self.confirm_in(self.write)
 
     def confirm_in(self, write: Write) -> bool:
-        """The same in a transaction of the caller's: until that has ended, no other run can take the lease."""
+        """The same in a transaction of the caller's.
+
+        Until that has ended, no other run can take the lease.
+        """
         return bool(write(CONFIRM, self.parameters)[0]["ours"])
 
     def release(self) -> bool:

@@ -1,0 +1,238 @@
+"""One Neo4j database: its connection, its sessions, and what was last seen of its schema."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import neo4j
+from neo4j import exceptions as raised
+
+from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.results import ServerInfo
+from is_db_bootstrap.stores import foreign_server
+from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
+from is_db_bootstrap.stores.neo4j.connection import client_arguments
+from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema
+from is_db_bootstrap.stores.neo4j.cypher_text import quoted
+from is_db_bootstrap.stores.neo4j.errors import STORE, Translation
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import StoreUrl
+
+# Failures are raised and reported by us; the driver would log them to stderr as well.
+logging.getLogger("neo4j").addHandler(logging.NullHandler())
+
+OLDEST_MAJOR = 5
+BOLT_PORT = 7687
+#: What our transactions carry, so that they are found again.
+TAG = "isDbBootstrap"
+
+_COMPONENTS = """
+CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel'
+RETURN versions[0] AS version, edition
+"""
+_DATABASE = "SHOW {which} YIELD name, address, currentStatus, statusMessage, access, writer"
+_CONSTRAINTS = (
+    "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
+)
+_INDEXES = """
+SHOW INDEXES YIELD name, state, type, entityType, labelsOrTypes, properties, owningConstraint,
+                   failureMessage, options
+"""
+_OURS = f"""
+SHOW TRANSACTIONS YIELD transactionId, metaData WHERE metaData.{TAG} = $tag
+RETURN transactionId AS id
+"""
+
+
+class Database:
+    """The database at `url`, which `open` or the first question connects to.
+
+    `connect_timeout_s` bounds connections, in seconds.
+    """
+
+    def __init__(self, url: StoreUrl, connect_timeout_s: float, errors: Translation) -> None:
+        self._url = url
+        self._connect_timeout_s = connect_timeout_s
+        self._errors = errors
+        self._target = str(url)
+        self._tag = uuid.uuid4().hex
+        self._opened: neo4j.Driver | None = None
+        #: Version and edition, once connected.
+        self.server: ServerInfo | None = None
+        #: What a look has found last.
+        self.live: LiveSchema | None = None
+
+    def open(self, timeout_s: float) -> ServerInfo:
+        """One try on new connections, with the credentials once."""
+        limit = min(timeout_s, self._connect_timeout_s)
+        with self._errors(), self._recognising(limit):
+            driver = self._open(limit)
+            try:
+                rows = self._ask(driver, _COMPONENTS, limit)
+                server = self._checked_server(rows)
+                self._check_database(driver, limit)
+            except BaseException:
+                driver.close()
+                raise
+        self._opened, self.server = driver, server
+        return server
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a transaction of ours carries."""
+        return {TAG: self._tag}
+
+    @contextmanager
+    def _recognising(self, timeout_s: float) -> Iterator[None]:
+        """Ask what it is that takes connections and does not shake hands.
+
+        Waiting for another kind of server is in vain.
+        """
+        try:
+            yield
+        except raised.DriverError as exc:
+            known = ""
+            if neo4j_errors.is_silent(exc) and "+" not in self._url.scheme:
+                known = foreign_server.recognised(
+                    self._url.host, self._url.port(BOLT_PORT), min(timeout_s, 1.0)
+                )
+            if known:
+                raise ConfigurationError(
+                    f"neo4j: at {self._target} answers {known}.", hint="Give the Bolt address."
+                ) from exc
+            raise
+
+    def _open(self, timeout_s: float) -> neo4j.Driver:
+        """A driver without its own waits of 30 and 60 s, which would add to our deadline."""
+        return neo4j.GraphDatabase.driver(
+            **client_arguments(self._url),
+            connection_timeout=timeout_s,
+            connection_acquisition_timeout=timeout_s,
+            max_transaction_retry_time=0,
+            telemetry_disabled=True,
+        )
+
+    def _ask(
+        self, driver: neo4j.Driver, text: str, timeout_s: float, database: str | None = None
+    ) -> list[dict[str, Any]]:
+        """One query in write mode, so that neo4j:// leads it to a writer."""
+        with driver.session(database=database or self._url.database or None) as session:
+            query = neo4j.Query(text, timeout=max(timeout_s, 0.1))
+            return [dict(row) for row in session.run(query)]
+
+    def _checked_server(self, rows: Sequence[Mapping[str, Any]]) -> ServerInfo:
+        version, edition = "", ""
+        if rows:
+            version, edition = str(rows[0]["version"]), str(rows[0]["edition"])
+        major = re.match(r"\d+", version)
+        if major is None or int(major[0]) < OLDEST_MAJOR:
+            raise StoreConflict(
+                STORE,
+                f"{self._target} is Neo4j {version or 'of unknown version'}; "
+                f"{OLDEST_MAJOR} or newer is needed.",
+                hint="Upgrade the server.",
+            )
+        return ServerInfo(version, edition)
+
+    def _check_database(self, driver: neo4j.Driver, timeout_s: float) -> None:
+        which = f"DATABASE {quoted(self._url.database)}" if self._url.database else "HOME DATABASE"
+        try:
+            rows = self._ask(driver, _DATABASE.format(which=which), timeout_s, "system")
+        except raised.Forbidden:
+            return  # not allowed everywhere; the query before has read from the database
+        mine = []
+        if self._url.scheme.startswith("bolt"):
+            mine = [row for row in rows if row["address"] == self._url.hosts]
+        is_ours = bool(mine) or len(rows) == 1
+        for row in mine or rows:
+            if row["currentStatus"] != "online" and is_ours:
+                told = f": {row['statusMessage']}" if row["statusMessage"] else ""
+                raise StoreUnavailable(
+                    STORE,
+                    f"Database {row['name']} at {self._target} is {row['currentStatus']}{told}.",
+                    hint="Wait for it, start it (START DATABASE), or see its log.",
+                )
+        writers = [r for r in mine or rows if r["writer"] and r["access"] == "read-write"]
+        if rows and not writers:
+            raise StoreUnavailable(
+                STORE,
+                f"{self._target} is not the writer of database {rows[0]['name']}, "
+                "or it is read-only.",
+                hint="Write neo4j:// instead of bolt:// to be led to the writer; "
+                "bolt:// only when one server is reachable.",
+            )
+
+    @property
+    def driver(self) -> neo4j.Driver:
+        """The driver; connects when nobody has pinged before."""
+        if self._opened is None:
+            self.open(self._connect_timeout_s)
+        if self._opened is None:
+            raise StoreUnavailable(STORE, "The store was closed meanwhile.")
+        return self._opened
+
+    @contextmanager
+    def session(self) -> Iterator[neo4j.Session]:
+        """A session in the database."""
+        with self.driver.session(database=self._url.database or None) as session:
+            yield session
+
+    def rows(self, session: neo4j.Session, text: str, **parameters: Any) -> list[dict[str, Any]]:
+        """One statement in a transaction of its own, marked as ours so that `cancel` finds it."""
+        query = neo4j.Query(text, metadata=self.metadata)
+        return [dict(row) for row in session.run(query, parameters)]
+
+    def write(self, text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """One statement about the lock, in a session and a transaction of its own."""
+        with self._errors("the lock"), self.session() as session:
+            return self.rows(session, text, **parameters)
+
+    def look(self, session: neo4j.Session) -> LiveSchema:
+        """All constraints and indexes."""
+        return LiveSchema.read(self.rows(session, _CONSTRAINTS), self.rows(session, _INDEXES))
+
+    def look_for(self, session: neo4j.Session, kinds: set[str]) -> LiveSchema:
+        """A look at constraints or indexes only; the rest is as last seen.
+
+        A constraint's own index is ONLINE once it is made.
+        """
+        last = self.live
+        if last is None or len(kinds) > 1:
+            return self.look(session)
+        if "index" in kinds:
+            live = LiveSchema.read((), self.rows(session, _INDEXES))
+        else:
+            live = LiveSchema(
+                LiveSchema.read(self.rows(session, _CONSTRAINTS), ()).objects, last.indexes
+            )
+        rest = {name: thing for name, thing in last.objects.items() if thing.kind not in kinds}
+        return LiveSchema({**rest, **live.objects}, live.indexes)
+
+    def terminate(self) -> None:
+        """From another thread: terminate our transactions on the server.
+
+        Where that is refused, the connections are broken.
+        """
+        driver = self._opened
+        if driver is None:
+            return
+        try:
+            with driver.session(database=self._url.database or None) as session:
+                ids = [row["id"] for row in session.run(_OURS, tag=self._tag)]
+                if ids:
+                    session.run("TERMINATE TRANSACTIONS $ids", ids=ids).consume()
+        except (raised.Neo4jError, raised.DriverError):
+            driver.close()
+
+    def close(self) -> None:
+        """Release every connection."""
+        driver, self._opened = self._opened, None
+        self.live = None
+        if driver is not None:
+            driver.close()

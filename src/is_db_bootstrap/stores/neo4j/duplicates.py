@@ -1,0 +1,87 @@
+"""Values that would block a uniqueness constraint: how they are found, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
+from is_db_bootstrap.stores.neo4j.cypher_text import quoted
+from is_db_bootstrap.stores.neo4j.errors import STORE
+
+#: Nodes of a label up to which duplicates are looked for before anything is changed.
+AFFORDABLE_NODES = 100_000
+#: Groups of duplicates that an error lists.
+GROUPS = 5
+#: Characters of a value that an error shows.
+_SHOWN = 120
+_USED = """
+CALL db.labels() YIELD label AS n RETURN n
+UNION CALL db.relationshipTypes() YIELD relationshipType AS n RETURN n
+"""
+
+#: Sends one statement, and returns its rows.
+Rows = Callable[[str], list[dict[str, Any]]]
+
+
+def refuse_duplicates(rows: Rows, new: Sequence[SchemaObject]) -> None:
+    """Raise `StoreConflict` for what duplicates would block, where looking for them is cheap.
+
+    Else the server finds them in `apply`.
+    """
+    unique = [thing for thing in new if thing.type in {"UNIQUENESS", "KEY"}]
+    if not unique:
+        return
+    used = {row["n"] for row in rows(_USED)}
+    for thing in unique:
+        if thing.labels[0] not in used:
+            continue
+        count = rows(f"MATCH {_pattern(thing)} RETURN count(n) AS n")[0]["n"]
+        groups = duplicates(rows, thing) if count <= AFFORDABLE_NODES else []
+        if groups:
+            raise blocked(thing, groups)
+
+
+def duplicates(rows: Rows, thing: SchemaObject) -> list[str]:
+    """The largest groups of nodes or relationships that share values, one sentence each."""
+    properties = [f"n.{quoted(name)}" for name in thing.properties]
+    present = " AND ".join(f"{each} IS NOT NULL" for each in properties)
+    found = rows(
+        f"MATCH {_pattern(thing)} WHERE {present} "
+        f"WITH [{', '.join(properties)}] AS v, count(*) AS c WHERE c > 1 "
+        f"RETURN v, c ORDER BY c DESC, toString(v[0]) LIMIT {GROUPS + 1}"
+    )
+    what = _noun(thing)
+    return [f"{row['c']} {what} share {_values(thing.properties, row['v'])}" for row in found]
+
+
+def blocked(thing: SchemaObject, groups: Sequence[str]) -> StoreConflict:
+    """The conflict of a constraint that duplicates block; which they are is its detail."""
+    number = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+    more = ""
+    if len(groups) > GROUPS:
+        number, more = f"more than {GROUPS} groups", "; and more"
+    where = thing.definition.partition(" on ")[2]
+    return StoreConflict(
+        STORE,
+        f"{thing} on {where} is blocked by data: {number} of {_noun(thing)} share "
+        f"{', '.join(thing.properties)}.",
+        hint="Remove or merge the duplicates and run again.",
+        subject=thing.name,
+        detail=f"{'; '.join(groups[:GROUPS])}{more}.",
+    )
+
+
+def _noun(thing: SchemaObject) -> str:
+    return "nodes" if thing.entity == "NODE" else "relationships"
+
+
+def _pattern(thing: SchemaObject) -> str:
+    label = quoted(thing.labels[0])
+    return f"(n:{label})" if thing.entity == "NODE" else f"()-[n:{label}]->()"
+
+
+def _values(names: Sequence[str], values: Sequence[Any]) -> str:
+    pairs = zip(names, values, strict=True)
+    return ", ".join(f"{name} {value!r}"[:_SHOWN] for name, value in pairs)

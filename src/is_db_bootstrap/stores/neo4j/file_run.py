@@ -1,0 +1,453 @@
+"""Running one Cypher file and recording it.
+
+A schema statement is a transaction of its own, so its file is recorded after it was seen to hold.
+Data statements share one transaction with their record (`ForbiddenDueToTransactionType` forbids to
+mix the two). A file that commits by itself gets a mark first (see `begun`).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from neo4j import exceptions as raised
+
+from is_db_bootstrap.errors import BootstrapError, ChangeFailed, StoreBusy, StoreConflict
+from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.neo4j import begun as neo4j_begun
+from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
+from is_db_bootstrap.stores.neo4j import history as neo4j_history
+from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
+from is_db_bootstrap.stores.neo4j import own_schema
+from is_db_bootstrap.stores.neo4j.begun import Begun
+from is_db_bootstrap.stores.neo4j.compare import different, why_unusable
+from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
+from is_db_bootstrap.stores.neo4j.cypher_schema import Drop, LiveSchema, SchemaObject, recognise
+from is_db_bootstrap.stores.neo4j.cypher_text import Statement
+from is_db_bootstrap.stores.neo4j.duplicates import blocked, duplicates
+from is_db_bootstrap.stores.neo4j.errors import STORE, Translation
+from is_db_bootstrap.stores.neo4j.history import History
+from is_db_bootstrap.stores.neo4j.schema_forecast import declared
+from is_db_bootstrap.stores.neo4j.seed import Run
+
+if TYPE_CHECKING:
+    import neo4j
+
+    from is_db_bootstrap.stores.neo4j.database import Database
+    from is_db_bootstrap.stores.neo4j.fence import Fence
+
+#: What both tools need for themselves, by name.
+OWN_SCHEMA: Mapping[str, str] = {**neo4j_history.SCHEMA, **neo4j_lock.SCHEMA}
+
+_AWAIT = "UNWIND $names AS name CALL db.awaitIndex(name, $seconds) RETURN count(*) AS waited"
+
+
+class FileRun:
+    """Runs files of the blueprint called `blueprint` in `database`.
+
+    `username` is who is recorded as connected. `index_timeout_s` bounds the wait for the indexes of
+    a file, in seconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        fence: Fence,
+        errors: Translation,
+        *,
+        blueprint: str,
+        username: str,
+        index_timeout_s: float,
+    ) -> None:
+        self._database = database
+        self._fence = fence
+        self._errors = errors
+        self._blueprint = blueprint
+        self._username = username
+        self._index_timeout_s = index_timeout_s
+        #: Kept only while a lock of ours was taken: nobody else writes it then.
+        self.history: History | None = None
+        #: Whether the constraints and the index that recording needs were seen or made.
+        self._can_record = False
+
+    def forget(self) -> None:
+        """Take nothing for known any more: the connection was closed."""
+        self.history = None
+        self._can_record = False
+
+    def apply(self, file: CypherFile, change: Change) -> str | None:
+        """Run a file from where that is harmless, and record it; a remark, if there is any."""
+        began = time.monotonic()
+        with self._errors(file.name, change), self._database.session() as session:
+            history = self._ready_to_record(session, change)
+            entry = history.entry(file.version)
+            if entry is not None and entry.checksum in file.checksums:
+                return f"{file.name} is recorded as applied already."
+            mark = self.marks(session).get(file.order)
+            if mark is None and file.transactional:
+                self._apply_data(session, file, change, history, began)
+            else:
+                self._apply_alone(session, file, change, history, began, mark=mark)
+        if self._fence.held is not None:
+            self.history = history.continued(file, self._blueprint)
+        return _remark(file, mark)
+
+    def _ready_to_record(self, session: neo4j.Session, change: Change) -> History:
+        """Make the constraints and the index that recording needs, where they are absent.
+
+        Returns the history.
+        """
+        history = self.history or History.read(self._database.rows(session, neo4j_history.READ))
+        self.history = None  # until this file is recorded
+        if not self._can_record:
+            if own_schema.absent(OWN_SCHEMA, self._database.live or self._database.look(session)):
+                self._fence.refuse_lost(session, change)
+                self.make_own(session, OWN_SCHEMA)
+            self._can_record = True
+        return history
+
+    def make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
+        """Make what is absent of `schema`, and see that it is there.
+
+        `IF NOT EXISTS` keeps no second run from being refused: of two that make an index at once,
+        one gets `EquivalentSchemaRuleAlreadyExists`. So what is there afterwards decides, not the
+        answer. Raises `StoreBusy` when something is still absent then, because another run is
+        making or removing it.
+        """
+        for text in own_schema.absent(schema, self._database.look(session)).values():
+            try:
+                self._database.rows(session, text)
+            except raised.ClientError as exc:
+                if neo4j_errors.code(exc) not in neo4j_errors.EXISTS:
+                    raise
+        self._database.live = self._database.look(session)
+        left = own_schema.absent(schema, self._database.live)
+        if left:
+            raise StoreBusy(
+                STORE,
+                f"{', '.join(left)} was made and is not there: another run is at work, "
+                "or the server was ended while it made one and has kept its index.",
+                hint=f"If no other run is at work, DROP INDEX {next(iter(left))} IF EXISTS.",
+                subject=next(iter(left)),
+            )
+
+    def _apply_data(
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        history: History,
+        began: float,
+    ) -> None:
+        with self._fence.transaction(session, change) as run:
+            for i, statement in enumerate(file.statements, 1):
+                with self._errors(_place(file, i, statement), change):
+                    run(statement.text)
+            self.record(run, file, history, began)
+
+    def _apply_alone(
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        history: History,
+        began: float,
+        *,
+        mark: Begun | None,
+    ) -> None:
+        """Run what commits by itself, and then record the file and remove its mark."""
+        first = self._next_statement(file, mark)
+        with self._errors(file.name, change):
+            for i, statement in enumerate(file.statements, 1):
+                if i >= first:
+                    unsure = mark is not None and mark.running and i == mark.count
+                    self._apply_statement(session, file, change, i, statement, unsure=unsure)
+            self._prove_schema(session, file, change)
+            with self._fence.transaction(session, change) as run:
+                self.record(run, file, history, began)
+                if mark is not None or neo4j_begun.needs_mark(file):
+                    run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
+
+    def _next_statement(self, file: CypherFile, mark: Begun | None) -> int:
+        """The number, from 1, of the first statement to run.
+
+        `StoreBusy` while another run is at the file.
+        """
+        if mark is None:
+            return 1
+        if mark.at_work and mark.token != self._fence.token:
+            raise StoreBusy(
+                STORE, f"{file.name} is being applied by {mark.owner}.", subject=file.name
+            )
+        return mark.next_statement(file)
+
+    def _apply_statement(
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        number: int,
+        statement: Statement,
+        *,
+        unsure: bool,
+    ) -> None:
+        """Send one statement in a transaction of its own.
+
+        Where the file needs a mark, it is committed before the statement and again after it.
+        `unsure` says that an earlier run ended while the statement was running.
+        """
+        if unsure and self._is_dropped(session, statement):
+            return
+        is_marked = neo4j_begun.needs_mark(file)
+        if is_marked:
+            self.mark_begun(session, file, change, number, running=True)
+        else:
+            self._fence.refuse_lost(session, change)
+        try:
+            with self._errors(_place(file, number, statement), change):
+                self._send(session, file, statement)
+        except BootstrapError as exc:
+            if not is_marked:
+                raise
+            if _is_undone(statement, exc.__cause__):
+                self._take_back(session, file, change, number)
+                raise
+            if not statement.is_batched:
+                raise
+            raise self._in_batches(file, change, exc) from exc
+        if is_marked:
+            self.mark_begun(session, file, change, number, running=False)
+
+    def _send(self, session: neo4j.Session, file: CypherFile, statement: Statement) -> None:
+        try:
+            self._database.rows(session, statement.text)
+        except (raised.ClientError, raised.DatabaseError) as exc:
+            self._explain(session, statement, exc, file)
+
+    def _is_dropped(self, session: neo4j.Session, statement: Statement) -> bool:
+        """Whether it is a DROP, and what it drops is gone."""
+        thing = recognise(statement.tokens)
+        return isinstance(thing, Drop) and thing.name not in self._database.look(session).objects
+
+    def mark_begun(
+        self, session: neo4j.Session, file: CypherFile, change: Change, count: int, *, running: bool
+    ) -> None:
+        """Commit the mark, if the lease is still ours."""
+        lease = self._fence.lease
+        owner = lease.owner if lease is not None else f"{_system_user()}, without a lock"
+        facts = neo4j_begun.facts(file, count, running=running)
+        with self._fence.transaction(session, change) as run:
+            run(neo4j_begun.WRITE, token=self._fence.token, owner=owner, **facts)
+
+    def _take_back(
+        self, session: neo4j.Session, file: CypherFile, change: Change, number: int
+    ) -> None:
+        """Mark a statement that the server refused as not begun.
+
+        A mark that cannot be written stays as it is.
+        """
+        with suppress(BootstrapError), self._errors(file.name, change):
+            if number > 1:
+                self.mark_begun(session, file, change, number - 1, running=False)
+                return
+            with self._fence.transaction(session, change) as run:
+                run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
+
+    def _in_batches(self, file: CypherFile, change: Change, exc: BootstrapError) -> ChangeFailed:
+        """What a failure within batches is, whatever it was.
+
+        Nobody may try such a file again unasked.
+        """
+        return ChangeFailed(
+            STORE,
+            f"{exc.message} Batches of {file.name} may have been committed, because "
+            "CALL … IN TRANSACTIONS commits while it runs; the file is not recorded and was not "
+            "tried again.",
+            change=change,
+            hint="See what is there. The next run ends with a conflict "
+            "that names the two ways out.",
+            detail=exc.detail,
+        )
+
+    def _explain(
+        self, session: neo4j.Session, statement: Statement, exc: raised.Neo4jError, file: CypherFile
+    ) -> None:
+        """Pass over an object that is there already as declared.
+
+        Raise what says more than the server did, or `exc`.
+        """
+        thing = recognise(statement.tokens)
+        code = neo4j_errors.code(exc)
+        if not isinstance(thing, SchemaObject):
+            raise exc
+        if code in neo4j_errors.EXISTS:
+            found = self._database.look(session).find(thing)
+            if found is not None and thing.matches(found):
+                return
+            if found is not None:
+                raise different(thing, found, file.name) from exc
+        if code == neo4j_errors.BLOCKED and "Enterprise Edition" in str(exc):
+            raise StoreConflict(
+                STORE,
+                f"{thing} of {file.name} requires the Enterprise Edition.",
+                hint="Begin the file with `// assume that edition is enterprise` "
+                "to have it skipped here.",
+                subject=thing.name,
+            ) from exc
+        if code == neo4j_errors.BLOCKED:
+            groups = duplicates(lambda text: self._database.rows(session, text), thing)
+            if groups:
+                raise blocked(thing, groups) from exc
+        raise exc
+
+    def _prove_schema(self, session: neo4j.Session, file: CypherFile, change: Change) -> None:
+        """See that what `file` leaves behind is there.
+
+        `IF NOT EXISTS` is silent for a name with another definition.
+        """
+        wanted = declared([file])
+        if not wanted:
+            return
+        live = self._database.look_for(session, {str(thing.kind) for thing in wanted.values()})
+        populating = [index for index in live.indexes.values() if index.state == "POPULATING"]
+        waiting = [index.name for index in populating if index.name in wanted]
+        if waiting:
+            live = self._awaited(session, waiting)
+        self._database.live = live
+        for thing in wanted.values():
+            found = live.find(thing)
+            if found is None:
+                raise ChangeFailed(
+                    STORE,
+                    f"{thing} of {file.name} is not there after it was created.",
+                    change=change,
+                    hint="See who drops it, and run again.",
+                    subject=thing.name,
+                )
+            if not thing.matches(found):
+                raise different(thing, found, file.name)
+            self._refuse_unfinished(found, live, change)
+
+    def _awaited(self, session: neo4j.Session, names: Sequence[str]) -> LiveSchema:
+        """Wait on the server until they are ONLINE.
+
+        Failing and timing out are judged from the state that they then have.
+        """
+        try:
+            limit_s = max(1, int(self._index_timeout_s))
+            self._database.rows(session, _AWAIT, names=names, seconds=limit_s)
+        except (raised.ClientError, raised.DatabaseError) as exc:
+            if not neo4j_errors.code(exc).startswith(("ClientError.Procedure.", "DatabaseError.")):
+                raise
+        return self._database.look(session)
+
+    def _refuse_unfinished(self, thing: SchemaObject, live: LiveSchema, change: Change) -> None:
+        state = live.indexes.get(thing.name)
+        if state is None or state.state == "ONLINE":
+            return
+        failure = " ".join(state.failure.split())
+        cause = why_unusable(state) if failure else f"after {self._index_timeout_s:g} s"
+        hint = "Run again when it is ONLINE, or give a longer IS_DB_BOOTSTRAP_INDEX_TIMEOUT."
+        if state.state == "FAILED":
+            hint = f"Correct the data, DROP INDEX {thing.name}, and run again."
+        raise ChangeFailed(
+            STORE,
+            f"{thing} is {state.state}: {cause}.",
+            change=change,
+            hint=hint,
+            subject=thing.name,
+            detail=failure,
+        )
+
+    def record(self, run: Run, file: CypherFile, history: History, began: float) -> None:
+        """Write the history node, or the REPEATED of a file that ran before, into `history`.
+
+        Writers wait for each other from here to the end of their transactions, so the second one
+        sees what the first has recorded. Raises `StoreBusy` when that is this very file: tried
+        again, it is found to be applied already.
+        """
+        name = self._blueprint
+        now = History.read(run(neo4j_history.BEGIN_RECORD, blueprint=name, order=list(file.order)))
+        now.refuse_other_blueprint(name)
+        if self._fence.held is None:  # others may have recorded something in front of this file
+            history = History.read(run(neo4j_history.READ))
+        entry = now.entry(file.version)
+        if entry is not None:
+            neo4j_history.compare(entry, file)
+            if entry.checksum in file.checksums:
+                raise StoreBusy(
+                    STORE,
+                    f"{file.name} was recorded by another run meanwhile.",
+                    subject=file.name,
+                )
+        facts = {
+            "version": entry.version if entry else file.version,
+            "checksum": file.checksum,
+            "ms": int((time.monotonic() - began) * 1000),
+            "by": _system_user(),
+            "user": self._username,
+        }
+        if entry is not None:
+            rows = run(neo4j_history.REPEAT, **facts)
+        else:
+            rows = run(
+                neo4j_history.RECORD,
+                **facts,
+                previous=history.before(file),
+                description=file.description,
+                repeatable=file.repeatable,
+                source=file.name,
+            )
+        if not rows or rows[0]["recorded"] != 1:
+            raise StoreConflict(
+                STORE,
+                f"{file.name} could not be recorded: "
+                f"version {history.before(file)} is not in the history once.",
+                hint="See MATCH (m:__Neo4jMigration) RETURN m.",
+                subject=file.name,
+            )
+
+    def marks(self, session: neo4j.Session) -> dict[tuple[int, ...], Begun]:
+        """The marks of begun files, by the place of the file."""
+        rows = self._database.rows(session, neo4j_begun.READ)
+        return {mark.order: mark for mark in neo4j_begun.read_marks(rows)}
+
+
+def _is_undone(statement: Statement, cause: BaseException | None) -> bool:
+    """Whether the server's answer says that nothing of a statement is left.
+
+    A schema statement is all or nothing. Of one that commits in batches that is known only before
+    it began.
+    """
+    if statement.is_batched:
+        return neo4j_errors.refused_unread(cause)
+    return isinstance(cause, raised.Neo4jError)
+
+
+def _remark(file: CypherFile, mark: Begun | None) -> str | None:
+    """What is told of a file that another run had begun."""
+    if mark is None:
+        return None
+    if mark.done:
+        return (
+            f"{file.name} was recorded without running it, because its mark said that it is done."
+        )
+    first = mark.next_statement(file)
+    if first > len(file.statements):
+        return f"{file.name} was begun by {mark.owner}, and only its record was missing."
+    return f"{file.name} was begun by {mark.owner}, and went on at statement {first}."
+
+
+def _place(file: CypherFile, number: int, statement: Statement) -> str:
+    return f"{file.name}, statement {number} (line {statement.line})"
+
+
+def _system_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's uid without an entry in passwd
+        return str(os.getuid())

@@ -1,0 +1,151 @@
+"""The database and the schema of a blueprint: whether we may make them, and how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from is_db_bootstrap.errors import AccessDenied
+from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect, identifier
+from is_db_bootstrap.stores.postgres.errors import (
+    DUPLICATE_DATABASE,
+    DUPLICATE_SCHEMA,
+    INSUFFICIENT_PRIVILEGE,
+    NAME,
+    UNIQUE_VIOLATION,
+    DatabaseMissing,
+    errors,
+)
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import StoreUrl
+
+_RIGHTS = """
+    SELECT current_user, has_database_privilege(current_database(), 'CREATE'),
+           to_regnamespace(%(schema)s) IS NOT NULL,
+           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false),
+           current_database()
+"""
+_MAY_CREATE = "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user"
+
+
+class Database:
+    """The database of an address, and one schema in it.
+
+    `connect_timeout_s` bounds every connection attempt, in seconds.
+    """
+
+    def __init__(self, url: StoreUrl, schema: str, connect_timeout_s: float) -> None:
+        self._url = url
+        self._schema = schema
+        self._connect_timeout_s = connect_timeout_s
+        self._target = str(url)
+
+    @contextmanager
+    def maintenance(self, limit_s: float | None = None) -> Iterator[psycopg.Connection[Any]]:
+        """A connection to the database `postgres`.
+
+        What a DBA must run, when we may not connect there.
+        """
+        try:
+            connection = connect(
+                self._url, limit_s or self._connect_timeout_s, database=MAINTENANCE
+            )
+        except (AccessDenied, DatabaseMissing) as exc:
+            raise AccessDenied(
+                NAME,
+                f"Database {self._url.database} does not exist, and we cannot create it: no way "
+                f"into {MAINTENANCE}.",
+                hint=f"Let an administrator run: {self._statement()};",
+                subject=self._url.database,
+            ) from exc
+        with connection:
+            yield connection
+
+    def _statement(self) -> str:
+        return (
+            f"CREATE DATABASE {identifier(self._url.database)} TEMPLATE template0 ENCODING 'UTF8'"
+        )
+
+    def may_not_create(self, user: str) -> AccessDenied:
+        """The error of a role that lacks the right, with what an administrator runs."""
+        statement = (
+            f"CREATE DATABASE {identifier(self._url.database)} OWNER {identifier(user)} TEMPLATE "
+            "template0 ENCODING 'UTF8'"
+        )
+        return AccessDenied(
+            NAME,
+            f"Database {self._url.database} does not exist, and {user} may not create it.",
+            hint=f"Let an administrator run: {statement};",
+            subject=self._url.database,
+        )
+
+    def checked_schema(self, reader: psycopg.Connection[Any]) -> list[Change]:
+        """The change that creates the schema, if it is missing.
+
+        `AccessDenied` when we may not create what is pending.
+        """
+        with errors(self._target, self._schema):
+            row = reader.execute(_RIGHTS.encode(), {"schema": identifier(self._schema)}).fetchone()
+        user, database_right, exists, schema_right, database = row or ("", True, True, True, "")
+        if exists and not schema_right:
+            grant = (
+                f"GRANT CREATE, USAGE ON SCHEMA {identifier(self._schema)} TO {identifier(user)}"
+            )
+            raise AccessDenied(
+                NAME,
+                f"{user} may not create tables in schema {self._schema}.",
+                subject=self._schema,
+                hint=f"Let an administrator run: {grant};",
+            )
+        if not exists and not database_right:
+            statement = f"CREATE SCHEMA {identifier(self._schema)} AUTHORIZATION {identifier(user)}"
+            raise AccessDenied(
+                NAME,
+                f"{user} may not create schemas in database {database}.",
+                subject=self._schema,
+                hint=f"Let an administrator run: {statement};",
+            )
+        return [] if exists else [Change(self._schema, "schema")]
+
+    def create(self) -> str | None:
+        """Create it from template0, in UTF-8; harmless when another run was faster.
+
+        template1 would be refused while anybody is connected to it (55006, ecto#1925), and holds
+        what others put there.
+        """
+        with (
+            self.maintenance() as connection,
+            errors(self._target, self._url.database, Change(self._url.database, "database")),
+        ):
+            try:
+                connection.execute(self._statement().encode())
+            except psycopg.Error as exc:
+                if exc.sqlstate == INSUFFICIENT_PRIVILEGE:
+                    raise self.may_not_create(self._url.username) from exc
+                # Of two at once, one gets either of these (Tom Lane, in selfservice-plugin#196).
+                if exc.sqlstate not in {DUPLICATE_DATABASE, UNIQUE_VIOLATION}:
+                    raise
+                return f"Database {self._url.database} was created by another run meanwhile."
+        return None
+
+    def refuse_no_right_to_create(self) -> None:
+        """Raise `AccessDenied` when the database is missing and our role may not create it."""
+        with self.maintenance() as connection, errors(self._target):
+            row = connection.execute(_MAY_CREATE.encode()).fetchone()
+        if row is not None and not row[0]:
+            raise self.may_not_create(row[1])
+
+
+def create_schema(reader: psycopg.Connection[Any], schema: str) -> None:
+    """Create the schema; harmless when another run was faster."""
+    try:
+        reader.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}".encode())
+    except psycopg.Error as exc:
+        # IF NOT EXISTS is not atomic (svix#2589).
+        if exc.sqlstate not in {DUPLICATE_SCHEMA, UNIQUE_VIOLATION}:
+            raise

@@ -1,0 +1,196 @@
+"""What one schema records: its revisions, and a step that has begun and did not end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.stores.postgres import begun as postgres_begun
+from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
+from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blueprint_of
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import Timing
+
+
+class History:
+    """What `schema` records of the revisions `chain` of a blueprint.
+
+    `reader` gives the session that looks, and `is_at_work_elsewhere` says whether another run holds
+    the lock of the schema. `target` is how messages call the server.
+    """
+
+    def __init__(
+        self,
+        reader: Callable[[], psycopg.Connection[Any]],
+        is_at_work_elsewhere: Callable[[], bool],
+        *,
+        target: str,
+        schema: str,
+        chain: Chain,
+        blueprint: str,
+        timing: Timing,
+    ) -> None:
+        self._reader = reader
+        self._is_at_work_elsewhere = is_at_work_elsewhere
+        self._target = target
+        self._schema = schema
+        self._chain = chain
+        self._blueprint = blueprint
+        #: The quoted name of the version table.
+        self.table = identifier(schema, TABLE)
+        self.marks = Marks(reader, schema, self.table, self._has_ended, timing.lock_timeout_s)
+        #: A step whose mark is still there, although the schema has it behind it.
+        self.left_by_ended: Begun | None = None
+
+    def read(self, reader: psycopg.Connection[Any]) -> Record:
+        """Rows and comment of the version table, in one round trip."""
+        table = self.table
+        named = table.replace("%", "%%")
+        query = f"""
+            SELECT version_num, comment, ({postgres_begun.READABLE})
+            FROM (SELECT obj_description(%s::regclass, 'pg_class') AS comment) AS described
+            LEFT JOIN {named} ON true
+        """  # noqa: S608 - quoted
+        try:
+            rows = reader.execute(query.encode(), [table]).fetchall()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return self._record_of_steps(reader)
+        except psycopg.Error as exc:
+            raise translated(exc, self._target, f"{self._schema}.{TABLE}") from exc
+        revisions = [revision for revision, *_ in rows if revision is not None]
+        return Record.of(revisions, *rows[0][1:])
+
+    def _record_of_steps(self, reader: psycopg.Connection[Any]) -> Record:
+        """The record of a schema without a version table, where a step may have begun."""
+        with errors(self._target, postgres_begun.SCHEMA):
+            row = reader.execute(postgres_begun.READABLE.encode()).fetchone()
+        return Record(may_read_begun=row[0] if row else None)
+
+    def begun(self, record: Record) -> Begun | None:
+        """The step that has begun, by our table or by the comment; it may have ended since."""
+        if record.may_read_begun:
+            with errors(self._target, "the steps that have begun"):
+                found = postgres_begun.find(self._reader(), self._schema)
+            if found is not None:
+                return found
+        return Begun(" ".join(record.begun), known=False) if record.begun else None
+
+    def _has_ended(self, found: Begun) -> bool:
+        """Whether the schema has a step that was found to have begun behind it."""
+        return found.has_ended(self.read(self._reader()).revisions, self._chain)
+
+    def refuse_half_done(self, record: Record) -> None:
+        """Raise `StoreConflict` for a step that has committed a part and did not end."""
+        found = self.begun(record)
+        has_ended = found is not None and found.has_ended(record.revisions, self._chain)
+        self.left_by_ended = found if has_ended else None
+        if found is None or has_ended:
+            return  # whoever recorded it could not lift the mark
+        if self._is_at_work_elsewhere():
+            return  # the run that holds the lock may still end it, and we look again after it
+        # That run may have ended, or another one begun, between any two of these looks.
+        record = self.read(self._reader())
+        if self.begun(record) != found or found.has_ended(record.revisions, self._chain):
+            return
+        with errors(self._target, f"what has become of {found.step}"):
+            known = postgres_begun.fate(self._reader(), found)
+        if known in {Fate.ROLLED_BACK, Fate.AT_WORK}:
+            return  # it may run again, as soon as its session has ended
+        raise StoreConflict(
+            NAME,
+            f"The {found.direction} of revision {found.revision} {WHAT_IS_KNOWN[known]} and did "
+            f"not end, so schema {self._schema} of {self._target} is between two revisions. It is "
+            "not run again by itself.",
+            hint=self.ways_out(found.direction, found.revision, record),
+            subject=found.revision,
+        )
+
+    def refuse_unread(self, record: Record) -> None:
+        """Raise `AccessDenied` when steps have begun that this role may not read of."""
+        if record.may_read_begun is False:
+            raise postgres_begun.unreadable(self._reader())
+
+    def unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
+        """A note when this role can write down nowhere that a revision has begun."""
+        with errors(self._target, postgres_begun.SCHEMA):
+            row = reader.execute(postgres_begun.PLACES.encode(), [self.table]).fetchone()
+        may_write, may_comment, has_schema, has_table, role = row or (True, True, True, True, "")
+        if may_write or may_comment:
+            return
+        remedy = postgres_begun.remedy(role, has_schema=has_schema, has_table=has_table)
+        yield (
+            f"A revision that commits by itself is not marked, because {role} may neither write "
+            f"to the schema {postgres_begun.SCHEMA} nor comment on {self._schema}.{TABLE}: if it "
+            f"is killed, the next run begins it again. Let an administrator run: {remedy}"
+        )
+
+    def ways_out(self, direction: str, revision: str, record: Record) -> str:
+        """What a person can do about a step that is half done."""
+        before = ", ".join(record.revisions) or "base"
+        after = revision if direction == "upgrade" else self._without(revision, record)
+        stamp = "is-db-bootstrap migrate stamp"
+        return (
+            f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} "
+            f"{after}`. If you take it back, let it run again: `{stamp} {before}`."
+        )
+
+    def _without(self, revision: str, record: Record) -> str:
+        """What a schema of this record would record without `revision`."""
+        done = self._chain.until([r for r in record.revisions if r in self._chain.parents])
+        return ", ".join(self._chain.heads(r for r in done if r != revision)) or "base"
+
+    def is_ahead(self, record: Record) -> bool:
+        """Whether newer code was here.
+
+        A `StoreConflict` when it was another blueprint, or nobody that we know.
+        """
+        if record.blueprint and record.blueprint != self._blueprint:
+            raise self.conflict(f"carries the blueprint {record.blueprint}, not {self._blueprint}")
+        if record.goes_beyond(self._chain, self._blueprint):
+            return True
+        for revision in record.revisions:
+            if revision not in self._chain.parents:
+                whose = "which is unknown to"
+                if other := blueprint_of(revision):
+                    whose = f"which belongs to the blueprint {other}, not to"
+                raise self.conflict(f"is at revision {revision}, {whose} {self._blueprint}")
+        return False
+
+    def conflict(self, what: str) -> StoreConflict:
+        """The conflict of a schema of which `what` is true."""
+        return StoreConflict(
+            NAME,
+            f"Schema {self._schema} of {self._target} {what}.",
+            subject=f"{self._schema}.{TABLE}",
+            hint="A schema carries one blueprint: set DB_SCHEMA or another database, or run the "
+            "version that made it.",
+        )
+
+    def forget_ended(self) -> None:
+        """Delete the row of a step that was planned on as ended.
+
+        After a next step it would not look so.
+        """
+        if self.left_by_ended is not None:
+            self.marks.forget(self.left_by_ended)
+            self.left_by_ended = None
+
+    def forget(self, reader: psycopg.Connection[Any]) -> None:
+        """Lift every mark of the schema, on a session of the caller's."""
+        if self.marks.are_rows():
+            reader.execute(self.marks.forget_statement.encode())
+
+    def mark(self, reader: psycopg.Connection[Any], found: Begun) -> None:
+        """Write the mark of a step unless it is there."""
+        if self.begun(self.read(reader)) is not None:
+            return
+        if self.marks.in_rows:
+            self.marks.begin(found)
+        else:
+            reader.execute(postgres_begun.comment_mark(self.table, found.step).encode())

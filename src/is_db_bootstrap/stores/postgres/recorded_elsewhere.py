@@ -1,0 +1,210 @@
+"""What other version tables of a database mean for the pending revisions of a schema.
+
+Revisions that another table records have run already, so they would run a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
+from is_db_bootstrap.stores.postgres import elsewhere
+from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.errors import NAME, errors
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.settings import StoreUrl
+    from is_db_bootstrap.stores.postgres.history import History
+
+
+class RecordedElsewhere:
+    """Looks for records of a blueprint's revisions outside of `schema`'s own version table."""
+
+    def __init__(
+        self, url: StoreUrl, schema: str, blueprint: Blueprint, chain: Chain, history: History
+    ) -> None:
+        self._target = str(url)
+        self._username = url.username
+        self._schema = schema
+        self._blueprint = blueprint
+        self._chain = chain
+        self._history = history
+
+    def refuse(self, reader: psycopg.Connection[Any], record: Record) -> tuple[str, ...]:
+        """Raise `StoreConflict` when another table records pending revisions.
+
+        A version table of our own schema that cannot be read is `AccessDenied`. Returns notes on
+        what cannot be told.
+        """
+        done = self._chain.until(record.revisions)
+        pending = [r for r in self._chain.order if r not in done]
+        with errors(self._target, "other version tables"):
+            found = elsewhere.find(
+                reader,
+                self._schema,
+                self._blueprint.name,
+                done=done,
+                pending=pending,
+            )
+        if found.ours:
+            raise self._recorded_elsewhere(reader, record, found.ours)
+        for space, table in found.unreadable:
+            if space == self._schema and not record.revisions:
+                raise AccessDenied(
+                    NAME,
+                    f"{space}.{table} of {self._target} may record revisions, and we may not read "
+                    "it.",
+                    hint=f"Let its owner run: GRANT SELECT ON {identifier(space, table)} TO "
+                    f"{identifier(self._username)};",
+                    subject=f"{space}.{table}",
+                )
+        notes = [
+            f"{space}.{table} may record revisions and cannot be read with this role, so it was "
+            "not looked at."
+            for space, table in found.unreadable
+        ]
+        if found.unknown:
+            notes += self._refuse_unknown(reader, record, found)
+        if found.deployments and not record.revisions:
+            notes += self._refuse_shared(reader, record, found)
+        return tuple(notes)
+
+    def _recorded_elsewhere(
+        self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
+    ) -> StoreConflict:
+        revisions = ", ".join(found.revisions)
+        stamp = (
+            f"record the same in {self._schema}.{TABLE}: `is-db-bootstrap migrate stamp "
+            f"{found.revisions[-1]}`"
+        )
+        hint = (
+            f"To go on from there, {stamp}. Alembic goes on to read {found}, so let one of the "
+            "two apply from then on."
+        )
+        if found.table == TABLE:
+            hint = (
+                f"To go on from there, set DB_SCHEMA={found.schema}. If the tables are in schema "
+                f"{self._schema}, {stamp}."
+            )
+        unseen = self._tables_unseen(reader, record, found)
+        if unseen:
+            hint = (
+                f"{unseen} If {found} is another application's, give your revisions other ids, "
+                f"or set another database. If it is yours, {stamp}, but only where the tables of "
+                "that revision are there: a stamp makes none."
+            )
+        return StoreConflict(
+            NAME,
+            f"Revision {revisions} of {self._blueprint.name} is recorded in {found} of "
+            f"{self._target}, not in {self._schema}.{TABLE}. Nothing was changed: the revisions "
+            "would be run a second time.",
+            hint=hint,
+            subject=str(found),
+        )
+
+    def _tables_unseen(
+        self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
+    ) -> str:
+        """That no table of the pending revisions is there, or that this is not known.
+
+        Empty when one is there.
+        """
+        schemas = tuple(dict.fromkeys([self._schema, found.schema]))
+        taken = self._taken(reader, record, only_qualified=False, schemas=schemas)
+        if taken.unread:
+            return (
+                "Whether tables of these revisions are there could not be found out: "
+                f"{taken.unread}"
+            )
+        if taken.created or taken.unless:
+            return ""
+        return f"No table that these revisions create is in schema {' or '.join(schemas)}."
+
+    def _refuse_unknown(
+        self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.Elsewhere
+    ) -> Iterator[str]:
+        """Raise `StoreConflict` when a version table of unknown revisions may be ours.
+
+        It may be, when our tables are there. Else a note.
+        """
+        taken = self._taken(reader, record, only_qualified=False)
+        where = ", ".join(f"{each} ({', '.join(each.revisions)})" for each in found.unknown)
+        there = [*taken.created, *(taken.unless if not record.revisions else ())]
+        if there:
+            raise StoreConflict(
+                NAME,
+                f"{where} of {self._target} records revisions that this version of "
+                f"{self._blueprint.name} does not know, and {', '.join(there)} is there already, "
+                "which pending revisions create. Nothing was changed: they may have run, "
+                "recorded there.",
+                hint="If they have, record that with `is-db-bootstrap migrate stamp`, or run the "
+                "version that knows the revision. Else set DB_SCHEMA or another database.",
+                subject=str(found.unknown[0]),
+            )
+        unread = (
+            f" Whether its tables are ours could not be found out: {taken.unread}"
+            if taken.unread
+            else ""
+        )
+        yield (
+            f"{where} records revisions that are not of {self._blueprint.name}. That is right "
+            f"for another application. If they are newer ones of {self._blueprint.name}, stop "
+            f"here: what has run would run a second time.{unread}"
+        )
+
+    def _refuse_shared(
+        self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.Elsewhere
+    ) -> Iterator[str]:
+        """Raise `StoreConflict` for a table outside of our schema that another deployment has made.
+
+        A note on tables there that the revisions change.
+        """
+        taken = self._taken(reader, record, only_qualified=True)
+        schemas = ", ".join(found.deployments)
+        if taken.created:
+            raise StoreConflict(
+                NAME,
+                f"{self._blueprint.name} is recorded in schema {schemas} of {self._target} too, "
+                f"and {', '.join(taken.created)} is there already: the revisions name its "
+                "schema, so they would run a second time on the same table.",
+                hint="A blueprint that names schemas lives once in a database: set another "
+                "database.",
+                subject=taken.created[0],
+            )
+        shared = [*taken.unless, *taken.changed]
+        if shared or taken.unread:
+            what = ", ".join(shared) or f"tables that are not known ({taken.unread})"
+            yield (
+                f"{self._blueprint.name} is recorded in schema {schemas} too. Its revisions also "
+                f"change {what}: what they do there is done once for each schema."
+            )
+
+    def _taken(
+        self,
+        reader: psycopg.Connection[Any],
+        record: Record,
+        *,
+        only_qualified: bool,
+        schemas: Sequence[str] = (),
+    ) -> elsewhere.Taken:
+        """Which tables of the pending revisions are there, in `schemas` or else in ours.
+
+        `StoreBusy` when another run has just made them.
+        """
+        from is_db_bootstrap.stores.postgres.alembic import offline_sql
+
+        with errors(self._target, "tables of pending revisions"):
+            taken = elsewhere.taken(
+                reader,
+                schemas or [self._schema],
+                lambda: offline_sql(self._blueprint, self._schema, "head", after=record.revisions),
+                only_qualified=only_qualified,
+            )
+        if taken.created and self._history.read(reader) != record:
+            raise StoreBusy(NAME, "Another run has just applied revisions.", hint="Run again.")
+        return taken

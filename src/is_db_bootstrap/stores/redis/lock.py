@@ -1,0 +1,68 @@
+"""The lock of a run: a lease on one key, which Redis forgets when its run dies.
+
+The key holds token, owner and since. It is renewed and deleted only while it holds our token, so
+that a lapsed lease touches no other run's.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from is_db_bootstrap.results import LockHolder
+
+#: What a run sends for the key of its lock.
+COMMANDS = ("GET", "SET", "PEXPIRE", "DEL")
+
+#: Sends a command while the key holds the value. False, and nothing is done, when it does not.
+Write = Callable[[str, bytes, Sequence[str | int]], bool]
+
+
+@dataclass(slots=True)
+class Lease:
+    """A held lock, or one that is to be taken, of `lease_ms` milliseconds."""
+
+    write: Write
+    key: str
+    value: bytes
+    lease_ms: int
+    #: Whether it was given back, or found lost when it was to be given back.
+    ended: bool = False
+
+    @classmethod
+    def new(cls, write: Write, key: str, owner: str, lease_s: float) -> Lease:
+        """A lease with a token of its own."""
+        since = datetime.now(UTC).isoformat(timespec="milliseconds")
+        value = json.dumps({"token": uuid.uuid4().hex, "owner": owner, "since": since})
+        return cls(write, key, value.encode(), max(1, int(lease_s * 1000)))
+
+    @property
+    def lease_s(self) -> float:
+        """Seconds from a renewal to the moment when another run may take the lock."""
+        return self.lease_ms / 1000
+
+    def confirm(self) -> bool:
+        """Whether the key still holds our token; gives it the full lease again."""
+        return self.write(self.key, self.value, ("PEXPIRE", self.key, self.lease_ms))
+
+    def release(self) -> bool:
+        """Delete the key if it still holds our token."""
+        self.ended = True
+        return self.write(self.key, self.value, ("DEL", self.key))
+
+
+def holder(value: Any) -> LockHolder:
+    """Who holds it, from what the key holds; None when it has just gone."""
+    if value is None:
+        return LockHolder("a run that has ended this moment")
+    try:
+        told = json.loads(value)
+        return LockHolder(str(told["owner"]), datetime.fromisoformat(told["since"]))
+    except (ValueError, KeyError, TypeError):
+        return LockHolder(
+            f"someone else, who wrote {len(value)} bytes that are no lock of this tool"
+        )
