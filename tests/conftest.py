@@ -14,7 +14,22 @@ from xdist.scheduler import LoadScopeScheduling
 
 from servers import Farm, clone, drop_database, empty_milvus, empty_neo4j, empty_redis
 
+#: What waits for minutes.
 _WAITING = ("tests/packaging/kubernetes/", "tests/packaging/test_image.py")
+#: What takes minutes, though it has few tests.
+_LONG = (
+    "tests/acceptance/",
+    "tests/edges/test_fleet.py",
+    "tests/edges/test_given_stores.py",
+    "tests/edges/test_isolation.py",
+    "tests/edges/test_local.py",
+    "tests/edges/test_migrate.py",
+    "tests/edges/test_plugin.py",
+    "tests/packaging/test_blueprint_docs.py",
+    "tests/packaging/test_tutorial.py",
+    "tests/stores/test_neo4j_lease.py",
+    "tests/stores/test_selftest",
+)
 
 
 def pytest_configure():
@@ -40,11 +55,14 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    # Large groups first, so that workers end together; before them the few that wait for minutes.
     sizes = Counter(scope_of(item.nodeid) for item in items)
-    items.sort(
-        key=lambda item: (not item.nodeid.startswith(_WAITING), -sizes[scope_of(item.nodeid)])
-    )
+
+    def place(item):
+        """Long groups come first and short ones last, so that workers end together."""
+        waits, is_long = item.nodeid.startswith(_WAITING), item.nodeid.startswith(_LONG)
+        return not waits, not is_long, -sizes[scope_of(item.nodeid)]
+
+    items.sort(key=place)
 
 
 def scope_of(nodeid):

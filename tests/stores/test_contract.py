@@ -50,7 +50,7 @@ def _elsewhere(url, port):
 @pytest.fixture
 def http_port():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server.server_address[1]
     server.shutdown()
     server.server_close()
@@ -141,7 +141,7 @@ class Contract:
 
     def test_another_kind_of_server_is_told(self, adapter, new, http_port):
         with pytest.raises(adapter.OTHER_SERVER):
-            new(_elsewhere(adapter.url, http_port), connect_timeout_s=5).ping(5)
+            new(_elsewhere(adapter.url, http_port), connect_timeout_s=2).ping(2)
 
     def test_the_lock_excludes_a_second_run(self, new):
         first, second = new(), new()

@@ -574,10 +574,9 @@ class Samples:
     ) -> list[tuple[bool, ...]]:
         """For each row, whether it meets each condition; NULL counts as met, as in a CHECK."""
         columns = [c for c in table.columns.values() if c.name in rows[0]]
-        values = sql.SQL(", ").join(
-            sql.SQL("({}, {})").format(sql.Literal(i), sql.SQL(", ").join(cast(c) for c in columns))
-            for i in range(len(rows))
-        )
+        # The text of a row is the same for all, and there are hundreds: it is put together once.
+        placeholders = sql.SQL(", ").join(map(cast, columns)).as_string(self._connection)
+        values = sql.SQL(", ").join(sql.SQL(f"({i}, {placeholders})") for i in range(len(rows)))
         query = sql.SQL(
             "SELECT {} FROM (VALUES {}) AS {} (row_number, {}) ORDER BY row_number"
         ).format(
