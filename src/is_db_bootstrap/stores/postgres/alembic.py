@@ -295,6 +295,12 @@ def undo(wanted: Config, *revisions: str) -> None:
         script.run_env()
 
 
+def upgrade_to(wanted: Config, *heads: str) -> None:
+    """Apply the revisions up to `heads`, of which there are several below a merge."""
+    for head in heads:
+        command.upgrade(wanted, head)
+
+
 def stamp(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
     """Record `revision` as the schema's, whatever is in it; False when it was recorded already."""
     return _ran(engine, blueprint, schema, command.stamp, revision)
