@@ -55,14 +55,14 @@ def postgres(
     With `settings`, the revision is what autogenerate finds between the blueprint's models and a
     scratch database at head on that server. No file is written when there is no difference.
     `catalogue.json` and `schema.sql` are written too. The revision comes last, whole or not at all,
-    so a process that dies leaves no revision that nobody has tried. Without `settings`, the revision is empty,
-    and `refresh` writes the other files later.
+    so a process that dies leaves no revision that nobody has tried. Without `settings`, the
+    revision is empty, and `refresh` writes the other files later.
 
     `report` receives each operation that is written, and each drop that is left out. `allow_drops`
     leaves no drop out. `warn` receives what `refresh` warns of, and a sentence for each type that
-    the revision cannot import. No file is overwritten, and a
-    failure leaves no file. Raises `ConfigurationError` for a blueprint whose files are not to be
-    changed, for two heads, and for models that cannot be loaded.
+    the revision cannot import. No file is overwritten, and a failure leaves no file. Raises
+    `ConfigurationError` for a blueprint whose files are not to be changed, for two heads, and for
+    models that cannot be loaded.
     """
     from is_db_bootstrap.stores.postgres.scratch import replace_files
 
