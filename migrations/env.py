@@ -221,6 +221,7 @@ def configure(schema: str, **options: Any) -> None:
         compare_server_default=True,
         on_version_apply=record_lineage,
         render_item=render_type,
+        type_told=config.attributes.get("type_told", lambda _: None),
         **options,
     )
 

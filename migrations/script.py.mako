@@ -1,6 +1,6 @@
 """${message}."""
 
-% if "sa." in str(context.get("upgrades", "")) + str(context.get("downgrades", "")):
+% if "sa." in f'{context.get("upgrades", "")}{context.get("downgrades", "")}{imports or ""}':
 import sqlalchemy as sa
 % endif
 from alembic import op

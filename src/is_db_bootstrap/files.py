@@ -55,8 +55,9 @@ def create_text(path: Path, text: str) -> None:
         except FileExistsError:
             raise
         except OSError:  # a file system without hard links
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
+            if path.exists():
+                raise FileExistsError(path) from None
+            written.rename(path)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.stores.neo4j import cypher_file
+from is_db_bootstrap.stores.postgres.revision_folder import with_draft
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -53,34 +54,50 @@ def postgres(
 
     With `settings`, the revision is what autogenerate finds between the blueprint's models and a
     scratch database at head on that server. No file is written when there is no difference.
-    `catalogue.json` and `schema.sql` are written too. Without `settings`, the revision is empty,
-    and `refresh` writes the other files later.
+    `catalogue.json` and `schema.sql` are written too. The revision comes last, whole or not at all,
+    so a process that dies leaves no revision that nobody has tried. Without `settings`, the
+    revision is empty, and `refresh` writes the other files later.
 
     `report` receives each operation that is written, and each drop that is left out. `allow_drops`
-    leaves no drop out. `warn` receives what `refresh` warns of. No file is overwritten, and a
-    failure leaves no file. Raises `ConfigurationError` for a blueprint whose files are not to be
-    changed, for two heads, and for models that cannot be loaded.
+    leaves no drop out. `warn` receives what `refresh` warns of, and a sentence for each type that
+    the revision cannot import. No file is overwritten, and a failure leaves no file. Raises
+    `ConfigurationError` for a blueprint whose files are not to be changed, for two heads, and for
+    models that cannot be loaded.
     """
+    from is_db_bootstrap.stores.postgres.scratch import replace_files
+
     folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
     with tempfile.TemporaryDirectory() as temporary:
         draft, operations = _draft_revision(
-            blueprint, message, settings, Path(temporary), allow_drops=allow_drops
+            blueprint, message, settings, Path(temporary), allow_drops=allow_drops, warn=warn
         )
         for operation in operations:
             report(operation)
         if draft is None:
             return []
         path = folder / draft.name
+        if path.exists():
+            raise _is_there(path)
         text = draft.read_text(encoding="utf-8")
+        generated = _generated_with(draft, blueprint, settings, warn) if settings else {}
+    others = replace_files(generated)
     _create_file(path, text)
-    if settings is None:
-        return [path]
+    return [path, *others]
+
+
+def _generated_with(
+    draft: Path, blueprint: Blueprint, settings: Settings, warn: Callable[[str], None]
+) -> dict[Path, str]:
+    """What `refresh` would write if the revision `draft` were in the blueprint's folder."""
+    from is_db_bootstrap.stores.postgres.scratch import generated_files
+
+    folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
+    url = settings.need("postgres")
     try:
-        return [path, *refresh(blueprint, settings, warn)]
-    except BaseException as exc:
-        path.unlink(missing_ok=True)
-        if isinstance(exc, BootstrapError):
-            exc.hint = f"{exc.hint} No file was written.".strip()
+        with with_draft(folder, draft):
+            return generated_files(url, blueprint, settings.timing, warn)
+    except BootstrapError as exc:
+        exc.hint = f"{exc.hint} No file was written.".strip()
         raise
 
 
@@ -221,9 +238,13 @@ def _create_file(path: Path, text: str) -> None:
     try:
         files.create_text(path, text)
     except FileExistsError as exc:
-        raise ConfigurationError(
-            f"{path} is there already; it was not overwritten.", hint="Give another message."
-        ) from exc
+        raise _is_there(path) from exc
+
+
+def _is_there(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} is there already; it was not overwritten.", hint="Give another message."
+    )
 
 
 def _draft_revision(
@@ -233,6 +254,7 @@ def _draft_revision(
     folder: Path,
     *,
     allow_drops: bool,
+    warn: Callable[[str], None],
 ) -> tuple[Path | None, list[Operation]]:
     """Write the next revision into `folder`, which nobody else reads: its file, its operations.
 
@@ -255,6 +277,7 @@ def _draft_revision(
                 template,
                 folder=folder,
                 allow_drops=allow_drops,
+                warn=warn,
             )
         finally:
             scratch_engine.dispose()

@@ -140,6 +140,19 @@ def test_a_half_made_template_is_made_anew(server, begin):
 
 
 @on["postgres"]
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+def test_a_half_made_template_goes_when_its_maker_is_dead(server, begin, given):
+    dead, living = (f"{PREFIX}_template_{digits * 12}" for digits in "ab")
+    making = 0x69736474
+    with psycopg.connect(f"{server.url}/postgres", autocommit=True) as maker:
+        maker.execute("SELECT pg_advisory_lock(%s, %s)", (making, 0xBBBBBBB))
+        for name in (dead, living):
+            maker.execute(f'CREATE DATABASE "{name}"')
+        begin("postgres", server.url, given=given)
+        assert databases(server.url) & {dead, living} == {living}
+
+
+@on["postgres"]
 def test_a_database_whose_name_only_begins_like_a_template_stays(server, begin):
     names = {f"{PREFIX}_template_backup": "(keep)", f"{PREFIX}_template_aaaaaaaaaaaa": "(keep)"}
     with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:

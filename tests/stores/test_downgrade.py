@@ -744,3 +744,165 @@ def test_a_trial_is_bounded_by_the_timeout(postgres_url, own, monkeypatch):
     with pytest.raises(RowsWouldBeLost, match="did not end within 5 s"):
         migrate.downgrade(blueprint, settings=settings)
     assert scratch_databases(postgres_url) == 0
+
+
+# --- what comes up between the count and the step
+
+
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+def test_rows_that_come_up_after_the_count_are_asked_about(
+    postgres_url, own, monkeypatch, isolation
+):
+    blueprint = own(
+        TABLE,
+        ("CREATE TABLE u (id int)", "DROP TABLE u"),
+        ("ALTER TABLE t ADD more int", "ALTER TABLE t DROP more"),
+        ("ALTER TABLE t RENAME TO w", "ALTER TABLE w RENAME TO t"),
+    )
+    migrate.init(blueprint, url=postgres_url)
+    database = _name(postgres_url)
+    run(
+        postgres_url,
+        f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'",
+        "INSERT INTO w (id) VALUES (1)",
+    )
+    comes_up = {"d_3": "UPDATE t SET more = 1", "d_2": "INSERT INTO u VALUES (1)"}
+    step = moves.Downgrade._apply_downgrade
+
+    def applied(self, change):
+        if change.name in comes_up:
+            run(postgres_url, comes_up.pop(change.name))
+        return step(self, change)
+
+    monkeypatch.setattr(moves.Downgrade, "_apply_downgrade", applied)
+    with pytest.raises(RowsWouldBeLost) as caught:
+        migrate.downgrade(blueprint, "d_1", url=postgres_url)
+    assert list(map(str, caught.value.losses)) == ["column t.more (1 row)"]
+    assert "came up after the rows had been counted" in caught.value.message
+    assert value(postgres_url, "SELECT more FROM t") == 1
+    assert caught.value.undone == ("d_4",)
+    run(postgres_url, "UPDATE t SET more = NULL")
+    with pytest.raises(RowsWouldBeLost) as caught:
+        migrate.downgrade(blueprint, "d_1", url=postgres_url)
+    assert list(map(str, caught.value.losses)) == ["table u (1 row)"]
+    assert value(postgres_url, "SELECT count(*) FROM u") == 1
+
+
+WRITES_BESIDE = [
+    "import os, psycopg",
+    "with psycopg.connect(os.environ['DATABASE_URL'], autocommit=True) as other:",
+    "    other.execute(\"SET lock_timeout = '50ms'\")",
+    "    try:",
+    "        other.execute('INSERT INTO t VALUES (1)')",
+    "    except psycopg.errors.LockNotAvailable:",
+    "        pass",
+    "    else:",
+    "        assert 'scratch' in other.info.dbname, 'a row was written that is lost'",
+    "op.execute('DROP TABLE t')",
+]
+
+
+def test_nobody_can_write_to_a_table_between_its_last_count_and_its_drop(
+    postgres_url, own, monkeypatch
+):
+    """In the trial, where nothing is counted, the same statement inserts a row."""
+    blueprint = own(("CREATE TABLE t (id int)", WRITES_BESIDE))
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    migrate.init(blueprint, url=postgres_url)
+    assert migrate.downgrade(blueprint, "base", url=postgres_url).revisions == ("d_1",)
+
+
+# --- what is lost without a table or a column that goes
+
+ADDRESS = """
+    CREATE TYPE address AS (street text, zip text);
+    CREATE DOMAIN place AS address;
+    CREATE TYPE house AS (at address, floors int);
+    CREATE TABLE plain (it address);
+    CREATE TABLE many (it address[]);
+    CREATE TABLE nested (it house);
+    CREATE TABLE domains (it place);
+    CREATE TABLE empty (it address);
+    CREATE TABLE own (street text, zip text);
+    CREATE TABLE whole (it own);
+    CREATE TABLE dropped (it address);
+"""
+WITHOUT_ZIP = """
+    ALTER TYPE address DROP ATTRIBUTE zip;
+    ALTER TABLE own DROP zip;
+    ALTER TABLE dropped DROP it
+"""
+
+
+def test_an_attribute_that_goes_from_a_composite_type_is_a_loss_of_each_column_that_has_it(
+    postgres_url, own
+):
+    blueprint = own((ADDRESS, "SELECT 1"), ("SELECT 1", WITHOUT_ZIP))
+    migrate.init(blueprint, url=postgres_url)
+    run(
+        postgres_url,
+        "INSERT INTO plain VALUES (('a', NULL)), (NULL)",
+        "INSERT INTO many VALUES (ARRAY[('a', 'b')::address])",
+        "INSERT INTO nested VALUES ((('a', 'b'), NULL))",
+        "INSERT INTO domains VALUES (('a', 'b'))",
+        "INSERT INTO whole VALUES (('a', 'b'))",
+        "INSERT INTO dropped VALUES (('a', NULL))",
+    )
+    assert list(map(str, refused(blueprint, postgres_url, 1).losses)) == [
+        "column domains.it (type place without zip, 1 row)",
+        "column dropped.it (1 row)",
+        "column many.it (type address[] without zip, 1 row)",
+        "column nested.it (type house without zip, 1 row)",
+        "column plain.it (type address without zip, 1 row)",
+        "column whole.it (type own without zip, 1 row)",
+    ]
+    assert value(postgres_url, "SELECT (it[1]).zip FROM many") == "b"
+
+
+def test_an_attribute_that_only_gets_another_name_is_no_loss(postgres_url, own):
+    down = "ALTER TYPE address RENAME ATTRIBUTE zip TO code; ALTER TYPE address ADD ATTRIBUTE a int"
+    blueprint = own((ADDRESS, "SELECT 1"), ("SELECT 1", down))
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "INSERT INTO plain VALUES (('a', 'b'))")
+    assert migrate.downgrade(blueprint, 1, url=postgres_url).revisions == ("d_2",)
+
+
+#: How a downgrade removes or changes what is in no table of a team, and what is told of it.
+BESIDE_TABLES = {
+    "all large objects": (
+        "SELECT lo_unlink(oid) FROM pg_largeobject_metadata",
+        "table pg_catalog.pg_largeobject_metadata (read by SELECT, 1 row)",
+    ),
+    "one large object": (
+        "DO $$ BEGIN PERFORM lo_unlink(4711); EXCEPTION WHEN undefined_object THEN NULL; END $$",
+        "table pg_catalog.pg_largeobject_metadata (changed, 1 row)",
+    ),
+    "a part of a large object": (
+        "DO $$ BEGIN PERFORM lo_put(4711, 0, 'x'); EXCEPTION WHEN undefined_object THEN NULL; END $$",
+        "table pg_catalog.pg_largeobject (changed, 1 row)",
+    ),
+    "a value of an enum": (
+        "DELETE FROM pg_enum WHERE enumlabel = 'bad'",
+        "table pg_catalog.pg_enum (DELETE, 2 rows)",
+    ),
+    "a sequence": ("DROP SEQUENCE numbers", "sequence numbers (was used)"),
+}
+
+
+@pytest.mark.parametrize("what", BESIDE_TABLES)
+def test_what_is_in_no_table_and_would_be_lost_is_asked_about(postgres_url, own, what):
+    down, told = BESIDE_TABLES[what]
+    made = "CREATE TYPE mood AS ENUM ('good', 'bad'); CREATE SEQUENCE numbers"
+    blueprint = own((made, "SELECT 1"), ("SELECT 1", down))
+    migrate.init(blueprint, url=postgres_url)
+    run(postgres_url, "SELECT lo_from_bytea(4711, 'abc')", "SELECT nextval('numbers')")
+    found = refused(blueprint, postgres_url, 1)
+    assert told in list(map(str, found.losses))
+    assert value(postgres_url, "SELECT lo_get(4711)") == b"abc"
+    assert migrate.downgrade(blueprint, 1, url=postgres_url, drop_rows=True).revisions == ("d_2",)
+
+
+def test_a_sequence_that_nobody_has_used_is_no_question(postgres_url, own):
+    blueprint = own(("CREATE SEQUENCE numbers", "DROP SEQUENCE numbers"))
+    migrate.init(blueprint, url=postgres_url)
+    assert migrate.downgrade(blueprint, "base", url=postgres_url).revisions == ("d_1",)

@@ -97,6 +97,12 @@ class Shop:
         engine.dispose()
         return found
 
+    def write(self, statement):
+        engine = sa.create_engine(self.url)
+        with engine.begin() as connection:
+            connection.execute(sa.text(statement))
+        engine.dispose()
+
     @property
     def state(self):
         return self.ask("SELECT version_num FROM alembic_version"), self.ask(
@@ -238,3 +244,43 @@ def test_a_downgrade_that_leaves_its_transaction_is_asked_about(shop):
     shop.database.upgrade()
     with pytest.raises(RowsWouldBeLost, match="b2 leaves its transaction"):
         shop.database.downgrade("-1")
+
+
+def _merged(shop):
+    """Two branches and their merge; each revision makes a table."""
+    for name, before in (("b1", "a1"), ("b2", "a1"), ("m1", ("b1", "b2"))):
+        shop.add(
+            name,
+            before,
+            f'op.create_table("made_by_{name}", sa.Column("id", sa.Integer, primary_key=True))',
+            f'op.drop_table("made_by_{name}")',
+        )
+    assert shop.database.upgrade() == ["a1", "b1", "b2", "m1"]
+
+
+def test_a_downgrade_below_a_merge_goes_step_by_step_and_tells_what_it_loses(shop):
+    _merged(shop)
+    assert shop.database.downgrade("-1") == ["m1"]
+    assert migrate.current(shop.blueprint, url=shop.url).revision == "b1, b2"
+    shop.write("INSERT INTO made_by_b2 VALUES (1)")
+    with pytest.raises(RowsWouldBeLost) as caught:
+        shop.database.downgrade("-1")
+    assert list(map(str, caught.value.losses)) == ["table made_by_b2 (1 row)"]
+    assert caught.value.to == "b1"
+    shop.write("DELETE FROM made_by_b2")
+    assert shop.database.downgrade("b1") == ["b2"]
+    assert shop.database.upgrade() == ["b2", "m1"]
+    with pytest.raises(RowsWouldBeLost) as caught:
+        shop.database.downgrade("base")
+    assert list(map(str, caught.value.losses)) == ["table account (1 row)"]
+    assert shop.database.downgrade("base", drop_rows=True) == ["m1", "b2", "b1", "a1"]
+    assert shop.database.upgrade("+2") == ["a1", "b1"]
+    with pytest.raises(StoreConflict, match="Revision b2 is not applied"):
+        shop.database.downgrade("b2", drop_rows=True)
+
+
+def test_a_stamp_between_the_branches_of_a_merge_records_that_revision_alone(shop):
+    _merged(shop)
+    shop.database.downgrade("-1")
+    assert shop.database.stamp("b1") == ["b1"]
+    assert migrate.current(shop.blueprint, url=shop.url).revision == "b1"

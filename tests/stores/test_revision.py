@@ -1,7 +1,11 @@
 """What `revision` writes, leaves out and tells; and that a failure leaves no file."""
 
 import json
+import shutil
+import signal
+import subprocess
 import sys
+import time
 
 import psycopg
 import pytest
@@ -12,6 +16,7 @@ from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.stores.postgres import scratch
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
 pytestmark = pytest.mark.postgres
@@ -305,26 +310,121 @@ jobs = Table(
     assert revision.postgres(blueprint, "again", settings(blueprint, postgres_url)) == []
 
 
-def test_a_type_that_another_package_defines_is_imported(folder, postgres_url):
-    models = TYPES + (
-        "\n"
-        "\n"
-        "class Point(UserDefinedType):\n"
-        "    cache_ok = True\n"
-        "\n"
-        "    def get_col_spec(self):\n"
-        "        return 'point'\n"
-        "\n"
-        "    def __repr__(self):\n"
-        "        return 'Point()'\n"
-        "\n"
-        "\n"
-        "Table('places', metadata, Column('at', Point))\n"
-    )
-    place = folder("", models)
-    text, _, _ = written(place, postgres_url)
-    assert f"import {place.name}.models" in text
-    assert f"{place.name}.models.Point()" in text
+POINT = """
+from sqlalchemy.types import UserDefinedType
+
+
+class Point(UserDefinedType):
+    cache_ok = True
+
+    def get_col_spec(self):
+        return "point"
+
+    def __repr__(self):
+        return "Point()"
+"""
+PLACES = """
+from sqlalchemy import Column, Integer, MetaData, String, Table
+
+metadata = MetaData()
+Table("places", metadata, Column("id", Integer, primary_key=True), Column("at", Point))
+"""
+CODE = """
+class Code(String):
+    pass
+
+
+Table("codes", metadata, Column("code", Code(8), primary_key=True))
+"""
+
+
+def test_a_type_of_an_installed_package_is_imported(folder, postgres_url, tmp_path, monkeypatch):
+    """Also in the processes that are started below, as one that pip has installed is."""
+    name = f"geometry_{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(POINT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    text, _, _ = written(folder("", f"from {name} import Point\n{PLACES}"), postgres_url)
+    assert f"import {name}\n" in text
+    assert f"sa.Column('at', {name}.Point(), nullable=True)" in text
+
+
+def test_a_revision_with_a_type_of_the_models_runs_in_a_folder_of_another_name(
+    folder, postgres_url, tmp_path
+):
+    place = folder("", POINT + PLACES + CODE)
+    warned = []
+    text, _, _ = written(place, postgres_url, warn=warned.append)
+    assert place.name not in text.replace(f'"""What {place.name}.models.Point was', "")
+    assert "sa.Column('at', PointType(), nullable=True)" in text
+    assert "sa.Column('code', sa.String(length=8), nullable=False)" in text
+    assert {sentence.partition(", which")[0] for sentence in warned} == {
+        f"The revision has PointType() for {place.name}.models.Point",
+        f"The revision has sa.String(length=8) for {place.name}.models.Code",
+    }
+    elsewhere = tmp_path / "deployed"
+    shutil.copytree(place, elsewhere)
+    (elsewhere / "models.py").unlink()
+    code, _, err = command("migrate", "init", "-b", str(elsewhere), "--url", postgres_url)
+    assert code == 0, err
+    assert written(place, postgres_url, "again") == ("", [], [])
+
+
+#: A default that is computed for the row that is there, and takes long.
+SLOW = """
+from sqlalchemy import Column, Integer, MetaData, Table, text
+
+metadata = MetaData()
+slow = text("length(pg_sleep(300)::text)")
+Table("jobs", metadata, Column("id", Integer, primary_key=True),
+      Column("slow", Integer, server_default=slow))
+"""
+SLEEPING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname LIKE 'is_db_bootstrap_scratch%' AND query LIKE '%pg_sleep(300)%'
+      AND state = 'active'
+"""
+SCRATCHES = "SELECT datname FROM pg_database WHERE datname LIKE 'is_db_bootstrap_scratch%'"
+
+
+def waited(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come")
+
+
+def test_a_killed_revision_leaves_no_file_and_the_next_command_drops_its_database(
+    folder, postgres_url
+):
+    place = folder("CREATE TABLE jobs (id int PRIMARY KEY); INSERT INTO jobs VALUES (1)", SLOW)
+    arguments = ["-m", "slow", "-b", str(place), "--url", postgres_url]
+    used, old = f"is_db_bootstrap_scratch_{'ab' * 8}", f"is_db_bootstrap_scratch_{'ab' * 6}"
+    with psycopg.connect(postgres_url, dbname="postgres", autocommit=True) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "is_db_bootstrap", "revision", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            waited(lambda: process.poll() is not None or server.execute(SLEEPING).fetchone()[0])
+        finally:
+            process.kill()
+            process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert names(place) == ["app_0001.py"]
+        assert len(server.execute(SCRATCHES).fetchall()) == 1
+        waited(lambda: not server.execute(SLEEPING).fetchone()[0])
+        server.execute("SELECT pg_advisory_lock(%s, %s)", scratch._lock_keys(used))
+        server.execute(f"CREATE DATABASE {used}")  # one whose process lives
+        server.execute(f"CREATE DATABASE {old}")  # nobody can tell whether its process lives
+        try:
+            assert command("revision", "--refresh", "-b", str(place), "--url", postgres_url)[0] == 0
+            assert sorted(server.execute(SCRATCHES).fetchall()) == [(old,), (used,)]
+        finally:
+            server.execute(f"DROP DATABASE {used}")
+            server.execute(f"DROP DATABASE {old}")
 
 
 BROKEN = {

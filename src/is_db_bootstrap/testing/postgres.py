@@ -75,6 +75,20 @@ _OLD_TEMPLATES = """
     AND shobj_description(oid, 'pg_database')
         < to_char(now() AT TIME ZONE 'UTC' - make_interval(days => %s), 'YYYY-MM-DD')
 """
+#: Errors that say that somebody is connected to a database, that it has gone, or that it has become
+#: a complete template.
+_NOT_LEFT = (
+    psycopg.errors.ObjectInUse,
+    psycopg.errors.InvalidCatalogName,
+    psycopg.errors.WrongObjectType,
+)
+#: Databases that our own role has made, to which nobody has given a comment or is connected.
+_HALF_MADE = """
+    SELECT d.datname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba
+    WHERE d.datname LIKE %s AND r.rolname = current_user AND NOT d.datistemplate
+    AND shobj_description(d.oid, 'pg_database') IS NULL
+    AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)
+"""
 
 
 class PostgresIsolation(Isolation):
@@ -113,6 +127,7 @@ class PostgresIsolation(Isolation):
         self._main.execute("SELECT pg_advisory_lock(%s, %s)", (_ALIVE, self._owner))
         with self._making_lock(_SWEEPING):
             self._drop_leftovers()
+            self._drop_half_made()
         using = (_USING, _template_key(self._template))
         self._main.execute("SELECT pg_advisory_lock_shared(%s, %s)", using)
         self._make_template()
@@ -329,6 +344,22 @@ class PostgresIsolation(Isolation):
     def _drop_template(self, name: str) -> None:
         self._main.execute(f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
         self._drop_database(name)
+
+    def _drop_half_made(self) -> None:
+        """Drop the templates whose makers died before they were complete.
+
+        A maker holds a lock as long as it makes a template, and writes the comment afterwards.
+        """
+        for (name,) in self._main.execute(_HALF_MADE, (f"{_TEMPLATE}%",)).fetchall():
+            if not _TEMPLATE_NAME.fullmatch(name):
+                continue
+            key = (_MAKING, _template_key(name))
+            row = self._main.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone()
+            if row != (True,):
+                continue
+            with suppress(*_NOT_LEFT):
+                self._main.execute(f"DROP DATABASE {identifier(name)}")
+            self._main.execute("SELECT pg_advisory_unlock(%s, %s)", key)
 
     # --- copies that dead processes have left
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
+import sys
+import tempfile
 import threading
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,13 +46,27 @@ from is_db_bootstrap.stores.postgres.half_done import (
 )
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.operations import Operation, described, without_drops
-from is_db_bootstrap.stores.postgres.revision_folder import SKIPPED_NAMES
+from is_db_bootstrap.stores.postgres.revision_folder import SKIPPED_NAMES, draft_of
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import Timing
 
+#: Seconds that a new process may take to import a module of the application.
+_IMPORT_S = 60.0
+#: A type that a generated revision defines itself.
+_CLASS = '''
+
+class {name}(sa.types.UserDefinedType):
+    """What {shown} was for PostgreSQL when this revision was written."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_):
+        return {sql!r}
+
+'''
 #: Where nobody listens. The environment names it while revisions are written as SQL, so that
 #: modules that need an address at import can be imported, and reach no server.
 _NOWHERE = StoreUrl.parse("postgres", "postgresql://nobody@127.0.0.1:1/nowhere")
@@ -240,7 +257,9 @@ def config(blueprint: Blueprint, schema: str, connection: Connection | None = No
     """The configuration of `migrations/alembic.ini`, for revisions of any folder."""
     found = Config()
     found.set_main_option("script_location", _escaped(files.root() / "migrations"))
-    found.set_main_option("version_locations", _escaped(blueprint.migrations))
+    draft = draft_of(blueprint.migrations) if blueprint.migrations else None
+    places = [blueprint.migrations, *([draft.parent] if draft else [])]
+    found.set_main_option("version_locations", os.pathsep.join(map(_escaped, places)))
     found.set_main_option("path_separator", "os")
     found.attributes.update(blueprint=blueprint, schema=schema, connection=connection)
     return found
@@ -291,6 +310,12 @@ def undo(wanted: Config, *revisions: str) -> None:
         script.run_env()
 
 
+def upgrade_to(wanted: Config, *heads: str) -> None:
+    """Apply the revisions up to `heads`, of which there are several below a merge."""
+    for head in heads:
+        command.upgrade(wanted, head)
+
+
 def stamp(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
     """Record `revision` as the schema's, whatever is in it; False when it was recorded already."""
     return _ran(engine, blueprint, schema, command.stamp, revision)
@@ -305,12 +330,14 @@ def write_revision(
     *,
     folder: Path,
     allow_drops: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> tuple[Path | None, list[Operation]]:
     """Write the next revision file into `folder`; its path, and what it does or leaves out.
 
     With an `engine`, which leads to a database at head, it is what autogenerate finds between
     models and database; else it is empty. The path is None when autogenerate found nothing to
-    write. Raises `ConfigurationError` for models that cannot be loaded or compared.
+    write. `warn` is told of each type that the revision cannot import. Raises `ConfigurationError`
+    for models that cannot be loaded or compared.
     """
     found: list[Operation] = []
 
@@ -331,6 +358,8 @@ def write_revision(
     ):
         wanted = config(blueprint, "public", connection)
         wanted.cmd_opts = Namespace(quiet=True)  # Alembic would print the name of the file
+        told = dict[str, None]()
+        wanted.attributes["type_told"] = told.setdefault
         wanted.set_main_option("file_template", file_template.replace("%", "%%"))
         places = os.pathsep.join([_escaped(blueprint.migrations), _escaped(folder)])
         wanted.set_main_option("version_locations", places)
@@ -342,6 +371,8 @@ def write_revision(
             version_path=str(folder),
             process_revision_directives=only_with_changes,
         )
+    for sentence in told:
+        warn(sentence)
     scripts = [script for script in (made if isinstance(made, list) else [made]) if script]
     return (Path(scripts[0].path) if scripts else None), found
 
@@ -384,16 +415,59 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
 
     A type of SQLAlchemy stays as it is, also one that SQLAlchemy decorates, such as `Interval`.
     A type that the application decorates is written as the type that PostgreSQL gets, so the
-    revision needs no module of the application. Any other type of another package is written with
-    the import of its module.
+    revision needs no module of the application. Any other type is written with the import of its
+    module, if a new process can import that from anywhere. Else, as with the models in the
+    blueprint's own folder, the revision gets a type of its own.
     """
     module = type(item).__module__
     if kind != "type" or module.startswith("sqlalchemy."):
         return False
     if isinstance(item, TypeDecorator):
         return _repr_type(_public(item.load_dialect_impl(context.dialect)), context)
-    context.imports.add(f"import {module}")
+    if _is_importable(module, type(item).__name__):
+        context.imports.add(f"import {module}")
+        return False
+    return _own_type(item, context)
+
+
+@cache
+def _is_importable(module: str, name: str) -> bool:
+    """Whether a new process that is started elsewhere finds `name` in `module`."""
+    code = "import importlib, sys; getattr(importlib.import_module(sys.argv[1]), sys.argv[2])"
+    with tempfile.TemporaryDirectory() as elsewhere, suppress(subprocess.TimeoutExpired):
+        found = subprocess.run(  # noqa: S603 - our own interpreter and a module's name
+            [sys.executable, "-c", code, module, name],
+            cwd=elsewhere,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_IMPORT_S,
+            check=False,
+        )
+        return found.returncode == 0
     return False
+
+
+def _own_type(item: TypeEngine[Any], context: Any) -> str:
+    """A type of the application, written so that the revision needs nothing but SQLAlchemy.
+
+    That is the type of SQLAlchemy of which it is a subclass, if PostgreSQL gets the same from it.
+    Else the revision defines a class of its own. Either is told.
+    """
+    kind = type(item)
+    shown = f"{kind.__module__}.{kind.__qualname__}"
+    sql = item.compile(dialect=context.dialect)
+    plain = item if isinstance(item, types.UserDefinedType) else _public(item)
+    if type(plain) is not kind and plain.compile(dialect=context.dialect) == sql:
+        written = str(_repr_type(plain, context))
+    else:
+        name = "".join(word.capitalize() for word in re.findall(r"[^\W_]+", sql)) + "Type"
+        context.imports.add(_CLASS.format(name=name, shown=shown, sql=sql))
+        written = f"{name}()"
+    context.opts["type_told"](
+        f"The revision has {written} for {shown}, which cannot be imported outside of its folder: "
+        f"PostgreSQL gets {sql} from both."
+    )
+    return written
 
 
 def _public(found: TypeEngine[Any]) -> TypeEngine[Any]:

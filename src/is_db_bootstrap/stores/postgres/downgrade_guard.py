@@ -6,11 +6,16 @@ transaction of the downgrade is looked at once more before it is committed, when
 it has done. What the trial has not shown is raised as `Unforeseen`, and the transaction is rolled
 back.
 
+Rows may have come up since they were counted. So each step begins with the tables that its trial
+has shown to lose something: they are locked, so that nobody writes there any more, and counted
+again.
+
 A revision that commits by itself escapes the guard. The trial tells of it, and it is asked about.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -54,34 +59,84 @@ class Unforeseen(StoreConflict):
 class Guard:
     """Compares each transaction of a downgrade with what its trial has `seen`.
 
-    Tables are known by their identity, so a rename by an earlier step does not matter.
+    Tables are known by their identity, so a rename by an earlier step does not matter. `recount` is
+    called in each transaction before the step runs. It receives the session, and what the step is
+    to lose, by the names that the tables have then.
     """
 
-    def __init__(self, store: str, schema: str, seen: Seen) -> None:
+    def __init__(
+        self,
+        store: str,
+        schema: str,
+        seen: Seen,
+        recount: Callable[[psycopg.Connection[Any], Seen], None],
+    ) -> None:
         self._store = store
         self._schema = schema
         self._seen = seen
+        self._recount = recount
         self._allowed: set[Key] = set()
+        self._unseen: list[Seen] = []
         self._first: Look | None = None
         self._last = Look({}, {}, {})
         self._revision = ""
 
     def attach(self, engine: Engine) -> None:
         """Look at every transaction of `engine` from now on."""
+        event.listen(engine, "connect", _read_committed)
         event.listen(engine, "begin", self._began)
         event.listen(engine, "commit", self._ends)
 
     def expect(self, revision: str) -> None:
         """The downgrade of `revision` is about to run."""
         self._revision = revision
+        self._allowed.clear()
+        self._unseen.clear()
 
-    def allow(self, keys: frozenset[Key]) -> None:
-        """Take `keys` for shown, because no row is lost by them."""
-        self._allowed |= keys
+    def allow(self, unforeseen: Unforeseen) -> None:
+        """Take what a try of the expected step has done for shown: it lost no row then."""
+        self._allowed |= unforeseen.keys
+        self._unseen.append(unforeseen.seen)
 
     def _began(self, connection: Connection) -> None:
+        session = _session(connection)
+        self._last = look(session, self._schema)
         if self._first is None:
-            self._first = self._last = look(_session(connection), self._schema)
+            self._first = self._last
+        for due in (self._due(self._first), *self._unseen):
+            self._recount(session, due)
+
+    def _due(self, first: Look) -> Seen:
+        """What the step loses by its trial, by the names that the tables have now."""
+        seen, step = self._seen, self._seen.steps.get(self._revision, frozenset())
+        now = {
+            table.name: self._last.tables[oid].name
+            for oid, table in first.tables.items()
+            if table.name in step and oid in self._last.tables
+        }
+        spaces = {space for space in seen.schemas if (space, "") in step}
+        inside = (
+            table.name
+            for table in self._last.tables.values()
+            if table.name[0] in spaces and not table.is_sequence
+        )
+        columns = {
+            (table.name, column.name): self._last.columns[oid, number].name
+            for (oid, number), column in first.columns.items()
+            if (table := first.tables[oid]).name in now and (oid, number) in self._last.columns
+        }
+        return Seen(
+            tables=(*(now[name] for name in seen.tables if name in now), *inside),
+            sequences=tuple(now[name] for name in seen.sequences if name in now),
+            columns=tuple((now[n], columns[n, c]) for n, c in seen.columns if (n, c) in columns),
+            retyped=tuple(
+                (now[n], columns[n, c], types) for n, c, types in seen.retyped if (n, c) in columns
+            ),
+            rewritten=tuple(
+                (now[n], columns[n, c]) for n, c in seen.rewritten if (n, c) in columns
+            ),
+            touched={now[name]: how for name, how in seen.touched.items() if name in now},
+        )
 
     def _ends(self, connection: Connection) -> None:
         session = _session(connection)
@@ -110,7 +165,7 @@ class Guard:
     def _unforeseen(self, found: Changes) -> Changes:
         """The tables and columns that the trial has not shown."""
         return Changes(
-            gone=frozenset(oid for oid in found.gone if not self._may(oid, self._seen.tables)),
+            gone=frozenset(oid for oid in found.gone if not self._may(oid, self._gone)),
             columns=frozenset(each for each in found.columns if not self._may_column(*each)),
             retyped={
                 each: types for each, types in found.retyped.items() if not self._may_column(*each)
@@ -125,20 +180,25 @@ class Guard:
         touched = {
             oid
             for oid in written & set(self._last.tables) & set(first.tables)
-            if not self._may(oid, tuple(self._seen.touched))
+            if first.tables[oid].is_touched_by(writes=True)
+            and not self._may(oid, tuple(self._seen.touched))
         }
         return (moved | touched) - found.gone
+
+    @property
+    def _gone(self) -> tuple[Name, ...]:
+        return (*self._seen.tables, *self._seen.sequences)
 
     def _may(self, oid: int, told: tuple[Name, ...]) -> bool:
         """Whether the trial has told it of a table, or has told that the table goes."""
         names = self._names(oid)
-        spaces = {space for space, _ in names}
-        return (
-            not names  # an earlier step of this downgrade has made it
-            or (oid, "") in self._allowed
-            or bool(names & {*told, *self._seen.tables})
-            or bool(spaces & set(self._seen.schemas))
-        )
+        if not names or (oid, "") in self._allowed:
+            return True  # an earlier step of this downgrade has made it, or no row is lost
+        if self._last.tables[oid].is_catalogue:
+            return False  # a trial has no large objects, so it cannot show what becomes of them
+        step = self._seen.steps.get(self._revision, frozenset())
+        spaces = {(space, "") for space, _ in names}
+        return bool(names & {*told, *self._gone} & step) or bool(spaces & step)
 
     def _may_column(self, oid: int, column: str) -> bool:
         """Whether the trial has told it of a column."""
@@ -158,6 +218,14 @@ class Guard:
         table = self._first.tables[oid]
         root = self._first.tables.get(table.root, table)
         return {table.name, root.name}
+
+
+def _read_committed(session: psycopg.Connection[Any], _: Any) -> None:
+    """Let each statement see what was committed before it, whatever the default is.
+
+    Else rows that came up while a lock was waited for are not counted.
+    """
+    session.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
 
 
 def _session(connection: Connection) -> psycopg.Connection[Any]:

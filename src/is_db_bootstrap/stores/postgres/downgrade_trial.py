@@ -98,14 +98,21 @@ class Touch:
 class Seen:
     """What a downgrade did in the scratch database. Names are those before it.
 
-    `columns`, `retyped` and `rewritten` are of tables that stay: names, and for `retyped` the old
-    and the new type. `touched` maps a table that stays to what reads or writes its rows. `moved`
-    are tables whose rows the server has copied. `objects` are other things that go, such as
-    `index a.b`. `left` are the revisions whose downgrade left its transaction, `beside` those that
-    worked on another connection.
+    - `sequences` are those that go and belong to no column.
+    - `columns`, `retyped` and `rewritten` are of tables that stay: names, and for `retyped` what
+      becomes of the type.
+    - `touched` maps a table that stays to what reads or writes its rows.
+    - `moved` are tables whose rows the server has copied.
+    - `objects` are other things that go, such as `index a.b`.
+    - `left` are the revisions whose downgrade left its transaction, `beside` those that worked on
+      another connection.
+
+    `steps` has for each revision the tables, the sequences and, as `(name, "")`, the schemas that
+    its step concerns.
     """
 
     tables: tuple[Name, ...] = ()
+    sequences: tuple[Name, ...] = ()
     columns: tuple[tuple[Name, str], ...] = ()
     retyped: tuple[tuple[Name, str, str], ...] = ()
     rewritten: tuple[tuple[Name, str], ...] = ()
@@ -115,6 +122,7 @@ class Seen:
     objects: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    steps: Mapping[str, frozenset[Name]] = field(default_factory=dict)
 
 
 class Sessions:
@@ -174,7 +182,7 @@ def tried(
     """
     sessions = sessions or Sessions(timing.connect_timeout_s)
     watch = Watch()
-    notes = _Notes(watch)
+    notes = _Notes(watch, schema)
 
     def opened(connection: psycopg.Connection[Any]) -> None:
         sessions.add(connection)
@@ -215,19 +223,21 @@ def _objects(session: psycopg.Connection[Any], schema: str) -> frozenset[str]:
 class _Notes:
     """What the statements of the downgrade have touched."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, schema: str) -> None:
         self._watch = watch
+        self._schema = schema
         self._known: frozenset[tuple[int, str]] = frozenset()
         self._session: psycopg.Connection[Any] | None = None
-        self._tables: frozenset[int] = frozenset()
+        self._first = self._last = Look({}, {}, {})
         self.touched: dict[int, list[Touch]] = {}
         self.files: dict[str, str] = {}
         self.beside: list[str] = []
+        self.steps: dict[str, frozenset[Name]] = {}
 
     def begin(self, session: psycopg.Connection[Any], before: Look) -> None:
         """The downgrade begins on `session`."""
         self._session = session
-        self._tables = frozenset(before.tables)
+        self._first = self._last = before
 
     def opened(self, connection: psycopg.Connection[Any]) -> None:
         """Note a connection: a further one belongs to the revision that runs."""
@@ -256,6 +266,23 @@ class _Notes:
         self.files[revision] = Path(step.up_revision.path).name
         self._take(None, "", revision)
         self._known = frozenset()
+        self.steps[revision] = frozenset(self._concerned(revision))
+
+    def _concerned(self, revision: str) -> Iterator[Name]:
+        """What the step of `revision`, which has just ended, does something with."""
+        if self._session is None:
+            return
+        before, now = self._last, look(self._session, self._schema)
+        self._last = now
+        touched = {
+            oid
+            for oid, touches in self.touched.items()
+            if any(touch.revision == revision for touch in touches)
+        }
+        for oid in (changes(before, now).tables | touched) & set(self._first.tables):
+            yield self._first.tables[oid].name
+        for oid in set(before.schemas) - set(now.schemas):
+            yield before.schemas[oid], ""
 
     @property
     def _revision(self) -> str:
@@ -271,7 +298,7 @@ class _Notes:
         if session is None or session.info.transaction_status != TransactionStatus.INTRANS:
             return
         now = locks(session)
-        new = {each for each in now - self._known if each[0] in self._tables}
+        new = {each for each in now - self._known if each[0] in self._first.tables}
         self._known = now
         modes: dict[int, set[str]] = {}
         for relation, mode in new:
@@ -280,6 +307,8 @@ class _Notes:
             writes = not taken <= {"AccessShareLock", "RowShareLock"}
             if kind == "" and WRITES not in taken:
                 continue  # the server checks or changes a definition
+            if not self._first.tables[relation].is_touched_by(writes=writes):
+                continue
             touch = Touch(revision or self._revision, kind or "", writes, brief(text))
             self.touched.setdefault(relation, []).append(touch)
 
@@ -376,8 +405,10 @@ def _transaction(connection: Connection) -> int:
 def named(found: Changes, before: Look) -> Seen:
     """What became of tables and columns, by their names in `before`."""
     name = {oid: table.name for oid, table in before.tables.items()}
+    sequences = {oid for oid in found.gone if before.tables[oid].is_sequence}
     return Seen(
-        tables=tuple(sorted(name[oid] for oid in found.gone)),
+        tables=tuple(sorted(name[oid] for oid in found.gone - sequences)),
+        sequences=tuple(sorted(name[oid] for oid in sequences)),
         columns=tuple(sorted((name[oid], column) for oid, column in found.columns)),
         retyped=tuple(
             sorted((name[oid], column, types) for (oid, column), types in found.retyped.items())
@@ -407,6 +438,7 @@ def _seen(
         objects=tuple(sorted(each for each in objects if not _is_part(each, told))),
         left=left,
         beside=tuple(dict.fromkeys(notes.beside)),
+        steps=notes.steps,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,16 @@ _OF_SCHEMAS = """
     WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition
     ORDER BY 1, 2
 """
+#: Which of given tables can be locked: not the server's own, nor a materialized view.
+_LOCKABLE = """
+    SELECT n.nspname::text, c.relname::text
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+      AND c.relkind IN ('r', 'p') AND n.nspname <> 'pg_catalog'
+    ORDER BY 1, 2
+"""
+#: Why a step is asked about whose trial had shown a loss of what had no rows then.
+_CAME_UP = "These rows came up after the rows had been counted; this step was rolled back."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,8 @@ class Loss:
 
     `rows` is how many, None when they could not be counted: `why` has the reason then. At `COUNTED`
     the count ended. `how` is empty for what is dropped, else what happens to the rows. `sent_by`
-    names the revisions, their files and their statements, where it is a statement on rows.
+    names the revisions, their files and their statements, where it is a statement on rows. `kind`
+    is `sequence` for a sequence that goes and was used: `rows` is 1 then.
     """
 
     table: str
@@ -71,9 +82,12 @@ class Loss:
     how: str = ""
     why: str = ""
     sent_by: tuple[str, ...] = ()
+    kind: str = "table"
 
     def __str__(self) -> str:
-        what = f"column {self.table}.{self.column}" if self.column else f"table {self.table}"
+        what = f"column {self.table}.{self.column}" if self.column else f"{self.kind} {self.table}"
+        if self.kind == "sequence" and self.rows:
+            return f"{what} (was used)"
         if self.rows is None:
             counted = f"rows could not be counted: {self.why}"
         elif self.rows >= COUNTED:
@@ -155,6 +169,39 @@ def known(chain: Chain, revision: str) -> str:
             hint=f"Known: {', '.join(chain.order)}.",
         )
     return found[0]
+
+
+def undone_down_to(target: str, chain: Chain, done: Sequence[str], store: str) -> list[str]:
+    """Which of the revisions `done` a downgrade to `target` undoes, the newest first.
+
+    `target` is `base`, a revision, or `-N`. Raises `StoreConflict` for a revision that is not
+    applied.
+    """
+    newest_first = list(reversed(done))
+    if target == "base":
+        return newest_first
+    if re.fullmatch(r"-\d+", target):
+        return newest_first[: -int(target)]
+    revision = known(chain, target)
+    if revision not in done:
+        raise StoreConflict(
+            store,
+            f"Revision {revision} is not applied, so nothing can be undone down to it.",
+            hint=f"The schema is at {done[-1] if done else 'base'}.",
+        )
+    kept = chain.until([revision])
+    return [each for each in newest_first if each not in kept]
+
+
+def end_of(chain: Chain, kept: Sequence[str], steps: int) -> str:
+    """Where a downgrade of `steps` revisions ends that leaves `kept`, as a target of a downgrade.
+
+    Between the branches of a merge no revision names it, so it is the number of steps, as in `-2`.
+    """
+    heads = chain.heads(kept)
+    if len(heads) > 1:
+        return f"-{steps}"
+    return heads[0] if heads else "base"
 
 
 class Move(PostgreSQLBootstrapper):
@@ -250,7 +297,7 @@ class Downgrade(Move):
             )
         self._history.refuse_half_done(record)
         done = self._chain.until(record.revisions)
-        undone = self._undone(done)
+        undone = undone_down_to(self._target, self._chain, done, self.name)
         notes: tuple[str, ...] = ()
         if undone:
             self._history.refuse_unread(record)
@@ -269,29 +316,10 @@ class Downgrade(Move):
             tuple(Change(r, "downgrade", self._chain.titles[r]) for r in undone), notes=notes
         )
 
-    def _undone(self, done: Sequence[str]) -> list[str]:
-        """What is to be undone, the newest first."""
-        if self._target == "base":
-            return list(reversed(done))
-        if re.fullmatch(r"-\d+", self._target):
-            return list(reversed(done))[: -int(self._target)]
-        revision = known(self._chain, self._target)
-        if revision not in done:
-            raise StoreConflict(
-                self.name,
-                f"Revision {revision} is not applied, so nothing can be undone down to it.",
-                hint=f"The schema is at {done[-1] if done else 'base'}.",
-            )
-        kept = self._chain.until([revision])
-        return [r for r in reversed(done) if r not in kept]
-
     @property
     def _to(self) -> str:
         """Where the downgrade is to end, as a target of another one."""
-        heads = self._chain.heads(self._kept)
-        if len(heads) > 1:
-            return f"-{len(self._undoing) - len(self._over)}"
-        return heads[0] if heads else "base"
+        return end_of(self._chain, self._kept, len(self._undoing) - len(self._over))
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {**super()._steps(), "downgrade": self._apply_downgrade}
@@ -323,7 +351,7 @@ class Downgrade(Move):
         if losses or self._guard is None:
             unforeseen = [self._not_foreseen(change)]
             raise RowsWouldBeLost(self.name, losses, unforeseen, undone=self._over, to=self._to)
-        self._guard.allow(exc.keys)
+        self._guard.allow(exc)
 
     @staticmethod
     def _not_foreseen(change: Change) -> str:
@@ -335,7 +363,39 @@ class Downgrade(Move):
     def _new_guard(self, seen: Seen) -> Guard:
         from is_db_bootstrap.stores.postgres.downgrade_guard import Guard
 
-        return Guard(self.name, self._schema, seen)
+        return Guard(self.name, self._schema, seen, self._refuse_new_rows)
+
+    def _refuse_new_rows(self, session: psycopg.Connection[Any], due: Seen) -> None:
+        """Ask about rows of what a step is to lose, in the step's own transaction.
+
+        The tables are locked first, as the step will lock them, so no row can come up afterwards.
+        """
+        columns = (*due.columns, *due.rewritten, *((name, of) for name, of, _ in due.retyped))
+        tables = {*due.tables, *due.touched, *(name for name, _ in columns)}
+        losses: Sequence[Loss] = ()
+        try:
+            self._lock_tables(session, tables)
+        except psycopg.errors.InsufficientPrivilege as exc:
+            said = exc.diag.message_primary
+            why = f"Rows may come up meanwhile, because a table cannot be locked: {said}."
+        else:
+            losses = self._losses(session, due)
+            why = _CAME_UP
+            if not losses:
+                return
+        session.rollback()
+        raise RowsWouldBeLost(self.name, losses, [why], undone=self._over, to=self._to)
+
+    @staticmethod
+    def _lock_tables(session: psycopg.Connection[Any], tables: Collection[tuple[str, str]]) -> None:
+        """Lock those of `tables` that can be locked; one that has gone is passed over."""
+        if not tables:
+            return
+        columns = [list(column) for column in zip(*tables, strict=True)]
+        found = session.execute(_LOCKABLE.encode(), columns).fetchall()
+        names = ", ".join(identifier(*name) for name in found)
+        if names:
+            session.execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE".encode())
 
     def _alembic_engine(self) -> Engine:
         is_new = self._engine is None
@@ -441,6 +501,7 @@ class Downgrade(Move):
             )
         tables = sorted({*seen.tables, *((space, name) for space, name in inside)})
         found = [self._counted(reader, name) for name in tables]
+        found += [self._counted_sequence(reader, name) for name in seen.sequences]
         found += [self._counted(reader, name, column) for name, column in seen.columns]
         found += [
             self._counted(reader, name, column, f"type {types}")
@@ -457,6 +518,23 @@ class Downgrade(Move):
             found.append(replace(self._counted(reader, name, "", how), sent_by=sent_by))
         return sorted((loss for loss in found if loss.rows != 0), key=str)
 
+    def _shown(self, name: tuple[str, str]) -> str:
+        """A name as messages have it: without the blueprint's own schema."""
+        return name[1] if name[0] == self._schema else ".".join(name)
+
+    def _counted_sequence(self, reader: psycopg.Connection[Any], name: tuple[str, str]) -> Loss:
+        """Whether a sequence was used: then it would begin anew."""
+        query = f"SELECT is_called::int FROM {identifier(*name)}"  # noqa: S608 - quoted
+        shown = self._shown(name)
+        try:
+            with reader.transaction(force_rollback=True):
+                row = reader.execute(query.encode()).fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return Loss(shown, 0, kind="sequence")  # the target has none
+        except psycopg.errors.InsufficientPrivilege as exc:
+            return Loss(shown, None, why=str(exc.diag.message_primary), kind="sequence")
+        return Loss(shown, int(row[0]) if row else 0, kind="sequence")
+
     def _counted(
         self,
         reader: psycopg.Connection[Any],
@@ -469,8 +547,9 @@ class Downgrade(Move):
         They are counted up to `COUNTED`, and within `COUNT_S`. `row_security = off` makes the
         server refuse instead of hiding rows (manual, 20.11 Client Connection Defaults).
         """
-        shown = name[1] if name[0] == self._schema else ".".join(name)
-        where = f" WHERE {identifier(column)} IS NOT NULL" if column else ""
+        shown = self._shown(name)
+        # A composite value with an empty attribute is neither NULL nor NOT NULL (manual, 9.2).
+        where = f" WHERE {identifier(column)} IS DISTINCT FROM NULL" if column else ""
         rows = f"SELECT FROM {identifier(*name)}{where} LIMIT {COUNTED}"
         query = f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - quoted
         limits = (
@@ -479,7 +558,7 @@ class Downgrade(Move):
             f"SET LOCAL lock_timeout = '{COUNT_LOCK_S}s'"
         )
         try:
-            with reader.transaction():
+            with reader.transaction(force_rollback=True):  # so the limits end with it
                 reader.execute(limits.encode())
                 row = reader.execute(query.encode()).fetchone()
         except (

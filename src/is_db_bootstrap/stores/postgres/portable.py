@@ -5,13 +5,14 @@ These are no stores of a run: there is no lock, no schema and no verification.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from alembic import command
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import column, create_engine, event, func, inspect, select, table, text
@@ -32,9 +33,15 @@ from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings.address import Address, AddressError, servers
 from is_db_bootstrap.settings.secrets import without_addresses
-from is_db_bootstrap.stores.postgres.alembic import config, running_alembic
+from is_db_bootstrap.stores.postgres.alembic import config, running_alembic, undo, upgrade_to
 from is_db_bootstrap.stores.postgres.errors import HalfDone
-from is_db_bootstrap.stores.postgres.moves import Loss, RowsWouldBeLost, known
+from is_db_bootstrap.stores.postgres.moves import (
+    Loss,
+    RowsWouldBeLost,
+    end_of,
+    known,
+    undone_down_to,
+)
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN, PortableWatch, begun, forget
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
@@ -125,11 +132,13 @@ class PortableDatabase:
             return f"{connection.dialect.name} {number}"
 
     def current(self) -> str | None:
-        """The recorded revision."""
+        """The recorded revision; several, joined by commas, between the branches of a merge."""
+        return ", ".join(self._heads()) or None
+
+    def _heads(self) -> tuple[str, ...]:
+        """The recorded revisions, sorted by their ids."""
         with self._errors(), self._engine.connect() as connection:
-            return MigrationContext.configure(
-                connection, opts={"version_table": TABLE}
-            ).get_current_revision()
+            return _recorded_heads(connection)
 
     def upgrade(self, target: str = "head") -> list[str]:
         """Up to `target` (`head`, a revision, `+N`); the revisions that were applied."""
@@ -142,9 +151,11 @@ class PortableDatabase:
             passed = self._chain.until([known(self._chain, target)])
             pending = [r for r in pending if r in passed]
         if pending:
-            self._refuse_taken(done, pending[-1])
+            self._refuse_taken(done, pending)
+        applied = set(done)
         for revision in pending:
-            self._ran("upgrade", revision, revision)
+            applied.add(revision)
+            self._ran("upgrade", revision, self._chain.heads(applied))
         return pending
 
     def downgrade(self, target: str, *, drop_rows: bool = False) -> list[str]:
@@ -154,45 +165,45 @@ class PortableDatabase:
         """
         done = self._done()
         self._refuse_half_done(done)
-        if target.startswith("-"):
-            kept = done[: max(0, len(done) + int(target))]
-        else:
-            kept = () if target == "base" else self._chain.until([known(self._chain, target)])
-        undone = [r for r in reversed(done) if r not in kept]
+        undone = undone_down_to(target, self._chain, done, self._store)
         if undone and not drop_rows:
-            to = kept[-1] if kept else "base"
-            losses, unknown = self._losses(done[-1], to)
+            losses, unknown = self._losses(done, undone)
             if losses or unknown:
+                kept = [revision for revision in done if revision not in undone]
+                to = end_of(self._chain, kept, len(undone))
                 raise RowsWouldBeLost(self._blueprint.name, losses, unknown, to=to)
+        left = set(done)
         for revision in undone:
-            before = done[: done.index(revision)]
-            self._ran("downgrade", revision, before[-1] if before else "base")
+            left.remove(revision)
+            self._ran("downgrade", revision, self._chain.heads(left))
         return undone
 
     def stamp(self, target: str) -> list[str]:
         """Record `target` and change nothing else."""
         wanted = self._chain.head if target == "head" else target
         marked = self._begun() is not None
-        recorded = (self.current() or "base") == wanted
+        heads = () if wanted == "base" else (wanted,)
+        recorded = self._heads() == heads
         if not recorded:
-            self._ran("stamp", wanted, wanted)
+            self._ran("stamp", wanted, heads)
         if marked:
             self._forget()
         return [wanted] if marked or not recorded else []
 
     def _done(self) -> tuple[str, ...]:
-        revision = self.current()
-        if revision and revision not in self._chain.parents:
-            raise StoreConflict(
-                self._store,
-                f"{self.target} is at revision {revision}, which is unknown to "
-                f"{self._blueprint.name}.",
-            )
-        return self._chain.until([revision] if revision else [])
+        heads = self._heads()
+        for revision in heads:
+            if revision not in self._chain.parents:
+                raise StoreConflict(
+                    self._store,
+                    f"{self.target} is at revision {revision}, which is unknown to "
+                    f"{self._blueprint.name}.",
+                )
+        return self._chain.until(heads)
 
-    def _refuse_taken(self, done: tuple[str, ...], target: str) -> None:
+    def _refuse_taken(self, done: Sequence[str], pending: Sequence[str]) -> None:
         """Raise `StoreConflict` if a table that is due exists, before anything is changed."""
-        due = self._tables_due(done[-1] if done else "base", target)
+        due = self._tables_due(done, pending)
         with self._errors(), self._engine.connect() as connection:
             taken = sorted(due & set(inspect(connection).get_table_names()))
         if taken:
@@ -243,15 +254,18 @@ class PortableDatabase:
             f"tables that it made), let it run again: `{stamp} {before}`."
         )
 
-    def _ran(self, act: str, revision: str, to: str) -> None:
-        """Let Alembic `upgrade`, `downgrade` or `stamp` to `to`, and read that back."""
+    def _ran(self, act: str, revision: str, heads: tuple[str, ...]) -> None:
+        """Let Alembic upgrade to `revision`, undo or stamp it.
+
+        Reads back that `heads` are left.
+        """
         change = Change(revision, "revision" if act == "upgrade" else act)
         watched: list[PortableWatch] = []
         try:
             with self._errors(change), self._engine.connect() as connection, running_alembic():
                 wanted = config(self._blueprint, "", connection)
                 try:
-                    getattr(command, act)(wanted, to)
+                    _ACTS[act](wanted, revision)
                 finally:
                     watched += filter(None, [wanted.attributes.get("watch")])
         except StoreError as exc:
@@ -259,11 +273,11 @@ class PortableDatabase:
                 exc, act, change, done=sum(watch.done for watch in watched)
             ) from exc
         recorded = self._read_back()
-        if recorded != to:
+        if recorded != tuple(sorted(heads)):
             raise HalfDone(
                 self._store,
-                f"Revision {revision} ran to its end, but {self.target} records {recorded} "
-                f"instead of {to}.",
+                f"Revision {revision} ran to its end, but {self.target} records "
+                f"{', '.join(recorded) or 'base'} instead of {', '.join(heads) or 'base'}.",
                 change=change,
                 hint="Look at what it did before anything is run again, then say what holds with "
                 "migrate stamp.",
@@ -285,23 +299,18 @@ class PortableDatabase:
             hint=self._ways_out(act, change.name, self._done()),
         )
 
-    def _read_back(self) -> str:
-        """The recorded revision, seen on a new connection; `base` without one."""
+    def _read_back(self) -> tuple[str, ...]:
+        """The recorded revisions, seen on a new connection."""
         if self._url.database in {None, "", ":memory:"}:
-            return self.current() or "base"
+            return self._heads()
         reader = engine(self._url)
         try:
             with self._errors(), reader.connect() as connection:
-                return (
-                    MigrationContext.configure(
-                        connection, opts={"version_table": TABLE}
-                    ).get_current_revision()
-                    or "base"
-                )
+                return _recorded_heads(connection)
         finally:
             reader.dispose()
 
-    def _losses(self, at: str, to: str) -> tuple[list[Loss], list[str]]:
+    def _losses(self, done: Sequence[str], undone: Sequence[str]) -> tuple[list[Loss], list[str]]:
         """What a downgrade may lose, and what cannot be found out.
 
         What it does is seen in a SQLite database in memory; how many rows that is, in the real one.
@@ -309,7 +318,7 @@ class PortableDatabase:
         from is_db_bootstrap.stores.postgres.portable_trial import tables
 
         try:
-            seen = self._tried_downgrade(at, to)
+            seen = self._tried_downgrade(done, undone)
         except (BootstrapError, GuestFailed) as exc:
             said = getattr(exc, "message", exc)
             unknown = (
@@ -326,14 +335,15 @@ class PortableDatabase:
             ]
         return [loss for loss in losses if loss.rows], list(self._unknown(seen, set(there)))
 
-    def _tried_downgrade(self, at: str, to: str) -> Seen:
+    def _tried_downgrade(self, done: Sequence[str], undone: Sequence[str]) -> Seen:
         """The downgrade in a SQLite database in memory."""
         from is_db_bootstrap.stores.postgres.portable_trial import tried
 
         trial = engine(make_url("sqlite://"))
         try:
-            with self._errors(Change(at, "downgrade")), trial.connect() as connection:
-                return tried(connection, self._blueprint, at, to)
+            change = Change(undone[0], "downgrade")
+            with self._errors(change), trial.connect() as connection:
+                return tried(connection, self._blueprint, self._chain.heads(done), undone)
         finally:
             trial.dispose()
 
@@ -357,20 +367,23 @@ class PortableDatabase:
                 f"in SQLite, so what it does on {self._store} is not known."
             )
 
-    def _tables_due(self, at: str, to: str) -> set[str]:
-        """The tables that `to` has and `at` has not, seen in a SQLite database in memory."""
+    def _tables_due(self, done: Sequence[str], pending: Sequence[str]) -> set[str]:
+        """The tables that come with `pending` after `done`, seen in a SQLite database in memory."""
         trial = engine(make_url("sqlite://"))
-        seen: dict[str, set[str]] = {"base": set()}
+        seen: list[set[str]] = []
         try:
             with trial.connect() as connection:
-                for revision in [r for r in (at, to) if r != "base"]:
-                    with self._errors(Change(revision, "revision")), running_alembic():
-                        command.upgrade(config(self._blueprint, "", connection), revision)
-                    seen[revision] = set(inspect(connection).get_table_names())
+                for revisions in (done, [*done, *pending]):
+                    heads = self._chain.heads(revisions)
+                    change = Change(heads[-1] if heads else "base", "revision")
+                    with self._errors(change), running_alembic():
+                        upgrade_to(config(self._blueprint, "", connection), *heads)
+                    seen.append(set(inspect(connection).get_table_names()))
                     connection.commit()  # else Alembic takes the open transaction for its caller's
         finally:
             trial.dispose()
-        return seen[to] - seen[at] - {TABLE, BEGUN}
+        before, after = seen
+        return after - before - {TABLE, BEGUN}
 
     @contextmanager
     def _errors(self, change: Change | None = None) -> Iterator[None]:
@@ -486,6 +499,25 @@ def engine(url: URL) -> Engine:
     if backend == "sqlite":
         event.listen(found, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return found
+
+
+def _stamp(wanted: Config, revision: str) -> None:
+    """Record `revision` alone, whatever is recorded."""
+    command.stamp(wanted, revision, purge=True)
+
+
+#: What a move does with one revision.
+_ACTS: dict[str, Callable[[Config, str], None]] = {
+    "upgrade": upgrade_to,
+    "downgrade": undo,
+    "stamp": _stamp,
+}
+
+
+def _recorded_heads(connection: Connection) -> tuple[str, ...]:
+    """What the version table has, sorted."""
+    context = MigrationContext.configure(connection, opts={"version_table": TABLE})
+    return tuple(sorted(context.get_current_heads()))
 
 
 def _lost(seen: Seen) -> Iterator[Loss]:

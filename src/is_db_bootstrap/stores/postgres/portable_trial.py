@@ -20,16 +20,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from alembic import command
 from alembic.operations import Operations
 from sqlalchemy import event, inspect
 
-from is_db_bootstrap.stores.postgres.alembic import config, running_alembic
+from is_db_bootstrap.stores.postgres.alembic import config, running_alembic, undo, upgrade_to
 from is_db_bootstrap.stores.postgres.downgrade_trial import Touch, brief
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Connection
 
     from is_db_bootstrap.blueprint import Blueprint
@@ -64,21 +65,23 @@ class Seen:
     bound: tuple[str, ...] = ()
 
 
-def tried(connection: Connection, blueprint: Blueprint, at: str, to: str) -> Seen:
-    """Bring the empty SQLite database of `connection` to `at`, and downgrade it to `to`.
+def tried(
+    connection: Connection, blueprint: Blueprint, heads: Sequence[str], undone: Sequence[str]
+) -> Seen:
+    """Bring the empty SQLite database of `connection` to `heads`, and undo the revisions `undone`.
 
     Raises what a revision raises.
     """
     notes = _Notes(connection)
     with running_alembic():
-        command.upgrade(config(blueprint, "", connection), at)
+        upgrade_to(config(blueprint, "", connection), *heads)
     before = tables(connection)
     connection.commit()  # else Alembic takes the open transaction for its caller's
     with running_alembic(), notes.taken():
         wanted = config(blueprint, "", connection)
         notes.attributes = wanted.attributes
         wanted.attributes["applied"] = notes.stepped
-        command.downgrade(wanted, to)
+        undo(wanted, *undone)
     after = tables(connection)
     return Seen(
         before,

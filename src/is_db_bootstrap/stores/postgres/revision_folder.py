@@ -12,7 +12,11 @@ import re
 import symtable
 import tokenize
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.folders import (
@@ -36,8 +40,27 @@ _LARGEST_BYTES = 1 << 20
 _SHOWN = 5
 
 
+#: Of a folder, the revision that counts as one of its files and lies elsewhere.
+_DRAFTS: ContextVar[Mapping[Path, Path]] = ContextVar("drafts", default=MappingProxyType({}))
+
+
+@contextmanager
+def with_draft(folder: Path, draft: Path) -> Iterator[None]:
+    """Let the revision `draft` count as a file of `folder`, in which nothing is written."""
+    token = _DRAFTS.set({**_DRAFTS.get(), folder: draft})
+    try:
+        yield
+    finally:
+        _DRAFTS.reset(token)
+
+
+def draft_of(folder: Path) -> Path | None:
+    """The revision that counts as one of `folder` and lies elsewhere. None where there is none."""
+    return _DRAFTS.get().get(folder)
+
+
 def revision_files(folder: Path) -> list[Path]:
-    """The files of `folder` that Alembic reads as revisions, sorted by name.
+    """The files of `folder` that Alembic reads as revisions, sorted by name, and a draft.
 
     Raises `ConfigurationError` that names each other entry, in folders below too, which is not of a
     harmless kind.
@@ -54,7 +77,8 @@ def revision_files(folder: Path) -> list[Path]:
         refused |= _compiled_only(folder)
     if refused:
         raise _passed_over(folder, refused, nothing_else=not taken)
-    return sorted(taken)
+    draft = draft_of(folder)
+    return [*sorted(taken), *([draft] if draft else [])]
 
 
 def looks_like_revision(path: Path) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,17 +63,59 @@ SCHEMA_NAME = "schema.sql"
 _GENERATED = "Generated."
 
 
+#: First key of the advisory lock that is held while a scratch database is used.
+_IN_USE = 0x69736473
+#: The name of a scratch database: its first eight digits are the second key of that lock. Earlier
+#: versions held no lock, and wrote twelve digits.
+_HELD = re.compile(rf"{SCRATCH}([0-9a-f]{{8}})[0-9a-f]{{8}}")
+#: Scratch databases of our own role that nobody is connected to.
+_LEFT = """
+    SELECT d.datname::text FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba
+    WHERE starts_with(d.datname, %s) AND r.rolname = current_user
+      AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)
+"""
+
+
 @contextmanager
 def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
     """The address of a database that does not exist yet, on the server of `url`.
 
-    Dropped afterwards.
+    Dropped afterwards. Until then a session holds a lock, which the server gives back when this
+    process dies. What dead processes have left is dropped first.
     """
-    name = f"{SCRATCH}{secrets.token_hex(6)}"
-    try:
-        yield replace(url, database=name)
-    finally:
-        drop_database(url, timing, name)
+    name = f"{SCRATCH}{secrets.token_hex(8)}"
+    settings = session_settings("public")
+    with connect(url, timing.connect_timeout_s, database=MAINTENANCE, settings=settings) as session:
+        with errors(str(url), name):
+            _drop_left(session)
+            session.execute("SELECT pg_advisory_lock(%s, %s)", _lock_keys(name))
+        try:
+            yield replace(url, database=name)
+        finally:
+            drop_database(url, timing, name)
+
+
+def _drop_left(session: psycopg.Connection[Any]) -> None:
+    """Drop the scratch databases whose process is dead.
+
+    The lock of such a database is free, and held while it is dropped. A database that another
+    session connects to meanwhile stays.
+    """
+    for (name,) in session.execute(_LEFT.encode(), [SCRATCH]).fetchall():
+        if not _HELD.fullmatch(name):
+            continue
+        keys = _lock_keys(name)
+        if session.execute("SELECT pg_try_advisory_lock(%s, %s)", keys).fetchone() != (True,):
+            continue
+        with suppress(psycopg.errors.ObjectInUse, psycopg.errors.InvalidCatalogName):
+            session.execute(f"DROP DATABASE {identifier(name)}".encode())
+        session.execute("SELECT pg_advisory_unlock(%s, %s)", keys)
+
+
+def _lock_keys(name: str) -> tuple[int, int]:
+    """The keys of the advisory lock of a scratch database; the second is a signed integer."""
+    digits = name.removeprefix(SCRATCH)[:8]
+    return _IN_USE, int.from_bytes(bytes.fromhex(digits), "big", signed=True)
 
 
 def drop_database(url: StoreUrl, timing: Timing, name: str) -> None:
@@ -251,6 +293,16 @@ def write(
 
     A revision that cannot be written as SQL is told to `warn`, and `schema.sql` stays as it is.
     """
+    return replace_files(generated_files(url, blueprint, timing, warn))
+
+
+def generated_files(
+    url: StoreUrl,
+    blueprint: Blueprint,
+    timing: Timing | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> dict[Path, str]:
+    """What `write` writes, by the files in which it belongs. Nothing is written."""
     folder = blueprint.migrations
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no migrations.")
@@ -261,6 +313,11 @@ def write(
         warn(f"{SCHEMA_NAME} was not written. {exc}")
     for path in texts:
         _refuse_foreign(path)
+    return texts
+
+
+def replace_files(texts: Mapping[Path, str]) -> tuple[Path, ...]:
+    """Write each file, in the place of one that may be there."""
     for path, text in texts.items():
         files.replace_text(path, text)
     return tuple(texts)
