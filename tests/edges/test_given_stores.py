@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -20,9 +21,14 @@ import pytest
 import redis as redis_client
 from pymilvus import MilvusClient
 
+from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.scaffold import create_folder
 from is_db_bootstrap.testing import neo4j_content
 from is_db_bootstrap.testing.content import Content, Seal, Thing
+from is_db_bootstrap.testing.session import TestSession
+from is_db_bootstrap.testing.sources import GivenServers
 from servers import NO_IDLE_PINGS, PASSWORD, neo4j_driver
 
 _ADDRESSES = ("POSTGRES_", "NEO4J_", "MILVUS_", "REDIS_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_")
@@ -322,9 +328,13 @@ def given(farm):
 
 @pytest.fixture(params=STORES)
 def place(request, given, tmp_path):
-    probe = PROBES[request.param](given(request.param))
+    """One store. `redis_server` is a Redis whose address names no logical database."""
+    store = request.param.removesuffix("_server")
+    probe = PROBES[store](given(store))
+    if store != request.param:
+        probe.address = probe.server.url
     probe.empty()
-    yield Place(request.param, probe, tmp_path)
+    yield Place(store, probe, tmp_path)
     probe.empty()
 
 
@@ -502,16 +512,25 @@ def test_two_sessions_at_once_both_pass_and_leave_nothing(place):
     assert place.probe.everything() == before
 
 
-def test_four_workers_on_one_server_all_pass_and_leave_nothing(place):
+#: Kills its worker in a test that has just written more than the blueprint makes.
+WORKERS = """
+import os, pathlib, pytest
+
+@pytest.mark.parametrize('n', range(12))
+def test_it({store}, n):
+    {write}
+    if n == 3:
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("place", [*STORES, "redis_server"], indirect=True)
+def test_a_killed_worker_fails_its_own_test_only_and_nothing_is_left(place):
     before = place.probe.everything()
-    code, shown = place.run(
-        "import pytest\n@pytest.mark.parametrize('n', range(12))\n"
-        f"def test_it({place.store}, n):\n    {place.write}\n",
-        "-n",
-        "4",
-    )
-    assert code == 0, shown
-    assert "12 passed" in shown
+    code, shown = place.run(WORKERS.format(store=place.store, write=place.write), "-n", "4")
+    assert code == 1, shown
+    assert "1 failed, 11 passed" in shown
+    assert "crashed while running" in shown
     assert place.probe.everything() == before
 
 
@@ -627,6 +646,111 @@ def test_a_user_who_may_not_look_is_refused(place):
     assert "redis: redis://narrow:***@" in shown
     assert "What cannot be seen is not taken for empty." in shown
     assert "Traceback" not in shown
+
+
+# --- set-ups that fail
+
+
+@contextmanager
+def session_on(place):
+    """A session in this process."""
+    session = TestSession(GivenServers({f"{place.store.upper()}_URL": place.probe.address}))
+    yield session
+    session.close()
+    assert session.troubles == []
+
+
+def broken_postgres(folder):
+    create_folder("broken", ("postgres",), folder)
+    [revision] = (folder / "broken" / "migrations").glob("*.py")
+    text = revision.read_text()
+    at = text.index("def downgrade")
+    revision.write_text(
+        text[:at].rstrip() + '\n    op.execute("SELECT no_such_function()")\n\n\n' + text[at:]
+    )
+    return load_blueprint(folder / "broken")
+
+
+def broken_neo4j(folder):
+    """Two files that can run, and one that cannot."""
+    (folder / "cypher").mkdir()
+    files = [
+        "CREATE CONSTRAINT code IF NOT EXISTS FOR (n:Country) REQUIRE n.code IS UNIQUE;",
+        "UNWIND ['at', 'de'] AS code CREATE (:Country {code: code});",
+        "CREATE (:Broken {x: });",
+    ]
+    for number, text in enumerate(files, 1):
+        (folder / "cypher" / f"V00{number}__a.cypher").write_text(text)
+    return Blueprint("broken", "fails", cypher=folder / "cypher")
+
+
+def broken_milvus(folder):
+    key = Field("id", "INT64", primary=True)
+    index = (Index("v", "FLAT", "L2"),)
+    good = Collection("good_v1", (key, Field("v", "FLOAT_VECTOR", dim=4)), index)
+    bad = Collection("bad_v1", good.fields, index, alias="good_v1")  # a collection has that name
+    return Blueprint("broken", "fails", collections=(good, bad))
+
+
+BROKEN = {"postgres": broken_postgres, "neo4j": broken_neo4j, "milvus": broken_milvus}
+
+
+@pytest.mark.parametrize("place", list(BROKEN), indirect=True)
+def test_a_set_up_that_fails_leaves_nothing(place):
+    before = place.probe.everything()
+    broken = BROKEN[place.store](place.folder)
+    with (
+        session_on(place) as session,
+        session.stores(broken) as stores,
+        pytest.raises(BootstrapError),
+    ):
+        stores.url(place.store)
+    assert place.probe.everything() == before
+
+
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
+def test_a_set_up_of_a_user_who_may_not_write_leaves_nothing(place):
+    with place.probe._client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "narrow", "on", ">x", "~*", "&*", "+@all", "-set"
+        )
+    place.probe.address = place.probe.address.replace("redis://", "redis://narrow:x@")
+    with (
+        session_on(place) as session,
+        session.stores("novel_genesis") as stores,
+        pytest.raises(BootstrapError),
+    ):
+        stores.url("redis")
+    assert place.probe.everything() == []
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+def test_a_role_that_a_revision_creates_is_told_because_it_stays(place):
+    create_folder("roles", ("postgres",), place.folder)
+    [revision] = (place.folder / "roles" / "migrations").glob("*.py")
+    text = revision.read_text()
+    at = text.index("def downgrade")
+    statement = '    op.execute("CREATE ROLE reader_of_roles")\n\n\n'
+    revision.write_text(text[:at].rstrip() + "\n" + statement + text[at:])
+    told = []
+    address = {"POSTGRES_URL": place.probe.address}
+    try:
+        for _ in range(2):
+            session = TestSession(GivenServers(address), say=told.append)
+            errors = []
+            with session.stores(load_blueprint(place.folder / "roles")) as stores:
+                try:
+                    stores.url("postgres")
+                except BootstrapError as exc:
+                    errors.append(str(exc))
+            session.close()
+        [line] = told
+        assert "the role reader_of_roles has come to" in line
+        assert "stays after the tests" in line
+        [error] = errors
+        assert 'role "reader_of_roles" already exists' in error
+    finally:
+        place.probe._run("DROP ROLE reader_of_roles")
 
 
 # --- what a mark says
