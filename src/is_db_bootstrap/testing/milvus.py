@@ -17,6 +17,7 @@ import grpc
 from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.milvus.connection import client_arguments
 from is_db_bootstrap.testing import milvus_content
@@ -118,7 +119,7 @@ class MilvusIsolation(Isolation):
         try:
             self._databases.close()
             if self.run:
-                self._drop_left_of_run()
+                self._drop_left_meanwhile()
         finally:
             self._client.close()
 
@@ -204,16 +205,15 @@ class MilvusIsolation(Isolation):
         for name in left:
             self._ignore_when_gone(name, self._drop_unchanged)
 
-    def _drop_left_of_run(self) -> None:
-        """Drop the databases in which tests of dead workers of the same run were."""
+    def _drop_left_meanwhile(self) -> None:
+        """Drop the databases of workers that have died since this one began.
 
-        def drop(name: str) -> None:
-            if self._is_of_run(name):
-                self._drop_database(name)
-
+        The next session names those that others have written to.
+        """
         for name in self._client.list_databases():
             if _is_left(name):
-                self._ignore_when_gone(name, drop)
+                with suppress(BootstrapError):
+                    self._ignore_when_gone(name, self._drop_unchanged)
 
     def _is_of_run(self, name: str) -> bool:
         """Whether a test of the same run was in the database."""

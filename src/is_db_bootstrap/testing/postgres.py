@@ -168,7 +168,7 @@ class PostgresIsolation(Isolation):
             self._copies.close()
             if self.run:
                 with self._making_lock(_SWEEPING):
-                    self._drop_left_of_run()
+                    self._drop_left_meanwhile()
             if self.given:
                 self._drop_unused_templates()
         finally:
@@ -409,12 +409,16 @@ class PostgresIsolation(Isolation):
         for name in left:
             self._drop_unwritten(name)
 
-    def _drop_left_of_run(self) -> None:
-        """Drop the copies in which tests of dead workers of the same run were."""
+    def _drop_left_meanwhile(self) -> None:
+        """Drop the copies of workers that have died since this one began.
+
+        The next session names those that others have written to.
+        """
         rows = self._main.execute("SELECT datname FROM pg_database ORDER BY datname").fetchall()
         for (name,) in rows:
-            if self._is_left(name) and self._is_of_run(self._comment_of(name)):
-                self._drop_unwritten(name)
+            if self._is_left(name):
+                with suppress(BootstrapError):
+                    self._drop_unwritten(name)
 
     def _is_of_run(self, comment: str) -> bool:
         """Whether the comment is of a copy that a test of the same run used."""
