@@ -70,7 +70,10 @@ class PostgresProbe:
     def wait_for_commands_of_the_dead(self):
         """The server finishes a `CREATE DATABASE` whose client has been killed."""
         deadline = time.monotonic() + 120
-        running = "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^CREATE DATABASE'"
+        running = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE state = 'active' AND query ~ '^CREATE DATABASE'"
+        )
         while self._run(running) != [(0,)]:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -550,7 +553,7 @@ def test_two_sessions_at_once_both_pass_and_leave_nothing(place):
 WORKERS = """
 import os, pathlib, pytest
 
-@pytest.mark.parametrize('n', range(8))
+@pytest.mark.parametrize('n', range(6))
 def test_it({store}, n):
     {write}
     if n == 3:
@@ -561,9 +564,9 @@ def test_it({store}, n):
 @pytest.mark.parametrize("place", [*STORES, "redis_server"], indirect=True)
 def test_a_killed_worker_fails_its_own_test_only_and_nothing_of_it_stays(place):
     before = place.probe.everything()
-    code, shown = place.run(WORKERS.format(store=place.store, write=place.write), "-n", "3")
+    code, shown = place.run(WORKERS.format(store=place.store, write=place.write), "-n", "2")
     assert code == 1, shown
-    assert "1 failed, 7 passed" in shown, shown
+    assert "1 failed, 5 passed" in shown, shown
     assert "crashed while running" in shown
     assert "no clean store" not in shown
     if place.store == "postgres":

@@ -151,11 +151,9 @@ class RedisIsolation(Isolation):
 
     def _give_up(self, change: Callable[[Any], None]) -> None:
         """Clear the logical database by `change`, and let others have it."""
-        try:
-            self._change_if_ours(change)
-        finally:
-            self._taken = None
-            self._holder.close()
+        self._change_if_ours(change)
+        self._taken = None
+        self._holder.close()
 
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:
         """Flush the logical database and put the blueprint's record back, in one transaction.
@@ -188,7 +186,8 @@ class RedisIsolation(Isolation):
         self._pulse.close()
         try:
             if self._taken is not None and not self._lost:
-                is_ours_whole = self._in_test or not self.given
+                is_set_up = bool(self._made)
+                is_ours_whole = self._in_test or not is_set_up or not self.given
                 self._change_if_ours(_queue_flush if is_ours_whole else self._queue_removal)
             if self.run and not self._lost:
                 self._remove_left_of_run()
