@@ -72,7 +72,7 @@ def _unread(
         elif not _is_read(entry.path, own):
             yield from _why_folder_unread(kind, entry, own)
     for place in _places_between(folder, own):
-        yield from _going_on_in(kind, place, own)
+        yield from _going_on_in(kind, folder, place, own)
 
 
 def _places_between(folder: Path, own: Path | None) -> Iterator[Path]:
@@ -81,8 +81,8 @@ def _places_between(folder: Path, own: Path | None) -> Iterator[Path]:
         yield from (place for place in own.parents if folder in place.parents)
 
 
-def _going_on_in(kind: StoreKind, place: Path, own: Path) -> Iterator[str]:
-    """What lies in `place` and goes on from `own`.
+def _going_on_in(kind: StoreKind, folder: Path, place: Path, own: Path) -> Iterator[str]:
+    """What lies in `place`, below the blueprint's `folder`, and goes on from `own`.
 
     Several blueprints may have their folders there, so each file and folder is looked at alone.
     """
@@ -95,7 +95,7 @@ def _going_on_in(kind: StoreKind, place: Path, own: Path) -> Iterator[str]:
             declared = list(_declared_files(kind, entry))
         first = next(files.going_on(declared, own, in_shared_place=True), None)
         if first is not None:
-            yield _told(kind, place, first)
+            yield _told(kind, folder, first)
 
 
 def _has_usual_name(kind: StoreKind, entry: Entry) -> bool:
@@ -123,9 +123,9 @@ def _why_folder_unread(kind: StoreKind, entry: Entry, own: Path | None) -> Itera
         yield _told(kind, entry.path.parent, first)
 
 
-def _told(kind: StoreKind, above: Path, first: Path) -> str:
-    """What a message says of the folder, below `above`, in which the file `first` lies."""
-    holder = printable(first.parent.relative_to(above.parent).as_posix())
+def _told(kind: StoreKind, folder: Path, first: Path) -> str:
+    """What a message says of the folder, below `folder`, in which the file `first` lies."""
+    holder = printable(first.parent.relative_to(folder).as_posix())
     plural = files_module(kind).PLURAL
     return f"{holder} has {plural}, such as {printable(first.name)}, and is not read"
 
