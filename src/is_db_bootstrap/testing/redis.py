@@ -523,7 +523,10 @@ class RedisIsolation(Isolation):
 
         def note(pipe: Any) -> None:
             pipe.multi()
-            pipe.hset(MARK, mapping={_SESSION: self._token, _HELD: text})
+            fields = {_SESSION: self._token, _HELD: text}
+            if self.run and self._in_test:
+                fields[_TEST_OF] = self.run  # the test may have deleted the mark
+            pipe.hset(MARK, mapping=fields)
 
         self._change_if_ours(note)
 
