@@ -549,14 +549,23 @@ def test_two_sessions_at_once_both_pass_and_leave_nothing(place):
     assert place.probe.everything() == before
 
 
-#: Kills its worker in a test that has just written more than the blueprint makes.
+#: The first test kills its worker when it has just written more than the blueprint makes. The
+#: others take the store after that.
 WORKERS = """
-import os, pathlib, pytest
+import os, pathlib, pytest, time
+
+killed = pathlib.Path('killed')
+
+@pytest.fixture(autouse=True)
+def after_the_kill(n):
+    while n and not killed.exists():
+        time.sleep(0.02)
 
 @pytest.mark.parametrize('n', range(6))
 def test_it({store}, n):
     {write}
-    if n == 3:
+    if n == 0:
+        killed.touch()
         os.kill(os.getpid(), 9)
 """
 
