@@ -141,12 +141,40 @@ def test_modules_tests_and_data_of_a_team_are_normal(folder, name, text):
         ("versions/b.py", 'revision = "b"\ndown_revision = "a"\n'),
         ("alembic/versions/b.py", 'revision = "b"\ndown_revision = ("a", "z")\n'),
         ("db/migrations/b.py", 'revision = "b"\ndown_revision = "a"\n'),
+        ("migrations_2026/b.py", 'revision = "b"\ndown_revision = "a"\n'),
         ("neo4j/V002__b.cypher", CYPHER),
+        ("cypher_2026/V002__b.cypher", CYPHER),
+        ("graph/V001__b.cypher", CYPHER),
+        ("graph/cities.cql", "// in use\n" + CYPHER),
     ],
 )
 def test_migrations_that_go_on_from_those_that_are_read_are_named(folder, name, text):
     write(folder, "migrations/a.py", REVISION)
     write(folder, "cypher/V001__a.cypher", CYPHER)
+    write(folder, name, text)
+    place, _, file = name.rpartition("/")
+    with pytest.raises(ConfigurationError, match=f"{place} has .*, such as {file}, and is not"):
+        load_blueprint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("db/migrations_2026/b.py", 'revision = "b"\ndown_revision = "a"\n'),
+        ("db/b.py", 'revision = "b"\ndown_revision = "a"\n'),
+        ("cypher/mine_2026/V002__b.cypher", CYPHER),
+        ("cypher/V002__b.cypher", CYPHER),
+    ],
+)
+def test_migrations_beside_a_deeper_folder_that_go_on_from_it_are_named(folder, name, text):
+    named = f"{KEY}, migrations=Path('db/migrations'), cypher=Path('cypher/mine')"
+    write(folder, "blueprint.py", blueprint_text(named))
+    write(folder, "db/migrations/a.py", REVISION)
+    write(folder, "cypher/mine/V001__a.cypher", CYPHER)
+    write(folder, "db/another/b.py", 'revision = "x"\ndown_revision = None\n')
+    write(folder, "cypher/another/V001__b.cypher", CYPHER)
+    write(folder, "cypher/another/V002__b.cypher", CYPHER)
+    assert load_blueprint(folder).name == "mine"  # folders of other blueprints are normal there
     write(folder, name, text)
     place, _, file = name.rpartition("/")
     with pytest.raises(ConfigurationError, match=f"{place} has .*, such as {file}, and is not"):

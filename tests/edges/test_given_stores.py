@@ -1,6 +1,8 @@
 """`--stores-from env`: sessions on servers that other people use too. They wipe nothing of others and leave nothing behind.
 
-Every fact is tried on each store, with pytest as a process of its own.
+Every fact is tried on each store. Where a session is killed or stopped, or where its output or its
+exit code is the fact, it is pytest as a process of its own. Other sessions are in this process: an
+interpreter with all clients takes seconds to start.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -20,9 +23,14 @@ import pytest
 import redis as redis_client
 from pymilvus import MilvusClient
 
+from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.scaffold import create_folder
 from is_db_bootstrap.testing import neo4j_content
 from is_db_bootstrap.testing.content import Content, Seal, Thing
+from is_db_bootstrap.testing.session import TestSession
+from is_db_bootstrap.testing.sources import GivenServers
 from servers import NO_IDLE_PINGS, PASSWORD, neo4j_driver
 
 _ADDRESSES = ("POSTGRES_", "NEO4J_", "MILVUS_", "REDIS_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_")
@@ -55,6 +63,20 @@ class PostgresProbe:
 
     def has_what_somebody_wrote(self):
         return self._run("SELECT count(*) FROM customers", "customers_database") == [(1,)]
+
+    def somebody_deletes(self):
+        self._run("DROP DATABASE customers_database")
+
+    def wait_for_commands_of_the_dead(self):
+        """The server finishes a `CREATE DATABASE` whose client has been killed."""
+        deadline = time.monotonic() + 120
+        running = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE state = 'active' AND query ~ '^CREATE DATABASE'"
+        )
+        while self._run(running) != [(0,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     def places(self):
         return [
@@ -113,6 +135,9 @@ class Neo4jProbe:
     def has_what_somebody_wrote(self):
         return self._run("MATCH (n:Customer) RETURN n.id") == [(1,)]
 
+    def somebody_deletes(self):
+        self._run("MATCH (n:Customer) DELETE n")
+
     def empty(self):
         self._run("MATCH (n) DETACH DELETE n")
         for (name,) in self._run("SHOW CONSTRAINTS YIELD name RETURN name"):
@@ -168,6 +193,11 @@ class MilvusProbe:
         client.close()
         return [row["id"] for row in found] == [77]
 
+    def somebody_deletes(self):
+        client = self._client()
+        client.drop_collection("customers")
+        client.close()
+
     def has_what_somebody_wrote(self):
         client = self._client()
         found = client.query(
@@ -218,6 +248,10 @@ class RedisProbe:
         with self._client() as client:
             client.set("customer:1", "x")
 
+    def somebody_deletes(self):
+        with self._client() as client:
+            client.delete("customer:1")
+
     def has_what_somebody_wrote(self):
         with self._client() as client:
             return client.get("customer:1") == "x"
@@ -233,6 +267,15 @@ PROBES = {
     "milvus": MilvusProbe,
     "redis": RedisProbe,
 }
+
+
+@contextmanager
+def session_on(place):
+    """A session in this process."""
+    session = TestSession(GivenServers({f"{place.store.upper()}_URL": place.probe.address}))
+    yield session
+    session.close()
+    assert session.troubles == []
 
 
 @dataclass
@@ -285,6 +328,20 @@ class Place:
             *options,
         )
 
+    def errors_here(self):
+        """A session of two tests in this process, as `run_writing`: the errors that they meet."""
+        errors = []
+        with session_on(self) as session:
+            for _ in range(2):
+                with session.stores("novel_genesis") as stores:
+                    try:
+                        client = getattr(stores, self.store)
+                    except BootstrapError as exc:
+                        errors.append(" ".join(str(exc).split()))
+                    else:
+                        exec(self.write, {self.store: client})
+        return errors
+
     def killed(self, tests, *options):
         """A session that is killed when a test prints `now`."""
         process = self.in_a_test(tests, *options)
@@ -322,23 +379,27 @@ def given(farm):
 
 @pytest.fixture(params=STORES)
 def place(request, given, tmp_path):
-    probe = PROBES[request.param](given(request.param))
+    """One store. `redis_server` is a Redis whose address names no logical database."""
+    store = request.param.removesuffix("_server")
+    probe = PROBES[store](given(store))
+    if store != request.param:
+        probe.address = probe.server.url
     probe.empty()
-    yield Place(request.param, probe, tmp_path)
+    yield Place(store, probe, tmp_path)
     probe.empty()
 
 
 def test_a_session_that_ends_leaves_the_store_as_it_was_found(place):
     before = place.probe.everything()
-    for _ in range(2):
-        code, shown = place.run_writing()
-        assert code == 0, shown
-        assert place.probe.everything() == before
+    code, shown = place.run_writing()
+    assert code == 0, shown
+    assert place.probe.everything() == before
+    assert place.errors_here() == []
+    assert place.probe.everything() == before
 
 
 def test_what_was_written_between_two_sessions_is_named_and_kept(place):
-    code, shown = place.run_writing()
-    assert code == 0, shown
+    assert place.errors_here() == []
     place.probe.somebody_writes()
     before = place.probe.everything()
     code, shown = place.run_writing()
@@ -355,33 +416,23 @@ def test_what_was_written_between_two_sessions_is_named_and_kept(place):
     assert place.probe.everything() == before
 
 
-def test_a_killed_session_leaves_what_the_next_one_removes(place):
+def test_what_was_written_after_a_session_was_killed_is_kept_and_the_rest_is_removed(place):
     before = place.probe.everything()
-    # Longer than between two looks at what a test has written; it is killed while it waits for something.
+    # Longer than between two looks at what a test has written.
     place.killed(
-        f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n    print('\\nnow', flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    code, shown = place.run_writing()
-    assert code == 0, shown
-    assert place.probe.everything() == before
-
-
-def test_what_was_written_after_a_session_was_killed_is_named_and_kept(place):
-    place.killed(
-        f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n    print('\\nnow', flush=True)\n"
-        "    time.sleep(60)\n"
+        f"import time\ndef test_it({place.store}):\n    {place.write}\n    time.sleep(3.5)\n"
+        "    print('\\nnow', flush=True)\n    time.sleep(60)\n"
     )
     place.probe.somebody_writes()
-    code, shown = place.run_writing()
-    assert code == 1, shown
-    [error, _] = [
-        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
-    ]
+    error, _ = place.errors_here()
+    assert error.startswith(f"{place.store}: ")
     assert "customer" in error.lower()
     assert "OfATest" not in error
     assert "of_a_test" not in error
     assert place.probe.has_what_somebody_wrote()
+    place.probe.somebody_deletes()
+    assert place.errors_here() == []
+    assert place.probe.everything() == before
 
 
 @pytest.mark.parametrize("place", ["postgres", "milvus"], indirect=True)
@@ -397,11 +448,7 @@ def test_what_was_written_into_a_killed_sessions_database_is_named_and_kept(plac
     database = (used if in_a_test else ahead)[0]
     place.probe.somebody_writes_into(database)
     before = place.probe.everything()
-    code, shown = place.run_writing()
-    assert code == 1, shown
-    [error, _] = [
-        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
-    ]
+    error, _ = place.errors_here()
     assert f"database {database} at" in error
     assert "of_a_test" in error
     assert "Nothing was deleted." in error
@@ -449,8 +496,7 @@ def _continued(stopped):
 @pytest.mark.parametrize("place", ["neo4j", "redis"], indirect=True)
 def test_a_session_that_was_stopped_wipes_nothing_that_came_after_it(place):
     stopped = _stopped(place)
-    code, shown = place.run_writing()
-    assert code == 0, shown
+    assert place.errors_here() == []
     place.probe.somebody_writes()
     before = place.probe.everything()
     _continued(stopped)
@@ -492,26 +538,49 @@ def test_a_session_that_could_not_clean_says_so_and_fails(place, options):
 
 def test_two_sessions_at_once_both_pass_and_leave_nothing(place):
     before = place.probe.everything()
-    tests = (
+    other = place.in_a_test(
         "import pytest, time\n@pytest.mark.parametrize('n', range(4))\n"
-        f"def test_it({place.store}, n):\n    {place.write}\n    time.sleep(0.4)\n"
+        f"def test_it({place.store}, n):\n    {place.write}\n    print('\\nnow', flush=True)\n"
+        "    time.sleep(0.4)\n"
     )
-    running = [place.start(tests) for _ in range(2)]
-    ended = [(process.communicate(timeout=280)[0], process.returncode) for process in running]
-    assert [code for _, code in ended] == [0, 0], ended
+    assert place.errors_here() == []
+    shown = other.communicate(timeout=280)[0]
+    assert other.returncode == 0, shown
     assert place.probe.everything() == before
 
 
-def test_four_workers_on_one_server_all_pass_and_leave_nothing(place):
+#: The first test kills its worker when it has just written more than the blueprint makes. The
+#: others take the store after that.
+WORKERS = """
+import os, pathlib, pytest, time
+
+killed = pathlib.Path('killed')
+
+@pytest.fixture(autouse=True)
+def after_the_kill(n):
+    while n and not killed.exists():
+        time.sleep(0.02)
+
+@pytest.mark.parametrize('n', range(6))
+def test_it({store}, n):
+    {write}
+    if n == 0:
+        killed.touch()
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("place", [*STORES, "redis_server"], indirect=True)
+def test_a_killed_worker_fails_its_own_test_only_and_nothing_of_it_stays(place):
     before = place.probe.everything()
-    code, shown = place.run(
-        "import pytest\n@pytest.mark.parametrize('n', range(12))\n"
-        f"def test_it({place.store}, n):\n    {place.write}\n",
-        "-n",
-        "4",
-    )
-    assert code == 0, shown
-    assert "12 passed" in shown
+    code, shown = place.run(WORKERS.format(store=place.store, write=place.write), "-n", "2")
+    assert code == 1, shown
+    assert "1 failed, 5 passed" in shown, shown
+    assert "crashed while running" in shown
+    assert "no clean store" not in shown
+    if place.store == "postgres":
+        place.probe.wait_for_commands_of_the_dead()
+    assert place.errors_here() == []
     assert place.probe.everything() == before
 
 
@@ -523,8 +592,7 @@ def test_a_kept_store_goes_with_the_next_session(place):
     assert code == 1
     assert "stores kept until the next session" in shown
     assert place.probe.everything() != before
-    code, shown = place.run_writing()
-    assert code == 0, shown
+    assert place.errors_here() == []
     assert place.probe.everything() == before
 
 
@@ -555,11 +623,7 @@ def test_what_was_written_into_a_kept_store_is_named_and_kept(place):
     )
     assert code == 1
     is_there = _write_into_kept(place, shown)
-    code, shown = place.run_writing()
-    assert code == 1, shown
-    error = next(
-        line for line in shown.splitlines() if line.startswith(f"no clean store: {place.store}: ")
-    )
+    error = place.errors_here()[0]
     assert "was left by a test run, and holds what that run does not vouch for" in error
     assert "customer" in error.lower()
     assert "Nothing was deleted." in error
@@ -590,7 +654,7 @@ def test_what_is_written_between_two_tests_is_named_and_kept(place, given):
 def test_a_test_that_deletes_every_node_ends_nobodys_turn(place):
     before = place.probe.everything()
     code, shown = place.run(
-        "import pytest, time\n@pytest.mark.parametrize('n', range(4))\ndef test_it(neo4j, n):\n"
+        "import pytest, time\n@pytest.mark.parametrize('n', range(2))\ndef test_it(neo4j, n):\n"
         "    neo4j.execute_query('MATCH (n) DETACH DELETE n')\n"
         "    neo4j.execute_query('CREATE (:OfATest)')\n"
         "    time.sleep(2.5)\n"
@@ -622,11 +686,103 @@ def test_a_user_who_may_not_look_is_refused(place):
     with place.probe._client() as client:
         client.execute_command("ACL", "SETUSER", "narrow", "on", ">x", "~*", "&*", "+@all", "-dump")
     place.probe.address = place.probe.address.replace("redis://", "redis://narrow:x@")
-    code, shown = place.run_writing()
-    assert code == 1
-    assert "redis: redis://narrow:***@" in shown
-    assert "What cannot be seen is not taken for empty." in shown
-    assert "Traceback" not in shown
+    error, _ = place.errors_here()
+    assert error.startswith("redis: redis://narrow:***@")
+    assert "What cannot be seen is not taken for empty." in error
+
+
+# --- set-ups that fail
+
+
+def broken_postgres(folder):
+    create_folder("broken", ("postgres",), folder)
+    [revision] = (folder / "broken" / "migrations").glob("*.py")
+    text = revision.read_text()
+    at = text.index("def downgrade")
+    revision.write_text(
+        text[:at].rstrip() + '\n    op.execute("SELECT no_such_function()")\n\n\n' + text[at:]
+    )
+    return load_blueprint(folder / "broken")
+
+
+def broken_neo4j(folder):
+    """Two files that can run, and one that cannot."""
+    (folder / "cypher").mkdir()
+    files = [
+        "CREATE CONSTRAINT code IF NOT EXISTS FOR (n:Country) REQUIRE n.code IS UNIQUE;",
+        "UNWIND ['at', 'de'] AS code CREATE (:Country {code: code});",
+        "CREATE (:Broken {x: });",
+    ]
+    for number, text in enumerate(files, 1):
+        (folder / "cypher" / f"V00{number}__a.cypher").write_text(text)
+    return Blueprint("broken", "fails", cypher=folder / "cypher")
+
+
+def broken_milvus(folder):
+    key = Field("id", "INT64", primary=True)
+    index = (Index("v", "FLAT", "L2"),)
+    good = Collection("good_v1", (key, Field("v", "FLOAT_VECTOR", dim=4)), index)
+    bad = Collection("bad_v1", good.fields, index, alias="good_v1")  # a collection has that name
+    return Blueprint("broken", "fails", collections=(good, bad))
+
+
+BROKEN = {"postgres": broken_postgres, "neo4j": broken_neo4j, "milvus": broken_milvus}
+
+
+@pytest.mark.parametrize("place", list(BROKEN), indirect=True)
+def test_a_set_up_that_fails_leaves_nothing(place):
+    before = place.probe.everything()
+    broken = BROKEN[place.store](place.folder)
+    with (
+        session_on(place) as session,
+        session.stores(broken) as stores,
+        pytest.raises(BootstrapError),
+    ):
+        stores.url(place.store)
+    assert place.probe.everything() == before
+
+
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
+def test_a_set_up_of_a_user_who_may_not_write_leaves_nothing(place):
+    with place.probe._client() as client:
+        client.execute_command("ACL", "SETUSER", "narrow", "on", ">x", "~*", "&*", "+@all", "-set")
+    place.probe.address = place.probe.address.replace("redis://", "redis://narrow:x@")
+    with (
+        session_on(place) as session,
+        session.stores("novel_genesis") as stores,
+        pytest.raises(BootstrapError),
+    ):
+        stores.url("redis")
+    assert place.probe.everything() == []
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+def test_a_role_that_a_revision_creates_is_told_because_it_stays(place):
+    create_folder("roles", ("postgres",), place.folder)
+    [revision] = (place.folder / "roles" / "migrations").glob("*.py")
+    text = revision.read_text()
+    at = text.index("def downgrade")
+    statement = '    op.execute("CREATE ROLE reader_of_roles")\n\n\n'
+    revision.write_text(text[:at].rstrip() + "\n" + statement + text[at:])
+    told = []
+    address = {"POSTGRES_URL": place.probe.address}
+    try:
+        for _ in range(2):
+            session = TestSession(GivenServers(address), say=told.append)
+            errors = []
+            with session.stores(load_blueprint(place.folder / "roles")) as stores:
+                try:
+                    stores.url("postgres")
+                except BootstrapError as exc:
+                    errors.append(str(exc))
+            session.close()
+        [line] = told
+        assert "the role reader_of_roles has come to" in line
+        assert "stays after the tests" in line
+        [error] = errors
+        assert 'role "reader_of_roles" already exists' in error
+    finally:
+        place.probe._run("DROP ROLE reader_of_roles")
 
 
 # --- what a mark says

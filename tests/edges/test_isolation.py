@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psutil
@@ -499,7 +500,7 @@ def test_milvus_databases_of_a_killed_process_are_dropped(milvus_url, begin, hol
 
 @on["redis"]
 def test_a_logical_database_is_flushed_and_keeps_the_blueprints_record(redis_url, begin):
-    isolation = begin("redis", redis_url)
+    isolation = begin("redis", redis_url.removesuffix("/0"))
     url = isolation.take()
     client = redis_client.Redis.from_url(url.reveal())
     before = set(client.keys())
@@ -521,12 +522,57 @@ def test_a_redis_with_somebodys_keys_is_refused_and_kept(redis_url, begin):
 
 @on["redis"]
 def test_processes_on_one_redis_have_different_logical_databases(redis_url, begin, holder):
-    client = redis_client.Redis.from_url(redis_url.replace("/0", "/1"))
+    server = redis_url.removesuffix("/0")
+    client = redis_client.Redis.from_url(f"{server}/1")
     client.set("customer:1", "x")
-    _, held = holder("redis", redis_url)
-    taken = begin("redis", redis_url).take().database
+    _, held = holder("redis", server)
+    taken = begin("redis", server).take().database
     assert (held, taken) == ("0", "2")
     assert client.keys() == [b"customer:1"]
+
+
+@on["redis"]
+def test_the_logical_database_that_an_address_names_is_the_only_one_and_is_used_in_turns(
+    redis_url, begin
+):
+    named = redis_url.replace("/0", "/3")
+    one, other = begin("redis", named), begin("redis", named)
+    held = one.take()
+    impatient = begin("redis", named, patience_s=0.2)
+    with pytest.raises(LockTimeout, match=r"logical database 3 at .* was used by another test"):
+        impatient.take()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(other.take)
+        wait_for(one._somebody_waits)
+        one.give_back(held)
+        again = pool.submit(one.take)  # leaves the turn to the one who waits
+        assert waiting.result(60).database == "3"
+        assert not again.done()
+        other.give_back(waiting.result())
+        again.result(60)
+    server = redis_client.Redis.from_url(named)
+    assert set(server.info("keyspace")) == {"db3"}
+    assert set(server.keys()) == {
+        b"is-db-bootstrap:conventions:novel_genesis",
+        redis_isolation.MARK.encode(),
+    }
+    one.close()
+    assert not server.info("keyspace")
+
+
+@on["redis"]
+def test_a_kept_logical_database_that_the_address_names_has_no_second_test(redis_url, begin):
+    isolation = begin("redis", redis_url)
+    isolation.give_back(isolation.take(), keep=True)
+    with pytest.raises(ConfigurationError, match="no other logical database was given"):
+        isolation.take()
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @on["redis"]
@@ -545,7 +591,7 @@ def test_the_logical_database_of_a_killed_process_is_taken_over(redis_url, begin
 
 @on["redis"]
 def test_a_kept_logical_database_is_left_and_the_next_test_has_another(redis_url, begin):
-    isolation = begin("redis", redis_url)
+    isolation = begin("redis", redis_url.removesuffix("/0"))
     url = isolation.take()
     client = redis_client.Redis.from_url(url.reveal())
     client.set("a", 1)

@@ -23,9 +23,10 @@ from servers import PASSWORD
 pytestmark = pytest.mark.acceptance
 _ADDRESSES = ("POSTGRES_", "NEO4J_", "MILVUS_", "REDIS_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_")
 ROOT = Path(__file__).parents[2]
+PAGE = "docs/how-to/test.md"
 INI = (
-    "[pytest]\nis_db_blueprint = novel_genesis\nasyncio_mode = "
-    "auto\nasyncio_default_fixture_loop_scope = function\n"
+    "[pytest]\nis_db_blueprint = novel_genesis\nasyncio_mode = auto\n"
+    "asyncio_default_fixture_loop_scope = function\n"
 )
 
 
@@ -39,6 +40,21 @@ def data(farm):
         local.down(each, durable=False)
 
 
+def start_pytest(folder, data, *options, **environ):
+    """Pytest as a process on the tests in `folder`."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith((*_ADDRESSES, "PYTEST"))}
+    # A job in the background, as CI may run us, ignores SIGINT and would hand that down.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "pytest"]
+    return subprocess.Popen(
+        [*command, "-p", "no:cacheprovider", "--keep-servers", *options],
+        cwd=folder,
+        env=env | {"IS_DB_BOOTSTRAP_DATA": str(data)} | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 @pytest.fixture
 def project(tmp_path, data):
     """`project("def test_…", "--option", NAME=value)`: exit code and output of pytest on these
@@ -48,30 +64,7 @@ def project(tmp_path, data):
 
     def start(tests, *options, **environ):
         (tmp_path / "test_it.py").write_text(tests)
-        env = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith(_ADDRESSES) and not k.startswith("PYTEST")
-        }
-        return subprocess.Popen(
-            # A job in the background, as CI may run us, ignores SIGINT and would hand that down.
-            [
-                "env",
-                "--default-signal=INT",
-                sys.executable,
-                "-m",
-                "pytest",
-                "-p",
-                "no:cacheprovider",
-                "--keep-servers",
-                *options,
-            ],
-            cwd=tmp_path,
-            env=env | {"IS_DB_BOOTSTRAP_DATA": str(data)} | environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return start_pytest(tmp_path, data, *options, **environ)
 
     def run(tests, *options, **environ):
         process = start(tests, *options, **environ)
@@ -91,33 +84,132 @@ def documented(page, language, word):
     return next(block for block in blocks if word in block)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/test.md"])
-def test_the_documented_test_has_all_stores(project, page):
-    lines = documented(page, "python", "def test_a_novel_is_everywhere")
-    assert len(lines.splitlines()) < 20
-    (project.folder / "pytest.ini").write_text(
-        documented("docs/how-to/test.md", "ini", "is_db_blueprint")
-    )
-    code, shown = project(lines)
-    assert code == 0, shown
-    assert "1 passed" in shown
+#: Files of tests that one session runs, each with the number of tests that pass.
+TOGETHER = {
+    "readme": (documented("README.md", "python", "def test_a_novel_is_everywhere"), 1),
+    "page": (documented(PAGE, "python", "def test_a_novel_is_everywhere"), 1),
+    "sqlalchemy": (
+        documented(PAGE, "python", "def session")
+        + """
+from sqlalchemy import text
+
+def test_it(session):
+    session.execute(text("CREATE TABLE mine (id int)"))
+    session.commit()
+
+def test_next(session):
+    assert session.execute(text("SELECT to_regclass('mine')")).scalar() is None
+""",
+        2,
+    ),
+    "unittest": (documented(PAGE, "python", "import unittest"), 1),
+    "fixtures": (
+        """
+import neo4j as n, pymilvus, redis as r, sqlalchemy
+
+def test_types(postgres, neo4j, milvus, redis):
+    assert isinstance(postgres, sqlalchemy.Engine) and isinstance(neo4j, n.Driver)
+    assert isinstance(milvus, pymilvus.MilvusClient) and isinstance(redis, r.Redis)
+
+async def test_async(async_postgres, async_neo4j, async_milvus, async_redis, postgres):
+    async with async_postgres.begin() as c:
+        await c.exec_driver_sql("CREATE TABLE seen (id int)")
+    with postgres.begin() as c:
+        assert c.exec_driver_sql("SELECT count(*) FROM seen").scalar() == 0
+    await async_redis.set("a", 1)
+    assert (await async_neo4j.execute_query("RETURN 1 AS one")).records[0]["one"] == 1
+    assert await async_milvus.list_collections() == ["novel_embeddings_v1"]
+""",
+        2,
+    ),
+    "blueprints": (
+        """
+import pytest
+
+@pytest.mark.blueprint("context_service")
+def test_marked(postgres):
+    with postgres.begin() as c:
+        c.exec_driver_sql("SELECT allowed_tool_ids FROM agents")
+
+class TestOverridden:
+    @pytest.fixture
+    def is_db_blueprint(self):
+        return "agentic_projects"
+
+    def test_it(self, postgres):
+        with postgres.begin() as c:
+            c.exec_driver_sql("SELECT affected_files FROM modifications")
+
+def test_ini(postgres):
+    with postgres.begin() as c:
+        c.exec_driver_sql("SELECT 1 FROM domain_events")
+""",
+        3,
+    ),
+    "environment": (
+        """
+import os, psycopg
+from is_db_bootstrap import Settings
+from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT
+
+def test_it(is_db_settings, postgres):
+    is_db_settings.set_environ(postgres="DATABASE_URL")
+    assert "POSTGRES_URL" not in os.environ
+    assert os.environ["REDIS_URL"].startswith("redis://")
+    with psycopg.connect(os.environ["DATABASE_URL"]) as c:
+        c.execute("SELECT 1 FROM domain_events")
+    read = Settings.load(BLUEPRINT).need("postgres")
+    assert str(read) == str(is_db_settings.settings.need("postgres"))
+
+def test_after():
+    assert os.environ["POSTGRES_URL"] == "postgresql://staging/app"
+""",
+        2,
+    ),
+}
 
 
-def test_the_documented_session_of_sqlalchemy_is_on_the_tests_database(project):
-    code, shown = project(
-        documented("docs/how-to/test.md", "python", "def session")
-        + "\nfrom sqlalchemy import text\n"
-        "def test_it(session):\n    session.execute(text('CREATE TABLE mine (id int)'))\n    "
-        "session.commit()\n"
-        'def test_next(session):\n    assert session.execute(text("SELECT '
-        "to_regclass('mine')\")).scalar() is None\n"
-    )
-    assert code == 0, shown
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, data):
+    """What the session of all files of `TOGETHER` shows."""
+    folder = tmp_path_factory.mktemp("together")
+    ini = documented(PAGE, "ini", "is_db_blueprint")
+    (folder / "pytest.ini").write_text(ini + INI.partition("novel_genesis\n")[2])
+    for name, (text, _) in TOGETHER.items():
+        (folder / f"test_{name}.py").write_text(text)
+    process = start_pytest(folder, data, "-rA", POSTGRES_URL="postgresql://staging/app")
+    return process.communicate(timeout=280)[0]
 
 
-def test_the_documented_unittest_runs(project):
-    code, shown = project(documented("docs/how-to/test.md", "python", "import unittest"))
-    assert code == 0, shown
+@pytest.mark.parametrize("name", ["readme", "page"])
+def test_the_documented_test_has_all_stores(together, name):
+    assert len(TOGETHER[name][0].splitlines()) < 20
+    assert_passed(together, name)
+
+
+def test_the_documented_session_of_sqlalchemy_is_on_the_tests_database(together):
+    assert_passed(together, "sqlalchemy")
+
+
+def test_the_documented_unittest_runs(together):
+    assert_passed(together, "unittest")
+
+
+def test_each_fixture_is_the_client_that_it_says(together):
+    assert_passed(together, "fixtures")
+
+
+def test_the_blueprint_is_chosen_by_marker_or_fixture(together):
+    assert_passed(together, "blueprints")
+
+
+def test_an_application_reads_where_the_stores_are_from_the_environment(together):
+    assert_passed(together, "environment")
+
+
+def assert_passed(shown, name):
+    ends = re.findall(rf"^(PASSED|FAILED|ERROR) test_{name}\.py", shown, re.MULTILINE)
+    assert ends == ["PASSED"] * TOGETHER[name][1], shown
 
 
 def test_workers_of_xdist_have_stores_of_their_own(project):
@@ -131,43 +223,6 @@ def test_workers_of_xdist_have_stores_of_their_own(project):
     )
     assert code == 0, shown
     assert "8 passed" in shown
-
-
-def test_each_fixture_is_the_client_that_it_says(project):
-    code, shown = project(
-        "import neo4j as n, pymilvus, redis as r, sqlalchemy\n"
-        "def test_types(postgres, neo4j, milvus, redis):\n"
-        "    assert isinstance(postgres, sqlalchemy.Engine) and isinstance(neo4j, n.Driver)\n"
-        "    assert isinstance(milvus, pymilvus.MilvusClient) and isinstance(redis, r.Redis)\n"
-        "async def test_async(async_postgres, async_neo4j, async_milvus, async_redis, postgres):\n"
-        "    async with async_postgres.begin() as c:\n"
-        "        await c.exec_driver_sql('CREATE TABLE seen (id int)')\n"
-        "    with postgres.begin() as c:\n"
-        "        assert c.exec_driver_sql('SELECT count(*) FROM seen').scalar() == 0\n"
-        "    await async_redis.set('a', 1)\n"
-        "    assert (await async_neo4j.execute_query('RETURN 1 AS one')).records[0]['one'] == 1\n"
-        "    assert await async_milvus.list_collections() == ['novel_embeddings_v1']\n"
-    )
-    assert code == 0, shown
-    assert "2 passed" in shown
-
-
-def test_the_blueprint_is_chosen_by_marker_or_fixture(project):
-    code, shown = project(
-        "import pytest\n"
-        "@pytest.mark.blueprint('context_service')\n"
-        "def test_marked(postgres):\n"
-        "    with postgres.begin() as c: c.exec_driver_sql('SELECT allowed_tool_ids FROM agents')\n"
-        "class TestOverridden:\n"
-        "    @pytest.fixture\n"
-        "    def is_db_blueprint(self): return 'agentic_projects'\n"
-        "    def test_it(self, postgres):\n"
-        "        with postgres.begin() as c: c.exec_driver_sql('SELECT affected_files FROM "
-        "modifications')\n"
-        "def test_ini(postgres):\n"
-        "    with postgres.begin() as c: c.exec_driver_sql('SELECT 1 FROM domain_events')\n"
-    )
-    assert code == 0, shown
 
 
 def test_without_a_blueprint_the_ini_option_is_named(project):
@@ -232,25 +287,6 @@ def test_a_server_that_ends_in_the_middle_is_told_in_one_line_for_each_test(
     assert all(f"{store}: " in line for line in lines)
     assert "Traceback" not in shown
     assert "INTERNALERROR" not in shown
-
-
-def test_an_application_reads_where_the_stores_are_from_the_environment(project):
-    code, shown = project(
-        "import os, psycopg\n"
-        "def test_it(is_db_settings, postgres):\n"
-        "    is_db_settings.set_environ(postgres='DATABASE_URL')\n"
-        "    assert 'POSTGRES_URL' not in os.environ and "
-        "os.environ['REDIS_URL'].startswith('redis://')\n"
-        "    with psycopg.connect(os.environ['DATABASE_URL']) as c: c.execute('SELECT 1 FROM "
-        "domain_events')\n"
-        "    from is_db_bootstrap import Settings\n"
-        "    from is_db_bootstrap.blueprints.novel_genesis import BLUEPRINT\n"
-        "    assert str(Settings.load(BLUEPRINT).need('postgres')) == "
-        "str(is_db_settings.settings.need('postgres'))\n"
-        "def test_after(): assert os.environ['POSTGRES_URL'] == 'postgresql://staging/app'\n",
-        POSTGRES_URL="postgresql://staging/app",
-    )
-    assert code == 0, shown
 
 
 def test_exported_addresses_are_not_used_unless_asked_for(project, redis_url, farm):

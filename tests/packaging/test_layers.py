@@ -391,6 +391,7 @@ MAY_WAIT = {
     "stores.redis.selftest": "the self-test is that a key ends by itself",
     "testing.isolation": "a heartbeat of a test session",
     "testing.neo4j_turn": "a test session waits for its turn on a shared server",
+    "testing.redis": "a test session waits for its turn in a logical database",
 }
 
 

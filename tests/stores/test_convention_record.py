@@ -47,6 +47,13 @@ def test_older_code_recognises_newer_conventions():
     assert recorded(OLD).compare(NEW) is Standing.PENDING
 
 
+def test_a_hotfix_that_changes_what_the_last_version_changed_is_the_next_version():
+    last, hotfix = version(a=120), version(a=30)
+    held = recorded(version(a=60), last, hotfix)
+    assert held.conventions == hotfix.conventions
+    assert held.compare(last) is Standing.AHEAD
+
+
 def test_an_edited_record_is_not_newer():
     edited = replace(NEW.after(OLD), patterns={})
     assert edited.compare(OLD) is Standing.PENDING

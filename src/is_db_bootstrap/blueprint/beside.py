@@ -2,8 +2,9 @@
 
 Modules, tests and data of a team are normal there. What is named is a folder of migrations under
 another name than the usual one, something else than a folder under the usual name, and a single
-migration. Beside a folder that is read, another one may be of another application. It is named when
-its migrations go on from those that are read.
+migration. Beside a folder that is read, another one of any name may be of another application. It
+is named when its migrations go on from those that are read. What the files hold decides, not how
+the folder is called.
 """
 
 from __future__ import annotations
@@ -70,6 +71,31 @@ def _unread(
                 yield f"{entry.shown_name} is {why_not_a_file(entry)}, not a folder"
         elif not _is_read(entry.path, own):
             yield from _why_folder_unread(kind, entry, own)
+    for place in _places_between(folder, own):
+        yield from _going_on_in(kind, folder, place, own)
+
+
+def _places_between(folder: Path, own: Path | None) -> Iterator[Path]:
+    """The folders below `folder` through which the way leads to `own`: `db` for `db/migrations`."""
+    if own is not None and folder in own.parents:
+        yield from (place for place in own.parents if folder in place.parents)
+
+
+def _going_on_in(kind: StoreKind, folder: Path, place: Path, own: Path) -> Iterator[str]:
+    """What lies in `place`, below the blueprint's `folder`, and goes on from `own`.
+
+    Several blueprints may have their folders there, so each file and folder is looked at alone.
+    """
+    files = files_module(kind)
+    for entry in _entries_of_team(place, deep=False):
+        declared: list[Path] = []
+        if entry.type == "file":
+            declared = list(_declared(kind, [entry]))
+        elif entry.type == "folder" and not _is_read(entry.path, own):
+            declared = list(_declared_files(kind, entry))
+        first = next(files.going_on(declared, own, in_shared_place=True), None)
+        if first is not None:
+            yield _told(kind, folder, first)
 
 
 def _has_usual_name(kind: StoreKind, entry: Entry) -> bool:
@@ -89,14 +115,19 @@ def _why_folder_unread(kind: StoreKind, entry: Entry, own: Path | None) -> Itera
     if _has_usual_name(kind, entry) and own is None:
         yield f"{entry.shown_name} is not read: the folder is called {kind.folder}"
         return
-    if own is None or _has_usual_name(kind, entry):
-        first = next(_declared_files(kind, entry), None)
-    else:
-        known = list(_declared_files(kind, entry, only_known=True))
-        first = next(files.going_on(known, own), None)
+    declared = _declared_files(kind, entry)
+    if own is not None and not _has_usual_name(kind, entry):
+        declared = files.going_on(list(declared), own, in_shared_place=False)
+    first = next(declared, None)
     if first is not None:
-        holder = printable(first.parent.relative_to(entry.path.parent).as_posix())
-        yield f"{holder} has {files.PLURAL}, such as {printable(first.name)}, and is not read"
+        yield _told(kind, entry.path.parent, first)
+
+
+def _told(kind: StoreKind, folder: Path, first: Path) -> str:
+    """What a message says of the folder, below `folder`, in which the file `first` lies."""
+    holder = printable(first.parent.relative_to(folder).as_posix())
+    plural = files_module(kind).PLURAL
+    return f"{holder} has {plural}, such as {printable(first.name)}, and is not read"
 
 
 def _has_known_name(kind: StoreKind, entry: Entry) -> bool:
@@ -110,16 +141,15 @@ def _is_read(path: Path, own: Path | None) -> bool:
     return any(path.samefile(place) for place in (own, *own.parents))
 
 
-def _declared_files(kind: StoreKind, entry: Entry, *, only_known: bool = False) -> Iterator[Path]:
-    """The files of a folder that declare something; with `only_known`, in folders of known names.
+def _declared_files(kind: StoreKind, entry: Entry) -> Iterator[Path]:
+    """The files of a folder that declare something.
 
     A folder of a known name is looked into to the bottom. So is a folder of a known name in one of
     another name, such as `db/migrations`.
     """
     is_known = _has_known_name(kind, entry)
     below = _entries_of_team(entry.path, deep=is_known)
-    if is_known or not only_known:
-        yield from _declared(kind, below)
+    yield from _declared(kind, below)
     if is_known or entry.is_hidden:
         return
     for inner in below:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import socket
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,7 +23,12 @@ import psutil
 
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreUnavailable
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    ConfigurationError,
+    LockTimeout,
+    StoreUnavailable,
+)
 from is_db_bootstrap.local.process import has_ended
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
@@ -34,6 +40,12 @@ PREFIX = "isdb_test"
 _SHOWN = 200
 #: Seconds by which two readings of one process's birth may differ.
 _BIRTH_TOLERANCE_S = 1
+#: Seconds to wait for a store that other processes use.
+PATIENCE_S = 600.0
+#: Seconds of waiting after which the user is told so for the first time.
+_FIRST_TOLD_S = 2.0
+#: Seconds between two such lines.
+_TOLD_S = 10.0
 
 
 class Isolation(ABC):
@@ -46,7 +58,12 @@ class Isolation(ABC):
     `given` says that the server is not one of our own, so that other people may write to it. Then
     the mark alone is no licence to wipe. The mark lists what a session vouches for, and a store
     that holds anything else is refused with the names of what was found. `close` leaves such a
-    server as it was found. `say` tells the user one line while a test waits.
+    server as it was found, also after a failed set-up. `say` tells the user one line while a test
+    waits.
+
+    `run` names the run of pytest-xdist that this process is a worker of. While a test uses a store
+    of a given server, the store bears the name of the run. So when the worker dies in the test,
+    other workers of the run know that all in the store is that test's.
     """
 
     store: ClassVar[StoreName]
@@ -60,12 +77,14 @@ class Isolation(ABC):
         settings: Settings,
         *,
         given: bool = True,
+        run: str = "",
         say: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - no user reads the line
     ) -> None:
         self.server = server
         self.blueprint = blueprint
         self.settings = settings
         self.given = given
+        self.run = run if given else ""
         self.say = say
 
     @abstractmethod
@@ -145,6 +164,43 @@ class Isolation(ABC):
             hint=f"{way_out} Or give the address of an empty store "
             f"(it comes from {self.server.source}).",
         )
+
+
+class Waiting:
+    """The patience of a process that waits for `what`, which another test session uses.
+
+    `say` tells the user so after `_FIRST_TOLD_S`, and then every `_TOLD_S`.
+    """
+
+    def __init__(
+        self,
+        store: StoreName,
+        what: str,
+        *,
+        say: Callable[[str], None],
+        patience_s: float,
+        hint: str,
+    ) -> None:
+        self._store: StoreName = store
+        self._what = what
+        self._say = say
+        self._patience_s = patience_s
+        self._hint = hint
+        self._began = time.monotonic()
+        self._tell_at = self._began + _FIRST_TOLD_S
+
+    def check(self, users: str = "another test session") -> None:
+        """Tell the user when it is time to. Raises `LockTimeout` when the patience has run out."""
+        now = time.monotonic()
+        if now - self._began > self._patience_s:
+            raise LockTimeout(
+                self._store,
+                f"{self._what} was used by {users} for {self._patience_s:.0f} s.",
+                hint=self._hint,
+            )
+        if now > self._tell_at:
+            self._tell_at = now + _TOLD_S
+            self._say(f"{self._store}: waiting for {self._what}, which is used by {users}.")
 
 
 class Pulse:

@@ -9,7 +9,7 @@ import itertools
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import grpc
 from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.milvus.connection import client_arguments
 from is_db_bootstrap.testing import milvus_content
@@ -27,6 +28,8 @@ from is_db_bootstrap.testing.isolation import PREFIX, Ahead, Isolation, Pulse, i
 _NUMBER = itertools.count()
 #: The property of a database with a seal of the content that its session saw at the last look.
 _SEAL = "is_db_bootstrap.kept"
+#: The property of a database that a test of a worker of pytest-xdist uses: the name of the run.
+_TEST_OF = "is_db_bootstrap.test_of"
 #: Seconds between two looks at what a running test has written to a given server.
 _LOOK_S = 1.0
 #: The name of a database that a test session has made.
@@ -59,21 +62,31 @@ class MilvusIsolation(Isolation):
         self._mark = process_mark()
         self._using = threading.Lock()
         self._client = client(server)
-        found = milvus_content.collections(self._client)
-        if found:
-            raise self.not_ours(f"database {server.database or 'default'}", found)
-        self._drop_leftovers()
+        try:
+            self._refuse_used()
+            self._drop_leftovers()
+        except BaseException:
+            self._client.close()
+            raise
         self._databases = Ahead(self._make_database, self._drop_database, size=ahead)
         #: A client, and the text of the seal, for each database that a test uses.
         self._in_test: dict[str, tuple[MilvusClient, str]] = {}
         self._noting = threading.Lock()
         self._pulse = Pulse(self._note_all, _LOOK_S, self.client_errors, name="isdb-milvus-look")
 
+    def _refuse_used(self) -> None:
+        """Raise `ConfigurationError` when the database that the address names is in use."""
+        found = milvus_content.collections(self._client)
+        if found:
+            raise self.not_ours(f"database {self.server.database or 'default'}", found)
+
     def take(self) -> StoreUrl:
         """The address of a database of the test's own, loaded as the blueprint says."""
         name = self._databases.take()
         if self.given:
             with self._noting:
+                if self.run:
+                    self._client.alter_database_properties(name, properties={_TEST_OF: self.run})
                 self._in_test[name] = client(self._address_of(name)), ""
             self._pulse.start()
         return self._address_of(name)
@@ -84,6 +97,8 @@ class MilvusIsolation(Isolation):
             inside, sealed = self._in_test.pop(url.database, (None, ""))
             if inside and keep:
                 self._seal_content(url.database, inside, sealed)
+                if self.run:
+                    inside.alter_database_properties(url.database, properties={_TEST_OF: ""})
         if inside:
             inside.close()
         if not keep:
@@ -103,6 +118,8 @@ class MilvusIsolation(Isolation):
         self._pulse.close()
         try:
             self._databases.close()
+            if self.run:
+                self._drop_left_meanwhile()
         finally:
             self._client.close()
 
@@ -114,7 +131,13 @@ class MilvusIsolation(Isolation):
         name = f"{PREFIX}_{self._mark}_{next(_NUMBER)}"
         with self._using:
             self._client.create_database(name, **self._first_seal())
-            self.apply(self._address_of(name))
+        try:
+            with self._using:
+                self.apply(self._address_of(name))
+        except BaseException:
+            with suppress(*self.client_errors):
+                self._drop_database(name)
+            raise
         return name
 
     def _first_seal(self) -> dict[str, Any]:
@@ -182,6 +205,21 @@ class MilvusIsolation(Isolation):
         for name in left:
             self._ignore_when_gone(name, self._drop_unchanged)
 
+    def _drop_left_meanwhile(self) -> None:
+        """Drop the databases of workers that have died since this one began.
+
+        The next session names those that others have written to.
+        """
+        for name in self._client.list_databases():
+            if _is_left(name):
+                with suppress(BootstrapError):
+                    self._ignore_when_gone(name, self._drop_unchanged)
+
+    def _is_of_run(self, name: str) -> bool:
+        """Whether a test of the same run was in the database."""
+        noted = self._client.describe_database(name).get(_TEST_OF)
+        return bool(self.run) and noted == self.run
+
     def _drop_unchanged(self, name: str) -> None:
         """Drop a database right after another look, because Milvus has no transactions."""
         self._refuse_changed(name)
@@ -200,7 +238,7 @@ class MilvusIsolation(Isolation):
 
         Such a database belongs to whoever wrote the rest.
         """
-        if not self.given:
+        if not self.given or self._is_of_run(name):
             return
         seal = Seal.read(self._client.describe_database(name).get(_SEAL))
         # Earlier versions sealed only the databases that they kept. A database without a seal is

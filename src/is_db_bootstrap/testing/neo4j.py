@@ -26,12 +26,11 @@ from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared
 from is_db_bootstrap.testing import neo4j_content
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing
-from is_db_bootstrap.testing.isolation import Isolation, Pulse
+from is_db_bootstrap.testing.isolation import PATIENCE_S, Isolation, Pulse
 from is_db_bootstrap.testing.neo4j_mark import DROP_BEACON, GUARD, LOCKING, MAKE_BEACON, Mark, State
 from is_db_bootstrap.testing.neo4j_turn import (
     LEASE_S,
     MARK,
-    PATIENCE_S,
     RENEW_OWN_S,
     RENEW_S,
     Turn,
@@ -168,11 +167,17 @@ class Neo4jIsolation(Isolation):
         try:
             with self._remember_loss():
                 self._prepare_database()
+                if self.run:
+                    self._mark.note_test(self.run)
         except BaseException:
             self._using = False
             raise
         self._in_test = True
         return self.server
+
+    def _is_of_run(self, state: State) -> bool:
+        """Whether a test of the same run had the database when its worker died."""
+        return bool(self.run) and state.test_of == self.run
 
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:  # noqa: ARG002 - only one
         """Wipe the database.
@@ -187,11 +192,15 @@ class Neo4jIsolation(Isolation):
                 self._mark.check()
                 if self.given:
                     self._note_held(BUDGET)
+                if self.run:
+                    self._mark.note_test(None)
                 return
             self._wipe_nodes()
             has_changed = self._made_schema is not None and self._read_schema() != self._made_schema
             if has_changed:
                 self._forget_schema()
+            if self.run:
+                self._mark.note_test(None)
         with self._turning:
             self._using = False
             self._step_aside_for_others()
@@ -392,8 +401,10 @@ class Neo4jIsolation(Isolation):
         """The digests of all that the mark vouches for.
 
         The mark vouches for what was made and what was held. For what was being made, the names in
-        the mark decide.
+        the mark decide. What a test of the same run has left is all vouched for.
         """
+        if self._is_of_run(state):
+            return frozenset(thing.digest for thing in found.things)
         made = Seal.read(state.made)
         held = Seal.read(state.held)
         digests: frozenset[str] = frozenset()
@@ -438,7 +449,7 @@ class Neo4jIsolation(Isolation):
 
     def _take_over(self, state: State) -> None:
         """Use what an earlier session has left. Remove all when a part is missing."""
-        if not self.given:
+        if not self.given or self._is_of_run(state):
             self._wipe_nodes()
         found = neo4j_content.everything(self._send_statement, BUDGET)
         if self.given:
@@ -451,6 +462,8 @@ class Neo4jIsolation(Isolation):
             return
         others = [thing for thing in found.things if thing.digest not in made.digests]
         self._remove_unchanged(Content(tuple(others)))
+        if state.test_of:
+            self._mark.note_test(None)
         self._made = state.made or ""
         self._made_schema = self._read_schema()
 
@@ -459,8 +472,10 @@ class Neo4jIsolation(Isolation):
         self._mark.begin(self._declared_names())
         if self.given:
             self._change_schema(MAKE_BEACON)
-        self.apply(self.server)
-        self._wipe_nodes()
+        try:
+            self.apply(self.server)
+        finally:  # rows of the files that ran before one that failed are not left behind
+            self._wipe_nodes()
         found = neo4j_content.everything(self._send_statement, BUDGET)
         made = Seal.of(found).text()
         self._mark.finish(self._fingerprint, made)

@@ -32,7 +32,7 @@ GUARD = f"MATCH {_NODE} SET s.name = '{STATE}' WITH s WHERE s.owner = $token\n"
 _LEASE = "datetime.realtime() + duration({seconds: $seconds})"
 _FIELDS = """
 s.contract AS contract, s.made AS made, s.held AS held, s.begun AS begun, s.owner AS owner,
-s.process AS process
+s.process AS process, s.test_of AS test_of
 """
 _READ = f"MATCH {_NODE} RETURN {_FIELDS}"
 _IS_FREE = """
@@ -45,7 +45,7 @@ WITH s, s.owner AS before WHERE {_IS_FREE}
 SET s.owner = $token, s.writer = $token, s.process = $process, s.until = {_LEASE}
 SET s.{LOCKING} = true
 RETURN s.contract AS contract, s.made AS made, s.held AS held, s.begun AS begun, before AS owner,
-       s.process AS process, datetime.realtime() AS now
+       s.process AS process, s.test_of AS test_of, datetime.realtime() AS now
 """
 _CLAIM = f"MATCH {_NODE} {_TAKE}"
 _CREATE = f"MERGE {_NODE} ON CREATE SET s.begun = '[]' {_TAKE}"
@@ -58,7 +58,7 @@ WHERE $alone OR now < $last + duration({{seconds: $seconds}})
       AND ($beacon OR now < $last + duration({{seconds: $settle}}))
 MERGE {_NODE}
 ON CREATE SET s.owner = $token, s.writer = $token, s.process = $process, s.contract = $contract,
-              s.made = $made, s.begun = $begun
+              s.made = $made, s.begun = $begun, s.test_of = $test_of
 SET s.name = '{STATE}'
 WITH s WHERE s.owner = $token
 SET s.until = {_LEASE} RETURN datetime.realtime() AS now
@@ -72,7 +72,8 @@ class State:
     `contract` is the fingerprint of the blueprint that the schema is at. `made` is a seal of all
     that was made for this blueprint. `held` is a seal of what the last look at a running test
     found. `begun` has the names of what is being made or removed, as JSON. `owner` is the token of
-    the process that is in, and `process` is its process mark.
+    the process that is in, and `process` is its process mark. `test_of` names the run of
+    pytest-xdist while a test of one of its workers has the database.
     """
 
     contract: str | None = None
@@ -81,6 +82,7 @@ class State:
     begun: str | None = None
     owner: str | None = None
     process: str | None = None
+    test_of: str | None = None
 
 
 class Mark:
@@ -102,6 +104,8 @@ class Mark:
         self._last: Any = None
         #: What the node says, for the case that a test deletes it.
         self._noted = State()
+        #: The run whose test has the database now.
+        self._test_of: str | None = None
         self._again = threading.Lock()
 
     @property
@@ -183,7 +187,8 @@ class Mark:
         begun = json.dumps(sorted(names))
         self._noted = State(begun=begun)
         self.run_guarded(
-            "REMOVE s.contract, s.made, s.held SET s.begun = $begun RETURN s.name AS name",
+            "REMOVE s.contract, s.made, s.held, s.test_of SET s.begun = $begun "
+            "RETURN s.name AS name",
             begun=begun,
         )
 
@@ -199,6 +204,11 @@ class Mark:
     def hold(self, held: str) -> None:
         """Note what is there now."""
         self.run_guarded("SET s.held = $held RETURN s.name AS name", held=held)
+
+    def note_test(self, run: str | None) -> None:
+        """Note the run whose test has the database from now on. None: no test has it any more."""
+        self._test_of = run
+        self.run_guarded("SET s.test_of = $run RETURN s.name AS name", run=run)
 
     def release(self, *, keep_held: bool) -> None:
         """Give the node to the next process. Does nothing when the node is not ours."""
@@ -238,6 +248,7 @@ class Mark:
                 contract=self._noted.contract,
                 made=self._noted.made,
                 begun=self._noted.begun,
+                test_of=self._test_of,
                 last=self._last,
                 beacon=self._alone or self.has_beacon(),
                 alone=self._alone,

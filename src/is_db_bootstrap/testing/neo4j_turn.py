@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from is_db_bootstrap.errors import LockTimeout
-from is_db_bootstrap.testing.isolation import is_dead, process_mark
+from is_db_bootstrap.testing.isolation import Waiting, is_dead, process_mark
 
 #: The label of tickets, and of the node that says what a test run has made (the state node).
 MARK = "__IsDbBootstrapTesting"
@@ -35,13 +35,6 @@ RENEW_OWN_S = 8.0
 #: Seconds to wait for the tickets of others, when a test has deleted all nodes.
 #: Each ticket is written again with the next sign of life of its process.
 SETTLE_S = 4 * RENEW_S
-#: Seconds of waiting after which the user is told so for the first time.
-_FIRST_TOLD_S = 2.0
-#: Seconds between two such lines.
-_TOLD_S = 10.0
-#: Seconds to wait for a database that other processes use.
-PATIENCE_S = 600.0
-
 #: The number of a ticket whose process is about to draw a number.
 _DRAWING = -1
 #: The number of a ticket whose process wants no turn now.
@@ -107,8 +100,13 @@ class Turn:
         two processes may both believe that it is their turn, and only one of them can claim. Raises
         `LockTimeout` after the patience has run out. Then the ticket is given back.
         """
-        began = time.monotonic()
-        tell_at = began + _FIRST_TOLD_S
+        waiting = Waiting(
+            "neo4j",
+            self._target,
+            say=self._say,
+            patience_s=self._patience_s,
+            hint="Give each session a server of its own, or run with fewer workers.",
+        )
         pause = _LOOK_S
         self._draw_number(settle=was_wiped())
         while True:
@@ -118,14 +116,11 @@ class Turn:
                     self._is_in = True
                     return
                 before = 1
-            now = time.monotonic()
-            if now - began > self._patience_s:
+            try:
+                waiting.check(_sessions_in_words(before))
+            except LockTimeout:
                 self.leave()
-                raise self._patience_error(before)
-            if now > tell_at:
-                tell_at = now + _TOLD_S
-                users = _sessions_in_words(before)
-                self._say(f"neo4j: waiting for {self._target}, which is used by {users}.")
+                raise
             if has_ticket:
                 time.sleep(pause)
                 pause = min(pause * _GROWTH, _MOST_LOOK_S)
@@ -172,14 +167,6 @@ class Turn:
             self._ask(_DELETE, names=dead)
         waiting = [ticket for ticket in living if ticket["turn"] != _IDLE]
         return len(living), len(waiting)
-
-    def _patience_error(self, before: int) -> LockTimeout:
-        users = _sessions_in_words(before)
-        return LockTimeout(
-            "neo4j",
-            f"{self._target} was used by {users} for {self._patience_s:.0f} s.",
-            hint="Give each session a server of its own, or run with fewer workers.",
-        )
 
     def _draw_number(self, *, settle: bool) -> None:
         """Draw a number above all numbers that were drawn.

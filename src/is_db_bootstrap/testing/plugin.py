@@ -137,7 +137,12 @@ def _test_session(config: pytest.Config) -> TestSession:
 
         name = config.getoption("--stores-from") or config.getini("is_db_stores_from")
         servers = source(name, keep_running=config.getoption("--keep-servers"))
-        config.stash[_SESSION] = TestSession(servers, say=lambda line: _print_line(config, line))
+        worker_input = getattr(config, "workerinput", {})
+        config.stash[_SESSION] = TestSession(
+            servers,
+            run=worker_input.get("testrunuid", ""),
+            say=lambda line: _print_line(config, line),
+        )
     return config.stash[_SESSION]
 
 

@@ -53,6 +53,9 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _CONNECT_S = 5
 #: The beginning of a copy's comment. The moment until which the copy's session lived follows.
 _LIVED = "a test session wrote until "
+#: The comment of a copy that a test of a worker of pytest-xdist uses.
+_LIVED_IN_TEST = "a test of the run {run} wrote until "
+_IN_TEST = re.compile(_LIVED_IN_TEST.format(run=r"(?P<run>\S+)") + "(?P<moment>.*)")
 #: Characters of somebody else's comment that a message shows.
 _SHOWN = 60
 #: Seconds between two such comments on a copy that a test uses.
@@ -101,7 +104,8 @@ class PostgresIsolation(Isolation):
     On a given server the last session that uses a template drops it. A copy's comment says until
     when the copy's session lived, as a snapshot of the cluster's transactions. The next session
     drops a copy that was kept, or whose process was killed, only when no later transaction has
-    written to the copy. What a test writes in the last second before it is killed counts as later.
+    written to the copy. What a test writes in the last second before it is killed counts as later,
+    but not for other workers of the same run.
     """
 
     store = "postgres"
@@ -121,9 +125,22 @@ class PostgresIsolation(Isolation):
         self._number = itertools.count()
         self._of_thread = threading.local()
         self._opened: list[Connection] = []
+        self._template = f"{_TEMPLATE}_{fingerprint(blueprint, settings)}"
+        try:
+            self._set_up()
+        except BaseException:
+            self._close_connections()
+            raise
+        self._copies = Ahead(self._make_copy, self._drop_database, size=ahead)
+        self._in_test: set[str] = set()
+        self._noting = threading.Lock()
+        self._has_ended = False
+        self._pulse = Pulse(self._note_all, _NOTE_S, self.client_errors, name="isdb-postgres-note")
+
+    def _set_up(self) -> None:
+        """Refuse a server that is in use, remove what dead processes have left, make a template."""
         self._check_empty()
         self._main = self._thread_connection
-        self._template = f"{_TEMPLATE}_{fingerprint(blueprint, settings)}"
         self._main.execute("SELECT pg_advisory_lock(%s, %s)", (_ALIVE, self._owner))
         with self._making_lock(_SWEEPING):
             self._drop_leftovers()
@@ -131,11 +148,6 @@ class PostgresIsolation(Isolation):
         using = (_USING, _template_key(self._template))
         self._main.execute("SELECT pg_advisory_lock_shared(%s, %s)", using)
         self._make_template()
-        self._copies = Ahead(self._make_copy, self._drop_database, size=ahead)
-        self._in_test: set[str] = set()
-        self._noting = threading.Lock()
-        self._has_ended = False
-        self._pulse = Pulse(self._note_all, _NOTE_S, self.client_errors, name="isdb-postgres-note")
 
     def take(self) -> StoreUrl:
         """The address of a copy.
@@ -145,7 +157,10 @@ class PostgresIsolation(Isolation):
         """
         name = self._copies.take()
         if self.given:
-            self._in_test.add(name)
+            with self._noting:
+                self._in_test.add(name)
+                if self.run:
+                    self._note_moment(name)
             self._pulse.start()
         return replace(self.server, database=name)
 
@@ -166,11 +181,17 @@ class PostgresIsolation(Isolation):
         self._pulse.close()
         try:
             self._copies.close()
+            if self.run:
+                with self._making_lock(_SWEEPING):
+                    self._drop_left_meanwhile()
             if self.given:
                 self._drop_unused_templates()
         finally:
-            for connection in self._opened:
-                connection.close()
+            self._close_connections()
+
+    def _close_connections(self) -> None:
+        for connection in self._opened:
+            connection.close()
 
     @classmethod
     def is_denied(cls, exc: Exception) -> bool:
@@ -233,9 +254,14 @@ class PostgresIsolation(Isolation):
             # Files are copied instead of logged block by block. For a database of some 10 MB that
             # is a third faster.
             statement += " STRATEGY file_copy"
-        self._thread_connection.execute(statement)
-        if self.given:
-            self._note_moment(name)
+        try:
+            self._thread_connection.execute(statement)
+            if self.given:
+                self._note_moment(name)
+        except BaseException:
+            with suppress(psycopg.Error):
+                self._drop_database(name)
+            raise
         return name
 
     def _drop_database(self, name: str) -> None:
@@ -250,7 +276,9 @@ class PostgresIsolation(Isolation):
     def _note_moment(self, name: str) -> None:
         """Write the present moment into the comment of a copy."""
         moment = postgres_content.now(self._thread_connection)
-        comment = _sql_literal(f"{_LIVED}{moment}")
+        is_of_run = self.run and name in self._in_test
+        prefix = _LIVED_IN_TEST.format(run=self.run) if is_of_run else _LIVED
+        comment = _sql_literal(f"{prefix}{moment}")
         self._thread_connection.execute(f"COMMENT ON DATABASE {identifier(name)} IS {comment}")
 
     # --- templates
@@ -260,14 +288,45 @@ class PostgresIsolation(Isolation):
         with self._making_lock(_template_key(self._template)):
             if not self._has_template():
                 self._drop_database(self._template)
-                self.apply(replace(self.server, database=self._template))
-                self._note_use(_PASSING if self.given else "")
-                self._finish_template()
+                self._build_template()
             elif self._comment_of(self._template).endswith(_PASSING):
                 self._note_use(_PASSING)
             else:
                 self._note_use("")
             self._drop_old_templates()
+
+    def _build_template(self) -> None:
+        """Bring a new template to the blueprint. A template that fails half-way is dropped.
+
+        What a revision makes for the whole server, such as a role, stays there, and is told.
+        """
+        roles = self._role_names()
+        try:
+            self.apply(replace(self.server, database=self._template))
+            self._note_use(_PASSING if self.given else "")
+            self._finish_template()
+        except BaseException:
+            with suppress(psycopg.Error):
+                self._drop_template(self._template)
+            raise
+        finally:
+            self._tell_new_roles(roles)
+
+    def _role_names(self) -> set[str]:
+        """The roles of the server. They belong to no database."""
+        return {str(name) for (name,) in self._main.execute("SELECT rolname FROM pg_roles")}
+
+    def _tell_new_roles(self, before: set[str]) -> None:
+        """Tell which roles have come to a given server while the revisions ran."""
+        if not self.given:
+            return
+        with suppress(psycopg.Error):
+            for role in sorted(self._role_names() - before):
+                self.say(
+                    f"postgres: the role {role} has come to {self.server} while the revisions of "
+                    f"{self.blueprint.name} ran. A role belongs to the whole server, so it stays "
+                    "after the tests. A revision that creates it must pass over one that is there."
+                )
 
     def _has_template(self) -> bool:
         """Whether the template is there and complete."""
@@ -342,7 +401,8 @@ class PostgresIsolation(Isolation):
                 self._drop_template(name)
 
     def _drop_template(self, name: str) -> None:
-        self._main.execute(f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
+        with suppress(psycopg.errors.InvalidCatalogName):
+            self._main.execute(f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
         self._drop_database(name)
 
     def _drop_half_made(self) -> None:
@@ -380,6 +440,22 @@ class PostgresIsolation(Isolation):
         for name in left:
             self._drop_unwritten(name)
 
+    def _drop_left_meanwhile(self) -> None:
+        """Drop the copies of workers that have died since this one began.
+
+        The next session names those that others have written to.
+        """
+        rows = self._main.execute("SELECT datname FROM pg_database ORDER BY datname").fetchall()
+        for (name,) in rows:
+            if self._is_left(name):
+                with suppress(BootstrapError):
+                    self._drop_unwritten(name)
+
+    def _is_of_run(self, comment: str) -> bool:
+        """Whether the comment is of a copy that a test of the same run used."""
+        found = _IN_TEST.fullmatch(comment)
+        return bool(self.run) and found is not None and found["run"] == self.run
+
     def _is_left(self, database: str) -> bool:
         """Whether the database is a copy of a process that is gone."""
         match = _COPY.fullmatch(database)
@@ -416,6 +492,10 @@ class PostgresIsolation(Isolation):
     def _foreign_content(self, name: str) -> Content:
         """The part of a copy's content that the copy's session does not vouch for."""
         comment = self._comment_of(name)
+        if self._is_of_run(comment):
+            return Content()
+        if in_test := _IN_TEST.fullmatch(comment):
+            comment = _LIVED + in_test["moment"]
         with self._open_connection(name) as connection:
             seal = Seal.read(comment)  # an earlier version kept the copy, and sealed it
             if seal:

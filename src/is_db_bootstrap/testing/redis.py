@@ -1,9 +1,15 @@
-"""Redis for tests: each process has a logical database of its own, flushed after each test."""
+"""Redis for tests: each process has a logical database, flushed after each test.
+
+An address with the number of a logical database gives that one and no other. Processes take turns
+on it, each for a test. An address without a number gives the server, as an address of PostgreSQL
+does. Then each process takes an empty logical database of its own.
+"""
 
 from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +22,7 @@ from is_db_bootstrap.errors import ConfigurationError, LockTimeout
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.redis.connection import client_arguments
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing, digest
-from is_db_bootstrap.testing.isolation import Isolation, Pulse
+from is_db_bootstrap.testing.isolation import PATIENCE_S, Isolation, Pulse, Waiting
 
 #: The key that marks a logical database as one for tests: a hash of the fields below.
 #: Earlier versions wrote a string, the process's token.
@@ -27,6 +33,8 @@ _SESSION = "session"
 _MADE = "made"
 #: The field with a seal of what the logical database held at the process's last look.
 _HELD = "held"
+#: The field with the run of pytest-xdist of which a test has the logical database now.
+_TEST_OF = "test_of"
 #: The beginning of all keys that this package writes. The mark of an earlier version vouches for
 #: these keys only.
 _OWN_KEYS = b"is-db-bootstrap:"
@@ -35,6 +43,12 @@ _CLIENT = "is-db-bootstrap-testing-"
 #: The name of the connection that works in a process's logical database. The token follows.
 #: While a test has deleted the mark, the connection shows others whose database this is.
 _HOLDER = "is-db-bootstrap-holder-"
+#: The name of the connection of a process that waits for its turn. The token follows.
+_WAITING = "is-db-bootstrap-waiting-"
+#: Seconds between two looks of a process that waits.
+_WAIT_S = 0.05
+#: Seconds that a process which has had its turn leaves to those that wait.
+_YIELD_S = 0.2
 #: How many logical databases a server has that does not tell.
 _DATABASES = 16
 #: How often a transaction is tried that another client's write to the mark has ended.
@@ -49,7 +63,8 @@ class RedisIsolation(Isolation):
     """A logical database that holds the mark and the blueprint's record at the start of each test.
 
     The logical database that the address names (0 when the address names none) must be empty or
-    bear the mark. So must each logical database that is taken. A mark belongs to a living process
+    bear the mark. So must each logical database that is taken. On a given server a process takes no
+    other one than the address names, if the address names one. A mark belongs to a living process
     while a connection of that process is on the server's client list. On a given server, the mark
     of a dead process says what that process vouches for. Any other keys are named in an error and
     stay.
@@ -59,11 +74,20 @@ class RedisIsolation(Isolation):
     client_errors = (redis.RedisError,)
 
     def __init__(
-        self, server: StoreUrl, blueprint: Blueprint, settings: Settings, **options: Any
+        self,
+        server: StoreUrl,
+        blueprint: Blueprint,
+        settings: Settings,
+        *,
+        patience_s: float = PATIENCE_S,
+        **options: Any,
     ) -> None:
         super().__init__(server, blueprint, settings, **options)
         self._token = secrets.token_hex(8)
+        self._patience_s = patience_s
         self._named = int(server.database or 0)
+        #: Whether processes take turns on the logical database that the address names.
+        self._in_turns = self.given and server.database != ""
         # The constructor names the connection, so that a new connection after a loss is named too.
         self._own = self._new_client(self._named, client_name=_CLIENT + self._token)
         self._own.ping()
@@ -88,42 +112,68 @@ class RedisIsolation(Isolation):
         if self._lost:
             raise self._lost
         if self._taken is None:
-            self._taken = self._set_up()
+            self._set_up()
         else:
             with self._noting:
                 self._check_ours()
                 if self.given:
                     self._check_untouched(self._taken)
-        self._in_test = True
-        return self._address_of(self._taken)
+        with self._noting:
+            if self.run:
+                self._holder.hset(MARK, _TEST_OF, self.run)
+            self._in_test = True
+        return self._address_of(self._taken or 0)
 
-    def _set_up(self) -> int:
+    def _set_up(self) -> None:
         """Claim a logical database and bring it to the blueprint."""
-        number = self._claim_database()
+        number = self._wait_for_database()
         self._holder = self._new_holder(number)
         self._holder_id = self._holder.client_id()
         self._taken = number
-        self.apply(self._address_of(number))
         with self._noting:
-            self._made = self._note_made()
+            if self._made:
+                self._change_if_ours(self._queue_restore)
+        if not self._made:
+            self._make_record(number)
         if self.given:
             self._pulse.start()
-        return number
+
+    def _make_record(self, number: int) -> None:
+        """Bring a logical database to the blueprint. One that fails half-way is given up."""
+        try:
+            self.apply(self._address_of(number))
+            with self._noting:
+                self._made = self._note_made()
+        except BaseException:
+            with suppress(LockTimeout, redis.RedisError), self._noting:
+                self._give_up(_queue_flush)
+            raise
+
+    def _give_up(self, change: Callable[[Any], None]) -> None:
+        """Clear the logical database by `change`, and let others have it."""
+        self._change_if_ours(change)
+        self._taken = None
+        self._holder.close()
 
     def give_back(self, url: StoreUrl, *, keep: bool = False) -> None:
         """Flush the logical database and put the blueprint's record back, in one transaction.
 
-        With `keep`, the next test gets another logical database. Raises `LockTimeout` when another
+        Where processes take turns, the logical database is left empty for the next one. With
+        `keep`, the next test gets another logical database. Raises `LockTimeout` when another
         session has the logical database, because our connections to the server were lost.
         """
         if self._taken is None or url.database != str(self._taken):
             return
         with self._noting:
             self._in_test = False
+            if not keep and self._in_turns:
+                self._give_up(_queue_flush)
+                return
             if not keep:
                 self._change_if_ours(self._queue_restore)
                 return
             self._note_held(BUDGET)
+            self._holder.hdel(MARK, _TEST_OF)
             self._kept.add(self._taken)
             self._taken = None
             self._holder.close()
@@ -136,8 +186,11 @@ class RedisIsolation(Isolation):
         self._pulse.close()
         try:
             if self._taken is not None and not self._lost:
-                is_ours_whole = self._in_test or not self.given
+                is_set_up = bool(self._made)
+                is_ours_whole = self._in_test or not is_set_up or not self.given
                 self._change_if_ours(_queue_flush if is_ours_whole else self._queue_removal)
+            if self.run and not self._lost:
+                self._remove_left_of_run()
         finally:
             if self._taken is not None:
                 self._holder.close()
@@ -233,24 +286,74 @@ class RedisIsolation(Isolation):
 
     # --- whose a logical database is
 
-    def _claim_database(self) -> int:
+    def _wait_for_database(self) -> int:
         """The number of a logical database that now bears our mark.
 
-        The logical database was empty, or bore the mark of a dead process. Raises
-        `ConfigurationError` when there is none.
+        Waits for a turn, where processes take turns. Raises `LockTimeout` after the patience has
+        run out.
+        """
+        if self._in_turns and self._kept:
+            raise ConfigurationError(
+                f"redis: {self.server} is kept as an earlier test left it, "
+                "and no other logical database was given.",
+                hint="Leave out --keep-stores, or the number in the address, "
+                "or stop at the first failure (-x).",
+            )
+        if self._made and self._somebody_waits():
+            time.sleep(_YIELD_S)
+        number = self._claim_database()
+        if number is not None:
+            return number
+        waiting = Waiting(
+            "redis",
+            f"logical database {self._named} at {self.server}",
+            say=self.say,
+            patience_s=self._patience_s,
+            hint="Leave the number out of the address, so that each session has an empty logical "
+            "database, or run with fewer workers.",
+        )
+        with self._new_client(self._named, client_name=_WAITING + self._token) as client:
+            while number is None:
+                client.ping()  # the connection's name says that somebody waits
+                waiting.check()
+                time.sleep(_WAIT_S)
+                number = self._claim_database()
+        return number
+
+    def _somebody_waits(self) -> bool:
+        """Whether another process waits for its turn in the logical database of the address."""
+        return self._in_turns and any(
+            client.get("name", "").startswith(_WAITING) and int(client["db"]) == self._named
+            for client in self._own.client_list()
+        )
+
+    def _claim_database(self) -> int | None:
+        """The number of a logical database that now bears our mark.
+
+        The logical database was empty, or bore the mark of a dead process. None where processes
+        take turns and another one is in. Raises `ConfigurationError` when no logical database is
+        left.
         """
         living = self._living_tokens()
         self._refuse_used_database()
         if self.given:
             self._remove_leftovers(living)
-        others = [number for number in range(self._database_count()) if number != self._named]
-        for number in (self._named, *others):
+        for number in self._candidates():
             if number not in self._kept and self._try_to_mark(number, living):
                 return number
+        if self._in_turns:
+            return None
         raise ConfigurationError(
             f"redis: every logical database at {self.server} is in use.",
             hint="Run fewer tests at once, or empty the server.",
         )
+
+    def _candidates(self) -> list[int]:
+        """The logical databases that this process may take, the best one first."""
+        if self._in_turns:
+            return [self._named]
+        others = [number for number in range(self._database_count()) if number != self._named]
+        return [self._named, *others]
 
     def _living_tokens(self) -> set[str]:
         """The tokens of the processes that have a connection to the server."""
@@ -271,10 +374,15 @@ class RedisIsolation(Isolation):
     def _refuse_used_database(self) -> None:
         """The logical database that the address names must not be in use by anything else."""
         with self._new_client(self._named) as client:
-            if self._named in self._held_databases():
+            with client.pipeline(transaction=True) as pipe:
+                pipe.dbsize()
+                pipe.exists(MARK)
+                size, is_marked = pipe.execute()
+            is_used = size and not is_marked
+            if not is_used or self._named in self._held_databases():
                 return
-            if client.dbsize() and not client.exists(MARK):
-                found = _read_content(client, BUDGET)
+            found = _read_content(client, BUDGET)
+            if found:  # else another process has just left
                 raise self.not_ours(f"logical database {self._named}", found)
 
     def _database_count(self) -> int:
@@ -320,8 +428,24 @@ class RedisIsolation(Isolation):
         Nothing is removed where there is more than the dead process vouches for.
         """
         for number in self._filled_databases():
+            if self._in_turns and number != self._named:
+                continue
             with self._new_client(number) as client:
                 self._remove_vouched(client, number, living)
+
+    def _remove_left_of_run(self) -> None:
+        """Empty the logical databases in which tests of dead workers of the same run were."""
+        living = self._living_tokens()
+        for number in self._filled_databases():
+            with self._new_client(number) as client:
+                if self._is_of_run(client):
+                    self._remove_vouched(client, number, living)
+
+    def _is_of_run(self, client: Any) -> bool:
+        """Whether the mark says that a test of the same run has the logical database."""
+        if not self.run or _as_text(client.type(MARK)) != "hash":
+            return False
+        return _as_text(client.hget(MARK, _TEST_OF)) == self.run
 
     def _filled_databases(self) -> Iterator[int]:
         """The logical databases that hold keys, without those that this process has kept."""
@@ -344,8 +468,9 @@ class RedisIsolation(Isolation):
             # From here on, a write to one of these keys ends the transaction.
             pipe.watch(*(_key_names(client, BUDGET) or [MARK.encode()]))
             found = _read_content(client, BUDGET)
+            is_of_run = self._is_of_run(pipe)
             foreign = found.besides(_vouched_digests(pipe, found))
-            if foreign:
+            if foreign and not is_of_run:
                 raise self.written_by_others(
                     f"logical database {number}",
                     foreign,
@@ -353,7 +478,10 @@ class RedisIsolation(Isolation):
                     f"To keep it, delete only the mark: redis-cli -n {number} DEL {MARK}.",
                 )
             pipe.multi()
-            pipe.delete(MARK, *(thing.handle for thing in found.things))
+            if is_of_run:
+                pipe.flushdb()
+            else:
+                pipe.delete(MARK, *(thing.handle for thing in found.things))
             with suppress(redis.WatchError):  # another session was quicker
                 pipe.execute()
 
@@ -395,7 +523,10 @@ class RedisIsolation(Isolation):
 
         def note(pipe: Any) -> None:
             pipe.multi()
-            pipe.hset(MARK, mapping={_SESSION: self._token, _HELD: text})
+            fields = {_SESSION: self._token, _HELD: text}
+            if self.run and self._in_test:
+                fields[_TEST_OF] = self.run  # the test may have deleted the mark
+            pipe.hset(MARK, mapping=fields)
 
         self._change_if_ours(note)
 

@@ -40,7 +40,8 @@ class TestSession:
     """What the tests of one process share.
 
     An error of a blueprint or server is kept, and raised for each test that needs the same store.
-    `say` tells the user one line while a test waits, and at the end what could not be removed.
+    `run` names the run of pytest-xdist that the process is a worker of. `say` tells the user one
+    line while a test waits, and at the end what could not be removed.
     """
 
     __test__ = False  # pytest would collect the name
@@ -49,9 +50,11 @@ class TestSession:
         self,
         source: Source | None = None,
         *,
+        run: str = "",
         say: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - no user reads the line
     ) -> None:
         self._source = source or LocalServers()
+        self._run = run
         self._say = say
         self._isolations: dict[tuple[StoreName, int], Isolation | BootstrapError] = {}
         #: All isolations that were begun. Each is closed at the end, also when no clean store can
@@ -211,6 +214,7 @@ class TestSession:
                 blueprint,
                 self.settings(blueprint),
                 given=self._source.given,
+                run=self._run,
                 say=self._say,
             )
         self._opened.append(opened)

@@ -83,6 +83,12 @@ def looks_like_migration(path: Path) -> bool:
     return is_numbered and path.suffix.lower() in _CYPHER_SUFFIXES
 
 
+def version_in_name(path: Path) -> tuple[int, ...]:
+    """The version in the name of a migration, in whatever spelling. Empty without one."""
+    found = re.match(r"[VR](\d+(?:[._]\d+)*)_", path.name, re.IGNORECASE)
+    return tuple(int(part) for part in re.split("[._]", found[1])) if found else ()
+
+
 def is_cypher_file(path: Path) -> bool:
     """Whether the file's name has an ending that Cypher files go by."""
     return path.suffix.lower() in _CYPHER_SUFFIXES

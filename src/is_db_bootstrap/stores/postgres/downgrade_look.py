@@ -29,8 +29,8 @@ _SCHEMAS = """
 #: Where the server keeps large objects. What is dropped of them shows as a write.
 LARGE_OBJECTS = {("pg_catalog", "pg_largeobject"), ("pg_catalog", "pg_largeobject_metadata")}
 #: Tables of every kind, sequences that belong to no column, and what decides on rows in the
-#: server's own catalogue. A schema statement gives back its locks on these at once. So a lock there is one
-#: of a statement that writes the catalogue itself, such as `DELETE FROM pg_enum`.
+#: server's own catalogue. A schema statement gives back its locks on these at once. So a lock there
+#: is one of a statement that writes the catalogue itself, such as `DELETE FROM pg_enum`.
 _RELATIONS = """
     SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text,
            CASE WHEN c.relkind = 'r' AND n.nspname <> 'pg_catalog'

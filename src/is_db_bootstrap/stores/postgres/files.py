@@ -31,7 +31,12 @@ def is_stray_file(path: Path) -> bool:
     return is_declared_file(path)
 
 
-def going_on(paths: Iterable[Path], own: Path) -> Iterator[Path]:
+def going_on(
+    paths: Iterable[Path],
+    own: Path,
+    *,
+    in_shared_place: bool,  # noqa: ARG001 - revisions say themselves what they go on from
+) -> Iterator[Path]:
     """Those of `paths`, revisions beside the folder `own` that is read, that go on from `own`.
 
     Files that go on from each other are another application's, even if its revisions have names

@@ -112,8 +112,9 @@ class Comparison:
 
     def _ahead(self) -> str:
         return (
-            f"The conventions in {self._record_key} are newer than this version's and are left "
-            "alone; to go back to these for good, delete that key."
+            f"The conventions in {self._record_key} were recorded after this version's. They are "
+            "taken for newer and are left alone. To go back to this version's for good, "
+            "delete that key."
         )
 
     def _older_for_now(self, recorded: Record) -> str:
