@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,7 +12,7 @@ import click
 
 from is_db_bootstrap.cli import _endings, _typed
 from is_db_bootstrap.cli._commands import CommandPackage
-from is_db_bootstrap.guests import end_process
+from is_db_bootstrap.guests import end_process, settle_code
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 _DEFAULT_COMMAND = "apply"
 #: The options that belong to the group itself, and to no command.
 _GROUP_OPTIONS = {"--help", "-h", "--version"}
+
+#: The variable in which a shell asks what can be typed here.
+_COMPLETION = "_IS_DB_BOOTSTRAP_COMPLETE"
 
 
 class _Commands(CommandPackage):
@@ -81,17 +85,31 @@ def group() -> None:
 
 
 def main(args: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its code."""
-    words = sys.argv[1:] if args is None else args
-    mask = _typed.Mask(words)
-    with _endings.guarded_streams(mask) as (out, err), _endings.signals_as_interrupts():
-        code = _run_command(words)
+    """Run the command line and exit with its code.
+
+    Without `args`, the process is the command's own: no program goes on after it.
+    """
+    if args is None:
+        words = sys.argv[1:]
+        streams = _endings.own_streams(_typed.Mask(words))
+        code = _run_to_end(words, *streams)
+        settle_code(code)
+    else:
+        with _endings.guarded_streams(_typed.Mask(args)) as streams:
+            code = _run_to_end(args, *streams)
+    sys.exit(code)
+
+
+def _run_to_end(args: list[str], out: _endings.Stream, err: _endings.Stream) -> int:
+    """Run the command that `args` name, write what it printed, and return the exit code."""
+    with _endings.signals_as_interrupts():
+        code = _run_command(args)
         code = _endings.finish_output(code, out, err)
         ending = _endings.ending
         if ending.signal or ending.abandoned or _endings.has_stuck_call():
             _endings.end_children()
             end_process(code)  # A call that was left behind cannot be joined.
-    sys.exit(code)
+    return code
 
 
 def _run_command(args: list[str]) -> int:
@@ -100,12 +118,14 @@ def _run_command(args: list[str]) -> int:
         if any(":/" in arg for arg in args):
             _typed.refuse_misplaced_addresses(args)
         code: Any = group.main(list(args), prog_name="is-db-bootstrap", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         return _endings.ending.code
     except click.ClickException as exc:
         _print_usage_error(exc, args)
         return exc.exit_code
-    except Exception as exc:  # noqa: BLE001 - a bug is shown as Python would show it, but masked
+    except BaseException as exc:  # noqa: BLE001 - a bug is shown as by Python, but masked
+        if isinstance(exc, SystemExit) and _COMPLETION in os.environ:
+            return int(exc.code or 0)  # Click leaves in this way when it has answered a shell.
         return _print_error(exc)
     return code if isinstance(code, int) else 0
 
@@ -140,7 +160,7 @@ def _order_advice(args: list[str]) -> str:
     return f"Options come after the command: is-db-bootstrap {command} …\n"
 
 
-def _print_error(error: Exception) -> int:
+def _print_error(error: BaseException) -> int:
     """Print an error, or the traceback of a bug. Returns the exit code."""
     from is_db_bootstrap.errors import BootstrapError
 
