@@ -12,6 +12,7 @@ import click
 
 from is_db_bootstrap.cli import _endings, _typed
 from is_db_bootstrap.cli._commands import CommandPackage
+from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.guests import end_process, settle_code
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _GROUP_OPTIONS = {"--help", "-h", "--version"}
 
 #: The variable in which a shell asks what can be typed here.
 _COMPLETION = "_IS_DB_BOOTSTRAP_COMPLETE"
+_NAME = "is-db-bootstrap"
 
 
 class _Commands(CommandPackage):
@@ -117,17 +119,33 @@ def _run_command(args: list[str]) -> int:
     try:
         if any(":/" in arg for arg in args):
             _typed.refuse_misplaced_addresses(args)
-        code: Any = group.main(list(args), prog_name="is-db-bootstrap", standalone_mode=False)
+        if _COMPLETION in os.environ:
+            return _answer_shell(os.environ[_COMPLETION])
+        code: Any = group.main(list(args), prog_name=_NAME, standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _endings.ending.code
     except click.ClickException as exc:
         _print_usage_error(exc, args)
         return exc.exit_code
     except BaseException as exc:  # noqa: BLE001 - a bug is shown as by Python, but masked
-        if isinstance(exc, SystemExit) and _COMPLETION in os.environ:
-            return int(exc.code or 0)  # Click leaves in this way when it has answered a shell.
         return _print_error(exc)
     return code if isinstance(code, int) else 0
+
+
+def _answer_shell(question: str) -> int:
+    """Print what a shell asks: its script, or what can be typed. Returns the exit code.
+
+    This is `click.shell_completion.shell_complete`, but the answer leaves through our stream.
+    """
+    from click.shell_completion import get_completion_class
+
+    shell, _, what = question.partition("_")
+    found = get_completion_class(shell)
+    if found is None or what not in {"source", "complete"}:
+        return 1
+    completion = found(group, {}, _NAME, _COMPLETION)
+    print_line(completion.source() if what == "source" else completion.complete())
+    return 0
 
 
 def _print_usage_error(error: click.ClickException, args: list[str]) -> None:

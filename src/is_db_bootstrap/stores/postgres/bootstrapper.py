@@ -45,6 +45,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     connect,
     errors,
     identifier,
+    rolled_back,
     session_settings,
     terminated,
     translated,
@@ -746,7 +747,7 @@ class PostgreSQLBootstrapper:
             if self._cancelled.is_set():
                 raise StoreUnavailable(
                     self.name,
-                    f"{change.kind} {change.name} was cancelled and rolled back.",
+                    f"{change.kind} {change.name} was cancelled. {rolled_back(change)}",
                     subject=change.name,
                     hint="Run again.",
                 ) from exc
@@ -844,7 +845,7 @@ class PostgreSQLBootstrapper:
             self.name,
             f"Revision {change.name} failed in its own code: {said}.",
             change=change,
-            hint="Its transaction was rolled back; correct the file and run again.",
+            hint=f"{rolled_back(change)} Correct the file and run again.",
         )
 
     def _left_behind(self) -> Fate:
