@@ -8,7 +8,7 @@ is-db-bootstrap's own settings.
 from __future__ import annotations
 
 import importlib
-import logging
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
 
 config = context.config
-LOG = logging.getLogger("alembic.is_db_bootstrap")
 
 OWN_TABLES = """
     SELECT relname::text, relispartition FROM pg_class
@@ -163,12 +162,11 @@ def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> N
             "`is-db-bootstrap plan` says how to go on from there."
         )
     for table in found.unknown:
-        LOG.warning(
-            "%s records %s, which is not of %s. That is right for another application. "
-            "`is-db-bootstrap plan` looks whether its tables are ours.",
-            table,
-            ", ".join(table.revisions),
-            declared().name,
+        # Not a log record: Alembic gives its loggers a handler that drops what no ini file asks for.
+        sys.stderr.write(
+            f"{table} records {', '.join(table.revisions)}, which is not of {declared().name}. "
+            "That is right for another application. `is-db-bootstrap plan` looks whether its "
+            "tables are ours.\n"
         )
 
 
