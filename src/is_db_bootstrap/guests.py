@@ -273,9 +273,8 @@ def _end_command(called: str) -> NoReturn:
     if threading.current_thread() is not threading.main_thread():
         error = SystemExit(called)
         where = _place_of_caller()
-        print(
-            f"is-db-bootstrap: user code called {called} in a thread{where}. The command ends.",
-            file=_claim.stderr,
+        _claim.stderr.write(
+            f"is-db-bootstrap: user code called {called} in a thread{where}. The run ends.\n"
         )
         os.kill(os.getpid(), signal.SIGTERM)
         raise error
@@ -284,8 +283,7 @@ def _end_command(called: str) -> NoReturn:
 
 def _place_of_caller() -> str:
     """` (FILE, line N)` of the innermost frame that is neither ours nor the standard library's."""
-    frame = sys._getframe()  # noqa: SLF001 - how Python's own `warnings` and `logging` find a caller
-    found: FrameType | None = frame
+    found: FrameType | None = sys._getframe()  # noqa: SLF001 - as Python's own `logging` does
     while found is not None and _is_library(found.f_code.co_filename):
         found = found.f_back
     return f" ({found.f_code.co_filename}, line {found.f_lineno})" if found else ""

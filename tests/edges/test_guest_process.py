@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from commands import command
+from is_db_bootstrap import cli
 
 BLUEPRINT = """
 import atexit, logging, os, signal, subprocess, sys, threading, time
@@ -101,6 +104,22 @@ def folder(tmp_path):
         return str(place)
 
     return write
+
+
+def test_every_command_prints_its_result_to_the_stream_of_the_result():
+    calls = [
+        (path.name, call)
+        for path in Path(cli.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in {"click.echo", "click.secho"}
+    ]
+    to_stdout = [
+        f"{name}: {ast.unparse(call)}"
+        for name, call in calls
+        if not {keyword.arg for keyword in call.keywords} & {"err", "file"}
+    ]
+    # Click answers this before any code of the user runs.
+    assert to_stdout == ["__init__.py: click.echo(f'is-db-bootstrap {__version__}')"]
 
 
 def test_nothing_that_a_blueprint_writes_stands_in_the_result(folder):

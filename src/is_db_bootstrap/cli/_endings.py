@@ -254,13 +254,13 @@ class _PatientFile(io.RawIOBase):
 
 def _patient(stream: TextIO, number: int) -> TextIO:
     """A stream like `stream`, which writes to the descriptor `number` and waits for it."""
-    is_prompt = stream.line_buffering or getattr(stream, "write_through", False)
+    by_line = stream.line_buffering or getattr(stream, "write_through", False)
     return io.TextIOWrapper(
         io.BufferedWriter(_PatientFile(number, stream.name)),
         encoding=stream.encoding,
         errors=stream.errors,
         newline="",
-        line_buffering=bool(is_prompt),
+        line_buffering=bool(by_line),
     )
 
 
@@ -272,8 +272,8 @@ def _own_stdout() -> TextIO | None:
     stream = sys.stdout
     if stream is not None:
         stream.flush()
-    if stream is not None and stream.isatty():
-        return stream
+        if stream.isatty():
+            return _patient(stream, _STDOUT_DESCRIPTOR)
     own = None if stream is None else _patient(stream, os.dup(_STDOUT_DESCRIPTOR))
     os.dup2(_STDERR_DESCRIPTOR, _STDOUT_DESCRIPTOR)
     return own
