@@ -162,7 +162,7 @@ def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> N
             "`is-db-bootstrap plan` says how to go on from there."
         )
     for table in found.unknown:
-        # Not a log record: Alembic gives its loggers a handler that drops what no ini file asks for.
+        # No log record: Alembic's loggers drop what no ini file asks for.
         sys.stderr.write(
             f"{table} records {', '.join(table.revisions)}, which is not of {declared().name}. "
             "That is right for another application. `is-db-bootstrap plan` looks whether its "

@@ -271,13 +271,11 @@ def _end_command(called: str) -> NoReturn:
     if _claim.code is not None:
         end_process(_claim.code)
     if threading.current_thread() is not threading.main_thread():
-        error = SystemExit(called)
         where = _place_of_caller()
         _claim.stderr.write(
             f"is-db-bootstrap: user code called {called} in a thread{where}. The run ends.\n"
         )
         os.kill(os.getpid(), signal.SIGTERM)
-        raise error
     raise SystemExit(called)
 
 
