@@ -1067,8 +1067,10 @@ class PostgreSQLBootstrapper:
         `StoreUnavailable` when the server cannot be asked.
         """
         self._cancelled.set()
-        if alembic := sys.modules.get("is_db_bootstrap.stores.postgres.alembic"):
-            alembic.ALEMBIC.give_up(self._changing_in)
+        alembic = sys.modules.get("is_db_bootstrap.stores.postgres.alembic")
+        turn = getattr(alembic, "ALEMBIC", None)  # another thread may be importing it right now
+        if turn is not None:
+            turn.give_up(self._changing_in)
         ours = [c for c in (*self._working, self._session) if c is not None and not c.closed]
         with self._connected() as connection, errors(self.target):
             left = [pid for session in ours for pid in terminated(connection, session)]
