@@ -8,6 +8,7 @@ is-db-bootstrap's own settings.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -23,7 +24,7 @@ from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
 from is_db_bootstrap.settings import Settings
-from is_db_bootstrap.stores.postgres import begun
+from is_db_bootstrap.stores.postgres import begun, elsewhere
 from is_db_bootstrap.stores.postgres.alembic import (
     commit_record,
     engine,
@@ -45,6 +46,7 @@ from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comm
 
 if TYPE_CHECKING:
     import psycopg
+    from alembic.runtime.migration import RevisionStep
     from sqlalchemy import Connection, MetaData
 
     from is_db_bootstrap.blueprint import Blueprint
@@ -141,6 +143,31 @@ def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], sc
         "again by itself. Look at what it did, then record the revision at which the schema is: "
         "`is-db-bootstrap migrate stamp`, which lifts the mark also where it is recorded already."
     )
+
+
+def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> None:
+    """Refuse to run revisions that another version table of the database records.
+
+    A run of is-db-bootstrap looks at more before it decides on a table with unknown revisions. That
+    needs a second run of Alembic, which is not possible within this one. So such a table is told.
+    """
+    chain = Chain.read(declared().migrations)
+    done = chain.until(context.get_context().get_current_heads())
+    pending = [revision for revision in chain.order if revision not in done]
+    found = elsewhere.find(reader, schema, declared().name, done=done, pending=pending)
+    if found.ours:
+        raise CommandError(
+            f"{found.ours} records {', '.join(found.ours.revisions)}, which {schema}.{TABLE} does "
+            "not. Nothing was changed: what has run would run a second time. "
+            "`is-db-bootstrap plan` says how to go on from there."
+        )
+    for table in found.unknown:
+        # No log record: Alembic's loggers drop what no ini file asks for.
+        sys.stderr.write(
+            f"{table} records {', '.join(table.revisions)}, which is not of {declared().name}. "
+            "That is right for another application. `is-db-bootstrap plan` looks whether its "
+            "tables are ours.\n"
+        )
 
 
 def recorded_revisions(reader: psycopg.Connection[Any], schema: str) -> set[str]:
@@ -276,9 +303,12 @@ def online(schema: str) -> None:
         configure(schema, connection=connection, include_name=include_name)
         reader = config.attributes.get("reader")  # of the stock command; else a plan has looked
 
-        def before_first() -> None:
-            if reader is not None:
-                refuse_half_done(connection, reader(), schema)
+        def before_first(step: RevisionStep) -> None:
+            if reader is None:
+                return
+            refuse_half_done(connection, reader(), schema)
+            if step.is_upgrade:
+                refuse_recorded_elsewhere(reader(), schema)
 
         config.attributes["watch"] = watch_of(connection)
         watch_steps(context.get_context(), config.attributes["watch"], before_first)

@@ -2,9 +2,15 @@
 
 User code is a guest. Whatever a guest raises becomes an error that names file and line.
 `SystemExit` becomes such an error too, since an exit code of a guest would otherwise end the whole
-run, and might even look like success. `os._exit` ends a process without any exception, so a guest
-gets an `os._exit` that raises. What a guest prints goes to stderr, because stdout carries the
-result of a command.
+run, and might even look like success. `os._exit` and `os.exec*` end a process, or its program,
+without any exception. So a guest gets functions that raise. What a guest prints goes to stderr,
+because stdout carries the result of a command.
+
+A program that uses this package has threads and signal handlers of its own, which are left alone. A
+process of the command has none, so a command calls `claim_process`: whatever is not ours is then a
+guest's, in every thread.
+
+C code that calls `exit` by itself is seen by nobody here.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -49,7 +55,7 @@ def guest() -> Iterator[None]:
     translate. A Ctrl-C passes too, and so does what another signal that ends the process raises.
     These come with a signal, and a `KeyboardInterrupt` that user code raises comes without one.
     """
-    with _prints_to_stderr(), _no_silent_exit(), _real_interrupts() as interrupts:
+    with _prints_to_stderr(), _no_silent_end(), _real_interrupts() as interrupts:
         try:
             yield
         except Exception:
@@ -132,7 +138,8 @@ def _class_and_text(exc: BaseException) -> str:
 def _real_interrupts() -> Iterator[list[BaseException]]:
     """A list of what the handlers of `_ENDING_SIGNALS` have raised meanwhile.
 
-    Signals interrupt the main thread only, so the list stays empty in every other thread.
+    Signals interrupt the main thread only, so the list stays empty in every other thread. A handler
+    that user code has set meanwhile stays in a program, and is taken back in a claimed process.
     """
     raised: list[BaseException] = []
     if threading.current_thread() is not threading.main_thread():
@@ -155,47 +162,136 @@ def _real_interrupts() -> Iterator[list[BaseException]]:
     try:
         yield raised
     finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is note:  # user code may have set one of its own
+        for number, handler in found.items():
+            is_ours = signal.getsignal(number) is note
+            if handler is not None and (is_ours or _is_claimed()):
                 signal.signal(number, handler)
 
 
 #: Ends this process at once, also in a signal handler that interrupts a guest.
 end_process = os._exit
-#: The modules in which user code finds `_exit`. `os` has its own from the other one.
-_EXITS = [os, *(sys.modules[name] for name in ("posix", "nt") if name in sys.modules)]
+#: The modules in which user code finds what ends a process. `os` has its own from the other one.
+_ENDS_IN = [os, *(sys.modules[name] for name in ("posix", "nt") if name in sys.modules)]
+#: What ends a process or its program. All other functions of `os` that do so call one of these.
+_ENDS: dict[str, Callable[..., NoReturn]] = {
+    "_exit": end_process,
+    "execv": os.execv,
+    "execve": os.execve,
+}
+
+
+class _Claim:
+    """What `claim_process` and `settle_code` were told, for one process and not for its forks."""
+
+    def __init__(self) -> None:
+        self.process = 0
+        self.stderr: Any = None
+        self.code: int | None = None
+
+
+_claim = _Claim()
+
+
+def claim_process(stderr: Any) -> None:
+    """Treat whatever is not ours in this process as a guest's, to the end of the process.
+
+    `os._exit` or `os.exec*` in a thread that user code has started ends the command as SIGTERM
+    does. Handlers of the signals that end a process are put back after each guest. `sys.stdout` is
+    `stderr` from the first guest on, also for threads and loggers that guests leave behind.
+    """
+    _claim.process = os.getpid()
+    _claim.stderr = stderr
+    _claim.code = None
+    with _changing:
+        _guard_ends()
+
+
+def settle_code(code: int) -> None:
+    """Let a claimed process end with `code` from now on, whoever ends it."""
+    _claim.code = code
+
+
+def _is_claimed() -> bool:
+    return _claim.process == os.getpid()
 
 
 @contextmanager
-def _no_silent_exit() -> Iterator[None]:
-    """While guests run, `os._exit` raises `SystemExit` in their threads.
+def _no_silent_end() -> Iterator[None]:
+    """While guests run, what ends the process raises `SystemExit` in their threads.
 
-    A child that a guest has forked ends as ever, and so does a call from any other thread.
+    A child that a guest has forked ends as ever. So does a call from any other thread, unless the
+    process is claimed.
     """
-    process = os.getpid()
-
-    def guarded_exit(status: int) -> NoReturn:
-        is_in_child = os.getpid() != process
-        if _is_guest_here() and not is_in_child:
-            raise SystemExit(f"os._exit({status})")
-        end_process(status)
-
     with _changing:
-        _counts.exits += 1
-        _set_exit(guarded_exit)
+        _counts.ends += 1
+        _guard_ends()
     try:
         yield
     finally:
         with _changing:
-            _counts.exits -= 1
-            if not _counts.exits:
-                _set_exit(end_process)
+            _counts.ends -= 1
+            if not _counts.ends and not _is_claimed():
+                _set_ends(_ENDS)
 
 
-def _set_exit(function: Callable[[int], NoReturn]) -> None:
-    """Let user code find `function` as `os._exit`."""
-    for module in _EXITS:
-        setattr(module, "_exit", function)  # noqa: B010 - a private name of another module
+def _guard_ends() -> None:
+    """Let user code find functions that end nothing."""
+    process = os.getpid()
+    _set_ends({name: _guarded(name, function, process) for name, function in _ENDS.items()})
+
+
+def _guarded(name: str, function: Callable[..., NoReturn], process: int) -> Callable[..., NoReturn]:
+    """`function` for the children of `process`. In `process` itself, guests do not get it."""
+
+    def guarded(*args: Any) -> NoReturn:
+        is_in_child = os.getpid() != process
+        if is_in_child:
+            function(*args)
+        called = f"os._exit({args[0]})" if name == "_exit" else f"os.exec*({_program(args[0])})"
+        if _is_guest_here():
+            raise SystemExit(called)
+        if not _is_claimed():
+            function(*args)
+        _end_command(called)
+
+    return guarded
+
+
+def _program(path: Any) -> str:
+    """The name of a program. `os.execvp` tries it in each folder of PATH, the first one first."""
+    return Path(os.fsdecode(path)).name
+
+
+def _end_command(called: str) -> NoReturn:
+    """End a claimed process in an orderly way, because user code wants it to end.
+
+    A thread that user code has started cannot raise anything in the main thread, so it sends a
+    signal.
+    """
+    if _claim.code is not None:
+        end_process(_claim.code)
+    if threading.current_thread() is not threading.main_thread():
+        where = _place_of_caller()
+        _claim.stderr.write(
+            f"is-db-bootstrap: user code called {called} in a thread{where}. The run ends.\n"
+        )
+        os.kill(os.getpid(), signal.SIGTERM)
+    raise SystemExit(called)
+
+
+def _place_of_caller() -> str:
+    """` (FILE, line N)` of the innermost frame that is neither ours nor the standard library's."""
+    found: FrameType | None = sys._getframe()  # noqa: SLF001 - as Python's own `logging` does
+    while found is not None and _is_library(found.f_code.co_filename):
+        found = found.f_back
+    return f" ({found.f_code.co_filename}, line {found.f_lineno})" if found else ""
+
+
+def _set_ends(functions: Mapping[str, Callable[..., NoReturn]]) -> None:
+    """Let user code find these functions in `os`, by their names."""
+    for module in _ENDS_IN:
+        for name, function in functions.items():
+            setattr(module, name, function)
 
 
 class _Stdout:
@@ -213,13 +309,13 @@ class _Stdout:
 
 
 class _Counts:
-    """How many guests have changed what is one for the whole process: `os._exit`, `sys.stdout`.
+    """How many guests have changed what is one for the whole process: `os`, `sys.stdout`.
 
     `streams` are `sys.stdout` and `sys.stderr` as the first of these guests found them, by name.
     """
 
     def __init__(self) -> None:
-        self.exits = 0
+        self.ends = 0
         self.prints = 0
         self.streams: dict[str, Any] = {}
 
@@ -252,6 +348,8 @@ def _prints_to_stderr() -> Iterator[None]:
     """
     with _changing:
         if not _counts.prints:
+            if _is_claimed() and _claim.stderr is not None:
+                sys.stdout = _claim.stderr
             _counts.streams = {"stdout": _real(sys.stdout), "stderr": sys.stderr}
         _counts.prints += 1
         if not isinstance(sys.stdout, _Stdout):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import IO
@@ -14,11 +15,18 @@ _FOLDER = 0o700
 def open_private(path: Path, mode: str) -> IO[str]:
     """Open a text file, as UTF-8. A file that this call makes gets the mode 0600.
 
-    A file that was there keeps its mode, because its owner may have shared it on purpose.
+    A file that was there keeps its mode, because its owner may have shared it on purpose. Nothing
+    is waited for: a named pipe that nobody reads, or whose reader does not keep up, raises
+    `OSError`.
     """
 
     def opener(name: str, flags: int) -> int:
-        return os.open(name, flags, _FILE)
+        try:
+            return os.open(name, flags | os.O_NONBLOCK, _FILE)
+        except OSError as exc:
+            if exc.errno == errno.ENXIO:
+                raise OSError(exc.errno, "it is a named pipe that nobody reads", name) from exc
+            raise
 
     # Lines are written one by one. A line that cannot be written is not kept for later.
     return open(path, mode, encoding="utf-8", buffering=1, opener=opener)

@@ -27,6 +27,8 @@ RAISED = {
     "quit": "quit()",
     "exit at once": "import os\nos._exit(0)",
     "exit at once by another name": "import posix\nposix._exit(0)",
+    "another program": "import os\nos.execvp('true', ['true'])",
+    "another program by another name": "import posix\nposix.execv('/bin/true', ['true'])",
     "keyboard": "raise KeyboardInterrupt",
     "generator": "raise GeneratorExit",
     "cancelled": "import asyncio\nraise asyncio.CancelledError",
@@ -264,7 +266,15 @@ def test_a_child_that_a_guest_forks_may_end_as_it_likes():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
-def test_another_thread_may_end_the_process_while_a_guest_runs():
+def test_a_child_that_a_guest_forks_may_become_another_program():
+    with guest():
+        child = os.fork()
+        if child == 0:
+            os.execv("/bin/false", ["false"])
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_another_thread_of_a_program_may_end_it_while_a_guest_runs():
     code = (
         "import os, threading\nfrom is_db_bootstrap.guests import guest\n"
         "with guest():\n"

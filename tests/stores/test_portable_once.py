@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.errors import ChangeFailed, StoreConflict, StoreError
+from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreConflict, StoreError
 from is_db_bootstrap.stores.postgres.errors import HalfDone
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.portable import PortableDatabase
@@ -284,3 +284,20 @@ def test_a_stamp_between_the_branches_of_a_merge_records_that_revision_alone(sho
     shop.database.downgrade("-1")
     assert shop.database.stamp("b1") == ["b1"]
     assert migrate.current(shop.blueprint, url=shop.url).revision == "b1"
+
+
+@only_sqlite
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql+pymysql://u:p@127.0.0.1:1/shop?nothing=1",
+        "mysql+pymysql://u:p@127.0.0.1:1/shop?connect_timeout=soon",
+        "mysql+pymysql://u:p@127.0.0.1:1/shop?charset=nothing",
+        "mysql+pymysql://u:p@127.0.0.1:1/shop?ssl_ca=/nothing.pem",
+        "sqlite:///shop.db?timeout=soon",
+    ],
+)
+def test_options_that_a_driver_does_not_take_are_a_configuration_error(shop, address):
+    with pytest.raises(ConfigurationError, match=r"options after the \?") as caught:
+        migrate.current(shop.blueprint, url=address)
+    assert "The address cannot be used: " in str(caught.value)

@@ -941,6 +941,46 @@ def test_the_stock_command_does_not_run_what_is_half_done(shop):
     assert shop.recorded == ["b2"]
 
 
+def test_the_stock_command_runs_nothing_that_another_version_table_records(shop):
+    PostgreSQLBootstrapper(shop.url, shop.blueprint).create_database()
+    shop.do(
+        "CREATE SCHEMA meta",
+        "CREATE TABLE meta.shop_version (version_num varchar(32) PRIMARY KEY)",
+        "INSERT INTO meta.shop_version VALUES ('a1')",
+    )
+    refused = shop.alembic("upgrade", "head")
+    assert refused.returncode != 0
+    assert "meta.shop_version records a1, which public.alembic_version does not" in (
+        refused.stderr + refused.stdout
+    )
+    assert shop.ask("SELECT to_regclass('account')") == [(None,)]
+    shop.do("UPDATE meta.shop_version SET version_num = 'theirs'")
+    done = shop.alembic("upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    assert "meta.shop_version records theirs, which is not of shop" in done.stderr
+
+
+# --- a connection of its own
+
+ON_ITS_OWN = """
+import psycopg
+with psycopg.connect({url!r}, autocommit=True) as own:
+    own.execute("UPDATE account SET cents = cents * 100")
+    {failure}
+"""
+
+
+@pytest.mark.parametrize("failure", ["own.execute('SELECT 1 / 0')", "raise ValueError('x')"])
+def test_a_failure_says_that_what_a_connection_of_its_own_committed_stays(shop, failure):
+    assert shop.apply().ok
+    shop.add("b2", "a1", ON_ITS_OWN.format(url=shop.url, failure=failure))
+    error = shop.apply().stores[0].exception
+    assert isinstance(error, ChangeFailed)
+    said = "Its transaction was rolled back; what it committed on connections of its own stays."
+    assert said in error.hint
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
 # --- exits, and what is printed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,7 +12,8 @@ import click
 
 from is_db_bootstrap.cli import _endings, _typed
 from is_db_bootstrap.cli._commands import CommandPackage
-from is_db_bootstrap.guests import end_process
+from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.guests import end_process, settle_code
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 _DEFAULT_COMMAND = "apply"
 #: The options that belong to the group itself, and to no command.
 _GROUP_OPTIONS = {"--help", "-h", "--version"}
+
+#: The variable in which a shell asks what can be typed here.
+_COMPLETION = "_IS_DB_BOOTSTRAP_COMPLETE"
+_NAME = "is-db-bootstrap"
 
 
 class _Commands(CommandPackage):
@@ -81,17 +87,31 @@ def group() -> None:
 
 
 def main(args: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its code."""
-    words = sys.argv[1:] if args is None else args
-    mask = _typed.Mask(words)
-    with _endings.guarded_streams(mask) as (out, err), _endings.signals_as_interrupts():
-        code = _run_command(words)
+    """Run the command line and exit with its code.
+
+    Without `args`, the process is the command's own: no program goes on after it.
+    """
+    if args is None:
+        words = sys.argv[1:]
+        streams = _endings.own_streams(_typed.Mask(words))
+        code = _run_to_end(words, *streams)
+        settle_code(code)
+    else:
+        with _endings.guarded_streams(_typed.Mask(args)) as streams:
+            code = _run_to_end(args, *streams)
+    sys.exit(code)
+
+
+def _run_to_end(args: list[str], out: _endings.Stream, err: _endings.Stream) -> int:
+    """Run the command that `args` name, write what it printed, and return the exit code."""
+    with _endings.signals_as_interrupts():
+        code = _run_command(args)
         code = _endings.finish_output(code, out, err)
         ending = _endings.ending
         if ending.signal or ending.abandoned or _endings.has_stuck_call():
             _endings.end_children()
             end_process(code)  # A call that was left behind cannot be joined.
-    sys.exit(code)
+    return code
 
 
 def _run_command(args: list[str]) -> int:
@@ -99,15 +119,33 @@ def _run_command(args: list[str]) -> int:
     try:
         if any(":/" in arg for arg in args):
             _typed.refuse_misplaced_addresses(args)
-        code: Any = group.main(list(args), prog_name="is-db-bootstrap", standalone_mode=False)
-    except click.exceptions.Abort:
+        if _COMPLETION in os.environ:
+            return _answer_shell(os.environ[_COMPLETION])
+        code: Any = group.main(list(args), prog_name=_NAME, standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
         return _endings.ending.code
     except click.ClickException as exc:
         _print_usage_error(exc, args)
         return exc.exit_code
-    except Exception as exc:  # noqa: BLE001 - a bug is shown as Python would show it, but masked
+    except BaseException as exc:  # noqa: BLE001 - a bug is shown as by Python, but masked
         return _print_error(exc)
     return code if isinstance(code, int) else 0
+
+
+def _answer_shell(question: str) -> int:
+    """Print what a shell asks: its script, or what can be typed. Returns the exit code.
+
+    This is `click.shell_completion.shell_complete`, but the answer leaves through our stream.
+    """
+    from click.shell_completion import get_completion_class
+
+    shell, _, what = question.partition("_")
+    found = get_completion_class(shell)
+    if found is None or what not in {"source", "complete"}:
+        return 1
+    completion = found(group, {}, _NAME, _COMPLETION)
+    print_line(completion.source() if what == "source" else completion.complete())
+    return 0
 
 
 def _print_usage_error(error: click.ClickException, args: list[str]) -> None:
@@ -140,7 +178,7 @@ def _order_advice(args: list[str]) -> str:
     return f"Options come after the command: is-db-bootstrap {command} …\n"
 
 
-def _print_error(error: Exception) -> int:
+def _print_error(error: BaseException) -> int:
     """Print an error, or the traceback of a bug. Returns the exit code."""
     from is_db_bootstrap.errors import BootstrapError
 

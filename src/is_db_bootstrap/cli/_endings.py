@@ -4,6 +4,10 @@ While a command runs, `sys.stdout` and `sys.stderr` are a `Stream`. A `Stream` n
 notes what could not be written, and the work goes on to its end. So a reader that has gone, a full
 disk or an encoding without an umlaut costs the text, but neither a termination log nor the orderly
 end of a run.
+
+The result of a command is printed to `result_stream()`. In a process of the command, that stream
+has a descriptor of its own, and descriptor 1 is stderr. So nothing that user code or its children
+print can stand in the result.
 """
 
 from __future__ import annotations
@@ -11,17 +15,18 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
 import click
 
-from is_db_bootstrap.guests import end_process
+from is_db_bootstrap.guests import claim_process, end_process
 from is_db_bootstrap.names import STEP_THREAD
 
 #: The exit codes of `migrate` and `setup`, beside 0.
@@ -38,6 +43,7 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _USUAL_HANDLERS = {signal.SIG_DFL, signal.default_int_handler}
 #: The descriptors of stdin, stdout and stderr.
 _STANDARD_DESCRIPTORS = (0, 1, 2)
+_STDOUT_DESCRIPTOR = 1
 _STDERR_DESCRIPTOR = 2
 #: The name of our error handler among the codecs.
 _ESCAPE = "is-db-bootstrap.escape"
@@ -96,7 +102,7 @@ class Stream(io.TextIOBase):
         """
         if self._inner is None or codecs.lookup(self.encoding).name == "ascii":
             raise AttributeError("buffer")
-        return self._inner.buffer
+        return cast("BinaryIO", _Bytes(self))
 
     def __getattr__(self, name: str) -> Any:
         """What the stream inside has besides, such as its `name`.
@@ -115,7 +121,7 @@ class Stream(io.TextIOBase):
         """The stream of bytes below. This stream goes on to write to it."""
         if self._inner is None:
             raise io.UnsupportedOperation("detach")
-        return self._inner.buffer
+        return cast("BinaryIO", _Bytes(self))
 
     def writable(self) -> bool:
         """Whether the stream takes text: always."""
@@ -138,21 +144,27 @@ class Stream(io.TextIOBase):
         if text and not self.failure:
             masked = self.mask(text)
             encodable = masked.encode(self.encoding, _ESCAPE).decode(self.encoding)
-            self._call_inner("write", encodable)
+            self._call("write", self._inner, encodable)
         return len(text)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes as they are, or note why that failed."""
+        self.flush()
+        if self._inner is not None and not self.failure:
+            self._call("write", self._inner.buffer, data)
 
     def flush(self) -> None:
         """Write what is held back, or note why that failed."""
         if self._inner is not None and not self.failure:
-            self._call_inner("flush")
+            self._call("flush", self._inner)
 
-    def _call_inner(self, method: str, *args: str) -> None:
+    def _call(self, method: str, inner: TextIO | BinaryIO | None, *args: Any) -> None:
         """Call a method of the stream inside, or note why that failed."""
-        if self._inner is None:
+        if inner is None:
             self.failure = "it is closed"
             return
         try:
-            getattr(self._inner, method)(*args)
+            getattr(inner, method)(*args)
         except (OSError, ValueError) as exc:
             self.failure = getattr(exc, "strerror", None) or str(exc)
             self._discard_rest()
@@ -166,6 +178,35 @@ class Stream(io.TextIOBase):
             _open_nowhere(self.fileno(), os.O_WRONLY)
 
 
+class _Bytes(io.BufferedIOBase):
+    """The bytes below a `Stream`. It takes everything too, and closing it closes nothing."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def isatty(self) -> bool:
+        """Whether a person sees the bytes."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The number of the stream's descriptor."""
+        return self._stream.fileno()
+
+    def write(self, data: Any) -> int:
+        """Write `data`. Returns its size in bytes."""
+        size = memoryview(data).nbytes
+        self._stream.write_bytes(bytes(data))
+        return size
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        self._stream.flush()
+
+
 def _open_nowhere(number: int, flags: int) -> None:
     """Open the null device as descriptor `number`."""
     nowhere = os.open(os.devnull, flags)
@@ -174,25 +215,128 @@ def _open_nowhere(number: int, flags: int) -> None:
         os.close(nowhere)
 
 
+class _PatientFile(io.RawIOBase):
+    """Writes bytes to a descriptor, and waits where the descriptor takes none at the moment.
+
+    A caller may hand over a pipe that does not block, as Node.js does. Python's own streams give up
+    on such a pipe when the pipe is full.
+    """
+
+    def __init__(self, number: int, name: str) -> None:
+        self._number = number
+        self.name = name
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._number
+
+    def isatty(self) -> bool:
+        """Whether the descriptor is a terminal."""
+        return os.isatty(self._number)
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left:
+            try:
+                written = os.write(self._number, left)
+            except BlockingIOError:
+                select.select([], [self._number], [])
+                continue
+            left = left[written:]
+        return size
+
+
+def _patient(stream: TextIO, number: int) -> TextIO:
+    """A stream like `stream`, which writes to the descriptor `number` and waits for it."""
+    by_line = stream.line_buffering or getattr(stream, "write_through", False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(_PatientFile(number, stream.name)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        newline="",
+        line_buffering=bool(by_line),
+    )
+
+
+def _own_stdout() -> TextIO | None:
+    """Stdout on a descriptor of its own. Descriptor 1 is stderr from now on.
+
+    A terminal keeps its descriptor. Nobody takes a document from it, and a prompt needs it.
+    """
+    stream = sys.stdout
+    if stream is not None:
+        stream.flush()
+        if stream.isatty():
+            return _patient(stream, _STDOUT_DESCRIPTOR)
+    own = None if stream is None else _patient(stream, os.dup(_STDOUT_DESCRIPTOR))
+    os.dup2(_STDERR_DESCRIPTOR, _STDOUT_DESCRIPTOR)
+    return own
+
+
+def own_streams(mask: Callable[[str], str] = _same_text) -> tuple[Stream, Stream]:
+    """Stand in for stdout and stderr to the end of a process that is the command's own.
+
+    What Python writes after the command has ended, such as what user code has left to do then,
+    still goes through them.
+    """
+    _occupy_standard_descriptors()
+    out = _own_stdout()
+    err = None if sys.stderr is None else _patient(sys.stderr, _STDERR_DESCRIPTOR)
+    streams = _stand_in(out, err, mask)
+    claim_process(streams[1])
+    return streams
+
+
 @contextmanager
 def guarded_streams(mask: Callable[[str], str] = _same_text) -> Iterator[tuple[Stream, Stream]]:
-    """Stand in for stdout and stderr, and give a closed stdin its end.
+    """Stand in for stdout and stderr of a process that goes on after the command.
 
     All text of the command leaves through these two streams and through `masked_text`, so `mask` is
     applied once.
     """
     _occupy_standard_descriptors()
     before = sys.stdin, sys.stdout, sys.stderr
-    out = Stream(sys.stdout, mask)
-    err = Stream(sys.stderr, mask)
-    if sys.stdin is None:
-        sys.stdin = io.StringIO()
-    sys.stdout = out
-    sys.stderr = err
     try:
-        yield out, err
+        yield _stand_in(sys.stdout, sys.stderr, mask)
     finally:
         sys.stdin, sys.stdout, sys.stderr = before
+        _result.stream = None
+
+
+def _stand_in(
+    inner_out: TextIO | None, inner_err: TextIO | None, mask: Callable[[str], str]
+) -> tuple[Stream, Stream]:
+    """Put our streams in the place of Python's, and give a closed stdin its end."""
+    out = Stream(inner_out, mask)
+    err = Stream(inner_err, mask)
+    if sys.stdin is None:
+        sys.stdin = io.StringIO()
+    sys.stdout = _result.stream = out
+    sys.stderr = err
+    return out, err
+
+
+class _Result:
+    """Where the result of the command that runs is printed."""
+
+    stream: Stream | None = None
+
+
+_result = _Result()
+
+
+def result_stream() -> TextIO:
+    """The stream for the result of a command.
+
+    It is stdout, and no other code writes to it. `sys.stdout` is stderr once user code has run.
+    """
+    return _result.stream or sys.stdout  # type: ignore[return-value]  # a `Stream` is a text stream
 
 
 def _occupy_standard_descriptors() -> None:
@@ -210,14 +354,15 @@ def _occupy_standard_descriptors() -> None:
 
 def masked_text(text: str) -> str:
     """`text` for a file, as stdout would show it."""
-    mask = getattr(sys.stdout, "mask", None)
+    mask = getattr(result_stream(), "mask", None)
     return str(mask(text)) if mask else text
 
 
 def stdout_failure() -> str:
     """Why what was printed to stdout so far could not be written. Empty when all was written."""
-    sys.stdout.flush()
-    return str(getattr(sys.stdout, "failure", ""))
+    stream = result_stream()
+    stream.flush()
+    return str(getattr(stream, "failure", ""))
 
 
 def code_after_output(code: int) -> int:

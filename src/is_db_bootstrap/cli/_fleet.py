@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
-from is_db_bootstrap.cli._endings import code_after_output
-from is_db_bootstrap.cli._output import print_text
+from is_db_bootstrap.cli._endings import code_after_output, result_stream
+from is_db_bootstrap.cli._output import print_line, print_text
 from is_db_bootstrap.cli._run import prepare_clients, signals_end_run
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import ConfigurationError
@@ -213,8 +212,8 @@ def _print_result(result: FleetResult, options: Options, *, done_before: int) ->
     if options.output == "json":
         print_text(as_json(result.to_dict()))
     elif has_failed or not options.quiet:
-        click.echo(_total_line(result, done_before))
-    sys.stdout.flush()
+        print_line(_total_line(result, done_before))
+    result_stream().flush()
 
 
 def _total_line(result: FleetResult, done_before: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
+
+from is_db_bootstrap.cli._endings import result_stream
 
 if TYPE_CHECKING:
     from is_db_bootstrap.render import Screen
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 def print_text(text: str) -> None:
     """Print what a renderer returned to stdout, its colours included."""
-    click.echo(text, nl=False, color=True)
+    click.echo(text, file=result_stream(), nl=False, color=True)
+
+
+def print_line(line: object, *, nl: bool = True) -> None:
+    """Print a line of the result to stdout. Without `nl`, the line goes on."""
+    click.echo(line, file=result_stream(), nl=nl)
 
 
 def print_to_stderr(line: str) -> None:
@@ -26,4 +32,4 @@ def stdout_screen() -> Screen:
     """The screen that stdout is: that of a terminal, or a plain one."""
     from is_db_bootstrap.render import screen_of
 
-    return screen_of(sys.stdout, os.environ)
+    return screen_of(result_stream(), os.environ)

@@ -12,7 +12,7 @@ import click
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint.describe import describe, verified_lines
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output
-from is_db_bootstrap.cli._output import print_text
+from is_db_bootstrap.cli._output import print_line, print_text
 from is_db_bootstrap.cli._run import abandon_unfinished_calls, prepare_clients
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
@@ -114,7 +114,10 @@ class Setup:
 
     def _print_line(self, line: str, *, nl: bool = True) -> None:
         """Print a line for a person on stdout, or on stderr when stdout gets a document."""
-        click.echo(line, nl=nl, err=self._options.output == "json")
+        if self._options.output == "json":
+            click.echo(line, nl=nl, err=True)
+        else:
+            print_line(line, nl=nl)
 
     def _print_of_store(self, store: str, text: str) -> None:
         """Print a line that begins with the name of a store."""

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from is_db_bootstrap.cli._options import OUTPUT
+from is_db_bootstrap.cli._output import print_line
 
 
 @click.group("blueprints", invoke_without_command=True)
@@ -24,7 +25,7 @@ def command(ctx: click.Context, output: str) -> int:
 
     rows = installed_rows()
     if output == "json":
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_line(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
     for row in rows:
         _print_row(row)
@@ -34,11 +35,11 @@ def command(ctx: click.Context, output: str) -> int:
 def _print_row(row: dict[str, Any]) -> None:
     """Print name and stores of a blueprint, and below them counts, summary and error."""
     heading = f"{row['name']:<17} {', '.join(row['stores'])}"
-    click.echo(heading.rstrip())
+    print_line(heading.rstrip())
     counts = ", ".join(f"{number} {kind}" for kind, number in row["counts"].items())
     for line in (counts, row["summary"], row.get("error", "")):
         if line:
-            click.echo(f"{'':<17} {line}")
+            print_line(f"{'':<17} {line}")
 
 
 @command.command("show")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from is_db_bootstrap.cli._options import BLUEPRINT, FILE, Options
+from is_db_bootstrap.cli._output import print_line
 
 #: The exit code when a generated file is not current.
 _STALE = 3
@@ -35,5 +36,5 @@ def command(blueprint: str | None, config: Path | None) -> int:
             click.echo(line, err=True)
         click.echo("is-db-bootstrap revision --refresh writes it.", err=True)
         return _STALE
-    click.echo(f"{declared.name}: as its newest revision says")
+    print_line(f"{declared.name}: as its newest revision says")
     return 0

@@ -10,6 +10,7 @@ import click
 from is_db_bootstrap.cli._endings import ENDING_SIGNALS, stdout_failure
 from is_db_bootstrap.cli._local_stack import print_progress
 from is_db_bootstrap.cli._options import DATA_DIR, OUTPUT
+from is_db_bootstrap.cli._output import print_line
 
 if TYPE_CHECKING:
     from is_db_bootstrap.local import LocalStack
@@ -109,12 +110,12 @@ def _print_addresses(stack: LocalStack | None, output: str) -> None:
 
     if output == "json":
         document = stack.to_json() if stack else {"servers": []}
-        click.echo(json.dumps(document, indent=2))
+        print_line(json.dumps(document, indent=2))
     elif stack is None:
         click.echo("No local stack is running.", err=True)
     else:
         for name, value in stack.environ().items():
-            click.echo(f"{name}={shlex.quote(value)}")
+            print_line(f"{name}={shlex.quote(value)}")
 
 
 @command.command("down")

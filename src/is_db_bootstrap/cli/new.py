@@ -2,6 +2,7 @@
 
 import click
 
+from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.names import STORE_ORDER
 
 
@@ -28,7 +29,7 @@ def command(name: str, stores: str) -> int:
     written = create_folder(name, store_names)
     paths = [path.relative_to(Path.cwd()) for path in written]
     for path in paths:
-        click.echo(path)
+        print_line(path)
     folder = paths[0].parts[0]
     click.echo(
         f"Next: is-db-bootstrap apply --blueprint {folder} --local --data-dir {folder}/.stack, "

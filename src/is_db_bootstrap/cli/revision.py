@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from is_db_bootstrap.cli._options import OUTPUT
+from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import Database, database_options
 from is_db_bootstrap.results import SCHEMA_VERSION
 
@@ -70,10 +71,10 @@ def command(
     paths = [_short_path(path) for path in written]
     if output == "json":
         document = _revision_document(paths, operations, warnings)
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_line(json.dumps(document, indent=2, ensure_ascii=False))
         return 0
     for path in paths:
-        click.echo(path)
+        print_line(path)
     _print_operations(operations)
     for warning in warnings:
         click.echo(warning, err=True)

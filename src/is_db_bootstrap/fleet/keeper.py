@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection, wait
 
 from is_db_bootstrap.fleet.targets import Target
 from is_db_bootstrap.fleet.worker import SIGNALS, Order, serve
+from is_db_bootstrap.guests import end_process
 from is_db_bootstrap.leftovers import (
     NOT_LOOKED_FOR,
     end_processes,
@@ -114,7 +115,7 @@ def _leave_with(work: Callable[[], int]) -> None:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-        os._exit(code)
+        end_process(code)
 
 
 class _Keeper:

@@ -28,7 +28,7 @@ class Ledger:
         self._path = path
         self.failure = ""
         try:
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
             self._file = open_private(path, "a")
             if text and not text.endswith("\n"):
                 self._file.write("\n")

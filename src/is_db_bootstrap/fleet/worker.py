@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.events import Event, Phase
 from is_db_bootstrap.fleet.results import TERMINATED, TargetResult
 from is_db_bootstrap.fleet.targets import Target
+from is_db_bootstrap.guests import claim_process
 from is_db_bootstrap.leftovers import name_sessions
 from is_db_bootstrap.process_tree import descendants
 from is_db_bootstrap.results import Mode, Outcome
@@ -65,6 +67,7 @@ def serve(connection: Connection, order: Order, session_name: str) -> int:
     The sessions that a revision opens by itself are called `session_name` where their client allows
     it.
     """
+    claim_process(sys.stderr)
     # A signal that a terminal sends reaches every process. The fleet tells its workers what the
     # signal means.
     for number in (signal.SIGINT, signal.SIGHUP):

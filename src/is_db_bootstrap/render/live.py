@@ -47,5 +47,10 @@ class LiveProgress(Progress):
 @contextmanager
 def live_progress(*, verbose: bool) -> Iterator[LiveProgress]:
     """An observer that draws on stderr until the block ends, and then removes what it drew."""
-    with Live(console=Console(stderr=True), transient=True, refresh_per_second=8) as live:
+    with Live(
+        console=Console(stderr=True),
+        transient=True,
+        refresh_per_second=8,
+        redirect_stdout=False,  # stdout has no text meanwhile: what user code prints is on stderr
+    ) as live:
         yield LiveProgress(live, verbose=verbose)

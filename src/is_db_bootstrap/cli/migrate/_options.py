@@ -21,6 +21,7 @@ from is_db_bootstrap.cli._options import (
     Options,
     add_options,
 )
+from is_db_bootstrap.cli._output import print_line
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -140,7 +141,7 @@ def print_revisions(migrated: Migrated, verb: str, nothing: str) -> None:
     for note in migrated.notes:
         click.echo(note, err=True)
     for revision in migrated.revisions:
-        click.echo(revision)
+        print_line(revision)
     if migrated.seeded:
         click.echo(f"{migrated.seeded} demo rows added", err=True)
     count = len(migrated.revisions)

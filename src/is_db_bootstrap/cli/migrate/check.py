@@ -3,6 +3,7 @@
 import click
 
 from is_db_bootstrap.cli._endings import FAILED
+from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
 
 HINTS = """\
@@ -31,11 +32,11 @@ def command(database: Database) -> int:
         click.echo(f"is-db-bootstrap: {exc}\n{HINTS}", err=True)
         return FAILED
     product = "" if database.other_url else "PostgreSQL "
-    click.echo(f"target      {found.target}")
-    click.echo(f"latency     {found.latency_ms:.1f} ms")
-    click.echo(f"server      {product}{found.server_version}")
+    print_line(f"target      {found.target}")
+    print_line(f"latency     {found.latency_ms:.1f} ms")
+    print_line(f"server      {product}{found.server_version}")
     for name, is_available in found.extensions.items():
-        click.echo(f"extension   {name} {'available' if is_available else 'NOT AVAILABLE'}")
-    click.echo(f"revision    {found.revision or '(none)'}")
-    click.echo(f"head        {found.head}")
+        print_line(f"extension   {name} {'available' if is_available else 'NOT AVAILABLE'}")
+    print_line(f"revision    {found.revision or '(none)'}")
+    print_line(f"head        {found.head}")
     return 0

@@ -2,6 +2,7 @@
 
 import click
 
+from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
 
 
@@ -17,5 +18,5 @@ def command(database: Database) -> int:
 
     current = migrate.current(database.blueprint, **database.arguments)
     mark = " (head)" if current.is_head else ""
-    click.echo(f"{current.revision or '(none)'}{mark}")
+    print_line(f"{current.revision or '(none)'}{mark}")
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from is_db_bootstrap.cli._options import BLUEPRINT, Options
+from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import migrate_exit_codes
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def command(blueprint: str | None) -> int:
 
     name = Options(blueprint=blueprint).blueprint_name()
     for revision in migrate.history(name):
-        click.echo(_revision_line(revision))
+        print_line(_revision_line(revision))
     return 0
 
 

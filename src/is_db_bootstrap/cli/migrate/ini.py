@@ -2,6 +2,8 @@
 
 import click
 
+from is_db_bootstrap.cli._output import print_line
+
 
 @click.command("ini")
 def command() -> int:
@@ -12,5 +14,5 @@ def command() -> int:
     from is_db_bootstrap.files import root
 
     path = root() / "migrations" / "alembic.ini"
-    click.echo(path)
+    print_line(path)
     return 0

@@ -3,6 +3,7 @@
 import click
 
 from is_db_bootstrap.cli._options import SEED
+from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import (
     Database,
     database_options,
@@ -26,5 +27,5 @@ def command(database: Database, seed: bool) -> int:
     applied = run_revisions(migrate.init, database, seed=seed)
     print_revisions(applied, "applied", "nothing to do")
     if not applied.revisions:
-        click.echo("already at head")
+        print_line("already at head")
     return 0

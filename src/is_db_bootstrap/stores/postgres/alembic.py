@@ -205,11 +205,13 @@ def watch_of(connection: Connection) -> Watch:
 
 
 def watch_steps(
-    ctx: MigrationContext, watch: StepWatch, before_first: Callable[[], None] = lambda: None
+    ctx: MigrationContext,
+    watch: StepWatch,
+    before_first: Callable[[RevisionStep], None] = lambda _: None,
 ) -> None:
     """Let every revision that `ctx` is going to run be watched.
 
-    `before_first` is called before the first one runs.
+    `before_first` is called with the first one, before it runs.
     """
     steps = ctx._migrations_fn  # noqa: SLF001 - Alembic tells of a step only when it has ended
 
@@ -219,7 +221,7 @@ def watch_steps(
             watch.left = False
             if isinstance(step, RevisionStep):
                 if not begun:
-                    before_first()
+                    before_first(step)
                 begun = True
                 step.migration_fn = _watched(step, context, watch)
             yield step

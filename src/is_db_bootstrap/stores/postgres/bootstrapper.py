@@ -41,6 +41,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     DatabaseMissing,
     HalfDone,
     errors,
+    rolled_back,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.history import History
@@ -343,7 +344,7 @@ class PostgreSQLBootstrapper:
             if self._cancelled.is_set():
                 raise StoreUnavailable(
                     self.name,
-                    f"{change.kind} {change.name} was cancelled and rolled back.",
+                    f"{change.kind} {change.name} was cancelled. {rolled_back(change)}",
                     subject=change.name,
                     hint="Run again.",
                 ) from exc
@@ -490,8 +491,10 @@ class PostgreSQLBootstrapper:
         `StoreUnavailable` when the server cannot be asked.
         """
         self._cancelled.set()
-        if alembic := sys.modules.get("is_db_bootstrap.stores.postgres.alembic"):
-            alembic.ALEMBIC.give_up(self._changing_in)
+        alembic = sys.modules.get("is_db_bootstrap.stores.postgres.alembic")
+        turn = getattr(alembic, "ALEMBIC", None)  # another thread may be importing it right now
+        if turn is not None:
+            turn.give_up(self._changing_in)
         ours = [c for c in (*self._working, self._session) if c is not None and not c.closed]
         with self._connected() as connection, errors(self.target):
             left = [pid for session in ours for pid in terminated(connection, session)]

@@ -189,9 +189,19 @@ def translated(
         return StoreUnavailable(NAME, message, subject=about, hint="Run again.", detail=detail)
     if change is not None:
         message = f"{change.kind} {change.name} was refused: {text} {code}."
-        hint = "Its transaction was rolled back; correct the cause and run again."
+        hint = f"{rolled_back(change)} Correct the cause and run again."
         return ChangeFailed(NAME, message, change=change, hint=hint, detail=detail)
     return StoreConflict(NAME, f"{about or target}: {text} {code}.", subject=about, detail=detail)
+
+
+def rolled_back(change: Change) -> str:
+    """What is known of a change that failed, in a sentence.
+
+    Only a step of the user's own code can open connections, and nobody sees what it commits there.
+    """
+    if change.kind in {"revision", "downgrade"}:
+        return "Its transaction was rolled back; what it committed on connections of its own stays."
+    return "Its transaction was rolled back."
 
 
 def _lost(exc: BaseException, state: str) -> str:

@@ -98,6 +98,8 @@ class PortableDatabase:
                 f"The address cannot be used: {without_addresses(str(exc))}.",
                 hint="MariaDB needs the extra mysql (PyMySQL).",
             ) from exc
+        except (TypeError, ValueError) as exc:  # how SQLAlchemy reads numbers among the options
+            raise _wrong_options(exc) from exc
         self.target = self._url.render_as_string(hide_password=True)
         self._store = self._url.get_backend_name()
         if self._store != "sqlite" and not self._url.database:
@@ -476,13 +478,33 @@ def _refuse_weaker(address: Address) -> None:
             )
 
 
+def _wrong_options(exc: Exception) -> ConfigurationError:
+    """The error of an address whose options the driver does not take."""
+    return ConfigurationError(
+        "The address cannot be used: "
+        f"{type(exc).__name__}: {' '.join(without_addresses(str(exc)).split())}.",
+        hint="Check the options after the ? of the address.",
+    )
+
+
 def engine(url: URL) -> Engine:
     """An engine whose connections are in UTC.
 
-    On SQLite, they enforce foreign keys and run schema statements in transactions.
+    On SQLite, they enforce foreign keys and run schema statements in transactions. A connection
+    raises `ConfigurationError` for options that its driver does not take.
     """
     found = create_engine(url, hide_parameters=True)
     backend = url.get_backend_name()
+
+    @event.listens_for(found, "do_connect")
+    def connect(dialect: Any, _: Any, args: Any, options: Any) -> Any:
+        try:
+            return dialect.connect(*args, **options)
+        except dialect.loaded_dbapi.Error:  # which SQLAlchemy translates
+            raise
+        except Exception as exc:
+            # A driver looks at its options first, and raises what Python raises of them.
+            raise _wrong_options(exc) from exc
 
     @event.listens_for(found, "connect")
     def prepare(connection: Any, _: Any) -> None:

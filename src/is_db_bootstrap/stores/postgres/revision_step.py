@@ -13,7 +13,13 @@ from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate
-from is_db_bootstrap.stores.postgres.errors import NAME, DatabaseMissing, HalfDone, errors
+from is_db_bootstrap.stores.postgres.errors import (
+    NAME,
+    DatabaseMissing,
+    HalfDone,
+    errors,
+    rolled_back,
+)
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comment_statement, mark
 
@@ -116,7 +122,7 @@ class RevisionSteps:
             NAME,
             f"Revision {change.name} failed in its own code: {said}.",
             change=change,
-            hint="Its transaction was rolled back; correct the file and run again.",
+            hint=f"{rolled_back(change)} Correct the file and run again.",
         )
 
     def _left_behind(self) -> Fate:
