@@ -264,7 +264,7 @@ class PostgreSQLBootstrapper:
         self._refuse_half_done(record)
         pending = self._pending(record)
         if not pending:
-            return Plan(tuple(self._missing_rows(reader)))
+            return Plan(tuple(self._missing_rows(reader)), notes=tuple(self._unread(record)))
         self._refuse_unread(record)
         notes = self._refuse_recorded_elsewhere(reader, record)
         schema = self._checked_rights(reader)
@@ -318,32 +318,46 @@ class PostgreSQLBootstrapper:
             row = reader.execute(begun.READABLE.encode()).fetchone()
         return Record(may_read_begun=row[0] if row else None)
 
-    def _begun(self, record: Record) -> Begun | None:
-        """The step that has begun, by our table or by the comment; it may have ended since."""
-        if record.may_read_begun:
-            with errors(self.target, "the steps that have begun"):
-                found = begun.find(self._reader(), self._schema)
-            if found is not None:
-                return found
-        return Begun(" ".join(record.begun), known=False) if record.begun else None
+    def _marked(self, record: Record) -> tuple[Begun, ...]:
+        """The steps that are marked, in our table and in the comment; they may have ended since."""
+        with errors(self.target, "the steps that have begun"):
+            return begun.marked(
+                self._reader(),
+                self._schema,
+                in_comment=record.begun,
+                may_read=record.may_read_begun,
+            )
+
+    def _unended(self, record: Record) -> tuple[Begun, ...]:
+        """The steps that are marked and that the schema does not have behind it."""
+        known = [mark for mark in self._marked(record) if not self._is_past(mark, record)]
+        return tuple(known)
+
+    def _is_past(self, found: Begun, record: Record) -> bool:
+        """Whether the schema of this record has a step that has begun behind it."""
+        return found.has_ended(record.revisions, self._chain)
 
     def _has_ended(self, found: Begun) -> bool:
         """Whether the schema has a step that was found to have begun behind it."""
-        return found.has_ended(self._record(self._reader()).revisions, self._chain)
+        return self._is_past(found, self._record(self._reader()))
 
     def _refuse_half_done(self, record: Record) -> None:
         """Raise `StoreConflict` for a step that has committed a part and did not end."""
-        found = self._begun(record)
-        has_ended = found is not None and found.has_ended(record.revisions, self._chain)
-        self._left_by_ended = found if has_ended else None
-        if found is None or has_ended:
-            return  # whoever recorded it could not lift the mark
+        marks = self._marked(record)
+        ended = [mark for mark in marks if self._is_past(mark, record)]
+        self._left_by_ended = ended[0] if ended else None  # who recorded it could not lift it
+        if len(ended) == len(marks):
+            return
         if self._is_at_work_elsewhere():
             return  # the run that holds the lock may still end it, and we look again after it
         # That run may have ended, or another one begun, between any two of these looks.
         record = self._record(self._reader())
-        if self._begun(record) != found or found.has_ended(record.revisions, self._chain):
-            return
+        for found in self._unended(record):
+            if found in marks:
+                self._refuse_unended(found, record)
+
+    def _refuse_unended(self, found: Begun, record: Record) -> None:
+        """Raise `StoreConflict` unless the server knows that the step may run again."""
         with errors(self.target, f"what has become of {found.step}"):
             known = begun.fate(self._reader(), found)
         if known in {Fate.ROLLED_BACK, Fate.AT_WORK}:
@@ -361,6 +375,11 @@ class PostgreSQLBootstrapper:
         """Raise `AccessDenied` when steps have begun that this role may not read of."""
         if record.may_read_begun is False:
             raise begun.unreadable(self._reader())
+
+    def _unread(self, record: Record) -> Iterator[str]:
+        """A note for a run that has nothing to do, and may not read whether a step did not end."""
+        if record.may_read_begun is False:
+            yield begun.unreadable(self._reader()).message
 
     def _unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
         """A note when this role can write down nowhere that a revision has begun."""
@@ -885,7 +904,7 @@ class PostgreSQLBootstrapper:
 
     def _mark(self, reader: psycopg.Connection[Any], found: Begun) -> None:
         """Write the mark of a step unless it is there."""
-        if self._begun(self._record(reader)) is not None:
+        if self._unended(self._record(reader)):
             return
         if self._marks.in_rows:
             self._marks.begin(found)
@@ -898,7 +917,7 @@ class PostgreSQLBootstrapper:
         with suppress(BootstrapError, DatabaseMissing):
             record = self._record(self._reader())
             hint = self._ways_out(act, change.name, record)
-            if self._begun(record) is None:
+            if not self._unended(record):
                 hint = (
                     "Its mark could not be written, so the next apply would run it again: do "
                     f"not apply before. {hint}"
@@ -930,12 +949,10 @@ class PostgreSQLBootstrapper:
 
     def _confirm_lifted(self, stamped: str, record: Record) -> None:
         """Read back that a stamp has lifted the mark of a half done step."""
-        found = self._begun(record)
-        if found is None or found.has_ended(record.revisions, self._chain):
-            return
-        if begun.fate(self._reader(), found) in WHAT_IS_KNOWN:
-            table = f"{self._schema}.{TABLE}"
-            raise begun.staying_mark(self._reader(), found, stamped, table)
+        for found in self._unended(record):
+            if begun.fate(self._reader(), found) in WHAT_IS_KNOWN:
+                table = f"{self._schema}.{TABLE}"
+                raise begun.staying_mark(self._reader(), found, stamped, table)
 
     def _alembic_engine(self) -> Engine:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic

@@ -518,7 +518,7 @@ class Stamp(Move):
             else (self._chain.head if self._target == "head" else known(self._chain, self._target),)
         )
         schema = self._checked_rights(reader)
-        is_clear = self._begun(record) is None
+        is_clear = not self._marked(record)
         if wanted == record.revisions and (record.blueprint or not wanted) and is_clear:
             return Plan()
         return Plan(
