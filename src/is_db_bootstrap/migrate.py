@@ -131,7 +131,11 @@ class _Place:
     @property
     def store_options(self) -> dict[str, Any]:
         """What a bootstrapper of PostgreSQL takes besides address and blueprint."""
-        return {"timing": self.settings.timing, "schema": self.settings.schema}
+        return {
+            "timing": self.settings.timing,
+            "schema": self.settings.schema,
+            "ignored_version_tables": self.settings.ignored_version_tables,
+        }
 
     def known_revision(self, revision: str) -> str:
         """The full id of a revision of the chain, which `revision` may be the beginning of."""

@@ -50,6 +50,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     translated,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.revisions import (
     TABLE,
     Chain,
@@ -96,8 +97,9 @@ class PostgreSQLBootstrapper:
     `url` is `postgresql://`, also with several hosts or a driver name such as
     `postgresql+asyncpg://`. Of `timing`, `connect_timeout_s` bounds every connection attempt and
     `lock_timeout_s` how long a statement of a revision waits for a lock. The blueprint's demo rows
-    are planned and written with `seed` only. Raises `ConfigurationError` for an address or
-    revisions that cannot be ones.
+    are planned and written with `seed` only. `ignored_version_tables` are version tables that are
+    not ours (see `elsewhere.IgnoredTables`). Raises `ConfigurationError` for an address, revisions
+    or version tables that cannot be ones.
     """
 
     name: StoreName = "postgres"
@@ -110,6 +112,7 @@ class PostgreSQLBootstrapper:
         timing: Timing | None = None,
         schema: str = "public",
         seed: bool = False,
+        ignored_version_tables: Sequence[str] = (),
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
@@ -121,6 +124,7 @@ class PostgreSQLBootstrapper:
                 hint="Name another schema.",
             )
         self._schema = schema
+        self._ignored = elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable)
         self._number = postgres_lock.key(schema)
         folder = blueprint.migrations
         self._chain = Chain.read(folder) if folder else Chain()
@@ -479,10 +483,10 @@ class PostgreSQLBootstrapper:
     def _refuse_recorded_elsewhere(
         self, reader: psycopg.Connection[Any], record: Record
     ) -> tuple[str, ...]:
-        """Raise `StoreConflict` when another table records pending revisions.
+        """Raise `StoreConflict` when another table records pending revisions, or may do so.
 
-        A version table of our own schema that cannot be read is `AccessDenied`. Returns notes on
-        what cannot be told.
+        `AccessDenied` when this role may not see whether it does. Returns notes on what cannot be
+        told.
         """
         done = self._chain.until(record.revisions)
         pending = [r for r in self._chain.order if r not in done]
@@ -493,29 +497,54 @@ class PostgreSQLBootstrapper:
                 self._blueprint.name,
                 done=done,
                 pending=pending,
+                ignored=self._ignored,
             )
         if found.ours:
             raise self._recorded_elsewhere(reader, record, found.ours)
-        for space, table in found.unreadable:
-            if space == self._schema and not record.revisions:
-                raise AccessDenied(
-                    self.name,
-                    f"{space}.{table} of {self.target} may record revisions, and we may not read "
-                    "it.",
-                    hint=f"Let its owner run: GRANT SELECT ON {identifier(space, table)} TO "
-                    f"{identifier(self._url.username)};",
-                    subject=f"{space}.{table}",
-                )
-        notes = [
-            f"{space}.{table} may record revisions and cannot be read with this role, so it was "
-            "not looked at."
-            for space, table in found.unreadable
-        ]
+        notes: list[str] = []
+        if found.ignored:
+            tables = elsewhere.names_of(found.ignored)
+            notes.append(f"{tables}: not looked into, as {KIND.ignored_variable} says.")
+        if found.unseen:
+            notes += self._refuse_unseen(record, found.unseen)
         if found.unknown:
             notes += self._refuse_unknown(reader, record, found)
         if found.deployments and not record.revisions:
             notes += self._refuse_shared(reader, record, found)
         return tuple(notes)
+
+    def _refuse_unseen(
+        self, record: Record, unseen: Sequence[elsewhere.UnseenTable]
+    ) -> Iterator[str]:
+        """Raise when version tables cannot be looked into and we have no record of our own.
+
+        `AccessDenied` when this role may not look, else `StoreConflict`. A note when there is a
+        record of our own, which says where to go on.
+        """
+        where = elsewhere.reasons_of(unseen)
+        may_record = f"may record revisions of {self._blueprint.name}, and could not be looked into"
+        if record.revisions:
+            yield f"{where} {may_record}. The run goes on from {self._schema}.{TABLE}."
+            return
+        is_denied = any(each.why in {elsewhere.Why.RIGHTS, elsewhere.Why.ROWS} for each in unseen)
+        refusal = AccessDenied if is_denied else StoreConflict
+        ways = dict.fromkeys(each.way_to_see(self._url.username) for each in unseen[:2])
+        raise refusal(
+            self.name,
+            f"{where} of {self.target} {may_record}. Nothing was changed: revisions that have run "
+            "already would be run a second time.",
+            hint=f"{' '.join(ways)} {self._way_to_ignore(unseen)}",
+            subject=str(unseen[0]),
+        )
+
+    @staticmethod
+    def _way_to_ignore(tables: Sequence[elsewhere.VersionTable | elsewhere.UnseenTable]) -> str:
+        """How a person says that version tables are not ours."""
+        which = "it is" if len(tables) == 1 else "they are"
+        named = ",".join(map(str, tables[:2])) + (",…" if len(tables) > 2 else "")  # noqa: PLR2004 - a line holds two
+        return (
+            f"If {which} a backup or another application's, say so: {KIND.ignored_variable}={named}"
+        )
 
     def _recorded_elsewhere(
         self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
@@ -537,16 +566,15 @@ class PostgreSQLBootstrapper:
         unseen = self._tables_unseen(reader, record, found)
         if unseen:
             hint = (
-                f"{unseen} If {found} is another application's, give your revisions other ids, "
-                f"or set another database. If it is yours, {stamp}, but only where the tables of "
-                "that revision are there: a stamp makes none."
+                f"{unseen} If {found} is yours, {stamp}, but only where the tables of that "
+                "revision are there: a stamp makes none."
             )
         return StoreConflict(
             self.name,
             f"Revision {revisions} of {self._blueprint.name} is recorded in {found} of "
             f"{self.target}, not in {self._schema}.{TABLE}. Nothing was changed: the revisions "
             "would be run a second time.",
-            hint=hint,
+            hint=f"{hint} {self._way_to_ignore([found])}",
             subject=str(found),
         )
 
@@ -576,7 +604,9 @@ class PostgreSQLBootstrapper:
         It may be, when our tables are there. Else a note.
         """
         taken = self._taken(reader, record, only_qualified=False)
-        where = ", ".join(f"{each} ({', '.join(each.revisions)})" for each in found.unknown)
+        where = elsewhere.names_of(
+            [f"{each} ({', '.join(each.revisions)})" for each in found.unknown]
+        )
         there = [*taken.created, *(taken.unless if not record.revisions else ())]
         if there:
             raise StoreConflict(
@@ -586,7 +616,8 @@ class PostgreSQLBootstrapper:
                 "which pending revisions create. Nothing was changed: they may have run, "
                 "recorded there.",
                 hint="If they have, record that with `is-db-bootstrap migrate stamp`, or run the "
-                "version that knows the revision. Else set DB_SCHEMA or another database.",
+                "version that knows the revision. Else set DB_SCHEMA or another database. "
+                f"{self._way_to_ignore(found.unknown)}",
                 subject=str(found.unknown[0]),
             )
         unread = (
@@ -608,7 +639,7 @@ class PostgreSQLBootstrapper:
         A note on tables there that the revisions change.
         """
         taken = self._taken(reader, record, only_qualified=True)
-        schemas = ", ".join(found.deployments)
+        schemas = elsewhere.names_of(found.deployments)
         if taken.created:
             raise StoreConflict(
                 self.name,
