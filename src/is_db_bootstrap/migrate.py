@@ -20,7 +20,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 from is_db_bootstrap.results import Mode, Outcome
-from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.settings import Settings, StoreUrl, ignored_version_tables
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -101,6 +101,13 @@ def _portable_database(name: str | Blueprint, url: str | None) -> PortableDataba
     from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 
     return PortableDatabase(_blueprint_of(name), url)
+
+
+def _ignored_tables(
+    environ: Mapping[str, str] | None, settings: Settings | None
+) -> tuple[str, ...]:
+    """The version tables that are not ours, for a database that is no PostgreSQL."""
+    return settings.ignored_version_tables if settings else ignored_version_tables(environ)
 
 
 def _portable_move(database: PortableDatabase, revisions: Sequence[str], *notes: str) -> Migrated:
@@ -184,7 +191,8 @@ def init(
     if portable is not None:
         portable.create()
         notes = [_NO_SEED.format(portable.target)] if seed else []
-        return _portable_move(portable, portable.upgrade(), *notes)
+        done = portable.upgrade(ignored_version_tables=_ignored_tables(environ, settings))
+        return _portable_move(portable, done, *notes)
     place = _Place(blueprint, url, environ, settings)
     store = bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed)
     return place.run(store, observers)
@@ -202,7 +210,8 @@ def upgrade(
     """Upgrade to `revision`, which is `head`, an id or `+N` steps. The database must exist."""
     portable = _portable_database(blueprint, url)
     if portable is not None:
-        return _portable_move(portable, portable.upgrade(revision))
+        ignored = _ignored_tables(environ, settings)
+        return _portable_move(portable, portable.upgrade(revision, ignored_version_tables=ignored))
     from is_db_bootstrap.stores.postgres.moves import Upgrade
 
     place = _Place(blueprint, url, environ, settings)

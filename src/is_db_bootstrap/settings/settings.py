@@ -258,6 +258,14 @@ def _find_schema(sources: Sources) -> str:
     return _DEFAULT_SCHEMA
 
 
+def ignored_version_tables(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The version tables that are not ours, for a database that has no settings of its own.
+
+    `environ` is the process's environment when None. Raises `ConfigurationError`.
+    """
+    return tuple(_find_ignored(Sources.read(environ, None, None)))
+
+
 def _find_ignored(sources: Sources) -> Iterator[str]:
     """The version tables that are not ours. They stand in one text, with commas between them."""
     for kind in KINDS.values():

@@ -528,7 +528,8 @@ class PostgreSQLBootstrapper:
             return
         is_denied = any(each.why in {elsewhere.Why.RIGHTS, elsewhere.Why.ROWS} for each in unseen)
         refusal = AccessDenied if is_denied else StoreConflict
-        ways = dict.fromkeys(each.way_to_see(self._url.username) for each in unseen[:2])
+        first = {each.why: each for each in reversed(unseen)}
+        ways = [each.way_to_see(self._url.username) for each in first.values()]
         raise refusal(
             self.name,
             f"{where} of {self.target} {may_record}. Nothing was changed: revisions that have run "
@@ -604,6 +605,7 @@ class PostgreSQLBootstrapper:
         It may be, when our tables are there. Else a note.
         """
         taken = self._taken(reader, record, only_qualified=False)
+        records = "records" if len(found.unknown) == 1 else "record"
         where = elsewhere.names_of(
             [f"{each} ({', '.join(each.revisions)})" for each in found.unknown]
         )
@@ -611,7 +613,7 @@ class PostgreSQLBootstrapper:
         if there:
             raise StoreConflict(
                 self.name,
-                f"{where} of {self.target} records revisions that this version of "
+                f"{where} of {self.target} {records} revisions that this version of "
                 f"{self._blueprint.name} does not know, and {', '.join(there)} is there already, "
                 "which pending revisions create. Nothing was changed: they may have run, "
                 "recorded there.",
@@ -626,7 +628,7 @@ class PostgreSQLBootstrapper:
             else ""
         )
         yield (
-            f"{where} records revisions that are not of {self._blueprint.name}. That is right "
+            f"{where} {records} revisions that are not of {self._blueprint.name}. That is right "
             f"for another application. If they are newer ones of {self._blueprint.name}, stop "
             f"here: what has run would run a second time.{unread}"
         )

@@ -148,7 +148,7 @@ class Why(Enum):
 
     RIGHTS = "this role may not read it"
     ROWS = "row level security may hide its rows from this role"
-    LOCKED = "it is locked"
+    LOCKED = "locked"
     #: A view runs code of its owner with our rights, a foreign table asks another server.
     NO_TABLE = "a view or foreign table is not read"
     EMPTY_VIEW = "the materialized view has never been filled"

@@ -5,7 +5,7 @@ These are no stores of a run: there is no lock, no schema and no verification.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,11 @@ from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings.address import Address, AddressError, servers
 from is_db_bootstrap.settings.secrets import without_addresses
+from is_db_bootstrap.stores.postgres import portable_elsewhere
 from is_db_bootstrap.stores.postgres.alembic import config, running_alembic
 from is_db_bootstrap.stores.postgres.bootstrapper import HalfDone
+from is_db_bootstrap.stores.postgres.elsewhere import IgnoredTables
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.moves import Loss, RowsWouldBeLost, known
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN, PortableWatch, begun, forget
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
@@ -131,8 +134,15 @@ class PortableDatabase:
                 connection, opts={"version_table": TABLE}
             ).get_current_revision()
 
-    def upgrade(self, target: str = "head") -> list[str]:
-        """Up to `target` (`head`, a revision, `+N`); the revisions that were applied."""
+    def upgrade(
+        self, target: str = "head", *, ignored_version_tables: Sequence[str] = ()
+    ) -> list[str]:
+        """Up to `target` (`head`, a revision, `+N`); the revisions that were applied.
+
+        `ignored_version_tables` are version tables that are not ours (see `IgnoredTables`). Their
+        schema is the name of the database, and `main` on SQLite.
+        """
+        ignored = IgnoredTables(ignored_version_tables, KIND.ignored_variable)
         done = self._done()
         self._refuse_half_done(done)
         pending = [r for r in self._chain.order if r not in done]
@@ -142,6 +152,8 @@ class PortableDatabase:
             passed = self._chain.until([known(self._chain, target)])
             pending = [r for r in pending if r in passed]
         if pending:
+            unrecorded = [r for r in self._chain.order if r not in done]
+            self._refuse_recorded_elsewhere(unrecorded, ignored)
             self._refuse_taken(done, pending[-1])
         for revision in pending:
             self._ran("upgrade", revision, revision)
@@ -189,6 +201,31 @@ class PortableDatabase:
                 f"{self._blueprint.name}.",
             )
         return self._chain.until([revision] if revision else [])
+
+    def _refuse_recorded_elsewhere(self, pending: Sequence[str], ignored: IgnoredTables) -> None:
+        """Raise `StoreConflict` when another table records pending revisions, or may do so."""
+        say_so = f"If it is a backup or another application's, say so: {KIND.ignored_variable}="
+        try:
+            with self._errors(), self._engine.connect() as connection:
+                found = portable_elsewhere.find(connection, pending, ignored)
+        except portable_elsewhere.UnreadableTable as exc:
+            raise StoreConflict(
+                self._store,
+                f"{exc} of {self.target} may record revisions of {self._blueprint.name}, and could "
+                "not be looked into. Nothing was changed.",
+                hint=f"Run again when it can be read. {say_so}{exc.place}",
+                subject=exc.place,
+            ) from exc
+        if found is not None:
+            raise StoreConflict(
+                self._store,
+                f"Revision {', '.join(found.revisions)} of {self._blueprint.name} is recorded in "
+                f"{found} of {self.target}, not in {TABLE}. Nothing was changed: the revisions "
+                "would be run a second time.",
+                hint="If it is yours, record the same: `is-db-bootstrap migrate stamp "
+                f"{found.revisions[-1]}`. {say_so}{found}",
+                subject=str(found),
+            )
 
     def _refuse_taken(self, done: tuple[str, ...], target: str) -> None:
         """Raise `StoreConflict` if a table that is due exists, before anything is changed."""
