@@ -334,8 +334,8 @@ class PostgreSQLBootstrapper:
 
     def _unended(self, record: Record) -> tuple[Begun, ...]:
         """The steps that are marked and that the schema does not have behind it."""
-        known = [mark for mark in self._marked(record) if not self._is_past(mark, record)]
-        return tuple(known)
+        marks = self._marked(record)
+        return tuple(mark for mark in marks if not self._is_past(mark, record))
 
     def _is_past(self, found: Begun, record: Record) -> bool:
         """Whether the schema of this record has a step that has begun behind it."""
