@@ -122,18 +122,20 @@ def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], sc
     comment = connection.scalar(
         text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place}
     )
-    marked = Record.of(recorded, comment).begun
-    found = Begun(" ".join(marked), known=False) if marked else None
     readable = reader.execute(begun.READABLE.encode()).fetchone()
     if readable and not readable[0]:
         raise begun.unreadable(reader)
-    if readable:
-        found = begun.find(reader, schema) or found
-    if found is None:
-        return
-    if found.has_ended(recorded, Chain.read(declared().migrations)):
-        config.attributes["marks"].forget(found)  # after a next step it would not look ended
-        return
+    in_comment = Record.of(recorded, comment).begun
+    chain = Chain.read(declared().migrations)
+    for found in begun.marked(reader, schema, in_comment=in_comment, may_read=bool(readable)):
+        if found.has_ended(recorded, chain):
+            config.attributes["marks"].forget(found)  # after a next step it would not look ended
+        else:
+            refuse_unended(reader, found)
+
+
+def refuse_unended(reader: psycopg.Connection[Any], found: Begun) -> None:
+    """Refuse to run a revision unless the server knows that this step left nothing."""
     known = begun.fate(reader, found)
     if known is Fate.ROLLED_BACK:
         return

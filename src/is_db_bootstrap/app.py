@@ -39,6 +39,8 @@ def bootstrapper(
     options: dict[str, Any] = {}
     if kind.has_schemas:
         options["schema"] = settings.schema
+    if kind.ignored_variable:
+        options["ignored_version_tables"] = settings.ignored_version_tables
     if kind.takes_seed:
         options["seed"] = seed
     made = store_class(url, blueprint, timing=settings.timing, **options)

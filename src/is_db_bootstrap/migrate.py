@@ -20,7 +20,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 from is_db_bootstrap.results import Mode, Outcome
-from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.settings import Settings, StoreUrl, ignored_version_tables
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -103,6 +103,13 @@ def _portable_database(name: str | Blueprint, url: str | None) -> PortableDataba
     return PortableDatabase(_blueprint_of(name), url)
 
 
+def _ignored_tables(
+    environ: Mapping[str, str] | None, settings: Settings | None
+) -> tuple[str, ...]:
+    """The version tables that are not ours, for a database that is no PostgreSQL."""
+    return settings.ignored_version_tables if settings else ignored_version_tables(environ)
+
+
 def _portable_move(database: PortableDatabase, revisions: Sequence[str], *notes: str) -> Migrated:
     """What a move has done on a database that is no PostgreSQL."""
     return Migrated(tuple(revisions), (_NO_LOCK.format(database.target), *notes))
@@ -131,7 +138,11 @@ class _Place:
     @property
     def store_options(self) -> dict[str, Any]:
         """What a bootstrapper of PostgreSQL takes besides address and blueprint."""
-        return {"timing": self.settings.timing, "schema": self.settings.schema}
+        return {
+            "timing": self.settings.timing,
+            "schema": self.settings.schema,
+            "ignored_version_tables": self.settings.ignored_version_tables,
+        }
 
     def known_revision(self, revision: str) -> str:
         """The full id of a revision of the chain, which `revision` may be the beginning of."""
@@ -180,7 +191,8 @@ def init(
     if portable is not None:
         portable.create()
         notes = [_NO_SEED.format(portable.target)] if seed else []
-        return _portable_move(portable, portable.upgrade(), *notes)
+        done = portable.upgrade(ignored_version_tables=_ignored_tables(environ, settings))
+        return _portable_move(portable, done, *notes)
     place = _Place(blueprint, url, environ, settings)
     store = bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed)
     return place.run(store, observers)
@@ -198,7 +210,8 @@ def upgrade(
     """Upgrade to `revision`, which is `head`, an id or `+N` steps. The database must exist."""
     portable = _portable_database(blueprint, url)
     if portable is not None:
-        return _portable_move(portable, portable.upgrade(revision))
+        ignored = _ignored_tables(environ, settings)
+        return _portable_move(portable, portable.upgrade(revision, ignored_version_tables=ignored))
     from is_db_bootstrap.stores.postgres.moves import Upgrade
 
     place = _Place(blueprint, url, environ, settings)

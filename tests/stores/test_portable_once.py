@@ -301,3 +301,53 @@ def test_options_that_a_driver_does_not_take_are_a_configuration_error(shop, add
     with pytest.raises(ConfigurationError, match=r"options after the \?") as caught:
         migrate.current(shop.blueprint, url=address)
     assert "The address cannot be used: " in str(caught.value)
+
+
+# --- another version table
+
+
+def recorded_in(shop, name):
+    """Put the revision a1 into another version table, as a plain Alembic does."""
+    with shop.database._engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE TABLE {name} (version_num VARCHAR(32))"))
+        connection.execute(sa.text(f"INSERT INTO {name} VALUES ('a1')"))
+    schema = sa.make_url(shop.url).database if shop.url.startswith("m") else "main"
+    return f"{schema}.{name}"
+
+
+def shown_by_a_view(shop):
+    """The same, in a view on a table whose column has another name."""
+    with shop.database._engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE releases (release_id VARCHAR(32))"))
+        connection.execute(sa.text("INSERT INTO releases VALUES ('a1')"))
+        connection.execute(
+            sa.text("CREATE VIEW shown AS SELECT release_id AS version_num FROM releases")
+        )
+    schema = sa.make_url(shop.url).database if shop.url.startswith("m") else "main"
+    return f"{schema}.shown"
+
+
+@pytest.mark.parametrize("kind", ["table", "view"])
+def test_our_revisions_in_another_version_table_are_a_conflict_that_names_it(shop, kind):
+    place = recorded_in(shop, "shop_version") if kind == "table" else shown_by_a_view(shop)
+    with pytest.raises(StoreConflict, match=f"a1 of shop is recorded in {place} of") as caught:
+        migrate.upgrade(shop.blueprint, url=shop.url)
+    assert "migrate stamp a1" in caught.value.hint
+    assert migrate.current(shop.blueprint, url=shop.url).revision is None
+    ignored = caught.value.hint.rpartition(": ")[2].partition("=")
+    assert ignored[0] == "POSTGRES_IGNORED_VERSION_TABLES"
+    environ = {ignored[0]: ignored[2]}
+    done = migrate.upgrade(shop.blueprint, url=shop.url, environ=environ)
+    assert done.revisions == ("a1",)
+    shop.add("b2", "a1", WAYS["stays"])  # what the other table records is not pending any more
+    assert migrate.upgrade(shop.blueprint, url=shop.url, environ={}).revisions == ("b2",)
+
+
+@only_mariadb
+def test_another_version_table_that_is_locked_is_a_conflict_that_names_it(shop):
+    place = recorded_in(shop, "shop_version")
+    with shop.database._engine.connect() as other:
+        other.detach()  # it is closed at the end, and the lock goes with it
+        other.execute(sa.text("LOCK TABLES shop_version WRITE"))
+        with pytest.raises(StoreConflict, match=rf"{place} \(.*Lock wait timeout"):
+            migrate.upgrade(shop.blueprint, url=shop.url)

@@ -204,7 +204,7 @@ class Shop:
         folder.mkdir()
         self.folder = folder
         self.migrations = folder / "migrations"
-        self.url = url
+        self.url = self.admin_url = url
         (folder / "blueprint.py").write_text(
             "from is_db_bootstrap.blueprint import Blueprint\n"
             'BLUEPRINT = Blueprint("shop", "accounts", portable=True)\n'
@@ -248,6 +248,12 @@ class Shop:
 
     def do(self, *statements):
         with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def do_as_admin(self, *statements):
+        """The same, also after the runs have become those of another role."""
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement)
 
@@ -852,11 +858,34 @@ def test_a_second_role_of_a_database_goes_on_beside_the_marks_of_the_first(shop,
     assert shop.recorded == ["b2"]
 
 
-def test_a_role_that_may_not_read_what_has_begun_may_find_that_nothing_is_to_do(shop, as_role):
+def test_a_role_that_may_not_read_what_has_begun_is_told_so_when_nothing_is_to_do(shop, as_role):
     shop.apply()
     as_role(*MAY_WRITE)
+    shop.do_as_admin("ALTER TABLE is_db_bootstrap.begun ENABLE ROW LEVEL SECURITY")
     done = shop.apply()
     assert done.ok, done
+    assert any("may say that a revision did not end" in note for note in done.stores[0].notes)
+
+
+def test_a_mark_of_another_role_hides_no_mark_of_ours(shop, as_role):
+    shop.add("b2", "a1", WAYS["stays"])
+    assert shop.apply().ok
+    left = "INSERT INTO is_db_bootstrap.begun SELECT 'public', 'upgrade b2', ARRAY[xmin::text]"
+    shop.do(f"{left}::xid8[] FROM alembic_version")  # killed before it could delete its own
+    as_role(*MAY_WRITE, "ALTER TABLE alembic_version OWNER TO {role}")
+    shop.add("c3", "b2", f"{WAYS['commit']}\n{KILL}")
+    shop.apply_until_killed()
+    assert shop.comment.endswith("; begun upgrade c3")  # this role may not write the other's row
+    assert shop.cents == 10 * 100 * 100
+    shop.add("c3", "b2", WAYS["commit"])
+    refused = shop.apply().stores[0].exception
+    assert isinstance(refused, StoreConflict), refused
+    assert "upgrade of revision c3 has committed a part" in refused.message
+    stock = shop.alembic("upgrade", "head")
+    assert "upgrade of revision c3 has committed a part" in stock.stderr + stock.stdout
+    assert shop.cents == 10 * 100 * 100
+    shop.stamp("c3")
+    assert shop.apply().ok
 
 
 @pytest.mark.parametrize(

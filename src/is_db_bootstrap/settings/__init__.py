@@ -5,7 +5,13 @@ from is_db_bootstrap.settings.elsewhere import address_elsewhere
 from is_db_bootstrap.settings.pool import pool_profile
 from is_db_bootstrap.settings.run_options import RunOptions
 from is_db_bootstrap.settings.secrets import read_secret
-from is_db_bootstrap.settings.settings import DEFAULT_SOURCE, Identity, Settings, check_ca_file
+from is_db_bootstrap.settings.settings import (
+    DEFAULT_SOURCE,
+    Identity,
+    Settings,
+    check_ca_file,
+    ignored_version_tables,
+)
 from is_db_bootstrap.settings.sources import (
     blueprint_name,
     echo,
@@ -27,6 +33,7 @@ __all__ = [
     "blueprint_name",
     "check_ca_file",
     "echo",
+    "ignored_version_tables",
     "number",
     "pool_profile",
     "process_variable",

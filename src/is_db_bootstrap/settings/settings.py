@@ -12,7 +12,13 @@ from is_db_bootstrap.blueprint import Blueprint, Value
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings.address import AddressError, StoreUrl, check_servers
-from is_db_bootstrap.settings.sources import Sources, as_number, part_forms, timing_variable
+from is_db_bootstrap.settings.sources import (
+    IGNORED_KEY,
+    Sources,
+    as_number,
+    part_forms,
+    timing_variable,
+)
 from is_db_bootstrap.settings.timing import LEAST, Timing
 from is_db_bootstrap.settings.tls import refuse_weaker
 from is_db_bootstrap.stores.kind import StoreKind
@@ -38,7 +44,8 @@ class Settings:
 
     `stores` has an address for each store for which one was found. `values` are the blueprint's own
     settings, which may be addresses. `schema` is the schema of the store that has schemas.
-    `identities` are for addresses that are found later.
+    `identities` are for addresses that are found later. `ignored_version_tables` are version tables
+    that are not ours, each as `SCHEMA.TABLE`.
     """
 
     stores: Mapping[StoreName, StoreUrl]
@@ -46,6 +53,7 @@ class Settings:
     timing: Timing = field(default_factory=Timing)
     values: Mapping[str, Value] = field(default_factory=dict, repr=False)
     identities: Mapping[StoreName, Identity] = field(default_factory=dict, repr=False)
+    ignored_version_tables: tuple[str, ...] = ()
 
     @classmethod
     def load(
@@ -84,6 +92,7 @@ class Settings:
                 for name in identities
                 if name not in stores
             },
+            ignored_version_tables=tuple(_find_ignored(sources)),
         )
 
     def identity(self, store: StoreName) -> Identity:
@@ -247,6 +256,22 @@ def _find_schema(sources: Sources) -> str:
         if named or filed:
             return named or filed
     return _DEFAULT_SCHEMA
+
+
+def ignored_version_tables(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The version tables that are not ours, for a database that has no settings of its own.
+
+    `environ` is the process's environment when None. Raises `ConfigurationError`.
+    """
+    return tuple(_find_ignored(Sources.read(environ, None, None)))
+
+
+def _find_ignored(sources: Sources) -> Iterator[str]:
+    """The version tables that are not ours. They stand in one text, with commas between them."""
+    for kind in KINDS.values():
+        filed = sources.store(kind.name).get(IGNORED_KEY, "")
+        text = sources.variables.get(kind.ignored_variable, filed)
+        yield from filter(None, map(str.strip, text.split(",")))
 
 
 def _find_values(blueprint: Blueprint, sources: Sources) -> dict[str, Value]:

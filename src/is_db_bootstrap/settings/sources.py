@@ -32,6 +32,8 @@ FILE_NAME = "is-db-bootstrap.toml"
 #: The file of the project, whose table `[tool.is-db-bootstrap]` says the same.
 _PROJECT_FILE = "pyproject.toml"
 _STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
+#: The key of the version tables that are not ours.
+IGNORED_KEY = "ignored_version_tables"
 _TOP_KEYS = {"blueprint", "timing", "settings", *KINDS}
 #: Keys of a store's table in which an address or a secret belongs.
 _KEYS_OF_SECRETS = {"url", "password"}
@@ -112,7 +114,9 @@ def _accepted_keys() -> dict[str, set[str] | None]:
         "settings": None,
     }
     for name, kind in KINDS.items():
-        found[name] = _STORE_KEYS | ({"schema"} if kind.has_schemas else set())
+        schema = {"schema"} if kind.has_schemas else set()
+        ignored = {IGNORED_KEY} if kind.ignored_variable else set()
+        found[name] = _STORE_KEYS | schema | ignored
     return found
 
 
@@ -212,8 +216,7 @@ def plain_variables() -> Iterator[str]:
         yield from (f"{prefix}_USERNAME", f"{prefix}_CA_FILE", f"{prefix}_PASSWORD_FILE")
         for part, variable in kind.part_variables.items():
             yield f"{variable}_FILE" if part == "password" else variable
-        if kind.schema_variable:
-            yield kind.schema_variable
+        yield from filter(None, (kind.schema_variable, kind.ignored_variable))
 
 
 def timing_variable(name: str) -> str:

@@ -96,6 +96,8 @@ class StoreKind:
     client_entry_variable: str = ""
     #: The variable that names the schema.
     schema_variable: str = ""
+    #: The variable that names version tables which are not ours.
+    ignored_variable: str = ""
     #: What in an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
     #: Options of an address's query that say where the address leads. For `hosts` and `port` the

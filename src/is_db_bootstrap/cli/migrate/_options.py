@@ -57,7 +57,8 @@ class Database(NamedTuple):
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by which the functions of `migrate` find this database."""
-        return {"url": self.other_url} if self.other_url else {"settings": self.settings}
+        other = {"url": self.other_url} if self.other_url else {}
+        return {**other, "settings": self.settings}
 
     @property
     def target(self) -> str:

@@ -49,9 +49,10 @@ RIGHTS = f"""
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = '{SCHEMA}' AND c.relname = '{TABLE}'
 """  # noqa: S608 - constants
-#: Whether the table may be read. No row: there is none.
+#: Whether every row of the table may be read. No row: there is none.
 READABLE = f"""
     SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+               AND NOT (c.relrowsecurity AND row_security_active(c.oid))
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = '{SCHEMA}' AND c.relname = '{TABLE}'
 """  # noqa: S608 - constants
@@ -197,6 +198,24 @@ def find(reader: psycopg.Connection[Any], schema: str) -> Begun | None:
         return None
     step, transactions, since = row
     return Begun(step, tuple(map(int, transactions)), int(since) if since else None)
+
+
+def marked(
+    reader: psycopg.Connection[Any],
+    schema: str,
+    *,
+    in_comment: tuple[str, str] | None,
+    may_read: bool | None,
+) -> tuple[Begun, ...]:
+    """Every step that is marked in `schema`: by a row of the table, and in the comment.
+
+    Both may be there. A role that may write the row leaves one of a step that has ended, when it is
+    killed before it can delete it. A role that may not write it marks a later step in the comment.
+    `in_comment` is the mark of the comment, `may_read` whether the table is there and readable.
+    """
+    by_row = find(reader, schema) if may_read else None
+    by_comment = Begun(" ".join(in_comment), known=False) if in_comment else None
+    return tuple(mark for mark in (by_row, by_comment) if mark is not None)
 
 
 def unreadable(reader: psycopg.Connection[Any]) -> AccessDenied:

@@ -28,7 +28,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres import begun, compare
+from is_db_bootstrap.stores.postgres import begun, compare, elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live
 from is_db_bootstrap.stores.postgres.connection import (
@@ -45,6 +45,7 @@ from is_db_bootstrap.stores.postgres.errors import (
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.history import History
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.recorded_elsewhere import RecordedElsewhere
 from is_db_bootstrap.stores.postgres.revision_step import RevisionSteps
 from is_db_bootstrap.stores.postgres.revisions import Chain, Record
@@ -73,8 +74,9 @@ class PostgreSQLBootstrapper:
     `url` is `postgresql://`, also with several hosts or a driver name such as
     `postgresql+asyncpg://`. Of `timing`, `connect_timeout_s` bounds every connection attempt and
     `lock_timeout_s` how long a statement of a revision waits for a lock. The blueprint's demo rows
-    are planned and written with `seed` only. Raises `ConfigurationError` for an address or
-    revisions that cannot be ones.
+    are planned and written with `seed` only. `ignored_version_tables` are version tables that are
+    not ours (see `elsewhere.IgnoredTables`). Raises `ConfigurationError` for an address, revisions
+    or version tables that cannot be ones.
     """
 
     name: StoreName = "postgres"
@@ -87,6 +89,7 @@ class PostgreSQLBootstrapper:
         timing: Timing | None = None,
         schema: str = "public",
         seed: bool = False,
+        ignored_version_tables: Sequence[str] = (),
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
@@ -124,7 +127,12 @@ class PostgreSQLBootstrapper:
             timing=self._timing,
         )
         self._elsewhere = RecordedElsewhere(
-            self._url, schema, self._blueprint, self._chain, self._history
+            self._url,
+            schema,
+            self._blueprint,
+            self._chain,
+            self._history,
+            elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
         )
         self._watch = Watch(self._history.marks)
         self._revision_steps = RevisionSteps(
@@ -233,7 +241,9 @@ class PostgreSQLBootstrapper:
         self._history.refuse_half_done(record)
         pending = self._pending(record)
         if not pending:
-            return Plan(tuple(self._missing_rows(reader)))
+            return Plan(
+                tuple(self._missing_rows(reader)), notes=tuple(self._history.unread(record))
+            )
         self._history.refuse_unread(record)
         notes = self._elsewhere.refuse(reader, record)
         schema = self._database.checked_schema(reader)

@@ -72,32 +72,45 @@ class History:
             row = reader.execute(postgres_begun.READABLE.encode()).fetchone()
         return Record(may_read_begun=row[0] if row else None)
 
-    def begun(self, record: Record) -> Begun | None:
-        """The step that has begun, by our table or by the comment; it may have ended since."""
-        if record.may_read_begun:
-            with errors(self._target, "the steps that have begun"):
-                found = postgres_begun.find(self._reader(), self._schema)
-            if found is not None:
-                return found
-        return Begun(" ".join(record.begun), known=False) if record.begun else None
+    def marked(self, record: Record) -> tuple[Begun, ...]:
+        """The steps that are marked, in our table and in the comment; they may have ended since."""
+        with errors(self._target, "the steps that have begun"):
+            return postgres_begun.marked(
+                self._reader(),
+                self._schema,
+                in_comment=record.begun,
+                may_read=record.may_read_begun,
+            )
+
+    def unended(self, record: Record) -> tuple[Begun, ...]:
+        """The steps that are marked and that the schema does not have behind it."""
+        return tuple(mark for mark in self.marked(record) if not self._is_past(mark, record))
+
+    def _is_past(self, found: Begun, record: Record) -> bool:
+        """Whether the schema of this record has a step that has begun behind it."""
+        return found.has_ended(record.revisions, self._chain)
 
     def _has_ended(self, found: Begun) -> bool:
         """Whether the schema has a step that was found to have begun behind it."""
-        return found.has_ended(self.read(self._reader()).revisions, self._chain)
+        return self._is_past(found, self.read(self._reader()))
 
     def refuse_half_done(self, record: Record) -> None:
         """Raise `StoreConflict` for a step that has committed a part and did not end."""
-        found = self.begun(record)
-        has_ended = found is not None and found.has_ended(record.revisions, self._chain)
-        self.left_by_ended = found if has_ended else None
-        if found is None or has_ended:
-            return  # whoever recorded it could not lift the mark
+        marks = self.marked(record)
+        ended = [mark for mark in marks if self._is_past(mark, record)]
+        self.left_by_ended = ended[0] if ended else None  # who recorded it could not lift it
+        if len(ended) == len(marks):
+            return
         if self._is_at_work_elsewhere():
             return  # the run that holds the lock may still end it, and we look again after it
         # That run may have ended, or another one begun, between any two of these looks.
         record = self.read(self._reader())
-        if self.begun(record) != found or found.has_ended(record.revisions, self._chain):
-            return
+        for found in self.unended(record):
+            if found in marks:
+                self._refuse_unended(found, record)
+
+    def _refuse_unended(self, found: Begun, record: Record) -> None:
+        """Raise `StoreConflict` unless the server knows that the step may run again."""
         with errors(self._target, f"what has become of {found.step}"):
             known = postgres_begun.fate(self._reader(), found)
         if known in {Fate.ROLLED_BACK, Fate.AT_WORK}:
@@ -115,6 +128,11 @@ class History:
         """Raise `AccessDenied` when steps have begun that this role may not read of."""
         if record.may_read_begun is False:
             raise postgres_begun.unreadable(self._reader())
+
+    def unread(self, record: Record) -> Iterator[str]:
+        """A note for a run that has nothing to do, and may not read whether a step did not end."""
+        if record.may_read_begun is False:
+            yield postgres_begun.unreadable(self._reader()).message
 
     def unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
         """A note when this role can write down nowhere that a revision has begun."""
@@ -188,7 +206,7 @@ class History:
 
     def mark(self, reader: psycopg.Connection[Any], found: Begun) -> None:
         """Write the mark of a step unless it is there."""
-        if self.begun(self.read(reader)) is not None:
+        if self.unended(self.read(reader)):
             return
         if self.marks.in_rows:
             self.marks.begin(found)

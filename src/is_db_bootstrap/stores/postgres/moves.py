@@ -208,9 +208,22 @@ class Move(PostgreSQLBootstrapper):
     """What moves share: a database that must exist, no demo rows, nothing to verify afterwards."""
 
     def __init__(
-        self, url: StoreUrl | str, blueprint: Blueprint, target: str, *, timing: Timing, schema: str
+        self,
+        url: StoreUrl | str,
+        blueprint: Blueprint,
+        target: str,
+        *,
+        timing: Timing,
+        schema: str,
+        ignored_version_tables: Sequence[str] = (),
     ) -> None:
-        super().__init__(url, blueprint, timing=timing, schema=schema)
+        super().__init__(
+            url,
+            blueprint,
+            timing=timing,
+            schema=schema,
+            ignored_version_tables=ignored_version_tables,
+        )
         self._target = target
 
     def verify(self) -> Sequence[Drift]:
@@ -277,8 +290,16 @@ class Downgrade(Move):
         timing: Timing,
         schema: str,
         drop_rows: bool,
+        ignored_version_tables: Sequence[str] = (),
     ) -> None:
-        super().__init__(url, blueprint, target, timing=timing, schema=schema)
+        super().__init__(
+            url,
+            blueprint,
+            target,
+            timing=timing,
+            schema=schema,
+            ignored_version_tables=ignored_version_tables,
+        )
         self._drop_rows = drop_rows
         self._tried: dict[tuple[tuple[str, ...], tuple[str, ...]], Seen | str] = {}
         self._sessions: Sessions | None = None
@@ -592,7 +613,7 @@ class Stamp(Move):
             else (self._chain.head if self._target == "head" else known(self._chain, self._target),)
         )
         schema = self._database.checked_schema(reader)
-        is_clear = self._history.begun(record) is None
+        is_clear = not self._history.marked(record)
         if wanted == record.revisions and (record.blueprint or not wanted) and is_clear:
             return Plan()
         return Plan(

@@ -33,8 +33,11 @@ from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings.address import Address, AddressError, servers
 from is_db_bootstrap.settings.secrets import without_addresses
+from is_db_bootstrap.stores.postgres import portable_elsewhere
 from is_db_bootstrap.stores.postgres.alembic import config, running_alembic, undo, upgrade_to
+from is_db_bootstrap.stores.postgres.elsewhere import IgnoredTables
 from is_db_bootstrap.stores.postgres.errors import HalfDone
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.moves import (
     Loss,
     RowsWouldBeLost,
@@ -142,8 +145,15 @@ class PortableDatabase:
         with self._errors(), self._engine.connect() as connection:
             return _recorded_heads(connection)
 
-    def upgrade(self, target: str = "head") -> list[str]:
-        """Up to `target` (`head`, a revision, `+N`); the revisions that were applied."""
+    def upgrade(
+        self, target: str = "head", *, ignored_version_tables: Sequence[str] = ()
+    ) -> list[str]:
+        """Up to `target` (`head`, a revision, `+N`); the revisions that were applied.
+
+        `ignored_version_tables` are version tables that are not ours (see `IgnoredTables`). Their
+        schema is the name of the database, and `main` on SQLite.
+        """
+        ignored = IgnoredTables(ignored_version_tables, KIND.ignored_variable)
         done = self._done()
         self._refuse_half_done(done)
         pending = [r for r in self._chain.order if r not in done]
@@ -153,6 +163,8 @@ class PortableDatabase:
             passed = self._chain.until([known(self._chain, target)])
             pending = [r for r in pending if r in passed]
         if pending:
+            unrecorded = [r for r in self._chain.order if r not in done]
+            self._refuse_recorded_elsewhere(unrecorded, ignored)
             self._refuse_taken(done, pending)
         applied = set(done)
         for revision in pending:
@@ -202,6 +214,31 @@ class PortableDatabase:
                     f"{self._blueprint.name}.",
                 )
         return self._chain.until(heads)
+
+    def _refuse_recorded_elsewhere(self, pending: Sequence[str], ignored: IgnoredTables) -> None:
+        """Raise `StoreConflict` when another table records pending revisions, or may do so."""
+        say_so = f"If it is a backup or another application's, say so: {KIND.ignored_variable}="
+        try:
+            with self._errors(), self._engine.connect() as connection:
+                found = portable_elsewhere.find(connection, pending, ignored)
+        except portable_elsewhere.UnreadableTable as exc:
+            raise StoreConflict(
+                self._store,
+                f"{exc} of {self.target} may record revisions of {self._blueprint.name}, and could "
+                "not be looked into. Nothing was changed.",
+                hint=f"Run again when it can be read. {say_so}{exc.place}",
+                subject=exc.place,
+            ) from exc
+        if found is not None:
+            raise StoreConflict(
+                self._store,
+                f"Revision {', '.join(found.revisions)} of {self._blueprint.name} is recorded in "
+                f"{found} of {self.target}, not in {TABLE}. Nothing was changed: the revisions "
+                "would be run a second time.",
+                hint="If it is yours, record the same: `is-db-bootstrap migrate stamp "
+                f"{found.revisions[-1]}`. {say_so}{found}",
+                subject=str(found),
+            )
 
     def _refuse_taken(self, done: Sequence[str], pending: Sequence[str]) -> None:
         """Raise `StoreConflict` if a table that is due exists, before anything is changed."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
 from is_db_bootstrap.stores.postgres import elsewhere
-from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.errors import NAME, errors
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record
 
 if TYPE_CHECKING:
@@ -21,12 +21,21 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
     from is_db_bootstrap.stores.postgres.history import History
 
+#: How many tables a line that says what is not ours names.
+_NAMED_TABLES = 2
+
 
 class RecordedElsewhere:
     """Looks for records of a blueprint's revisions outside of `schema`'s own version table."""
 
     def __init__(
-        self, url: StoreUrl, schema: str, blueprint: Blueprint, chain: Chain, history: History
+        self,
+        url: StoreUrl,
+        schema: str,
+        blueprint: Blueprint,
+        chain: Chain,
+        history: History,
+        ignored: elsewhere.IgnoredTables,
     ) -> None:
         self._target = str(url)
         self._username = url.username
@@ -34,12 +43,13 @@ class RecordedElsewhere:
         self._blueprint = blueprint
         self._chain = chain
         self._history = history
+        self._ignored = ignored
 
     def refuse(self, reader: psycopg.Connection[Any], record: Record) -> tuple[str, ...]:
-        """Raise `StoreConflict` when another table records pending revisions.
+        """Raise `StoreConflict` when another table records pending revisions, or may do so.
 
-        A version table of our own schema that cannot be read is `AccessDenied`. Returns notes on
-        what cannot be told.
+        `AccessDenied` when this role may not see whether it does. Returns notes on what cannot be
+        told.
         """
         done = self._chain.until(record.revisions)
         pending = [r for r in self._chain.order if r not in done]
@@ -50,29 +60,56 @@ class RecordedElsewhere:
                 self._blueprint.name,
                 done=done,
                 pending=pending,
+                ignored=self._ignored,
             )
         if found.ours:
             raise self._recorded_elsewhere(reader, record, found.ours)
-        for space, table in found.unreadable:
-            if space == self._schema and not record.revisions:
-                raise AccessDenied(
-                    NAME,
-                    f"{space}.{table} of {self._target} may record revisions, and we may not read "
-                    "it.",
-                    hint=f"Let its owner run: GRANT SELECT ON {identifier(space, table)} TO "
-                    f"{identifier(self._username)};",
-                    subject=f"{space}.{table}",
-                )
-        notes = [
-            f"{space}.{table} may record revisions and cannot be read with this role, so it was "
-            "not looked at."
-            for space, table in found.unreadable
-        ]
+        notes: list[str] = []
+        if found.ignored:
+            tables = elsewhere.names_of(found.ignored)
+            notes.append(f"{tables}: not looked into, as {KIND.ignored_variable} says.")
+        if found.unseen:
+            notes += self._refuse_unseen(record, found.unseen)
         if found.unknown:
             notes += self._refuse_unknown(reader, record, found)
         if found.deployments and not record.revisions:
             notes += self._refuse_shared(reader, record, found)
         return tuple(notes)
+
+    def _refuse_unseen(
+        self, record: Record, unseen: Sequence[elsewhere.UnseenTable]
+    ) -> Iterator[str]:
+        """Raise when version tables cannot be looked into and we have no record of our own.
+
+        `AccessDenied` when this role may not look, else `StoreConflict`. A note when there is a
+        record of our own, which says where to go on.
+        """
+        where = elsewhere.reasons_of(unseen)
+        may_record = f"may record revisions of {self._blueprint.name}, and could not be looked into"
+        if record.revisions:
+            yield f"{where} {may_record}. The run goes on from {self._schema}.{TABLE}."
+            return
+        is_denied = any(each.why in {elsewhere.Why.RIGHTS, elsewhere.Why.ROWS} for each in unseen)
+        refusal = AccessDenied if is_denied else StoreConflict
+        first = {each.why: each for each in reversed(unseen)}
+        ways = [each.way_to_see(self._username) for each in first.values()]
+        raise refusal(
+            NAME,
+            f"{where} of {self._target} {may_record}. Nothing was changed: revisions that have run "
+            "already would be run a second time.",
+            hint=f"{' '.join(ways)} {self._way_to_ignore(unseen)}",
+            subject=str(unseen[0]),
+        )
+
+    @staticmethod
+    def _way_to_ignore(tables: Sequence[elsewhere.VersionTable | elsewhere.UnseenTable]) -> str:
+        """How a person says that version tables are not ours."""
+        which = "it is" if len(tables) == 1 else "they are"
+        first = ",".join(map(str, tables[:_NAMED_TABLES]))
+        named = f"{first},…" if len(tables) > _NAMED_TABLES else first
+        return (
+            f"If {which} a backup or another application's, say so: {KIND.ignored_variable}={named}"
+        )
 
     def _recorded_elsewhere(
         self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
@@ -94,16 +131,15 @@ class RecordedElsewhere:
         unseen = self._tables_unseen(reader, record, found)
         if unseen:
             hint = (
-                f"{unseen} If {found} is another application's, give your revisions other ids, "
-                f"or set another database. If it is yours, {stamp}, but only where the tables of "
-                "that revision are there: a stamp makes none."
+                f"{unseen} If {found} is yours, {stamp}, but only where the tables of that "
+                "revision are there: a stamp makes none."
             )
         return StoreConflict(
             NAME,
             f"Revision {revisions} of {self._blueprint.name} is recorded in {found} of "
             f"{self._target}, not in {self._schema}.{TABLE}. Nothing was changed: the revisions "
             "would be run a second time.",
-            hint=hint,
+            hint=f"{hint} {self._way_to_ignore([found])}",
             subject=str(found),
         )
 
@@ -133,17 +169,21 @@ class RecordedElsewhere:
         It may be, when our tables are there. Else a note.
         """
         taken = self._taken(reader, record, only_qualified=False)
-        where = ", ".join(f"{each} ({', '.join(each.revisions)})" for each in found.unknown)
+        records = "records" if len(found.unknown) == 1 else "record"
+        where = elsewhere.names_of(
+            [f"{each} ({', '.join(each.revisions)})" for each in found.unknown]
+        )
         there = [*taken.created, *(taken.unless if not record.revisions else ())]
         if there:
             raise StoreConflict(
                 NAME,
-                f"{where} of {self._target} records revisions that this version of "
+                f"{where} of {self._target} {records} revisions that this version of "
                 f"{self._blueprint.name} does not know, and {', '.join(there)} is there already, "
                 "which pending revisions create. Nothing was changed: they may have run, "
                 "recorded there.",
                 hint="If they have, record that with `is-db-bootstrap migrate stamp`, or run the "
-                "version that knows the revision. Else set DB_SCHEMA or another database.",
+                "version that knows the revision. Else set DB_SCHEMA or another database. "
+                f"{self._way_to_ignore(found.unknown)}",
                 subject=str(found.unknown[0]),
             )
         unread = (
@@ -152,7 +192,7 @@ class RecordedElsewhere:
             else ""
         )
         yield (
-            f"{where} records revisions that are not of {self._blueprint.name}. That is right "
+            f"{where} {records} revisions that are not of {self._blueprint.name}. That is right "
             f"for another application. If they are newer ones of {self._blueprint.name}, stop "
             f"here: what has run would run a second time.{unread}"
         )
@@ -165,7 +205,7 @@ class RecordedElsewhere:
         A note on tables there that the revisions change.
         """
         taken = self._taken(reader, record, only_qualified=True)
-        schemas = ", ".join(found.deployments)
+        schemas = elsewhere.names_of(found.deployments)
         if taken.created:
             raise StoreConflict(
                 NAME,

@@ -163,7 +163,7 @@ class RevisionSteps:
         with suppress(BootstrapError, DatabaseMissing):
             record = self._history.read(self._reader())
             hint = self._history.ways_out(act, change.name, record)
-            if self._history.begun(record) is None:
+            if not self._history.unended(record):
                 hint = (
                     "Its mark could not be written, so the next apply would run it again: do "
                     f"not apply before. {hint}"
@@ -195,9 +195,7 @@ class RevisionSteps:
 
     def _confirm_lifted(self, stamped: str, record: Record) -> None:
         """Read back that a stamp has lifted the mark of a half done step."""
-        found = self._history.begun(record)
-        if found is None or found.has_ended(record.revisions, self._chain):
-            return
-        if begun.fate(self._reader(), found) in WHAT_IS_KNOWN:
-            table = f"{self._schema}.{TABLE}"
-            raise begun.staying_mark(self._reader(), found, stamped, table)
+        for found in self._history.unended(record):
+            if begun.fate(self._reader(), found) in WHAT_IS_KNOWN:
+                table = f"{self._schema}.{TABLE}"
+                raise begun.staying_mark(self._reader(), found, stamped, table)
