@@ -42,6 +42,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
     UNIQUE_VIOLATION,
     DatabaseMissing,
+    DatabaseUnlisted,
     connect,
     errors,
     identifier,
@@ -208,6 +209,13 @@ class PostgreSQLBootstrapper:
             connection = connect(
                 self._url, limit_s or self._timing.connect_timeout_s, database=MAINTENANCE
             )
+        except DatabaseUnlisted as exc:
+            raise ConfigurationError(
+                f"postgres: Database {self._url.database} does not exist, and we cannot create it: "
+                f"the pooler at {self.target} does not list the database {MAINTENANCE}.",
+                hint=f"Let an administrator run: {self._create_statement()}; or let the pooler "
+                f"list {MAINTENANCE}, or give the server's own address.",
+            ) from exc
         except (AccessDenied, DatabaseMissing) as exc:
             raise AccessDenied(
                 self.name,

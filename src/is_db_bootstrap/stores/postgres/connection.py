@@ -81,6 +81,14 @@ class DatabaseMissing(Exception):
         return f"Database {self.args[0]} does not exist."
 
 
+class DatabaseUnlisted(ConfigurationError):
+    """A pooler answers, and its configuration has no such database."""
+
+
+#: What PgBouncer says then. The second is its answer where a user is forced (`auth_type = any`).
+_UNLISTED = re.compile("no such database|bouncer config error", re.IGNORECASE)
+
+
 def client_arguments(
     url: StoreUrl,
     role: str = "is-db-bootstrap",
@@ -228,7 +236,8 @@ def connect(
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an
     address that cannot be one, where something else answers, or where a pooler gives our session to
-    other clients; `StoreConflict` for a server that is too old.
+    other clients. `DatabaseUnlisted` is one of these. `StoreConflict` means a server that is too
+    old.
     """
     known = client_arguments(url, connect_timeout_s=connect_timeout_s, database=database)
     try:
@@ -337,7 +346,7 @@ def _pool_mode(
     except pooler.UndecidedError as exc:
         raise StoreUnavailable(
             NAME,
-            f"{url} is a connection pooler that had no second session for us within {limit_s:g} s, so its mode is not known.",
+            f"{url} is a connection pooler that {exc}, so its mode is not known.",
             hint="Give the server's own address, or a pool in session mode with more sessions.",
         ) from exc
 
@@ -378,6 +387,11 @@ def refused(
         "connection failed: "
     )
     text = " ".join(text.split())
+    if _UNLISTED.search(text):
+        return DatabaseUnlisted(
+            f"postgres: {url} is a connection pooler that does not list the database {database}.",
+            hint=f"Let the pooler list {database}, or give the server's own address.",
+        )
     for pattern, translate in _REFUSALS:
         if re.search(pattern, text, re.IGNORECASE):
             return translate(url, text)
@@ -392,6 +406,11 @@ def refused(
         )
     if exc.pgconn is not None and exc.pgconn.used_password:
         return _denied(url, text)
+    return _unanswered(url, text, timeout_s)
+
+
+def _unanswered(url: StoreUrl, text: str, timeout_s: float) -> BootstrapError:
+    """What it means that no PostgreSQL answered."""
     if kind := recognised(url.host, url.port(5432), min(timeout_s, 2.0) / 2, own="PostgreSQL"):
         return ConfigurationError(
             f"postgres: at {url} {kind} answers, not PostgreSQL.",
@@ -491,7 +510,7 @@ def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bo
                 ).fetchone()
                 is None
             )
-    except (AccessDenied, DatabaseMissing):
+    except (AccessDenied, DatabaseMissing, DatabaseUnlisted):
         return "does not exist" in told
 
 
