@@ -27,7 +27,7 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.guests import GuestFailed, place_of
+from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -827,14 +827,14 @@ class PostgreSQLBootstrapper:
             raise ChangeFailed(
                 self.name, f"Alembic refused revision {change.name}: {exc}.", change=change
             ) from exc
-        except (psycopg.Error, DBAPIError, BootstrapError, DatabaseMissing):
+        except (psycopg.Error, BootstrapError, DatabaseMissing):
             raise
         except GuestFailed as exc:
-            raise self._failed_itself(change, str(exc)) from exc
+            raise self._failed_itself(change, exc) from exc
         except Exception as exc:
-            raise self._failed_itself(
-                change, f"{type(exc).__name__}: {exc}{place_of(exc)}"
-            ) from exc
+            if isinstance(exc, DBAPIError) and isinstance(exc.orig, psycopg.Error):
+                raise
+            raise self._failed_itself(change, GuestFailed(exc)) from exc
 
     def _describe(self, revision: str) -> None:
         """Write the comment of a record that says `revision` already.
@@ -847,12 +847,13 @@ class PostgreSQLBootstrapper:
         reader.execute(comment_statement(self._table, comment).encode())
         self._forget(reader)
 
-    def _failed_itself(self, change: Change, said: str) -> ChangeFailed:
+    def _failed_itself(self, change: Change, failed: GuestFailed) -> ChangeFailed:
         return ChangeFailed(
             self.name,
-            f"Revision {change.name} failed in its own code: {said}.",
+            f"Revision {change.name} failed in its own code: {failed.general}.",
             change=change,
             hint="Its transaction was rolled back; correct the file and run again.",
+            detail=failed.detail,
         )
 
     def _left_behind(self) -> Fate:
