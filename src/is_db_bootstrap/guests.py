@@ -16,6 +16,7 @@ C code that calls `exit` by itself is seen by nobody here.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -37,14 +38,18 @@ _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class GuestFailed(Exception):
     """User code raised something.
 
-    `said` is the class and the text of the exception. `where` is its file and line in brackets, or
-    empty.
+    `str()` has the class, the text, and in brackets the file and line. The text may have values of
+    rows, so `general` leaves it out unless it can have none. `detail` is then the text, as a
+    sentence. Otherwise it is empty.
     """
 
     def __init__(self, cause: BaseException) -> None:
-        self.said = _class_and_text(cause)
-        self.where = place_of(cause)
-        super().__init__(f"{self.said}{self.where}")
+        said, where = _class_and_text(cause), place_of(cause)
+        super().__init__(f"{said}{where}")
+        kind = type(cause).__name__
+        is_shown = said == kind or _is_without_values(cause)
+        self.general = str(self) if is_shown else f"{kind}{where}"
+        self.detail = "" if is_shown else f"It said: {said.removeprefix(f'{kind}: ')}."
 
 
 @contextmanager
@@ -93,7 +98,8 @@ def place_of(exc: BaseException) -> str:
         return f" ({exc.filename}, line {exc.lineno})"
     import traceback  # takes a while, and is needed only when something went wrong
 
-    frames = [f for f in traceback.extract_tb(exc.__traceback__) if not f.filename.startswith("<")]
+    # `<string>` is no file, and a compiled module names a file of the place where it was compiled.
+    frames = [f for f in traceback.extract_tb(exc.__traceback__) if Path(f.filename).is_file()]
     guests = [f for f in frames if _is_installed(f.filename) or not _is_library(f.filename)]
     own = [f for f in guests if not _is_installed(f.filename)]
     called = [f for f in guests if not _is_runner(f.filename)]
@@ -132,6 +138,42 @@ def _class_and_text(exc: BaseException) -> str:
     if isinstance(exc, SyntaxError):
         return f"{type(exc).__name__}: {exc.msg}"
     return f"{type(exc).__name__}: {exc}".removesuffix(": ")
+
+
+#: What `os._exit` of a guest raises says this.
+_SAID_BY_EXIT = re.compile(r"os\._exit\(-?\d+\)")
+
+
+def _is_without_values(exc: BaseException) -> bool:
+    """Whether the text is Python's own about the code, or about an exit, and not one of the code.
+
+    Only Python itself gives an error the name of what is missing, or the file of a syntax error.
+    What `eval` runs, or `import_module` imports, may be a value.
+    """
+    text = str(exc)
+    if isinstance(exc, SyntaxError):
+        return bool(exc.filename) and not str(exc.filename).startswith("<")
+    if isinstance(exc, SystemExit):
+        return isinstance(exc.code, int) or bool(_SAID_BY_EXIT.fullmatch(text))
+    if isinstance(exc, ModuleNotFoundError):
+        return text == f"No module named {exc.name!r}" and _was_raised_in_a_file(exc)
+    if isinstance(exc, NameError):
+        return text == f"name {exc.name!r} is not defined" and _was_raised_in_a_file(exc)
+    return False
+
+
+def _was_raised_in_a_file(exc: BaseException) -> bool:
+    """Whether code of a file raised it.
+
+    The other code is that of `eval` and `exec` (`<string>`) and that of `import_module`
+    (`<frozen importlib._bootstrap>`). An `import` statement counts as the file that has it.
+    """
+    trace = exc.__traceback__
+    file = "<nowhere>"
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        trace = trace.tb_next
+    return not file.startswith("<")
 
 
 @contextmanager

@@ -117,13 +117,31 @@ def connections(pid: int) -> Iterator[Client]:
     inodes = _socket_inodes(pid)
     if not inodes:
         return
+    for inode, client in _established(pid).items():
+        if inode in inodes:
+            yield client
+
+
+def _established(pid: int) -> dict[str, Client]:
+    """Every established TCP connection that the process could see, by the inode of its socket.
+
+    That is every one of this machine, or of the container that the process is in.
+    """
+    found: dict[str, Client] = {}
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
             lines = (_PROC / str(pid) / "net" / table).read_text().splitlines()
             for line in lines[1:]:  # the first line is the table's head
                 fields = line.split()
-                if fields[3] == _ESTABLISHED and fields[9] in inodes:
-                    yield Client(*_read_endpoint(fields[1]), *_read_endpoint(fields[2]))
+                if fields[3] == _ESTABLISHED:
+                    ends = *_read_endpoint(fields[1]), *_read_endpoint(fields[2])
+                    found[fields[9]] = Client(*ends)
+    return found
+
+
+def is_in_use(client: Client) -> bool:
+    """Whether a process of this machine has the connection, as far as can be seen."""
+    return client in set(_established(os.getpid()).values())
 
 
 def _stop_all(root: int, spared: tuple[int, ...], deadline: float) -> set[int]:

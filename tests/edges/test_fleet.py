@@ -710,24 +710,39 @@ A_SESSION_LEADER = f"""
         import subprocess
         subprocess.run(["sleep", "{MARKER}"], start_new_session=True, env={{}})
 """
+#: Its client is killed long before the run ends, and the server has not noticed.
+A_DEAD_CLIENT = f"""
+        import subprocess, sys, time
+        own = f"database = {{database!r}}" + {own_connection(', application_name="mine"')!r}
+        own = own.replace("psycopg.connect", "client = psycopg.connect").replace(
+            ".execute(work)", "; print(client.info.backend_pid, flush=True); client.execute(work)"
+        )
+        client = subprocess.Popen([sys.executable, "-c", own, "{MARKER}"], stdout=subprocess.PIPE)
+        assert client.stdout.readline()
+        time.sleep(2.5)
+        client.kill()
+        client.wait()
+        op.execute("SELECT pg_sleep(600)")
+"""
 
 
 def test_what_a_revision_starts_by_itself_has_ended_when_its_target_is_reported(fleet, names, farm):
-    hangs = (IN_A_THREAD, IN_A_PROCESS, A_DAEMON, A_SESSION_LEADER)
+    hangs = (IN_A_THREAD, IN_A_PROCESS, A_DAEMON, A_SESSION_LEADER, A_DEAD_CLIENT)
     process = started(
-        fleet, names[:4], "--jobs", "4", "--apply-timeout", "8", body=hanging(names, hangs)
+        fleet, names[:5], "--jobs", "5", "--apply-timeout", "8", body=hanging(names, hangs)
     )
     reported = []
     for line in process.stderr:
         if found := re.match(r"tenant (\d): failed: postgres: apply did not end", line):
+            assert "may go on" not in line
             reported.append(int(found[1]))
             assert sessions(farm, names[int(found[1])]) == []
     assert process.wait(timeout=60) == 4
     process.stdout.close()
     process.stderr.close()
-    assert sorted(reported) == [0, 1, 2, 3]
+    assert sorted(reported) == [0, 1, 2, 3, 4]
     assert processes_with(MARKER) == []
-    assert [name for name in names[:4] if "late" in tables(farm, name)] == []
+    assert [name for name in names[:5] if "late" in tables(farm, name)] == []
 
 
 def test_a_target_whose_version_table_is_locked_fails_and_costs_no_other(fleet, names, farm):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
 import neo4j
 import psycopg
 import pytest
+from sqlalchemy import create_engine
 
 from is_db_bootstrap import BootstrapOrchestrator, Neo4jBootstrapper, PostgreSQLBootstrapper
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.errors import ConfigurationError, StoreConflict
+from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreError
+from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.observers import to_log
 from is_db_bootstrap.render import report, summary
 from is_db_bootstrap.results import Change
@@ -110,6 +113,157 @@ def test_values_of_rows_are_shown_to_a_person_only(postgres_url, tmp_path, state
     shown = SECRET in text
     assert shown or "null values" in text or "(id) = (7)" in text or "check constraint" in text
     assert "(7)" not in machine
+
+
+#: What a revision may raise while it has a row in its hands, and what is told of it everywhere.
+RAISED = {
+    "int(email)": "ValueError",
+    "{}[email]": "KeyError",
+    "raise LookupError(f'bad row {email}')": "LookupError",
+    "raise ModuleNotFoundError(f'no {email}')": "ModuleNotFoundError",
+    "raise NameError(email)": "NameError",
+    "raise SystemExit(f'bad row {email}')": "SystemExit",
+    "raise ExceptionGroup(email, [ValueError(email)])": "ExceptionGroup",
+    "eval(email)": "NameError",
+    "importlib.import_module(email)": "ModuleNotFoundError",
+    "sqlite3.connect(':memory:').execute(email)": "OperationalError",
+    "sqlite().connect().exec_driver_sql(email)": "OperationalError",
+    "op.get_bind().scalar(sa.select(sa.literal(email, sa.Enum('a'))))": "LookupError",
+    (
+        "try:\n"
+        "        op.execute('CREATE UNIQUE INDEX u ON people (email)')\n"
+        "    except Exception as exc:\n"
+        "        raise RuntimeError(f'cannot index: {exc}')"
+    ): "RuntimeError",
+}
+RAISING = """
+import importlib
+import sqlite3
+
+import psycopg
+import sqlalchemy as sa
+from alembic import op
+
+revision = "v_0002"
+down_revision = "v_0001"
+
+
+def sqlite():
+    return sa.create_engine("sqlite://", connect_args={"check_same_thread": False})
+
+
+def upgrade():
+    email = op.get_bind().scalar(sa.text("SELECT max(email) FROM people"))
+    {code}
+
+
+def downgrade():
+    pass
+"""
+
+
+def test_what_a_revision_raises_is_told_by_class_file_and_line_and_its_text_to_a_person(
+    postgres_url, tmp_path
+):
+    folder = tmp_path / "chain"
+    folder.mkdir()
+    (folder / "v_0001.py").write_text(FIRST)
+    second = folder / "v_0002.py"
+    blueprint = Blueprint("values", "for tests", migrations=folder)
+    for code, kind in RAISED.items():
+        second.write_text(RAISING.replace("{code}", code))
+        engine = BootstrapOrchestrator([PostgreSQLBootstrapper(postgres_url, blueprint)])
+        result, machine, person = outputs(engine)
+        assert result.exit_code == 1, person
+        told = result.stores[0].error.message
+        assert told.startswith(f"Revision v_0002 failed in its own code: {kind} ({second}, line ")
+        assert "anna" not in machine, code
+        assert "anna" in person, code
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import nosuchmodule", "ModuleNotFoundError: No module named 'nosuchmodule' ("),
+        ("colour", "NameError: name 'colour' is not defined ("),
+        ("raise SystemExit(3)", "SystemExit: 3 ("),
+        ("os._exit(3)", "SystemExit: os._exit(3) ("),
+        ("raise ValueError", "ValueError ("),
+        ("exec(compile('1 +', FILE, 'exec'))", "SyntaxError: invalid syntax ("),
+    ],
+)
+def test_what_python_says_of_the_code_itself_is_told_everywhere(tmp_path, code, said):
+    file = str(tmp_path / "code.py")
+    compiled = compile(code, file, "exec")
+    with pytest.raises(GuestFailed) as caught, strict_guest():
+        exec(compiled, {"os": os, "FILE": file})
+    assert caught.value.general.startswith(said)
+    assert caught.value.detail == ""
+
+
+#: Statements that PostgreSQL refuses while it has a row in its hands.
+REFUSED_BY_POSTGRES = {
+    "SELECT email::regclass FROM people": "relation … does not exist",
+    "SELECT email::regtype FROM people": "type … does not exist",
+    "SELECT email::regrole FROM people": "role … does not exist",
+    "SELECT email::regnamespace FROM people": "schema … does not exist",
+    "SELECT (email || '()')::regprocedure FROM people": "UndefinedFunction",
+    "SELECT email::regproc FROM people": "UndefinedFunction",
+    "SELECT email::regconfig FROM people": "text search configuration … does not exist",
+    "SELECT email::int FROM people": "invalid input syntax for type integer",
+    "SELECT now() AT TIME ZONE email FROM people": "time zone … not recognized",
+    "SELECT date_trunc(email, now()) FROM people": "unit … not recognized for type",
+    "SELECT set_config(email, '1', false) FROM people": "unrecognized configuration parameter …",
+    "SELECT pg_has_role(email, 'USAGE') FROM people": "role … does not exist",
+    "SELECT nextval(email) FROM people": "relation … does not exist",
+    "SELECT convert_to(email, email) FROM people": "invalid destination encoding name …",
+    "SELECT pg_read_file(email) FROM people": "UndefinedFile",
+    "SELECT lo_import(email) FROM people": "UndefinedFile",
+    "SELECT query_to_xml('SELECT ' || quote_ident(email), true, true, '') FROM people": "column …",
+    "SELECT email FROM people ORDER BY (email || ' & &')::tsquery": "SyntaxError",
+    "SELECT ('$.' || email || '@')::jsonpath FROM people": "SyntaxError",
+    "SELECT has_table_privilege(email, 'SELECT') FROM people": "relation … does not exist",
+    "SELECT pg_terminate_backend(email::int) FROM people": "invalid input syntax",
+}
+#: Statements with a fault of their own, of which everything is told.
+FAULTS = {
+    "SELECT * FROM nosuch": 'relation "nosuch" does not exist',
+    "DROP TABLE Nosuch": 'table "nosuch" does not exist',
+    "ALTER TABLE people ADD email text": 'column "email" of relation "people" already exists',
+    "CREATE TEMP TABLE people (id int)": 'relation "people" already exists',
+    "SELECT colour FROM people": 'column "colour" does not exist',
+    "SELECT colour(1)": "function colour(integer) does not exist",
+    "DROP FUNCTION colour(int)": "function colour(integer) does not exist",
+    "SELEC 1": 'syntax error at or near "SELEC"',
+    "DROP TABLE parents": "cannot drop table parents because other objects depend on it",
+    "INSERT INTO children VALUES (7)": 'violates foreign key constraint "children_id_fkey"',
+    "SELECT (SELECT id FROM people)": "more than one row returned by a subquery",
+    "GRANT nobody_here TO postgres": 'role "nobody_here" does not exist',
+}
+
+
+def test_no_message_of_postgresql_shows_a_value_of_a_row(postgres_url):
+    server = postgres_url.rpartition("/")[0] + "/postgres"
+    engine = create_engine(server.replace("postgresql://", "postgresql+psycopg://"))
+    told, leaked = {}, []
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("CREATE TEMP TABLE people (id int, email text)")
+        connection.exec_driver_sql("INSERT INTO people VALUES (1, 'annaexample'), (2, 'x')")
+        connection.exec_driver_sql("CREATE TEMP TABLE parents (id int PRIMARY KEY)")
+        connection.exec_driver_sql("CREATE TEMP TABLE children (id int REFERENCES parents)")
+        for statement in [*REFUSED_BY_POSTGRES, *FAULTS]:
+            change = Change("v_0002", "revision")
+            with pytest.raises(StoreError) as caught, errors("there", change=change):
+                connection.exec_driver_sql(statement).fetchall()
+            error = caught.value
+            told[statement] = error.message
+            if "annaexample" in f"{error.message} {error.hint} {error.report()}":
+                leaked.append(statement)
+    engine.dispose()
+    assert leaked == []
+    expected = REFUSED_BY_POSTGRES | FAULTS
+    wrong = {each: told[each] for each, words in expected.items() if words not in told[each]}
+    assert wrong == {}
 
 
 def test_a_change_that_neo4j_refuses_names_the_constraint_and_no_value(farm, neo4j_url, tmp_path):

@@ -89,6 +89,12 @@ class Http(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+class Brief(Http):
+    """Hangs up soon when no line comes, so that a client needs not wait for its own time limit."""
+
+    timeout = 0.2
+
+
 class _Threads(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
@@ -100,8 +106,12 @@ class _Threads(socketserver.ThreadingTCPServer):
 
 @pytest.fixture(scope="module")
 def strangers():
-    """The ports of an HTTP server, of one that repeats each line, and of nobody."""
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Http), _Threads(("127.0.0.1", 0), Echo)]
+    """The ports of two HTTP servers, of a server that repeats each line, and of nobody."""
+    servers = [
+        ThreadingHTTPServer(("127.0.0.1", 0), Http),
+        _Threads(("127.0.0.1", 0), Echo),
+        ThreadingHTTPServer(("127.0.0.1", 0), Brief),
+    ]
     for each in servers:
         threading.Thread(target=each.serve_forever, daemon=True).start()
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -109,6 +119,7 @@ def strangers():
     yield {
         "http": servers[0].server_address[1],
         "echo": servers[1].server_address[1],
+        "brief": servers[2].server_address[1],
         "nobody": port,
     }
     for each in servers:
@@ -195,7 +206,7 @@ class Fuzz:
         out, err = io.StringIO(), io.StringIO()
         before, code = dict(os.environ), None
         os.environ.clear()
-        patience = "1" if path in {"nobody", "http", "echo"} else "20"
+        patience = "1" if path in {"nobody", "http", "echo", "brief"} else "20"
         os.environ.update(plain_environment() | {"IS_DB_BOOTSTRAP_CONNECT_TIMEOUT": patience} | env)
         try:
             with (
@@ -313,6 +324,8 @@ def test_no_part_of_a_password_comes_out_of_any_command(fuzz, strangers, number)
     flags = [part for s in STORE_ORDER for part in (f"--{s}-url", fuzz.address(s, password))]
     fuzz("apply", "-o", "json", *flags, env={}, path="ok", expected={0})
     # It is not.
+    pending = ("--only", "redis", "--redis-url", fuzz.address("redis", password) + "/6")
+    fuzz("plan", "--exit-code", *pending, *LOG, env={}, path="pending", expected={3})
     for store in STORE_ORDER:
         _fail(fuzz, store, strangers, rng)
     _held(fuzz)
@@ -356,7 +369,7 @@ def _fail(fuzz, store, strangers, rng):
             ("downgrade",),
             ("stamp", "head", "--yes"),
         ):
-            for path in ("nobody", "http"):
+            for path in ("nobody", "http" if sub == ("current",) else "brief"):
                 env = fuzz.environ(rng.choice(FORMS), stores=[store], postgres=strangers[path])
                 fuzz("migrate", *sub, "--timeout", "0.2", env=env, path=path, expected={1, 2})
         for other in ("mysql+pymysql", "mariadb+pymysql"):
@@ -594,6 +607,17 @@ def every_command(command=None, path=()):
             yield from every_command(command.get_command(context, name), (*path, name))
     if path:
         yield path, command.params
+
+
+#: Commands that are run with passwords in another place than `READING`, `WRITING` and `FAILING`.
+ELSEWHERE = {("new",): "the fixture `fuzz`", ("local", "up"): "the fixture `stack`"}
+
+
+def test_every_command_is_run_with_passwords():
+    run = [*READING, *WRITING, *[(name,) for name in FAILING], *ELSEWHERE]
+    paths = {path for path, _ in every_command()}
+    missing = [path for path in paths if not any(each[: len(path)] == path for each in run)]
+    assert missing == []
 
 
 def misplaced(address):

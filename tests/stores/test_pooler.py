@@ -4,16 +4,17 @@ A pool in session mode works.
 """
 
 import json
+import os
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import psycopg
 import pytest
 from sqlalchemy import text
 
-from commands import command
+from commands import command, run_here
 from is_db_bootstrap.access import Database
 from is_db_bootstrap.blueprint import PoolProfile
 from is_db_bootstrap.blueprint.load import load_blueprint
@@ -124,11 +125,10 @@ def test_every_command_refuses_a_pooler_that_shares_sessions_and_sets_nothing_th
         if mode == "transaction"
         else {"apply": COMMANDS["apply"], "fleet": fleet}
     )
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": pooled.reveal()}
     for name, words in tried.items():
-        code, out, err = command(
-            *words, "-b", "context_service", environ={"POSTGRES_URL": pooled.reveal()}
-        )
-        shown = "\n".join([*out, err])
+        code, out, err = run_here([*words, "-b", "context_service"], tmp_path, environ)
+        shown = out + err
         assert code == 2, f"{name}: {shown}"
         assert f"is a connection pooler in {mode} mode" in shown, f"{name}: {shown}"
         assert pooled.hosts in shown, name
@@ -145,9 +145,13 @@ def test_a_shared_session_is_recognised_whatever_order_the_pool_gives_them_in(
         assert pool_mode(pooled, 5) == mode
 
 
-@pytest.mark.parametrize("fifo", [0, 1])
-def test_a_shared_session_is_recognised_while_other_clients_use_the_pool(pools, url, fifo):
-    pooled = pools.start(url, "transaction", server_round_robin=fifo, default_pool_size=6)
+#: Looks at each kind of pool. One in 24 was wrong when the answer was a probable one.
+LOOKS = 30
+
+
+@contextmanager
+def busy(pooled, clients):
+    """Clients that use the pool without a pause."""
     ended = threading.Event()
 
     def work():
@@ -157,15 +161,79 @@ def test_a_shared_session_is_recognised_while_other_clients_use_the_pool(pools, 
             while not ended.is_set():
                 connection.execute("SELECT pg_sleep(random() / 1000)")
 
-    clients = [threading.Thread(target=work) for _ in range(5)]
-    for client in clients:
-        client.start()
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
     try:
-        assert [pool_mode(pooled, 5) for _ in range(20)] == [pooler.Mode.TRANSACTION] * 20
+        yield
     finally:
         ended.set()
-        for client in clients:
-            client.join()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("fifo", [0, 1])
+def test_a_shared_session_is_recognised_while_other_clients_use_the_pool(pools, url, fifo):
+    pooled = pools.start(url, "transaction", server_round_robin=fifo, default_pool_size=6)
+    with busy(pooled, 5):
+        found = [pool_mode(pooled, 60) for _ in range(LOOKS)]
+    assert found == [pooler.Mode.TRANSACTION] * LOOKS
+
+
+def test_a_session_pool_that_other_clients_use_is_no_shared_one(pools, url, monkeypatch):
+    pooled = pools.start(url, "session", default_pool_size=7)
+    monkeypatch.setattr(pooler, "_KNOWN_S", 0.0)
+    with busy(pooled, 5):
+        found = [pool_mode(pooled, 60) for _ in range(LOOKS)]
+    assert found == [pooler.Mode.SESSION] * LOOKS
+
+
+def test_a_mode_that_nothing_has_proven_is_not_guessed(pools, url):
+    """Each time we look away, somebody else has used our session, as on a busy pool."""
+    pooled = pools.start(url, "session", default_pool_size=4).reveal(scheme="postgresql")
+
+    class Meddled:
+        """A connection whose session another client uses too."""
+
+        def __init__(self, connection):
+            self._connection = connection
+
+        def __getattr__(self, name):
+            return getattr(self._connection, name)
+
+        @property
+        def pgconn(self):
+            self._connection.pgconn.exec_(b"SELECT 1")
+            return self._connection.pgconn
+
+    def second():
+        return psycopg.connect(pooled, autocommit=True)
+
+    with (
+        second() as first,
+        pytest.raises(pooler.UndecidedError, match=r"nothing showed whether it shares sessions"),
+    ):
+        pooler.mode(Meddled(first), second, ("nobody else's",), 0.2)
+
+
+def test_a_database_that_a_pooler_does_not_list_is_told_as_that(pools, url):
+    only_one = pools.start(url, "session", only=url.database)
+    assert _apply(only_one)[0] == 0
+    code, shown = _apply(replace(only_one, database="other"))
+    assert code == 2
+    assert "is a connection pooler that does not list the database other." in shown
+    missing = pools.start(replace(url, database="missing"), "session", only="missing")
+    code, shown = _apply(missing)
+    assert code == 2
+    assert "Database missing does not exist, and we cannot create it: the pooler at" in shown
+    assert "does not list the database postgres." in shown
+
+
+def _apply(pooled):
+    """Exit code and output of `apply`."""
+    words = ("apply", "--only", "postgres", "-b", "context_service")
+    code, out, err = command(*words, environ={"POSTGRES_URL": pooled.reveal()})
+    return code, "\n".join([*out, err])
 
 
 def test_a_pool_of_one_session_is_recognised_as_shared(pools, url):

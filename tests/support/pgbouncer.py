@@ -27,8 +27,11 @@ class Poolers:
             pytest.skip("pgbouncer is not installed (apt-get install pgbouncer)")
         self._started = []
 
-    def start(self, url, mode, **options):
-        """A pooler before the server at `url`; the address through it. `options` are lines of its configuration."""
+    def start(self, url, mode, *, only="*", **options):
+        """A pooler before the server at `url`. Returns the address through it.
+
+        `only` is the one database that the pooler lists. `options` are lines of its configuration.
+        """
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -44,7 +47,7 @@ class Poolers:
             **options,
         }
         (folder / "pgbouncer.ini").write_text(
-            f"[databases]\n* = host=127.0.0.1 port={url.port(5432)} user={url.username} password='{password}'\n[pgbouncer]\n"
+            f"[databases]\n{only} = host=127.0.0.1 port={url.port(5432)} user={url.username} password='{password}'\n[pgbouncer]\n"
             + "".join(f"{name} = {value}\n" for name, value in lines.items()),
             encoding="utf-8",
         )

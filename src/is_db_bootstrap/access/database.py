@@ -34,6 +34,7 @@ from is_db_bootstrap.stores.postgres.connection import (
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.pooler import Mode
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
+from is_db_bootstrap.stores.postgres.server_words import told
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult
@@ -446,7 +447,7 @@ class Database:
             cursor = await connection.execute(query.encode())
             rows = await cursor.fetchall()
         except psycopg.errors.InsufficientPrivilege as exc:
-            return None, f"{self._url}: {exc.diag.message_primary}"
+            return None, f"{self._url}: {told(exc, query)[0]}"
         revisions = sorted(row[0] for row in rows)
         return ", ".join(revisions) or None, None
 

@@ -112,12 +112,16 @@ def _print_result(result: BootstrapResult, options: Options) -> None:
 
 
 def _print_failures(result: BootstrapResult) -> None:
-    """Print one line on stderr for each store that failed: object, cause, next step."""
+    """Print one line on stderr for each store that failed: object, cause, next step.
+
+    The line is for a person, so it has the detail that the JSON document does not have.
+    """
     for store in result.stores:
         if store.error is None:
             continue
         message = store.error.message.removeprefix(f"{store.store}: ")
-        words = f"{store.store}: {message} {store.error.hint}".split()
+        detail = getattr(store.exception, "detail", "")
+        words = f"{store.store}: {message} {detail} {store.error.hint}".split()
         click.echo(f"is-db-bootstrap: {' '.join(words)}", err=True)
 
 

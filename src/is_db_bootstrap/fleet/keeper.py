@@ -30,7 +30,13 @@ from is_db_bootstrap.leftovers import (
     sessions_limit_s,
 )
 from is_db_bootstrap.names import StoreName
-from is_db_bootstrap.process_tree import Client, adopt_orphans
+from is_db_bootstrap.process_tree import (
+    Client,
+    adopt_orphans,
+    connections,
+    descendants,
+    is_in_use,
+)
 
 #: Tells a keeper to end everything at once.
 END_NOW = signal.SIGUSR1
@@ -38,6 +44,8 @@ END_NOW = signal.SIGUSR1
 IDLE_END_S = 10.0
 #: Seconds between two looks at a worker that was killed.
 _LOOK_S = 0.1
+#: Seconds between two looks at who is connected. What was connected for a shorter time is not seen.
+_NOTE_S = 1.0
 #: Bytes that are read at once from the pipe that a signal wakes the keeper by.
 _WAKE_BYTES = 4096
 
@@ -131,6 +139,8 @@ class _Keeper:
         self._target: Target | None = None
         self._exit_code: int | None = None
         self._in_a_hurry = False
+        #: Connections of the worker, and of what it started, while it had the target.
+        self._seen: set[Client] = set()
         self._woken, self._wake = os.pipe()
 
     def watch(self) -> None:
@@ -149,6 +159,7 @@ class _Keeper:
                     said = self._control.recv()
                     if isinstance(said, Given):
                         self._target = said.target
+                        self._seen.clear()
                     else:
                         self._control.send(self._end_all())
                         return
@@ -177,9 +188,18 @@ class _Keeper:
                 os.kill(self._worker, signal.SIGTERM)
 
     def _wait_for_fleet(self) -> None:
-        """Wait for a word of the fleet, or for a signal, such as that of a child's end."""
-        wait([self._control, self._woken])
+        """Wait for a word of the fleet, or for a signal, such as that of a child's end.
+
+        Meanwhile the connections of the worker and of what it started are noted. A process that
+        ends takes its connections out of sight, and the server goes on with what it was asked.
+        """
+        while not wait([self._control, self._woken], _NOTE_S if self._target else None):
+            self._note_clients()
         self._forget_signals()
+
+    def _note_clients(self) -> None:
+        for pid in descendants(os.getpid()):
+            self._seen.update(connections(pid))
 
     def _wait_for_signal(self, seconds: float) -> None:
         wait([self._woken], seconds)
@@ -217,7 +237,9 @@ class _Keeper:
         """End the worker, all that it has started, and their sessions on the target's stores."""
         found, told = end_processes()
         self._kill_group()
-        told += self._end_sessions(found.clients)
+        # What is still in use now belongs to another process, which has got the same port since.
+        of_the_dead = {client for client in self._seen if not is_in_use(client)}
+        told += self._end_sessions(found.clients | of_the_dead)
         code = self._exit_code
         return Ended(-signal.SIGKILL if code is None else code, tuple(told))
 

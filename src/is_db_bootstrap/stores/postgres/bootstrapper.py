@@ -132,7 +132,7 @@ class PostgreSQLBootstrapper:
             self._blueprint,
             self._chain,
             self._history,
-            elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
+            ignored=elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
         )
         self._watch = Watch(self._history.marks)
         self._revision_steps = RevisionSteps(

@@ -14,6 +14,7 @@ import psycopg
 
 from is_db_bootstrap.errors import (
     AccessDenied,
+    BootstrapError,
     ConfigurationError,
     StoreBusy,
     StoreConflict,
@@ -25,6 +26,7 @@ from is_db_bootstrap.stores.postgres import pooler
 from is_db_bootstrap.stores.postgres.errors import (
     NAME,
     DatabaseMissing,
+    DatabaseUnlisted,
     denied,
     errors,
     known_refusal,
@@ -54,6 +56,11 @@ _TERMINATE = """
 """
 
 _ASYNCPG_ONLY = {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"}
+
+
+#: What PgBouncer says of a database that it does not list. The second is its answer where a user is
+#: forced (`auth_type = any`).
+_UNLISTED = re.compile("no such database|bouncer config error", re.IGNORECASE)
 
 
 def client_arguments(
@@ -138,7 +145,8 @@ def connect(
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an
     address that cannot be one, where something else answers, or where a pooler gives our session to
-    other clients; `StoreConflict` for a server that is too old.
+    other clients. `DatabaseUnlisted` is one of these. `StoreConflict` means a server that is too
+    old.
     """
     known = client_arguments(url, connect_timeout_s=connect_timeout_s, database=database)
     try:
@@ -250,8 +258,7 @@ def _pool_mode(
     except pooler.UndecidedError as exc:
         raise StoreUnavailable(
             NAME,
-            f"{url} is a connection pooler that had no second session for us within "
-            f"{limit_s:g} s, so its mode is not known.",
+            f"{url} is a connection pooler that {exc}, so its mode is not known.",
             hint="Give the server's own address, or a pool in session mode with more sessions.",
         ) from exc
 
@@ -293,6 +300,11 @@ def refused(
     question = r"\s*Is the server running[^?]*\?"
     text = re.sub(question, "", str(exc)).removeprefix("connection failed: ")
     text = " ".join(text.split())
+    if _UNLISTED.search(text):
+        return DatabaseUnlisted(
+            f"postgres: {url} is a connection pooler that does not list the database {database}.",
+            hint=f"Let the pooler list {database}, or give the server's own address.",
+        )
     known = known_refusal(url, text)
     if known is not None:
         return known
@@ -306,6 +318,11 @@ def refused(
         )
     if exc.pgconn is not None and exc.pgconn.used_password:
         return denied(url, text)
+    return _unanswered(url, text, timeout_s)
+
+
+def _unanswered(url: StoreUrl, text: str, timeout_s: float) -> BootstrapError:
+    """What it means that no PostgreSQL answered."""
     if kind := recognised(url.host, url.port(5432), min(timeout_s, 2.0) / 2, own="PostgreSQL"):
         return ConfigurationError(
             f"postgres: at {url} {kind} answers, not PostgreSQL.",
@@ -329,5 +346,5 @@ def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bo
         with connect(url, timeout_s, database=MAINTENANCE) as connection:
             query = "SELECT FROM pg_database WHERE datname = %s"
             return connection.execute(query, [database]).fetchone() is None
-    except (AccessDenied, DatabaseMissing):
+    except (AccessDenied, DatabaseMissing, DatabaseUnlisted):
         return "does not exist" in told

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from is_db_bootstrap.errors import AccessDenied
+from is_db_bootstrap.errors import AccessDenied, ConfigurationError
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect, identifier
 from is_db_bootstrap.stores.postgres.errors import (
@@ -18,6 +18,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     NAME,
     UNIQUE_VIOLATION,
     DatabaseMissing,
+    DatabaseUnlisted,
     errors,
 )
 
@@ -55,6 +56,13 @@ class Database:
             connection = connect(
                 self._url, limit_s or self._connect_timeout_s, database=MAINTENANCE
             )
+        except DatabaseUnlisted as exc:
+            raise ConfigurationError(
+                f"postgres: Database {self._url.database} does not exist, and we cannot create it: "
+                f"the pooler at {self._target} does not list the database {MAINTENANCE}.",
+                hint=f"Let an administrator run: {self._statement()}; or let the pooler "
+                f"list {MAINTENANCE}, or give the server's own address.",
+            ) from exc
         except (AccessDenied, DatabaseMissing) as exc:
             raise AccessDenied(
                 NAME,

@@ -22,6 +22,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings.sources import process_variable
 from is_db_bootstrap.settings.tls import tls_wish
+from is_db_bootstrap.stores.postgres.server_words import told
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import Change
@@ -40,6 +41,10 @@ BUSY = frozenset({"55P03", "40P01", "55006"})
 #: A lost connection, a server that starts or stops, too many connections, a full disk being none of
 #: them.
 UNAVAILABLE = ("08", "57P", "53300")
+
+
+class DatabaseUnlisted(ConfigurationError):
+    """A pooler answers, and its configuration has no such database."""
 
 
 class DatabaseMissing(Exception):
@@ -158,7 +163,8 @@ def errors(target: str, subject: str = "", change: Change | None = None) -> Iter
     except Exception as exc:
         if not isinstance(cause := getattr(exc, "orig", None), psycopg.Error):
             raise
-        raise translated(cause, target, subject, change) from exc
+        statement = str(getattr(exc, "statement", None) or "")
+        raise translated(cause, target, subject, change, statement) from exc
 
 
 def translated(
@@ -166,13 +172,14 @@ def translated(
     target: str,
     subject: str = "",
     change: Change | None = None,
+    statement: str = "",
 ) -> StoreError:
     """The error of a run for an error of the server.
 
-    `change` makes what has no other name a `ChangeFailed`.
+    `change` makes what has no other name a `ChangeFailed`. `statement` is what was refused.
     """
     state = getattr(exc, "sqlstate", None) or ""
-    text, detail = told(exc)
+    text, detail = told(exc, statement)
     about = subject or (change.name if change else "")
     code = f"(SQLSTATE {state or 'none'})"
     if state in BUSY:
@@ -212,77 +219,3 @@ def _lost(exc: BaseException, state: str) -> str:
         not state and isinstance(exc, psycopg.OperationalError)
     )
     return "has ended the connection" if ended else ""
-
-
-#: Quotation marks of the languages that servers write in.
-_QUOTES = (
-    ('"', '"'),
-    ("'", "'"),
-    ("»", "«"),
-    ("«", "»"),
-    ("„", "“”"),
-    ("“", "”"),
-    ("\u2018", "\u2019"),
-    ("「", "」"),
-)
-_QUOTED = re.compile("|".join(f"{begin}[^{ends}]*[{ends}]" for begin, ends in _QUOTES))
-#: Class 22 of the SQLSTATEs: a value that cannot be what it is to be.
-_DATA_EXCEPTION = "22"
-#: Where the server raises what a function says itself (src/pl/plpgsql/src/pl_exec.c).
-_RAISED = frozenset({"exec_stmt_raise", "exec_stmt_assert"})
-_INTEGRITY, _SYNTAX_ERROR = "23", "42601"
-
-
-def told(exc: BaseException) -> tuple[str, str]:
-    """What a server says of objects, and what it says of rows and values.
-
-    The second is a detail, for a person at a terminal. Values stand in DETAIL ("Key (email)=(…)
-    already exists", "Failing row contains (…)"), in the message of a data exception ("invalid input
-    syntax for type integer: …"), and anywhere in what a function raises in its own words.
-    """
-    diag = getattr(exc, "diag", None)
-    if diag is None or not diag.message_primary:
-        text = _one_line(str(exc))
-        # psycopg itself could not read or write a value.
-        return (
-            (type(exc).__name__, f"{text}.") if isinstance(exc, psycopg.DataError) else (text, "")
-        )
-    primary, detail = _one_line(diag.message_primary), _one_line(diag.message_detail or "")
-    state = getattr(exc, "sqlstate", None) or ""
-    if diag.source_function in _RAISED:
-        return _raised(diag), ". ".join(part for part in (primary, detail) if part) + "."
-    if _is_of_a_value(diag, state):  # psycopg's classes have the names of the conditions
-        return type(exc).__name__, ". ".join(part for part in (primary, detail) if part) + "."
-    if not state.startswith(_DATA_EXCEPTION):
-        return primary, f"{detail}." if detail else ""
-    general = _QUOTED.sub("…", primary.partition(": ")[0])
-    said = [part for part in (primary if general != primary else "", detail) if part]
-    return general + _of_column(diag), ". ".join(said) + "." if said else ""
-
-
-def _is_of_a_value(diag: psycopg.errors.Diagnostic, state: str) -> bool:
-    """Whether what a message quotes may come from a row, although it is no data exception.
-
-    A statement that a function puts together and runs with EXECUTE may have values anywhere. A
-    syntax error that is not the parser's is one of a text, such as a `tsquery`.
-    """
-    if re.search(r"\bEXECUTE\b", diag.context or ""):
-        return not state.startswith(_INTEGRITY)
-    source = diag.source_file or ""
-    return state == _SYNTAX_ERROR and not source.startswith(("scan.", "gram.", "parse_"))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
-
-
-def _raised(diag: psycopg.errors.Diagnostic) -> str:
-    """Which function raised an error in its own words, as far as the server's context tells."""
-    found = re.match(r"\S+ (?P<name>[^\s(]+\([^)]*\))", diag.context or "")
-    where = f"function {found['name']}" if found else "a function or a block of the database"
-    return f"{where} raised an error of its own"
-
-
-def _of_column(diag: psycopg.errors.Diagnostic) -> str:
-    names = [name for name in (diag.table_name, diag.column_name) if name]
-    return f" ({'.'.join(names)})" if names else ""

@@ -25,6 +25,7 @@ from is_db_bootstrap.results import Change, Drift, Plan
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors, translated
+from is_db_bootstrap.stores.postgres.server_words import told
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -593,7 +594,7 @@ class Downgrade(Move):
         except psycopg.Error as exc:
             if reader.closed:
                 raise translated(exc, self.target, shown) from exc
-            return Loss(shown, None, column, how, str(exc.diag.message_primary or exc))
+            return Loss(shown, None, column, how, told(exc, query)[0])
         return Loss(shown, int(row[0]) if row else 0, column, how)
 
 

@@ -29,7 +29,7 @@ from is_db_bootstrap.errors import (
     StoreError,
     StoreUnavailable,
 )
-from is_db_bootstrap.guests import GuestFailed, place_of
+from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings.address import Address, AddressError, servers
 from is_db_bootstrap.settings.secrets import without_addresses
@@ -438,16 +438,13 @@ class PortableDatabase:
         except Exception as exc:
             if change is None:
                 raise
-            said = (
-                str(exc)
-                if isinstance(exc, GuestFailed)
-                else f"{type(exc).__name__}: {exc}{place_of(exc)}"
-            )
+            failed = exc if isinstance(exc, GuestFailed) else GuestFailed(exc)
             raise ChangeFailed(
                 self._store,
-                f"Revision {change.name} failed in its own code: {said}.",
+                f"Revision {change.name} failed in its own code: {failed.general}.",
                 change=change,
                 hint="Correct the file and run again.",
+                detail=failed.detail,
             ) from exc
 
 

@@ -35,6 +35,7 @@ class RecordedElsewhere:
         blueprint: Blueprint,
         chain: Chain,
         history: History,
+        *,
         ignored: elsewhere.IgnoredTables,
     ) -> None:
         self._target = str(url)

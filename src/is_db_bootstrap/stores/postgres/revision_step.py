@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from is_db_bootstrap.errors import BootstrapError, ChangeFailed
-from is_db_bootstrap.guests import GuestFailed, place_of
+from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate
@@ -97,14 +97,14 @@ class RevisionSteps:
             raise ChangeFailed(
                 NAME, f"Alembic refused revision {change.name}: {exc}.", change=change
             ) from exc
-        except (psycopg.Error, DBAPIError, BootstrapError, DatabaseMissing):
+        except (psycopg.Error, BootstrapError, DatabaseMissing):
             raise
         except GuestFailed as exc:
-            raise self._failed_itself(change, str(exc)) from exc
+            raise self._failed_itself(change, exc) from exc
         except Exception as exc:
-            raise self._failed_itself(
-                change, f"{type(exc).__name__}: {exc}{place_of(exc)}"
-            ) from exc
+            if isinstance(exc, DBAPIError) and isinstance(exc.orig, psycopg.Error):
+                raise
+            raise self._failed_itself(change, GuestFailed(exc)) from exc
 
     def _describe(self, revision: str) -> None:
         """Write the comment of a record that says `revision` already.
@@ -117,12 +117,13 @@ class RevisionSteps:
         reader.execute(comment_statement(self._history.table, comment).encode())
         self._history.forget(reader)
 
-    def _failed_itself(self, change: Change, said: str) -> ChangeFailed:
+    def _failed_itself(self, change: Change, failed: GuestFailed) -> ChangeFailed:
         return ChangeFailed(
             NAME,
-            f"Revision {change.name} failed in its own code: {said}.",
+            f"Revision {change.name} failed in its own code: {failed.general}.",
             change=change,
             hint=f"{rolled_back(change)} Correct the file and run again.",
+            detail=failed.detail,
         )
 
     def _left_behind(self) -> Fate:

@@ -21,8 +21,8 @@ from psycopg import sql
 from is_db_bootstrap.results import Proof
 from is_db_bootstrap.stores.postgres import sample_rows
 from is_db_bootstrap.stores.postgres.connection import identifier
-from is_db_bootstrap.stores.postgres.errors import told
 from is_db_bootstrap.stores.postgres.sample_rows import Constraint, Row, Samples, Table
+from is_db_bootstrap.stores.postgres.server_words import told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -346,11 +346,11 @@ class SelfTest:
                 effect = self._effect(table, kind, columns)
                 calls = self._calls(function) - before
         except psycopg.errors.RaiseException as exc:
-            return f"{exc.sqlstate}: {exc.diag.message_primary}"
+            return f"{exc.sqlstate}: {told(exc)[0]}"
         except psycopg.Error as exc:
             if exc.sqlstate != RESTRICT:
                 raise
-            return f"{exc.sqlstate}: {exc.diag.message_primary}"
+            return f"{exc.sqlstate}: {told(exc)[0]}"
         if calls or effect:
             return effect
         if not counted:
