@@ -73,15 +73,6 @@ class BootstrapOrchestrator:
         self._began = 0.0
         self._unfinished: tuple[StoreName, ...] = ()
         self._ended_early = False
-        apply_timeout_s = self._rules.lock.apply_timeout_s
-        self._limits = {Phase.APPLY: apply_timeout_s, Phase.VERIFY: apply_timeout_s}
-
-    def limit_phases(self, phases: Sequence[Phase], seconds: float) -> None:
-        """End what runs longer than `seconds` in one of `phases`, and fail the run.
-
-        0 means no limit.
-        """
-        self._limits |= dict.fromkeys(phases, seconds)
 
     def interrupt(self, exit_code: int = 130) -> None:
         """End the run. A signal handler or another thread calls this.
@@ -111,7 +102,6 @@ class BootstrapOrchestrator:
             tracks=[Track(store) for store in self._bootstrappers],
             emit=self._emit_event,
             stop=self._stop,
-            limits=self._limits,
         )
         phases = Phases(run)
         try:

@@ -33,7 +33,7 @@ from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, Serv
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores import foreign_server
 from is_db_bootstrap.stores.neo4j import begun as neo4j_begun
-from is_db_bootstrap.stores.neo4j import cypher_file, own_schema
+from is_db_bootstrap.stores.neo4j import cypher_file, own_schema, waiting
 from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lease as neo4j_lease
@@ -58,6 +58,7 @@ from is_db_bootstrap.stores.neo4j.schema_forecast import (
     twins,
 )
 from is_db_bootstrap.stores.neo4j.seed import Run, Seed
+from is_db_bootstrap.stores.neo4j.waiting import Look
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -118,6 +119,11 @@ class Neo4jBootstrapper:
         self._lease: neo4j_lease.Lease | None = None
         #: Whether the constraints and the index that recording needs were seen or made.
         self._can_record = False
+        #: The driver that is being opened, for whoever ends a ping.
+        self._opening: neo4j.Driver | None = None
+        #: The statement of a file that the server has, and what was last seen of its wait.
+        self._sent: Statement | None = None
+        self._last_look: Look | None = None
         self.target = str(self._url)
 
     # --- looking
@@ -131,7 +137,7 @@ class Neo4jBootstrapper:
         self.close()
         limit = min(timeout_s, self._timing.connect_timeout_s)
         with self._errors(), self._recognising(limit):
-            driver = self._open(limit)
+            driver = self._opening = self._open(limit)
             try:
                 rows = self._ask(driver, _COMPONENTS, limit)
                 server = self._checked_server(rows)
@@ -139,6 +145,8 @@ class Neo4jBootstrapper:
             except BaseException:
                 driver.close()
                 raise
+            finally:
+                self._opening = None
         self._opened, self._server = driver, server
         return server
 
@@ -530,7 +538,7 @@ class Neo4jBootstrapper:
     ) -> None:
         with self._fenced(session, change) as run:
             for i, statement in enumerate(file.statements, 1):
-                with self._errors(_place(file, i, statement), change):
+                with self._errors(_place(file, i, statement), change), self._sending(statement):
                     run(statement.text)
             self._record(run, file, history, began)
 
@@ -608,10 +616,20 @@ class Neo4jBootstrapper:
             self._mark_begun(session, file, change, number, running=False)
 
     def _send(self, session: neo4j.Session, file: CypherFile, statement: Statement) -> None:
+        with self._sending(statement):
+            try:
+                self._rows(session, statement.text)
+            except (raised.ClientError, raised.DatabaseError) as exc:
+                self._explain(session, statement, exc, file)
+
+    @contextmanager
+    def _sending(self, statement: Statement) -> Iterator[None]:
+        """Note the statement that the server has, for `waits_for` and `end_wait`."""
+        self._sent, self._last_look = statement, None
         try:
-            self._rows(session, statement.text)
-        except (raised.ClientError, raised.DatabaseError) as exc:
-            self._explain(session, statement, exc, file)
+            yield
+        finally:
+            self._sent = None
 
     def _is_dropped(self, session: neo4j.Session, statement: Statement) -> bool:
         """Whether it is a DROP, and what it drops is gone."""
@@ -881,8 +899,11 @@ class Neo4jBootstrapper:
 
     def cancel(self) -> None:
         """From another thread: terminate our transactions on the server, or break the connections where that is refused."""
-        driver = self._opened
+        driver = self._opened or self._opening
         if driver is None:
+            return
+        if driver is self._opening:
+            driver.close()  # a ping has nothing that would go on
             return
         try:
             with driver.session(database=self._url.database or None) as session:
@@ -892,9 +913,57 @@ class Neo4jBootstrapper:
                 )
                 ids = [r["id"] for r in found]
                 if ids:
-                    session.run("TERMINATE TRANSACTIONS $ids", ids=ids).consume()
+                    session.run(waiting.TERMINATE, ids=ids).consume()
         except (raised.Neo4jError, raised.DriverError):
             driver.close()
+
+    def disconnect(self) -> str:
+        """From another thread: break the connections.
+
+        The server rolls back what they had begun and not committed, when it notices.
+        """
+        for driver in (self._opened, self._opening):
+            if driver is not None:
+                driver.close()
+        return (
+            "Neo4j gave no answer, so its transactions of this run were not seen to end. It rolls"
+            " them back when it notices that their connection has gone."
+        )
+
+    # --- waiting
+
+    def waits_for(self) -> str:
+        """From another thread: which transactions of others block ours, as far as can be told."""
+        driver = self._opened
+        if driver is None:
+            return ""
+        look, before = self._look_at_wait(driver), self._last_look
+        self._last_look = look
+        return look.sentence(before)
+
+    def _look_at_wait(self, driver: neo4j.Driver) -> Look:
+        with self._errors(), driver.session(database=self._url.database or None) as session:
+            rows = [dict(row) for row in session.run(waiting.READ)]
+            sent = self._sent
+            is_schema = sent is not None and sent.is_schema
+            is_idle = is_schema and not list(session.run(waiting.BUILDING))
+        return waiting.read_look(rows, {_TAG: self._tag}, schema=is_idle)
+
+    def end_wait(self) -> bool:
+        """From another thread: end our statement if others block it and nothing of it is left then.
+
+        What commits while it runs is left to wait: some of it is committed already.
+        """
+        driver, sent, before = self._opened, self._sent, self._last_look
+        if driver is None or sent is None or sent.is_batched:
+            return False
+        look = self._look_at_wait(driver)
+        ids = look.stuck(before)
+        if not ids or self._sent is not sent:
+            return False
+        with self._errors(), driver.session(database=self._url.database or None) as session:
+            session.run(waiting.TERMINATE, ids=ids).consume()
+        return True
 
     def what_goes_on(self) -> str:
         """What the server goes on with after `cancel`, as a sentence for the report."""

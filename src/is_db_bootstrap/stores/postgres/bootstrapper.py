@@ -50,6 +50,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     translated,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.open_sessions import OpenSessions
 from is_db_bootstrap.stores.postgres.revisions import (
     TABLE,
     Chain,
@@ -128,7 +129,6 @@ class PostgreSQLBootstrapper:
         self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None
         self._uncompared = self._why_not(catalogue) if folder and self._catalogue is None else ""
         self._session: psycopg.Connection[Any] | None = None
-        self._working: list[psycopg.Connection[Any]] = []
         self._table = identifier(schema, TABLE)
         self._marks = Marks(
             self._reader, schema, self._table, self._has_ended, self._timing.lock_timeout_s
@@ -142,6 +142,7 @@ class PostgreSQLBootstrapper:
         self._cancelled = threading.Event()
         self._due = False
         self.target = str(self._url)
+        self._open_sessions = OpenSessions(self.target)
 
     def _why_not(self, catalogue: Catalogue | None) -> str:
         what = (
@@ -192,10 +193,13 @@ class PostgreSQLBootstrapper:
         return ServerInfo(str(version).split()[0])
 
     def _connected(self, limit_s: float | None = None) -> psycopg.Connection[Any]:
-        return connect(
-            self._url,
-            limit_s or self._timing.connect_timeout_s,
-            settings=session_settings(self._schema),
+        return self._open_sessions.open(
+            lambda opened: connect(
+                self._url,
+                limit_s or self._timing.connect_timeout_s,
+                settings=session_settings(self._schema),
+                opened=opened,
+            )
         )
 
     @contextmanager
@@ -205,8 +209,13 @@ class PostgreSQLBootstrapper:
         What a DBA must run, when we may not connect there.
         """
         try:
-            connection = connect(
-                self._url, limit_s or self._timing.connect_timeout_s, database=MAINTENANCE
+            connection = self._open_sessions.open(
+                lambda opened: connect(
+                    self._url,
+                    limit_s or self._timing.connect_timeout_s,
+                    database=MAINTENANCE,
+                    opened=opened,
+                )
             )
         except (AccessDenied, DatabaseMissing) as exc:
             raise AccessDenied(
@@ -956,7 +965,7 @@ class PostgreSQLBootstrapper:
             raise StoreUnavailable(
                 self.name, "The run that this session was for has ended.", hint="Run again."
             )
-        self._working.append(connection)
+        self._open_sessions.add(connection)
 
     def _apply_row(self, change: Change) -> str | None:
         row = next(r for r in self._blueprint.seed_rows if row_name(r) == change.name)
@@ -1040,25 +1049,43 @@ class PostgreSQLBootstrapper:
             self._due = False
             threading.Thread(target=_import_alembic, name="import-alembic", daemon=True).start()
         try:
-            taken = postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
+            taken = self._open_sessions.open(
+                lambda opened: postgres_lock.take(
+                    self._url, self._schema, self._timing, owner, opened
+                )
+            )
         except DatabaseMissing as exc:
             raise StoreConflict(
                 self.name,
                 f"Database {self._url.database} does not exist, so its lock cannot be taken.",
             ) from exc
+        if isinstance(taken, postgres_lock.AdvisoryLock):
+            # No cancel of a change may end the session of the lock.
+            self._open_sessions.forget(taken.connection)
         self._holds_lock = not isinstance(taken, LockHolder)
         return taken
+
+    def waits_for(self) -> str:
+        """From another thread: whose locks our sessions wait for, or that the server is mute.
+
+        Asked on a connection of its own.
+        """
+        if self._open_sessions.is_mute:
+            return self._open_sessions.what_is_mute()
+        try:
+            asking = self._connected()
+        except DatabaseMissing:
+            return ""
+        with asking:
+            return self._open_sessions.blockers(asking)
 
     def cancel(self) -> None:
         """From another thread: end what runs on the server; its transaction is rolled back."""
         self._cancelled.set()
-        for connection in (*self._working, self._session):
-            if connection is not None and not connection.closed:
-                with suppress(psycopg.Error):
-                    connection.cancel_safe(timeout=self._timing.connect_timeout_s)
+        self._open_sessions.cancel(self._timing.connect_timeout_s)
 
     def disconnect(self) -> str:
-        """From another thread: terminate our sessions on the server.
+        """From another thread: break our connections, and terminate their sessions on the server.
 
         Its open transactions are rolled back.
 
@@ -1068,7 +1095,8 @@ class PostgreSQLBootstrapper:
         self._cancelled.set()
         if alembic := sys.modules.get("is_db_bootstrap.stores.postgres.alembic"):
             alembic.ALEMBIC.give_up(self._changing_in)
-        ours = [c for c in (*self._working, self._session) if c is not None and not c.closed]
+        ours = self._open_sessions.identities()
+        self._open_sessions.hang_up()
         with self._connected() as connection, errors(self.target):
             left = [pid for session in ours for pid in terminated(connection, session)]
         if not left:
@@ -1080,7 +1108,7 @@ class PostgreSQLBootstrapper:
 
     def close(self) -> None:
         """Release every connection."""
-        engine, self._engine, self._working = self._engine, None, []
+        engine, self._engine = self._engine, None
         session, self._session = self._session, None
         if engine is not None:
             engine.dispose()
