@@ -6,8 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
+from is_db_bootstrap.engine.checks import Checks
 from is_db_bootstrap.engine.context import Rules, RunContext, Stop
 from is_db_bootstrap.engine.phases import Phases
 from is_db_bootstrap.engine.retry import RetryPolicy
@@ -150,16 +152,23 @@ class BootstrapOrchestrator:
                 store.close()
 
     def selftest(self) -> Iterator[tuple[DatabaseBootstrapper, Proof]]:
-        """Try what was declared, store by store. Each check is made when it is read."""
+        """Try what was declared, store by store. Each check is made when it is read.
+
+        Raises what a check raises. A check that takes too long is a `StoreUnavailable`.
+        """
         for store in self._bootstrappers:
             if not isinstance(store, CanSelfTest):
                 continue
-            try:
-                store.ping(self._rules.retry.deadline_s)
-                for proof in store.selftest():
+            run = RunContext(
+                rules=self._rules,
+                mode=Mode.VERIFY,
+                tracks=[Track(store)],
+                emit=self._emit_event,
+                stop=self._stop,
+            )
+            with closing(Checks(run).make_all()) as proofs:
+                for proof in proofs:
                     yield store, proof
-            finally:
-                store.close()
 
     def _emit_event(
         self,

@@ -92,11 +92,12 @@ class Waits:
         stores = [self._store_of(track) for track in tracks]
         asked = [store for store in stores if isinstance(store, CanTellWait)]
         answers = call_within(_LAST_ANSWER_S, [store.waits_for for store in asked])
-        said = {id(store): _answer(a) for store, a in zip(asked, answers, strict=True)}
-        return [
-            said.get(id(store)) or self._known_reason(track)
-            for store, track in zip(stores, tracks, strict=True)
-        ]
+        for track, store in zip(tracks, stores, strict=True):
+            if store in asked and (answer := _answer(answers[asked.index(store)])):
+                self._answers[id(track)] = answer
+            if track.call.told_at is None:
+                self._tell(track, time.monotonic() - track.call.began_at)
+        return [self._known_reason(track) for track in tracks]
 
     # --- asking
 

@@ -476,7 +476,8 @@ class Neo4jBootstrapper:
         """
         for text in own_schema.absent(schema, self._look(session)).values():
             try:
-                self._rows(session, text)
+                with self._sending(Statement(text, text, line=1)):
+                    self._rows(session, text)
             except raised.ClientError as exc:
                 if neo4j_errors.code(exc) not in neo4j_errors.EXISTS:
                     raise
