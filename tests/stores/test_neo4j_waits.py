@@ -14,6 +14,7 @@ from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.waiting import read_look
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
@@ -80,6 +81,36 @@ def told_in_apply(events):
     ]
 
 
+def rows(*, hits=1, status="Running", others_locks=5):
+    """What `SHOW TRANSACTIONS` says of a schema statement of ours, and of somebody else."""
+    ours = {"id": "t-2", "status": status, "meta": {"tag": "us"}, "locks": 2, "hits": hits}
+    other = {"id": "t-1", "status": "Running", "meta": {}, "locks": others_locks, "hits": 9}
+    facts = {"user": "bob", "client": "10.0.0.1:5", "since": "now", "faults": 0, "outer": ""}
+    return [ours | facts, other | facts]
+
+
+def look(*, schema=True, **facts):
+    return read_look(rows(**facts), {"tag": "us"}, schema=schema)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_told", "is_ended"),
+    [
+        (look(), look(), True, True),
+        (look(), look(hits=2), False, False),
+        (look(), look(others_locks=0), False, False),
+        (look(schema=False), look(schema=False), False, False),
+        (None, look(), True, False),
+        (None, look(schema=False, status="Blocked by: [t-1]"), True, True),
+        (None, look(schema=False, status="Blocked by: [t-2]"), False, False),
+    ],
+    ids=["rests", "works", "alone", "index is built", "first look", "blocked", "by ourselves"],
+)
+def test_a_statement_counts_as_blocked_by_what_two_looks_say(first, second, is_told, is_ended):
+    assert ("t-1 (user bob, from 10.0.0.1:5, open since now)" in second.sentence(first)) is is_told
+    assert (second.stuck(first) == ["t-2"]) is is_ended
+
+
 @both
 @pytest.mark.parametrize("text", [CONSTRAINT, DATA], ids=["schema", "data"])
 def test_a_statement_that_an_open_transaction_blocks_is_ended_and_names_it(
@@ -121,7 +152,7 @@ def test_batches_that_a_transaction_blocks_are_left_to_wait(held, apply):
     timers = []
 
     def free_long_after_the_patience(event):
-        if event.kind == "still-waiting" and not timers:
+        if event.kind == "still-waiting" and "blocked by" in event.message and not timers:
             timers.append(threading.Timer(4 * patience_s, held.rollback))
             timers[0].start()
 
@@ -130,6 +161,7 @@ def test_batches_that_a_transaction_blocks_are_left_to_wait(held, apply):
     assert any("blocked by" in message for message in told_in_apply(events))
 
 
+@pytest.mark.soak
 def test_a_constraint_whose_index_is_being_built_is_not_ended(held, apply, driver):
     """Although a transaction that holds other locks is open all the time."""
     with driver.session() as session:
