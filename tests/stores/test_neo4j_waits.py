@@ -133,7 +133,6 @@ def test_a_statement_that_an_open_transaction_blocks_is_ended_and_names_it(
     assert apply(text, patience_s=SOON_S)[0].outcome is Outcome.CHANGED
 
 
-@both
 def test_a_statement_that_was_ended_is_tried_again_and_goes_through(held, apply):
     held.run("CREATE (:X {p: 3})").consume()
 

@@ -102,4 +102,6 @@ def option_of(phase: Phase) -> str:
     """The option that gives a phase another limit."""
     if phase in _ENDS_ITSELF:
         return "--timeout"
-    return "--apply-timeout" if phase is Phase.APPLY else "--phase-timeout"
+    if phase is Phase.APPLY:
+        return "--apply-timeout"
+    return "--phase-timeout (IS_DB_BOOTSTRAP_PHASE_TIMEOUT)"
