@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-from is_db_bootstrap.names import STEP_THREAD
+#: The name of a thread whose call may be left behind without harm: a question, a cancel.
+_BESIDE_THREAD = "is-db-bootstrap-beside"
 
 T = TypeVar("T")
 
 
-def start_thread(call: Callable[[], T]) -> Future[T]:
-    """Run `call` in a daemon thread.
+def start_thread(call: Callable[[], T], name: str = _BESIDE_THREAD) -> Future[T]:
+    """Run `call` in a daemon thread called `name`.
 
     An executor's threads would keep the process from ending after a signal.
     """
@@ -31,7 +32,7 @@ def start_thread(call: Callable[[], T]) -> Future[T]:
         else:
             future.set_result(result)
 
-    threading.Thread(target=target, name=STEP_THREAD, daemon=True).start()
+    threading.Thread(target=target, name=name, daemon=True).start()
     return future
 
 

@@ -16,7 +16,7 @@ from is_db_bootstrap.engine.track import Call, Track
 from is_db_bootstrap.engine.waits import Waits
 from is_db_bootstrap.errors import BootstrapError, Interrupted, StoreUnavailable
 from is_db_bootstrap.events import Phase
-from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.names import STEP_THREAD, StoreName
 
 #: Seconds between two looks at whether the run is to end.
 _LOOK_S = 0.2
@@ -103,7 +103,7 @@ class Workers:
         for track in tracks:
             track.call = Call()
             call = partial(self._run_step, phase, step, track, quiet=quiet)
-            self._running[start_thread(call)] = track
+            self._running[start_thread(call, STEP_THREAD)] = track
         self._join_steps(phase)
         return self._run.all_succeeded
 
