@@ -88,11 +88,19 @@ class Waits:
             self._end_when_due(track)
 
     def reasons(self, tracks: Sequence[Track]) -> list[str]:
-        """What the call of each store waits for, as a sentence. The stores are asked once more."""
+        """What the call of each store waits for, as a sentence.
+
+        The stores are asked once more, but for those that still owe the answer to a question.
+        """
         stores = [self._store_of(track) for track in tracks]
-        asked = [store for store in stores if isinstance(store, CanTellWait)]
+        pairs = list(zip(tracks, stores, strict=True))
+        asked = [
+            store
+            for track, store in pairs
+            if isinstance(store, CanTellWait) and not self._has_open_question(track)
+        ]
         answers = call_within(_LAST_ANSWER_S, [store.waits_for for store in asked])
-        for track, store in zip(tracks, stores, strict=True):
+        for track, store in pairs:
             if store in asked and (answer := _answer(answers[asked.index(store)])):
                 self._answers[id(track)] = answer
             if track.call.told_at is None:
@@ -112,6 +120,10 @@ class Waits:
         self._questions.pop(id(track), None)
         self._answers.pop(id(track), None)
         self._held_up_since.pop(id(track), None)
+
+    def _has_open_question(self, track: Track) -> bool:
+        question = self._questions.get(id(track))
+        return question is not None and question.is_open
 
     def _ask_when_due(self, track: Track, waited_s: float) -> None:
         key = id(track)

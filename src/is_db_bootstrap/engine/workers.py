@@ -26,7 +26,7 @@ _ENDING_LOOK_S = 0.1
 _LEAST_GRACE_S = 1.0
 #: Seconds that a cancelled look gets to come back. It changes nothing, so nothing is lost when it
 #: is given up.
-_LOOK_GRACE_S = 0.5
+_LOOK_GRACE_S = 0.4
 #: Seconds that a call gets to come back after its sessions were ended.
 _AFTER_DISCONNECT_S = 1.0
 #: Seconds that a store gets to say what is left of its sessions.
