@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Phase(StrEnum):
-    """The phases of a run, in order."""
+    """The phases of a run, in order, and what is done beside one."""
 
     WAIT = "wait"
     PLAN = "plan"
@@ -20,15 +20,18 @@ class Phase(StrEnum):
     REPLAN = "plan again"
     APPLY = "apply"
     VERIFY = "verify"
+    STATUS = "status"
+    SELFTEST = "selftest"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened.
 
-    `kind` is one of `phase`, `waiting`, `store-done`, `change-started`, `change`, `failed`,
-    `cancelling`, `finished`. `store` is empty for the run as a whole. `elapsed_s` counts seconds
-    since the run began.
+    `kind` is one of `phase`, `waiting`, `still-waiting`, `store-done`, `change-started`, `change`,
+    `failed`, `cancelling`, `finished`. A `waiting` is followed by another try. A `still-waiting`
+    tells what a call waits for that has not come back. `store` is empty for the run as a whole.
+    `elapsed_s` counts seconds since the run began.
     """
 
     kind: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.app import bootstrapper, over
@@ -144,6 +144,15 @@ class _Place:
             "ignored_version_tables": self.settings.ignored_version_tables,
         }
 
+    @property
+    def _settings_of_moves(self) -> Settings:
+        """The settings of a run whose plan may try a downgrade, which takes up to `timeout_s`."""
+        timing = self.settings.timing
+        if not timing.phase_timeout_s:
+            return self.settings
+        longer = replace(timing, phase_timeout_s=timing.phase_timeout_s + timing.timeout_s)
+        return replace(self.settings, timing=longer)
+
     def known_revision(self, revision: str) -> str:
         """The full id of a revision of the chain, which `revision` may be the beginning of."""
         from is_db_bootstrap.stores.postgres.moves import known
@@ -152,7 +161,7 @@ class _Place:
 
     def run(self, store: DatabaseBootstrapper, observers: Sequence[Observer] = ()) -> Migrated:
         """Wait, lock, look and apply. Raises the error that ended the run."""
-        run = over([store], self.blueprint, self.settings, observers=observers)
+        run = over([store], self.blueprint, self._settings_of_moves, observers=observers)
         result = run.run(Mode.APPLY)
         result.raise_for_failure()
         [found] = result.stores

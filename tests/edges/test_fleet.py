@@ -750,7 +750,13 @@ def test_a_target_whose_version_table_is_locked_fails_and_costs_no_other(fleet, 
     with psycopg.connect(f"{farm.shared('postgres').url}/{names[0]}") as holder:
         holder.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
         code, document, err = fleet(
-            tenants(names[:2]), "--continue-on-error", "--jobs", "1", "--timeout", "5", **BRIEF
+            tenants(names[:2]),
+            "--continue-on-error",
+            "--jobs",
+            "1",
+            "--phase-timeout",
+            "5",
+            **BRIEF,
         )
     assert (code, outcomes(document)) == (4, {"tenant 0": "failed", "tenant 1": "unchanged"}), err
     assert "plan did not end within 5 s" in err

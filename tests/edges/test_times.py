@@ -70,7 +70,9 @@ def test_the_page_of_the_commands_shows_the_defaults_of_timing():
     defaults = f"default {DEFAULT.timeout_s:g}, in `setup` {SETUP_TIMEOUT_S:g} |"
     assert f"for waiting and locking together; {defaults}" in page
     assert not DEFAULT.apply_timeout_s
-    assert "for apply and verify; default none |" in page
+    assert "for apply; default none |" in page
+    shown = f"each check of a self-test; default {DEFAULT.phase_timeout_s:g}, 0 is none |"
+    assert shown in page
 
 
 @pytest.mark.parametrize("command", [["apply"], ["setup"], ["migrate", "current"]], ids=" ".join)
@@ -79,4 +81,4 @@ def test_the_help_shows_the_defaults_of_timing(command):
     expected = SETUP_TIMEOUT_S if command == ["setup"] else DEFAULT.timeout_s
     assert f"together. [x>=0] [default: {expected:g}]" in shown.replace("locking.", "together.")
     if command[0] != "migrate":
-        assert "For apply and verify. [x>=0] [default: none]" in shown
+        assert "For apply. [x>=0] [default: none]" in shown

@@ -15,7 +15,6 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
     VerificationFailed,
 )
-from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Drift, LockHolder, Mode, Outcome, Plan
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
@@ -534,8 +533,7 @@ def test_what_a_server_goes_on_with_is_told_when_its_change_was_ended():
 def test_a_plan_that_does_not_end_is_ended_where_it_has_a_limit():
     slow, quick = InMemoryBootstrapper("postgres", ["a"]), InMemoryBootstrapper("redis", ["b"])
     slow.plan = lambda: slow.cancelled.wait(60) and Plan()
-    engine = BootstrapOrchestrator([slow, quick], retry=QUICK, lock=LockPolicy(grace_s=0.1))
-    engine.limit_phases([Phase.PLAN], 0.3)
+    engine = BootstrapOrchestrator([slow, quick], retry=QUICK, lock=LockPolicy(phase_timeout_s=0.3))
     result = engine.run()
     assert (result.exit_code, engine.ended_early) == (4, True)
     assert [s.outcome for s in result.stores] == ["failed", "skipped"]
@@ -570,14 +568,13 @@ def test_a_call_that_comes_back_when_its_run_has_given_it_up_does_not_change_the
         threads[0].join(60)
 
     slow.plan, lender.close = plan, close
-    policy = LockPolicy(grace_s=0.1, borrow=(lender,))
+    limit_s = 0.1 if outcome == "failed" else 0
+    policy = LockPolicy(grace_s=0.1, phase_timeout_s=limit_s, borrow=(lender,))
     engine = BootstrapOrchestrator([slow], retry=QUICK, lock=policy)
-    if outcome == "failed":
-        engine.limit_phases([Phase.PLAN], 0.1)
-    else:
+    if outcome != "failed":
         interrupt_after(begun, engine)
     result = engine.run()
-    assert not threads[0].is_alive()
+    threads[0].join(60)
     assert (result.outcome, result.stores[0].outcome) == (outcome, outcome)
     assert (result.exit_code, engine.unfinished) == (exit_code, ("postgres",))
 

@@ -13,10 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
+from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanLock, CanProve, CanReport
 from is_db_bootstrap.errors import AccessDenied, BootstrapError, StoreUnavailable
+from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import LockHolder, Mode, Outcome
+from is_db_bootstrap.settings import StoreUrl
+from mute import MuteProxy, always, never
 
 ADAPTERS = "adapters"  # this folder is on the path, as pytest does
 VERSIONS = {
@@ -27,6 +31,8 @@ VERSIONS = {
 }
 #: What a cancelled call may take to come back, seconds.
 SOON_S = 10
+#: The limit of a phase that meets a mute server, and what a slow machine may take besides, seconds.
+LIMIT_S, SLOW_S = 2, 5
 
 
 def _over(store):
@@ -40,7 +46,9 @@ def _over(store):
 
 
 def _adapter(store, url):
-    return importlib.import_module(f"{ADAPTERS}.{store}").Adapter(url)
+    made = importlib.import_module(f"{ADAPTERS}.{store}").Adapter(url)
+    made.name = store
+    return made
 
 
 def _elsewhere(url, port):
@@ -61,6 +69,55 @@ def closed_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def _run_until_mute(adapter, new, phase, mode):
+    """A run whose server goes mute when `phase` begins: result, events, seconds of that phase."""
+    port = StoreUrl.parse(adapter.name, adapter.url).port(0)
+    proxy = MuteProxy(port, until=always if phase is Phase.WAIT else never)
+    events = []
+
+    def observe(event):
+        events.append(event)
+        if event.kind == "phase" and event.phase is phase:
+            proxy.silence()
+
+    # The client's own time-out is too long to end anything here.
+    store = new(_elsewhere(adapter.url, proxy.port), connect_timeout_s=60)
+    engine = BootstrapOrchestrator(
+        [store],
+        retry=RetryPolicy(deadline_s=LIMIT_S if phase is Phase.WAIT else 60),
+        lock=LockPolicy(phase_timeout_s=LIMIT_S),
+        observers=[observe],
+    )
+    try:
+        result = engine.run(mode)
+    finally:
+        proxy.close()
+    began_s = next(e.elapsed_s for e in events if e.kind == "phase" and e.phase is phase)
+    return result, events, result.duration_s - began_s
+
+
+def _selftest_until_mute(adapter, new):
+    """A self-test whose server goes mute before its first check: what it raised, and its events."""
+    proxy = MuteProxy(StoreUrl.parse(adapter.name, adapter.url).port(0))
+    events = []
+
+    def observe(event):
+        events.append(event)
+        if event.kind == "phase" and event.phase is Phase.SELFTEST:
+            proxy.silence()
+
+    store = new(_elsewhere(adapter.url, proxy.port), connect_timeout_s=60)
+    engine = BootstrapOrchestrator(
+        [store], lock=LockPolicy(phase_timeout_s=LIMIT_S), observers=[observe]
+    )
+    try:
+        with pytest.raises(StoreUnavailable) as caught:
+            list(engine.selftest())
+    finally:
+        proxy.close()
+    return caught.value, events
 
 
 class Contract:
@@ -211,6 +268,35 @@ class Contract:
             store.cancel()
             with pytest.raises(BootstrapError):
                 running.result(SOON_S)
+
+    def test_a_server_that_goes_mute_ends_each_phase_within_its_time(self, adapter, new):
+        """The phases are tried at once, because each of them lasts until its limit."""
+        self.run(new())  # so that a verify asks the store
+        cases = [
+            (Phase.WAIT, Mode.WAIT),
+            (Phase.PLAN, Mode.APPLY),  # with nothing to do
+            (Phase.VERIFY, Mode.VERIFY),
+            (Phase.STATUS, Mode.STATUS),
+        ]
+        with ThreadPoolExecutor(len(cases) + 1) as pool:
+            ended = [pool.submit(_run_until_mute, adapter, new, *case) for case in cases]
+            selftest = pool.submit(_selftest_until_mute, adapter, new)
+        for (phase, _), future in zip(cases, ended, strict=True):
+            result, events, took_s = future.result()
+            assert (result.exit_code, result.outcome) == (4, Outcome.FAILED), (phase, result)
+            assert took_s < LIMIT_S + 2 + SLOW_S, (phase, took_s)
+            # A client may have a limit of its own for the first answer, which is the same then.
+            error = result.stores[0].error
+            if phase is not Phase.WAIT or "did not end" in error.message:
+                assert f"{phase.value} did not end within {LIMIT_S:g} s. " in error.message
+                option = "--timeout" if phase is Phase.WAIT else "--phase-timeout"
+                assert option in error.hint
+            told = [event.phase for event in events if event.kind == "still-waiting"]
+            assert phase in told, events
+        error, events = selftest.result()
+        assert f"selftest did not end within {LIMIT_S:g} s. " in error.message
+        assert "--phase-timeout" in error.hint
+        assert [e for e in events if e.kind == "still-waiting" and e.phase is Phase.SELFTEST]
 
     def test_cancel_is_harmless_when_nothing_runs(self, new):
         store = new()

@@ -79,7 +79,13 @@ _COMMON_OPTIONS = (
         "--apply-timeout",
         cls=Seconds,
         field="apply_timeout",
-        help="For apply and verify.",
+        help="For apply.",
+    ),
+    click.option(
+        "--phase-timeout",
+        cls=Seconds,
+        field="phase_timeout",
+        help="For each plan, verify, status and check.",
     ),
     OUTPUT,
     click.option("--verbose", "-v", is_flag=True, help="Every change and every address on stderr."),
@@ -109,6 +115,7 @@ class Options(NamedTuple):
     skip: tuple[str, ...] = ()
     timeout: float | None = None
     apply_timeout: float | None = None
+    phase_timeout: float | None = None
     output: str = "text"
     verbose: bool = False
     quiet: bool = False
@@ -162,6 +169,7 @@ class Options(NamedTuple):
             **self.urls,
             "timeout_s": self.timeout,
             "apply_timeout_s": self.apply_timeout,
+            "phase_timeout_s": self.phase_timeout,
         }
         load = partial(
             Settings.load,

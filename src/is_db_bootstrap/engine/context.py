@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -60,9 +60,8 @@ def _new_id() -> str:
 class RunContext:
     """One run.
 
-    `limits` are seconds by phase. A phase without a limit, or with 0, is not bounded. `stop` asks
-    the run to end. `halted` is set once the run ends what is at work. Nothing new begins from then
-    on.
+    `stop` asks the run to end. `halted` is set once the run ends what is at work. Nothing new
+    begins from then on.
     """
 
     rules: Rules
@@ -70,7 +69,6 @@ class RunContext:
     tracks: Sequence[Track]
     emit: Emit
     stop: Stop
-    limits: Mapping[Phase, float]
     halted: threading.Event = field(default_factory=threading.Event)
     run_id: str = field(default_factory=_new_id)
 
@@ -88,5 +86,9 @@ class RunContext:
             raise Interrupted("The run was interrupted while it waited.")
 
     def say_waiting(self, phase: Phase, store: str, message: str) -> None:
-        """Tell the observers for what the run waits."""
+        """Tell the observers why the run tries again."""
+        for track in self.tracks:
+            # One step asks for the locks of all stores.
+            if track.store.name == store or phase is Phase.LOCK:
+                track.call.refuse(message)
         self.emit("waiting", phase=phase, store=store, message=message)

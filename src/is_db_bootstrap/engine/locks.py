@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from functools import partial
 
 from is_db_bootstrap.engine.context import RunContext
-from is_db_bootstrap.engine.retry import Deadline, until
+from is_db_bootstrap.engine.deadlines import Deadline
+from is_db_bootstrap.engine.retry import until
 from is_db_bootstrap.engine.store import CanLock, DatabaseBootstrapper, Lock
+from is_db_bootstrap.engine.threads import call_within
 from is_db_bootstrap.engine.track import Held, Track
 from is_db_bootstrap.errors import (
     BootstrapError,
@@ -30,6 +32,10 @@ from is_db_bootstrap.results import Change, LockHolder
 _MISSED_BEATS = 2
 #: Seconds that a follower waits at least before it begins its time again.
 _FOLLOWER_PAUSE_S = 0.05
+#: Seconds that a server gets to take a lock back.
+_RELEASE_S = 10.0
+#: The same, after a store has shown that it does not answer.
+_HURRIED_S = 0.3
 _RUN_AGAIN = "Run again; what has been applied is recognised."
 
 
@@ -44,8 +50,8 @@ class LockLost(StoreUnavailable):
 class Locks:
     """The locks that one run holds.
 
-    `deadline` began when the run began to wait for stores. Waiting for locks ends at the same
-    moment.
+    `deadline` is shared with the wait for stores. A follower begins it again while another run
+    holds the lock.
     """
 
     def __init__(self, run: RunContext, deadline: Deadline) -> None:
@@ -128,20 +134,13 @@ class Locks:
             if not isinstance(taken, LockHolder):
                 return taken
             holders[:] = [taken]
-            if self._policy.follow and nothing_left():
-                raise NothingLeft
+            self._follow(nothing_left)
             # The message has no age, so that an observer hears of a holder once, and not each try.
             raise StoreBusy(store.name, f"The lock is held by {taken.who}.")
 
         self.acquiring = store
         try:
-            while True:
-                try:
-                    return self._try_until_deadline(store, try_once)
-                except StoreBusy:
-                    if not (self._policy.follow and holders):
-                        raise
-                    self._run.sleep(max(self._retry.initial_s, _FOLLOWER_PAUSE_S))
+            return self._try_while_held(store, try_once, holders)
         except StoreBusy as exc:
             if not holders:
                 raise
@@ -154,15 +153,40 @@ class Locks:
         finally:
             self.acquiring = None
 
+    def _follow(self, nothing_left: Callable[[], bool]) -> None:
+        """Begin a follower's time again, because another run holds the lock.
+
+        Raises `NothingLeft` when that run has left nothing to do.
+        """
+        if not self._policy.follow:
+            return
+        self._deadline.begin_again()
+        if nothing_left():
+            raise NothingLeft
+        self._deadline.begin_again()
+
+    def _try_while_held(
+        self,
+        store: DatabaseBootstrapper,
+        try_once: Callable[[float], Lock],
+        holders: Sequence[LockHolder],
+    ) -> Lock:
+        """Try until the deadline. A follower that has seen a holder goes on after it."""
+        while True:
+            try:
+                return self._try_until_deadline(store, try_once)
+            except StoreBusy:
+                if not (self._policy.follow and holders):
+                    raise
+                self._run.sleep(max(self._retry.initial_s, _FOLLOWER_PAUSE_S))
+
     def _try_until_deadline(
         self, store: DatabaseBootstrapper, try_once: Callable[[float], Lock]
     ) -> Lock:
-        deadline = Deadline.of(self._retry) if self._policy.follow else self._deadline
-
         def say(error: StoreUnavailable) -> None:
             self._run.say_waiting(Phase.LOCK, store.name, error.message)
 
-        return until(self._retry, deadline, try_once, sleep=self._run.sleep, on_retry=say)
+        return until(self._retry, self._deadline, try_once, sleep=self._run.sleep, on_retry=say)
 
     # --- keeping
 
@@ -237,10 +261,11 @@ class Locks:
 
     # --- releasing
 
-    def release_all(self, *, left_to_expire: bool) -> None:
+    def release_all(self, *, left_to_expire: bool, hurried: bool) -> None:
         """Give the locks up, the last one first.
 
         With `left_to_expire`, the locks are kept for what still runs on a server, and expire later.
+        `hurried` says that a store has just shown that it does not answer.
         """
         self._released.set()
         for held in reversed(self._held):
@@ -248,8 +273,12 @@ class Locks:
             if left_to_expire:
                 track.note("A statement did not end in time: the lock is left to expire.")
                 continue
+            [released] = call_within(_HURRIED_S if hurried else _RELEASE_S, [held.lock.release])
+            if not released.done():
+                track.note("The lock could not be given up, because its server does not answer.")
+                continue
             with suppress(BootstrapError):
-                if not held.lock.release():
+                if not released.result():
                     track.note("The lock was not held any more at the end of the run.")
 
     def _track_of(self, store: DatabaseBootstrapper) -> Track:

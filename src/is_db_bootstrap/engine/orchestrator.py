@@ -6,8 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
+from is_db_bootstrap.engine.checks import Checks
 from is_db_bootstrap.engine.context import Rules, RunContext, Stop
 from is_db_bootstrap.engine.phases import Phases
 from is_db_bootstrap.engine.retry import RetryPolicy
@@ -73,15 +75,6 @@ class BootstrapOrchestrator:
         self._began = 0.0
         self._unfinished: tuple[StoreName, ...] = ()
         self._ended_early = False
-        apply_timeout_s = self._rules.lock.apply_timeout_s
-        self._limits = {Phase.APPLY: apply_timeout_s, Phase.VERIFY: apply_timeout_s}
-
-    def limit_phases(self, phases: Sequence[Phase], seconds: float) -> None:
-        """End what runs longer than `seconds` in one of `phases`, and fail the run.
-
-        0 means no limit.
-        """
-        self._limits |= dict.fromkeys(phases, seconds)
 
     def interrupt(self, exit_code: int = 130) -> None:
         """End the run. A signal handler or another thread calls this.
@@ -111,7 +104,6 @@ class BootstrapOrchestrator:
             tracks=[Track(store) for store in self._bootstrappers],
             emit=self._emit_event,
             stop=self._stop,
-            limits=self._limits,
         )
         phases = Phases(run)
         try:
@@ -160,16 +152,23 @@ class BootstrapOrchestrator:
                 store.close()
 
     def selftest(self) -> Iterator[tuple[DatabaseBootstrapper, Proof]]:
-        """Try what was declared, store by store. Each check is made when it is read."""
+        """Try what was declared, store by store. Each check is made when it is read.
+
+        Raises what a check raises. A check that takes too long is a `StoreUnavailable`.
+        """
         for store in self._bootstrappers:
             if not isinstance(store, CanSelfTest):
                 continue
-            try:
-                store.ping(self._rules.retry.deadline_s)
-                for proof in store.selftest():
+            run = RunContext(
+                rules=self._rules,
+                mode=Mode.VERIFY,
+                tracks=[Track(store)],
+                emit=self._emit_event,
+                stop=self._stop,
+            )
+            with closing(Checks(run).make_all()) as proofs:
+                for proof in proofs:
                     yield store, proof
-            finally:
-                store.close()
 
     def _emit_event(
         self,

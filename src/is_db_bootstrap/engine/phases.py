@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from is_db_bootstrap.engine.context import RunContext
+from is_db_bootstrap.engine.deadlines import Deadlines
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
-from is_db_bootstrap.engine.retry import Deadline, until, while_busy
+from is_db_bootstrap.engine.retry import until, while_busy
 from is_db_bootstrap.engine.store import (
     CanAudit,
     CanCheckRights,
@@ -15,7 +18,7 @@ from is_db_bootstrap.engine.store import (
     CanProve,
     CanReport,
 )
-from is_db_bootstrap.engine.track import UNVERIFIED, Track
+from is_db_bootstrap.engine.track import UNVERIFIED, Call, Track
 from is_db_bootstrap.engine.workers import Workers
 from is_db_bootstrap.errors import (
     PENDING,
@@ -29,6 +32,8 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Change, ChangeResult, Drift, Mode, Outcome
 
+T = TypeVar("T")
+
 
 class Phases:
     """Takes one run through its phases.
@@ -41,9 +46,9 @@ class Phases:
         self._run = run
         self._rules = run.rules
         self._retry = run.rules.retry
-        self._deadline = Deadline.of(run.rules.retry)
-        self._locks = Locks(run, self._deadline)
-        self._workers = Workers(run, lambda: self._locks.acquiring)
+        self._deadlines = Deadlines(run.rules.retry, run.rules.lock)
+        self._locks = Locks(run, self._deadlines.of_waits)
+        self._workers = Workers(run, self._deadlines, lambda: self._locks.acquiring)
         #: Whether another run has made all the changes that this one had planned.
         self._followed = False
 
@@ -72,7 +77,7 @@ class Phases:
     def _report_ready(self) -> None:
         """Report the stores that answered, also when others did not."""
         ready = [track for track in self._run.tracks if track.error is None]
-        self._workers.run_phase(Phase.PLAN, self._report_status, ready)
+        self._workers.run_phase(Phase.STATUS, self._report_status, ready)
 
     def _make_changes(self) -> bool:
         """Look at rights, lock, plan again and apply. Returns whether all of this succeeded."""
@@ -112,10 +117,11 @@ class Phases:
             # look like a dead store.
             ping(self._retry.deadline_s)
             return
-        until(self._retry, self._deadline, ping, sleep=self._run.sleep, on_retry=say)
+        deadline = self._deadlines.of_waits
+        until(self._retry, deadline, ping, sleep=self._run.sleep, on_retry=say)
 
     def _plan_changes(self, track: Track) -> None:
-        track.plan = while_busy(self._retry, track.store.plan, sleep=self._run.sleep)
+        track.plan = self._look_while_busy(track, track.store.plan)
         track.note(*track.plan.notes)
         if track.plan.ahead and not self._rules.allow_ahead:
             raise StoreConflict(
@@ -123,6 +129,20 @@ class Phases:
                 "The store's history goes on beyond this version of the blueprint.",
                 hint="Run the newer version, or leave out --no-ahead.",
             )
+
+    def _look_while_busy(self, track: Track, look: Callable[[], T]) -> T:
+        """Call `look` until the store is not busy, within the time of the present phase."""
+
+        def say(error: StoreBusy) -> None:
+            self._run.say_waiting(Phase.PLAN, track.store.name, error.message)
+
+        return while_busy(
+            self._retry,
+            look,
+            left_s=self._deadlines.left_s,
+            sleep=self._run.sleep,
+            on_retry=say,
+        )
 
     def _report_status(self, track: Track) -> None:
         # A plan may end in a conflict. That is when a person asks for the status, so the status
@@ -142,7 +162,7 @@ class Phases:
 
     def _check_rights(self, track: Track) -> None:
         if isinstance(track.store, CanCheckRights):
-            while_busy(self._retry, track.store.check_rights, sleep=self._run.sleep)
+            self._look_while_busy(track, track.store.check_rights)
 
     def _create_databases(self) -> bool:
         """Create missing databases, because a lock belongs to a database.
@@ -214,9 +234,20 @@ class Phases:
     def _attempt_change(self, track: Track, change: Change) -> str | None:
         # The locks are asked again, because a change may have been busy for a minute.
         self._refuse_change(track)
+        track.call = call = Call(change=f"{change.kind} {change.name}")
         track.changing = True
         try:
             return track.store.apply(change)
+        except StoreUnavailable as exc:
+            if not call.ended_because:
+                raise
+            raise StoreBusy(
+                track.store.name,
+                f"{call.change} waited for {self._retry.lock_timeout_s:g} s and was ended."
+                f" {call.ended_because}",
+                hint="End that transaction, or wait for it.",
+                subject=change.name,
+            ) from exc
         finally:
             track.changing = False
 
@@ -270,7 +301,9 @@ class Phases:
 
         When something still runs on a server, the locks are kept and expire later.
         """
-        self._locks.release_all(left_to_expire=self._workers.may_go_on)
+        self._locks.release_all(
+            left_to_expire=self._workers.may_go_on, hurried=self._workers.is_hurried
+        )
         self._workers.close_stores()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import tenacity
 
@@ -25,7 +25,8 @@ class RetryPolicy:
     """How long and how often a run tries again. The defaults are those of `Timing`.
 
     `deadline_s` bounds waiting for stores and locks together. `busy_attempts` bounds how often a
-    change that meets `StoreBusy` is tried.
+    change that meets `StoreBusy` is tried. `lock_timeout_s` is how long a change waits for a lock
+    of somebody else before it counts as busy, on a store that has no such limit itself.
     """
 
     deadline_s: float = DEFAULT.timeout_s
@@ -34,6 +35,7 @@ class RetryPolicy:
     busy_attempts: int = DEFAULT.busy_attempts
     busy_initial_s: float = DEFAULT.busy_initial_s
     busy_maximum_s: float = DEFAULT.busy_maximum_s
+    lock_timeout_s: float = DEFAULT.lock_timeout_s
     clock: Clock = field(default=time.monotonic, repr=False)
     #: None: a sleep that a signal ends.
     sleep: Sleep | None = field(default=None, repr=False)
@@ -48,29 +50,20 @@ class RetryPolicy:
             busy_attempts=timing.busy_attempts,
             busy_initial_s=timing.busy_initial_s,
             busy_maximum_s=timing.busy_maximum_s,
+            lock_timeout_s=timing.lock_timeout_s,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """A moment on the policy's clock."""
-
-    at: float
-    clock: Clock = field(default=time.monotonic, repr=False)
-
-    @classmethod
-    def of(cls, policy: RetryPolicy) -> Deadline:
-        """The moment `policy.deadline_s` from now."""
-        return cls(policy.clock() + policy.deadline_s, policy.clock)
+class Limit(Protocol):
+    """What `until` and `while_busy` need to know of a deadline."""
 
     def left_s(self) -> float:
         """Seconds that are left, never negative."""
-        return max(0.0, self.at - self.clock())
 
 
 def until(
     policy: RetryPolicy,
-    deadline: Deadline,
+    deadline: Limit,
     call: Callable[[float], T],
     *,
     sleep: Sleep | None = None,
@@ -103,20 +96,36 @@ def while_busy(
     policy: RetryPolicy,
     call: Callable[[], T],
     *,
+    left_s: Callable[[], float | None] = lambda: None,
     sleep: Sleep | None = None,
     on_retry: Callable[[StoreBusy], None] = lambda _: None,
 ) -> T:
-    """Call until `call` does not raise `StoreBusy`, at most `policy.busy_attempts` times."""
+    """Call until `call` does not raise `StoreBusy`, at most `policy.busy_attempts` times.
+
+    `left_s` are the seconds after which there is no further attempt. None means no such limit.
+    """
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, StoreBusy):
             on_retry(error)
 
+    enough = tenacity.stop_after_attempt(policy.busy_attempts)
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        left = left_s()
+        return enough(state) or (left is not None and left <= 0)
+
+    growing = _growing_wait(policy.busy_initial_s, policy.busy_maximum_s, jitter_s=1.0)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        left = left_s()
+        return growing(state) if left is None else min(growing(state), left)
+
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(StoreBusy),
-        wait=_growing_wait(policy.busy_initial_s, policy.busy_maximum_s, jitter_s=1.0),
-        stop=tenacity.stop_after_attempt(policy.busy_attempts),
+        wait=wait,
+        stop=stop,
         sleep=sleep or policy.sleep or time.sleep,
         before_sleep=before_sleep,
         reraise=True,

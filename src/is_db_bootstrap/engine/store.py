@@ -106,6 +106,30 @@ class CanDisconnect(Protocol):
 
 
 @runtime_checkable
+class CanTellWait(Protocol):
+    """A store that can find out what its running call waits for."""
+
+    def waits_for(self) -> str:
+        """What the call that runs now waits for, as a sentence for a person.
+
+        Empty when it waits for nobody, or when that is not known. Another thread calls this. The
+        server may give no answer to this question either, so nobody waits for it for long.
+        """
+
+
+@runtime_checkable
+class CanEndWait(Protocol):
+    """A store whose server lets a statement wait for a lock without a limit."""
+
+    def end_wait(self) -> bool:
+        """End the statement of a change on the server if it waits for somebody else's lock.
+
+        Returns whether there was such a statement, and nothing of it is left. Another thread calls
+        this. The call that sent the statement then fails.
+        """
+
+
+@runtime_checkable
 class GoesOn(Protocol):
     """A store whose server goes on with a change after `cancel`."""
 

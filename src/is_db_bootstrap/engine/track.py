@@ -45,8 +45,10 @@ class LockPolicy:
     fresh_s: float = 1.0
     #: Time that running changes get after a signal, before they are cancelled.
     grace_s: float = DEFAULT.grace_s
-    #: The limit of apply and verify. 0 is no limit.
+    #: The limit of apply. 0 is no limit.
     apply_timeout_s: float = DEFAULT.apply_timeout_s
+    #: The limit of each plan, verify and status, and of each check of a self-test. 0 is no limit.
+    phase_timeout_s: float = DEFAULT.phase_timeout_s
     #: A run that meets another one waits as long as that one goes on. When the other one has left
     #: nothing to do, this run verifies without ever having had the lock.
     follow: bool = False
@@ -61,6 +63,7 @@ class LockPolicy:
             heartbeat_s=timing.heartbeat(),
             grace_s=timing.grace_s,
             apply_timeout_s=timing.apply_timeout_s,
+            phase_timeout_s=timing.phase_timeout_s,
             follow=follow,
         )
 
@@ -126,6 +129,30 @@ class Held:
 
 
 @dataclass(slots=True)
+class Call:
+    """What a store was asked, and what is known of the wait for its answer.
+
+    The times are moments of the monotonic clock.
+    """
+
+    #: The change that is being made. Empty for a look.
+    change: str = ""
+    began_at: float = field(default_factory=time.monotonic)
+    #: Why the last try failed. Empty before the first one has ended.
+    refusal: str = ""
+    #: When the observers last heard what is waited for.
+    told_at: float | None = None
+    #: Why the engine has ended this call on its server. Empty: it did not.
+    ended_because: str = ""
+
+    def refuse(self, message: str) -> None:
+        """Note why a try has failed, which the observers hear now unless they know it."""
+        if message != self.refusal:
+            self.refusal = message
+            self.told_at = time.monotonic()
+
+
+@dataclass(slots=True)
 class Track:
     """What is known of one store while a run goes on."""
 
@@ -142,6 +169,8 @@ class Track:
     verified: bool = False
     #: Whether the store is making a change at this moment.
     changing: bool = False
+    #: What the store was asked last, and when.
+    call: Call = field(default_factory=Call)
 
     @property
     def pending(self) -> tuple[Change, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
@@ -10,8 +9,11 @@ from contextlib import suppress
 from functools import partial
 
 from is_db_bootstrap.engine.context import RunContext
+from is_db_bootstrap.engine.deadlines import Deadlines, option_of
 from is_db_bootstrap.engine.store import CanDisconnect, DatabaseBootstrapper, GoesOn
-from is_db_bootstrap.engine.track import Track
+from is_db_bootstrap.engine.threads import call_within, start_thread
+from is_db_bootstrap.engine.track import Call, Track
+from is_db_bootstrap.engine.waits import Waits
 from is_db_bootstrap.errors import BootstrapError, Interrupted, StoreUnavailable
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.names import STEP_THREAD, StoreName
@@ -22,8 +24,17 @@ _LOOK_S = 0.2
 _ENDING_LOOK_S = 0.1
 #: Seconds that a cancelled call gets at least to come back.
 _LEAST_GRACE_S = 1.0
+#: Seconds that a cancelled look gets to come back. It changes nothing, so nothing is lost when it
+#: is given up.
+_LOOK_GRACE_S = 0.4
 #: Seconds that a call gets to come back after its sessions were ended.
 _AFTER_DISCONNECT_S = 1.0
+#: Seconds that a store gets to say what is left of its sessions.
+_DISCONNECT_S = 10.0
+#: Seconds that a store gets to release its connections.
+_CLOSE_S = 10.0
+#: The same seconds, for what is done after a look was given up.
+_HURRIED_S = 0.3
 #: The note of a store whose call did not come back. The command and the workers of a fleet end
 #: their process then.
 _IN_THIS_PROCESS = (
@@ -32,18 +43,24 @@ _IN_THIS_PROCESS = (
 )
 #: The note of a store that cannot say what became of its sessions.
 _ON_THE_SERVER = "What was begun did not end when it was cancelled, and may go on on the server."
+#: The note of a store whose server did not answer when it was asked what is left.
+_UNANSWERED = "What was begun may go on on the server, which gave no answer when it was asked."
 
 
 class Workers:
-    """Runs the steps of a phase in threads.
+    """Runs the steps of a phase in threads, each phase within its deadline.
 
     `acquiring` returns the store that is being asked for its lock, which is the one to cancel then.
     """
 
     def __init__(
-        self, run: RunContext, acquiring: Callable[[], DatabaseBootstrapper | None]
+        self,
+        run: RunContext,
+        deadlines: Deadlines,
+        acquiring: Callable[[], DatabaseBootstrapper | None],
     ) -> None:
         self._run = run
+        self._deadlines = deadlines
         self._acquiring = acquiring
         self._policy = run.rules.lock
         self._running: dict[Future[None], Track] = {}
@@ -51,6 +68,8 @@ class Workers:
         self.may_go_on = False
         #: Whether a Ctrl-C came that no signal handler took.
         self.saw_keyboard_interrupt = False
+        #: Whether a look was given up, after which the run ends without further waits.
+        self.is_hurried = False
 
     # --- one phase
 
@@ -80,9 +99,11 @@ class Workers:
         self, phase: Phase, tracks: Sequence[Track], step: Callable[[Track], None], *, quiet: bool
     ) -> bool:
         self._run.emit("phase", phase=phase)
+        self._deadlines.begin(phase)
         for track in tracks:
+            track.call = Call()
             call = partial(self._run_step, phase, step, track, quiet=quiet)
-            self._running[_start_thread(call)] = track
+            self._running[start_thread(call, STEP_THREAD)] = track
         self._join_steps(phase)
         return self._run.all_succeeded
 
@@ -114,9 +135,8 @@ class Workers:
     # --- waiting
 
     def _join_steps(self, phase: Phase) -> None:
-        """Wait for all steps, and end them when the run is to end or the phase's limit is over."""
-        limit_s = self._run.limits.get(phase, 0.0)
-        end = time.monotonic() + limit_s if limit_s > 0 else None
+        """Wait for all steps, and end them when the run is to end or the phase's time is over."""
+        waits = Waits(self._run, phase, self._acquiring)
         while self._running:
             try:
                 self._collect_first(_LOOK_S)
@@ -126,9 +146,10 @@ class Workers:
             if self._run.stop.is_set():
                 self._end_interrupted()
                 return
-            if end is not None and time.monotonic() > end:
-                self._end_late(phase, limit_s)
+            if self._running and self._deadlines.is_over(phase):
+                self._end_late(phase, waits)
                 return
+            waits.look_after(list(self._running.values()))
 
     def _collect_first(self, timeout_s: float) -> None:
         """Wait for the first step that ends. Raises what a bug in a store has raised.
@@ -156,28 +177,45 @@ class Workers:
 
     def _end_interrupted(self) -> None:
         """End what runs after a signal. Every store that had not failed counts as interrupted."""
-        touched = self._end_running(self._policy.grace_s)
+        touched = self._end_running(self._policy.grace_s, self._change_grace_s)
         for track in self._run.tracks:
             if track in touched or track.error is None:
                 track.error = Interrupted("The run was interrupted.")
 
-    def _end_late(self, phase: Phase, limit_s: float) -> None:
+    def _end_late(self, phase: Phase, waits: Waits) -> None:
         """End what runs when a phase has taken too long. What was still at work has failed."""
-        message = f"{phase.value} did not end within {limit_s:g} s."
-        for track in self._end_running(0.0):
-            track.error = StoreUnavailable(track.store.name, message, hint=_hint_for(phase))
+        limit_s = self._deadlines.limit_s
+        late = list(self._running.values())
+        reasons = waits.reasons(late)
+        acquiring = self._acquiring()
+        grace_s = _LOOK_GRACE_S
+        if phase is Phase.APPLY:
+            grace_s = self._change_grace_s
+        else:
+            self.is_hurried = True
+        for track in self._end_running(0.0, grace_s):
+            reason = reasons[late.index(track)]
+            message = f"{phase.value} did not end within {limit_s:g} s. {reason}"
+            store = acquiring or track.store
+            error = StoreUnavailable(store.name, message, hint=_hint_for(phase))
+            self._failed_track(error, track).error = error
 
-    def _end_running(self, grace_s: float) -> list[Track]:
-        """Give running steps `grace_s`, cancel them on their servers, and wait for them again.
+    @property
+    def _change_grace_s(self) -> float:
+        """Seconds that a cancelled change gets to come back."""
+        return max(self._policy.grace_s, _LEAST_GRACE_S)
+
+    def _end_running(self, before_s: float, after_s: float) -> list[Track]:
+        """Give running steps `before_s`, cancel them on their servers, and give them `after_s`.
 
         Returns the tracks of the steps that had to be cancelled.
         """
         self._run.halted.set()
-        self._collect_within(grace_s)
+        self._collect_within(before_s)
         touched = list(self._running.values())
         self._note_what_goes_on(touched)
         self._cancel_calls(touched)
-        self._collect_within(max(self._policy.grace_s, _LEAST_GRACE_S))
+        self._collect_within(after_s)
         if self._running:
             self._disconnect_running()
         return touched
@@ -189,21 +227,27 @@ class Workers:
                 track.note(track.store.what_goes_on())
 
     def _cancel_calls(self, tracks: Sequence[Track]) -> None:
-        """Cancel the calls of these stores, or the one that asks for a lock, on their servers."""
+        """Cancel the calls of these stores, or the one that asks for a lock, on their servers.
+
+        Nobody waits for a server that does not take the cancel.
+        """
         acquiring = self._acquiring()
         stores = [track.store for track in tracks] if acquiring is None else [acquiring]
         for store in stores:
             self._run.emit("cancelling", store=store.name)
-            with suppress(BootstrapError):
-                store.cancel()
+            start_thread(partial(_cancel_store, store))
 
     def _disconnect_running(self) -> None:
         """End the sessions of calls that did not come back, and note what goes on, and where."""
-        for track in self._running.values():
-            left = _disconnect_store(track)
-            self.may_go_on = self.may_go_on or bool(left)
-            track.note(left)
-        self._collect_within(_AFTER_DISCONNECT_S)
+        tracks = list(self._running.values())
+        within_s = _HURRIED_S if self.is_hurried else _DISCONNECT_S
+        said = call_within(within_s, [partial(_disconnect_store, track) for track in tracks])
+        for track, future in zip(tracks, said, strict=True):
+            left = future.result() if future.done() else _UNANSWERED
+            if track.changing or not self.is_hurried:
+                self.may_go_on = self.may_go_on or bool(left)
+                track.note(left)
+        self._collect_within(_HURRIED_S if self.is_hurried else _AFTER_DISCONNECT_S)
         for track in self._running.values():
             track.note(_IN_THIS_PROCESS)
 
@@ -217,9 +261,17 @@ class Workers:
     def close_stores(self) -> None:
         """Release the connections of every store but those whose call did not come back."""
         busy = [track.store for track in self._running.values()]
-        for store in [*(track.store for track in self._run.tracks), *self._policy.borrow]:
-            if store not in busy:
-                store.close()
+        stores = [*(track.store for track in self._run.tracks), *self._policy.borrow]
+        calls = [store.close for store in stores if store not in busy]
+        within_s = _HURRIED_S if self.is_hurried else _CLOSE_S
+        for future in call_within(within_s, calls):
+            if future.done():
+                future.result()
+
+
+def _cancel_store(store: DatabaseBootstrapper) -> None:
+    with suppress(BootstrapError):
+        store.cancel()
 
 
 def _disconnect_store(track: Track) -> str:
@@ -234,31 +286,7 @@ def _disconnect_store(track: Track) -> str:
 
 def _hint_for(phase: Phase) -> str:
     """What a person can do about a phase that took too long."""
-    if phase in {Phase.APPLY, Phase.VERIFY}:
-        return "Give a longer --apply-timeout, or none."
-    return (
-        "Something on the server holds it up, such as a lock. End that, or give a longer --timeout."
-    )
-
-
-def _start_thread(call: Callable[[], None]) -> Future[None]:
-    """Run `call` in a daemon thread.
-
-    An executor's threads would keep the process from ending after a signal.
-    """
-    future: Future[None] = Future()
-
-    def target() -> None:
-        try:
-            call()
-        except Exception as exc:  # noqa: BLE001 - handed to the thread that asks for the result
-            future.set_exception(exc)
-        except BaseException as exc:  # noqa: BLE001 - an exit in a thread must not end the process
-            failure = RuntimeError(f"A step of the run raised {type(exc).__name__}: {exc}.")
-            failure.__cause__ = exc
-            future.set_exception(failure)
-        else:
-            future.set_result(None)
-
-    threading.Thread(target=target, name=STEP_THREAD, daemon=True).start()
-    return future
+    option = option_of(phase)
+    if phase is Phase.APPLY:
+        return f"Give a longer {option}, or none."
+    return f"See what holds it up on the server and end that, or give a longer {option}."

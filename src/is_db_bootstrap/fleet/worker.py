@@ -16,7 +16,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import BootstrapError
-from is_db_bootstrap.events import Event, Phase
+from is_db_bootstrap.events import Event
 from is_db_bootstrap.fleet.results import TERMINATED, TargetResult
 from is_db_bootstrap.fleet.targets import Target
 from is_db_bootstrap.guests import claim_process
@@ -134,16 +134,12 @@ class _Worker:
     def _orchestrator(self, target: Target) -> BootstrapOrchestrator:
         if self._blueprint is None:
             self._blueprint = load_blueprint(self._order.blueprint)
-        engine = app.orchestrator(
+        return app.orchestrator(
             self._blueprint,
             target.settings,
             self._order.options,
             observers=[self._observe],
         )
-        # Alone, a run waits for whoever holds up its plan. In a fleet, other targets wait for this
-        # worker.
-        engine.limit_phases((Phase.PLAN, Phase.REPLAN), target.settings.timing.timeout_s)
-        return engine
 
     def _observe(self, event: Event) -> None:
         if event.kind == "phase" and event.phase:

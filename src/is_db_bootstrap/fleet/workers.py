@@ -114,9 +114,13 @@ class Worker:
         Before the first one, the worker loads the blueprint. 0 is no limit.
         """
         timing = target.settings.timing
-        if self.phase in {Phase.WAIT, Phase.PLAN, Phase.REPLAN}:
+        if self.phase == Phase.WAIT:
             return timing.timeout_s
-        return timing.apply_timeout_s if self.phase in {"", Phase.APPLY, Phase.VERIFY} else 0.0
+        if self.phase == Phase.LOCK:
+            return 0.0  # a follower waits for as long as another run goes on
+        if self.phase in {"", Phase.APPLY}:
+            return timing.apply_timeout_s
+        return timing.phase_timeout_s
 
     def interrupt(self) -> None:
         """From a signal handler: let the worker end its run."""

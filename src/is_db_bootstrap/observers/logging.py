@@ -10,6 +10,7 @@ from is_db_bootstrap.events import Event, Observer
 _LEVELS = {
     "failed": logging.ERROR,
     "waiting": logging.WARNING,
+    "still-waiting": logging.WARNING,
     "cancelling": logging.WARNING,
     "phase": logging.DEBUG,
 }

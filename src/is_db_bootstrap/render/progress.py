@@ -40,6 +40,8 @@ class Progress:
             is_new = self._last_waits.get(event.store) != event.message
             self._last_waits[event.store] = event.message
             return is_new
+        if event.kind == "still-waiting":
+            return True
         is_change = event.kind == "change" and event.change is not None
         return self.verbose and is_change
 

@@ -21,15 +21,19 @@ class Timing:
 
     #: The limit of waiting for stores and for locks together.
     timeout_s: float = 60.0
-    #: The limit of apply and of verify. 0 means no limit, because an index build may take an hour.
+    #: The limit of apply. 0 means no limit, because an index build may take an hour.
     apply_timeout_s: float = 0.0
+    #: The limit of each look at the stores: a plan, the plan under the lock, verify, a status, and
+    #: each check of a self-test. 0 means no limit.
+    phase_timeout_s: float = 120.0
     #: The limit of one attempt to open a connection, and of one answer to a ping.
     connect_timeout_s: float = 5.0
     #: First delay between two attempts. The delay doubles each time, with jitter.
     retry_initial_s: float = 0.1
     #: Longest delay between two attempts.
     retry_maximum_s: float = 2.0
-    #: PostgreSQL `lock_timeout` of each statement of a revision.
+    #: How long a statement of a change waits for a lock of somebody else: PostgreSQL's
+    #: `lock_timeout` in revisions, and our own watch on Neo4j.
     lock_timeout_s: float = 5.0
     #: Attempts of one change that the store refuses as busy.
     busy_attempts: int = 12

@@ -302,6 +302,30 @@ class Neo4jBootstrapper:
         """
         self._database.terminate()
 
+    def disconnect(self) -> str:
+        """From another thread: break the connections.
+
+        The server rolls back what they had begun and not committed, when it notices.
+        """
+        self._database.hang_up()
+        return (
+            "Neo4j gave no answer, so its transactions of this run were not seen to end. It rolls"
+            " them back when it notices that their connection has gone."
+        )
+
+    # --- waiting
+
+    def waits_for(self) -> str:
+        """From another thread: which transactions of others block ours, as far as can be told."""
+        return self._database.waits_for()
+
+    def end_wait(self) -> bool:
+        """From another thread: end our statement if others block it and nothing of it is left then.
+
+        What commits while it runs is left to wait: some of it is committed already.
+        """
+        return self._database.end_wait()
+
     def what_goes_on(self) -> str:
         """What the server goes on with after `cancel`, as a sentence for the report."""
         return KIND.unended

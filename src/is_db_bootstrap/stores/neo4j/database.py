@@ -16,10 +16,12 @@ from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnava
 from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.stores import foreign_server
 from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
+from is_db_bootstrap.stores.neo4j import waiting
 from is_db_bootstrap.stores.neo4j.connection import client_arguments
 from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema
-from is_db_bootstrap.stores.neo4j.cypher_text import quoted
+from is_db_bootstrap.stores.neo4j.cypher_text import Statement, quoted
 from is_db_bootstrap.stores.neo4j.errors import STORE, Translation
+from is_db_bootstrap.stores.neo4j.waiting import Look
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
@@ -63,6 +65,11 @@ class Database:
         self._target = str(url)
         self._tag = uuid.uuid4().hex
         self._opened: neo4j.Driver | None = None
+        #: The driver that is being opened, for whoever ends a ping.
+        self._opening: neo4j.Driver | None = None
+        #: The statement of a file that the server has, and what was last seen of its wait.
+        self._sent: Statement | None = None
+        self._last_look: Look | None = None
         #: Version and edition, once connected.
         self.server: ServerInfo | None = None
         #: What a look has found last.
@@ -72,7 +79,7 @@ class Database:
         """One try on new connections, with the credentials once."""
         limit = min(timeout_s, self._connect_timeout_s)
         with self._errors(), self._recognising(limit):
-            driver = self._open(limit)
+            driver = self._opening = self._open(limit)
             try:
                 rows = self._ask(driver, _COMPONENTS, limit)
                 server = self._checked_server(rows)
@@ -80,6 +87,8 @@ class Database:
             except BaseException:
                 driver.close()
                 raise
+            finally:
+                self._opening = None
         self._opened, self.server = driver, server
         return server
 
@@ -214,21 +223,74 @@ class Database:
         rest = {name: thing for name, thing in last.objects.items() if thing.kind not in kinds}
         return LiveSchema({**rest, **live.objects}, live.indexes)
 
+    @contextmanager
+    def sending(self, statement: Statement) -> Iterator[None]:
+        """Note the statement that the server has, for `waits_for` and `end_wait`."""
+        self._sent, self._last_look = statement, None
+        try:
+            yield
+        finally:
+            self._sent = None
+
+    # --- from another thread
+
     def terminate(self) -> None:
         """From another thread: terminate our transactions on the server.
 
         Where that is refused, the connections are broken.
         """
-        driver = self._opened
+        driver = self._opened or self._opening
         if driver is None:
+            return
+        if driver is self._opening:
+            driver.close()  # a ping has nothing that would go on
             return
         try:
             with driver.session(database=self._url.database or None) as session:
                 ids = [row["id"] for row in session.run(_OURS, tag=self._tag)]
                 if ids:
-                    session.run("TERMINATE TRANSACTIONS $ids", ids=ids).consume()
+                    session.run(waiting.TERMINATE, ids=ids).consume()
         except (raised.Neo4jError, raised.DriverError):
             driver.close()
+
+    def hang_up(self) -> None:
+        """From another thread: break the connections."""
+        for driver in (self._opened, self._opening):
+            if driver is not None:
+                driver.close()
+
+    def waits_for(self) -> str:
+        """From another thread: which transactions of others block ours, as far as can be told."""
+        driver = self._opened
+        if driver is None:
+            return ""
+        look, before = self._look_at_wait(driver), self._last_look
+        self._last_look = look
+        return look.sentence(before)
+
+    def _look_at_wait(self, driver: neo4j.Driver) -> Look:
+        with self._errors(), driver.session(database=self._url.database or None) as session:
+            rows = [dict(row) for row in session.run(waiting.READ)]
+            sent = self._sent
+            is_schema = sent is not None and sent.is_schema
+            is_idle = is_schema and not list(session.run(waiting.BUILDING))
+        return waiting.read_look(rows, self.metadata, schema=is_idle)
+
+    def end_wait(self) -> bool:
+        """From another thread: end our statement if others block it and nothing of it is left then.
+
+        What commits while it runs is left to wait: some of it is committed already.
+        """
+        driver, sent, before = self._opened, self._sent, self._last_look
+        if driver is None or sent is None or sent.is_batched:
+            return False
+        look = self._look_at_wait(driver)
+        ids = look.stuck(before)
+        if not ids or self._sent is not sent:
+            return False
+        with self._errors(), driver.session(database=self._url.database or None) as session:
+            session.run(waiting.TERMINATE, ids=ids).consume()
+        return True
 
     def close(self) -> None:
         """Release every connection."""

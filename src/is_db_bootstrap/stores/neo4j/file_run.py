@@ -120,7 +120,8 @@ class FileRun:
         """
         for text in own_schema.absent(schema, self._database.look(session)).values():
             try:
-                self._database.rows(session, text)
+                with self._database.sending(Statement(text, text, line=1)):
+                    self._database.rows(session, text)
             except raised.ClientError as exc:
                 if neo4j_errors.code(exc) not in neo4j_errors.EXISTS:
                     raise
@@ -145,7 +146,10 @@ class FileRun:
     ) -> None:
         with self._fence.transaction(session, change) as run:
             for i, statement in enumerate(file.statements, 1):
-                with self._errors(_place(file, i, statement), change):
+                with (
+                    self._errors(_place(file, i, statement), change),
+                    self._database.sending(statement),
+                ):
                     run(statement.text)
             self.record(run, file, history, began)
 
@@ -223,10 +227,11 @@ class FileRun:
             self.mark_begun(session, file, change, number, running=False)
 
     def _send(self, session: neo4j.Session, file: CypherFile, statement: Statement) -> None:
-        try:
-            self._database.rows(session, statement.text)
-        except (raised.ClientError, raised.DatabaseError) as exc:
-            self._explain(session, statement, exc, file)
+        with self._database.sending(statement):
+            try:
+                self._database.rows(session, statement.text)
+            except (raised.ClientError, raised.DatabaseError) as exc:
+                self._explain(session, statement, exc, file)
 
     def _is_dropped(self, session: neo4j.Session, statement: Statement) -> bool:
         """Whether it is a DROP, and what it drops is gone."""

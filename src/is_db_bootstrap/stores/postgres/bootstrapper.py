@@ -46,6 +46,7 @@ from is_db_bootstrap.stores.postgres.errors import (
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.history import History
 from is_db_bootstrap.stores.postgres.kind import KIND
+from is_db_bootstrap.stores.postgres.open_sessions import OpenSessions
 from is_db_bootstrap.stores.postgres.recorded_elsewhere import RecordedElsewhere
 from is_db_bootstrap.stores.postgres.revision_step import RevisionSteps
 from is_db_bootstrap.stores.postgres.revisions import Chain, Record
@@ -108,7 +109,6 @@ class PostgreSQLBootstrapper:
         self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None
         self._uncompared = self._why_not(catalogue) if folder and self._catalogue is None else ""
         self._session: psycopg.Connection[Any] | None = None
-        self._working: list[psycopg.Connection[Any]] = []
         self._changing_in: int | None = None
         self._holds_lock = False
         self._engine: Engine | None = None
@@ -116,7 +116,10 @@ class PostgreSQLBootstrapper:
         self._cancelled = threading.Event()
         self._due = False
         self.target = str(self._url)
-        self._database = Database(self._url, schema, self._timing.connect_timeout_s)
+        self._open_sessions = OpenSessions(self.target)
+        self._database = Database(
+            self._url, schema, self._timing.connect_timeout_s, self._open_sessions
+        )
         self._history = History(
             self._reader,
             self._is_at_work_elsewhere,
@@ -190,10 +193,13 @@ class PostgreSQLBootstrapper:
         return ServerInfo(str(version).split()[0])
 
     def _connected(self, limit_s: float | None = None) -> psycopg.Connection[Any]:
-        return connect(
-            self._url,
-            limit_s or self._timing.connect_timeout_s,
-            settings=session_settings(self._schema),
+        return self._open_sessions.open(
+            lambda opened: connect(
+                self._url,
+                limit_s or self._timing.connect_timeout_s,
+                settings=session_settings(self._schema),
+                opened=opened,
+            )
         )
 
     def _reader(self) -> psycopg.Connection[Any]:
@@ -392,7 +398,7 @@ class PostgreSQLBootstrapper:
             raise StoreUnavailable(
                 self.name, "The run that this session was for has ended.", hint="Run again."
             )
-        self._working.append(connection)
+        self._open_sessions.add(connection)
 
     def _apply_row(self, change: Change) -> str | None:
         row = next(r for r in self._blueprint.seed_rows if row_name(r) == change.name)
@@ -475,25 +481,43 @@ class PostgreSQLBootstrapper:
             self._due = False
             threading.Thread(target=_import_alembic, name="import-alembic", daemon=True).start()
         try:
-            taken = postgres_lock.take(self._url, self._schema, self._timing, self._number, owner)
+            taken = self._open_sessions.open(
+                lambda opened: postgres_lock.take(
+                    self._url, self._schema, self._timing, owner, opened
+                )
+            )
         except DatabaseMissing as exc:
             raise StoreConflict(
                 self.name,
                 f"Database {self._url.database} does not exist, so its lock cannot be taken.",
             ) from exc
+        if isinstance(taken, postgres_lock.AdvisoryLock):
+            # No cancel of a change may end the session of the lock.
+            self._open_sessions.forget(taken.connection)
         self._holds_lock = not isinstance(taken, LockHolder)
         return taken
+
+    def waits_for(self) -> str:
+        """From another thread: whose locks our sessions wait for, or that the server is mute.
+
+        Asked on a connection of its own.
+        """
+        if self._open_sessions.is_mute:
+            return self._open_sessions.what_is_mute()
+        try:
+            asking = self._connected()
+        except DatabaseMissing:
+            return ""
+        with asking:
+            return self._open_sessions.blockers(asking)
 
     def cancel(self) -> None:
         """From another thread: end what runs on the server; its transaction is rolled back."""
         self._cancelled.set()
-        for connection in (*self._working, self._session):
-            if connection is not None and not connection.closed:
-                with suppress(psycopg.Error):
-                    connection.cancel_safe(timeout=self._timing.connect_timeout_s)
+        self._open_sessions.cancel(self._timing.connect_timeout_s)
 
     def disconnect(self) -> str:
-        """From another thread: terminate our sessions on the server.
+        """From another thread: break our connections, and terminate their sessions on the server.
 
         Its open transactions are rolled back.
 
@@ -505,7 +529,8 @@ class PostgreSQLBootstrapper:
         turn = getattr(alembic, "ALEMBIC", None)  # another thread may be importing it right now
         if turn is not None:
             turn.give_up(self._changing_in)
-        ours = [c for c in (*self._working, self._session) if c is not None and not c.closed]
+        ours = self._open_sessions.identities()
+        self._open_sessions.hang_up()
         with self._connected() as connection, errors(self.target):
             left = [pid for session in ours for pid in terminated(connection, session)]
         if not left:
@@ -517,7 +542,7 @@ class PostgreSQLBootstrapper:
 
     def close(self) -> None:
         """Release every connection."""
-        engine, self._engine, self._working = self._engine, None, []
+        engine, self._engine = self._engine, None
         session, self._session = self._session, None
         if engine is not None:
             engine.dispose()

@@ -6,7 +6,7 @@ All times are seconds.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -137,11 +137,13 @@ def connect(
     database: str | None = None,
     settings: Mapping[str, str] | None = None,
     kind: type[psycopg.Connection[Any]] = psycopg.Connection,
+    opened: Callable[[psycopg.Connection[Any]], None] | None = None,
     **options: Any,
 ) -> psycopg.Connection[Any]:
     """One try to open an autocommit connection whose session has `settings`.
 
-    The URL's database unless told, of class `kind`.
+    The URL's database unless told, of class `kind`. `opened` is told of the connection as soon as
+    the server has taken the login, so that another thread can end what the session is asked first.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an
     address that cannot be one, where something else answers, or where a pooler gives our session to
@@ -161,6 +163,8 @@ def connect(
     except UnicodeError as exc:
         error = ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.")
         raise url.masking(error, exc) from exc
+    if opened is not None:
+        opened(connection)
     _refuse_old(url, connection)
     try:
         prepare(url, connection, known, settings or {})
@@ -273,20 +277,24 @@ def shared_sessions(url: StoreUrl, mode: pooler.Mode) -> ConfigurationError:
     )
 
 
-def terminated(connection: psycopg.Connection[Any], session: psycopg.Connection[Any]) -> list[int]:
-    """End `session` on the server, asked through `connection`, and wait until it is gone.
+def identity(session: psycopg.Connection[Any]) -> list[Any]:
+    """Process id, user, database and name of a session, by which its server knows it.
 
-    Its process id if it is not.
-
-    A pooler makes up the process id that it greets with, so name, user and database of the session
-    must fit as well.
+    A pooler makes up the process id that it greets with, so the rest must fit as well.
     """
-    name = session.info.parameter_status("application_name")
-    known = [TERMINATE_MS, session.info.backend_pid, session.info.user, session.info.dbname, name]
+    info = session.info
+    return [info.backend_pid, info.user, info.dbname, info.parameter_status("application_name")]
+
+
+def terminated(connection: psycopg.Connection[Any], session: Sequence[Any]) -> list[int]:
+    """End a session on the server, asked through `connection`, and wait until it is gone.
+
+    `session` is its `identity`. Returns its process id if it is not gone.
+    """
     with suppress(psycopg.errors.InsufficientPrivilege):
-        found = connection.execute(_TERMINATE.encode(), known).fetchall()
+        found = connection.execute(_TERMINATE.encode(), [TERMINATE_MS, *session]).fetchall()
         return [pid for pid, gone in found if not gone]
-    return [session.info.backend_pid]
+    return [session[0]]
 
 
 def refused(

@@ -24,6 +24,7 @@ from is_db_bootstrap.stores.postgres.errors import (
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
+    from is_db_bootstrap.stores.postgres.open_sessions import OpenSessions
 
 _RIGHTS = """
     SELECT current_user, has_database_privilege(current_database(), 'CREATE'),
@@ -37,13 +38,21 @@ _MAY_CREATE = "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolna
 class Database:
     """The database of an address, and one schema in it.
 
-    `connect_timeout_s` bounds every connection attempt, in seconds.
+    `connect_timeout_s` bounds every connection attempt, in seconds. `open_sessions` is told of each
+    connection.
     """
 
-    def __init__(self, url: StoreUrl, schema: str, connect_timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: StoreUrl,
+        schema: str,
+        connect_timeout_s: float,
+        open_sessions: OpenSessions,
+    ) -> None:
         self._url = url
         self._schema = schema
         self._connect_timeout_s = connect_timeout_s
+        self._open_sessions = open_sessions
         self._target = str(url)
 
     @contextmanager
@@ -53,8 +62,13 @@ class Database:
         What a DBA must run, when we may not connect there.
         """
         try:
-            connection = connect(
-                self._url, limit_s or self._connect_timeout_s, database=MAINTENANCE
+            connection = self._open_sessions.open(
+                lambda opened: connect(
+                    self._url,
+                    limit_s or self._connect_timeout_s,
+                    database=MAINTENANCE,
+                    opened=opened,
+                )
             )
         except DatabaseUnlisted as exc:
             raise ConfigurationError(

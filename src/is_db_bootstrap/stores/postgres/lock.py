@@ -10,7 +10,7 @@ key in another database is another lock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,17 +94,23 @@ class AdvisoryLock:
 
 
 def take(
-    url: StoreUrl, schema: str, timing: Timing, number: int, owner: str
+    url: StoreUrl,
+    schema: str,
+    timing: Timing,
+    owner: str,
+    opened: Callable[[psycopg.Connection[Any]], None] | None = None,
 ) -> AdvisoryLock | LockHolder:
-    """One try.
+    """One try. `opened` is told of the connection as soon as it is there.
 
     Raises what `connect` raises: a pooler that gives our session to others is found out there.
     """
+    number = key(schema)
     name = owner.encode()[:NAME_BYTES].decode(errors="ignore")
     connection = connect(
         url,
         timing.connect_timeout_s,
         settings=session_settings(schema),
+        opened=opened,
         **KEEPALIVE,
         application_name=name,
     )
