@@ -163,7 +163,8 @@ def test_nothing_that_a_revision_has_started_goes_on_after_the_report_that_it_fa
         timeout=120,
     )
     assert found.returncode == 1, found.stderr
-    assert "RuntimeError: no" in found.stdout + found.stderr
+    assert "RuntimeError (" in found.stdout + found.stderr
+    assert "It said: no." in found.stdout + found.stderr
     assert "may go on" not in found.stdout + found.stderr
     assert other_sessions(database) == []
     assert processes_with(MARKER) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Drift
 from is_db_bootstrap.stores.neo4j.cypher_schema import LiveIndex, LiveSchema, SchemaObject
-from is_db_bootstrap.stores.neo4j.errors import STORE
+from is_db_bootstrap.stores.neo4j.kind import STORE
 
 
 def drifts(wanted: Iterable[SchemaObject], live: LiveSchema) -> Iterator[Drift]:

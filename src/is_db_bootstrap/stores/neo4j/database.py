@@ -20,7 +20,8 @@ from is_db_bootstrap.stores.neo4j import waiting
 from is_db_bootstrap.stores.neo4j.connection import client_arguments
 from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement, quoted
-from is_db_bootstrap.stores.neo4j.errors import STORE, Translation
+from is_db_bootstrap.stores.neo4j.errors import Translation
+from is_db_bootstrap.stores.neo4j.kind import STORE
 from is_db_bootstrap.stores.neo4j.waiting import Look
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
 from is_db_bootstrap.stores.neo4j.cypher_text import quoted
-from is_db_bootstrap.stores.neo4j.errors import STORE
+from is_db_bootstrap.stores.neo4j.kind import STORE
 
 #: Nodes of a label up to which duplicates are looked for before anything is changed.
 AFFORDABLE_NODES = 100_000

@@ -19,12 +19,12 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.neo4j.kind import STORE
 from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
 
-STORE = "neo4j"
 
 # Server error codes, without `Neo.`.
 UNAUTHORIZED = "ClientError.Security.Unauthorized"

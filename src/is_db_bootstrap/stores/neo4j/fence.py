@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
-from is_db_bootstrap.stores.neo4j.errors import STORE
+from is_db_bootstrap.stores.neo4j.kind import STORE
 
 if TYPE_CHECKING:
     import neo4j

@@ -29,8 +29,9 @@ from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
 from is_db_bootstrap.stores.neo4j.cypher_schema import Drop, LiveSchema, SchemaObject, recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 from is_db_bootstrap.stores.neo4j.duplicates import blocked, duplicates
-from is_db_bootstrap.stores.neo4j.errors import STORE, Translation
+from is_db_bootstrap.stores.neo4j.errors import Translation
 from is_db_bootstrap.stores.neo4j.history import History
+from is_db_bootstrap.stores.neo4j.kind import STORE
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared
 from is_db_bootstrap.stores.neo4j.seed import Run
 

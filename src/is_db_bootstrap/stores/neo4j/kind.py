@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.stores.kind import StoreKind, TlsWish, unread_tls_options
 
 
@@ -11,8 +12,11 @@ def _weaknesses(wish: TlsWish) -> Iterator[str]:
     yield from unread_tls_options(wish, "NEO4J_CA_FILE")
 
 
+#: What messages call the store. Modules that load no client need it too.
+STORE: StoreName = "neo4j"
+
 KIND = StoreKind(
-    name="neo4j",
+    name=STORE,
     label="Neo4j",
     schemes=("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc"),
     default_port=7687,
