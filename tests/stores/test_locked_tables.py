@@ -78,6 +78,7 @@ def sessions_at_work(url):
         (Mode.PLAN, "alembic_version"),
         (Mode.STATUS, "alembic_version"),
         (Mode.APPLY, "alembic_version"),  # with nothing to do
+        (Mode.VERIFY, "alembic_version"),
         # A plan looks at no table but that one; a verify compares all that are declared.
         (Mode.APPLY, "orders"),
         (Mode.VERIFY, "orders"),
