@@ -456,12 +456,15 @@ def test_what_was_written_into_a_killed_sessions_database_is_named_and_kept(plac
     assert place.probe.everything() == before
 
 
+#: Ends some time after it goes on, which the file `continued` says.
 STOPPED = """
-import time
+import pathlib, time
 def test_it({store}):
     {write}
     time.sleep(3.5)
     print('\\nnow', flush=True)
+    while not pathlib.Path('continued').exists():
+        time.sleep(0.1)
     time.sleep(8)
 """
 #: Ends when the file `go` is there, and finds what it has written.
@@ -484,8 +487,9 @@ def _stopped(place):
     return stopped
 
 
-def _continued(stopped):
+def _continued(place, stopped):
     stopped.send_signal(signal.SIGCONT)
+    (place.folder / "continued").touch()
     shown = stopped.communicate(timeout=280)[0]
     assert stopped.returncode == 1, shown
     assert "Traceback" not in shown
@@ -499,7 +503,7 @@ def test_a_session_that_was_stopped_wipes_nothing_that_came_after_it(place):
     assert place.errors_here() == []
     place.probe.somebody_writes()
     before = place.probe.everything()
-    _continued(stopped)
+    _continued(place, stopped)
     assert place.probe.has_what_somebody_wrote()
     assert place.probe.everything() == before
 
@@ -511,7 +515,7 @@ def test_a_session_that_was_stopped_leaves_its_successor_alone(place):
     successor = place.in_a_test(
         SUCCESSOR.format(store=place.store, write=place.write, has_written=place.probe.has_written)
     )
-    _continued(stopped)
+    _continued(place, stopped)
     (place.folder / "go").touch()
     shown = successor.communicate(timeout=280)[0]
     assert successor.returncode == 0, shown
@@ -754,6 +758,21 @@ def test_a_set_up_of_a_user_who_may_not_write_leaves_nothing(place):
     ):
         stores.url("redis")
     assert place.probe.everything() == []
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+def test_a_role_that_may_not_create_databases_is_told_what_tests_need(place):
+    before = place.probe.everything()
+    place.probe._run("CREATE ROLE narrow LOGIN PASSWORD 'x'")
+    _, _, host = place.probe.address.rpartition("@")
+    place.probe.address = f"postgresql://narrow:x@{host}"
+    try:
+        told = place.errors_here()
+    finally:
+        place.probe._run("DROP ROLE narrow")
+    assert len(told) == 2
+    assert 'ALTER ROLE "narrow" CREATEDB;' in told[0]
+    assert place.probe.everything() == before
 
 
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)

@@ -598,7 +598,10 @@ def test_an_interrupt_keeps_the_failure_that_came_before_it():
     engine = BootstrapOrchestrator([failing, slow], retry=QUICK, lock=LockPolicy(grace_s=0.1))
     result = engine.run()
     assert result.exit_code == 130
-    assert [s.error.message for s in result.stores] == ["Refused.", "The run was interrupted."]
+    assert [s.error.message for s in result.stores] == [
+        "Refused.",
+        "The run was interrupted during apply. item b is being applied.",
+    ]
 
 
 def test_a_remark_of_an_audit_is_no_drift_and_a_finding_is_one_and_only_in_strict_verify():

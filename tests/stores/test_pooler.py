@@ -229,6 +229,14 @@ def test_a_database_that_a_pooler_does_not_list_is_told_as_that(pools, url):
     assert "does not list the database postgres." in shown
 
 
+def test_a_pooler_that_holds_us_for_a_missing_database_is_told_with_that_cause(pools, url):
+    pooled = pools.start(replace(url, database="absent"), "session")
+    code, shown = _apply(pooled)
+    assert code == 4
+    assert "It has just said that the database absent does not exist" in shown
+    assert 'CREATE DATABASE "absent";' in shown
+
+
 def _apply(pooled):
     """Exit code and output of `apply`."""
     words = ("apply", "--only", "postgres", "-b", "context_service")

@@ -105,6 +105,10 @@ class Waits:
                 self._answers[id(track)] = answer
             if track.call.told_at is None:
                 self._tell(track, time.monotonic() - track.call.began_at)
+        return self.known_reasons(tracks)
+
+    def known_reasons(self, tracks: Sequence[Track]) -> list[str]:
+        """What the call of each store waits for, as far as that is known already."""
         return [self._known_reason(track) for track in tracks]
 
     # --- asking

@@ -144,7 +144,7 @@ class Workers:
                 self.saw_keyboard_interrupt = True
                 self._run.stop.set()
             if self._run.stop.is_set():
-                self._end_interrupted()
+                self._end_interrupted(phase, waits)
                 return
             if self._running and self._deadlines.is_over(phase):
                 self._end_late(phase, waits)
@@ -175,11 +175,17 @@ class Workers:
 
     # --- ending what runs
 
-    def _end_interrupted(self) -> None:
+    def _end_interrupted(self, phase: Phase, waits: Waits) -> None:
         """End what runs after a signal. Every store that had not failed counts as interrupted."""
+        running = list(self._running.values())
+        reasons = waits.known_reasons(running)
         touched = self._end_running(self._policy.grace_s, self._change_grace_s)
         for track in self._run.tracks:
-            if track in touched or track.error is None:
+            if track in touched:
+                reason = reasons[running.index(track)]
+                message = f"The run was interrupted during {phase.value}. {reason}"
+                track.error = Interrupted(message)
+            elif track.error is None:
                 track.error = Interrupted("The run was interrupted.")
 
     def _end_late(self, phase: Phase, waits: Waits) -> None:

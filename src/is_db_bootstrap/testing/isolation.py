@@ -145,12 +145,16 @@ class Isolation(ABC):
         """Whether the client's error says that a privilege is missing."""
         return False
 
-    def not_ours(self, what: str, found: Content) -> ConfigurationError:
-        """The error of a store that is in use by something else."""
+    def not_ours(self, what: str, found: Content, *, way_out: str = "") -> ConfigurationError:
+        """The error of a store that is in use by something else.
+
+        `way_out` is a sentence about an empty store that can be had.
+        """
         return ConfigurationError(
             f"{self.store}: {what} at {self.server} is not empty and was not made by a test run, "
             f"so it is left alone: it holds {found}.",
-            hint=f"Give the address of an empty store (it comes from {self.server.source}).",
+            hint=f"{way_out or 'Give the address of an empty store'} (it comes from "
+            f"{self.server.source}).",
         )
 
     def written_by_others(self, what: str, found: Content, *, way_out: str) -> ConfigurationError:

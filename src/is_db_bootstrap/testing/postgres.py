@@ -16,7 +16,7 @@ import psycopg
 
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
-from is_db_bootstrap.errors import BootstrapError
+from is_db_bootstrap.errors import AccessDenied, BootstrapError
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
@@ -24,6 +24,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     identifier,
     session_settings,
 )
+from is_db_bootstrap.stores.postgres.database import MAY_CREATE
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.testing import postgres_content
 from is_db_bootstrap.testing.content import Content, Seal, Thing
@@ -141,6 +142,7 @@ class PostgresIsolation(Isolation):
         """Refuse a server that is in use, remove what dead processes have left, make a template."""
         self._check_empty()
         self._main = self._thread_connection
+        self._check_rights()
         self._main.execute("SELECT pg_advisory_lock(%s, %s)", (_ALIVE, self._owner))
         with self._making_lock(_SWEEPING):
             self._drop_leftovers()
@@ -231,6 +233,19 @@ class PostgresIsolation(Isolation):
             found = postgres_content.objects(connection)
             if found:
                 raise self.not_ours(f"database {database}", found)
+
+    def _check_rights(self) -> None:
+        """Refuse a role that may create no databases: each test has one of its own."""
+        may_create, role = self._main.execute(MAY_CREATE.encode()).fetchone() or (True, "")
+        if not may_create:
+            raise AccessDenied(
+                self.store,
+                f"Tests create a database for each test, and {role} may not create databases on "
+                f"{self.server}.",
+                hint=f"Let an administrator run: ALTER ROLE {identifier(role)} CREATEDB; "
+                "Or run the tests with --stores-from local.",
+                subject=str(role),
+            )
 
     @contextmanager
     def _making_lock(self, key: int) -> Iterator[None]:

@@ -55,6 +55,8 @@ _DATABASES = 16
 _TRIES = 10
 #: Seconds between two looks at what a running test has written to a given server.
 _LOOK_S = 0.5
+#: The way out where the address names no logical database, and the first one is in use.
+_NAME_ONE = "Name a logical database that is empty, such as /5 at the end of the address"
 #: Bytes of values that are looked at, in all.
 _BYTES = 32_000_000
 
@@ -383,7 +385,8 @@ class RedisIsolation(Isolation):
                 return
             found = _read_content(client, BUDGET)
             if found:  # else another process has just left
-                raise self.not_ours(f"logical database {self._named}", found)
+                way_out = "" if self._in_turns else _NAME_ONE
+                raise self.not_ours(f"logical database {self._named}", found, way_out=way_out)
 
     def _database_count(self) -> int:
         try:

@@ -6,6 +6,7 @@ All times are seconds.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,11 @@ _TERMINATE = """
 _ASYNCPG_ONLY = {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"}
 
 
+#: PgBouncer tries a server again after `server_login_retry`, 15 s by default. Until then it holds
+#: its clients. Seconds for which we remember why.
+_HELD_S = 60.0
+#: Address and database, to when the server said that the database does not exist.
+_missing_since: dict[tuple[str, str], float] = {}
 #: What PgBouncer says of a database that it does not list. The second is its answer where a user is
 #: forced (`auth_type = any`).
 _UNLISTED = re.compile("no such database|bouncer config error", re.IGNORECASE)
@@ -318,6 +324,7 @@ def refused(
         return known
     told = text.rsplit("failed: ", 1)[-1]
     if database in told and _is_missing(url, database, timeout_s, told):
+        _missing_since[str(url), database] = time.monotonic()
         return DatabaseMissing(database)
     if database in told and "does not exist" in told:
         # It does by now: another run has just created it.
@@ -326,7 +333,22 @@ def refused(
         )
     if exc.pgconn is not None and exc.pgconn.used_password:
         return denied(url, text)
-    return _unanswered(url, text, timeout_s)
+    return _held_by_pooler(url, database, text) or _unanswered(url, text, timeout_s)
+
+
+def _held_by_pooler(url: StoreUrl, database: str, text: str) -> StoreUnavailable | None:
+    """The error of a pooler that holds our connection to a database that it could not enter."""
+    since = _missing_since.get((str(url), database))
+    if since is None or time.monotonic() - since > _HELD_S or "timeout" not in text:
+        return None
+    return StoreUnavailable(
+        NAME,
+        f"{url} does not answer: {text}. It has just said that the database {database} does not "
+        "exist, so it is a connection pooler that holds connections until its next try.",
+        hint=f"Let an administrator run: CREATE DATABASE {identifier(database)}; or give the "
+        "server's own address.",
+        subject=database,
+    )
 
 
 def _unanswered(url: StoreUrl, text: str, timeout_s: float) -> BootstrapError:

@@ -32,7 +32,8 @@ _RIGHTS = """
            coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false),
            current_database()
 """
-_MAY_CREATE = "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user"
+#: Whether the role may create databases, and its name.
+MAY_CREATE = "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user"
 
 
 class Database:
@@ -158,7 +159,7 @@ class Database:
     def refuse_no_right_to_create(self) -> None:
         """Raise `AccessDenied` when the database is missing and our role may not create it."""
         with self.maintenance() as connection, errors(self._target):
-            row = connection.execute(_MAY_CREATE.encode()).fetchone()
+            row = connection.execute(MAY_CREATE.encode()).fetchone()
         if row is not None and not row[0]:
             raise self.may_not_create(row[1])
 
