@@ -145,7 +145,7 @@ def test_modules_tests_and_data_of_a_team_are_normal(folder, name, text):
         ("neo4j/V002__b.cypher", CYPHER),
         ("cypher_2026/V002__b.cypher", CYPHER),
         ("graph/V001__b.cypher", CYPHER),
-        ("graph/cities.cql", "// in use\n" + CYPHER),
+        ("graph/V2__cities.cql", "// in use\n" + CYPHER),
     ],
 )
 def test_migrations_that_go_on_from_those_that_are_read_are_named(folder, name, text):
@@ -192,6 +192,8 @@ def test_another_environment_and_copies_beside_those_that_are_read_are_the_teams
     write(folder, "build/migrations/b.py", 'revision = "b"\ndown_revision = "a"\n')
     write(folder, "build/cypher/V001__a.cypher", CYPHER)
     write(folder, "neo4j/queries.cypher", "MATCH (n) RETURN n")
+    for name in ("tests/setup.cypher", "docs/schema.cypher", "scripts/reset.cypher"):
+        write(folder, name, CYPHER)
     assert load_blueprint(folder).stores == ("postgres", "neo4j", "redis")
 
 

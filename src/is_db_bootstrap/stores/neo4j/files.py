@@ -56,11 +56,13 @@ def is_stray_file(path: Path) -> bool:
 def going_on(paths: Iterable[Path], own: Path, *, in_shared_place: bool) -> Iterator[Path]:
     """Those of `paths`, files that declare something, which are more than `own` has.
 
-    `own` is the folder that is read. A file of a name that it has too is a copy. `in_shared_place`
+    `own` is the folder that is read. A file of a name that it has too is a copy. A file without the
+    name of a migration is the application's, such as `tests/setup.cypher`. `in_shared_place`
     says that folders of other blueprints may lie there. Files that have a version of `own` under
     another name are those of another blueprint.
     """
-    more = [path for path in paths if not (own / path.name).exists()]
+    named = [path for path in paths if looks_like_migration(path)]
+    more = [path for path in named if not (own / path.name).exists()]
     if in_shared_place:
         taken = {version_in_name(path) for path in own.glob("*.cypher")} - {()}
         if any(version_in_name(path) in taken for path in more):
