@@ -21,10 +21,11 @@ from alembic.util import CommandError
 from sqlalchemy import text
 
 from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
 from is_db_bootstrap.settings import Settings
-from is_db_bootstrap.stores.postgres import begun, elsewhere
+from is_db_bootstrap.stores.postgres import begun, diverged, elsewhere
 from is_db_bootstrap.stores.postgres.alembic import (
     commit_record,
     engine,
@@ -145,6 +146,26 @@ def refuse_unended(reader: psycopg.Connection[Any], found: Begun) -> None:
         "again by itself. Look at what it did, then record the revision at which the schema is: "
         "`is-db-bootstrap migrate stamp`, which lifts the mark also where it is recorded already."
     )
+
+
+def refuse_diverged(connection: Connection, schema: str) -> None:
+    """Refuse to go on from a schema that has gone another way than the revisions here.
+
+    Alembic looks at the last revision only. It would pass over one that was put before that.
+    """
+    place = identifier(schema, TABLE)
+    comment = connection.scalar(
+        text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place}
+    )
+    name = declared().name
+    chain = Chain.read(declared().migrations)
+    record = Record.of(context.get_context().get_current_heads(), comment)
+    found = record.as_lineage(chain).compare(chain.lineage)
+    if found.standing is Standing.DIVERGED:
+        raise CommandError(
+            f"Schema {schema} {diverged.differences(record, found, chain, name)}. "
+            f"{diverged.ways_out(record, found, chain)}"
+        )
 
 
 def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> None:
@@ -309,6 +330,7 @@ def online(schema: str) -> None:
             if reader is None:
                 return
             refuse_half_done(connection, reader(), schema)
+            refuse_diverged(connection, schema)
             if step.is_upgrade:
                 refuse_recorded_elsewhere(reader(), schema)
 

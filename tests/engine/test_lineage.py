@@ -24,6 +24,8 @@ def standing(recorded, declared):
         ("abd", "abc", Comparison(Standing.DIVERGED, pending=("c",), beyond=("d",))),
         ("ac", "abc", Comparison(Standing.DIVERGED, pending=("b",), skipped=("b",))),
         ("abcd", "axbc", Comparison(Standing.DIVERGED, ("x",), ("d",), skipped=("x",))),
+        ("abc", "ac", Comparison(Standing.DIVERGED, beyond=("b",), between=("b",))),
+        ("abc", "acb", Comparison(Standing.DIVERGED, moved=("b",))),
     ],
 )
 def test_two_lines_are_compared_by_containment_and_order(recorded, declared, expected):
@@ -35,6 +37,11 @@ def test_a_branch_that_is_not_done_is_pending_and_not_skipped():
     assert CHAIN("a", "b").compare(merged) == Comparison(Standing.PENDING, pending=("c", "d"))
     recorded = Lineage((Step("a"), Step("b"), Step("d")))
     assert recorded.compare(merged).skipped == ("c",)
+
+
+def test_a_recorded_step_of_a_merged_branch_is_ahead_and_not_between():
+    recorded = Lineage((Step("a"), Step("x", ("a",)), Step("b", ("a",)), Step("m", ("x", "b"))))
+    assert standing(recorded, CHAIN("a", "b")) is Standing.AHEAD
 
 
 def test_last_steps_alone_stand_for_what_led_to_them():

@@ -626,6 +626,16 @@ def test_a_history_that_goes_on_beyond_ours_is_ahead(open_store, mine, tmp_path)
     assert list(store.verify()) == []
 
 
+def test_two_lines_of_revisions_are_a_conflict_that_names_both(open_store, mine, tmp_path):
+    theirs = tmp_path / "theirs"
+    shutil.copytree(mine.migrations, theirs)
+    revision(theirs, "t2", "m1", 'op.execute("CREATE TABLE theirs (id integer)")')
+    apply_all(open_store(replace(mine, migrations=theirs)))
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
+    with pytest.raises(StoreConflict, match="records t2, which mine does not know, and lacks m2"):
+        open_store(mine).plan()
+
+
 def test_an_unknown_revision_is_a_conflict(open_store, migrated, url):
     with session(url) as other:
         other.execute("UPDATE alembic_version SET version_num = 'f00d'")

@@ -221,9 +221,9 @@ class PostgreSQLBootstrapper:
     def plan(self) -> Plan:
         """Pending steps in order: the database, the schema, revisions, demo rows.
 
-        Raises `StoreConflict` when the schema carries another blueprint, an unknown revision, or
-        our tables without a record; `AccessDenied` when a privilege for the pending steps is
-        missing.
+        Raises `StoreConflict` when the schema carries another blueprint, an unknown revision,
+        another line of revisions, or our tables without a record; `AccessDenied` when a privilege
+        for the pending steps is missing.
         """
         found = self._planned()
         notes = [self._uncompared] if self._uncompared else []
@@ -267,10 +267,8 @@ class PostgreSQLBootstrapper:
         )
 
     def _pending(self, record: Record) -> list[Change]:
-        done = self._chain.until(record.revisions)
-        pending = [
-            Change(r, "revision", self._chain.titles[r]) for r in self._chain.order if r not in done
-        ]
+        names = self._history.compare(record).pending
+        pending = [Change(name, "revision", self._chain.titles[name]) for name in names]
         self._due = bool(pending)
         return pending
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from is_db_bootstrap.engine.lineage import Comparison, Standing
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
+from is_db_bootstrap.stores.postgres import diverged
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
@@ -163,22 +165,45 @@ class History:
         done = self._chain.until([r for r in record.revisions if r in self._chain.parents])
         return ", ".join(self._chain.heads(r for r in done if r != revision)) or "base"
 
+    def compare(self, record: Record) -> Comparison:
+        """How the record stands to the revisions of the blueprint."""
+        return record.as_lineage(self._chain).compare(self._chain.lineage)
+
     def is_ahead(self, record: Record) -> bool:
         """Whether newer code was here.
 
-        A `StoreConflict` when it was another blueprint, or nobody that we know.
+        A `StoreConflict` when it was another blueprint, or nobody that we know, or when the schema
+        and the blueprint have gone different ways.
         """
+        self.refuse_other_blueprint(record)
+        found = self.compare(record)
+        if found.standing is Standing.UNKNOWN:
+            raise self._unknown(found.beyond[0])
+        if found.standing is Standing.DIVERGED:
+            raise self._diverged(record, found)
+        return found.standing is Standing.AHEAD
+
+    def refuse_other_blueprint(self, record: Record) -> None:
+        """Raise `StoreConflict` when the record says that it is another blueprint's."""
         if record.blueprint and record.blueprint != self._blueprint:
             raise self.conflict(f"carries the blueprint {record.blueprint}, not {self._blueprint}")
-        if record.goes_beyond(self._chain, self._blueprint):
-            return True
-        for revision in record.revisions:
-            if revision not in self._chain.parents:
-                whose = "which is unknown to"
-                if other := blueprint_of(revision):
-                    whose = f"which belongs to the blueprint {other}, not to"
-                raise self.conflict(f"is at revision {revision}, {whose} {self._blueprint}")
-        return False
+
+    def _unknown(self, revision: str) -> StoreConflict:
+        """The conflict of a recorded revision of which nobody has recorded what led there."""
+        whose = "which is unknown to"
+        if other := blueprint_of(revision):
+            whose = f"which belongs to the blueprint {other}, not to"
+        return self.conflict(f"is at revision {revision}, {whose} {self._blueprint}")
+
+    def _diverged(self, record: Record, found: Comparison) -> StoreConflict:
+        """The conflict of a record and a folder of which neither contains the other."""
+        differences = diverged.differences(record, found, self._chain, self._blueprint)
+        return StoreConflict(
+            NAME,
+            f"Schema {self._schema} of {self._target} {differences}.",
+            subject=(*found.skipped, *found.moved, *found.beyond, *found.pending)[0],
+            hint=diverged.ways_out(record, found, self._chain),
+        )
 
     def conflict(self, what: str) -> StoreConflict:
         """The conflict of a schema of which `what` is true."""

@@ -604,7 +604,10 @@ class Stamp(Move):
     def _planned(self) -> Plan:
         reader = self._existing()
         record = self._history.read(reader)
-        if self._history.is_ahead(record):
+        self._history.refuse_other_blueprint(record)
+        is_known = all(revision in self._chain.parents for revision in record.revisions)
+        # What has gone another way up to a known revision may be recorded anew.
+        if not is_known and self._history.is_ahead(record):
             raise self._history.conflict(
                 f"is at revision {', '.join(record.revisions)}, newer than this version"
             )
@@ -615,7 +618,8 @@ class Stamp(Move):
         )
         schema = self._database.checked_schema(reader)
         is_clear = not self._history.marked(record)
-        if wanted == record.revisions and (record.blueprint or not wanted) and is_clear:
+        is_recorded = record.lineage == self._chain.until(wanted)
+        if wanted == record.revisions and is_recorded and is_clear:
             return Plan()
         return Plan(
             (*schema, Change(wanted[0] if wanted else "base", "stamp", "recorded, nothing else"))
