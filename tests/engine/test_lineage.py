@@ -61,6 +61,14 @@ def test_another_text_under_one_name_has_diverged():
     assert recorded.compare(declared) == Comparison(Standing.DIVERGED, rewritten=("1",))
 
 
+def test_another_text_of_a_step_that_may_repeat_is_pending_and_no_state_of_newer_code():
+    new = Lineage((Step("1", digests=frozenset({"y"}), may_repeat=True),))
+    texts = {"x"}
+    for standing, names in ((Standing.PENDING, ("1",)), (Standing.DIVERGED, ("1", "2"))):
+        recorded = Lineage(tuple(Step(name, digests=frozenset(texts)) for name in names))
+        assert recorded.compare(new) == Comparison(standing, pending=("1",), beyond=names[1:])
+
+
 def test_newer_code_that_has_rewritten_a_text_is_ahead_of_the_older_text():
     texts = frozenset({"old", "new"})
     recorded = Lineage((Step("1", digests=texts), Step("2", digests=frozenset({"z"}))))

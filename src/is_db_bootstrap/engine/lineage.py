@@ -33,6 +33,7 @@ class Step:
     - `after` names the steps that it goes on from.
     - `digests` are of its texts: one for a declared step, and for a recorded one all texts that it
       ever had. Without digests, the name alone identifies the step.
+    - `may_repeat` is true of a declared step that is applied again when its text changes.
     - `may_come_late` is true of a step that an assumption about the server may have kept out until
       now, so that it may be applied after steps that follow it.
     """
@@ -40,6 +41,7 @@ class Step:
     name: str
     after: tuple[str, ...] = ()
     digests: frozenset[str] = frozenset()
+    may_repeat: bool = False
     may_come_late: bool = False
 
 
@@ -47,7 +49,7 @@ class Step:
 class Comparison:
     """What `Lineage.compare` found. The names of steps are in the order of their lineage.
 
-    - `pending` are declared and not recorded.
+    - `pending` are declared and not recorded, or may repeat and never had the declared text.
     - `beyond` are recorded and not declared.
     - `between` are those of `beyond` from which a declared step went on: they are no later state.
     - `skipped` are pending although a step that goes on from them is recorded.
@@ -99,14 +101,16 @@ class Lineage:
         beyond = tuple(name for name in self.names if name not in known)
         led_to_known = self._before(known)
         done = set(recorded) | (set() if self.is_complete else declared._before(recorded))
+        changed = [step for step in declared.steps if _has_other_text(step, recorded)]
+        again = {step.name for step in changed if step.may_repeat}
         found = Comparison(
             Standing.SAME,
-            pending=tuple(name for name in declared.names if name not in done),
+            pending=tuple(name for name in declared.names if name not in done - again),
             beyond=beyond,
             between=tuple(name for name in beyond if name in led_to_known),
             skipped=declared._skipped(done),
             moved=self._moved(declared),
-            rewritten=tuple(s.name for s in declared.steps if _is_rewritten(s, recorded)),
+            rewritten=tuple(step.name for step in changed if not step.may_repeat),
         )
         return replace(found, standing=self._standing(found))
 
@@ -154,7 +158,7 @@ class Lineage:
         )
 
 
-def _is_rewritten(declared: Step, recorded: Mapping[str, Step]) -> bool:
+def _has_other_text(declared: Step, recorded: Mapping[str, Step]) -> bool:
     """Whether a step of this name is recorded, but never had the declared text."""
     found = recorded.get(declared.name)
     if found is None or not found.digests or not declared.digests:
