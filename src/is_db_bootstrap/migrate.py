@@ -142,6 +142,7 @@ class _Place:
             "timing": self.settings.timing,
             "schema": self.settings.schema,
             "ignored_version_tables": self.settings.ignored_version_tables,
+            "unknown_is_ahead": self.settings.unknown_is_ahead,
         }
 
     @property

@@ -636,11 +636,16 @@ def test_two_lines_of_revisions_are_a_conflict_that_names_both(open_store, mine,
         open_store(mine).plan()
 
 
-def test_an_unknown_revision_is_a_conflict(open_store, migrated, url):
+def test_an_unknown_revision_is_a_conflict_unless_a_setting_says_otherwise(
+    open_store, migrated, url
+):
     with session(url) as other:
         other.execute("UPDATE alembic_version SET version_num = 'f00d'")
-    with pytest.raises(StoreConflict, match="f00d, which is unknown to novel_genesis"):
+    with pytest.raises(StoreConflict, match="f00d, which is unknown to novel_genesis") as caught:
         migrated.plan()
+    assert "POSTGRES_UNKNOWN_REVISION=ahead" in caught.value.hint
+    plan = open_store(unknown_is_ahead=True).plan()
+    assert (plan.ahead, plan.changes) == (True, ())
 
 
 def test_a_second_blueprint_in_one_schema_is_a_conflict_that_names_both(open_store, migrated, mine):

@@ -76,8 +76,9 @@ class PostgreSQLBootstrapper:
     `postgresql+asyncpg://`. Of `timing`, `connect_timeout_s` bounds every connection attempt and
     `lock_timeout_s` how long a statement of a revision waits for a lock. The blueprint's demo rows
     are planned and written with `seed` only. `ignored_version_tables` are version tables that are
-    not ours (see `elsewhere.IgnoredTables`). Raises `ConfigurationError` for an address, revisions
-    or version tables that cannot be ones.
+    not ours (see `elsewhere.IgnoredTables`). With `unknown_is_ahead`, a recorded revision that
+    nobody knows is newer code's, and no conflict. Raises `ConfigurationError` for an address,
+    revisions or version tables that cannot be ones.
     """
 
     name: StoreName = "postgres"
@@ -91,6 +92,7 @@ class PostgreSQLBootstrapper:
         schema: str = "public",
         seed: bool = False,
         ignored_version_tables: Sequence[str] = (),
+        unknown_is_ahead: bool = False,
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
@@ -128,6 +130,7 @@ class PostgreSQLBootstrapper:
             chain=self._chain,
             blueprint=blueprint.name,
             timing=self._timing,
+            unknown_is_ahead=unknown_is_ahead,
         )
         self._elsewhere = RecordedElsewhere(
             self._url,

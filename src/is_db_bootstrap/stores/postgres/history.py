@@ -14,6 +14,7 @@ from is_db_bootstrap.stores.postgres import diverged
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blueprint_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class History:
     """What `schema` records of the revisions `chain` of a blueprint.
 
     `reader` gives the session that looks, and `is_at_work_elsewhere` says whether another run holds
-    the lock of the schema. `target` is how messages call the server.
+    the lock of the schema. `target` is how messages call the server. `unknown_is_ahead` says that a
+    revision that nobody knows is newer code's.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class History:
         chain: Chain,
         blueprint: str,
         timing: Timing,
+        unknown_is_ahead: bool = False,
     ) -> None:
         self._reader = reader
         self._is_at_work_elsewhere = is_at_work_elsewhere
@@ -44,6 +47,7 @@ class History:
         self._schema = schema
         self._chain = chain
         self._blueprint = blueprint
+        self._unknown_is_ahead = unknown_is_ahead
         #: The quoted name of the version table.
         self.table = identifier(schema, TABLE)
         self.marks = Marks(reader, schema, self.table, self._has_ended, timing.lock_timeout_s)
@@ -178,7 +182,7 @@ class History:
         self.refuse_other_blueprint(record)
         found = self.compare(record)
         if found.standing is Standing.UNKNOWN:
-            raise self._unknown(found.beyond[0])
+            return self._is_unknown_ahead(found.beyond[0])
         if found.standing is Standing.DIVERGED:
             raise self._diverged(record, found)
         return found.standing is Standing.AHEAD
@@ -188,12 +192,25 @@ class History:
         if record.blueprint and record.blueprint != self._blueprint:
             raise self.conflict(f"carries the blueprint {record.blueprint}, not {self._blueprint}")
 
-    def _unknown(self, revision: str) -> StoreConflict:
-        """The conflict of a recorded revision of which nobody has recorded what led there."""
-        whose = "which is unknown to"
+    def _is_unknown_ahead(self, revision: str) -> bool:
+        """Whether a revision that nobody knows is newer code's, as the settings say.
+
+        Nobody has recorded what led there. So it is a `StoreConflict` without such a setting, and
+        always when another blueprint has the revision.
+        """
         if other := blueprint_of(revision):
-            whose = f"which belongs to the blueprint {other}, not to"
-        return self.conflict(f"is at revision {revision}, {whose} {self._blueprint}")
+            raise self.conflict(
+                f"is at revision {revision}, which belongs to the blueprint {other}, not to "
+                f"{self._blueprint}"
+            )
+        if self._unknown_is_ahead:
+            return True
+        unknown = self.conflict(f"is at revision {revision}, which is unknown to {self._blueprint}")
+        unknown.hint += (
+            " If newer code migrates the schema by other means, say so: "
+            f"{KIND.unknown_variable}=ahead."
+        )
+        raise unknown
 
     def _diverged(self, record: Record, found: Comparison) -> StoreConflict:
         """The conflict of a record and a folder of which neither contains the other."""

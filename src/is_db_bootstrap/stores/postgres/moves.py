@@ -217,6 +217,7 @@ class Move(PostgreSQLBootstrapper):
         timing: Timing,
         schema: str,
         ignored_version_tables: Sequence[str] = (),
+        unknown_is_ahead: bool = False,
     ) -> None:
         super().__init__(
             url,
@@ -224,6 +225,7 @@ class Move(PostgreSQLBootstrapper):
             timing=timing,
             schema=schema,
             ignored_version_tables=ignored_version_tables,
+            unknown_is_ahead=unknown_is_ahead,
         )
         self._target = target
 
@@ -292,6 +294,7 @@ class Downgrade(Move):
         schema: str,
         drop_rows: bool,
         ignored_version_tables: Sequence[str] = (),
+        unknown_is_ahead: bool = False,
     ) -> None:
         super().__init__(
             url,
@@ -300,6 +303,7 @@ class Downgrade(Move):
             timing=timing,
             schema=schema,
             ignored_version_tables=ignored_version_tables,
+            unknown_is_ahead=unknown_is_ahead,
         )
         self._drop_rows = drop_rows
         self._tried: dict[tuple[tuple[str, ...], tuple[str, ...]], Seen | str] = {}
