@@ -251,6 +251,11 @@ def marking(settings: Settings, schema: str) -> Iterator[Watch]:
         yield Watch(marks)
 
 
+def is_upgrade() -> bool:
+    """Whether the stock command was called to upgrade."""
+    return getattr(config.cmd_opts, "cmd", (None,))[0] is upgrade
+
+
 @contextmanager
 def connected(schema: str) -> Iterator[Connection]:
     """The connection that was handed over, or one of our own."""
@@ -261,7 +266,7 @@ def connected(schema: str) -> Iterator[Connection]:
     with marking(settings, schema) as watch:
         found = engine(settings.need("postgres"), schema, settings.timing, watch=watch)
         with found.connect() as connection:
-            if schema != "public" and getattr(config.cmd_opts, "cmd", (None,))[0] is upgrade:
+            if schema != "public" and is_upgrade():
                 connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
                 connection.commit()
             yield connection
@@ -335,6 +340,10 @@ def online(schema: str) -> None:
         configure(schema, connection=connection, include_name=include_name)
         reader = config.attributes.get("reader")  # of the stock command; else a plan has looked
 
+        def before_all() -> None:
+            if reader is not None and is_upgrade():
+                refuse_diverged(connection, schema)
+
         def before_first(step: RevisionStep) -> None:
             if reader is None:
                 return
@@ -344,7 +353,7 @@ def online(schema: str) -> None:
                 refuse_recorded_elsewhere(reader(), schema)
 
         config.attributes["watch"] = watch_of(connection)
-        watch_steps(context.get_context(), config.attributes["watch"], before_first)
+        watch_steps(context.get_context(), config.attributes["watch"], before_first, before_all)
         with context.begin_transaction():
             context.run_migrations()
 

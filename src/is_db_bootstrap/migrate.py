@@ -300,12 +300,9 @@ def current(
     place = _Place(blueprint, url, environ, settings)
     store = _ready_store(place)
     try:
-        status = store.status()
+        return Current(store.status().recorded or None, is_head=store.is_at_head())
     finally:
         store.close()
-    recorded = status.recorded or None
-    is_head = recorded is not None and recorded == status.head
-    return Current(recorded, is_head=is_head)
 
 
 def history(blueprint: str | Blueprint) -> tuple[Revision, ...]:

@@ -1168,6 +1168,8 @@ def test_a_revision_put_before_the_last_applied_one_is_told_and_nothing_is_appli
     with pytest.raises(StoreConflict, match="never had b2 applied"):
         store.verify()
     store.close()
+    (shop.migrations / "d4.py").unlink()
+    assert not migrate.current(shop.blueprint, settings=shop.settings).is_head
     with pytest.raises(StoreConflict, match="never had b2 applied"):
         migrate.downgrade(shop.blueprint, "a1", settings=shop.settings)
     for arguments in (("upgrade", "head"), ("downgrade", "a1")):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
@@ -456,6 +457,14 @@ class PostgreSQLBootstrapper:
         with errors(self.target):
             held = postgres_lock.holder(reader, self._number)
         return Status(", ".join(self._history.read(reader).revisions), self._chain.head, held)
+
+    def is_at_head(self) -> bool:
+        """Whether all revisions of the blueprint are recorded as applied, and no others."""
+        try:
+            record = self._history.read(self._reader())
+        except DatabaseMissing:
+            return False
+        return bool(record.revisions) and self._history.compare(record).standing is Standing.SAME
 
     def selftest(self) -> Iterator[Proof]:
         """Try every declared table in a transaction that is rolled back; see `selftest.py`."""
