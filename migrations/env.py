@@ -21,10 +21,11 @@ from alembic.util import CommandError
 from sqlalchemy import text
 
 from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
 from is_db_bootstrap.settings import Settings
-from is_db_bootstrap.stores.postgres import begun, elsewhere
+from is_db_bootstrap.stores.postgres import begun, diverged, elsewhere
 from is_db_bootstrap.stores.postgres.alembic import (
     commit_record,
     engine,
@@ -41,6 +42,7 @@ from is_db_bootstrap.stores.postgres.connection import (
 )
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comment_statement, mark
 
@@ -147,6 +149,26 @@ def refuse_unended(reader: psycopg.Connection[Any], found: Begun) -> None:
     )
 
 
+def refuse_diverged(connection: Connection, schema: str) -> None:
+    """Refuse to go on from a schema that has gone another way than the revisions here.
+
+    Alembic looks at the last revision only. It would pass over one that was put before that.
+    """
+    place = identifier(schema, TABLE)
+    comment = connection.scalar(
+        text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place}
+    )
+    name = declared().name
+    chain = Chain.read(declared().migrations)
+    record = Record.of(context.get_context().get_current_heads(), comment)
+    found = record.as_lineage(chain).compare(chain.lineage)
+    if found.standing is Standing.DIVERGED:
+        raise CommandError(
+            f"Schema {schema} {diverged.differences(record, found, chain, name)}. "
+            f"{diverged.ways_out(record, found, chain)}"
+        )
+
+
 def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> None:
     """Refuse to run revisions that another version table of the database records.
 
@@ -156,7 +178,15 @@ def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> N
     chain = Chain.read(declared().migrations)
     done = chain.until(context.get_context().get_current_heads())
     pending = [revision for revision in chain.order if revision not in done]
-    found = elsewhere.find(reader, schema, declared().name, done=done, pending=pending)
+    named = Settings.load(declared()).ignored_version_tables
+    found = elsewhere.find(
+        reader,
+        schema,
+        declared().name,
+        done=done,
+        pending=pending,
+        ignored=elsewhere.IgnoredTables(named, KIND.ignored_variable),
+    )
     if found.ours:
         raise CommandError(
             f"{found.ours} records {', '.join(found.ours.revisions)}, which {schema}.{TABLE} does "
@@ -221,6 +251,11 @@ def marking(settings: Settings, schema: str) -> Iterator[Watch]:
         yield Watch(marks)
 
 
+def is_upgrade() -> bool:
+    """Whether the stock command was called to upgrade."""
+    return getattr(config.cmd_opts, "cmd", (None,))[0] is upgrade
+
+
 @contextmanager
 def connected(schema: str) -> Iterator[Connection]:
     """The connection that was handed over, or one of our own."""
@@ -231,7 +266,7 @@ def connected(schema: str) -> Iterator[Connection]:
     with marking(settings, schema) as watch:
         found = engine(settings.need("postgres"), schema, settings.timing, watch=watch)
         with found.connect() as connection:
-            if schema != "public" and getattr(config.cmd_opts, "cmd", (None,))[0] is upgrade:
+            if schema != "public" and is_upgrade():
                 connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
                 connection.commit()
             yield connection
@@ -305,15 +340,20 @@ def online(schema: str) -> None:
         configure(schema, connection=connection, include_name=include_name)
         reader = config.attributes.get("reader")  # of the stock command; else a plan has looked
 
+        def before_all() -> None:
+            if reader is not None and is_upgrade():
+                refuse_diverged(connection, schema)
+
         def before_first(step: RevisionStep) -> None:
             if reader is None:
                 return
             refuse_half_done(connection, reader(), schema)
+            refuse_diverged(connection, schema)
             if step.is_upgrade:
                 refuse_recorded_elsewhere(reader(), schema)
 
         config.attributes["watch"] = watch_of(connection)
-        watch_steps(context.get_context(), config.attributes["watch"], before_first)
+        watch_steps(context.get_context(), config.attributes["watch"], before_first, before_all)
         with context.begin_transaction():
             context.run_migrations()
 

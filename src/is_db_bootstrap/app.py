@@ -41,6 +41,8 @@ def bootstrapper(
         options["schema"] = settings.schema
     if kind.ignored_variable:
         options["ignored_version_tables"] = settings.ignored_version_tables
+    if kind.unknown_variable:
+        options["unknown_is_ahead"] = settings.unknown_is_ahead
     if kind.takes_seed:
         options["seed"] = seed
     made = store_class(url, blueprint, timing=settings.timing, **options)

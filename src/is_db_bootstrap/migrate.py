@@ -142,6 +142,7 @@ class _Place:
             "timing": self.settings.timing,
             "schema": self.settings.schema,
             "ignored_version_tables": self.settings.ignored_version_tables,
+            "unknown_is_ahead": self.settings.unknown_is_ahead,
         }
 
     @property
@@ -299,12 +300,9 @@ def current(
     place = _Place(blueprint, url, environ, settings)
     store = _ready_store(place)
     try:
-        status = store.status()
+        return Current(store.status().recorded or None, is_head=store.is_at_head())
     finally:
         store.close()
-    recorded = status.recorded or None
-    is_head = recorded is not None and recorded == status.head
-    return Current(recorded, is_head=is_head)
 
 
 def history(blueprint: str | Blueprint) -> tuple[Revision, ...]:

@@ -83,13 +83,15 @@ class Plan:
     """What a store lacks, in order.
 
     `skipped` are steps that this server cannot take and need not take. `ahead` means that the
-    recorded history contains ours and goes on.
+    recorded history contains ours and goes on. `parts_ahead` names the objects of which that is
+    true in a store whose other objects are planned and verified as declared.
     """
 
     changes: tuple[Change, ...] = ()
     skipped: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
     ahead: bool = False
+    parts_ahead: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

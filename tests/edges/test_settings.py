@@ -464,3 +464,21 @@ def test_an_address_elsewhere_is_restored_in_any_order_and_only_where_it_is_ours
     assert os.environ["PGDATABASE"] == "other"
     second.__exit__(None, None, None)
     assert dict(os.environ) == before
+
+
+def test_what_an_unknown_revision_means_is_set_in_the_environment_or_the_file(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('[postgres]\nunknown_revision = "ahead"\n')
+    blueprint = Blueprint("mine", "for tests")
+    cases = [
+        ("", None, False),
+        ("", file, True),
+        ("ahead", None, True),
+        ("conflict", file, False),
+    ]
+    for value, config, is_ahead in cases:
+        environ = {"POSTGRES_UNKNOWN_REVISION": value}
+        found = Settings.load(blueprint, environ=environ, file=config)
+        assert found.unknown_is_ahead is is_ahead
+    with pytest.raises(ConfigurationError, match="POSTGRES_UNKNOWN_REVISION=newer"):
+        Settings.load(blueprint, environ={"POSTGRES_UNKNOWN_REVISION": "newer"})

@@ -449,6 +449,16 @@ def test_a_store_that_is_ahead_is_left_alone_and_can_be_refused():
     assert run(store, allow_ahead=False).exit_code == 6
 
 
+def test_a_store_of_which_a_part_is_ahead_is_verified_and_can_be_refused():
+    store = InMemoryBootstrapper()
+    store.plan = lambda: Plan(parts_ahead=("notes_v1",))
+    assert run(store).exit_code == 0
+    assert "verify" in store.calls
+    refused = run(store, allow_ahead=False)
+    assert refused.exit_code == 6
+    assert "history of notes_v1 goes on" in refused.stores[0].error.message
+
+
 def interrupt_after(begun, engine, exit_code=130):
     """Interrupt the run as soon as its change has begun, however slow the machine is."""
 

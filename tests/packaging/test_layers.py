@@ -31,6 +31,7 @@ LAYERS = [
         "guests",
         "process_tree",
         "blueprint",
+        "engine.lineage",
         "engine.retry",
         "engine.store",
         "stores.description",

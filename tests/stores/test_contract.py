@@ -181,6 +181,18 @@ class Contract:
         assert not new().verify()
         assert self.run(new()).outcome is Outcome.UNCHANGED
 
+    def test_what_newer_code_has_migrated_is_left_alone_or_refused(self, adapter, new, tmp_path):
+        adapter.migrate_further(tmp_path)
+        before = adapter.snapshot()
+        for mode in (Mode.APPLY, Mode.VERIFY):
+            result = self.run(new(), mode)
+            assert (result.exit_code, result.outcome) == (0, Outcome.UNCHANGED), result
+            assert result.stores[0].notes
+            refused = BootstrapOrchestrator([new()], allow_ahead=False).run(mode)
+            assert refused.exit_code == 6, refused
+            assert "goes on beyond this version" in refused.stores[0].error.message
+        assert adapter.snapshot() == before
+
     def test_a_wrong_password_is_denied_and_tried_once(self, adapter, new):
         url = adapter.wrong_password()
         if url is None:

@@ -381,6 +381,12 @@ DIVERGED = {
         "V4__d.cypher",
         "R3__r.cypher",
     ),
+    "a file in front of one that this server does not take": (
+        {"V3__c.cypher": "CREATE (:C);"},
+        {"V4__d.cypher": "// assume that version is lt 5\nCREATE (:D);"},
+        "V3__c.cypher",
+        "mine does not know",
+    ),
     "a file that this server takes and did not get": (
         {"V4__d.cypher": "CREATE (:D);"},
         {"V3__c.cypher": "// assume that version is ge 5\nCREATE (:C);"},

@@ -626,11 +626,26 @@ def test_a_history_that_goes_on_beyond_ours_is_ahead(open_store, mine, tmp_path)
     assert list(store.verify()) == []
 
 
-def test_an_unknown_revision_is_a_conflict(open_store, migrated, url):
+def test_two_lines_of_revisions_are_a_conflict_that_names_both(open_store, mine, tmp_path):
+    theirs = tmp_path / "theirs"
+    shutil.copytree(mine.migrations, theirs)
+    revision(theirs, "t2", "m1", 'op.execute("CREATE TABLE theirs (id integer)")')
+    apply_all(open_store(replace(mine, migrations=theirs)))
+    revision(mine.migrations, "m2", "m1", 'op.execute("CREATE TABLE two (id integer)")')
+    with pytest.raises(StoreConflict, match="records t2, which mine does not know, and lacks m2"):
+        open_store(mine).plan()
+
+
+def test_an_unknown_revision_is_a_conflict_unless_a_setting_says_otherwise(
+    open_store, migrated, url
+):
     with session(url) as other:
         other.execute("UPDATE alembic_version SET version_num = 'f00d'")
-    with pytest.raises(StoreConflict, match="f00d, which is unknown to novel_genesis"):
+    with pytest.raises(StoreConflict, match="f00d, which is unknown to novel_genesis") as caught:
         migrated.plan()
+    assert "POSTGRES_UNKNOWN_REVISION=ahead" in caught.value.hint
+    plan = open_store(unknown_is_ahead=True).plan()
+    assert (plan.ahead, plan.changes) == (True, ())
 
 
 def test_a_second_blueprint_in_one_schema_is_a_conflict_that_names_both(open_store, migrated, mine):

@@ -11,6 +11,7 @@ from psycopg import OperationalError
 
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
@@ -111,12 +112,39 @@ def test_a_comment_that_does_not_end_in_the_recorded_revision_is_not_believed(co
     assert Record.of(["b"], comment) == Record(("b",))
 
 
-def test_beyond_means_all_of_ours_and_more(folder):
-    chain = Chain.read(folder(a=None, b="a"))
-    assert Record(("c",), "mine", ("a", "b", "c")).goes_beyond(chain, "mine")
-    assert not Record(("c",), "mine", ("a", "c")).goes_beyond(chain, "mine")
-    assert not Record(("c",), "other", ("a", "b", "c")).goes_beyond(chain, "mine")
-    assert not Record(("b",), "mine", ("a", "b")).goes_beyond(chain, "mine")
+#: Revisions and what they go on from, what is recorded of them, and how that stands.
+STANDINGS = {
+    "newer code was here": ("a b<a", "a b c", Standing.AHEAD),
+    "newer code of a merged branch": ("a b<a", "a x b m", Standing.AHEAD),
+    "one was put before the last": ("a b<a c<b", "a c", Standing.DIVERGED),
+    "one was put before all": ("0 a<0 b<a", "a b", Standing.DIVERGED),
+    "one was moved behind the last": ("a c<a b<c", "a b c", Standing.DIVERGED),
+    "a file is gone": ("a c<a d<c", "a b c", Standing.DIVERGED),
+    "both go on": ("a b<a", "a x", Standing.DIVERGED),
+    "older files were squashed": ("b", "a b", Standing.SAME),
+    "squashed, and newer code": ("b", "a b c", Standing.AHEAD),
+    "squashed, and one is pending": ("b c<b", "a b", Standing.PENDING),
+    "a branch that is not applied": ("a b<a c<a m<b+c", "a c", Standing.PENDING),
+    "a branch that others have undone": ("a b<a c<a m<b+c", "a b c", Standing.PENDING),
+    "its files are not there": ("y", "a b", Standing.DIVERGED),
+}
+
+
+@pytest.mark.parametrize("case", STANDINGS)
+def test_a_recorded_lineage_stands_to_the_folder_by_containment_and_order(case):
+    files, recorded, standing = STANDINGS[case]
+    pairs = [text.partition("<") for text in files.split()]
+    parents = {name: tuple(filter(None, before.split("+"))) for name, _, before in pairs}
+    chain = Chain(tuple(parents), parents)
+    names = tuple(recorded.split())
+    record = Record.of(names[-1:], mark("mine", names))
+    found = record.as_lineage(chain).compare(chain.lineage)
+    assert found.standing is standing, found
+
+
+def test_a_version_table_alone_says_that_all_before_is_applied():
+    chain = Chain(("a", "b", "c"), {"a": (), "b": ("a",), "c": ("b",)})
+    assert Record(("b",)).as_lineage(chain).compare(chain.lineage).pending == ("c",)
 
 
 @pytest.mark.parametrize(

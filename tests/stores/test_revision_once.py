@@ -15,6 +15,7 @@ import textwrap
 import threading
 import time
 import uuid
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -1139,3 +1140,92 @@ def test_a_run_that_ends_between_two_looks_is_no_conflict(shop):
     assert (shop.recorded, shop.cents) == (["b2"], 1000)
     first.close()
     second.close()
+
+
+# --- a revision that was put before the last applied one
+
+
+@pytest.fixture
+def put_before(shop):
+    """A schema at a1 and c3, and a folder that has a1, b2, c3 and d4."""
+    shop.add("c3", "a1", 'op.execute("CREATE TABLE c (id integer)")')
+    assert shop.apply().ok
+    shop.add("b2", "a1", f'op.execute("{CENTS}")')
+    shop.add("c3", "b2", "pass")
+    shop.add("d4", "c3", 'op.execute("CREATE TABLE d (id integer)")')
+    return shop
+
+
+def test_a_revision_put_before_the_last_applied_one_is_told_and_nothing_is_applied(put_before):
+    shop = put_before
+    refused = shop.apply().stores[0].exception
+    assert isinstance(refused, StoreConflict), refused
+    assert "never had b2 applied, which stands before c3 in shop" in refused.message
+    assert refused.subject == "b2"
+    assert "down_revision = 'd4'" in refused.hint
+    assert "migrate stamp c3" in refused.hint
+    store = PostgreSQLBootstrapper(shop.url, shop.blueprint)
+    with pytest.raises(StoreConflict, match="never had b2 applied"):
+        store.verify()
+    store.close()
+    (shop.migrations / "d4.py").unlink()
+    assert not migrate.current(shop.blueprint, settings=shop.settings).is_head
+    with pytest.raises(StoreConflict, match="never had b2 applied"):
+        migrate.downgrade(shop.blueprint, "a1", settings=shop.settings)
+    for arguments in (("upgrade", "head"), ("downgrade", "a1")):
+        stock = shop.alembic(*arguments)
+        assert stock.returncode != 0
+        assert "never had b2 applied" in stdout_and_stderr(stock)
+    assert (shop.recorded, shop.cents) == (["c3"], 10)
+
+
+def stdout_and_stderr(done):
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("way", ["ours", "the stock command's"])
+def test_a_revision_before_the_last_one_that_a_stamp_records_counts_as_applied(put_before, way):
+    shop = put_before
+    if way == "ours":
+        assert shop.stamp("c3").revisions == ("c3",)
+        assert shop.stamp("c3").revisions == ()
+    else:
+        for target in ("a1", "c3"):
+            assert shop.alembic("stamp", target).returncode == 0
+    assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1 b2 c3"
+    assert [change.name for change in shop.apply().stores[0].changes] == ["d4"]
+    assert (shop.recorded, shop.cents) == (["d4"], 10)
+
+
+def test_a_revision_that_is_moved_behind_the_last_one_is_applied(put_before):
+    shop = put_before
+    shop.add("c3", "a1", "pass")
+    shop.add("b2", "d4", f'op.execute("{CENTS}")')
+    assert [change.name for change in shop.apply().stores[0].changes] == ["d4", "b2"]
+    assert (shop.recorded, shop.cents) == (["b2"], 1000)
+
+
+def test_where_only_the_version_table_is_there_what_led_to_its_revision_counts_as_applied(
+    put_before,
+):
+    shop = put_before
+    shop.do("COMMENT ON TABLE alembic_version IS NULL")
+    assert [change.name for change in shop.apply().stores[0].changes] == ["d4"]
+    assert (shop.recorded, shop.cents) == (["d4"], 10)
+
+
+def test_a_stamp_that_cannot_record_the_lineage_is_told(put_before):
+    shop = put_before
+    role = f"clerk_{uuid.uuid4().hex[:8]}"
+    shop.do(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+        f"GRANT ALL ON SCHEMA public TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+    )
+    url = StoreUrl.parse("postgres", shop.url)
+    shop.url = replace(url, username=role, password="x").reveal(scheme="postgresql")
+    try:
+        with pytest.raises(AccessDenied, match="its comment says still that a1, c3 led there"):
+            shop.stamp("c3")
+    finally:
+        shop.do_as_admin(f"DROP OWNED BY {role}", f"DROP ROLE {role}")

@@ -7,7 +7,7 @@ conventions, versions of a collection. Each store reads its own, and one rule co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -33,6 +33,7 @@ class Step:
     - `after` names the steps that it goes on from.
     - `digests` are of its texts: one for a declared step, and for a recorded one all texts that it
       ever had. Without digests, the name alone identifies the step.
+    - `may_repeat` is true of a declared step that is applied again when its text changes.
     - `may_come_late` is true of a step that an assumption about the server may have kept out until
       now, so that it may be applied after steps that follow it.
     """
@@ -40,6 +41,7 @@ class Step:
     name: str
     after: tuple[str, ...] = ()
     digests: frozenset[str] = frozenset()
+    may_repeat: bool = False
     may_come_late: bool = False
 
 
@@ -47,17 +49,27 @@ class Step:
 class Comparison:
     """What `Lineage.compare` found. The names of steps are in the order of their lineage.
 
-    - `pending` are declared and not recorded.
+    - `pending` are declared and not recorded, or may repeat and never had the declared text.
     - `beyond` are recorded and not declared.
+    - `between` are those of `beyond` from which a declared step went on: they are no later state.
     - `skipped` are pending although a step that goes on from them is recorded.
+    - `moved` were recorded before a step from which they go on as they are declared now.
     - `rewritten` are recorded under the declared name, but never with the declared text.
     """
 
     standing: Standing
     pending: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
+    between: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
+
+    @property
+    def is_diverged(self) -> bool:
+        """Whether each side has something that the other one lacks, or has in another order."""
+        crosses = bool(self.beyond and self.pending)
+        return crosses or bool(self.between or self.skipped or self.moved or self.rewritten)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +99,42 @@ class Lineage:
         recorded = {step.name: step for step in self.steps}
         known = set(declared.names)
         beyond = tuple(name for name in self.names if name not in known)
+        led_to_known = self._before(known)
         done = set(recorded) | (set() if self.is_complete else declared._before(recorded))
-        pending = tuple(name for name in declared.names if name not in done)
+        changed = [step for step in declared.steps if _has_other_text(step, recorded)]
+        again = {step.name for step in changed if step.may_repeat}
         found = Comparison(
             Standing.SAME,
-            pending,
-            beyond,
+            pending=tuple(name for name in declared.names if name not in done - again),
+            beyond=beyond,
+            between=tuple(name for name in beyond if name in led_to_known),
             skipped=declared._skipped(done),
-            rewritten=tuple(s.name for s in declared.steps if _is_rewritten(s, recorded)),
+            moved=self._moved(declared),
+            rewritten=tuple(step.name for step in changed if not step.may_repeat),
         )
-        return Comparison(
-            self._standing(found), found.pending, beyond, found.skipped, found.rewritten
-        )
+        return replace(found, standing=self._standing(found))
 
     def _standing(self, found: Comparison) -> Standing:
         if found.beyond and not self.is_complete:
             return Standing.UNKNOWN
-        if found.skipped or found.rewritten or (found.beyond and found.pending):
+        if found.is_diverged:
             return Standing.DIVERGED
         if found.beyond:
             return Standing.AHEAD
         return Standing.PENDING if found.pending else Standing.SAME
+
+    def _moved(self, declared: Lineage) -> tuple[str, ...]:
+        """Steps that are recorded before a step from which they go on as declared."""
+        if not self.is_complete:
+            return ()
+        place = {name: index for index, name in enumerate(self.names)}
+        late = {step.name for step in declared.steps if step.may_come_late}
+        return tuple(
+            step.name
+            for step in declared.steps
+            if step.name in place
+            and any(place.get(name, -1) > place[step.name] for name in {*step.after} - late)
+        )
 
     def _before(self, names: Mapping[str, object] | set[str]) -> set[str]:
         """All steps from which the named ones go on, directly or not."""
@@ -131,7 +158,7 @@ class Lineage:
         )
 
 
-def _is_rewritten(declared: Step, recorded: Mapping[str, Step]) -> bool:
+def _has_other_text(declared: Step, recorded: Mapping[str, Step]) -> bool:
     """Whether a step of this name is recorded, but never had the declared text."""
     found = recorded.get(declared.name)
     if found is None or not found.digests or not declared.digests:

@@ -123,10 +123,13 @@ class Phases:
     def _plan_changes(self, track: Track) -> None:
         track.plan = self._look_while_busy(track, track.store.plan)
         track.note(*track.plan.notes)
-        if track.plan.ahead and not self._rules.allow_ahead:
+        is_ahead = track.plan.ahead or track.plan.parts_ahead
+        if is_ahead and not self._rules.allow_ahead:
+            where = ", ".join(track.plan.parts_ahead)
             raise StoreConflict(
                 track.store.name,
-                "The store's history goes on beyond this version of the blueprint.",
+                f"The store's history{f' of {where}' if where else ''} goes on beyond this version "
+                "of the blueprint.",
                 hint="Run the newer version, or leave out --no-ahead.",
             )
 

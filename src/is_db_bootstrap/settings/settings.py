@@ -14,6 +14,7 @@ from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings.address import AddressError, StoreUrl, check_servers
 from is_db_bootstrap.settings.sources import (
     IGNORED_KEY,
+    UNKNOWN_KEY,
     Sources,
     as_number,
     part_forms,
@@ -27,6 +28,8 @@ from is_db_bootstrap.stores.kinds import KINDS
 #: The source of an address that nobody has set.
 DEFAULT_SOURCE = "default"
 _DEFAULT_SCHEMA = "public"
+#: What a recorded revision may mean that nobody here knows.
+_CONFLICT, _AHEAD = "conflict", "ahead"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,7 +48,8 @@ class Settings:
     `stores` has an address for each store for which one was found. `values` are the blueprint's own
     settings, which may be addresses. `schema` is the schema of the store that has schemas.
     `identities` are for addresses that are found later. `ignored_version_tables` are version tables
-    that are not ours, each as `SCHEMA.TABLE`.
+    that are not ours, each as `SCHEMA.TABLE`. `unknown_is_ahead` says that a recorded revision that
+    nobody here knows is newer code's.
     """
 
     stores: Mapping[StoreName, StoreUrl]
@@ -54,6 +58,7 @@ class Settings:
     values: Mapping[str, Value] = field(default_factory=dict, repr=False)
     identities: Mapping[StoreName, Identity] = field(default_factory=dict, repr=False)
     ignored_version_tables: tuple[str, ...] = ()
+    unknown_is_ahead: bool = False
 
     @classmethod
     def load(
@@ -93,6 +98,7 @@ class Settings:
                 if name not in stores
             },
             ignored_version_tables=tuple(_find_ignored(sources)),
+            unknown_is_ahead=_find_unknown_is_ahead(sources),
         )
 
     def identity(self, store: StoreName) -> Identity:
@@ -272,6 +278,21 @@ def _find_ignored(sources: Sources) -> Iterator[str]:
         filed = sources.store(kind.name).get(IGNORED_KEY, "")
         text = sources.variables.get(kind.ignored_variable, filed)
         yield from filter(None, map(str.strip, text.split(",")))
+
+
+def _find_unknown_is_ahead(sources: Sources) -> bool:
+    """Whether a recorded revision that nobody here knows is newer code's."""
+    for kind in KINDS.values():
+        filed = sources.store(kind.name).get(UNKNOWN_KEY, "")
+        value = sources.variables.get(kind.unknown_variable, filed) or _CONFLICT
+        if value not in {_CONFLICT, _AHEAD}:
+            raise ConfigurationError(
+                f"{kind.unknown_variable}={value} is not understood.",
+                hint=f"Say {_AHEAD}, or {_CONFLICT}, which is the default.",
+            )
+        if value == _AHEAD:
+            return True
+    return False
 
 
 def _find_values(blueprint: Blueprint, sources: Sources) -> dict[str, Value]:

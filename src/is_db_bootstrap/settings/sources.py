@@ -34,6 +34,8 @@ _PROJECT_FILE = "pyproject.toml"
 _STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
 #: The key of the version tables that are not ours.
 IGNORED_KEY = "ignored_version_tables"
+#: The key of what an unknown revision means.
+UNKNOWN_KEY = "unknown_revision"
 _TOP_KEYS = {"blueprint", "timing", "settings", *KINDS}
 #: Keys of a store's table in which an address or a secret belongs.
 _KEYS_OF_SECRETS = {"url", "password"}
@@ -116,7 +118,8 @@ def _accepted_keys() -> dict[str, set[str] | None]:
     for name, kind in KINDS.items():
         schema = {"schema"} if kind.has_schemas else set()
         ignored = {IGNORED_KEY} if kind.ignored_variable else set()
-        found[name] = _STORE_KEYS | schema | ignored
+        unknown = {UNKNOWN_KEY} if kind.unknown_variable else set()
+        found[name] = _STORE_KEYS | schema | ignored | unknown
     return found
 
 
@@ -216,7 +219,8 @@ def plain_variables() -> Iterator[str]:
         yield from (f"{prefix}_USERNAME", f"{prefix}_CA_FILE", f"{prefix}_PASSWORD_FILE")
         for part, variable in kind.part_variables.items():
             yield f"{variable}_FILE" if part == "password" else variable
-        yield from filter(None, (kind.schema_variable, kind.ignored_variable))
+        others = (kind.schema_variable, kind.ignored_variable, kind.unknown_variable)
+        yield from filter(None, others)
 
 
 def timing_variable(name: str) -> str:

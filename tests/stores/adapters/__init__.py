@@ -6,6 +6,7 @@ with it through a plain client, never through the bootstrapper under test:
 * `Adapter(url)`; `close()` releases what it holds.
 * `open(url=None, **timing)`: a new bootstrapper of the adapter's blueprint (at least one change; better several),
   at its own address or another one; `timing` are fields of `Timing`. The suite closes it.
+* `migrate_further(folder)`: what a newer version of the blueprint does with the store; files go into `folder`.
 * `snapshot()`: everything that a run may change, as a value that can be compared.
 * `TAMPERINGS`: names of the kinds of drift; `tamper(kind)` produces one on a converged server, and the suite expects
   `verify` to tell it.

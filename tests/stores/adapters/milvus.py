@@ -6,11 +6,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 from pymilvus import MilvusClient
 
-from adapters.shop import SHOP
+from adapters.shop import SHOP, run
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
@@ -36,6 +38,11 @@ class Adapter:
 
     def open(self, url: str | None = None, **timing: float) -> MilvusBootstrapper:
         return MilvusBootstrapper(url or self.url, SHOP, timing=Timing(**timing))
+
+    def migrate_further(self, _: Path) -> None:
+        """Another collection behind the alias, as after embedding everything again."""
+        later = replace(COLLECTION, name="shop_products_v2")
+        run(MilvusBootstrapper(self.url, replace(SHOP, collections=(later,))))
 
     def snapshot(self) -> object:
         return {name: self._collection(name) for name in sorted(self.client.list_collections())}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import neo4j
 
-from adapters.shop import SHOP
+from adapters.shop import SHOP, run
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
@@ -36,6 +38,11 @@ class Adapter:
 
     def open(self, url: str | None = None, **timing: float) -> Neo4jBootstrapper:
         return Neo4jBootstrapper(url or self.url, SHOP, timing=Timing(**timing))
+
+    def migrate_further(self, folder: Path) -> None:
+        cypher = shutil.copytree(SHOP.cypher, folder / "cypher")
+        (cypher / "V005__more.cypher").write_text("CREATE (:More);\n")
+        run(Neo4jBootstrapper(self.url, replace(SHOP, cypher=cypher)))
 
     def query(self, text: str) -> list[list[object]]:
         return [list(r.values()) for r in self.client.execute_query(text).records]

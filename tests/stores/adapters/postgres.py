@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 
-from adapters.shop import SHOP
+from adapters.shop import SHOP, run
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
@@ -60,6 +62,17 @@ class Adapter:
 
     def open(self, url: str | None = None, **timing: float) -> PostgreSQLBootstrapper:
         return PostgreSQLBootstrapper(url or self.url, SHOP, timing=Timing(**timing), seed=True)
+
+    def migrate_further(self, folder: Path) -> None:
+        migrations = shutil.copytree(SHOP.migrations, folder / "migrations")
+        (migrations / "shop_0004_more.py").write_text(
+            'revision = "shop_0004"\n'
+            'down_revision = "shop_0003"\n'
+            "def upgrade(): pass\n"
+            "def downgrade(): pass\n"
+        )
+        newer = replace(SHOP, migrations=migrations)
+        run(PostgreSQLBootstrapper(self.url, newer, seed=True))
 
     def snapshot(self) -> object:
         """All objects and rows; a row of the catalogue that was written again has another xmin."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import redis
 
-from adapters.shop import SHOP
+from adapters.shop import SHOP, run
+from is_db_bootstrap.blueprint import KeyPattern
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
@@ -31,6 +34,11 @@ class Adapter:
 
     def open(self, url: str | None = None, **timing: float) -> RedisBootstrapper:
         return RedisBootstrapper(url or self.url, SHOP, timing=Timing(**timing))
+
+    def migrate_further(self, _: Path) -> None:
+        more = KeyPattern("more", "shop:more:{id}", "string", 60, "web", "of a newer version")
+        run(self.open())
+        run(RedisBootstrapper(self.url, replace(SHOP, keys=(*SHOP.keys, more))))
 
     def snapshot(self) -> object:
         return {

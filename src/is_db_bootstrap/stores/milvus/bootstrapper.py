@@ -68,15 +68,18 @@ class MilvusBootstrapper:
     def plan(self) -> Plan:
         """What is missing of each collection, in order.
 
-        `StoreConflict` for anything present but different.
+        `StoreConflict` for anything present but different. A collection whose alias leads to a
+        later version is ahead.
         """
         changes: list[Change] = []
         notes: list[str] = []
+        ahead: list[str] = []
         server = self._server
         for declared in self._blueprint.collections:
             abilities.check(declared, server.release, server.version, lite=server.is_lite)
             live = server.live(declared)
             if compare.goes_beyond(declared, live.target):
+                ahead.append(declared.name)
                 notes.append(
                     f"Alias {declared.alias} points to {live.target}, a later version of "
                     f"{declared.name}; it is left alone and {declared.name} is not required."
@@ -85,7 +88,8 @@ class MilvusBootstrapper:
             compare.refuse_different(declared, live, server.is_collection)
             changes += compare.missing(declared, live, server.definition)
             notes += self._remarks(declared, live)
-        return Plan(tuple(changes), notes=tuple(notes))
+        is_ahead = len(ahead) == len(self._blueprint.collections) > 0
+        return Plan(tuple(changes), notes=tuple(notes), ahead=is_ahead, parts_ahead=tuple(ahead))
 
     def _remarks(self, declared: Collection, live: Live) -> Iterator[str]:
         """What is told of indexes that are as declared, or will be."""

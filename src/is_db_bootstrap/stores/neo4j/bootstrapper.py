@@ -94,7 +94,7 @@ class Neo4jBootstrapper:
         """Compare history and files, and forecast what pending files will meet.
 
         Seeds that are missing are looked for. Three queries when nothing is pending. Raises
-        `StoreConflict` as `History.check`, `forecast` and `assert` say.
+        `StoreConflict` as `History.is_ahead`, `forecast` and `assert` say.
         """
         with self._errors(), self._database.session() as session:
             history = self._read_history(session)
@@ -103,7 +103,7 @@ class Neo4jBootstrapper:
             history.check(self._files, self._blueprint.name)
             skipped = tuple(self._skipped(history))
             usable = self._without(skipped)
-            if history.is_ahead(self._files, usable):
+            if history.is_ahead(self._files, usable, self._blueprint.name):
                 note = (
                     f"The history goes on to {history.entries[-1].source}, beyond "
                     f"{self._files[-1].name}; nothing is changed."

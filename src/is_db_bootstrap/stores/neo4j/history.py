@@ -8,9 +8,10 @@ mark and is adopted by the next file that is applied.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
+from is_db_bootstrap.engine.lineage import Comparison, Lineage, Standing, Step
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile, number
@@ -89,10 +90,6 @@ class Entry:
     source: str
     past: frozenset[str] = frozenset()
 
-    def has_had(self, file: CypherFile) -> bool:
-        """Whether the text of `file` was applied under this number once, now or before."""
-        return not self.past.isdisjoint(file.checksums)
-
     def __str__(self) -> str:
         return f"{self.source} (version {self.version})"
 
@@ -158,42 +155,63 @@ class History:
             begun=True,
         )
 
-    def is_ahead(self, files: Sequence[CypherFile], usable: Sequence[CypherFile]) -> bool:
-        """Whether it contains all of `files` and goes on.
+    def is_ahead(
+        self, files: Sequence[CypherFile], usable: Sequence[CypherFile], blueprint: str
+    ) -> bool:
+        """Whether it contains all of `files` and goes on: newer code was here.
 
-        `usable` are those that this server takes.
-
-        Raises `StoreConflict` that names both sides when it goes on and lacks something of ours:
-        then it is another line, and not a later state of this one.
+        `usable` are those that this server takes. Raises `StoreConflict`, which names both sides,
+        when each has something that the other one lacks.
         """
-        last = files[-1].order if files else ()
-        beyond = [entry for entry in self.entries if entry.order > last]
-        if not beyond or not files:
-            return False
-        lacking = [file for file in usable if self.entry(file.version) is None]
-        if lacking:
-            raise _diverged(beyond, f"{_listed(lacking)}, which was never applied")
-        unknown = [f for f in usable if (entry := self.entry(f.version)) and not entry.has_had(f)]
+        passed_over = [file for file in files if file not in usable]
+        found = self._as_lineage(passed_over).compare(_declared_lineage(usable, passed_over))
+        unknown = [entry for entry in self.entries if _step_name(entry.order) in found.beyond]
+        if found.standing is Standing.AHEAD and not files:
+            raise _unknown(unknown, blueprint)
+        if found.standing is Standing.DIVERGED:
+            self._refuse_diverged(found, unknown, usable, blueprint)
+        return found.standing is Standing.AHEAD
+
+    def _as_lineage(self, passed_over: Sequence[CypherFile]) -> Lineage:
+        """What is recorded, as a lineage that is compared with that of the files.
+
+        There is nothing to do for a file that is passed over, so it counts as recorded.
+        """
+        texts: dict[tuple[int, ...], Iterable[str]] = {file.order: () for file in passed_over}
+        for entry in self.entries:
+            texts[entry.order] = entry.past if entry.repeatable else [entry.checksum]
+        orders = sorted(texts)
+        chain = Lineage.in_order(*map(_step_name, orders)).steps
+        pairs = zip(chain, orders, strict=True)
+        return Lineage(tuple(replace(step, digests=frozenset(texts[o])) for step, o in pairs))
+
+    def _refuse_diverged(
+        self,
+        found: Comparison,
+        unknown: Sequence[Entry],
+        usable: Sequence[CypherFile],
+        blueprint: str,
+    ) -> NoReturn:
+        """Raise the `StoreConflict` of a history that has gone another way than the files."""
+        by_name = {_step_name(file.order): file for file in usable}
+        for entry in self.entries:
+            if _step_name(entry.order) in found.rewritten:
+                raise _other_text(entry, by_name[_step_name(entry.order)])
+        pending = [by_name[name] for name in found.pending]
+        if unknown and pending:
+            rewritten = [file for file in pending if self.entry(file.version) is not None]
+            raise _diverged(unknown, pending, rewritten)
         if unknown:
-            raise _diverged(beyond, f"{_listed(unknown)} with a text that was never applied")
-        return True
+            raise _unknown(unknown, blueprint)
+        raise self._late(by_name[found.skipped[0]])
 
     def check(self, files: Sequence[CypherFile], blueprint: str) -> None:
-        """Raise `StoreConflict` when it is another blueprint's.
-
-        The same when it has files that we do not know, or other texts.
-        """
+        """Raise `StoreConflict` when it is another blueprint's, or has another kind of file."""
         self.refuse_other_blueprint(blueprint)
-        by_order = {f.order: f for f in files}
-        unknown = []
-        for entry in self.entries:
-            file = by_order.get(entry.order)
-            if file is not None:
-                compare(entry, file)
-            elif not files or entry.order < files[-1].order:
-                unknown.append(entry)
-        if unknown:
-            self._refuse_unknown(unknown, files, blueprint)
+        for file in files:
+            entry = self.entry(file.version)
+            if entry is not None:
+                _refuse_other_kind(entry, file)
 
     def refuse_other_blueprint(self, blueprint: str) -> None:
         """Raise `StoreConflict` when the history says that it is another blueprint's."""
@@ -207,56 +225,72 @@ class History:
                 subject=blueprint,
             )
 
-    def _refuse_unknown(
-        self, unknown: Sequence[Entry], files: Sequence[CypherFile], blueprint: str
-    ) -> None:
-        """Raise for entries between our files, or for any when there are none."""
-        lacking = [
-            file for file in files if self.entry(file.version) is None and not file.is_conditional
-        ]
-        if lacking:
-            raise _diverged(unknown, f"{_listed(lacking)}, which was never applied")
-        raise StoreConflict(
-            STORE,
-            f"The history has {_listed(unknown)}, which {blueprint} does not know.",
-            hint=f"Bring the file back, or use a database of its own for {blueprint}.",
-            subject=unknown[0].source,
-        )
-
     def pending(self, files: Sequence[CypherFile]) -> list[Change]:
         """In order: what is not recorded, and repeatable files whose text is newer than the record.
 
-        A file in front of a recorded one is a `StoreConflict`, unless an assumption may have kept
-        it out until now.
+        `is_ahead` has found that the history and the files go one way.
         """
         changes = []
         for file in files:
             entry = self.entry(file.version)
             if entry is None:
-                self._refuse_late(file)
                 changes.append(Change(file.name, KIND, file.description))
             elif entry.checksum not in file.checksums:
                 changes.append(Change(file.name, KIND, f"{file.description} (changed)"))
         return changes
 
-    def _refuse_late(self, file: CypherFile) -> None:
-        last = self.entries[-1] if self.entries else None
-        if last is not None and last.order > file.order and not file.is_conditional:
-            raise StoreConflict(
-                STORE,
-                f"{file.name} was never applied, but {last.source} behind it was.",
-                hint=f"Give it a version above {last.version}.",
-                subject=file.name,
-            )
+    def _late(self, file: CypherFile) -> StoreConflict:
+        """The conflict of a file that was put before one that is recorded."""
+        last = self.entries[-1]
+        return StoreConflict(
+            STORE,
+            f"{file.name} was never applied, but {last.source} behind it was.",
+            hint=f"Give it a version above {last.version}.",
+            subject=file.name,
+        )
 
 
-def _diverged(theirs: Sequence[Entry], ours: str) -> StoreConflict:
-    """The conflict of a history and a blueprint of which neither contains the other."""
+def _step_name(order: tuple[int, ...]) -> str:
+    """The name of a version in a lineage, however many zeros it is written with."""
+    return ".".join(map(str, order))
+
+
+def _declared_lineage(usable: Sequence[CypherFile], passed_over: Sequence[CypherFile]) -> Lineage:
+    """The files as a lineage. Nothing goes on from those that are passed over."""
+    chain = Lineage.in_order(*(_step_name(file.order) for file in usable)).steps
+    declared = [
+        replace(
+            step,
+            digests=frozenset(file.checksums),
+            may_repeat=file.repeatable,
+            may_come_late=file.is_conditional,
+        )
+        for step, file in zip(chain, usable, strict=True)
+    ]
+    return Lineage((*declared, *(Step(_step_name(file.order)) for file in passed_over)))
+
+
+def _unknown(theirs: Sequence[Entry], blueprint: str) -> StoreConflict:
+    """The conflict of entries that no file declares, between our files or without any."""
     return StoreConflict(
         STORE,
-        f"The history and the blueprint have diverged: the history has {_listed(theirs)}, "
-        "which the blueprint "
-        f"does not know, and the blueprint has {ours}.",
+        f"The history has {_listed(theirs)}, which {blueprint} does not know.",
+        hint=f"Bring the file back, or use a database of its own for {blueprint}.",
+        subject=theirs[0].source,
+    )
+
+
+def _diverged(
+    theirs: Sequence[Entry], ours: Sequence[CypherFile], rewritten: Sequence[CypherFile]
+) -> StoreConflict:
+    """The conflict of a history and a blueprint of which neither contains the other."""
+    what = f"{_listed(ours)}, which was never applied"
+    if rewritten:
+        what = f"{_listed(rewritten)} with a text that was never applied"
+    return StoreConflict(
+        STORE,
+        f"The history and the blueprint have diverged: the history has {_listed(theirs)}, which "
+        f"the blueprint does not know, and the blueprint has {what}.",
         hint="Bring both lines together: add the files that are missing here, and give ours "
         "versions behind theirs.",
         subject=theirs[0].source,
@@ -274,20 +308,29 @@ def compare(entry: Entry, file: CypherFile) -> None:
 
     The same for the record of another text.
     """
-    if entry.repeatable != file.repeatable:
-        words = ("repeatable", "versioned") if entry.repeatable else ("versioned", "repeatable")
-        raise StoreConflict(
-            STORE,
-            f"{entry.source} was applied as a {words[0]} file, "
-            f"and {file.name} is a {words[1]} one.",
-            hint="Give the new file a version of its own.",
-            subject=file.name,
-        )
+    _refuse_other_kind(entry, file)
     if not entry.repeatable and entry.checksum not in file.checksums:
-        raise StoreConflict(
-            STORE,
-            f"The text of {file.name} was changed after it was applied: "
-            f"recorded checksum {entry.checksum}, now {file.checksum}.",
-            hint="Restore the text, and put the change into a new file.",
-            subject=file.name,
-        )
+        raise _other_text(entry, file)
+
+
+def _refuse_other_kind(entry: Entry, file: CypherFile) -> None:
+    if entry.repeatable == file.repeatable:
+        return
+    words = ("repeatable", "versioned") if entry.repeatable else ("versioned", "repeatable")
+    raise StoreConflict(
+        STORE,
+        f"{entry.source} was applied as a {words[0]} file, and {file.name} is a {words[1]} one.",
+        hint="Give the new file a version of its own.",
+        subject=file.name,
+    )
+
+
+def _other_text(entry: Entry, file: CypherFile) -> StoreConflict:
+    """The conflict of a file that has another text than the one that was applied."""
+    return StoreConflict(
+        STORE,
+        f"The text of {file.name} was changed after it was applied: "
+        f"recorded checksum {entry.checksum}, now {file.checksum}.",
+        hint="Restore the text, and put the change into a new file.",
+        subject=file.name,
+    )

@@ -208,15 +208,18 @@ def watch_steps(
     ctx: MigrationContext,
     watch: StepWatch,
     before_first: Callable[[RevisionStep], None] = lambda _: None,
+    before_all: Callable[[], None] = lambda: None,
 ) -> None:
     """Let every revision that `ctx` is going to run be watched.
 
-    `before_first` is called with the first one, before it runs.
+    `before_first` is called with the first one, before it runs. `before_all` is called before that,
+    also when there is none.
     """
     steps = ctx._migrations_fn  # noqa: SLF001 - Alembic tells of a step only when it has ended
 
     def watched(heads: Any, context: MigrationContext) -> Iterator[Any]:
         begun = False
+        before_all()
         for step in steps(heads, context) if steps else ():
             watch.left = False
             if isinstance(step, RevisionStep):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
@@ -76,8 +77,9 @@ class PostgreSQLBootstrapper:
     `postgresql+asyncpg://`. Of `timing`, `connect_timeout_s` bounds every connection attempt and
     `lock_timeout_s` how long a statement of a revision waits for a lock. The blueprint's demo rows
     are planned and written with `seed` only. `ignored_version_tables` are version tables that are
-    not ours (see `elsewhere.IgnoredTables`). Raises `ConfigurationError` for an address, revisions
-    or version tables that cannot be ones.
+    not ours (see `elsewhere.IgnoredTables`). With `unknown_is_ahead`, a recorded revision that
+    nobody knows is newer code's, and no conflict. Raises `ConfigurationError` for an address,
+    revisions or version tables that cannot be ones.
     """
 
     name: StoreName = "postgres"
@@ -91,6 +93,7 @@ class PostgreSQLBootstrapper:
         schema: str = "public",
         seed: bool = False,
         ignored_version_tables: Sequence[str] = (),
+        unknown_is_ahead: bool = False,
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
@@ -128,6 +131,7 @@ class PostgreSQLBootstrapper:
             chain=self._chain,
             blueprint=blueprint.name,
             timing=self._timing,
+            unknown_is_ahead=unknown_is_ahead,
         )
         self._elsewhere = RecordedElsewhere(
             self._url,
@@ -221,9 +225,9 @@ class PostgreSQLBootstrapper:
     def plan(self) -> Plan:
         """Pending steps in order: the database, the schema, revisions, demo rows.
 
-        Raises `StoreConflict` when the schema carries another blueprint, an unknown revision, or
-        our tables without a record; `AccessDenied` when a privilege for the pending steps is
-        missing.
+        Raises `StoreConflict` when the schema carries another blueprint, an unknown revision,
+        another line of revisions, or our tables without a record; `AccessDenied` when a privilege
+        for the pending steps is missing.
         """
         found = self._planned()
         notes = [self._uncompared] if self._uncompared else []
@@ -267,10 +271,8 @@ class PostgreSQLBootstrapper:
         )
 
     def _pending(self, record: Record) -> list[Change]:
-        done = self._chain.until(record.revisions)
-        pending = [
-            Change(r, "revision", self._chain.titles[r]) for r in self._chain.order if r not in done
-        ]
+        names = self._history.compare(record).pending
+        pending = [Change(name, "revision", self._chain.titles[name]) for name in names]
         self._due = bool(pending)
         return pending
 
@@ -455,6 +457,14 @@ class PostgreSQLBootstrapper:
         with errors(self.target):
             held = postgres_lock.holder(reader, self._number)
         return Status(", ".join(self._history.read(reader).revisions), self._chain.head, held)
+
+    def is_at_head(self) -> bool:
+        """Whether all revisions of the blueprint are recorded as applied, and no others."""
+        try:
+            record = self._history.read(self._reader())
+        except DatabaseMissing:
+            return False
+        return bool(record.revisions) and self._history.compare(record).standing is Standing.SAME
 
     def selftest(self) -> Iterator[Proof]:
         """Try every declared table in a transaction that is rolled back; see `selftest.py`."""

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from is_db_bootstrap.engine.lineage import Comparison, Standing
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
+from is_db_bootstrap.stores.postgres import diverged
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blueprint_of
 
 if TYPE_CHECKING:
@@ -22,7 +25,8 @@ class History:
     """What `schema` records of the revisions `chain` of a blueprint.
 
     `reader` gives the session that looks, and `is_at_work_elsewhere` says whether another run holds
-    the lock of the schema. `target` is how messages call the server.
+    the lock of the schema. `target` is how messages call the server. `unknown_is_ahead` says that a
+    revision that nobody knows is newer code's.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class History:
         chain: Chain,
         blueprint: str,
         timing: Timing,
+        unknown_is_ahead: bool = False,
     ) -> None:
         self._reader = reader
         self._is_at_work_elsewhere = is_at_work_elsewhere
@@ -42,6 +47,7 @@ class History:
         self._schema = schema
         self._chain = chain
         self._blueprint = blueprint
+        self._unknown_is_ahead = unknown_is_ahead
         #: The quoted name of the version table.
         self.table = identifier(schema, TABLE)
         self.marks = Marks(reader, schema, self.table, self._has_ended, timing.lock_timeout_s)
@@ -163,22 +169,58 @@ class History:
         done = self._chain.until([r for r in record.revisions if r in self._chain.parents])
         return ", ".join(self._chain.heads(r for r in done if r != revision)) or "base"
 
+    def compare(self, record: Record) -> Comparison:
+        """How the record stands to the revisions of the blueprint."""
+        return record.as_lineage(self._chain).compare(self._chain.lineage)
+
     def is_ahead(self, record: Record) -> bool:
         """Whether newer code was here.
 
-        A `StoreConflict` when it was another blueprint, or nobody that we know.
+        A `StoreConflict` when it was another blueprint, or nobody that we know, or when the schema
+        and the blueprint have gone different ways.
         """
+        self.refuse_other_blueprint(record)
+        found = self.compare(record)
+        if found.standing is Standing.UNKNOWN:
+            return self._is_unknown_ahead(found.beyond[0])
+        if found.standing is Standing.DIVERGED:
+            raise self._diverged(record, found)
+        return found.standing is Standing.AHEAD
+
+    def refuse_other_blueprint(self, record: Record) -> None:
+        """Raise `StoreConflict` when the record says that it is another blueprint's."""
         if record.blueprint and record.blueprint != self._blueprint:
             raise self.conflict(f"carries the blueprint {record.blueprint}, not {self._blueprint}")
-        if record.goes_beyond(self._chain, self._blueprint):
+
+    def _is_unknown_ahead(self, revision: str) -> bool:
+        """Whether a revision that nobody knows is newer code's, as the settings say.
+
+        Nobody has recorded what led there. So it is a `StoreConflict` without such a setting, and
+        always when another blueprint has the revision.
+        """
+        if other := blueprint_of(revision):
+            raise self.conflict(
+                f"is at revision {revision}, which belongs to the blueprint {other}, not to "
+                f"{self._blueprint}"
+            )
+        if self._unknown_is_ahead:
             return True
-        for revision in record.revisions:
-            if revision not in self._chain.parents:
-                whose = "which is unknown to"
-                if other := blueprint_of(revision):
-                    whose = f"which belongs to the blueprint {other}, not to"
-                raise self.conflict(f"is at revision {revision}, {whose} {self._blueprint}")
-        return False
+        unknown = self.conflict(f"is at revision {revision}, which is unknown to {self._blueprint}")
+        unknown.hint += (
+            " If newer code migrates the schema by other means, say so: "
+            f"{KIND.unknown_variable}=ahead."
+        )
+        raise unknown
+
+    def _diverged(self, record: Record, found: Comparison) -> StoreConflict:
+        """The conflict of a record and a folder of which neither contains the other."""
+        differences = diverged.differences(record, found, self._chain, self._blueprint)
+        return StoreConflict(
+            NAME,
+            f"Schema {self._schema} of {self._target} {differences}.",
+            subject=(*found.skipped, *found.moved, *found.beyond, *found.pending)[0],
+            hint=diverged.ways_out(record, found, self._chain),
+        )
 
     def conflict(self, what: str) -> StoreConflict:
         """The conflict of a schema of which `what` is true."""

@@ -67,6 +67,7 @@ KIND = StoreKind(
     client_entry_variable="PGSERVICE",
     schema_variable="DB_SCHEMA",
     ignored_variable="POSTGRES_IGNORED_VERSION_TABLES",
+    unknown_variable="POSTGRES_UNKNOWN_REVISION",
     tls_weaknesses=_weaknesses,
     place_options={"hosts": ("hostaddr", "host"), "port": ("port",), "more": ("service",)},
     has_schemas=True,

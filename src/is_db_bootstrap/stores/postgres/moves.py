@@ -217,6 +217,7 @@ class Move(PostgreSQLBootstrapper):
         timing: Timing,
         schema: str,
         ignored_version_tables: Sequence[str] = (),
+        unknown_is_ahead: bool = False,
     ) -> None:
         super().__init__(
             url,
@@ -224,6 +225,7 @@ class Move(PostgreSQLBootstrapper):
             timing=timing,
             schema=schema,
             ignored_version_tables=ignored_version_tables,
+            unknown_is_ahead=unknown_is_ahead,
         )
         self._target = target
 
@@ -292,6 +294,7 @@ class Downgrade(Move):
         schema: str,
         drop_rows: bool,
         ignored_version_tables: Sequence[str] = (),
+        unknown_is_ahead: bool = False,
     ) -> None:
         super().__init__(
             url,
@@ -300,6 +303,7 @@ class Downgrade(Move):
             timing=timing,
             schema=schema,
             ignored_version_tables=ignored_version_tables,
+            unknown_is_ahead=unknown_is_ahead,
         )
         self._drop_rows = drop_rows
         self._tried: dict[tuple[tuple[str, ...], tuple[str, ...]], Seen | str] = {}
@@ -604,7 +608,10 @@ class Stamp(Move):
     def _planned(self) -> Plan:
         reader = self._existing()
         record = self._history.read(reader)
-        if self._history.is_ahead(record):
+        self._history.refuse_other_blueprint(record)
+        is_known = all(revision in self._chain.parents for revision in record.revisions)
+        # What has gone another way up to a known revision may be recorded anew.
+        if not is_known and self._history.is_ahead(record):
             raise self._history.conflict(
                 f"is at revision {', '.join(record.revisions)}, newer than this version"
             )
@@ -615,7 +622,8 @@ class Stamp(Move):
         )
         schema = self._database.checked_schema(reader)
         is_clear = not self._history.marked(record)
-        if wanted == record.revisions and (record.blueprint or not wanted) and is_clear:
+        is_recorded = record.lineage == self._chain.until(wanted)
+        if wanted == record.revisions and is_recorded and is_clear:
             return Plan()
         return Plan(
             (*schema, Change(wanted[0] if wanted else "base", "stamp", "recorded, nothing else"))

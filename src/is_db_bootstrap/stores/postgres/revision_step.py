@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from is_db_bootstrap.errors import BootstrapError, ChangeFailed
+from is_db_bootstrap.errors import AccessDenied, BootstrapError, ChangeFailed
 from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun
@@ -184,6 +184,7 @@ class RevisionSteps:
         if recorded:
             if act == "stamp":
                 self._confirm_lifted(change.name, record)
+                self._confirm_lineage(record)
             return
         if act != "stamp":
             with suppress(psycopg.Error, BootstrapError):
@@ -200,3 +201,15 @@ class RevisionSteps:
             if begun.fate(self._reader(), found) in WHAT_IS_KNOWN:
                 table = f"{self._schema}.{TABLE}"
                 raise begun.staying_mark(self._reader(), found, stamped, table)
+
+    def _confirm_lineage(self, record: Record) -> None:
+        """Read back that a stamp has recorded what led to it; nobody may have recorded any."""
+        if record.lineage and record.lineage != self._chain.until(record.revisions):
+            table = f"{self._schema}.{TABLE}"
+            raise AccessDenied(
+                NAME,
+                f"{table} records {', '.join(record.revisions)}, but its comment says still that "
+                f"{', '.join(record.lineage)} led there, and only its owner may change that.",
+                subject=table,
+                hint=f"Stamp again as the owner of {table}.",
+            )

@@ -4,10 +4,13 @@ A database records in two places. Alembic's table `alembic_version` holds the la
 comment of that table, written by `migrations/env.py` with every step, our runs and the stock
 command alike, holds the blueprint and all the revisions that led there. By it, code that is older
 than the database can tell a history that goes on from its own (`ahead`) from a foreign one, and a
-second blueprint can be named. A database without the comment was migrated by other means; it is
-adopted when the recorded revision is known. A comment that does not end in the recorded revision is
-out of date (somebody stamped by other means) and not believed. A step that has begun is recorded in
-a table of our own (`begun`), or where that cannot be, by a mark in the comment.
+second blueprint can be named. By it, a revision that was put before the last applied one is found,
+which Alembic takes for applied.
+
+A database without the comment was migrated by other means. It is adopted when the recorded revision
+is known, and what leads there counts as applied. A comment that does not end in the recorded
+revision is out of date (somebody stamped by other means) and not believed. A step that has begun is
+recorded in a table of our own (`begun`), or where that cannot be, by a mark in the comment.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from is_db_bootstrap import files
+from is_db_bootstrap.engine.lineage import Lineage, Step
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.postgres.revision_folder import (
     looks_like_revision,
@@ -78,6 +82,11 @@ class Chain:
     def head(self) -> str:
         """The last revision; empty when there is none."""
         return self.order[-1] if self.order else ""
+
+    @property
+    def lineage(self) -> Lineage:
+        """The revisions as a lineage, with which a recorded one is compared."""
+        return Lineage(tuple(Step(name, self.parents[name]) for name in self.order))
 
     def heads(self, revisions: Iterable[str]) -> tuple[str, ...]:
         """Those of `revisions` from which none of the others goes on, in order."""
@@ -245,9 +254,33 @@ class Record:
             return cls(rows, mark[1], lineage, begun, may_read_begun)
         return cls(rows, begun=begun, may_read_begun=may_read_begun)
 
-    def goes_beyond(self, chain: Chain, blueprint: str) -> bool:
-        """Whether it contains the whole chain and goes on."""
-        return self.blueprint == blueprint and set(chain.order) < set(self.lineage)
+    def as_lineage(self, chain: Chain) -> Lineage:
+        """What is recorded, as a lineage that is compared with that of `chain`.
+
+        A version table alone has the last revisions only. What led to them is taken for complete.
+        """
+        if not self.lineage:
+            return Lineage(tuple(Step(name) for name in self.revisions), is_complete=False)
+        names = _without_squashed(self.lineage, chain)
+        if any(revision not in chain.parents for revision in self.revisions):
+            # The comment does not say from which revision a recorded one went on.
+            return Lineage(tuple(Step(name) for name in names))
+        return Lineage.in_order(*self._without_undone(names, chain))
+
+    def _without_undone(self, names: Sequence[str], chain: Chain) -> Iterator[str]:
+        """Leave out the branches that other means have undone: the comment still has them."""
+        done = chain.until(self.revisions)
+        for name in names:
+            is_passed = name not in chain.parents or name in done
+            if is_passed or not {*self.revisions}.isdisjoint(chain.until([name])):
+                yield name
+
+
+def _without_squashed(names: Sequence[str], chain: Chain) -> Sequence[str]:
+    """Leave out what led to the first revision of a folder whose older ones were squashed."""
+    first = next((i for i, name in enumerate(names) if name in chain.parents), 0)
+    is_root = names[first] in chain.parents and not chain.parents[names[first]]
+    return names[first:] if is_root else names
 
 
 def mark(blueprint: str, lineage: Iterable[str]) -> str:
