@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Columns of the output when it is no terminal: characters.
 WIDTH = 120
 
+#: What follows a change that is neither atomic nor repeatable.
+_ASKED_AGAIN = " [neither atomic nor repeatable: if it is cut off, a person decides]"
+
 _STYLES = {
     Outcome.UNCHANGED: "green",
     Outcome.CHANGED: "green",
@@ -118,7 +121,8 @@ def _status_text(status: Status) -> str:
 
 def _change_text(change: ChangeResult) -> str:
     detail = f" ({change.detail})" if change.detail else ""
-    return f"{change.outcome}: {change.kind} {change.name}{detail}"
+    remark = "" if change.nature.may_run_again else _ASKED_AGAIN
+    return f"{change.outcome}: {change.kind} {change.name}{detail}{remark}"
 
 
 def _drift_text(drift: Drift) -> str:
