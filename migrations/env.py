@@ -23,7 +23,7 @@ from sqlalchemy import text
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
-from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.settings import Settings, ignored_version_tables
 from is_db_bootstrap.stores.postgres import begun, elsewhere
 from is_db_bootstrap.stores.postgres.alembic import (
     commit_record,
@@ -41,6 +41,7 @@ from is_db_bootstrap.stores.postgres.connection import (
 )
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comment_statement, mark
 
@@ -156,7 +157,10 @@ def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> N
     chain = Chain.read(declared().migrations)
     done = chain.until(context.get_context().get_current_heads())
     pending = [revision for revision in chain.order if revision not in done]
-    found = elsewhere.find(reader, schema, declared().name, done=done, pending=pending)
+    ignored = elsewhere.IgnoredTables(ignored_version_tables(), KIND.ignored_variable)
+    found = elsewhere.find(
+        reader, schema, declared().name, done=done, pending=pending, ignored=ignored
+    )
     if found.ours:
         raise CommandError(
             f"{found.ours} records {', '.join(found.ours.revisions)}, which {schema}.{TABLE} does "

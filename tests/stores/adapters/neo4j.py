@@ -16,7 +16,7 @@ from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 LOCK = "__Neo4jMigrationsLock"
 
 
-NATURES = {"cypher": "repeatable"}
+NATURES = {"cypher": "repeatable", "V004__countries.cypher": "atomic"}
 
 
 class Adapter:

@@ -28,7 +28,7 @@ TAMPERINGS = {
 }
 
 
-NATURES = {"revision": "atomic"}
+NATURES = {"revision": "atomic", "seed": "repeatable"}
 
 
 class Adapter:

@@ -76,6 +76,7 @@ class FileRun:
         self.consent = Consent()
         #: Whether the constraints and the index that recording needs were seen or made.
         self._can_record = False
+        self._many_nodes: bool | None = None
 
     def forget(self) -> None:
         """Take nothing for known any more: the connection was closed."""
@@ -85,6 +86,7 @@ class FileRun:
     def apply(self, file: CypherFile, change: Change) -> str | None:
         """Run a file from where that is harmless, and record it; a remark, if there is any."""
         began = time.monotonic()
+        self._many_nodes = None  # the files before may have made some
         with self._errors(file.name, change), self._database.session() as session:
             history = self._ready_to_record(session, change)
             entry = history.entry(file.version)
@@ -265,9 +267,16 @@ class FileRun:
         thing = recognise(statement.tokens)
         if not isinstance(thing, SchemaObject) or not has_index(thing):
             return ""
-        if self._database.rows(session, neo4j_begun.NODES)[0]["nodes"] < neo4j_begun.MANY_NODES:
+        if not self._has_many_nodes(session):
             return ""
         return "" if thing.name in self._database.look(session).indexes else thing.name
+
+    def _has_many_nodes(self, session: neo4j.Session) -> bool:
+        """Whether an index may take long to build. The server is asked once per file."""
+        if self._many_nodes is None:
+            nodes = self._database.rows(session, neo4j_begun.NODES)[0]["nodes"]
+            self._many_nodes = nodes >= neo4j_begun.MANY_NODES
+        return self._many_nodes
 
     def _drop_left_index(
         self, session: neo4j.Session, change: Change, statement: Statement, mark: Begun
