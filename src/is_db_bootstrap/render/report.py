@@ -20,6 +20,9 @@ WIDTH = 120
 #: What follows a change that is neither atomic nor repeatable.
 _ASKED_AGAIN = " [neither atomic nor repeatable: if it is cut off, a person decides]"
 
+#: Outcomes of a change after which somebody may run it.
+_NOT_DONE = {Outcome.PLANNED, Outcome.FAILED}
+
 _STYLES = {
     Outcome.UNCHANGED: "green",
     Outcome.CHANGED: "green",
@@ -121,7 +124,8 @@ def _status_text(status: Status) -> str:
 
 def _change_text(change: ChangeResult) -> str:
     detail = f" ({change.detail})" if change.detail else ""
-    remark = "" if change.nature.may_run_again else _ASKED_AGAIN
+    is_left_to_person = change.outcome in _NOT_DONE and not change.nature.may_run_again
+    remark = _ASKED_AGAIN if is_left_to_person else ""
     return f"{change.outcome}: {change.kind} {change.name}{detail}{remark}"
 
 
