@@ -480,6 +480,26 @@ def test_a_retry_covers_no_try_that_another_run_has_made_meanwhile(shop):
     store.close()
 
 
+def test_a_retry_waits_for_the_first_try_as_long_as_that_is_at_work(shop):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert not shop.apply().ok
+    shop.add("b2", "a1", "pass")
+    with psycopg.connect(shop.url) as first:
+        [(number,)] = first.execute("SELECT pg_current_xact_id()::text").fetchall()
+        shop.do(
+            "UPDATE is_db_bootstrap.begun "
+            f"SET transactions = transactions || ARRAY['{number}'::xid8]"
+        )
+        store = PostgreSQLBootstrapper(shop.url, shop.blueprint)
+        store.allow_retry(["b2"])
+        (change,) = store.plan().changes
+        with pytest.raises(StoreBusy, match="still at work"):
+            store.apply(change)
+    assert store.apply(change) is None
+    store.close()
+    assert (shop.recorded, shop.begun) == (["b2"], [])
+
+
 def test_a_retry_of_what_is_not_marked_is_refused_before_anything_is_changed(shop):
     shop.add("b2", "a1", "pass")
     for named in ("b2", "nothing"):

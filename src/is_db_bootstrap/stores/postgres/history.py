@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.errors import StoreBusy, StoreConflict
 from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
@@ -131,13 +131,20 @@ class History:
         """The row of an upgrade that has begun and that a person lets run again, if there is one.
 
         The next try goes on with that row. So the row still names what the earlier try committed
-        when the next one is rolled back.
+        when the next one is rolled back. Raises `StoreBusy` while the earlier try is at work.
         """
         if not self.consent.names(revision) or not self.marks.are_rows():
             return None
         found = postgres_begun.find(self._reader(), self._schema)
         if found is None or found.revision != revision or not self.may_retry(found):
             return None
+        if any(self.marks.fate_of(number) is Fate.AT_WORK for number in found.transactions):
+            raise StoreBusy(
+                NAME,
+                f"An earlier try of revision {revision} is still at work.",
+                hint="Wait for its session, or end it (pg_stat_activity).",
+                subject=revision,
+            )
         return found
 
     def _refuse_unended(self, found: Begun, record: Record) -> None:
