@@ -24,7 +24,7 @@ from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
-from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.settings import Settings, ignored_version_tables
 from is_db_bootstrap.stores.postgres import begun, diverged, elsewhere
 from is_db_bootstrap.stores.postgres.alembic import (
     commit_record,
@@ -178,14 +178,9 @@ def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> N
     chain = Chain.read(declared().migrations)
     done = chain.until(context.get_context().get_current_heads())
     pending = [revision for revision in chain.order if revision not in done]
-    named = Settings.load(declared()).ignored_version_tables
+    ignored = elsewhere.IgnoredTables(ignored_version_tables(), KIND.ignored_variable)
     found = elsewhere.find(
-        reader,
-        schema,
-        declared().name,
-        done=done,
-        pending=pending,
-        ignored=elsewhere.IgnoredTables(named, KIND.ignored_variable),
+        reader, schema, declared().name, done=done, pending=pending, ignored=ignored
     )
     if found.ours:
         raise CommandError(

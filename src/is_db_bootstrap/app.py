@@ -138,6 +138,7 @@ def over(
         strict=options.strict,
         allow_ahead=options.allow_ahead,
         verify=options.verify,
+        retry_changes=options.retry_changes,
     )
 
 

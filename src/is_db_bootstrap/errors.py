@@ -10,6 +10,7 @@ BootstrapError
 │   ├── LockTimeout              7   another run holds the lock
 │   ├── StoreReset               8   a store that was converged before is blank
 │   ├── ChangeFailed             1   one change was refused
+│   │   └── HalfDone             1   a part of it stays, so it is not run again unasked
 │   └── VerificationFailed       3   everything was applied and the store still differs
 └── Interrupted                130   a signal ended the run
 
@@ -150,6 +151,15 @@ class ChangeFailed(StoreError):
         subject = subject or change.name
         super().__init__(store, message, hint=hint, subject=subject, detail=detail)
         self.change = change
+
+
+class HalfDone(ChangeFailed):
+    """A change failed and has left a part of its work, or ended without its record.
+
+    It has turned out to be neither atomic nor repeatable, so nobody runs it again unasked.
+    """
+
+    kind = "half_done"
 
 
 class VerificationFailed(StoreError):

@@ -45,6 +45,22 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class Nature(StrEnum):
+    """What is left of a change that did not end, and so whether it may run again unasked."""
+
+    #: All of it and its record, or nothing. Run again when nothing was recorded.
+    ATOMIC = "atomic"
+    #: A part may be left, and running all of it again is harmless.
+    REPEATABLE = "repeatable"
+    #: A part may be left, and running it again may do that part twice. A person decides.
+    NEITHER = "neither"
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether a change of this nature may be tried again without asking a person."""
+        return self is not Nature.NEITHER
+
+
 #: Outcomes from the best to the worst.
 _SEVERITY = tuple(Outcome)
 #: Fields that the JSON document does not have.
@@ -71,11 +87,16 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One pending step. `name` is the revision id, the Cypher file, the collection or the key."""
+    """One pending step. `name` is the revision id, the Cypher file, the collection or the key.
+
+    Each store says of each change what it is. A change of which nothing is said counts as the
+    worst, so it is never tried again unasked.
+    """
 
     name: str
     kind: str
     detail: str = ""
+    nature: Nature = Nature.NEITHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +105,8 @@ class Plan:
 
     `skipped` are steps that this server cannot take and need not take. `ahead` means that the
     recorded history contains ours and goes on. `parts_ahead` names the objects of which that is
-    true in a store whose other objects are planned and verified as declared.
+    true in a store whose other objects are planned and verified as declared. `begun` names the
+    changes that an earlier run has begun without recording them, as far as the store knows.
     """
 
     changes: tuple[Change, ...] = ()
@@ -92,6 +114,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     ahead: bool = False
     parts_ahead: tuple[str, ...] = ()
+    begun: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +170,17 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """A change and what became of the change. `duration_s` is seconds."""
+    """A change and what became of the change. `duration_s` is seconds.
+
+    `nature` is what the change was planned as. It is `neither` once a part was seen to stay.
+    """
 
     name: str
     kind: str
     outcome: Outcome
     duration_s: float = 0.0
     detail: str = ""
+    nature: Nature = Nature.NEITHER
 
 
 @dataclass(frozen=True, slots=True)

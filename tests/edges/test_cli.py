@@ -296,3 +296,12 @@ def test_shells_complete_commands_options_and_values(shell, monkeypatch, typed, 
 def test_completion_scripts_are_there_for(shell, monkeypatch, name):
     monkeypatch.setenv("_IS_DB_BOOTSTRAP_COMPLETE", f"{name}_source")
     assert "_IS_DB_BOOTSTRAP_COMPLETE" in shell()[1]
+
+
+def test_a_retry_is_for_one_run_that_applies(shell):
+    for others in (["--mode", "init"], ["--mode", "verify"], ["--targets", "some.toml"]):
+        code, _, err = shell("apply", "--retry", "a", *others)
+        assert (code, f"so not with {others[0]}" in err) == (2, True), err
+    code, out, _ = shell("--retry", "a")
+    assert (code, "a is not marked as begun" in out) == (2, True), out
+    assert [store.applied for store in shell.stores.values()] == [[], []]

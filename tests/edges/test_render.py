@@ -1,6 +1,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -17,6 +18,7 @@ from is_db_bootstrap.results import (
     ErrorReport,
     LockHolder,
     Mode,
+    Nature,
     Outcome,
     Proof,
     ServerInfo,
@@ -68,6 +70,14 @@ def result_of(*stores, mode=Mode.APPLY, exit_code=0, outcome=Outcome.CHANGED):
 
 def shown(*stores, verbose=False, **run):
     return report(result_of(*stores, **run), verbose=verbose)
+
+
+@pytest.mark.parametrize("nature", Nature)
+def test_a_plan_says_which_change_is_neither_atomic_nor_repeatable(nature):
+    change = ChangeResult("V1__a.cypher", "cypher", Outcome.PLANNED, nature=nature)
+    store = replace(FAILED, outcome=Outcome.PLANNED, changes=(change,), error=None)
+    text = shown(store, mode=Mode.PLAN)
+    assert ("neither atomic nor repeatable" in text) == (nature is Nature.NEITHER)
 
 
 class Terminal(io.StringIO):

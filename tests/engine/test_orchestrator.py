@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -9,13 +10,14 @@ from is_db_bootstrap.errors import (
     AccessDenied,
     ChangeFailed,
     ConfigurationError,
+    HalfDone,
     LockTimeout,
     StoreBusy,
     StoreConflict,
     StoreUnavailable,
     VerificationFailed,
 )
-from is_db_bootstrap.results import Drift, LockHolder, Mode, Outcome, Plan
+from is_db_bootstrap.results import Drift, LockHolder, Mode, Nature, Outcome, Plan
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
 QUICK = RetryPolicy(
@@ -143,6 +145,52 @@ def test_a_busy_change_is_repeated_within_its_limit():
 
     assert run(InMemoryBootstrapper(wanted=["a"], on_apply=busy_twice)).outcome == "changed"
     assert len(attempts) == 3
+
+
+@pytest.mark.parametrize(
+    ("nature", "tries"), [(Nature.ATOMIC, 2), (Nature.REPEATABLE, 2), (Nature.NEITHER, 1)]
+)
+def test_only_a_change_that_may_run_again_is_tried_again(nature, tries):
+    class Named(InMemoryBootstrapper):
+        def plan(self):
+            found = super().plan()
+            return replace(found, changes=tuple(replace(c, nature=nature) for c in found.changes))
+
+    tried = []
+
+    def busy_once(change):
+        tried.append(change.name)
+        if len(tried) == 1:
+            raise StoreBusy("redis", "A lock was not free.")
+
+    store = Named("redis", ["a"], on_apply=busy_once)
+    result = BootstrapOrchestrator([store], retry=QUICK).run()
+    assert len(tried) == tries
+    assert result.exit_code == (0 if tries == 2 else 4)
+    assert result.stores[0].changes[0].nature is nature
+
+
+def test_a_change_that_has_left_a_part_is_reported_as_neither_and_not_tried_again():
+    store = InMemoryBootstrapper("redis", ["a"])
+    tried = []
+
+    def fail(change):
+        tried.append(change.name)
+        raise HalfDone("redis", "A part of it stays.", change=change)
+
+    store.on_apply = fail
+    result = BootstrapOrchestrator([store]).run()
+    assert (tried, result.exit_code) == (["a"], 1)
+    assert result.stores[0].changes[0].nature is Nature.NEITHER
+    assert result.stores[0].error.kind == "half_done"
+
+
+def test_a_retry_that_no_store_has_marked_is_refused_before_anything_is_changed():
+    stores = [InMemoryBootstrapper("redis", ["a"]), InMemoryBootstrapper("milvus", ["b"])]
+    result = BootstrapOrchestrator(stores, retry_changes=["a"]).run()
+    assert result.exit_code == 2
+    assert "a is not marked as begun" in result.store("milvus").error.message
+    assert [store.applied for store in stores] == [[], []]
 
 
 def test_a_change_that_stays_busy_fails_with_unavailable():

@@ -64,6 +64,13 @@ def test_every_relative_link_resolves(page):
             }, target
 
 
+def test_each_test_that_the_page_on_reliability_names_exists():
+    named = set(re.findall(r"\btest_\w+", (ROOT / "docs/reliability.md").read_text("utf-8")))
+    assert len(named) > 50
+    files = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named <= {name for text in files for name in re.findall(r"def (test_\w+)\(", text)}
+
+
 def test_every_page_can_be_reached_from_the_readme():
     seen, todo = set(), [ROOT / "README.md"]
     while todo:

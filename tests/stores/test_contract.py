@@ -193,6 +193,26 @@ class Contract:
             assert "goes on beyond this version" in refused.stores[0].error.message
         assert adapter.snapshot() == before
 
+    def test_each_change_says_what_it_is_and_the_result_tells_it(self, adapter, new):
+        planned = self.run(new(), Mode.PLAN).to_dict()["stores"][0]["changes"]
+        assert planned
+        for change in planned:
+            expected = adapter.NATURES.get(change["name"]) or adapter.NATURES[change["kind"]]
+            assert change["nature"] == expected, change
+        applied = self.run(new()).to_dict()["stores"][0]["changes"]
+        told = [(change["name"], change["nature"]) for change in applied]
+        assert told == [(change["name"], change["nature"]) for change in planned]
+
+    def test_a_retry_of_a_change_that_has_not_begun_is_refused_and_changes_nothing(
+        self, adapter, new
+    ):
+        name = new().plan().changes[0].name
+        before = adapter.snapshot()
+        result = BootstrapOrchestrator([new()], retry_changes=[name]).run()
+        assert (result.exit_code, result.outcome) == (2, Outcome.FAILED), result
+        assert f"{name} is not marked as begun" in result.stores[0].error.message
+        assert adapter.snapshot() == before
+
     def test_a_wrong_password_is_denied_and_tried_once(self, adapter, new):
         url = adapter.wrong_password()
         if url is None:

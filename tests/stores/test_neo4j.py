@@ -583,8 +583,9 @@ def test_an_index_that_has_the_name_and_properties_of_a_constraint_is_refused_an
     query("CREATE INDEX ours FOR (n:X) ON (n.p)")
     with pytest.raises(
         StoreConflict, match=r"ours of V1__a\.cypher is declared as UNIQUENESS constraint"
-    ):
+    ) as caught:
         run(store({"V1__a.cypher": "CREATE CONSTRAINT ours FOR (n:X) REQUIRE n.p IS UNIQUE;"}))
+    assert "killed while it makes a constraint leaves such an index" in caught.value.hint
     assert [r["name"] for r in query("SHOW INDEXES YIELD name WHERE name = 'ours'")] == ["ours"]
     assert recorded(query) == []
 

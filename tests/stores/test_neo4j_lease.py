@@ -47,10 +47,16 @@ def client(address: str) -> neo4j.Driver:
     )
 
 
+@contextmanager
+def querying(address):
+    with client(address) as driver:
+        yield lambda text, **p: [dict(r) for r in driver.execute_query(text, p).records]
+
+
 @pytest.fixture
 def query(neo4j_url):
-    with client(neo4j_url) as driver:
-        yield lambda text, **p: [dict(r) for r in driver.execute_query(text, p).records]
+    with querying(neo4j_url) as found:
+        yield found
 
 
 @pytest.fixture
@@ -564,17 +570,22 @@ def cypher_of_hint(hint: str, end: str) -> str:
     )
 
 
-@pytest.mark.parametrize(
-    ("way", "rows"), [("SET m.done = true", 2), ("DELETE m", 4)], ids=["record", "anew"]
-)
-def test_both_ways_out_of_half_done_batches_work_as_they_are_told(half_done, query, way, rows):
+@pytest.mark.parametrize(("is_retried", "rows"), [(False, 2), (True, 4)], ids=["record", "retry"])
+def test_both_ways_out_of_half_done_batches_work_as_they_are_told(
+    half_done, query, is_retried, rows
+):
     lapse(query)
     with pytest.raises(StoreConflict) as caught:
         half_done.plan()
-    query(cypher_of_hint(caught.value.hint, way))
-    if rows == 4:
+    if is_retried:
+        assert "from statement 1 on: `is-db-bootstrap apply --retry V1__a.cypher`" in str(
+            caught.value
+        )
         query("MATCH (r:Row) DELETE r")
-    result = BootstrapOrchestrator([half_done], retry=QUICK).run()
+    else:
+        query(cypher_of_hint(caught.value.hint, "SET m.done = true"))
+    retried = ["V1__a.cypher"] if is_retried else []
+    result = BootstrapOrchestrator([half_done], retry=QUICK, retry_changes=retried).run()
     assert result.exit_code == 0, result
     assert count(query, "Row") == rows
     assert recorded(query) == ["V1__a.cypher"]
@@ -582,11 +593,56 @@ def test_both_ways_out_of_half_done_batches_work_as_they_are_told(half_done, que
     assert BootstrapOrchestrator([half_done], retry=QUICK).run().outcome == "unchanged"
 
 
-def test_half_done_batches_with_another_text_are_a_conflict_too(half_done, query, store):
+def test_half_done_batches_with_another_text_are_a_conflict_too_and_a_retry_begins_anew(
+    half_done, query, store
+):
     lapse(query)
     changed = store({"V1__a.cypher": "MERGE (:Row {i: 1});"})
-    with pytest.raises(StoreConflict, match="their text has been changed since"):
+    with pytest.raises(StoreConflict, match="their text has been changed since") as caught:
         changed.plan()
+    assert "from its first statement on: `is-db-bootstrap apply --retry" in caught.value.hint
+    retried = ["V1__a.cypher"]
+    result = BootstrapOrchestrator([changed], retry=QUICK, retry_changes=retried).run()
+    assert result.exit_code == 0, result
+    assert result.stores[0].changes[0].nature == "neither"
+    assert (recorded(query), marks(query)) == (retried, [])
+    assert count(query, "Row") == 2
+
+
+def test_a_retry_that_the_server_refuses_unread_keeps_the_mark_of_the_first_try(
+    half_done, query, store
+):
+    lapse(query)
+    half_done.allow_retry(["V1__a.cypher"])
+    (change,) = half_done.plan().changes
+    broken = "UNWIND [1] AS i CALL (i) { CREATE (:Row {i: j}) } IN TRANSACTIONS OF 1 ROWS;"
+    changed = store({"V1__a.cypher": broken})
+    changed.allow_retry(["V1__a.cypher"])
+    with pytest.raises(ChangeFailed):
+        changed.apply(change)
+    assert marks(query) == [{"version": "1", "begun": 1, "running": True}]
+    with pytest.raises(StoreConflict, match="was running"):
+        store({}).plan()
+
+
+def test_a_retry_covers_no_try_that_another_run_has_made_meanwhile(half_done, query):
+    lapse(query)
+    half_done.allow_retry(["V1__a.cypher"])
+    assert half_done.plan().begun == ("V1__a.cypher",)
+    query("MATCH (m:__IsDbBootstrapBegun) SET m.since = datetime.realtime(), m.token = 'another'")
+    with pytest.raises(StoreConflict, match="was running"):
+        half_done.plan()
+
+
+def test_each_file_says_what_it_is(store):
+    files = {
+        "V1__a.cypher": "CREATE (:X);",
+        "V2__b.cypher": f"{SCHEMA}\nDROP INDEX i IF EXISTS;",
+        "V3__c.cypher": "DROP CONSTRAINT c;",
+        "V4__d.cypher": BATCHES,
+    }
+    natures = [change.nature for change in store(files).plan().changes]
+    assert natures == ["atomic", "repeatable", "neither", "neither"]
 
 
 @both
@@ -652,6 +708,45 @@ def test_a_file_that_lacks_only_its_record_is_recorded_and_runs_no_second_time(s
     assert recorded(query) == ["V1__a.cypher"]
     assert count(query, "Row") == 0
     assert marks(query) == []
+
+
+# --- a server that is killed
+
+UNIQUE = "CREATE CONSTRAINT ours IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"
+
+
+def is_building(query) -> bool:
+    found = query("SHOW INDEXES YIELD name, owningConstraint WHERE name = 'ours' RETURN *")
+    return [row["owningConstraint"] for row in found] == [None]
+
+
+def killed_while_building(server, run: Callable[[], object], query) -> None:
+    """Kill the server as soon as a run has begun to build, or fail when the build was quicker."""
+    with in_background(run):
+        deadline = time.monotonic() + SOON_S
+        while not is_building(query):
+            assert time.monotonic() < deadline
+        server.kill()
+
+
+def test_a_constraint_whose_server_was_killed_while_it_was_built_is_completed_by_the_next_run(
+    farm, neo4j_url, store
+):
+    """The server keeps the index, and refuses the constraint as long as the index is there."""
+    server = farm.shared("neo4j")
+    ours = store({"V1__a.cypher": UNIQUE})
+    with querying(neo4j_url) as query:
+        query("UNWIND range(1, 40000) AS i CREATE (:X {p: i})")
+        killed_while_building(server, BootstrapOrchestrator([ours], retry=QUICK).run, query)
+    assert farm.shared("neo4j") is server  # it was started again
+    with querying(neo4j_url) as query:
+        assert is_building(query)
+        assert marks(query) == [{"version": "1", "begun": 1, "running": True}]
+        lapse(query)
+        result = BootstrapOrchestrator([store({})], retry=QUICK).run()
+        assert result.exit_code == 0, result
+        assert (recorded(query), marks(query)) == (["V1__a.cypher"], [])
+        assert [row["name"] for row in query("SHOW CONSTRAINTS YIELD name")].count("ours") == 1
 
 
 # --- whole runs, as processes

@@ -10,8 +10,13 @@ import sqlalchemy as sa
 
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreConflict, StoreError
-from is_db_bootstrap.stores.postgres.errors import HalfDone
+from is_db_bootstrap.errors import (
+    ChangeFailed,
+    ConfigurationError,
+    HalfDone,
+    StoreConflict,
+    StoreError,
+)
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN

@@ -28,14 +28,14 @@ from is_db_bootstrap.errors import (
     AccessDenied,
     ChangeFailed,
     ConfigurationError,
+    HalfDone,
     StoreBusy,
     StoreConflict,
 )
-from is_db_bootstrap.results import LockHolder
+from is_db_bootstrap.results import LockHolder, Nature
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
-from is_db_bootstrap.stores.postgres.errors import HalfDone
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.scratch import at_head
 
@@ -166,6 +166,7 @@ FAILURES = {
     "an error": "1 / 0",
     "an exit": "raise SystemExit(0)",
     "a refused statement": 'op.execute("SELECT 1 / 0")',
+    "a lost connection": 'op.execute("SELECT pg_terminate_backend(pg_backend_pid())")',
     "a busy table": "op.execute(\"DO $$ BEGIN RAISE SQLSTATE '55P03'; END $$\")",
 }
 
@@ -216,14 +217,16 @@ class Shop:
     def add(self, name, before, *args):
         revision(self.migrations, name, before, *args)
 
-    def apply(self):
+    def apply(self, *retry_changes):
         """The result of a run."""
         store = PostgreSQLBootstrapper(self.url, self.blueprint, timing=Timing(lock_timeout_s=1))
-        return BootstrapOrchestrator([store], blueprint="shop").run()
+        run = BootstrapOrchestrator([store], blueprint="shop", retry_changes=retry_changes)
+        return run.run()
 
-    def apply_until_killed(self):
+    def apply_until_killed(self, *options):
         """A run in a process of its own, which its revision kills."""
-        run = [sys.executable, "-m", "is_db_bootstrap", "apply", "--blueprint", str(self.folder)]
+        blueprint = ("--blueprint", str(self.folder))
+        run = [sys.executable, "-m", "is_db_bootstrap", "apply", *blueprint, *options]
         environ = {**os.environ, "POSTGRES_URL": self.url}
         done = subprocess.run(
             run,
@@ -417,16 +420,121 @@ def test_what_is_half_done_is_recorded_as_done_or_run_again_by_a_stamp(shop):
     assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1 b2"
 
 
+#: Commits after each account, and does nothing for an account that was done: it may run again.
+ONE_BY_ONE = """
+bind = op.get_bind()
+for number in (1, 2, 3):
+    bind.execute(sa.text(
+        "INSERT INTO account SELECT 10 + :n, 1 WHERE NOT EXISTS "
+        "(SELECT FROM account WHERE id = 10 + :n)"), {"n": number})
+    bind.commit()
+"""
+
+
+def test_a_revision_that_is_killed_in_its_own_batches_runs_again_when_it_is_asked_to(shop):
+    shop.apply()
+    killed = ONE_BY_ONE + f"    if number == 2:\n{textwrap.indent(KILL, ' ' * 8)}\n"
+    shop.add("b2", "a1", killed)
+    shop.apply_until_killed()
+    shop.is_refused()
+    shop.add("b2", "a1", ONE_BY_ONE)
+    shop.add("c3", "b2", "pass")
+    done = shop.apply("b2")
+    assert done.ok, done
+    assert [change.name for change in done.stores[0].changes] == ["b2", "c3"]
+    assert (shop.recorded, shop.begun) == (["c3"], [])
+    assert shop.ask("SELECT count(*) FROM account") == [(4,)]
+
+
+@pytest.mark.parametrize("way", ["commit", "autocommit block"])
+def test_a_retry_that_leaves_nothing_still_knows_what_the_first_try_has_left(shop, way):
+    shop.add("b2", "a1", f"{WAYS[way]}\n1 / 0")
+    assert isinstance(shop.apply().stores[0].exception, HalfDone)
+    shop.add("b2", "a1", f"{WAYS['stays']}\n1 / 0")
+    failed = shop.apply("b2").stores[0]
+    assert isinstance(failed.exception, HalfDone), failed
+    assert [change.nature for change in failed.changes] == [Nature.NEITHER]
+    shop.is_refused()
+    shop.add("b2", "a1", "pass")
+    assert shop.apply("b2").ok
+    assert (shop.recorded, shop.cents, shop.begun) == (["b2"], 1000, [])
+
+
+def test_a_retry_that_is_killed_is_not_run_again_by_itself(shop):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert not shop.apply().ok
+    shop.add("b2", "a1", f"{WAYS['stays']}\n{KILL}")
+    shop.apply_until_killed("--retry", "b2")
+    assert shop.cents == 1000
+    shop.is_refused()
+
+
+def test_a_retry_covers_no_try_that_another_run_has_made_meanwhile(shop):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert not shop.apply().ok
+    store = PostgreSQLBootstrapper(shop.url, shop.blueprint)
+    store.allow_retry(["b2"])
+    assert store.plan().begun == ("b2",)
+    assert isinstance(shop.apply("b2").stores[0].exception, HalfDone)
+    with pytest.raises(StoreConflict, match="revision b2 has committed"):
+        store.plan()
+    store.close()
+
+
+def test_a_retry_waits_for_the_first_try_as_long_as_that_is_at_work(shop):
+    shop.add("b2", "a1", f"{WAYS['commit']}\n1 / 0")
+    assert not shop.apply().ok
+    shop.add("b2", "a1", "pass")
+    with psycopg.connect(shop.url) as first:
+        [(number,)] = first.execute("SELECT pg_current_xact_id()::text").fetchall()
+        shop.do(
+            "UPDATE is_db_bootstrap.begun "
+            f"SET transactions = transactions || ARRAY['{number}'::xid8]"
+        )
+        store = PostgreSQLBootstrapper(shop.url, shop.blueprint)
+        store.allow_retry(["b2"])
+        (change,) = store.plan().changes
+        with pytest.raises(StoreBusy, match="still at work"):
+            store.apply(change)
+    assert store.apply(change) is None
+    store.close()
+    assert (shop.recorded, shop.begun) == (["b2"], [])
+
+
+def test_a_retry_of_what_is_not_marked_is_refused_before_anything_is_changed(shop):
+    shop.add("b2", "a1", "pass")
+    for named in ("b2", "nothing"):
+        refused = shop.apply(named)
+        assert (refused.exit_code, refused.stores[0].changes[0].outcome) == (2, "planned")
+        assert f"{named} is not marked as begun" in refused.stores[0].error.message
+    options = ("-b", str(shop.folder), "--retry", "b2")
+    code, told, _ = command("apply", *options, environ={"POSTGRES_URL": shop.url})
+    assert (code, "b2 is not marked as begun" in " ".join(told)) == (2, True), told
+    assert shop.apply().ok
+
+
+def test_a_downgrade_that_is_half_done_is_told_its_own_ways_out(shop):
+    shop.add("b2", "a1", "pass", f"{WAYS['commit']}\n1 / 0")
+    assert shop.apply().ok
+    with pytest.raises(ChangeFailed):
+        migrate.downgrade(shop.blueprint, "a1", drop_rows=True, settings=shop.settings)
+    refused = shop.apply("b2").stores[0].exception
+    assert isinstance(refused, StoreConflict)
+    assert "--retry" not in refused.hint
+    assert "`is-db-bootstrap migrate stamp b2`" in refused.hint
+
+
 def test_a_first_revision_that_is_half_done_is_known_without_a_row(shop):
     revision(shop.migrations, "a1", None, f"{TABLE}\nop.get_bind().commit()\n1 / 0")
     assert isinstance(shop.apply().stores[0].exception, HalfDone)
     refused = shop.apply().stores[0].exception
     assert isinstance(refused, StoreConflict)
-    assert "`is-db-bootstrap migrate stamp base`" in refused.hint
+    assert "`is-db-bootstrap migrate stamp a1`" in refused.hint
+    assert "`is-db-bootstrap apply --retry a1`" in refused.hint
     shop.do("DROP TABLE account")
     revision(shop.migrations, "a1", None, TABLE)
-    shop.stamp("base")
-    assert shop.apply().ok
+    assert shop.apply("a1").ok
+    assert shop.begun == []
 
 
 def test_a_first_revision_that_is_half_done_is_known_without_a_version_table(shop):

@@ -18,6 +18,13 @@ _TERMINATION_LOG = Path("/dev/termination-log")
 @NO_AHEAD
 @click.option("--no-verify", is_flag=True, help="End with the last change.")
 @click.option(
+    "--retry",
+    "retry_changes",
+    metavar="CHANGE",
+    multiple=True,
+    help="Run this change again, which has begun and is not recorded. May be repeated.",
+)
+@click.option(
     "--mode",
     type=click.Choice(_MODES),
     help="In a container: one of many that start (init), the only one (job), or a check (verify).",
@@ -30,6 +37,7 @@ def command(
     seed: bool,
     no_ahead: bool,
     no_verify: bool,
+    retry_changes: tuple[str, ...],
     mode: str | None,
 ) -> int:
     """Bring every store to its declared state and verify it.
@@ -38,6 +46,9 @@ def command(
     """
     from is_db_bootstrap.results import Mode
 
+    if retry_changes and (mode is not None or fleet.targets is not None):
+        other = "--targets" if mode is None else "--mode"
+        raise click.UsageError(f"--retry is for one database and one run, so not with {other}.")
     is_in_container = mode is not None
     if is_in_container and options.termination_log is None and _TERMINATION_LOG.exists():
         options = options._replace(termination_log=_TERMINATION_LOG)
@@ -51,6 +62,7 @@ def command(
             seed=seed,
             verify=not no_verify,
             follow=mode == "init",
+            retry_changes=retry_changes,
         )
     if fleet.targets is not None:
         from is_db_bootstrap.cli._fleet import run_fleet

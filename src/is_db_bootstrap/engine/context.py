@@ -28,6 +28,7 @@ class Rules:
     strict: bool
     allow_ahead: bool
     verify: bool
+    retry_changes: tuple[str, ...] = ()
 
 
 class Stop(threading.Event):

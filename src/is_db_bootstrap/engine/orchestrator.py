@@ -39,8 +39,10 @@ class BootstrapOrchestrator:
 
     `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`. With
     `allow_ahead=False`, a store whose history goes on beyond ours is a conflict. With
-    `verify=False`, `apply` ends with its last change. Observers receive events one at a time, from
-    any thread. Raises `ConfigurationError` for no bootstrapper, and for two of one store.
+    `verify=False`, `apply` ends with its last change. `retry_changes` names changes that an earlier
+    run has begun and not recorded, and that run again all the same. Observers receive events one at
+    a time, from any thread. Raises `ConfigurationError` for no bootstrapper, and for two of one
+    store.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class BootstrapOrchestrator:
         strict: bool = False,
         allow_ahead: bool = True,
         verify: bool = True,
+        retry_changes: Sequence[str] = (),
     ) -> None:
         names = [store.name for store in bootstrappers]
         if not names or len(set(names)) != len(names):
@@ -68,6 +71,7 @@ class BootstrapOrchestrator:
             strict=strict,
             allow_ahead=allow_ahead,
             verify=verify,
+            retry_changes=tuple(retry_changes),
         )
         self._observers = tuple(observers)
         self._stop = Stop()

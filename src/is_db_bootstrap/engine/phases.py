@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadlines
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
-from is_db_bootstrap.engine.retry import until, while_busy
+from is_db_bootstrap.engine.retry import until, while_busy, while_busy_change
 from is_db_bootstrap.engine.store import (
     CanAudit,
     CanCheckRights,
     CanCreateDatabase,
     CanProve,
     CanReport,
+    CanRetry,
 )
 from is_db_bootstrap.engine.track import UNVERIFIED, Call, Track
 from is_db_bootstrap.engine.workers import Workers
 from is_db_bootstrap.errors import (
     PENDING,
     BootstrapError,
+    ConfigurationError,
+    HalfDone,
     Interrupted,
     StoreBusy,
     StoreConflict,
@@ -30,7 +34,7 @@ from is_db_bootstrap.errors import (
     VerificationFailed,
 )
 from is_db_bootstrap.events import Phase
-from is_db_bootstrap.results import Change, ChangeResult, Drift, Mode, Outcome
+from is_db_bootstrap.results import Change, ChangeResult, Drift, Mode, Nature, Outcome
 
 T = TypeVar("T")
 
@@ -62,6 +66,7 @@ class Phases:
     def go_through(self) -> None:
         """Go through the phases that the mode asks for. A phase that failed is the last one."""
         mode = self._run.mode
+        self._allow_retries()
         all_ready = self._workers.run_phase(Phase.WAIT, self._wait_for_store)
         if mode is Mode.STATUS:
             self._report_ready()
@@ -69,6 +74,8 @@ class Phases:
         if not all_ready or mode is Mode.WAIT:
             return
         if not self._workers.run_phase(Phase.PLAN, self._plan_changes) or mode is Mode.PLAN:
+            return
+        if not self._refuse_unmarked_retries():
             return
         if mode is Mode.APPLY and self._is_something_pending() and not self._make_changes():
             return
@@ -102,6 +109,34 @@ class Phases:
 
     def _is_something_pending(self) -> bool:
         return any(track.pending for track in self._run.tracks)
+
+    # --- what may run again
+
+    def _allow_retries(self) -> None:
+        """Tell the stores which changes may run again although they have begun."""
+        for track in self._run.tracks:
+            if isinstance(track.store, CanRetry):
+                track.store.allow_retry(self._rules.retry_changes)
+
+    def _refuse_unmarked_retries(self) -> bool:
+        """Fail the run for a change that is to run again and that no store has marked as begun.
+
+        Returns whether there is none.
+        """
+        marked = {name for track in self._run.tracks if track.plan for name in track.plan.begun}
+        unmarked = [name for name in self._rules.retry_changes if name not in marked]
+        if not unmarked:
+            return True
+        error = ConfigurationError(
+            f"{', '.join(unmarked)} is not marked as begun without its record, so there is nothing"
+            " to run again.",
+            hint="Leave that --retry out. If another run is at work on it, wait for that run.",
+        )
+        first = self._run.tracks[0]
+        first.error = error
+        name = first.store.name
+        self._run.emit("failed", phase=Phase.PLAN, store=name, message=error.message)
+        return False
 
     # --- wait and plan
 
@@ -185,7 +220,8 @@ class Phases:
         change = track.pending[0]
         self._refuse_change(track)
         create = track.store.create_database
-        remark = while_busy(self._retry, create, sleep=self._run.sleep) or ""
+        sleep = self._run.sleep
+        remark = while_busy_change(self._retry, change, create, sleep=sleep) or ""
         track.note(remark)
         # A remark says that another run was faster.
         outcome = Outcome.UNCHANGED if remark else Outcome.CHANGED
@@ -224,8 +260,15 @@ class Phases:
 
         attempt = partial(self._attempt_change, track, change)
         try:
-            remark = while_busy(self._retry, attempt, sleep=self._run.sleep, on_retry=say)
+            remark = while_busy_change(
+                self._retry, change, attempt, sleep=self._run.sleep, on_retry=say
+            )
         except Interrupted:
+            raise
+        except HalfDone as exc:
+            seen = replace(change, nature=Nature.NEITHER)
+            self._record_change(track, seen, Outcome.FAILED, began)
+            self._locks.refuse_ended(track, seen, exc)
             raise
         except BootstrapError as exc:
             self._record_change(track, change, Outcome.FAILED, began)
@@ -262,7 +305,9 @@ class Phases:
 
     def _record_change(self, track: Track, change: Change, outcome: Outcome, began: float) -> None:
         duration_s = time.monotonic() - began
-        row = ChangeResult(change.name, change.kind, outcome, duration_s, change.detail)
+        row = ChangeResult(
+            change.name, change.kind, outcome, duration_s, change.detail, change.nature
+        )
         track.changes.append(row)
         self._run.emit("change", phase=Phase.APPLY, store=track.store.name, change=row)
 

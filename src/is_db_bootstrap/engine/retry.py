@@ -10,6 +10,7 @@ from typing import Protocol, Self, TypeVar
 import tenacity
 
 from is_db_bootstrap.errors import StoreBusy, StoreUnavailable
+from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings.timing import DEFAULT, Timing
 
 #: Seconds that a call gets at least, also after the deadline.
@@ -131,6 +132,23 @@ def while_busy(
         reraise=True,
     )
     return retrying(call)
+
+
+def while_busy_change(
+    policy: RetryPolicy,
+    change: Change,
+    call: Callable[[], T],
+    *,
+    sleep: Sleep | None = None,
+    on_retry: Callable[[StoreBusy], None] = lambda _: None,
+) -> T:
+    """Make a change, as `while_busy` calls, if it is one that may run again unasked.
+
+    Any other change is made once: a part of it may be done, and nobody knows which.
+    """
+    if not change.nature.may_run_again:
+        return call()
+    return while_busy(policy, call, sleep=sleep, on_retry=on_retry)
 
 
 def _growing_wait(first_s: float, longest_s: float, jitter_s: float) -> tenacity.wait.wait_base:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
@@ -135,6 +135,21 @@ class GoesOn(Protocol):
 
     def what_goes_on(self) -> str:
         """What may go on there, as a sentence for the report."""
+
+
+@runtime_checkable
+class CanRetry(Protocol):
+    """A store in which a change may have begun without its record.
+
+    The plan of such a store ends in a conflict over a change that is neither atomic nor repeatable.
+    """
+
+    def allow_retry(self, changes: Collection[str]) -> None:
+        """Let these changes run again although they have begun, and no others.
+
+        The engine calls this once per run, before the first plan. The plans that follow list such a
+        change in `Plan.begun`, as long as no other run has begun it again. This asks no server.
+        """
 
 
 @runtime_checkable

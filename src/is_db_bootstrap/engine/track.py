@@ -249,4 +249,6 @@ def _outcome_of(error: BootstrapError) -> Outcome:
 
 def _result_of(change: Change, outcome: Outcome) -> ChangeResult:
     """The report of a change that this run has not made."""
-    return ChangeResult(change.name, change.kind, outcome, detail=change.detail)
+    return ChangeResult(
+        change.name, change.kind, outcome, detail=change.detail, nature=change.nature
+    )

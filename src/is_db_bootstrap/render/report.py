@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 #: Columns of the output when it is no terminal: characters.
 WIDTH = 120
 
+#: What follows a change that is neither atomic nor repeatable.
+_ASKED_AGAIN = " [neither atomic nor repeatable: if it is cut off, a person decides]"
+
+#: Outcomes of a change after which somebody may run it.
+_NOT_DONE = {Outcome.PLANNED, Outcome.FAILED}
+
 _STYLES = {
     Outcome.UNCHANGED: "green",
     Outcome.CHANGED: "green",
@@ -118,7 +124,9 @@ def _status_text(status: Status) -> str:
 
 def _change_text(change: ChangeResult) -> str:
     detail = f" ({change.detail})" if change.detail else ""
-    return f"{change.outcome}: {change.kind} {change.name}{detail}"
+    is_left_to_person = change.outcome in _NOT_DONE and not change.nature.may_run_again
+    remark = _ASKED_AGAIN if is_left_to_person else ""
+    return f"{change.outcome}: {change.kind} {change.name}{detail}{remark}"
 
 
 def _drift_text(drift: Drift) -> str:

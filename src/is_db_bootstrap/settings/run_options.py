@@ -24,5 +24,7 @@ class RunOptions:
     allow_ahead: bool = True
     #: `apply` verifies after its last change.
     verify: bool = True
+    #: These changes run again although they have begun and are not recorded.
+    retry_changes: tuple[str, ...] = ()
     #: A run that meets another one waits for as long as that one goes on.
     follow: bool = False

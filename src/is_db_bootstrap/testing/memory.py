@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from is_db_bootstrap.engine.store import Lock
 from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.names import StoreName
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, ServerInfo, Status
+from is_db_bootstrap.results import Change, Drift, LockHolder, Nature, Plan, ServerInfo, Status
 
 
 class _MemoryLock:
@@ -65,7 +65,7 @@ class InMemoryBootstrapper:
     def plan(self) -> Plan:
         """A change for each wanted name that was not applied."""
         self.calls.append("plan")
-        return Plan(tuple(Change(name, "item") for name in self._missing_names()))
+        return Plan(tuple(_change(name) for name in self._missing_names()))
 
     def apply(self, change: Change) -> str | None:
         """Record the change, after `on_apply`."""
@@ -105,3 +105,8 @@ class InMemoryBootstrapper:
     def close(self) -> None:
         """Record the call, and do nothing else."""
         self.calls.append("close")
+
+
+def _change(name: str) -> Change:
+    """Adding a name to a list of names again is harmless."""
+    return Change(name, "item", nature=Nature.REPEATABLE)

@@ -10,6 +10,7 @@ with it through a plain client, never through the bootstrapper under test:
 * `snapshot()`: everything that a run may change, as a value that can be compared.
 * `TAMPERINGS`: names of the kinds of drift; `tamper(kind)` produces one on a converged server, and the suite expects
   `verify` to tell it.
+* `NATURES`: what each change is, as the documentation says, by its kind, or by its name if that says more.
 * `lose_lock()`: from outside, what a lapse or a broken connection does to the lock that is held.
 * `wrong_password()`: the address with credentials that the server refuses; None where the server asks for none.
 * `refused_logins()`: how many the server has counted, or None where it does not count.

@@ -22,11 +22,15 @@ from servers import NO_IDLE_PINGS
 KIND_INDEX = COLLECTION.indexes[1]
 
 
+NATURES = dict.fromkeys(("collection", "partition", "index", "alias", "load"), "repeatable")
+
+
 class Adapter:
     """A Milvus that holds nothing."""
 
     OTHER_SERVER = (ConfigurationError,)
     #: What is different and not missing is a conflict already in the plan; see `test_milvus.py`.
+    NATURES = NATURES
     TAMPERINGS = ("released", "index dropped", "alias dropped")
 
     def __init__(self, url: str) -> None:

@@ -18,10 +18,14 @@ from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 LOCK = "__Neo4jMigrationsLock"
 
 
+NATURES = {"cypher": "repeatable", "V004__countries.cypher": "atomic"}
+
+
 class Adapter:
     """A Neo4j that holds nothing."""
 
     OTHER_SERVER = (ConfigurationError,)
+    NATURES = NATURES
     TAMPERINGS = ("constraint dropped", "index dropped", "index on another property")
 
     def __init__(self, url: str) -> None:

@@ -30,12 +30,16 @@ TAMPERINGS = {
 }
 
 
+NATURES = {"revision": "atomic", "seed": "repeatable"}
+
+
 class Adapter:
     """A database that is there and empty; the server that lacks it is the business of the store's
     own tests.
     """
 
     OTHER_SERVER = (ConfigurationError,)
+    NATURES = NATURES
     TAMPERINGS = tuple(TAMPERINGS)
 
     def __init__(self, url: str) -> None:

@@ -19,10 +19,14 @@ RECORD = "is-db-bootstrap:conventions:shop"
 LOCK = "is-db-bootstrap:lock:shop"
 
 
+NATURES = {"conventions": "atomic"}
+
+
 class Adapter:
     """A Redis that holds nothing but the conventions."""
 
     OTHER_SERVER = (ConfigurationError,)
+    NATURES = NATURES
     TAMPERINGS = ("record deleted", "record changed")
 
     def __init__(self, url: str) -> None:

@@ -18,7 +18,7 @@ from pymilvus import DataType, FunctionType
 
 from is_db_bootstrap.blueprint import Collection, Field, Index
 from is_db_bootstrap.errors import StoreConflict
-from is_db_bootstrap.results import Change, Drift
+from is_db_bootstrap.results import Change, Drift, Nature
 from is_db_bootstrap.stores.milvus import defaults
 from is_db_bootstrap.stores.milvus.errors import STORE
 from is_db_bootstrap.stores.milvus.schema import MODEL_PROPERTY, TTL_PROPERTY, shape, version_of
@@ -318,24 +318,29 @@ def different(declared: Collection, found: Sequence[Difference]) -> StoreConflic
     )
 
 
+def _change(name: str, kind: str, detail: str = "") -> Change:
+    """A step of Milvus. What is there already is found and compared, so it may run again."""
+    return Change(name, kind, detail, Nature.REPEATABLE)
+
+
 def missing(
     declared: Collection, live: Live, definition: Callable[[Collection, Index], str]
 ) -> Iterator[Change]:
     """What is to be made of a collection, in order; `definition` tells an index in words."""
     if live.described is None:
-        yield Change(declared.name, "collection", shape(declared))
+        yield _change(declared.name, "collection", shape(declared))
     for name in declared.partition_names:
         if name not in live.partitions:
-            yield Change(f"{declared.name}.{name}", "partition")
+            yield _change(f"{declared.name}.{name}", "partition")
     for index in declared.indexes:
         found = live.indexes.get(index.field)
         if found is None or state(found) != FINISHED:
             name = f"{declared.name}.{index.field}"
-            yield Change(name, "index", definition(declared, index))
+            yield _change(name, "index", definition(declared, index))
     if declared.alias and (live.target is None or live.described is None):
-        yield Change(declared.alias, "alias", f"points to {declared.name}")
+        yield _change(declared.alias, "alias", f"points to {declared.name}")
     if declared.load and not live.loaded:
-        yield Change(declared.name, "load")
+        yield _change(declared.name, "load")
 
 
 def drifts(

@@ -8,12 +8,22 @@ lease: a run that lost its lock commits nothing that another run has begun.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
+from is_db_bootstrap.results import (
+    Change,
+    Drift,
+    LockHolder,
+    Nature,
+    Plan,
+    Proof,
+    ServerInfo,
+    Status,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j import compare, cypher_file, own_schema
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
@@ -112,11 +122,13 @@ class Neo4jBootstrapper:
             changes = history.pending(usable)
             names = {change.name for change in changes}
             pending = [file for file in usable if file.name in names]
-            self._refuse_half_done(session, pending)
+            begun = self._refuse_half_done(session, pending)
+            changes = [_with_mark(change, begun) for change in changes]
             new = forecast(pending, live)
             refuse_duplicates(lambda text: self._database.rows(session, text), new)
             changes += self._missing_seeds(session)
-        return Plan(tuple(changes), skipped, tuple(self._notes(usable, pending)))
+        notes = tuple(self._notes(usable, pending))
+        return Plan(tuple(changes), skipped, notes, begun=begun)
 
     def _read_history(self, session: neo4j.Session) -> History:
         return History.read(self._database.rows(session, neo4j_history.READ))
@@ -139,7 +151,7 @@ class Neo4jBootstrapper:
                 )
             if unmet is not None:
                 detail = f"{unmet.text}; the server is {self._described_server()}"
-                yield Change(file.name, neo4j_history.KIND, detail)
+                yield neo4j_history.change_of(file, detail)
 
     def _unmet(self, file: CypherFile) -> cypher_file.Precondition | None:
         server = self._database.server or ServerInfo("0", "")
@@ -171,19 +183,28 @@ class Neo4jBootstrapper:
         if self._database.live is not None:
             yield from compare.twins(declared(usable).values(), self._database.live)
 
-    def _refuse_half_done(self, session: neo4j.Session, pending: Sequence[CypherFile]) -> None:
+    def _refuse_half_done(
+        self, session: neo4j.Session, pending: Sequence[CypherFile]
+    ) -> tuple[str, ...]:
         """Raise for a file that an earlier run has begun and that nobody may go on with unasked.
 
-        A run that still holds its lease is at work: this one will wait for the lock, and plan
-        again.
+        Returns the names of those that this run goes on with. A run that still holds its lease is
+        at work: this one will wait for the lock, and plan again.
         """
         if not pending:
-            return
+            return ()
+        begun = []
         marks = self._file_run.marks(session)
         for file in pending:
             mark = marks.get(file.order)
             if mark is not None and not mark.at_work:
-                mark.next_statement(file)
+                self._file_run.next_statement(file, mark)
+                begun.append(file.name)
+        return tuple(begun)
+
+    def allow_retry(self, changes: Collection[str]) -> None:
+        """Let these files run again although they have begun and are not recorded."""
+        self._file_run.consent.give(changes)
 
     # --- writing
 
@@ -335,3 +356,10 @@ class Neo4jBootstrapper:
         self._fence.lease = None
         self._file_run.forget()
         self._database.close()
+
+
+def _with_mark(change: Change, begun: Collection[str]) -> Change:
+    """The change of a file. One that has begun is not atomic any more, whatever it has by now."""
+    if change.name in begun and change.nature is Nature.ATOMIC:
+        return replace(change, nature=Nature.NEITHER)
+    return change

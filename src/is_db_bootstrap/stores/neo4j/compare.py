@@ -58,12 +58,16 @@ def why_unusable(index: LiveIndex) -> str:
 
 def different(wanted: SchemaObject, live: SchemaObject, file: str) -> StoreConflict:
     """The conflict of one name and two definitions."""
+    is_index_of_constraint = wanted.kind == "constraint" and live.kind == "index"
+    whose = ""
+    if is_index_of_constraint:
+        whose = "A server that is killed while it makes a constraint leaves such an index. "
     return StoreConflict(
         STORE,
         f"{wanted.name} of {file} is declared as {described(wanted)}, "
         f"but the database has {described(live)} of that name.",
-        hint=f"It is left as it is. Drop it (DROP {live.kind.upper()} {live.name}) or give the "
-        "new one another name.",
+        hint=f"{whose}It is left as it is. Drop it (DROP {live.kind.upper()} {live.name}) or give "
+        "the new one another name.",
         subject=wanted.name,
     )
 

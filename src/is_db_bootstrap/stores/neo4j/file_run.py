@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from neo4j import exceptions as raised
 
-from is_db_bootstrap.errors import BootstrapError, ChangeFailed, StoreBusy, StoreConflict
-from is_db_bootstrap.results import Change
+from is_db_bootstrap.errors import BootstrapError, ChangeFailed, HalfDone, StoreBusy, StoreConflict
+from is_db_bootstrap.results import Change, Nature
+from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.neo4j import begun as neo4j_begun
 from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
@@ -27,12 +28,12 @@ from is_db_bootstrap.stores.neo4j.begun import Begun
 from is_db_bootstrap.stores.neo4j.compare import different, why_unusable
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
 from is_db_bootstrap.stores.neo4j.cypher_schema import Drop, LiveSchema, SchemaObject, recognise
-from is_db_bootstrap.stores.neo4j.cypher_text import Statement
+from is_db_bootstrap.stores.neo4j.cypher_text import Statement, quoted
 from is_db_bootstrap.stores.neo4j.duplicates import blocked, duplicates
 from is_db_bootstrap.stores.neo4j.errors import Translation
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.kind import STORE
-from is_db_bootstrap.stores.neo4j.schema_forecast import declared
+from is_db_bootstrap.stores.neo4j.schema_forecast import declared, has_index, is_unfinished
 from is_db_bootstrap.stores.neo4j.seed import Run
 
 if TYPE_CHECKING:
@@ -72,8 +73,10 @@ class FileRun:
         self._index_timeout_s = index_timeout_s
         #: Kept only while a lock of ours was taken: nobody else writes it then.
         self.history: History | None = None
+        self.consent = Consent()
         #: Whether the constraints and the index that recording needs were seen or made.
         self._can_record = False
+        self._many_nodes: bool | None = None
 
     def forget(self) -> None:
         """Take nothing for known any more: the connection was closed."""
@@ -83,6 +86,7 @@ class FileRun:
     def apply(self, file: CypherFile, change: Change) -> str | None:
         """Run a file from where that is harmless, and record it; a remark, if there is any."""
         began = time.monotonic()
+        self._many_nodes = None  # the files before may have made some
         with self._errors(file.name, change), self._database.session() as session:
             history = self._ready_to_record(session, change)
             entry = history.entry(file.version)
@@ -95,7 +99,29 @@ class FileRun:
                 self._apply_alone(session, file, change, history, began, mark=mark)
         if self._fence.held is not None:
             self.history = history.continued(file, self._blueprint)
-        return _remark(file, mark)
+        return self._remark(file, mark)
+
+    def next_statement(self, file: CypherFile, mark: Begun) -> int:
+        """The number, from 1, of the statement with which a run goes on that found `mark`.
+
+        Raises `StoreConflict` when a person has to decide, and has not.
+        """
+        may_retry = self.consent.covers(file.name, mark)
+        return mark.next_statement(file, may_retry=may_retry)
+
+    def _remark(self, file: CypherFile, mark: Begun | None) -> str | None:
+        """What is told of a file that another run had begun."""
+        if mark is None:
+            return None
+        if mark.done:
+            return (
+                f"{file.name} was recorded without running it, because its mark said that it is "
+                "done."
+            )
+        first = self.next_statement(file, mark)
+        if first > len(file.statements):
+            return f"{file.name} was begun by {mark.owner}, and only its record was missing."
+        return f"{file.name} was begun by {mark.owner}, and went on at statement {first}."
 
     def _ready_to_record(self, session: neo4j.Session, change: Change) -> History:
         """Make the constraints and the index that recording needs, where they are absent.
@@ -168,13 +194,16 @@ class FileRun:
         first = self._next_statement(file, mark)
         with self._errors(file.name, change):
             for i, statement in enumerate(file.statements, 1):
-                if i >= first:
-                    unsure = mark is not None and mark.running and i == mark.count
-                    self._apply_statement(session, file, change, i, statement, unsure=unsure)
+                if i < first:
+                    continue
+                unsure = mark is not None and mark.running and i == mark.count
+                if mark is not None and unsure:
+                    self._drop_left_index(session, change, statement, mark)
+                self._apply_statement(session, file, change, i, statement, unsure=unsure)
             self._prove_schema(session, file, change)
             with self._fence.transaction(session, change) as run:
                 self.record(run, file, history, began)
-                if mark is not None or neo4j_begun.needs_mark(file):
+                if mark is not None or needs_mark(file):
                     run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
 
     def _next_statement(self, file: CypherFile, mark: Begun | None) -> int:
@@ -188,7 +217,7 @@ class FileRun:
             raise StoreBusy(
                 STORE, f"{file.name} is being applied by {mark.owner}.", subject=file.name
             )
-        return mark.next_statement(file)
+        return self.next_statement(file, mark)
 
     def _apply_statement(
         self,
@@ -202,14 +231,15 @@ class FileRun:
     ) -> None:
         """Send one statement in a transaction of its own.
 
-        Where the file needs a mark, it is committed before the statement and again after it.
-        `unsure` says that an earlier run ended while the statement was running.
+        Where a mark is needed, it is committed before the statement and again after it. `unsure`
+        says that an earlier run ended while the statement was running.
         """
         if unsure and self._is_dropped(session, statement):
             return
-        is_marked = neo4j_begun.needs_mark(file)
+        building = self._long_build(session, statement)
+        is_marked = needs_mark(file) or building != ""
         if is_marked:
-            self.mark_begun(session, file, change, number, running=True)
+            self.mark_begun(session, file, change, number, running=True, building=building)
         else:
             self._fence.refuse_lost(session, change)
         try:
@@ -218,14 +248,52 @@ class FileRun:
         except BootstrapError as exc:
             if not is_marked:
                 raise
-            if _is_undone(statement, exc.__cause__):
+            # Of a statement that runs again, the earlier try may have left a part.
+            had_part = unsure and neo4j_begun.may_stay_in_part(statement)
+            if _is_undone(statement, exc.__cause__) and not had_part:
                 self._take_back(session, file, change, number)
                 raise
             if not statement.is_batched:
                 raise
             raise self._in_batches(file, change, exc) from exc
         if is_marked:
-            self.mark_begun(session, file, change, number, running=False)
+            self._mark_ended(session, file, change, number)
+
+    def _long_build(self, session: neo4j.Session, statement: Statement) -> str:
+        """The index that a constraint's statement builds for long. Empty for any other statement.
+
+        Empty, too, when an index of that name is there: then it is not known whose it is.
+        """
+        thing = recognise(statement.tokens)
+        if not isinstance(thing, SchemaObject) or not has_index(thing):
+            return ""
+        if not self._has_many_nodes(session):
+            return ""
+        return "" if thing.name in self._database.look(session).indexes else thing.name
+
+    def _has_many_nodes(self, session: neo4j.Session) -> bool:
+        """Whether an index may take long to build. The server is asked once per file."""
+        if self._many_nodes is None:
+            nodes = self._database.rows(session, neo4j_begun.NODES)[0]["nodes"]
+            self._many_nodes = nodes >= neo4j_begun.MANY_NODES
+        return self._many_nodes
+
+    def _drop_left_index(
+        self, session: neo4j.Session, change: Change, statement: Statement, mark: Begun
+    ) -> None:
+        """Drop what a killed server has left of a constraint: the index that the mark names.
+
+        If the constraint is there after all, its server refuses that. Nothing is to be done then.
+        """
+        thing = recognise(statement.tokens)
+        if not isinstance(thing, SchemaObject) or not thing.name or thing.name != mark.building:
+            return
+        left = self._database.look(session).objects.get(thing.name)
+        if left is None or not is_unfinished(thing, left):
+            return
+        self._fence.refuse_lost(session, change)
+        with suppress(raised.ClientError):
+            self._database.rows(session, f"DROP INDEX {quoted(thing.name)} IF EXISTS")
 
     def _send(self, session: neo4j.Session, file: CypherFile, statement: Statement) -> None:
         with self._database.sending(statement):
@@ -240,12 +308,19 @@ class FileRun:
         return isinstance(thing, Drop) and thing.name not in self._database.look(session).objects
 
     def mark_begun(
-        self, session: neo4j.Session, file: CypherFile, change: Change, count: int, *, running: bool
+        self,
+        session: neo4j.Session,
+        file: CypherFile,
+        change: Change,
+        count: int,
+        *,
+        running: bool,
+        building: str = "",
     ) -> None:
         """Commit the mark, if the lease is still ours."""
         lease = self._fence.lease
         owner = lease.owner if lease is not None else f"{_system_user()}, without a lock"
-        facts = neo4j_begun.facts(file, count, running=running)
+        facts = neo4j_begun.facts(file, count, running=running, building=building)
         with self._fence.transaction(session, change) as run:
             run(neo4j_begun.WRITE, token=self._fence.token, owner=owner, **facts)
 
@@ -257,18 +332,27 @@ class FileRun:
         A mark that cannot be written stays as it is.
         """
         with suppress(BootstrapError), self._errors(file.name, change):
-            if number > 1:
-                self.mark_begun(session, file, change, number - 1, running=False)
-                return
-            with self._fence.transaction(session, change) as run:
-                run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
+            self._mark_ended(session, file, change, number - 1)
 
-    def _in_batches(self, file: CypherFile, change: Change, exc: BootstrapError) -> ChangeFailed:
+    def _mark_ended(
+        self, session: neo4j.Session, file: CypherFile, change: Change, count: int
+    ) -> None:
+        """Commit that the first `count` statements have ended.
+
+        Where all of them may be sent again, the mark is removed instead.
+        """
+        if count and needs_mark(file):
+            self.mark_begun(session, file, change, count, running=False)
+            return
+        with self._fence.transaction(session, change) as run:
+            run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
+
+    def _in_batches(self, file: CypherFile, change: Change, exc: BootstrapError) -> HalfDone:
         """What a failure within batches is, whatever it was.
 
         Nobody may try such a file again unasked.
         """
-        return ChangeFailed(
+        return HalfDone(
             STORE,
             f"{exc.message} Batches of {file.name} may have been committed, because "
             "CALL … IN TRANSACTIONS commits while it runs; the file is not recorded and was not "
@@ -423,6 +507,11 @@ class FileRun:
         return {mark.order: mark for mark in neo4j_begun.read_marks(rows)}
 
 
+def needs_mark(file: CypherFile) -> bool:
+    """Whether half of it may stay without a record, and running that half again is not harmless."""
+    return neo4j_begun.nature(file) is Nature.NEITHER
+
+
 def _is_undone(statement: Statement, cause: BaseException | None) -> bool:
     """Whether the server's answer says that nothing of a statement is left.
 
@@ -432,20 +521,6 @@ def _is_undone(statement: Statement, cause: BaseException | None) -> bool:
     if statement.is_batched:
         return neo4j_errors.refused_unread(cause)
     return isinstance(cause, raised.Neo4jError)
-
-
-def _remark(file: CypherFile, mark: Begun | None) -> str | None:
-    """What is told of a file that another run had begun."""
-    if mark is None:
-        return None
-    if mark.done:
-        return (
-            f"{file.name} was recorded without running it, because its mark said that it is done."
-        )
-    first = mark.next_statement(file)
-    if first > len(file.statements):
-        return f"{file.name} was begun by {mark.owner}, and only its record was missing."
-    return f"{file.name} was begun by {mark.owner}, and went on at statement {first}."
 
 
 def _place(file: CypherFile, number: int, statement: Statement) -> str:

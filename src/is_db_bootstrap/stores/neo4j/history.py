@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from is_db_bootstrap.engine.lineage import Comparison, Lineage, Standing, Step
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.neo4j import begun
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile, number
 
 STORE = "neo4j"
@@ -234,9 +235,9 @@ class History:
         for file in files:
             entry = self.entry(file.version)
             if entry is None:
-                changes.append(Change(file.name, KIND, file.description))
+                changes.append(change_of(file, file.description))
             elif entry.checksum not in file.checksums:
-                changes.append(Change(file.name, KIND, f"{file.description} (changed)"))
+                changes.append(change_of(file, f"{file.description} (changed)"))
         return changes
 
     def _late(self, file: CypherFile) -> StoreConflict:
@@ -248,6 +249,11 @@ class History:
             hint=f"Give it a version above {last.version}.",
             subject=file.name,
         )
+
+
+def change_of(file: CypherFile, detail: str) -> Change:
+    """The step that applies a file."""
+    return Change(file.name, KIND, detail, begun.nature(file))
 
 
 def _step_name(order: tuple[int, ...]) -> str:

@@ -76,7 +76,12 @@ def is_unfinished(wanted: SchemaObject, live: SchemaObject) -> bool:
 
     The constraint is being made, or its making was cut off.
     """
-    return live.schema == wanted.schema and wanted.type in _BACKED and live.type == _BACKING
+    return live.schema == wanted.schema and has_index(wanted) and live.type == _BACKING
+
+
+def has_index(thing: SchemaObject) -> bool:
+    """Whether it is a constraint that has an index of its own."""
+    return thing.type in _BACKED
 
 
 def _in_the_way(one: str, other: str) -> bool:

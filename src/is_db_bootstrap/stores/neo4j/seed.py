@@ -7,7 +7,7 @@ from typing import Any
 
 from is_db_bootstrap.blueprint import SeedNode, SeedRelationship
 from is_db_bootstrap.errors import ChangeFailed
-from is_db_bootstrap.results import Change
+from is_db_bootstrap.results import Change, Nature
 from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 
 KIND = "seed"
@@ -35,7 +35,11 @@ class Seed:
             parts.append(f"MATCH {pattern} RETURN {i} AS i LIMIT 1")
             parameters |= values
         present = {row["i"] for row in run(" UNION ALL ".join(parts), **parameters)}
-        return [Change(name, KIND) for i, name in enumerate(self._items) if i not in present]
+        return [
+            Change(name, KIND, nature=Nature.ATOMIC)
+            for i, name in enumerate(self._items)
+            if i not in present
+        ]
 
     def create(self, change: Change, run: Run) -> None:
         """MERGE on the key; properties are set on creation only.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,22 @@ from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
+    HalfDone,
     StoreBusy,
     StoreConflict,
     StoreUnavailable,
 )
 from is_db_bootstrap.names import StoreName
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
+from is_db_bootstrap.results import (
+    Change,
+    Drift,
+    LockHolder,
+    Nature,
+    Plan,
+    Proof,
+    ServerInfo,
+    Status,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import begun, compare, elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
@@ -37,10 +47,14 @@ from is_db_bootstrap.stores.postgres.connection import (
     session_settings,
     terminated,
 )
-from is_db_bootstrap.stores.postgres.database import Database, create_schema
+from is_db_bootstrap.stores.postgres.database import (
+    Database,
+    create_schema,
+    database_change,
+    schema_change,
+)
 from is_db_bootstrap.stores.postgres.errors import (
     DatabaseMissing,
-    HalfDone,
     errors,
     rolled_back,
 )
@@ -56,7 +70,7 @@ from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.blueprint import Blueprint, SeedRow
     from is_db_bootstrap.engine.store import Lock
 
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts
@@ -248,7 +262,7 @@ class PostgreSQLBootstrapper:
                 f"version's {self._chain.head}; nothing is changed."
             )
             return Plan(notes=(note,), ahead=True)
-        self._history.refuse_half_done(record)
+        begun_before = self._history.refuse_half_done(record)
         pending = self._pending(record)
         if not pending:
             return Plan(
@@ -260,19 +274,21 @@ class PostgreSQLBootstrapper:
         if not record.revisions and not schema:
             self._refuse_unrecorded(reader)
         notes = (*notes, *self._history.unmarked(reader))
-        return Plan((*schema, *pending, *self._all_rows()), notes=notes)
+        return Plan((*schema, *pending, *self._all_rows()), notes=notes, begun=begun_before)
 
     def _plan_from_nothing(self) -> Plan:
         database = self._url.database
         self._database.refuse_no_right_to_create()
-        schema = [] if self._schema == "public" else [Change(self._schema, "schema")]
+        schema = [] if self._schema == "public" else [schema_change(self._schema)]
         return Plan(
-            (Change(database, "database"), *schema, *self._pending(Record()), *self._all_rows())
+            (database_change(database), *schema, *self._pending(Record()), *self._all_rows())
         )
 
     def _pending(self, record: Record) -> list[Change]:
-        names = self._history.compare(record).pending
-        pending = [Change(name, "revision", self._chain.titles[name]) for name in names]
+        pending = [
+            Change(name, "revision", self._chain.titles[name], Nature.ATOMIC)
+            for name in self._history.compare(record).pending
+        ]
         self._due = bool(pending)
         return pending
 
@@ -311,10 +327,14 @@ class PostgreSQLBootstrapper:
                 "stamp`; else set DB_SCHEMA or another database.",
             )
 
+    def allow_retry(self, changes: Collection[str]) -> None:
+        """Let these revisions run again although they have begun and are not recorded."""
+        self._history.consent.give(changes)
+
     # --- demo rows
 
     def _all_rows(self) -> Iterator[Change]:
-        return (Change(row_name(row), "seed") for row in self._blueprint.seed_rows)
+        return (_seed_change(row) for row in self._blueprint.seed_rows)
 
     def _missing_rows(self, reader: psycopg.Connection[Any]) -> Iterator[Change]:
         with errors(self.target, "demo rows"):
@@ -322,7 +342,7 @@ class PostgreSQLBootstrapper:
                 lacking = missing(reader, self._blueprint.seed_rows)
             except psycopg.errors.UndefinedTable:
                 return  # drift, which `verify` tells
-        yield from (Change(row_name(row), "seed") for row in lacking)
+        yield from (_seed_change(row) for row in lacking)
 
     # --- writing
 
@@ -558,6 +578,11 @@ class PostgreSQLBootstrapper:
             engine.dispose()
         if session is not None:
             session.close()
+
+
+def _seed_change(row: SeedRow) -> Change:
+    """One demo row, which is inserted only where it is missing."""
+    return Change(row_name(row), "seed", nature=Nature.REPEATABLE)
 
 
 def _import_alembic() -> None:

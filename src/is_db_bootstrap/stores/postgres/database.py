@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError
-from is_db_bootstrap.results import Change
+from is_db_bootstrap.results import Change, Nature
 from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect, identifier
 from is_db_bootstrap.stores.postgres.errors import (
     DUPLICATE_DATABASE,
@@ -133,7 +133,7 @@ class Database:
                 subject=self._schema,
                 hint=f"Let an administrator run: {statement};",
             )
-        return [] if exists else [Change(self._schema, "schema")]
+        return [] if exists else [schema_change(self._schema)]
 
     def create(self) -> str | None:
         """Create it from template0, in UTF-8; harmless when another run was faster.
@@ -143,7 +143,7 @@ class Database:
         """
         with (
             self.maintenance() as connection,
-            errors(self._target, self._url.database, Change(self._url.database, "database")),
+            errors(self._target, self._url.database, database_change(self._url.database)),
         ):
             try:
                 connection.execute(self._statement().encode())
@@ -162,6 +162,16 @@ class Database:
             row = connection.execute(MAY_CREATE.encode()).fetchone()
         if row is not None and not row[0]:
             raise self.may_not_create(row[1])
+
+
+def database_change(name: str) -> Change:
+    """The step that creates a database, unless another run was faster."""
+    return Change(name, "database", nature=Nature.REPEATABLE)
+
+
+def schema_change(name: str) -> Change:
+    """The step that creates a schema, unless another run was faster."""
+    return Change(name, "schema", nature=Nature.REPEATABLE)
 
 
 def create_schema(reader: psycopg.Connection[Any], schema: str) -> None:

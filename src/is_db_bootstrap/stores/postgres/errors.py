@@ -54,13 +54,6 @@ class DatabaseMissing(Exception):
         return f"Database {self.args[0]} does not exist."
 
 
-class HalfDone(ChangeFailed):
-    """A revision has committed a part of its work by itself and did not end, or is not recorded.
-
-    It is not run again.
-    """
-
-
 def known_refusal(url: StoreUrl, text: str) -> BootstrapError | None:
     """The error for libpq's `text` on a refused connection; None when it is not a known one."""
     for pattern, translate in _REFUSALS:

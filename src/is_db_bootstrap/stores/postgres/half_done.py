@@ -72,6 +72,8 @@ class Watch(StepWatch):
     def __init__(self, marks: Marks | None = None) -> None:
         super().__init__()
         self.begun: Begun | None = None
+        #: The mark of an earlier try of the step that is to run, which a person lets run again.
+        self.earlier: Begun | None = None
         self._marks = marks
         self._transactions: dict[WorkingConnection, int] = {}
         self._sent: set[WorkingConnection] = set()
@@ -159,9 +161,10 @@ class Watch(StepWatch):
 
         A row that stays, because the server is gone, counts for nothing.
         """
-        if self._marks is not None and self._row is not None:
+        row = self._row or self.earlier
+        if self._marks is not None and row is not None:
             with suppress(psycopg.Error):
-                self._marks.forget(self._row)
+                self._marks.forget(row)
             self._row = None
 
     @property
@@ -170,12 +173,29 @@ class Watch(StepWatch):
             raise TypeError(self)
         return self._marks
 
+    @property
+    def _earlier_try(self) -> Begun | None:
+        """The mark of an earlier try of the step that runs."""
+        earlier = self.earlier
+        return earlier if earlier is not None and earlier.step == self.step else None
+
+    def _mark(self, *, outside: bool) -> Begun:
+        """What is known of the step by now, and of the earlier try that it follows."""
+        numbers = tuple(self._transactions.values())
+        since = FROM_NOW if outside else None
+        earlier = self._earlier_try
+        if earlier is not None:
+            numbers = (*earlier.transactions, *numbers)
+            since = since if earlier.outside_since is None else earlier.outside_since
+        return Begun(self.step, numbers, since)
+
     def _write(self, connection: WorkingConnection, *, outside: bool) -> None:
         marks = self._written_by
-        numbers = tuple(self._transactions.values())
-        wanted = Begun(self.step, numbers, FROM_NOW if outside else None)
+        wanted = self._mark(outside=outside)
         if marks.in_rows:
-            if self.begun is None:
+            if self.begun is None and self._earlier_try is not None:
+                self.begun = marks.change(wanted)
+            elif self.begun is None:
                 self.begun = marks.begin(wanted, makes_room=self._row is not None)
             else:
                 self.begun = marks.change(wanted)

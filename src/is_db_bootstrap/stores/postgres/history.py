@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from is_db_bootstrap.engine.lineage import Comparison, Standing
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.errors import StoreBusy, StoreConflict
+from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
 from is_db_bootstrap.stores.postgres import diverged
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
@@ -19,6 +20,10 @@ from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blue
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import Timing
+
+
+#: The direction of a step that applies a revision.
+UPGRADE = "upgrade"
 
 
 class History:
@@ -53,6 +58,7 @@ class History:
         self.marks = Marks(reader, schema, self.table, self._has_ended, timing.lock_timeout_s)
         #: A step whose mark is still there, although the schema has it behind it.
         self.left_by_ended: Begun | None = None
+        self.consent = Consent()
 
     def read(self, reader: psycopg.Connection[Any]) -> Record:
         """Rows and comment of the version table, in one round trip."""
@@ -100,20 +106,52 @@ class History:
         """Whether the schema has a step that was found to have begun behind it."""
         return self._is_past(found, self.read(self._reader()))
 
-    def refuse_half_done(self, record: Record) -> None:
-        """Raise `StoreConflict` for a step that has committed a part and did not end."""
+    def refuse_half_done(self, record: Record) -> tuple[str, ...]:
+        """Raise `StoreConflict` for a step that has committed a part and did not end.
+
+        Returns the revisions whose upgrade has begun and may run again.
+        """
         marks = self.marked(record)
         ended = [mark for mark in marks if self._is_past(mark, record)]
         self.left_by_ended = ended[0] if ended else None  # who recorded it could not lift it
         if len(ended) == len(marks):
-            return
+            return ()
         if self._is_at_work_elsewhere():
-            return  # the run that holds the lock may still end it, and we look again after it
+            return ()  # the run that holds the lock may still end it, and we look again after it
         # That run may have ended, or another one begun, between any two of these looks.
         record = self.read(self._reader())
-        for found in self.unended(record):
-            if found in marks:
+        unended = [found for found in self.unended(record) if found in marks]
+        for found in unended:
+            if not self.may_retry(found):
                 self._refuse_unended(found, record)
+        return tuple(found.revision for found in unended if found.direction == UPGRADE)
+
+    def may_retry(self, found: Begun) -> bool:
+        """Whether a person lets the step of this mark run again, whatever it has left."""
+        if found.direction != UPGRADE:
+            return False
+        place = "row" if found.known else "comment"
+        return self.consent.covers(found.revision, found, place)
+
+    def retried(self, revision: str) -> Begun | None:
+        """The row of an upgrade that has begun and that a person lets run again, if there is one.
+
+        The next try goes on with that row. So the row still names what the earlier try committed
+        when the next one is rolled back. Raises `StoreBusy` while the earlier try is at work.
+        """
+        if not self.consent.names(revision) or not self.marks.are_rows():
+            return None
+        found = postgres_begun.find(self._reader(), self._schema)
+        if found is None or found.revision != revision or not self.may_retry(found):
+            return None
+        if any(self.marks.fate_of(number) is Fate.AT_WORK for number in found.transactions):
+            raise StoreBusy(
+                NAME,
+                f"An earlier try of revision {revision} is still at work.",
+                hint="Wait for its session, or end it (pg_stat_activity).",
+                subject=revision,
+            )
+        return found
 
     def _refuse_unended(self, found: Begun, record: Record) -> None:
         """Raise `StoreConflict` unless the server knows that the step may run again."""
@@ -157,11 +195,14 @@ class History:
     def ways_out(self, direction: str, revision: str, record: Record) -> str:
         """What a person can do about a step that is half done."""
         before = ", ".join(record.revisions) or "base"
-        after = revision if direction == "upgrade" else self._without(revision, record)
+        after = revision if direction == UPGRADE else self._without(revision, record)
         stamp = "is-db-bootstrap migrate stamp"
+        again = f"{stamp} {before}"
+        if direction == UPGRADE:
+            again = f"is-db-bootstrap apply --retry {revision}"
         return (
             f"Look at what it did. If that is complete, or you complete it, record it: `{stamp} "
-            f"{after}`. If you take it back, let it run again: `{stamp} {before}`."
+            f"{after}`. If you take it back, or it may run twice, let it run again: `{again}`."
         )
 
     def _without(self, revision: str, record: Record) -> str:

@@ -21,7 +21,7 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from is_db_bootstrap.results import Change, Drift, Plan
+from is_db_bootstrap.results import Change, Drift, Nature, Plan
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors, translated
@@ -339,7 +339,8 @@ class Downgrade(Move):
             self._guard = self._new_guard(seen)
             notes = (*notes, *self._also_gone(seen))
         return Plan(
-            tuple(Change(r, "downgrade", self._chain.titles[r]) for r in undone), notes=notes
+            tuple(Change(r, "downgrade", self._chain.titles[r], Nature.ATOMIC) for r in undone),
+            notes=notes,
         )
 
     @property
@@ -625,9 +626,9 @@ class Stamp(Move):
         is_recorded = record.lineage == self._chain.until(wanted)
         if wanted == record.revisions and is_recorded and is_clear:
             return Plan()
-        return Plan(
-            (*schema, Change(wanted[0] if wanted else "base", "stamp", "recorded, nothing else"))
-        )
+        revision = wanted[0] if wanted else "base"
+        stamp = Change(revision, "stamp", "recorded, nothing else", Nature.ATOMIC)
+        return Plan((*schema, stamp))
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {

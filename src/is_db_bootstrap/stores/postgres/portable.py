@@ -24,6 +24,7 @@ from is_db_bootstrap.errors import (
     BootstrapError,
     ChangeFailed,
     ConfigurationError,
+    HalfDone,
     StoreBusy,
     StoreConflict,
     StoreError,
@@ -36,7 +37,6 @@ from is_db_bootstrap.settings.secrets import without_addresses
 from is_db_bootstrap.stores.postgres import portable_elsewhere
 from is_db_bootstrap.stores.postgres.alembic import config, running_alembic, undo, upgrade_to
 from is_db_bootstrap.stores.postgres.elsewhere import IgnoredTables
-from is_db_bootstrap.stores.postgres.errors import HalfDone
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.moves import (
     Loss,

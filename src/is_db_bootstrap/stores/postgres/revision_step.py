@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from is_db_bootstrap.errors import AccessDenied, BootstrapError, ChangeFailed
+from is_db_bootstrap.errors import AccessDenied, BootstrapError, ChangeFailed, HalfDone
 from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun
@@ -16,7 +16,6 @@ from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate
 from is_db_bootstrap.stores.postgres.errors import (
     NAME,
     DatabaseMissing,
-    HalfDone,
     errors,
     rolled_back,
 )
@@ -63,9 +62,12 @@ class RevisionSteps:
     def run(self, change: Change, act: str, revision: str) -> str | None:
         """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, and read that back."""
         self._watch.begun = None
+        self._watch.earlier = None
         try:
             with errors(self._target, change=change):
                 self._history.forget_ended()
+                if act == "upgrade":
+                    self._watch.earlier = self._history.retried(change.name)
                 ran = self._run_alembic(change, act, revision)
         except BootstrapError as exc:
             if (known := self._left_behind()) in WHAT_IS_KNOWN:

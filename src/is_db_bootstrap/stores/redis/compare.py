@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import StoreConflict
-from is_db_bootstrap.results import Change, Drift, Plan
+from is_db_bootstrap.results import Change, Drift, Nature, Plan
 from is_db_bootstrap.stores.redis.convention_record import TOGETHER_S, Record, Standing
 from is_db_bootstrap.stores.redis.errors import STORE
 
@@ -93,7 +93,7 @@ class Comparison:
         return [Drift(self._record_key, KIND, message, self.declared.summary(), actual)]
 
     def _change(self, detail: str) -> Change:
-        return Change(self._record_key, KIND, detail)
+        return Change(self._record_key, KIND, detail, Nature.ATOMIC)
 
     def _standing(self, recorded: Record, now_s: float) -> Standing:
         together = self._began_together(recorded, now_s)
