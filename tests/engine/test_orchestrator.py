@@ -67,6 +67,37 @@ def test_a_run_with_nothing_to_do_takes_no_lock_and_verifies():
     assert result.outcome == "unchanged"
 
 
+class Releasing(InMemoryBootstrapper):
+    def release_lapsed(self):
+        self.calls.append("release lapsed")
+        return "The lock of a run that is over was removed."
+
+
+@pytest.mark.parametrize(
+    ("mode", "applied", "asked"),
+    [
+        (Mode.APPLY, ["a"], 1),
+        (Mode.APPLY, [], 0),
+        (Mode.PLAN, ["a"], 0),
+        (Mode.VERIFY, ["a"], 0),
+        (Mode.STATUS, ["a"], 0),
+    ],
+)
+def test_only_a_run_that_may_write_and_takes_no_lock_removes_a_lapsed_one(mode, applied, asked):
+    store = Releasing(wanted=["a"], applied=applied)
+    result = run(store, mode=mode)
+    assert store.calls.count("release lapsed") == asked
+    assert (result.exit_code, len(result.stores[0].notes)) == (0, asked)
+
+
+def test_a_lapsed_lock_that_the_user_may_not_remove_is_a_note():
+    store = Releasing(wanted=["a"], applied=["a"])
+    store.release_lapsed = raising(AccessDenied("redis", "The user may not delete it."))
+    result = run(store)
+    assert (result.exit_code, result.outcome) == (0, Outcome.UNCHANGED)
+    assert "could not be removed: The user may not delete it." in result.stores[0].notes[0]
+
+
 def test_no_store_is_changed_while_another_is_down():
     up, down = (
         InMemoryBootstrapper("postgres", ["a"]),

@@ -81,6 +81,19 @@ class CanLock(Protocol):
 
 
 @runtime_checkable
+class CanReleaseLapsed(Protocol):
+    """A store whose lock stays visible after its lease is over, to others that know no lease."""
+
+    def release_lapsed(self) -> str | None:
+        """Remove the lock of a run that is over. Returns a remark when there was one, else None.
+
+        A lock whose lease goes on, and a lock that has no lease, stay as they are. The engine calls
+        this in apply mode for a store with nothing pending, whose lock the run does not take. It is
+        the only write of a run that has nothing to do.
+        """
+
+
+@runtime_checkable
 class CanCheckRights(Protocol):
     """A store that can find out what its user may do without doing it."""
 

@@ -261,7 +261,7 @@ class Neo4jBootstrapper:
         usable = self._without(tuple(self._skipped(history)))
         recorded = history.entries[-1].source if history.entries else ""
         head = usable[-1].name if usable else ""
-        return Status(recorded, head, neo4j_lock.holder(held[0]) if held else None)
+        return Status(recorded, head, neo4j_lock.present_holder(held))
 
     # --- the lock
 
@@ -288,10 +288,25 @@ class Neo4jBootstrapper:
         with self._errors("the lock"), self._database.session() as session:
             if own_schema.absent(neo4j_lock.SCHEMA, self._database.look(session)):
                 rows = self._database.rows(session, neo4j_lock.HOLDER)
-                if rows and not rows[0]["lapsed"]:
-                    return neo4j_lock.holder(rows[0])
+                present = neo4j_lock.present_holder(rows)
+                if present is not None:
+                    return present
                 self._file_run.make_own(session, neo4j_lock.SCHEMA)
         return None
+
+    def release_lapsed(self) -> str | None:
+        """Delete the lock of a run that is over.
+
+        The command line of neo4j-migrations knows no lease, so it would refuse to run for ever. The
+        lock is only read first: a user who may not write meets no refusal where there is nothing to
+        delete.
+        """
+        with self._errors("the lock"), self._database.session() as session:
+            rows = self._database.rows(session, neo4j_lock.HOLDER)
+        if not rows or not rows[0]["lapsed"]:
+            return None
+        owner = neo4j_lock.lapsed_owner(self._database.write)
+        return None if owner is None else f"The lock of a run that is over was removed: {owner}."
 
     # --- ending
 

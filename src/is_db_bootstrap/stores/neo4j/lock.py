@@ -7,7 +7,7 @@ deleted here. Times are the server's.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -51,6 +51,13 @@ SET l.until = datetime.realtime() + duration({{milliseconds: $ms}}) RETURN count
 RELEASE = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
 WITH l WHERE l.token = $token DELETE l RETURN count(*) AS ours
+"""
+#: The name is set before the lease is read, as in `TAKE`. A lock without a lease stays: its
+#: comparison is null.
+RELEASE_LAPSED = f"""
+MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
+WITH l, l.owner AS owner WHERE l.until < datetime.realtime()
+DELETE l RETURN owner
 """
 #: `lapsed` is null for the lock of neo4j-migrations, which has no lease.
 HOLDER = f"""
@@ -106,6 +113,19 @@ def take(write: Write, owner: str, lease_s: float) -> Lease | LockHolder:
     lease = Lease(write, str(uuid.uuid4()), owner, max(1, int(lease_s * 1000)))
     row = write(TAKE, lease.parameters)[0]
     return lease if row["ours"] else holder(row)
+
+
+def lapsed_owner(write: Write) -> str | None:
+    """Delete the lock if its lease is over. Returns whose it was, or None when it was nobody's."""
+    rows = write(RELEASE_LAPSED, {"name": NODE_NAME})
+    return str(rows[0]["owner"]) if rows else None
+
+
+def present_holder(rows: Sequence[Mapping[str, Any]]) -> LockHolder | None:
+    """Who holds the lock, from the rows of `HOLDER`. None when nobody does, or not any more."""
+    if not rows or rows[0]["lapsed"]:
+        return None
+    return holder(rows[0])
 
 
 def holder(row: Mapping[str, Any]) -> LockHolder:
