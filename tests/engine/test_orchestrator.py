@@ -389,6 +389,39 @@ def test_a_lock_counts_as_lost_when_its_store_gives_no_answer_twice_in_a_row(una
     assert run(store, lock=BEATING).exit_code == exit_code
 
 
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_server_that_goes_mute_loses_the_lock_and_ends_the_run(returns):
+    """Neither the confirmation nor the change nor the cancel gets an answer."""
+    answer = threading.Event()
+
+    class Mute(Renewed):
+        lease_s = 3
+
+        def try_lock(self, owner):
+            lock = super().try_lock(owner)
+            lock.confirm = lambda: answer.wait(60)
+            return lock
+
+        def cancel(self):
+            super().cancel()
+            assert returns or answer.wait(60)
+
+    store = Mute(wanted=["a"])
+
+    def hang(change):
+        event = store.cancelled if returns else answer
+        assert event.wait(60)
+        raise StoreUnavailable("redis", "The connection was lost.")
+
+    store.on_apply = hang
+    began = time.monotonic()
+    result = run(store, lock=LockPolicy(heartbeat_s=0.1, grace_s=0.1))
+    assert time.monotonic() - began < 30
+    answer.set()
+    assert result.exit_code == 4
+    assert "The lock of this run" in result.stores[0].error.message
+
+
 def test_a_heartbeat_above_a_third_of_the_lease_of_a_lock_is_refused_before_anything_is_changed():
     store = Renewed(wanted=["a"])
     store.lease_s = 5

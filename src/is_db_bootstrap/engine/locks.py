@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadline
 from is_db_bootstrap.engine.retry import until
 from is_db_bootstrap.engine.store import CanLock, DatabaseBootstrapper, Lock
-from is_db_bootstrap.engine.threads import call_within
+from is_db_bootstrap.engine.threads import call_within, start_thread
 from is_db_bootstrap.engine.track import Held, Track
 from is_db_bootstrap.errors import (
     BootstrapError,
@@ -36,7 +37,8 @@ _FOLLOWER_PAUSE_S = 0.05
 _RELEASE_S = 10.0
 #: The same, after a store has shown that it does not answer.
 _HURRIED_S = 0.3
-_RUN_AGAIN = "Run again; what has been applied is recognised."
+#: What a person can do about a lock that was lost.
+RUN_AGAIN = "Run again; what has been applied is recognised."
 
 
 class NothingLeft(Exception):
@@ -210,12 +212,12 @@ class Locks:
         """
         if self._released.is_set():
             return
-        held.lost = True
+        held.lost_at = time.monotonic()
         for track in self._run.tracks:
             if track.guard is held and track.changing:
                 self._run.emit("cancelling", store=track.store.name)
-                with suppress(BootstrapError):
-                    track.store.cancel()
+                # Nobody waits for a server that does not take the cancel.
+                start_thread(track.store.cancel)
 
     # --- asking
 
@@ -241,7 +243,7 @@ class Locks:
                     held.store.name,
                     f"The lock of this run was lost {when}, so another run may have begun;"
                     " no further change is made.",
-                    hint=_RUN_AGAIN,
+                    hint=RUN_AGAIN,
                 )
 
     def refuse_ended(self, track: Track, change: Change, error: BootstrapError) -> None:
@@ -255,7 +257,7 @@ class Locks:
                 track.store.name,
                 f"The lock of this run on {track.guard.store.name} was lost while {change.name} was"
                 f" running, so the change was ended: {error.message}",
-                hint=_RUN_AGAIN,
+                hint=RUN_AGAIN,
                 subject=change.name,
             ) from error
 
