@@ -15,7 +15,14 @@ from functools import partial
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadline
 from is_db_bootstrap.engine.retry import until
-from is_db_bootstrap.engine.store import CanLock, DatabaseBootstrapper, Lock
+from is_db_bootstrap.engine.store import (
+    Anchor,
+    CanAnchor,
+    CanLock,
+    CanTakeOver,
+    DatabaseBootstrapper,
+    Lock,
+)
 from is_db_bootstrap.engine.threads import call_within, start_thread
 from is_db_bootstrap.engine.track import Held, Track
 from is_db_bootstrap.errors import (
@@ -89,14 +96,19 @@ class Locks:
         that can lock does so.
         """
         pending = [track.store for track in self._run.tracks if track.pending]
-        needed = [store for store in pending if isinstance(store, CanLock)]
-        if len(needed) == len(pending):
-            return list(needed), None
+        can_all_lock = all(isinstance(store, CanLock) for store in pending)
+        needed: list[DatabaseBootstrapper] = []
+        for track in self._run.tracks:
+            is_wanted = bool(track.pending) or isinstance(track.store, CanAnchor)
+            if is_wanted and isinstance(track.store, CanLock):
+                needed.append(track.store)
+        if can_all_lock:
+            return needed, None
         borrowed = self._borrow_lock(nothing_left)
         if borrowed is None:
             able = [track.store for track in self._run.tracks if isinstance(track.store, CanLock)]
             needed += [store for store in able[:1] if store not in needed]
-        return list(needed), borrowed
+        return needed, borrowed
 
     def _borrow_lock(self, nothing_left: Callable[[], bool]) -> Held | None:
         """The lock of the first store outside of this run whose database exists."""
@@ -132,6 +144,8 @@ class Locks:
         def try_once(_: float) -> Lock:
             if not isinstance(store, CanLock):
                 raise TypeError(store)
+            if isinstance(store, CanTakeOver):
+                store.know_anchor(self._present_anchor())
             taken = store.try_lock(owner)
             if not isinstance(taken, LockHolder):
                 return taken
@@ -154,6 +168,14 @@ class Locks:
             ) from exc
         finally:
             self.acquiring = None
+
+    def _present_anchor(self) -> Anchor | None:
+        """The anchor that this run holds, as its server confirms at this moment."""
+        for held in self._held:
+            if isinstance(held.store, CanAnchor) and held.confirmed():
+                with suppress(BootstrapError):
+                    return held.store.anchor()
+        return None
 
     def _follow(self, nothing_left: Callable[[], bool]) -> None:
         """Begin a follower's time again, because another run holds the lock.

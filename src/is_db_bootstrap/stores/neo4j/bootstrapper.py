@@ -9,9 +9,10 @@ lease: a run that lost its lock commits nothing that another run has begun.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.errors import ChangeFailed, StoreConflict
+from is_db_bootstrap.errors import AccessDenied, ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -26,7 +27,7 @@ from is_db_bootstrap.stores.neo4j.fence import Fence
 from is_db_bootstrap.stores.neo4j.file_run import OWN_SCHEMA, FileRun
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.kind import KIND
-from is_db_bootstrap.stores.neo4j.lock import Lease
+from is_db_bootstrap.stores.neo4j.lock import Claim, Lease
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared, forecast
 from is_db_bootstrap.stores.neo4j.seed import Seed
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import neo4j
 
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.store import Lock
+    from is_db_bootstrap.engine.store import Anchor, Lock
     from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
 
 
@@ -74,6 +75,8 @@ class Neo4jBootstrapper:
             username=self._url.username,
             index_timeout_s=self._timing.index_timeout_s,
         )
+        self._anchor: Anchor | None = None
+        self._claim: Claim | None = None
         self.target = str(self._url)
 
     # --- looking
@@ -273,10 +276,42 @@ class Neo4jBootstrapper:
         held = self._ready_to_lock()
         if held is not None:
             return held
-        taken = neo4j_lock.take(self._database.write, owner, self._timing.lease_s)
+        taken = neo4j_lock.take(
+            self._database.write, self._claim_for(owner), self._timing.lease_s, self._end_runs
+        )
         self._file_run.history = None
         self._fence.lease = taken if isinstance(taken, Lease) else None
+        if isinstance(taken, Lease):
+            self._claim = None  # the next lock of this store gets a token of its own
         return taken
+
+    def know_anchor(self, anchor: Anchor | None) -> None:
+        """Note the anchor of this run, which the lease records."""
+        self._anchor = anchor
+
+    def _claim_for(self, owner: str) -> Claim:
+        """The claim of this run, with the same token for each try."""
+        claim = Claim(
+            owner,
+            self._database.tag,
+            self._url.username,
+            self._database.is_alone,
+            self._anchor,
+        )
+        if self._claim is not None and self._claim.owner == owner:
+            claim = replace(claim, token=self._claim.token)
+        self._claim = claim
+        return claim
+
+    def _end_runs(self, runs: Sequence[str]) -> bool:
+        """End the transactions and connections of `runs`. Returns whether none of them is left.
+
+        False when this user may not look or end them: then their lease has to lapse.
+        """
+        try:
+            return self._database.end_runs(runs)
+        except AccessDenied:
+            return False
 
     def _ready_to_lock(self) -> LockHolder | None:
         """Make the constraints of the lease where they are absent.
