@@ -92,6 +92,7 @@ class Locks:
     ) -> tuple[list[DatabaseBootstrapper], Held | None]:
         """The stores of this run whose locks are needed, and the lock that was borrowed, if any.
 
+        The lock of an anchor is needed also when nothing is pending there.
         A borrowed lock guards a store that cannot lock. Without a borrowed lock, the first store
         that can lock does so.
         """
@@ -244,8 +245,11 @@ class Locks:
     # --- asking
 
     def refuse_change(self, track: Track) -> None:
-        """Raise `LockLost` when any lock of this run is lost, or when the guard of `track` is."""
-        guards = [held for held in self._held if held.lost]
+        """Raise `LockLost` when any lock of this run is lost, or when the guard of `track` is.
+
+        The anchor is asked for too: who holds it next may take the leases of this run over.
+        """
+        guards = [held for held in self._held if held.lost or isinstance(held.store, CanAnchor)]
         if track.guard is not None:
             guards.append(track.guard)
         self._refuse_lost(guards, "before its next change")
