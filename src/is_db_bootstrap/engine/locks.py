@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,8 +15,15 @@ from functools import partial
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadline
 from is_db_bootstrap.engine.retry import until
-from is_db_bootstrap.engine.store import CanLock, DatabaseBootstrapper, Lock
-from is_db_bootstrap.engine.threads import call_within
+from is_db_bootstrap.engine.store import (
+    Anchor,
+    CanAnchor,
+    CanLock,
+    CanTakeOver,
+    DatabaseBootstrapper,
+    Lock,
+)
+from is_db_bootstrap.engine.threads import call_within, start_thread
 from is_db_bootstrap.engine.track import Held, Track
 from is_db_bootstrap.errors import (
     BootstrapError,
@@ -36,7 +44,8 @@ _FOLLOWER_PAUSE_S = 0.05
 _RELEASE_S = 10.0
 #: The same, after a store has shown that it does not answer.
 _HURRIED_S = 0.3
-_RUN_AGAIN = "Run again; what has been applied is recognised."
+#: What a person can do about a lock that was lost.
+RUN_AGAIN = "Run again; what has been applied is recognised."
 
 
 class NothingLeft(Exception):
@@ -83,18 +92,24 @@ class Locks:
     ) -> tuple[list[DatabaseBootstrapper], Held | None]:
         """The stores of this run whose locks are needed, and the lock that was borrowed, if any.
 
+        The lock of an anchor is needed also when nothing is pending there.
         A borrowed lock guards a store that cannot lock. Without a borrowed lock, the first store
         that can lock does so.
         """
         pending = [track.store for track in self._run.tracks if track.pending]
-        needed = [store for store in pending if isinstance(store, CanLock)]
-        if len(needed) == len(pending):
-            return list(needed), None
+        can_all_lock = all(isinstance(store, CanLock) for store in pending)
+        needed: list[DatabaseBootstrapper] = []
+        for track in self._run.tracks:
+            is_wanted = bool(track.pending) or isinstance(track.store, CanAnchor)
+            if is_wanted and isinstance(track.store, CanLock):
+                needed.append(track.store)
+        if can_all_lock:
+            return needed, None
         borrowed = self._borrow_lock(nothing_left)
         if borrowed is None:
             able = [track.store for track in self._run.tracks if isinstance(track.store, CanLock)]
             needed += [store for store in able[:1] if store not in needed]
-        return list(needed), borrowed
+        return needed, borrowed
 
     def _borrow_lock(self, nothing_left: Callable[[], bool]) -> Held | None:
         """The lock of the first store outside of this run whose database exists."""
@@ -130,6 +145,8 @@ class Locks:
         def try_once(_: float) -> Lock:
             if not isinstance(store, CanLock):
                 raise TypeError(store)
+            if isinstance(store, CanTakeOver):
+                store.know_anchor(self._present_anchor())
             taken = store.try_lock(owner)
             if not isinstance(taken, LockHolder):
                 return taken
@@ -152,6 +169,14 @@ class Locks:
             ) from exc
         finally:
             self.acquiring = None
+
+    def _present_anchor(self) -> Anchor | None:
+        """The anchor that this run holds, as its server confirms at this moment."""
+        for held in self._held:
+            if isinstance(held.store, CanAnchor) and held.confirmed():
+                with suppress(BootstrapError):
+                    return held.store.anchor()
+        return None
 
     def _follow(self, nothing_left: Callable[[], bool]) -> None:
         """Begin a follower's time again, because another run holds the lock.
@@ -210,18 +235,21 @@ class Locks:
         """
         if self._released.is_set():
             return
-        held.lost = True
+        held.lost_at = time.monotonic()
         for track in self._run.tracks:
             if track.guard is held and track.changing:
                 self._run.emit("cancelling", store=track.store.name)
-                with suppress(BootstrapError):
-                    track.store.cancel()
+                # Nobody waits for a server that does not take the cancel.
+                start_thread(track.store.cancel)
 
     # --- asking
 
     def refuse_change(self, track: Track) -> None:
-        """Raise `LockLost` when any lock of this run is lost, or when the guard of `track` is."""
-        guards = [held for held in self._held if held.lost]
+        """Raise `LockLost` when any lock of this run is lost, or when the guard of `track` is.
+
+        The anchor is asked for too: who holds it next may take the leases of this run over.
+        """
+        guards = [held for held in self._held if held.lost or isinstance(held.store, CanAnchor)]
         if track.guard is not None:
             guards.append(track.guard)
         self._refuse_lost(guards, "before its next change")
@@ -241,7 +269,7 @@ class Locks:
                     held.store.name,
                     f"The lock of this run was lost {when}, so another run may have begun;"
                     " no further change is made.",
-                    hint=_RUN_AGAIN,
+                    hint=RUN_AGAIN,
                 )
 
     def refuse_ended(self, track: Track, change: Change, error: BootstrapError) -> None:
@@ -255,7 +283,7 @@ class Locks:
                 track.store.name,
                 f"The lock of this run on {track.guard.store.name} was lost while {change.name} was"
                 f" running, so the change was ended: {error.message}",
-                hint=_RUN_AGAIN,
+                hint=RUN_AGAIN,
                 subject=change.name,
             ) from error
 

@@ -17,6 +17,7 @@ from is_db_bootstrap.engine.store import (
     CanCheckRights,
     CanCreateDatabase,
     CanProve,
+    CanReleaseLapsed,
     CanReport,
     CanRetry,
 )
@@ -24,6 +25,7 @@ from is_db_bootstrap.engine.track import UNVERIFIED, Call, Track
 from is_db_bootstrap.engine.workers import Workers
 from is_db_bootstrap.errors import (
     PENDING,
+    AccessDenied,
     BootstrapError,
     ConfigurationError,
     HalfDone,
@@ -73,7 +75,7 @@ class Phases:
             return
         if not all_ready or mode is Mode.WAIT:
             return
-        if not self._workers.run_phase(Phase.PLAN, self._plan_changes) or mode is Mode.PLAN:
+        if not self._workers.run_phase(Phase.PLAN, self._plan_first) or mode is Mode.PLAN:
             return
         if not self._refuse_unmarked_retries():
             return
@@ -154,6 +156,24 @@ class Phases:
             return
         deadline = self._deadlines.of_waits
         until(self._retry, deadline, ping, sleep=self._run.sleep, on_retry=say)
+
+    def _plan_first(self, track: Track) -> None:
+        """Plan, and remove what a run that is over has left of its lock.
+
+        A store with something pending needs no such removal, because this run takes its lock.
+        """
+        self._plan_changes(track)
+        if self._run.mode is Mode.APPLY and not track.pending:
+            self._release_lapsed(track)
+
+    def _release_lapsed(self, track: Track) -> None:
+        """Remove the lock of a run that is over. A refusal is a note, because nothing is wrong."""
+        if not isinstance(track.store, CanReleaseLapsed):
+            return
+        try:
+            track.note(self._look_while_busy(track, track.store.release_lapsed) or "")
+        except AccessDenied as exc:
+            track.note(f"The lock of a run that is over could not be removed: {exc.message}")
 
     def _plan_changes(self, track: Track) -> None:
         track.plan = self._look_while_busy(track, track.store.plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -78,6 +79,55 @@ class CanLock(Protocol):
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """Try once, without waiting: the lock, or its holder. A person can place `owner`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A lock that ends with the session that holds it, as two runs can compare it.
+
+    `lock` is the same for all runs that exclude each other with it, and for no others. `session` is
+    different for each session that has ever held it.
+    """
+
+    lock: str
+    session: str
+
+
+@runtime_checkable
+class CanAnchor(Protocol):
+    """A store whose lock ends with its session, so that its next holder knows it was lost.
+
+    A run takes this lock first, and keeps it to the end, also when nothing is pending there.
+    """
+
+    def anchor(self) -> Anchor | None:
+        """The lock that this run holds here. None when the server does not tell enough of it."""
+
+
+@runtime_checkable
+class CanTakeOver(Protocol):
+    """A store whose lease may be taken over before it lapses, from a run that lost its anchor."""
+
+    def know_anchor(self, anchor: Anchor | None) -> None:
+        """Note the anchor that this run holds at this moment. None: it holds none.
+
+        `try_lock` records the anchor in the lease. A lease that records the same lock with another
+        session belongs to a run that has lost that lock. `try_lock` may end what is left of that
+        run, and take the lease.
+        """
+
+
+@runtime_checkable
+class CanReleaseLapsed(Protocol):
+    """A store whose lock stays visible after its lease is over, to others that know no lease."""
+
+    def release_lapsed(self) -> str | None:
+        """Remove the lock of a run that is over. Returns a remark when there was one, else None.
+
+        A lock whose lease goes on, and a lock that has no lease, stay as they are. The engine calls
+        this in apply mode for a store with nothing pending, whose lock the run does not take. It is
+        the only write of a run that has nothing to do.
+        """
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from is_db_bootstrap.engine.store import DatabaseBootstrapper, Leased, Lock
+from is_db_bootstrap.engine.threads import call_within
 from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
@@ -70,6 +71,10 @@ class LockPolicy:
 
 #: Seconds between two confirmations of a lock that has no lease and lapses only with its session.
 HEARTBEAT_WITHOUT_LEASE_S = 10.0
+#: Seconds that a store gets to confirm a lock that has no lease.
+_ANSWER_WITHOUT_LEASE_S = 20.0
+#: The least seconds that a store gets to confirm a leased lock.
+_LEAST_ANSWER_S = 1.0
 
 
 @dataclass(slots=True)
@@ -82,15 +87,35 @@ class Held:
     store: DatabaseBootstrapper
     lock: Lock
     confirmed_at: float = field(default_factory=time.monotonic)
-    #: Set once and for all: a lock that was lost does not come back to this run.
-    lost: bool = False
+    #: When it was found lost, on the monotonic clock. Set once and for all: a lock that was lost
+    #: does not come back to this run.
+    lost_at: float | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lock does not belong to this run any more."""
+        return self.lost_at is not None
+
+    @property
+    def _lease_s(self) -> float | None:
+        return self.lock.lease_s if isinstance(self.lock, Leased) else None
+
+    @property
+    def answer_s(self) -> float:
+        """Seconds that the store gets to confirm the lock.
+
+        Two confirmations without an answer, and the pauses before them, fit into a lease.
+        """
+        if self._lease_s is None:
+            return _ANSWER_WITHOUT_LEASE_S
+        return max(self._lease_s / LEAST_BEATS, _LEAST_ANSWER_S)
 
     def heartbeat(self, policy: LockPolicy) -> float:
         """Seconds between two confirmations.
 
         Raises `ConfigurationError` when the confirmations are too far apart for the lease.
         """
-        lease_s = self.lock.lease_s if isinstance(self.lock, Leased) else None
+        lease_s = self._lease_s
         if policy.heartbeat_s is None:
             return HEARTBEAT_WITHOUT_LEASE_S if lease_s is None else lease_s / BEATS
         if lease_s is not None and policy.heartbeat_s > lease_s / LEAST_BEATS:
@@ -105,11 +130,14 @@ class Held:
     def ask(self) -> bool | None:
         """Whether the store says that the lock is ours. The question renews a lease.
 
-        None when the store gave no answer.
+        None when the store gave no answer within `answer_s`, or said that it cannot answer.
         """
         asked_at = time.monotonic()
+        [answer] = call_within(self.answer_s, [self.lock.confirm])
+        if not answer.done():
+            return None
         try:
-            ours = self.lock.confirm()
+            ours = answer.result()
         except BootstrapError:
             return None
         if ours:

@@ -10,6 +10,7 @@ from functools import partial
 
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadlines, option_of
+from is_db_bootstrap.engine.locks import RUN_AGAIN, LockLost
 from is_db_bootstrap.engine.store import CanDisconnect, DatabaseBootstrapper, GoesOn
 from is_db_bootstrap.engine.threads import call_within, start_thread
 from is_db_bootstrap.engine.track import Call, Track
@@ -149,6 +150,9 @@ class Workers:
             if self._running and self._deadlines.is_over(phase):
                 self._end_late(phase, waits)
                 return
+            if self._running and self._are_all_without_lock():
+                self._end_unlocked()
+                return
             waits.look_after(list(self._running.values()))
 
     def _collect_first(self, timeout_s: float) -> None:
@@ -205,6 +209,27 @@ class Workers:
             store = acquiring or track.store
             error = StoreUnavailable(store.name, message, hint=_hint_for(phase))
             self._failed_track(error, track).error = error
+
+    def _are_all_without_lock(self) -> bool:
+        """Whether each running step has lost its lock, and has not come back since.
+
+        A change was cancelled on its server when its lock was lost.
+        """
+        lost_at = [track.guard.lost_at for track in self._running.values() if track.guard]
+        latest = time.monotonic() - self._change_grace_s
+        is_over = [moment is not None and moment < latest for moment in lost_at]
+        return len(is_over) == len(self._running) and all(is_over)
+
+    def _end_unlocked(self) -> None:
+        """Give up the steps that did not come back after their lock was lost."""
+        self.is_hurried = True
+        for track in self._end_running(0.0, _LOOK_GRACE_S):
+            what = track.call.change or "what this run does"
+            track.error = LockLost(
+                track.store.name,
+                f"The lock of this run was lost, and {what} did not end when it was cancelled.",
+                hint=RUN_AGAIN,
+            )
 
     @property
     def _change_grace_s(self) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.errors import ChangeFailed, StoreConflict
+from is_db_bootstrap.errors import AccessDenied, ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
     Change,
@@ -36,7 +36,7 @@ from is_db_bootstrap.stores.neo4j.fence import Fence
 from is_db_bootstrap.stores.neo4j.file_run import OWN_SCHEMA, FileRun
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.kind import KIND
-from is_db_bootstrap.stores.neo4j.lock import Lease
+from is_db_bootstrap.stores.neo4j.lock import Claim, Lease
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared, forecast
 from is_db_bootstrap.stores.neo4j.seed import Seed
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import neo4j
 
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.store import Lock
+    from is_db_bootstrap.engine.store import Anchor, Lock
     from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
 
 
@@ -84,6 +84,8 @@ class Neo4jBootstrapper:
             username=self._url.username,
             index_timeout_s=self._timing.index_timeout_s,
         )
+        self._anchor: Anchor | None = None
+        self._claim: Claim | None = None
         self.target = str(self._url)
 
     # --- looking
@@ -282,7 +284,7 @@ class Neo4jBootstrapper:
         usable = self._without(tuple(self._skipped(history)))
         recorded = history.entries[-1].source if history.entries else ""
         head = usable[-1].name if usable else ""
-        return Status(recorded, head, neo4j_lock.holder(held[0]) if held else None)
+        return Status(recorded, head, neo4j_lock.present_holder(held))
 
     # --- the lock
 
@@ -294,10 +296,42 @@ class Neo4jBootstrapper:
         held = self._ready_to_lock()
         if held is not None:
             return held
-        taken = neo4j_lock.take(self._database.write, owner, self._timing.lease_s)
+        taken = neo4j_lock.take(
+            self._database.write, self._claim_for(owner), self._timing.lease_s, self._end_runs
+        )
         self._file_run.history = None
         self._fence.lease = taken if isinstance(taken, Lease) else None
+        if isinstance(taken, Lease):
+            self._claim = None  # the next lock of this store gets a token of its own
         return taken
+
+    def know_anchor(self, anchor: Anchor | None) -> None:
+        """Note the anchor of this run, which the lease records."""
+        self._anchor = anchor
+
+    def _claim_for(self, owner: str) -> Claim:
+        """The claim of this run, with the same token for each try."""
+        claim = Claim(
+            owner,
+            self._database.tag,
+            self._url.username,
+            self._database.is_alone,
+            self._anchor,
+        )
+        if self._claim is not None and self._claim.owner == owner:
+            claim = replace(claim, token=self._claim.token)
+        self._claim = claim
+        return claim
+
+    def _end_runs(self, runs: Sequence[str]) -> bool:
+        """End the transactions and connections of `runs`. Returns whether none of them is left.
+
+        False when this user may not look or end them: then their lease has to lapse.
+        """
+        try:
+            return self._database.end_runs(runs)
+        except AccessDenied:
+            return False
 
     def _ready_to_lock(self) -> LockHolder | None:
         """Make the constraints of the lease where they are absent.
@@ -309,10 +343,25 @@ class Neo4jBootstrapper:
         with self._errors("the lock"), self._database.session() as session:
             if own_schema.absent(neo4j_lock.SCHEMA, self._database.look(session)):
                 rows = self._database.rows(session, neo4j_lock.HOLDER)
-                if rows and not rows[0]["lapsed"]:
-                    return neo4j_lock.holder(rows[0])
+                present = neo4j_lock.present_holder(rows)
+                if present is not None:
+                    return present
                 self._file_run.make_own(session, neo4j_lock.SCHEMA)
         return None
+
+    def release_lapsed(self) -> str | None:
+        """Delete the lock of a run that is over.
+
+        The command line of neo4j-migrations knows no lease, so it would refuse to run for ever. The
+        lock is only read first: a user who may not write meets no refusal where there is nothing to
+        delete.
+        """
+        with self._errors("the lock"), self._database.session() as session:
+            rows = self._database.rows(session, neo4j_lock.HOLDER)
+        if not rows or not rows[0]["lapsed"]:
+            return None
+        owner = neo4j_lock.lapsed_owner(self._database.write)
+        return None if owner is None else f"The lock of a run that is over was removed: {owner}."
 
     # --- ending
 

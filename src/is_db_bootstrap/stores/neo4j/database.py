@@ -53,6 +53,19 @@ RETURN transactionId AS id
 """
 
 
+#: What is left of other runs. The inner transactions of `CALL … IN TRANSACTIONS` end with the outer
+#: one.
+_RUNS = f"""
+SHOW TRANSACTIONS YIELD transactionId, metaData WHERE metaData.{TAG} IN $runs
+RETURN transactionId AS id
+"""
+_CONNECTIONS = """
+CALL dbms.listConnections() YIELD connectionId, userAgent
+WHERE any(run IN $runs WHERE userAgent ENDS WITH run) RETURN connectionId AS id
+"""
+_END_CONNECTIONS = "CALL dbms.killConnections($ids)"
+
+
 class Database:
     """The database at `url`, which `open` or the first question connects to.
 
@@ -64,7 +77,8 @@ class Database:
         self._connect_timeout_s = connect_timeout_s
         self._errors = errors
         self._target = str(url)
-        self._tag = uuid.uuid4().hex
+        #: What the transactions and connections of this object carry.
+        self.tag = uuid.uuid4().hex
         self._opened: neo4j.Driver | None = None
         #: The driver that is being opened, for whoever ends a ping.
         self._opening: neo4j.Driver | None = None
@@ -73,6 +87,8 @@ class Database:
         self._last_look: Look | None = None
         #: Version and edition, once connected.
         self.server: ServerInfo | None = None
+        #: Whether one server has the whole database, as far as is known.
+        self.is_alone = False
         #: What a look has found last.
         self.live: LiveSchema | None = None
 
@@ -96,7 +112,7 @@ class Database:
     @property
     def metadata(self) -> dict[str, str]:
         """What a transaction of ours carries."""
-        return {TAG: self._tag}
+        return {TAG: self.tag}
 
     @contextmanager
     def _recognising(self, timeout_s: float) -> Iterator[None]:
@@ -126,6 +142,7 @@ class Database:
             connection_acquisition_timeout=timeout_s,
             max_transaction_retry_time=0,
             telemetry_disabled=True,
+            user_agent=f"is-db-bootstrap {self.tag}",
         )
 
     def _ask(
@@ -156,6 +173,7 @@ class Database:
             rows = self._ask(driver, _DATABASE.format(which=which), timeout_s, "system")
         except raised.Forbidden:
             return  # not allowed everywhere; the query before has read from the database
+        self.is_alone = len(rows) == 1
         mine = []
         if self._url.scheme.startswith("bolt"):
             mine = [row for row in rows if row["address"] == self._url.hosts]
@@ -233,6 +251,21 @@ class Database:
         finally:
             self._sent = None
 
+    def end_runs(self, runs: Sequence[str]) -> bool:
+        """End the connections and transactions of other runs. Returns whether none is left.
+
+        The server ends them by and by, so a later call may find none. A run that is not over gets
+        no answer on its connections any more. Raises `AccessDenied`.
+        """
+        with self._errors("a run that lost its lock"), self.session() as session:
+            connections = [row["id"] for row in self.rows(session, _CONNECTIONS, runs=runs)]
+            if connections:
+                self.rows(session, _END_CONNECTIONS, ids=connections)
+            transactions = [row["id"] for row in self.rows(session, _RUNS, runs=runs)]
+            if transactions:
+                self.rows(session, waiting.TERMINATE, ids=transactions)
+            return not connections and not transactions
+
     # --- from another thread
 
     def terminate(self) -> None:
@@ -248,7 +281,7 @@ class Database:
             return
         try:
             with driver.session(database=self._url.database or None) as session:
-                ids = [row["id"] for row in session.run(_OURS, tag=self._tag)]
+                ids = [row["id"] for row in session.run(_OURS, tag=self.tag)]
                 if ids:
                     session.run(waiting.TERMINATE, ids=ids).consume()
         except (raised.Neo4jError, raised.DriverError):

@@ -71,8 +71,9 @@ class Fence:
 
 def _lost(change: Change, rows: Sequence[Mapping[str, Any]]) -> StoreUnavailable:
     holder = "nobody holds it now"
-    if rows:
-        holder = f"{neo4j_lock.holder(rows[0]).who} holds it now"
+    present = neo4j_lock.present_holder(rows)
+    if present is not None:
+        holder = f"{present.who} holds it now"
     return StoreUnavailable(
         STORE,
         f"The lock of this run was lost before {change.name} was recorded; {holder}. "

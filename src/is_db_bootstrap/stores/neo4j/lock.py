@@ -7,11 +7,12 @@ deleted here. Times are the server's.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from is_db_bootstrap.engine.store import Anchor
 from is_db_bootstrap.results import LockHolder
 
 LABEL = "__Neo4jMigrationsLock"
@@ -31,17 +32,34 @@ SCHEMA: Mapping[str, str] = {
 
 _SET = (
     "id: $token, token: $token, owner: $owner, since: datetime.realtime(), "
-    "until: datetime.realtime() + duration({milliseconds: $ms})"
+    "until: datetime.realtime() + duration({milliseconds: $ms}), "
+    "runs: [$run], "
 )
+#: What a run that takes the lease over from one that lost its anchor sets. `until` stays as it was
+#: until nothing of the other runs is left. `runs` has the marks of all of them.
+_SET_AHEAD = "id: $token, token: $token, owner: $owner, runs: coalesce(l.runs, []) + $run, "
+#: The lock of another store that the run holds besides. Versions that know no anchor leave these
+#: as they find them, so `anchored` says whose they are.
+_SET_ANCHOR = "anchor: $anchor, anchorSession: $anchor_session, anchorUser: $user, anchored: $token"
 #: The SET of the name takes the node's write lock before the lease is read: two takers cannot both
 #: see it lapsed.
 TAKE = f"""
 MERGE (l:{LABEL} {{name: $name}})
-ON CREATE SET l += {{{_SET}}}
+ON CREATE SET l += {{{_SET}{_SET_ANCHOR}}}
 SET l.name = $name
-WITH l, l.until < datetime.realtime() AS lapsed
-FOREACH (_ IN CASE WHEN lapsed THEN [1] ELSE [] END | SET l += {{{_SET}}})
-RETURN l.token = $token AS ours, l.owner AS owner, l.since AS since, l.until AS until
+WITH l, l.until < datetime.realtime() AS lapsed,
+     l.token <> $token AND l.anchored = l.token AND l.anchor = $anchor
+     AND l.anchorSession <> $anchor_session AND l.anchorUser = $user AND $alone AS lost
+FOREACH (_ IN CASE WHEN lapsed THEN [1] ELSE [] END | SET l += {{{_SET}{_SET_ANCHOR}}})
+FOREACH (_ IN CASE WHEN lost AND NOT lapsed THEN [1] ELSE [] END |
+    SET l += {{{_SET_AHEAD}{_SET_ANCHOR}}})
+RETURN l.token = $token AS ours, l.owner AS owner, l.since AS since, l.until AS until,
+       [run IN coalesce(l.runs, []) WHERE run <> $run] AS others
+"""
+#: The end of a take-over: nothing of the other runs is left.
+FINISH = f"""
+MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
+WITH l WHERE l.token = $token SET l += {{{_SET}{_SET_ANCHOR}}} RETURN count(l) AS ours
 """
 CONFIRM = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
@@ -51,6 +69,13 @@ SET l.until = datetime.realtime() + duration({{milliseconds: $ms}}) RETURN count
 RELEASE = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
 WITH l WHERE l.token = $token DELETE l RETURN count(*) AS ours
+"""
+#: The name is set before the lease is read, as in `TAKE`. A lock without a lease stays: its
+#: comparison is null.
+RELEASE_LAPSED = f"""
+MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
+WITH l, l.owner AS owner WHERE l.until < datetime.realtime()
+DELETE l RETURN owner
 """
 #: `lapsed` is null for the lock of neo4j-migrations, which has no lease.
 HOLDER = f"""
@@ -63,16 +88,40 @@ RETURN l.owner AS owner, l.since AS since, l.until AS until,
 Write = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who asks for the lease. The same for each try of a run."""
+
+    owner: str
+    #: What the transactions and connections of this run carry.
+    run: str
+    #: The user that the run logs in as. A user may see only the transactions of that user.
+    user: str
+    #: Whether all transactions of the database can be seen on the server that we are connected to.
+    is_alone: bool
+    anchor: Anchor | None
+    token: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
 @dataclass(slots=True)
 class Lease:
     """A held lock of `ms` milliseconds, renewed by each `confirm`."""
 
     write: Write
-    token: str
-    owner: str
+    claim: Claim
     ms: int
     #: Whether it was given back, or found lost when it was to be given back.
     ended: bool = False
+
+    @property
+    def token(self) -> str:
+        """What the node holds as long as the lease is ours."""
+        return self.claim.token
+
+    @property
+    def owner(self) -> str:
+        """Who holds the lease, for another run and for a person."""
+        return self.claim.owner
 
     @property
     def lease_s(self) -> float:
@@ -98,14 +147,51 @@ class Lease:
     @property
     def parameters(self) -> dict[str, Any]:
         """What the statements of this module ask for."""
-        return {"name": NODE_NAME, "token": self.token, "owner": self.owner, "ms": self.ms}
+        claim = self.claim
+        return {
+            "name": NODE_NAME,
+            "token": claim.token,
+            "owner": claim.owner,
+            "run": claim.run,
+            "user": claim.user,
+            "alone": claim.is_alone,
+            "anchor": claim.anchor.lock if claim.anchor else None,
+            "anchor_session": claim.anchor.session if claim.anchor else None,
+            "ms": self.ms,
+        }
 
 
-def take(write: Write, owner: str, lease_s: float) -> Lease | LockHolder:
-    """One try; a lapsed lease is taken over."""
-    lease = Lease(write, str(uuid.uuid4()), owner, max(1, int(lease_s * 1000)))
+def take(
+    write: Write, claim: Claim, lease_s: float, end_runs: Callable[[Sequence[str]], bool]
+) -> Lease | LockHolder:
+    """One try. A lapsed lease is taken, and so is that of a run that has lost its anchor.
+
+    `end_runs` ends what is left of such runs on the server, and returns whether nothing is left.
+    The lease is not held before that. The next try with the same claim goes on with it.
+    """
+    lease = Lease(write, claim, max(1, int(lease_s * 1000)))
     row = write(TAKE, lease.parameters)[0]
-    return lease if row["ours"] else holder(row)
+    if not row["ours"]:
+        return holder(row)
+    if not row["others"]:
+        return lease
+    is_proven = claim.anchor is not None
+    if is_proven and end_runs(row["others"]) and write(FINISH, lease.parameters)[0]["ours"]:
+        return lease
+    return LockHolder("a run that has lost its lock, and of which something is left on the server")
+
+
+def lapsed_owner(write: Write) -> str | None:
+    """Delete the lock if its lease is over. Returns whose it was, or None when it was nobody's."""
+    rows = write(RELEASE_LAPSED, {"name": NODE_NAME})
+    return str(rows[0]["owner"]) if rows else None
+
+
+def present_holder(rows: Sequence[Mapping[str, Any]]) -> LockHolder | None:
+    """Who holds the lock, from the rows of `HOLDER`. None when nobody does, or not any more."""
+    if not rows or rows[0]["lapsed"]:
+        return None
+    return holder(rows[0])
 
 
 def holder(row: Mapping[str, Any]) -> LockHolder:

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
-    from is_db_bootstrap.engine.store import Lock
+    from is_db_bootstrap.engine.store import Anchor, Lock
 
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts
 #: a server that it ends again.
@@ -127,7 +127,8 @@ class PostgreSQLBootstrapper:
         self._uncompared = self._why_not(catalogue) if folder and self._catalogue is None else ""
         self._session: psycopg.Connection[Any] | None = None
         self._changing_in: int | None = None
-        self._holds_lock = False
+        #: The lock of this run, once it was taken.
+        self._held_lock: postgres_lock.AdvisoryLock | None = None
         self._engine: Engine | None = None
         self._seen: Objects | None = None
         self._cancelled = threading.Event()
@@ -294,7 +295,7 @@ class PostgreSQLBootstrapper:
 
     def _is_at_work_elsewhere(self) -> bool:
         """Whether another run holds the lock of this schema."""
-        if self._holds_lock:
+        if self._held_lock is not None:
             return False
         with errors(self.target):
             return postgres_lock.holder(self._reader(), self._number) is not None
@@ -524,8 +525,12 @@ class PostgreSQLBootstrapper:
         if isinstance(taken, postgres_lock.AdvisoryLock):
             # No cancel of a change may end the session of the lock.
             self._open_sessions.forget(taken.connection)
-        self._holds_lock = not isinstance(taken, LockHolder)
+        self._held_lock = taken if isinstance(taken, postgres_lock.AdvisoryLock) else None
         return taken
+
+    def anchor(self) -> Anchor | None:
+        """The advisory lock of this run, which ends with its session."""
+        return None if self._held_lock is None else self._held_lock.anchor()
 
     def waits_for(self) -> str:
         """From another thread: whose locks our sessions wait for, or that the server is mute.

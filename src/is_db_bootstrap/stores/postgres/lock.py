@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import psycopg
 
+from is_db_bootstrap.engine.store import Anchor
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.connection import connect, session_settings
@@ -39,6 +41,15 @@ _HELD = (
     " AND (l.classid::bigint << 32 | l.objid::bigint) = %s"
 )
 _CONFIRM = f"SELECT {_HELD} AND l.pid = pg_backend_pid()"
+#: What tells this lock from those of other servers, databases and schemas, and its session from
+#: every other one. A copy of a server has its system identifier, so the timeline is told too. It
+#: stands in the name of the present WAL file (`pg_control_checkpoint` may lag behind).
+_ANCHOR = """
+    SELECT (SELECT system_identifier FROM pg_control_system()),
+           left(pg_walfile_name(pg_current_wal_lsn()), 8), d.oid, a.pid, a.backend_start
+    FROM pg_database d, pg_stat_activity a
+    WHERE d.datname = current_database() AND a.pid = pg_backend_pid()
+"""
 _HOLDER = f"""
     SELECT a.pid, a.application_name, a.backend_start,
            coalesce(host(a.client_addr), 'a local socket')
@@ -78,6 +89,21 @@ class AdvisoryLock:
             return self.connection.execute(_CONFIRM.encode(), [self.number]).fetchone() is not None
         except psycopg.Error:
             return False
+
+    def anchor(self) -> Anchor | None:
+        """Which lock this is, and in which session.
+
+        None when this user may not read all of it.
+        """
+        try:
+            row = self.connection.execute(_ANCHOR.encode()).fetchone()
+        except psycopg.Error:
+            return None
+        if row is None or None in row:
+            return None
+        system, timeline, database, pid, started = row
+        lock = f"postgresql {system} {timeline} {database} {self.number}"
+        return Anchor(lock, f"{pid} {started.astimezone(UTC).isoformat()}")
 
     def release(self) -> bool:
         """Unlock and close.

@@ -29,7 +29,7 @@ from is_db_bootstrap.stores.redis.server import Server, open_server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.store import Lock
+    from is_db_bootstrap.engine.store import Anchor, Lock
     from is_db_bootstrap.stores.redis.convention_record import Record
 
 #: What a run sends for the key of its record.
@@ -61,6 +61,7 @@ class RedisBootstrapper:
         self._guarded: GuardedWrites | None = None
         self._audit: Audit | None = None
         self._lease: Lease | None = None
+        self._anchor: Anchor | None = None
         self._planned = False
         self._is_pending = False
         self._planned_on: bytes | None = None
@@ -257,13 +258,32 @@ class RedisBootstrapper:
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """One try for a lease of `timing.lease_s`, which Redis forgets when we die."""
-        lease = Lease.new(self._write_while, self._lock_key, owner, self._timing.lease_s)
+        lease = Lease.new(
+            self._write_while, self._lock_key, owner, self._timing.lease_s, self._anchor
+        )
         with self._errors(self._lock_key):
             _ = self._writes  # what records and releases must be allowed before the lock is taken
             if self._commands.set(self._lock_key, lease.value, nx=True, px=lease.lease_ms):
                 self._lease = lease
                 return lease
-            return redis_lock.holder(self._commands.get(self._lock_key))
+            value = self._commands.get(self._lock_key)
+            if self._may_take_over(value) and lease.take_from(value):
+                self._lease = lease
+                return lease
+            return redis_lock.holder(value)
+
+    def know_anchor(self, anchor: Anchor | None) -> None:
+        """Note the anchor of this run, which the lease records."""
+        self._anchor = anchor
+
+    def _may_take_over(self, value: bytes | None) -> bool:
+        """Whether the lease `value` is that of a run which lost its lock, and can do no more.
+
+        Such a run writes its record only while the key holds its lease, in one step with the look
+        at the key. So nothing of it has to be ended. In a cluster that is no single step, and its
+        lease has to lapse.
+        """
+        return redis_lock.has_lost(value, self._anchor) and not self._opened.is_cluster
 
     def _write_while(self, key: str, value: bytes, command: Sequence[str | int]) -> bool:
         """Send `command` while `key` holds `value`."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from is_db_bootstrap.engine.store import Anchor
 from is_db_bootstrap.results import LockHolder
 
 #: What a run sends for the key of its lock.
@@ -34,16 +35,27 @@ class Lease:
     ended: bool = False
 
     @classmethod
-    def new(cls, write: Write, key: str, owner: str, lease_s: float) -> Lease:
-        """A lease with a token of its own."""
+    def new(
+        cls, write: Write, key: str, owner: str, lease_s: float, anchor: Anchor | None = None
+    ) -> Lease:
+        """A lease with a token of its own. It records the anchor of its run, if there is one."""
         since = datetime.now(UTC).isoformat(timespec="milliseconds")
-        value = json.dumps({"token": uuid.uuid4().hex, "owner": owner, "since": since})
+        facts = {"token": uuid.uuid4().hex, "owner": owner, "since": since}
+        if anchor is not None:
+            facts |= {"anchor": anchor.lock, "session": anchor.session}
+        value = json.dumps(facts)
         return cls(write, key, value.encode(), max(1, int(lease_s * 1000)))
 
     @property
     def lease_s(self) -> float:
         """Seconds from a renewal to the moment when another run may take the lock."""
         return self.lease_ms / 1000
+
+    def take_from(self, value: bytes) -> bool:
+        """Put this lease in the place of another one, if the key still holds that one's `value`."""
+        return self.write(
+            self.key, value, ("SET", self.key, self.value.decode(), "PX", self.lease_ms)
+        )
 
     def confirm(self) -> bool:
         """Whether the key still holds our token; gives it the full lease again."""
@@ -53,6 +65,17 @@ class Lease:
         """Delete the key if it still holds our token."""
         self.ended = True
         return self.write(self.key, self.value, ("DEL", self.key))
+
+
+def has_lost(value: Any, anchor: Anchor | None) -> bool:
+    """Whether the run whose lease is `value` has lost the lock that `anchor` holds now."""
+    if value is None or anchor is None:
+        return False
+    try:
+        told = json.loads(value)
+        return bool(told["anchor"] == anchor.lock and told["session"] != anchor.session)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def holder(value: Any) -> LockHolder:
