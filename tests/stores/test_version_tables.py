@@ -332,6 +332,49 @@ def test_an_unknown_version_table_that_nothing_ties_to_us_is_told(url, blueprint
     assert not applied(url, blueprint).stores[0].notes[1:]  # nothing is pending, nothing is told
 
 
+#: How a release makes a table anew that an earlier one has made.
+AGAIN = {
+    "dropped": "DROP TABLE s1; CREATE TABLE s1 (id bigint)",
+    "dropped if it is there": 'DROP TABLE IF EXISTS other, public."s1" CASCADE; CREATE TABLE s1 ()',
+    "renamed": "ALTER TABLE s1 RENAME TO old; CREATE TABLE s1 (LIKE old); DROP TABLE old",
+    "moved": "ALTER TABLE public.s1 SET SCHEMA away; CREATE TABLE s1 (id bigint)",
+}
+ANEW = """
+from alembic import op
+revision = {name!r}
+down_revision = {before!r}
+def upgrade():
+    op.execute({statements!r})
+"""
+
+
+def test_a_release_that_makes_a_table_anew_runs_beside_other_applications(url, blueprint, do):
+    migrate.upgrade(blueprint, "s1", url=url.reveal(scheme="postgresql"))
+    do("CREATE SCHEMA away; CREATE TABLE airflow_version (version_num varchar(32))")
+    do("INSERT INTO airflow_version VALUES ('e1a1')")
+    before = "s1"
+    for name, statements in zip(("s2", "s3", "s4", "s5"), AGAIN.values(), strict=True):
+        text = ANEW.format(name=name, before=before, statements=statements)
+        (blueprint.migrations / f"{name}.py").write_text(text)
+        result = applied(url, blueprint)
+        assert result.ok, result
+        assert any("airflow_version (e1a1) records" in note for note in result.stores[0].notes)
+        before = name
+
+
+def test_a_table_made_anew_hides_no_other_that_is_there_already(url, blueprint, do):
+    migrate.upgrade(blueprint, "s1", url=url.reveal(scheme="postgresql"))
+    do("CREATE TABLE their_version (version_num varchar(32)); CREATE TABLE s2 (id integer)")
+    do("INSERT INTO their_version VALUES ('0f3c')")
+    text = ANEW.format(name="s3", before="s2", statements=AGAIN["dropped"] + "; DROP TABLE s2")
+    (blueprint.migrations / "s3.py").write_text(text)
+    error = applied(url, blueprint).stores[0].exception
+    assert isinstance(error, StoreConflict)
+    assert ", and s2 is there already" in error.message
+    ignoring, stamping = error.hint.index("say so: POSTGRES_IGNORED"), error.hint.index("stamp")
+    assert ignoring < stamping
+
+
 def test_a_version_table_that_has_moved_on_after_our_stamp_is_a_conflict(url, blueprint, do):
     do("CREATE TABLE shop_version (version_num varchar(32) PRIMARY KEY)")
     do("INSERT INTO shop_version VALUES ('s1')")
@@ -434,6 +477,7 @@ def test_what_may_not_be_read_is_refused_and_never_taken_for_empty(url, blueprin
     try:
         do("GRANT ALL ON SCHEMA public TO clerk")
         do("CREATE SCHEMA meta")
+        do("GRANT USAGE ON SCHEMA meta TO clerk")
         do("CREATE TABLE meta.shop_version (version_num varchar(32) PRIMARY KEY)")
         do("INSERT INTO meta.shop_version VALUES ('s1')")
         clerk = replace(url, username="clerk", password="x")
@@ -461,6 +505,91 @@ def test_what_may_not_be_read_is_refused_and_never_taken_for_empty(url, blueprin
     finally:
         do("DROP OWNED BY clerk")
         do("DROP ROLE clerk")
+
+
+@pytest.fixture
+def clerk(url, do):
+    """The address of a role that owns the schema `desk` and nothing else."""
+    do("CREATE ROLE clerk LOGIN PASSWORD 'x'")
+    do("CREATE SCHEMA desk AUTHORIZATION clerk")
+    try:
+        yield replace(url, username="clerk", password="x")
+    finally:
+        do("DROP OWNED BY clerk CASCADE")
+        do("DROP ROLE clerk")
+
+
+@pytest.mark.parametrize("with_sql", [True, False])
+def test_a_version_table_in_a_schema_that_we_may_not_use_is_told(
+    url, blueprint, do, clerk, with_sql
+):
+    if not with_sql:
+        text = (blueprint.migrations / "s2.py").read_text()
+        asks = text.replace(
+            "upgrade():", "upgrade():\n    op.get_bind().exec_driver_sql('SELECT 1')"
+        )
+        (blueprint.migrations / "s2.py").write_text(asks)
+    recorded_by_another(do)
+    do("UPDATE billing.alembic_version SET version_num = '77aa'")
+    place = "billing.alembic_version (this role may not use its schema)"
+    do("CREATE TABLE desk.s1 (id integer)")
+    error = applied(clerk, blueprint, schema="desk").stores[0].exception
+    assert isinstance(error, AccessDenied)
+    assert place in error.message
+    do("DROP TABLE desk.s1")
+    result = applied(clerk, blueprint, schema="desk")
+    assert result.ok, result
+    (note,) = [note for note in result.stores[0].notes if "billing" in note]
+    assert note.startswith(f"{place} could not be looked into.")
+
+
+def test_what_may_not_be_read_in_our_schema_or_in_public_is_refused_in_any_case(
+    url, blueprint, do, clerk
+):
+    do("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    do("CREATE TABLE shop_version (version_num varchar(32))")
+    error = applied(clerk, blueprint, schema="desk").stores[0].exception
+    assert isinstance(error, AccessDenied)
+    assert "public.shop_version (this role may not read it)" in error.message
+
+
+def test_a_table_with_further_columns_is_no_version_table_unless_it_says_so(
+    url, blueprint, do, clerk
+):
+    do("CREATE TABLE contract (id integer PRIMARY KEY, version_num text, body text)")
+    do("CREATE TABLE away (version_num text, body text)")
+    with psycopg.connect(url.reveal(scheme="postgresql")) as other:
+        do("GRANT SELECT ON away TO clerk")
+        other.execute("LOCK TABLE away IN ACCESS EXCLUSIVE MODE")
+        store = PostgreSQLBootstrapper(clerk, blueprint, schema="desk")
+        assert not [n for n in store.plan().notes if "contract" in n or "away" in n]
+    do("COMMENT ON TABLE contract IS 'is-db-bootstrap: blueprint shop; revisions s1'")
+    with pytest.raises(AccessDenied, match=r"public\.contract \(this role may not read it"):
+        store.plan()
+    do("COMMENT ON TABLE contract IS NULL; ALTER TABLE contract RENAME TO alembic_version_2")
+    with pytest.raises(AccessDenied, match=r"public\.alembic_version_2 \("):
+        store.plan()
+    do("INSERT INTO away VALUES ('s1'); DROP TABLE alembic_version_2")  # what can be read, is
+    with pytest.raises(StoreConflict, match=r"recorded in public\.away"):
+        store.plan()
+    store.close()
+
+
+def test_an_adopted_deployment_that_carries_no_mark_gets_one_by_the_stamp_of_the_hint(
+    url, blueprint, do
+):
+    do("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)")
+    do("INSERT INTO alembic_version VALUES ('s2'); CREATE TABLE s1 (); CREATE TABLE s2 ()")
+    assert applied(url, blueprint).stores[0].changes == ()
+    hint = applied(url, blueprint, schema="tenant").stores[0].exception.hint
+    stamp = "`DB_SCHEMA=public is-db-bootstrap migrate stamp s2`"
+    assert stamp in hint
+    do("CREATE SCHEMA tenant; CREATE TABLE tenant.s1 ()")  # whose table that is, is not known
+    assert stamp not in applied(url, blueprint, schema="tenant").stores[0].exception.hint
+    do("DROP TABLE tenant.s1")
+    migrate.stamp(blueprint, "s2", url=url.reveal(scheme="postgresql"))
+    result = applied(url, blueprint, schema="tenant")
+    assert [change.name for change in result.stores[0].changes][-2:] == ["s1", "s2"], result
 
 
 def test_a_run_with_nothing_to_do_does_not_look_elsewhere(url, blueprint, do):

@@ -11,7 +11,8 @@ What another version table says is one of these:
   told.
 * It is called `alembic_version`, lies in another schema and carries our mark. Then it is another
   deployment and stays beside this one. A table that both create in one place is a conflict.
-* Nothing, since it cannot be looked into. It may be any of the above.
+* Nothing, since it cannot be looked into. It may be any of the above. A table with more columns
+  than Alembic's counts for that only when its name or its mark says what it is.
 * Somebody has named it as not ours (`IgnoredTables`). Then it is not looked into.
 """
 
@@ -51,7 +52,8 @@ _CANDIDATES = """
                SELECT FROM pg_attribute o
                WHERE o.attrelid = c.oid AND o.attnum > 0 AND NOT o.attisdropped
                  AND o.attname <> a.attname
-           )
+           ),
+           has_schema_privilege(n.oid, 'USAGE') OR n.nspname IN ('public', %(schema)s)
     FROM pg_attribute a
     JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'm', 'v', 'f')
                    AND c.relpersistence <> 't'
@@ -85,12 +87,20 @@ _LOCKED = """
     GROUP BY 1, 2
 """
 _NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
-_PLACE = rf"(?P<name>{_NAME}(?:\s*\.\s*{_NAME})?)"
+_QUALIFIED = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
+_PLACE = rf"(?P<name>{_QUALIFIED})"
 _CREATES = re.compile(
     rf"\bCREATE\s+(?:UNLOGGED\s+)?TABLE\s+(?P<unless>IF\s+NOT\s+EXISTS\s+)?{_PLACE}", re.IGNORECASE
 )
 _CHANGES = re.compile(
     rf"\b(?:UPDATE|DELETE\s+FROM|INSERT\s+INTO|ALTER\s+TABLE)\s+(?:ONLY\s+)?{_PLACE}", re.IGNORECASE
+)
+#: What takes a table away from its name.
+_REMOVES = re.compile(
+    rf"\bDROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?P<dropped>{_QUALIFIED}(?:\s*,\s*{_QUALIFIED})*)"
+    rf"|\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(?P<moved>{_QUALIFIED})"
+    r"\s+(?:RENAME\s+TO|SET\s+SCHEMA)\b",
+    re.IGNORECASE,
 )
 
 
@@ -147,6 +157,8 @@ class Why(Enum):
     """Why a version table could not be looked into."""
 
     RIGHTS = "this role may not read it"
+    #: Our role has never written there. Another role may have run our revisions.
+    SCHEMA = "this role may not use its schema"
     ROWS = "row level security may hide its rows from this role"
     LOCKED = "locked"
     #: A view runs code of its owner with our rights, a foreign table asks another server.
@@ -174,9 +186,13 @@ class UnseenTable:
     def way_to_see(self, role: str) -> str:
         """What lets `role` look into it."""
         place, user = identifier(self.schema, self.table), identifier(role)
+        grants = (
+            f"Let its owner run: GRANT USAGE ON SCHEMA {identifier(self.schema)} TO {user}; "
+            f"GRANT SELECT ON {place} TO {user};"
+        )
         return {
-            Why.RIGHTS: f"Let its owner run: GRANT USAGE ON SCHEMA {identifier(self.schema)} TO "
-            f"{user}; GRANT SELECT ON {place} TO {user};",
+            Why.RIGHTS: grants,
+            Why.SCHEMA: grants,
             Why.ROWS: f"Run once as the owner of {self}, or let its owner run: "
             f"ALTER TABLE {place} DISABLE ROW LEVEL SECURITY;",
             Why.LOCKED: "Run again when the session that locks it has ended (pg_stat_activity).",
@@ -212,7 +228,9 @@ class _Candidate:
     may_read: bool
     hides_rows: bool
     is_filled: bool
+    #: Whether it has the column of Alembic's tables and no other.
     alembics: bool
+    may_use_schema: bool
 
     @property
     def is_deployment(self) -> bool:
@@ -228,14 +246,23 @@ class _Candidate:
     def may_be_ours(self) -> bool:
         """Whether it may be a version table of a deployment that does not say so itself.
 
-        A view or foreign table with more columns than Alembic's is a report, and no record.
+        A view or foreign table with more columns than Alembic's is a report, and no record. A
+        table with more columns is looked into when it can be.
         """
-        return not self.is_deployment and (self.is_stored or self.alembics)
+        if self.is_deployment:
+            return False
+        return self.alembics or (self.is_stored and (self.unseen is None or self.says_what_it_is))
+
+    @property
+    def says_what_it_is(self) -> bool:
+        """Whether its name or its comment says that it is a version table."""
+        return "alembic" in self.table.lower() or bool(marked_blueprint(self.comment))
 
     @property
     def unseen(self) -> UnseenTable | None:
         """Why it cannot be looked into; None when it can."""
         hindrances = (
+            (not self.may_use_schema, Why.SCHEMA),
             (not self.may_read, Why.RIGHTS),
             (self.hides_rows, Why.ROWS),
             (not self.is_stored, Why.NO_TABLE),
@@ -343,6 +370,8 @@ def _read_some(
         except psycopg.errors.LockNotAvailable:  # yet another one was locked meanwhile
             locked = list(tables)
         for each in locked:
+            if not (each.alembics or each.says_what_it_is):
+                continue
             by = lockers.get((each.schema, each.table), "")
             read.locked.append(UnseenTable(each.schema, each.table, Why.LOCKED, by))
 
@@ -379,13 +408,15 @@ class Taken:
     """Tables that pending revisions create or change, and that are there already.
 
     `created` would be created, `unless` would be created with IF NOT EXISTS. `changed` lie in a
-    schema that the revisions name, and would be changed. `unread` says why the revisions could not
+    schema that the revisions name, and would be changed. `replaced` are those of `created` that the
+    revisions first drop or rename, so they expect them. `unread` says why the revisions could not
     be read for that; empty when they could.
     """
 
     created: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
     unread: str = ""
 
 
@@ -414,11 +445,36 @@ def taken(
         and ("." in name or (name in made and not only_qualified))
         and any(_is_there(reader, place) for place in _places(name, schemas))
     ]
+    created = tuple(name for name in names if name in made and not made[name])
     return Taken(
-        tuple(name for name in names if name in made and not made[name]),
+        created,
         tuple(name for name in names if made.get(name)),
         tuple(name for name in names if name not in made),
+        tuple(name for name in created if _is_removed_first(name, text, schemas)),
     )
+
+
+def _is_removed_first(created: str, text: str, schemas: Collection[str]) -> bool:
+    """Whether `text` drops or renames the table before it creates one of that name."""
+    wanted = _plain(created, schemas)
+    first = next(m.start() for m in _CREATES.finditer(text) if m["name"] == created)
+    for found in _REMOVES.finditer(text, 0, first):
+        for name in re.findall(_QUALIFIED, found["dropped"] or found["moved"]):
+            if wanted & _plain(name, schemas):
+                return True
+    return False
+
+
+def _plain(name: str, schemas: Collection[str]) -> set[str]:
+    """The qualified names that `name` may stand for, in one way of writing."""
+    return {re.sub(r'["\s]', "", place).lower() for place in _places(name, schemas)}
+
+
+def has_tables(reader: psycopg.Connection[Any], schema: str) -> bool:
+    """Whether a schema holds any table."""
+    query = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = %s)"
+    row = reader.execute(query, [schema]).fetchone()
+    return bool(row and row[0])
 
 
 def _places(name: str, schemas: Collection[str]) -> Iterator[str]:

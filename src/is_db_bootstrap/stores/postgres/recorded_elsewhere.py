@@ -70,7 +70,7 @@ class RecordedElsewhere:
             tables = elsewhere.names_of(found.ignored)
             notes.append(f"{tables}: not looked into, as {KIND.ignored_variable} says.")
         if found.unseen:
-            notes += self._refuse_unseen(record, found.unseen)
+            notes += self._refuse_unseen(reader, record, found.unseen)
         if found.unknown:
             notes += self._refuse_unknown(reader, record, found)
         if found.deployments and not record.revisions:
@@ -78,19 +78,32 @@ class RecordedElsewhere:
         return tuple(notes)
 
     def _refuse_unseen(
-        self, record: Record, unseen: Sequence[elsewhere.UnseenTable]
+        self,
+        reader: psycopg.Connection[Any],
+        record: Record,
+        unseen: Sequence[elsewhere.UnseenTable],
     ) -> Iterator[str]:
         """Raise when version tables cannot be looked into and we have no record of our own.
 
         `AccessDenied` when this role may not look, else `StoreConflict`. A note when there is a
-        record of our own, which says where to go on.
+        record of our own, which says where to go on. A note too when this role may not use any of
+        their schemas, and nothing where we work hints at an earlier run.
         """
         where = elsewhere.reasons_of(unseen)
         may_record = f"may record revisions of {self._blueprint.name}, and could not be looked into"
         if record.revisions:
             yield f"{where} {may_record}. The run goes on from {self._schema}.{TABLE}."
             return
-        is_denied = any(each.why in {elsewhere.Why.RIGHTS, elsewhere.Why.ROWS} for each in unseen)
+        is_far = all(each.why is elsewhere.Why.SCHEMA for each in unseen)
+        if is_far and not self._may_have_run(reader, record):
+            yield (
+                f"{where} could not be looked into. That is right for another application. If "
+                f"another role has run revisions of {self._blueprint.name}, recorded there, stop "
+                "here: they would be run a second time."
+            )
+            return
+        denials = {elsewhere.Why.RIGHTS, elsewhere.Why.SCHEMA, elsewhere.Why.ROWS}
+        is_denied = any(each.why in denials for each in unseen)
         refusal = AccessDenied if is_denied else StoreConflict
         first = {each.why: each for each in reversed(unseen)}
         ways = [each.way_to_see(self._username) for each in first.values()]
@@ -101,6 +114,17 @@ class RecordedElsewhere:
             hint=f"{' '.join(ways)} {self._way_to_ignore(unseen)}",
             subject=str(unseen[0]),
         )
+
+    def _may_have_run(self, reader: psycopg.Connection[Any], record: Record) -> bool:
+        """Whether a table that pending revisions create or change is there.
+
+        Where the revisions cannot be read for that, whether our schema has any table.
+        """
+        taken = self._taken(reader, record, only_qualified=False)
+        if taken.unread:
+            with errors(self._target, "tables of the schema"):
+                return elsewhere.has_tables(reader, self._schema)
+        return bool(taken.created or taken.unless or taken.changed)
 
     @staticmethod
     def _way_to_ignore(tables: Sequence[elsewhere.VersionTable | elsewhere.UnseenTable]) -> str:
@@ -126,8 +150,9 @@ class RecordedElsewhere:
         )
         if found.table == TABLE:
             hint = (
-                f"To go on from there, set DB_SCHEMA={found.schema}. If the tables are in schema "
-                f"{self._schema}, {stamp}."
+                f"To go on from there, set DB_SCHEMA={found.schema}. "
+                f"{self._way_to_stay_beside(reader, record, found)}"
+                f"If the tables are in schema {self._schema}, {stamp}."
             )
         unseen = self._tables_unseen(reader, record, found)
         if unseen:
@@ -142,6 +167,24 @@ class RecordedElsewhere:
             "would be run a second time.",
             hint=f"{hint} {self._way_to_ignore([found])}",
             subject=str(found),
+        )
+
+    def _way_to_stay_beside(
+        self, reader: psycopg.Connection[Any], record: Record, found: elsewhere.VersionTable
+    ) -> str:
+        """How to mark the other table as the record of another deployment, such as a tenant.
+
+        Empty when a table of the revisions is in our schema, or in one that they name: a run beside
+        that deployment would do its work a second time.
+        """
+        ours = self._taken(reader, record, only_qualified=False)
+        is_ours = bool(ours.created or ours.unless or ours.changed or ours.unread)
+        if is_ours or len(found.revisions) > 1:
+            return ""
+        return (
+            f"If schema {found.schema} is another deployment (a tenant) with tables of its own, "
+            f"mark it and run again: `DB_SCHEMA={found.schema} is-db-bootstrap migrate stamp "
+            f"{found.revisions[0]}`. "
         )
 
     def _tables_unseen(
@@ -167,14 +210,17 @@ class RecordedElsewhere:
     ) -> Iterator[str]:
         """Raise `StoreConflict` when a version table of unknown revisions may be ours.
 
-        It may be, when our tables are there. Else a note.
+        It may be, when a table is there that pending revisions create. Else a note. With a record
+        of our own, a table that they drop or rename before is one that they go on from.
         """
         taken = self._taken(reader, record, only_qualified=False)
         records = "records" if len(found.unknown) == 1 else "record"
         where = elsewhere.names_of(
             [f"{each} ({', '.join(each.revisions)})" for each in found.unknown]
         )
-        there = [*taken.created, *(taken.unless if not record.revisions else ())]
+        there = [*taken.created, *taken.unless]
+        if record.revisions:
+            there = [name for name in taken.created if name not in taken.replaced]
         if there:
             raise StoreConflict(
                 NAME,
@@ -182,9 +228,10 @@ class RecordedElsewhere:
                 f"{self._blueprint.name} does not know, and {', '.join(there)} is there already, "
                 "which pending revisions create. Nothing was changed: they may have run, "
                 "recorded there.",
-                hint="If they have, record that with `is-db-bootstrap migrate stamp`, or run the "
-                "version that knows the revision. Else set DB_SCHEMA or another database. "
-                f"{self._way_to_ignore(found.unknown)}",
+                hint=f"{self._way_to_ignore(found.unknown)} and run again. If the revisions are of "
+                f"{self._blueprint.name}, run the version that knows them. For a deployment of its "
+                "own, set DB_SCHEMA or another database. Only a revision that has run may be "
+                "recorded with `is-db-bootstrap migrate stamp`.",
                 subject=str(found.unknown[0]),
             )
         unread = (
