@@ -21,6 +21,7 @@ from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import Settings, StoreUrl, ignored_version_tables
+from is_db_bootstrap.stores.kinds import KINDS
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -79,8 +80,6 @@ class Check:
     head: str
 
 
-#: The schemes of databases that are no PostgreSQL. A driver may follow, as in `mysql+pymysql`.
-_PORTABLE_SCHEMES = {"sqlite", "mysql", "mariadb"}
 _NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
 _NO_SEED = "{} is no PostgreSQL: no demo rows were added."
 #: The kinds of changes that move a database from one revision to another.
@@ -96,7 +95,7 @@ def _portable_database(name: str | Blueprint, url: str | None) -> PortableDataba
     if url is None:
         return None
     scheme = url.partition(":")[0].partition("+")[0]
-    if scheme not in _PORTABLE_SCHEMES:
+    if scheme not in KINDS["postgres"].other_engines:
         return None
     from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 

@@ -8,6 +8,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
+from commands import command
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import (
@@ -41,7 +42,7 @@ WAYS = {
     ),
     "autocommit block": f'with op.get_context().autocommit_block():\n    op.execute("{CENTS}")',
 }
-#: The upgrade is tried in memory before, where it does not fail.
+#: A downgrade is tried in memory, whose address names no database.
 FAILS = "if op.get_bind().engine.url.database:\n    {}"
 LEAVES = [way for way in WAYS if way != "stays"]
 
@@ -165,15 +166,6 @@ def test_a_revision_that_is_rolled_back_may_run_again(shop):
     assert shop.state == ("b2", 1000)
 
 
-def test_what_fails_in_the_trial_does_not_touch_the_database(shop):
-    shop.database.upgrade()
-    shop.add("b2", "a1", f"{WAYS['commit']}\nraise SystemExit(0)")
-    with pytest.raises(ChangeFailed, match=r"SystemExit: 0 \(.*b2\.py, line"):
-        shop.database.upgrade()
-    assert shop.state == ("a1", 10)
-    assert not shop.is_marked
-
-
 def test_a_first_statement_that_is_refused_leaves_no_mark(shop):
     shop.database.upgrade()
     shop.add("b2", "a1", FAILS.format('op.execute("ALTER TABLE nowhere ADD COLUMN x integer")'))
@@ -182,6 +174,97 @@ def test_a_first_statement_that_is_refused_leaves_no_mark(shop):
     assert not shop.is_marked
     shop.add("b2", "a1", WAYS["stays"])
     assert shop.database.upgrade() == ["b2"]
+
+
+# --- an upgrade runs every revision once, and nowhere else
+
+
+NOTES = "with open({!r}, 'a') as notes:\n    notes.write({!r})"
+
+
+def test_an_upgrade_runs_what_a_revision_does_elsewhere_once(shop, tmp_path):
+    """Also when later revisions come, and when the database has tables of others."""
+    notes = str(tmp_path / "notes")
+    shop.write("CREATE TABLE others (id INTEGER)")
+    shop.add("b2", "a1", NOTES.format(notes, "b2 "))
+    shop.database.upgrade()
+    shop.add("c3", "b2", NOTES.format(notes, "c3 "))
+    shop.database.upgrade()
+    assert (tmp_path / "notes").read_text() == "b2 c3 "
+
+
+def test_an_upgrade_may_do_what_an_empty_sqlite_cannot(shop):
+    shop.write("CREATE TABLE others (cents INTEGER)")
+    shop.write("INSERT INTO others VALUES (7)")
+    own = "UPDATE account SET cents = (SELECT cents FROM others)"
+    if shop.url.startswith("mysql"):
+        own += " WHERE length(concat(version(), sleep(0)))"
+        own = f'{own}")\nop.execute("ALTER TABLE account MODIFY cents BIGINT'
+    shop.add("b2", "a1", f'op.execute("{own}")')
+    assert shop.database.upgrade() == ["a1", "b2"]
+    assert shop.state == ("b2", 7)
+
+
+MAKES_MORE = """\
+op.create_table("more", sa.Column("id", sa.Integer))
+op.create_index("by_id", "more", ["id"])"""
+#: Ways in which a revision lives with a table that is there.
+LIVES_WITH = {
+    "a condition": (
+        'if not sa.inspect(op.get_bind()).has_table("more"):\n'
+        f"{textwrap.indent(MAKES_MORE, '    ')}"
+    ),
+    "an end": f'if sa.inspect(op.get_bind()).has_table("more"):\n    return\n{MAKES_MORE}',
+    "a drop": f'op.execute("DROP TABLE IF EXISTS more")\n{MAKES_MORE}',
+    "a name": f'op.rename_table("more", "more_of_old")\n{MAKES_MORE}',
+    "an option": 'op.create_table("more", sa.Column("id", sa.Integer), if_not_exists=True)',
+}
+
+
+def test_a_table_that_is_there_is_told_before_anything_is_changed(shop):
+    shop.database.upgrade()
+    shop.add("b2", "a1", 'op.add_column("account", sa.Column("note", sa.Integer))')
+    shop.add("c3", "b2", "_make_more()")
+    with (shop.folder / "c3.py").open("a") as revision:
+        revision.write(f"\n\ndef _make_more():\n{textwrap.indent(MAKES_MORE, '    ')}\n")
+    shop.write("CREATE TABLE more (id INTEGER)")
+    with pytest.raises(StoreConflict, match="has more already, but no revision"):
+        shop.database.upgrade()
+    assert shop.state == ("a1", 10)
+    assert shop.database.upgrade("b2") == ["b2"]
+
+
+@pytest.mark.parametrize("way", LIVES_WITH)
+def test_a_revision_that_lives_with_a_table_is_not_refused_for_it(shop, way):
+    shop.add("b2", "a1", LIVES_WITH[way])
+    shop.write("CREATE TABLE more (id INTEGER)")
+    assert shop.database.upgrade() == ["a1", "b2"]
+
+
+def test_a_downgrade_on_trial_finds_no_database_in_the_environment(shop, monkeypatch):
+    reaches = """\
+import os
+with sa.create_engine(os.environ["DATABASE_URL"]).begin() as other:
+    other.execute(sa.text("INSERT INTO reached VALUES (1)"))"""
+    shop.write("CREATE TABLE reached (id INTEGER)")
+    monkeypatch.setenv("DATABASE_URL", shop.url)
+    shop.database.upgrade()
+    shop.add("b2", "a1", "pass", reaches)
+    shop.database.stamp("b2")
+    with pytest.raises(RowsWouldBeLost, match=r"is not known: its trial in a SQLite .* failed"):
+        shop.database.downgrade("-1")
+    assert shop.ask("SELECT count(*) FROM reached") == 0
+
+
+@only_mariadb
+def test_a_trial_that_fails_says_that_sqlite_said_so(shop):
+    shop.add("b2", "a1", 'op.execute("ALTER TABLE account MODIFY cents BIGINT")')
+    shop.database.upgrade()
+    with pytest.raises(RowsWouldBeLost, match=r"is not known: .* failed: SQLite: near .MODIFY"):
+        shop.database.downgrade("-1")
+
+
+# --- downgrades
 
 
 LOOP = """\
@@ -306,6 +389,20 @@ def test_options_that_a_driver_does_not_take_are_a_configuration_error(shop, add
     with pytest.raises(ConfigurationError, match=r"options after the \?") as caught:
         migrate.current(shop.blueprint, url=address)
     assert "The address cannot be used: " in str(caught.value)
+
+
+def test_an_address_of_this_engine_in_the_environment_is_no_error_beside_url(shop):
+    here = ["--blueprint", str(shop.folder.parent), "--url", shop.url]
+    (shop.folder.parent / "blueprint.py").write_text(
+        "from is_db_bootstrap.blueprint import Blueprint\n\n"
+        'BLUEPRINT = Blueprint("shop", "accounts", portable=True)\n'
+    )
+    environ = {"DATABASE_URL": shop.url}
+    code, out, err = command("migrate", "upgrade", *here, environ=environ)
+    assert (code, out) == (0, ["a1"]), err
+    code, _, err = command("migrate", "upgrade", *here[:2], environ=environ)
+    assert code == 2
+    assert "Only `is-db-bootstrap migrate … --url ADDRESS` takes MariaDB and SQLite" in err
 
 
 # --- another version table

@@ -156,12 +156,15 @@ class Options(NamedTuple):
         return RunOptions(only=self.only, skip=self.skip, retry_changes=retry_changes, **flags)
 
     def load_settings(
-        self, blueprint: Blueprint, identities: Collection[StoreName] = ()
+        self,
+        blueprint: Blueprint,
+        identities: Collection[StoreName] = (),
+        without: Collection[StoreName] = (),
     ) -> Settings:
         """The settings of this call.
 
         The local stack is started when `--local` asks for it. `Settings.load` explains
-        `identities`.
+        `identities` and `without`.
         """
         from is_db_bootstrap.settings import Settings
 
@@ -178,6 +181,7 @@ class Options(NamedTuple):
             file=self.config,
             env_file=self.env_file,
             identities=identities,
+            without=without,
         )
         settings = load()
         if not self.use_local:

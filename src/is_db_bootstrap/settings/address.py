@@ -259,9 +259,12 @@ class StoreUrl:
             reason = str(exc)
             if reason == _FORM:
                 reason = f"is not of the form {schemes[0]}://user@host:port/database"
+            engine = text.strip().partition(":")[0].partition("+")[0].lower()
+            there = KINDS[store].other_engines.get(engine, "")
             raise ConfigurationError(
                 f"{store}: the address from {source} {reason}.",
-                hint=f"Schemes: {', '.join(schemes)}. Ports are 1 to 65535. "
+                hint=there
+                or f"Schemes: {', '.join(schemes)}. Ports are 1 to 65535. "
                 f"A password with special characters goes into {store.upper()}_PASSWORD, "
                 "or is percent-encoded.",
             ) from None

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings.address import StoreUrl
@@ -26,18 +27,33 @@ _CHANGING = threading.Lock()
 
 
 @contextmanager
-def address_elsewhere(kind: StoreKind, url: StoreUrl, parts: Mapping[str, str]) -> Iterator[None]:
+def address_elsewhere(
+    kind: StoreKind,
+    url: StoreUrl,
+    parts: Mapping[str, str],
+    *,
+    others: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[None]:
     """Let the variables that hold an address of this kind of store name `url` meanwhile.
 
     `parts` has the fields of `url` as its client has read them. Variables that are not set stay so,
     but those of the client are all set, because it has a default for each. Other threads of this
     process see the same environment.
+
+    `others` has, for each scheme of another engine, what stands behind the colon of an address. A
+    variable with an address of an engine that is not there keeps its value.
     """
     values: dict[str, str | None] = {}
     for name in kind.url_variables:
         text = os.environ.get(name)
-        if text and _is_of_kind(kind, text):
+        found = _SCHEME.match(text.strip()) if text else None
+        if text is None or found is None:
+            continue
+        engine = found["name"].lower()
+        if engine in kind.schemes:
             values[name] = _like(kind, text, url)
+        elif engine in others:
+            values[name] = f"{found['scheme']}:{others[engine]}"
     if any(os.environ.get(name) for name in kind.part_variables.values()):
         values |= {
             name: parts.get(part)
@@ -51,12 +67,6 @@ def address_elsewhere(kind: StoreKind, url: StoreUrl, parts: Mapping[str, str]) 
         values[kind.client_entry_variable] = None
     with _shown(values):
         yield
-
-
-def _is_of_kind(kind: StoreKind, text: str) -> bool:
-    """Whether an address is of this kind of store, whatever driver it names."""
-    found = _SCHEME.match(text.strip())
-    return found is not None and found["name"].lower() in kind.schemes
 
 
 def _like(kind: StoreKind, text: str, url: StoreUrl) -> str:

@@ -70,13 +70,15 @@ class Settings:
         file: Path | None = None,
         env_file: Path | None = None,
         identities: Collection[StoreName] = (),
+        without: Collection[StoreName] = (),
     ) -> Settings:
         """Read everything. The first source that says something wins.
 
         The order is: `flags`, the environment, `env_file`, the TOML file, the defaults. A flag is
         the store's name with `_url` behind it, or a name of `Timing`. `environ` is the process's
         environment when None. `identities` are the stores whose user, password and CA file are
-        wanted also where no address is set. Raises `ConfigurationError`.
+        wanted also where no address is set. `without` are the stores whose address is not looked
+        for, because the caller has a database of another kind. Raises `ConfigurationError`.
         """
         sources = Sources.read(environ, file, env_file)
         sources.table.check_settings(blueprint)
@@ -85,6 +87,7 @@ class Settings:
         found = {
             name: _find_address(kind, blueprint, sources, given.get(f"{name}_url"))
             for name, kind in KINDS.items()
+            if name not in without
         }
         stores = {name: url for name, url in found.items() if url is not None}
         return cls(

@@ -86,6 +86,8 @@ class StoreKind:
     lone_user_is_secret: bool = False
     #: Whether a user without a password is certainly a token.
     lone_user_is_token: bool = False
+    #: Schemes of other engines that people give, and how to go on there, as a sentence.
+    other_engines: Mapping[str, str] = field(default_factory=dict)
     #: Variables that are read after `<STORE>_URL`.
     other_url_variables: tuple[str, ...] = ()
     #: The variable of each field of an address.

@@ -26,6 +26,7 @@ from is_db_bootstrap.cli._output import print_line
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.migrate import Migrated
+    from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.settings import Settings
 
 #: How the addresses of other engines than PostgreSQL begin.
@@ -88,7 +89,9 @@ def database_options(*, may_have_no_files: bool = False) -> Callable[[F], F]:
             postgres_url = None if is_other else url
             options = Options(only=("postgres",), urls={"postgres_url": postgres_url}, **values)
             blueprint = options.load_blueprint(may_have_no_files=may_have_no_files)
-            settings = options.load_settings(blueprint)
+            # A flag wins over the environment, so what that says of an address does not matter.
+            without: tuple[StoreName, ...] = ("postgres",) if is_other else ()
+            settings = options.load_settings(blueprint, without=without)
             database = Database(blueprint, settings, url if is_other else None)
             return command(database, **parameters)
 

@@ -12,7 +12,7 @@ import threading
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -77,6 +77,20 @@ _NOWHERE_PARTS = {
     "database": "nowhere",
     "username": "nobody",
 }
+#: The same for addresses of MariaDB and SQLite, behind their schemes.
+_NOWHERE_ON_OTHER_ENGINES = {
+    "mysql": "//nobody@127.0.0.1:1/nowhere",
+    "mariadb": "//nobody@127.0.0.1:1/nowhere",
+    "sqlite": "////dev/null/nowhere.db",
+}
+
+
+def nowhere() -> AbstractContextManager[None]:
+    """Let the variables of the environment name addresses where nobody listens, meanwhile.
+
+    So a revision that takes its address from them reaches no database by itself.
+    """
+    return address_elsewhere(KIND, _NOWHERE, _NOWHERE_PARTS, others=_NOWHERE_ON_OTHER_ENGINES)
 
 
 class _OneAtATime:
@@ -502,7 +516,7 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str, *, after: Sequence
     found.output_buffer = text = io.StringIO()
     found.attributes["after"] = list(after)
     try:
-        with running_alembic(), address_elsewhere(KIND, _NOWHERE, _NOWHERE_PARTS):
+        with running_alembic(), nowhere():
             command.upgrade(found, span, sql=True)
     except (BootstrapError, CommandError, GuestFailed) as exc:
         raise ConfigurationError(f"{blueprint.name}: {exc}.") from exc

@@ -48,6 +48,11 @@ KIND = StoreKind(
     default_password="postgres",  # noqa: S106 - the one of the official image
     query_fields={"user": "username", "password": "password", "dbname": "database"},
     query_wins=True,
+    other_engines=dict.fromkeys(
+        ("sqlite", "mysql", "mariadb"),
+        "Only `is-db-bootstrap migrate … --url ADDRESS` takes MariaDB and SQLite, and only for a "
+        "portable blueprint.",
+    ),
     other_url_variables=("DATABASE_URL",),
     part_variables={
         "host": "DB_HOST",

@@ -35,9 +35,16 @@ from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings.address import Address, AddressError, servers
 from is_db_bootstrap.settings.secrets import without_addresses
 from is_db_bootstrap.stores.postgres import portable_elsewhere
-from is_db_bootstrap.stores.postgres.alembic import config, running_alembic, undo, upgrade_to
+from is_db_bootstrap.stores.postgres.alembic import (
+    config,
+    nowhere,
+    running_alembic,
+    undo,
+    upgrade_to,
+)
 from is_db_bootstrap.stores.postgres.elsewhere import IgnoredTables
 from is_db_bootstrap.stores.postgres.kind import KIND
+from is_db_bootstrap.stores.postgres.made_tables import surely_made
 from is_db_bootstrap.stores.postgres.moves import (
     Loss,
     RowsWouldBeLost,
@@ -45,7 +52,7 @@ from is_db_bootstrap.stores.postgres.moves import (
     known,
     undone_down_to,
 )
-from is_db_bootstrap.stores.postgres.portable_watch import BEGUN, PortableWatch, begun, forget
+from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch, begun, forget
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
@@ -90,6 +97,7 @@ class PortableDatabase:
                 hint="Give an address such as postgresql://user@host/name.",
             )
         self._blueprint = blueprint
+        self._migrations = blueprint.migrations
         self._chain = Chain.read(blueprint.migrations)
         try:
             self._url: URL = taken_apart(url)
@@ -165,7 +173,7 @@ class PortableDatabase:
         if pending:
             unrecorded = [r for r in self._chain.order if r not in done]
             self._refuse_recorded_elsewhere(unrecorded, ignored)
-            self._refuse_taken(done, pending)
+            self._refuse_taken(pending)
         applied = set(done)
         for revision in pending:
             applied.add(revision)
@@ -240,9 +248,13 @@ class PortableDatabase:
                 subject=str(found),
             )
 
-    def _refuse_taken(self, done: Sequence[str], pending: Sequence[str]) -> None:
-        """Raise `StoreConflict` if a table that is due exists, before anything is changed."""
-        due = self._tables_due(done, pending)
+    def _refuse_taken(self, pending: Sequence[str]) -> None:
+        """Raise `StoreConflict` if a table that is due exists, before anything is changed.
+
+        No revision is run for that: it would do again whatever it does elsewhere. A table that
+        only a run would show is refused by the database, when its revision gets there.
+        """
+        due = set(surely_made(self._migrations, pending))
         with self._errors(), self._engine.connect() as connection:
             taken = sorted(due & set(inspect(connection).get_table_names()))
         if taken:
@@ -375,13 +387,17 @@ class PortableDatabase:
         return [loss for loss in losses if loss.rows], list(self._unknown(seen, set(there)))
 
     def _tried_downgrade(self, done: Sequence[str], undone: Sequence[str]) -> Seen:
-        """The downgrade in a SQLite database in memory."""
+        """The downgrade in a SQLite database in memory.
+
+        Meanwhile the variables of the environment name addresses where nobody listens.
+        """
         from is_db_bootstrap.stores.postgres.portable_trial import tried
 
         trial = engine(make_url("sqlite://"))
         try:
             change = Change(undone[0], "downgrade")
-            with self._errors(change), trial.connect() as connection:
+            errors = self._errors(change, target="SQLite")
+            with errors, nowhere(), trial.connect() as connection:
                 return tried(connection, self._blueprint, self._chain.heads(done), undone)
         finally:
             trial.dispose()
@@ -406,33 +422,19 @@ class PortableDatabase:
                 f"in SQLite, so what it does on {self._store} is not known."
             )
 
-    def _tables_due(self, done: Sequence[str], pending: Sequence[str]) -> set[str]:
-        """The tables that come with `pending` after `done`, seen in a SQLite database in memory."""
-        trial = engine(make_url("sqlite://"))
-        seen: list[set[str]] = []
-        try:
-            with trial.connect() as connection:
-                for revisions in (done, [*done, *pending]):
-                    heads = self._chain.heads(revisions)
-                    change = Change(heads[-1] if heads else "base", "revision")
-                    with self._errors(change), running_alembic():
-                        upgrade_to(config(self._blueprint, "", connection), *heads)
-                    seen.append(set(inspect(connection).get_table_names()))
-                    connection.commit()  # else Alembic takes the open transaction for its caller's
-        finally:
-            trial.dispose()
-        before, after = seen
-        return after - before - {TABLE, BEGUN}
-
     @contextmanager
-    def _errors(self, change: Change | None = None) -> Iterator[None]:
-        """Translate what the engine, Alembic and, of a `change`, the revision's own code raise."""
+    def _errors(self, change: Change | None = None, *, target: str = "") -> Iterator[None]:
+        """Translate what the engine, Alembic and, of a `change`, the revision's own code raise.
+
+        `target` is who says so, where that is not our own database.
+        """
+        target = target or self.target
         try:
             yield
         except DBAPIError as exc:
-            raise _translated(exc, self._store, self.target) from exc
+            raise _translated(exc, self._store, target) from exc
         except CommandError as exc:
-            raise StoreConflict(self._store, f"{self.target}: {exc}.") from exc
+            raise StoreConflict(self._store, f"{target}: {exc}.") from exc
         except BootstrapError:
             raise
         except Exception as exc:
