@@ -41,6 +41,7 @@ from is_db_bootstrap.stores.postgres.connection import (
 )
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comment_statement, mark
 
@@ -156,7 +157,15 @@ def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> N
     chain = Chain.read(declared().migrations)
     done = chain.until(context.get_context().get_current_heads())
     pending = [revision for revision in chain.order if revision not in done]
-    found = elsewhere.find(reader, schema, declared().name, done=done, pending=pending)
+    named = Settings.load(declared()).ignored_version_tables
+    found = elsewhere.find(
+        reader,
+        schema,
+        declared().name,
+        done=done,
+        pending=pending,
+        ignored=elsewhere.IgnoredTables(named, KIND.ignored_variable),
+    )
     if found.ours:
         raise CommandError(
             f"{found.ours} records {', '.join(found.ours.revisions)}, which {schema}.{TABLE} does "
