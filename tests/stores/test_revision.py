@@ -633,3 +633,19 @@ def test_the_stock_check_compares_a_second_schema_and_proposes_no_drop_of_others
         other.execute("ALTER TABLE sales.cust DROP region")
     code, said = checked()
     assert (code, "add_column" in said, "by_sql" in said) == (255, True, False), said
+
+
+def test_what_is_missing_or_undeclared_in_a_second_schema_is_told(sales, postgres_url):
+    """A whole table that nobody has declared there may be of another application."""
+    store = PostgreSQLBootstrapper(postgres_url, load_blueprint(sales))
+    BootstrapOrchestrator([store]).run().raise_for_failure()
+    assert ([*store.verify()], [*store.audit()]) == ([], [])
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute("CREATE TABLE sales.theirs (id int)")
+        other.execute("ALTER TABLE sales.cust ADD stray int")
+        other.execute("DROP INDEX sales.by_kind")
+        told = [each.object for each in [*store.verify(), *store.audit()]]
+        assert told == ["sales.cust.by_kind", "sales.cust.stray"]
+        other.execute("DROP TABLE sales.cust CASCADE")
+        assert "sales.cust" in [drift.object for drift in store.verify()]
+    store.close()
