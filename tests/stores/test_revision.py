@@ -636,10 +636,15 @@ def test_the_stock_check_compares_a_second_schema_and_proposes_no_drop_of_others
 
 
 def test_what_is_missing_or_undeclared_in_a_second_schema_is_told(sales, postgres_url):
-    """A whole table that nobody has declared there may be of another application."""
-    store = PostgreSQLBootstrapper(postgres_url, load_blueprint(sales))
+    """A whole table that nobody has declared there may be of another application.
+
+    The blueprint's own schema has another name here than where the catalogue was made.
+    """
+    store = PostgreSQLBootstrapper(postgres_url, load_blueprint(sales), schema="ours")
     BootstrapOrchestrator([store]).run().raise_for_failure()
     assert ([*store.verify()], [*store.audit()]) == ([], [])
+    untried = {proof.name for proof in store.selftest() if proof.ok is None}
+    assert {"sales.cust", "sales.by_sql"} <= untried
     with psycopg.connect(postgres_url, autocommit=True) as other:
         other.execute("CREATE TABLE sales.theirs (id int)")
         other.execute("ALTER TABLE sales.cust ADD stray int")
