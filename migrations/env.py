@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from logging.config import fileConfig
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 config = context.config
 
-OWN_TABLES = """
+TABLES_OF = """
     SELECT relname::text, relispartition FROM pg_class
     WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'p')
 """
@@ -310,29 +310,68 @@ def portable(connection: Connection) -> None:
         context.run_migrations()
 
 
+class Compared:
+    """What autogenerate looks at: the blueprint's schema, and every schema that the models name.
+
+    Nothing is asked of the server before autogenerate asks.
+    """
+
+    def __init__(self, connection: Connection, schema: str) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._tables: dict[str, set[str]] = {}
+        metadata = models(declared())
+        modelled = [] if metadata is None else [*metadata.tables.values()]
+        #: Schema to tables as the models write them; None is the blueprint's own schema.
+        self._modelled: dict[str | None, set[str]] = {None: set()}
+        for table in modelled:
+            self._modelled.setdefault(table.schema, set()).add(table.name)
+        # A model may also name the blueprint's own schema.
+        self._modelled[None] |= self._modelled.pop(schema, set())
+
+    @property
+    def has_other_schemas(self) -> bool:
+        """Whether the models name a schema that is not the blueprint's own."""
+        return len(self._modelled) > 1
+
+    def include_name(self, name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
+        """Alembic's hook: whether an object of the database is compared with the models."""
+        if kind == "schema":
+            return name in self._modelled
+        if kind != "table":
+            return True
+        return name != TABLE and name in self._tables_of(parents.get("schema_name"))
+
+    def _tables_of(self, named: str | None) -> set[str]:
+        """Tables of one schema. A partition is its parent's, unless the models declare it.
+
+        A scratch database has nothing but what the revisions made. In a database of the stock
+        command, a schema beside our own may hold tables of others, which are not proposed to be
+        dropped.
+        """
+        schema = named or self._schema
+        if schema not in self._tables:
+            modelled = self._modelled[named]
+            rows = self._connection.execute(text(TABLES_OF), {"schema": identifier(schema)})
+            found = {name for name, is_partition in rows if not is_partition or name in modelled}
+            may_hold_others = named is not None and "reader" in config.attributes
+            self._tables[schema] = found & modelled if may_hold_others else found
+        return self._tables[schema]
+
+
 def online(schema: str) -> None:
-    """Run with a connection; tables of other schemas of the search path are not compared."""
+    """Run with a connection."""
     with connected(schema) as connection:
         if connection.dialect.name != "postgresql":
             portable(connection)
             return
-
-        @cache  # asked by autogenerate only
-        def own() -> set[str]:
-            """Tables of the schema; a partition is its parent's, unless the models declare it."""
-            found = connection.execute(text(OWN_TABLES), {"schema": identifier(schema)})
-            metadata = models(declared())
-            modelled = (
-                {table.name for table in metadata.tables.values()}
-                if metadata is not None
-                else set()
-            )
-            return {name for name, is_partition in found if not is_partition or name in modelled}
-
-        def include_name(name: str | None, kind: str, _: Any) -> bool:
-            return kind != "table" or (name in own() and name != TABLE)
-
-        configure(schema, connection=connection, include_name=include_name)
+        compared = Compared(connection, schema)
+        configure(
+            schema,
+            connection=connection,
+            include_schemas=compared.has_other_schemas,
+            include_name=compared.include_name,
+        )
         reader = config.attributes.get("reader")  # of the stock command; else a plan has looked
 
         def before_all() -> None:

@@ -208,6 +208,30 @@ def test_an_integer_is_a_float_a_list_is_a_tuple_and_a_set_is_a_set():
     assert list(wrong_types(right)) == []
 
 
+class Whole:
+    """An integer of another class, as those of NumPy are."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __index__(self):
+        return self.number
+
+
+def test_an_integer_of_another_class_becomes_a_plain_one():
+    declared = Blueprint(
+        "b",
+        "",
+        collections=(replace(GOOD, fields=(ID, replace(VECTOR, dim=Whole(4))), shards=Whole(2)),),
+        keys=(replace(KEY, ttl=(Whole(1), 60)),),
+        pool=PoolProfile(Whole(1), Whole(2)),
+    )
+    assert list(wrong_types(declared)) == []
+    collection, key = declared.collections[0], declared.keys[0]
+    assert repr([collection.fields[1].dim, collection.shards, key.ttl]) == "[4, 2, (1, 60)]"
+    assert list(wrong_types(with_key(ttl=Whole("60")))) != []
+
+
 def test_a_secret_in_a_field_of_another_type_is_not_told():
     address = "redis://user:hidden@cache.example/0"
     wrong = replace(KEY, ttl=address, pattern=[address], placeholders={1: address})

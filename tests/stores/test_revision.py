@@ -1,6 +1,7 @@
 """What `revision` writes, leaves out and tells; and that a failure leaves no file."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -546,3 +547,110 @@ def test_a_revision_that_exits_is_told_in_one_line_also_where_it_is_only_rendere
     assert code == expected
     assert "SystemExit" in err
     assert "Traceback" not in err
+
+
+SALES = "CREATE SCHEMA sales; CREATE TABLE sales.by_sql (id int)"
+SALES_MODELS = """
+from sqlalchemy import Column, Enum, ForeignKey, Index, Integer, MetaData, Table, Text
+
+metadata = MetaData()
+region = Table("region", metadata, Column("id", Integer, primary_key=True))
+note = Table(
+    "note", metadata, Column("id", Integer, primary_key=True),
+    Column("cust", Integer, ForeignKey("sales.cust.id")),
+)
+cust = Table(
+    "cust", metadata, Column("id", Integer, primary_key=True),
+    Column("kind", Enum("old", "new", name="kind", schema="sales")),
+    Column("region", Integer, ForeignKey("region.id")),
+    Index("by_kind", "kind"), schema="sales",
+)
+"""
+DEAL_MODEL = """
+kind = Enum("old", "new", name="kind", schema="sales")
+deal = Table(
+    "deal", metadata, Column("id", Integer, primary_key=True), Column("kind", kind), schema="sales"
+)
+"""
+
+
+@pytest.fixture
+def sales(folder, postgres_url):
+    """A blueprint whose models name a second schema, with a revision of what they declare."""
+    place = folder(SALES, SALES_MODELS)
+    text, operations, _ = written(place, postgres_url)
+    assert "create table sales.cust (id, kind, region)" in operations
+    assert "schema='sales'" in text
+    return place
+
+
+def test_a_second_schema_of_the_models_is_compared_and_its_drops_are_left_out(sales, postgres_url):
+    assert written(sales, postgres_url, "again") == ("", [], ["drop table sales.by_sql"])
+    assert names(sales)[:2] == ["app_0001.py", "app_0002_more.py"]
+
+
+def test_what_is_new_in_a_second_schema_is_all_that_is_written(sales, postgres_url):
+    """A new column, and a new table with an enum that is there already."""
+    changed = SALES_MODELS.replace('Index("by_kind"', 'Column("vip", Text), Index("by_kind"')
+    (sales / "models.py").write_text(changed + DEAL_MODEL)
+    del sys.modules[f"{sales.name}.models"]
+    text, operations, left_out = written(sales, postgres_url, "vip")
+    assert operations == [
+        "create table sales.deal (id, kind)",
+        "add column sales.cust.vip (TEXT)",
+    ]
+    assert left_out == ["drop table sales.by_sql"]
+    assert "sa.Column('vip', sa.Text(), nullable=True), schema='sales')" in text
+    assert "create_type=False" in text
+
+
+def test_the_stock_check_compares_a_second_schema_and_proposes_no_drop_of_others_there(
+    sales, postgres_url
+):
+    ini = sales / "alembic.ini"
+    ini.write_text(
+        f"[app]\nscript_location = {files.root() / 'migrations'}\nblueprint = {sales}\n"
+        f"version_locations = {sales / 'migrations'}\npath_separator = os\n"
+    )
+    store = PostgreSQLBootstrapper(postgres_url, load_blueprint(sales))
+    BootstrapOrchestrator([store]).run().raise_for_failure()
+
+    def checked():
+        """Exit code and words of the stock command."""
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", "-c", ini, "-n", "app", "check"],
+            env={**os.environ, "POSTGRES_URL": postgres_url},
+            cwd=sales,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = checked()
+    assert (code, "No new upgrade operations detected" in said) == (0, True), said
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute("ALTER TABLE sales.cust DROP region")
+    code, said = checked()
+    assert (code, "add_column" in said, "by_sql" in said) == (255, True, False), said
+
+
+def test_what_is_missing_or_undeclared_in_a_second_schema_is_told(sales, postgres_url):
+    """A whole table that nobody has declared there may be of another application.
+
+    The blueprint's own schema has another name here than where the catalogue was made.
+    """
+    store = PostgreSQLBootstrapper(postgres_url, load_blueprint(sales), schema="ours")
+    BootstrapOrchestrator([store]).run().raise_for_failure()
+    assert ([*store.verify()], [*store.audit()]) == ([], [])
+    untried = {proof.name for proof in store.selftest() if proof.ok is None}
+    assert {"sales.cust", "sales.by_sql"} <= untried
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute("CREATE TABLE sales.theirs (id int)")
+        other.execute("ALTER TABLE sales.cust ADD stray int")
+        other.execute("DROP INDEX sales.by_kind")
+        told = [each.object for each in [*store.verify(), *store.audit()]]
+        assert told == ["sales.cust.by_kind", "sales.cust.stray"]
+        other.execute("DROP TABLE sales.cust CASCADE")
+        assert "sales.cust" in [drift.object for drift in store.verify()]
+    store.close()

@@ -129,6 +129,19 @@ def test_rules_of_foreign_keys_are_tried(database):
     } <= set(found)
 
 
+def test_a_reference_to_another_schema_is_told_as_not_tried(database):
+    """Also where a table of the same name is tried."""
+    database.execute("""
+        CREATE SCHEMA sales; CREATE TABLE sales.c (id int PRIMARY KEY);
+        CREATE TABLE c (id int PRIMARY KEY REFERENCES sales.c);
+    """)
+    found = proofs(database, "c")
+    assert {p.ok for p in found.values()} == {None}
+    assert {p.detail for p in found.values()} == {
+        "table sales.c is in another schema, which is not tried"
+    }
+
+
 def test_a_role_that_is_no_superuser_may_try(database):
     database.execute(
         "CREATE TABLE t (id int PRIMARY KEY, n int CHECK (n > 0)); "

@@ -6,6 +6,7 @@ They are typed, frozen values. Importing this module loads no client.
 from __future__ import annotations
 
 import dataclasses
+import operator
 import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -25,6 +26,24 @@ Value = str | int
 def _empty_mapping() -> Mapping[str, Any]:
     """The default of mappings. Before Python 3.12 a proxy is not hashable, so it cannot be one."""
     return MappingProxyType({})
+
+
+def _plain_integers(declared: Any) -> None:
+    """Make a plain `int` of each integer of another class, such as NumPy's, also in a tuple."""
+    for each in dataclasses.fields(declared):
+        value = getattr(declared, each.name)
+        plain = tuple(map(_plain, value)) if type(value) is tuple else _plain(value)
+        object.__setattr__(declared, each.name, plain)
+
+
+def _plain(value: Any) -> Any:
+    """The `int` of an integer of another class. Any other value as it is, also a bool."""
+    if isinstance(value, int) or not hasattr(type(value), "__index__"):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:  # an array of NumPy
+        return value
 
 
 def _shown(value: Value) -> str:
@@ -100,6 +119,9 @@ class Field:
     clustering_key: bool = False
     params: Mapping[str, Any] = dataclasses.field(default_factory=_empty_mapping)
 
+    def __post_init__(self) -> None:
+        _plain_integers(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
@@ -163,6 +185,9 @@ class Collection:
     functions: tuple[Function, ...] = ()
     partition_names: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        _plain_integers(self)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyPattern:
@@ -184,6 +209,9 @@ class KeyPattern:
     purpose: str
     placeholders: Mapping[str, str] = field(default_factory=_empty_mapping)
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        _plain_integers(self)
 
     @property
     def literals(self) -> int:
@@ -303,6 +331,7 @@ class PoolProfile:
     prepare_threshold: int | None = 5
 
     def __post_init__(self) -> None:
+        _plain_integers(self)
         if self.min_size < 0 or self.max_size < max(1, self.min_size):
             raise ValueError(f"A pool of {self.min_size} to {self.max_size} connections cannot be.")
 

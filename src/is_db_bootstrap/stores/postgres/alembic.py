@@ -26,7 +26,7 @@ from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import ScriptDirectory
 from alembic.script import base as script_base
 from alembic.util import CommandError
-from sqlalchemy import TypeDecorator, create_engine, event, types
+from sqlalchemy import TypeDecorator, create_engine, event, func, select, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -437,8 +437,14 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
     revision needs no module of the application. Any other type is written with the import of its
     module, if a new process can import that from anywhere. Else, as with the models in the
     blueprint's own folder, the revision gets a type of its own.
+
+    An enum that the database has is not created again, such as one of another table.
     """
     module = type(item).__module__
+    is_created = isinstance(item, types.Enum) and getattr(item, "create_type", True)
+    if kind == "type" and is_created and _is_there(item, context):
+        known = postgresql.ENUM(*item.enums, name=item.name, schema=item.schema, create_type=False)
+        return _repr_type(known, context)
     if kind != "type" or module.startswith("sqlalchemy."):
         return False
     if isinstance(item, TypeDecorator):
@@ -447,6 +453,15 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
         context.imports.add(f"import {module}")
         return False
     return _own_type(item, context)
+
+
+def _is_there(enum: types.Enum, context: Any) -> bool:
+    """Whether the database that autogenerate looks at has the type of this enum."""
+    if not enum.native_enum or enum.name is None or context.connection is None:
+        return False
+    place = [enum.schema, enum.name] if enum.schema else [enum.name]
+    found = func.to_regtype(identifier(*place))
+    return bool(context.connection.scalar(select(found.is_not(None))))
 
 
 @cache

@@ -41,7 +41,7 @@ from is_db_bootstrap.results import (
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import begun, compare, elsewhere
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
-from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live
+from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live, live_in
 from is_db_bootstrap.stores.postgres.connection import (
     connect,
     session_settings,
@@ -124,13 +124,14 @@ class PostgreSQLBootstrapper:
         self._chain = Chain.read(folder) if folder else Chain()
         catalogue = Catalogue.read(folder) if folder else None
         self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None
-        self._uncompared = self._why_not(catalogue) if folder and self._catalogue is None else ""
+        self._uncompared = self._why_not(catalogue) if folder else ""
         self._session: psycopg.Connection[Any] | None = None
         self._changing_in: int | None = None
         #: The lock of this run, once it was taken.
         self._held_lock: postgres_lock.AdvisoryLock | None = None
         self._engine: Engine | None = None
         self._seen: Objects | None = None
+        self._seen_beside: dict[str, Objects] = {}
         self._cancelled = threading.Event()
         self._due = False
         self.target = str(self._url)
@@ -170,6 +171,14 @@ class PostgreSQLBootstrapper:
         )
 
     def _why_not(self, catalogue: Catalogue | None) -> str:
+        """What is not compared with the live schema, and why. Empty when all is."""
+        if self._catalogue is not None:
+            if self._schema not in self._catalogue.schemas:
+                return ""
+            return (
+                f"What revisions make in {self._schema} by that name is not compared: it is also "
+                "the schema of DB_SCHEMA."
+            )
         what = "there is no catalogue.json"
         if catalogue is not None:
             what = f"catalogue.json is of revision {catalogue.head}, not {self._chain.head}"
@@ -433,7 +442,7 @@ class PostgreSQLBootstrapper:
     def verify(self) -> Sequence[Drift]:
         """Pending revisions, then every object of `catalogue.json` that is missing or different.
 
-        All in two round trips.
+        All in two round trips, and one for each further schema.
         """
         try:
             reader = self._reader()
@@ -448,26 +457,45 @@ class PostgreSQLBootstrapper:
         if pending or self._catalogue is None:
             return pending
         self._seen = self._live(reader)
-        return list(compare.drifts(self._catalogue.objects, self._seen))
+        self._seen_beside = self._live_beside(reader)
+        found = list(compare.drifts(self._catalogue.objects, self._seen))
+        for schema, seen in self._seen_beside.items():
+            declared = self._catalogue.schemas[schema]
+            found += compare.in_schema(schema, compare.drifts(declared, seen))
+        return found
 
     def audit(self) -> Sequence[Drift]:
         """Undeclared tables in the schema, and undeclared parts of our tables.
 
-        Such as columns, constraints, indexes and triggers.
+        Such as columns, constraints, indexes and triggers. In schemas that revisions name, the
+        parts alone.
         """
         if self._catalogue is None:
             return []
         seen, self._seen = self._seen, None  # what verify has just read
+        beside, self._seen_beside = self._seen_beside, {}
         if seen is None:
             try:
-                seen = self._live(self._reader())
+                seen, beside = self._live(self._reader()), self._live_beside(self._reader())
             except DatabaseMissing:
                 return []
-        return list(compare.findings(self._catalogue.objects, seen))
+        found = list(compare.findings(self._catalogue.objects, seen))
+        for schema, objects in beside.items():
+            findings = compare.findings(self._catalogue.schemas[schema], objects)
+            # A whole table there may be of another application.
+            parts = (each for each in findings if each.kind != "table")
+            found += compare.in_schema(schema, parts)
+        return found
 
     def _live(self, reader: psycopg.Connection[Any]) -> Objects:
         with errors(self.target, "the catalogue"):
             return live(reader, self._schema)
+
+    def _live_beside(self, reader: psycopg.Connection[Any]) -> dict[str, Objects]:
+        """What is in the other schemas of the catalogue. The session's own schema is none."""
+        names = self._catalogue.schemas if self._catalogue else ()
+        with errors(self.target, "the catalogue"):
+            return {name: live_in(reader, name) for name in names if name != self._schema}
 
     def status(self) -> Status:
         """The recorded revision, the head, and who holds the lock."""
@@ -499,6 +527,11 @@ class PostgreSQLBootstrapper:
             objects = self._catalogue.objects if self._catalogue else self._live(self._reader())
             tables = list(objects.get("table", {}))
             yield from SelfTest(connection, self._schema, tables).proofs()
+        schemas = self._catalogue.schemas if self._catalogue else {}
+        for schema, found in schemas.items():
+            for table in found.get("table", {}):
+                detail = f"schema {schema} is another one, which is not tried"
+                yield Proof(f"{schema}.{table}", ok=None, detail=detail)
 
     # --- the lock, and ending
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from is_db_bootstrap.results import Drift
 from is_db_bootstrap.stores.postgres.catalogue import PARTITION, Objects
@@ -43,6 +44,12 @@ def findings(declared: Objects, found: Objects) -> Iterator[Drift]:
                 continue
             message = "is not declared by the blueprint"
             yield Drift(name, kind, message, None, actual, finding=True)
+
+
+def in_schema(schema: str, found: Iterable[Drift]) -> Iterator[Drift]:
+    """The same drifts, each with the name of its schema before that of its object."""
+    for each in found:
+        yield replace(each, object=f"{schema}.{each.object}")
 
 
 def _is_part_of_another(kind: str, name: str, tables: Mapping[str, str]) -> bool:

@@ -46,7 +46,7 @@ SELECT c.relname::text, k.conname::text, k.contype::text, pg_get_expr(k.conbin, 
            SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(n, i)
            JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY i
        ),
-       r.relname::text,
+       CASE WHEN r.relnamespace <> c.relnamespace THEN n.nspname || '.' ELSE '' END || r.relname,
        ARRAY(
            SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, i)
            JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY i
@@ -55,6 +55,7 @@ SELECT c.relname::text, k.conname::text, k.contype::text, pg_get_expr(k.conbin, 
 FROM pg_class c
 JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u')
 LEFT JOIN pg_class r ON r.oid = k.confrelid
+LEFT JOIN pg_namespace n ON n.oid = r.relnamespace
 WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
 ORDER BY c.relname, k.conname
 """
@@ -268,6 +269,7 @@ class Constraint:
     """`kind` is that of pg_constraint: c, f, p or u; `rule` is its confdeltype: a, r, c, n or d.
 
     Kind b are the bounds of partitions: what a row must meet so that there is one for it.
+    The `table` that a foreign key leads to has its schema before it when that is another one.
     """
 
     name: str
@@ -350,6 +352,14 @@ class Samples:
         self._accepted: dict[tuple[str, str], bool] = {}
         self._repairs: dict[tuple[str, tuple[str, ...]], Row] = {}
 
+    def table(self, name: str) -> Table:
+        """The table of that name. `LookupError` when it is not among those that are tried."""
+        if found := self.tables.get(name):
+            return found
+        if "." in name:
+            raise LookupError(f"table {name} is in another schema, which is not tried")
+        raise LookupError(f"table {name} is not of this blueprint")
+
     def new(self, name: str, holding: Sequence[str] = ()) -> Row:
         """A row that was inserted, as the server has stored it.
 
@@ -363,7 +373,7 @@ class Samples:
 
         `LookupError` when none was found.
         """
-        table = self.tables[name]
+        table = self.table(name)
         if table.unfit:
             raise LookupError(table.unfit)
         row = self._first_values(table, [c for c in table.columns.values() if not c.given])

@@ -20,7 +20,7 @@ from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing, address_elsewhere
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue, live
+from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue, live, live_beside
 from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
     SCRATCH,
@@ -254,7 +254,8 @@ def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) 
             scratch, timing.connect_timeout_s, settings=session_settings("public")
         ) as connection,
     ):
-        return Catalogue(blueprint.name, head, live(connection, "public"))
+        objects, schemas = live(connection, "public"), live_beside(connection, "public")
+        return Catalogue(blueprint.name, head, objects, schemas)
 
 
 def schema_sql(blueprint: Blueprint) -> str:
