@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from is_db_bootstrap import blueprint
+from is_db_bootstrap.blueprint import declarations
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "declarations.md").read_text(
     encoding="utf-8"
@@ -16,8 +17,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "declarations.md").re
 CLASSES = [
     c
     for c in vars(blueprint).values()
-    if dataclasses.is_dataclass(c) and c.__module__ == blueprint.__name__
+    if dataclasses.is_dataclass(c) and c.__module__ == declarations.__name__
 ]
+
+
+def test_there_are_classes_to_compare():
+    assert blueprint.Blueprint in CLASSES
 
 
 def fields_on_the_page(name):
