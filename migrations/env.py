@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from logging.config import fileConfig
@@ -63,10 +63,17 @@ TABLES_OF = """
 
 def declared() -> Blueprint:
     """The blueprint whose revisions these are."""
-    if found := config.attributes.get("blueprint"):
+    found: Blueprint | None = config.attributes.get("blueprint")
+    if found is not None:
         return found
     name = config.get_main_option("blueprint") or config.config_ini_section
     return load_blueprint(name, may_have_no_files=True)
+
+
+def declared_chain() -> Chain:
+    """The revisions of the blueprint."""
+    folder = declared().migrations
+    return Chain.read(folder) if folder is not None else Chain()
 
 
 def models(blueprint: Blueprint) -> MetaData | None:
@@ -86,7 +93,7 @@ def models(blueprint: Blueprint) -> MetaData | None:
 
 def metadata_of(module: Any) -> MetaData:
     """The module's `metadata`, or that of its `Base`; a `CommandError` when it has neither."""
-    found = getattr(module, "metadata", None)
+    found: MetaData | None = getattr(module, "metadata", None)
     if found is None:
         found = getattr(getattr(module, "Base", None), "metadata", None)
     if found is None:
@@ -97,7 +104,7 @@ def metadata_of(module: Any) -> MetaData:
     return found
 
 
-def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
+def record_lineage(ctx: Any, step: Any, heads: Collection[str], **_: Any) -> None:
     """Write the blueprint and all applied revisions into the comment of the version table.
 
     That is done within each step's transaction. A role that may write to the table but does not own
@@ -107,7 +114,7 @@ def record_lineage(ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
     config.attributes.get("applied", lambda _: None)(step)
     config.attributes["heads"] = set(heads)
     blueprint = declared()
-    chain = Chain.read(blueprint.migrations)
+    chain = declared_chain()
     comment = mark(blueprint.name, chain.until(heads))
     ctx.execute(comment_statement(identifier(ctx.version_table_schema, ctx.version_table), comment))
     if not ctx.as_sql:
@@ -128,7 +135,7 @@ def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], sc
     if readable and not readable[0]:
         raise begun.unreadable(reader)
     in_comment = Record.of(recorded, comment).begun
-    chain = Chain.read(declared().migrations)
+    chain = declared_chain()
     for found in begun.marked(reader, schema, in_comment=in_comment, may_read=bool(readable)):
         if found.has_ended(recorded, chain):
             config.attributes["marks"].forget(found)  # after a next step it would not look ended
@@ -159,7 +166,7 @@ def refuse_diverged(connection: Connection, schema: str) -> None:
         text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place}
     )
     name = declared().name
-    chain = Chain.read(declared().migrations)
+    chain = declared_chain()
     record = Record.of(context.get_context().get_current_heads(), comment)
     found = record.as_lineage(chain).compare(chain.lineage)
     if found.standing is Standing.DIVERGED:
@@ -175,7 +182,7 @@ def refuse_recorded_elsewhere(reader: psycopg.Connection[Any], schema: str) -> N
     A run of is-db-bootstrap looks at more before it decides on a table with unknown revisions. That
     needs a second run of Alembic, which is not possible within this one. So such a table is told.
     """
-    chain = Chain.read(declared().migrations)
+    chain = declared_chain()
     done = chain.until(context.get_context().get_current_heads())
     pending = [revision for revision in chain.order if revision not in done]
     ignored = elsewhere.IgnoredTables(ignored_version_tables(), KIND.ignored_variable)
@@ -228,7 +235,7 @@ def marking(settings: Settings, schema: str) -> Iterator[Watch]:
     The session is opened when it is first asked for: before the first step, or by a stamp.
     """
     timing = settings.timing
-    chain = Chain.read(declared().migrations)
+    chain = declared_chain()
     with ExitStack() as opened:
 
         @cache
@@ -278,7 +285,7 @@ def configure(schema: str, **options: Any) -> None:
         version_table_schema=schema,
         transaction_per_migration=True,
         compare_server_default=True,
-        on_version_apply=record_lineage,
+        on_version_apply=record_lineage,  # type: ignore[arg-type]  # it is called with keywords
         render_item=render_type,
         type_told=config.attributes.get("type_told", lambda _: None),
         **options,
@@ -302,7 +309,7 @@ def portable(connection: Connection) -> None:
         transactional_ddl=connection.dialect.name == "sqlite",
         compare_server_default=True,
         include_name=lambda name, kind, _: kind != "table" or name != TABLE,
-        on_version_apply=recorded,
+        on_version_apply=recorded,  # type: ignore[arg-type]  # it is called with keywords
     )
     config.attributes["watch"] = watch
     watch_steps(context.get_context(), watch)
