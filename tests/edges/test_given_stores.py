@@ -29,6 +29,7 @@ from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.scaffold import create_folder
 from is_db_bootstrap.testing import neo4j_content
 from is_db_bootstrap.testing.content import Content, Seal, Thing
+from is_db_bootstrap.testing.neo4j_turn import SETTLE_S
 from is_db_bootstrap.testing.session import TestSession
 from is_db_bootstrap.testing.sources import GivenServers
 from servers import NO_IDLE_PINGS, PASSWORD, neo4j_driver
@@ -123,7 +124,11 @@ class Neo4jProbe:
         )
 
     def end_signs_of_life(self):
-        """As after half a minute in which a stopped process has said nothing."""
+        """As after half a minute in which a stopped process has said nothing.
+
+        Within the first seconds, a process takes a mark that is gone for deleted by its own test.
+        """
+        time.sleep(SETTLE_S)
         self._run(
             "MATCH (m:__IsDbBootstrapTesting)"
             " SET m.until = datetime.realtime() - duration({seconds: 1})"
