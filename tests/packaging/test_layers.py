@@ -470,6 +470,16 @@ def test_help_imports_no_client_library(command):
     assert loaded_after(call) == []
 
 
+def test_the_help_of_all_commands_makes_no_classes_of_results():
+    """They cost as much as a quarter of click, and no help needs them."""
+    listed = "import sys; print('is_db_bootstrap.results' in sys.modules)"
+    call = f"from is_db_bootstrap.cli import main\ntry: main(['--help'])\nfinally: {listed}"
+    done = subprocess.run(
+        [sys.executable, "-c", call], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout.endswith("False\n"), done.stdout + done.stderr
+
+
 def test_showing_a_blueprint_imports_no_client_library():
     call = (
         "from is_db_bootstrap.cli import main\ntry: main(['blueprints', 'show', "

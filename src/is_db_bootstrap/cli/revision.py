@@ -11,7 +11,6 @@ import click
 from is_db_bootstrap.cli._options import OUTPUT
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import Database, database_options
-from is_db_bootstrap.results import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.operations import Operation
@@ -97,6 +96,8 @@ def _short_path(path: Path) -> str:
 def _revision_document(
     paths: list[str], operations: list[Operation], warnings: list[str]
 ) -> dict[str, Any]:
+    from is_db_bootstrap.results import SCHEMA_VERSION
+
     return {
         "schema_version": SCHEMA_VERSION,
         "files": paths,
