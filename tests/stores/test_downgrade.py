@@ -878,7 +878,10 @@ BESIDE_TABLES = {
         "table pg_catalog.pg_largeobject_metadata (changed, 1 row)",
     ),
     "a part of a large object": (
-        "DO $$ BEGIN PERFORM lo_put(4711, 0, 'x'); EXCEPTION WHEN undefined_object THEN NULL; END $$",
+        (
+            "DO $$ BEGIN PERFORM lo_put(4711, 0, 'x'); "
+            "EXCEPTION WHEN undefined_object THEN NULL; END $$"
+        ),
         "table pg_catalog.pg_largeobject (changed, 1 row)",
     ),
     "a value of an enum": (

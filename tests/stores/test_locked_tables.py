@@ -41,7 +41,10 @@ def shop(postgres_url):
 
 
 def bounded(url, mode, *, retry=None, **timing):
-    """A run within `LIMIT_S` a phase: its result, its events, and the last phase that it entered."""
+    """A run within `LIMIT_S` a phase.
+
+    Returns its result, its events, and the last phase that it entered.
+    """
     events = []
     store = PostgreSQLBootstrapper(url, SHOP, timing=Timing(**timing), seed=True)
     engine = BootstrapOrchestrator(

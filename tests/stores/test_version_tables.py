@@ -254,7 +254,8 @@ def test_a_version_table_that_is_named_as_not_ours_is_left_alone_and_told(
     recorded_by_another(do)
     do("CREATE TABLE alembic_version_backup AS TABLE billing.alembic_version")
     do(
-        "CREATE SCHEMA tenant_b; CREATE TABLE tenant_b.alembic_version AS TABLE alembic_version_backup"
+        "CREATE SCHEMA tenant_b; "
+        "CREATE TABLE tenant_b.alembic_version AS TABLE alembic_version_backup"
     )
     do("CREATE VIEW tenant_b.shown AS SELECT lower('s1') AS version_num")
     named = "public.alembic_version_backup, tenant_*.alembic_version"

@@ -1,4 +1,7 @@
-"""A server that goes mute: its connections stay open, new ones are taken, and nothing is answered."""
+"""A server that goes mute.
+
+Its connections stay open, new ones are taken, and nothing is answered.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ class Poolers:
             **options,
         }
         (folder / "pgbouncer.ini").write_text(
-            f"[databases]\n{only} = host=127.0.0.1 port={url.port(5432)} user={url.username} password='{password}'\n[pgbouncer]\n"
+            f"[databases]\n{only} = host=127.0.0.1 port={url.port(5432)} "
+            f"user={url.username} password='{password}'\n[pgbouncer]\n"
             + "".join(f"{name} = {value}\n" for name, value in lines.items()),
             encoding="utf-8",
         )

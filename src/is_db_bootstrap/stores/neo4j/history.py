@@ -16,8 +16,8 @@ from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.neo4j import begun
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile, number
+from is_db_bootstrap.stores.neo4j.kind import STORE
 
-STORE = "neo4j"
 KIND = "cypher"
 
 #: What neo4j-migrations creates, by name; these are nobody's findings.
