@@ -27,6 +27,7 @@ from typing import Any
 import psycopg
 
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.postgres import lineage_table
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.revisions import TABLE, marked_blueprint
 
@@ -231,11 +232,18 @@ class _Candidate:
     #: Whether it has the column of Alembic's tables and no other.
     alembics: bool
     may_use_schema: bool
+    #: What our table of lineages says of it.
+    recorded_blueprint: str = ""
+
+    @property
+    def blueprint(self) -> str:
+        """The blueprint that it is marked with, by our table or by its comment."""
+        return self.recorded_blueprint or marked_blueprint(self.comment)
 
     @property
     def is_deployment(self) -> bool:
         """Whether it is the record of a deployment in another schema, which says so itself."""
-        return self.kind == "r" and self.table == TABLE and bool(marked_blueprint(self.comment))
+        return self.kind == "r" and self.table == TABLE and bool(self.blueprint)
 
     @property
     def is_stored(self) -> bool:
@@ -256,7 +264,7 @@ class _Candidate:
     @property
     def says_what_it_is(self) -> bool:
         """Whether its name or its comment says that it is a version table."""
-        return "alembic" in self.table.lower() or bool(marked_blueprint(self.comment))
+        return "alembic" in self.table.lower() or bool(self.blueprint)
 
     @property
     def unseen(self) -> UnseenTable | None:
@@ -313,7 +321,9 @@ def find(
     `_LOCK_S` for a table that another session has locked, and does without that table then.
     """
     wanted = {"schema": schema, "table": TABLE, "most": _MOST_ROWS}
-    found = [_Candidate(*row) for row in reader.execute(_CANDIDATES, wanted).fetchall()]
+    rows = reader.execute(_CANDIDATES, wanted).fetchall()
+    marks = lineage_table.blueprints(reader) if rows else {}
+    found = [_Candidate(*row, recorded_blueprint=marks.get(row[:2], "")) for row in rows]
     others = [each for each in found if each.may_be_ours]
     not_ours = {each for each in others if ignored.has(each.schema, each.table)}
     others = [each for each in others if each not in not_ours]
@@ -324,7 +334,7 @@ def find(
     for each, revisions in read.recorded:
         again = tuple(r for r in revisions if r in pending)
         strange = tuple(r for r in revisions if r not in done and r not in pending)
-        is_marked = marked_blueprint(each.comment) == blueprint  # renamed, or moved, by hand
+        is_marked = each.blueprint == blueprint  # renamed, or moved, by hand
         if again or (strange and is_marked):
             ours = ours or VersionTable(each.schema, each.table, again or strange)
         elif strange:
@@ -333,9 +343,7 @@ def find(
         ours,
         tuple(unknown),
         deployments=tuple(
-            each.schema
-            for each in found
-            if each.is_deployment and marked_blueprint(each.comment) == blueprint
+            each.schema for each in found if each.is_deployment and each.blueprint == blueprint
         ),
         unseen=(*filter(None, (each.unseen for each in others)), *read.locked),
         ignored=tuple(sorted(f"{each.schema}.{each.table}" for each in not_ours)),
