@@ -222,6 +222,8 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
+    #: What our table of lineages says of it.
+    recorded_blueprint: str
     schema: str
     table: str
     comment: str | None
@@ -232,8 +234,6 @@ class _Candidate:
     #: Whether it has the column of Alembic's tables and no other.
     alembics: bool
     may_use_schema: bool
-    #: What our table of lineages says of it.
-    recorded_blueprint: str = ""
 
     @property
     def blueprint(self) -> str:
@@ -323,7 +323,7 @@ def find(
     wanted = {"schema": schema, "table": TABLE, "most": _MOST_ROWS}
     rows = reader.execute(_CANDIDATES, wanted).fetchall()
     marks = lineage_table.blueprints(reader) if rows else {}
-    found = [_Candidate(*row, recorded_blueprint=marks.get(row[:2], "")) for row in rows]
+    found = [_Candidate(marks.get(row[:2], ""), *row) for row in rows]
     others = [each for each in found if each.may_be_ours]
     not_ours = {each for each in others if ignored.has(each.schema, each.table)}
     others = [each for each in others if each not in not_ours]
@@ -441,7 +441,7 @@ def taken(
     `only_qualified`.
     """
     try:
-        text = sql()
+        text = lineage_table.without_records(sql())
     except Exception as exc:  # noqa: BLE001 - what a revision raises is its own
         return Taken(unread=str(getattr(exc, "message", exc)))
     made = {m["name"]: bool(m["unless"]) for m in _CREATES.finditer(text)}

@@ -17,6 +17,7 @@ when it says something else, or when another role owns the version table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -49,6 +50,8 @@ _CREATE = (
 _FIND = f"""
     SELECT blueprint, revisions FROM {PLACE} WHERE schema_name = %s AND table_name = %s
 """  # noqa: S608 - constants
+#: What this version, and earlier ones, write into SQL that others run.
+_RECORDS = re.compile(r"DO \$(do|is_db_bootstrap)\$.*?\$\1\$;?\n*", re.DOTALL)
 _ALL = f"SELECT schema_name, table_name, blueprint FROM {PLACE}"  # noqa: S608 - constants
 
 
@@ -95,6 +98,16 @@ EXCEPTION WHEN insufficient_privilege OR duplicate_table OR duplicate_schema THE
 END
 $is_db_bootstrap$
 """
+
+
+def without_records(sql: str) -> str:
+    """SQL that others run, without what records the lineage. Earlier versions recorded otherwise."""
+
+    def kept(found: re.Match[str]) -> str:
+        is_ours = PLACE in found[0] or "'is-db-bootstrap: blueprint " in found[0]
+        return "" if is_ours else found[0]
+
+    return _RECORDS.sub(kept, sql)
 
 
 def record_statement(
