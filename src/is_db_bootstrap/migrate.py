@@ -69,7 +69,8 @@ class Check:
     `target` is the address without its password. `latency_ms` is that of a connection and a query.
     `server_version` begins with the name of the engine when the engine is not PostgreSQL.
     `extensions` names each extension that the blueprint needs, and says whether the server has that
-    extension to install.
+    extension to install. `conflict` is why an upgrade would refuse what is recorded, with the way
+    out; None when it would not.
     """
 
     target: str
@@ -78,6 +79,7 @@ class Check:
     extensions: Mapping[str, bool]
     revision: str | None
     head: str
+    conflict: str | None = None
 
 
 _NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
@@ -111,7 +113,8 @@ def _ignored_tables(
 
 def _portable_move(database: PortableDatabase, revisions: Sequence[str], *notes: str) -> Migrated:
     """What a move has done on a database that is no PostgreSQL."""
-    return Migrated(tuple(revisions), (_NO_LOCK.format(database.target), *notes))
+    said = (_NO_LOCK.format(database.target), *database.notes, *notes)
+    return Migrated(tuple(revisions), said)
 
 
 class _Place:
@@ -349,6 +352,7 @@ def check(
                 hint=f"Run: is-db-bootstrap migrate init --blueprint {place.blueprint.name}",
             )
         extensions = available_extensions(reader, place.blueprint.migrations)
+        conflict = store.conflict()
     finally:
         store.close()
     return Check(
@@ -358,19 +362,23 @@ def check(
         extensions=extensions,
         revision=status.recorded or None,
         head=status.head,
+        conflict=str(conflict) if conflict else None,
     )
 
 
 def _check_portable(database: PortableDatabase, blueprint: str | Blueprint) -> Check:
     began = time.perf_counter()
     version = database.version()
+    latency_ms = _milliseconds_since(began)
+    conflict = database.conflict()
     return Check(
         target=database.target,
-        latency_ms=_milliseconds_since(began),
+        latency_ms=latency_ms,
         server_version=version,
         extensions={},
         revision=database.current(),
         head=history(blueprint)[0].id,
+        conflict=str(conflict) if conflict else None,
     )
 
 

@@ -514,6 +514,16 @@ class PostgreSQLBootstrapper:
             return False
         return bool(record.revisions) and self._history.compare(record).standing is Standing.SAME
 
+    def conflict(self) -> StoreConflict | None:
+        """Why a run would refuse the recorded revisions; None when it would not."""
+        record = self._history.read(self._reader())
+        try:
+            if not self._history.is_ahead(record):
+                self._history.refuse_half_done(record)
+        except StoreConflict as exc:
+            return exc
+        return None
+
     def selftest(self) -> Iterator[Proof]:
         """Try every declared table in a transaction that is rolled back; see `selftest.py`."""
         from is_db_bootstrap.stores.postgres.selftest import SelfTest

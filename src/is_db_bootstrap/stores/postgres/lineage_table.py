@@ -101,7 +101,7 @@ $is_db_bootstrap$
 
 
 def without_records(sql: str) -> str:
-    """SQL that others run, without what records the lineage. Earlier versions recorded otherwise."""
+    """SQL that others run, without the statements by which this or an earlier version records."""
 
     def kept(found: re.Match[str]) -> str:
         is_ours = PLACE in found[0] or "'is-db-bootstrap: blueprint " in found[0]
