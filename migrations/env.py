@@ -25,13 +25,7 @@ from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
 from is_db_bootstrap.settings import Settings, ignored_version_tables
-from is_db_bootstrap.stores.postgres import (
-    begun,
-    diverged,
-    elsewhere,
-    lineage_table,
-    portable_lineage,
-)
+from is_db_bootstrap.stores.postgres import begun, diverged, elsewhere, lineage_table
 from is_db_bootstrap.stores.postgres.alembic import (
     commit_record,
     engine,
@@ -306,18 +300,14 @@ def configure(schema: str, **options: Any) -> None:
 
 
 def portable(connection: Connection) -> None:
-    """Run on MariaDB or SQLite: no schemas, and the lineage is in a table beside Alembic's."""
+    """Run on MariaDB or SQLite: no schemas, so no place of our own that records the lineage."""
     watch = PortableWatch(connection)
-    chain = declared_chain()
 
-    def recorded(ctx: Any, step: Any, heads: Collection[str], **_: Any) -> None:
+    def recorded(ctx: Any, step: Any, **_: Any) -> None:
         config.attributes.get("applied", lambda _: None)(step)
-        portable_lineage.make(connection)  # a stamp needs it, any other step has made it
-        portable_lineage.record(connection, declared().name, chain.until(heads))
         watch.ended()
         commit_record(ctx, watch)
 
-    own = {TABLE, portable_lineage.TABLE}
     context.configure(
         connection=connection,
         target_metadata=models(declared()),
@@ -325,7 +315,7 @@ def portable(connection: Connection) -> None:
         transaction_per_migration=True,
         transactional_ddl=connection.dialect.name == "sqlite",
         compare_server_default=True,
-        include_name=lambda name, kind, _: kind != "table" or name not in own,
+        include_name=lambda name, kind, _: kind != "table" or name != TABLE,
         on_version_apply=recorded,  # type: ignore[arg-type]  # it is called with keywords
     )
     config.attributes["watch"] = watch

@@ -113,8 +113,7 @@ def _ignored_tables(
 
 def _portable_move(database: PortableDatabase, revisions: Sequence[str], *notes: str) -> Migrated:
     """What a move has done on a database that is no PostgreSQL."""
-    said = (_NO_LOCK.format(database.target), *database.notes, *notes)
-    return Migrated(tuple(revisions), said)
+    return Migrated(tuple(revisions), (_NO_LOCK.format(database.target), *notes))
 
 
 class _Place:

@@ -15,6 +15,7 @@ import wheel
 from servers import neo4j_driver
 
 BLUEPRINT = """
+import dataclasses
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index, KeyPattern
 
 NOTES = Collection(
@@ -155,7 +156,7 @@ def do(start):
 
 def ended(process):
     output, errors = process.communicate(timeout=180)
-    assert output, errors
+    assert output, (process.args, errors)
     return process.returncode, json.loads(output)
 
 

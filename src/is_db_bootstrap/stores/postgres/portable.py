@@ -19,7 +19,6 @@ from sqlalchemy import column, create_engine, event, func, inspect, select, tabl
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import (
     AccessDenied,
     BootstrapError,
@@ -35,7 +34,7 @@ from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings.address import Address, AddressError, servers
 from is_db_bootstrap.settings.secrets import without_addresses
-from is_db_bootstrap.stores.postgres import diverged, portable_elsewhere, portable_lineage
+from is_db_bootstrap.stores.postgres import portable_elsewhere
 from is_db_bootstrap.stores.postgres.alembic import (
     config,
     nowhere,
@@ -54,7 +53,7 @@ from is_db_bootstrap.stores.postgres.moves import (
     undone_down_to,
 )
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch, begun, forget
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -113,8 +112,6 @@ class PortableDatabase:
         except (TypeError, ValueError) as exc:  # how SQLAlchemy reads numbers among the options
             raise _wrong_options(exc) from exc
         self.target = self._url.render_as_string(hide_password=True)
-        #: Sentences on what was found.
-        self.notes: tuple[str, ...] = ()
         self._store = self._url.get_backend_name()
         if self._store != "sqlite" and not self._url.database:
             raise ConfigurationError(
@@ -165,12 +162,7 @@ class PortableDatabase:
         schema is the name of the database, and `main` on SQLite.
         """
         ignored = IgnoredTables(ignored_version_tables, KIND.ignored_variable)
-        record = self._record()
-        if self._is_ahead(record):
-            newer = self._newer(record)
-            self.notes = (f"{self.target} {newer}; nothing is changed.",)
-            return []
-        done = self._chain.until(record.revisions)
+        done = self._done()
         self._refuse_half_done(done)
         pending = [r for r in self._chain.order if r not in done]
         if target.startswith("+"):
@@ -213,9 +205,7 @@ class PortableDatabase:
         wanted = self._chain.head if target == "head" else target
         marked = self._begun() is not None
         heads = () if wanted == "base" else (wanted,)
-        record = self._record()
-        lineage = self._chain.until(head for head in heads if head in self._chain.parents)
-        recorded = record.revisions == heads and record.lineage == lineage
+        recorded = self._heads() == heads
         if not recorded:
             self._ran("stamp", wanted, heads)
         if marked:
@@ -225,48 +215,21 @@ class PortableDatabase:
     def conflict(self) -> StoreConflict | None:
         """Why `upgrade` would refuse what is recorded; None when it would not."""
         try:
-            record = self._record()
-            if not self._is_ahead(record):
-                self._refuse_half_done(self._chain.until(record.revisions))
+            self._refuse_half_done(self._done())
         except StoreConflict as exc:
             return exc
         return None
 
-    def _record(self) -> Record:
-        """What is recorded, at one moment."""
-        with self._errors(), self._engine.connect() as connection:
-            return Record.of(_recorded_heads(connection), None, portable_lineage.find(connection))
-
-    def _is_ahead(self, record: Record) -> bool:
-        """Whether newer code was here. A `StoreConflict` when the two have gone different ways."""
-        if record.blueprint and record.blueprint != self._blueprint.name:
-            raise self._conflict(
-                f"carries the blueprint {record.blueprint}, not {self._blueprint.name}"
-            )
-        found = record.as_lineage(self._chain).compare(self._chain.lineage)
-        if found.standing is Standing.UNKNOWN:
-            raise self._conflict(
-                f"is at revision {found.beyond[0]}, which is unknown to {self._blueprint.name}"
-            )
-        if found.standing is Standing.DIVERGED:
-            said = diverged.differences(record, found, self._chain, self._blueprint.name)
-            raise self._conflict(said, hint=diverged.ways_out(record, found, self._chain))
-        return found.standing is Standing.AHEAD
-
-    def _conflict(self, what: str, hint: str = "") -> StoreConflict:
-        return StoreConflict(self._store, f"{self.target} {what}.", hint=hint)
-
     def _done(self) -> tuple[str, ...]:
-        """The revisions that are applied, in order, of a database that this version knows."""
-        record = self._record()
-        if self._is_ahead(record):
-            raise self._conflict(self._newer(record))
-        return self._chain.until(record.revisions)
-
-    def _newer(self, record: Record) -> str:
-        """What is true of a database that newer code has brought on."""
-        recorded = ", ".join(record.revisions)
-        return f"is at revision {recorded}, newer than this version's {self._chain.head}"
+        heads = self._heads()
+        for revision in heads:
+            if revision not in self._chain.parents:
+                raise StoreConflict(
+                    self._store,
+                    f"{self.target} is at revision {revision}, which is unknown to "
+                    f"{self._blueprint.name}.",
+                )
+        return self._chain.until(heads)
 
     def _refuse_recorded_elsewhere(self, pending: Sequence[str], ignored: IgnoredTables) -> None:
         """Raise `StoreConflict` when another table records pending revisions, or may do so."""

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, cast
 from alembic.operations import Operations
 from sqlalchemy import event, inspect
 
-from is_db_bootstrap.stores.postgres import portable_lineage
 from is_db_bootstrap.stores.postgres.alembic import config, running_alembic, undo, upgrade_to
 from is_db_bootstrap.stores.postgres.downgrade_trial import Touch, brief
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN
@@ -44,7 +43,7 @@ _WRITES = {
     sqlite3.SQLITE_INSERT: "INSERT",
     sqlite3.SQLITE_UPDATE: "UPDATE",
 }
-_OWN = {TABLE, BEGUN, portable_lineage.TABLE}
+_OWN = {TABLE, BEGUN}
 #: How the statements begin that only look.
 _LOOKS = ("SELECT", "PRAGMA")
 

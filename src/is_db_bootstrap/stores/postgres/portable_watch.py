@@ -16,7 +16,6 @@ from typing import Any
 from sqlalchemy import event, inspect, text
 from sqlalchemy.engine import Connection
 
-from is_db_bootstrap.stores.postgres import portable_lineage
 from is_db_bootstrap.stores.postgres.half_done import StepWatch
 
 #: The table of the mark.
@@ -38,7 +37,6 @@ class PortableWatch(StepWatch):
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
         """While `step` (`upgrade b2`, `downgrade b2`) runs."""
-        portable_lineage.make(self._connection)
         self._connection.execute(
             text(f"CREATE TABLE IF NOT EXISTS {BEGUN} (step VARCHAR(255) NOT NULL)")
         )

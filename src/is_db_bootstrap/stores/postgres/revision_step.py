@@ -92,7 +92,6 @@ class RevisionSteps:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         postgres_alembic.create_version_table(self._reader(), self._target, self._schema)
-        lineage_table.make(self._reader())
         run: Callable[..., bool] = getattr(postgres_alembic, act)
         try:
             return run(self._engine(), self._blueprint, self._schema, revision)
