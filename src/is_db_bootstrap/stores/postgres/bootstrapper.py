@@ -53,6 +53,7 @@ from is_db_bootstrap.stores.postgres.database import (
     database_change,
     schema_change,
 )
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
 from is_db_bootstrap.stores.postgres.errors import (
     DatabaseMissing,
     errors,
@@ -64,7 +65,7 @@ from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.open_sessions import OpenSessions
 from is_db_bootstrap.stores.postgres.recorded_elsewhere import RecordedElsewhere
 from is_db_bootstrap.stores.postgres.revision_step import RevisionSteps
-from is_db_bootstrap.stores.postgres.revisions import Chain, Record
+from is_db_bootstrap.stores.postgres.revisions import Record
 from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
 
 if TYPE_CHECKING:
@@ -72,10 +73,14 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
     from is_db_bootstrap.engine.store import Anchor, Lock
+    from is_db_bootstrap.stores.postgres.team_run import TeamRun
+    from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
 
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts
 #: a server that it ends again.
 YOUNG_S = 10
+#: The schema of a caller that names none.
+_USUAL_SCHEMA = "public"
 
 _LOOK = """
     SELECT current_setting('server_version'), pg_is_in_recovery(),
@@ -104,7 +109,7 @@ class PostgreSQLBootstrapper:
         blueprint: Blueprint,
         *,
         timing: Timing | None = None,
-        schema: str = "public",
+        schema: str = _USUAL_SCHEMA,
         seed: bool = False,
         ignored_version_tables: Sequence[str] = (),
         unknown_is_ahead: bool = False,
@@ -120,8 +125,9 @@ class PostgreSQLBootstrapper:
             )
         self._schema = schema
         self._number = postgres_lock.key(schema)
-        folder = blueprint.migrations
-        self._chain = Chain.read(folder) if folder else Chain()
+        self._team = self._read_team()
+        folder = self._team.folder if self._team else blueprint.migrations
+        self._chain = self._team.chain if self._team else chain_of(blueprint)
         catalogue = Catalogue.read(folder) if folder else None
         self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None
         self._uncompared = self._why_not(catalogue) if folder else ""
@@ -148,6 +154,7 @@ class PostgreSQLBootstrapper:
             blueprint=blueprint.name,
             timing=self._timing,
             unknown_is_ahead=unknown_is_ahead,
+            place=self._team.place if self._team else None,
         )
         self._elsewhere = RecordedElsewhere(
             self._url,
@@ -157,7 +164,9 @@ class PostgreSQLBootstrapper:
             self._history,
             ignored=elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
         )
-        self._watch = Watch(self._history.marks)
+        self._watch: Watch | TeamWatch = Watch(self._history.marks)
+        if self._team:
+            self._watch = self._team.watch_with(self._history.marks)
         self._revision_steps = RevisionSteps(
             self._reader,
             self._alembic_engine,
@@ -168,7 +177,22 @@ class PostgreSQLBootstrapper:
             history=self._history,
             watch=self._watch,
             lock_timeout_s=self._timing.lock_timeout_s,
+            run_by_team=self._upgrade_by_team if self._team else None,
         )
+
+    def _read_team(self) -> TeamRun | None:
+        """The team's own environment, if the blueprint names one."""
+        declared = self._blueprint.alembic
+        if declared is None:
+            return None
+        from is_db_bootstrap.stores.postgres.team_run import TeamRun
+
+        return TeamRun(declared, str(self._url), self._timing.lock_timeout_s)
+
+    @property
+    def _path_schema(self) -> str | None:
+        """The schema with which our sessions' search path begins. None: the path is the team's."""
+        return None if self._team and self._schema == _USUAL_SCHEMA else self._schema
 
     def _why_not(self, catalogue: Catalogue | None) -> str:
         """What is not compared with the live schema, and why. Empty when all is."""
@@ -225,7 +249,7 @@ class PostgreSQLBootstrapper:
             lambda opened: connect(
                 self._url,
                 limit_s or self._timing.connect_timeout_s,
-                settings=session_settings(self._schema),
+                settings=session_settings(self._path_schema),
                 opened=opened,
             )
         )
@@ -280,7 +304,7 @@ class PostgreSQLBootstrapper:
             )
         self._history.refuse_unread(record)
         notes = self._elsewhere.refuse(reader, record)
-        schema = self._database.checked_schema(reader)
+        schema = self._database.checked_schema(reader) if self._path_schema else []
         if not record.revisions and not schema:
             self._refuse_unrecorded(reader)
         notes = (*notes, *self._history.unmarked(reader))
@@ -289,7 +313,7 @@ class PostgreSQLBootstrapper:
     def _plan_from_nothing(self) -> Plan:
         database = self._url.database
         self._database.refuse_no_right_to_create()
-        schema = [] if self._schema == "public" else [schema_change(self._schema)]
+        schema = [] if self._schema == _USUAL_SCHEMA else [schema_change(self._schema)]
         return Plan(
             (database_change(database), *schema, *self._pending(Record()), *self._all_rows())
         )
@@ -411,12 +435,25 @@ class PostgreSQLBootstrapper:
     def _apply_revision(self, change: Change) -> str | None:
         return self._revision_steps.run(change, "upgrade", change.name)
 
+    def _upgrade_by_team(self, revision: str) -> bool:
+        """Let the team's `env.py` upgrade to a revision. False when it was there already."""
+        if self._team is None:
+            raise TypeError(revision)
+        lock = self._held_lock
+        return self._team.upgrade(
+            revision,
+            self._reader(),
+            (lock.connection.info.backend_pid, lock.number) if lock else None,
+            self._cancelled.is_set,
+        )
+
     def _alembic_engine(self) -> Engine:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         if self._engine is None:
+            watch = self._watch if isinstance(self._watch, Watch) else None
             self._engine = postgres_alembic.engine(
-                self._url, self._schema, self._timing, self._remember, self._watch
+                self._url, self._schema, self._timing, self._remember, watch
             )
         return self._engine
 
@@ -583,6 +620,10 @@ class PostgreSQLBootstrapper:
         """From another thread: end what runs on the server; its transaction is rolled back."""
         self._cancelled.set()
         self._open_sessions.cancel(self._timing.connect_timeout_s)
+        if self._team and self._team.connections.are_open:
+            hindered = suppress(psycopg.Error, BootstrapError, DatabaseMissing)
+            with hindered, self._connected() as asking:
+                self._team.connections.cancel(asking)
 
     def disconnect(self) -> str:
         """From another thread: break our connections, and terminate their sessions on the server.
@@ -601,6 +642,8 @@ class PostgreSQLBootstrapper:
         self._open_sessions.hang_up()
         with self._connected() as connection, errors(self.target):
             left = [pid for session in ours for pid in terminated(connection, session)]
+            if self._team:
+                left += self._team.connections.terminate(connection)
         if not left:
             return ""
         return (

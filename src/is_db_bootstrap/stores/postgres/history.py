@@ -13,10 +13,10 @@ from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
 from is_db_bootstrap.stores.postgres import diverged
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
-from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
 from is_db_bootstrap.stores.postgres.kind import KIND
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, blueprint_of
+from is_db_bootstrap.stores.postgres.record_place import RecordPlace
+from is_db_bootstrap.stores.postgres.revisions import Chain, Record, blueprint_of
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import Timing
@@ -45,6 +45,7 @@ class History:
         blueprint: str,
         timing: Timing,
         unknown_is_ahead: bool = False,
+        place: RecordPlace | None = None,
     ) -> None:
         self._reader = reader
         self._is_at_work_elsewhere = is_at_work_elsewhere
@@ -53,9 +54,12 @@ class History:
         self._chain = chain
         self._blueprint = blueprint
         self._unknown_is_ahead = unknown_is_ahead
+        self.place = place or RecordPlace(schema)
         #: The quoted name of the version table.
-        self.table = identifier(schema, TABLE)
-        self.marks = Marks(reader, schema, self.table, self._has_ended, timing.lock_timeout_s)
+        self.table = self.place.quoted
+        self.marks = Marks(
+            reader, self.place.key, self.table, self._has_ended, timing.lock_timeout_s
+        )
         #: A step whose mark is still there, although the schema has it behind it.
         self.left_by_ended: Begun | None = None
         self.consent = Consent()
@@ -74,7 +78,7 @@ class History:
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             return self._record_of_steps(reader)
         except psycopg.Error as exc:
-            raise translated(exc, self._target, f"{self._schema}.{TABLE}") from exc
+            raise translated(exc, self._target, self.place.shown) from exc
         revisions = [revision for revision, *_ in rows if revision is not None]
         return Record.of(revisions, *rows[0][1:])
 
@@ -89,7 +93,7 @@ class History:
         with errors(self._target, "the steps that have begun"):
             return postgres_begun.marked(
                 self._reader(),
-                self._schema,
+                self.place.key,
                 in_comment=record.begun,
                 may_read=record.may_read_begun,
             )
@@ -141,7 +145,7 @@ class History:
         """
         if not self.consent.names(revision) or not self.marks.are_rows():
             return None
-        found = postgres_begun.find(self._reader(), self._schema)
+        found = postgres_begun.find(self._reader(), self.place.key)
         if found is None or found.revision != revision or not self.may_retry(found):
             return None
         if any(self.marks.fate_of(number) is Fate.AT_WORK for number in found.transactions):
@@ -188,7 +192,7 @@ class History:
         remedy = postgres_begun.remedy(role, has_schema=has_schema, has_table=has_table)
         yield (
             f"A revision that commits by itself is not marked, because {role} may neither write "
-            f"to the schema {postgres_begun.SCHEMA} nor comment on {self._schema}.{TABLE}: if it "
+            f"to the schema {postgres_begun.SCHEMA} nor comment on {self.place.shown}: if it "
             f"is killed, the next run begins it again. Let an administrator run: {remedy}"
         )
 
@@ -268,7 +272,7 @@ class History:
         return StoreConflict(
             NAME,
             f"Schema {self._schema} of {self._target} {what}.",
-            subject=f"{self._schema}.{TABLE}",
+            subject=self.place.shown,
             hint="A schema carries one blueprint: set DB_SCHEMA or another database, or run the "
             "version that made it.",
         )

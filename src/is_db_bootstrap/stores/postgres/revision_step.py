@@ -20,13 +20,14 @@ from is_db_bootstrap.stores.postgres.errors import (
     rolled_back,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comment_statement, mark
+from is_db_bootstrap.stores.postgres.revisions import Chain, Record, comment_statement, mark
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.stores.postgres.history import History
+    from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
 
 
 class RevisionSteps:
@@ -34,6 +35,7 @@ class RevisionSteps:
 
     `reader` gives the session that looks, and `engine` the engine whose sessions do the work, which
     `watch` sees. `lock_timeout_s` bounds in seconds how long a mark waits for a table.
+    `run_by_team` upgrades to a revision by the team's own environment, where there is one.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class RevisionSteps:
         blueprint: Blueprint,
         chain: Chain,
         history: History,
-        watch: Watch,
+        watch: Watch | TeamWatch,
         lock_timeout_s: float,
+        run_by_team: Callable[[str], bool] | None = None,
     ) -> None:
         self._reader = reader
         self._engine = engine
@@ -58,6 +61,7 @@ class RevisionSteps:
         self._history = history
         self._watch = watch
         self._lock_timeout_s = lock_timeout_s
+        self._run_by_team = run_by_team
 
     def run(self, change: Change, act: str, revision: str) -> str | None:
         """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, and read that back."""
@@ -91,9 +95,11 @@ class RevisionSteps:
 
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
-        postgres_alembic.create_version_table(self._reader(), self._target, self._schema)
-        run: Callable[..., bool] = getattr(postgres_alembic, act)
         try:
+            if self._run_by_team is not None and act == "upgrade":
+                return self._run_by_team(revision)
+            postgres_alembic.create_version_table(self._reader(), self._target, self._schema)
+            run: Callable[..., bool] = getattr(postgres_alembic, act)
             return run(self._engine(), self._blueprint, self._schema, revision)
         except CommandError as exc:
             raise ChangeFailed(
@@ -194,20 +200,22 @@ class RevisionSteps:
                 self._history.mark(self._reader(), self._watch.begun or unknown)
         says = ", ".join(record.revisions) or "nothing"
         raise self._half_done(
-            f"ran to its end and is not recorded: {self._schema}.{TABLE} says {says}.", act, change
+            f"ran to its end and is not recorded: {self._history.place.shown} says {says}.",
+            act,
+            change,
         )
 
     def _confirm_lifted(self, stamped: str, record: Record) -> None:
         """Read back that a stamp has lifted the mark of a half done step."""
         for found in self._history.unended(record):
             if begun.fate(self._reader(), found) in WHAT_IS_KNOWN:
-                table = f"{self._schema}.{TABLE}"
+                table = self._history.place.shown
                 raise begun.staying_mark(self._reader(), found, stamped, table)
 
     def _confirm_lineage(self, record: Record) -> None:
         """Read back that a stamp has recorded what led to it; nobody may have recorded any."""
         if record.lineage and record.lineage != self._chain.until(record.revisions):
-            table = f"{self._schema}.{TABLE}"
+            table = self._history.place.shown
             raise AccessDenied(
                 NAME,
                 f"{table} records {', '.join(record.revisions)}, but its comment says still that "
