@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -23,6 +25,7 @@ from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
     HalfDone,
+    Interrupted,
     StoreBusy,
     StoreConflict,
     StoreUnavailable,
@@ -72,9 +75,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
-    from is_db_bootstrap.engine.store import Anchor, Lock
+    from is_db_bootstrap.engine.store import Anchor, Lock, Progress
     from is_db_bootstrap.stores.postgres.team_run import TeamRun
     from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
+    from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
 
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts
 #: a server that it ends again.
@@ -102,6 +106,7 @@ class PostgreSQLBootstrapper:
     """
 
     name: StoreName = "postgres"
+    kinds_together = frozenset({"revision"})
 
     def __init__(
         self,
@@ -394,8 +399,36 @@ class PostgreSQLBootstrapper:
         transaction (CREATE INDEX CONCURRENTLY).
         """
         self._changing_in = threading.get_ident()
-        with self._changing(change):
+        with self._changing(lambda: change):
             return self._steps()[change.kind](change)
+
+    def apply_together(self, changes: Sequence[Change], progress: Progress) -> None:
+        """Apply revisions in one run of Alembic.
+
+        Raises as `apply` does. Revisions whose transaction was committed are told as done before.
+        """
+        self._changing_in = threading.get_ident()
+        told = _Told(changes[0], progress)
+        try:
+            with self._changing(lambda: told.current):
+                self._revision_steps.upgrade(changes, told)
+        except BootstrapError as exc:
+            if told.refusal not in {None, exc}:
+                raise told.refusal from exc
+            raise
+
+    def apply_all(self, changes: Sequence[Change]) -> list[str]:
+        """Take all these steps at once, without an engine. Returns the remarks."""
+        remarks: list[str] = []
+        for kind, group in groupby(changes, key=attrgetter("kind")):
+            together = list(group)
+            if kind in self.kinds_together:
+                told = _Told(together[0])
+                self.apply_together(together, told)
+                remarks += told.remarks
+            else:
+                remarks += [remark for change in together if (remark := self.apply(change))]
+        return remarks
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {
@@ -406,14 +439,18 @@ class PostgreSQLBootstrapper:
         }
 
     @contextmanager
-    def _changing(self, change: Change) -> Iterator[None]:
+    def _changing(self, current: Callable[[], Change]) -> Iterator[None]:
         try:
-            with errors(self.target, change=change):
+            try:
                 yield
-        except HalfDone:
+            except Exception:
+                with errors(self.target, change=current()):
+                    raise
+        except (HalfDone, Interrupted):
             raise
         except BootstrapError as exc:
             if self._cancelled.is_set():
+                change = current()
                 raise StoreUnavailable(
                     self.name,
                     f"{change.kind} {change.name} was cancelled. {rolled_back(change)}",
@@ -433,15 +470,17 @@ class PostgreSQLBootstrapper:
         create_schema(self._reader(), change.name)
 
     def _apply_revision(self, change: Change) -> str | None:
-        return self._revision_steps.run(change, "upgrade", change.name)
+        told = _Told(change)
+        self._revision_steps.upgrade([change], told)
+        return next(iter(told.remarks), None)
 
-    def _upgrade_by_team(self, revision: str) -> bool:
-        """Let the team's `env.py` upgrade to a revision. False when it was there already."""
+    def _upgrade_by_team(self, run: UpgradeRun) -> None:
+        """Let the team's `env.py` do what `run` follows."""
         if self._team is None:
-            raise TypeError(revision)
+            raise TypeError(run)
         lock = self._held_lock
-        return self._team.upgrade(
-            revision,
+        self._team.upgrade(
+            run,
             self._reader(),
             (lock.connection.info.backend_pid, lock.number) if lock else None,
             self._cancelled.is_set,
@@ -659,6 +698,40 @@ class PostgreSQLBootstrapper:
             engine.dispose()
         if session is not None:
             session.close()
+
+
+class _Told:
+    """What is told of changes that are made together, and passed on if somebody listens."""
+
+    def __init__(self, first: Change, progress: Progress | None = None) -> None:
+        self.current = first
+        self.remarks: list[str] = []
+        #: Why the engine lets no further change begin.
+        self.refusal: BootstrapError | None = None
+        self._progress = progress
+
+    def begin(self, change: Change) -> None:
+        """A change begins, if the engine lets it."""
+        self.current = change
+        if self._progress is None:
+            return
+        try:
+            self._progress.begin(change)
+        except BootstrapError as exc:
+            self.refusal = exc
+            raise
+
+    def ran(self, change: Change) -> None:
+        """A change ran, in a transaction that is still open."""
+        if self._progress is not None:
+            self._progress.ran(change)
+
+    def done(self, change: Change, remark: str | None = None) -> None:
+        """A change was read back as recorded."""
+        if remark:
+            self.remarks.append(remark)
+        if self._progress is not None:
+            self._progress.done(change, remark)
 
 
 def _seed_change(row: SeedRow) -> Change:

@@ -82,6 +82,11 @@ class History:
         revisions = [revision for revision, *_ in rows if revision is not None]
         return Record.of(revisions, *rows[0][1:])
 
+    def recorded(self, reader: psycopg.Connection[Any]) -> frozenset[str]:
+        """The rows of the version table alone. Raises what psycopg raises."""
+        query = f"SELECT version_num FROM {self.table}"  # noqa: S608 - quoted
+        return frozenset(row[0] for row in reader.execute(query.encode()).fetchall())
+
     def _record_of_steps(self, reader: psycopg.Connection[Any]) -> Record:
         """The record of a schema without a version table, where a step may have begun."""
         with errors(self._target, postgres_begun.SCHEMA):
