@@ -25,7 +25,7 @@ from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import GuestFailed, guest, strict_guest
 from is_db_bootstrap.settings import Settings, ignored_version_tables
-from is_db_bootstrap.stores.postgres import begun, diverged, elsewhere
+from is_db_bootstrap.stores.postgres import begun, diverged, elsewhere, lineage_table
 from is_db_bootstrap.stores.postgres.alembic import (
     commit_record,
     engine,
@@ -44,7 +44,7 @@ from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record, comment_statement, mark
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record
 
 if TYPE_CHECKING:
     import psycopg
@@ -117,18 +117,24 @@ def metadata_of(module: Any) -> MetaData:
 
 
 def record_lineage(ctx: Any, step: Any, heads: Collection[str], **_: Any) -> None:
-    """Write the blueprint and all applied revisions into the comment of the version table.
+    """Write the blueprint and all applied revisions beside the version table (`lineage_table`).
 
-    That is done within each step's transaction. A role that may write to the table but does not own
-    it leaves the comment as it is. A step that has left its transaction is committed here: Alembic
-    would commit one that is over, and lose the row.
+    That is done within each step's transaction. A step that has left its transaction is committed
+    here: Alembic would commit one that is over, and lose the row.
     """
     config.attributes.get("applied", lambda _: None)(step)
     config.attributes["heads"] = set(heads)
     blueprint = declared()
     chain = declared_chain()
-    comment = mark(blueprint.name, chain.until(heads))
-    ctx.execute(comment_statement(identifier(ctx.version_table_schema, ctx.version_table), comment))
+    reader = config.attributes.get("reader")  # of the stock command
+    if reader is not None and not ctx.as_sql:
+        lineage_table.make(reader())
+    lineage = chain.until(heads)
+    ctx.execute(
+        lineage_table.record_statement(
+            ctx.version_table_schema, ctx.version_table, blueprint.name, lineage
+        )
+    )
     if not ctx.as_sql:
         watch = config.attributes["watch"]
         if step.is_stamp:
@@ -136,20 +142,25 @@ def record_lineage(ctx: Any, step: Any, heads: Collection[str], **_: Any) -> Non
         commit_record(ctx, watch)
 
 
-def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], schema: str) -> None:
-    """Refuse to run a revision after one that has committed a part and is not recorded."""
+def record_of(connection: Connection, reader: psycopg.Connection[Any], schema: str) -> Record:
+    """What the schema records before anything is run."""
     place = identifier(schema, TABLE)
-    recorded = set(context.get_context().get_current_heads())
     comment = connection.scalar(
         text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place}
     )
+    heads = context.get_context().get_current_heads()
+    return Record.of(heads, comment, lineage_table.find(reader, schema, TABLE))
+
+
+def refuse_half_done(connection: Connection, reader: psycopg.Connection[Any], schema: str) -> None:
+    """Refuse to run a revision after one that has committed a part and is not recorded."""
+    record = record_of(connection, reader, schema)
     readable = reader.execute(begun.READABLE.encode()).fetchone()
     if readable and not readable[0]:
         raise begun.unreadable(reader)
-    in_comment = Record.of(recorded, comment).begun
     chain = declared_chain()
-    for found in begun.marked(reader, schema, in_comment=in_comment, may_read=bool(readable)):
-        if found.has_ended(recorded, chain):
+    for found in begun.marked(reader, schema, in_comment=record.begun, may_read=bool(readable)):
+        if found.has_ended(record.revisions, chain):
             config.attributes["marks"].forget(found)  # after a next step it would not look ended
         else:
             refuse_unended(reader, found)
@@ -168,18 +179,14 @@ def refuse_unended(reader: psycopg.Connection[Any], found: Begun) -> None:
     )
 
 
-def refuse_diverged(connection: Connection, schema: str) -> None:
+def refuse_diverged(connection: Connection, reader: psycopg.Connection[Any], schema: str) -> None:
     """Refuse to go on from a schema that has gone another way than the revisions here.
 
     Alembic looks at the last revision only. It would pass over one that was put before that.
     """
-    place = identifier(schema, TABLE)
-    comment = connection.scalar(
-        text("SELECT obj_description(to_regclass(:place), 'pg_class')"), {"place": place}
-    )
     name = declared().name
     chain = declared_chain()
-    record = Record.of(context.get_context().get_current_heads(), comment)
+    record = record_of(connection, reader, schema)
     found = record.as_lineage(chain).compare(chain.lineage)
     if found.standing is Standing.DIVERGED:
         raise CommandError(
@@ -305,7 +312,7 @@ def configure(schema: str, **options: Any) -> None:
 
 
 def portable(connection: Connection) -> None:
-    """Run on MariaDB or SQLite: no schemas, and no comment that records the lineage."""
+    """Run on MariaDB or SQLite: no schemas, so no place of our own that records the lineage."""
     watch = PortableWatch(connection)
 
     def recorded(ctx: Any, step: Any, **_: Any) -> None:
@@ -395,13 +402,13 @@ def online(schema: str) -> None:
 
         def before_all() -> None:
             if reader is not None and is_upgrade():
-                refuse_diverged(connection, schema)
+                refuse_diverged(connection, reader(), schema)
 
         def before_first(step: RevisionStep) -> None:
             if reader is None:
                 return
             refuse_half_done(connection, reader(), schema)
-            refuse_diverged(connection, schema)
+            refuse_diverged(connection, reader(), schema)
             if step.is_upgrade:
                 refuse_recorded_elsewhere(reader(), schema)
 
@@ -426,6 +433,7 @@ def offline(schema: str) -> None:
     if schema != "public":
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
     context.execute(f"SET search_path TO {search_path(schema)}")
+    context.execute(lineage_table.make_statement())
     with context.begin_transaction():
         context.run_migrations()
 

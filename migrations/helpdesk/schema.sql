@@ -2,6 +2,18 @@
 
 SET search_path TO "public";
 
+DO $is_db_bootstrap$
+BEGIN
+    CREATE SCHEMA IF NOT EXISTS is_db_bootstrap;
+    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
+    COMMENT ON TABLE is_db_bootstrap.lineage IS 'is-db-bootstrap: the revisions that led to what each version table records';
+    GRANT USAGE ON SCHEMA is_db_bootstrap TO PUBLIC;
+    GRANT SELECT ON is_db_bootstrap.lineage TO PUBLIC;
+EXCEPTION WHEN insufficient_privilege OR duplicate_table OR duplicate_schema THEN
+    NULL;
+END
+$is_db_bootstrap$;
+
 BEGIN;
 
 CREATE TABLE public.alembic_version (
@@ -255,13 +267,35 @@ CREATE UNIQUE INDEX ix_ticket_status_history_history_id ON ticket_status_history
 
 INSERT INTO public.alembic_version (version_num) VALUES ('hd_0001') RETURNING public.alembic_version.version_num;
 
-DO $do$
-        BEGIN
-            COMMENT ON TABLE "public"."alembic_version" IS 'is-db-bootstrap: blueprint helpdesk; revisions hd_0001';
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $do$;
+DO $is_db_bootstrap$
+DECLARE
+    place text := '"public"."alembic_version"';
+    told text := coalesce(obj_description(to_regclass(place), 'pg_class'), '');
+    kept text := regexp_replace(told, '(; )?begun (upgrade|downgrade) [^ ]+$', '');
+    wanted text := kept;
+    has_row boolean := false;
+BEGIN
+    BEGIN
+        INSERT INTO is_db_bootstrap.lineage (schema_name, table_name, blueprint, revisions)
+        VALUES ('public', 'alembic_version', 'helpdesk', ARRAY['hd_0001'])
+        ON CONFLICT (schema_name, table_name) DO UPDATE SET blueprint = excluded.blueprint,
+            revisions = excluded.revisions, recorded_at = excluded.recorded_at;
+        has_row := true;
+    EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
+        NULL;
+    END;
+    IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
+        wanted := 'is-db-bootstrap: blueprint helpdesk; revisions hd_0001';
+    END IF;
+    BEGIN
+        IF wanted <> told THEN
+            EXECUTE 'COMMENT ON TABLE ' || place || ' IS ' || quote_nullable(nullif(wanted, ''));
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        NULL;
+    END;
+END
+$is_db_bootstrap$;
 
 COMMIT;
 

@@ -2,6 +2,18 @@
 
 SET search_path TO "public";
 
+DO $is_db_bootstrap$
+BEGIN
+    CREATE SCHEMA IF NOT EXISTS is_db_bootstrap;
+    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
+    COMMENT ON TABLE is_db_bootstrap.lineage IS 'is-db-bootstrap: the revisions that led to what each version table records';
+    GRANT USAGE ON SCHEMA is_db_bootstrap TO PUBLIC;
+    GRANT SELECT ON is_db_bootstrap.lineage TO PUBLIC;
+EXCEPTION WHEN insufficient_privilege OR duplicate_table OR duplicate_schema THEN
+    NULL;
+END
+$is_db_bootstrap$;
+
 BEGIN;
 
 CREATE TABLE public.alembic_version (
@@ -110,13 +122,35 @@ CREATE INDEX "IDX_sessions_is_active" ON mplp_context_sessions (is_active);
 
 INSERT INTO public.alembic_version (version_num) VALUES ('mplp_0001_context') RETURNING public.alembic_version.version_num;
 
-DO $do$
-        BEGIN
-            COMMENT ON TABLE "public"."alembic_version" IS 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context';
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $do$;
+DO $is_db_bootstrap$
+DECLARE
+    place text := '"public"."alembic_version"';
+    told text := coalesce(obj_description(to_regclass(place), 'pg_class'), '');
+    kept text := regexp_replace(told, '(; )?begun (upgrade|downgrade) [^ ]+$', '');
+    wanted text := kept;
+    has_row boolean := false;
+BEGIN
+    BEGIN
+        INSERT INTO is_db_bootstrap.lineage (schema_name, table_name, blueprint, revisions)
+        VALUES ('public', 'alembic_version', 'mplp', ARRAY['mplp_0001_context'])
+        ON CONFLICT (schema_name, table_name) DO UPDATE SET blueprint = excluded.blueprint,
+            revisions = excluded.revisions, recorded_at = excluded.recorded_at;
+        has_row := true;
+    EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
+        NULL;
+    END;
+    IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
+        wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context';
+    END IF;
+    BEGIN
+        IF wanted <> told THEN
+            EXECUTE 'COMMENT ON TABLE ' || place || ' IS ' || quote_nullable(nullif(wanted, ''));
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        NULL;
+    END;
+END
+$is_db_bootstrap$;
 
 COMMIT;
 
@@ -321,13 +355,35 @@ CREATE INDEX "IDX_failures_resolved" ON mplp_failures (resolved);
 
 UPDATE public.alembic_version SET version_num='mplp_0002_plan' WHERE public.alembic_version.version_num = 'mplp_0001_context';
 
-DO $do$
-        BEGIN
-            COMMENT ON TABLE "public"."alembic_version" IS 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan';
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $do$;
+DO $is_db_bootstrap$
+DECLARE
+    place text := '"public"."alembic_version"';
+    told text := coalesce(obj_description(to_regclass(place), 'pg_class'), '');
+    kept text := regexp_replace(told, '(; )?begun (upgrade|downgrade) [^ ]+$', '');
+    wanted text := kept;
+    has_row boolean := false;
+BEGIN
+    BEGIN
+        INSERT INTO is_db_bootstrap.lineage (schema_name, table_name, blueprint, revisions)
+        VALUES ('public', 'alembic_version', 'mplp', ARRAY['mplp_0001_context', 'mplp_0002_plan'])
+        ON CONFLICT (schema_name, table_name) DO UPDATE SET blueprint = excluded.blueprint,
+            revisions = excluded.revisions, recorded_at = excluded.recorded_at;
+        has_row := true;
+    EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
+        NULL;
+    END;
+    IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
+        wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan';
+    END IF;
+    BEGIN
+        IF wanted <> told THEN
+            EXECUTE 'COMMENT ON TABLE ' || place || ' IS ' || quote_nullable(nullif(wanted, ''));
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        NULL;
+    END;
+END
+$is_db_bootstrap$;
 
 COMMIT;
 
@@ -506,13 +562,35 @@ CREATE INDEX "IDX_audit_logs_severity" ON mplp_role_audit_logs (severity);
 
 UPDATE public.alembic_version SET version_num='mplp_0003_role' WHERE public.alembic_version.version_num = 'mplp_0002_plan';
 
-DO $do$
-        BEGIN
-            COMMENT ON TABLE "public"."alembic_version" IS 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role';
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $do$;
+DO $is_db_bootstrap$
+DECLARE
+    place text := '"public"."alembic_version"';
+    told text := coalesce(obj_description(to_regclass(place), 'pg_class'), '');
+    kept text := regexp_replace(told, '(; )?begun (upgrade|downgrade) [^ ]+$', '');
+    wanted text := kept;
+    has_row boolean := false;
+BEGIN
+    BEGIN
+        INSERT INTO is_db_bootstrap.lineage (schema_name, table_name, blueprint, revisions)
+        VALUES ('public', 'alembic_version', 'mplp', ARRAY['mplp_0001_context', 'mplp_0002_plan', 'mplp_0003_role'])
+        ON CONFLICT (schema_name, table_name) DO UPDATE SET blueprint = excluded.blueprint,
+            revisions = excluded.revisions, recorded_at = excluded.recorded_at;
+        has_row := true;
+    EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
+        NULL;
+    END;
+    IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
+        wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role';
+    END IF;
+    BEGIN
+        IF wanted <> told THEN
+            EXECUTE 'COMMENT ON TABLE ' || place || ' IS ' || quote_nullable(nullif(wanted, ''));
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        NULL;
+    END;
+END
+$is_db_bootstrap$;
 
 COMMIT;
 
@@ -670,13 +748,35 @@ CREATE INDEX "IDX_attachments_mime_type" ON mplp_confirm_attachments (mime_type)
 
 UPDATE public.alembic_version SET version_num='mplp_0004_confirm' WHERE public.alembic_version.version_num = 'mplp_0003_role';
 
-DO $do$
-        BEGIN
-            COMMENT ON TABLE "public"."alembic_version" IS 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role mplp_0004_confirm';
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $do$;
+DO $is_db_bootstrap$
+DECLARE
+    place text := '"public"."alembic_version"';
+    told text := coalesce(obj_description(to_regclass(place), 'pg_class'), '');
+    kept text := regexp_replace(told, '(; )?begun (upgrade|downgrade) [^ ]+$', '');
+    wanted text := kept;
+    has_row boolean := false;
+BEGIN
+    BEGIN
+        INSERT INTO is_db_bootstrap.lineage (schema_name, table_name, blueprint, revisions)
+        VALUES ('public', 'alembic_version', 'mplp', ARRAY['mplp_0001_context', 'mplp_0002_plan', 'mplp_0003_role', 'mplp_0004_confirm'])
+        ON CONFLICT (schema_name, table_name) DO UPDATE SET blueprint = excluded.blueprint,
+            revisions = excluded.revisions, recorded_at = excluded.recorded_at;
+        has_row := true;
+    EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
+        NULL;
+    END;
+    IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
+        wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role mplp_0004_confirm';
+    END IF;
+    BEGIN
+        IF wanted <> told THEN
+            EXECUTE 'COMMENT ON TABLE ' || place || ' IS ' || quote_nullable(nullif(wanted, ''));
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        NULL;
+    END;
+END
+$is_db_bootstrap$;
 
 COMMIT;
 
@@ -861,13 +961,35 @@ CREATE INDEX "IDX_correlations_type" ON mplp_trace_correlations (type);
 
 UPDATE public.alembic_version SET version_num='mplp_0005_trace' WHERE public.alembic_version.version_num = 'mplp_0004_confirm';
 
-DO $do$
-        BEGIN
-            COMMENT ON TABLE "public"."alembic_version" IS 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role mplp_0004_confirm mplp_0005_trace';
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $do$;
+DO $is_db_bootstrap$
+DECLARE
+    place text := '"public"."alembic_version"';
+    told text := coalesce(obj_description(to_regclass(place), 'pg_class'), '');
+    kept text := regexp_replace(told, '(; )?begun (upgrade|downgrade) [^ ]+$', '');
+    wanted text := kept;
+    has_row boolean := false;
+BEGIN
+    BEGIN
+        INSERT INTO is_db_bootstrap.lineage (schema_name, table_name, blueprint, revisions)
+        VALUES ('public', 'alembic_version', 'mplp', ARRAY['mplp_0001_context', 'mplp_0002_plan', 'mplp_0003_role', 'mplp_0004_confirm', 'mplp_0005_trace'])
+        ON CONFLICT (schema_name, table_name) DO UPDATE SET blueprint = excluded.blueprint,
+            revisions = excluded.revisions, recorded_at = excluded.recorded_at;
+        has_row := true;
+    EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
+        NULL;
+    END;
+    IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
+        wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role mplp_0004_confirm mplp_0005_trace';
+    END IF;
+    BEGIN
+        IF wanted <> told THEN
+            EXECUTE 'COMMENT ON TABLE ' || place || ' IS ' || quote_nullable(nullif(wanted, ''));
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        NULL;
+    END;
+END
+$is_db_bootstrap$;
 
 COMMIT;
 
@@ -1072,13 +1194,35 @@ CREATE INDEX "IDX_executions_execution_time" ON mplp_extension_executions (execu
 
 UPDATE public.alembic_version SET version_num='mplp_0006_extension' WHERE public.alembic_version.version_num = 'mplp_0005_trace';
 
-DO $do$
-        BEGIN
-            COMMENT ON TABLE "public"."alembic_version" IS 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role mplp_0004_confirm mplp_0005_trace mplp_0006_extension';
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $do$;
+DO $is_db_bootstrap$
+DECLARE
+    place text := '"public"."alembic_version"';
+    told text := coalesce(obj_description(to_regclass(place), 'pg_class'), '');
+    kept text := regexp_replace(told, '(; )?begun (upgrade|downgrade) [^ ]+$', '');
+    wanted text := kept;
+    has_row boolean := false;
+BEGIN
+    BEGIN
+        INSERT INTO is_db_bootstrap.lineage (schema_name, table_name, blueprint, revisions)
+        VALUES ('public', 'alembic_version', 'mplp', ARRAY['mplp_0001_context', 'mplp_0002_plan', 'mplp_0003_role', 'mplp_0004_confirm', 'mplp_0005_trace', 'mplp_0006_extension'])
+        ON CONFLICT (schema_name, table_name) DO UPDATE SET blueprint = excluded.blueprint,
+            revisions = excluded.revisions, recorded_at = excluded.recorded_at;
+        has_row := true;
+    EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
+        NULL;
+    END;
+    IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
+        wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role mplp_0004_confirm mplp_0005_trace mplp_0006_extension';
+    END IF;
+    BEGIN
+        IF wanted <> told THEN
+            EXECUTE 'COMMENT ON TABLE ' || place || ' IS ' || quote_nullable(nullif(wanted, ''));
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        NULL;
+    END;
+END
+$is_db_bootstrap$;
 
 COMMIT;
 

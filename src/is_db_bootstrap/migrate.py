@@ -69,7 +69,8 @@ class Check:
     `target` is the address without its password. `latency_ms` is that of a connection and a query.
     `server_version` begins with the name of the engine when the engine is not PostgreSQL.
     `extensions` names each extension that the blueprint needs, and says whether the server has that
-    extension to install.
+    extension to install. `conflict` is why an upgrade would refuse what is recorded, with the way
+    out; None when it would not.
     """
 
     target: str
@@ -78,6 +79,7 @@ class Check:
     extensions: Mapping[str, bool]
     revision: str | None
     head: str
+    conflict: str | None = None
 
 
 _NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
@@ -349,6 +351,7 @@ def check(
                 hint=f"Run: is-db-bootstrap migrate init --blueprint {place.blueprint.name}",
             )
         extensions = available_extensions(reader, place.blueprint.migrations)
+        conflict = store.conflict()
     finally:
         store.close()
     return Check(
@@ -358,19 +361,23 @@ def check(
         extensions=extensions,
         revision=status.recorded or None,
         head=status.head,
+        conflict=str(conflict) if conflict else None,
     )
 
 
 def _check_portable(database: PortableDatabase, blueprint: str | Blueprint) -> Check:
     began = time.perf_counter()
     version = database.version()
+    latency_ms = _milliseconds_since(began)
+    conflict = database.conflict()
     return Check(
         target=database.target,
-        latency_ms=_milliseconds_since(began),
+        latency_ms=latency_ms,
         server_version=version,
         extensions={},
         revision=database.current(),
         head=history(blueprint)[0].id,
+        conflict=str(conflict) if conflict else None,
     )
 
 

@@ -151,10 +151,11 @@ def test_the_stock_command_records_the_blueprint_as_we_do(alembic, store, url):
     store.create_database()
     alembic("upgrade", "head")
     with connect(url, 5) as connection:
+        lineage = "SELECT schema_name, blueprint, revisions FROM is_db_bootstrap.lineage"
+        revisions = ["ng_0001", "ng_0002", "ng_0003", "ng_0004"]
+        assert connection.execute(lineage).fetchall() == [("public", "novel_genesis", revisions)]
         comment = "SELECT obj_description('alembic_version'::regclass)"
-        assert connection.execute(comment).fetchone()[0] == (
-            "is-db-bootstrap: blueprint novel_genesis; revisions ng_0001 ng_0002 ng_0003 ng_0004"
-        )
+        assert connection.execute(comment).fetchone()[0] is None
 
 
 def test_the_stock_command_creates_a_schema_that_is_missing(alembic, store, url):

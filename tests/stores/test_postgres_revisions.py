@@ -21,7 +21,8 @@ from is_db_bootstrap.stores.postgres.connection import (
     refused,
     search_path,
 )
-from is_db_bootstrap.stores.postgres.revisions import Chain, Record, mark
+from is_db_bootstrap.stores.postgres.lineage_table import mark
+from is_db_bootstrap.stores.postgres.revisions import Chain, Record
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ Is the password right?"""
 def command(database: Database) -> int:
     """Connect and print what is there.
 
-    The lines are target, latency, server version, extensions, revision and head.
+    The lines are target, latency, server version, extensions, revision and head. Where an upgrade
+    would refuse the revisions that are recorded, it says why and ends with 1.
     """
     from is_db_bootstrap import migrate
     from is_db_bootstrap.errors import BootstrapError, ConfigurationError
@@ -39,4 +40,7 @@ def command(database: Database) -> int:
         print_line(f"extension   {name} {'available' if is_available else 'NOT AVAILABLE'}")
     print_line(f"revision    {found.revision or '(none)'}")
     print_line(f"head        {found.head}")
+    if found.conflict is not None:
+        click.echo(f"is-db-bootstrap: {found.conflict}", err=True)
+        return FAILED
     return 0

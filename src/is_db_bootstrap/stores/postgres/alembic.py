@@ -36,6 +36,7 @@ from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.guests import GuestFailed, guest
 from is_db_bootstrap.settings import StoreUrl, address_elsewhere
+from is_db_bootstrap.stores.postgres import lineage_table
 from is_db_bootstrap.stores.postgres.connection import connect, identifier, session_settings
 from is_db_bootstrap.stores.postgres.errors import NAME, errors
 from is_db_bootstrap.stores.postgres.half_done import (
@@ -569,7 +570,7 @@ def _ran(
 
 
 def create_version_table(connection: psycopg.Connection[Any], target: str, schema: str) -> None:
-    """Create the version table as Alembic would.
+    """Create the version table as Alembic would, and where this role may, our table of lineages.
 
     `IF NOT EXISTS` is not atomic, so a faster run is no error.
     """
@@ -583,3 +584,4 @@ def create_version_table(connection: psycopg.Connection[Any], target: str, schem
         suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable),
     ):
         connection.execute(statement.encode())
+    lineage_table.make(connection)

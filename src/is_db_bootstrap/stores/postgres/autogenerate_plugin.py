@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.util import DispatchPriority, PriorityDispatchResult
 
-from is_db_bootstrap.stores.postgres.begun import SCHEMA
+from is_db_bootstrap.stores.postgres.own_schema import SCHEMA
 
 if TYPE_CHECKING:
     from alembic.runtime.plugins import Plugin

@@ -19,7 +19,6 @@ in the step's own transaction. That is what earlier versions did, and their mark
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -27,50 +26,24 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
-from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.errors import NAME
+from is_db_bootstrap.stores.postgres.own_schema import SCHEMA, literal, remedy
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.revisions import Chain
 
-#: Our schema, and the table of the steps that have begun.
-SCHEMA = "is_db_bootstrap"
+#: The table of the steps that have begun, in the schema of ours.
 TABLE = "begun"
 _PLACE = f"{SCHEMA}.{TABLE}"
 
 #: How many transactions of a server are looked at for what a step did outside of those it named.
 MOST_LOOKED_AT = 1000
 
-#: True and false: whether we may read and write the table. No row: there is none.
-RIGHTS = f"""
-    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-               AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
-               AND has_table_privilege(c.oid, 'DELETE')
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = '{SCHEMA}' AND c.relname = '{TABLE}'
-"""  # noqa: S608 - constants
-#: Whether every row of the table may be read. No row: there is none.
-READABLE = f"""
-    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-               AND NOT (c.relrowsecurity AND row_security_active(c.oid))
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = '{SCHEMA}' AND c.relname = '{TABLE}'
-"""  # noqa: S608 - constants
-#: Whether the table may be written, else whether it may be made, and whether the version table may
-#: be commented on or is still to be made. Then whether schema and table are there, and who we are.
-PLACES = f"""
-    SELECT coalesce(({RIGHTS}),
-                    CASE WHEN n.oid IS NULL
-                         THEN has_database_privilege(current_database(), 'CREATE')
-                         ELSE has_schema_privilege(n.oid, 'CREATE') END),
-           coalesce((SELECT pg_has_role(v.relowner, 'USAGE') FROM pg_class v
-                     WHERE v.oid = to_regclass(%s)), true),
-           n.oid IS NOT NULL, ({RIGHTS}) IS NOT NULL, current_user::text
-    FROM (SELECT 1) AS always LEFT JOIN pg_namespace n ON n.nspname = '{SCHEMA}'
-"""  # noqa: S608 - constants
-_HAS_SCHEMA = f"SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}'"
-_CREATE_SCHEMA = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
-_CREATE_TABLE = f"""
+RIGHTS = own_schema.rights(TABLE)
+READABLE = own_schema.readable(TABLE)
+_CREATE = (
+    f"""
     CREATE TABLE IF NOT EXISTS {_PLACE} (
         schema_name text PRIMARY KEY,
         step text NOT NULL,
@@ -78,15 +51,12 @@ _CREATE_TABLE = f"""
         outside_since xid8,
         begun_at timestamptz NOT NULL DEFAULT clock_timestamp()
     )
-"""
-_COMMENT = f"""
+""",
+    f"""
     COMMENT ON TABLE {_PLACE} IS
     'is-db-bootstrap: the revision that runs in a schema at this moment, or did not end there'
-"""
-# Every role may read the rows, which hold names and numbers only. So a role with a schema of its
-# own sees what has begun there, and a dump by a role with few rights does not fail at this table.
-_LET_ALL_READ = (f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC", f"GRANT SELECT ON {_PLACE} TO PUBLIC")
-_CREATE_ALL = (_CREATE_SCHEMA, _CREATE_TABLE, _COMMENT, *_LET_ALL_READ)
+""",
+)
 #: Settings of one statement: no flush (see above), and a bounded wait for another run's row.
 _SETTINGS = """
     SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %(wait)s, true)
@@ -228,7 +198,7 @@ def unreadable(reader: psycopg.Connection[Any]) -> AccessDenied:
         NAME,
         f"{_PLACE} may say that a revision did not end, and {role} may not read it.",
         subject=_PLACE,
-        hint=f"Let an administrator run: {remedy(role, has_schema=True, has_table=True)}",
+        hint=f"Let an administrator run: {remedy(role, has_schema=True)}",
     )
 
 
@@ -241,7 +211,7 @@ def staying_mark(
     """
     role = _role(reader)
     where = _PLACE if begun.known else f"the comment of {table}"
-    grant = f"Let an administrator run: {remedy(role, has_schema=True, has_table=True)}"
+    grant = f"Let an administrator run: {remedy(role, has_schema=True)}"
     return AccessDenied(
         NAME,
         f"{recorded} is recorded, but {role} may not delete the mark of the {begun.direction} of "
@@ -309,19 +279,7 @@ class Marks:
 
     def _prepared(self) -> bool:
         """Make schema and table; False when we may not."""
-        session = self._session()
-        row = session.execute(RIGHTS.encode()).fetchone()
-        if row is not None:
-            return bool(row[0])
-        has_schema = session.execute(_HAS_SCHEMA.encode()).fetchone()
-        # IF NOT EXISTS asks for the right to make schemas also when there is one. It is not atomic
-        # either, so of two sessions one may fail: what counts is what is there afterwards.
-        without_schema = _CREATE_ALL[1:]
-        for statement in without_schema if has_schema else _CREATE_ALL:
-            with suppress(psycopg.Error):
-                session.execute(statement.encode())
-        row = session.execute(RIGHTS.encode()).fetchone()
-        return bool(row and row[0])
+        return own_schema.make(self._session(), TABLE, _CREATE)
 
     def begin(self, begun: Begun, *, makes_room: bool = False) -> Begun:
         """Commit that a step has begun.
@@ -450,18 +408,3 @@ def comment_mark(table: str, step: str) -> str:
         END
         $is_db_bootstrap$
     """
-
-
-def literal(text: str) -> str:
-    """A string of SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def remedy(role: str, *, has_schema: bool, has_table: bool) -> str:
-    """What an administrator runs so that `role` may write marks."""
-    user = identifier(role)
-    if not has_schema:
-        return f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {user};"
-    if not has_table:
-        return f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {user};"
-    return f"GRANT USAGE ON SCHEMA {SCHEMA} TO {user}; GRANT ALL ON {_PLACE} TO {user};"

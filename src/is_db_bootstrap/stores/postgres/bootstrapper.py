@@ -42,7 +42,7 @@ from is_db_bootstrap.results import (
     Status,
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres import begun, compare, elsewhere
+from is_db_bootstrap.stores.postgres import compare, elsewhere, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live, live_in
 from is_db_bootstrap.stores.postgres.connection import (
@@ -123,7 +123,7 @@ class PostgreSQLBootstrapper:
         self._url = found if found.database else replace(found, database=blueprint.name)
         self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
-        if schema == begun.SCHEMA:
+        if schema == own_schema.SCHEMA:
             raise ConfigurationError(
                 f"DB_SCHEMA is {schema}, where is-db-bootstrap keeps records of its own.",
                 hint="Name another schema.",
@@ -304,15 +304,14 @@ class PostgreSQLBootstrapper:
         begun_before = self._history.refuse_half_done(record)
         pending = self._pending(record)
         if not pending:
-            return Plan(
-                tuple(self._missing_rows(reader)), notes=tuple(self._history.unread(record))
-            )
+            unread = (*self._history.unread(record), *self._history.unread_lineage(record))
+            return Plan(tuple(self._missing_rows(reader)), notes=unread)
         self._history.refuse_unread(record)
         notes = self._elsewhere.refuse(reader, record)
         schema = self._database.checked_schema(reader) if self._path_schema else []
         if not record.revisions and not schema:
             self._refuse_unrecorded(reader)
-        notes = (*notes, *self._history.unmarked(reader))
+        notes = (*notes, *self._history.unread_lineage(record), *self._history.unmarked(reader))
         return Plan((*schema, *pending, *self._all_rows()), notes=notes, begun=begun_before)
 
     def _plan_from_nothing(self) -> Plan:
@@ -590,6 +589,16 @@ class PostgreSQLBootstrapper:
         except DatabaseMissing:
             return False
         return bool(record.revisions) and self._history.compare(record).standing is Standing.SAME
+
+    def conflict(self) -> StoreConflict | None:
+        """Why a run would refuse the recorded revisions; None when it would not."""
+        record = self._history.read(self._reader())
+        try:
+            if not self._history.is_ahead(record):
+                self._history.refuse_half_done(record)
+        except StoreConflict as exc:
+            return exc
+        return None
 
     def selftest(self) -> Iterator[Proof]:
         """Try every declared table in a transaction that is rolled back; see `selftest.py`."""

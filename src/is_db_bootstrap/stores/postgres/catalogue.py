@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.stores.postgres import begun
+from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 
@@ -175,7 +175,7 @@ def live_beside(connection: psycopg.Connection[Any], schema: str) -> dict[str, O
 
     The session's search path must begin with `schema`.
     """
-    left_out = [schema, "information_schema", begun.SCHEMA]
+    left_out = [schema, "information_schema", own_schema.SCHEMA]
     names = [name for (name,) in connection.execute(_OTHER_SCHEMAS, [left_out]).fetchall()]
     found = {name: live_in(connection, name) for name in names}
     return {name: objects for name, objects in found.items() if objects}

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 
 #: Schema and name.
@@ -179,12 +180,12 @@ class Changes:
 
 
 def look(session: psycopg.Connection[Any], schema: str) -> Look:
-    """Read the tables of every schema, without our own version table in `schema`."""
+    """Read the tables of every schema, without the version table in `schema` and our own ones."""
     schemas = dict(_rows(session, _SCHEMAS))
     tables = {
         oid: Table((space, name), *facts)
         for oid, space, name, *facts in _rows(session, _RELATIONS)
-        if (space, name) != (schema, TABLE)
+        if (space, name) != (schema, TABLE) and space != own_schema.SCHEMA
     }
     columns = {
         (oid, number): Column(*facts)

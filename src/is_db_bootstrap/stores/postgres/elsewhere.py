@@ -27,6 +27,7 @@ from typing import Any
 import psycopg
 
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.postgres import lineage_table
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.revisions import TABLE, marked_blueprint
 
@@ -221,6 +222,8 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
+    #: What our table of lineages says of it.
+    recorded_blueprint: str
     schema: str
     table: str
     comment: str | None
@@ -233,9 +236,14 @@ class _Candidate:
     may_use_schema: bool
 
     @property
+    def blueprint(self) -> str:
+        """The blueprint that it is marked with, by our table or by its comment."""
+        return self.recorded_blueprint or marked_blueprint(self.comment)
+
+    @property
     def is_deployment(self) -> bool:
         """Whether it is the record of a deployment in another schema, which says so itself."""
-        return self.kind == "r" and self.table == TABLE and bool(marked_blueprint(self.comment))
+        return self.kind == "r" and self.table == TABLE and bool(self.blueprint)
 
     @property
     def is_stored(self) -> bool:
@@ -256,7 +264,7 @@ class _Candidate:
     @property
     def says_what_it_is(self) -> bool:
         """Whether its name or its comment says that it is a version table."""
-        return "alembic" in self.table.lower() or bool(marked_blueprint(self.comment))
+        return "alembic" in self.table.lower() or bool(self.blueprint)
 
     @property
     def unseen(self) -> UnseenTable | None:
@@ -317,7 +325,9 @@ def find(
     """
     own = own or identifier(schema, TABLE)
     wanted = {"schema": schema, "own": own, "most": _MOST_ROWS}
-    found = [_Candidate(*row) for row in reader.execute(_CANDIDATES, wanted).fetchall()]
+    rows = reader.execute(_CANDIDATES, wanted).fetchall()
+    marks = lineage_table.blueprints(reader) if rows else {}
+    found = [_Candidate(marks.get(row[:2], ""), *row) for row in rows]
     others = [each for each in found if each.may_be_ours]
     not_ours = {each for each in others if ignored.has(each.schema, each.table)}
     others = [each for each in others if each not in not_ours]
@@ -328,7 +338,7 @@ def find(
     for each, revisions in read.recorded:
         again = tuple(r for r in revisions if r in pending)
         strange = tuple(r for r in revisions if r not in done and r not in pending)
-        is_marked = marked_blueprint(each.comment) == blueprint  # renamed, or moved, by hand
+        is_marked = each.blueprint == blueprint  # renamed, or moved, by hand
         if again or (strange and is_marked):
             ours = ours or VersionTable(each.schema, each.table, again or strange)
         elif strange:
@@ -337,9 +347,7 @@ def find(
         ours,
         tuple(unknown),
         deployments=tuple(
-            each.schema
-            for each in found
-            if each.is_deployment and marked_blueprint(each.comment) == blueprint
+            each.schema for each in found if each.is_deployment and each.blueprint == blueprint
         ),
         unseen=(*filter(None, (each.unseen for each in others)), *read.locked),
         ignored=tuple(sorted(f"{each.schema}.{each.table}" for each in not_ours)),
@@ -437,7 +445,7 @@ def taken(
     `only_qualified`.
     """
     try:
-        text = sql()
+        text = lineage_table.without_records(sql())
     except Exception as exc:  # noqa: BLE001 - what a revision raises is its own
         return Taken(unread=str(getattr(exc, "message", exc)))
     made = {m["name"]: bool(m["unless"]) for m in _CREATES.finditer(text)}

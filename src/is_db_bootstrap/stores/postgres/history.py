@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,17 +11,39 @@ from is_db_bootstrap.engine.lineage import Comparison, Standing
 from is_db_bootstrap.errors import StoreBusy, StoreConflict
 from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
-from is_db_bootstrap.stores.postgres import diverged
+from is_db_bootstrap.stores.postgres import diverged, lineage_table, own_schema
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
 from is_db_bootstrap.stores.postgres.kind import KIND
+from is_db_bootstrap.stores.postgres.own_schema import SCHEMA
 from is_db_bootstrap.stores.postgres.record_place import RecordPlace
-from is_db_bootstrap.stores.postgres.revisions import Chain, Record, blueprint_of
+from is_db_bootstrap.stores.postgres.revisions import (
+    Chain,
+    Record,
+    blueprint_of,
+    marked_blueprint,
+)
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import Timing
 
 
+#: Whether we may read our tables.
+_READABLE = f"SELECT ({postgres_begun.READABLE}), ({lineage_table.READABLE})"
+#: Blueprint and revisions of our row, in one array.
+_LINEAGE = f"""
+    (SELECT blueprint || revisions FROM {lineage_table.PLACE}
+     WHERE (schema_name, table_name) = (
+         SELECT n.nspname::text, c.relname::text
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = %(table)s::regclass))
+"""  # noqa: S608 - constants
+_NO_LINEAGE = "NULL::text[]"
+#: The schema of a table that the search path finds.
+_SCHEMA_OF = """
+    SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = to_regclass(%s)
+"""
 #: The direction of a step that applies a revision.
 UPGRADE = "upgrade"
 
@@ -65,33 +87,40 @@ class History:
         self.consent = Consent()
 
     def read(self, reader: psycopg.Connection[Any]) -> Record:
-        """Rows and comment of the version table, in one round trip."""
-        table = self.table
-        named = table.replace("%", "%%")
+        """Rows and comment of the version table, and our row of its lineage, at one moment."""
+        may_read_begun, may_read_lineage = self._rights(reader)
+        named = self.table.replace("%", "%%")
         query = f"""
-            SELECT version_num, comment, ({postgres_begun.READABLE})
-            FROM (SELECT obj_description(%s::regclass, 'pg_class') AS comment) AS described
+            SELECT version_num, comment, {_LINEAGE if may_read_lineage else _NO_LINEAGE}
+            FROM (SELECT obj_description(%(table)s::regclass, 'pg_class') AS comment) AS described
             LEFT JOIN {named} ON true
         """  # noqa: S608 - quoted
         try:
-            rows = reader.execute(query.encode(), [table]).fetchall()
+            rows = reader.execute(query.encode(), {"table": self.table}).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            return self._record_of_steps(reader)
+            return Record(may_read_begun=may_read_begun, may_read_lineage=may_read_lineage)
         except psycopg.Error as exc:
             raise translated(exc, self._target, self.place.shown) from exc
         revisions = [revision for revision, *_ in rows if revision is not None]
-        return Record.of(revisions, *rows[0][1:])
+        _, comment, recorded = rows[0]
+        return Record.of(
+            revisions,
+            comment,
+            (recorded[0], recorded[1:]) if recorded else None,
+            may_read_begun=may_read_begun,
+            may_read_lineage=may_read_lineage,
+        )
 
     def recorded(self, reader: psycopg.Connection[Any]) -> frozenset[str]:
         """The rows of the version table alone. Raises what psycopg raises."""
         query = f"SELECT version_num FROM {self.table}"  # noqa: S608 - quoted
         return frozenset(row[0] for row in reader.execute(query.encode()).fetchall())
 
-    def _record_of_steps(self, reader: psycopg.Connection[Any]) -> Record:
-        """The record of a schema without a version table, where a step may have begun."""
-        with errors(self._target, postgres_begun.SCHEMA):
-            row = reader.execute(postgres_begun.READABLE.encode()).fetchone()
-        return Record(may_read_begun=row[0] if row else None)
+    def _rights(self, reader: psycopg.Connection[Any]) -> tuple[bool | None, bool | None]:
+        """Whether we may read our tables of steps and of lineages. None for one that is missing."""
+        with errors(self._target, SCHEMA):
+            row = reader.execute(_READABLE.encode()).fetchone()
+        return row or (None, None)
 
     def marked(self, record: Record) -> tuple[Begun, ...]:
         """The steps that are marked, in our table and in the comment; they may have ended since."""
@@ -187,19 +216,40 @@ class History:
         if record.may_read_begun is False:
             yield postgres_begun.unreadable(self._reader()).message
 
+    def unread_lineage(self, record: Record) -> Iterator[str]:
+        """A note when what led to the recorded revision stands where we may not read."""
+        if record.revisions and not record.lineage and record.may_read_lineage is False:
+            yield (
+                f"What led to {', '.join(record.revisions)} is taken from the folder, because this "
+                f"role may not read {lineage_table.PLACE}. Let an administrator run: GRANT USAGE "
+                f"ON SCHEMA {SCHEMA} TO PUBLIC; GRANT SELECT ON {lineage_table.PLACE} TO PUBLIC;"
+            )
+
     def unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
-        """A note when this role can write down nowhere that a revision has begun."""
-        with errors(self._target, postgres_begun.SCHEMA):
-            row = reader.execute(postgres_begun.PLACES.encode(), [self.table]).fetchone()
-        may_write, may_comment, has_schema, has_table, role = row or (True, True, True, True, "")
-        if may_write or may_comment:
+        """A note when this role can write down nowhere what is done."""
+        query = own_schema.places(postgres_begun.TABLE, lineage_table.TABLE)
+        with errors(self._target, SCHEMA):
+            row = reader.execute(query.encode(), {"table": self.table}).fetchone()
+        if row is None:
             return
-        remedy = postgres_begun.remedy(role, has_schema=has_schema, has_table=has_table)
-        yield (
-            f"A revision that commits by itself is not marked, because {role} may neither write "
-            f"to the schema {postgres_begun.SCHEMA} nor comment on {self.place.shown}: if it "
-            f"is killed, the next run begins it again. Let an administrator run: {remedy}"
-        )
+        may_mark, may_record, may_comment, comment, has_schema, role = row
+        remedy = own_schema.remedy(role, has_schema=has_schema)
+        if not (may_mark or may_comment):
+            yield (
+                f"A revision that commits by itself is not marked, because {role} may neither "
+                f"write to the schema {SCHEMA} nor comment on {self.place.shown}: if it is "
+                f"killed, the next run begins it again. Let an administrator run: {remedy}"
+            )
+        is_ours = not comment or bool(marked_blueprint(comment))
+        if not (may_record or (may_comment and is_ours)):
+            why = f"comment on {self.place.shown}"
+            if may_comment:
+                why = f"replace the comment of {self.place.shown}, which says something else"
+            yield (
+                f"Which revisions led to the last one is not recorded, because {role} may neither "
+                f"write to the schema {SCHEMA} nor {why}: an older version of the application will "
+                f"take the last one for unknown. Let an administrator run: {remedy}"
+            )
 
     def ways_out(self, direction: str, revision: str, record: Record) -> str:
         """What a person can do about a step that is half done."""
@@ -295,6 +345,16 @@ class History:
         """Lift every mark of the schema, on a session of the caller's."""
         if self.marks.are_rows():
             reader.execute(self.marks.forget_statement.encode())
+
+    def record_lineage(self, reader: psycopg.Connection[Any], revisions: Sequence[str]) -> None:
+        """Write what led to the recorded revisions, on a session of the caller's."""
+        lineage_table.make(reader)
+        row = reader.execute(_SCHEMA_OF.encode(), [self.table]).fetchone()
+        schema = self.place.schema or (row[0] if row else self._schema)
+        statement = lineage_table.record_statement(
+            schema, self.place.table, self._blueprint, revisions
+        )
+        reader.execute(statement.encode())
 
     def mark(self, reader: psycopg.Connection[Any], found: Begun) -> None:
         """Write the mark of a step unless it is there."""

@@ -212,6 +212,14 @@ class PortableDatabase:
             self._forget()
         return [wanted] if marked or not recorded else []
 
+    def conflict(self) -> StoreConflict | None:
+        """Why `upgrade` would refuse what is recorded; None when it would not."""
+        try:
+            self._refuse_half_done(self._done())
+        except StoreConflict as exc:
+            return exc
+        return None
+
     def _done(self) -> tuple[str, ...]:
         heads = self._heads()
         for revision in heads:

@@ -18,7 +18,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
-from is_db_bootstrap.stores.postgres import begun
+from is_db_bootstrap.stores.postgres import begun, lineage_table
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate
 from is_db_bootstrap.stores.postgres.errors import (
     NAME,
@@ -27,7 +27,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     rolled_back,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
-from is_db_bootstrap.stores.postgres.revisions import Chain, Record, comment_statement, mark
+from is_db_bootstrap.stores.postgres.revisions import Chain, Record
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -156,6 +156,9 @@ class RevisionSteps:
         if recorded != frozenset(heads):
             for change in changes:
                 self._confirm_recorded("upgrade", change)
+        if self._run_by_team is not None:
+            # The team's env.py knows nothing of it.
+            self._history.record_lineage(self._reader(), self._chain.until(heads))
         self._watch.forget()
         self._is_confirming = False
 
@@ -232,14 +235,13 @@ class RevisionSteps:
             raise self._failed_itself(running(), GuestFailed(exc)) from exc
 
     def _describe(self, revision: str) -> None:
-        """Write the comment of a record that says `revision` already.
+        """Write what led to `revision`, which is recorded already.
 
         Alembic has no step for it, and so no callback.
         """
         lineage = self._chain.until([] if revision == "base" else [revision])
         reader = self._reader()
-        comment = mark(self._blueprint.name, lineage)
-        reader.execute(comment_statement(self._history.table, comment).encode())
+        self._history.record_lineage(reader, lineage)
         self._history.forget(reader)
 
     def _failed_itself(self, change: Change, failed: GuestFailed) -> ChangeFailed:
@@ -310,6 +312,8 @@ class RevisionSteps:
             if act == "stamp":
                 self._confirm_lifted(change.name, record)
                 self._confirm_lineage(record)
+            else:
+                self._complete_lineage(record)
             return
         if act != "stamp":
             with suppress(psycopg.Error, BootstrapError):
@@ -322,6 +326,16 @@ class RevisionSteps:
             change,
         )
 
+    def _complete_lineage(self, record: Record) -> None:
+        """Write what led to the recorded revisions, unless the step has.
+
+        The step could not when it went on under a role that may not.
+        """
+        is_known = all(revision in self._chain.parents for revision in record.revisions)
+        lineage = self._chain.until(record.revisions) if is_known else ()
+        if lineage and lineage != record.lineage:
+            self._history.record_lineage(self._reader(), lineage)
+
     def _confirm_lifted(self, stamped: str, record: Record) -> None:
         """Read back that a stamp has lifted the mark of a half done step."""
         for found in self._history.unended(record):
@@ -333,12 +347,14 @@ class RevisionSteps:
         """Read back that a stamp has recorded what led to it; nobody may have recorded any."""
         if record.lineage and record.lineage != self._chain.until(record.revisions):
             table = self._history.place.shown
+            owned = table if record.in_comment else lineage_table.PLACE
+            where = "its comment" if record.in_comment else owned
             raise AccessDenied(
                 NAME,
-                f"{table} records {', '.join(record.revisions)}, but its comment says still that "
-                f"{', '.join(record.lineage)} led there, and only its owner may change that.",
+                f"{table} records {', '.join(record.revisions)}, but {where} says still that "
+                f"{', '.join(record.lineage)} led there, and this role may not change that.",
                 subject=table,
-                hint=f"Stamp again as the owner of {table}.",
+                hint=f"Stamp again as the owner of {owned}.",
             )
 
 

@@ -1,14 +1,15 @@
 """The Alembic revisions of a folder, read without Alembic, and what a database records of them.
 
-A database records in two places. Alembic's table `alembic_version` holds the last revision. The
-comment of that table, written by `migrations/env.py` with every step, our runs and the stock
+A database records in two places. Alembic's table `alembic_version` holds the last revision. A row
+of our own (`lineage_table`), written by `migrations/env.py` with every step, our runs and the stock
 command alike, holds the blueprint and all the revisions that led there. By it, code that is older
 than the database can tell a history that goes on from its own (`ahead`) from a foreign one, and a
 second blueprint can be named. By it, a revision that was put before the last applied one is found,
-which Alembic takes for applied.
+which Alembic takes for applied. Earlier versions have written the same into the comment of
+Alembic's table, which is read where there is no such row.
 
-A database without the comment was migrated by other means. It is adopted when the recorded revision
-is known, and what leads there counts as applied. A comment that does not end in the recorded
+A database with neither was migrated by other means. It is adopted when the recorded revision is
+known, and what leads there counts as applied. A row or comment that does not end in the recorded
 revision is out of date (somebody stamped by other means) and not believed. A step that has begun is
 recorded in a table of our own (`begun`), or where that cannot be, by a mark in the comment.
 """
@@ -228,6 +229,8 @@ class Record:
     `begun` is a step that has committed a part of its work and did not end, by the comment: its
     direction (`upgrade` or `downgrade`) and its revision. `may_read_begun` says whether we may read
     the table of begun steps (`stores.postgres.begun`), None when there is no such table.
+    `may_read_lineage` says the same of our table of lineages. `in_comment` says that the lineage
+    stands in the comment alone.
     """
 
     revisions: tuple[str, ...] = ()
@@ -235,24 +238,45 @@ class Record:
     lineage: tuple[str, ...] = ()
     begun: tuple[str, str] | None = None
     may_read_begun: bool | None = None
+    may_read_lineage: bool | None = None
+    in_comment: bool = False
 
     @classmethod
     def of(
-        cls, revisions: Iterable[str], comment: str | None, may_read_begun: bool | None = None
+        cls,
+        revisions: Iterable[str],
+        comment: str | None,
+        recorded: tuple[str, Sequence[str]] | None = None,
+        *,
+        may_read_begun: bool | None = None,
+        may_read_lineage: bool | None = None,
     ) -> Record:
-        """From the rows of the version table and its comment.
+        """From the rows of the version table, its comment, and what our own table has `recorded`.
 
-        An outdated comment counts for nothing.
+        That is the blueprint and the revisions that led there. What is out of date counts for
+        nothing.
         """
         rows = tuple(sorted(revisions))
         text = (comment or "").strip()
         step = _BEGUN.search(text)
         begun = (step[1], step[2]) if step else None
         mark = _MARK.fullmatch(text[: step.start()] if step else text)
-        lineage = tuple(mark[2].split()) if mark else ()
-        if mark and rows and set(rows) <= set(lineage) and lineage[-1] in rows:
-            return cls(rows, mark[1], lineage, begun, may_read_begun)
-        return cls(rows, begun=begun, may_read_begun=may_read_begun)
+        by_comment = (mark[1], tuple(mark[2].split())) if mark else None
+        blueprint, lineage, in_comment = "", tuple[str, ...](), False
+        for found in (recorded, by_comment):
+            if found is not None and _ends_in(found[1], rows):
+                blueprint, lineage = found[0], tuple(found[1])
+                in_comment = found is by_comment
+                break
+        return cls(
+            rows,
+            blueprint,
+            lineage,
+            begun,
+            may_read_begun=may_read_begun,
+            may_read_lineage=may_read_lineage,
+            in_comment=in_comment,
+        )
 
     def as_lineage(self, chain: Chain) -> Lineage:
         """What is recorded, as a lineage that is compared with that of `chain`.
@@ -283,9 +307,9 @@ def _without_squashed(names: Sequence[str], chain: Chain) -> Sequence[str]:
     return names[first:] if is_root else names
 
 
-def mark(blueprint: str, lineage: Iterable[str]) -> str:
-    """The comment of the version table."""
-    return f"is-db-bootstrap: blueprint {blueprint}; revisions {' '.join(lineage)}".strip()
+def _ends_in(lineage: Sequence[str], rows: Sequence[str]) -> bool:
+    """Whether a lineage leads to the recorded revisions, and not beyond."""
+    return bool(rows) and {*rows} <= {*lineage} and lineage[-1] in rows
 
 
 def marked_blueprint(comment: str | None) -> str:
@@ -293,23 +317,6 @@ def marked_blueprint(comment: str | None) -> str:
     text = (comment or "").strip()
     found = _MARK.fullmatch(_BEGUN.sub("", text))
     return found[1] if found else ""
-
-
-def comment_statement(table: str, comment: str) -> str:
-    """The statement that writes the comment of `table`, a quoted name.
-
-    A role that may write to the table but does not own it leaves the comment as it is.
-    """
-    text = comment.replace("'", "''")
-    return f"""
-        DO $do$
-        BEGIN
-            COMMENT ON TABLE {table} IS '{text}';
-        EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
-        END
-        $do$
-    """
 
 
 def blueprint_of(revision: str) -> str:
