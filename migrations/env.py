@@ -16,7 +16,7 @@ from logging.config import fileConfig
 from typing import TYPE_CHECKING, Any
 
 from alembic import context
-from alembic.command import upgrade
+from alembic.command import current, downgrade, stamp, upgrade
 from alembic.util import CommandError
 from sqlalchemy import text
 
@@ -61,6 +61,7 @@ TABLES_OF = """
 """
 
 
+@cache
 def declared() -> Blueprint:
     """The blueprint whose revisions these are."""
     found: Blueprint | None = config.attributes.get("blueprint")
@@ -70,8 +71,11 @@ def declared() -> Blueprint:
     return load_blueprint(name, may_have_no_files=True)
 
 
+@cache
 def declared_chain() -> Chain:
-    """The revisions of the blueprint."""
+    """The revisions of the blueprint, which are read once per run."""
+    if found := config.attributes.get("chain"):
+        return found  # type: ignore[no-any-return]  # Alembic's attributes have no types
     folder = declared().migrations
     return Chain.read(folder) if folder is not None else Chain()
 
@@ -79,9 +83,9 @@ def declared_chain() -> Chain:
 def models(blueprint: Blueprint) -> MetaData | None:
     """The metadata of the blueprint's `models`, which `alembic check` compares with.
 
-    None when it names no models.
+    None when it names no models, and when nothing is compared: steps are run without them.
     """
-    if not blueprint.models:
+    if not blueprint.models or not compares_models():
         return None
     try:
         with strict_guest():
@@ -89,6 +93,14 @@ def models(blueprint: Blueprint) -> MetaData | None:
     except GuestFailed as exc:
         raise CommandError(f"The models {blueprint.models} cannot be imported: {exc}") from exc
     return metadata_of(module)
+
+
+def compares_models() -> bool:
+    """Whether Alembic was called to compare the models with the database."""
+    if "schema" in config.attributes:
+        return bool(config.attributes.get("compares_models"))
+    called = getattr(config.cmd_opts, "cmd", (None,))[0]
+    return called not in {upgrade, downgrade, stamp, current}
 
 
 def metadata_of(module: Any) -> MetaData:
@@ -401,7 +413,8 @@ def online(schema: str) -> None:
                 refuse_recorded_elsewhere(reader(), schema)
 
         config.attributes["watch"] = watch_of(connection)
-        watch_steps(context.get_context(), config.attributes["watch"], before_first, before_all)
+        if not config.attributes.get("is_followed"):
+            watch_steps(context.get_context(), config.attributes["watch"], before_first, before_all)
         with context.begin_transaction():
             context.run_migrations()
 

@@ -28,8 +28,10 @@ class Phase(StrEnum):
 class Event:
     """Something that happened.
 
-    `kind` is one of `phase`, `waiting`, `still-waiting`, `store-done`, `change-started`, `change`,
-    `failed`, `cancelling`, `finished`. A `waiting` is followed by another try. A `still-waiting`
+    `kind` is one of `phase`, `waiting`, `still-waiting`, `store-done`, `change-started`,
+    `change-ran`, `change`, `failed`, `cancelling`, `finished`. A `change-ran` tells of a change
+    that ran in a transaction which is still open, so it may be taken back. A `change` tells what
+    became of it. A `waiting` is followed by another try. A `still-waiting`
     tells what a call waits for that has not come back. `store` is empty for the run as a whole.
     `elapsed_s` counts seconds since the run began.
     """

@@ -85,6 +85,20 @@ def strict_guest() -> Iterator[None]:
         raise GuestFailed(exc) from exc
 
 
+@contextmanager
+def host() -> Iterator[None]:
+    """Run code of our own that a guest has called back.
+
+    What that code prints goes to stdout, and it may end the process, as it may outside of guests.
+    """
+    depth = getattr(_here, "depth", 0)
+    _here.depth = 0
+    try:
+        yield
+    finally:
+        _here.depth = depth
+
+
 def place_of(exc: BaseException) -> str:
     """` (FILE, line N)` of the user's own code where `exc` was raised.
 

@@ -1,6 +1,7 @@
 """What a blueprint is, and how it is found, checked, described and told from another."""
 
 from is_db_bootstrap.blueprint.declarations import (
+    AlembicEnvironment,
     Blueprint,
     Channel,
     Collection,
@@ -19,6 +20,7 @@ from is_db_bootstrap.blueprint.declarations import (
 )
 
 __all__ = [
+    "AlembicEnvironment",
     "Blueprint",
     "Channel",
     "Collection",

@@ -41,13 +41,19 @@ def holds_installed_packages(folder: Path) -> bool:
     return is_pythons_own or any(folder.glob("*.dist-info"))
 
 
+def brings_environment(kind: StoreKind, blueprint: Blueprint) -> bool:
+    """Whether the blueprint names a team's own environment for this kind of store."""
+    return bool(kind.environment) and getattr(blueprint, kind.environment) is not None
+
+
 def refuse_unread(folder: Path, blueprint: Blueprint) -> None:
     """Raise one `ConfigurationError` that names all migrations in `folder` that are not read.
 
     `folder` is that of the blueprint's module, and the blueprint's own folders are absolute.
     """
     entries = list(entries_below(folder, deep=False))
-    found = [text for kind in file_kinds() for text in _unread(kind, folder, blueprint, entries)]
+    kinds = [kind for kind in file_kinds() if not brings_environment(kind, blueprint)]
+    found = [text for kind in kinds for text in _unread(kind, folder, blueprint, entries)]
     if found:
         raise ConfigurationError(
             f"{folder}: {'; '.join(found)}.",

@@ -337,14 +337,38 @@ class PoolProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class AlembicEnvironment:
+    """A team's own Alembic environment: an `alembic.ini`, and the `env.py` that it leads to.
+
+    - `ini` is the file, relative to the file that declares it.
+    - `section` is the section that `alembic --name` would be given.
+    - `x` are the arguments that `alembic -x` would be given, such as `tenant=a`.
+    - `version_table` and `version_table_schema` are for an `env.py` without an offline branch. They
+      say what its `context.configure` says. Empty: the offline branch says it.
+    """
+
+    ini: Path
+    section: str = "alembic"
+    x: tuple[str, ...] = ()
+    version_table: str = ""
+    version_table_schema: str = ""
+
+    def __post_init__(self) -> None:
+        """Take a text that names a file as a path."""
+        if isinstance(self.ini, str):
+            object.__setattr__(self, "ini", Path(self.ini))
+
+
+@dataclass(frozen=True, slots=True)
 class Blueprint:
     """A named, declared desired state over one or more stores.
 
     Files declare what PostgreSQL and Neo4j are to hold. `migrations` is a folder of Alembic
     revisions, and `cypher` one of `V…__….cypher` and `R…__….cypher` files. None means that the
-    blueprint does not use that store. Where a blueprint is loaded from a folder or by
-    `module:ATTRIBUTE` and leaves `migrations`, `cypher` or `models` open, the folders of these
-    names beside it are taken, and the module `tables` or `models`.
+    blueprint does not use that store. `alembic` names a team's own Alembic environment in the place
+    of `migrations`, by its file or as an `AlembicEnvironment`. Where a blueprint is loaded from a
+    folder or by `module:ATTRIBUTE` and leaves `migrations`, `cypher` or `models` open, the folders
+    of these names beside it are taken, and the module `tables` or `models`.
 
     - `enterprise=False` skips Cypher files that assume the enterprise edition, whatever the server
       is.
@@ -374,16 +398,19 @@ class Blueprint:
     seed_rows: tuple[SeedRow, ...] = ()
     seed_nodes: tuple[SeedNode, ...] = ()
     seed_relationships: tuple[SeedRelationship, ...] = ()
+    alembic: AlembicEnvironment | None = None
     configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(
         default=None, repr=False
     )
 
     def __post_init__(self) -> None:
-        """Take a text that names a folder as a path."""
+        """Take a text that names a folder as a path, and one that names an ini file as that."""
         for name in ("migrations", "cypher"):
             folder = getattr(self, name)
             if isinstance(folder, str):
                 object.__setattr__(self, name, Path(folder))
+        if isinstance(self.alembic, str | Path):
+            object.__setattr__(self, "alembic", AlembicEnvironment(Path(self.alembic)))
 
     @property
     def stores(self) -> tuple[StoreName, ...]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from is_db_bootstrap import __version__
+from is_db_bootstrap.blueprint.beside import brings_environment, files_module
 from is_db_bootstrap.blueprint.declarations import Blueprint
 from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.stores.kinds import KINDS
 
 
 def fingerprint(blueprint: Blueprint, settings: Settings) -> str:
@@ -26,13 +28,22 @@ def fingerprint(blueprint: Blueprint, settings: Settings) -> str:
     )
     resolved = blueprint.resolve(settings.values)
     digest.update(repr(_printable(resolved)).encode())
-    for folder in filter(None, (blueprint.migrations, blueprint.cypher)):
+    for folder in _folders(blueprint):
         for path in sorted(
             {*folder.rglob("*"), *folder.parent.glob("*.py"), *_sources_beside_models(blueprint)}
         ):
             if path.is_file() and path.suffix != ".pyc":
                 digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _folders(blueprint: Blueprint) -> Iterator[Path]:
+    """The folders whose files decide what a store looks like."""
+    yield from filter(None, (blueprint.migrations, blueprint.cypher))
+    for kind in KINDS.values():
+        if brings_environment(kind, blueprint):
+            environment = getattr(blueprint, kind.environment)
+            yield from files_module(kind).environment_folders(environment)
 
 
 def _printable(value: Any) -> Any:

@@ -21,17 +21,19 @@ from types import ModuleType
 from typing import Any
 
 from is_db_bootstrap.blueprint.beside import (
+    brings_environment,
     file_kinds,
     files_module,
     holds_installed_packages,
     refuse_unread,
 )
 from is_db_bootstrap.blueprint.check import check, check_types
-from is_db_bootstrap.blueprint.declarations import Blueprint
+from is_db_bootstrap.blueprint.declarations import AlembicEnvironment, Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
-from is_db_bootstrap.settings.sources import refuse_address
+from is_db_bootstrap.settings.sources import Table, refuse_address
 from is_db_bootstrap.stores.kind import StoreKind
+from is_db_bootstrap.stores.kinds import KINDS
 
 #: The blueprint of a call that names none.
 DEFAULT = "novel_genesis"
@@ -42,6 +44,9 @@ _PACKAGE_FILE = "__init__.py"
 _MODULE_FILE = "blueprint.py"
 #: The name by which such a file defines it.
 _ATTRIBUTE = "BLUEPRINT"
+#: The name of a blueprint that a TOML file declares, unless the file says another one. The name
+#: must not hang on the folder: an image has the same file in another one.
+_NAME_OF_PROJECT = "application"
 #: Modules beside a blueprint that may hold its metadata, the first one first.
 _MODELS = ("tables", "models")
 _WRITE = "Write my_pkg.my_module:BLUEPRINT."
@@ -59,7 +64,7 @@ def blueprint_names() -> list[str]:
 
 
 def load_blueprint(name: str | Path, *, may_have_no_files: bool = False) -> Blueprint:
-    """The blueprint of an entry point's name, of a folder, or of `module:ATTRIBUTE`.
+    """The blueprint of an entry point's name, a folder, a TOML file, or of `module:ATTRIBUTE`.
 
     In an entry point's name, `-` counts as `_`. The folders that a team's blueprint names are
     relative to the folder of its module. Where the blueprint names none, the folders `migrations`
@@ -80,7 +85,9 @@ def load_blueprint(name: str | Path, *, may_have_no_files: bool = False) -> Blue
         if not may_have_no_files:
             _check_installed_files(installed_name)
         return _installed_blueprint(installed_name)
-    if is_path(text):
+    if text.endswith(".toml"):
+        blueprint = from_toml(Path(text))
+    elif is_path(text):
         blueprint = from_folder(Path(text))
     elif ":" in text:
         blueprint = from_module(text)
@@ -235,6 +242,41 @@ def _error_without_blueprint(
     )
 
 
+# --- from a TOML file
+
+
+def from_toml(path: Path) -> Blueprint:
+    """The blueprint of a TOML file that names a team's own environment of Alembic.
+
+    The environment's file is relative to the TOML file.
+    """
+    table = Table.read(path)
+    for name, kind in KINDS.items():
+        section = table.section(name)
+        if kind.environment not in section:
+            continue
+        environment = AlembicEnvironment(
+            ini=Path(section[kind.environment]),
+            **{key: _tuple(section[key], key) for key in kind.environment_keys if key in section},
+        )
+        name_of_project = table.top.get("name", _NAME_OF_PROJECT)
+        named: dict[str, Any] = {kind.environment: environment}
+        declared = replace(Blueprint(name_of_project, f"What {path.name} names."), **named)
+        check_types(declared)
+        return _with_environment(declared, path.resolve().parent)
+    raise ConfigurationError(
+        f"{path} declares no blueprint.",
+        hint='Name the environment of Alembic there, as in: alembic = "alembic.ini".',
+    )
+
+
+def _tuple(value: Any, key: str) -> Any:
+    """What a declaration takes for a value of the file. One argument may stand without a list."""
+    if key == "x":
+        return (value,) if isinstance(value, str) else tuple(value)
+    return value
+
+
 # --- from a module
 
 
@@ -385,9 +427,26 @@ def _with_folders(blueprint: Blueprint, folder: Path, package: str) -> Blueprint
     folders: dict[str, Any] = {
         kind.folder: _absolute_folder(folder, getattr(blueprint, kind.folder), kind.folder)
         for kind in file_kinds()
+        if not brings_environment(kind, blueprint)
     }
     models = blueprint.models or _models_beside(folder, package)
-    return replace(blueprint, models=models, **folders)
+    return replace(_with_environment(blueprint, folder), models=models, **folders)
+
+
+def _with_environment(blueprint: Blueprint, folder: Path) -> Blueprint:
+    """The blueprint with the file of its environment made absolute. Raises when it is not there."""
+    for kind in KINDS.values():
+        environment = getattr(blueprint, kind.environment) if kind.environment else None
+        if environment is None:
+            continue
+        path = folder / environment.ini
+        if not path.is_file():
+            raise ConfigurationError(
+                f"{folder}: the file {environment.ini}, which the blueprint names, is not there."
+            )
+        made = replace(environment, ini=path.resolve())
+        return replace(blueprint, **{kind.environment: made})
+    return blueprint
 
 
 def _models_beside(folder: Path, package: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import TypeVar
 
 from is_db_bootstrap.engine.context import RunContext
@@ -13,6 +15,7 @@ from is_db_bootstrap.engine.deadlines import Deadlines
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
 from is_db_bootstrap.engine.retry import until, while_busy, while_busy_change
 from is_db_bootstrap.engine.store import (
+    CanApplyTogether,
     CanAudit,
     CanCheckRights,
     CanCreateDatabase,
@@ -21,6 +24,7 @@ from is_db_bootstrap.engine.store import (
     CanReport,
     CanRetry,
 )
+from is_db_bootstrap.engine.together import Together
 from is_db_bootstrap.engine.track import UNVERIFIED, Call, Track
 from is_db_bootstrap.engine.workers import Workers
 from is_db_bootstrap.errors import (
@@ -245,7 +249,7 @@ class Phases:
         track.note(remark)
         # A remark says that another run was faster.
         outcome = Outcome.UNCHANGED if remark else Outcome.CHANGED
-        self._record_change(track, change, outcome, began)
+        self._record_change(track, change, outcome, time.monotonic() - began)
 
     def _take_locks(self, _: Track) -> None:
         try:
@@ -263,8 +267,14 @@ class Phases:
     # --- apply
 
     def _apply_changes(self, track: Track) -> None:
-        for change in track.pending:
-            self._apply_change(track, change)
+        for kind, group in groupby(track.pending, key=attrgetter("kind")):
+            changes = list(group)
+            store = track.store
+            if isinstance(store, CanApplyTogether) and kind in store.kinds_together:
+                self._apply_together(track, store, changes)
+                continue
+            for change in changes:
+                self._apply_change(track, change)
         if track.pending:
             self._locks.refuse_end()
 
@@ -272,50 +282,114 @@ class Phases:
         """Make one change and record what became of it."""
         self._refuse_change(track)
         began = time.monotonic()
-        name = track.store.name
-        self._run.emit("change-started", phase=Phase.APPLY, store=name, message=change.name)
-
-        def say(error: StoreBusy) -> None:
-            self._run.say_waiting(Phase.APPLY, name, error.message)
-
+        self._say_change("change-started", track, change)
         attempt = partial(self._attempt_change, track, change)
+        say = partial(self._say_busy, track)
         try:
             remark = while_busy_change(
                 self._retry, change, attempt, sleep=self._run.sleep, on_retry=say
             )
         except Interrupted:
             raise
-        except HalfDone as exc:
-            seen = replace(change, nature=Nature.NEITHER)
-            self._record_change(track, seen, Outcome.FAILED, began)
-            self._locks.refuse_ended(track, seen, exc)
-            raise
         except BootstrapError as exc:
-            self._record_change(track, change, Outcome.FAILED, began)
-            self._locks.refuse_ended(track, change, exc)
+            self._record_failed(track, change, time.monotonic() - began, exc)
             raise
-        self._record_change(track, change, Outcome.CHANGED, began)
-        track.note(remark or "")
+        self._record_done(track, change, time.monotonic() - began, remark)
+
+    def _apply_together(
+        self, track: Track, store: CanApplyTogether, changes: Sequence[Change]
+    ) -> None:
+        """Make several changes in one call of the store, and record what became of each."""
+        self._refuse_change(track)
+        batch = Together(
+            track,
+            changes,
+            refuse=self._refuse_change,
+            started=partial(self._say_change, "change-started", track),
+            ended=partial(self._say_change, "change-ran", track),
+            record=partial(self._record_done, track),
+        )
+        say = partial(self._say_busy, track)
+        while batch.left:
+            # The tries of a change are counted anew when the changes before it are done.
+            attempt = partial(self._attempt_together, track, store, batch)
+            first = batch.left[0]
+            try:
+                while_busy_change(self._retry, first, attempt, sleep=self._run.sleep, on_retry=say)
+            except Interrupted:
+                raise
+            except BootstrapError as exc:
+                if batch.left:
+                    self._record_failed(track, batch.current, batch.duration_s, exc)
+                raise
 
     def _attempt_change(self, track: Track, change: Change) -> str | None:
         # The locks are asked again, because a change may have been busy for a minute.
         self._refuse_change(track)
-        track.call = call = Call(change=f"{change.kind} {change.name}")
+        track.call = Call(change=f"{change.kind} {change.name}")
         track.changing = True
         try:
             return track.store.apply(change)
         except StoreUnavailable as exc:
-            if not call.ended_because:
-                raise
-            raise StoreBusy(
-                track.store.name,
-                f"{call.change} waited for {self._retry.lock_timeout_s:g} s and was ended."
-                f" {call.ended_because}",
-                hint="End that transaction, or wait for it.",
-                subject=change.name,
-            ) from exc
+            self._refuse_ended_call(track, change, exc)
+            raise
         finally:
             track.changing = False
+
+    def _attempt_together(self, track: Track, store: CanApplyTogether, batch: Together) -> None:
+        """Make what is left of several changes.
+
+        Returns when all are done, or when some were done before one of them was busy.
+        """
+        self._refuse_change(track)
+        left = len(batch.left)
+        batch.begin_call()
+        track.changing = True
+        try:
+            store.apply_together(tuple(batch.left), batch)
+        except StoreBusy as exc:
+            if len(batch.left) == left or not batch.current.nature.may_run_again:
+                raise
+            self._say_busy(track, exc)
+        except StoreUnavailable as exc:
+            self._refuse_ended_call(track, batch.current, exc)
+            raise
+        finally:
+            track.changing = False
+
+    def _say_change(self, kind: str, track: Track, change: Change) -> None:
+        self._run.emit(kind, phase=Phase.APPLY, store=track.store.name, message=change.name)
+
+    def _say_busy(self, track: Track, error: StoreBusy) -> None:
+        self._run.say_waiting(Phase.APPLY, track.store.name, error.message)
+
+    def _refuse_ended_call(self, track: Track, change: Change, error: StoreUnavailable) -> None:
+        """Raise `StoreBusy` for a call that the engine has ended because it waited for a lock."""
+        call = track.call
+        if not call.ended_because:
+            return
+        raise StoreBusy(
+            track.store.name,
+            f"{call.change} waited for {self._retry.lock_timeout_s:g} s and was ended."
+            f" {call.ended_because}",
+            hint="End that transaction, or wait for it.",
+            subject=change.name,
+        ) from error
+
+    def _record_failed(
+        self, track: Track, change: Change, duration_s: float, error: BootstrapError
+    ) -> None:
+        """Record a change that failed. Raises `LockLost` when it was ended for its lock."""
+        is_half_done = isinstance(error, HalfDone)
+        seen = replace(change, nature=Nature.NEITHER) if is_half_done else change
+        self._record_change(track, seen, Outcome.FAILED, duration_s)
+        self._locks.refuse_ended(track, seen, error)
+
+    def _record_done(
+        self, track: Track, change: Change, duration_s: float, remark: str | None
+    ) -> None:
+        self._record_change(track, change, Outcome.CHANGED, duration_s)
+        track.note(remark or "")
 
     def _refuse_change(self, track: Track) -> None:
         """Raise `Interrupted` when the run is to end, and `LockLost` when a lock is lost."""
@@ -323,8 +397,9 @@ class Phases:
             raise Interrupted("The run was interrupted before its next change.")
         self._locks.refuse_change(track)
 
-    def _record_change(self, track: Track, change: Change, outcome: Outcome, began: float) -> None:
-        duration_s = time.monotonic() - began
+    def _record_change(
+        self, track: Track, change: Change, outcome: Outcome, duration_s: float
+    ) -> None:
         row = ChangeResult(
             change.name, change.kind, outcome, duration_s, change.detail, change.nature
         )

@@ -54,6 +54,39 @@ class DatabaseBootstrapper(Protocol):
         """Release every connection. A second call does nothing."""
 
 
+class Progress(Protocol):
+    """What a store tells of several changes while it makes them in one call."""
+
+    def begin(self, change: Change) -> None:
+        """Tell that the store turns to a change, which it has not touched yet.
+
+        Raises `Interrupted` or `LockLost` when no further change may be made. The store lets that
+        pass, and takes back what is not committed.
+        """
+
+    def ran(self, change: Change) -> None:
+        """Tell that a change ran, in a transaction that is still open."""
+
+    def done(self, change: Change, remark: str | None = None) -> None:
+        """Tell that a change was read back as recorded, with a remark for the report, or None."""
+
+
+@runtime_checkable
+class CanApplyTogether(Protocol):
+    """A store that makes several changes in one call."""
+
+    #: The kinds of these changes. Changes of one kind that follow each other are made together.
+    kinds_together: frozenset[str]
+
+    def apply_together(self, changes: Sequence[Change], progress: Progress) -> None:
+        """Take these steps of the plan in their order, and tell of each.
+
+        When this raises, the changes that were not told as done are not recorded. Changes that ran
+        in one transaction are told as done only when all of them are. `StoreBusy` means that the
+        same call may be repeated with the changes that are left.
+        """
+
+
 class Lock(Protocol):
     """A lock that is held."""
 

@@ -36,7 +36,7 @@ _STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
 IGNORED_KEY = "ignored_version_tables"
 #: The key of what an unknown revision means.
 UNKNOWN_KEY = "unknown_revision"
-_TOP_KEYS = {"blueprint", "timing", "settings", *KINDS}
+_TOP_KEYS = {"blueprint", "name", "timing", "settings", *KINDS}
 #: Keys of a store's table in which an address or a secret belongs.
 _KEYS_OF_SECRETS = {"url", "password"}
 #: Ends of the names of a blueprint's settings that are addresses.
@@ -49,10 +49,14 @@ _BLUEPRINT = "IS_DB_BOOTSTRAP_BLUEPRINT"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Table:
-    """What a TOML file says of us. `name` is that of the file, and empty when there is no file."""
+    """What a TOML file says of us.
+
+    `name` is that of the file, and empty when there is no file. `path` is where the file is.
+    """
 
     top: Mapping[str, Any]
     name: str = ""
+    path: Path | None = None
 
     @classmethod
     def read(cls, file: Path | None) -> Table:
@@ -62,25 +66,31 @@ class Table:
         is not of the right kind.
         """
         if file is not None:
-            return cls._from_content(_read_toml(file), file.name)
-        own = Path(FILE_NAME)
-        if own.is_file():
-            return cls._from_content(_read_toml(own), FILE_NAME)
-        project = Path(_PROJECT_FILE)
-        if project.is_file():
-            ours = _read_toml(project).get("tool", {}).get("is-db-bootstrap", {})
-            return cls._from_content(ours, _PROJECT_FILE)
+            return cls._from_content(_own_content(file), file)
+        for found in (Path(FILE_NAME), Path(_PROJECT_FILE)):
+            if found.is_file():
+                return cls._from_content(_own_content(found), found)
         return cls({})
 
     @classmethod
-    def _from_content(cls, top: dict[str, Any], name: str) -> Table:
+    def _from_content(cls, top: dict[str, Any], path: Path) -> Table:
         """Check the tables of a file. Raises `ConfigurationError` as `read` does."""
-        if not isinstance(top.get("blueprint", ""), str):
-            raise ConfigurationError(f"{name}: blueprint is not text.", hint="Write it in quotes.")
+        name = path.name
+        for key in ("blueprint", "name"):
+            if not isinstance(top.get(key, ""), str):
+                raise ConfigurationError(f"{name}: {key} is not text.", hint="Write it in quotes.")
         for section, accepted in _accepted_keys().items():
             table = top.get(section, {}) if section else top
             _check_section(name, section, table, accepted)
-        return cls(top, name)
+        return cls(top, name, path)
+
+    @property
+    def declares_environment(self) -> bool:
+        """Whether the file names a team's own environment, and so is a blueprint by itself."""
+        return any(
+            kind.environment and kind.environment in self.section(name)
+            for name, kind in KINDS.items()
+        )
 
     def check_settings(self, blueprint: Blueprint) -> None:
         """Raise `ConfigurationError` for a setting that `blueprint` does not have.
@@ -108,6 +118,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path} cannot be read: {exc}.") from exc
 
 
+def _own_content(path: Path) -> dict[str, Any]:
+    """What a file says of us. In the file of a project, that is a table of its own."""
+    content = _read_toml(path)
+    if path.name != _PROJECT_FILE:
+        return content
+    ours: dict[str, Any] = content.get("tool", {}).get("is-db-bootstrap", {})
+    return ours
+
+
 def _accepted_keys() -> dict[str, set[str] | None]:
     """The keys of each table. None where a blueprint decides. The top has the empty name."""
     found: dict[str, set[str] | None] = {
@@ -119,7 +138,8 @@ def _accepted_keys() -> dict[str, set[str] | None]:
         schema = {"schema"} if kind.has_schemas else set()
         ignored = {IGNORED_KEY} if kind.ignored_variable else set()
         unknown = {UNKNOWN_KEY} if kind.unknown_variable else set()
-        found[name] = _STORE_KEYS | schema | ignored | unknown
+        own = {kind.environment, *kind.environment_keys} if kind.environment else set()
+        found[name] = _STORE_KEYS | schema | ignored | unknown | own
     return found
 
 
@@ -129,7 +149,7 @@ def _check_section(file: str, section: str, table: Any, accepted: set[str] | Non
         raise ConfigurationError(f"{file}: [{section}] is not a table.")
     for key, value in table.items():
         where = f"[{section}] {key}" if section else key
-        if section in KINDS and not isinstance(value, str):
+        if section in KINDS and not _is_text(section, key, value):
             raise ConfigurationError(f"{file}: {where} is not text.", hint="Write it in quotes.")
         if accepted is not None and key not in accepted:
             raise ConfigurationError(
@@ -138,6 +158,14 @@ def _check_section(file: str, section: str, table: Any, accepted: set[str] | Non
         is_expected = takes_address(key) if section == "settings" else key in _KEYS_OF_SECRETS
         if isinstance(value, str) and not is_expected:
             refuse_address(f"{where} in {file}", value)
+
+
+def _is_text(section: str, key: str, value: Any) -> bool:
+    """Whether a value of a store's table is text. What is said of an environment may be a list."""
+    kind = next(kind for name, kind in KINDS.items() if name == section)
+    if isinstance(value, list) and key in kind.environment_keys:
+        return all(isinstance(each, str) for each in value)
+    return isinstance(value, str)
 
 
 # --- the environment
@@ -249,14 +277,26 @@ def blueprint_name(
 ) -> str | None:
     """The blueprint that the environment, the env file or the TOML file names, in this order.
 
-    The variable is `IS_DB_BOOTSTRAP_BLUEPRINT`. `environ` is the process's when None.
+    The variable is `IS_DB_BOOTSTRAP_BLUEPRINT`. `environ` is the process's when None. A TOML file
+    that names a team's own environment is a blueprint by itself, whose name is the file's path.
     """
     given = os.environ if environ is None else environ
     name = given.get(_BLUEPRINT)
     if not name and env_file:
         name = _variables_of_file(env_file).get(_BLUEPRINT)
     refuse_address(_BLUEPRINT, name or "")
-    return name or Table.read(file).top.get("blueprint")
+    if name:
+        return name
+    table = Table.read(file)
+    named: str | None = table.top.get("blueprint")
+    if not table.declares_environment:
+        return named
+    if named:
+        raise ConfigurationError(
+            f"{table.name} names the blueprint {named} and an environment of Alembic.",
+            hint="Keep one of them. A Blueprint(…, alembic=…) may name the environment too.",
+        )
+    return str(table.path)
 
 
 def process_variable(name: str) -> str:

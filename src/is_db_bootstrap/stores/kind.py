@@ -66,6 +66,10 @@ class StoreKind:
     #: The field of a blueprint that names a folder of files, and the usual name of that folder,
     #: such as `migrations`. The store's module `files` reads that folder.
     folder: str = ""
+    #: The field of a blueprint that names a team's own environment instead of such a folder, and
+    #: the key of a TOML file that does. The other keys of the file say more about it.
+    environment: str = ""
+    environment_keys: tuple[str, ...] = ()
     #: Other names that people give to such a folder.
     folder_names: tuple[str, ...] = ()
     #: The scheme that asks for TLS. Empty where a query option or a suffix asks for TLS.

@@ -232,7 +232,7 @@ def watch_steps(
     """
     steps = ctx._migrations_fn  # noqa: SLF001 - Alembic tells of a step only when it has ended
 
-    def watched(heads: Any, context: MigrationContext) -> Iterator[Any]:
+    def followed(heads: Any, context: MigrationContext) -> Iterator[Any]:
         begun = False
         before_all()
         for step in steps(heads, context) if steps else ():
@@ -241,13 +241,14 @@ def watch_steps(
                 if not begun:
                     before_first(step)
                 begun = True
-                step.migration_fn = _watched(step, context, watch)
+                step.migration_fn = watched(step, context, watch)
             yield step
 
-    ctx._migrations_fn = watched  # noqa: SLF001 - the same
+    ctx._migrations_fn = followed  # noqa: SLF001 - the same
 
 
-def _watched(step: RevisionStep, ctx: MigrationContext, watch: StepWatch) -> Callable[..., Any]:
+def watched(step: RevisionStep, ctx: MigrationContext, watch: StepWatch) -> Callable[..., Any]:
+    """What a step runs, so that `watch` sees it."""
     act = step.migration_fn
     name = f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
 
@@ -287,14 +288,6 @@ def config(blueprint: Blueprint, schema: str, connection: Connection | None = No
 
 def _escaped(path: Path | None) -> str:
     return str(path).replace("%", "%%")
-
-
-def upgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
-    """Bring the schema to `revision`, one transaction a revision.
-
-    False when that had been done meanwhile.
-    """
-    return _ran(engine, blueprint, schema, command.upgrade, revision)
 
 
 def downgrade(engine: Engine, blueprint: Blueprint, schema: str, revision: str) -> bool:
@@ -380,6 +373,7 @@ def write_revision(
         wanted.cmd_opts = Namespace(quiet=True)  # Alembic would print the name of the file
         told = dict[str, None]()
         wanted.attributes["type_told"] = told.setdefault
+        wanted.attributes["compares_models"] = engine is not None
         wanted.set_main_option("file_template", file_template.replace("%", "%%"))
         places = os.pathsep.join([_escaped(blueprint.migrations), _escaped(folder)])
         wanted.set_main_option("version_locations", places)

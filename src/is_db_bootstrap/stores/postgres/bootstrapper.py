@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -23,6 +25,7 @@ from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
     HalfDone,
+    Interrupted,
     StoreBusy,
     StoreConflict,
     StoreUnavailable,
@@ -53,6 +56,7 @@ from is_db_bootstrap.stores.postgres.database import (
     database_change,
     schema_change,
 )
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
 from is_db_bootstrap.stores.postgres.errors import (
     DatabaseMissing,
     errors,
@@ -64,18 +68,23 @@ from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.open_sessions import OpenSessions
 from is_db_bootstrap.stores.postgres.recorded_elsewhere import RecordedElsewhere
 from is_db_bootstrap.stores.postgres.revision_step import RevisionSteps
-from is_db_bootstrap.stores.postgres.revisions import Chain, Record
+from is_db_bootstrap.stores.postgres.revisions import Record
 from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
-    from is_db_bootstrap.engine.store import Anchor, Lock
+    from is_db_bootstrap.engine.store import Anchor, Lock, Progress
+    from is_db_bootstrap.stores.postgres.team_run import TeamRun
+    from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
+    from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
 
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts
 #: a server that it ends again.
 YOUNG_S = 10
+#: The schema of a caller that names none.
+_USUAL_SCHEMA = "public"
 
 _LOOK = """
     SELECT current_setting('server_version'), pg_is_in_recovery(),
@@ -97,6 +106,7 @@ class PostgreSQLBootstrapper:
     """
 
     name: StoreName = "postgres"
+    kinds_together = frozenset({"revision"})
 
     def __init__(
         self,
@@ -104,7 +114,7 @@ class PostgreSQLBootstrapper:
         blueprint: Blueprint,
         *,
         timing: Timing | None = None,
-        schema: str = "public",
+        schema: str = _USUAL_SCHEMA,
         seed: bool = False,
         ignored_version_tables: Sequence[str] = (),
         unknown_is_ahead: bool = False,
@@ -120,8 +130,9 @@ class PostgreSQLBootstrapper:
             )
         self._schema = schema
         self._number = postgres_lock.key(schema)
-        folder = blueprint.migrations
-        self._chain = Chain.read(folder) if folder else Chain()
+        self._team = self._read_team()
+        folder = self._team.folder if self._team else blueprint.migrations
+        self._chain = self._team.chain if self._team else chain_of(blueprint)
         catalogue = Catalogue.read(folder) if folder else None
         self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None
         self._uncompared = self._why_not(catalogue) if folder else ""
@@ -148,6 +159,7 @@ class PostgreSQLBootstrapper:
             blueprint=blueprint.name,
             timing=self._timing,
             unknown_is_ahead=unknown_is_ahead,
+            place=self._team.place if self._team else None,
         )
         self._elsewhere = RecordedElsewhere(
             self._url,
@@ -157,7 +169,9 @@ class PostgreSQLBootstrapper:
             self._history,
             ignored=elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
         )
-        self._watch = Watch(self._history.marks)
+        self._watch: Watch | TeamWatch = Watch(self._history.marks)
+        if self._team:
+            self._watch = self._team.watch_with(self._history.marks)
         self._revision_steps = RevisionSteps(
             self._reader,
             self._alembic_engine,
@@ -168,7 +182,22 @@ class PostgreSQLBootstrapper:
             history=self._history,
             watch=self._watch,
             lock_timeout_s=self._timing.lock_timeout_s,
+            run_by_team=self._upgrade_by_team if self._team else None,
         )
+
+    def _read_team(self) -> TeamRun | None:
+        """The team's own environment, if the blueprint names one."""
+        declared = self._blueprint.alembic
+        if declared is None:
+            return None
+        from is_db_bootstrap.stores.postgres.team_run import TeamRun
+
+        return TeamRun(declared, str(self._url), self._timing.lock_timeout_s)
+
+    @property
+    def _path_schema(self) -> str | None:
+        """The schema with which our sessions' search path begins. None: the path is the team's."""
+        return None if self._team and self._schema == _USUAL_SCHEMA else self._schema
 
     def _why_not(self, catalogue: Catalogue | None) -> str:
         """What is not compared with the live schema, and why. Empty when all is."""
@@ -225,7 +254,7 @@ class PostgreSQLBootstrapper:
             lambda opened: connect(
                 self._url,
                 limit_s or self._timing.connect_timeout_s,
-                settings=session_settings(self._schema),
+                settings=session_settings(self._path_schema),
                 opened=opened,
             )
         )
@@ -279,7 +308,7 @@ class PostgreSQLBootstrapper:
             return Plan(tuple(self._missing_rows(reader)), notes=unread)
         self._history.refuse_unread(record)
         notes = self._elsewhere.refuse(reader, record)
-        schema = self._database.checked_schema(reader)
+        schema = self._database.checked_schema(reader) if self._path_schema else []
         if not record.revisions and not schema:
             self._refuse_unrecorded(reader)
         notes = (*notes, *self._history.unread_lineage(record), *self._history.unmarked(reader))
@@ -288,7 +317,7 @@ class PostgreSQLBootstrapper:
     def _plan_from_nothing(self) -> Plan:
         database = self._url.database
         self._database.refuse_no_right_to_create()
-        schema = [] if self._schema == "public" else [schema_change(self._schema)]
+        schema = [] if self._schema == _USUAL_SCHEMA else [schema_change(self._schema)]
         return Plan(
             (database_change(database), *schema, *self._pending(Record()), *self._all_rows())
         )
@@ -369,8 +398,36 @@ class PostgreSQLBootstrapper:
         transaction (CREATE INDEX CONCURRENTLY).
         """
         self._changing_in = threading.get_ident()
-        with self._changing(change):
+        with self._changing(lambda: change):
             return self._steps()[change.kind](change)
+
+    def apply_together(self, changes: Sequence[Change], progress: Progress) -> None:
+        """Apply revisions in one run of Alembic.
+
+        Raises as `apply` does. Revisions whose transaction was committed are told as done before.
+        """
+        self._changing_in = threading.get_ident()
+        told = _Told(changes[0], progress)
+        try:
+            with self._changing(lambda: told.current):
+                self._revision_steps.upgrade(changes, told)
+        except BootstrapError as exc:
+            if told.refusal not in {None, exc}:
+                raise told.refusal from exc
+            raise
+
+    def apply_all(self, changes: Sequence[Change]) -> list[str]:
+        """Take all these steps at once, without an engine. Returns the remarks."""
+        remarks: list[str] = []
+        for kind, group in groupby(changes, key=attrgetter("kind")):
+            together = list(group)
+            if kind in self.kinds_together:
+                told = _Told(together[0])
+                self.apply_together(together, told)
+                remarks += told.remarks
+            else:
+                remarks += [remark for change in together if (remark := self.apply(change))]
+        return remarks
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {
@@ -381,14 +438,18 @@ class PostgreSQLBootstrapper:
         }
 
     @contextmanager
-    def _changing(self, change: Change) -> Iterator[None]:
+    def _changing(self, current: Callable[[], Change]) -> Iterator[None]:
         try:
-            with errors(self.target, change=change):
+            try:
                 yield
-        except HalfDone:
+            except Exception:
+                with errors(self.target, change=current()):
+                    raise
+        except (HalfDone, Interrupted):
             raise
         except BootstrapError as exc:
             if self._cancelled.is_set():
+                change = current()
                 raise StoreUnavailable(
                     self.name,
                     f"{change.kind} {change.name} was cancelled. {rolled_back(change)}",
@@ -408,14 +469,29 @@ class PostgreSQLBootstrapper:
         create_schema(self._reader(), change.name)
 
     def _apply_revision(self, change: Change) -> str | None:
-        return self._revision_steps.run(change, "upgrade", change.name)
+        told = _Told(change)
+        self._revision_steps.upgrade([change], told)
+        return next(iter(told.remarks), None)
+
+    def _upgrade_by_team(self, run: UpgradeRun) -> None:
+        """Let the team's `env.py` do what `run` follows."""
+        if self._team is None:
+            raise TypeError(run)
+        lock = self._held_lock
+        self._team.upgrade(
+            run,
+            self._reader(),
+            (lock.connection.info.backend_pid, lock.number) if lock else None,
+            self._cancelled.is_set,
+        )
 
     def _alembic_engine(self) -> Engine:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         if self._engine is None:
+            watch = self._watch if isinstance(self._watch, Watch) else None
             self._engine = postgres_alembic.engine(
-                self._url, self._schema, self._timing, self._remember, self._watch
+                self._url, self._schema, self._timing, self._remember, watch
             )
         return self._engine
 
@@ -592,6 +668,10 @@ class PostgreSQLBootstrapper:
         """From another thread: end what runs on the server; its transaction is rolled back."""
         self._cancelled.set()
         self._open_sessions.cancel(self._timing.connect_timeout_s)
+        if self._team and self._team.connections.are_open:
+            hindered = suppress(psycopg.Error, BootstrapError, DatabaseMissing)
+            with hindered, self._connected() as asking:
+                self._team.connections.cancel(asking)
 
     def disconnect(self) -> str:
         """From another thread: break our connections, and terminate their sessions on the server.
@@ -610,6 +690,8 @@ class PostgreSQLBootstrapper:
         self._open_sessions.hang_up()
         with self._connected() as connection, errors(self.target):
             left = [pid for session in ours for pid in terminated(connection, session)]
+            if self._team:
+                left += self._team.connections.terminate(connection)
         if not left:
             return ""
         return (
@@ -625,6 +707,40 @@ class PostgreSQLBootstrapper:
             engine.dispose()
         if session is not None:
             session.close()
+
+
+class _Told:
+    """What is told of changes that are made together, and passed on if somebody listens."""
+
+    def __init__(self, first: Change, progress: Progress | None = None) -> None:
+        self.current = first
+        self.remarks: list[str] = []
+        #: Why the engine lets no further change begin.
+        self.refusal: BootstrapError | None = None
+        self._progress = progress
+
+    def begin(self, change: Change) -> None:
+        """A change begins, if the engine lets it."""
+        self.current = change
+        if self._progress is None:
+            return
+        try:
+            self._progress.begin(change)
+        except BootstrapError as exc:
+            self.refusal = exc
+            raise
+
+    def ran(self, change: Change) -> None:
+        """A change ran, in a transaction that is still open."""
+        if self._progress is not None:
+            self._progress.ran(change)
+
+    def done(self, change: Change, remark: str | None = None) -> None:
+        """A change was read back as recorded."""
+        if remark:
+            self.remarks.append(remark)
+        if self._progress is not None:
+            self._progress.done(change, remark)
 
 
 def _seed_change(row: SeedRow) -> Change:

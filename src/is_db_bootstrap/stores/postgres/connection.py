@@ -133,13 +133,14 @@ def search_path(schema: str) -> str:
     return identifier(schema) if schema == "public" else f"{identifier(schema)}, public"
 
 
-def session_settings(schema: str) -> dict[str, str]:
+def session_settings(schema: str | None) -> dict[str, str]:
     """What every session has set: schema, UTC, and no limits.
 
-    A role or a database may have been given limits.
+    A role or a database may have been given limits. Without a schema, the search path stays that of
+    the address, the role or the database.
     """
-    return {
-        "search_path": search_path(schema),
+    path = {} if schema is None else {"search_path": search_path(schema)}
+    return path | {
         "TimeZone": "UTC",
         "statement_timeout": "0",
         "idle_in_transaction_session_timeout": "0",

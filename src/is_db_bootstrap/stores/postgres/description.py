@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.stores.description import Branch, Declared, counted, listing
-from is_db_bootstrap.stores.postgres.revisions import Chain
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -54,11 +54,11 @@ def describe(blueprint: Blueprint) -> dict[str, Any]:
     Tables are those of `catalogue.json`; without that file `tables` is empty, and `revisions` is
     all there is.
     """
-    folder = blueprint.migrations
-    if folder is None:
+    if blueprint.migrations is None and blueprint.alembic is None:
         return {}
-    chain = Chain.read(folder)
-    objects = _catalogue(folder)
+    chain = chain_of(blueprint)
+    folder = folder_of(blueprint)
+    objects = _catalogue(folder) if folder else {}
     own = {several: objects[kind] for kind, several in _OF_THEIR_OWN.items() if objects.get(kind)}
     return {
         "revisions": [{"id": name, "title": chain.titles[name]} for name in chain.order],

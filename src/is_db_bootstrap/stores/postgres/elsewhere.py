@@ -63,7 +63,7 @@ _CANDIDATES = """
     WHERE a.attname = 'version_num' AND a.attnum > 0 AND NOT a.attisdropped
       AND c.reltuples < %(most)s
       AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-      AND NOT (n.nspname = %(schema)s AND c.relname = %(table)s)
+      AND c.oid IS DISTINCT FROM to_regclass(%(own)s)
       AND NOT (c.relkind = 'v' AND coalesce((
               SELECT bool_and(EXISTS (
                   SELECT FROM pg_attribute s
@@ -313,14 +313,18 @@ def find(
     done: Collection[str],
     pending: Collection[str],
     ignored: IgnoredTables,
+    own: str = "",
 ) -> Elsewhere:
     """Look into every version table of the database but our own in `schema`.
+
+    `own` is the quoted name of that table, where it has another one than Alembic's.
 
     `done` and `pending` are the revisions of our chain that our own record has and lacks. One query
     names the tables that may be version tables, others read those, if there are any. A look waits
     `_LOCK_S` for a table that another session has locked, and does without that table then.
     """
-    wanted = {"schema": schema, "table": TABLE, "most": _MOST_ROWS}
+    own = own or identifier(schema, TABLE)
+    wanted = {"schema": schema, "own": own, "most": _MOST_ROWS}
     rows = reader.execute(_CANDIDATES, wanted).fetchall()
     marks = lineage_table.blueprints(reader) if rows else {}
     found = [_Candidate(marks.get(row[:2], ""), *row) for row in rows]

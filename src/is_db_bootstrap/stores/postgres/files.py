@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from is_db_bootstrap.blueprint import AlembicEnvironment
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.postgres.revision_folder import looks_like_revision
 from is_db_bootstrap.stores.postgres.revisions import Chain, declared_ids
@@ -19,6 +20,16 @@ def count_files(folder: Path) -> int:
     Raises `ConfigurationError` for whatever is wrong with them.
     """
     return len(Chain.read(folder).order)
+
+
+def environment_folders(declared: AlembicEnvironment) -> Iterator[Path]:
+    """The folders of a team's own environment: that of `env.py`, and those of its revisions."""
+    from is_db_bootstrap.stores.postgres.team_environment import read_environment
+
+    environment = read_environment(declared)
+    yield environment.folder
+    inside = environment.folder
+    yield from (place for place in environment.version_locations if inside not in place.parents)
 
 
 def is_declared_file(path: Path) -> bool:

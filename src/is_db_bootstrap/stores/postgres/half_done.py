@@ -29,7 +29,7 @@ from dataclasses import replace
 from typing import Any
 
 import psycopg
-from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 
 from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Fate, Marks, comment_mark
 
@@ -85,7 +85,12 @@ class Watch(StepWatch):
     def running(self, step: str) -> Iterator[None]:
         """While `step` (`upgrade b2`, `downgrade b2`) runs."""
         self.begun = None
-        self._transactions.clear()
+        # What an earlier step has sent in an open transaction is committed or lost with this one.
+        self._transactions = {
+            connection: number
+            for connection, number in self._transactions.items()
+            if connection.is_in_named_transaction()
+        }
         self._sent.clear()
         with super().running(step):
             yield
@@ -166,6 +171,8 @@ class Watch(StepWatch):
             with suppress(psycopg.Error):
                 self._marks.forget(row)
             self._row = None
+        self.begun = None
+        self.earlier = None
 
     @property
     def _written_by(self) -> Marks:
@@ -269,7 +276,9 @@ class WorkingConnection(psycopg.Connection[Any]):
 
     def is_in_named_transaction(self) -> bool:
         """Whether it is in the transaction that was named last."""
-        return bool(self._name) and self.pgconn.parameter_status(b"application_name") == self._name
+        if self.closed or not self._name:
+            return False
+        return self.pgconn.parameter_status(b"application_name") == self._name
 
     def name_transaction(self) -> int:
         """Give the running transaction a name that ends with it; its number."""
@@ -277,10 +286,21 @@ class WorkingConnection(psycopg.Connection[Any]):
         self._name = name
         return int(number)
 
+    def run_in_transaction(self, statement: bytes) -> tuple[bytes, ...]:
+        """As `run`, in the transaction that is open, or in the one that psycopg would begin."""
+        idle = self.pgconn.transaction_status == TransactionStatus.IDLE
+        begin = self._get_tx_start_command() + b";" if idle else b""
+        return self.run(begin + statement)
+
     def run(self, statement: bytes) -> tuple[bytes, ...]:
-        """Run a statement of ours, which nobody is asked about; its only row, if it has one."""
+        """Run a statement of ours, which nobody is asked about; its only row, if it has one.
+
+        Of several statements, which `;` separates, the row of the last one.
+        """
         result = self.pgconn.exec_(statement)
         if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
+            if self.pgconn.status != ConnStatus.OK:
+                raise psycopg.OperationalError(self.pgconn.get_error_message())
             raise psycopg.errors.error_from_result(result)
         return tuple(result.get_value(0, n) or b"" for n in range(result.nfields))
 

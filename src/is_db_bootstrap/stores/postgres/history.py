@@ -13,12 +13,11 @@ from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
 from is_db_bootstrap.stores.postgres import diverged, lineage_table, own_schema
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
-from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.own_schema import SCHEMA
+from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 from is_db_bootstrap.stores.postgres.revisions import (
-    TABLE,
     Chain,
     Record,
     blueprint_of,
@@ -34,9 +33,17 @@ _READABLE = f"SELECT ({postgres_begun.READABLE}), ({lineage_table.READABLE})"
 #: Blueprint and revisions of our row, in one array.
 _LINEAGE = f"""
     (SELECT blueprint || revisions FROM {lineage_table.PLACE}
-     WHERE schema_name = %(schema)s AND table_name = %(name)s)
+     WHERE (schema_name, table_name) = (
+         SELECT n.nspname::text, c.relname::text
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = %(table)s::regclass))
 """  # noqa: S608 - constants
 _NO_LINEAGE = "NULL::text[]"
+#: The schema of a table that the search path finds.
+_SCHEMA_OF = """
+    SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = to_regclass(%s)
+"""
 #: The direction of a step that applies a revision.
 UPGRADE = "upgrade"
 
@@ -60,6 +67,7 @@ class History:
         blueprint: str,
         timing: Timing,
         unknown_is_ahead: bool = False,
+        place: RecordPlace | None = None,
     ) -> None:
         self._reader = reader
         self._is_at_work_elsewhere = is_at_work_elsewhere
@@ -68,9 +76,12 @@ class History:
         self._chain = chain
         self._blueprint = blueprint
         self._unknown_is_ahead = unknown_is_ahead
+        self.place = place or RecordPlace(schema)
         #: The quoted name of the version table.
-        self.table = identifier(schema, TABLE)
-        self.marks = Marks(reader, schema, self.table, self._has_ended, timing.lock_timeout_s)
+        self.table = self.place.quoted
+        self.marks = Marks(
+            reader, self.place.key, self.table, self._has_ended, timing.lock_timeout_s
+        )
         #: A step whose mark is still there, although the schema has it behind it.
         self.left_by_ended: Begun | None = None
         self.consent = Consent()
@@ -84,13 +95,12 @@ class History:
             FROM (SELECT obj_description(%(table)s::regclass, 'pg_class') AS comment) AS described
             LEFT JOIN {named} ON true
         """  # noqa: S608 - quoted
-        given = {"table": self.table, "schema": self._schema, "name": TABLE}
         try:
-            rows = reader.execute(query.encode(), given).fetchall()
+            rows = reader.execute(query.encode(), {"table": self.table}).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             return Record(may_read_begun=may_read_begun, may_read_lineage=may_read_lineage)
         except psycopg.Error as exc:
-            raise translated(exc, self._target, f"{self._schema}.{TABLE}") from exc
+            raise translated(exc, self._target, self.place.shown) from exc
         revisions = [revision for revision, *_ in rows if revision is not None]
         _, comment, recorded = rows[0]
         return Record.of(
@@ -100,6 +110,11 @@ class History:
             may_read_begun=may_read_begun,
             may_read_lineage=may_read_lineage,
         )
+
+    def recorded(self, reader: psycopg.Connection[Any]) -> frozenset[str]:
+        """The rows of the version table alone. Raises what psycopg raises."""
+        query = f"SELECT version_num FROM {self.table}"  # noqa: S608 - quoted
+        return frozenset(row[0] for row in reader.execute(query.encode()).fetchall())
 
     def _rights(self, reader: psycopg.Connection[Any]) -> tuple[bool | None, bool | None]:
         """Whether we may read our tables of steps and of lineages. None for one that is missing."""
@@ -112,7 +127,7 @@ class History:
         with errors(self._target, "the steps that have begun"):
             return postgres_begun.marked(
                 self._reader(),
-                self._schema,
+                self.place.key,
                 in_comment=record.begun,
                 may_read=record.may_read_begun,
             )
@@ -164,7 +179,7 @@ class History:
         """
         if not self.consent.names(revision) or not self.marks.are_rows():
             return None
-        found = postgres_begun.find(self._reader(), self._schema)
+        found = postgres_begun.find(self._reader(), self.place.key)
         if found is None or found.revision != revision or not self.may_retry(found):
             return None
         if any(self.marks.fate_of(number) is Fate.AT_WORK for number in found.transactions):
@@ -222,14 +237,14 @@ class History:
         if not (may_mark or may_comment):
             yield (
                 f"A revision that commits by itself is not marked, because {role} may neither "
-                f"write to the schema {SCHEMA} nor comment on {self._schema}.{TABLE}: if it is "
+                f"write to the schema {SCHEMA} nor comment on {self.place.shown}: if it is "
                 f"killed, the next run begins it again. Let an administrator run: {remedy}"
             )
         is_ours = not comment or bool(marked_blueprint(comment))
         if not (may_record or (may_comment and is_ours)):
-            why = f"comment on {self._schema}.{TABLE}"
+            why = f"comment on {self.place.shown}"
             if may_comment:
-                why = f"replace the comment of {self._schema}.{TABLE}, which says something else"
+                why = f"replace the comment of {self.place.shown}, which says something else"
             yield (
                 f"Which revisions led to the last one is not recorded, because {role} may neither "
                 f"write to the schema {SCHEMA} nor {why}: an older version of the application will "
@@ -312,7 +327,7 @@ class History:
         return StoreConflict(
             NAME,
             f"Schema {self._schema} of {self._target} {what}.",
-            subject=f"{self._schema}.{TABLE}",
+            subject=self.place.shown,
             hint="A schema carries one blueprint: set DB_SCHEMA or another database, or run the "
             "version that made it.",
         )
@@ -334,7 +349,11 @@ class History:
     def record_lineage(self, reader: psycopg.Connection[Any], revisions: Sequence[str]) -> None:
         """Write what led to the recorded revisions, on a session of the caller's."""
         lineage_table.make(reader)
-        statement = lineage_table.record_statement(self._schema, TABLE, self._blueprint, revisions)
+        row = reader.execute(_SCHEMA_OF.encode(), [self.table]).fetchone()
+        schema = self.place.schema or (row[0] if row else self._schema)
+        statement = lineage_table.record_statement(
+            schema, self.place.table, self._blueprint, revisions
+        )
         reader.execute(statement.encode())
 
     def mark(self, reader: psycopg.Connection[Any], found: Begun) -> None:

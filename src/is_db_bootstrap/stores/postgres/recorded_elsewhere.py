@@ -85,6 +85,7 @@ class RecordedElsewhere:
                 done=done,
                 pending=pending,
                 ignored=self._ignored,
+                own=self._history.place.quoted,
             )
 
     def _refuse_unseen(
@@ -102,7 +103,7 @@ class RecordedElsewhere:
         where = elsewhere.reasons_of(unseen)
         may_record = f"may record revisions of {self._blueprint.name}, and could not be looked into"
         if record.revisions:
-            yield f"{where} {may_record}. The run goes on from {self._schema}.{TABLE}."
+            yield f"{where} {may_record}. The run goes on from {self._history.place.shown}."
             return
         is_far = all(each.why is elsewhere.Why.SCHEMA for each in unseen)
         if is_far and not self._may_have_run(reader, record):
@@ -151,7 +152,7 @@ class RecordedElsewhere:
     ) -> StoreConflict:
         revisions = ", ".join(found.revisions)
         stamp = (
-            f"record the same in {self._schema}.{TABLE}: `is-db-bootstrap migrate stamp "
+            f"record the same in {self._history.place.shown}: `is-db-bootstrap migrate stamp "
             f"{found.revisions[-1]}`"
         )
         hint = (
@@ -173,8 +174,8 @@ class RecordedElsewhere:
         return StoreConflict(
             NAME,
             f"Revision {revisions} of {self._blueprint.name} is recorded in {found} of "
-            f"{self._target}, not in {self._schema}.{TABLE}. Nothing was changed: the revisions "
-            "would be run a second time.",
+            f"{self._target}, not in {self._history.place.shown}. Nothing was changed: the "
+            "revisions would be run a second time.",
             hint=f"{hint} {self._way_to_ignore([found])}",
             subject=str(found),
         )

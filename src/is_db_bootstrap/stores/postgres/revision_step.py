@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from is_db_bootstrap.errors import AccessDenied, BootstrapError, ChangeFailed, HalfDone
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ChangeFailed,
+    HalfDone,
+    Interrupted,
+    StoreBusy,
+)
 from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun, lineage_table
@@ -20,13 +27,19 @@ from is_db_bootstrap.stores.postgres.errors import (
     rolled_back,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record
+from is_db_bootstrap.stores.postgres.revisions import Chain, Record
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.engine.store import Progress
     from is_db_bootstrap.stores.postgres.history import History
+    from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
+    from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
+
+#: How often a run of Alembic is begun anew because another session changes what is recorded.
+_MOST_RUNS = 10
 
 
 class RevisionSteps:
@@ -34,6 +47,7 @@ class RevisionSteps:
 
     `reader` gives the session that looks, and `engine` the engine whose sessions do the work, which
     `watch` sees. `lock_timeout_s` bounds in seconds how long a mark waits for a table.
+    `run_by_team` runs the team's own environment, where there is one.
     """
 
     def __init__(
@@ -46,8 +60,9 @@ class RevisionSteps:
         blueprint: Blueprint,
         chain: Chain,
         history: History,
-        watch: Watch,
+        watch: Watch | TeamWatch,
         lock_timeout_s: float,
+        run_by_team: Callable[[UpgradeRun], None] | None = None,
     ) -> None:
         self._reader = reader
         self._engine = engine
@@ -58,24 +73,105 @@ class RevisionSteps:
         self._history = history
         self._watch = watch
         self._lock_timeout_s = lock_timeout_s
+        self._run_by_team = run_by_team
+        #: Whether a step was committed and is being read back.
+        self._is_confirming = False
 
-    def run(self, change: Change, act: str, revision: str) -> str | None:
-        """Let Alembic `upgrade`, `downgrade` or `stamp` to `revision`, and read that back."""
+    # --- several revisions
+
+    def upgrade(self, changes: Sequence[Change], progress: Progress) -> None:
+        """Apply revisions in one run of Alembic, and tell `progress` of each.
+
+        The run is begun anew when another session has changed what is recorded. What that one has
+        applied is recognised.
+        """
+        from is_db_bootstrap.stores.postgres.upgrade_run import MovedOn, UpgradeRun
+
         self._watch.begun = None
         self._watch.earlier = None
-        try:
-            with errors(self._target, change=change):
-                self._history.forget_ended()
-                if act == "upgrade":
-                    self._watch.earlier = self._history.retried(change.name)
-                ran = self._run_alembic(change, act, revision)
-        except BootstrapError as exc:
-            if (known := self._left_behind()) in WHAT_IS_KNOWN:
-                said = WHAT_IS_KNOWN[known].removeprefix("has ")
-                raise self._half_done(
-                    f"{said} and then failed: {exc.message}", act, change
-                ) from exc
-            raise
+        self._is_confirming = False
+        left = {change.name: change for change in changes}
+        following = _Following(progress, left)
+        for _ in range(_MOST_RUNS):
+            run = UpgradeRun(
+                self._chain,
+                tuple(left.values()),
+                following,
+                before=self._before_upgrade,
+                confirm=self._confirm_applied,
+            )
+            try:
+                self._run_once(run, next(iter(left.values())))
+            except MovedOn:
+                if left:
+                    continue
+            return
+        raise StoreBusy(
+            NAME,
+            f"Another session goes on changing {self._history.place.shown}.",
+            hint="Wait until it has ended, or end it (pg_stat_activity).",
+            subject=next(iter(left)),
+        )
+
+    def _run_once(self, run: UpgradeRun, first: Change) -> None:
+        """Run Alembic once. Its errors name the change that ran, or `first`."""
+        with self._failing(lambda: run.current or first, "upgrade"):
+            try:
+                with errors(self._target, change=first):
+                    self._history.forget_ended()
+                with self._alembic_errors(lambda: run.current or first):
+                    self._run_all(run)
+            except BootstrapError as exc:
+                if undone := [each.name for each in run.uncommitted]:
+                    exc.message += (
+                        f" {', '.join(undone)} ran in the same transaction, so "
+                        f"{'it is' if len(undone) == 1 else 'they are'} undone as well."
+                    )
+                raise
+
+    def _run_all(self, run: UpgradeRun) -> None:
+        from alembic.script import ScriptDirectory
+
+        from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
+
+        if self._run_by_team is not None:
+            self._run_by_team(run)
+            return
+        postgres_alembic.create_version_table(self._reader(), self._target, self._schema)
+        with self._engine().connect() as connection:
+            wanted = postgres_alembic.config(self._blueprint, self._schema, connection)
+            wanted.attributes["chain"] = self._chain
+            run.run(wanted, ScriptDirectory.from_config(wanted))
+
+    def _before_upgrade(self, change: Change) -> None:
+        """What is looked at before a revision begins."""
+        self._watch.earlier = self._history.retried(change.name)
+
+    def _confirm_applied(self, changes: Sequence[Change], heads: Collection[str]) -> None:
+        """Read back that these revisions are recorded, from a session that did not write them."""
+        self._is_confirming = True
+        recorded: frozenset[str] | None = None
+        with suppress(psycopg.Error):  # a session that was lost is opened again below
+            recorded = self._history.recorded(self._reader())
+        if recorded != frozenset(heads):
+            for change in changes:
+                self._confirm_recorded("upgrade", change)
+        if self._run_by_team is not None:
+            # The team's env.py knows nothing of it.
+            self._history.record_lineage(self._reader(), self._chain.until(heads))
+        self._watch.forget()
+        self._is_confirming = False
+
+    # --- one step
+
+    def run(self, change: Change, act: str, revision: str) -> str | None:
+        """Let Alembic `downgrade` or `stamp` to `revision`, and read that back."""
+        self._watch.begun = None
+        self._watch.earlier = None
+        self._is_confirming = False
+        with self._failing(lambda: change, act), errors(self._target, change=change):
+            self._history.forget_ended()
+            ran = self._run_alembic(change, act, revision)
         if act == "stamp" and not ran:
             self._describe(revision)
             ran = True
@@ -84,29 +180,59 @@ class RevisionSteps:
         done = {"upgrade": "applied", "downgrade": "undone", "stamp": "recorded"}[act]
         return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
 
+    @contextmanager
+    def _failing(self, change: Callable[[], Change], act: str) -> Iterator[None]:
+        """Find out what a step that fails has left, which may be more than nothing."""
+        try:
+            yield
+        except (Interrupted, HalfDone):
+            raise
+        except BootstrapError as exc:
+            if self._is_confirming:
+                raise  # it was committed, and cannot be read back
+            if (known := self._left_behind()) in WHAT_IS_KNOWN:
+                said = WHAT_IS_KNOWN[known].removeprefix("has ")
+                raise self._half_done(
+                    f"{said} and then failed: {exc.message}", act, change()
+                ) from exc
+            raise
+
     def _run_alembic(self, change: Change, act: str, revision: str) -> bool:
         """Whether Alembic did anything, on a session of its own that `cancel` finds."""
-        from alembic.util import CommandError
-        from sqlalchemy.exc import DBAPIError
-
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
         postgres_alembic.create_version_table(self._reader(), self._target, self._schema)
         run: Callable[..., bool] = getattr(postgres_alembic, act)
-        try:
+        with self._alembic_errors(lambda: change):
             return run(self._engine(), self._blueprint, self._schema, revision)
+
+    @contextmanager
+    def _alembic_errors(self, running: Callable[[], Change]) -> Iterator[None]:
+        """Translate what Alembic and the code of the change that is `running` raise."""
+        from alembic.util import CommandError
+        from sqlalchemy.exc import DBAPIError
+
+        from is_db_bootstrap.stores.postgres.upgrade_run import MovedOn
+
+        try:
+            yield
         except CommandError as exc:
+            change = running()
             raise ChangeFailed(
                 NAME, f"Alembic refused revision {change.name}: {exc}.", change=change
             ) from exc
-        except (psycopg.Error, BootstrapError, DatabaseMissing):
+        except psycopg.Error:
+            with errors(self._target, change=running()):
+                raise
+        except (BootstrapError, DatabaseMissing, MovedOn):
             raise
         except GuestFailed as exc:
-            raise self._failed_itself(change, exc) from exc
+            raise self._failed_itself(running(), exc) from exc
         except Exception as exc:
             if isinstance(exc, DBAPIError) and isinstance(exc.orig, psycopg.Error):
-                raise
-            raise self._failed_itself(change, GuestFailed(exc)) from exc
+                with errors(self._target, change=running()):
+                    raise
+            raise self._failed_itself(running(), GuestFailed(exc)) from exc
 
     def _describe(self, revision: str) -> None:
         """Write what led to `revision`, which is recorded already.
@@ -195,7 +321,9 @@ class RevisionSteps:
                 self._history.mark(self._reader(), self._watch.begun or unknown)
         says = ", ".join(record.revisions) or "nothing"
         raise self._half_done(
-            f"ran to its end and is not recorded: {self._schema}.{TABLE} says {says}.", act, change
+            f"ran to its end and is not recorded: {self._history.place.shown} says {says}.",
+            act,
+            change,
         )
 
     def _complete_lineage(self, record: Record) -> None:
@@ -212,13 +340,13 @@ class RevisionSteps:
         """Read back that a stamp has lifted the mark of a half done step."""
         for found in self._history.unended(record):
             if begun.fate(self._reader(), found) in WHAT_IS_KNOWN:
-                table = f"{self._schema}.{TABLE}"
+                table = self._history.place.shown
                 raise begun.staying_mark(self._reader(), found, stamped, table)
 
     def _confirm_lineage(self, record: Record) -> None:
         """Read back that a stamp has recorded what led to it; nobody may have recorded any."""
         if record.lineage and record.lineage != self._chain.until(record.revisions):
-            table = f"{self._schema}.{TABLE}"
+            table = self._history.place.shown
             owned = table if record.in_comment else lineage_table.PLACE
             where = "its comment" if record.in_comment else owned
             raise AccessDenied(
@@ -228,3 +356,24 @@ class RevisionSteps:
                 subject=table,
                 hint=f"Stamp again as the owner of {owned}.",
             )
+
+
+class _Following:
+    """Passes on what is told of changes, and keeps those that are `left`."""
+
+    def __init__(self, progress: Progress, left: dict[str, Change]) -> None:
+        self._progress = progress
+        self._left = left
+
+    def begin(self, change: Change) -> None:
+        """A change begins."""
+        self._progress.begin(change)
+
+    def ran(self, change: Change) -> None:
+        """A change ran, in a transaction that is still open."""
+        self._progress.ran(change)
+
+    def done(self, change: Change, remark: str | None = None) -> None:
+        """A change was read back as recorded."""
+        del self._left[change.name]
+        self._progress.done(change, remark)

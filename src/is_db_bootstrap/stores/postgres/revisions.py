@@ -81,8 +81,8 @@ class Chain:
 
     @property
     def head(self) -> str:
-        """The last revision; empty when there is none."""
-        return self.order[-1] if self.order else ""
+        """The last revision; empty when there is none. Several are separated by commas."""
+        return ", ".join(self.heads(self.order))
 
     @property
     def lineage(self) -> Lineage:

@@ -169,9 +169,13 @@ def at_revisions(
         begun(store, scratch.database)
         try:
             store.ping(timing.timeout_s)
-            for change in store.plan().changes:
-                if done is None or change.kind != "revision" or change.name in done:
-                    store.apply(change)
+            store.apply_all(
+                [
+                    change
+                    for change in store.plan().changes
+                    if done is None or change.kind != "revision" or change.name in done
+                ]
+            )
         finally:
             store.close()
         yield scratch

@@ -1,0 +1,35 @@
+"""Which table of a database is a blueprint's version table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.revisions import TABLE
+
+#: The schema by whose name things are called where the search path decides.
+_USUAL_SCHEMA = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPlace:
+    """A version table. Where `schema` is None, the search path of the session finds its schema."""
+
+    schema: str | None = _USUAL_SCHEMA
+    table: str = TABLE
+
+    @property
+    def quoted(self) -> str:
+        """Its name as statements have it."""
+        return identifier(*filter(None, (self.schema, self.table)))
+
+    @property
+    def shown(self) -> str:
+        """Its name as messages have it."""
+        return ".".join(filter(None, (self.schema, self.table)))
+
+    @property
+    def key(self) -> str:
+        """What tells its lock and its marks from those of other version tables of the database."""
+        schema = self.schema or _USUAL_SCHEMA
+        return schema if self.table == TABLE else f"{schema}.{self.table}"

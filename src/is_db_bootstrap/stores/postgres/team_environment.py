@@ -1,0 +1,406 @@
+"""A team's own Alembic environment: its `alembic.ini`, its revisions, and what its `env.py` says.
+
+Everything that Alembic's configuration can say holds, because Alembic itself reads it: several
+folders, recursive ones, branches, labels, dependencies, revisions whose ids are computed.
+
+What `context.configure` is given is taken from the offline branch of `env.py`. That branch is run
+as `alembic upgrade --sql` would run it, but no revision is run, nothing is written, and no
+connection may be opened. The online branch is run by `team_run` only.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import RevisionError, RevisionMap
+from alembic.util import CommandError
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import Pool
+
+from is_db_bootstrap.blueprint import AlembicEnvironment
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.guests import GuestFailed, strict_guest
+from is_db_bootstrap.stores.postgres.alembic import running_alembic
+from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
+
+#: Options of Alembic's configuration that are one path.
+_PATH = "script_location"
+#: Options of Alembic's configuration that are several paths, by the function that splits them.
+_PATHS = ("version_locations", "prepend_sys_path")
+#: What `context.configure` says of a version table.
+_OFFLINE_HINT = (
+    "Let env.py call context.configure in its offline branch with the options of its online "
+    "branch, or name the table in the settings: version_table, and version_table_schema if it "
+    "has one, beside alembic in [postgres]."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What `context.configure` of an `env.py` was given.
+
+    `version_table_schema` is None where the search path decides. `options` has every option by its
+    name, such as `include_object`.
+    """
+
+    version_table: str = TABLE
+    version_table_schema: str | None = None
+    transaction_per_migration: bool = False
+    options: Mapping[str, Any] | None = None
+
+
+class _OfflineOnlyError(BaseException):
+    """An `env.py` opens a connection although it was asked for its offline branch.
+
+    No `Exception`, because an `env.py` may catch those and go on.
+    """
+
+
+#: Each file of an environment, and when it was changed.
+_Stamp = frozenset[tuple[Path, int]]
+
+
+class TeamEnvironment:
+    """What an `alembic.ini` leads to. Reading it runs the team's revisions' modules as guests.
+
+    Raises `ConfigurationError`, with file and line, for what Alembic cannot read.
+    """
+
+    def __init__(self, declared: AlembicEnvironment) -> None:
+        self.declared = declared
+        self.ini = declared.ini
+        with self._reading():
+            script = self._script()
+            self.scripts = _loaded(script)
+        #: The folder of `env.py`, where a catalogue lies.
+        self.folder = Path(script.dir)
+        #: The folders of the revisions.
+        self.version_locations = [*script._version_locations]  # noqa: SLF001 - Alembic resolves them here only
+        self.chain = _chain_of(self.scripts, self.ini)
+        self._captured: Captured | None = None
+
+    # --- what Alembic's configuration says
+
+    def config(self) -> Config:
+        """The configuration as the command `alembic` would have it in the folder of the file."""
+        found = Config(
+            str(self.ini),
+            toml_file=str(self.ini.with_name("pyproject.toml")),
+            ini_section=self.declared.section,
+            stdout=io.StringIO(),
+            cmd_opts=Namespace(
+                x=list(self.declared.x),
+                name=self.declared.section,
+                config=str(self.ini),
+                raiseerr=True,
+                verbose=False,
+                quiet=False,
+            ),
+        )
+        if not found.file_config.has_section(self.declared.section):
+            raise ConfigurationError(
+                f"{self.ini} has no section [{self.declared.section}].",
+                hint="Name the right one: section, beside alembic in [postgres].",
+            )
+        self._make_absolute(found)
+        return found
+
+    def _make_absolute(self, config: Config) -> None:
+        """Let relative paths be relative to the ini file, whatever the working directory is.
+
+        A path that is there in the working directory only is left as it is: teams name their file
+        from the root of a repository too.
+        """
+        if where := config.get_alembic_option(_PATH):
+            config.set_main_option(_PATH, _escaped(self._absolute(str(where))))
+        for name in _PATHS:
+            found = (
+                config.get_version_locations_list()
+                if name == "version_locations"
+                else config.get_prepend_sys_paths_list()
+            )
+            if found:
+                config.set_main_option(
+                    name, os.pathsep.join(_escaped(self._absolute(each)) for each in found)
+                )
+        # From now on all lists are separated as we have written them.
+        config.set_main_option("path_separator", "os")
+
+    def _absolute(self, place: str) -> str:
+        is_resource = ":" in place and not Path(place).drive
+        beside = self.ini.parent / place
+        if Path(place).is_absolute() or is_resource or not beside.exists():
+            return place
+        return str(beside.resolve())
+
+    def _script(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(self.config())
+
+    def script(self, config: Config) -> ScriptDirectory:
+        """The folder of scripts with the revisions that were read already."""
+        found = ScriptDirectory.from_config(config)
+        found.revision_map = RevisionMap(lambda: iter(self.scripts))
+        return found
+
+    def stamp(self) -> _Stamp:
+        """The state of the files from which this was read."""
+        files = [self.ini, self.ini.with_name("pyproject.toml"), self.folder / "env.py"]
+        for place in self.version_locations:
+            files += place.rglob("*.py")
+        return frozenset((path, path.stat().st_mtime_ns) for path in files if path.is_file())
+
+    # --- what env.py says
+
+    def captured(self) -> Captured:
+        """What `context.configure` is given, from the offline branch or from the settings."""
+        if self._captured is None:
+            self._captured = self._captured_in_settings() or self._captured_offline()
+        return self._captured
+
+    def _captured_in_settings(self) -> Captured | None:
+        table, schema = self.declared.version_table, self.declared.version_table_schema
+        if not table and not schema:
+            return None
+        return Captured(table or TABLE, schema or None)
+
+    def _captured_offline(self) -> Captured:
+        config = self.config()
+        found: list[Captured] = []
+        try:
+            with self._reading(), _no_connections():
+                script = self.script(config)
+                with _offline_environment(config, script, found):
+                    script.run_env()
+        except _NeedsConnectionError:
+            if not found:
+                raise self._no_offline("opens a connection in its offline branch") from None
+        if not found:
+            raise self._no_offline("does not call context.configure in its offline branch")
+        tables = {(each.version_table, each.version_table_schema) for each in found}
+        if len(tables) > 1:
+            named = ", ".join(sorted(".".join(filter(None, (s, t))) for t, s in tables))
+            raise ConfigurationError(
+                f"{self._env} configures several version tables: {named}.",
+                hint="One run concerns one version table. Name one by a section or by x.",
+            )
+        return found[0]
+
+    @property
+    def _env(self) -> str:
+        return f"{self.folder / 'env.py'}"
+
+    def _no_offline(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._env} {what}.", hint=_OFFLINE_HINT)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Run user code while something is read. Raises `ConfigurationError` for what it raises."""
+        try:
+            with running_alembic(), as_before(), strict_guest():
+                yield
+        except BootstrapError:
+            raise
+        except GuestFailed as exc:
+            cause = exc.__cause__
+            if isinstance(cause, _OfflineOnlyError):
+                raise _NeedsConnectionError from exc
+            if isinstance(cause, CommandError | RevisionError):
+                raise ConfigurationError(f"{self.ini}: {cause}.") from exc
+            raise ConfigurationError(f"{self.ini}: {exc}.") from exc
+
+
+class _NeedsConnectionError(Exception):
+    """An `env.py` has tried to open a connection in its offline branch."""
+
+
+#: The environments that were read in this process, each with the state of its files then.
+_read: dict[AlembicEnvironment, tuple[TeamEnvironment, _Stamp]] = {}
+
+
+def read_environment(declared: AlembicEnvironment) -> TeamEnvironment:
+    """The environment, read once in a process as long as none of its files changes."""
+    known = _read.get(declared)
+    if known is not None and known[0].stamp() == known[1]:
+        return known[0]
+    found = TeamEnvironment(declared)
+    _read[declared] = found, found.stamp()
+    return found
+
+
+# --- the revisions
+
+
+def _loaded(script: ScriptDirectory) -> tuple[Script, ...]:
+    """The revisions of all folders, each file run once."""
+    return tuple(script._load_revisions())  # noqa: SLF001 - else every use would run them again
+
+
+def _chain_of(scripts: tuple[Script, ...], ini: Path) -> Chain:
+    """The revisions in the order in which Alembic applies them.
+
+    `ConfigurationError` for an id that two files declare, and for a revision that goes on from one
+    that is not there. Alembic warns of these, and fails later.
+    """
+    by_id: dict[str, Script] = {}
+    for script in scripts:
+        other = by_id.setdefault(script.revision, script)
+        if other is not script:
+            raise ConfigurationError(
+                f"{ini}: {other.path} and {script.path} both declare revision {script.revision}."
+            )
+    for script in scripts:
+        for before in script._versioned_down_revisions:  # noqa: SLF001 - always a tuple
+            if before not in by_id:
+                raise ConfigurationError(
+                    f"{script.path}: revision {script.revision} goes on from {before}, which is "
+                    "not there."
+                )
+    found = RevisionMap(lambda: iter(scripts))
+    try:
+        walked = list(found.iterate_revisions("heads", "base", inclusive=True))
+    except RevisionError as exc:
+        raise ConfigurationError(f"{ini}: {exc}.") from exc
+    parents = {each.revision: tuple(dict.fromkeys(each._all_down_revisions)) for each in walked}  # noqa: SLF001 - with what labels of depends_on stand for
+    titles = {each.revision: str(getattr(each, "doc", "")) for each in walked}
+    order = tuple(each.revision for each in reversed(walked))
+    return Chain(order, parents, titles)
+
+
+# --- running env.py for its options
+
+
+class _OptionsOnly:
+    """Stands in for what an `env.py` calls on `alembic.context`, so that no revision runs.
+
+    `found` gets what each `context.configure` is given.
+    """
+
+    def __init__(self, environment: EnvironmentContext, found: list[Captured]) -> None:
+        self._configure = environment.configure
+        self._context = environment.get_context
+        self._found = found
+
+    def configure(self, connection: Any = None, url: Any = None, **options: Any) -> None:  # noqa: ARG002 - no address is needed
+        """Note what is given, and configure a context that writes nowhere."""
+        for name in ("dialect_name", "dialect", "dialect_opts", "output_buffer"):
+            options.pop(name, None)
+        with _silenced(logging.getLogger("alembic.runtime.migration")):
+            self._configure(dialect_name="postgresql", output_buffer=io.StringIO(), **options)
+        context = self._context()
+        self._found.append(
+            Captured(
+                context.version_table,
+                context.version_table_schema,
+                bool(options.get("transaction_per_migration")),
+                {name: value for name, value in options.items() if value is not None},
+            )
+        )
+
+    def run_migrations(self, **_: Any) -> None:
+        """Run nothing."""
+
+    def begin_transaction(self) -> Any:
+        """Begin nothing."""
+        return nullcontext()
+
+    def execute(self, *_: Any, **__: Any) -> None:
+        """Execute nothing."""
+
+
+def _offline_environment(
+    config: Config, script: ScriptDirectory, found: list[Captured]
+) -> EnvironmentContext:
+    """The environment of an `env.py` that is asked for its options."""
+    environment = EnvironmentContext(
+        config,
+        script,
+        fn=lambda *_: [],
+        as_sql=True,
+        starting_rev=None,
+        destination_rev="heads",
+    )
+    replace_calls(environment, _OptionsOnly(environment, found))
+    return environment
+
+
+#: The functions of `alembic.context` that we answer ourselves.
+_CALLS = ("configure", "run_migrations", "begin_transaction", "execute")
+
+
+def replace_calls(environment: EnvironmentContext, by: object) -> None:
+    """Let an `env.py` reach the functions of `by` through `alembic.context`.
+
+    Alembic knows its own class only there, so a class of ours that goes on from it is not found.
+    """
+    vars(environment).update({name: getattr(by, name) for name in _CALLS if hasattr(by, name)})
+
+
+@contextmanager
+def _silenced(log: logging.Logger) -> Iterator[None]:
+    """While inside, `log` says nothing: what it would say is not true of a run for options."""
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+@contextmanager
+def _no_connections() -> Iterator[None]:
+    """While inside, this process opens no connection through SQLAlchemy."""
+
+    def refuse(*_: Any) -> None:
+        raise _OfflineOnlyError
+
+    # A pool that is given a function to connect with asks no dialect.
+    watched: tuple[tuple[Any, str], ...] = ((Engine, "do_connect"), (Pool, "connect"))
+    for target, name in watched:
+        event.listen(target, name, refuse)
+    try:
+        yield
+    finally:
+        for target, name in watched:
+            event.remove(target, name, refuse)
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """Take back what an `env.py` and its configuration change for the whole process.
+
+    That is the search path of modules, and which loggers there are and what they do: an `env.py`
+    calls `fileConfig`, which is right for the command `alembic`.
+    """
+    path = list(sys.path)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    loggers = [
+        (log, log.level, log.disabled, log.propagate, list(log.handlers))
+        for log in logging.Logger.manager.loggerDict.values()
+        if isinstance(log, logging.Logger)
+    ]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        root.handlers[:], root.level = handlers, level
+        for log, log_level, disabled, propagate, own in loggers:
+            log.level, log.disabled, log.propagate = log_level, disabled, propagate
+            log.handlers[:] = own
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")

@@ -1,0 +1,135 @@
+"""Running revisions by a team's own `env.py`, with its driver, under the lock of our run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
+from is_db_bootstrap.blueprint import AlembicEnvironment
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.stores.postgres.record_place import RecordPlace
+from is_db_bootstrap.stores.postgres.team_connections import HeldLock, TeamConnections
+from is_db_bootstrap.stores.postgres.team_environment import (
+    Captured,
+    as_before,
+    read_environment,
+    replace_calls,
+)
+from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
+
+if TYPE_CHECKING:
+    from alembic.runtime.environment import EnvironmentContext
+
+    from is_db_bootstrap.stores.postgres.begun import Marks
+    from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
+
+
+class TeamRun:
+    """A team's environment, read once, whose online branch runs under the lock of our run.
+
+    `target` is how messages call the database. `lock_timeout_s` bounds, in seconds, how long a
+    statement waits for a lock.
+    """
+
+    def __init__(self, declared: AlembicEnvironment, target: str, lock_timeout_s: float) -> None:
+        self._environment = read_environment(declared)
+        self._watch = TeamWatch(None)
+        #: The revisions.
+        self.chain = self._environment.chain
+        #: The folder of `env.py`.
+        self.folder = self._environment.folder
+        captured = self._environment.captured()
+        #: The version table that `env.py` names.
+        self.place = RecordPlace(captured.version_table_schema, captured.version_table)
+        #: What `env.py` has opened.
+        self.connections = TeamConnections(target, lock_timeout_s)
+
+    def watch_with(self, marks: Marks) -> TeamWatch:
+        """What sees the steps, and writes down by `marks` which one has begun."""
+        self._watch = TeamWatch(marks)
+        return self._watch
+
+    def upgrade(
+        self,
+        run: UpgradeRun,
+        reader: psycopg.Connection[Any],
+        lock: tuple[int, int] | None,
+        ended: Callable[[], bool],
+    ) -> None:
+        """Run the online branch of `env.py` once, followed by `run`.
+
+        `reader` is a session of the planned database. `lock` is the process that holds the lock of
+        our run, and its number. `ended` says whether our run has ended.
+
+        Raises what `env.py` raises, and `StoreConflict` when it has reached another database.
+        """
+        config = self._environment.config()
+        held = HeldLock(*lock) if lock else None
+        with (
+            as_before(),
+            self.connections.watching(reader, held, ended),
+            self._watch.seeing(),
+            self._told_errors(),
+        ):
+            script = self._environment.script(config)
+            run.run(config, script, watch=self._watch, prepare=self._prepare)
+        if self.connections.refusal is not None:
+            raise self.connections.refusal
+
+    def _prepare(self, environment: EnvironmentContext) -> None:
+        replace_calls(environment, _Checked(environment, self._environment.captured()))
+
+    @contextmanager
+    def _told_errors(self) -> Iterator[None]:
+        """Raise the refusal of a connection, and what another driver raises as psycopg does."""
+        try:
+            yield
+        except (BootstrapError, psycopg.Error):
+            raise
+        except Exception as exc:
+            if self.connections.refusal is not None:
+                raise self.connections.refusal from exc
+            if isinstance(exc, DBAPIError) and not isinstance(exc.orig, psycopg.Error):
+                raise _of_server(exc) from exc
+            raise
+
+
+class _Checked:
+    """Stands in for `context.configure` in the online branch of an `env.py`."""
+
+    def __init__(self, environment: EnvironmentContext, captured: Captured) -> None:
+        self._configure = environment.configure
+        self._context = environment.get_context
+        self._captured = captured
+
+    def configure(self, **options: Any) -> None:
+        """Configure as `env.py` says, if that is the version table that was planned on."""
+        self._configure(**options)
+        context = self._context()
+        found = (context.version_table_schema, context.version_table)
+        planned = (self._captured.version_table_schema, self._captured.version_table)
+        if found == planned:
+            return
+        shown = [".".join(filter(None, place)) for place in (found, planned)]
+        raise ConfigurationError(
+            f"env.py configures the version table {shown[0]} now, and {shown[1]} in its offline "
+            "branch or the settings. Nothing was run.",
+            hint="Let both branches of env.py give context.configure the same version_table and "
+            "version_table_schema.",
+        )
+
+
+def _of_server(exc: DBAPIError) -> psycopg.Error:
+    """What another driver raises, as psycopg would raise it, so that all is told alike."""
+    orig: Any = exc.orig
+    state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None) or ""
+    text = " ".join(str(orig).split())
+    try:
+        kind: type[psycopg.Error] = psycopg.errors.lookup(state)
+    except KeyError:
+        kind = psycopg.OperationalError if exc.connection_invalidated else psycopg.DatabaseError
+    return kind(text)

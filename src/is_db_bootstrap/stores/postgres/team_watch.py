@@ -1,0 +1,151 @@
+"""What is seen of a team's revision while it runs, whatever its driver is.
+
+Before the first statement of a step in a transaction, the number of that transaction is written
+down (`begun`). So the server knows what has become of it, also when the step ends it by a COMMIT in
+its text. What SQLAlchemy is asked to commit, or to run outside of a transaction, is written down
+before it happens, on the connections of every engine. Not seen is a step that rolls its transaction
+back as text, commits another one, and fails or dies then, nor what it does through a driver itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Marks
+from is_db_bootstrap.stores.postgres.half_done import StepWatch
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, RootTransaction
+
+_NUMBER = "SELECT pg_current_xact_id()::text"
+
+
+class TeamWatch(StepWatch):
+    """What is known of the step that runs, on all connections of all engines.
+
+    Without `marks` nothing is written down. `begun` is what was written of the step that runs, or
+    of the last one, and `earlier` the mark of an earlier try of the step that is to run.
+    """
+
+    def __init__(self, marks: Marks | None) -> None:
+        super().__init__()
+        self.begun: Begun | None = None
+        self.earlier: Begun | None = None
+        self._marks = marks
+        self._transactions: dict[RootTransaction, int] = {}
+        self._row: Begun | None = None
+        self._is_asking = False
+
+    @contextmanager
+    def seeing(self) -> Iterator[None]:
+        """While inside, commits and statements are seen."""
+        heard: tuple[tuple[str, Callable[..., None]], ...] = (
+            ("commit", self._before_commit),
+            ("before_cursor_execute", self._before_statement),
+        )
+        for name, function in heard:
+            event.listen(Engine, name, function)
+        try:
+            yield
+        finally:
+            for name, function in heard:
+                event.remove(Engine, name, function)
+
+    @contextmanager
+    def running(self, step: str) -> Iterator[None]:
+        """While `step` (`upgrade b2`) runs."""
+        self.begun = None
+        # What an earlier step has sent in an open transaction is committed or lost with this one.
+        still_open = {t: number for t, number in self._transactions.items() if t.is_active}
+        self._transactions = still_open
+        with super().running(step):
+            yield
+
+    def _before_commit(self, _: Connection) -> None:
+        if self.step and self.begun is not None:
+            self._go_outside()
+
+    def _before_statement(self, connection: Connection, *_: Any) -> None:
+        if not self.step or self._is_outside or self._is_asking:
+            return
+        transaction = connection.get_transaction()
+        if transaction is None or _commits_each(connection):
+            self._go_outside()
+            return
+        if transaction not in self._transactions:
+            self._transactions[transaction] = self._number_of(connection)
+        elif self.begun is not None:
+            return
+        self._write(outside=False)
+
+    def _number_of(self, connection: Connection) -> int:
+        """The number of the transaction that a connection is in."""
+        self._is_asking = True
+        try:
+            return int(connection.exec_driver_sql(_NUMBER).scalar_one())
+        finally:
+            self._is_asking = False
+
+    def _go_outside(self) -> None:
+        """Write down that from now on anything may be committed."""
+        if not self._is_outside:
+            self._write(outside=True)
+
+    @property
+    def _is_outside(self) -> bool:
+        return self.begun is not None and self.begun.outside_since is not None
+
+    def _write(self, *, outside: bool) -> None:
+        """Write down what is known of the step by now, and of the earlier try that it follows."""
+        numbers = tuple(self._transactions.values())
+        since = FROM_NOW if outside else None
+        earlier = self.earlier if self.earlier and self.earlier.step == self.step else None
+        if earlier is not None:
+            numbers = (*earlier.transactions, *numbers)
+            since = since if earlier.outside_since is None else earlier.outside_since
+        wanted = Begun(self.step, numbers, since)
+        if self._marks is None or not self._marks.in_rows:
+            # Nobody reads a comment of the team's table, so only this run knows.
+            now = self._marks.numbers_from_now() if outside and self._marks else since
+            self.begun = replace(wanted, outside_since=now)
+            return
+        if self.begun is None and earlier is None:
+            self._forget_row()
+            self.begun = self._marks.begin(wanted)
+        else:
+            self.begun = self._marks.change(wanted)
+        self._row = self.begun
+
+    def _forget_row(self) -> None:
+        """Delete the row of an earlier step of an open transaction: this one names it as well."""
+        if self._row is not None and self._marks is not None:
+            self._marks.forget(self._row)
+            self._row = None
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether nothing of the step runs any more. Of a team's driver, nobody knows."""
+        return False
+
+    def forget(self) -> None:
+        """Delete the row that was written last: its step was read back as recorded.
+
+        A row that stays, because the server is gone, counts for nothing.
+        """
+        row = self._row or self.earlier
+        if row is not None and self._marks is not None:
+            with suppress(psycopg.Error):
+                self._marks.forget(row)
+        self._row = self.begun = self.earlier = None
+
+
+def _commits_each(connection: Connection) -> bool:
+    """Whether the driver commits each statement by itself."""
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
