@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.errors import ConfigurationError, StoreBusy
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ def look(
     when that schema is not there. `form` is the format of a file that the objects are compared
     with. `kinds` are the only ones to look for. `roles` are role names of which the catalogue says
     something. The session's search path must begin with the first of `schemas`.
+
+    Raises `StoreBusy` when the server no longer knows an object of which it has just told the name:
+    functions such as `pg_get_indexdef` read it later than the query has seen it.
     """
     wanted = frozenset(all_kinds() if kinds is None else {*kinds, SCHEMA})
     parameters = {"schemas": [*schemas], "version": TABLE, "roles": [*roles]}
@@ -128,6 +131,8 @@ def look(
     there = {schema for kind, schema, *_ in rows if kind == SCHEMA}
     found: dict[str, dict[str, dict[str, str]]] = {name: {} for name in schemas if name in there}
     for kind, schema, parts, called, first, second in rows:
+        if first is None and second is None:
+            raise _gone(kind, _name(parts, called, form))
         definition = second if form > 1 else first
         if kind == SCHEMA or kind not in wanted or definition is None:
             continue
@@ -137,6 +142,12 @@ def look(
             definition = written(definition)
         found.setdefault(place, {}).setdefault(kind, {})[name] = definition
     return {name: _in_order(objects) for name, objects in found.items()}
+
+
+def _gone(kind: str, name: str) -> StoreBusy:
+    from is_db_bootstrap.stores.postgres.errors import changed_meanwhile
+
+    return changed_meanwhile("the catalogue", f"{kind} {name} has gone")
 
 
 def _name(parts: Iterable[str], called: str, form: int) -> str:
@@ -367,11 +378,16 @@ def _without_live_only(objects: Objects) -> Objects:
 
 
 def _checked(objects: Any) -> Objects:
-    """The same objects. Raises `TypeError` when it is not kind to name to definition."""
+    """The same objects. Raises `TypeError` when it is not kind to name to definition.
+
+    An earlier version wrote null for an enum without labels.
+    """
     for found in objects.values():
-        if not all(isinstance(text, str) for text in found.values()):
+        if not all(isinstance(text, str | None) for text in found.values()):
             raise TypeError("a definition is not a text")
-    return cast("Objects", objects)
+    return {
+        kind: {name: text or "" for name, text in found.items()} for kind, found in objects.items()
+    }
 
 
 def _refuse_conflict(path: Path, text: str) -> None:

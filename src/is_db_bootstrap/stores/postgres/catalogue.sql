@@ -203,7 +203,8 @@ SELECT 'column', schema, ARRAY[relname, a.attname::text], '', said.first,
              ELSE 'DEFAULT ' || pg_get_expr(f.adbin, f.adrelid) END) AS first) AS said
     WHERE own.relkind IN ('r', 'p', 'f')
 -- kind: constraint
--- From 18 on, NOT NULL is a constraint of its own (contype n). It is told with the column, as before.
+-- NOT NULL is a constraint of its own from 18 on (contype n). It is told with the column, as
+-- before.
 -- The parts that a foreign key has on partitions have other names in each version. DISABLE TRIGGER
 -- ALL ends the enforcement of a foreign key.
 SELECT 'constraint', schema, ARRAY[relname, c.conname::text], '', said.first,
@@ -327,7 +328,8 @@ SELECT 'table option', schema, ARRAY[relname, a.attname::text, o.name], '', NULL
 -- kind: enum
 SELECT 'enum', schema, ARRAY[typname::text], '', said.labels, said.labels
     FROM own_type t CROSS JOIN LATERAL (
-        SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) AS labels
+        SELECT coalesce(string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder), '')
+               AS labels
         FROM pg_enum e WHERE e.enumtypid = t.oid) AS said
     WHERE t.typtype = 'e'
 -- kind: domain

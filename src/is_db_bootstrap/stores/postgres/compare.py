@@ -55,6 +55,7 @@ AUDITED = (
     "view option",
     "view column",
 )
+OF_VIEWS = frozenset({"view option", "view column"})
 #: Kinds of grant, each with the kinds of object that it is on.
 _GRANTED_ON = {
     "grant": _WHOLES,

@@ -16,6 +16,7 @@ from is_db_bootstrap.stores.postgres.catalogue import (
     FORMAT,
     GRANTS,
     PARTITION,
+    QUERIES,
     ROLE,
     Catalogue,
     Objects,
@@ -152,6 +153,8 @@ class Declared:
         """What is there of the kinds that can be drift or a finding."""
         declared = catalogue.kinds()
         kinds = {*declared, *compare.AUDITED, PARTITION}
+        if not declared.intersection(QUERIES):
+            kinds -= compare.OF_VIEWS  # of views of others, then
         if declared.intersection(GRANTS):
             kinds |= set(GRANTS)
         roles = catalogue.roles()

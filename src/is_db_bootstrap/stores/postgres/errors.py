@@ -180,15 +180,18 @@ def looking(target: str, subject: str) -> Iterator[None]:
         except psycopg.Error as exc:
             if exc.sqlstate not in GONE_MEANWHILE:
                 raise
-            text, detail = told(exc)
-            raise StoreBusy(
-                NAME,
-                f"{subject}: another session has changed the schema meanwhile: {text} (SQLSTATE "
-                f"{exc.sqlstate}).",
-                subject=subject,
-                hint="Run again when it has ended.",
-                detail=detail,
-            ) from exc
+            # No row and no function of a user has a part in such a message.
+            raise changed_meanwhile(subject, f"{exc.diag.message_primary}") from exc
+
+
+def changed_meanwhile(subject: str, reason: str) -> StoreBusy:
+    """The error of a look that met a change of the schema by somebody else."""
+    return StoreBusy(
+        NAME,
+        f"{subject}: another session has changed the schema meanwhile: {reason}.",
+        subject=subject,
+        hint="Run again when it has ended.",
+    )
 
 
 def translated(
@@ -209,9 +212,9 @@ def translated(
     if state in BUSY:
         hint = "Something else holds a lock there: look at pg_stat_activity and pg_locks."
         return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail)
-    if state == INTERNAL_ERROR and _CHANGED_TWICE.search(text):
-        hint = "Another session has changed the same object. Run again."
-        return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail)
+    if state == INTERNAL_ERROR and _CHANGED_TWICE.fullmatch(_primary(exc)):
+        text = "another session has changed the same object meanwhile"
+        return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint="Run again.")
     if state == INSUFFICIENT_PRIVILEGE:
         hint = "Grant the privilege, or use a role that has it."
         return AccessDenied(
@@ -226,6 +229,11 @@ def translated(
         hint = f"{rolled_back(change)} Correct the cause and run again."
         return ChangeFailed(NAME, message, change=change, hint=hint, detail=detail)
     return StoreConflict(NAME, f"{about or target}: {text} {code}.", subject=about, detail=detail)
+
+
+def _primary(exc: psycopg.Error | psycopg.Warning) -> str:
+    """The server's message in its own words."""
+    return str(exc.diag.message_primary) if isinstance(exc, psycopg.Error) else ""
 
 
 def rolled_back(change: Change) -> str:
