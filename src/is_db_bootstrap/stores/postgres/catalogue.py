@@ -79,31 +79,45 @@ def plain(part: str) -> str:
     return part
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A part of the query: the kinds that it finds, and the first major version that takes it."""
+
+    kinds: tuple[str, ...]
+    since: int
+    query: str
+
+    @classmethod
+    def read(cls, text: str) -> _Block:
+        """From its text, whose first line names kinds and may name a version."""
+        title, _, query = text.partition("\n")
+        kinds, _, since = title.partition("; from ")
+        return cls(tuple(kinds.split(", ")), int(since or 0), query)
+
+
 @cache
-def _blocks() -> tuple[str, dict[tuple[str, ...], str]]:
-    """The beginning of the query, and each of its blocks by the kinds that it finds."""
+def _blocks() -> tuple[str, list[_Block]]:
+    """The beginning of the query, and its blocks."""
     text = resources.files(__package__).joinpath("catalogue.sql").read_text(encoding="utf-8")
     lines = [
         line for line in text.splitlines() if not line.startswith("--") or line.startswith(_BLOCK)
     ]
     beginning, *blocks = "\n".join(lines).split(_BLOCK)
-    found = {}
-    for block in blocks:
-        kinds, _, query = block.partition("\n")
-        found[tuple(kinds.split(", "))] = query
-    return beginning, found
+    return beginning, [_Block.read(block) for block in blocks]
 
 
 def all_kinds() -> tuple[str, ...]:
     """Every kind that the query can find, in its order."""
-    return tuple(kind for kinds in _blocks()[1] for kind in kinds)
+    return tuple(kind for block in _blocks()[1] for kind in block.kinds)
 
 
 @cache
-def _query(kinds: frozenset[str]) -> str:
-    """The query for these kinds. A block that finds several of them is there once."""
+def _query(kinds: frozenset[str], major: int) -> str:
+    """The query for these kinds, for a server of this major version."""
     beginning, blocks = _blocks()
-    wanted = [query for found, query in blocks.items() if kinds.intersection(found)]
+    wanted = [
+        block.query for block in blocks if kinds.intersection(block.kinds) and block.since <= major
+    ]
     return beginning + "UNION ALL\n".join(wanted)
 
 
@@ -126,8 +140,9 @@ def look(
     functions such as `pg_get_indexdef` read it later than the query has seen it.
     """
     wanted = frozenset(all_kinds() if kinds is None else {*kinds, SCHEMA})
+    major = connection.info.server_version // 10000
     parameters = {"schemas": [*schemas], "version": TABLE, "roles": [*roles]}
-    rows = connection.execute(_query(wanted).encode(), parameters).fetchall()
+    rows = connection.execute(_query(wanted, major).encode(), parameters).fetchall()
     there = {schema for kind, schema, *_ in rows if kind == SCHEMA}
     found: dict[str, dict[str, dict[str, str]]] = {name: {} for name in schemas if name in there}
     for kind, schema, parts, called, first, second in rows:

@@ -5,7 +5,9 @@
 -- A definition that is NULL is no part of a file of that format.
 --
 -- `catalogue.py` joins the blocks that it needs with UNION ALL. A block begins with the line that
--- names its kinds. %(version)s is the version table, %(roles)s are roles that a catalogue names.
+-- names its kinds, and the first major version that can be asked, unless it is 14.
+--
+-- %(version)s is the version table, and %(roles)s are the roles that a catalogue names.
 --
 -- Definitions are those of the server's own functions, so that PostgreSQL 14 to 18 agree.
 -- pg_get_constraintdef and pg_get_triggerdef leave out the schemas of the search path,
@@ -523,7 +525,7 @@ SELECT 'event trigger', '', ARRAY[t.evtname::text], '', NULL,
         SELECT FROM of_extension e
         WHERE e.classid = 'pg_event_trigger'::regclass AND e.objid = t.oid)
 -- kind: publication
--- Row filters, columns and whole schemas come with 15, generated columns with 18.
+-- Row filters and columns come with 15, generated columns with 18.
 SELECT 'publication', '', ARRAY[p.pubname::text], '', NULL,
        concat_ws(' ',
            CASE WHEN p.puballtables THEN 'all tables' END,
@@ -542,6 +544,12 @@ SELECT 'publication', '', ARRAY[p.pubname::text], '', NULL,
             FROM pg_publication_rel r CROSS JOIN LATERAL to_jsonb(r) AS entry
             WHERE r.prpubid = p.oid))
     FROM pg_publication p
+-- kind: schemas of a publication; from 15
+SELECT 'schemas of a publication', '', ARRAY[p.pubname::text], '', NULL,
+       string_agg(quote_ident(n.nspname), ', ' ORDER BY n.nspname)
+    FROM pg_publication_namespace m JOIN pg_publication p ON p.oid = m.pnpubid
+    JOIN pg_namespace n ON n.oid = m.pnnspid
+    GROUP BY p.pubname
 -- kind: foreign data wrapper
 SELECT 'foreign data wrapper', '', ARRAY[f.fdwname::text], '', NULL,
        concat_ws(' ',
