@@ -43,6 +43,8 @@ def bootstrapper(
         options["ignored_version_tables"] = settings.ignored_version_tables
     if kind.unknown_variable:
         options["unknown_is_ahead"] = settings.unknown_is_ahead
+    if kind.privileges_variable:
+        options["compare_privileges"] = settings.compare_privileges
     if kind.takes_seed:
         options["seed"] = seed
     made = store_class(url, blueprint, timing=settings.timing, **options)

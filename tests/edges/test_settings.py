@@ -466,6 +466,19 @@ def test_an_address_elsewhere_is_restored_in_any_order_and_only_where_it_is_ours
     assert dict(os.environ) == before
 
 
+def test_whether_privileges_are_compared_is_set_in_the_environment_or_the_file(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('[postgres]\nprivileges = "ignore"\n')
+    blueprint = Blueprint("mine", "for tests")
+    cases = [("", None, True), ("", file, False), ("ignore", None, False), ("compare", file, True)]
+    for value, config, is_compared in cases:
+        environ = {"POSTGRES_PRIVILEGES": value}
+        found = Settings.load(blueprint, environ=environ, file=config)
+        assert found.compare_privileges is is_compared
+    with pytest.raises(ConfigurationError, match="POSTGRES_PRIVILEGES=never"):
+        Settings.load(blueprint, environ={"POSTGRES_PRIVILEGES": "never"})
+
+
 def test_what_an_unknown_revision_means_is_set_in_the_environment_or_the_file(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text('[postgres]\nunknown_revision = "ahead"\n')

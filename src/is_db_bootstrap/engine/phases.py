@@ -192,11 +192,11 @@ class Phases:
                 hint="Run the newer version, or leave out --no-ahead.",
             )
 
-    def _look_while_busy(self, track: Track, look: Callable[[], T]) -> T:
+    def _look_while_busy(self, track: Track, look: Callable[[], T], phase: Phase = Phase.PLAN) -> T:
         """Call `look` until the store is not busy, within the time of the present phase."""
 
         def say(error: StoreBusy) -> None:
-            self._run.say_waiting(Phase.PLAN, track.store.name, error.message)
+            self._run.say_waiting(phase, track.store.name, error.message)
 
         return while_busy(
             self._retry,
@@ -417,7 +417,7 @@ class Phases:
         elif mode is Mode.VERIFY and track.pending:
             track.drifts += [Drift(c.name, c.kind, PENDING) for c in track.pending]
         else:
-            track.drifts += track.store.verify()
+            track.drifts += self._look_while_busy(track, track.store.verify, Phase.VERIFY)
             self._audit_store(track)
         track.verified = True
         if track.drifts:
@@ -431,7 +431,7 @@ class Phases:
         if not isinstance(track.store, CanAudit):
             return
         is_strict = self._run.mode is Mode.VERIFY and self._rules.strict
-        for found in track.store.audit():
+        for found in self._look_while_busy(track, track.store.audit, Phase.VERIFY):
             if is_strict and found.finding:
                 track.drifts.append(found)
             else:

@@ -14,6 +14,7 @@ from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings.address import AddressError, StoreUrl, check_servers
 from is_db_bootstrap.settings.sources import (
     IGNORED_KEY,
+    PRIVILEGES_KEY,
     UNKNOWN_KEY,
     Sources,
     as_number,
@@ -30,6 +31,8 @@ DEFAULT_SOURCE = "default"
 _DEFAULT_SCHEMA = "public"
 #: What a recorded revision may mean that nobody here knows.
 _CONFLICT, _AHEAD = "conflict", "ahead"
+#: What becomes of owners and grants.
+_COMPARE, _IGNORE = "compare", "ignore"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -49,7 +52,8 @@ class Settings:
     settings, which may be addresses. `schema` is the schema of the store that has schemas.
     `identities` are for addresses that are found later. `ignored_version_tables` are version tables
     that are not ours, each as `SCHEMA.TABLE`. `unknown_is_ahead` says that a recorded revision that
-    nobody here knows is newer code's.
+    nobody here knows is newer code's. `compare_privileges` says that owners, grants and the roles
+    of policies are compared with what revisions made.
     """
 
     stores: Mapping[StoreName, StoreUrl]
@@ -59,6 +63,7 @@ class Settings:
     identities: Mapping[StoreName, Identity] = field(default_factory=dict, repr=False)
     ignored_version_tables: tuple[str, ...] = ()
     unknown_is_ahead: bool = False
+    compare_privileges: bool = True
 
     @classmethod
     def load(
@@ -102,6 +107,7 @@ class Settings:
             },
             ignored_version_tables=tuple(_find_ignored(sources)),
             unknown_is_ahead=_find_unknown_is_ahead(sources),
+            compare_privileges=_find_compare_privileges(sources),
         )
 
     def identity(self, store: StoreName) -> Identity:
@@ -296,6 +302,21 @@ def _find_unknown_is_ahead(sources: Sources) -> bool:
         if value == _AHEAD:
             return True
     return False
+
+
+def _find_compare_privileges(sources: Sources) -> bool:
+    """Whether owners, grants and the roles of policies are compared."""
+    for kind in KINDS.values():
+        filed = sources.store(kind.name).get(PRIVILEGES_KEY, "")
+        value = sources.variables.get(kind.privileges_variable, filed) or _COMPARE
+        if value not in {_COMPARE, _IGNORE}:
+            raise ConfigurationError(
+                f"{kind.privileges_variable}={value} is not understood.",
+                hint=f"Say {_IGNORE}, or {_COMPARE}, which is the default.",
+            )
+        if value == _IGNORE:
+            return False
+    return True
 
 
 def _find_values(blueprint: Blueprint, sources: Sources) -> dict[str, Value]:

@@ -36,6 +36,8 @@ _STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
 IGNORED_KEY = "ignored_version_tables"
 #: The key of what an unknown revision means.
 UNKNOWN_KEY = "unknown_revision"
+#: The key of whether owners, grants and the roles of policies are compared.
+PRIVILEGES_KEY = "privileges"
 _TOP_KEYS = {"blueprint", "name", "timing", "settings", *KINDS}
 #: Keys of a store's table in which an address or a secret belongs.
 _KEYS_OF_SECRETS = {"url", "password"}
@@ -138,8 +140,9 @@ def _accepted_keys() -> dict[str, set[str] | None]:
         schema = {"schema"} if kind.has_schemas else set()
         ignored = {IGNORED_KEY} if kind.ignored_variable else set()
         unknown = {UNKNOWN_KEY} if kind.unknown_variable else set()
+        privileges = {PRIVILEGES_KEY} if kind.privileges_variable else set()
         own = {kind.environment, *kind.environment_keys} if kind.environment else set()
-        found[name] = _STORE_KEYS | schema | ignored | unknown | own
+        found[name] = _STORE_KEYS | schema | ignored | unknown | privileges | own
     return found
 
 
@@ -247,7 +250,12 @@ def plain_variables() -> Iterator[str]:
         yield from (f"{prefix}_USERNAME", f"{prefix}_CA_FILE", f"{prefix}_PASSWORD_FILE")
         for part, variable in kind.part_variables.items():
             yield f"{variable}_FILE" if part == "password" else variable
-        others = (kind.schema_variable, kind.ignored_variable, kind.unknown_variable)
+        others = (
+            kind.schema_variable,
+            kind.ignored_variable,
+            kind.unknown_variable,
+            kind.privileges_variable,
+        )
         yield from filter(None, others)
 
 

@@ -106,6 +106,8 @@ class StoreKind:
     ignored_variable: str = ""
     #: The variable that says what a recorded revision means that nobody here knows.
     unknown_variable: str = ""
+    #: The variable that says whether owners, grants and the roles of policies are compared.
+    privileges_variable: str = ""
     #: What in an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
     #: Options of an address's query that say where the address leads. For `hosts` and `port` the

@@ -42,9 +42,8 @@ from is_db_bootstrap.results import (
     Status,
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres import compare, elsewhere, own_schema
+from is_db_bootstrap.stores.postgres import elsewhere, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
-from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, live, live_in
 from is_db_bootstrap.stores.postgres.connection import (
     connect,
     session_settings,
@@ -56,10 +55,12 @@ from is_db_bootstrap.stores.postgres.database import (
     database_change,
     schema_change,
 )
+from is_db_bootstrap.stores.postgres.declared import Declared
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
 from is_db_bootstrap.stores.postgres.errors import (
     DatabaseMissing,
     errors,
+    looking,
     rolled_back,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
@@ -101,12 +102,15 @@ class PostgreSQLBootstrapper:
     `lock_timeout_s` how long a statement of a revision waits for a lock. The blueprint's demo rows
     are planned and written with `seed` only. `ignored_version_tables` are version tables that are
     not ours (see `elsewhere.IgnoredTables`). With `unknown_is_ahead`, a recorded revision that
-    nobody knows is newer code's, and no conflict. Raises `ConfigurationError` for an address,
+    nobody knows is newer code's, and no conflict. Without `compare_privileges`, owners, grants and
+    the roles of policies are not compared. Raises `ConfigurationError` for an address,
     revisions or version tables that cannot be ones.
     """
 
     name: StoreName = "postgres"
     kinds_together = frozenset({"revision"})
+    #: Whether the live schema is compared with the catalogue beside the revisions.
+    compares = True
 
     def __init__(
         self,
@@ -118,6 +122,7 @@ class PostgreSQLBootstrapper:
         seed: bool = False,
         ignored_version_tables: Sequence[str] = (),
         unknown_is_ahead: bool = False,
+        compare_privileges: bool = True,
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
@@ -133,16 +138,17 @@ class PostgreSQLBootstrapper:
         self._team = self._read_team()
         folder = self._team.folder if self._team else blueprint.migrations
         self._chain = self._team.chain if self._team else chain_of(blueprint)
-        catalogue = Catalogue.read(folder) if folder else None
-        self._catalogue = catalogue if catalogue and catalogue.head == self._chain.head else None
-        self._uncompared = self._why_not(catalogue) if folder else ""
+        self._declared = Declared.read(
+            folder if self.compares else None,
+            schema,
+            self._chain.head,
+            compare_privileges=compare_privileges,
+        )
         self._session: psycopg.Connection[Any] | None = None
         self._changing_in: int | None = None
         #: The lock of this run, once it was taken.
         self._held_lock: postgres_lock.AdvisoryLock | None = None
         self._engine: Engine | None = None
-        self._seen: Objects | None = None
-        self._seen_beside: dict[str, Objects] = {}
         self._cancelled = threading.Event()
         self._due = False
         self.target = str(self._url)
@@ -198,23 +204,6 @@ class PostgreSQLBootstrapper:
     def _path_schema(self) -> str | None:
         """The schema with which our sessions' search path begins. None: the path is the team's."""
         return None if self._team and self._schema == _USUAL_SCHEMA else self._schema
-
-    def _why_not(self, catalogue: Catalogue | None) -> str:
-        """What is not compared with the live schema, and why. Empty when all is."""
-        if self._catalogue is not None:
-            if self._schema not in self._catalogue.schemas:
-                return ""
-            return (
-                f"What revisions make in {self._schema} by that name is not compared: it is also "
-                "the schema of DB_SCHEMA."
-            )
-        what = "there is no catalogue.json"
-        if catalogue is not None:
-            what = f"catalogue.json is of revision {catalogue.head}, not {self._chain.head}"
-        return (
-            f"Tables are not compared, because {what}: is-db-bootstrap revision --refresh writes "
-            "it."
-        )
 
     # --- looking
 
@@ -283,7 +272,7 @@ class PostgreSQLBootstrapper:
         for the pending steps is missing.
         """
         found = self._planned()
-        notes = [self._uncompared] if self._uncompared else []
+        notes = [self._declared.gap] if self._declared.gap else []
         driver = self._url.scheme.partition("+")[2]
         if driver not in {"", "psycopg"}:
             notes.append(f"The address names the driver {driver}; psycopg is used instead.")
@@ -343,7 +332,7 @@ class PostgreSQLBootstrapper:
         Another run may have made and recorded them since the record was read. Then `StoreBusy` asks
         for a new look.
         """
-        tables = list(self._catalogue.objects.get("table", {})) if self._catalogue else []
+        tables = self._declared.tables()
         with errors(self.target):
             found = reader.execute(
                 "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) "
@@ -517,7 +506,8 @@ class PostgreSQLBootstrapper:
     def verify(self) -> Sequence[Drift]:
         """Pending revisions, then every object of `catalogue.json` that is missing or different.
 
-        All in two round trips, and one for each further schema.
+        All in two round trips. Raises `StoreBusy` when another session changed the schema
+        meanwhile.
         """
         try:
             reader = self._reader()
@@ -529,48 +519,22 @@ class PostgreSQLBootstrapper:
         pending = [
             Drift(change.name, "revision", "is not applied") for change in self._pending(record)
         ]
-        if pending or self._catalogue is None:
+        if pending or not self._declared.is_comparable:
             return pending
-        self._seen = self._live(reader)
-        self._seen_beside = self._live_beside(reader)
-        found = list(compare.drifts(self._catalogue.objects, self._seen))
-        for schema, seen in self._seen_beside.items():
-            declared = self._catalogue.schemas[schema]
-            found += compare.in_schema(schema, compare.drifts(declared, seen))
-        return found
+        with looking(self.target, "the catalogue"):
+            return self._declared.drifts(reader)
 
     def audit(self) -> Sequence[Drift]:
-        """Undeclared tables in the schema, and undeclared parts of our tables.
+        """What is not declared, and what is not compared.
 
-        Such as columns, constraints, indexes and triggers. In schemas that revisions name, the
-        parts alone.
+        Undeclared are tables in the schema, and parts of our tables, such as columns, constraints,
+        indexes and triggers. In schemas that revisions name, the parts alone.
         """
-        if self._catalogue is None:
+        try:
+            with looking(self.target, "the catalogue"):
+                return self._declared.findings(self._reader)
+        except DatabaseMissing:
             return []
-        seen, self._seen = self._seen, None  # what verify has just read
-        beside, self._seen_beside = self._seen_beside, {}
-        if seen is None:
-            try:
-                seen, beside = self._live(self._reader()), self._live_beside(self._reader())
-            except DatabaseMissing:
-                return []
-        found = list(compare.findings(self._catalogue.objects, seen))
-        for schema, objects in beside.items():
-            findings = compare.findings(self._catalogue.schemas[schema], objects)
-            # A whole table there may be of another application.
-            parts = (each for each in findings if each.kind != "table")
-            found += compare.in_schema(schema, parts)
-        return found
-
-    def _live(self, reader: psycopg.Connection[Any]) -> Objects:
-        with errors(self.target, "the catalogue"):
-            return live(reader, self._schema)
-
-    def _live_beside(self, reader: psycopg.Connection[Any]) -> dict[str, Objects]:
-        """What is in the other schemas of the catalogue. The session's own schema is none."""
-        names = self._catalogue.schemas if self._catalogue else ()
-        with errors(self.target, "the catalogue"):
-            return {name: live_in(reader, name) for name in names if name != self._schema}
 
     def status(self) -> Status:
         """The recorded revision, the head, and who holds the lock."""
@@ -609,12 +573,10 @@ class PostgreSQLBootstrapper:
             self._connected() as connection,
             connection.transaction(force_rollback=True),
         ):
-            objects = self._catalogue.objects if self._catalogue else self._live(self._reader())
-            tables = list(objects.get("table", {}))
+            tables = self._declared.tables_to_try(connection)
             yield from SelfTest(connection, self._schema, tables).proofs()
-        schemas = self._catalogue.schemas if self._catalogue else {}
-        for schema, found in schemas.items():
-            for table in found.get("table", {}):
+        for schema, names in self._declared.tables_beside().items():
+            for table in names:
                 detail = f"schema {schema} is another one, which is not tried"
                 yield Proof(f"{schema}.{table}", ok=None, detail=detail)
 

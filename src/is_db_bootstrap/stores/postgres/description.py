@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.stores.description import Branch, Declared, counted, listing
+from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, first_part
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ _OF_THEIR_OWN = {
     "view": "views",
     "materialized view": "materialized_views",
     "sequence": "sequences",
+    "composite type": "composite_types",
+    "range type": "range_types",
+    "aggregate": "aggregates",
+    "operator": "operators",
+    "collation": "collations",
     "extension": "extensions",
 }
 _FOREIGN_KEY = re.compile(
@@ -59,7 +64,9 @@ def describe(blueprint: Blueprint) -> dict[str, Any]:
     chain = chain_of(blueprint)
     folder = folder_of(blueprint)
     objects = _catalogue(folder) if folder else {}
-    own = {several: objects[kind] for kind, several in _OF_THEIR_OWN.items() if objects.get(kind)}
+    own: dict[str, Any] = {
+        several: objects[kind] for kind, several in _OF_THEIR_OWN.items() if objects.get(kind)
+    }
     return {
         "revisions": [{"id": name, "title": chain.titles[name]} for name in chain.order],
         "tables": _tables(objects),
@@ -109,13 +116,10 @@ def verified_lines(declared: Declared) -> list[str]:
     return lines
 
 
-def _catalogue(folder: Path) -> dict[str, dict[str, str]]:
+def _catalogue(folder: Path) -> Objects:
     """Kind of object to name to definition; empty when the folder has no `catalogue.json`."""
-    file = folder / "catalogue.json"
-    if not file.is_file():
-        return {}
-    objects: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))["objects"]
-    return objects
+    found = Catalogue.read(folder)
+    return found.objects if found else {}
 
 
 def _tables(objects: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -128,8 +132,9 @@ def _tables(objects: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
     for kind, several in _OF_TABLES.items():
         for name, definition in objects.get(kind, {}).items():
-            table, _, part = name.partition(".")
-            tables[table][several][part] = definition
+            table = first_part(name)
+            if table in tables:  # else it is a part of a view
+                tables[table][several][name[len(table) + 1 :]] = definition
     for parts in tables.values():
         parts["references"] = list(_references(parts["constraints"].values()))
     return tables

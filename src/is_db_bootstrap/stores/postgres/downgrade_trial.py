@@ -24,7 +24,7 @@ from sqlalchemy import event
 
 from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic, undo
-from is_db_bootstrap.stores.postgres.catalogue import PARTITION, live
+from is_db_bootstrap.stores.postgres.catalogue import ATTRIBUTES, PARTITION, live
 from is_db_bootstrap.stores.postgres.downgrade_look import (
     WRITES,
     Changes,
@@ -62,7 +62,7 @@ _CHANGES_ROWS = {"DELETE", "UPDATE", "INSERT", "MERGE", "TRUNCATE", "COPY"}
 #: Characters of a statement that a message shows.
 _SHOWN = 80
 #: Kinds of the catalogue that are told by themselves, or go with what is told.
-_UNTOLD = {"table", "column", PARTITION}
+_UNTOLD = {"table", "column", PARTITION, *ATTRIBUTES}
 
 
 @dataclass(frozen=True, slots=True)

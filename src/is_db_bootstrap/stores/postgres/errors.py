@@ -38,6 +38,13 @@ UNIQUE_VIOLATION = "23505"
 READ_ONLY_TRANSACTION = "25006"
 QUERY_CANCELED = "57014"
 BUSY = frozenset({"55P03", "40P01", "55006"})
+INTERNAL_ERROR = "XX000"
+#: What the server says when an object goes away while its own catalogue is read. The names that
+#: such a query has itself are those of the server, which never go away.
+GONE_MEANWHILE = frozenset({INTERNAL_ERROR, "42P01", "42704", "42883", "3F000"})
+#: Two sessions changed the same object. Internal errors are in English always: the manual says in
+#: "Reporting Errors Within the Server" that `elog` is not translated.
+_CHANGED_TWICE = re.compile(r"tuple concurrently (updated|deleted)")
 #: A lost connection, a server that starts or stops, too many connections, a full disk being none of
 #: them.
 UNAVAILABLE = ("08", "57P", "53300")
@@ -160,6 +167,33 @@ def errors(target: str, subject: str = "", change: Change | None = None) -> Iter
         raise translated(cause, target, subject, change, statement) from exc
 
 
+@contextmanager
+def looking(target: str, subject: str) -> Iterator[None]:
+    """Translate as `errors` does, around queries that name objects of the server's catalogue only.
+
+    Raises `StoreBusy` also when another session changes the schema just now: functions such as
+    `pg_get_indexdef` read an object later than the query has seen it.
+    """
+    with errors(target, subject):
+        try:
+            yield
+        except psycopg.Error as exc:
+            if exc.sqlstate not in GONE_MEANWHILE:
+                raise
+            # No row and no function of a user has a part in such a message.
+            raise changed_meanwhile(subject, f"{exc.diag.message_primary}") from exc
+
+
+def changed_meanwhile(subject: str, reason: str) -> StoreBusy:
+    """The error of a look that met a change of the schema by somebody else."""
+    return StoreBusy(
+        NAME,
+        f"{subject}: another session has changed the schema meanwhile: {reason}.",
+        subject=subject,
+        hint="Run again when it has ended.",
+    )
+
+
 def translated(
     exc: psycopg.Error | psycopg.Warning,
     target: str,
@@ -178,6 +212,9 @@ def translated(
     if state in BUSY:
         hint = "Something else holds a lock there: look at pg_stat_activity and pg_locks."
         return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail)
+    if state == INTERNAL_ERROR and _CHANGED_TWICE.fullmatch(_primary(exc)):
+        text = "another session has changed the same object meanwhile"
+        return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint="Run again.")
     if state == INSUFFICIENT_PRIVILEGE:
         hint = "Grant the privilege, or use a role that has it."
         return AccessDenied(
@@ -192,6 +229,11 @@ def translated(
         hint = f"{rolled_back(change)} Correct the cause and run again."
         return ChangeFailed(NAME, message, change=change, hint=hint, detail=detail)
     return StoreConflict(NAME, f"{about or target}: {text} {code}.", subject=about, detail=detail)
+
+
+def _primary(exc: psycopg.Error | psycopg.Warning) -> str:
+    """The server's message in its own words."""
+    return str(exc.diag.message_primary) if isinstance(exc, psycopg.Error) else ""
 
 
 def rolled_back(change: Change) -> str:

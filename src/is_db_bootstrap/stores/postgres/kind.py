@@ -73,6 +73,7 @@ KIND = StoreKind(
     schema_variable="DB_SCHEMA",
     ignored_variable="POSTGRES_IGNORED_VERSION_TABLES",
     unknown_variable="POSTGRES_UNKNOWN_REVISION",
+    privileges_variable="POSTGRES_PRIVILEGES",
     tls_weaknesses=_weaknesses,
     place_options={"hosts": ("hostaddr", "host"), "port": ("port",), "more": ("service",)},
     has_schemas=True,

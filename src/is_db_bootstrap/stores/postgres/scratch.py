@@ -20,7 +20,7 @@ from is_db_bootstrap import files
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing, address_elsewhere
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue, live, live_beside
+from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue
 from is_db_bootstrap.stores.postgres.connection import (
     MAINTENANCE,
     SCRATCH,
@@ -128,7 +128,12 @@ def drop_database(url: StoreUrl, timing: Timing, name: str) -> None:
 
 
 class _ScratchStore(PostgreSQLBootstrapper):
-    """The store that brings a scratch database to its revisions."""
+    """The store that brings a scratch database to its revisions.
+
+    It compares nothing, so that a catalogue that cannot be read can be written again.
+    """
+
+    compares = False
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
         super()._remember(connection)
@@ -258,8 +263,7 @@ def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) 
             scratch, timing.connect_timeout_s, settings=session_settings("public")
         ) as connection,
     ):
-        objects, schemas = live(connection, "public"), live_beside(connection, "public")
-        return Catalogue(blueprint.name, head, objects, schemas)
+        return Catalogue.made(connection, blueprint.name, head, "public")
 
 
 def schema_sql(blueprint: Blueprint) -> str:
