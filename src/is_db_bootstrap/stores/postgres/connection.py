@@ -147,12 +147,18 @@ def session_settings(schema: str) -> dict[str, str]:
     }
 
 
+def statement_limit(seconds: float) -> dict[str, str]:
+    """The setting of a session whose server ends each statement after `seconds`. 0: no limit."""
+    return {"statement_timeout": str(round(seconds * 1000))}
+
+
 def connect(
     url: StoreUrl,
     connect_timeout_s: float,
     *,
     database: str | None = None,
     settings: Mapping[str, str] | None = None,
+    limits: Mapping[str, str] | None = None,
     kind: type[psycopg.Connection[Any]] = psycopg.Connection,
     opened: Callable[[psycopg.Connection[Any]], None] | None = None,
     **options: Any,
@@ -161,8 +167,10 @@ def connect(
 
     The server notices within half a minute that such a session has lost its client
     (`SERVER_KEEPALIVE`).
-    The URL's database unless told, of class `kind`. `opened` is told of the connection as soon as
-    the server has taken the login, so that another thread can end what the session is asked first.
+    The URL's database unless told, of class `kind`. `limits` are set besides, but not behind a
+    pooler, which may hand a session on with its settings. `opened` is told of the connection as
+    soon as the server has taken the login, so that another thread can end what the session is asked
+    first.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an
     address that cannot be one, where something else answers, or where a pooler gives our session to
@@ -186,7 +194,7 @@ def connect(
         opened(connection)
     _refuse_old(url, connection)
     try:
-        prepare(url, connection, known, {**SERVER_KEEPALIVE, **(settings or {})})
+        prepare(url, connection, known, {**SERVER_KEEPALIVE, **(settings or {})}, limits)
     except BaseException:
         connection.close()
         raise
@@ -209,14 +217,17 @@ def prepare(
     connection: psycopg.Connection[Any],
     known: Mapping[str, Any],
     settings: Mapping[str, str],
+    limits: Mapping[str, str] | None = None,
 ) -> None:
     """Set `settings` on the session of an autocommit `connection` that was opened with `known`.
 
+    `limits` are set if no pooler is between.
     Nothing is set behind a pooler that gives sessions to other clients: that is a
     `ConfigurationError`.
     """
     with errors(str(url)):
-        query, values = settings_if_direct(connection.info.backend_pid, settings)
+        direct_settings = {**settings, **(limits or {})}
+        query, values = settings_if_direct(connection.info.backend_pid, direct_settings)
         direct = connection.execute(query, values).fetchone()
         if direct and direct[0]:
             return
