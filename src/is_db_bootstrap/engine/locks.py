@@ -360,7 +360,8 @@ class Locks:
             if left_to_expire:
                 track.note("A statement did not end in time: the lock is left to expire.")
                 continue
-            [released] = call_within(_HURRIED_S if hurried else _RELEASE_S, [held.lock.release])
+            within_s = _HURRIED_S if hurried or held.lost else _RELEASE_S
+            [released] = call_within(within_s, [held.lock.release])
             if not released.done():
                 track.note("The lock could not be given up, because its server does not answer.")
                 continue

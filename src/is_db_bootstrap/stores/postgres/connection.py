@@ -56,6 +56,16 @@ _TERMINATE = """
     WHERE pid = %s AND usename = %s AND datname = %s AND application_name = %s
 """
 
+#: What libpq does, in seconds and `tcp_user_timeout` in milliseconds. A dead network is noticed
+#: within half a minute. A firewall or a load balancer does not forget the connection while the
+#: server works on a long statement.
+CLIENT_KEEPALIVE: Mapping[str, int] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 #: What the server does to notice that our machine, or the network to it, has gone. Idle time and
 #: interval are seconds, `tcp_user_timeout` is milliseconds. Such a session ends after 20 to 25 s,
 #: and with it what it has locked. A session on a local socket ignores these settings (the manual's
@@ -165,8 +175,8 @@ def connect(
 ) -> psycopg.Connection[Any]:
     """One try to open an autocommit connection whose session has `settings`.
 
-    The server notices within half a minute that such a session has lost its client
-    (`SERVER_KEEPALIVE`).
+    Within half a minute, the server notices that such a session has lost its client
+    (`SERVER_KEEPALIVE`), and the client that it has lost its server (`CLIENT_KEEPALIVE`).
     The URL's database unless told, of class `kind`. `limits` are set besides, but not behind a
     pooler, which may hand a session on with its settings. `opened` is told of the connection as
     soon as the server has taken the login, so that another thread can end what the session is asked
@@ -179,7 +189,8 @@ def connect(
     """
     known = client_arguments(url, connect_timeout_s=connect_timeout_s, database=database)
     try:
-        connection = kind.connect(**known | options, autocommit=True, prepare_threshold=None)
+        arguments = {**CLIENT_KEEPALIVE, **known, **options}
+        connection = kind.connect(**arguments, autocommit=True, prepare_threshold=None)
     except psycopg.ProgrammingError as exc:
         error = ConfigurationError(
             f"postgres: the address {url} is refused by libpq: {str(exc).strip()}."
