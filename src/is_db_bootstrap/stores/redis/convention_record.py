@@ -174,8 +174,9 @@ class Record:
 
     @property
     def _decided(self) -> tuple[str, ...]:
-        """The versions whose order is known, the oldest first."""
-        return tuple(digest for digest in self.history if digest not in self.undecided)
+        """The versions whose order is known, the oldest first, and that of this record."""
+        earlier = [digest for digest in self.history[:-1] if digest not in self.undecided]
+        return (*earlier, *self.history[-1:])
 
     def _recorded_line(self, names: Sequence[str]) -> Lineage:
         """The versions `names`, the last of which has these conventions, edited or not."""
