@@ -115,13 +115,17 @@ def test_a_lease_whose_run_has_not_provably_lost_its_anchor_stays(held_by, recor
     assert anchor.lock_owner == held_by
 
 
-def test_a_lease_that_cannot_be_removed_is_a_note():
+@pytest.mark.parametrize(
+    ("refused", "note"),
+    [("left_lease", "could not be seen: No."), ("know_anchor", "could not be removed: No.")],
+)
+def test_a_lease_that_cannot_be_seen_or_removed_is_a_note(refused, note):
     anchor, leased = Anchoring("postgres"), left_behind(LOST)
 
-    def refuse(_):
+    def refuse(*_):
         raise AccessDenied("neo4j", "No.")
 
-    leased.know_anchor = refuse
+    setattr(leased, refused, refuse)
     result = BootstrapOrchestrator([anchor, leased]).run()
     assert result.exit_code == 0
-    assert "could not be removed: No." in result.stores[1].notes[0]
+    assert note in result.stores[1].notes[0]

@@ -170,10 +170,17 @@ class Phases:
             self._look_at_lease(track)
 
     def _look_at_lease(self, track: Track) -> None:
-        """Remove a lease that is over, and note one that goes on."""
+        """Remove a lease that is over, and remember one that goes on.
+
+        A refusal is a note, because this run needs no lock here.
+        """
         if not isinstance(track.store, CanTakeOver):
             return
-        lease = self._look_while_busy(track, track.store.left_lease)
+        try:
+            lease = self._look_while_busy(track, track.store.left_lease)
+        except AccessDenied as exc:
+            track.note(f"Whether another run has left its lock could not be seen: {exc.message}")
+            return
         if lease is not None and lease.is_over:
             self._release_lapsed(track)
         else:
