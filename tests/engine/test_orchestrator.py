@@ -6,6 +6,7 @@ import pytest
 
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.engine.retry import RetryPolicy
+from is_db_bootstrap.engine.store import LeftLease
 from is_db_bootstrap.errors import (
     AccessDenied,
     ChangeFailed,
@@ -70,6 +71,12 @@ def test_a_run_with_nothing_to_do_takes_no_lock_and_verifies():
 
 
 class Releasing(InMemoryBootstrapper):
+    def know_anchor(self, anchor):
+        pass
+
+    def left_lease(self):
+        return LeftLease(LockHolder("a run that is over"), is_over=True, anchor=None)
+
     def release_lapsed(self):
         self.calls.append("release lapsed")
         return "The lock of a run that is over was removed."

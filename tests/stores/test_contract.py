@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
+from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy, track
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanLock, CanProve, CanReport
 from is_db_bootstrap.errors import AccessDenied, BootstrapError, StoreUnavailable
@@ -96,6 +96,34 @@ def _run_until_mute(adapter, new, phase, mode):
         proxy.close()
     began_s = next(e.elapsed_s for e in events if e.kind == "phase" and e.phase is phase)
     return result, events, result.duration_s - began_s
+
+
+def _apply_until_mute(adapter, connect_timeout_s):
+    """A run whose server goes mute when its first change begins: result, seconds of the change."""
+    proxy = MuteProxy(StoreUrl.parse(adapter.name, adapter.url).port(0))
+    began = []
+
+    def observe(event):
+        if event.kind == "change-started" and not began:
+            began.append(event.elapsed_s)
+            proxy.silence()
+
+    store = adapter.open(
+        _elsewhere(adapter.url, proxy.port),
+        connect_timeout_s=connect_timeout_s,
+        lease_s=LIMIT_S,
+        index_timeout_s=LIMIT_S,
+    )
+    engine = BootstrapOrchestrator(
+        [store],
+        lock=LockPolicy(heartbeat_s=LIMIT_S / 4, grace_s=0),
+        observers=[observe],
+    )
+    try:
+        result = engine.run()
+    finally:
+        proxy.close()
+    return result, result.duration_s - began[0]
 
 
 def _selftest_until_mute(adapter, new):
@@ -371,3 +399,20 @@ class TestRedis(Contract):
         made = _adapter("redis", redis_url)
         yield made
         made.close()
+
+
+@pytest.mark.parametrize(
+    "store", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in VERSIONS]
+)
+def test_a_server_that_goes_mute_during_a_change_ends_the_run(store, request, monkeypatch):
+    """Its lock is not confirmed any more. Milvus has no lock, but a limit for each of its calls."""
+    monkeypatch.setattr(track, "_ANSWER_WITHOUT_LEASE_S", 1.0)
+    adapter = _adapter(store, request.getfixturevalue(f"{store}_url"))
+    try:
+        result, took_s = _apply_until_mute(adapter, LIMIT_S if store == "milvus" else 60)
+    finally:
+        adapter.close()
+    assert (result.exit_code, result.outcome) == (4, Outcome.FAILED), result
+    lost_s = 2 * (LIMIT_S / 4 + 1)  # two confirmations without an answer
+    ending_s = 1 + 0.4 + 3 * 0.3  # cancelled, given up, disconnected, released, closed
+    assert took_s < lost_s + ending_s + SLOW_S

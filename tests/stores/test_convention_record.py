@@ -9,7 +9,8 @@ import pytest
 
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
-from is_db_bootstrap.stores.redis.convention_record import Record, Standing
+from is_db_bootstrap.engine.lineage import Standing
+from is_db_bootstrap.stores.redis.convention_record import Order, Record
 
 BLUEPRINT = Blueprint("novel_genesis", "", keys=KEYS, channels=CHANNELS)
 OLD = Record.declared(replace(BLUEPRINT, keys=KEYS[:-1]))
@@ -34,44 +35,48 @@ def recorded(*versions, at=0.0, together=False):
     """What is in the store after these versions, one after the other."""
     record = None
     for each in versions:
-        if record is not None and record.compare(each, together=together) is Standing.OLDER:
+        if record is not None and record.compare(each, together=together).order is Order.SUPPOSED:
             record = record.remembering(each)
-        elif record is None or record.compare(each, together=together) is not Standing.SAME:
+        elif (
+            record is None or record.compare(each, together=together).standing is not Standing.SAME
+        ):
             record = each.after(record, at, together=together)
     return Record.read(record.text())
 
 
 def test_older_code_recognises_newer_conventions():
-    assert recorded(OLD, NEW).compare(OLD) is Standing.AHEAD
-    assert recorded(OLD, NEW).compare(NEW) is Standing.SAME
-    assert recorded(OLD).compare(NEW) is Standing.PENDING
+    assert recorded(OLD, NEW).compare(OLD).standing is Standing.AHEAD
+    assert recorded(OLD, NEW).compare(NEW).standing is Standing.SAME
+    assert recorded(OLD).compare(NEW).standing is Standing.PENDING
 
 
 def test_a_hotfix_that_changes_what_the_last_version_changed_is_the_next_version():
     last, hotfix = version(a=120), version(a=30)
     held = recorded(version(a=60), last, hotfix)
     assert held.conventions == hotfix.conventions
-    assert held.compare(last) is Standing.AHEAD
+    assert held.compare(last).standing is Standing.AHEAD
 
 
-def test_an_edited_record_is_not_newer():
-    edited = replace(NEW.after(OLD), patterns={})
-    assert edited.compare(OLD) is Standing.PENDING
+def test_an_edited_record_is_written_again_by_its_version_and_still_newer_than_older_ones():
+    edited = Record.read(replace(NEW.after(OLD.after(None)), patterns={}).text())
+    assert edited.compare(NEW).standing is Standing.PENDING
+    assert edited.compare(OLD).standing is Standing.AHEAD
+    assert edited.compare(version(a=60)).standing is Standing.PENDING
 
 
 def test_of_two_versions_that_start_together_the_one_with_all_of_the_other_is_the_newer_for_now():
     for order in ((NEW, OLD), (NEW, OLD, NEW, OLD, OLD)):
         held = recorded(*order, together=True)
         assert held.conventions == NEW.conventions
-        assert held.compare(OLD, together=True) is Standing.OLDER
-        assert held.compare(OLD) is Standing.UNDECIDED
-    assert recorded(OLD, NEW, together=True).compare(OLD) is Standing.AHEAD
+        assert held.compare(OLD, together=True).order is Order.SUPPOSED
+        assert held.compare(OLD).order is Order.UNDECIDED
+    assert recorded(OLD, NEW, together=True).compare(OLD).standing is Standing.AHEAD
 
 
 def test_a_version_that_was_taken_for_the_older_one_wins_with_a_later_run_and_so_does_the_other():
     held = recorded(NEW, OLD, together=True)
     for following in (OLD, NEW, OLD, NEW):
-        assert held.compare(following) is Standing.UNDECIDED
+        assert held.compare(following).order is Order.UNDECIDED
         held = Record.read(following.after(held, 1.0).text())
         assert held.conventions == following.conventions
 
@@ -81,47 +86,47 @@ def test_of_two_versions_that_start_together_and_differ_neither_is_older_for_goo
     held = recorded(one, two, together=True)
     assert held.conventions == two.conventions
     for together in (True, False):
-        assert held.compare(one, together=together) is Standing.UNDECIDED
+        assert held.compare(one, together=together).order is Order.UNDECIDED
     assert recorded(one, two, one, two, one, together=True).conventions == one.conventions
 
 
 def test_a_version_that_comes_later_than_two_undecided_ones_is_newer_than_both():
     one, two, three = version(a=60), version(a=120), version(a=120, b=1)
     held = three.after(recorded(one, two, together=True), 99.0)
-    assert held.compare(one) is Standing.AHEAD
-    assert held.compare(two) is Standing.AHEAD
+    assert held.compare(one).standing is Standing.AHEAD
+    assert held.compare(two).standing is Standing.AHEAD
 
 
 def test_a_version_that_starts_together_with_two_others_is_newer_only_than_those_that_it_contains():
     one, two, three = version(a=60), version(a=120), version(a=120, b=1)
     held = recorded(one, two, three, together=True)
-    assert held.compare(two, together=True) is Standing.AHEAD
-    assert held.compare(one, together=True) is Standing.UNDECIDED
+    assert held.compare(two, together=True).standing is Standing.AHEAD
+    assert held.compare(one, together=True).order is Order.UNDECIDED
 
 
 def test_a_version_with_something_of_the_last_one_is_later_than_that_however_soon_it_comes():
     one, two, three = version(a=60), version(a=60, b=60), version(a=60, b=90)
     held = recorded(one, two, three, together=True)
     assert held.conventions == three.conventions
-    assert held.compare(two, together=True) is Standing.AHEAD
+    assert held.compare(two, together=True).standing is Standing.AHEAD
 
 
 def test_an_undecided_version_is_no_base_of_a_conflict():
     held = recorded(version(a=60), version(a=120), together=True)
-    assert held.compare(version(a=60, b=1)) is Standing.PENDING
+    assert held.compare(version(a=60, b=1)).standing is Standing.PENDING
 
 
 def test_a_pattern_that_is_removed_later_is_a_change():
-    assert recorded(NEW).compare(OLD) is Standing.PENDING
+    assert recorded(NEW).compare(OLD).standing is Standing.PENDING
 
 
 def test_a_hotfix_of_an_earlier_version_stands_beside_the_last_one():
     one, two = version(a=60), version(a=60, b=60)
     hotfix = version(a=30)
-    assert recorded(one, two).compare(hotfix) is Standing.DIVERGED
-    assert recorded(one, two).compare(version(a=60, c=60)) is Standing.DIVERGED
+    assert recorded(one, two).compare(hotfix).standing is Standing.DIVERGED
+    assert recorded(one, two).compare(version(a=60, c=60)).standing is Standing.DIVERGED
     assert (
-        recorded(version(z=1), one, version(a=60, b=60, c=60)).compare(version(a=60, d=1))
+        recorded(version(z=1), one, version(a=60, b=60, c=60)).compare(version(a=60, d=1)).standing
         is Standing.DIVERGED
     )
 
@@ -134,17 +139,19 @@ def test_a_hotfix_of_the_last_version_is_the_next_version():
         version(b=60),
         version(a=60, b=60, c=60),
     ):
-        assert recorded(one, two).compare(following) is Standing.PENDING
-    assert recorded(version(a=60), version(a=120)).compare(version(a=90)) is Standing.PENDING
+        assert recorded(one, two).compare(following).standing is Standing.PENDING
+    assert (
+        recorded(version(a=60), version(a=120)).compare(version(a=90)).standing is Standing.PENDING
+    )
 
 
 def test_a_record_of_an_earlier_release_is_read_and_carried_on():
     text = json.loads(recorded(OLD, NEW).text())
     del text["versions"], text["recorded_at"]
     old_release = Record.read(json.dumps(text))
-    assert old_release.compare(OLD) is Standing.AHEAD
+    assert old_release.compare(OLD).standing is Standing.AHEAD
     third = Record.declared(replace(BLUEPRINT, keys=KEYS[1:]))
-    assert old_release.compare(third) is Standing.PENDING
+    assert old_release.compare(third).standing is Standing.PENDING
     assert third.after(old_release, 5.0).history == (*old_release.history, third.digest)
     assert set(third.after(old_release, 5.0).versions) == {NEW.digest, third.digest}
 

@@ -13,6 +13,7 @@ from adapters.shop import SHOP
 from commands import command
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.engine.retry import RetryPolicy
+from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -102,6 +103,21 @@ def test_a_look_that_meets_a_locked_table_ends_and_names_who_locked_it(shop, tab
     began_s = next(event.elapsed_s for event in events if event.phase is phase)
     assert f"Session {pid}" in told[0].message
     assert told[0].elapsed_s - began_s < 2 + SLOW_S
+
+
+def test_a_server_ends_a_look_by_itself_where_nobody_else_does(shop):
+    """As after a kill of the process that looks."""
+    store = PostgreSQLBootstrapper(shop, SHOP, timing=Timing(phase_timeout_s=0.1))
+    store.ping(SLOW_S)
+    with locked(shop, "alembic_version"), pytest.raises(StoreUnavailable, match="timeout"):
+        store.plan()
+    lock = store.try_lock("a run")
+    limit = "SHOW statement_timeout"
+    assert store.reader().execute(limit).fetchone() == ("0",)
+    store.reader().close()
+    assert store.reader().execute(limit).fetchone() == ("0",)
+    assert lock.release()
+    store.close()
 
 
 def test_a_wait_is_told_on_stderr_also_with_json(shop):

@@ -729,24 +729,41 @@ def killed_while_building(server, run: Callable[[], object], query) -> None:
         server.kill()
 
 
+@pytest.mark.parametrize(
+    ("nodes", "text", "mark"),
+    [(40_000, "", [{"version": "1", "begun": 1, "running": True}]), (9_000, "x" * 3000, [])],
+    ids=["many nodes, with a mark", "few nodes, without"],
+)
 def test_a_constraint_whose_server_was_killed_while_it_was_built_is_completed_by_the_next_run(
-    farm, neo4j_url, store
+    farm, neo4j_url, store, *, nodes, text, mark
 ):
-    """The server keeps the index, and refuses the constraint as long as the index is there."""
+    """The server keeps the index, and refuses the constraint as long as the index is there.
+
+    The texts of few nodes are long, so that the build takes long enough to be seen.
+    """
     server = farm.shared("neo4j")
     ours = store({"V1__a.cypher": UNIQUE})
     with querying(neo4j_url) as query:
-        query("UNWIND range(1, 40000) AS i CREATE (:X {p: i})")
+        texts = [f"{number} {text}" for number in range(nodes)]
+        query("UNWIND $texts AS p CREATE (:X {p: p})", texts=texts)
         killed_while_building(server, BootstrapOrchestrator([ours], retry=QUICK).run, query)
     assert farm.shared("neo4j") is server  # it was started again
     with querying(neo4j_url) as query:
         assert is_building(query)
-        assert marks(query) == [{"version": "1", "begun": 1, "running": True}]
+        assert marks(query) == mark
         lapse(query)
         result = BootstrapOrchestrator([store({})], retry=QUICK).run()
         assert result.exit_code == 0, result
         assert (recorded(query), marks(query)) == (["V1__a.cypher"], [])
         assert [row["name"] for row in query("SHOW CONSTRAINTS YIELD name")].count("ours") == 1
+
+
+def test_an_index_of_somebody_else_with_the_name_of_a_constraint_is_kept(store, query):
+    query("CREATE INDEX theirs FOR (n:X) ON (n.p)")
+    ours = store({"V1__a.cypher": UNIQUE.replace("ours", "theirs")})
+    result = BootstrapOrchestrator([ours], retry=QUICK).run()
+    assert (result.exit_code, recorded(query)) == (6, [])
+    assert len(query("SHOW INDEXES YIELD name WHERE name = 'theirs'")) == 1
 
 
 # --- whole runs, as processes

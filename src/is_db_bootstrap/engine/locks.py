@@ -21,12 +21,14 @@ from is_db_bootstrap.engine.store import (
     CanLock,
     CanTakeOver,
     DatabaseBootstrapper,
+    LeftLease,
     Lock,
 )
 from is_db_bootstrap.engine.threads import call_within, start_thread
 from is_db_bootstrap.engine.track import Held, Track
 from is_db_bootstrap.errors import (
     BootstrapError,
+    Interrupted,
     LockTimeout,
     StoreBusy,
     StoreConflict,
@@ -131,7 +133,11 @@ class Locks:
 
     def _hold_lock(self, store: DatabaseBootstrapper, nothing_left: Callable[[], bool]) -> Held:
         """Take a lock and keep it from now on, also while this run waits for its other locks."""
-        held = Held(store, self._acquire_lock(store, nothing_left))
+        return self._keep(store, self._acquire_lock(store, nothing_left))
+
+    def _keep(self, store: DatabaseBootstrapper, lock: Lock) -> Held:
+        """Keep a lock that was just taken, until `release_all`."""
+        held = Held(store, lock)
         self._held.append(held)
         keep = partial(self._keep_lock, held, held.heartbeat(self._policy))
         threading.Thread(target=keep, name=f"lock-heartbeat-{store.name}", daemon=True).start()
@@ -287,6 +293,59 @@ class Locks:
                 subject=change.name,
             ) from error
 
+    # --- what others have left
+
+    def release_left(self, tracks: Sequence[Track]) -> None:
+        """Remove the `left_lease` of each track whose run has lost the anchor that is ours now.
+
+        The anchor is tried for once, if this run does not hold it. A run that holds it is at work,
+        and keeps its leases. A refusal is a note, because this run has nothing to do there.
+        """
+        anchored = [t for t in tracks if t.left_lease is not None and t.left_lease.anchor]
+        if not anchored:
+            return
+        try:
+            anchor = self._present_anchor() or self._try_anchor()
+        except BootstrapError:
+            return
+        for track in anchored:
+            lease = track.left_lease
+            if anchor is not None and lease is not None and lease.has_lost(anchor):
+                self._release_lost(track, lease, anchor)
+
+    def _try_anchor(self) -> Anchor | None:
+        """Try once for the lock of each anchor of this run. Returns the first anchor then held."""
+        for track in self._run.tracks:
+            store = track.store
+            if isinstance(store, CanAnchor) and isinstance(store, CanLock):
+                taken = store.try_lock(_describe_owner(self._run.run_id))
+                if not isinstance(taken, LockHolder):
+                    self._keep(store, taken)
+        return self._present_anchor()
+
+    def _release_lost(self, track: Track, lease: LeftLease, anchor: Anchor) -> None:
+        """Take over the lease of a run that has lost `anchor`, and give it back."""
+        store = track.store
+
+        def try_once(_: float) -> Lock:
+            if not isinstance(store, CanLock) or not isinstance(store, CanTakeOver):
+                raise TypeError(store)
+            store.know_anchor(anchor)
+            taken = store.try_lock(_describe_owner(self._run.run_id))
+            if isinstance(taken, LockHolder):
+                raise StoreBusy(store.name, f"{taken.who} holds it.")
+            return taken
+
+        who = f"a run that has lost its other lock: {lease.holder.who}"
+        try:
+            until(self._retry, Deadline(_RELEASE_S), try_once, sleep=self._run.sleep).release()
+        except Interrupted:
+            raise
+        except BootstrapError as exc:
+            track.note(f"The lock of {who} could not be removed: {exc.message}")
+        else:
+            track.note(f"This run has removed the lock of {who}.")
+
     # --- releasing
 
     def release_all(self, *, left_to_expire: bool, hurried: bool) -> None:
@@ -301,7 +360,8 @@ class Locks:
             if left_to_expire:
                 track.note("A statement did not end in time: the lock is left to expire.")
                 continue
-            [released] = call_within(_HURRIED_S if hurried else _RELEASE_S, [held.lock.release])
+            within_s = _HURRIED_S if hurried or held.lost else _RELEASE_S
+            [released] = call_within(within_s, [held.lock.release])
             if not released.done():
                 track.note("The lock could not be given up, because its server does not answer.")
                 continue

@@ -23,6 +23,7 @@ from is_db_bootstrap.engine.store import (
     CanReleaseLapsed,
     CanReport,
     CanRetry,
+    CanTakeOver,
 )
 from is_db_bootstrap.engine.together import Together
 from is_db_bootstrap.engine.track import UNVERIFIED, Call, Track
@@ -84,6 +85,8 @@ class Phases:
         if not self._refuse_unmarked_retries():
             return
         if mode is Mode.APPLY and self._is_something_pending() and not self._make_changes():
+            return
+        if mode is Mode.APPLY and not self._release_lost():
             return
         self._verify_all()
 
@@ -168,7 +171,24 @@ class Phases:
         """
         self._plan_changes(track)
         if self._run.mode is Mode.APPLY and not track.pending:
+            self._look_at_lease(track)
+
+    def _look_at_lease(self, track: Track) -> None:
+        """Remove a lease that is over, and remember one that goes on.
+
+        A refusal is a note, because this run needs no lock here.
+        """
+        if not isinstance(track.store, CanTakeOver):
+            return
+        try:
+            lease = self._look_while_busy(track, track.store.left_lease)
+        except AccessDenied as exc:
+            track.note(f"Whether another run has left its lock could not be seen: {exc.message}")
+            return
+        if lease is not None and lease.is_over:
             self._release_lapsed(track)
+        else:
+            track.left_lease = lease
 
     def _release_lapsed(self, track: Track) -> None:
         """Remove the lock of a run that is over. A refusal is a note, because nothing is wrong."""
@@ -256,6 +276,16 @@ class Phases:
             self._locks.take_all(self._is_nothing_left)
         except NothingLeft:
             self._followed = True
+
+    def _release_lost(self) -> bool:
+        """Remove what runs have left of their leases, where they have provably lost their anchor.
+
+        Returns whether this run goes on. A follower that was never alone leaves it to others.
+        """
+        left = [track for track in self._run.tracks if track.left_lease is not None]
+        if not left or self._followed:
+            return True
+        return self._workers.run_for_all(Phase.LOCK, lambda _: self._locks.release_left(left))
 
     def _is_nothing_left(self) -> bool:
         """Whether another run has applied by now what this one had planned."""

@@ -137,9 +137,34 @@ class CanAnchor(Protocol):
         """The lock that this run holds here. None when the server does not tell enough of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeftLease:
+    """A lease of another run, which may be at work or may have died.
+
+    `anchor` is what the lease records of its run's anchor. None when the lease may not be taken
+    over before it lapses.
+    """
+
+    holder: LockHolder
+    is_over: bool
+    anchor: Anchor | None
+
+    def has_lost(self, anchor: Anchor) -> bool:
+        """Whether the run of this lease has lost the lock that `anchor` holds now."""
+        lost = self.anchor
+        return lost is not None and lost.lock == anchor.lock and lost.session != anchor.session
+
+
 @runtime_checkable
 class CanTakeOver(Protocol):
     """A store whose lease may be taken over before it lapses, from a run that lost its anchor."""
+
+    def left_lease(self) -> LeftLease | None:
+        """The lease that is there now. None: there is none. This only reads.
+
+        The engine asks in apply mode for a store with nothing pending, whose lock the run does not
+        take. A lease that is left there keeps others out, who know no leases.
+        """
 
     def know_anchor(self, anchor: Anchor | None) -> None:
         """Note the anchor that this run holds at this moment. None: it holds none.
@@ -151,15 +176,16 @@ class CanTakeOver(Protocol):
 
 
 @runtime_checkable
-class CanReleaseLapsed(Protocol):
+class CanReleaseLapsed(CanTakeOver, Protocol):
     """A store whose lock stays visible after its lease is over, to others that know no lease."""
 
     def release_lapsed(self) -> str | None:
         """Remove the lock of a run that is over. Returns a remark when there was one, else None.
 
         A lock whose lease goes on, and a lock that has no lease, stay as they are. The engine calls
-        this in apply mode for a store with nothing pending, whose lock the run does not take. It is
-        the only write of a run that has nothing to do.
+        this in apply mode for a store with nothing pending, when `left_lease` has shown such a
+        lock. That, and taking a lease over to give it back, are the only writes of a run that has
+        nothing to do.
         """
 
 

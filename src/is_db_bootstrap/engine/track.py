@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
-from is_db_bootstrap.engine.store import DatabaseBootstrapper, Leased, Lock
+from is_db_bootstrap.engine.store import DatabaseBootstrapper, Leased, LeftLease, Lock
 from is_db_bootstrap.engine.threads import call_within
 from is_db_bootstrap.errors import (
     BootstrapError,
@@ -188,6 +188,8 @@ class Track:
     server: ServerInfo | None = None
     plan: Plan | None = None
     guard: Held | None = None
+    #: The lease that another run has left in a store with nothing pending.
+    left_lease: LeftLease | None = None
     status: Status | None = None
     changes: list[ChangeResult] = field(default_factory=list)
     drifts: list[Drift] = field(default_factory=list)

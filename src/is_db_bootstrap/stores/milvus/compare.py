@@ -17,6 +17,7 @@ from typing import Any
 from pymilvus import DataType, FunctionType
 
 from is_db_bootstrap.blueprint import Collection, Field, Index
+from is_db_bootstrap.engine.lineage import Lineage, Standing
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Change, Drift, Nature
 from is_db_bootstrap.stores.milvus import defaults
@@ -264,11 +265,19 @@ def _shown(value: Any) -> str:
 def goes_beyond(declared: Collection, target: str | None) -> bool:
     """Whether the alias points to a later version of the collection.
 
-    Someone has re-embedded and moved it then.
+    Someone has re-embedded and moved it then. The names of the versions tell their order.
     """
     family, version = version_of(declared.name)
     found_family, found = version_of(target or "")
-    return family == found_family and found > version
+    if family != found_family:
+        return False
+    recorded, ours = _line(found, version, until=found), _line(found, version, until=version)
+    return recorded.compare(ours).standing is Standing.AHEAD
+
+
+def _line(*versions: int, until: int) -> Lineage:
+    """The versions of one collection, in their order, up to one of them."""
+    return Lineage.in_order(*(str(number) for number in sorted({*versions}) if number <= until))
 
 
 def refuse_different(

@@ -9,9 +9,9 @@ many were begun and whether the last of these has ended.
 So is one before a uniqueness or key constraint on a database of many nodes. A server that is killed
 while it builds the index of such a constraint keeps the index and has no constraint, and refuses to
 make one as long as the index is there. The mark names that index, so a run that finds the mark
-knows whose it is, and drops it. The transaction that records the file
-removes the mark. A run that finds a mark without its record goes on where that is known to be
-right, and ends with a conflict where it is not.
+knows whose it is, and drops it. On fewer nodes, the index itself tells (`left_index`). The
+transaction that records the file removes the mark. A run that finds a mark without its record goes
+on where that is known to be right, and ends with a conflict where it is not.
 
 The mark is a node of a label of our own, which neo4j-migrations does not look at.
 """

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import neo4j
 
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.store import Anchor, Lock
+    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
     from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
 
 
@@ -349,17 +349,21 @@ class Neo4jBootstrapper:
                 self._file_run.make_own(session, neo4j_lock.SCHEMA)
         return None
 
-    def release_lapsed(self) -> str | None:
-        """Delete the lock of a run that is over.
+    def left_lease(self) -> LeftLease | None:
+        """The lease that is there now.
 
-        The command line of neo4j-migrations knows no lease, so it would refuse to run for ever. The
-        lock is only read first: a user who may not write meets no refusal where there is nothing to
-        delete.
+        This only reads, so that a user who may not write meets no refusal.
         """
         with self._errors("the lock"), self._database.session() as session:
             rows = self._database.rows(session, neo4j_lock.HOLDER)
-        if not rows or not rows[0]["lapsed"]:
-            return None
+        who = self._url.username if self._database.is_alone else None
+        return neo4j_lock.left_lease(rows, who)
+
+    def release_lapsed(self) -> str | None:
+        """Delete the lock of a run that is over.
+
+        The command line of neo4j-migrations knows no lease, so it would refuse to run for ever.
+        """
         owner = neo4j_lock.lapsed_owner(self._database.write)
         return None if owner is None else f"The lock of a run that is over was removed: {owner}."
 

@@ -12,6 +12,7 @@ import pwd
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from neo4j import exceptions as raised
@@ -33,6 +34,7 @@ from is_db_bootstrap.stores.neo4j.duplicates import blocked, duplicates
 from is_db_bootstrap.stores.neo4j.errors import Translation
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.kind import STORE
+from is_db_bootstrap.stores.neo4j.left_index import drop_left_index
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared, has_index, is_unfinished
 from is_db_bootstrap.stores.neo4j.seed import Run
 
@@ -155,10 +157,12 @@ class FileRun:
         self._database.live = self._database.look(session)
         left = own_schema.absent(schema, self._database.live)
         if left:
+            for name in left:  # the next try makes it anew
+                drop_left_index(partial(self._database.rows, session), name)
             raise StoreBusy(
                 STORE,
                 f"{', '.join(left)} was made and is not there: another run is at work, "
-                "or the server was ended while it made one and has kept its index.",
+                "or the server was ended while it made one and had kept its index.",
                 hint=f"If no other run is at work, DROP INDEX {next(iter(left))} IF EXISTS.",
                 subject=next(iter(left)),
             )
@@ -378,6 +382,9 @@ class FileRun:
             found = self._database.look(session).find(thing)
             if found is not None and thing.matches(found):
                 return
+            if found is not None and self._is_left_index_dropped(session, thing, found):
+                self._database.rows(session, statement.text)
+                return
             if found is not None:
                 raise different(thing, found, file.name) from exc
         if code == neo4j_errors.BLOCKED and "Enterprise Edition" in str(exc):
@@ -393,6 +400,18 @@ class FileRun:
             if groups:
                 raise blocked(thing, groups) from exc
         raise exc
+
+    def _is_left_index_dropped(
+        self, session: neo4j.Session, thing: SchemaObject, found: SchemaObject
+    ) -> bool:
+        """Drop `found` if it is what a killed server has left of the constraint `thing`.
+
+        Returns whether it was dropped. On a database of many nodes only a mark tells whose it is.
+        """
+        if not is_unfinished(thing, found) or self._has_many_nodes(session):
+            return False
+        run = partial(self._database.rows, session)
+        return drop_left_index(run, found.name)
 
     def _prove_schema(self, session: neo4j.Session, file: CypherFile, change: Change) -> None:
         """See that what `file` leaves behind is there.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from is_db_bootstrap.engine.store import Anchor
+from is_db_bootstrap.engine.store import Anchor, LeftLease
 from is_db_bootstrap.results import LockHolder
 
 LABEL = "__Neo4jMigrationsLock"
@@ -81,7 +81,9 @@ DELETE l RETURN owner
 HOLDER = f"""
 MATCH (l:{LABEL})
 RETURN l.owner AS owner, l.since AS since, l.until AS until,
-       l.until < datetime.realtime() AS lapsed LIMIT 1
+       l.until < datetime.realtime() AS lapsed,
+       CASE WHEN l.anchored = l.token THEN l.anchor END AS anchor,
+       l.anchorSession AS session, l.anchorUser AS user LIMIT 1
 """
 
 #: Sends one statement in a transaction of its own and returns its rows.
@@ -185,6 +187,20 @@ def lapsed_owner(write: Write) -> str | None:
     """Delete the lock if its lease is over. Returns whose it was, or None when it was nobody's."""
     rows = write(RELEASE_LAPSED, {"name": NODE_NAME})
     return str(rows[0]["owner"]) if rows else None
+
+
+def left_lease(rows: Sequence[Mapping[str, Any]], user: str | None) -> LeftLease | None:
+    """The lease that is there, from the rows of `HOLDER`.
+
+    None for no lock, and for that of neo4j-migrations. The anchor counts if its run was of `user`.
+    """
+    if not rows or rows[0]["until"] is None:
+        return None
+    row = rows[0]
+    anchor = None
+    if row["anchor"] and row["session"] and row["user"] == user:
+        anchor = Anchor(row["anchor"], row["session"])
+    return LeftLease(holder(row), bool(row["lapsed"]), anchor)
 
 
 def present_holder(rows: Sequence[Mapping[str, Any]]) -> LockHolder | None:

@@ -47,6 +47,8 @@ from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.connection import (
     connect,
     session_settings,
+    settings_query,
+    statement_limit,
     terminated,
 )
 from is_db_bootstrap.stores.postgres.database import (
@@ -86,6 +88,8 @@ if TYPE_CHECKING:
 YOUNG_S = 10
 #: The schema of a caller that names none.
 _USUAL_SCHEMA = "public"
+#: The server ends a look so many seconds after the engine has.
+_LATER_S = 2.0
 
 _LOOK = """
     SELECT current_setting('server_version'), pg_is_in_recovery(),
@@ -214,6 +218,7 @@ class PostgreSQLBootstrapper:
         `ConfigurationError` when something else answers, `StoreConflict` below PostgreSQL 14.
         """
         self.close()
+        self._held_lock = None
         self._cancelled.clear()
         limit = min(timeout_s, self._timing.connect_timeout_s)
         try:
@@ -244,9 +249,31 @@ class PostgreSQLBootstrapper:
                 self._url,
                 limit_s or self._timing.connect_timeout_s,
                 settings=session_settings(self._path_schema),
+                limits=self._limits,
                 opened=opened,
             )
         )
+
+    @property
+    def _limits(self) -> dict[str, str]:
+        """What the server ends by itself, also when this process is not there any more.
+
+        A run that only looks has a limit for each phase, after which the engine has ended a look. A
+        run that has the lock may wait for longer.
+        """
+        limit_s = self._timing.phase_timeout_s
+        if limit_s <= 0 or self._held_lock is not None:
+            return {}
+        return statement_limit(limit_s + _LATER_S)
+
+    def _lift_limits(self) -> None:
+        """Let the session that looks wait, because this run changes something from now on.
+
+        A session that was lost is opened again, without a limit.
+        """
+        if self._session is not None:
+            with suppress(psycopg.Error):
+                self._session.execute(*settings_query(statement_limit(0)))
 
     def _reader(self) -> psycopg.Connection[Any]:
         """The session that looks; opened again when it was lost. Raises `DatabaseMissing`."""
@@ -606,6 +633,8 @@ class PostgreSQLBootstrapper:
             # No cancel of a change may end the session of the lock.
             self._open_sessions.forget(taken.connection)
         self._held_lock = taken if isinstance(taken, postgres_lock.AdvisoryLock) else None
+        if self._held_lock is not None:
+            self._lift_limits()
         return taken
 
     def anchor(self) -> Anchor | None:

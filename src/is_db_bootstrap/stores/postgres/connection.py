@@ -56,6 +56,16 @@ _TERMINATE = """
     WHERE pid = %s AND usename = %s AND datname = %s AND application_name = %s
 """
 
+#: What libpq does, in seconds and `tcp_user_timeout` in milliseconds. A dead network is noticed
+#: within half a minute. A firewall or a load balancer does not forget the connection while the
+#: server works on a long statement.
+CLIENT_KEEPALIVE: Mapping[str, int] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 #: What the server does to notice that our machine, or the network to it, has gone. Idle time and
 #: interval are seconds, `tcp_user_timeout` is milliseconds. Such a session ends after 20 to 25 s,
 #: and with it what it has locked. A session on a local socket ignores these settings (the manual's
@@ -148,22 +158,30 @@ def session_settings(schema: str | None) -> dict[str, str]:
     }
 
 
+def statement_limit(seconds: float) -> dict[str, str]:
+    """The setting of a session whose server ends each statement after `seconds`. 0: no limit."""
+    return {"statement_timeout": str(round(seconds * 1000))}
+
+
 def connect(
     url: StoreUrl,
     connect_timeout_s: float,
     *,
     database: str | None = None,
     settings: Mapping[str, str] | None = None,
+    limits: Mapping[str, str] | None = None,
     kind: type[psycopg.Connection[Any]] = psycopg.Connection,
     opened: Callable[[psycopg.Connection[Any]], None] | None = None,
     **options: Any,
 ) -> psycopg.Connection[Any]:
     """One try to open an autocommit connection whose session has `settings`.
 
-    The server notices within half a minute that such a session has lost its client
-    (`SERVER_KEEPALIVE`).
-    The URL's database unless told, of class `kind`. `opened` is told of the connection as soon as
-    the server has taken the login, so that another thread can end what the session is asked first.
+    Within half a minute, the server notices that such a session has lost its client
+    (`SERVER_KEEPALIVE`), and the client that it has lost its server (`CLIENT_KEEPALIVE`).
+    The URL's database unless told, of class `kind`. `limits` are set besides, but not behind a
+    pooler, which may hand a session on with its settings. `opened` is told of the connection as
+    soon as the server has taken the login, so that another thread can end what the session is asked
+    first.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an
     address that cannot be one, where something else answers, or where a pooler gives our session to
@@ -172,7 +190,8 @@ def connect(
     """
     known = client_arguments(url, connect_timeout_s=connect_timeout_s, database=database)
     try:
-        connection = kind.connect(**known | options, autocommit=True, prepare_threshold=None)
+        arguments = {**CLIENT_KEEPALIVE, **known, **options}
+        connection = kind.connect(**arguments, autocommit=True, prepare_threshold=None)
     except psycopg.ProgrammingError as exc:
         error = ConfigurationError(
             f"postgres: the address {url} is refused by libpq: {str(exc).strip()}."
@@ -187,7 +206,7 @@ def connect(
         opened(connection)
     _refuse_old(url, connection)
     try:
-        prepare(url, connection, known, {**SERVER_KEEPALIVE, **(settings or {})})
+        prepare(url, connection, known, {**SERVER_KEEPALIVE, **(settings or {})}, limits)
     except BaseException:
         connection.close()
         raise
@@ -210,14 +229,17 @@ def prepare(
     connection: psycopg.Connection[Any],
     known: Mapping[str, Any],
     settings: Mapping[str, str],
+    limits: Mapping[str, str] | None = None,
 ) -> None:
     """Set `settings` on the session of an autocommit `connection` that was opened with `known`.
 
+    `limits` are set if no pooler is between.
     Nothing is set behind a pooler that gives sessions to other clients: that is a
     `ConfigurationError`.
     """
     with errors(str(url)):
-        query, values = settings_if_direct(connection.info.backend_pid, settings)
+        direct_settings = {**settings, **(limits or {})}
+        query, values = settings_if_direct(connection.info.backend_pid, direct_settings)
         direct = connection.execute(query, values).fetchone()
         if direct and direct[0]:
             return

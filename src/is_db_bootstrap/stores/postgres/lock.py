@@ -10,7 +10,7 @@ key in another database is another lock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -23,15 +23,6 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.errors import errors
 
-# A dead network is noticed within half a minute, and an idle session is not ended by the server or
-# a firewall.
-KEEPALIVE: Mapping[str, Any] = {
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-}
 #: What PostgreSQL keeps of an application_name, in bytes.
 NAME_BYTES = 63
 
@@ -137,7 +128,6 @@ def take(
         timing.connect_timeout_s,
         settings=session_settings(schema),
         opened=opened,
-        **KEEPALIVE,
         application_name=name,
     )
     lock = AdvisoryLock(connection, number, str(url))

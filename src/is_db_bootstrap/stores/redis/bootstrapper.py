@@ -9,6 +9,7 @@ declaration, `guarded` writes, `lock` is the lease, and `key_audit` looks at key
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import AskError
@@ -29,7 +30,7 @@ from is_db_bootstrap.stores.redis.server import Server, open_server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.store import Anchor, Lock
+    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
     from is_db_bootstrap.stores.redis.convention_record import Record
 
 #: What a run sends for the key of its record.
@@ -276,6 +277,17 @@ class RedisBootstrapper:
         """Note the anchor of this run, which the lease records."""
         self._anchor = anchor
 
+    def left_lease(self) -> LeftLease | None:
+        """The lease that is there now.
+
+        In a cluster it cannot be taken over (`_may_take_over`), so it has no anchor.
+        """
+        with self._errors(self._lock_key):
+            lease = redis_lock.left_lease(self._commands.get(self._lock_key))
+        if lease is not None and self._opened.is_cluster:
+            return replace(lease, anchor=None)
+        return lease
+
     def _may_take_over(self, value: bytes | None) -> bool:
         """Whether the lease `value` is that of a run which lost its lock, and can do no more.
 
@@ -283,7 +295,10 @@ class RedisBootstrapper:
         at the key. So nothing of it has to be ended. In a cluster that is no single step, and its
         lease has to lapse.
         """
-        return redis_lock.has_lost(value, self._anchor) and not self._opened.is_cluster
+        lease = redis_lock.left_lease(value)
+        if lease is None or self._anchor is None or self._opened.is_cluster:
+            return False
+        return lease.has_lost(self._anchor)
 
     def _write_while(self, key: str, value: bytes, command: Sequence[str | int]) -> bool:
         """Send `command` while `key` holds `value`."""

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Change, Drift, Nature, Plan
-from is_db_bootstrap.stores.redis.convention_record import TOGETHER_S, Record, Standing
+from is_db_bootstrap.stores.redis.convention_record import (
+    TOGETHER_S,
+    Found,
+    Order,
+    Record,
+    changed_entries,
+)
 from is_db_bootstrap.stores.redis.errors import STORE
 
 if TYPE_CHECKING:
@@ -53,19 +60,19 @@ class Comparison:
         notes = tuple(self._eviction(info))
         if recorded is None:
             return Plan((self._change(f"record {self.declared.summary()}"),), notes=notes)
-        standing = self._standing(recorded, now_s)
-        if standing is Standing.SAME:
+        found = self._compared(recorded, now_s)
+        if found.standing is Standing.SAME:
             return Plan(notes=notes)
-        if standing is Standing.AHEAD:
-            return Plan(notes=(*notes, self._ahead()), ahead=True)
-        if standing is Standing.OLDER:
+        if found.order is Order.SUPPOSED:
             is_known = self.declared.digest in recorded.undecided
             remember = f"remember {self.declared.summary()} as the other of two versions"
             changes = () if is_known else (self._change(remember),)
             return Plan(changes, notes=(*notes, self._older_for_now(recorded)), ahead=True)
-        if standing is Standing.DIVERGED:
-            raise self._diverged(recorded)
-        if standing is Standing.UNDECIDED:
+        if found.standing is Standing.AHEAD:
+            return Plan(notes=(*notes, self._ahead()), ahead=True)
+        if found.standing is Standing.DIVERGED:
+            raise self._diverged(recorded, found)
+        if found.order is Order.UNDECIDED:
             notes += (self._undecided(recorded),)
         return Plan((self._change(self.declared.difference(recorded)),), notes=notes)
 
@@ -73,7 +80,7 @@ class Comparison:
         """The record that is to follow `before`."""
         if before is None:
             return self.declared.after(None, now_s)
-        if self._standing(before, now_s) is Standing.OLDER:
+        if self._compared(before, now_s).order is Order.SUPPOSED:
             return before.remembering(self.declared)
         together = self._began_together(before, now_s)
         return self.declared.after(before, now_s, together=together)
@@ -95,7 +102,7 @@ class Comparison:
     def _change(self, detail: str) -> Change:
         return Change(self._record_key, KIND, detail, Nature.ATOMIC)
 
-    def _standing(self, recorded: Record, now_s: float) -> Standing:
+    def _compared(self, recorded: Record, now_s: float) -> Found:
         together = self._began_together(recorded, now_s)
         return recorded.compare(self.declared, together=together)
 
@@ -131,12 +138,16 @@ class Comparison:
             "together: the one that runs last is recorded."
         )
 
-    def _diverged(self, recorded: Record) -> StoreConflict:
+    def _diverged(self, recorded: Record, found: Found) -> StoreConflict:
+        """Both sides: what was recorded since the version that they go on from, and what is new."""
+        since, before = found.since or ("", {})
         return StoreConflict(
             STORE,
             f"{self._record_key} holds {recorded.summary()}, and this version declares "
-            f"{self.declared.summary()}, which goes on from an earlier version: it would "
-            f"{self.declared.difference(recorded)}. Nothing was changed.",
+            f"{self.declared.summary()}. Both go on from {since}. Recorded since then: "
+            f"{changed_entries(before, recorded.entries)}. Declared instead: "
+            f"{changed_entries(before, self.declared.entries) or 'nothing else'}."
+            " Nothing was changed.",
             hint="Bring both lines together in one version, or delete that key to have this "
             "version's conventions recorded.",
             subject=self._record_key,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from is_db_bootstrap.blueprint import Blueprint, Channel, KeyPattern
+from is_db_bootstrap.engine.lineage import Comparison, Lineage, Standing
 
 #: Digests that a record remembers, so that older code recognises newer conventions.
 _REMEMBERED = 100
@@ -24,24 +25,33 @@ TOGETHER_S = 60.0
 Entries = Mapping[str, str]
 
 
-class Standing(Enum):
-    """How a declaration stands to a record."""
+class Order(Enum):
+    """How the order of two versions is known."""
 
-    #: The record holds just this.
-    SAME = "same"
-    #: The declaration is the next version: write it.
-    PENDING = "pending"
-    #: Nothing tells which of the two is newer: write it, and let the other one win with its next
-    #: run.
+    #: From the record. A version that is not recorded goes on from the one that it is most like.
+    RECORDED = "recorded"
+    #: From nothing: both have just started together. The declared version is a part of the recorded
+    #: one, so it is taken for the older one until it runs again.
+    SUPPOSED = "supposed"
+    #: Not at all. The declared version is written, and the other one wins with its next run.
     UNDECIDED = "undecided"
-    #: The record goes on beyond the declaration: leave it alone.
-    AHEAD = "ahead"
-    #: The declaration is a part of what another version has just recorded: leave the record alone
-    #: for now, and remember that the order of the two is not decided.
-    OLDER = "older"
-    #: The declaration goes on from an earlier version and lacks what the record added to that one.
-    #: Only a person can decide.
-    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a declared version stands to a record.
+
+    `since` is the recorded version from which a diverged one goes on: its digest and its entries.
+    """
+
+    lines: Comparison
+    order: Order = Order.RECORDED
+    since: tuple[str, Entries] | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """How the recorded line of versions stands to the declared one."""
+        return self.lines.standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,32 +143,63 @@ class Record:
             for name, value in named.items()
         }
 
-    def compare(self, declared: Record, *, together: bool = False) -> Standing:
-        """How `declared` stands to this record.
+    def compare(self, declared: Record, *, together: bool = False) -> Found:
+        """How `declared` stands to this record, by the lines of versions that led to both.
+
+        A record keeps the line that led to it. That of `declared` is read from the record: a
+        version that was recorded before is a part of the line, and any other goes on from a version
+        in it.
 
         `together` says that the declaring run and the one that wrote this record began at about
-        the same time, so that the order in which they recorded tells nothing.
-
-        A version that was recorded before is older. One that was not is the next version, unless it
-        goes on from an earlier version than the last. Where nothing tells the order, the larger
-        version counts as newer while both are being started. What was edited by hand is written
-        again.
+        the same time, so that the order in which they recorded tells nothing. Where nothing tells
+        the order, the larger version counts as newer while both are being started.
         """
-        was_edited = not self.history or self.history[-1] != self.digest
+        recorded = self._recorded_line(self._decided)
         if declared.conventions == self.conventions:
-            return Standing.SAME
-        if was_edited:
-            return Standing.PENDING
+            return Found(recorded.compare(recorded))
+        *earlier, last = self._decided or ("",)
+        if together and self._may_be_newer_than(declared):
+            supposed = self._recorded_line((*earlier, declared.digest, last))
+            line = _declared_line((*earlier, declared.digest), declared)
+            return Found(supposed.compare(line), Order.SUPPOSED)
+        base, order = self._base_of(declared, together=together)
+        behind = self._decided[: self._decided.index(base) + 1] if base else self._decided
+        names = behind if base == declared.digest else (*behind, declared.digest)
+        found = recorded.compare(_declared_line(names, declared))
+        return Found(found, order, (base, self.versions.get(base, {})) if base else None)
+
+    @property
+    def _was_edited(self) -> bool:
+        return not self.history or self.history[-1] != self.digest
+
+    @property
+    def _decided(self) -> tuple[str, ...]:
+        """The versions whose order is known, the oldest first, and that of this record."""
+        earlier = [digest for digest in self.history[:-1] if digest not in self.undecided]
+        return (*earlier, *self.history[-1:])
+
+    def _recorded_line(self, names: Sequence[str]) -> Lineage:
+        """The versions `names`, the last of which has these conventions, edited or not."""
+        steps = Lineage.in_order(*names).steps
+        return Lineage((*steps[:-1], *(replace(s, digests=_only(self.digest)) for s in steps[-1:])))
+
+    def _may_be_newer_than(self, declared: Record) -> bool:
+        """Whether `declared` is a part of this record, which does not tell their order."""
+        is_known = declared.digest in self._decided
+        return not is_known and not self._was_edited and self.contains(declared)
+
+    def _base_of(self, declared: Record, *, together: bool) -> tuple[str, Order]:
+        """The recorded version that `declared` is, or goes on from. Empty: from the last one."""
+        if declared.digest in self._decided:
+            return declared.digest, Order.RECORDED
+        if self._was_edited:
+            return "", Order.RECORDED
         is_decided = declared.digest not in self.undecided
-        if is_decided and declared.digest in self.history:
-            return Standing.AHEAD
-        if together and self.contains(declared):
-            return Standing.OLDER
-        if is_decided and self._is_beside(declared):
-            return Standing.DIVERGED
+        if is_decided and (base := self._earlier_base(declared)):
+            return base, Order.RECORDED
         is_later = declared.contains(self) or self._is_followed_by(declared)
-        may_be_older = together and not is_later
-        return Standing.UNDECIDED if may_be_older or not is_decided else Standing.PENDING
+        is_undecided = not is_decided or (together and not is_later)
+        return "", Order.UNDECIDED if is_undecided else Order.RECORDED
 
     def age_s(self, now: float) -> float:
         """Seconds since these conventions were written; infinite when that is not known."""
@@ -168,25 +209,25 @@ class Record:
         """Whether everything that is declared is recorded as it is declared."""
         return declared.entries.items() <= self.entries.items()
 
-    def _is_beside(self, declared: Record) -> bool:
-        """Whether `declared` has nothing of what this record changed since some earlier version.
+    def _earlier_base(self, declared: Record) -> str:
+        """The earlier version from which `declared` goes on. Empty when there is none.
 
-        It is as that version was.
+        `declared` then has nothing of what this record changed since: it is as that version was.
         """
         ours, theirs = self.entries, declared.entries
-        for digest in self.history[:-1]:
+        for digest in self._decided[:-1]:
             before = self.versions.get(digest)
-            if before is None or digest in self.undecided:
+            if before is None:
                 continue
             changed = [name for name in {*before, *ours} if before.get(name) != ours.get(name)]
             if changed and all(theirs.get(name) == before.get(name) for name in changed):
-                return True
-        return False
+                return digest
+        return ""
 
     def _is_followed_by(self, declared: Record) -> bool:
         """Whether `declared` has something that this record added to the version before it."""
-        decided = [digest for digest in self.history[:-1] if digest not in self.undecided]
-        before = self.versions.get(decided[-1]) if decided else None
+        decided = self._decided
+        before = self.versions.get(decided[-2]) if len(decided) > 1 else None
         if before is None:
             return False
         ours, theirs = self.entries, declared.entries
@@ -227,8 +268,7 @@ class Record:
 
         A version that comes later than the undecided ones is newer than all of them.
         """
-        standing = before.compare(self, together=together)
-        if standing is Standing.UNDECIDED:
+        if before.compare(self, together=together).order is Order.UNDECIDED:
             others = [digest for digest in before.undecided if digest != self.digest]
             return (*others, before.digest)
         if not together:
@@ -257,6 +297,21 @@ class Record:
             for new, old in zip(self.conventions, recorded.conventions, strict=True)
         ]
         return "; ".join(filter(None, words))
+
+
+def _only(digest: str) -> frozenset[str]:
+    return frozenset([digest])
+
+
+def _declared_line(names: Sequence[str], declared: Record) -> Lineage:
+    """The versions `names`, the last of which is declared, and may be written again."""
+    *earlier, last = Lineage.in_order(*names).steps
+    return Lineage((*earlier, replace(last, digests=_only(declared.digest), may_repeat=True)))
+
+
+def changed_entries(before: Entries, after: Entries) -> str:
+    """What differs between two versions, in a few words, such as `change key cart`."""
+    return _difference(after, before)
 
 
 def _digest(value: Mapping[str, Any]) -> str:

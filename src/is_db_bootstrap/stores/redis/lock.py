@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from is_db_bootstrap.engine.store import Anchor
+from is_db_bootstrap.engine.store import Anchor, LeftLease
 from is_db_bootstrap.results import LockHolder
 
 #: What a run sends for the key of its lock.
@@ -67,15 +67,18 @@ class Lease:
         return self.write(self.key, self.value, ("DEL", self.key))
 
 
-def has_lost(value: Any, anchor: Anchor | None) -> bool:
-    """Whether the run whose lease is `value` has lost the lock that `anchor` holds now."""
-    if value is None or anchor is None:
-        return False
+def left_lease(value: Any) -> LeftLease | None:
+    """The lease that the key holds. It is not over, because Redis forgets one that is."""
+    return None if value is None else LeftLease(holder(value), is_over=False, anchor=_anchor(value))
+
+
+def _anchor(value: Any) -> Anchor | None:
+    """The anchor that a lease records. None when it records none."""
     try:
         told = json.loads(value)
-        return bool(told["anchor"] == anchor.lock and told["session"] != anchor.session)
+        return Anchor(str(told["anchor"]), str(told["session"]))
     except (ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
 def holder(value: Any) -> LockHolder:
