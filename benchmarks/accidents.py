@@ -195,7 +195,7 @@ class Servers:
             rows = connection.execute(
                 "SELECT 'advisory lock of ' || pid FROM pg_locks WHERE locktype = 'advisory'"
                 " UNION ALL SELECT 'database ' || datname FROM pg_database"
-                " WHERE datname LIKE 'is\\_db\\_bootstrap%'"
+                " WHERE datname LIKE 'is\\_db\\_bootstrap\\_scratch%'"
             ).fetchall()
             found = [str(row[0]) for row in rows]
         with self.graph() as query:
@@ -648,12 +648,23 @@ class Round:
     seeded: bool
 
     @classmethod
-    def drawn(cls, chance: random.Random, runs: int, usual_s: float, lease_s: float) -> Round:
-        """`usual_s` is what so many runs at once take; accidents happen within it."""
-        beside = chance.choice([None, None, *list(BLUEPRINTS)[1:]])
+    def drawn(
+        cls,
+        chance: random.Random,
+        runs: int,
+        usual_s: float,
+        lease_s: float,
+        blueprints: Sequence[str] = tuple(BLUEPRINTS),
+    ) -> Round:
+        """`usual_s` is what so many runs at once take; accidents happen within it.
+
+        The first of `blueprints` is in each round, and another one in some.
+        """
+        first, *others = blueprints
+        beside = chance.choice([None, None, *others])
         starts = []
         for _ in range(runs):
-            blueprint = beside if beside and _happens(chance, 0.3) else "novel_genesis"
+            blueprint = beside if beside and _happens(chance, 0.3) else first
             stores, options = BLUEPRINTS[blueprint], ()
             if blueprint == "novel_genesis" and _happens(chance, 0.2):
                 options, stores = chance.choice(SUBSETS)
