@@ -11,7 +11,7 @@ Markdown.
 At seeded moments it kills, stops and terminates them, and cuts connections. Then one plain run
 follows, and the round is judged:
 
-* `verify` ends with 0, a further run changes nothing, no lock is left.
+* `verify` ends with 0, and no lock is left.
 * Each store holds what it holds after a plain run on empty servers, with 0 differences. This
   finds a doubled row, node, collection, record or mark.
 * Each exit code is true, as `docs/reference/exit-codes.md` says it. Whoever ended with 0 found
@@ -29,6 +29,7 @@ not the same meeting of two runs.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import heapq
 import itertools
 import json
@@ -46,15 +47,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+T = TypeVar("T")
 COMMAND = [sys.executable, "-m", "is_db_bootstrap"]
 STORES = ("postgres", "neo4j", "milvus", "redis")
 #: The reference blueprints and their stores. The first one has all four.
@@ -85,6 +87,8 @@ SENT = {
 }
 CODE_UNAVAILABLE = 4
 CODE_LOCKED = 7
+#: A run of novel_genesis tells about so many changes.
+MOST_CHANGES = 20
 #: Seconds after which a run that nobody disturbs any more has to be over.
 HANGS_S = 240.0
 #: Between two plain runs there are so many reruns.
@@ -345,67 +349,76 @@ class Cutter:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._to = (parts.hostname or "", parts.port or 0)
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._flows = threading.Event()
+        self._open: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._flows = asyncio.Event()
         self._flows.set()
-        self._lock = threading.Lock()
-        self._door = socket.create_server(("127.0.0.1", 0), backlog=256)
-        port = self._door.getsockname()[1]
+        port = self._call(self._listen())
         self.url = url.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{port}")
-        threading.Thread(target=self._serve, daemon=True).start()
 
-    def cut(self, *, rudely: bool) -> int:
-        """End the connections that are open; rudely: by a reset. Returns how many there were."""
-        with self._lock:
-            pairs, self._pairs = self._pairs, []
-        for each in [one for pair in pairs for one in pair]:
-            with suppress(OSError):
-                if rudely:
-                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    each.close()
-                else:
-                    each.shutdown(socket.SHUT_RDWR)
-        return len(pairs)
+    def cut(self, *, rudely: bool) -> None:
+        """End the connections that are open; rudely: by a reset."""
+        self._call(self._cut(rudely))
 
     def hold(self) -> None:
         """Pass nothing on, until `release`."""
-        self._flows.clear()
+        self._loop.call_soon_threadsafe(self._flows.clear)
 
     def release(self) -> None:
-        self._flows.set()
+        """Pass everything on that has come meanwhile."""
+        self._loop.call_soon_threadsafe(self._flows.set)
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._door.shutdown(socket.SHUT_RDWR)
-        self._door.close()
-        self.release()
-        self.cut(rudely=False)
+        """Take no more connections, and end those that are open."""
+        self._call(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._door.accept()
-                try:
-                    server = socket.create_connection(self._to, timeout=10)
-                except OSError:
-                    client.close()
-                    continue
-                server.settimeout(None)
-                for each in (client, server):
-                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with self._lock:
-                    self._pairs.append((client, server))
-                for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=[one, other], daemon=True).start()
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+    async def _listen(self) -> int:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=256)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def _stop(self) -> None:
+        self._server.close()
+        self._flows.set()
+        await self._cut(rudely=False)
+        await asyncio.sleep(0)  # the ends of the connections are seen
+
+    async def _cut(self, rudely: bool) -> None:
+        for writer in list(self._open):
+            if rudely:
+                connection = writer.get_extra_info("socket")
+                at_once = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            writer.transport.abort()
+
+    async def _serve(self, of_client: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        try:
+            of_server, server = await asyncio.open_connection(*self._to)
+        except OSError:
+            client.close()
+            return
+        self._open |= {client, server}
+        ways = [self._pass_on(of_client, server), self._pass_on(of_server, client)]
+        tasks = [asyncio.ensure_future(way) for way in ways]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        self._open -= {client, server}
+        client.close()
+        server.close()
+        await asyncio.wait(tasks)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while data := one.recv(65536):
-                self._flows.wait()
-                other.sendall(data)
-        for each in (one, other):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+            while data := await reader.read(65536):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
 
 
 # --- runs
@@ -433,10 +446,10 @@ class Run:
     ) -> Run:
         folder.mkdir()
         seed = ["--seed"] if seeded else []
-        options = [*seed, *start.options]
+        options = ["--output", "json", "--verbose", *seed, *start.options]
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             process = subprocess.Popen(
-                [*COMMAND, "apply", "-b", start.blueprint, "--output", "json", *options],
+                [*COMMAND, "apply", "-b", start.blueprint, *options],
                 cwd=folder,
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
@@ -463,6 +476,10 @@ class Run:
     @property
     def messages(self) -> str:
         return (self.folder / "err").read_text(errors="replace")
+
+    def count_changes(self) -> int:
+        """How many changes it has told as made."""
+        return self.messages.count(": changed in ")
 
     def got(self, *signals: signal.Signals) -> bool:
         return any(signum in signals for signum, _ in self.signals)
@@ -614,34 +631,85 @@ def _machine() -> str:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """When an accident happens: `delay_s` after `changes` were told, at the latest at `latest_s`.
+
+    `changes` is None for an accident that waits for no change. `latest_s` are seconds from the
+    start.
+    """
+
+    latest_s: float
+    changes: int | None = None
+    delay_s: float = 0.0
+
+    @classmethod
+    def drawn(cls, chance: random.Random, usual_s: float) -> Moment:
+        """Within `usual_s`, or in the middle of the changes of a run, however slow that is."""
+        latest_s = chance.uniform(0, usual_s)
+        if not _happens(chance, 0.6):
+            return cls(latest_s)
+        delay_s = chance.choice([0, chance.uniform(0, usual_s / 20)])
+        return cls(usual_s + latest_s, chance.randint(0, MOST_CHANGES), delay_s)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """A signal that a run gets, and one that follows `later_s` afterwards."""
+
+    moment: Moment
+    signum: signal.Signals
+    following: signal.Signals | None = None
+    later_s: float = 0.0
+
+    @classmethod
+    def drawn(cls, chance: random.Random, usual_s: float, lease_s: float) -> Fate | None:
+        moment, later_s = Moment.drawn(chance, usual_s), chance.uniform(0.5, 1.3 * lease_s)
+        return chance.choice(
+            [
+                None,
+                None,
+                cls(moment, signal.SIGKILL),
+                cls(moment, signal.SIGKILL),
+                cls(moment, signal.SIGTERM),
+                cls(moment, signal.SIGINT),
+                cls(moment, signal.SIGSTOP, signal.SIGCONT, later_s),
+                cls(moment, signal.SIGSTOP, signal.SIGKILL, later_s),
+            ]
+        )
+
+
+@dataclass(frozen=True)
 class Start:
-    """A run that is to be started, and what is to be done to it."""
+    """A run that is to be started at a second of its round, and what happens to it."""
 
     at: float
     blueprint: str
     stores: Sequence[str]
     options: Sequence[str]
-    #: Signals, and the seconds from the run's start.
-    signals: Sequence[tuple[signal.Signals, float]]
+    fate: Fate | None
 
 
 @dataclass(frozen=True)
 class Cut:
-    """An end of all connections of a store, or, with `held_s`, a standstill of all of them."""
+    """An end of all connections of a store, or, with `held_s`, a standstill of all of them.
 
-    at: float
+    `began` is when it was made.
+    """
+
+    moment: Moment
     store: str
     rudely: bool
     held_s: float
+    began: float = 0.0
 
     def describe(self, begin: float) -> str:
         how = f"held for {self.held_s:.1f} s" if self.held_s else "cut"
-        return f"connections of {self.store} {how} at {self.at - begin:.1f} s"
+        return f"connections of {self.store} {how} at {self.began - begin:.1f} s"
 
 
 @dataclass(frozen=True)
 class Round:
-    """What happens in one round. Times are seconds from its begin."""
+    """What happens in one round."""
 
     starts: Sequence[Start]
     cuts: Sequence[Cut]
@@ -656,7 +724,7 @@ class Round:
         lease_s: float,
         blueprints: Sequence[str] = tuple(BLUEPRINTS),
     ) -> Round:
-        """`usual_s` is what so many runs at once take; accidents happen within it.
+        """`usual_s` is about what so many runs at once take.
 
         The first of `blueprints` is in each round, and another one in some.
         """
@@ -666,16 +734,20 @@ class Round:
         for _ in range(runs):
             blueprint = beside if beside and _happens(chance, 0.3) else first
             stores, options = BLUEPRINTS[blueprint], ()
-            if blueprint == "novel_genesis" and _happens(chance, 0.2):
+            if stores == STORES and _happens(chance, 0.2):
                 options, stores = chance.choice(SUBSETS)
-            signals = _fate(chance, usual_s, lease_s)
-            starts.append(Start(chance.uniform(0, 2), blueprint, stores, options, signals))
+            fate = Fate.drawn(chance, usual_s, lease_s)
+            starts.append(Start(chance.uniform(0, 2), blueprint, stores, options, fate))
         cuts = []
-        for _ in range(chance.choice([0, 1, 2, 4])):
+        for _ in range(chance.choice([0, 1, 2, 4, 8])):
             held_s = chance.uniform(0.5, 8) if _happens(chance, 0.3) else 0.0
-            at, store = chance.uniform(0, usual_s), chance.choice(STORES)
-            cuts.append(Cut(at, store, _happens(chance, 0.5), held_s))
+            moment, store = Moment.drawn(chance, usual_s), chance.choice(STORES)
+            cuts.append(Cut(moment, store, _happens(chance, 0.5), held_s))
         return cls(starts, cuts, seeded=_happens(chance, 0.5))
+
+    @property
+    def options(self) -> list[str]:
+        return ["--seed"] if self.seeded else []
 
     @property
     def blueprints(self) -> list[str]:
@@ -685,25 +757,6 @@ class Round:
 def _happens(chance: random.Random, share: float) -> bool:
     """True in this share of all cases."""
     return chance.random() < share
-
-
-def _fate(
-    chance: random.Random, usual_s: float, lease_s: float
-) -> list[tuple[signal.Signals, float]]:
-    """What happens to one run."""
-    at, later = chance.uniform(0, usual_s), chance.uniform(0.5, 1.3 * lease_s)
-    return chance.choice(
-        [
-            [],
-            [],
-            [(signal.SIGKILL, at)],
-            [(signal.SIGKILL, at)],
-            [(signal.SIGTERM, at)],
-            [(signal.SIGINT, at)],
-            [(signal.SIGSTOP, at), (signal.SIGCONT, at + later)],
-            [(signal.SIGSTOP, at), (signal.SIGKILL, at + later)],
-        ]
-    )
 
 
 @dataclass(frozen=True)
@@ -716,30 +769,53 @@ class End:
 
 
 class Timetable:
-    """What is to be done, and when, in seconds from the first call of `do_what_is_due`."""
+    """What is to be done, and when, in seconds from now."""
 
     def __init__(self) -> None:
         self._todo: list[tuple[float, int, Callable[[], object]]] = []
         #: Two actions of one moment are done in the order in which they were added.
         self._numbers = itertools.count()
-        self._began: float | None = None
+        self._watched: list[tuple[Callable[[], bool], float, Callable[[], object]]] = []
+        self._began = time.monotonic()
         self.last_s = 0.0
+
+    @property
+    def now_s(self) -> float:
+        return time.monotonic() - self._began
 
     def add(self, at: float, action: Callable[[], object]) -> None:
         self.last_s = max(self.last_s, at)
         heapq.heappush(self._todo, (at, next(self._numbers), action))
 
+    def add_moment(
+        self, moment: Moment, changes: Callable[[], int], action: Callable[[], object]
+    ) -> None:
+        """Do it at a moment, which is counted from now. `changes` says how many there were."""
+        done: list[bool] = []
+
+        def once() -> None:
+            if not done:
+                done.append(True)
+                action()
+
+        self.add(self.now_s + moment.latest_s, once)
+        if (number := moment.changes) is not None:
+            self._watched.append((lambda: changes() >= number, moment.delay_s, once))
+
     def do_what_is_due(self) -> None:
-        now = time.monotonic()
-        self._began = now if self._began is None else self._began
-        while self._todo and self._todo[0][0] <= now - self._began:
+        for watched in list(self._watched):
+            is_reached, delay_s, action = watched
+            if is_reached():
+                self._watched.remove(watched)
+                self.add(self.now_s + delay_s, action)
+        while self._todo and self._todo[0][0] <= self.now_s:
             heapq.heappop(self._todo)[2]()
 
 
 class Storm:
     """Rounds of accidents on `servers`, with what is to be there after each."""
 
-    def __init__(self, servers: Servers, folder: Path, *, lease_s: float, blueprints=BLUEPRINTS):
+    def __init__(self, servers: Servers, folder: Path, *, lease_s: float) -> None:
         self.servers, self.folder, self.lease_s = servers, folder, lease_s
         self.cutters = {store: Cutter(url) for store, url in servers.urls.items()}
         urls = {store: cutter.url for store, cutter in self.cutters.items()}
@@ -752,32 +828,28 @@ class Storm:
         self.codes: Counter[int] = Counter()
         self.rounds = 0
         self._pool = ThreadPoolExecutor(4)
-        servers.empty()
-        list(self._pool.map(self._learn, blueprints))
 
     def close(self) -> None:
         self._pool.shutdown()
         for cutter in self.cutters.values():
             cutter.close()
 
-    def _learn(self, blueprint: str) -> None:
-        """See what plain runs make and tell. With seed rows at once or later, it is the same."""
-        stores = BLUEPRINTS[blueprint]
-        once = changed(plain(self.servers, blueprint, "--seed"))
-        at_once = self.servers.content(blueprint, stores)
-        self.changes[blueprint, True] = once
-        self.expected[blueprint, True] = at_once
-        self.servers.empty([blueprint])
-        self.changes[blueprint, False] = changed(plain(self.servers, blueprint))
-        self.expected[blueprint, False] = self.servers.content(blueprint, stores)
-        plain(self.servers, blueprint, "--seed")
-        if found := differences(at_once, self.servers.content(blueprint, stores)):
-            raise Fault("Two plain runs differ:\n" + "\n".join(found))
+    def _learn(self, drawn: Round) -> None:
+        """See what plain runs of the round's blueprints make and tell, where that is not known."""
+        for blueprint in drawn.blueprints:
+            if (blueprint, drawn.seeded) in self.expected:
+                continue
+            told = plain(self.servers, blueprint, *drawn.options)
+            self.changes[blueprint, drawn.seeded] = changed(told)
+            there = self.servers.content(blueprint, BLUEPRINTS[blueprint])
+            self.expected[blueprint, drawn.seeded] = there
 
     # --- one round
 
     def weather(self, drawn: Round) -> list[str]:
         """Play one round on empty servers; what is wrong afterwards."""
+        self.servers.empty()
+        self._learn(drawn)
         self.servers.empty()
         self.rounds += 1
         place = self.folder / f"round-{self.rounds}"
@@ -803,19 +875,20 @@ class Storm:
         runs: dict[int, Run] = {}
         cuts: list[Cut] = []
         timetable = self._timetable(drawn, place, runs, cuts)
-        over = time.monotonic() + timetable.last_s + HANGS_S
-        while time.monotonic() < over:
-            timetable.do_what_is_due()
-            self._note_ends(runs.values())
-            if len(runs) == len(drawn.starts) and all(run.ended for run in runs.values()):
-                break
-            time.sleep(0.02)
-        for run in runs.values():
-            if not run.ended:
-                run.process.kill()
-                run.process.wait()
-        for cutter in self.cutters.values():
-            cutter.release()
+        try:
+            while timetable.now_s < timetable.last_s + HANGS_S:
+                timetable.do_what_is_due()
+                self._note_ends(runs.values())
+                if len(runs) == len(drawn.starts) and all(run.ended for run in runs.values()):
+                    break
+                time.sleep(0.01)
+        finally:
+            for run in runs.values():
+                if not run.ended:
+                    run.process.kill()
+                    run.process.wait()
+            for cutter in self.cutters.values():
+                cutter.release()
         return list(runs.values()), cuts
 
     def _timetable(
@@ -826,28 +899,34 @@ class Storm:
 
         def start(number: int, each: Start) -> None:
             folder = place / f"run-{number}"
-            runs[number] = Run.start(number, each, drawn.seeded, self.environ, folder)
+            run = Run.start(number, each, drawn.seeded, self.environ, folder)
+            runs[number] = run
+            if each.fate is not None:
+                strike = partial(meet, run, each.fate)
+                timetable.add_moment(each.fate.moment, run.count_changes, strike)
 
-        def send(number: int, signum: signal.Signals) -> None:
-            runs[number].send(signum)
+        def meet(run: Run, fate: Fate) -> None:
+            run.send(fate.signum)
+            if fate.following is not None:
+                timetable.add(timetable.now_s + fate.later_s, partial(run.send, fate.following))
+
+        def cut(each: Cut) -> None:
+            cuts.append(replace(each, began=time.monotonic()))
+            cutter = self.cutters[each.store]
+            if each.held_s:
+                cutter.hold()
+                timetable.add(timetable.now_s + each.held_s, cutter.release)
+            else:
+                cutter.cut(rudely=each.rudely)
+
+        def count_changes() -> int:
+            return sum(run.count_changes() for run in runs.values())
 
         for number, each in enumerate(drawn.starts, 1):
             timetable.add(each.at, partial(start, number, each))
-            for signum, at in each.signals:
-                timetable.add(each.at + at, partial(send, number, signum))
-        for cut in drawn.cuts:
-            timetable.add(cut.at, partial(self._cut, cut, cuts))
-            timetable.add(cut.at + cut.held_s, self.cutters[cut.store].release)
+        for each_cut in drawn.cuts:
+            timetable.add_moment(each_cut.moment, count_changes, partial(cut, each_cut))
         return timetable
-
-    def _cut(self, cut: Cut, done: list[Cut]) -> None:
-        """Cut, and note when."""
-        began = time.monotonic()
-        if cut.held_s:
-            self.cutters[cut.store].hold()
-        else:
-            self.cutters[cut.store].cut(rudely=cut.rudely)
-        done.append(replace(cut, at=began))
 
     def _note_ends(self, runs: Iterable[Run]) -> None:
         for run in runs:
@@ -866,7 +945,8 @@ class Storm:
         code, document = run.process.returncode, run.document
         if not run.ended:
             return [f"run {run.number} did not end: {run.messages[-2000:]}"]
-        if "Traceback" in run.messages:
+        # Ctrl-C before the command has a handler for it: Python's own words, and nothing was begun.
+        if "Traceback" in run.messages and code != -signal.SIGINT:
             found.append(f"run {run.number} shows a traceback: {run.messages[-4000:]}")
         if code >= 0 and document is None and code not in (130, 143):
             found.append(f"run {run.number} ended with {code} and told nothing: {run.messages}")
@@ -894,7 +974,9 @@ class Storm:
             return "" if others else "no other run was there"
         if code == CODE_UNAVAILABLE:
             during = [
-                cut for cut in cuts if run.began <= cut.at + cut.held_s and cut.at <= run.ended
+                cut
+                for cut in cuts
+                if run.began <= cut.began + cut.held_s and cut.began <= run.ended
             ]
             is_disturbed = during or run.got(signal.SIGSTOP)
             return "" if is_disturbed else "no connection was cut and it was not stopped"
@@ -923,16 +1005,13 @@ class Storm:
 
     def _end(self, drawn: Round, blueprint: str) -> End:
         """What a plain run tells that follows, and what is not as after a plain run then."""
-        options = ["--seed"] if drawn.seeded else []
         try:
-            changes = changed(plain(self.servers, blueprint, *options))
+            changes = changed(plain(self.servers, blueprint, *drawn.options))
         except Fault as fault:
             return End(blueprint, [], [str(fault)])
         found = []
         try:
             plain(self.servers, blueprint, mode="verify")
-            if again := changed(plain(self.servers, blueprint, *options)):
-                found.append(f"the second plain run of {blueprint} still changes {again}")
         except Fault as fault:
             found.append(str(fault))
         now = self.servers.content(blueprint, BLUEPRINTS[blueprint])
@@ -944,22 +1023,25 @@ def storm(
     servers: Servers,
     folder: Path,
     *,
-    rounds: int,
+    rounds: range,
     runs: int,
-    usual_s: float,
     seed: int,
     lease_s: float,
-    first: int = 1,
+    plain_s: float | None,
 ) -> int:
     """Play rounds and print what is wrong; 1 if anything is."""
     weather = Storm(servers, folder, lease_s=lease_s)
     faults = number_of_runs = 0
+    if plain_s is None:
+        servers.empty()
+        plain_s = _timed(servers.environ())
+    print(f"Seed {seed}, a plain run takes {plain_s:.1f} s.", flush=True)
     try:
-        for number in range(first, first + rounds):
+        for number in rounds:
             # Each round has a seed of its own, so that one of them can be played again alone.
             chance = random.Random(f"{seed} {number}")
             many = runs if number % 2 else chance.randint(2, runs)
-            drawn = Round.drawn(chance, many, usual_s * many / MOST_RUNS + 2, lease_s)
+            drawn = Round.drawn(chance, many, usual_time(plain_s, many), lease_s)
             began = time.monotonic()
             found = weather.weather(drawn)
             number_of_runs += many
@@ -975,9 +1057,14 @@ def storm(
     finally:
         weather.close()
     ends = ", ".join(f"{code}: {n}" for code, n in sorted(weather.codes.items()))
-    print(f"\nSeed {seed}, {rounds} rounds, {number_of_runs} runs. {_machine()}")
+    print(f"\nSeed {seed}, {len(rounds)} rounds, {number_of_runs} runs. {_machine()}")
     print(f"Exit codes: {ends}. Rounds with faults: {faults}.")
     return 1 if faults else 0
+
+
+def usual_time(plain_s: float, runs: int) -> float:
+    """About how many seconds so many runs at once take."""
+    return plain_s * (1 + runs / 4)
 
 
 # --- the command
@@ -1008,7 +1095,9 @@ def main() -> int:
     weather.add_argument("--first", type=int, default=1, help="number of the first round (1)")
     weather.add_argument("--runs", type=int, default=MOST_RUNS, help="at most so many at once (12)")
     weather.add_argument(
-        "--usual", type=float, default=20, help="seconds within which 12 runs meet accidents (20)"
+        "--plain",
+        type=float,
+        help="seconds of a plain run, of which the moments are drawn (measured)",
     )
     weather.add_argument(
         "--lease", type=float, default=15, help="seconds after which a dead run's lease lapses (15)"
@@ -1021,6 +1110,7 @@ def main() -> int:
     given = parser.parse_args()
     # A shell starts a background job with SIGINT ignored, and the runs would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with running_servers(given.data_dir) as servers:
         if given.command == "rerun":
             return measure_reruns(servers, given.moments, given.seed)
@@ -1028,12 +1118,11 @@ def main() -> int:
             return storm(
                 servers,
                 Path(folder),
-                rounds=given.rounds,
+                rounds=range(given.first, given.first + given.rounds),
                 runs=given.runs,
-                usual_s=given.usual,
                 seed=given.seed,
                 lease_s=given.lease,
-                first=given.first,
+                plain_s=given.plain,
             )
 
 
