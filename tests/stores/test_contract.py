@@ -329,6 +329,17 @@ class Contract:
             with pytest.raises(BootstrapError):
                 running.result(SOON_S)
 
+    @pytest.mark.parametrize("answered", [0, 1, 40], ids="after {} bytes".format)
+    def test_a_connection_that_is_lost_during_the_login_is_no_refusal(self, adapter, new, answered):
+        """A refused login is tried once. A server that is being replaced is waited for."""
+        port = StoreUrl.parse(adapter.name, adapter.url).port(0)
+        proxy = MuteProxy(port, until=lambda so_far: len(so_far) >= answered, hangs_up=True)
+        try:
+            with pytest.raises(StoreUnavailable):
+                new(_elsewhere(adapter.url, proxy.port), connect_timeout_s=1).ping(1)
+        finally:
+            proxy.close()
+
     def test_a_server_that_goes_mute_ends_each_phase_within_its_time(self, adapter, new):
         """The phases are tried at once, because each of them lasts until its limit."""
         self.run(new())  # so that a verify asks the store

@@ -1,6 +1,6 @@
-"""A server that goes mute.
+"""A server that goes mute: its connections stay open, new ones are taken, nothing is answered.
 
-Its connections stay open, new ones are taken, and nothing is answered.
+Or one that hangs up in the middle of its answers.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ class MuteProxy:
     """Passes connections on to the port `to`, until it is mute.
 
     `until` is asked of all that a connection has been answered so far, at first of nothing, and
-    says whether this connection is mute from then on.
+    says whether this connection is mute from then on. One that `hangs_up` ends the connection
+    instead.
     """
 
-    def __init__(self, to: int, until: Callable[[bytes], bool] = never) -> None:
+    def __init__(
+        self, to: int, until: Callable[[bytes], bool] = never, *, hangs_up: bool = False
+    ) -> None:
         self._to = to
         self._until = until
+        self._hangs_up = hangs_up
         self._silent = threading.Event()
         self._door = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
@@ -82,3 +86,6 @@ class MuteProxy:
                 answered += data
                 if not was_mute:
                     client.sendall(data)
+                elif self._hangs_up:
+                    client.shutdown(socket.SHUT_RDWR)
+                    return

@@ -88,6 +88,10 @@ _missing_since: dict[tuple[str, str], float] = {}
 #: What PgBouncer says of a database that it does not list. The second is its answer where a user is
 #: forced (`auth_type = any`).
 _UNLISTED = re.compile("no such database|bouncer config error", re.IGNORECASE)
+#: How libpq shows what a server said: a severity in the server's language, a colon and two blanks
+#: (`pqGetErrorNotice3` in fe-protocol3.c). What libpq says itself, such as that the server has
+#: closed the connection, has one blank at most.
+_SERVER_SAID = re.compile(r":  \S")
 
 
 def client_arguments(
@@ -367,7 +371,8 @@ def refused(
         return StoreBusy(
             NAME, f"{url} is not ready: {text}.", hint="Another run was creating the database."
         )
-    if exc.pgconn is not None and exc.pgconn.used_password:
+    has_asked_for_password = exc.pgconn is not None and exc.pgconn.used_password
+    if has_asked_for_password and _SERVER_SAID.search(str(exc)):
         return denied(url, text)
     return _held_by_pooler(url, database, text) or _unanswered(url, text, timeout_s)
 
