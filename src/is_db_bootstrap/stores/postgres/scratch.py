@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,19 +161,51 @@ def at_revisions(
     `begun` is told of the store that brings it there, and of its name. Raises `ConfigurationError`
     when a revision sends a statement that acts on the whole server.
     """
-    with (
-        scratch_database(url, timing) as scratch,
-        address_elsewhere(KIND, scratch, _parts(scratch, timing)),
-    ):
-        store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
-        begun(store, scratch.database)
-        try:
-            store.ping(timing.timeout_s)
-            for change in store.plan().changes:
-                if done is None or change.kind != "revision" or change.name in done:
-                    store.apply(change)
-        finally:
-            store.close()
+    with scratch_database(url, timing) as scratch, named_by_environment(scratch, timing):
+        bring(scratch, blueprint, done, timing, schema, begun=begun)
+        yield scratch
+
+
+def named_by_environment(scratch: StoreUrl, timing: Timing) -> AbstractContextManager[None]:
+    """Let the variables of the environment that hold an address of PostgreSQL name `scratch`."""
+    return address_elsewhere(KIND, scratch, _parts(scratch, timing))
+
+
+def bring(
+    scratch: StoreUrl,
+    blueprint: Blueprint,
+    done: Collection[str] | None,
+    timing: Timing,
+    schema: str = "public",
+    *,
+    begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
+) -> None:
+    """Apply to a scratch database the revisions `done` that it lacks, or all with None."""
+    store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
+    begun(store, scratch.database)
+    try:
+        store.ping(timing.timeout_s)
+        for change in store.plan().changes:
+            if done is None or change.kind != "revision" or change.name in done:
+                store.apply(change)
+    finally:
+        store.close()
+
+
+@contextmanager
+def new_database(
+    url: StoreUrl, timing: Timing, template: StoreUrl | None = None
+) -> Iterator[StoreUrl]:
+    """The address of a scratch database that is empty, or a copy of the scratch one `template`.
+
+    Nobody may be connected to the template meanwhile.
+    """
+    source = identifier(template.database) if template else "template0 ENCODING 'UTF8'"
+    with scratch_database(url, timing) as scratch:
+        with connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection:
+            statement = f"CREATE DATABASE {identifier(scratch.database)} TEMPLATE {source}"
+            with errors(str(url), scratch.database):
+                connection.execute(statement.encode())
         yield scratch
 
 
@@ -247,13 +279,15 @@ def server_wide(text: str) -> str:
 def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> Catalogue:
     """The catalogue of `blueprint` at its head, from a scratch database on the server of `url`."""
     timing = timing or Timing()
+    with at_head(url, blueprint, timing) as scratch:
+        return read_catalogue(scratch, blueprint, timing)
+
+
+def read_catalogue(scratch: StoreUrl, blueprint: Blueprint, timing: Timing) -> Catalogue:
+    """The catalogue of a scratch database that is at the blueprint's head."""
     head = Chain.read(blueprint.migrations).head if blueprint.migrations else ""
-    with (
-        at_head(url, blueprint, timing) as scratch,
-        connect(
-            scratch, timing.connect_timeout_s, settings=session_settings("public")
-        ) as connection,
-    ):
+    settings = session_settings("public")
+    with connect(scratch, timing.connect_timeout_s, settings=settings) as connection:
         objects, schemas = live(connection, "public"), live_beside(connection, "public")
         return Catalogue(blueprint.name, head, objects, schemas)
 
@@ -304,10 +338,17 @@ def generated_files(
     warn: Callable[[str], None] = lambda _: None,
 ) -> dict[Path, str]:
     """What `write` writes, by the files in which it belongs. Nothing is written."""
+    return file_texts(blueprint, generate(url, blueprint, timing), warn)
+
+
+def file_texts(
+    blueprint: Blueprint, catalogue: Catalogue, warn: Callable[[str], None] = lambda _: None
+) -> dict[Path, str]:
+    """The text of both files, by their paths, with this catalogue. Nothing is written."""
     folder = blueprint.migrations
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no migrations.")
-    texts = {folder / FILE_NAME: generate(url, blueprint, timing).text()}
+    texts = {folder / FILE_NAME: catalogue.text()}
     try:
         texts[folder / SCHEMA_NAME] = schema_sql(blueprint)
     except ConfigurationError as exc:
