@@ -658,3 +658,24 @@ def test_what_is_missing_or_undeclared_in_a_second_schema_is_told(sales, postgre
         other.execute("DROP TABLE sales.cust CASCADE")
         assert "sales.cust" in [drift.object for drift in store.verify()]
     store.close()
+
+
+def test_an_id_that_the_version_table_cannot_hold_is_refused_before_anything_runs(
+    folder, postgres_url
+):
+    place = folder("CREATE TABLE t (id int)", first="a" * 40)
+    blueprint = load_blueprint(place)
+    store = PostgreSQLBootstrapper(postgres_url, blueprint)
+    result = BootstrapOrchestrator([store]).run()
+    (failed,) = [each.error for each in result.stores if each.error]
+    assert f"Revision {'a' * 40} has an id of 40 characters" in failed.message
+    assert '"public"."alembic_version" holds 32' in failed.message
+    statement = failed.hint.partition("run: ")[2]
+    server, _, name = postgres_url.rpartition("/")
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as other:
+        other.execute(f'CREATE DATABASE "{name}"')  # nothing was made, not even the database
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute(statement)
+    BootstrapOrchestrator([store]).run().raise_for_failure()
+    # A scratch database holds the id, too.
+    revision.refresh(blueprint, settings(blueprint, postgres_url))

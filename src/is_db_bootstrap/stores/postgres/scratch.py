@@ -32,6 +32,7 @@ from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.revisions import Chain
+from is_db_bootstrap.stores.postgres.version_column import WIDTH
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -134,6 +135,20 @@ class _ScratchStore(PostgreSQLBootstrapper):
         super()._remember(connection)
         connection.cursor_factory = ScratchCursor
 
+    def _refuse_long_ids(self, *_: Any) -> None:
+        """Refuse nothing: the target's version table may be wider than Alembic makes one."""
+
+    def widen_version_table(self) -> None:
+        """Make the version table so that it holds every id of the chain."""
+        longest = max(map(len, self._chain.order), default=0)
+        if longest > WIDTH:
+            from is_db_bootstrap.stores.postgres.alembic import create_version_table
+
+            reader, table = self._reader(), self._history.table
+            create_version_table(reader, self.target, self._schema)
+            widened = f"ALTER TABLE {table} ALTER version_num TYPE varchar({longest})"
+            reader.execute(widened.encode())
+
 
 @contextmanager
 def at_head(url: StoreUrl, blueprint: Blueprint, timing: Timing) -> Iterator[StoreUrl]:
@@ -185,7 +200,11 @@ def bring(
     begun(store, scratch.database)
     try:
         store.ping(timing.timeout_s)
+        widened = False
         for change in store.plan().changes:
+            if change.kind == "revision" and not widened:
+                store.widen_version_table()
+                widened = True
             if done is None or change.kind != "revision" or change.name in done:
                 store.apply(change)
     finally:
