@@ -307,6 +307,7 @@ def configure(schema: str, **options: Any) -> None:
         on_version_apply=record_lineage,  # type: ignore[arg-type]  # it is called with keywords
         render_item=render_type,
         type_told=config.attributes.get("type_told", lambda _: None),
+        created_types=config.attributes.get("created_types", ()),
         **options,
     )
 

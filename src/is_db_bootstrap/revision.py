@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.stores.neo4j import cypher_file
-from is_db_bootstrap.stores.postgres.revision_folder import with_draft
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import Settings
     from is_db_bootstrap.stores.postgres.operations import Operation
+    from is_db_bootstrap.stores.postgres.revision_draft import Draft
 
 #: Characters that Alembic's version table holds.
 LONGEST_ID = 32
@@ -58,47 +58,31 @@ def postgres(
     so a process that dies leaves no revision that nobody has tried. Without `settings`, the
     revision is empty, and `refresh` writes the other files later.
 
-    `report` receives each operation that is written, and each drop that is left out. `allow_drops`
-    leaves no drop out. `warn` receives what `refresh` warns of, and a sentence for each type that
-    the revision cannot import. No file is overwritten, and a failure leaves no file. Raises
-    `ConfigurationError` for a blueprint whose files are not to be changed, for two heads, and for
-    models that cannot be loaded.
+    `report` receives each operation that is written, each drop that is left out, and each
+    difference that a person has to write. `allow_drops` leaves no drop out. `warn` receives what
+    `refresh` warns of, a sentence for each type that the revision cannot import, and what the trial
+    of the revision has shown (`stores.postgres.revision_draft`). No file is overwritten, and a
+    failure leaves no file. Raises `ConfigurationError` for a blueprint whose files are not to be
+    changed, for two heads, and for models that cannot be loaded.
     """
     from is_db_bootstrap.stores.postgres.scratch import replace_files
 
     folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
     with tempfile.TemporaryDirectory() as temporary:
-        draft, operations = _draft_revision(
+        draft = _draft_revision(
             blueprint, message, settings, Path(temporary), allow_drops=allow_drops, warn=warn
         )
-        for operation in operations:
+        for operation in draft.operations:
             report(operation)
-        if draft is None:
+        if draft.path is None:
             return []
-        path = folder / draft.name
+        path = folder / draft.path.name
         if path.exists():
             raise _is_there(path)
-        text = draft.read_text(encoding="utf-8")
-        generated = _generated_with(draft, blueprint, settings, warn) if settings else {}
-    others = replace_files(generated)
+        text = draft.path.read_text(encoding="utf-8")
+    others = replace_files(draft.generated)
     _create_file(path, text)
     return [path, *others]
-
-
-def _generated_with(
-    draft: Path, blueprint: Blueprint, settings: Settings, warn: Callable[[str], None]
-) -> dict[Path, str]:
-    """What `refresh` would write if the revision `draft` were in the blueprint's folder."""
-    from is_db_bootstrap.stores.postgres.scratch import generated_files
-
-    folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
-    url = settings.need("postgres")
-    try:
-        with with_draft(folder, draft):
-            return generated_files(url, blueprint, settings.timing, warn)
-    except BootstrapError as exc:
-        exc.hint = f"{exc.hint} No file was written.".strip()
-        raise
 
 
 def next_revision(blueprint: Blueprint, message: str) -> tuple[str, str]:
@@ -258,29 +242,22 @@ def _draft_revision(
     *,
     allow_drops: bool,
     warn: Callable[[str], None],
-) -> tuple[Path | None, list[Operation]]:
-    """Write the next revision into `folder`, which nobody else reads: its file, its operations.
-
-    The file is None when there is nothing to write.
-    """
-    from is_db_bootstrap.stores.postgres.alembic import engine, write_revision
-    from is_db_bootstrap.stores.postgres.scratch import at_head
+) -> Draft:
+    """Write the next revision into `folder`, which nobody else reads."""
+    from is_db_bootstrap.stores.postgres.alembic import write_revision
+    from is_db_bootstrap.stores.postgres.revision_draft import (
+        Draft,
+        NewRevision,
+        draft_from_models,
+    )
 
     revision, template = next_revision(blueprint, message)
     if settings is None:
-        return write_revision(None, blueprint, message, revision, template, folder=folder)
-    with at_head(settings.need("postgres"), blueprint, settings.timing) as scratch:
-        scratch_engine = engine(scratch, "public", settings.timing)
-        try:
-            return write_revision(
-                scratch_engine,
-                blueprint,
-                message,
-                revision,
-                template,
-                folder=folder,
-                allow_drops=allow_drops,
-                warn=warn,
-            )
-        finally:
-            scratch_engine.dispose()
+        return Draft(write_revision(None, blueprint, message, revision, template, folder=folder))
+    wanted = NewRevision(message, revision, template, allow_drops)
+    url = settings.need("postgres")
+    try:
+        return draft_from_models(url, blueprint, settings.timing, wanted, folder, warn=warn)
+    except BootstrapError as exc:
+        exc.hint = f"{exc.hint} No file was written.".strip()
+        raise

@@ -124,7 +124,11 @@ def test_allowed_drops_are_written_and_partitions_are_none(folder, postgres_url)
         folder(METER, METER_MODELS), postgres_url, allow_drops=True
     )
     assert left_out == []
-    assert {"drop table made_by_sql", "drop column readings.legacy"} <= set(operations)
+    assert {
+        "drop table made_by_sql: its rows are lost",
+        "drop column readings.legacy: its values are lost",
+    } <= set(operations)
+    assert "# Look at this: its rows are lost.\n    op.drop_table('made_by_sql')" in text
     assert "readings_1" not in text
 
 
@@ -264,7 +268,7 @@ class Id(TypeDecorator):
 
 metadata = MetaData()
 bills = Table(
-    "bills", metadata, Column("id", Id, primary_key=True), Column("total", Cents, nullable=False),
+    "bills", metadata, Column("id", Id, primary_key=True, autoincrement=False), Column("total", Cents, nullable=False),
     Column("parts", postgresql.ARRAY(Cents)),
 )
 """
@@ -275,7 +279,7 @@ def test_a_type_of_the_application_is_written_as_what_postgresql_gets(folder, po
     text, operations, _ = written(place, postgres_url)
     assert operations == ["create table bills (id, total, parts)"]
     assert "sa.Column('total', sa.BigInteger(), nullable=False)" in text
-    assert "sa.Column('id', sa.UUID(), nullable=False)" in text
+    assert "sa.Column('id', sa.UUID(), autoincrement=False, nullable=False)" in text
     assert "item_type=sa.BigInteger()" in text.replace(
         "(sa.BigInteger()", "(item_type=sa.BigInteger()"
     )
@@ -284,7 +288,7 @@ def test_a_type_of_the_application_is_written_as_what_postgresql_gets(folder, po
 
 def test_a_type_of_sqlalchemy_stays_also_where_sqlalchemy_decorates_it(folder, postgres_url):
     place = folder(
-        "CREATE TABLE jobs (id int PRIMARY KEY)",
+        "CREATE TABLE jobs (id serial PRIMARY KEY)",
         """
 from sqlalchemy import Column, Integer, Interval, MetaData, PickleType, Table, TypeDecorator
 
@@ -415,7 +419,7 @@ def test_a_killed_revision_leaves_no_file_and_the_next_command_drops_its_databas
             process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert names(place) == ["app_0001.py"]
-        assert len(server.execute(SCRATCHES).fetchall()) == 1
+        assert len(server.execute(SCRATCHES).fetchall()) == 2  # at head, and with the revision
         waited(lambda: not server.execute(SLEEPING).fetchone()[0])
         server.execute("SELECT pg_advisory_lock(%s, %s)", scratch._lock_keys(used))
         server.execute(f"CREATE DATABASE {used}")  # one whose process lives
@@ -654,3 +658,24 @@ def test_what_is_missing_or_undeclared_in_a_second_schema_is_told(sales, postgre
         other.execute("DROP TABLE sales.cust CASCADE")
         assert "sales.cust" in [drift.object for drift in store.verify()]
     store.close()
+
+
+def test_an_id_that_the_version_table_cannot_hold_is_refused_before_anything_runs(
+    folder, postgres_url
+):
+    place = folder("CREATE TABLE t (id int)", first="a" * 40)
+    blueprint = load_blueprint(place)
+    store = PostgreSQLBootstrapper(postgres_url, blueprint)
+    result = BootstrapOrchestrator([store]).run()
+    (failed,) = [each.error for each in result.stores if each.error]
+    assert f"Revision {'a' * 40} has an id of 40 characters" in failed.message
+    assert '"public"."alembic_version" holds 32' in failed.message
+    statement = failed.hint.partition("run: ")[2]
+    server, _, name = postgres_url.rpartition("/")
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as other:
+        other.execute(f'CREATE DATABASE "{name}"')  # nothing was made, not even the database
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute(statement)
+    BootstrapOrchestrator([store]).run().raise_for_failure()
+    # A scratch database holds the id, too.
+    revision.refresh(blueprint, settings(blueprint, postgres_url))

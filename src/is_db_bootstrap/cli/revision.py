@@ -101,19 +101,29 @@ def _revision_document(
     return {
         "schema_version": SCHEMA_VERSION,
         "files": paths,
-        "operations": [each.to_dict() for each in operations if not each.left_out],
+        "operations": [
+            each.to_dict() for each in operations if not each.left_out and not each.by_hand
+        ],
         "left_out": [each.to_dict() for each in operations if each.left_out],
+        "by_hand": [each.to_dict() for each in operations if each.by_hand],
         "notes": warnings,
     }
 
 
 def _print_operations(operations: list[Operation]) -> None:
-    """Print each operation on stderr, and how to get those that were left out."""
+    """Print each operation on stderr, and what to do about those that were not written."""
     for operation in operations:
-        click.echo(f"left out: {operation}" if operation.left_out else str(operation), err=True)
+        prefix = "by hand: " if operation.by_hand else "left out: " if operation.left_out else ""
+        click.echo(f"{prefix}{operation}", err=True)
     if any(operation.left_out for operation in operations):
         click.echo(
             "What was left out is not declared by the models; --allow-drops writes it too.",
+            err=True,
+        )
+    if any(operation.by_hand for operation in operations):
+        click.echo(
+            "Write what is to be done by hand into a revision, then: "
+            "is-db-bootstrap revision --refresh",
             err=True,
         )
 

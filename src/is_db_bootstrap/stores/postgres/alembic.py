@@ -26,7 +26,7 @@ from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import ScriptDirectory
 from alembic.script import base as script_base
 from alembic.util import CommandError
-from sqlalchemy import TypeDecorator, create_engine, event, func, select, types
+from sqlalchemy import TypeDecorator, create_engine, event, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -46,13 +46,14 @@ from is_db_bootstrap.stores.postgres.half_done import (
     WorkingCursor,
 )
 from is_db_bootstrap.stores.postgres.kind import KIND
-from is_db_bootstrap.stores.postgres.operations import Operation, described, without_drops
+from is_db_bootstrap.stores.postgres.named_types import is_made, named_type, place_of
 from is_db_bootstrap.stores.postgres.revision_folder import SKIPPED_NAMES, draft_of
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import Timing
+    from is_db_bootstrap.stores.postgres.revision_contents import Contents
 
 #: Seconds that a new process may take to import a module of the application.
 _IMPORT_S = 60.0
@@ -342,31 +343,27 @@ def write_revision(
     file_template: str,
     *,
     folder: Path,
-    allow_drops: bool = False,
+    contents: Contents | None = None,
     warn: Callable[[str], None] = lambda _: None,
-) -> tuple[Path | None, list[Operation]]:
-    """Write the next revision file into `folder`; its path, and what it does or leaves out.
+) -> Path | None:
+    """Write the next revision file into `folder`, and return its path.
 
-    With an `engine`, which leads to a database at head, it is what autogenerate finds between
-    models and database; else it is empty. The path is None when autogenerate found nothing to
-    write. `warn` is told of each type that the revision cannot import. Raises `ConfigurationError`
-    for models that cannot be loaded or compared.
+    With an `engine`, which leads to a database at head, it has what autogenerate finds between
+    models and database, as `contents` arranges it; else it is empty. The path is None when there is
+    nothing to write. `warn` is told of each type that the revision cannot import. Raises
+    `ConfigurationError` for models that cannot be loaded or compared.
     """
-    found: list[Operation] = []
 
-    def only_with_changes(_: Any, __: Any, directives: list[Any]) -> None:
-        if engine is None or not directives:
+    def only_with_changes(context: Any, _: Any, directives: list[Any]) -> None:
+        if contents is None or not directives:
             return
-        script = directives[0]
-        left_out = [] if allow_drops else without_drops(script.upgrade_ops)
-        found.extend([*described(script.upgrade_ops), *left_out])
-        script.upgrade_ops.reverse_into(script.downgrade_ops)
-        if script.upgrade_ops.is_empty():
+        contents.fill(context, directives[0])
+        if directives[0].upgrade_ops.is_empty():
             directives[:] = []
 
     with (
         engine.connect() if engine else nullcontext() as connection,
-        _told(blueprint),
+        failures_told(blueprint),
         running_alembic(),
     ):
         wanted = config(blueprint, "public", connection)
@@ -374,6 +371,7 @@ def write_revision(
         told = dict[str, None]()
         wanted.attributes["type_told"] = told.setdefault
         wanted.attributes["compares_models"] = engine is not None
+        wanted.attributes["created_types"] = contents.created_types if contents else ()
         wanted.set_main_option("file_template", file_template.replace("%", "%%"))
         places = os.pathsep.join([_escaped(blueprint.migrations), _escaped(folder)])
         wanted.set_main_option("version_locations", places)
@@ -388,11 +386,11 @@ def write_revision(
     for sentence in told:
         warn(sentence)
     scripts = [script for script in (made if isinstance(made, list) else [made]) if script]
-    return (Path(scripts[0].path) if scripts else None), found
+    return Path(scripts[0].path) if scripts else None
 
 
 @contextmanager
-def _told(blueprint: Blueprint) -> Iterator[None]:
+def failures_told(blueprint: Blueprint) -> Iterator[None]:
     """Make a `ConfigurationError` of what models and revisions raise.
 
     It has the file and the line of the blueprint's own code.
@@ -433,13 +431,12 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
     module, if a new process can import that from anywhere. Else, as with the models in the
     blueprint's own folder, the revision gets a type of its own.
 
-    An enum that the database has is not created again, such as one of another table.
+    An enum or a domain that the database has, or that the revision creates by a statement of its
+    own, is not created again with a table.
     """
     module = type(item).__module__
-    is_created = isinstance(item, types.Enum) and getattr(item, "create_type", True)
-    if kind == "type" and is_created and _is_there(item, context):
-        known = postgresql.ENUM(*item.enums, name=item.name, schema=item.schema, create_type=False)
-        return _repr_type(known, context)
+    if kind == "type" and isinstance(item, types.Enum | postgresql.DOMAIN):
+        return _known_type(item, context)
     if kind != "type" or module.startswith("sqlalchemy."):
         return False
     if isinstance(item, TypeDecorator):
@@ -450,13 +447,21 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
     return _own_type(item, context)
 
 
-def _is_there(enum: types.Enum, context: Any) -> bool:
-    """Whether the database that autogenerate looks at has the type of this enum."""
-    if not enum.native_enum or enum.name is None or context.connection is None:
+def _known_type(item: types.Enum | postgresql.DOMAIN, context: Any) -> Any:
+    """How a type is written that is there when the column gets it. False for every other one."""
+    named = named_type(item)
+    if named is None or context.connection is None or not getattr(item, "create_type", True):
         return False
-    place = [enum.schema, enum.name] if enum.schema else [enum.name]
-    found = func.to_regtype(identifier(*place))
-    return bool(context.connection.scalar(select(found.is_not(None))))
+    is_created = place_of(named) in context.opts["created_types"]
+    if not is_created and not is_made(context.connection, named):
+        return False
+    if isinstance(named, postgresql.DOMAIN):
+        context.imports.add("from sqlalchemy.dialects import postgresql")
+        schema = f", schema={named.schema!r}" if named.schema else ""
+        base = _repr_type(named.data_type, context)
+        return f"postgresql.DOMAIN({named.name!r}, {base}{schema}, create_type=False)"
+    known = postgresql.ENUM(*named.enums, name=named.name, schema=named.schema, create_type=False)
+    return _repr_type(known, context)
 
 
 @cache

@@ -73,6 +73,7 @@ from is_db_bootstrap.stores.postgres.recorded_elsewhere import RecordedElsewhere
 from is_db_bootstrap.stores.postgres.revision_step import RevisionSteps
 from is_db_bootstrap.stores.postgres.revisions import Record
 from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
+from is_db_bootstrap.stores.postgres.version_column import refuse_long_ids
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -323,6 +324,7 @@ class PostgreSQLBootstrapper:
             unread = (*self._history.unread(record), *self._history.unread_lineage(record))
             return Plan(tuple(self._missing_rows(reader)), notes=unread)
         self._history.refuse_unread(record)
+        self._refuse_long_ids(reader, pending)
         notes = self._elsewhere.refuse(reader, record)
         schema = self._database.checked_schema(reader) if self._path_schema else []
         if not record.revisions and not schema:
@@ -334,9 +336,15 @@ class PostgreSQLBootstrapper:
         database = self._url.database
         self._database.refuse_no_right_to_create()
         schema = [] if self._schema == _USUAL_SCHEMA else [schema_change(self._schema)]
-        return Plan(
-            (database_change(database), *schema, *self._pending(Record()), *self._all_rows())
-        )
+        pending = self._pending(Record())
+        self._refuse_long_ids(None, pending)
+        return Plan((database_change(database), *schema, *pending, *self._all_rows()))
+
+    def _refuse_long_ids(
+        self, reader: psycopg.Connection[Any] | None, pending: Sequence[Change]
+    ) -> None:
+        with errors(self.target, self._history.table):
+            refuse_long_ids(reader, self._history.table, [change.name for change in pending])
 
     def _pending(self, record: Record) -> list[Change]:
         pending = [

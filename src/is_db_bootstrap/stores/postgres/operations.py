@@ -15,8 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import ops
+from sqlalchemy import types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError
+from sqlalchemy.types import TypeEngine
+
+from is_db_bootstrap.stores.postgres.statements import Remark, Statement
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's is
 _DROPS = (ops.DropTableOp, ops.DropColumnOp, ops.DropIndexOp, ops.DropConstraintOp)
@@ -26,20 +30,25 @@ _DROPS = (ops.DropTableOp, ops.DropColumnOp, ops.DropIndexOp, ops.DropConstraint
 class Operation:
     """One operation of a revision, such as `add column orders.total`.
 
-    `left_out` when it is not written.
+    `left_out` when it is not written. `by_hand` when only a person can write it; then `detail` says
+    how models and revisions differ. `danger` says what the operation may lose, or when it fails.
     """
 
     verb: str
     subject: str
     detail: str = ""
     left_out: bool = False
+    by_hand: bool = False
+    danger: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.subject}{f' ({self.detail})' if self.detail else ''}"
+        told = f"{self.verb} {self.subject}{f' ({self.detail})' if self.detail else ''}"
+        return f"{told}: {self.danger}" if self.danger else told
 
     def to_dict(self) -> dict[str, str]:
         """The operation in a JSON document."""
-        return {"operation": self.verb, "object": self.subject, "detail": self.detail}
+        found = {"operation": self.verb, "object": self.subject, "detail": self.detail}
+        return found | {"danger": self.danger} if self.danger else found
 
 
 def without_drops(found: ops.OpContainer) -> list[Operation]:
@@ -52,7 +61,7 @@ def without_drops(found: ops.OpContainer) -> list[Operation]:
             if each.ops:
                 kept.append(each)
         elif isinstance(each, _DROPS) and not _makes_room(each, found.ops):
-            left_out.append(_described(each, left_out=True))
+            left_out.append(_described(each, found.ops, left_out=True))
         else:
             kept.append(each)
     found.ops[:] = kept
@@ -64,8 +73,20 @@ def described(found: ops.OpContainer) -> Iterator[Operation]:
     for each in found.ops:
         if isinstance(each, ops.OpContainer):
             yield from described(each)
-        else:
-            yield _described(each)
+        elif not isinstance(each, Remark | Statement):
+            yield _described(each, found.ops)
+
+
+def mark_dangers(found: ops.OpContainer) -> None:
+    """Put a comment above each operation of `found` that may lose something, or fail."""
+    marked: list[Any] = []
+    for each in found.ops:
+        if isinstance(each, ops.OpContainer):
+            mark_dangers(each)
+        elif danger := _danger(each, found.ops):
+            marked.append(Remark(f"Look at this: {danger}."))
+        marked.append(each)
+    found.ops[:] = marked
 
 
 def _makes_room(drop: Any, beside: Sequence[Any]) -> bool:
@@ -93,9 +114,76 @@ def _columns(constraint: Any) -> list[str]:
     return _names(columns)
 
 
-def _described(each: Any, *, left_out: bool = False) -> Operation:
+def _described(each: Any, beside: Sequence[Any], *, left_out: bool = False) -> Operation:
     verb, subject, detail = _words(each)
-    return Operation(verb, subject, detail, left_out)
+    danger = "" if left_out else _danger(each, beside)
+    return Operation(verb, subject, detail, left_out, danger=danger)
+
+
+def _danger(each: Any, beside: Sequence[Any]) -> str:
+    """What an operation may lose, or when it fails. Empty when it does neither."""
+    if isinstance(each, _DROPS):
+        is_made_again = not isinstance(each, ops.DropTableOp) and _makes_room(each, beside)
+        return "" if is_made_again else _LOST[type(each)]
+    if isinstance(each, ops.AddColumnOp):
+        column = each.column
+        is_filled = column.nullable or column.server_default is not None
+        return "" if is_filled else "fails where the table has rows, because it has no default"
+    if isinstance(each, ops.AlterColumnOp):
+        return "; ".join(_column_dangers(each))
+    return ""
+
+
+#: What goes with a drop.
+_LOST: dict[Any, str] = {
+    ops.DropTableOp: "its rows are lost",
+    ops.DropColumnOp: "its values are lost",
+    ops.DropIndexOp: "what it made fast or unique is so no longer",
+    ops.DropConstraintOp: "what it refused is taken from then on",
+}
+
+
+def _column_dangers(each: ops.AlterColumnOp) -> Iterator[str]:
+    if each.modify_type is not None and not _holds_all(each.existing_type, each.modify_type):
+        yield "values that the new type does not hold are changed, or refused"
+    if each.modify_nullable is False:
+        yield "fails where the column has NULL"
+
+
+#: Types of whole numbers, each of which holds those before it.
+_INTEGERS = ("SMALLINT", "INTEGER", "BIGINT", "NUMERIC")
+
+
+def _holds_all(before: TypeEngine[Any] | None, after: TypeEngine[Any]) -> bool:
+    """Whether the type `after` is sure to hold every value of the type `before`."""
+    old, new = _type(before) if before is not None else "", _type(after)
+    if old == new:
+        return True
+    if old in _INTEGERS and new in _INTEGERS:
+        return _INTEGERS.index(old) < _INTEGERS.index(new)
+    if isinstance(before, types.Numeric) and isinstance(after, types.Numeric):
+        return _has_all_digits(before, after)
+    if isinstance(before, types.String) and isinstance(after, types.String):
+        return _has_all_characters(before, after)
+    return False
+
+
+def _has_all_characters(before: types.String, after: types.String) -> bool:
+    if isinstance(after, types.CHAR):  # PostgreSQL fills it up with blanks
+        return False
+    return after.length is None or (before.length is not None and before.length <= after.length)
+
+
+def _has_all_digits(before: types.Numeric[Any], after: types.Numeric[Any]) -> bool:
+    if isinstance(before, types.Float) or isinstance(after, types.Float):
+        return False
+    if after.precision is None:
+        return True
+    if before.precision is None:
+        return False
+    old_scale, new_scale = before.scale or 0, after.scale or 0
+    has_whole_digits = before.precision - old_scale <= after.precision - new_scale
+    return has_whole_digits and old_scale <= new_scale
 
 
 def _words(each: Any) -> tuple[str, str, str]:

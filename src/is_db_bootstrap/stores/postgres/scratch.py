@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +32,12 @@ from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.revisions import Chain
+from is_db_bootstrap.stores.postgres.version_column import WIDTH
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.engine.store import Progress
+    from is_db_bootstrap.results import Change
 
 
 #: Statements whose effect is on the whole server, so no scratch database keeps it away from others.
@@ -139,6 +142,25 @@ class _ScratchStore(PostgreSQLBootstrapper):
         super()._remember(connection)
         connection.cursor_factory = ScratchCursor
 
+    def _refuse_long_ids(self, *_: Any) -> None:
+        """Refuse nothing: the target's version table may be wider than Alembic makes one."""
+
+    def apply_together(self, changes: Sequence[Change], progress: Progress) -> None:
+        """Apply revisions in one run of Alembic."""
+        self._widen_version_table()
+        super().apply_together(changes, progress)
+
+    def _widen_version_table(self) -> None:
+        """Make the version table so that it holds every id of the chain."""
+        longest = max(map(len, self._chain.order), default=0)
+        if longest > WIDTH:
+            from is_db_bootstrap.stores.postgres.alembic import create_version_table
+
+            reader, table = self._reader(), self._history.table
+            create_version_table(reader, self.target, self._schema)
+            widened = f"ALTER TABLE {table} ALTER version_num TYPE varchar({longest})"
+            reader.execute(widened.encode())
+
 
 @contextmanager
 def at_head(url: StoreUrl, blueprint: Blueprint, timing: Timing) -> Iterator[StoreUrl]:
@@ -166,23 +188,55 @@ def at_revisions(
     `begun` is told of the store that brings it there, and of its name. Raises `ConfigurationError`
     when a revision sends a statement that acts on the whole server.
     """
-    with (
-        scratch_database(url, timing) as scratch,
-        address_elsewhere(KIND, scratch, _parts(scratch, timing)),
-    ):
-        store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
-        begun(store, scratch.database)
-        try:
-            store.ping(timing.timeout_s)
-            store.apply_all(
-                [
-                    change
-                    for change in store.plan().changes
-                    if done is None or change.kind != "revision" or change.name in done
-                ]
-            )
-        finally:
-            store.close()
+    with scratch_database(url, timing) as scratch, named_by_environment(scratch, timing):
+        bring(scratch, blueprint, done, timing, schema, begun=begun)
+        yield scratch
+
+
+def named_by_environment(scratch: StoreUrl, timing: Timing) -> AbstractContextManager[None]:
+    """Let the variables of the environment that hold an address of PostgreSQL name `scratch`."""
+    return address_elsewhere(KIND, scratch, _parts(scratch, timing))
+
+
+def bring(
+    scratch: StoreUrl,
+    blueprint: Blueprint,
+    done: Collection[str] | None,
+    timing: Timing,
+    schema: str = "public",
+    *,
+    begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
+) -> None:
+    """Apply to a scratch database the revisions `done` that it lacks, or all with None."""
+    store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
+    begun(store, scratch.database)
+    try:
+        store.ping(timing.timeout_s)
+        store.apply_all(
+            [
+                change
+                for change in store.plan().changes
+                if done is None or change.kind != "revision" or change.name in done
+            ]
+        )
+    finally:
+        store.close()
+
+
+@contextmanager
+def new_database(
+    url: StoreUrl, timing: Timing, template: StoreUrl | None = None
+) -> Iterator[StoreUrl]:
+    """The address of a scratch database that is empty, or a copy of the scratch one `template`.
+
+    Nobody may be connected to the template meanwhile.
+    """
+    source = identifier(template.database) if template else "template0 ENCODING 'UTF8'"
+    with scratch_database(url, timing) as scratch:
+        with connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection:
+            statement = f"CREATE DATABASE {identifier(scratch.database)} TEMPLATE {source}"
+            with errors(str(url), scratch.database):
+                connection.execute(statement.encode())
         yield scratch
 
 
@@ -256,13 +310,15 @@ def server_wide(text: str) -> str:
 def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> Catalogue:
     """The catalogue of `blueprint` at its head, from a scratch database on the server of `url`."""
     timing = timing or Timing()
+    with at_head(url, blueprint, timing) as scratch:
+        return read_catalogue(scratch, blueprint, timing)
+
+
+def read_catalogue(scratch: StoreUrl, blueprint: Blueprint, timing: Timing) -> Catalogue:
+    """The catalogue of a scratch database that is at the blueprint's head."""
     head = Chain.read(blueprint.migrations).head if blueprint.migrations else ""
-    with (
-        at_head(url, blueprint, timing) as scratch,
-        connect(
-            scratch, timing.connect_timeout_s, settings=session_settings("public")
-        ) as connection,
-    ):
+    settings = session_settings("public")
+    with connect(scratch, timing.connect_timeout_s, settings=settings) as connection:
         return Catalogue.made(connection, blueprint.name, head, "public")
 
 
@@ -312,10 +368,17 @@ def generated_files(
     warn: Callable[[str], None] = lambda _: None,
 ) -> dict[Path, str]:
     """What `write` writes, by the files in which it belongs. Nothing is written."""
+    return file_texts(blueprint, generate(url, blueprint, timing), warn)
+
+
+def file_texts(
+    blueprint: Blueprint, catalogue: Catalogue, warn: Callable[[str], None] = lambda _: None
+) -> dict[Path, str]:
+    """The text of both files, by their paths, with this catalogue. Nothing is written."""
     folder = blueprint.migrations
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no migrations.")
-    texts = {folder / FILE_NAME: generate(url, blueprint, timing).text()}
+    texts = {folder / FILE_NAME: catalogue.text()}
     try:
         texts[folder / SCHEMA_NAME] = schema_sql(blueprint)
     except ConfigurationError as exc:
