@@ -14,6 +14,9 @@ import earlier
 import wheel
 from servers import neo4j_driver
 
+#: A test runs up to seven commands, each of which takes a second and a half on a quiet machine.
+pytestmark = pytest.mark.timeout(900)
+
 BLUEPRINT = """
 import dataclasses
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index, KeyPattern
@@ -215,7 +218,6 @@ def test_what_the_earlier_version_applied_is_carried_on_and_it_leaves_what_is_ne
     do("old", first, "apply")
     result = do("new", first, "apply")
     assert (result["outcome"], changes(result)) == ("unchanged", [])
-    do("new", first, "verify")
     result = do("new", second, "apply")
     assert {"revision b2", "collection archive_v1"} <= {*changes(result)}
     assert ran() == (["a1", "b2"], ["a1", "b2"])
@@ -230,7 +232,6 @@ def test_what_the_earlier_version_applied_is_carried_on_and_it_leaves_what_is_ne
     assert changes(result) == []
     result = do("new", second, "apply")
     assert (result["outcome"], changes(result)) == ("unchanged", [])
-    do("new", second, "verify")
 
 
 def test_what_this_version_made_is_left_alone_by_the_earlier_one(do, notes, ran, comment):
@@ -301,7 +302,6 @@ def test_what_one_version_was_killed_in_the_other_one_goes_on_with(start, do, no
         process.wait()
     assert "revision b2" in changes(do(survivor, notes(2), "apply"))
     assert ran() == (["a1", "b2"], ["a1", "b2"])
-    do("new", notes(2), "verify")
 
 
 def until(is_so, process):
