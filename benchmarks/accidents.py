@@ -547,7 +547,9 @@ def measure_reruns(servers: Servers, moments: int, seed: int) -> int:
 
     def cold() -> float:
         servers.empty()
-        return _timed(environ)
+        took = _timed(environ)
+        print(f"plain run: {took:.2f} s", file=sys.stderr, flush=True)
+        return took
 
     cold()  # warms servers and disk
     undisturbed = [cold() for _ in range(3)]

@@ -414,7 +414,10 @@ def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bo
     if database == MAINTENANCE:
         return True
     try:
-        with connect(url, timeout_s, database=MAINTENANCE) as connection:
+        with (
+            connect(url, timeout_s, database=MAINTENANCE) as connection,
+            errors(str(url)),
+        ):
             query = "SELECT FROM pg_database WHERE datname = %s"
             return connection.execute(query, [database]).fetchone() is None
     except (AccessDenied, DatabaseMissing, DatabaseUnlisted):
