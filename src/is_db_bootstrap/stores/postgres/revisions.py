@@ -20,18 +20,20 @@ import codecs
 import heapq
 import inspect
 import io
+import os
 import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from is_db_bootstrap import files
 from is_db_bootstrap.engine.lineage import Lineage, Step
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.postgres.revision_folder import (
+    draft_of,
     looks_like_revision,
     revision_files,
     unreadable,
@@ -41,6 +43,8 @@ TABLE = "alembic_version"
 _MARK = re.compile(r"is-db-bootstrap: blueprint (\S+); revisions((?: \S+)*)")
 #: What a step that has begun adds to the comment.
 _BEGUN = re.compile(r"(?:; )?begun (upgrade|downgrade) (\S+)$")
+#: Chains that a process keeps. A fleet has one blueprint.
+_CHAINS_KEPT = 8
 #: Where the first function of a file begins. Its newline ends the statement before.
 _FIRST_FUNCTION = b"\ndef "
 #: What may bind a name by which a file declares a revision. It may also be an argument, or text.
@@ -66,8 +70,15 @@ class Chain:
     def read(cls, folder: Path) -> Chain:
         """Read `revision`, `down_revision` and `depends_on` of every file.
 
+        Files that have not changed since this process has read them are not read again.
+
         `ConfigurationError` unless there is one head.
         """
+        stamp = _stamp(folder)
+        return cls._read_anew(folder) if stamp is None else _read_once(folder, stamp)
+
+    @classmethod
+    def _read_anew(cls, folder: Path) -> Chain:
         parents: dict[str, tuple[str, ...]] = {}
         titles: dict[str, str] = {}
         places: dict[str, str] = {}
@@ -126,6 +137,37 @@ class Chain:
                 found.add(revision)
                 wanted += self.parents[revision]
         return tuple(r for r in self.order if r in found)
+
+
+#: The name of each file of a folder, and what changes with its content.
+_Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+def _stamp(folder: Path) -> _Stamp | None:
+    """What tells whether a folder has changed. None where that is not known.
+
+    Nothing is known of folders below, which may hold what is refused.
+    """
+    if draft_of(folder) is not None:
+        return None
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name == "__pycache__":
+                    continue
+                if not entry.is_file():
+                    return None
+                status = entry.stat()
+                found.append((entry.name, status.st_mtime_ns, status.st_size, status.st_ino))
+    except OSError:
+        return None
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=_CHAINS_KEPT)
+def _read_once(folder: Path, _stamp: _Stamp) -> Chain:
+    return Chain._read_anew(folder)  # noqa: SLF001 - this is the memory of `Chain.read`
 
 
 def declared_ids(path: Path) -> tuple[str, tuple[str, ...]]:
