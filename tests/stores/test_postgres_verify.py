@@ -621,7 +621,7 @@ def test_without_a_catalogue_verify_says_record_only_and_strict_exits_3(made, he
             outcomes.append((result.exit_code, [each.kind for each in result.stores[0].drifts]))
     finally:
         file.write_text(before, encoding="utf-8")
-    assert outcomes == [(0, []), (3, ["catalogue"])]
+    assert outcomes == [(0, []), (3, ["file"])]
     told = [note for note in result.stores[0].notes if "record only" in note]
     assert len(told) == 1
 
