@@ -13,13 +13,14 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from is_db_bootstrap.app import bootstrapper
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ConfigurationError, StoreBusy
 from is_db_bootstrap.results import Mode
-from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.catalogue import Catalogue, all_kinds, look
+from is_db_bootstrap.stores.postgres.catalogue import PRIVILEGES, Catalogue, all_kinds, look
 from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.declared import Declared
 from is_db_bootstrap.stores.postgres.scratch import generate
@@ -547,6 +548,12 @@ def test_privileges_are_left_out_when_the_setting_says_so(made):
         return [*left_out.drifts(connection), *left_out.findings(lambda: connection)]
 
     assert after(made("18"), statement, look_with) == []
+    for value, is_compared in (("ignore", False), ("compare", True)):
+        environ = {"POSTGRES_URL": made("18").url, "POSTGRES_PRIVILEGES": value}
+        settings = Settings.load(made("18").blueprint, environ=environ)
+        url = settings.need("postgres")
+        store = bootstrapper("postgres", url, made("18").blueprint, settings)
+        assert bool(store._declared.catalogue.kinds() & PRIVILEGES) is is_compared
     assert len(named(after(made("18"), statement, declared(made("18")).drifts))) == 4
 
 
