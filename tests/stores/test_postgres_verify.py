@@ -581,6 +581,45 @@ def test_another_role_may_apply_and_another_may_look(made):
     assert after(made("18"), statement, declared(made("18")).drifts) == []
 
 
+SMALL = """
+CREATE SCHEMA sales;
+CREATE TABLE sales.deals (id serial PRIMARY KEY);
+CREATE TABLE customers (id bigserial PRIMARY KEY);
+CREATE FUNCTION one() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+GRANT USAGE ON SCHEMA sales TO kinds_reader;
+GRANT SELECT ON customers, sales.deals TO kinds_reader;
+CREATE POLICY mine ON customers USING (true);
+CREATE POLICY ours ON customers TO CURRENT_USER USING (true);
+"""
+
+
+def test_a_catalogue_that_one_role_has_made_holds_where_another_applies(made, tmp_path):
+    """A superuser makes the catalogue, and a role with few rights owns everything in production."""
+    place = made("18")
+    (tmp_path / "kinds_0001.py").write_text(REVISION.format(sql=SMALL), encoding="utf-8")
+    blueprint = Blueprint("kinds", "few", migrations=tmp_path)
+    theirs = replace(
+        StoreUrl.parse("postgres", f"{place.server.url}/kinds_few"),
+        username="kinds_admin",
+        password="of admin",
+    )
+    catalogue = generate(StoreUrl.parse("postgres", place.url), blueprint)
+    (tmp_path / "catalogue.json").write_text(catalogue.text(), encoding="utf-8")
+    with place.connected("postgres") as admin:
+        admin.execute(b"CREATE ROLE kinds_admin LOGIN CREATEDB PASSWORD 'of admin'")
+        try:
+            store = PostgreSQLBootstrapper(theirs, blueprint)
+            result = BootstrapOrchestrator([store]).run()
+            assert (result.exit_code, result.stores[0].notes) == (0, ())
+            for url in (theirs, StoreUrl.parse("postgres", f"{place.server.url}/kinds_few")):
+                looking = PostgreSQLBootstrapper(url, blueprint)
+                outcome = BootstrapOrchestrator([looking], strict=True).run(Mode.VERIFY)
+                assert (outcome.exit_code, outcome.stores[0].drifts) == (0, ())
+        finally:
+            admin.execute(b"DROP DATABASE IF EXISTS kinds_few WITH (FORCE)")
+            admin.execute(b"DROP ROLE kinds_admin")
+
+
 def old_form(catalogue, found):
     """The catalogue as an earlier version has written it."""
     return replace(catalogue, objects=found, schemas={}, form=1, versions="")
