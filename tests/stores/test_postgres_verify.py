@@ -13,13 +13,14 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from is_db_bootstrap.app import bootstrapper
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ConfigurationError, StoreBusy
 from is_db_bootstrap.results import Mode
-from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.catalogue import Catalogue, all_kinds, look
+from is_db_bootstrap.stores.postgres.catalogue import PRIVILEGES, Catalogue, all_kinds, look
 from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.declared import Declared
 from is_db_bootstrap.stores.postgres.scratch import generate
@@ -547,6 +548,12 @@ def test_privileges_are_left_out_when_the_setting_says_so(made):
         return [*left_out.drifts(connection), *left_out.findings(lambda: connection)]
 
     assert after(made("18"), statement, look_with) == []
+    for value, is_compared in (("ignore", False), ("compare", True)):
+        environ = {"POSTGRES_URL": made("18").url, "POSTGRES_PRIVILEGES": value}
+        settings = Settings.load(made("18").blueprint, environ=environ)
+        url = settings.need("postgres")
+        store = bootstrapper("postgres", url, made("18").blueprint, settings)
+        assert bool(store._declared.catalogue.kinds() & PRIVILEGES) is is_compared
     assert len(named(after(made("18"), statement, declared(made("18")).drifts))) == 4
 
 
@@ -572,6 +579,45 @@ def test_another_role_may_apply_and_another_may_look(made):
         "GRANT pg_read_all_data TO kinds_reader; SET LOCAL ROLE kinds_reader"
     )
     assert after(made("18"), statement, declared(made("18")).drifts) == []
+
+
+SMALL = """
+CREATE SCHEMA sales;
+CREATE TABLE sales.deals (id serial PRIMARY KEY);
+CREATE TABLE customers (id bigserial PRIMARY KEY);
+CREATE FUNCTION one() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+GRANT USAGE ON SCHEMA sales TO kinds_reader;
+GRANT SELECT ON customers, sales.deals TO kinds_reader;
+CREATE POLICY mine ON customers USING (true);
+CREATE POLICY ours ON customers TO CURRENT_USER USING (true);
+"""
+
+
+def test_a_catalogue_that_one_role_has_made_holds_where_another_applies(made, tmp_path):
+    """A superuser makes the catalogue, and a role with few rights owns everything in production."""
+    place = made("18")
+    (tmp_path / "kinds_0001.py").write_text(REVISION.format(sql=SMALL), encoding="utf-8")
+    blueprint = Blueprint("kinds", "few", migrations=tmp_path)
+    theirs = replace(
+        StoreUrl.parse("postgres", f"{place.server.url}/kinds_few"),
+        username="kinds_admin",
+        password="of admin",
+    )
+    catalogue = generate(StoreUrl.parse("postgres", place.url), blueprint)
+    (tmp_path / "catalogue.json").write_text(catalogue.text(), encoding="utf-8")
+    with place.connected("postgres") as admin:
+        admin.execute(b"CREATE ROLE kinds_admin LOGIN CREATEDB PASSWORD 'of admin'")
+        try:
+            store = PostgreSQLBootstrapper(theirs, blueprint)
+            result = BootstrapOrchestrator([store]).run()
+            assert (result.exit_code, result.stores[0].notes) == (0, ())
+            for url in (theirs, StoreUrl.parse("postgres", f"{place.server.url}/kinds_few")):
+                looking = PostgreSQLBootstrapper(url, blueprint)
+                outcome = BootstrapOrchestrator([looking], strict=True).run(Mode.VERIFY)
+                assert (outcome.exit_code, outcome.stores[0].drifts) == (0, ())
+        finally:
+            admin.execute(b"DROP DATABASE IF EXISTS kinds_few WITH (FORCE)")
+            admin.execute(b"DROP ROLE kinds_admin")
 
 
 def old_form(catalogue, found):
@@ -621,7 +667,7 @@ def test_without_a_catalogue_verify_says_record_only_and_strict_exits_3(made, he
             outcomes.append((result.exit_code, [each.kind for each in result.stores[0].drifts]))
     finally:
         file.write_text(before, encoding="utf-8")
-    assert outcomes == [(0, []), (3, ["catalogue"])]
+    assert outcomes == [(0, []), (3, ["file"])]
     told = [note for note in result.stores[0].notes if "record only" in note]
     assert len(told) == 1
 

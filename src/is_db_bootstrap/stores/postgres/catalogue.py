@@ -57,6 +57,7 @@ _PLAIN_NAME = re.compile(r"[\w$-]+")
 _FIRST_PART = re.compile(r'"(?:[^"]|"")*"|.*?(?=\.| to |$)', re.DOTALL)
 _CONFLICT = re.compile(r"^(<<<<<<<|=======|>>>>>>>)( |$)", re.MULTILINE)
 _BLOCK = "-- kind: "
+_NAMED = "-- with: "
 
 
 def written(part: str) -> str:
@@ -96,14 +97,20 @@ class _Block:
 
 
 @cache
-def _blocks() -> tuple[str, list[_Block]]:
-    """The beginning of the query, and its blocks."""
+def _blocks() -> tuple[dict[str, str], list[_Block]]:
+    """The queries that blocks refer to, by name and in their order, and the blocks."""
     text = resources.files(__package__).joinpath("catalogue.sql").read_text(encoding="utf-8")
     lines = [
-        line for line in text.splitlines() if not line.startswith("--") or line.startswith(_BLOCK)
+        line
+        for line in text.splitlines()
+        if not line.startswith("--") or line.startswith((_NAMED, _BLOCK))
     ]
     beginning, *blocks = "\n".join(lines).split(_BLOCK)
-    return beginning, [_Block.read(block) for block in blocks]
+    named = {}
+    for each in beginning.split(_NAMED)[1:]:
+        name, _, query = each.partition("\n")
+        named[name] = query.strip()
+    return named, [_Block.read(block) for block in blocks]
 
 
 def all_kinds() -> tuple[str, ...]:
@@ -113,12 +120,20 @@ def all_kinds() -> tuple[str, ...]:
 
 @cache
 def _query(kinds: frozenset[str], major: int) -> str:
-    """The query for these kinds, for a server of this major version."""
-    beginning, blocks = _blocks()
+    """The query for these kinds, for a server of this major version.
+
+    It has no named query that nothing refers to, because the server would analyse it nevertheless.
+    """
+    named, blocks = _blocks()
     wanted = [
         block.query for block in blocks if kinds.intersection(block.kinds) and block.since <= major
     ]
-    return beginning + "UNION ALL\n".join(wanted)
+    whole = "UNION ALL\n".join(wanted)
+    needed: list[str] = []
+    for name, query in reversed(named.items()):
+        if re.search(rf"\b{name}\b", "\n".join([whole, *needed])):
+            needed.insert(0, query)
+    return "WITH " + ",\n".join(needed) + "\n" + whole
 
 
 def look(

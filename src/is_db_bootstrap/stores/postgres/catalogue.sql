@@ -5,7 +5,8 @@
 -- A definition that is NULL is no part of a file of that format.
 --
 -- `catalogue.py` joins the blocks that it needs with UNION ALL. A block begins with the line that
--- names its kinds, and the first major version that can be asked, unless it is 14.
+-- names its kinds, and the first major version that can be asked, unless it is 14. Before them stand
+-- the queries that blocks refer to by their names, of which it takes those that are needed.
 --
 -- %(version)s is the version table, and %(roles)s are the roles that a catalogue names.
 --
@@ -13,13 +14,16 @@
 -- pg_get_constraintdef and pg_get_triggerdef leave out the schemas of the search path,
 -- pg_get_indexdef, pg_get_viewdef and pg_get_ruledef only when pretty. Names are cast to text,
 -- because a union with the type name cuts them at 63 bytes.
-WITH space AS (
+-- with: space
+space AS (
     SELECT oid, nspname::text AS schema, nspowner, nspacl
     FROM pg_namespace WHERE nspname = ANY(%(schemas)s)
-),
+)
+-- with: of_extension
 of_extension AS MATERIALIZED (
     SELECT classid, objid FROM pg_depend WHERE deptype = 'e' AND objsubid = 0
-),
+)
+-- with: own
 -- A sequence of an identity column depends on it with deptype i.
 own AS MATERIALIZED (
     SELECT c.oid, c.relname::text AS relname, c.relkind, c.relpersistence, c.relrowsecurity,
@@ -31,20 +35,23 @@ own AS MATERIALIZED (
         SELECT FROM pg_depend d
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
           AND d.deptype IN ('e', 'i'))
-),
+)
+-- with: own_type
 own_type AS (
     SELECT t.*, space.schema
     FROM pg_type t JOIN space ON space.oid = t.typnamespace
     WHERE NOT EXISTS (
         SELECT FROM of_extension e WHERE e.classid = 'pg_type'::regclass AND e.objid = t.oid)
-),
+)
+-- with: own_function
 own_function AS (
     SELECT p.*, space.schema,
            p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS called
     FROM pg_proc p JOIN space ON space.oid = p.pronamespace
     WHERE NOT EXISTS (
         SELECT FROM of_extension e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
-),
+)
+-- with: sequence_limits
 sequence_limits AS (
     SELECT s.*,
            CASE WHEN seqincrement > 0 THEN 1 ELSE lowest END AS default_min,
@@ -54,7 +61,8 @@ sequence_limits AS (
                              ELSE -9223372036854775808 END AS lowest,
                CASE seqtypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
                              ELSE 9223372036854775807 END AS highest) AS limits
-),
+)
+-- with: sequence_options
 -- What differs from the defaults of a sequence of its type. A sequence starts at its minimum, one
 -- that counts down at its maximum.
 sequence_options AS (
@@ -68,7 +76,8 @@ sequence_options AS (
                CASE WHEN seqcache <> 1 THEN 'CACHE ' || seqcache END,
                CASE WHEN seqcycle THEN 'CYCLE' END) AS others
     FROM sequence_limits
-),
+)
+-- with: possession
 -- Everything that has an owner and privileges. `acl` is NULL while nobody has changed them, and
 -- they are the `defaults` then.
 possession AS (
@@ -99,7 +108,8 @@ possession AS (
     SELECT 'relation', schema, ARRAY[relname, a.attname::text], '', relowner, a.attacl, NULL
     FROM own JOIN pg_attribute a ON a.attrelid = own.oid
     WHERE a.attacl IS NOT NULL AND a.attnum > 0 AND NOT a.attisdropped
-),
+)
+-- with: allowed
 -- MAINTAIN does not exist before PostgreSQL 17. What PUBLIC may do in the schema public differs
 -- between 14 and 15.
 allowed AS (
@@ -109,13 +119,15 @@ allowed AS (
     WHERE x.grantee <> p.owner AND x.privilege_type <> 'MAINTAIN'
       AND NOT (p.what = 'schema' AND p.schema = 'public' AND x.grantee = 0)
     GROUP BY 1, 2, 3, 4, 5, 6
-),
+)
+-- with: grants
 grants AS (
     SELECT what, schema, parts, called, grantee,
            string_agg(privilege || CASE WHEN may_grant THEN ' WITH GRANT OPTION' ELSE '' END, ', '
                       ORDER BY privilege) AS privileges
     FROM allowed GROUP BY 1, 2, 3, 4, 5
-),
+)
+-- with: default_grants
 default_grants AS (
     SELECT p.what, p.schema, p.parts, p.called, x.grantee,
            string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type) AS privileges

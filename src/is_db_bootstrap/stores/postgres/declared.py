@@ -184,13 +184,13 @@ class Declared:
                 f"without the names of their tables. {_REFRESH} on a server of this version "
                 "makes the other one"
             )
-            yield Drift(FILE_NAME, "catalogue", message)
+            yield Drift(FILE_NAME, "file", message)
 
 
 def _record_only(reason: str) -> Drift:
     """The remark on a blueprint whose catalogue cannot be used."""
     message = f"record only, tables are not compared: {reason}. {_REFRESH} writes it"
-    return Drift(FILE_NAME, "catalogue", message)
+    return Drift(FILE_NAME, "file", message)
 
 
 def _gap(catalogue: Catalogue, schema: str) -> str:

@@ -45,6 +45,9 @@ GONE_MEANWHILE = frozenset({INTERNAL_ERROR, "42P01", "42704", "42883", "3F000"})
 #: Two sessions changed the same object. Internal errors are in English always: the manual says in
 #: "Reporting Errors Within the Server" that `elog` is not translated.
 _CHANGED_TWICE = re.compile(r"tuple concurrently (updated|deleted)")
+#: An object has gone since its number was read. Such a number may also be gone for good, so only
+#: who looks may ask again.
+_GONE = re.compile(r"(cache lookup failed for|could not open relation with OID) .*")
 #: A lost connection, a server that starts or stops, too many connections, a full disk being none of
 #: them.
 UNAVAILABLE = ("08", "57P", "53300")
@@ -169,10 +172,10 @@ def errors(target: str, subject: str = "", change: Change | None = None) -> Iter
 
 @contextmanager
 def looking(target: str, subject: str) -> Iterator[None]:
-    """Translate as `errors` does, around queries that name objects of the server's catalogue only.
+    """Translate as `errors` does, around queries whose names are known to be there.
 
-    Raises `StoreBusy` also when another session changes the schema just now: functions such as
-    `pg_get_indexdef` read an object later than the query has seen it.
+    These are names of the server's own catalogue, or were read from it just now. So `StoreBusy` is
+    raised also when an object is missing: another session changes the schema just now.
     """
     with errors(target, subject):
         try:
@@ -212,9 +215,8 @@ def translated(
     if state in BUSY:
         hint = "Something else holds a lock there: look at pg_stat_activity and pg_locks."
         return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail)
-    if state == INTERNAL_ERROR and _CHANGED_TWICE.fullmatch(_primary(exc)):
-        text = "another session has changed the same object meanwhile"
-        return StoreBusy(NAME, f"{about}: {text} {code}.", subject=about, hint="Run again.")
+    if state == INTERNAL_ERROR and _is_by_another(_primary(exc), change):
+        return changed_meanwhile(about or target, _primary(exc))
     if state == INSUFFICIENT_PRIVILEGE:
         hint = "Grant the privilege, or use a role that has it."
         return AccessDenied(
@@ -229,6 +231,13 @@ def translated(
         hint = f"{rolled_back(change)} Correct the cause and run again."
         return ChangeFailed(NAME, message, change=change, hint=hint, detail=detail)
     return StoreConflict(NAME, f"{about or target}: {text} {code}.", subject=about, detail=detail)
+
+
+def _is_by_another(primary: str, change: Change | None) -> bool:
+    """Whether an internal error tells that another session has changed an object."""
+    if _CHANGED_TWICE.fullmatch(primary):
+        return True
+    return change is None and _GONE.fullmatch(primary) is not None
 
 
 def _primary(exc: psycopg.Error | psycopg.Warning) -> str:

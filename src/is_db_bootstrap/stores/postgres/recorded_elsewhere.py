@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
 from is_db_bootstrap.stores.postgres import elsewhere
-from is_db_bootstrap.stores.postgres.errors import NAME, errors
+from is_db_bootstrap.stores.postgres.errors import NAME, errors, looking
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record
 
@@ -77,7 +77,7 @@ class RecordedElsewhere:
         self, reader: psycopg.Connection[Any], done: Sequence[str], pending: Sequence[str]
     ) -> elsewhere.Elsewhere:
         """What the version tables of the database record, but for our own."""
-        with errors(self._target, "other version tables"):
+        with looking(self._target, "other version tables"):
             return elsewhere.find(
                 reader,
                 self._schema,
