@@ -105,6 +105,8 @@ class RevisionSteps:
             except MovedOn:
                 if left:
                     continue
+            if self._run_by_team is None:
+                self._complete_lineage(self._history.read(self._reader()))
             return
         raise StoreBusy(
             NAME,
