@@ -20,6 +20,8 @@ pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
 SOON_S = 60
 CONSTRAINT = "CREATE CONSTRAINT x_p IF NOT EXISTS FOR (n:X) REQUIRE n.p IS UNIQUE;"
+#: The index of the first stays POPULATING until both are committed.
+BEHIND = f"CREATE CONSTRAINT y_p IF NOT EXISTS FOR (n:Y) REQUIRE n.p IS UNIQUE;\n{CONSTRAINT}"
 DATA = "MATCH (n:X) SET n.seen = true;"
 BATCHES = "MATCH (n:X) CALL (n) { SET n.seen = true } IN TRANSACTIONS OF 2 ROWS;"
 #: Neo4j takes longer than the patience of its test to build the index of the constraint.
@@ -112,7 +114,9 @@ def test_a_statement_counts_as_blocked_by_what_two_looks_say(first, second, is_t
 
 
 @both
-@pytest.mark.parametrize("text", [CONSTRAINT, DATA], ids=["schema", "data"])
+@pytest.mark.parametrize(
+    "text", [CONSTRAINT, BEHIND, DATA], ids=["schema", "behind another", "data"]
+)
 def test_a_statement_that_an_open_transaction_blocks_is_ended_and_names_it(
     held, apply, driver, text
 ):

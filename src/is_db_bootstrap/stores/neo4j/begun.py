@@ -33,6 +33,8 @@ from is_db_bootstrap.stores.neo4j.lock import LABEL as LOCK_LABEL
 
 LABEL = "__IsDbBootstrapBegun"
 
+#: Whether there is any mark. The server compiles this in a fraction of the time of `READ`.
+ANY = f"MATCH (m:{LABEL}) RETURN m.version AS version LIMIT 1"
 #: A mark whose run still holds its lease is `at_work`: that run is not over.
 READ = f"""
 MATCH (m:{LABEL})

@@ -85,6 +85,8 @@ class Database:
         #: The statement of a file that the server has, and what was last seen of its wait.
         self._sent: Statement | None = None
         self._last_look: Look | None = None
+        #: The constraints and indexes that our open transaction has made, by name.
+        self.uncommitted: list[str] = []
         #: Version and edition, once connected.
         self.server: ServerInfo | None = None
         #: Whether one server has the whole database, as far as is known.
@@ -307,7 +309,8 @@ class Database:
             rows = [dict(row) for row in session.run(waiting.READ)]
             sent = self._sent
             is_schema = sent is not None and sent.is_schema
-            is_idle = is_schema and not list(session.run(waiting.BUILDING))
+            made = list(self.uncommitted)
+            is_idle = is_schema and not list(session.run(waiting.BUILDING, uncommitted=made))
         return waiting.read_look(rows, self.metadata, schema=is_idle)
 
     def end_wait(self) -> bool:

@@ -16,10 +16,9 @@ AFFORDABLE_NODES = 100_000
 GROUPS = 5
 #: Characters of a value that an error shows.
 _SHOWN = 120
-_USED = """
-CALL db.labels() YIELD label AS n RETURN n
-UNION CALL db.relationshipTypes() YIELD relationshipType AS n RETURN n
-"""
+#: The labels of nodes, and the types of relationships, that the database has.
+USED_LABELS = "CALL db.labels() YIELD label AS n RETURN n"
+_USED_TYPES = "CALL db.relationshipTypes() YIELD relationshipType AS n RETURN n"
 
 #: Sends one statement, and returns its rows.
 Rows = Callable[[str], list[dict[str, Any]]]
@@ -33,12 +32,21 @@ def refuse_duplicates(rows: Rows, new: Sequence[SchemaObject]) -> None:
     unique = [thing for thing in new if thing.type in {"UNIQUENESS", "KEY"}]
     if not unique:
         return
-    used = {row["n"] for row in rows(_USED)}
+    entities = {thing.entity for thing in unique}
+    used: set[str] = set()
+    if "NODE" in entities:
+        used |= {row["n"] for row in rows(USED_LABELS)}
+    if "RELATIONSHIP" in entities:
+        used |= {row["n"] for row in rows(_USED_TYPES)}
+    counts: dict[str, int] = {}
     for thing in unique:
         if thing.labels[0] not in used:
             continue
-        count = rows(f"MATCH {_pattern(thing)} RETURN count(n) AS n")[0]["n"]
-        groups = duplicates(rows, thing) if count <= AFFORDABLE_NODES else []
+        pattern = _pattern(thing)
+        if pattern not in counts:
+            counts[pattern] = rows(f"MATCH {pattern} RETURN count(n) AS n")[0]["n"]
+        # A label has no nodes when only a constraint or an index is on it.
+        groups = duplicates(rows, thing) if 0 < counts[pattern] <= AFFORDABLE_NODES else []
         if groups:
             raise blocked(thing, groups)
 

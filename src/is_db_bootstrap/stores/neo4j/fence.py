@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import StoreUnavailable
@@ -47,18 +48,29 @@ class Fence:
         The token is compared last, which locks the lease's node: no other run can take the lease
         before the commit. Raises `StoreUnavailable` when the lease was lost.
         """
-        with session.begin_transaction(metadata=self._database.metadata) as transaction:
-
-            def run(text: str, **parameters: Any) -> list[dict[str, Any]]:
-                return [dict(row) for row in transaction.run(text, parameters)]
-
-            def write(text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-                return run(text, **parameters)
-
+        with self._begun(session) as transaction:
+            run = partial(_rows, transaction)
             yield run
-            if self.held is not None and not self.held.confirm_in(write):
+            if self.held is not None and not self.held.holds_in(_writer(run)):
                 raise _lost(change, run(neo4j_lock.HOLDER))
             transaction.commit()
+
+    @contextmanager
+    def schema_transaction(self, session: neo4j.Session, change: Change) -> Iterator[Run]:
+        """A transaction of schema statements, committed while the lease of this run is ours.
+
+        Such a transaction cannot lock the lease's node, so the token is read right before the
+        commit. Raises `StoreUnavailable` when the lease was lost.
+        """
+        with self._begun(session) as transaction:
+            run = partial(_rows, transaction)
+            yield run
+            if self.held is not None and not self.held.seen_in(_writer(run)):
+                raise _lost(change, run(neo4j_lock.HOLDER))
+            transaction.commit()
+
+    def _begun(self, session: neo4j.Session) -> neo4j.Transaction:
+        return session.begin_transaction(metadata=self._database.metadata)
 
     def refuse_lost(self, session: neo4j.Session, change: Change) -> None:
         """Raise `StoreUnavailable` when the lease is another run's.
@@ -67,6 +79,17 @@ class Fence:
         """
         if self.held is not None and not self.held.confirm():
             raise _lost(change, self._database.rows(session, neo4j_lock.HOLDER))
+
+
+def _rows(transaction: neo4j.Transaction, text: str, **parameters: Any) -> list[dict[str, Any]]:
+    return [dict(row) for row in transaction.run(text, parameters)]
+
+
+def _writer(run: Run) -> neo4j_lock.Write:
+    def write(text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return run(text, **parameters)
+
+    return write
 
 
 def _lost(change: Change, rows: Sequence[Mapping[str, Any]]) -> StoreUnavailable:

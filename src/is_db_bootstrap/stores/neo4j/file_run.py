@@ -1,8 +1,9 @@
 """Running one Cypher file and recording it.
 
-A schema statement is a transaction of its own, so its file is recorded after it was seen to hold.
-Data statements share one transaction with their record (`ForbiddenDueToTransactionType` forbids to
-mix the two). A file that commits by itself gets a mark first (see `begun`).
+Data statements share one transaction with their record. Schema statements cannot
+(`ForbiddenDueToTransactionType`), so their file is recorded after they were seen to hold. They
+share one transaction among themselves where that is quick, because the server compiles every query
+anew after each schema change. A file that commits by itself gets a mark first (see `begun`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
 from is_db_bootstrap.stores.neo4j import own_schema
 from is_db_bootstrap.stores.neo4j.begun import Begun
 from is_db_bootstrap.stores.neo4j.compare import different, why_unusable
-from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
+from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile, number
 from is_db_bootstrap.stores.neo4j.cypher_schema import Drop, LiveSchema, SchemaObject, recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement, quoted
 from is_db_bootstrap.stores.neo4j.duplicates import blocked, duplicates
@@ -71,8 +72,10 @@ class FileRun:
         self._blueprint = blueprint
         self._username = username
         self._index_timeout_s = index_timeout_s
-        #: Kept only while a lock of ours was taken: nobody else writes it then.
+        #: What a plan has read, kept only under a lock of ours: nobody else writes it then.
         self.history: History | None = None
+        #: The marks of begun files, in the same way.
+        self.known_marks: dict[tuple[int, ...], Begun] | None = None
         self.consent = Consent()
         #: Whether the constraints and the index that recording needs were seen or made.
         self._can_record = False
@@ -80,25 +83,33 @@ class FileRun:
 
     def forget(self) -> None:
         """Take nothing for known any more: the connection was closed."""
-        self.history = None
+        self.forget_records()
         self._can_record = False
+
+    def forget_records(self) -> None:
+        """Take no record for known any more."""
+        self.history = None
+        self.known_marks = None
 
     def apply(self, file: CypherFile, change: Change) -> str | None:
         """Run a file from where that is harmless, and record it; a remark, if there is any."""
         began = time.monotonic()
         self._many_nodes = None  # the files before may have made some
         with self._errors(file.name, change), self._database.session() as session:
-            history = self._ready_to_record(session, change)
+            history = self.history or History.read(self._database.rows(session, neo4j_history.READ))
+            marks = self.marks(session) if self.known_marks is None else self.known_marks
+            self.history = self.known_marks = None  # until this file is recorded
             entry = history.entry(file.version)
             if entry is not None and entry.checksum in file.checksums:
                 return f"{file.name} is recorded as applied already."
-            mark = self.marks(session).get(file.order)
+            mark = marks.pop(file.order, None)
             if mark is None and file.transactional:
                 self._apply_data(session, file, change, history, began)
             else:
                 self._apply_alone(session, file, change, history, began, mark=mark)
         if self._fence.held is not None:
             self.history = history.continued(file, self._blueprint)
+            self.known_marks = marks
         return self._remark(file, mark)
 
     def next_statement(self, file: CypherFile, mark: Begun) -> int:
@@ -123,19 +134,20 @@ class FileRun:
             return f"{file.name} was begun by {mark.owner}, and only its record was missing."
         return f"{file.name} was begun by {mark.owner}, and went on at statement {first}."
 
-    def _ready_to_record(self, session: neo4j.Session, change: Change) -> History:
-        """Make the constraints and the index that recording needs, where they are absent.
+    def _get_ready_to_record(self, session: neo4j.Session, change: Change) -> None:
+        """Make the constraints and the index that recording needs, where they are absent."""
+        if self._absent_own(session):
+            self._fence.refuse_lost(session, change)
+            self.make_own(session, OWN_SCHEMA)
+        self._can_record = True
 
-        Returns the history.
-        """
-        history = self.history or History.read(self._database.rows(session, neo4j_history.READ))
-        self.history = None  # until this file is recorded
-        if not self._can_record:
-            if own_schema.absent(OWN_SCHEMA, self._database.live or self._database.look(session)):
-                self._fence.refuse_lost(session, change)
-                self.make_own(session, OWN_SCHEMA)
-            self._can_record = True
-        return history
+    def _absent_own(self, session: neo4j.Session) -> dict[str, str]:
+        """The statements that make what recording needs and the database lacks, by name."""
+        if self._can_record:
+            return {}
+        if self._database.live is None:
+            self._database.live = self._database.look(session)
+        return own_schema.absent(OWN_SCHEMA, self._database.live)
 
     def make_own(self, session: neo4j.Session, schema: Mapping[str, str]) -> None:
         """Make what is absent of `schema`, and see that it is there.
@@ -145,6 +157,9 @@ class FileRun:
         answer. Raises `StoreBusy` when something is still absent then, because another run is
         making or removing it.
         """
+        live, self._database.live = self._database.live, None
+        if live is not None and self._make_together(session, own_schema.absent(schema, live)):
+            return
         for text in own_schema.absent(schema, self._database.look(session)).values():
             try:
                 with self._database.sending(Statement(text, text, line=1)):
@@ -163,6 +178,23 @@ class FileRun:
                 subject=next(iter(left)),
             )
 
+    def _make_together(self, session: neo4j.Session, absent: Mapping[str, str]) -> bool:
+        """Make what recording or the lock needs, in one transaction.
+
+        Returns False when some of it was there already. Then nothing was made.
+        """
+        try:
+            with session.begin_transaction(metadata=self._database.metadata) as transaction:
+                for text in absent.values():
+                    with self._database.sending(Statement(text, text, line=1)):
+                        transaction.run(text).consume()
+                transaction.commit()
+        except raised.ClientError as exc:
+            if neo4j_errors.code(exc) not in neo4j_errors.EXISTS:
+                raise
+            return False
+        return True
+
     def _apply_data(
         self,
         session: neo4j.Session,
@@ -171,6 +203,7 @@ class FileRun:
         history: History,
         began: float,
     ) -> None:
+        self._get_ready_to_record(session, change)
         with self._fence.transaction(session, change) as run:
             for i, statement in enumerate(file.statements, 1):
                 with (
@@ -193,6 +226,10 @@ class FileRun:
         """Run what commits by itself, and then record the file and remove its mark."""
         first = self._next_statement(file, mark)
         with self._errors(file.name, change):
+            if mark is None and self._send_together(session, file, change):
+                first = len(file.statements) + 1
+            else:
+                self._get_ready_to_record(session, change)
             for i, statement in enumerate(file.statements, 1):
                 if i < first:
                     continue
@@ -205,6 +242,39 @@ class FileRun:
                 self.record(run, file, history, began)
                 if mark is not None or needs_mark(file):
                     run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
+
+    def _send_together(self, session: neo4j.Session, file: CypherFile, change: Change) -> bool:
+        """Send the statements of a file in one transaction, with what recording needs before them.
+
+        The labels of all of them are locked until its end, so that is done only where each is
+        quick. Returns False when it was not done, and when the server refused a statement: then
+        nothing is left of any, and they are sent one by one.
+        """
+        created = _named_objects(file)
+        if not created or self._has_many_nodes(session):
+            return False
+        own = self._absent_own(session)
+        try:
+            with (
+                self._errors(file.name, change),
+                self._fence.schema_transaction(session, change) as run,
+            ):
+                for name, text in own.items():
+                    self._send_uncommitted(run, Statement(text, text, line=1), name)
+                for i, statement in enumerate(file.statements, 1):
+                    with self._errors(_place(file, i, statement), change):
+                        self._send_uncommitted(run, statement, created[i - 1])
+        except (ChangeFailed, StoreConflict):
+            return False
+        finally:
+            self._database.uncommitted.clear()
+        self._can_record = True
+        return True
+
+    def _send_uncommitted(self, run: Run, statement: Statement, name: str) -> None:
+        with self._database.sending(statement):
+            run(statement.text)
+        self._database.uncommitted.append(name)
 
     def _next_statement(self, file: CypherFile, mark: Begun | None) -> int:
         """The number, from 1, of the first statement to run.
@@ -402,11 +472,13 @@ class FileRun:
         wanted = declared([file])
         if not wanted:
             return
-        live = self._database.look_for(session, {str(thing.kind) for thing in wanted.values()})
+        kinds = {str(thing.kind) for thing in wanted.values()}
+        live = self._database.look_for(session, kinds)
         populating = [index for index in live.indexes.values() if index.state == "POPULATING"]
         waiting = [index.name for index in populating if index.name in wanted]
         if waiting:
-            live = self._awaited(session, waiting)
+            self._await_online(session, waiting)
+            live = self._database.look_for(session, kinds | {"index"})
         self._database.live = live
         for thing in wanted.values():
             found = live.find(thing)
@@ -422,7 +494,7 @@ class FileRun:
                 raise different(thing, found, file.name)
             self._refuse_unfinished(found, live, change)
 
-    def _awaited(self, session: neo4j.Session, names: Sequence[str]) -> LiveSchema:
+    def _await_online(self, session: neo4j.Session, names: Sequence[str]) -> None:
         """Wait on the server until they are ONLINE.
 
         Failing and timing out are judged from the state that they then have.
@@ -433,7 +505,6 @@ class FileRun:
         except (raised.ClientError, raised.DatabaseError) as exc:
             if not neo4j_errors.code(exc).startswith(("ClientError.Procedure.", "DatabaseError.")):
                 raise
-        return self._database.look(session)
 
     def _refuse_unfinished(self, thing: SchemaObject, live: LiveSchema, change: Change) -> None:
         state = live.indexes.get(thing.name)
@@ -460,12 +531,12 @@ class FileRun:
         sees what the first has recorded. Raises `StoreBusy` when that is this very file: tried
         again, it is found to be applied already.
         """
-        name = self._blueprint
-        now = History.read(run(neo4j_history.BEGIN_RECORD, blueprint=name, order=list(file.order)))
-        now.refuse_other_blueprint(name)
-        if self._fence.held is None:  # others may have recorded something in front of this file
+        run(neo4j_history.WAIT_FOR_WRITERS)
+        orders = self._begin_chain(run)
+        # Without a lock, others may have recorded something in front of this file.
+        if file.order in orders or self._fence.held is None:
             history = History.read(run(neo4j_history.READ))
-        entry = now.entry(file.version)
+        entry = history.entry(file.version)
         if entry is not None:
             neo4j_history.compare(entry, file)
             if entry.checksum in file.checksums:
@@ -474,24 +545,19 @@ class FileRun:
                     f"{file.name} was recorded by another run meanwhile.",
                     subject=file.name,
                 )
-        facts = {
-            "version": entry.version if entry else file.version,
-            "checksum": file.checksum,
+        run_facts = {
             "ms": int((time.monotonic() - began) * 1000),
             "by": _system_user(),
             "user": self._username,
         }
         if entry is not None:
-            rows = run(neo4j_history.REPEAT, **facts)
+            version = entry.version
+            rows = run(neo4j_history.REPEAT, **run_facts, version=version, checksum=file.checksum)
         else:
-            rows = run(
-                neo4j_history.RECORD,
-                **facts,
-                previous=history.before(file),
-                description=file.description,
-                repeatable=file.repeatable,
-                source=file.name,
-            )
+            is_last = all(order < file.order for order in orders)
+            text = neo4j_history.RECORD_LAST if is_last else neo4j_history.RECORD
+            facts = neo4j_history.recorded_facts(file)
+            rows = run(text, **run_facts, facts=facts, previous=history.before(file))
         if not rows or rows[0]["recorded"] != 1:
             raise StoreConflict(
                 STORE,
@@ -501,8 +567,26 @@ class FileRun:
                 subject=file.name,
             )
 
+    def _begin_chain(self, run: Run) -> set[tuple[int, ...]]:
+        """See that the chain of the history begins, and that it is this blueprint's.
+
+        Returns the places of the files that are recorded. Raises `StoreConflict` for the history of
+        another blueprint.
+        """
+        recorded = {row["version"]: row["blueprint"] for row in run(neo4j_history.VERSIONS)}
+        is_begun = neo4j_history.BASELINE in recorded
+        blueprint = recorded.pop(neo4j_history.BASELINE, None)
+        History(blueprint=blueprint or "").refuse_other_blueprint(self._blueprint)
+        if not is_begun:
+            run(neo4j_history.BEGIN_CHAIN, blueprint=self._blueprint)
+        elif blueprint is None:
+            run(neo4j_history.ADOPT, blueprint=self._blueprint)
+        return {number(version) for version in recorded}
+
     def marks(self, session: neo4j.Session) -> dict[tuple[int, ...], Begun]:
         """The marks of begun files, by the place of the file."""
+        if not self._database.rows(session, neo4j_begun.ANY):
+            return {}
         rows = self._database.rows(session, neo4j_begun.READ)
         return {mark.order: mark for mark in neo4j_begun.read_marks(rows)}
 
@@ -510,6 +594,16 @@ class FileRun:
 def needs_mark(file: CypherFile) -> bool:
     """Whether half of it may stay without a record, and running that half again is not harmless."""
     return neo4j_begun.nature(file) is Nature.NEITHER
+
+
+def _named_objects(file: CypherFile) -> list[str]:
+    """The names of what its statements create, one per statement.
+
+    Empty when any of them does anything else, or leaves the name to the server.
+    """
+    found = [recognise(statement.tokens) for statement in file.statements]
+    names = [thing.name for thing in found if isinstance(thing, SchemaObject) and thing.name]
+    return names if len(names) == len(found) else []
 
 
 def _is_undone(statement: Statement, cause: BaseException | None) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NoReturn
 
 from is_db_bootstrap.engine.lineage import Comparison, Lineage, Standing, Step
@@ -31,42 +32,50 @@ SCHEMA: Mapping[str, str] = {
     ),
 }
 
-_COLUMNS = """
-RETURN m.version AS version, m.checksum AS checksum,
-       coalesce(m.repeatable, false) AS repeatable, m.type AS type,
-       coalesce(m.source, m.version) AS source, m.isDbBootstrapBlueprint AS blueprint,
-       [(m)-[r:REPEATED]->(m) | [r.at.epochMillis, r.checksum]] AS repeats
+LABEL = "__Neo4jMigration"
+#: The version of the node that every chain begins with.
+BASELINE = "BASELINE"
+
+# A server compiles each of these anew after each schema change, and the long ones take it 100 ms
+# and more. So there are several short ones, and what they return is put together here.
+
+#: One row for each run of a file again, and one for each other file.
+READ = f"""
+MATCH (m:{LABEL}) WHERE m.migrationTarget IS NULL
+OPTIONAL MATCH (m)-[r:REPEATED]->(m) RETURN m, r
 """
-READ = f"MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL {_COLUMNS}"
 
 #: Begins every transaction that records. The node is never committed: its unique name makes a
-#: second writer wait at the MERGE until the first one has ended, because
-#: `unique_version___Neo4jMigration` lets two nodes have one version where there is no
-#: `migrationTarget`. Then the node that every chain begins with is made where it is missing, and
-#: says whose history it is. The rows are that node, and what is recorded under the number `$order`,
-#: however many zeros it is written with.
-BEGIN_RECORD = f"""
-MERGE (l:__Neo4jMigrationsLock {{name: 'is-db-bootstrap record'}}) DELETE l
-WITH count(*) AS writers
-OPTIONAL MATCH (b:__Neo4jMigration {{version: 'BASELINE'}}) WHERE b.migrationTarget IS NULL
-FOREACH (_ IN CASE WHEN b IS NULL THEN [1] ELSE [] END |
-    CREATE (:__Neo4jMigration {{version: 'BASELINE', isDbBootstrapBlueprint: $blueprint}}))
-FOREACH (_ IN CASE WHEN b IS NULL THEN [] ELSE [1] END |
-    SET b.isDbBootstrapBlueprint = coalesce(b.isDbBootstrapBlueprint, $blueprint))
-WITH writers
-MATCH (m:__Neo4jMigration) WHERE m.migrationTarget IS NULL
-    AND (m.version = 'BASELINE' OR [part IN split(m.version, '.') | toInteger(part)] = $order)
-{_COLUMNS}
+#: second writer wait here until the first one has ended, because `unique_version___Neo4jMigration`
+#: lets two nodes have one version where there is no `migrationTarget`.
+WAIT_FOR_WRITERS = "CREATE (l:__Neo4jMigrationsLock {name: 'is-db-bootstrap record'}) DELETE l"
+#: What is recorded then.
+VERSIONS = f"""
+MATCH (m:{LABEL}) WHERE m.migrationTarget IS NULL
+RETURN m.version AS version, m.isDbBootstrapBlueprint AS blueprint
+"""
+#: Makes the node that every chain begins with, which says whose history it is.
+BEGIN_CHAIN = f"CREATE (:{LABEL} {{version: '{BASELINE}', isDbBootstrapBlueprint: $blueprint}})"
+#: Says whose it is on the node that another tool has made.
+ADOPT = f"""
+MATCH (b:{LABEL} {{version: '{BASELINE}'}}) WHERE b.migrationTarget IS NULL
+SET b.isDbBootstrapBlueprint = $blueprint
 """
 
+#: Puts a node behind `$previous`, behind which nothing stands.
+RECORD_LAST = f"""
+MATCH (p:{LABEL} {{version: $previous}}) WHERE p.migrationTarget IS NULL
+CREATE (p)-[:MIGRATED_TO {{at: datetime({{timezone: 'UTC'}}), in: duration({{milliseconds: $ms}}),
+                          by: $by, connectedAs: $user}}]->(c:{LABEL} $facts)
+RETURN count(c) AS recorded
+"""
 #: Puts a node behind `$previous`, and what stood there behind the node.
 RECORD = """
 MATCH (p:__Neo4jMigration {version: $previous}) WHERE p.migrationTarget IS NULL
 OPTIONAL MATCH (p)-[old:MIGRATED_TO]->(n:__Neo4jMigration)
 CREATE (p)-[:MIGRATED_TO {at: datetime({timezone: 'UTC'}), in: duration({milliseconds: $ms}),
                           by: $by, connectedAs: $user}]->
-       (c:__Neo4jMigration {version: $version, description: $description, type: 'CYPHER',
-                            repeatable: $repeatable, source: $source, checksum: $checksum})
+       (c:__Neo4jMigration $facts)
 FOREACH (_ IN CASE WHEN n IS NULL THEN [] ELSE [1] END |
     CREATE (c)-[moved:MIGRATED_TO]->(n) SET moved = properties(old) DELETE old)
 RETURN count(c) AS recorded
@@ -111,27 +120,21 @@ class History:
     @classmethod
     def read(cls, rows: Iterable[Mapping[str, Any]]) -> History:
         """From the rows of `READ`."""
-        entries, blueprint, begun = [], "", False
+        nodes: dict[str, Any] = {}
+        repeats: dict[str, list[Any]] = {}
         for row in rows:
-            begun = True
-            if row["version"] == "BASELINE":
-                blueprint = row["blueprint"] or ""
-                continue
-            latest = max(row["repeats"], default=[None, row["checksum"]])[1]
-            past = frozenset(
-                str(checksum) for checksum in (row["checksum"], *(r[1] for r in row["repeats"]))
-            )
-            entries.append(
-                Entry(
-                    row["version"],
-                    str(latest),
-                    row["repeatable"],
-                    row["type"] or "",
-                    row["source"],
-                    past,
-                )
-            )
-        return cls(tuple(sorted(entries, key=lambda e: e.order)), blueprint, begun)
+            node = row["m"]
+            nodes[node.element_id] = node
+            if row["r"] is not None:
+                repeats.setdefault(node.element_id, []).append(row["r"])
+        blueprint = ""
+        entries = []
+        for identity, node in nodes.items():
+            if node["version"] == BASELINE:
+                blueprint = node.get("isDbBootstrapBlueprint") or ""
+            else:
+                entries.append(_entry(node, repeats.get(identity, [])))
+        return cls(tuple(sorted(entries, key=lambda e: e.order)), blueprint, begun=bool(nodes))
 
     def entry(self, version: str) -> Entry | None:
         """What is recorded under a version, however many zeros it is written with."""
@@ -139,7 +142,7 @@ class History:
 
     def before(self, file: CypherFile) -> str:
         """The version behind which `file` is recorded."""
-        return next((e.version for e in reversed(self.entries) if e.order < file.order), "BASELINE")
+        return next((e.version for e in reversed(self.entries) if e.order < file.order), BASELINE)
 
     def continued(self, file: CypherFile, blueprint: str) -> History:
         """What it is after `file` was recorded for `blueprint`, as a reading would find it."""
@@ -249,6 +252,38 @@ class History:
             hint=f"Give it a version above {last.version}.",
             subject=file.name,
         )
+
+
+def _entry(node: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]) -> Entry:
+    """The entry of a node, and of the relationships that say when it ran again."""
+    runs = sorted(repeats, key=_ran_at)
+    checksums = [str(each.get("checksum")) for each in (node, *runs)]
+    version = str(node["version"])
+    return Entry(
+        version,
+        checksums[-1],
+        node.get("repeatable") or False,
+        node.get("type") or "",
+        node.get("source") or version,
+        frozenset(checksums),
+    )
+
+
+def _ran_at(repeat: Mapping[str, Any]) -> datetime:
+    at: datetime = repeat["at"].to_native()
+    return at
+
+
+def recorded_facts(file: CypherFile) -> dict[str, Any]:
+    """What the node of a file has."""
+    return {
+        "version": file.version,
+        "description": file.description,
+        "type": "CYPHER",
+        "repeatable": file.repeatable,
+        "source": file.name,
+        "checksum": file.checksum,
+    }
 
 
 def change_of(file: CypherFile, detail: str) -> Change:

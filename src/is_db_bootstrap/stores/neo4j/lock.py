@@ -41,6 +41,14 @@ _SET_AHEAD = "id: $token, token: $token, owner: $owner, runs: coalesce(l.runs, [
 #: The lock of another store that the run holds besides. Versions that know no anchor leave these
 #: as they find them, so `anchored` says whose they are.
 _SET_ANCHOR = "anchor: $anchor, anchorSession: $anchor_session, anchorUser: $user, anchored: $token"
+#: Takes a lock that nobody has, and changes nothing of one that somebody has. The server compiles
+#: this in a third of the time that it needs for `TAKE`.
+TAKE_FREE = f"""
+MERGE (l:{LABEL} {{name: $name}})
+ON CREATE SET l += $facts, l.since = datetime.realtime(),
+              l.until = datetime.realtime() + duration({{milliseconds: $ms}})
+RETURN l.token = $token AND l.until > datetime.realtime() AS ours, l.runs AS runs
+"""
 #: The SET of the name takes the node's write lock before the lease is read: two takers cannot both
 #: see it lapsed.
 TAKE = f"""
@@ -66,6 +74,11 @@ MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
 WITH l WHERE l.token = $token
 SET l.until = datetime.realtime() + duration({{milliseconds: $ms}}) RETURN count(l) AS ours
 """
+#: Locks the node until the end of the transaction. No other run can take the lease before that.
+HOLD = f"MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name RETURN l.token AS token"
+#: The same without the lock, for transactions of schema statements, in which nothing may be written
+#: (`ForbiddenDueToTransactionType`).
+SEE = f"MATCH (l:{LABEL} {{name: $name}}) RETURN l.token AS token"
 RELEASE = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
 WITH l WHERE l.token = $token DELETE l RETURN count(*) AS ours
@@ -130,14 +143,21 @@ class Lease:
 
     def confirm(self) -> bool:
         """Whether the node still has our token; gives it the full lease again."""
-        return self.confirm_in(self.write)
+        return bool(self.write(CONFIRM, self.parameters)[0]["ours"])
 
-    def confirm_in(self, write: Write) -> bool:
-        """The same in a transaction of the caller's.
+    def holds_in(self, write: Write) -> bool:
+        """Whether the node still has our token, which nobody changes before the caller's commit.
 
-        Until that has ended, no other run can take the lease.
+        The lease is not renewed.
         """
-        return bool(write(CONFIRM, self.parameters)[0]["ours"])
+        return self._is_ours(write(HOLD, self.parameters))
+
+    def seen_in(self, read: Write) -> bool:
+        """Whether the node still has our token at this moment. Nothing is written."""
+        return self._is_ours(read(SEE, self.parameters))
+
+    def _is_ours(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        return [row["token"] for row in rows] == [self.token]
 
     def release(self) -> bool:
         """Delete the node if it still has our token."""
@@ -160,6 +180,21 @@ class Lease:
             "ms": self.ms,
         }
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the node of a new lease has besides its name and its times."""
+        given = self.parameters
+        return {
+            "id": given["token"],
+            "token": given["token"],
+            "owner": given["owner"],
+            "runs": [given["run"]],
+            "anchor": given["anchor"],
+            "anchorSession": given["anchor_session"],
+            "anchorUser": given["user"],
+            "anchored": given["token"],
+        }
+
 
 def take(
     write: Write, claim: Claim, lease_s: float, end_runs: Callable[[Sequence[str]], bool]
@@ -170,6 +205,9 @@ def take(
     The lease is not held before that. The next try with the same claim goes on with it.
     """
     lease = Lease(write, claim, max(1, int(lease_s * 1000)))
+    row = write(TAKE_FREE, {**lease.parameters, "facts": lease.facts})[0]
+    if row["ours"] and row["runs"] == [claim.run]:
+        return lease
     row = write(TAKE, lease.parameters)[0]
     if not row["ours"]:
         return holder(row)

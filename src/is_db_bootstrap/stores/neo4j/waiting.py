@@ -20,8 +20,11 @@ RETURN transactionId AS id, status, metaData AS meta, username AS user, clientAd
     startTime AS since, coalesce(activeLockCount, 0) AS locks, pageHits AS hits,
     pageFaults AS faults, outerTransactionId AS outer
 """
-#: Indexes that are being built. The server works, and whoever waits for it waits for nobody.
-BUILDING = "SHOW INDEXES YIELD name, state WHERE state = 'POPULATING' RETURN name"
+#: Indexes that are being built. The server works, and whoever waits for it waits for nobody. Those
+#: of constraints that are made and not committed stay in this state as well (`$uncommitted`).
+BUILDING = """
+SHOW INDEXES YIELD name, state WHERE state = 'POPULATING' AND NOT name IN $uncommitted RETURN name
+"""
 TERMINATE = "TERMINATE TRANSACTIONS $ids"
 
 _BLOCKED = re.compile(r"Blocked by: \[(?P<ids>[^\]]*)\]")

@@ -358,6 +358,7 @@ class PostgreSQLBootstrapper:
 
     def create_database(self) -> str | None:
         """Create the database; harmless when another run was faster."""
+        self._begin_import()
         return self._database.create()
 
     def apply(self, change: Change) -> str | None:
@@ -538,12 +539,9 @@ class PostgreSQLBootstrapper:
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """One try for the advisory lock of this schema, on a connection of its own.
 
-        When revisions are due, what they need is imported meanwhile, which takes as long as the
-        stores' answers do.
+        What revisions need is imported meanwhile.
         """
-        if self._due:
-            self._due = False
-            threading.Thread(target=_import_alembic, name="import-alembic", daemon=True).start()
+        self._begin_import()
         try:
             taken = self._open_sessions.open(
                 lambda opened: postgres_lock.take(
@@ -560,6 +558,15 @@ class PostgreSQLBootstrapper:
             self._open_sessions.forget(taken.connection)
         self._held_lock = taken if isinstance(taken, postgres_lock.AdvisoryLock) else None
         return taken
+
+    def _begin_import(self) -> None:
+        """Import what revisions need, if any are due, which takes as long as the stores' answers.
+
+        It is begun in the first step that only a run that changes something takes.
+        """
+        if self._due:
+            self._due = False
+            threading.Thread(target=_import_alembic, name="import-alembic", daemon=True).start()
 
     def anchor(self) -> Anchor | None:
         """The advisory lock of this run, which ends with its session."""
