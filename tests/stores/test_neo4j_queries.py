@@ -24,8 +24,8 @@ SOON_S = 60
 #: Sent when time has passed: to renew the lease, and to see what a slow statement waits for.
 BY_THE_CLOCK = {lock.CONFIRM, waiting.READ, waiting.BUILDING}
 
-#: The queries of a first run of two files, besides the declared statements. Two of these are only
-#: sent when an index is not ONLINE at the first look.
+#: The queries of a first run of two files, besides the declared statements. Three of these are
+#: only sent when an index is not ONLINE at the first look.
 FIRST_RUN = 38
 #: The server, the database, the history, the constraints, the indexes, the lock, and the last two
 #: again to verify.

@@ -74,6 +74,15 @@ class Leased(Protocol):
 
 
 @runtime_checkable
+class Seen(Protocol):
+    """A lock that its store also looks at when it makes changes."""
+
+    @property
+    def seen_at(self) -> float:
+        """When the store last saw that the lock is ours, on the monotonic clock. 0 for never."""
+
+
+@runtime_checkable
 class CanLock(Protocol):
     """A store that can exclude a second run on the same blueprint and target."""
 

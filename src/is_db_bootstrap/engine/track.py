@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
-from is_db_bootstrap.engine.store import DatabaseBootstrapper, Leased, Lock
+from is_db_bootstrap.engine.store import DatabaseBootstrapper, Leased, Lock, Seen
 from is_db_bootstrap.engine.threads import call_within
 from is_db_bootstrap.errors import (
     BootstrapError,
@@ -151,7 +151,8 @@ class Held:
         """
         if self.lost:
             return False
-        if time.monotonic() - self.confirmed_at < within_s:
+        seen_at = self.lock.seen_at if isinstance(self.lock, Seen) else 0.0
+        if time.monotonic() - max(self.confirmed_at, seen_at) < within_s:
             return True
         return self.ask() is True
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -87,14 +87,14 @@ class FileRun:
         self._can_record = False
 
     def forget_records(self) -> None:
-        """Take no record for known any more."""
+        """Take nothing for known that another run may change while this one has no lock."""
         self.history = None
         self.known_marks = None
+        self._many_nodes = None
 
     def apply(self, file: CypherFile, change: Change) -> str | None:
         """Run a file from where that is harmless, and record it; a remark, if there is any."""
         began = time.monotonic()
-        self._many_nodes = None  # the files before may have made some
         with self._errors(file.name, change), self._database.session() as session:
             history = self.history or History.read(self._database.rows(session, neo4j_history.READ))
             marks = self.marks(session) if self.known_marks is None else self.known_marks
@@ -107,6 +107,8 @@ class FileRun:
                 self._apply_data(session, file, change, history, began)
             else:
                 self._apply_alone(session, file, change, history, began, mark=mark)
+        if not _named_objects(file):
+            self._many_nodes = None  # it may have made some
         if self._fence.held is not None:
             self.history = history.continued(file, self._blueprint)
             self.known_marks = marks
@@ -342,7 +344,10 @@ class FileRun:
         return "" if thing.name in self._database.look(session).indexes else thing.name
 
     def _has_many_nodes(self, session: neo4j.Session) -> bool:
-        """Whether an index may take long to build. The server is asked once per file."""
+        """Whether an index may take long to build.
+
+        The server is asked once for files that follow each other and make no nodes.
+        """
         if self._many_nodes is None:
             nodes = self._database.rows(session, neo4j_begun.NODES)[0]["nodes"]
             self._many_nodes = nodes >= neo4j_begun.MANY_NODES
@@ -474,8 +479,10 @@ class FileRun:
             return
         kinds = {str(thing.kind) for thing in wanted.values()}
         live = self._database.look_for(session, kinds)
-        populating = [index for index in live.indexes.values() if index.state == "POPULATING"]
-        waiting = [index.name for index in populating if index.name in wanted]
+        if _unfinished(live, wanted):
+            # A small index is ONLINE soon, and the server's own wait looks every 0.2 s only.
+            live = self._database.look_for(session, kinds | {"index"})
+        waiting = _unfinished(live, wanted)
         if waiting:
             self._await_online(session, waiting)
             live = self._database.look_for(session, kinds | {"index"})
@@ -594,6 +601,12 @@ class FileRun:
 def needs_mark(file: CypherFile) -> bool:
     """Whether half of it may stay without a record, and running that half again is not harmless."""
     return neo4j_begun.nature(file) is Nature.NEITHER
+
+
+def _unfinished(live: LiveSchema, wanted: Collection[str]) -> list[str]:
+    """The names of `wanted` indexes that the server still builds."""
+    building = [index.name for index in live.indexes.values() if index.state == "POPULATING"]
+    return [name for name in building if name in wanted]
 
 
 def _named_objects(file: CypherFile) -> list[str]:

@@ -6,6 +6,7 @@ deleted here. Times are the server's.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,6 +126,8 @@ class Lease:
     ms: int
     #: Whether it was given back, or found lost when it was to be given back.
     ended: bool = False
+    #: When `holds_in` or `seen_in` last found our token, on the monotonic clock.
+    seen_at: float = 0.0
 
     @property
     def token(self) -> str:
@@ -150,14 +153,18 @@ class Lease:
 
         The lease is not renewed.
         """
-        return self._is_ours(write(HOLD, self.parameters))
+        return self._is_ours(write, HOLD)
 
     def seen_in(self, read: Write) -> bool:
         """Whether the node still has our token at this moment. Nothing is written."""
-        return self._is_ours(read(SEE, self.parameters))
+        return self._is_ours(read, SEE)
 
-    def _is_ours(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        return [row["token"] for row in rows] == [self.token]
+    def _is_ours(self, ask: Write, text: str) -> bool:
+        asked_at = time.monotonic()
+        is_ours = [row["token"] for row in ask(text, self.parameters)] == [self.token]
+        if is_ours:
+            self.seen_at = asked_at
+        return is_ours
 
     def release(self) -> bool:
         """Delete the node if it still has our token."""
