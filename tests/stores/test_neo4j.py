@@ -628,6 +628,14 @@ def held(neo4j_url):
         yield transaction
 
 
+def ended(query) -> None:
+    """Return when the server has ended the transactions of a run that was killed."""
+    deadline = time.monotonic() + 20
+    while query("SHOW TRANSACTIONS YIELD metaData WHERE metaData.isDbBootstrap IS NOT NULL"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def blocked(query) -> None:
     """Return when a transaction waits for a lock."""
     deadline = time.monotonic() + 20
@@ -691,6 +699,7 @@ store.apply(store.plan().changes[0])
     child.kill()
     assert child.wait() == -signal.SIGKILL
     held.rollback()
+    ended(query)
     shown = query("SHOW CONSTRAINTS YIELD name, labelsOrTypes")
     made = {row["name"] for row in shown if not row["labelsOrTypes"][0].startswith("__")}
     assert made == left
