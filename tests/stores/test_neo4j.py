@@ -628,6 +628,14 @@ def held(neo4j_url):
         yield transaction
 
 
+def rolled_back(query, left: set[str]) -> None:
+    """Return when the server has dropped the indexes of a transaction whose client was killed."""
+    deadline = time.monotonic() + 60
+    while {r["name"] for r in query("SHOW INDEXES YIELD name WHERE name IN ['a', 'b']")} != left:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def blocked(query) -> None:
     """Return when a transaction waits for a lock."""
     deadline = time.monotonic() + 20
@@ -691,6 +699,7 @@ store.apply(store.plan().changes[0])
     child.kill()
     assert child.wait() == -signal.SIGKILL
     held.rollback()
+    rolled_back(query, left)
     shown = query("SHOW CONSTRAINTS YIELD name, labelsOrTypes")
     made = {row["name"] for row in shown if not row["labelsOrTypes"][0].startswith("__")}
     assert made == left

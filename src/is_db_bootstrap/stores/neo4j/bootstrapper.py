@@ -123,8 +123,8 @@ class Neo4jBootstrapper:
                     "The constraints that the lock needs are gone: another run is at work.",
                     hint="See who drops them.",
                 )
+            self._file_run.forget_records()
             self._file_run.history = history if is_held else None
-            self._file_run.known_marks = None
             history.check(self._files, self._blueprint.name)
             skipped = tuple(self._skipped(history))
             usable = self._without(skipped)
