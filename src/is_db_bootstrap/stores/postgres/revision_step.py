@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from is_db_bootstrap.errors import AccessDenied, BootstrapError, ChangeFailed, HalfDone
+from is_db_bootstrap.errors import (
+    AccessDenied,
+    BootstrapError,
+    ChangeFailed,
+    HalfDone,
+    StoreUnavailable,
+)
 from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun
@@ -70,12 +76,15 @@ class RevisionSteps:
                     self._watch.earlier = self._history.retried(change.name)
                 ran = self._run_alembic(change, act, revision)
         except BootstrapError as exc:
-            if (known := self._left_behind()) in WHAT_IS_KNOWN:
+            if isinstance(exc, StoreUnavailable) and self._is_whole(act, change):
+                ran = True  # only the answer to its commit was lost
+            elif (known := self._left_behind()) in WHAT_IS_KNOWN:
                 said = WHAT_IS_KNOWN[known].removeprefix("has ")
                 raise self._half_done(
                     f"{said} and then failed: {exc.message}", act, change
                 ) from exc
-            raise
+            else:
+                raise
         if act == "stamp" and not ran:
             self._describe(revision)
             ran = True
@@ -127,6 +136,21 @@ class RevisionSteps:
             hint=f"{rolled_back(change)} Correct the file and run again.",
             detail=failed.detail,
         )
+
+    def _is_whole(self, act: str, change: Change) -> bool:
+        """Whether an upgrade that stayed in its one transaction was committed with its record."""
+        found = self._watch.begun
+        if act != "upgrade" or found is None or found.outside_since is not None:
+            return False
+        if len(found.transactions) != 1:
+            return False
+        with suppress(BootstrapError, DatabaseMissing, psycopg.Error):
+            reader = self._reader()
+            known = begun.fate(reader, found, has_stopped=self._watch.has_stopped)
+            recorded = self._history.read(reader).revisions
+            known_here = [r for r in recorded if r in self._chain.parents]
+            return known is Fate.COMMITTED and change.name in self._chain.until(known_here)
+        return False
 
     def _left_behind(self) -> Fate:
         """What the step that failed has left, as the server knows it.
