@@ -34,6 +34,8 @@ VERSIONS = {
 }
 #: A look needs about so many answers, or fewer.
 MOST_ANSWERS = 15
+#: The answers that get lost while a lock is taken, one after the other. Redis sends few.
+LOST_ANSWERS = (0, 1, 2, 3, 6)
 #: What a cancelled call may take to come back, seconds.
 SOON_S = 10
 #: The limit of a phase that meets a mute server, and what a slow machine may take besides, seconds.
@@ -78,6 +80,17 @@ def closed_port():
 
 def _is_number(number, answers, _):
     return next(answers) == number
+
+
+def _lock_soon(store):
+    """The lock, tried for as the engine does."""
+    deadline = time.monotonic() + SOON_S
+    while time.monotonic() < deadline:
+        with suppress(StoreUnavailable):
+            taken = store.try_lock("me")
+            if not isinstance(taken, LockHolder):
+                return taken
+    raise AssertionError(taken)
 
 
 def _run_until_mute(adapter, new, phase, mode):
@@ -349,6 +362,31 @@ class Contract:
             with suppress(StoreUnavailable):
                 store.ping(1)
                 store.plan()
+            store.close()
+            proxy.close()
+            if next(answers) <= number:
+                return  # it needs no more answers than these
+
+    def test_a_lock_whose_answer_was_lost_is_taken_by_the_next_try(self, adapter, new):
+        """Nobody waits for a lease that is one's own."""
+        port = StoreUrl.parse(adapter.name, adapter.url).port(0)
+        self.run(new())
+        for number in LOST_ANSWERS:
+            answers, is_armed = count(), threading.Event()
+            is_lost = partial(_is_number, number, answers)
+            proxy = MuteProxy(
+                port,
+                until=lambda so_far, a=is_armed, i=is_lost: a.is_set() and i(so_far),
+                hangs_up=True,
+            )
+            store = new(_elsewhere(adapter.url, proxy.port), connect_timeout_s=SOON_S)
+            if not isinstance(store, CanLock):
+                pytest.skip("it has no lock")
+            store.ping(SOON_S)
+            is_armed.set()
+            lock = _lock_soon(store)
+            is_armed.clear()
+            assert lock.release()
             store.close()
             proxy.close()
             if next(answers) <= number:

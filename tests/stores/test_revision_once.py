@@ -36,6 +36,7 @@ from is_db_bootstrap.results import LockHolder, Nature
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
+from is_db_bootstrap.stores.postgres.half_done import WorkingConnection
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.scratch import at_head
 
@@ -413,6 +414,26 @@ def test_however_it_fails(shop, failure):
     assert isinstance(shop.apply().stores[0].exception, HalfDone)
     assert isinstance(shop.apply().stores[0].exception, StoreConflict)
     assert (shop.recorded, shop.cents) == (["a1"], 1000)
+
+
+def test_a_revision_is_done_when_only_the_answer_to_its_commit_was_lost(shop, monkeypatch):
+    shop.apply()
+    shop.add("b2", "a1", WAYS["stays"])
+    commit, lost = WorkingConnection.commit, []
+
+    def commit_unheard(connection):
+        commit(connection)
+        if not lost and shop.recorded == ["b2"]:
+            lost.append(True)
+            connection.close()
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(WorkingConnection, "commit", commit_unheard)
+    done = shop.apply()
+    assert lost
+    assert done.ok, done
+    assert [change.name for change in done.stores[0].changes] == ["b2"]
+    assert (shop.recorded, shop.cents, shop.begun) == (["b2"], 1000, [])
 
 
 def test_what_is_half_done_is_recorded_as_done_or_run_again_by_a_stamp(shop):

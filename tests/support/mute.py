@@ -88,4 +88,5 @@ class MuteProxy:
                     client.sendall(data)
                 elif self._hangs_up:
                     client.shutdown(socket.SHUT_RDWR)
+                    server.shutdown(socket.SHUT_RDWR)
                     return

@@ -18,8 +18,14 @@ _ANSWER_BYTES = 16
 #: PostgreSQL's SSLRequest, which it answers with one letter (protocol documentation, message
 #: formats).
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-#: How the answer to each question begins, by kind of server. The Bolt port of Neo4j answers an HTTP
-#: line in HTTP. gRPC's frame is SETTINGS (RFC 9113, 6.5).
+#: Neo4j, when it asks for others than itself. Its Bolt port answers an HTTP line in HTTP, and the
+#: handshake of Bolt with one of the versions that were offered, here 5.4 to 5.0 and 4.4, as two
+#: zeros, minor and major.
+BOLT = "Neo4j"
+_HANDSHAKE = bytes.fromhex("6060b017 00040405 00000404 00000000 00000000")
+_AGREED = re.compile(rb"\x00\x00[\x00-\x04][\x04\x05]")
+#: How the answer to each question begins, by kind of server. gRPC's frame is SETTINGS (RFC 9113,
+#: 6.5).
 _SIGNS: Mapping[bytes, Mapping[str, bytes]] = {
     _LINE: {"an HTTP server": rb"HTTP/", "Redis": rb"-", "a gRPC server": rb"\x00..\x04"},
     _SSL_REQUEST: {"PostgreSQL": rb"[SN]"},
@@ -38,8 +44,13 @@ def recognised(host: str, port: int, timeout_s: float, own: str = "") -> str:
         answer = _first_answer(host, port, question, timeout_s)
         for kind, sign in signs.items():
             if kind != own and re.match(sign, answer, re.DOTALL):
-                return kind
+                is_own = own == BOLT and _speaks_bolt(host, port, timeout_s)
+                return "" if is_own else kind
     return ""
+
+
+def _speaks_bolt(host: str, port: int, timeout_s: float) -> bool:
+    return _AGREED.match(_first_answer(host, port, _HANDSHAKE, timeout_s)) is not None
 
 
 def _first_answer(host: str, port: int, question: bytes, timeout_s: float) -> bytes:

@@ -128,7 +128,10 @@ class Database:
             known = ""
             if neo4j_errors.is_silent(exc) and "+" not in self._url.scheme:
                 known = foreign_server.recognised(
-                    self._url.host, self._url.port(BOLT_PORT), min(timeout_s, 1.0)
+                    self._url.host,
+                    self._url.port(BOLT_PORT),
+                    min(timeout_s, 1.0),
+                    own=foreign_server.BOLT,
                 )
             if known:
                 raise ConfigurationError(

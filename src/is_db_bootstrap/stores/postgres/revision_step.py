@@ -15,6 +15,7 @@ from is_db_bootstrap.errors import (
     HalfDone,
     Interrupted,
     StoreBusy,
+    StoreUnavailable,
 )
 from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 #: How often a run of Alembic is begun anew because another session changes what is recorded.
 _MOST_RUNS = 10
+
+
+class _AnswerLost(Exception):
+    """A revision was committed with its record. Only the answer to its commit was lost."""
 
 
 class RevisionSteps:
@@ -83,7 +88,8 @@ class RevisionSteps:
         """Apply revisions in one run of Alembic, and tell `progress` of each.
 
         The run is begun anew when another session has changed what is recorded. What that one has
-        applied is recognised.
+        applied is recognised. It is also begun anew after a revision that was committed with its
+        record, and whose commit was not answered because the connection was lost.
         """
         from is_db_bootstrap.stores.postgres.upgrade_run import MovedOn, UpgradeRun
 
@@ -103,6 +109,10 @@ class RevisionSteps:
             try:
                 self._run_once(run, next(iter(left.values())))
             except MovedOn:
+                if left:
+                    continue
+            except _AnswerLost:
+                run.confirm_committed()
                 if left:
                     continue
             if self._run_by_team is None:
@@ -192,6 +202,8 @@ class RevisionSteps:
         except BootstrapError as exc:
             if self._is_confirming:
                 raise  # it was committed, and cannot be read back
+            if isinstance(exc, StoreUnavailable) and self._is_whole(act, change()):
+                raise _AnswerLost from exc
             if (known := self._left_behind()) in WHAT_IS_KNOWN:
                 said = WHAT_IS_KNOWN[known].removeprefix("has ")
                 raise self._half_done(
@@ -254,6 +266,21 @@ class RevisionSteps:
             hint=f"{rolled_back(change)} Correct the file and run again.",
             detail=failed.detail,
         )
+
+    def _is_whole(self, act: str, change: Change) -> bool:
+        """Whether an upgrade that stayed in its one transaction was committed with its record."""
+        found = self._watch.begun
+        if act != "upgrade" or found is None or found.outside_since is not None:
+            return False
+        if len(found.transactions) != 1:
+            return False
+        with suppress(BootstrapError, DatabaseMissing, psycopg.Error):
+            reader = self._reader()
+            known = begun.fate(reader, found, has_stopped=self._watch.has_stopped)
+            recorded = self._history.read(reader).revisions
+            known_here = [r for r in recorded if r in self._chain.parents]
+            return known is Fate.COMMITTED and change.name in self._chain.until(known_here)
+        return False
 
     def _left_behind(self) -> Fate:
         """What the step that failed has left, as the server knows it.

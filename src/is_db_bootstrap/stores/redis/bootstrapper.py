@@ -62,6 +62,8 @@ class RedisBootstrapper:
         self._guarded: GuardedWrites | None = None
         self._audit: Audit | None = None
         self._lease: Lease | None = None
+        #: Leases that were asked for. The answer to one of these may have been lost.
+        self._asked: set[bytes] = set()
         self._anchor: Anchor | None = None
         self._planned = False
         self._is_pending = False
@@ -258,17 +260,22 @@ class RedisBootstrapper:
     # --- the lock
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
-        """One try for a lease of `timing.lease_s`, which Redis forgets when we die."""
+        """One try for a lease of `timing.lease_s`, which Redis forgets when we die.
+
+        A lease of an earlier try is ours, although the connection was lost before we heard of it.
+        """
         lease = Lease.new(
             self._write_while, self._lock_key, owner, self._timing.lease_s, self._anchor
         )
         with self._errors(self._lock_key):
             _ = self._writes  # what records and releases must be allowed before the lock is taken
+            self._asked.add(lease.value)
             if self._commands.set(self._lock_key, lease.value, nx=True, px=lease.lease_ms):
                 self._lease = lease
                 return lease
             value = self._commands.get(self._lock_key)
-            if self._may_take_over(value) and lease.take_from(value):
+            is_free = value in self._asked or self._may_take_over(value)
+            if is_free and lease.take_from(value):
                 self._lease = lease
                 return lease
             return redis_lock.holder(value)
