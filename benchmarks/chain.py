@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -100,19 +101,33 @@ def recreate(admin: str, name: str) -> None:
         connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
 
 
-def timed(command: list[str], environ: dict[str, str]) -> float:
-    """Seconds that a command took. Ends the benchmark when the command fails."""
-    began = time.monotonic()
+def timed(command: list[str], environ: dict[str, str]) -> tuple[float, float]:
+    """Seconds that a command took, and seconds of them that its process computed.
+
+    Ends the benchmark when the command fails.
+    """
+    began, computed = time.monotonic(), cpu_s()
     done = subprocess.run(
         command, text=True, capture_output=True, env={**ENVIRON, **environ}, check=False
     )
     if done.returncode:
         sys.exit(f"{command}: {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return time.monotonic() - began
+    return time.monotonic() - began, cpu_s() - computed
 
 
-def measure(url: str, place: Path, revisions: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each variant, round by round. The first round warms up and does not count."""
+def cpu_s() -> float:
+    """Seconds that the processes which this one has started have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(
+    url: str, place: Path, revisions: int, rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of each variant, round by round. The first round warms up.
+
+    It does not count, unless it is the only one.
+    """
     project(place, revisions)
     stock = [sys.executable, "-m", "alembic", "-c", str(place / "alembic.ini"), "upgrade", "head"]
     stock_url = f"{url}/chain_stock".replace("postgresql://", "postgresql+psycopg://")
@@ -121,26 +136,27 @@ def measure(url: str, place: Path, revisions: int, rounds: int) -> dict[str, lis
         "stock": (stock, {"STOCK_URL": stock_url}),
         "ours": (ours, {"POSTGRES_URL": f"{url}/chain_ours"}),
     }
-    taken: dict[str, list[float]] = {}
-    for number in range(rounds + 1):
+    taken: dict[str, list[tuple[float, float]]] = {}
+    for number in range(rounds + 1 if rounds > 1 else 1):
         for name, (command, environ) in variants.items():
             recreate(f"{url}/postgres", f"chain_{name}")
             for what in ("first", "nothing to do"):
                 seconds = timed(command, environ)
-                if number:
+                if number or rounds == 1:
                     taken.setdefault(f"{name}, {what}", []).append(seconds)
     return taken
 
 
-def show(revisions: int, taken: dict[str, list[float]]) -> None:
+def show(revisions: int, taken: dict[str, list[tuple[float, float]]]) -> None:
     """Print one row for each kind of run."""
     for what in ("first", "nothing to do"):
-        stock = statistics.median(taken[f"stock, {what}"])
-        values = taken[f"ours, {what}"]
-        ours = statistics.median(values)
+        stock, stock_cpu = map(statistics.median, zip(*taken[f"stock, {what}"], strict=True))
+        values, computed = zip(*taken[f"ours, {what}"], strict=True)
+        ours, ours_cpu = statistics.median(values), statistics.median(computed)
         print(
             f"| {revisions}, {what} | {stock:.2f} | {ours:.2f} | {min(values):.2f} to "
-            f"{max(values):.2f} | {ours / stock:.2f} |",
+            f"{max(values):.2f} | {ours / stock:.2f} | {stock_cpu:.2f} | {ours_cpu:.2f} | "
+            f"{ours_cpu / stock_cpu:.2f} |",
             flush=True,
         )
 
@@ -157,8 +173,11 @@ def main() -> None:
         place.chmod(0o711)
         data = place / "data"
         url = args.url or local.up(data, stores=("postgres",)).servers[0].url
-        print("| revisions | stock, s | ours, s | fastest to slowest | stock = 1 |")
-        print("|---|---|---|---|---|", flush=True)
+        print(
+            "| revisions | stock, s | ours, s | fastest to slowest | stock = 1 | stock's CPU, s "
+            "| our CPU, s | stock = 1 |"
+        )
+        print("|---|---|---|---|---|---|---|---|", flush=True)
         try:
             for revisions in args.revisions:
                 show(revisions, measure(url, place / str(revisions), revisions, args.rounds))
