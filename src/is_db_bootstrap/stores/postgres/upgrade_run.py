@@ -98,7 +98,7 @@ class UpgradeRun:
         with running_alembic(), environment:
             script.run_env()
             with host():
-                self._confirm_open()
+                self.confirm_committed()
 
     @property
     def _destination(self) -> str:
@@ -199,7 +199,7 @@ class UpgradeRun:
             return
         ctx.connection.commit()
         with host():
-            self._confirm_open()
+            self.confirm_committed()
         if not ctx._transaction_per_migration:  # noqa: SLF001 - Alembic would commit the old one
             ctx._transaction = ctx.connection.begin()  # noqa: SLF001 - the same
 
@@ -208,11 +208,11 @@ class UpgradeRun:
         is_open = ctx.connection is not None and ctx.connection.in_transaction()
         with host():
             if not is_open:
-                self._confirm_open()
+                self.confirm_committed()
             elif self.current in self.uncommitted:
                 self._progress.ran(self.uncommitted[-1])
 
-    def _confirm_open(self) -> None:
+    def confirm_committed(self) -> None:
         """Read back what is committed by now, and tell of it as done."""
         self._is_fresh = True
         if self.uncommitted:
