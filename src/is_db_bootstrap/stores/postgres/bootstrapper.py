@@ -73,6 +73,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
     from is_db_bootstrap.engine.store import Anchor, Lock
+    from is_db_bootstrap.stores.postgres.selftest import Trial
 
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts
 #: a server that it ends again.
@@ -93,8 +94,9 @@ class PostgreSQLBootstrapper:
     `lock_timeout_s` how long a statement of a revision waits for a lock. The blueprint's demo rows
     are planned and written with `seed` only. `ignored_version_tables` are version tables that are
     not ours (see `elsewhere.IgnoredTables`). With `unknown_is_ahead`, a recorded revision that
-    nobody knows is newer code's, and no conflict. Raises `ConfigurationError` for an address,
-    revisions or version tables that cannot be ones.
+    nobody knows is newer code's, and no conflict. With `make_trial`, the self-test runs in
+    what that makes, such as a scratch database, and not in the schema itself. Raises
+    `ConfigurationError` for an address, revisions or version tables that cannot be ones.
     """
 
     name: StoreName = "postgres"
@@ -109,6 +111,7 @@ class PostgreSQLBootstrapper:
         seed: bool = False,
         ignored_version_tables: Sequence[str] = (),
         unknown_is_ahead: bool = False,
+        make_trial: Callable[[StoreUrl, Blueprint, Timing, str], Trial] | None = None,
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
@@ -133,6 +136,9 @@ class PostgreSQLBootstrapper:
         self._engine: Engine | None = None
         self._seen: Objects | None = None
         self._seen_beside: dict[str, Objects] = {}
+        self._make_trial = make_trial
+        #: The self-test that runs elsewhere, so that another thread can end it.
+        self._selftest_trial: Trial | None = None
         self._cancelled = threading.Event()
         self._due = False
         self.target = str(self._url)
@@ -524,17 +530,22 @@ class PostgreSQLBootstrapper:
         return bool(record.revisions) and self._history.compare(record).standing is Standing.SAME
 
     def selftest(self) -> Iterator[Proof]:
-        """Try every declared table in a transaction that is rolled back; see `selftest.py`."""
-        from is_db_bootstrap.stores.postgres.selftest import SelfTest
+        """Try every declared table in a transaction that is rolled back; see `selftest.py`.
 
-        with (
-            errors(self.target),
-            self._connected() as connection,
-            connection.transaction(force_rollback=True),
-        ):
-            objects = self._catalogue.objects if self._catalogue else self._live(self._reader())
-            tables = list(objects.get("table", {}))
-            yield from SelfTest(connection, self._schema, tables).proofs()
+        With a trial, that happens elsewhere, at the recorded revision.
+        """
+        declared = self._catalogue.objects if self._catalogue else None
+        if self._make_trial is None:
+            from is_db_bootstrap.stores.postgres.selftest import proofs_in
+
+            with errors(self.target), self._connected() as connection:
+                yield from proofs_in(connection, self._schema, declared)
+        else:
+            record = self._history.read(self._reader())
+            known = [name for name in record.revisions if name in self._chain.parents]
+            made = self._make_trial(self._url, self._blueprint, self._timing, self._schema)
+            self._selftest_trial = made
+            yield from made.proofs(self._chain.until(known), declared)
         schemas = self._catalogue.schemas if self._catalogue else {}
         for schema, found in schemas.items():
             for table in found.get("table", {}):
@@ -591,6 +602,8 @@ class PostgreSQLBootstrapper:
         """From another thread: end what runs on the server; its transaction is rolled back."""
         self._cancelled.set()
         self._open_sessions.cancel(self._timing.connect_timeout_s)
+        if self._selftest_trial is not None:
+            self._selftest_trial.cancel()
 
     def disconnect(self) -> str:
         """From another thread: break our connections, and terminate their sessions on the server.

@@ -77,6 +77,7 @@ KIND = StoreKind(
     place_options={"hosts": ("hostaddr", "host"), "port": ("port",), "more": ("service",)},
     has_schemas=True,
     takes_seed=True,
+    tests_elsewhere=True,
     declared_by=("migrations",),
     folder="migrations",
     folder_names=("alembic", "postgres", "postgresql", "revisions", "versions"),
