@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from is_db_bootstrap import client_imports
@@ -28,9 +29,17 @@ _READY_PAUSE_S = 0.25
 
 
 def bootstrapper(
-    store: StoreName, url: StoreUrl, blueprint: Blueprint, settings: Settings, *, seed: bool = False
+    store: StoreName,
+    url: StoreUrl,
+    blueprint: Blueprint,
+    settings: Settings,
+    *,
+    seed: bool = False,
+    here: bool = False,
 ) -> DatabaseBootstrapper:
     """The bootstrapper of one store, which writes the blueprint's demo data too if `seed` is set.
+
+    With `here`, its self-test runs on the store itself.
 
     Raises `ConfigurationError`, which names the extra, when the store's client is not installed.
     """
@@ -47,8 +56,16 @@ def bootstrapper(
         options["compare_privileges"] = settings.compare_privileges
     if kind.takes_seed:
         options["seed"] = seed
+    if kind.tests_elsewhere and not here:
+        options["make_trial"] = partial(_selftest_trial, kind)
     made = store_class(url, blueprint, timing=settings.timing, **options)
     return cast("DatabaseBootstrapper", made)
+
+
+def _selftest_trial(kind: StoreKind, *given: Any) -> Any:
+    """A self-test of a kind of store in a place of its own. It runs a bootstrapper there itself."""
+    module = client_imports.import_module(kind.module_name("selftest_trial"))
+    return module.SelfTestTrial(*given)
 
 
 def _bootstrapper_class(kind: StoreKind) -> Any:
@@ -100,7 +117,7 @@ def orchestrator(
     chosen = chosen_stores(resolved, options.only, options.skip)
     urls = {store: settings.need(store) for store in chosen}
     built = [
-        bootstrapper(store, url, resolved, settings, seed=options.seed)
+        bootstrapper(store, url, resolved, settings, seed=options.seed, here=options.here)
         for store, url in urls.items()
     ]
     lending = _lending_stores(resolved, settings, chosen)

@@ -255,9 +255,7 @@ def test_what_may_lose_something_or_fail_is_marked(operation):
     [
         column("a", sa.Text(), nullable=False, server_default="x"),
         column("a", sa.Text()),
-        column("a", sa.Integer(), sa.Identity(), nullable=False)
-        if False
-        else ops.AddColumnOp("t", sa.Column("a", sa.Integer(), sa.Identity(), nullable=False)),
+        ops.AddColumnOp("t", sa.Column("a", sa.Integer(), sa.Identity(), nullable=False)),
         ops.AlterColumnOp("t", "a", modify_nullable=True),
         retyped(sa.String(8), sa.String(9)),
         retyped(sa.String(8), sa.Text()),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import psycopg
 import pytest
 
+from commands import command
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -241,3 +244,161 @@ def test_a_partitioned_table_without_a_partition_is_named_as_not_tried(database)
     found = proofs(database, "r")
     assert {p.ok for p in found.values()} == {None}
     assert all("r has no partition" in p.detail for p in found.values())
+
+
+# --- what is hard to try
+
+
+def test_types_of_ones_own_are_tried(database):
+    database.execute(
+        """
+        CREATE TYPE mood AS ENUM ('ok', 'sad');
+        CREATE DOMAIN feeling AS mood;
+        CREATE DOMAIN code AS varchar(3) CHECK (VALUE ~ '^[A-Z1]+$');
+        CREATE DOMAIN short AS code CHECK (length(VALUE) < 2);
+        CREATE TYPE triple AS (a int, b text, c date);
+        CREATE TYPE span AS RANGE (subtype = inet);
+        CREATE TABLE t (id int PRIMARY KEY, f feeling NOT NULL, s short NOT NULL,
+                        c triple NOT NULL, r span NOT NULL, m multirange_of_span NOT NULL);
+    """.replace("multirange_of_span", "span_multirange")
+    )
+    found = proofs(database, "t")
+    assert {p.ok for p in found.values()} == {True}, found
+
+
+def test_an_exclusion_constraint_is_tried(database):
+    database.execute("""
+        CREATE TABLE t (id int PRIMARY KEY, during tstzrange NOT NULL,
+                        CONSTRAINT apart EXCLUDE USING gist (during WITH &&));
+        CREATE TABLE loose (id int PRIMARY KEY, during tstzrange NOT NULL,
+                            CONSTRAINT never EXCLUDE USING gist (during WITH -|-));
+    """)
+    found = proofs(database, "t", "loose")
+    assert found["t.apart refuses a second row"].detail == "23P01"
+    assert found["loose.never refuses a second row"].ok is None
+    assert {p.ok for name, p in found.items() if not name.startswith("loose.never")} == {True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "check"),
+    [("text", 1500, "c1 <> 'A' AND c2 IS NOT NULL"), ("boolean NOT NULL", 300, "c1 OR c2")],
+)
+def test_a_wide_table_takes_a_row(database, kind, number, check):
+    """A row with 1,500 texts would not fit into a page of 8 KiB."""
+    columns = ", ".join(f"c{n} {kind}" for n in range(number))
+    database.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, {columns}, CONSTRAINT two CHECK ({check}))"
+    )
+    found = proofs(database, "t")
+    assert {p.ok for p in found.values()} == {True}, found
+    expected = "100 of 301 columns (23502)" if number == 300 else "1 columns (23502)"
+    assert found["t refuses NULL where it is not allowed"].detail == expected
+
+
+def test_many_layers_are_tried_row_by_row(database):
+    """Each table has two parents in the next layer: all ways through them are too many to make."""
+    database.execute("CREATE TABLE layer_0 (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)")
+    for n in range(1, 25):
+        database.execute(
+            f"CREATE TABLE layer_{n} (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+            f"a int NOT NULL REFERENCES layer_{n - 1}, b int NOT NULL REFERENCES layer_{n - 1})"
+        )
+    found = proofs(database, *(f"layer_{n}" for n in range(24, -1, -1)))
+    assert {p.ok for p in found.values()} == {True}
+    assert "layer_24.layer_24_b_fkey keeps a parent that has rows" in found
+
+
+def test_what_another_rule_refuses_fails_nothing_and_a_broken_trigger_fails(database):
+    database.execute("""
+        CREATE TABLE shut (id int PRIMARY KEY, n int UNIQUE, CHECK (n > 0));
+        CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN RAISE EXCEPTION 'closed on Sundays'; END $$;
+        CREATE TRIGGER shut BEFORE INSERT ON shut FOR EACH ROW EXECUTE FUNCTION no();
+        CREATE TABLE broken (id int PRIMARY KEY);
+        CREATE FUNCTION wrong() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN NEW.not_there := 1; RETURN NEW; END $$;
+        CREATE TRIGGER broken BEFORE INSERT ON broken FOR EACH ROW EXECUTE FUNCTION wrong();
+        CREATE TABLE nothing ();
+    """)
+    found = proofs(database, "shut", "broken", "nothing")
+    assert not any(p.ok is False for name, p in found.items() if name.startswith("shut"))
+    taken = found["shut takes a row and gives it back"]
+    assert (taken.ok, taken.detail.partition(":")[0]) == (None, "P0001")
+    assert found["broken takes a row and gives it back"].ok is False
+    assert found["nothing takes a row and gives it back"].ok is None
+
+
+def test_memory_does_not_grow_with_the_rows(database):
+    database.execute("""
+        CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, flag boolean NOT NULL,
+                        note text);
+        CREATE INDEX by_flag ON t (flag);
+        INSERT INTO t (flag, note) SELECT n % 2 = 0, repeat('x', 50) FROM generate_series(1, 60000) n;
+    """)
+    tracemalloc.start()
+    try:
+        found = proofs(database, "t")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert {p.ok for p in found.values()} == {True}
+    assert peak < 5_000_000
+
+
+# --- where it is tried
+
+SHOP = '''"""First."""
+from alembic import op
+
+revision = "shop_0001"
+down_revision = None
+
+
+def upgrade():
+    op.execute("CREATE TABLE item (id serial PRIMARY KEY, n int CHECK (n > 0))")
+
+
+def downgrade():
+    op.execute("DROP TABLE item")
+'''
+
+
+def test_the_command_tries_in_a_scratch_database_unless_it_is_told_to_try_here(
+    postgres_url, tmp_path
+):
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations" / "shop_0001.py").write_text(SHOP)
+    (tmp_path / "blueprint.py").write_text(
+        'from is_db_bootstrap.blueprint import Blueprint\n\nBLUEPRINT = Blueprint("shop", "x")\n'
+    )
+
+    def run(name, *options, url=postgres_url):
+        arguments = ["-b", str(tmp_path), "--postgres-url", url, *options]
+        code, out, err = command(name, *arguments)
+        return code, [line for line in out if not line.startswith("shop:")], err
+
+    assert run("apply")[0] == 0
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+
+        def last_number():
+            row = connection.execute("SELECT last_value, is_called FROM item_id_seq").fetchone()
+            return row[0] if row[1] else 0
+
+        code, out, err = run("selftest")
+        assert (code, {line.split()[1] for line in out}, last_number()) == (0, {"ok"}, 0), err
+        assert run("selftest", "--here")[:2] == (0, out)
+        assert last_number() > 0
+        role = f"tester_{abs(hash(postgres_url))}"
+        connection.execute(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'secret'")
+        try:
+            connection.execute(f"ALTER ROLE {role} NOSUPERUSER")
+            connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+            connection.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
+            place = postgres_url.rpartition("@")[2]
+            code, out, err = run("selftest", url=f"postgresql://{role}:secret@{place}")
+            assert (code, len(out)) == (0, 1), err
+            assert "not tried" in out[0]
+            assert "may not create it" in out[0]
+            assert "--here" in out[0]
+        finally:
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

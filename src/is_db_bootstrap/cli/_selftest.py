@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _CHECK_FAILED = 3
 
 
-def run_selftest(options: Options) -> int:
-    """Verify the stores, then try one after the other.
+def run_selftest(options: Options, *, here: bool) -> int:
+    """Verify the stores, then try one after the other. `here` is that of `RunOptions`.
 
     Returns 3 when a check failed, and the engine's exit code when a store is not as declared.
     """
@@ -43,7 +43,7 @@ def run_selftest(options: Options) -> int:
             print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
         ) as observer:
             engine = app.orchestrator(
-                blueprint, settings, options.run_options(), observers=[observer]
+                blueprint, settings, options.run_options(here=here), observers=[observer]
             )
             with signals_end_run(engine):
                 result = engine.run(Mode.VERIFY)

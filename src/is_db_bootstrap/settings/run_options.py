@@ -28,3 +28,5 @@ class RunOptions:
     retry_changes: tuple[str, ...] = ()
     #: A run that meets another one waits for as long as that one goes on.
     follow: bool = False
+    #: A self-test runs on the stores themselves, also where it could run in a place of its own.
+    here: bool = False

@@ -119,6 +119,8 @@ class StoreKind:
     has_schemas: bool = False
     #: Whether the bootstrapper can write demo data.
     takes_seed: bool = False
+    #: Whether its self-test can also run in a place of its own, made for that on its server.
+    tests_elsewhere: bool = False
     #: The extra of this package that installs the client.
     client_extra: str = ""
     #: The nouns for one and for several changes of each kind. Without an entry, both are the name

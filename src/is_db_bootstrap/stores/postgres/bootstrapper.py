@@ -80,6 +80,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
     from is_db_bootstrap.engine.store import Anchor, Lock, Progress
+    from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_run import TeamRun
     from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
     from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
@@ -108,8 +109,9 @@ class PostgreSQLBootstrapper:
     are planned and written with `seed` only. `ignored_version_tables` are version tables that are
     not ours (see `elsewhere.IgnoredTables`). With `unknown_is_ahead`, a recorded revision that
     nobody knows is newer code's, and no conflict. Without `compare_privileges`, owners, grants and
-    the roles of policies are not compared. Raises `ConfigurationError` for an address,
-    revisions or version tables that cannot be ones.
+    the roles of policies are not compared. With `make_trial`, the self-test runs in what that
+    makes, such as a scratch database, and not in the schema itself. Raises `ConfigurationError` for
+    an address, revisions or version tables that cannot be ones.
     """
 
     name: StoreName = "postgres"
@@ -128,6 +130,7 @@ class PostgreSQLBootstrapper:
         ignored_version_tables: Sequence[str] = (),
         unknown_is_ahead: bool = False,
         compare_privileges: bool = True,
+        make_trial: Callable[[StoreUrl, Blueprint, Timing, str], Trial] | None = None,
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
@@ -154,6 +157,9 @@ class PostgreSQLBootstrapper:
         #: The lock of this run, once it was taken.
         self._held_lock: postgres_lock.AdvisoryLock | None = None
         self._engine: Engine | None = None
+        self._make_trial = make_trial
+        #: The self-test that runs elsewhere, so that another thread can end it.
+        self._selftest_trial: Trial | None = None
         self._cancelled = threading.Event()
         self._due = False
         self.target = str(self._url)
@@ -602,16 +608,22 @@ class PostgreSQLBootstrapper:
         return None
 
     def selftest(self) -> Iterator[Proof]:
-        """Try every declared table in a transaction that is rolled back; see `selftest.py`."""
-        from is_db_bootstrap.stores.postgres.selftest import SelfTest
+        """Try every declared table in a transaction that is rolled back; see `selftest.py`.
 
-        with (
-            errors(self.target),
-            self._connected() as connection,
-            connection.transaction(force_rollback=True),
-        ):
-            tables = self._declared.tables_to_try(connection)
-            yield from SelfTest(connection, self._schema, tables).proofs()
+        With a trial, that happens elsewhere, at the recorded revision.
+        """
+        declared = self._declared.catalogue.objects if self._declared.catalogue else None
+        if self._make_trial is None:
+            from is_db_bootstrap.stores.postgres.selftest import proofs_in
+
+            with errors(self.target), self._connected() as connection:
+                yield from proofs_in(connection, self._schema, declared)
+        else:
+            record = self._history.read(self._reader())
+            known = [name for name in record.revisions if name in self._chain.parents]
+            made = self._make_trial(self._url, self._blueprint, self._timing, self._schema)
+            self._selftest_trial = made
+            yield from made.proofs(self._chain.until(known), declared)
         for schema, names in self._declared.tables_beside().items():
             for table in names:
                 detail = f"schema {schema} is another one, which is not tried"
@@ -679,6 +691,8 @@ class PostgreSQLBootstrapper:
             hindered = suppress(psycopg.Error, BootstrapError, DatabaseMissing)
             with hindered, self._connected() as asking:
                 self._team.connections.cancel(asking)
+        if self._selftest_trial is not None:
+            self._selftest_trial.cancel()
 
     def disconnect(self) -> str:
         """From another thread: break our connections, and terminate their sessions on the server.

@@ -20,7 +20,6 @@ from is_db_bootstrap.stores.postgres.catalogue import (
     ROLE,
     Catalogue,
     Objects,
-    live,
     look,
 )
 
@@ -97,12 +96,6 @@ class Declared:
             return {}
         schemas = self.catalogue.schemas
         return {name: self.catalogue.tables_of(found) for name, found in schemas.items()}
-
-    def tables_to_try(self, connection: Connection) -> list[str]:
-        """The declared tables of the schema, or without a catalogue all that are there."""
-        if self.catalogue is not None:
-            return self.catalogue.tables()
-        return Catalogue("", "", live(connection, self.schema)).tables()
 
     def drifts(self, connection: Connection) -> list[Drift]:
         """Every declared object that is missing or different."""

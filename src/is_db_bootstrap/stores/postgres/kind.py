@@ -78,6 +78,7 @@ KIND = StoreKind(
     place_options={"hosts": ("hostaddr", "host"), "port": ("port",), "more": ("service",)},
     has_schemas=True,
     takes_seed=True,
+    tests_elsewhere=True,
     declared_by=("migrations", "alembic"),
     environment="alembic",
     environment_keys=("section", "x", "version_table", "version_table_schema"),

@@ -6,6 +6,7 @@ import itertools
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -24,18 +25,30 @@ TRIES = 500
 
 _COLUMNS = """
 SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod),
-       coalesce(nullif(b.typname, ''), t.typname)::text AS base, a.attnotnull,
+       b.typname::text AS base, a.attnotnull,
        a.attidentity <> '' OR a.attgenerated <> ''
            OR coalesce(pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%%', false) AS given,
        pg_get_expr(f.adbin, f.adrelid) AS initial, a.atttypmod,
        (
            SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
-           FROM pg_enum e WHERE e.enumtypid = t.oid
+           FROM pg_enum e WHERE e.enumtypid = b.oid
        ) AS labels,
-       t.typtype = 'd'
+       t.typtype = 'd',
+       (
+           SELECT count(*)::int FROM pg_attribute p
+           WHERE p.attrelid = b.typrelid AND p.attnum > 0 AND NOT p.attisdropped
+       ) AS parts
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+JOIN LATERAL (
+    WITH RECURSIVE layer AS (
+        SELECT t.oid, t.typname, t.typtype, t.typrelid, t.typbasetype
+        UNION ALL
+        SELECT d.oid, d.typname, d.typtype, d.typrelid, d.typbasetype
+        FROM layer JOIN pg_type d ON d.oid = layer.typbasetype AND layer.typtype = 'd'
+    )
+    SELECT * FROM layer WHERE typtype <> 'd'
+) b ON true
 LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
 WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
 ORDER BY c.relname, a.attnum
@@ -53,7 +66,7 @@ SELECT c.relname::text, k.conname::text, k.contype::text, pg_get_expr(k.conbin, 
        ),
        k.confdeltype::text
 FROM pg_class c
-JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u')
+JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u', 'x')
 LEFT JOIN pg_class r ON r.oid = k.confrelid
 LEFT JOIN pg_namespace n ON n.oid = r.relnamespace
 WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
@@ -111,7 +124,8 @@ WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)
 class Column:
     """`type` as SQL writes it.
 
-    `base` is the name of the type without its length; `given` means that the server fills it.
+    `base` is the name of the type without its length, of a domain that below all domains. `parts`
+    are the columns of a composite type, else 0. `given` means that the server fills it.
     """
 
     name: str
@@ -123,6 +137,7 @@ class Column:
     modifier: int
     labels: list[str] | None
     is_domain: bool = False
+    parts: int = 0
 
     @property
     def is_certain(self) -> bool:
@@ -139,6 +154,8 @@ class Column:
             return [*self.labels, None]
         if self.base.startswith("_"):
             return ["{}", "{NULL}", *[f"{{{h}}}" for h in hints if h.isalnum()], None]
+        if self.parts:
+            return [*hints, f"({',' * (self.parts - 1)})", "(1,1)", None]
         kind = _KINDS.get(self.base)
         texts = _GENERATORS[kind](self, hints) if kind else [*hints, *_OF_ANY_TYPE]
         return [*dict.fromkeys(texts), None]
@@ -261,12 +278,29 @@ _OF_ANY_TYPE = (
     "<a/>",
     "$",
     "pg_class",
+    "empty",
+    "{}",
 )
+#: Why a row cannot be made, which is no failure of the connection.
+_UNMADE = (
+    LookupError,
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.InternalError,
+    psycopg.NotSupportedError,
+    psycopg.ProgrammingError,
+    psycopg.errors.LockNotAvailable,
+)
+#: From so many columns on, a row leaves out what it may leave out: PostgreSQL's row has to fit into
+#: a page of 8 KiB, and a value outside of it takes 18 bytes there.
+_WIDE = 200
+#: Parameters of one statement; the protocol takes 65,535.
+_PARAMETERS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """`kind` is that of pg_constraint: c, f, p or u; `rule` is its confdeltype: a, r, c, n or d.
+    """`kind` is that of pg_constraint: c, f, p, u or x; `rule` is its confdeltype: a, r, c, n or d.
 
     Kind b are the bounds of partitions: what a row must meet so that there is one for it.
     The `table` that a foreign key leads to has its schema before it when that is another one.
@@ -333,6 +367,9 @@ def read(
         elif None not in bounds:
             fits = " OR ".join(f"({bound})" for bound in bounds)
             tables[table].constraints.append(Constraint("", "b", fits, tuple(columns)))
+    for found in tables.values():
+        if not found.columns:
+            found.unfit = f"{found.name} has no columns"
     for table, name, parts in connection.execute(_PARTS.encode(), wanted):
         tables[table].parts[name] = frozenset(parts)
     return tables
@@ -351,6 +388,10 @@ class Samples:
         self._making: list[str] = []
         self._accepted: dict[tuple[str, str], bool] = {}
         self._repairs: dict[tuple[str, tuple[str, ...]], Row] = {}
+        #: By table and foreign key, a row to refer to that is there for all checks.
+        self._ready: dict[tuple[str, str], Row] = {}
+        self._prepared: set[str] = set()
+        self._inserts: dict[tuple[str, tuple[str, ...]], str] = {}
 
     def table(self, name: str) -> Table:
         """The table of that name. `LookupError` when it is not among those that are tried."""
@@ -368,6 +409,34 @@ class Samples:
         row = self.valid(name, holding)
         return self.insert(name, row)
 
+    def prepare(self, name: str) -> None:
+        """Make the rows once to which rows of the table refer, layer by layer from the last one.
+
+        Each check would make all layers again, which are many in some schemas. A key that is unique
+        takes a row of its own each time. A row that cannot be made is told by the check that needs
+        it.
+        """
+        stack = [name]
+        while stack:
+            table = self.tables[stack[-1]]
+            self._prepared.add(table.name)
+            parents = [key.table for key in table.of("f")]
+            left = [each for each in parents if each in self.tables and each not in self._prepared]
+            if left:
+                stack.append(left[0])
+                continue
+            stack.pop()
+            self._make_ready(table)
+
+    def _make_ready(self, table: Table) -> None:
+        unique = {column for key in table.of("p", "u") for column in key.columns}
+        for key in table.of("f"):
+            is_shared = key.table in self.tables and unique.isdisjoint(key.columns)
+            if not is_shared or (table.name, key.name) in self._ready:
+                continue
+            with suppress(*_UNMADE), self._connection.transaction():
+                self._ready[table.name, key.name] = self.new(key.table)
+
     def valid(self, name: str, holding: Sequence[str] = ()) -> Row:
         """A row that meets every CHECK and each condition of `holding`.
 
@@ -377,6 +446,8 @@ class Samples:
         if table.unfit:
             raise LookupError(table.unfit)
         row = self._first_values(table, [c for c in table.columns.values() if not c.given])
+        if len(table.columns) > _WIDE:
+            row = self._narrow(table, row)
         row |= self._parents(table)
         fixed = {column for key in table.of("f") for column in key.columns}
         for column in table.columns.values():
@@ -385,6 +456,15 @@ class Samples:
         return self._repaired(
             table, row | self._known_repair(table, fixed, holding), fixed, holding
         )
+
+    @staticmethod
+    def _narrow(table: Table, row: Row) -> Row:
+        """NULL where that is allowed and no constraint asks for a value."""
+        needed = {column for each in table.constraints for column in each.columns}
+        return {
+            name: value if name in needed or table.columns[name].required else None
+            for name, value in row.items()
+        }
 
     def _known_repair(self, table: Table, fixed: set[str], holding: Sequence[str]) -> Row:
         """The values with which an earlier row met the same conditions.
@@ -415,18 +495,27 @@ class Samples:
 
     def insert(self, name: str, row: Row) -> Row:
         """Insert it; the row as stored, in text form."""
+        query = self._insert_statement(name, tuple(row))
+        stored = self._connection.execute(query.encode(), list(row.values())).fetchone()
+        return dict(zip(self.tables[name].columns, stored or (), strict=False))
+
+    def _insert_statement(self, name: str, given: tuple[str, ...]) -> str:
+        """The statement for a row with these columns. To put it together takes long."""
+        known = self._inserts.get((name, given))
+        if known is not None:
+            return known
         columns = self.tables[name].columns
         values = sql.SQL("({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
-            sql.SQL(", ").join(map(sql.Identifier, row)),
-            sql.SQL(", ").join(cast(columns[c]) for c in row),
+            sql.SQL(", ").join(map(sql.Identifier, given)),
+            sql.SQL(", ").join(cast(columns[c]) for c in given),
         )
         query = sql.SQL("INSERT INTO {} {} RETURNING {}").format(
             sql.Identifier(name),
-            values if row else sql.SQL("DEFAULT VALUES"),
+            values if given else sql.SQL("DEFAULT VALUES"),
             sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(c)) for c in columns),
         )
-        stored = self._connection.execute(query, list(row.values())).fetchone()
-        return dict(zip(columns, stored or (), strict=False))
+        self._inserts[name, given] = query.as_string(self._connection)
+        return self._inserts[name, given]
 
     def other(self, name: str, row: Row, columns: Sequence[str] = ()) -> Row:
         """The same row with one of `columns` at another value that every CHECK takes.
@@ -471,7 +560,7 @@ class Samples:
                 if optional and (key.table in self._making or key.table not in self.tables):
                     found |= dict.fromkeys(key.columns)
                 elif not set(key.columns) <= set(found):
-                    parent = self.new(key.table)
+                    parent = self._ready.get((table.name, key.name)) or self.new(key.table)
                     found |= {
                         column: parent[to] for column, to in zip(key.columns, key.to, strict=True)
                     }
@@ -583,21 +672,44 @@ class Samples:
         self, table: Table, rows: Sequence[Row], conditions: Sequence[str]
     ) -> list[tuple[bool, ...]]:
         """For each row, whether it meets each condition; NULL counts as met, as in a CHECK."""
-        columns = [c for c in table.columns.values() if c.name in rows[0]]
+        if not rows:
+            return []
+        columns = _mentioned(table, rows[0], conditions)
+        most = max(_PARAMETERS // max(len(columns), 1), 1)
+        return [
+            met
+            for first in range(0, len(rows), most)
+            for met in self._met_together(table, rows[first : first + most], columns, conditions)
+        ]
+
+    def _met_together(
+        self,
+        table: Table,
+        rows: Sequence[Row],
+        columns: Sequence[Column],
+        conditions: Sequence[str],
+    ) -> list[tuple[bool, ...]]:
         # The text of a row is the same for all, and there are hundreds: it is put together once.
-        placeholders = sql.SQL(", ").join(map(cast, columns)).as_string(self._connection)
-        values = sql.SQL(", ").join(sql.SQL(f"({i}, {placeholders})") for i in range(len(rows)))
-        query = sql.SQL(
-            "SELECT {} FROM (VALUES {}) AS {} (row_number, {}) ORDER BY row_number"
-        ).format(
+        placeholders = "".join(f", {cast(c).as_string(self._connection)}" for c in columns)
+        values = sql.SQL(", ").join(sql.SQL(f"({i}{placeholders})") for i in range(len(rows)))
+        query = sql.SQL("SELECT {} FROM (VALUES {}) AS {} ({}) ORDER BY row_number").format(
             sql.SQL(", ").join(
                 sql.SQL("({}) IS NOT FALSE").format(sql.SQL(c)) for c in conditions
             ),  # the server's own text
             values,
             sql.Identifier(table.name),
-            sql.SQL(", ").join(sql.Identifier(c.name) for c in columns),
+            sql.SQL(", ").join(map(sql.Identifier, ["row_number", *(c.name for c in columns)])),
         )
         return list(self._connection.execute(query, [row[c.name] for row in rows for c in columns]))
+
+
+def _mentioned(table: Table, row: Row, conditions: Sequence[str]) -> list[Column]:
+    """The columns of a row of which the conditions may say something. Others need not be sent."""
+    text = " ".join(conditions)
+    all_columns = [column for column in table.columns.values() if column.name in row]
+    if ".*" in text:  # a condition on the row as a whole
+        return all_columns
+    return [column for column in all_columns if column.name.replace('"', '""') in text]
 
 
 def cast(column: Column) -> sql.Composed:

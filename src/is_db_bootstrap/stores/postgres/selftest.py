@@ -13,13 +13,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 from psycopg import sql
 
 from is_db_bootstrap.results import Proof
 from is_db_bootstrap.stores.postgres import sample_rows
+from is_db_bootstrap.stores.postgres.catalogue import Catalogue, live
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.sample_rows import Constraint, Row, Samples, Table
 from is_db_bootstrap.stores.postgres.server_words import told
@@ -27,7 +28,16 @@ from is_db_bootstrap.stores.postgres.server_words import told
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from is_db_bootstrap.stores.postgres.catalogue import Objects
+
 NOT_NULL, FOREIGN_KEY, UNIQUE, CHECK, RESTRICT = "23502", "23503", "23505", "23514", "23001"
+#: How the states begin that a row of ours may get from rules that nobody can foresee: a value or a
+#: row that something else refuses, what a trigger raises, a limit of the server, a foreign table.
+#: They say nothing about what was to be tried.
+_NO_VERDICT = ("22", "23", "54", "55", "HV", "P0001", "0A000")
+EXCLUSION = "23P01"
+#: So many columns of a table are tried without a value, one after the other.
+_MOST_COLUMNS = 100
 #: A statement of ours waits at most so long for a row that a running application holds.
 LOCK_TIMEOUT = "5s"
 
@@ -75,6 +85,25 @@ def _of_row(row: tuple[Any, ...]) -> _Index:
     return _Index(*row)
 
 
+class Trial(Protocol):
+    """A self-test in another place than the target."""
+
+    def proofs(self, done: Collection[str], declared: Objects | None) -> Iterator[Proof]:
+        """The checks at the revisions `done`, of the tables in `declared` or of all."""
+
+    def cancel(self) -> None:
+        """From another thread: end what runs on the server."""
+
+
+def proofs_in(
+    connection: psycopg.Connection[Any], schema: str, declared: Objects | None
+) -> Iterator[Proof]:
+    """The checks of the tables in `declared`, or of all in `schema`. All of it is rolled back."""
+    with connection.transaction(force_rollback=True):
+        objects = live(connection, schema) if declared is None else declared
+        yield from SelfTest(connection, schema, Catalogue("", "", objects).tables()).proofs()
+
+
 class SelfTest:
     """The checks of the tables `names` in `schema`.
 
@@ -100,6 +129,7 @@ class SelfTest:
             for table, rows in indexes.items()
         }
         for table in self._tables.values():
+            self._samples.prepare(table.name)
             yield self._tried(
                 f"{table.name} takes a row and gives it back", self._round_trip, table
             )
@@ -113,6 +143,13 @@ class SelfTest:
                     table,
                     found.name,
                     found.columns,
+                )
+            for found in table.of("x"):
+                yield self._tried(
+                    f"{table.name}.{found.name} refuses a second row",
+                    self._exclusion,
+                    table,
+                    found,
                 )
             for index in map(_of_row, indexes.get(table.name, ())):
                 if index.unique and not index.of_constraint:
@@ -172,10 +209,13 @@ class SelfTest:
             return Proof(name, ok=False, detail=str(exc))
         except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as exc:
             return Proof(name, ok=None, detail=told(exc)[0])
-        except psycopg.OperationalError:
-            raise
         except psycopg.Error as exc:
-            return Proof(name, ok=False, detail=f"{exc.sqlstate}: {told(exc)[0]}")
+            state = exc.sqlstate or ""
+            if state.startswith(_NO_VERDICT):
+                return Proof(name, ok=None, detail=f"{state}: {told(exc)[0]}")
+            if isinstance(exc, psycopg.OperationalError):
+                raise
+            return Proof(name, ok=False, detail=f"{state}: {told(exc)[0]}")
 
     @contextmanager
     def _undone(self) -> Iterator[None]:
@@ -201,7 +241,7 @@ class SelfTest:
             if exc.sqlstate not in states:
                 raise
             if name and by and by != name and by not in parts:
-                raise _Wrong(f"{exc.sqlstate}, but by {by}") from exc
+                raise LookupError(f"{by} refused it first ({exc.sqlstate})") from exc
             return str(exc.sqlstate)
         raise _Wrong("was not refused")
 
@@ -215,8 +255,14 @@ class SelfTest:
             for n, v in row.items()
             if n in needed or (table.columns[n].required and table.columns[n].initial is None)
         }
-        with self._undone():
-            self._samples.insert(table.name, least)
+        try:
+            with self._undone():
+                self._samples.insert(table.name, least)
+        except psycopg.errors.CheckViolation:  # a CHECK asks for more than NOT NULL does
+            asked = {column for check in table.of("c") for column in check.columns}
+            least |= {n: v for n, v in row.items() if n in asked}
+            with self._undone():
+                self._samples.insert(table.name, least)
         stored = self._samples.insert(table.name, row)
         if not self._count(table, stored):
             raise _Wrong("the row was not found again")
@@ -240,14 +286,18 @@ class SelfTest:
 
     def _not_null(self, table: Table) -> str:
         row = self._samples.valid(table.name)
-        columns = [c.name for c in table.columns.values() if c.required]
+        required = [c.name for c in table.columns.values() if c.required]
+        columns = required[:_MOST_COLUMNS]
         for column in columns:
             without = row | {column: None}
             # A row without a value for the key of the partitions may have no partition.
             bound = any(column in each.columns for each in table.of("b"))
             states = [NOT_NULL, CHECK] if bound else [NOT_NULL]
             self._refused(states, column, partial(self._samples.insert, table.name, without))
-        return f"{len(columns)} columns ({NOT_NULL})" if columns else "no such column"
+        if not columns:
+            return "no such column"
+        number = f"{len(columns)}" if columns == required else f"{len(columns)} of {len(required)}"
+        return f"{number} columns ({NOT_NULL})"
 
     def _unique(
         self, table: Table, name: str, columns: Sequence[str], holding: Sequence[str] = ()
@@ -255,7 +305,7 @@ class SelfTest:
         first = self._samples.new(table.name, holding)
         if any(first[c] is None for c in columns):
             raise LookupError(f"NULL in {', '.join(columns)}: nothing to repeat")
-        others = [k.columns for k in table.of("p", "u") if k.name != name]
+        others = [k.columns for k in table.of("p", "u", "x") if k.name != name]
         others += [
             tuple(k.strip('"') for k in i.keys)
             for i in self._uniques.get(table.name, ())
@@ -274,6 +324,25 @@ class SelfTest:
             lambda: self._samples.insert(table.name, second),
             table.parts.get(name, ()),
         )
+
+    def _exclusion(self, table: Table, found: Constraint) -> str:
+        """A second row with the same values, which most exclusion constraints refuse."""
+        first = self._samples.new(table.name)
+        if not found.columns or any(first[c] is None for c in found.columns):
+            raise LookupError("an expression or NULL: nothing to repeat")
+        keys = {c for key in table.of("p", "u") for c in key.columns} - set(found.columns)
+        given = {c for c in first if table.columns[c].given and c not in found.columns}
+        kept = {c: v for c, v in first.items() if c not in given}
+        second = self._samples.fresh(table.name, kept, keys - given)
+        try:
+            return self._refused(
+                [EXCLUSION],
+                found.name,
+                lambda: self._samples.insert(table.name, second),
+                table.parts.get(found.name, ()),
+            )
+        except _Wrong as exc:
+            raise LookupError("the same values are no conflict for its operators") from exc
 
     def _unique_index(self, table: Table, index: _Index) -> str:
         columns = [key.strip('"') for key in index.keys]
@@ -446,8 +515,8 @@ class SelfTest:
         names = [json.loads(name) for name in used]
         if not names:
             raise _Wrong(f"no index serves {text}")
-        rows = self._connection.execute(query.encode()).fetchall()
-        if not rows:
+        # One row is enough: the condition may hold for millions.
+        if self._connection.execute(f"{query} LIMIT 1".encode()).fetchone() is None:
             raise _Wrong(f"nothing was found by {text}")
         parts = {index.name, *table.parts.get(index.name, ())}
         return "" if parts & set(names) else f"served by {', '.join(names)}"
