@@ -107,6 +107,8 @@ class PostgreSQLBootstrapper:
 
     name: StoreName = "postgres"
     kinds_together = frozenset({"revision"})
+    #: Whether a team's own `env.py` runs its revisions, or our environment.
+    runs_team = True
 
     def __init__(
         self,
@@ -170,7 +172,7 @@ class PostgreSQLBootstrapper:
             ignored=elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
         )
         self._watch: Watch | TeamWatch = Watch(self._history.marks)
-        if self._team:
+        if self._team and self.runs_team:
             self._watch = self._team.watch_with(self._history.marks)
         self._revision_steps = RevisionSteps(
             self._reader,
@@ -182,7 +184,7 @@ class PostgreSQLBootstrapper:
             history=self._history,
             watch=self._watch,
             lock_timeout_s=self._timing.lock_timeout_s,
-            run_by_team=self._upgrade_by_team if self._team else None,
+            run_by_team=self._upgrade_by_team if self._team and self.runs_team else None,
         )
 
     def _read_team(self) -> TeamRun | None:
@@ -307,6 +309,7 @@ class PostgreSQLBootstrapper:
             unread = (*self._history.unread(record), *self._history.unread_lineage(record))
             return Plan(tuple(self._missing_rows(reader)), notes=unread)
         self._history.refuse_unread(record)
+        self._history.refuse_too_long(reader, [change.name for change in pending])
         notes = self._elsewhere.refuse(reader, record)
         schema = self._database.checked_schema(reader) if self._path_schema else []
         if not record.revisions and not schema:
@@ -317,6 +320,7 @@ class PostgreSQLBootstrapper:
     def _plan_from_nothing(self) -> Plan:
         database = self._url.database
         self._database.refuse_no_right_to_create()
+        self._history.refuse_too_long(None, self._chain.order)
         schema = [] if self._schema == _USUAL_SCHEMA else [schema_change(self._schema)]
         return Plan(
             (database_change(database), *schema, *self._pending(Record()), *self._all_rows())
@@ -682,7 +686,7 @@ class PostgreSQLBootstrapper:
         `StoreUnavailable` when the server cannot be asked.
         """
         self._cancelled.set()
-        alembic = sys.modules.get("is_db_bootstrap.stores.postgres.alembic")
+        alembic = sys.modules.get("is_db_bootstrap.stores.postgres.alembic_turn")
         turn = getattr(alembic, "ALEMBIC", None)  # another thread may be importing it right now
         if turn is not None:
             turn.give_up(self._changing_in)

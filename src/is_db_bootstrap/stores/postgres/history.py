@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -44,6 +44,13 @@ _SCHEMA_OF = """
     SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = to_regclass(%s)
 """
+#: How many characters of a revision's id the version table holds. NULL: any number.
+_LONGEST = """
+    SELECT CASE WHEN atttypmod > 4 THEN atttypmod - 4 END FROM pg_attribute
+    WHERE attrelid = to_regclass(%s) AND attname = 'version_num'
+"""
+#: As many hold the version tables that Alembic makes (`DefaultImpl.version_table_impl`).
+LONGEST_ID = 32
 #: The direction of a step that applies a revision.
 UPGRADE = "upgrade"
 
@@ -204,6 +211,37 @@ class History:
             "not run again by itself.",
             hint=self.ways_out(found.direction, found.revision, record),
             subject=found.revision,
+        )
+
+    def refuse_too_long(
+        self, reader: psycopg.Connection[Any] | None, revisions: Iterable[str]
+    ) -> None:
+        """Raise `StoreConflict` for a revision whose id the version table cannot hold.
+
+        It would run, and could not be recorded. Without a `reader` there is no database yet.
+        """
+        longest = max(revisions, key=len, default="")
+        if len(longest) <= LONGEST_ID:
+            return
+        row = None
+        if reader is not None:
+            with errors(self._target, self.place.shown):
+                row = reader.execute(_LONGEST.encode(), [self.table]).fetchone()
+        limit = row[0] if row else LONGEST_ID
+        if limit is None or len(longest) <= limit:
+            return
+        way = "Give it a shorter id."
+        if row:
+            way += (
+                " Or widen the column, which stock Alembic accepts: ALTER TABLE "
+                f"{self.table} ALTER version_num TYPE varchar(255);"
+            )
+        raise StoreConflict(
+            NAME,
+            f"The id of revision {longest} has {len(longest)} characters, and "
+            f"{self.place.shown}.version_num holds {limit}. Nothing was changed.",
+            hint=way,
+            subject=longest,
         )
 
     def refuse_unread(self, record: Record) -> None:

@@ -28,10 +28,10 @@ from is_db_bootstrap.stores.postgres.connection import (
     identifier,
     session_settings,
 )
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
 from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.kind import KIND
-from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -128,7 +128,12 @@ def drop_database(url: StoreUrl, timing: Timing, name: str) -> None:
 
 
 class _ScratchStore(PostgreSQLBootstrapper):
-    """The store that brings a scratch database to its revisions."""
+    """The store that brings a scratch database to its revisions.
+
+    They run in our own environment, also those of a team: its `env.py` leads elsewhere.
+    """
+
+    runs_team = False
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
         super()._remember(connection)
@@ -251,7 +256,7 @@ def server_wide(text: str) -> str:
 def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> Catalogue:
     """The catalogue of `blueprint` at its head, from a scratch database on the server of `url`."""
     timing = timing or Timing()
-    head = Chain.read(blueprint.migrations).head if blueprint.migrations else ""
+    head = chain_of(blueprint).head
     with (
         at_head(url, blueprint, timing) as scratch,
         connect(
@@ -273,7 +278,7 @@ def schema_sql(blueprint: Blueprint) -> str:
         f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty "
         "schema public. Generated.\n\n"
     )
-    return head + offline_sql(blueprint, "public", "head")
+    return head + offline_sql(blueprint, "public", "heads")
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -308,7 +313,7 @@ def generated_files(
     warn: Callable[[str], None] = lambda _: None,
 ) -> dict[Path, str]:
     """What `write` writes, by the files in which it belongs. Nothing is written."""
-    folder = blueprint.migrations
+    folder = folder_of(blueprint)
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no migrations.")
     texts = {folder / FILE_NAME: generate(url, blueprint, timing).text()}
