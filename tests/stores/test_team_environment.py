@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import psycopg
 import pytest
 
@@ -313,3 +319,82 @@ def test_downgrade_and_stamp_are_left_to_the_stock_command(project):
     with pytest.raises(ConfigurationError, match="alembic stamp"):
         migrate.stamp(load_blueprint(team.toml), "a1", settings=settings)
     assert migrate.upgrade(load_blueprint(team.toml), settings=settings).revisions == ()
+
+
+def test_db_schema_is_where_the_search_path_of_env_py_begins(project):
+    team = project("asyncpg")
+    create(team.url)
+    team.env(options="")
+    blueprint = load_blueprint(team.toml)
+    environ = {"POSTGRES_URL": team.url, "DB_SCHEMA": "tenant"}
+    settings = Settings.load(blueprint, environ=environ)
+    for expected in (["tenant", "a1", "b2"], []):
+        result = orchestrator(blueprint, settings).run(Mode.APPLY)
+        result.raise_for_failure()
+        assert changes(result) == expected
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'tenant' ORDER BY 1"
+    assert rows(team.url, query) == [("account",), ("alembic_version",)]
+
+
+def test_a_search_path_of_env_py_that_finds_another_table_is_refused(project):
+    team = project()
+    create(team.url)
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA tenant")
+    team.env(options="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOP_DATABASE", f"{team.address}?options=-csearch_path%3Dtenant")
+        with pytest.raises(ConfigurationError, match="in the schema tenant, and that of"):
+            run(team)
+    assert rows(team.url, "SELECT to_regclass('tenant.account') IS NULL") == [(True,)]
+
+
+def test_a_blueprint_names_the_environment_too(project):
+    team = project()
+    blueprint = load_blueprint(_folder_with(team, BLUEPRINT))
+    assert blueprint.alembic.ini == team.folder / "alembic.ini"
+    assert (blueprint.migrations, blueprint.stores) == (None, ("postgres",))
+    both = BLUEPRINT.replace("alembic=", 'migrations="db/versions", alembic=')
+    with pytest.raises(ConfigurationError, match="one of them names the revisions"):
+        load_blueprint(_folder_with(team, both))
+    with pytest.raises(ConfigurationError, match=r"nobody\.ini, which the blueprint names"):
+        load_blueprint(_folder_with(team, BLUEPRINT.replace("alembic.ini", "nobody.ini")))
+
+
+BLUEPRINT = """
+from is_db_bootstrap.blueprint import Blueprint
+
+BLUEPRINT = Blueprint("shop", "A shop that had Alembic before.", alembic="alembic.ini")
+"""
+
+
+def _folder_with(team, text):
+    """The folder with a blueprint of this text, as a new module."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == team.folder.name]:
+        del sys.modules[name]
+    team.write("blueprint.py", text)
+    return team.folder
+
+
+def test_the_lines_of_the_page_lead_to_a_first_apply(project):
+    """Those of docs/how-to/existing-project.md, but for the installation."""
+    team = project("asyncpg")
+    create(team.url)
+    page = Path(__file__).parents[2] / "docs/how-to/existing-project.md"
+    blocks = re.findall(r"```(console|toml)\n(.*?)```", page.read_text(), re.DOTALL)
+    team.toml.write_text(next(text for kind, text in blocks if kind == "toml"))
+    lines = [line for kind, text in blocks if kind == "console" for line in text.splitlines()]
+    asked = [line.split()[1:] for line in lines if line.startswith("is-db-bootstrap")]
+    assert [words[0] for words in asked] == ["plan", "apply", "verify"]
+    for words in asked:
+        result = subprocess.run(
+            [sys.executable, "-m", "is_db_bootstrap", *words],
+            cwd=team.folder,
+            env=os.environ | {"POSTGRES_URL": team.url},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr + result.stdout
+    assert rows(team.url, "SELECT cents FROM account") == [(20,)]

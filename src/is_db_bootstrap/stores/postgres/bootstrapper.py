@@ -194,7 +194,8 @@ class PostgreSQLBootstrapper:
             return None
         from is_db_bootstrap.stores.postgres.team_run import TeamRun
 
-        return TeamRun(declared, str(self._url), self._timing.lock_timeout_s)
+        schema = None if self._schema == _USUAL_SCHEMA else self._schema
+        return TeamRun(declared, str(self._url), self._timing.lock_timeout_s, schema)
 
     @property
     def _path_schema(self) -> str | None:
