@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 import os
+import queue
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine
 
 from is_db_bootstrap import migrate, revision
 from is_db_bootstrap.app import orchestrator
@@ -23,6 +27,8 @@ pytestmark = pytest.mark.postgres
 
 DRIVERS = ["psycopg", "psycopg2", "asyncpg"]
 TABLE = 'op.create_table("account", sa.Column("cents", sa.Integer))\nop.execute("INSERT INTO account VALUES (10)")'
+#: What asyncpg sends as it is, and psycopg would take for a parameter.
+PERCENT = """op.get_bind().exec_driver_sql("SELECT format('%I', 'a b') WHERE 'abc' LIKE 'a%'")"""
 DOUBLE = 'op.execute("UPDATE account SET cents = cents * 2")'
 
 
@@ -88,7 +94,8 @@ def test_stock_alembic_and_the_product_take_turns(project, driver):
 def test_an_empty_database_is_made_by_the_product_alone(project):
     team = project("asyncpg")
     name = team.url.rpartition("/")[2]
-    assert changes(run(team)) == [name, "a1", "b2"]
+    team.revision("c3", "b2", PERCENT)
+    assert changes(run(team)) == [name, "a1", "b2", "c3"]
     assert changes(run(team)) == []
     tables = rows(team.url, "SELECT count(*) FROM pg_tables WHERE tablename = 'alembic_version'")
     assert tables == [(0,)]
@@ -398,3 +405,41 @@ def test_the_lines_of_the_page_lead_to_a_first_apply(project):
         )
         assert result.returncode == 0, result.stderr + result.stdout
     assert rows(team.url, "SELECT cents FROM account") == [(20,)]
+
+
+def test_engines_of_the_program_around_us_are_left_alone(project):
+    """Its threads were there before, and have engines of other databases."""
+    team = project()
+    create(team.url)
+    beside = create_engine("sqlite://")
+    asked, answers, ready = queue.Queue(), [], threading.Event()
+
+    def serve():
+        for _ in iter(asked.get, None):
+            with beside.connect() as connection:
+                answers.append(connection.exec_driver_sql("SELECT 1").scalar())
+                connection.commit()
+            ready.set()
+
+    program = threading.Thread(target=serve)
+    program.start()
+    team.write("beside.py", BESIDE)
+    sys.modules.pop("beside", None)
+    team.revision("c3", "b2", "import beside\nbeside.ask()")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            builtins, "ask_program", lambda: (asked.put(1), ready.wait(60)), raising=False
+        )
+        assert changes(run(team)) == ["a1", "b2", "c3"]
+    asked.put(None)
+    program.join()
+    assert answers == [1]
+
+
+BESIDE = """
+import builtins
+
+
+def ask():
+    builtins.ask_program()
+"""

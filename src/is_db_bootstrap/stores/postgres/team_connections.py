@@ -28,6 +28,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     search_path,
 )
 from is_db_bootstrap.stores.postgres.errors import NAME
+from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.own_schema import literal
 
 #: Which database answers, in which session, and whether its role may read the system identifier. A
@@ -131,10 +132,10 @@ class TeamConnections:
         self.refusal = None
         self._planned, _ = _identity(partial(_ask_ours, reader))
         self._lock = lock
-        others = set(threading.enumerate()) - {threading.current_thread()}
+        threads = GuestThreads()
 
         def look(connection: Any, _: Any) -> None:
-            if threading.current_thread() in others:
+            if not threads.is_here():
                 return
             try:
                 self._look_at(connection, ended=ended())

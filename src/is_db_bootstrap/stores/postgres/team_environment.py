@@ -34,6 +34,7 @@ from is_db_bootstrap.blueprint import AlembicEnvironment
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
+from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 #: Options of Alembic's configuration that are one path.
@@ -374,10 +375,12 @@ def _silenced(log: logging.Logger) -> Iterator[None]:
 
 @contextmanager
 def _no_connections() -> Iterator[None]:
-    """While inside, this process opens no connection through SQLAlchemy."""
+    """While inside, user code that we call opens no connection through SQLAlchemy."""
+    threads = GuestThreads()
 
     def refuse(*_: Any) -> None:
-        raise _OfflineOnlyError
+        if threads.is_here():
+            raise _OfflineOnlyError
 
     # A pool that is given a function to connect with asks no dialect.
     watched: tuple[tuple[Any, str], ...] = ((Engine, "do_connect"), (Pool, "connect"))
