@@ -265,6 +265,8 @@ def without_other_ways_to(taken: list[Path], refused: dict[Entry, str]) -> dict[
     Kubernetes mounts a ConfigMap in this way. The files of the mount are links to files of a hidden
     folder beside them.
     """
+    if not refused:
+        return refused
     places = {os.path.realpath(path) for path in taken}
     return {
         entry: reason

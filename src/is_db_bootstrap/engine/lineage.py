@@ -103,9 +103,10 @@ class Lineage:
         done = set(recorded) | (set() if self.is_complete else declared._before(recorded))
         changed = [step for step in declared.steps if _has_other_text(step, recorded)]
         again = {step.name for step in changed if step.may_repeat}
+        settled = done - again
         found = Comparison(
             Standing.SAME,
-            pending=tuple(name for name in declared.names if name not in done - again),
+            pending=tuple(name for name in declared.names if name not in settled),
             beyond=beyond,
             between=tuple(name for name in beyond if name in led_to_known),
             skipped=declared._skipped(done),

@@ -332,6 +332,7 @@ class PostgreSQLBootstrapper:
             Change(name, "revision", self._chain.titles[name], Nature.ATOMIC)
             for name in self._history.compare(record).pending
         ]
+        self._chain.refuse_unparsable(change.name for change in pending)
         self._due = bool(pending)
         return pending
 

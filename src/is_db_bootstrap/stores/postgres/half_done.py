@@ -223,6 +223,8 @@ class WorkingConnection(psycopg.Connection[Any]):
     watch: Watch | None = None
     only_ends = False
     _name = b""
+    #: Number and name of a transaction that got its name before a step asked for it.
+    _named_ahead: tuple[bytes, bytes] = (b"", b"")
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """Let a generator of psycopg talk to the server: all that it sends is sent here."""
@@ -282,15 +284,24 @@ class WorkingConnection(psycopg.Connection[Any]):
 
     def name_transaction(self) -> int:
         """Give the running transaction a name that ends with it; its number."""
-        number, name = self.run(_NAME_TRANSACTION.encode())
+        number, name = self._named_ahead
+        if self.pgconn.parameter_status(b"application_name") != name:
+            number, name = self.run(_NAME_TRANSACTION.encode())
         self._name = name
         return int(number)
 
-    def run_in_transaction(self, statement: bytes) -> tuple[bytes, ...]:
-        """As `run`, in the transaction that is open, or in the one that psycopg would begin."""
+    def lock_and_ask(self, lock: str, question: str) -> str:
+        """Lock a table in the transaction that is open, or in the one that psycopg would begin.
+
+        Returns the answer to a question that has one value, which is asked after that. All is one
+        round trip, in which the transaction gets the name by which a step is written down.
+        """
         idle = self.pgconn.transaction_status == TransactionStatus.IDLE
-        begin = self._get_tx_start_command() + b";" if idle else b""
-        return self.run(begin + statement)
+        begin = self._get_tx_start_command().decode() + "; " if idle else ""
+        statement = f"{begin}{lock}; {_NAME_TRANSACTION.rstrip()}, ({question})"
+        number, name, answer = self.run(statement.encode())
+        self._named_ahead = (number, name)
+        return answer.decode()
 
     def run(self, statement: bytes) -> tuple[bytes, ...]:
         """Run a statement of ours, which nobody is asked about; its only row, if it has one.

@@ -87,6 +87,8 @@ class History:
         #: A step whose mark is still there, although the schema has it behind it.
         self.left_by_ended: Begun | None = None
         self.consent = Consent()
+        #: The last record that was compared. A run with nothing to do looks at the same one often.
+        self._compared: tuple[Record, Comparison] | None = None
 
     def read(self, reader: psycopg.Connection[Any]) -> Record:
         """Rows and comment of the version table, and our row of its lineage, at one moment."""
@@ -304,7 +306,10 @@ class History:
 
     def compare(self, record: Record) -> Comparison:
         """How the record stands to the revisions of the blueprint."""
-        return record.as_lineage(self._chain).compare(self._chain.lineage)
+        if self._compared is None or self._compared[0] != record:
+            found = record.as_lineage(self._chain).compare(self._chain.lineage)
+            self._compared = (record, found)
+        return self._compared[1]
 
     def is_ahead(self, record: Record) -> bool:
         """Whether newer code was here.

@@ -17,18 +17,24 @@ recorded in a table of our own (`begun`), or where that cannot be, by a mark in 
 from __future__ import annotations
 
 import ast
+import codecs
+import heapq
+import inspect
 import io
+import os
 import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from is_db_bootstrap import files
 from is_db_bootstrap.engine.lineage import Lineage, Step
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.postgres.revision_folder import (
+    draft_of,
     looks_like_revision,
     revision_files,
     unreadable,
@@ -38,28 +44,46 @@ TABLE = "alembic_version"
 _MARK = re.compile(r"is-db-bootstrap: blueprint (\S+); revisions((?: \S+)*)")
 #: What a step that has begun adds to the comment.
 _BEGUN = re.compile(r"(?:; )?begun (upgrade|downgrade) (\S+)$")
+#: Chains that a process keeps. A fleet has one blueprint.
+_CHAINS_KEPT = 8
+#: Where the first function of a file begins. Its newline ends the statement before.
+_FIRST_FUNCTION = b"\ndef "
+#: What may bind a name by which a file declares a revision. It may also be an argument, or text.
+_MAY_DECLARE = re.compile(rb"(?:revision|depends_on)\s*(?:\\\s*)?[:=]")
+#: A declared encoding stands in the first two lines (PEP 263). A file with longer ones, and without
+#: the word there, is none.
+_ENCODING_BYTES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
     """Revisions in the order in which they are applied.
 
-    `parents` are what each goes on from, `titles` what it does.
+    `parents` are what each goes on from, `titles` what it does, and `files` where it was read.
     """
 
     order: tuple[str, ...] = ()
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Chain:
         """Read `revision`, `down_revision` and `depends_on` of every file.
 
+        Files that have not changed since this process has read them are not read again.
+
         `ConfigurationError` unless there is one head.
         """
+        stamp = _stamp(folder)
+        return cls._read_anew(folder) if stamp is None else _read_once(folder, stamp)
+
+    @classmethod
+    def _read_anew(cls, folder: Path) -> Chain:
         parents: dict[str, tuple[str, ...]] = {}
         titles: dict[str, str] = {}
         places: dict[str, str] = {}
+        read: dict[str, Path] = {}
         for path in revision_files(folder):
             revision, before, title, line = _declared(path, _changed_ns(path))
             place = f"{path.name}, line {line}"
@@ -68,7 +92,8 @@ class Chain:
                     f"{folder}: {places[revision]} and {place} both declare revision {revision}."
                 )
             parents[revision], titles[revision], places[revision] = before, title, place
-        chain = cls(tuple(_ordered(parents, folder)), parents, titles)
+            read[revision] = path
+        chain = cls(tuple(_ordered(parents, folder)), parents, titles, read)
         heads = sorted(set(parents) - {p for before in parents.values() for p in before})
         if len(heads) > 1:
             raise ConfigurationError(
@@ -78,6 +103,15 @@ class Chain:
                 f"down_revision = {tuple(heads)!r}.",
             )
         return chain
+
+    def refuse_unparsable(self, revisions: Iterable[str]) -> None:
+        """Raise `ConfigurationError` for the first of `revisions` whose file is no Python.
+
+        `read` does not look into the functions of a file.
+        """
+        for revision in revisions:
+            if path := self.files.get(revision):
+                _refuse_unparsable(path, _changed_ns(path))
 
     @property
     def head(self) -> str:
@@ -106,6 +140,37 @@ class Chain:
         return tuple(r for r in self.order if r in found)
 
 
+#: The name of each file of a folder, and what changes with its content.
+_Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+def _stamp(folder: Path) -> _Stamp | None:
+    """What tells whether a folder has changed. None where that is not known.
+
+    Nothing is known of folders below, which may hold what is refused.
+    """
+    if draft_of(folder) is not None:
+        return None
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name == "__pycache__":
+                    continue
+                if not entry.is_file():
+                    return None
+                status = entry.stat()
+                found.append((entry.name, status.st_mtime_ns, status.st_size, status.st_ino))
+    except OSError:
+        return None
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=_CHAINS_KEPT)
+def _read_once(folder: Path, _stamp: _Stamp) -> Chain:
+    return Chain._read_anew(folder)  # noqa: SLF001 - this is the memory of `Chain.read`
+
+
 def declared_ids(path: Path) -> tuple[str, tuple[str, ...]]:
     """The revision that a file declares and what it goes on from. Both empty if it does not say."""
     try:
@@ -120,7 +185,7 @@ def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, 
     """Revision, parents, title and the line of the revision. A fleet asks for every target."""
     values: dict[str, object] = {}
     line = 1
-    tree = _parsed(path)
+    tree = _parsed_head(path)
     for node in tree.body:
         target = (
             node.targets[0]
@@ -139,8 +204,16 @@ def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, 
     if not isinstance(values.get("revision"), str):
         raise _undeclared(path)
     before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
-    title = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return str(values["revision"]), tuple(dict.fromkeys(before)), title, line
+    return str(values["revision"]), tuple(dict.fromkeys(before)), _title(tree), line
+
+
+def _title(tree: ast.Module) -> str:
+    """The first line of the docstring."""
+    text = ast.get_docstring(tree, clean=False) or ""
+    first = text.partition("\n")[0]
+    if not first.strip():
+        first = inspect.cleandoc(text).partition("\n")[0]
+    return first.strip()
 
 
 def _changed_ns(path: Path) -> int:
@@ -150,15 +223,51 @@ def _changed_ns(path: Path) -> int:
         raise unreadable(path, exc) from exc
 
 
-def _parsed(path: Path) -> ast.Module:
-    """The file as Python reads it: a byte order mark and a declared encoding count."""
+def _parsed_head(path: Path) -> ast.Module:
+    """The file up to its first function, where that is all that can declare a revision.
+
+    The functions of a long chain take most of the time. What parses is whole statements, so the
+    rest begins with a statement too. A rest that may bind one of the names is parsed as well.
+    """
     try:
         text = path.read_bytes()
+    except OSError as exc:
+        raise unreadable(path, exc) from exc
+    end = text.find(_FIRST_FUNCTION)
+    if end >= 0 and _is_plain(text) and not _MAY_DECLARE.search(text, end):
+        with suppress(SyntaxError, ValueError):
+            return ast.parse(text[: end + 1], str(path))
+    return _parsed(path, text)
+
+
+@cache
+def _refuse_unparsable(path: Path, _changed_ns: int) -> None:
+    """Raise `ConfigurationError` for a file that is no Python. A run plans twice."""
+    try:
+        text = path.read_bytes()
+    except OSError as exc:
+        raise unreadable(path, exc) from exc
+    _parsed(path, text)
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether the file is UTF-8 without a byte order mark, and declares no encoding."""
+    first_lines = text[:_ENCODING_BYTES]
+    if b"coding" in first_lines or text.startswith(codecs.BOM_UTF8):
+        return False
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _parsed(path: Path, text: bytes) -> ast.Module:
+    """The text of a file as Python reads it: a byte order mark and a declared encoding count."""
+    try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(text).readline)
         text.decode(encoding)  # some releases of Python do not look into comments
         return ast.parse(text, str(path))
-    except OSError as exc:
-        raise unreadable(path, exc) from exc
     except UnicodeDecodeError as exc:
         raise ConfigurationError(
             f"{path} is not {exc.encoding}: {exc.reason} at byte {exc.start}.",
@@ -189,6 +298,8 @@ def _undeclared(path: Path) -> ConfigurationError:
 
 
 def _literal(node: ast.expr | None, path: Path) -> object:
+    if isinstance(node, ast.Constant):
+        return node.value
     try:
         return ast.literal_eval(node) if node is not None else None
     except ValueError:
@@ -208,17 +319,26 @@ def _tuple(value: object) -> tuple[str, ...]:
 def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
     """Every revision after its parents; among equals in the order of their names."""
     done: list[str] = []
-    left = dict(sorted(parents.items()))
-    while left:
-        ready = [r for r, before in left.items() if all(p in done for p in before)]
-        if not ready:
-            revision, before = next(iter(left.items()))
-            raise ConfigurationError(
-                f"{folder}: revision {revision} goes on from {', '.join(before)}, which is not "
-                "there."
-            )
-        done.append(ready[0])
-        del left[ready[0]]
+    missing = {revision: len(before) for revision, before in parents.items()}
+    children: dict[str, list[str]] = {}
+    for revision, before in parents.items():
+        for parent in before:
+            children.setdefault(parent, []).append(revision)
+    ready = [revision for revision, count in missing.items() if not count]
+    heapq.heapify(ready)
+    while ready:
+        revision = heapq.heappop(ready)
+        done.append(revision)
+        for child in children.get(revision, ()):
+            missing[child] -= 1
+            if not missing[child]:
+                heapq.heappush(ready, child)
+    if len(done) < len(parents):
+        revision = min(set(parents) - set(done))
+        raise ConfigurationError(
+            f"{folder}: revision {revision} goes on from {', '.join(parents[revision])}, which is "
+            "not there."
+        )
     return done
 
 

@@ -177,7 +177,7 @@ class UpgradeRun:
         read = f"SELECT string_agg(version_num, '{_SEPARATOR}') FROM {place}"  # noqa: S608 - quoted
         if isinstance(driver, WorkingConnection):
             connection.get_transaction() or connection.begin()
-            found = driver.run_in_transaction(f"{lock}; {read}".encode())[0].decode()
+            found = driver.lock_and_ask(lock, read)
         else:
             connection.exec_driver_sql(lock.replace("%", "%%"))
             found = connection.exec_driver_sql(read.replace("%", "%%")).scalar() or ""
