@@ -14,6 +14,9 @@ import earlier
 import wheel
 from servers import neo4j_driver
 
+#: A test runs up to seven commands, each of which takes a second and a half on a quiet machine.
+pytestmark = pytest.mark.timeout(900)
+
 BLUEPRINT = """
 import dataclasses
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index, KeyPattern
@@ -51,6 +54,8 @@ def upgrade():
 def downgrade():
     pass
 '''
+#: How the earlier version says that it leaves a store alone.
+SAID_OF_NEWER = ("nothing is changed", "are left alone")
 #: A key of an advisory lock that the test holds while a revision is to stay in its transaction.
 GATE = 4711
 STORES = ("postgres", "neo4j", "milvus", "redis")
@@ -161,11 +166,22 @@ def ended(process):
 
 
 def changes(result):
-    return [change["name"] for store in result["stores"] for change in store["changes"]]
+    """What was changed, without what was only planned."""
+    return [
+        f"{change['kind']} {change['name']}"
+        for store in result["stores"]
+        for change in store["changes"]
+        if change["outcome"] == "changed"
+    ]
 
 
-def outcomes(result):
-    return {store["store"]: store["outcome"] for store in result["stores"]}
+def newer(result):
+    """The stores that are left alone because newer code was there."""
+    return [
+        store["store"]
+        for store in result["stores"]
+        if any(word in note for word in SAID_OF_NEWER for note in store["notes"])
+    ]
 
 
 @pytest.fixture
@@ -202,23 +218,20 @@ def test_what_the_earlier_version_applied_is_carried_on_and_it_leaves_what_is_ne
     do("old", first, "apply")
     result = do("new", first, "apply")
     assert (result["outcome"], changes(result)) == ("unchanged", [])
-    do("new", first, "verify")
     result = do("new", second, "apply")
-    assert {"b2", "archive_v1"} <= {*changes(result)}
+    assert {"revision b2", "collection archive_v1"} <= {*changes(result)}
     assert ran() == (["a1", "b2"], ["a1", "b2"])
     assert comment() == "is-db-bootstrap: blueprint notes; revisions a1 b2"
 
     result = do("old", first, "apply")
     assert changes(result) == []
-    newer = {"postgres": "ahead", "neo4j": "ahead", "redis": "ahead"}
-    assert outcomes(result) == newer | {"milvus": "unchanged"}  # a collection has one version
+    assert newer(result) == ["postgres", "neo4j", "redis"]  # a collection has one version
     do("old", first, "apply", "--no-ahead", code=6)
     assert ran() == (["a1", "b2"], ["a1", "b2"])
     result = do("old", second, "apply")  # the earlier tool with the newer files
     assert changes(result) == []
     result = do("new", second, "apply")
     assert (result["outcome"], changes(result)) == ("unchanged", [])
-    do("new", second, "verify")
 
 
 def test_what_this_version_made_is_left_alone_by_the_earlier_one(do, notes, ran, comment):
@@ -287,9 +300,8 @@ def test_what_one_version_was_killed_in_the_other_one_goes_on_with(start, do, no
         assert changes(result) == []
         process.kill()
         process.wait()
-    assert "b2" in changes(do(survivor, notes(2), "apply"))
+    assert "revision b2" in changes(do(survivor, notes(2), "apply"))
     assert ran() == (["a1", "b2"], ["a1", "b2"])
-    do("new", notes(2), "verify")
 
 
 def until(is_so, process):

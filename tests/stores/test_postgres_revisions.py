@@ -98,6 +98,16 @@ def test_a_record_tells_blueprint_and_lineage():
     assert Record.of([], mark("mine", [])) == Record()
 
 
+def test_our_row_counts_before_a_comment_unless_it_is_out_of_date():
+    comment = mark("mine", ["a", "c", "b"])
+    by_row = Record.of(["b"], comment, ("mine", ["a", "b"]))
+    assert (by_row.lineage, by_row.in_comment) == (("a", "b"), False)
+    by_comment = Record.of(["b"], comment, ("mine", ["a"]))
+    assert (by_comment.lineage, by_comment.in_comment) == (("a", "c", "b"), True)
+    assert Record.of(["b"], "theirs", ("mine", ["a", "b", "c"])) == Record(("b",))
+    assert Record.of([], comment, ("mine", ["a", "b"])) == Record()
+
+
 @pytest.mark.parametrize(
     "comment",
     [

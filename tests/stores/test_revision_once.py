@@ -866,6 +866,7 @@ def test_a_revision_may_go_on_as_another_role_that_may_not_see_our_schema(shop):
         done = shop.apply()
         assert done.ok, done
         assert (shop.recorded, shop.begun) == (["b2"], [])
+        assert shop.lineage == "shop a1 b2"
     finally:
         shop.do(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
@@ -917,6 +918,7 @@ def test_a_role_that_may_mark_nowhere_is_told_so(shop, as_role):
     assert "could not be written" in result.exception.hint
     (note,) = [note for note in result.notes if "is not marked" in note]
     assert f'CREATE SCHEMA is_db_bootstrap AUTHORIZATION "{role}"' in note
+    assert any("Which revisions led to the last one is not recorded" in n for n in result.notes)
     shop.add("b2", "a1", "pass")
     assert shop.apply().ok
     undone = migrate.downgrade(shop.blueprint, "a1", settings=shop.settings, drop_rows=True)
@@ -993,7 +995,7 @@ def test_a_mark_of_another_role_hides_no_mark_of_ours(shop, as_role):
     as_role(*MAY_WRITE, "ALTER TABLE alembic_version OWNER TO {role}")
     shop.add("c3", "b2", f"{WAYS['commit']}\n{KILL}")
     shop.apply_until_killed()
-    assert shop.comment.endswith("; begun upgrade c3")  # this role may not write the other's row
+    assert shop.comment.endswith("begun upgrade c3")  # this role may not write the other's row
     assert shop.cents == 10 * 100 * 100
     shop.add("c3", "b2", WAYS["commit"])
     refused = shop.apply().stores[0].exception
@@ -1021,7 +1023,7 @@ def test_an_owner_who_may_make_no_schema_marks_in_the_comment(shop, as_role, way
     shop.apply_until_killed()
     shop.is_refused()
     assert (shop.recorded, shop.cents) == (["a1"], 1000)
-    assert shop.comment.endswith("; begun upgrade b2")
+    assert shop.comment.endswith("begun upgrade b2")
     shop.stamp("b2")
     assert shop.apply().ok
     assert shop.comment == "is-db-bootstrap: blueprint shop; revisions a1 b2"
@@ -1279,6 +1281,7 @@ def test_a_revision_put_before_the_last_applied_one_is_told_and_nothing_is_appli
     assert isinstance(refused, StoreConflict), refused
     assert "never had b2 applied, which stands before c3 in shop" in refused.message
     assert refused.subject == "b2"
+    assert "never had b2 applied" in migrate.check(shop.blueprint, settings=shop.settings).conflict
     assert "down_revision = 'd4'" in refused.hint
     assert "migrate stamp c3" in refused.hint
     store = PostgreSQLBootstrapper(shop.url, shop.blueprint)
@@ -1346,3 +1349,61 @@ def test_a_stamp_that_cannot_record_the_lineage_is_told(put_before):
             shop.stamp("c3")
     finally:
         shop.do_as_admin(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_the_lineage_is_written_and_rolled_back_with_the_revision(shop):
+    shop.add("b2", "a1", "1 / 0")
+    assert not shop.apply().ok
+    assert (shop.recorded, shop.lineage) == (["a1"], "shop a1")
+    shop.add("b2", "a1", "pass")
+    assert shop.apply().ok
+    assert shop.lineage == "shop a1 b2"
+    assert down(shop, "base", drop_rows=True) == ["b2", "a1"]
+    assert shop.ask("SELECT * FROM is_db_bootstrap.lineage") == []
+
+
+def test_a_comment_of_an_earlier_version_is_read_and_kept_true_until_somebody_takes_it_away(shop):
+    shop.add("c3", "a1", "pass")
+    assert shop.apply().ok
+    earlier = "is-db-bootstrap: blueprint shop; revisions a1"
+    shop.do("DROP SCHEMA is_db_bootstrap CASCADE")
+    shop.do(f"COMMENT ON TABLE alembic_version IS '{earlier} c3'")
+    shop.add("b2", "a1", "pass")
+    shop.add("c3", "b2", "pass")
+    refused = shop.apply().stores[0].exception
+    assert isinstance(refused, StoreConflict), refused
+    assert "never had b2 applied" in refused.message
+    shop.add("c3", "a1", "pass")
+    shop.add("b2", "c3", "pass")
+    assert shop.apply().ok
+    assert (shop.lineage, shop.comment) == ("shop a1 c3 b2", f"{earlier} c3 b2")
+    assert down(shop, "c3") == ["b2"]
+    assert (shop.lineage, shop.comment) == ("shop a1 c3", f"{earlier} c3")
+    assert down(shop, "base", drop_rows=True) == ["c3", "a1"]
+    assert shop.comment is None
+    assert shop.apply().ok
+    assert (shop.lineage, shop.comment) == ("shop a1 c3 b2", None)
+
+
+def test_a_comment_of_somebody_else_is_left_as_it_is(shop, as_role):
+    shop.apply()
+    shop.do("COMMENT ON TABLE alembic_version IS 'see the handbook'")
+    shop.add("b2", "a1", "pass")
+    assert shop.apply().ok
+    assert (shop.lineage, shop.comment) == ("shop a1 b2", "see the handbook")
+    as_role(*MAY_WRITE, "ALTER TABLE alembic_version OWNER TO {role}")
+    shop.add("c3", "b2", "pass")
+    done = shop.apply()
+    assert done.ok, done
+    assert any("which says something else" in note for note in done.stores[0].notes)
+    assert (shop.lineage, shop.comment) == ("shop a1 b2", "see the handbook")
+    assert shop.apply().ok  # a row that does not end in the recorded revision is not believed
+
+
+def test_a_lineage_that_may_not_be_read_is_told_and_not_taken_for_none(put_before, as_role):
+    shop = put_before
+    as_role(*MAY_WRITE)
+    shop.do_as_admin("ALTER TABLE is_db_bootstrap.lineage ENABLE ROW LEVEL SECURITY")
+    done = shop.apply()
+    assert done.ok, done
+    assert any("may not read is_db_bootstrap.lineage" in note for note in done.stores[0].notes)

@@ -327,13 +327,13 @@ class RevisionSteps:
         )
 
     def _complete_lineage(self, record: Record) -> None:
-        """Write what led to the recorded revisions, unless the step has.
+        """Write what led to the recorded revisions, unless the step has written it into our table.
 
         The step could not when it went on under a role that may not.
         """
         is_known = all(revision in self._chain.parents for revision in record.revisions)
         lineage = self._chain.until(record.revisions) if is_known else ()
-        if lineage and lineage != record.lineage:
+        if lineage and (lineage != record.lineage or record.in_comment):
             self._history.record_lineage(self._reader(), lineage)
 
     def _confirm_lifted(self, stamped: str, record: Record) -> None:
