@@ -40,6 +40,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     search_path,
     session_settings,
 )
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.kind import KIND
@@ -76,8 +77,7 @@ def declared_chain() -> Chain:
     """The revisions of the blueprint, which are read once per run."""
     if found := config.attributes.get("chain"):
         return found  # type: ignore[no-any-return]  # Alembic's attributes have no types
-    folder = declared().migrations
-    return Chain.read(folder) if folder is not None else Chain()
+    return chain_of(declared())
 
 
 def models(blueprint: Blueprint) -> MetaData | None:
@@ -132,7 +132,10 @@ def record_lineage(ctx: Any, step: Any, heads: Collection[str], **_: Any) -> Non
     lineage = chain.until(heads)
     ctx.execute(
         lineage_table.record_statement(
-            ctx.version_table_schema, ctx.version_table, blueprint.name, lineage
+            ctx.version_table_schema or config.attributes["schema"],
+            ctx.version_table,
+            blueprint.name,
+            lineage,
         )
     )
     if not ctx.as_sql:
@@ -298,10 +301,11 @@ def connected(schema: str) -> Iterator[Connection]:
 
 def configure(schema: str, **options: Any) -> None:
     """What online and offline runs share."""
+    place, table = config.attributes.get("place", (schema, TABLE))
     context.configure(
         target_metadata=models(declared()),
-        version_table=TABLE,
-        version_table_schema=schema,
+        version_table=table,
+        version_table_schema=place,
         transaction_per_migration=True,
         compare_server_default=True,
         on_version_apply=record_lineage,  # type: ignore[arg-type]  # it is called with keywords
@@ -433,7 +437,11 @@ def offline(schema: str) -> None:
     )
     if schema != "public":
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
-    context.execute(f"SET search_path TO {search_path(schema)}")
+    own_place, _ = config.attributes.get("place", (None, TABLE))
+    if own_place:
+        context.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(own_place)}")
+    elif "place" not in config.attributes:  # else the search path is the team's
+        context.execute(f"SET search_path TO {search_path(schema)}")
     context.execute(lineage_table.make_statement())
     with context.begin_transaction():
         context.run_migrations()

@@ -22,6 +22,7 @@ from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import Settings, StoreUrl, ignored_version_tables
 from is_db_bootstrap.stores.kinds import KINDS
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -180,9 +181,9 @@ def _chain_of(blueprint: Blueprint) -> Chain:
 
     Raises `ConfigurationError` for a blueprint without a PostgreSQL part.
     """
-    if blueprint.migrations is None:
+    if blueprint.migrations is None and blueprint.alembic is None:
         raise ConfigurationError(f"{blueprint.name} has no PostgreSQL part.")
-    return Chain.read(blueprint.migrations)
+    return chain_of(blueprint)
 
 
 def init(
@@ -350,7 +351,7 @@ def check(
                 f"Database {place.url.database} of {store.target} does not exist.",
                 hint=f"Run: is-db-bootstrap migrate init --blueprint {place.blueprint.name}",
             )
-        extensions = available_extensions(reader, place.blueprint.migrations)
+        extensions = available_extensions(reader, folder_of(place.blueprint))
         conflict = store.conflict()
     finally:
         store.close()

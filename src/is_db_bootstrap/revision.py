@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.stores.neo4j import cypher_file
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def postgres(
     """
     from is_db_bootstrap.stores.postgres.scratch import replace_files
 
+    _refuse_team(blueprint)
     folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
     with tempfile.TemporaryDirectory() as temporary:
         draft = _draft_revision(
@@ -83,6 +85,15 @@ def postgres(
     others = replace_files(draft.generated)
     _create_file(path, text)
     return [path, *others]
+
+
+def _refuse_team(blueprint: Blueprint) -> None:
+    """Refuse to write revisions for a team's own environment: its Alembic writes them."""
+    if blueprint.alembic is not None:
+        raise ConfigurationError(
+            f"{blueprint.name}: revisions of {blueprint.alembic.ini} are written by Alembic.",
+            hint="Run `alembic revision --autogenerate`, then is-db-bootstrap revision --refresh.",
+        )
 
 
 def next_revision(blueprint: Blueprint, message: str) -> tuple[str, str]:
@@ -139,7 +150,7 @@ def refresh(
     """
     from is_db_bootstrap.stores.postgres.scratch import write
 
-    _writable_folder(blueprint, blueprint.migrations, "migrations")
+    _writable_folder(blueprint, folder_of(blueprint), "migrations")
     return list(write(settings.need("postgres"), blueprint, settings.timing, warn))
 
 
@@ -153,10 +164,10 @@ def stale(blueprint: Blueprint) -> list[str]:
     from is_db_bootstrap.stores.postgres.lineage_table import without_records
     from is_db_bootstrap.stores.postgres.scratch import SCHEMA_NAME, schema_sql
 
-    folder = blueprint.migrations
+    folder = folder_of(blueprint)
     if folder is None:
         return []
-    head = Chain.read(folder).head
+    head = chain_of(blueprint).head
     found = []
     catalogue = Catalogue.read(folder)
     if catalogue is None:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import builtins
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
 import psycopg
 import pytest
+from sqlalchemy import create_engine
 
+from is_db_bootstrap import migrate, revision
 from is_db_bootstrap.app import orchestrator
 from is_db_bootstrap.blueprint.load import load_blueprint
-from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, HalfDone, StoreConflict
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import RunOptions, Settings
-from team_project import TeamProject
+from team_project import OPTIONS, TeamProject
 
 pytestmark = pytest.mark.postgres
 
 DRIVERS = ["psycopg", "psycopg2", "asyncpg"]
 TABLE = 'op.create_table("account", sa.Column("cents", sa.Integer))\nop.execute("INSERT INTO account VALUES (10)")'
+#: What asyncpg sends as it is, and psycopg would take for a parameter.
+PERCENT = """op.get_bind().exec_driver_sql("SELECT format('%I', 'a b') WHERE 'abc' LIKE 'a%'")"""
 DOUBLE = 'op.execute("UPDATE account SET cents = cents * 2")'
 
 
@@ -81,7 +94,8 @@ def test_stock_alembic_and_the_product_take_turns(project, driver):
 def test_an_empty_database_is_made_by_the_product_alone(project):
     team = project("asyncpg")
     name = team.url.rpartition("/")[2]
-    assert changes(run(team)) == [name, "a1", "b2"]
+    team.revision("c3", "b2", PERCENT)
+    assert changes(run(team)) == [name, "a1", "b2", "c3"]
     assert changes(run(team)) == []
     tables = rows(team.url, "SELECT count(*) FROM pg_tables WHERE tablename = 'alembic_version'")
     assert tables == [(0,)]
@@ -120,3 +134,312 @@ def test_without_an_offline_branch_the_settings_name_the_version_table(project):
     )
     assert changes(run(team)) == ["a1", "b2"]
     assert changes(run(team)) == []
+
+
+def test_several_heads_labels_and_dependencies_are_applied_as_alembic_heads_does(project):
+    team = project()
+    create(team.url)
+    team.ini("version_locations = db/versions db/billing\nrecursive_version_locations = true")
+    team.ini_separator("space")
+    team.revision(
+        "n1",
+        None,
+        'op.execute("CREATE TABLE invoice (id int)")',
+        place="db/billing",
+        more='branch_labels = ("billing",)',
+    )
+    team.revision("n2", "n1", DOUBLE, place="db/billing", more='depends_on = ("b2",)')
+    team.revision("c3", "b2", 'op.execute("CREATE TABLE late (id int)")')
+    assert set(changes(run(team, Mode.PLAN))) == {"a1", "b2", "c3", "n1", "n2"}
+    run(team)
+    assert changes(run(team)) == []
+    assert rows(team.url, "SELECT * FROM meta.shop_version ORDER BY 1") == [("c3",), ("n2",)]
+    assert rows(team.url, "SELECT cents FROM account") == [(40,)]
+    team.stock("upgrade", "heads")
+    assert rows(team.url, "SELECT cents FROM account") == [(40,)]
+
+
+def test_an_id_that_is_computed_is_what_alembic_takes_it_for(project):
+    team = project()
+    create(team.url)
+    team.revision("c3", "b2", DOUBLE, more='revision = "_".join(["c3", "late"])')
+    assert changes(run(team)) == ["a1", "b2", "c3_late"]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("def upgrade(:", r"bad\.py, line 1"),
+        ("import shop_of_nobody", r"bad\.py, line 1"),
+        ('revision = "b2"\ndown_revision = "a1"', "both declare revision b2"),
+        ('revision = "c3"\ndown_revision = "zz"', r"bad\.py: revision c3 goes on from zz"),
+    ],
+)
+def test_a_broken_file_is_named_before_anything_runs(project, written, said):
+    team = project()
+    create(team.url)
+    team.write("db/versions/bad.py", written)
+    with pytest.raises(ConfigurationError, match=said):
+        run(team)
+
+
+def test_a_failure_in_one_transaction_for_all_undoes_all(project):
+    """As this env.py has it. With a transaction for each revision, the first ones stay."""
+    team = project("psycopg2")
+    create(team.url)
+    team.revision("c3", "b2", 'op.execute("SELECT 1 / 0")')
+    with pytest.raises(ChangeFailed, match="a1, b2 ran in the same transaction"):
+        run(team)
+    assert rows(team.url, "SELECT to_regclass('account') IS NULL") == [(True,)]
+    team.env(f"{OPTIONS}, transaction_per_migration=True")
+    with pytest.raises(ChangeFailed, match="division"):
+        run(team)
+    assert rows(team.url, "SELECT * FROM meta.shop_version") == [("b2",)]
+
+
+COMMITS = {
+    "commit": 'bind = op.get_bind()\nbind.execute(sa.text("UPDATE account SET cents = cents * 2"))\nbind.commit()',
+    "text": f'{DOUBLE}\nop.execute("COMMIT")',
+    "autocommit": f"with op.get_context().autocommit_block():\n    {DOUBLE}",
+    "second connection": (
+        "with op.get_bind().engine.connect() as other:\n"
+        '    other.execute(sa.text("UPDATE account SET cents = cents * 2"))\n'
+        "    other.commit()"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", COMMITS)
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
+def test_what_has_committed_and_then_failed_is_not_begun_again(project, driver, way):
+    team = project(driver)
+    create(team.url)
+    team.env(f"{OPTIONS}, transaction_per_migration=True")
+    run(team)
+    team.revision("c3", "b2", f'{COMMITS[way]}\nraise RuntimeError("stop")')
+    with pytest.raises(HalfDone):
+        run(team)
+    with pytest.raises(StoreConflict, match="did not end"):
+        run(team)
+    assert rows(team.url, "SELECT cents FROM account") == [(40,)]
+
+
+@pytest.mark.parametrize("way", COMMITS)
+def test_what_has_committed_and_ends_runs_once(project, way):
+    team = project("psycopg2")
+    create(team.url)
+    run(team)
+    team.revision("c3", "b2", COMMITS[way])
+    assert changes(run(team)) == ["c3"]
+    assert changes(run(team)) == []
+    assert rows(team.url, "SELECT cents FROM account") == [(40,)]
+
+
+def test_older_files_are_behind_a_database_of_newer_ones(project):
+    team = project()
+    create(team.url)
+    run(team)
+    (team.folder / "db/versions/2026/01/b2.py").unlink()
+    assert run(team).stores[0].notes
+    with pytest.raises(StoreConflict, match="goes on beyond"):
+        run(team, allow_ahead=False)
+
+
+def test_a_revision_that_only_stock_alembic_knows_is_unknown(project):
+    team = project()
+    create(team.url)
+    team.stock("upgrade", "head")
+    (team.folder / "db/versions/2026/01/b2.py").unlink()
+    with pytest.raises(StoreConflict, match="POSTGRES_UNKNOWN_REVISION=ahead"):
+        run(team)
+
+
+def test_a_catalogue_is_made_by_our_environment_and_compared(project):
+    """`env.py` would lead to the team's database, and not to the scratch one."""
+    team = project("asyncpg")
+    create(team.url)
+    run(team)
+    blueprint = load_blueprint(team.toml)
+    settings = Settings.load(blueprint, environ={"POSTGRES_URL": team.url})
+    written = [path.name for path in revision.refresh(blueprint, settings)]
+    assert written == ["catalogue.json", "schema.sql"]
+    assert run(team, Mode.VERIFY).ok
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE account DROP COLUMN cents")
+    drifts = run(team, Mode.VERIFY, fails=True).stores[0].drifts
+    assert [drift.object for drift in drifts] == ["account.cents"]
+
+
+def test_the_search_path_is_that_of_the_address(project):
+    team = project("psycopg")
+    create(team.url)
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA tenant")
+    team.url += "?options=-csearch_path%3Dtenant"
+    team.env(options="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOP_DATABASE", team.address)
+        assert changes(run(team)) == ["a1", "b2"]
+        assert changes(run(team)) == []
+    plain = team.url.partition("?")[0]
+    tables = rows(
+        plain,
+        "SELECT schemaname, tablename FROM pg_tables "
+        "WHERE schemaname IN ('public', 'tenant') ORDER BY 2",
+    )
+    assert tables == [("tenant", "account"), ("tenant", "alembic_version")]
+
+
+def test_an_id_that_the_version_table_cannot_hold_is_refused_before_anything_runs(project):
+    team = project()
+    create(team.url)
+    long = "c3_" + "x" * 40
+    team.revision(long, "b2", DOUBLE)
+    with pytest.raises(StoreConflict, match="43 characters, and meta.shop_version"):
+        run(team)
+    (team.folder / f"db/versions/{long}.py").unlink()
+    run(team)
+    team.revision(long, "b2", DOUBLE)
+    with pytest.raises(StoreConflict, match="ALTER version_num TYPE varchar"):
+        run(team)
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE meta.shop_version ALTER version_num TYPE varchar(255)")
+    assert changes(run(team)) == [long]
+
+
+def test_env_py_that_says_another_table_online_is_refused(project):
+    team = project()
+    create(team.url)
+    team.env(offline="context.configure(url=DATABASE)")
+    with pytest.raises(ConfigurationError, match=r"version table meta\.shop_version now"):
+        run(team)
+    assert rows(team.url, "SELECT to_regclass('account') IS NULL") == [(True,)]
+
+
+def test_downgrade_and_stamp_are_left_to_the_stock_command(project):
+    team = project()
+    create(team.url)
+    run(team)
+    settings = Settings.load(load_blueprint(team.toml), environ={"POSTGRES_URL": team.url})
+    with pytest.raises(ConfigurationError, match="alembic downgrade"):
+        migrate.downgrade(load_blueprint(team.toml), "-1", settings=settings)
+    with pytest.raises(ConfigurationError, match="alembic stamp"):
+        migrate.stamp(load_blueprint(team.toml), "a1", settings=settings)
+    assert migrate.upgrade(load_blueprint(team.toml), settings=settings).revisions == ()
+
+
+def test_db_schema_is_where_the_search_path_of_env_py_begins(project):
+    team = project("asyncpg")
+    create(team.url)
+    team.env(options="")
+    blueprint = load_blueprint(team.toml)
+    environ = {"POSTGRES_URL": team.url, "DB_SCHEMA": "tenant"}
+    settings = Settings.load(blueprint, environ=environ)
+    for expected in (["tenant", "a1", "b2"], []):
+        result = orchestrator(blueprint, settings).run(Mode.APPLY)
+        result.raise_for_failure()
+        assert changes(result) == expected
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'tenant' ORDER BY 1"
+    assert rows(team.url, query) == [("account",), ("alembic_version",)]
+
+
+def test_a_search_path_of_env_py_that_finds_another_table_is_refused(project):
+    team = project()
+    create(team.url)
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA tenant")
+    team.env(options="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOP_DATABASE", f"{team.address}?options=-csearch_path%3Dtenant")
+        with pytest.raises(ConfigurationError, match="in the schema tenant, and that of"):
+            run(team)
+    assert rows(team.url, "SELECT to_regclass('tenant.account') IS NULL") == [(True,)]
+
+
+def test_a_blueprint_names_the_environment_too(project):
+    team = project()
+    blueprint = load_blueprint(_folder_with(team, BLUEPRINT))
+    assert blueprint.alembic.ini == team.folder / "alembic.ini"
+    assert (blueprint.migrations, blueprint.stores) == (None, ("postgres",))
+    both = BLUEPRINT.replace("alembic=", 'migrations="db/versions", alembic=')
+    with pytest.raises(ConfigurationError, match="one of them names the revisions"):
+        load_blueprint(_folder_with(team, both))
+    with pytest.raises(ConfigurationError, match=r"nobody\.ini, which the blueprint names"):
+        load_blueprint(_folder_with(team, BLUEPRINT.replace("alembic.ini", "nobody.ini")))
+
+
+BLUEPRINT = """
+from is_db_bootstrap.blueprint import Blueprint
+
+BLUEPRINT = Blueprint("shop", "A shop that had Alembic before.", alembic="alembic.ini")
+"""
+
+
+def _folder_with(team, text):
+    """The folder with a blueprint of this text, as a new module."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == team.folder.name]:
+        del sys.modules[name]
+    team.write("blueprint.py", text)
+    return team.folder
+
+
+def test_the_lines_of_the_page_lead_to_a_first_apply(project):
+    """Those of docs/how-to/existing-project.md, but for the installation."""
+    team = project("asyncpg")
+    create(team.url)
+    page = Path(__file__).parents[2] / "docs/how-to/existing-project.md"
+    blocks = re.findall(r"```(console|toml)\n(.*?)```", page.read_text(), re.DOTALL)
+    team.toml.write_text(next(text for kind, text in blocks if kind == "toml"))
+    lines = [line for kind, text in blocks if kind == "console" for line in text.splitlines()]
+    asked = [line.split()[1:] for line in lines if line.startswith("is-db-bootstrap")]
+    assert [words[0] for words in asked] == ["plan", "apply", "verify"]
+    for words in asked:
+        result = subprocess.run(
+            [sys.executable, "-m", "is_db_bootstrap", *words],
+            cwd=team.folder,
+            env=os.environ | {"POSTGRES_URL": team.url},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr + result.stdout
+    assert rows(team.url, "SELECT cents FROM account") == [(20,)]
+
+
+def test_engines_of_the_program_around_us_are_left_alone(project):
+    """Its threads were there before, and have engines of other databases."""
+    team = project()
+    create(team.url)
+    beside = create_engine("sqlite://")
+    asked, answers, ready = queue.Queue(), [], threading.Event()
+
+    def serve():
+        for _ in iter(asked.get, None):
+            with beside.connect() as connection:
+                answers.append(connection.exec_driver_sql("SELECT 1").scalar())
+                connection.commit()
+            ready.set()
+
+    program = threading.Thread(target=serve)
+    program.start()
+    team.write("beside.py", BESIDE)
+    sys.modules.pop("beside", None)
+    team.revision("c3", "b2", "import beside\nbeside.ask()")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            builtins, "ask_program", lambda: (asked.put(1), ready.wait(60)), raising=False
+        )
+        assert changes(run(team)) == ["a1", "b2", "c3"]
+    asked.put(None)
+    program.join()
+    assert answers == [1]
+
+
+BESIDE = """
+import builtins
+
+
+def ask():
+    builtins.ask_program()
+"""

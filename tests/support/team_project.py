@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from contextlib import chdir
 from pathlib import Path
 
 from alembic import command
@@ -111,6 +112,11 @@ class TeamProject:
         )
         (self.folder / "alembic.ini").write_text(text)
 
+    def ini_separator(self, name: str) -> None:
+        """Let the lists of `alembic.ini` be separated in another way than by the system's."""
+        path = self.folder / "alembic.ini"
+        path.write_text(path.read_text().replace("separator = os", f"separator = {name}"))
+
     def env(self, options: str = OPTIONS, offline: str = _OFFLINE) -> None:
         """Write `env.py`, whose `context.configure` has `options`."""
         online = ASYNC if self.driver == "asyncpg" else SYNC
@@ -145,11 +151,9 @@ class TeamProject:
     def stock(self, act: str, *arguments: str) -> None:
         """Run a command of the stock Alembic in this process, as from the folder."""
         config = Config(self.folder / "alembic.ini")
-        for name in ("script_location", "prepend_sys_path"):
-            place = self.folder / str(config.get_main_option(name))
-            config.set_main_option(name, str(place))
         path = list(sys.path)
-        try:
-            getattr(command, act)(config, *arguments)
-        finally:
-            sys.path[:] = path
+        with chdir(self.folder):
+            try:
+                getattr(command, act)(config, *arguments)
+            finally:
+                sys.path[:] = path

@@ -31,6 +31,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     settings_query,
     shared_sessions,
 )
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.pooler import Mode
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
@@ -453,11 +454,11 @@ class Database:
 
     def _bad_health(self, error: str | None) -> Health:
         """What is known of the database without an answer of the server."""
-        folder = load_blueprint(self._blueprint).migrations if self._blueprint else None
+        chain = chain_of(load_blueprint(self._blueprint)) if self._blueprint else Chain()
         return Health(
             ok=False,
             database=self._url.database,
-            head=Chain.read(folder).head if folder else None,
+            head=chain.head or None,
             error=error,
         )
 

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,6 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import ScriptDirectory
-from alembic.script import base as script_base
 from alembic.util import CommandError
 from sqlalchemy import TypeDecorator, create_engine, event, types
 from sqlalchemy.dialects import postgresql
@@ -33,12 +31,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from is_db_bootstrap import files
-from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
-from is_db_bootstrap.guests import GuestFailed, guest
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.settings import StoreUrl, address_elsewhere
-from is_db_bootstrap.stores.postgres import lineage_table
+from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.connection import connect, identifier, session_settings
-from is_db_bootstrap.stores.postgres.errors import NAME, errors
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
+from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.half_done import (
     StepWatch,
     Watch,
@@ -47,12 +46,14 @@ from is_db_bootstrap.stores.postgres.half_done import (
 )
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.named_types import is_made, named_type, place_of
-from is_db_bootstrap.stores.postgres.revision_folder import SKIPPED_NAMES, draft_of
-from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
+from is_db_bootstrap.stores.postgres.revision_folder import draft_of
+from is_db_bootstrap.stores.postgres.revisions import TABLE
+from is_db_bootstrap.stores.postgres.team_environment import read_environment
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import Timing
+    from is_db_bootstrap.stores.postgres.record_place import RecordPlace
     from is_db_bootstrap.stores.postgres.revision_contents import Contents
 
 #: Seconds that a new process may take to import a module of the application.
@@ -95,63 +96,8 @@ def nowhere() -> AbstractContextManager[None]:
     return address_elsewhere(KIND, _NOWHERE, _NOWHERE_PARTS, others=_NOWHERE_ON_OTHER_ENGINES)
 
 
-class _OneAtATime:
-    """A lock whose holder may be given up, because it hangs.
-
-    Whoever wants it afterwards is told so at once.
-    """
-
-    #: Seconds between two looks whether the holder was given up.
-    _LOOK_S = 0.2
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holder: int | None = None
-        self._given_up = False
-
-    def __enter__(self) -> None:
-        while not self._lock.acquire(timeout=self._LOOK_S):
-            if self._given_up:
-                raise StoreUnavailable(
-                    NAME,
-                    "A revision of an earlier run did not end and still hangs in this process, "
-                    "which can run no other.",
-                    hint="End this process, and run again in a new one.",
-                )
-        self._holder = threading.get_ident()
-
-    def __exit__(self, *_: object) -> None:
-        self._holder, self._given_up = None, False
-        self._lock.release()
-
-    def give_up(self, thread: int | None) -> None:
-        """Count on `thread`, if it is the holder, never to come back; harmless when it does."""
-        if thread is not None and thread == self._holder:
-            self._given_up = True
-
-
-#: Alembic keeps its running environment in module globals: two upgrades in threads fail with
-#: KeyError('config').
-ALEMBIC = _OneAtATime()
 #: The further connections that a revision may take from its engine.
 FURTHER_CONNECTIONS = 4
-
-
-@contextmanager
-def running_alembic() -> Iterator[None]:
-    """One Alembic command at a time, with the user's code as a guest (`guests`).
-
-    Alembic reads `._x.py`, which macOS leaves beside `x.py`, as a revision, so its pattern is
-    replaced meanwhile.
-    """
-    pattern = script_base._only_source_rev_file  # noqa: SLF001 - Alembic has no option for it
-    with ALEMBIC, guest():
-        is_read = re.compile(rf"(?!{SKIPPED_NAMES.pattern})(.*\.py)$")
-        script_base._only_source_rev_file = is_read  # noqa: SLF001 - the same
-        try:
-            yield
-        finally:
-            script_base._only_source_rev_file = pattern  # noqa: SLF001 - the same
 
 
 def working_connection(url: StoreUrl, schema: str, timing: Timing) -> WorkingConnection:
@@ -279,11 +225,14 @@ def config(blueprint: Blueprint, schema: str, connection: Connection | None = No
     """The configuration of `migrations/alembic.ini`, for revisions of any folder."""
     found = Config()
     found.set_main_option("script_location", _escaped(files.root() / "migrations"))
+    found.set_main_option("path_separator", "os")
+    found.attributes.update(blueprint=blueprint, schema=schema, connection=connection)
+    if blueprint.alembic is not None:
+        read_environment(blueprint.alembic).lend_to(found)
+        return found
     draft = draft_of(blueprint.migrations) if blueprint.migrations else None
     places = [blueprint.migrations, *([draft.parent] if draft else [])]
     found.set_main_option("version_locations", os.pathsep.join(map(_escaped, places)))
-    found.set_main_option("path_separator", "os")
-    found.attributes.update(blueprint=blueprint, schema=schema, connection=connection)
     return found
 
 
@@ -303,7 +252,7 @@ def undo(wanted: Config, *revisions: str) -> None:
     heads. One that is not applied is passed over.
     """
     script = ScriptDirectory.from_config(wanted)
-    chain = Chain.read(wanted.attributes["blueprint"].migrations)
+    chain = chain_of(wanted.attributes["blueprint"])
 
     def steps(heads: Any, _: Any) -> list[Any]:
         found: list[Any] = []
@@ -574,19 +523,25 @@ def _ran(
     return bool(ran)
 
 
-def create_version_table(connection: psycopg.Connection[Any], target: str, schema: str) -> None:
-    """Create the version table as Alembic would, and where this role may, our table of lineages.
+def create_version_table(
+    connection: psycopg.Connection[Any], target: str, place: RecordPlace
+) -> None:
+    """Create the version table as Alembic would, in a schema that is made if it is missing.
 
     `IF NOT EXISTS` is not atomic, so a faster run is no error.
     """
-    table = identifier(schema, TABLE)
     statement = (
-        f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) NOT NULL CONSTRAINT "
-        f"{TABLE}_pkc PRIMARY KEY)"
+        f"CREATE TABLE IF NOT EXISTS {place.quoted} (version_num varchar(32) NOT NULL CONSTRAINT "
+        f"{identifier(f'{place.table}_pkc')} PRIMARY KEY)"
     )
-    with (
-        errors(target, TABLE),
-        suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable),
-    ):
+    with errors(target, place.table):
+        try:
+            _create(connection, statement)
+        except psycopg.errors.InvalidSchemaName:
+            _create(connection, f"CREATE SCHEMA IF NOT EXISTS {identifier(place.schema or '')}")
+            _create(connection, statement)
+
+
+def _create(connection: psycopg.Connection[Any], statement: str) -> None:
+    with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
         connection.execute(statement.encode())
-    lineage_table.make(connection)

@@ -118,6 +118,8 @@ class PostgreSQLBootstrapper:
     kinds_together = frozenset({"revision"})
     #: Whether the live schema is compared with the catalogue beside the revisions.
     compares = True
+    #: Whether a team's own `env.py` runs its revisions, or our environment.
+    runs_team = True
 
     def __init__(
         self,
@@ -187,7 +189,7 @@ class PostgreSQLBootstrapper:
             ignored=elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
         )
         self._watch: Watch | TeamWatch = Watch(self._history.marks)
-        if self._team:
+        if self._team and self.runs_team:
             self._watch = self._team.watch_with(self._history.marks)
         self._revision_steps = RevisionSteps(
             self._reader,
@@ -199,7 +201,7 @@ class PostgreSQLBootstrapper:
             history=self._history,
             watch=self._watch,
             lock_timeout_s=self._timing.lock_timeout_s,
-            run_by_team=self._upgrade_by_team if self._team else None,
+            run_by_team=self._upgrade_by_team if self._team and self.runs_team else None,
         )
 
     def _read_team(self) -> TeamRun | None:
@@ -209,7 +211,8 @@ class PostgreSQLBootstrapper:
             return None
         from is_db_bootstrap.stores.postgres.team_run import TeamRun
 
-        return TeamRun(declared, str(self._url), self._timing.lock_timeout_s)
+        schema = None if self._schema == _USUAL_SCHEMA else self._schema
+        return TeamRun(declared, str(self._url), self._timing.lock_timeout_s, schema)
 
     @property
     def _path_schema(self) -> str | None:
@@ -703,7 +706,7 @@ class PostgreSQLBootstrapper:
         `StoreUnavailable` when the server cannot be asked.
         """
         self._cancelled.set()
-        alembic = sys.modules.get("is_db_bootstrap.stores.postgres.alembic")
+        alembic = sys.modules.get("is_db_bootstrap.stores.postgres.alembic_turn")
         turn = getattr(alembic, "ALEMBIC", None)  # another thread may be importing it right now
         if turn is not None:
             turn.give_up(self._changing_in)

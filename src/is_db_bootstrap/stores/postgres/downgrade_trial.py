@@ -23,7 +23,8 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 
 from is_db_bootstrap.errors import StoreUnavailable
-from is_db_bootstrap.stores.postgres.alembic import config, engine, running_alembic, undo
+from is_db_bootstrap.stores.postgres.alembic import config, engine, undo
+from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.catalogue import ATTRIBUTES, PARTITION, live
 from is_db_bootstrap.stores.postgres.downgrade_look import (
     WRITES,

@@ -39,11 +39,6 @@ _LINEAGE = f"""
          WHERE c.oid = %(table)s::regclass))
 """  # noqa: S608 - constants
 _NO_LINEAGE = "NULL::text[]"
-#: The schema of a table that the search path finds.
-_SCHEMA_OF = """
-    SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = to_regclass(%s)
-"""
 #: The direction of a step that applies a revision.
 UPGRADE = "upgrade"
 
@@ -354,7 +349,7 @@ class History:
     def record_lineage(self, reader: psycopg.Connection[Any], revisions: Sequence[str]) -> None:
         """Write what led to the recorded revisions, on a session of the caller's."""
         lineage_table.make(reader)
-        row = reader.execute(_SCHEMA_OF.encode(), [self.table]).fetchone()
+        row = reader.execute(self.place.schema_query.encode()).fetchone()
         schema = self.place.schema or (row[0] if row else self._schema)
         statement = lineage_table.record_statement(
             schema, self.place.table, self._blueprint, revisions

@@ -229,6 +229,15 @@ class Move(PostgreSQLBootstrapper):
         )
         self._target = target
 
+    def _refuse_team(self, act: str) -> None:
+        """Refuse what a team's own environment does by the stock command only."""
+        if self._team is not None:
+            raise ConfigurationError(
+                f"{self._blueprint.name} has an Alembic environment of its own, which "
+                "is-db-bootstrap only upgrades. Nothing was changed.",
+                hint=f"Run `alembic {act}` there.",
+            )
+
     def verify(self) -> Sequence[Drift]:
         """Nothing: a schema that is not at its head has no declared state."""
         return []
@@ -314,6 +323,7 @@ class Downgrade(Move):
         self._over: list[str] = []
 
     def _planned(self) -> Plan:
+        self._refuse_team("downgrade")
         reader = self._existing()
         record = self._history.read(reader)
         if self._history.is_ahead(record):
@@ -607,6 +617,7 @@ class Stamp(Move):
     """Record `target` (`head`, `base` or a revision) as applied, and change nothing else."""
 
     def _planned(self) -> Plan:
+        self._refuse_team("stamp")
         reader = self._existing()
         record = self._history.read(reader)
         self._history.refuse_other_blueprint(record)

@@ -38,10 +38,10 @@ from is_db_bootstrap.stores.postgres import portable_elsewhere
 from is_db_bootstrap.stores.postgres.alembic import (
     config,
     nowhere,
-    running_alembic,
     undo,
     upgrade_to,
 )
+from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.elsewhere import IgnoredTables
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.made_tables import surely_made

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, cast
 from alembic.operations import Operations
 from sqlalchemy import event, inspect
 
-from is_db_bootstrap.stores.postgres.alembic import config, running_alembic, undo, upgrade_to
+from is_db_bootstrap.stores.postgres.alembic import config, undo, upgrade_to
+from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.downgrade_trial import Touch, brief
 from is_db_bootstrap.stores.postgres.portable_watch import BEGUN
 from is_db_bootstrap.stores.postgres.revisions import TABLE

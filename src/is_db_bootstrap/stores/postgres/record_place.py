@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.own_schema import literal
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 
 #: The schema by whose name things are called where the search path decides.
@@ -27,6 +28,17 @@ class RecordPlace:
     def shown(self) -> str:
         """Its name as messages have it."""
         return ".".join(filter(None, (self.schema, self.table)))
+
+    @property
+    def schema_query(self) -> str:
+        """The query of the schema in which a session finds the table, or would create it."""
+        return f"""
+            SELECT coalesce(
+                (SELECT n.nspname::text
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.oid = to_regclass({literal(self.quoted)})),
+                current_schema()::text)
+        """  # noqa: S608 - quoted
 
     @property
     def key(self) -> str:

@@ -301,7 +301,7 @@ class RecordedElsewhere:
             taken = elsewhere.taken(
                 reader,
                 schemas or [self._schema],
-                lambda: offline_sql(self._blueprint, self._schema, "head", after=record.revisions),
+                lambda: offline_sql(self._blueprint, self._schema, "heads", after=record.revisions),
                 only_qualified=only_qualified,
             )
         if taken.created and self._history.read(reader) != record:

@@ -149,7 +149,7 @@ class RevisionSteps:
         if self._run_by_team is not None:
             self._run_by_team(run)
             return
-        postgres_alembic.create_version_table(self._reader(), self._target, self._schema)
+        postgres_alembic.create_version_table(self._reader(), self._target, self._history.place)
         with self._engine().connect() as connection:
             wanted = postgres_alembic.config(self._blueprint, self._schema, connection)
             wanted.attributes["chain"] = self._chain
@@ -215,7 +215,7 @@ class RevisionSteps:
         """Whether Alembic did anything, on a session of its own that `cancel` finds."""
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
 
-        postgres_alembic.create_version_table(self._reader(), self._target, self._schema)
+        postgres_alembic.create_version_table(self._reader(), self._target, self._history.place)
         run: Callable[..., bool] = getattr(postgres_alembic, act)
         with self._alembic_errors(lambda: change):
             return run(self._engine(), self._blueprint, self._schema, revision)

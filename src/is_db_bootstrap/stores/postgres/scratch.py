@@ -28,10 +28,10 @@ from is_db_bootstrap.stores.postgres.connection import (
     identifier,
     session_settings,
 )
+from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
 from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.kind import KIND
-from is_db_bootstrap.stores.postgres.revisions import Chain
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
 
 if TYPE_CHECKING:
@@ -133,10 +133,12 @@ def drop_database(url: StoreUrl, timing: Timing, name: str) -> None:
 class _ScratchStore(PostgreSQLBootstrapper):
     """The store that brings a scratch database to its revisions.
 
-    It compares nothing, so that a catalogue that cannot be read can be written again.
+    It compares nothing, so that a catalogue that cannot be read can be written again. The revisions
+    run in our own environment, also those of a team: its `env.py` leads elsewhere.
     """
 
     compares = False
+    runs_team = False
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
         super()._remember(connection)
@@ -157,7 +159,7 @@ class _ScratchStore(PostgreSQLBootstrapper):
             from is_db_bootstrap.stores.postgres.alembic import create_version_table
 
             reader, table = self._reader(), self._history.table
-            create_version_table(reader, self.target, self._schema)
+            create_version_table(reader, self.target, self._history.place)
             widened = f"ALTER TABLE {table} ALTER version_num TYPE varchar({longest})"
             reader.execute(widened.encode())
 
@@ -316,7 +318,7 @@ def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) 
 
 def read_catalogue(scratch: StoreUrl, blueprint: Blueprint, timing: Timing) -> Catalogue:
     """The catalogue of a scratch database that is at the blueprint's head."""
-    head = Chain.read(blueprint.migrations).head if blueprint.migrations else ""
+    head = chain_of(blueprint).head
     settings = session_settings("public")
     with connect(scratch, timing.connect_timeout_s, settings=settings) as connection:
         return Catalogue.made(connection, blueprint.name, head, "public")
@@ -333,7 +335,7 @@ def schema_sql(blueprint: Blueprint) -> str:
         f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty "
         "schema public. Generated.\n\n"
     )
-    return head + offline_sql(blueprint, "public", "head")
+    return head + offline_sql(blueprint, "public", "heads")
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -375,7 +377,7 @@ def file_texts(
     blueprint: Blueprint, catalogue: Catalogue, warn: Callable[[str], None] = lambda _: None
 ) -> dict[Path, str]:
     """The text of both files, by their paths, with this catalogue. Nothing is written."""
-    folder = blueprint.migrations
+    folder = folder_of(blueprint)
     if folder is None:
         raise ConfigurationError(f"{blueprint.name} has no migrations.")
     texts = {folder / FILE_NAME: catalogue.text()}

@@ -22,8 +22,14 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from is_db_bootstrap.errors import StoreConflict
-from is_db_bootstrap.stores.postgres.connection import SERVER_KEEPALIVE, TERMINATE_MS
+from is_db_bootstrap.stores.postgres.connection import (
+    SERVER_KEEPALIVE,
+    TERMINATE_MS,
+    search_path,
+)
 from is_db_bootstrap.stores.postgres.errors import NAME
+from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
+from is_db_bootstrap.stores.postgres.own_schema import literal
 
 #: Which database answers, in which session, and whether its role may read the system identifier. A
 #: physical copy has that identifier and the numbers of its databases, but not the start of the
@@ -99,10 +105,12 @@ class TeamConnections:
 
     `target` is how messages call the database of the plan. `lock_timeout_s` is, in seconds, how
     long a statement of a revision waits for a lock, unless the connection has a limit of its own.
+    `schema` is that of DB_SCHEMA, if it is given.
     """
 
-    def __init__(self, target: str, lock_timeout_s: float) -> None:
+    def __init__(self, target: str, lock_timeout_s: float, schema: str | None = None) -> None:
         self._target = target
+        self._schema = schema
         self._lock_timeout = f"{round(lock_timeout_s * 1000)}ms"
         self._planned: _Identity | None = None
         self._lock: HeldLock | None = None
@@ -124,10 +132,10 @@ class TeamConnections:
         self.refusal = None
         self._planned, _ = _identity(partial(_ask_ours, reader))
         self._lock = lock
-        others = set(threading.enumerate()) - {threading.current_thread()}
+        threads = GuestThreads()
 
         def look(connection: Any, _: Any) -> None:
-            if threading.current_thread() in others:
+            if not threads.is_here():
                 return
             try:
                 self._look_at(connection, ended=ended())
@@ -177,6 +185,11 @@ class TeamConnections:
         is a pooler, and what is set there reaches other clients.
         """
         if _greeted_pid(connection) != pid:
+            if self._schema is not None:
+                raise self._refused(
+                    "leads through a pooler, or uses a driver that is not known here, so its "
+                    f"search path is not set to DB_SCHEMA={self._schema}"
+                )
             return
         settings = [
             f"set_config('{name}', '{value}', false)" for name, value in SERVER_KEEPALIVE.items()
@@ -185,6 +198,9 @@ class TeamConnections:
             "set_config('lock_timeout', CASE current_setting('lock_timeout') "
             f"WHEN '0' THEN '{self._lock_timeout}' ELSE current_setting('lock_timeout') END, false)"
         )
+        if self._schema is not None:
+            path = literal(search_path(self._schema))
+            settings.append(f"set_config('search_path', {path}, false)")
         _ask(connection, f"SELECT {', '.join([*settings, limit])}")
 
     # --- from other threads

@@ -33,7 +33,8 @@ from sqlalchemy.pool import Pool
 from is_db_bootstrap.blueprint import AlembicEnvironment
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
-from is_db_bootstrap.stores.postgres.alembic import running_alembic
+from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
+from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 #: Options of Alembic's configuration that are one path.
@@ -148,6 +149,19 @@ class TeamEnvironment:
 
     def _script(self) -> ScriptDirectory:
         return ScriptDirectory.from_config(self.config())
+
+    def lend_to(self, config: Config) -> None:
+        """Let a configuration of ours find these revisions, and what `env.py` says of them."""
+        own = self.config()
+        config.set_main_option(
+            "version_locations", os.pathsep.join(map(_escaped, map(str, self.version_locations)))
+        )
+        for name in ("recursive_version_locations", "sourceless"):
+            config.set_main_option(name, str(own.get_alembic_boolean_option(name)).lower())
+        if found := own.get_prepend_sys_paths_list():
+            config.set_main_option("prepend_sys_path", os.pathsep.join(map(_escaped, found)))
+        captured = self.captured()
+        config.attributes["place"] = (captured.version_table_schema, captured.version_table)
 
     def script(self, config: Config) -> ScriptDirectory:
         """The folder of scripts with the revisions that were read already."""
@@ -361,10 +375,12 @@ def _silenced(log: logging.Logger) -> Iterator[None]:
 
 @contextmanager
 def _no_connections() -> Iterator[None]:
-    """While inside, this process opens no connection through SQLAlchemy."""
+    """While inside, user code that we call opens no connection through SQLAlchemy."""
+    threads = GuestThreads()
 
     def refuse(*_: Any) -> None:
-        raise _OfflineOnlyError
+        if threads.is_here():
+            raise _OfflineOnlyError
 
     # A pool that is given a function to connect with asks no dialect.
     watched: tuple[tuple[Any, str], ...] = ((Engine, "do_connect"), (Pool, "connect"))

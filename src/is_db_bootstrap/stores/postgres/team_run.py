@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -14,7 +15,6 @@ from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 from is_db_bootstrap.stores.postgres.team_connections import HeldLock, TeamConnections
 from is_db_bootstrap.stores.postgres.team_environment import (
-    Captured,
     as_before,
     read_environment,
     replace_calls,
@@ -23,6 +23,7 @@ from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
 
 if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
+    from sqlalchemy.engine import Connection
 
     from is_db_bootstrap.stores.postgres.begun import Marks
     from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
@@ -32,10 +33,16 @@ class TeamRun:
     """A team's environment, read once, whose online branch runs under the lock of our run.
 
     `target` is how messages call the database. `lock_timeout_s` bounds, in seconds, how long a
-    statement waits for a lock.
+    statement waits for a lock. With `schema`, the search path of `env.py` begins with it.
     """
 
-    def __init__(self, declared: AlembicEnvironment, target: str, lock_timeout_s: float) -> None:
+    def __init__(
+        self,
+        declared: AlembicEnvironment,
+        target: str,
+        lock_timeout_s: float,
+        schema: str | None = None,
+    ) -> None:
         self._environment = read_environment(declared)
         self._watch = TeamWatch(None)
         #: The revisions.
@@ -46,7 +53,7 @@ class TeamRun:
         #: The version table that `env.py` names.
         self.place = RecordPlace(captured.version_table_schema, captured.version_table)
         #: What `env.py` has opened.
-        self.connections = TeamConnections(target, lock_timeout_s)
+        self.connections = TeamConnections(target, lock_timeout_s, schema)
 
     def watch_with(self, marks: Marks) -> TeamWatch:
         """What sees the steps, and writes down by `marks` which one has begun."""
@@ -76,12 +83,17 @@ class TeamRun:
             self._told_errors(),
         ):
             script = self._environment.script(config)
-            run.run(config, script, watch=self._watch, prepare=self._prepare)
+            schema = None
+            if self.place.schema is None:
+                row = reader.execute(self.place.schema_query.encode()).fetchone()
+                schema = row[0] if row else None
+            prepare = partial(self._prepare, schema=schema)
+            run.run(config, script, watch=self._watch, prepare=prepare)
         if self.connections.refusal is not None:
             raise self.connections.refusal
 
-    def _prepare(self, environment: EnvironmentContext) -> None:
-        replace_calls(environment, _Checked(environment, self._environment.captured()))
+    def _prepare(self, environment: EnvironmentContext, *, schema: str | None) -> None:
+        replace_calls(environment, _Checked(environment, self.place, schema))
 
     @contextmanager
     def _told_errors(self) -> Iterator[None]:
@@ -99,28 +111,47 @@ class TeamRun:
 
 
 class _Checked:
-    """Stands in for `context.configure` in the online branch of an `env.py`."""
+    """Stands in for `context.configure` in the online branch of an `env.py`.
 
-    def __init__(self, environment: EnvironmentContext, captured: Captured) -> None:
+    `schema` is where our session finds the version table, if its `place` names no schema.
+    """
+
+    def __init__(
+        self, environment: EnvironmentContext, place: RecordPlace, schema: str | None
+    ) -> None:
         self._configure = environment.configure
         self._context = environment.get_context
-        self._captured = captured
+        self._place = place
+        self._schema = schema
 
     def configure(self, **options: Any) -> None:
         """Configure as `env.py` says, if that is the version table that was planned on."""
         self._configure(**options)
         context = self._context()
-        found = (context.version_table_schema, context.version_table)
-        planned = (self._captured.version_table_schema, self._captured.version_table)
-        if found == planned:
-            return
-        shown = [".".join(filter(None, place)) for place in (found, planned)]
-        raise ConfigurationError(
-            f"env.py configures the version table {shown[0]} now, and {shown[1]} in its offline "
-            "branch or the settings. Nothing was run.",
-            hint="Let both branches of env.py give context.configure the same version_table and "
-            "version_table_schema.",
-        )
+        found = RecordPlace(context.version_table_schema, context.version_table)
+        if found != self._place:
+            raise ConfigurationError(
+                f"env.py configures the version table {found.shown} now, and {self._place.shown} "
+                "in its offline branch or the settings. Nothing was run.",
+                hint="Let both branches of env.py give context.configure the same version_table "
+                "and version_table_schema.",
+            )
+        if self._schema is not None and context.connection is not None:
+            self._refuse_other_schema(context.connection)
+
+    def _refuse_other_schema(self, connection: Connection) -> None:
+        """Refuse a connection whose search path finds the version table elsewhere."""
+        was_in_transaction = connection.in_transaction()
+        found = connection.exec_driver_sql(self._place.schema_query).scalar()
+        if not was_in_transaction:
+            connection.rollback()  # env.py begins its own
+        if found != self._schema:
+            raise ConfigurationError(
+                f"The search path of env.py finds {self._place.shown} in the schema {found}, and "
+                f"that of is-db-bootstrap in {self._schema}. Nothing was run.",
+                hint="Give both addresses the same role and the same search path, or name the "
+                "schema in env.py: version_table_schema.",
+            )
 
 
 def _of_server(exc: DBAPIError) -> psycopg.Error:

@@ -19,6 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Marks
+from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.half_done import StepWatch
 
 if TYPE_CHECKING:
@@ -46,9 +47,19 @@ class TeamWatch(StepWatch):
     @contextmanager
     def seeing(self) -> Iterator[None]:
         """While inside, commits and statements are seen."""
+        threads = GuestThreads()
+
+        def commit(_: Connection) -> None:
+            if threads.is_here():
+                self._before_commit()
+
+        def statement(connection: Connection, *_: Any) -> None:
+            if threads.is_here():
+                self._before_statement(connection)
+
         heard: tuple[tuple[str, Callable[..., None]], ...] = (
-            ("commit", self._before_commit),
-            ("before_cursor_execute", self._before_statement),
+            ("commit", commit),
+            ("before_cursor_execute", statement),
         )
         for name, function in heard:
             event.listen(Engine, name, function)
@@ -68,11 +79,11 @@ class TeamWatch(StepWatch):
         with super().running(step):
             yield
 
-    def _before_commit(self, _: Connection) -> None:
+    def _before_commit(self) -> None:
         if self.step and self.begun is not None:
             self._go_outside()
 
-    def _before_statement(self, connection: Connection, *_: Any) -> None:
+    def _before_statement(self, connection: Connection) -> None:
         if not self.step or self._is_outside or self._is_asking:
             return
         transaction = connection.get_transaction()

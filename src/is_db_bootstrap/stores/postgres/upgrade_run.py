@@ -19,7 +19,8 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
 from is_db_bootstrap.guests import host
-from is_db_bootstrap.stores.postgres.alembic import running_alembic, watch_of, watched
+from is_db_bootstrap.stores.postgres.alembic import watch_of, watched
+from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.half_done import StepWatch, Watch, WorkingConnection
 
