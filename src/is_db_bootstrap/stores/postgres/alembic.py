@@ -529,7 +529,8 @@ def create_version_table(
 ) -> None:
     """Create the version table as Alembic would, and where this role may, our table of lineages.
 
-    The schema of the version table is made if it is missing. `IF NOT EXISTS` is not atomic, so a faster run is no error.
+    The schema of the version table is made if it is missing. `IF NOT EXISTS` is not atomic, so a
+    faster run is no error.
     """
     statement = (
         f"CREATE TABLE IF NOT EXISTS {place.quoted} (version_num varchar(32) NOT NULL CONSTRAINT "
