@@ -136,6 +136,44 @@ def test_without_an_offline_branch_the_settings_name_the_version_table(project):
     assert changes(run(team)) == []
 
 
+FOLDERS = "context.script.version_locations = ['db/versions/2026']"
+
+
+def test_folders_that_env_py_names_are_those_of_the_revisions(project, monkeypatch):
+    """Prefect has one for each kind of database: its plan was empty, and apply said unchanged."""
+    team = project()
+    create(team.url)
+    monkeypatch.chdir(team.folder)
+    env = team.folder / "db" / "env.py"
+    env.write_text(env.read_text().replace("if context.is_off", f"{FOLDERS}\nif context.is_off"))
+    with pytest.raises(ConfigurationError, match="goes on from a1, which is not there"):
+        run(team, Mode.PLAN)
+    team.revision("b2", None, TABLE, place="db/versions/2026/01")
+    assert changes(run(team, Mode.PLAN)) == ["b2"]
+    assert changes(run(team)) == ["b2"]
+    team.stock("upgrade", "head")
+    assert run(team, Mode.VERIFY).ok
+
+
+def test_folders_that_env_py_names_in_one_branch_only_are_refused(project, monkeypatch):
+    team = project()
+    create(team.url)
+    monkeypatch.chdir(team.folder)
+    env = team.folder / "db" / "env.py"
+    env.write_text(env.read_text().replace("\nelse:", f"\nelse:\n    {FOLDERS}"))
+    with pytest.raises(Exception, match=r"takes its revisions from .*2026 now, and from"):
+        run(team)
+    assert rows(team.url, "SELECT count(*) FROM pg_tables WHERE tablename = 'account'") == [(0,)]
+
+
+def test_an_environment_that_leads_to_no_revision_is_not_called_done(project):
+    team = project()
+    create(team.url)
+    team.ini("version_locations = db/elsewhere")
+    with pytest.raises(ConfigurationError, match=r"leads to no revision.*elsewhere"):
+        run(team)
+
+
 def test_several_heads_labels_and_dependencies_are_applied_as_alembic_heads_does(project):
     team = project()
     create(team.url)

@@ -85,13 +85,18 @@ class TeamEnvironment:
         self.ini = declared.ini
         with self._reading():
             script = self._script()
-            self.scripts = _loaded(script)
         #: The folder of `env.py`, where a catalogue lies.
         self.folder = Path(script.dir)
+        #: What `context.configure` is given, from the settings or from the offline branch.
+        self.captured = self._captured_in_settings() or self._captured_offline(script)
+        # Only now, because an env.py may have told `context.script` other folders.
+        with self._reading():
+            self.scripts = _loaded(script)
         #: The folders of the revisions.
-        self.version_locations = [*script._version_locations]  # noqa: SLF001 - Alembic resolves them here only
+        self.version_locations = folders_of(script)
         self.chain = _chain_of(self.scripts, self.ini)
-        self._captured: Captured | None = None
+        if not self.scripts:
+            raise self._no_revisions()
 
     # --- what Alembic's configuration says
 
@@ -160,7 +165,7 @@ class TeamEnvironment:
             config.set_main_option(name, str(own.get_alembic_boolean_option(name)).lower())
         if found := own.get_prepend_sys_paths_list():
             config.set_main_option("prepend_sys_path", os.pathsep.join(map(_escaped, found)))
-        captured = self.captured()
+        captured = self.captured
         config.attributes["place"] = (captured.version_table_schema, captured.version_table)
 
     def script(self, config: Config) -> ScriptDirectory:
@@ -178,26 +183,22 @@ class TeamEnvironment:
 
     # --- what env.py says
 
-    def captured(self) -> Captured:
-        """What `context.configure` is given, from the offline branch or from the settings."""
-        if self._captured is None:
-            self._captured = self._captured_in_settings() or self._captured_offline()
-        return self._captured
-
     def _captured_in_settings(self) -> Captured | None:
         table, schema = self.declared.version_table, self.declared.version_table_schema
         if not table and not schema:
             return None
         return Captured(table or TABLE, schema or None)
 
-    def _captured_offline(self) -> Captured:
+    def _captured_offline(self, script: ScriptDirectory) -> Captured:
         config = self.config()
         found: list[Captured] = []
         try:
-            with self._reading(), _no_connections():
-                script = self.script(config)
-                with _offline_environment(config, script, found):
-                    script.run_env()
+            with (
+                self._reading(),
+                _no_connections(),
+                _offline_environment(config, script, found),
+            ):
+                script.run_env()
         except _NeedsConnectionError:
             if not found:
                 raise self._no_offline("opens a connection in its offline branch") from None
@@ -218,6 +219,14 @@ class TeamEnvironment:
 
     def _no_offline(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"{self._env} {what}.", hint=_OFFLINE_HINT)
+
+    def _no_revisions(self) -> ConfigurationError:
+        looked = ", ".join(map(str, self.version_locations))
+        return ConfigurationError(
+            f"{self.ini} leads to no revision. Looked in {looked}.",
+            hint="Name their folders in alembic.ini: version_locations. The first revision of a "
+            "new application is made by alembic revision.",
+        )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -255,6 +264,11 @@ def read_environment(declared: AlembicEnvironment) -> TeamEnvironment:
 
 
 # --- the revisions
+
+
+def folders_of(script: ScriptDirectory) -> list[Path]:
+    """The folders of the revisions, also those that an `env.py` has told `context.script`."""
+    return [*script._version_locations]  # noqa: SLF001 - Alembic resolves them here only
 
 
 def _loaded(script: ScriptDirectory) -> tuple[Script, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -16,6 +17,7 @@ from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 from is_db_bootstrap.stores.postgres.team_connections import HeldLock, TeamConnections
 from is_db_bootstrap.stores.postgres.team_environment import (
     as_before,
+    folders_of,
     read_environment,
     replace_calls,
 )
@@ -49,7 +51,7 @@ class TeamRun:
         self.chain = self._environment.chain
         #: The folder of `env.py`.
         self.folder = self._environment.folder
-        captured = self._environment.captured()
+        captured = self._environment.captured
         #: The version table that `env.py` names.
         self.place = RecordPlace(captured.version_table_schema, captured.version_table)
         #: What `env.py` has opened.
@@ -93,7 +95,8 @@ class TeamRun:
             raise self.connections.refusal
 
     def _prepare(self, environment: EnvironmentContext, *, schema: str | None) -> None:
-        replace_calls(environment, _Checked(environment, self.place, schema))
+        folders = self._environment.version_locations
+        replace_calls(environment, _Checked(environment, self.place, schema, folders))
 
     @contextmanager
     def _told_errors(self) -> Iterator[None]:
@@ -113,19 +116,27 @@ class TeamRun:
 class _Checked:
     """Stands in for `context.configure` in the online branch of an `env.py`.
 
-    `schema` is where our session finds the version table, if its `place` names no schema.
+    `schema` is where our session finds the version table, if its `place` names no schema. `folders`
+    are those of the revisions that were planned.
     """
 
     def __init__(
-        self, environment: EnvironmentContext, place: RecordPlace, schema: str | None
+        self,
+        environment: EnvironmentContext,
+        place: RecordPlace,
+        schema: str | None,
+        folders: Sequence[Path],
     ) -> None:
+        self._script = environment.script
+        self._folders = {*folders}
         self._configure = environment.configure
         self._context = environment.get_context
         self._place = place
         self._schema = schema
 
     def configure(self, **options: Any) -> None:
-        """Configure as `env.py` says, if that is the version table that was planned on."""
+        """Configure as `env.py` says, if that is what was planned on."""
+        self._refuse_other_folders()
         self._configure(**options)
         context = self._context()
         found = RecordPlace(context.version_table_schema, context.version_table)
@@ -138,6 +149,18 @@ class _Checked:
             )
         if self._schema is not None and context.connection is not None:
             self._refuse_other_schema(context.connection)
+
+    def _refuse_other_folders(self) -> None:
+        """Refuse an `env.py` that takes its revisions from elsewhere in this branch."""
+        found = {*folders_of(self._script)}
+        if found != self._folders:
+            now, planned = (", ".join(sorted(map(str, each))) for each in (found, self._folders))
+            raise ConfigurationError(
+                f"env.py takes its revisions from {now} now, and from {planned} in its offline "
+                "branch or alembic.ini. Nothing was run.",
+                hint="Let both branches of env.py say the same folders, or name them in "
+                "alembic.ini: version_locations.",
+            )
 
     def _refuse_other_schema(self, connection: Connection) -> None:
         """Refuse a connection whose search path finds the version table elsewhere."""
