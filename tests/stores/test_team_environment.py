@@ -308,6 +308,23 @@ def test_a_catalogue_is_made_by_our_environment_and_compared(project):
     assert [drift.object for drift in drifts] == ["account.cents"]
 
 
+def test_a_revision_that_reads_rows_leaves_out_only_schema_sql(project):
+    """Data migrations read what is there. As SQL without a server there is nothing to read."""
+    team = project()
+    create(team.url)
+    team.revision("c3", "b2", 'assert op.get_bind().execute(sa.text("SELECT 1")).all()')
+    run(team)
+    blueprint = load_blueprint(team.toml)
+    settings = Settings.load(blueprint, environ={"POSTGRES_URL": team.url})
+    told = []
+    written = [path.name for path in revision.refresh(blueprint, settings, told.append)]
+    assert written == ["catalogue.json"]
+    (sentence,) = told
+    assert sentence.startswith("schema.sql was not written. ")
+    assert "(c3.py, line " in sentence
+    assert run(team, Mode.VERIFY).ok
+
+
 def test_the_search_path_is_that_of_the_address(project):
     team = project("psycopg")
     create(team.url)

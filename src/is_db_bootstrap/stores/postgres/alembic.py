@@ -362,14 +362,24 @@ def _place(exc: BaseException, blueprint: Blueprint) -> str:
 
     Empty if nowhere.
     """
-    home = blueprint.migrations.parent if blueprint.migrations else None
+    homes = _homes(blueprint)
     frames = traceback.extract_tb(exc.__traceback__)
-    own = [
-        f
-        for f in frames
-        if home and Path(f.filename).is_relative_to(home) and "site-packages" not in f.filename
-    ]
+    own = [frame for frame in frames if any(_is_below(frame.filename, home) for home in homes)]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+
+
+def _homes(blueprint: Blueprint) -> list[Path]:
+    """The folders of a blueprint's own code, or those of a team's revisions."""
+    if blueprint.alembic is not None:
+        environment = read_environment(blueprint.alembic)
+        return [environment.folder, *map(Path, environment.version_locations)]
+    return [blueprint.migrations.parent] if blueprint.migrations else []
+
+
+def _is_below(file: str, home: Path) -> bool:
+    """Whether a file is below `home`, and not in a virtual environment that is there too."""
+    path = Path(file)
+    return path.is_relative_to(home) and "site-packages" not in path.relative_to(home).parts
 
 
 def render_type(kind: str, item: Any, context: Any) -> Any:
