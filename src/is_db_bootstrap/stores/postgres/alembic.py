@@ -34,6 +34,7 @@ from is_db_bootstrap import files
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.settings import StoreUrl, address_elsewhere
+from is_db_bootstrap.stores.postgres import lineage_table
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.connection import connect, identifier, session_settings
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
@@ -526,9 +527,10 @@ def _ran(
 def create_version_table(
     connection: psycopg.Connection[Any], target: str, place: RecordPlace
 ) -> None:
-    """Create the version table as Alembic would, in a schema that is made if it is missing.
+    """Create the version table as Alembic would, and where this role may, our table of lineages.
 
-    `IF NOT EXISTS` is not atomic, so a faster run is no error.
+    The schema of the version table is made if it is missing. `IF NOT EXISTS` is not atomic, so a
+    faster run is no error.
     """
     statement = (
         f"CREATE TABLE IF NOT EXISTS {place.quoted} (version_num varchar(32) NOT NULL CONSTRAINT "
@@ -540,6 +542,7 @@ def create_version_table(
         except psycopg.errors.InvalidSchemaName:
             _create(connection, f"CREATE SCHEMA IF NOT EXISTS {identifier(place.schema or '')}")
             _create(connection, statement)
+    lineage_table.make(connection)
 
 
 def _create(connection: psycopg.Connection[Any], statement: str) -> None:
