@@ -420,8 +420,10 @@ def sql(
 
     place = _Place(blueprint, None, environ, settings)
     for end in span.split(":"):
-        if end and end not in {"head", "base"}:
+        if end and end not in {"head", "heads", "base"}:
             place.known_revision(end)
+    if span.endswith("head"):
+        span += "s"  # a team may have several
     return offline_sql(place.blueprint, place.settings.schema, span)
 
 

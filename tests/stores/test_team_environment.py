@@ -426,6 +426,16 @@ def test_a_stamp_leaves_other_branches_as_alembics_own_does(project, target):
     assert ours == recorded(team)
 
 
+def test_a_revision_that_cannot_be_written_as_sql_is_told_with_its_place(project):
+    team = project()
+    create(team.url)
+    with_billing(team)
+    assert "INSERT INTO account" in moved(team, migrate.sql)
+    team.revision("c3", "b2", COMMITS["commit"])
+    with pytest.raises(ConfigurationError, match=r"without a server: .*\(c3\.py, line \d+\)"):
+        moved(team, migrate.sql)
+
+
 @pytest.mark.parametrize("target", ["zz", "nobody@head", "billing@zz"])
 def test_a_target_that_leads_nowhere_changes_nothing(project, target):
     team = project()

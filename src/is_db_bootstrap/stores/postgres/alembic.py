@@ -362,12 +362,16 @@ def _place(exc: BaseException, blueprint: Blueprint) -> str:
 
     Empty if nowhere.
     """
-    home = blueprint.migrations.parent if blueprint.migrations else None
+    homes = [blueprint.migrations.parent] if blueprint.migrations else []
+    if blueprint.alembic is not None:
+        team = read_environment(blueprint.alembic)
+        homes = [team.ini.parent, team.folder, *map(Path, team.version_locations)]
     frames = traceback.extract_tb(exc.__traceback__)
     own = [
         f
         for f in frames
-        if home and Path(f.filename).is_relative_to(home) and "site-packages" not in f.filename
+        if any(Path(f.filename).is_relative_to(home.absolute()) for home in homes)
+        and "site-packages" not in f.filename
     ]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 

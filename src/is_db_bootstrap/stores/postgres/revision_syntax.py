@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
 from is_db_bootstrap.errors import BootstrapError, StoreConflict
@@ -62,7 +63,7 @@ class RevisionSyntax:
             raise
         except GuestFailed as exc:
             cause = exc.__cause__
-            said = cause if isinstance(cause, CommandError) else exc
+            said = cause if isinstance(cause, CommandError | RevisionError) else exc
             raise StoreConflict(
                 "postgres",
                 f"There is no revision {target!r}: {said}.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.stores.postgres import lineage_table
 from is_db_bootstrap.stores.postgres.alembic import create_version_table
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ def stamp(
     The marks of steps that did not end are lifted in it. `reader` is in autocommit mode.
     """
     create_version_table(reader, target, history.place)
-    lineage_table.make(reader)
     table = history.table
     with reader.transaction():
         reader.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE".encode())
