@@ -162,6 +162,22 @@ class _Place:
 
         return known(self.chain, revision)
 
+    def resolved(self, target: str) -> str:
+        """A target with a full id where it names a revision by its beginning.
+
+        What only Alembic resolves, such as `branch@head`, stays as it is.
+        """
+        from is_db_bootstrap.stores.postgres.moves import is_simple
+        from is_db_bootstrap.stores.postgres.revision_syntax import RevisionSyntax
+
+        if target in {"head", "heads", "base"} or target[:1] in {"+", "-"}:
+            return target
+        if is_simple(self.chain, target):
+            return self.known_revision(target)
+        if not set("@+-").intersection(target):
+            RevisionSyntax(self.blueprint, self.chain).named(target)  # a label, or nothing
+        return target
+
     def run(self, store: DatabaseBootstrapper, observers: Sequence[Observer] = ()) -> Migrated:
         """Wait, lock, look and apply. Raises the error that ended the run."""
         run = over([store], self.blueprint, self._settings_of_moves, observers=observers)
@@ -219,7 +235,10 @@ def upgrade(
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
 ) -> Migrated:
-    """Upgrade to `revision`, which is `head`, an id or `+N` steps. The database must exist."""
+    """Upgrade to `revision`, which is `head`, an id or `+N` steps. The database must exist.
+
+    On PostgreSQL it may be all that Alembic's command takes, such as `branch@head`.
+    """
     portable = _portable_database(blueprint, url)
     if portable is not None:
         ignored = _ignored_tables(environ, settings)
@@ -227,9 +246,7 @@ def upgrade(
     from is_db_bootstrap.stores.postgres.moves import Upgrade
 
     place = _Place(blueprint, url, environ, settings)
-    is_relative = revision == "head" or revision.startswith("+")
-    target = revision if is_relative else place.known_revision(revision)
-    store = Upgrade(place.url, place.blueprint, target, **place.store_options)
+    store = Upgrade(place.url, place.blueprint, place.resolved(revision), **place.store_options)
     return place.run(store, observers)
 
 
@@ -259,8 +276,7 @@ def downgrade(
     if portable is not None:
         return _portable_move(portable, portable.downgrade(wanted, drop_rows=drop_rows))
     place = _Place(blueprint, url, environ, settings)
-    is_relative = wanted == "base" or wanted.startswith("-")
-    end = wanted if is_relative else place.known_revision(wanted)
+    end = place.resolved(wanted)
     store = Downgrade(place.url, place.blueprint, end, drop_rows=drop_rows, **place.store_options)
     return place.run(store, observers)
 
@@ -274,15 +290,17 @@ def stamp(
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
 ) -> Migrated:
-    """Record `revision`, which is `head`, `base` or an id, as applied, and change nothing else."""
+    """Record `revision`, which is `head`, `base` or an id, as applied, and change nothing else.
+
+    On PostgreSQL it may be all that Alembic's command takes, such as `branch@head`.
+    """
     portable = _portable_database(blueprint, url)
     if portable is not None:
         return _portable_move(portable, portable.stamp(revision))
     from is_db_bootstrap.stores.postgres.moves import Stamp
 
     place = _Place(blueprint, url, environ, settings)
-    target = revision if revision in {"head", "base"} else place.known_revision(revision)
-    store = Stamp(place.url, place.blueprint, target, **place.store_options)
+    store = Stamp(place.url, place.blueprint, place.resolved(revision), **place.store_options)
     return place.run(store, observers)
 
 
@@ -402,8 +420,10 @@ def sql(
 
     place = _Place(blueprint, None, environ, settings)
     for end in span.split(":"):
-        if end and end not in {"head", "base"}:
+        if end and end not in {"head", "heads", "base"}:
             place.known_revision(end)
+    if span.endswith("head"):
+        span += "s"  # a team may have several
     return offline_sql(place.blueprint, place.settings.schema, span)
 
 

@@ -19,6 +19,7 @@ import pytest
 from commands import answered, command
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import downgrade_trial, moves
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
@@ -599,6 +600,43 @@ def test_an_answer_after_half_of_the_steps_undoes_the_rest_and_no_more(postgres_
     migrate.stamp(blueprint, "d_3", url=postgres_url)
     assert answered("yes", *here)[0] == 0
     assert migrate.current(blueprint, url=postgres_url).revision == "d_1"
+
+
+@pytest.mark.parametrize(
+    ("target", "left"),
+    [("d_3-1", "d_2"), ("d_1+1", "d_2"), ("goods@d_2", "d_2"), ("goods@base", None)],
+)
+def test_a_downgrade_goes_as_far_as_alembics_own(postgres_url, own, target, left):
+    blueprint = own(
+        *((f"CREATE TABLE t{each} (id int)", f"DROP TABLE t{each}") for each in range(3))
+    )
+    first = blueprint.migrations / "d_1.py"
+    first.write_text(f'branch_labels = ("goods",)\n{first.read_text()}')
+    migrate.init(blueprint, url=postgres_url)
+    migrate.downgrade(blueprint, target, url=postgres_url)
+    assert migrate.current(blueprint, url=postgres_url).revision == left
+    migrate.upgrade(blueprint, "goods@head", url=postgres_url)
+    assert migrate.current(blueprint, url=postgres_url).is_head
+
+
+def test_a_downgrade_of_one_branch_below_a_merge_undoes_that_branch_or_nothing(postgres_url, own):
+    """What is left must have a name, because it may be asked about rows on the way there."""
+    blueprint = own(
+        *((f"CREATE TABLE t{each} (id int)", f"DROP TABLE t{each}") for each in range(5))
+    )
+    merged = ("d_2", "d_3", "d_4")
+    for number, before in ((2, "d_1"), (3, "d_1"), (4, "d_1"), (5, merged)):
+        path = blueprint.migrations / f"d_{number}.py"
+        text = re.sub(r"down_revision = .*", f"down_revision = {before!r}", path.read_text())
+        path.write_text(f'branch_labels = ("way{number}",)\n{text}' if number < 5 else text)
+    migrate.init(blueprint, url=postgres_url)
+    assert migrate.downgrade(blueprint, 1, url=postgres_url).revisions == ("d_5",)
+    with pytest.raises(ConfigurationError, match="would undo d_2 only, and leave d_3, d_4"):
+        migrate.downgrade(blueprint, "way2@d_1", url=postgres_url)
+    assert migrate.current(blueprint, url=postgres_url).revision == "d_2, d_3, d_4"
+    assert migrate.downgrade(blueprint, "way4@d_1", url=postgres_url).revisions == ("d_4",)
+    assert migrate.downgrade(blueprint, "way2@d_1", url=postgres_url).revisions == ("d_2",)
+    assert migrate.current(blueprint, url=postgres_url).revision == "d_3"
 
 
 def test_without_the_right_to_create_databases_it_is_asked_and_said_why(postgres_url, own):

@@ -371,71 +371,134 @@ def test_env_py_that_says_another_table_online_is_refused(project):
     assert rows(team.url, "SELECT to_regclass('account') IS NULL") == [(True,)]
 
 
-def test_downgrade_and_stamp_are_left_to_the_stock_command(project):
+def moved(team, function, *target):
+    """A `migrate` function, as the command calls it."""
+    blueprint = load_blueprint(team.toml)
+    settings = Settings.load(blueprint, environ={"POSTGRES_URL": team.url})
+    return function(blueprint, *target, settings=settings)
+
+
+def recorded(team):
+    found = rows(team.url, "SELECT version_num FROM meta.shop_version ORDER BY 1")
+    return [row[0] for row in found]
+
+
+def test_a_downgrade_is_left_to_the_stock_command(project):
     team = project()
     create(team.url)
     run(team)
-    settings = Settings.load(load_blueprint(team.toml), environ={"POSTGRES_URL": team.url})
-    with pytest.raises(ConfigurationError, match="alembic downgrade"):
-        migrate.downgrade(load_blueprint(team.toml), "-1", settings=settings)
-    with pytest.raises(ConfigurationError, match="alembic stamp"):
-        migrate.stamp(load_blueprint(team.toml), "a1", settings=settings)
-    assert migrate.upgrade(load_blueprint(team.toml), settings=settings).revisions == ()
+    with pytest.raises(ConfigurationError, match="alembic downgrade -1"):
+        moved(team, migrate.downgrade, "-1")
+    assert recorded(team) == ["b2"]
+    assert moved(team, migrate.upgrade).revisions == ()
 
 
-def test_db_schema_is_where_the_search_path_of_env_py_begins(project):
+def test_a_stamp_writes_the_teams_version_table_and_what_led_there(project):
+    """And then stock Alembic and the product go on from it, and older files know it as newer."""
     team = project("asyncpg")
     create(team.url)
-    team.env(options="")
-    blueprint = load_blueprint(team.toml)
-    environ = {"POSTGRES_URL": team.url, "DB_SCHEMA": "tenant"}
-    settings = Settings.load(blueprint, environ=environ)
-    for expected in (["tenant", "a1", "b2"], []):
-        result = orchestrator(blueprint, settings).run(Mode.APPLY)
-        result.raise_for_failure()
-        assert changes(result) == expected
-    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'tenant' ORDER BY 1"
-    assert rows(team.url, query) == [("account",), ("alembic_version",)]
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE account (cents int); INSERT INTO account VALUES (10)")
+    assert moved(team, migrate.stamp, "a1").revisions == ("a1",)
+    assert moved(team, migrate.stamp, "a1").revisions == ()
+    assert moved(team, migrate.current).revision == "a1"
+    assert moved(team, migrate.check).revision == "a1"
+    assert moved(team, migrate.upgrade, "+1").revisions == ("b2",)
+    assert rows(team.url, "SELECT cents FROM account") == [(20,)]
+    assert moved(team, migrate.stamp, "base").revisions == ("base",)
+    assert recorded(team) == []
+    assert moved(team, migrate.stamp, "head").revisions == ("b2",)
+    team.stock("upgrade", "head")
+    assert recorded(team) == ["b2"]
+    lineage = rows(team.url, "SELECT table_name, revisions FROM is_db_bootstrap.lineage")
+    assert lineage == [("shop_version", ["a1", "b2"])]
+    (team.folder / "db/versions/2026/01/b2.py").unlink()
+    assert "newer" in "".join(run(team).stores[0].notes)
 
 
-def test_a_search_path_of_env_py_that_finds_another_table_is_refused(project):
+def test_a_stamp_lets_a_revision_that_did_not_end_be_done(project):
+    team = project("psycopg2")
+    create(team.url)
+    team.env(f"{OPTIONS}, transaction_per_migration=True")
+    team.revision("c3", "b2", f'{COMMITS["commit"]}\nraise RuntimeError("stop")')
+    with pytest.raises(HalfDone):
+        run(team)
+    with pytest.raises(StoreConflict, match="did not end"):
+        run(team)
+    assert moved(team, migrate.stamp, "c3").revisions == ("c3",)
+    assert changes(run(team)) == []
+    assert moved(team, migrate.check).conflict is None
+
+
+def with_billing(team):
+    """Add a second branch, with a label."""
+    team.revision("n1", None, "", more='branch_labels = ("billing",)')
+    team.revision("n2", "n1", "")
+    team.revision("n3", "n2", "")
+
+
+@pytest.mark.parametrize(
+    ("target", "done"),
+    [
+        ("billing@n2", ["n2"]),
+        ("billing@head", ["n3"]),
+        ("billing@+1", ["n1"]),
+        ("n1+1", ["n2"]),
+        ("a1", ["a1"]),
+        ("heads", ["b2", "n3"]),
+    ],
+)
+def test_an_upgrade_goes_as_far_as_alembics_own(project, target, done):
     team = project()
     create(team.url)
-    with psycopg.connect(team.url, autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA tenant")
-    team.env(options="")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHOP_DATABASE", f"{team.address}?options=-csearch_path%3Dtenant")
-        with pytest.raises(ConfigurationError, match="in the schema tenant, and that of"):
-            run(team)
-    assert rows(team.url, "SELECT to_regclass('tenant.account') IS NULL") == [(True,)]
+    with_billing(team)
+    moved(team, migrate.upgrade, target)
+    assert recorded(team) == done
+    team.stock("upgrade", target) if "+" not in target else None
+    assert recorded(team) == done
+    assert changes(run(team, Mode.PLAN)) == [
+        each for each in ["a1", "b2", "n1", "n2", "n3"] if each not in until(done)
+    ]
 
 
-def test_a_blueprint_names_the_environment_too(project):
+def until(heads):
+    chains = (["a1", "b2"], ["n1", "n2", "n3"])
+    return [each for c in chains for h in heads if h in c for each in c[: c.index(h) + 1]]
+
+
+@pytest.mark.parametrize("target", ["billing@n2", "n1", "base", "billing@head", "heads", "b2"])
+def test_a_stamp_leaves_other_branches_as_alembics_own_does(project, target):
     team = project()
-    blueprint = load_blueprint(_folder_with(team, BLUEPRINT))
-    assert blueprint.alembic.ini == team.folder / "alembic.ini"
-    assert (blueprint.migrations, blueprint.stores) == (None, ("postgres",))
-    both = BLUEPRINT.replace("alembic=", 'migrations="db/versions", alembic=')
-    with pytest.raises(ConfigurationError, match="one of them names the revisions"):
-        load_blueprint(_folder_with(team, both))
-    with pytest.raises(ConfigurationError, match=r"nobody\.ini, which the blueprint names"):
-        load_blueprint(_folder_with(team, BLUEPRINT.replace("alembic.ini", "nobody.ini")))
+    create(team.url)
+    with_billing(team)
+    run(team)
+    moved(team, migrate.stamp, target)
+    ours = recorded(team)
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute("TRUNCATE meta.shop_version")
+        connection.execute("INSERT INTO meta.shop_version VALUES ('b2'), ('n3')")
+    team.stock("stamp", target)
+    assert ours == recorded(team)
 
 
-BLUEPRINT = """
-from is_db_bootstrap.blueprint import Blueprint
+def test_a_revision_that_cannot_be_written_as_sql_is_told_with_its_place(project):
+    team = project()
+    create(team.url)
+    with_billing(team)
+    assert "INSERT INTO account" in moved(team, migrate.sql)
+    team.revision("c3", "b2", COMMITS["commit"])
+    with pytest.raises(ConfigurationError, match=r"without a server: .*\(c3\.py, line \d+\)"):
+        moved(team, migrate.sql)
 
-BLUEPRINT = Blueprint("shop", "A shop that had Alembic before.", alembic="alembic.ini")
-"""
 
-
-def _folder_with(team, text):
-    """The folder with a blueprint of this text, as a new module."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == team.folder.name]:
-        del sys.modules[name]
-    team.write("blueprint.py", text)
-    return team.folder
+@pytest.mark.parametrize("target", ["zz", "nobody@head", "billing@zz"])
+def test_a_target_that_leads_nowhere_changes_nothing(project, target):
+    team = project()
+    create(team.url)
+    with_billing(team)
+    for move in (migrate.upgrade, migrate.stamp):
+        with pytest.raises(StoreConflict, match=f"There is no revision '{target}'"):
+            moved(team, move, target)
 
 
 def test_the_lines_of_the_page_lead_to_a_first_apply(project):

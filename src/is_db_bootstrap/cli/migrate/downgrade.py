@@ -21,6 +21,7 @@ from is_db_bootstrap.cli.migrate._options import (
 def command(database: Database, target: str, yes: bool) -> int:
     """Undo revisions down to TARGET: a number of steps (1 by default; 2 or -2), an id, or base.
 
+    TARGET may also be what else Alembic takes, such as ae10-2.
     Digits are an id first, and a number of steps where no revision has that id.
     Prints the revisions that were undone. Before rows are dropped, deleted or changed, the command
     names their table and asks. It also asks when it cannot find out what a downgrade does to rows.

@@ -20,7 +20,7 @@ from is_db_bootstrap.cli.migrate._options import (
 def command(database: Database, revision: str, yes: bool) -> int:
     """Record REVISION (an id, head or base) as applied.
 
-    Writes the version only: no table is touched.
+    Writes the version only: no table is touched. REVISION may be all that Alembic takes.
     """
     from is_db_bootstrap import migrate
 

@@ -18,6 +18,7 @@ from is_db_bootstrap.cli.migrate._options import (
 def command(database: Database, revision: str) -> int:
     """Upgrade an existing database to REVISION: head (the default), an id, or +N steps.
 
+    REVISION may be all that Alembic takes, such as billing@head or ae10+2.
     Prints the revisions that were applied. A revision that was passed already changes nothing.
     """
     from is_db_bootstrap import migrate

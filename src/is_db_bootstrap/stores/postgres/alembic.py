@@ -372,7 +372,8 @@ def _homes(blueprint: Blueprint) -> list[Path]:
     """The folders of a blueprint's own code, or those of a team's revisions."""
     if blueprint.alembic is not None:
         environment = read_environment(blueprint.alembic)
-        return [environment.folder, *map(Path, environment.version_locations)]
+        locations = map(Path, environment.version_locations)
+        return [environment.ini.parent, environment.folder, *locations]
     return [blueprint.migrations.parent] if blueprint.migrations else []
 
 

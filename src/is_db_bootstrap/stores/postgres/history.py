@@ -349,6 +349,10 @@ class History:
     def record_lineage(self, reader: psycopg.Connection[Any], revisions: Sequence[str]) -> None:
         """Write what led to the recorded revisions, on a session of the caller's."""
         lineage_table.make(reader)
+        self.write_lineage(reader, revisions)
+
+    def write_lineage(self, reader: psycopg.Connection[Any], revisions: Sequence[str]) -> None:
+        """Write the same, in a transaction of the caller's."""
         row = reader.execute(self.place.schema_query.encode()).fetchone()
         schema = self.place.schema or (row[0] if row else self._schema)
         statement = lineage_table.record_statement(

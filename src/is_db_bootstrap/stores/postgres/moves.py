@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl, Timing
     from is_db_bootstrap.stores.postgres.downgrade_guard import Guard, Unforeseen
     from is_db_bootstrap.stores.postgres.downgrade_trial import Seen, Sessions
-    from is_db_bootstrap.stores.postgres.revisions import Chain
+    from is_db_bootstrap.stores.postgres.revision_syntax import RevisionSyntax
+    from is_db_bootstrap.stores.postgres.revisions import Chain, Record
 
 #: Rows are counted so far, and no further.
 COUNTED = 10_000
@@ -44,6 +45,8 @@ COUNT_S, COUNT_LOCK_S = 10, 2
 TRIAL_LEAST_S = 30.0
 #: So many digits name the revision whose id they begin, fewer are a number of steps.
 LEAST_BEGINNING = 4
+#: The targets that are all heads.
+_HEADS = ("head", "heads")
 #: How what happens to rows that are only read begins.
 READ = "read"
 #: How often a step is run that does more than its trial has shown, as long as that costs no row.
@@ -172,6 +175,11 @@ def known(chain: Chain, revision: str) -> str:
     return found[0]
 
 
+def is_simple(chain: Chain, target: str) -> bool:
+    """Whether `target` is an id or its beginning, and nothing that only Alembic can resolve."""
+    return any(revision.startswith(target) for revision in chain.order)
+
+
 def undone_down_to(target: str, chain: Chain, done: Sequence[str], store: str) -> list[str]:
     """Which of the revisions `done` a downgrade to `target` undoes, the newest first.
 
@@ -206,7 +214,10 @@ def end_of(chain: Chain, kept: Sequence[str], steps: int) -> str:
 
 
 class Move(PostgreSQLBootstrapper):
-    """What moves share: a database that must exist, no demo rows, nothing to verify afterwards."""
+    """What moves share: a database that must exist, no demo rows, nothing to verify afterwards.
+
+    A `target` may be all that Alembic's commands take, such as `branch@head`.
+    """
 
     def __init__(
         self,
@@ -233,10 +244,17 @@ class Move(PostgreSQLBootstrapper):
         """Refuse what a team's own environment does by the stock command only."""
         if self._team is not None:
             raise ConfigurationError(
-                f"{self._blueprint.name} has an Alembic environment of its own, which "
-                "is-db-bootstrap only upgrades. Nothing was changed.",
-                hint=f"Run `alembic {act}` there.",
+                f"{self._blueprint.name} has an Alembic environment of its own, whose revisions "
+                "is-db-bootstrap does not undo. Nothing was changed.",
+                hint=f"Run `alembic {act} {self._target}` there.",
             )
+
+    @property
+    def _syntax(self) -> RevisionSyntax:
+        """What only Alembic can resolve."""
+        from is_db_bootstrap.stores.postgres.revision_syntax import RevisionSyntax
+
+        return RevisionSyntax(self._blueprint, self._chain)
 
     def verify(self) -> Sequence[Drift]:
         """Nothing: a schema that is not at its head has no declared state."""
@@ -262,9 +280,9 @@ class Move(PostgreSQLBootstrapper):
 
 
 class Upgrade(Move):
-    """Up to `target`: `head`, a revision, or `+N` steps.
+    """Up to `target`: `head`, a revision, `+N` steps, or what else Alembic's command takes.
 
-    A revision that was passed already changes nothing.
+    A revision that was passed already changes nothing. `head` and `heads` are all heads.
     """
 
     def _planned(self) -> Plan:
@@ -277,11 +295,16 @@ class Upgrade(Move):
         return Plan((*(c for c in found.changes if c.kind == "schema"), *wanted), notes=found.notes)
 
     def _wanted(self, pending: Sequence[Change]) -> list[Change]:
-        if self._target == "head":
+        if self._target in _HEADS:
             return list(pending)
         if re.fullmatch(r"\+\d+", self._target):
             return list(pending[: int(self._target)])
-        passed = self._chain.until([known(self._chain, self._target)])
+        passed: Collection[str]
+        if is_simple(self._chain, self._target):
+            passed = self._chain.until([known(self._chain, self._target)])
+        else:
+            recorded = self._history.read(self._existing()).revisions
+            passed = self._syntax.above(self._target, recorded)
         return [c for c in pending if c.name in passed]
 
 
@@ -333,7 +356,7 @@ class Downgrade(Move):
             )
         self._history.refuse_half_done(record)
         done = self._chain.until(record.revisions)
-        undone = undone_down_to(self._target, self._chain, done, self.name)
+        undone = self._undone(record, done)
         notes: tuple[str, ...] = ()
         if undone:
             self._history.refuse_unread(record)
@@ -352,6 +375,22 @@ class Downgrade(Move):
             tuple(Change(r, "downgrade", self._chain.titles[r], Nature.ATOMIC) for r in undone),
             notes=notes,
         )
+
+    def _undone(self, record: Record, done: Sequence[str]) -> list[str]:
+        """The revisions to undo, the newest first."""
+        is_plain = self._target == "base" or re.fullmatch(r"-\d+", self._target)
+        if is_plain or is_simple(self._chain, self._target):
+            return undone_down_to(self._target, self._chain, done, self.name)
+        below = self._syntax.below(self._target, record.revisions)
+        undone = [each for each in reversed(done) if each in below]
+        kept = [each for each in done if each not in below]
+        if len(self._chain.heads(kept)) > 1 and undone != list(reversed(done))[: len(undone)]:
+            raise ConfigurationError(
+                f"A downgrade to {self._target} would undo {', '.join(undone)} only, and leave "
+                f"{', '.join(self._chain.heads(kept))}.",
+                hint="Give a number of steps, or a revision from which all others go on.",
+            )
+        return undone
 
     @property
     def _to(self) -> str:
@@ -614,10 +653,12 @@ class Downgrade(Move):
 
 
 class Stamp(Move):
-    """Record `target` (`head`, `base` or a revision) as applied, and change nothing else."""
+    """Record `target` (`heads`, `base` or a revision) as applied, and change nothing else.
+
+    In a team's own version table, branches that have nothing to do with the revision stay.
+    """
 
     def _planned(self) -> Plan:
-        self._refuse_team("stamp")
         reader = self._existing()
         record = self._history.read(reader)
         self._history.refuse_other_blueprint(record)
@@ -627,25 +668,46 @@ class Stamp(Move):
             raise self._history.conflict(
                 f"is at revision {', '.join(record.revisions)}, newer than this version"
             )
-        wanted = (
-            ()
-            if self._target == "base"
-            else (self._chain.head if self._target == "head" else known(self._chain, self._target),)
-        )
-        schema = self._database.checked_schema(reader)
+        wanted = self._named()
+        if self._team is not None:
+            from is_db_bootstrap.stores.postgres.team_stamp import heads_after
+
+            wanted = heads_after(self._chain, record.revisions, wanted)
+            self._refuse_long_ids(reader, [_stamped(each) for each in wanted])
+        schema = self._database.checked_schema(reader) if self._path_schema else []
         is_clear = not self._history.marked(record)
         is_recorded = record.lineage == self._chain.until(wanted)
         if wanted == record.revisions and is_recorded and is_clear:
             return Plan()
-        revision = wanted[0] if wanted else "base"
-        stamp = Change(revision, "stamp", "recorded, nothing else", Nature.ATOMIC)
-        return Plan((*schema, stamp))
+        return Plan((*schema, _stamped(", ".join(wanted) or "base")))
+
+    def _named(self) -> tuple[str, ...]:
+        """The revisions that the target names."""
+        if self._target == "base":
+            return ()
+        if self._target in _HEADS:
+            return self._chain.heads(self._chain.order)
+        if is_simple(self._chain, self._target):
+            return (known(self._chain, self._target),)
+        return self._syntax.named(self._target)
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
-        return {
-            **super()._steps(),
-            "stamp": lambda change: self._revision_steps.run(change, "stamp", change.name),
-        }
+        return {**super()._steps(), "stamp": self._apply_stamp}
+
+    def _apply_stamp(self, change: Change) -> str | None:
+        if self._team is None:
+            return self._revision_steps.run(change, "stamp", change.name)
+        from is_db_bootstrap.stores.postgres.team_stamp import stamp as stamp_team
+
+        heads = tuple(change.name.split(", ")) if change.name != "base" else ()
+        reader = self._reader()
+        stamp_team(reader, self._history, self.target, heads, self._chain.until(heads))
+        self._revision_steps.confirm_stamped(change)
+        return None
+
+
+def _stamped(name: str) -> Change:
+    return Change(name, "stamp", "recorded, nothing else", Nature.ATOMIC)
 
 
 def parsed_steps(target: str | int, chain: Chain) -> str:
@@ -662,7 +724,7 @@ def parsed_steps(target: str | int, chain: Chain) -> str:
         return text
     if re.fullmatch(r"-?\d+", text):
         return f"-{text.lstrip('-')}"
-    if not re.fullmatch(r"\w[\w.-]*", text):
+    if not re.fullmatch(r"\w[\w.@+-]*", text):
         raise ConfigurationError(
             f"{text!r} is no target of a downgrade.",
             hint="Give a revision, base, or a number of steps.",

@@ -327,6 +327,10 @@ class RevisionSteps:
                 )
         return HalfDone(NAME, f"Revision {change.name} {what}", change=change, hint=hint)
 
+    def confirm_stamped(self, change: Change) -> None:
+        """Read back that a stamp, which was made by other means than Alembic, is recorded."""
+        self._confirm_recorded("stamp", change)
+
     def _confirm_recorded(self, act: str, change: Change) -> None:
         """Read the record back from the session that did not write it: done is what it says."""
         record = self._history.read(self._reader())
@@ -335,7 +339,7 @@ class RevisionSteps:
         recorded = {
             "upgrade": is_applied,
             "downgrade": not is_applied,
-            "stamp": record.revisions == (() if change.name == "base" else (change.name,)),
+            "stamp": (", ".join(record.revisions) or "base") == change.name,
         }[act]
         if recorded:
             if act == "stamp":
