@@ -1,8 +1,9 @@
-"""Imports the client libraries, without pandas and pyarrow when the command asks for that.
+"""Imports the clients, without pandas, pyarrow and requests when the command asks for that.
 
 Importing pandas takes longer than a run with nothing to do. Both neo4j and pymilvus import pandas,
-and a run hardly ever uses pandas. So the modules of these clients, and no other modules, get
-proxies while the clients are imported:
+and a run hardly ever uses pandas. The same is true of requests, which pymilvus asks only for global
+endpoints. So the modules of these clients, and no other modules, get proxies while the clients are
+imported:
 
 * `sys.modules` never holds a proxy. Whatever else imports pandas, before, meanwhile or later, gets
   the real module.
@@ -11,11 +12,16 @@ proxies while the clients are imported:
   package, or its `ImportError`.
 * When anybody imports pandas for real, the proxies in the clients' modules are replaced by what
   they stand for.
+
+Meanwhile, Python's garbage collector rests, which takes a seventh of the time of these imports. It
+would look through the same modules again and again, and modules are no garbage. Afterwards it
+leaves out of its looks what was imported.
 """
 
 from __future__ import annotations
 
 import builtins
+import gc
 import importlib
 import importlib.util
 import sys
@@ -27,22 +33,26 @@ from types import ModuleType
 from typing import Any
 
 #: The packages that are kept out, and the clients that do not get them.
-KEPT_OUT = ("pandas", "pyarrow")
+KEPT_OUT = ("pandas", "pyarrow", "requests")
 CLIENTS = ("neo4j", "pymilvus")
 
 _import = builtins.__import__
 
 
 class _State:
-    """Whether `keep_out` was called, and how many imports of clients are under way."""
+    """Whether `keep_out` was called, and how many imports of clients are under way.
+
+    `collects` says whether the garbage collector was at work before these.
+    """
 
     asked_for = False
     imports = 0
+    collects = False
     lock = threading.Lock()
 
 
 def keep_out() -> None:
-    """From now on, `import_module` keeps pandas and pyarrow out of the clients.
+    """From now on, `import_module` keeps the packages of `KEPT_OUT` out of the clients.
 
     Only the command calls this, for its own process.
     """
@@ -51,7 +61,7 @@ def keep_out() -> None:
 
 def import_module(name: str) -> ModuleType:
     """The module `name`, which may import clients. Raises what importing it raises."""
-    if not _State.asked_for:
+    if not _State.asked_for or name in sys.modules:
         return importlib.import_module(name)
     with _proxies_for_clients():
         return importlib.import_module(name)
@@ -66,14 +76,24 @@ def _proxies_for_clients() -> Iterator[None]:
     with _State.lock:
         if _State.imports == 0:
             builtins.__import__ = _client_import
+            _State.collects = gc.isenabled()
+            gc.disable()
         _State.imports += 1
     try:
         yield
     finally:
         with _State.lock:
             _State.imports -= 1
-            if _State.imports == 0 and builtins.__import__ is _client_import:
-                builtins.__import__ = _import
+            if _State.imports == 0:
+                _end_watch()
+
+
+def _end_watch() -> None:
+    if builtins.__import__ is _client_import:
+        builtins.__import__ = _import
+    if _State.collects:
+        gc.freeze()
+        gc.enable()
 
 
 def _client_import(

@@ -1,5 +1,5 @@
-"""pandas and pyarrow: kept out of the clients while the command imports them, and real for
-everybody who uses them.
+"""pandas, pyarrow and requests: kept out of the clients while the command imports them, and real
+for everybody who uses them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def test_the_clients_are_imported_without_pandas_and_leave_no_proxy_in_sys_modul
         CLIENTS + "import_clients()\nimport sys\nprint(*{n.partition('.')[0] for n in sys.modules})"
     ).split()
     assert {"neo4j", "pymilvus"} <= set(loaded)
-    assert not {"pandas", "pyarrow"} & set(loaded)
+    assert not {"pandas", "pyarrow", "requests"} & set(loaded)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,35 @@ def test_what_the_clients_keep_forwards_and_becomes_the_real_thing():
         "assert isinstance(pandas.Series([1]), bolt.PD_SEQUENCE_TYPES) and "
         "milvus.is_valid_insert_data(pandas.DataFrame())\n"
         "assert vector.Vector(pyarrow.array([1, 2])).to_native() == [1, 2]"
+    )
+
+
+def test_a_global_endpoint_that_refuses_is_the_clients_own_error():
+    """pymilvus catches errors of requests, which it has not imported before."""
+    python(
+        CLIENTS + "import_clients()\n"
+        "import pymilvus.client.global_topology as topology\n"
+        "topology.MAX_RETRIES = 1\n"
+        "try:\n    topology.fetch_topology('http://127.0.0.1:1', 'token')\n"
+        "except topology.MilvusException as exc:\n    assert 'refused' in str(exc), exc\n"
+        "else:\n    raise SystemExit('nobody refused')\n"
+        "import requests\nassert topology.requests is requests"
+    )
+
+
+def test_the_garbage_collector_is_as_it_was_after_the_clients_are_imported():
+    python(
+        CLIENTS + "import gc\n"
+        "gc.disable()\n"
+        "client_imports.import_module('is_db_bootstrap.stores.redis.bootstrapper')\n"
+        "assert not gc.isenabled() and gc.get_freeze_count() == 0\n"
+        "gc.enable()\n"
+        "import_clients()\n"
+        "assert gc.isenabled()\n"
+        "frozen = gc.get_freeze_count()\n"
+        "kept = [[] for _ in range(1000)]\n"
+        "import_clients()\n"  # there already, so nothing more is frozen
+        "assert gc.get_freeze_count() == frozen > 1000"
     )
 
 

@@ -329,6 +329,22 @@ def test_a_lock_makes_no_constraint_beside_a_run_that_holds_a_lease(store, query
     assert query("SHOW CONSTRAINTS YIELD name") == []
 
 
+def test_constraints_that_go_between_plan_and_lock_are_missed_under_the_lock(store, query):
+    """The plan's look serves the lock, and the plan under the lock finds that it was too old."""
+    made = store({"V1__a.cypher": "CREATE (:X);"})
+    lock = made.try_lock("the first")
+    assert lock.release()
+    made.plan()
+    for row in query("SHOW CONSTRAINTS YIELD name"):
+        query(f"DROP CONSTRAINT {row['name']}")
+    lock = made.try_lock("the second")
+    with pytest.raises(StoreBusy, match="are gone"):
+        made.plan()
+    assert lock.release()
+    assert not isinstance(made.try_lock("the third"), LockHolder)
+    assert [change.name for change in made.plan().changes] == ["V1__a.cypher"]
+
+
 def test_a_lapsed_lease_without_its_constraints_is_taken_over_with_them(store, query):
     assert not isinstance(store({}, lease_s=SHORT_S).try_lock("dead"), LockHolder)
     for row in query("SHOW CONSTRAINTS YIELD name"):

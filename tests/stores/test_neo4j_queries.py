@@ -26,7 +26,7 @@ BY_THE_CLOCK = {lock.CONFIRM, waiting.READ, waiting.BUILDING}
 
 #: The queries of a first run of two files, besides the declared statements. Three of these are
 #: only sent when an index is not ONLINE at the first look.
-FIRST_RUN = 38
+FIRST_RUN = 36
 #: The server, the database, the history, the constraints, the indexes, the lock, and the last two
 #: again to verify.
 NOTHING_TO_DO = 8

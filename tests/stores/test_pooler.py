@@ -28,6 +28,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     session_settings,
     statement_limit,
 )
+from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.testing.postgres import PostgresIsolation
 from pgbouncer import Poolers
 
@@ -236,10 +237,17 @@ def test_a_database_that_a_pooler_does_not_list_is_told_as_that(pools, url):
 
 def test_a_pooler_that_holds_us_for_a_missing_database_is_told_with_that_cause(pools, url):
     pooled = pools.start(replace(url, database="absent"), "session")
+    with pytest.raises(DatabaseMissing):
+        connect(pooled, 5)
+    with pytest.raises(StoreUnavailable, match="just said that the database absent does not exist"):
+        connect(pooled, 2)
+
+
+def test_a_first_run_creates_its_database_behind_a_pooler_that_holds_us_for_it(pools, url):
+    """It asks another database whether its own is there, so it waits only once, when it is."""
+    pooled = pools.start(url, "session", server_login_retry=1)
     code, shown = _apply(pooled)
-    assert code == 4
-    assert "It has just said that the database absent does not exist" in shown
-    assert 'CREATE DATABASE "absent";' in shown
+    assert code == 0, shown
 
 
 def _apply(pooled):

@@ -38,6 +38,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change, LockHolder, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.postgres import bootstrapper as postgres_bootstrapper
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import refused
@@ -176,6 +177,54 @@ def test_a_missing_database_is_planned_created_and_filled(open_store, url):
     assert store.plan().changes == ()
     assert list(store.verify()) == []
     assert list(store.audit()) == []
+
+
+def test_a_first_run_opens_six_connections_and_a_run_with_nothing_to_do_one(
+    open_store, monkeypatch
+):
+    """Two find out that the database is missing, and one each creates it, looks, locks and works.
+
+    A server that has just started gets one more.
+    """
+    monkeypatch.setattr(postgres_bootstrapper, "YOUNG_S", 0)
+    opened = []
+    connect = psycopg.Connection.connect.__func__
+
+    def note(kind, *given, **more):
+        opened.append(more["dbname"])
+        return connect(kind, *given, **more)
+
+    monkeypatch.setattr(psycopg.Connection, "connect", classmethod(note))
+    for outcome, count in ((Outcome.CHANGED, 6), (Outcome.UNCHANGED, 1)):
+        opened.clear()
+        assert BootstrapOrchestrator([open_store()]).run().outcome is outcome
+        assert len(opened) == count, opened
+
+
+def test_a_database_that_another_run_created_after_the_ping_is_planned_no_more(open_store, url):
+    store = open_store()
+    store.ping(5)
+    assert store.plan().changes[0].kind == "database"
+    open_store().create_database()
+    assert [change.name for change in store.plan().changes] == HEAD
+
+
+def test_a_maintenance_session_that_the_server_has_ended_is_opened_again(open_store, url):
+    store = open_store()
+    maintenance = replace(url, database="postgres")
+
+    def end_sessions():
+        ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = %s"
+        pid = store._database.maintenance().info.backend_pid
+        with session(maintenance) as admin:
+            assert admin.execute(ended, [pid]).fetchall() == [(True,)]
+
+    store.ping(5)
+    end_sessions()
+    assert store.plan().changes[0].kind == "database"
+    end_sessions()
+    assert store.create_database() is None
+    assert [change.name for change in store.plan().changes] == HEAD
 
 
 def test_two_runs_may_create_the_database_at_once(open_store):
@@ -658,6 +707,7 @@ def test_a_blueprint_is_recognised_by_its_revision_when_nothing_else_tells(
 ):
     with session(url) as other:
         other.execute("COMMENT ON TABLE alembic_version IS NULL")
+        other.execute("DROP SCHEMA is_db_bootstrap CASCADE")  # the lineage tells too
     with pytest.raises(
         StoreConflict, match="ng_0004, which belongs to the blueprint novel_genesis, not to mine"
     ):

@@ -8,6 +8,7 @@ lease: a run that lost its lock commits nothing that another run has begun.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject
 
 
+#: A plan's look at the schema serves the try for the lock for so many seconds.
+_LOOK_SERVES_S = 5.0
+
+
 class Neo4jBootstrapper:
     """The Neo4j part of a blueprint, in one database of a server or cluster.
 
@@ -88,6 +93,8 @@ class Neo4jBootstrapper:
         )
         self._anchor: Anchor | None = None
         self._claim: Claim | None = None
+        #: The schema that the last plan has seen, and when, on the monotonic clock.
+        self._planned_on: tuple[float, LiveSchema] | None = None
         self.target = str(self._url)
 
     # --- looking
@@ -111,7 +118,9 @@ class Neo4jBootstrapper:
         `StoreConflict` as `History.is_ahead`, `forecast` and `assert` say.
         """
         with self._errors(), self._database.session() as session:
+            looked_at = time.monotonic()
             live = self._database.live = self._database.look(session)
+            self._planned_on = (looked_at, live)
             used = self._used_labels(session, live)
             history = History()
             if neo4j_history.LABEL in used:
@@ -365,13 +374,24 @@ class Neo4jBootstrapper:
         thing that is changed without a lease.
         """
         with self._errors("the lock"), self._database.session() as session:
-            self._database.live = self._database.look(session)
+            self._database.live = self._seen_by_plan() or self._database.look(session)
             if own_schema.absent(neo4j_lock.SCHEMA, self._database.live):
                 present = self._present_holder(session)
                 if present is not None:
                     return present
                 self._file_run.make_own(session, neo4j_lock.SCHEMA)
         return None
+
+    def _seen_by_plan(self) -> LiveSchema | None:
+        """The schema that the plan before this try has seen. None when that is not so lately.
+
+        It serves one try only. Whether the constraints are still there is seen under the lock, by
+        the next plan.
+        """
+        planned_on, self._planned_on = self._planned_on, None
+        if planned_on is None or time.monotonic() - planned_on[0] > _LOOK_SERVES_S:
+            return None
+        return planned_on[1]
 
     def _present_holder(self, session: neo4j.Session) -> LockHolder | None:
         """Who holds the lock. The lock is only read where there is one."""
@@ -438,6 +458,7 @@ class Neo4jBootstrapper:
     def close(self) -> None:
         """Release every connection."""
         self._fence.lease = None
+        self._planned_on = None
         self._file_run.forget()
         self._database.close()
 

@@ -234,8 +234,7 @@ class PostgreSQLBootstrapper:
         try:
             self._session = self._connected(limit)
         except DatabaseMissing:
-            with self._database.maintenance(limit) as connection:
-                return self._looked_at(connection, limit)
+            return self._looked_at(self._database.maintenance(limit), limit)
         return self._looked_at(self._session, limit)
 
     def _looked_at(self, connection: psycopg.Connection[Any], limit_s: float) -> ServerInfo:
@@ -288,6 +287,8 @@ class PostgreSQLBootstrapper:
     def _reader(self) -> psycopg.Connection[Any]:
         """The session that looks; opened again when it was lost. Raises `DatabaseMissing`."""
         if self._session is None or self._session.closed:
+            if self._database.is_still_missing():
+                raise DatabaseMissing(self._url.database)
             self._session = self._connected()
         return self._session
 
@@ -727,6 +728,7 @@ class PostgreSQLBootstrapper:
         """Release every connection."""
         engine, self._engine = self._engine, None
         session, self._session = self._session, None
+        self._database.close()
         if engine is not None:
             engine.dispose()
         if session is not None:

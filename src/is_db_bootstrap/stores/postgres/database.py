@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -55,15 +53,47 @@ class Database:
         self._connect_timeout_s = connect_timeout_s
         self._open_sessions = open_sessions
         self._target = str(url)
+        #: The session in the database `postgres`, as long as ours was seen to be missing.
+        self._maintenance: psycopg.Connection[Any] | None = None
 
-    @contextmanager
-    def maintenance(self, limit_s: float | None = None) -> Iterator[psycopg.Connection[Any]]:
-        """A connection to the database `postgres`.
+    def maintenance(self, limit_s: float | None = None) -> psycopg.Connection[Any]:
+        """The session in the database `postgres`, which is kept until `close`.
 
-        What a DBA must run, when we may not connect there.
+        A session that was lost is opened again. Raises what a DBA must run, when we may not connect
+        there.
         """
+        if self._maintenance is not None and _answers(self._maintenance):
+            return self._maintenance
+        self._maintenance = self._opened_maintenance(limit_s)
+        return self._maintenance
+
+    def is_still_missing(self) -> bool:
+        """Whether the server, asked in the session that is kept, does not list the database.
+
+        False when no session is kept: then nobody has seen that the database is missing. The
+        session is closed when the database is there by now.
+        """
+        kept = self._maintenance
+        if kept is None:
+            return False
+        query = "SELECT FROM pg_database WHERE datname = %s"
         try:
-            connection = self._open_sessions.open(
+            if kept.execute(query, [self._url.database]).fetchone() is None:
+                return True
+        except psycopg.Error:
+            pass  # it was lost, so an attempt to connect tells
+        self.close()
+        return False
+
+    def close(self) -> None:
+        """Close the session in the database `postgres`."""
+        kept, self._maintenance = self._maintenance, None
+        if kept is not None:
+            kept.close()
+
+    def _opened_maintenance(self, limit_s: float | None) -> psycopg.Connection[Any]:
+        try:
+            return self._open_sessions.open(
                 lambda opened: connect(
                     self._url,
                     limit_s or self._connect_timeout_s,
@@ -86,8 +116,6 @@ class Database:
                 hint=f"Let an administrator run: {self._statement()};",
                 subject=self._url.database,
             ) from exc
-        with connection:
-            yield connection
 
     def _statement(self) -> str:
         return (
@@ -141,10 +169,8 @@ class Database:
         template1 would be refused while anybody is connected to it (55006, ecto#1925), and holds
         what others put there.
         """
-        with (
-            self.maintenance() as connection,
-            errors(self._target, self._url.database, database_change(self._url.database)),
-        ):
+        connection = self.maintenance()
+        with errors(self._target, self._url.database, database_change(self._url.database)):
             try:
                 connection.execute(self._statement().encode())
             except psycopg.Error as exc:
@@ -154,14 +180,27 @@ class Database:
                 if exc.sqlstate not in {DUPLICATE_DATABASE, UNIQUE_VIOLATION}:
                     raise
                 return f"Database {self._url.database} was created by another run meanwhile."
+            finally:
+                self.close()
         return None
 
     def refuse_no_right_to_create(self) -> None:
         """Raise `AccessDenied` when the database is missing and our role may not create it."""
-        with self.maintenance() as connection, errors(self._target):
+        connection = self.maintenance()
+        with errors(self._target):
             row = connection.execute(MAY_CREATE.encode()).fetchone()
         if row is not None and not row[0]:
             raise self.may_not_create(row[1])
+
+
+def _answers(session: psycopg.Connection[Any]) -> bool:
+    """Whether the session is still there. It is closed otherwise."""
+    try:
+        session.execute(b"")
+    except psycopg.Error:
+        session.close()
+        return False
+    return True
 
 
 def database_change(name: str) -> Change:
