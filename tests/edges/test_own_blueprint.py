@@ -218,6 +218,17 @@ def test_an_empty_revision_needs_no_server_and_is_refreshed_afterwards(folder, p
     fresh.close()
 
 
+@on_postgres
+def test_a_new_blueprint_has_the_catalogue_that_a_refresh_would_write(folder, postgres_url):
+    catalogue = folder / "migrations" / "catalogue.json"
+    made = catalogue.read_text()
+    code, _, err = command(
+        "revision", "--refresh", "--blueprint", str(folder), "--url", postgres_url
+    )
+    assert code == 0, err
+    assert catalogue.read_text() == made
+
+
 def test_the_next_cypher_file_has_the_next_number(folder):
     made = revision.cypher(load_blueprint(folder), "Orders & more")
     assert made.name == "V003__orders_more.cypher"

@@ -23,13 +23,21 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 #: zeros, minor and major.
 BOLT = "Neo4j"
 _HANDSHAKE = bytes.fromhex("6060b017 00040405 00000404 00000000 00000000")
-_AGREED = re.compile(rb"\x00\x00[\x00-\x04][\x04\x05]")
+_AGREED = rb"\x00\x00[\x00-\x04][\x04\x05]"
+#: gRPC, when it asks for others than itself. Milvus 2.3 answers an HTTP line on the same port in
+#: HTTP, and the preface of HTTP/2 with an empty SETTINGS frame (RFC 9113, 3.4) in gRPC.
+GRPC = "a gRPC server"
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000 04 00 00000000")
+_SETTINGS = rb"\x00..\x04"
 #: How the answer to each question begins, by kind of server. gRPC's frame is SETTINGS (RFC 9113,
 #: 6.5).
 _SIGNS: Mapping[bytes, Mapping[str, bytes]] = {
-    _LINE: {"an HTTP server": rb"HTTP/", "Redis": rb"-", "a gRPC server": rb"\x00..\x04"},
+    _LINE: {"an HTTP server": rb"HTTP/", "Redis": rb"-", GRPC: _SETTINGS},
     _SSL_REQUEST: {"PostgreSQL": rb"[SN]"},
 }
+
+#: What a kind of server is asked in its own protocol, and how its answer begins.
+_OWN_QUESTIONS = {BOLT: (_HANDSHAKE, _AGREED), GRPC: (_PREFACE, _SETTINGS)}
 
 
 def recognised(host: str, port: int, timeout_s: float, own: str = "") -> str:
@@ -44,13 +52,16 @@ def recognised(host: str, port: int, timeout_s: float, own: str = "") -> str:
         answer = _first_answer(host, port, question, timeout_s)
         for kind, sign in signs.items():
             if kind != own and re.match(sign, answer, re.DOTALL):
-                is_own = own == BOLT and _speaks_bolt(host, port, timeout_s)
-                return "" if is_own else kind
+                return "" if _speaks_own(own, host, port, timeout_s) else kind
     return ""
 
 
-def _speaks_bolt(host: str, port: int, timeout_s: float) -> bool:
-    return _AGREED.match(_first_answer(host, port, _HANDSHAKE, timeout_s)) is not None
+def _speaks_own(own: str, host: str, port: int, timeout_s: float) -> bool:
+    """Whether the server answers in the protocol of `own`, which answers other questions too."""
+    if own not in _OWN_QUESTIONS:
+        return False
+    question, sign = _OWN_QUESTIONS[own]
+    return re.match(sign, _first_answer(host, port, question, timeout_s), re.DOTALL) is not None
 
 
 def _first_answer(host: str, port: int, question: bytes, timeout_s: float) -> bytes:

@@ -14,7 +14,7 @@ from pymilvus.exceptions import MilvusException
 
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import ServerInfo
-from is_db_bootstrap.stores.foreign_server import recognised
+from is_db_bootstrap.stores.foreign_server import GRPC, recognised
 from is_db_bootstrap.stores.milvus.compare import Live, goes_beyond
 from is_db_bootstrap.stores.milvus.connection import client_arguments
 from is_db_bootstrap.stores.milvus.errors import STORE, Translation, is_missing, was_closed
@@ -113,7 +113,7 @@ class Server:
         if not was_closed(exc):
             return
         host, port = self._url.host, self._url.port(19530)
-        if kind := recognised(host, port, limit_s / 2, own="a gRPC server"):
+        if kind := recognised(host, port, limit_s / 2, own=GRPC):
             raise ConfigurationError(
                 f"milvus: {kind} answers at {self._url}.",
                 hint="Give the address of Milvus's gRPC port (19530 by default).",

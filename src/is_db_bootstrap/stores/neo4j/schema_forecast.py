@@ -43,16 +43,18 @@ def forecast(files: Iterable[CypherFile], live: LiveSchema) -> list[SchemaObject
             found = recognise(statement.tokens)
             if isinstance(found, Drop):
                 objects.pop(found.name, None)
-            elif found is not None and not _is_there(found, objects, file.name):
+            elif found is not None and not _is_there(found, objects, live, file.name):
                 objects[found.name or found.definition] = found
                 new.append(found)
     return new
 
 
-def _is_there(wanted: SchemaObject, objects: Mapping[str, SchemaObject], file: str) -> bool:
+def _is_there(
+    wanted: SchemaObject, objects: Mapping[str, SchemaObject], live: LiveSchema, file: str
+) -> bool:
     named = objects.get(wanted.name)
     if named is not None:
-        if is_unfinished(wanted, named):
+        if is_unfinished(wanted, named) and not _is_online(live, named):
             return False  # the server finishes it or refuses the name
         if not wanted.matches(named):
             raise different(wanted, named, file)
@@ -77,6 +79,12 @@ def is_unfinished(wanted: SchemaObject, live: SchemaObject) -> bool:
     The constraint is being made, or its making was cut off.
     """
     return live.schema == wanted.schema and has_index(wanted) and live.type == _BACKING
+
+
+def _is_online(live: LiveSchema, index: SchemaObject) -> bool:
+    """Whether an index is in use. One that waits for its constraint never is."""
+    state = live.indexes.get(index.name)
+    return state is not None and state.state == "ONLINE"
 
 
 def has_index(thing: SchemaObject) -> bool:
