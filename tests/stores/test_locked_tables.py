@@ -227,7 +227,7 @@ def test_a_change_that_waits_for_a_lock_names_who_holds_it(postgres_url):
 
     def observe(event):
         events.append(event)
-        if event.kind == "change-started" and not holder:
+        if (event.kind, event.phase) == ("phase", Phase.APPLY):
             with psycopg.connect(url.reveal(scheme="postgresql"), autocommit=True) as client:
                 client.execute(VERSION_TABLE)
             holder.append(locked(url, "alembic_version"))
