@@ -308,6 +308,21 @@ def test_a_catalogue_is_made_by_our_environment_and_compared(project):
     assert [drift.object for drift in drifts] == ["account.cents"]
 
 
+def test_a_revision_of_another_driver_that_a_scratch_database_refuses_says_so(project):
+    """Prefect sends a single `%`, which is right with asyncpg."""
+    team = project("asyncpg")
+    create(team.url)
+    team.revision("c3", "b2", PERCENT)
+    run(team)
+    blueprint = load_blueprint(team.toml)
+    settings = Settings.load(blueprint, environ={"POSTGRES_URL": team.url})
+    with pytest.raises(ChangeFailed) as raised:
+        revision.refresh(blueprint, settings)
+    assert raised.value.change.name == "c3"
+    assert "scratch database, where revisions run with psycopg" in raised.value.hint
+    assert run(team, Mode.VERIFY).ok
+
+
 def test_the_search_path_is_that_of_the_address(project):
     team = project("psycopg")
     create(team.url)
