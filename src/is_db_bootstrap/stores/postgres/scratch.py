@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from is_db_bootstrap import files
-from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.errors import ChangeFailed, ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing, address_elsewhere
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue
@@ -66,6 +66,12 @@ SCHEMA_NAME = "schema.sql"
 _GENERATED = "Generated."
 
 
+#: What a revision of a team may fail of here, although `apply` runs it.
+_NOT_AS_THE_TEAM = (
+    "That was in a scratch database, where revisions run with psycopg and without env.py. What "
+    "holds with another driver only fails there, and so does a schema whose beginning no revision "
+    "makes. Nothing of the target was changed. `apply` uses env.py and its driver."
+)
 #: First key of the advisory lock that is held while a scratch database is used.
 _IN_USE = 0x69736473
 #: The name of a scratch database: its first eight digits are the second key of that lock. Earlier
@@ -221,6 +227,10 @@ def bring(
                 if done is None or change.kind != "revision" or change.name in done
             ]
         )
+    except ChangeFailed as exc:
+        if blueprint.alembic is not None:
+            exc.hint = _NOT_AS_THE_TEAM
+        raise
     finally:
         store.close()
 
