@@ -308,7 +308,6 @@ def test_a_catalogue_is_made_by_our_environment_and_compared(project):
     assert [drift.object for drift in drifts] == ["account.cents"]
 
 
-<<<<<<< HEAD
 def test_a_revision_that_reads_rows_leaves_out_only_schema_sql(project):
     """Data migrations read what is there. As SQL without a server there is nothing to read."""
     team = project()
@@ -323,7 +322,8 @@ def test_a_revision_that_reads_rows_leaves_out_only_schema_sql(project):
     (sentence,) = told
     assert sentence.startswith("schema.sql was not written. ")
     assert "(c3.py, line " in sentence
-=======
+
+
 def test_a_revision_of_another_driver_that_a_scratch_database_refuses_says_so(project):
     """Prefect sends a single `%`, which is right with asyncpg."""
     team = project("asyncpg")
@@ -336,7 +336,6 @@ def test_a_revision_of_another_driver_that_a_scratch_database_refuses_says_so(pr
         revision.refresh(blueprint, settings)
     assert raised.value.change.name == "c3"
     assert "scratch database, where revisions run with psycopg" in raised.value.hint
->>>>>>> apps1
     assert run(team, Mode.VERIFY).ok
 
 
