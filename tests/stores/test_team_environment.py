@@ -166,6 +166,16 @@ def test_folders_that_env_py_names_in_one_branch_only_are_refused(project, monke
     assert rows(team.url, "SELECT count(*) FROM pg_tables WHERE tablename = 'account'") == [(0,)]
 
 
+def test_revisions_in_a_package_are_found(project):
+    """`package:folder`, as for Dagster's: the colon was taken for the end of a path."""
+    team = project()
+    create(team.url)
+    (team.folder / "db" / "__init__.py").touch()
+    team.ini("recursive_version_locations = true\nversion_locations = db:versions")
+    team.ini_separator("space")
+    assert changes(run(team, Mode.PLAN)) == ["a1", "b2"]
+
+
 def test_an_environment_that_leads_to_no_revision_is_not_called_done(project):
     team = project()
     create(team.url)

@@ -140,10 +140,11 @@ class TeamEnvironment:
             )
             if found:
                 config.set_main_option(
-                    name, os.pathsep.join(_escaped(self._absolute(each)) for each in found)
+                    name, "\n".join(_escaped(self._absolute(each)) for each in found)
                 )
-        # From now on all lists are separated as we have written them.
-        config.set_main_option("path_separator", "os")
+        # From now on all lists are separated as we have written them: a folder in a package has a
+        # colon in it, which is the system's separator.
+        config.set_main_option("path_separator", "newline")
 
     def _absolute(self, place: str) -> str:
         is_resource = ":" in place and not Path(place).drive
