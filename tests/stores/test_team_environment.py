@@ -184,6 +184,20 @@ def test_an_environment_that_leads_to_no_revision_is_not_called_done(project):
         run(team)
 
 
+def test_an_offline_branch_that_fails_needs_arguments_or_the_version_table(project):
+    """As `alembic upgrade --sql` would fail there, and `alembic upgrade` not."""
+    team = project()
+    create(team.url)
+    team.env(offline='    raise ValueError("say which tenant")\n')
+    with pytest.raises(ConfigurationError, match=r"say which tenant .*env\.py, line ") as refused:
+        run(team, Mode.PLAN)
+    assert "offline branch" in str(refused.value)
+    assert "version_table_schema" in str(refused.value)
+    with team.toml.open("a") as toml:
+        toml.write('version_table = "shop_version"\nversion_table_schema = "meta"\n')
+    assert changes(run(team)) == ["a1", "b2"]
+
+
 def test_several_heads_labels_and_dependencies_are_applied_as_alembic_heads_does(project):
     team = project()
     create(team.url)

@@ -47,6 +47,12 @@ _OFFLINE_HINT = (
     "branch, or name the table in the settings: version_table, and version_table_schema if it "
     "has one, beside alembic in [postgres]."
 )
+#: The online branch may not fail: it may need no argument, or take another way.
+_FAILED_OFFLINE_HINT = (
+    "If only `alembic upgrade --sql` fails so, give it the arguments that it needs: x, beside "
+    "alembic in [postgres]. Or name version_table and version_table_schema there, and it is not "
+    "asked."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +209,10 @@ class TeamEnvironment:
         except _NeedsConnectionError:
             if not found:
                 raise self._no_offline("opens a connection in its offline branch") from None
+        except ConfigurationError as exc:
+            # Where `alembic upgrade --sql` fails, `alembic upgrade` may succeed.
+            message = f"env.py fails in its offline branch, as in `alembic upgrade --sql`. {exc}"
+            raise ConfigurationError(message, hint=_FAILED_OFFLINE_HINT) from exc
         if not found:
             raise self._no_offline("does not call context.configure in its offline branch")
         tables = {(each.version_table, each.version_table_schema) for each in found}
