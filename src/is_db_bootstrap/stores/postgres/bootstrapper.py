@@ -144,6 +144,11 @@ class PostgreSQLBootstrapper:
                 hint="Name another schema.",
             )
         self._schema = schema
+        if blueprint.alembic is not None:
+            own = blueprint.alembic.of_run(
+                url=self._url.reveal(), database=self._url.database, schema=schema
+            )
+            self._blueprint = replace(self._blueprint, alembic=own)
         self._number = postgres_lock.key(schema)
         self._team = self._read_team()
         folder = self._team.folder if self._team else blueprint.migrations

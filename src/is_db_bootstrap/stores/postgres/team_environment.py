@@ -17,7 +17,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,20 +77,22 @@ _Stamp = frozenset[tuple[Path, int]]
 class TeamEnvironment:
     """What an `alembic.ini` leads to. Reading it runs the team's revisions' modules as guests.
 
-    Raises `ConfigurationError`, with file and line, for what Alembic cannot read.
+    `known` is the environment of another run, whose files are the same. Only `x` differs, which
+    concerns `env.py` and no revision. Raises `ConfigurationError`, with file and line, for what
+    Alembic cannot read.
     """
 
-    def __init__(self, declared: AlembicEnvironment) -> None:
+    def __init__(self, declared: AlembicEnvironment, known: TeamEnvironment | None = None) -> None:
         self.declared = declared
         self.ini = declared.ini
         with self._reading():
             script = self._script()
-            self.scripts = _loaded(script)
+            self.scripts: tuple[Script, ...] = known.scripts if known else _loaded(script)
         #: The folder of `env.py`, where a catalogue lies.
         self.folder = Path(script.dir)
         #: The folders of the revisions.
         self.version_locations = [*script._version_locations]  # noqa: SLF001 - Alembic resolves them here only
-        self.chain = _chain_of(self.scripts, self.ini)
+        self.chain: Chain = known.chain if known else _chain_of(self.scripts, self.ini)
         self._captured: Captured | None = None
 
     # --- what Alembic's configuration says
@@ -249,7 +251,11 @@ def read_environment(declared: AlembicEnvironment) -> TeamEnvironment:
     known = _read.get(declared)
     if known is not None and known[0].stamp() == known[1]:
         return known[0]
-    found = TeamEnvironment(declared)
+    plain = replace(declared, x=())
+    if declared == plain:
+        found = TeamEnvironment(declared)
+    else:
+        found = TeamEnvironment(declared, read_environment(plain))
     _read[declared] = found, found.stamp()
     return found
 
