@@ -279,6 +279,7 @@ WRITERS = {
     "testing.session",
     "cli._fleet",  # for a digest, and without the password
     "settings.elsewhere",  # for a revision that is only tried
+    "stores.postgres.connection",  # for a team's env.py
 }
 
 

@@ -619,6 +619,20 @@ def test_a_downgrade_goes_as_far_as_alembics_own(postgres_url, own, target, left
     assert migrate.current(blueprint, url=postgres_url).is_head
 
 
+def test_a_revision_that_depends_on_a_label_is_applied_and_undone_by_itself(postgres_url, own):
+    blueprint = own(
+        *((f"CREATE TABLE t{each} (id int)", f"DROP TABLE t{each}") for each in range(2))
+    )
+    first, second = (blueprint.migrations / f"d_{number}.py" for number in (1, 2))
+    first.write_text(f'branch_labels = ("goods",)\n{first.read_text()}')
+    text = second.read_text().replace("'d_1'", "None")
+    second.write_text(f'depends_on = "goods"\n{text}')
+    assert migrate.init(blueprint, url=postgres_url).revisions == ("d_1", "d_2")
+    assert migrate.init(blueprint, url=postgres_url).revisions == ()
+    assert migrate.downgrade(blueprint, 1, url=postgres_url).revisions == ("d_2",)
+    assert migrate.current(blueprint, url=postgres_url).revision == "d_1"
+
+
 def test_a_downgrade_of_one_branch_below_a_merge_undoes_that_branch_or_nothing(postgres_url, own):
     """What is left must have a name, because it may be asked about rows on the way there."""
     blueprint = own(

@@ -73,8 +73,25 @@ def test_branches_that_were_merged_are_ordered(folder):
     ],
 )
 def test_a_broken_history_is_a_configuration_error(folder, parents, message):
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError, match=message) as refused:
         Chain.read(folder(**parents))
+    assert ("name an alembic.ini" in refused.value.hint) == ("several heads" in message)
+
+
+def test_a_label_stands_for_the_revision_that_has_it(folder, tmp_path):
+    folder(n=None, m="n")
+    (tmp_path / "n_x.py").write_text(
+        "revision = 'n'\ndown_revision = None\n\n\ndef upgrade():\n    pass\n\n\n"
+        "branch_labels: tuple = ('goods',)\n"
+    )
+    (tmp_path / "a.py").write_text("revision = 'a'\ndown_revision = 'm'\ndepends_on = 'goods'\n")
+    assert Chain.read(tmp_path).parents == {"n": (), "m": ("n",), "a": ("m", "n")}
+    (tmp_path / "a.py").write_text(
+        "revision = 'a'\ndown_revision = None\ndepends_on = 'goods@head'"
+    )
+    with pytest.raises(ConfigurationError, match="which is not there") as refused:
+        Chain.read(tmp_path)
+    assert "What has an @ is for Alembic's commands only" in refused.value.hint
 
 
 def test_a_revision_twice_or_computed_or_missing_is_a_configuration_error(folder, tmp_path):

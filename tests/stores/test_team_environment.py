@@ -563,6 +563,37 @@ def test_the_lines_of_the_page_lead_to_a_first_apply(project):
     assert rows(team.url, "SELECT cents FROM account") == [(20,)]
 
 
+def test_each_target_of_many_is_reached_by_its_own_address(project, monkeypatch):
+    """As an argument of `alembic -x`. An `env.py` that takes no argument reaches one target only."""
+    team = project("asyncpg")
+    urls = [f"{team.url}_{each}" for each in "ab"]
+    monkeypatch.setenv("SHOP_DATABASE", team.address.replace(team.url[13:], urls[0][13:]))
+    apply_all(team, urls[:1])
+    with pytest.raises(StoreConflict, match="another database than the planned one") as refused:
+        apply_all(team, urls[1:])
+    assert 'x = ["url={url}"]' in refused.value.hint
+    text = (team.folder / "db/env.py").read_text()
+    argument = 'DATABASE = context.get_x_argument(as_dictionary=True)["url"]'
+    team.write("db/env.py", text.replace("OPTIONS =", f"{argument}\nOPTIONS =", 1))
+    team.toml.write_text('[postgres]\nalembic = "alembic.ini"\nx = ["url={url}"]\n')
+    read = team.folder / "read"
+    team.revision(
+        "c3", "b2", "", more=f"with open({str(read)!r}, 'a') as file:\n    file.write('.')"
+    )
+    apply_all(team, urls)
+    assert read.read_text() == "."  # once for both
+    for url in urls:
+        assert rows(url, "SELECT cents FROM account") == [(20,)]
+
+
+def apply_all(team, urls):
+    blueprint = load_blueprint(team.toml)
+    for url in urls:
+        address = url.replace("postgresql://", f"postgresql+{team.driver}://", 1)
+        settings = Settings.load(blueprint, environ={"POSTGRES_URL": address})
+        orchestrator(blueprint, settings, RunOptions()).run(Mode.APPLY).raise_for_failure()
+
+
 def test_engines_of_the_program_around_us_are_left_alone(project):
     """Its threads were there before, and have engines of other databases."""
     team = project()

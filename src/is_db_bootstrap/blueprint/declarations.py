@@ -342,16 +342,24 @@ class AlembicEnvironment:
 
     - `ini` is the file, relative to the file that declares it.
     - `section` is the section that `alembic --name` would be given.
-    - `x` are the arguments that `alembic -x` would be given, such as `tenant=a`.
+    - `x` are the arguments that `alembic -x` would be given, such as `tenant=a`. In them, `{url}`,
+      `{database}` and `{schema}` stand for those of the run. The address has its password.
     - `version_table` and `version_table_schema` are for an `env.py` without an offline branch. They
       say what its `context.configure` says. Empty: the offline branch says it.
     """
 
     ini: Path
     section: str = "alembic"
-    x: tuple[str, ...] = ()
+    x: tuple[str, ...] = field(default=(), repr=False)  # an address may be in it
     version_table: str = ""
     version_table_schema: str = ""
+
+    def of_run(self, **values: str) -> AlembicEnvironment:
+        """The environment of one run, with the `values` of what stands in braces in `x`."""
+        x = self.x
+        for name, value in values.items():
+            x = tuple(each.replace(f"{{{name}}}", value) for each in x)
+        return self if x == self.x else replace(self, x=x)
 
     def __post_init__(self) -> None:
         """Take a text that names a file as a path."""

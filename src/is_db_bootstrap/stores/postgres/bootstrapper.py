@@ -46,6 +46,7 @@ from is_db_bootstrap.stores.postgres import elsewhere, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.connection import (
     connect,
+    placeholders,
     session_settings,
     settings_query,
     statement_limit,
@@ -144,6 +145,9 @@ class PostgreSQLBootstrapper:
                 hint="Name another schema.",
             )
         self._schema = schema
+        if blueprint.alembic is not None:
+            own = blueprint.alembic.of_run(**placeholders(self._url, schema))
+            self._blueprint = replace(self._blueprint, alembic=own)
         self._number = postgres_lock.key(schema)
         self._team = self._read_team()
         folder = self._team.folder if self._team else blueprint.migrations

@@ -422,3 +422,8 @@ def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bo
             return connection.execute(query, [database]).fetchone() is None
     except (AccessDenied, DatabaseMissing, DatabaseUnlisted):
         return "does not exist" in told
+
+
+def placeholders(url: StoreUrl, schema: str) -> dict[str, str]:
+    """What may stand in braces in the arguments of a team's `env.py`. The address is whole."""
+    return {"url": url.reveal(), "database": url.database, "schema": schema}

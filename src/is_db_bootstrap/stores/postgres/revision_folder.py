@@ -217,4 +217,8 @@ def _way_out(folder: Path, refused: list[Entry], *, nothing_else: bool) -> str:
     is_dated = inner[0].isdigit()  # next month's revisions come into another folder
     if nothing_else and len(places) == 1 and not is_dated:
         return f'Name their folder: Blueprint(…, migrations=Path("{folder.name}/{inner}")).'
-    return f"Move them into {folder.name}/ itself, or out of it if they are not to be applied."
+    return (
+        f"Move them into {folder.name}/ itself, or out of it if they are not to be applied. To "
+        'keep them there, name an alembic.ini (alembic = "alembic.ini") that has '
+        "recursive_version_locations = true."
+    )

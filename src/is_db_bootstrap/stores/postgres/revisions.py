@@ -44,6 +44,8 @@ TABLE = "alembic_version"
 _MARK = re.compile(r"is-db-bootstrap: blueprint (\S+); revisions((?: \S+)*)")
 #: What a step that has begun adds to the comment.
 _BEGUN = re.compile(r"(?:; )?begun (upgrade|downgrade) (\S+)$")
+#: How a blueprint names a team's own environment, which has several heads and folders below.
+_ENVIRONMENT = 'alembic = "alembic.ini"'
 #: Chains that a process keeps. A fleet has one blueprint.
 _CHAINS_KEPT = 8
 #: Where the first function of a file begins. Its newline ends the statement before.
@@ -93,6 +95,7 @@ class Chain:
                 )
             parents[revision], titles[revision], places[revision] = before, title, place
             read[revision] = path
+        _resolve_labels(parents, read)
         chain = cls(tuple(_ordered(parents, folder)), parents, titles, read)
         heads = sorted(set(parents) - {p for before in parents.values() for p in before})
         if len(heads) > 1:
@@ -100,7 +103,8 @@ class Chain:
                 f"{folder}: several heads: "
                 f"{', '.join(f'{head} ({places[head]})' for head in heads)}.",
                 hint="Let one go on from the other (down_revision), or merge them: "
-                f"down_revision = {tuple(heads)!r}.",
+                f"down_revision = {tuple(heads)!r}. Where several are meant, name an alembic.ini: "
+                f"{_ENVIRONMENT}.",
             )
         return chain
 
@@ -205,6 +209,27 @@ def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, 
         raise _undeclared(path)
     before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
     return str(values["revision"]), tuple(dict.fromkeys(before)), _title(tree), line
+
+
+def _resolve_labels(parents: dict[str, tuple[str, ...]], files: Mapping[str, Path]) -> None:
+    """Put the revision that has a label in the place of the label, as Alembic does."""
+    if all(before in parents for each in parents.values() for before in each):
+        return
+    labels = {label: revision for revision, path in files.items() for label in _labels(path)}
+    for revision, before in parents.items():
+        found = (each if each in parents else labels.get(each, each) for each in before)
+        parents[revision] = tuple(dict.fromkeys(found))
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    """The `branch_labels` of a file. Those that are computed are left out."""
+    for node in _parsed(path, path.read_bytes()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = [each.id for each in targets if isinstance(each, ast.Name)]
+        if "branch_labels" in names:
+            with suppress(ValueError, TypeError):
+                return _tuple(ast.literal_eval(getattr(node, "value", None) or ast.Constant(None)))
+    return ()
 
 
 def _title(tree: ast.Module) -> str:
@@ -337,7 +362,11 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
         revision = min(set(parents) - set(done))
         raise ConfigurationError(
             f"{folder}: revision {revision} goes on from {', '.join(parents[revision])}, which is "
-            "not there."
+            "not there.",
+            hint="A file names another by its id, or by a label that it has (branch_labels). "
+            "What has an @ is for Alembic's commands only."
+            if any("@" in each for each in parents[revision])
+            else "",
         )
     return done
 

@@ -174,7 +174,9 @@ class TeamConnections:
             NAME,
             f"A connection of env.py {what}. The plan is for {self._target}.",
             hint="Let the address of env.py and that of is-db-bootstrap (POSTGRES_URL, "
-            "DATABASE_URL) lead to one database. Nothing was changed through that connection.",
+            "DATABASE_URL) lead to one database. With several targets, let env.py take the "
+            'address of each from `alembic -x`: x = ["url={url}"] in [postgres]. Nothing was '
+            "changed through that connection.",
         )
         return self.refusal
 

@@ -17,7 +17,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,24 +83,30 @@ _Stamp = frozenset[tuple[Path, int]]
 class TeamEnvironment:
     """What an `alembic.ini` leads to. Reading it runs the team's revisions' modules as guests.
 
-    Raises `ConfigurationError`, with file and line, for what Alembic cannot read.
+    `known` is the environment of another run, whose files are the same. Only `x` differs, which
+    concerns `env.py` and no revision. Raises `ConfigurationError`, with file and line, for what
+    Alembic cannot read.
     """
 
-    def __init__(self, declared: AlembicEnvironment) -> None:
+    def __init__(self, declared: AlembicEnvironment, known: TeamEnvironment | None = None) -> None:
         self.declared = declared
         self.ini = declared.ini
         with self._reading():
             script = self._script()
         #: The folder of `env.py`, where a catalogue lies.
         self.folder = Path(script.dir)
-        #: What `context.configure` is given, from the settings or from the offline branch.
-        self.captured = self._captured_in_settings() or self._captured_offline(script)
+        self._captured: Captured | None = None
+        self._refusal: ConfigurationError | None = None
+        try:
+            self._captured = self._captured_in_settings() or self._captured_offline(script)
+        except ConfigurationError as exc:
+            self._refusal = exc  # a caller that asks for the revisions only does not need it
         # Only now, because an env.py may have told `context.script` other folders.
         with self._reading():
-            self.scripts = _loaded(script)
+            self.scripts: tuple[Script, ...] = known.scripts if known else _loaded(script)
         #: The folders of the revisions.
         self.version_locations = folders_of(script)
-        self.chain = _chain_of(self.scripts, self.ini)
+        self.chain: Chain = known.chain if known else _chain_of(self.scripts, self.ini)
         if not self.scripts:
             raise self._no_revisions()
 
@@ -172,7 +178,7 @@ class TeamEnvironment:
             config.set_main_option(name, str(own.get_alembic_boolean_option(name)).lower())
         if found := own.get_prepend_sys_paths_list():
             config.set_main_option("prepend_sys_path", os.pathsep.join(map(_escaped, found)))
-        captured = self.captured
+        captured = self.captured()
         config.attributes["place"] = (captured.version_table_schema, captured.version_table)
 
     def script(self, config: Config) -> ScriptDirectory:
@@ -189,6 +195,15 @@ class TeamEnvironment:
         return frozenset((path, path.stat().st_mtime_ns) for path in files if path.is_file())
 
     # --- what env.py says
+
+    def captured(self) -> Captured:
+        """What `context.configure` is given, from the settings or from the offline branch.
+
+        Raises `ConfigurationError` when neither says it.
+        """
+        if self._captured is None:
+            raise self._refusal or self._no_offline("says nothing")
+        return self._captured
 
     def _captured_in_settings(self) -> Captured | None:
         table, schema = self.declared.version_table, self.declared.version_table_schema
@@ -269,7 +284,11 @@ def read_environment(declared: AlembicEnvironment) -> TeamEnvironment:
     known = _read.get(declared)
     if known is not None and known[0].stamp() == known[1]:
         return known[0]
-    found = TeamEnvironment(declared)
+    plain = replace(declared, x=())
+    if declared == plain:
+        found = TeamEnvironment(declared)
+    else:
+        found = TeamEnvironment(declared, read_environment(plain))
     _read[declared] = found, found.stamp()
     return found
 

@@ -51,7 +51,7 @@ class TeamRun:
         self.chain = self._environment.chain
         #: The folder of `env.py`.
         self.folder = self._environment.folder
-        captured = self._environment.captured
+        captured = self._environment.captured()
         #: The version table that `env.py` names.
         self.place = RecordPlace(captured.version_table_schema, captured.version_table)
         #: What `env.py` has opened.
