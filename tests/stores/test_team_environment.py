@@ -19,7 +19,7 @@ from is_db_bootstrap import migrate, revision
 from is_db_bootstrap.app import orchestrator
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, HalfDone, StoreConflict
-from is_db_bootstrap.results import Mode
+from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import RunOptions, Settings
 from team_project import OPTIONS, TeamProject
 
@@ -108,6 +108,19 @@ def test_looking_runs_no_online_branch(project):
     for mode in (Mode.PLAN, Mode.STATUS, Mode.VERIFY):
         run(team, mode, fails=mode is Mode.VERIFY)
     assert rows(team.url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'meta'") == [(0,)]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_an_environment_that_commits_each_statement_is_applied(project, driver):
+    """asyncpg itself does not know that it does: SQLAlchemy begins its transactions."""
+    team = project(driver)
+    create(team.url)
+    env = team.folder / "db" / "env.py"
+    each = "poolclass=pool.NullPool, isolation_level='AUTOCOMMIT'"
+    env.write_text(env.read_text().replace("poolclass=pool.NullPool", each))
+    assert changes(run(team)) == ["a1", "b2"]
+    assert changes(run(team)) == []
+    assert rows(team.url, "SELECT cents FROM account") == [(20,)]
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -233,6 +246,34 @@ def test_a_failure_in_one_transaction_for_all_undoes_all(project):
     with pytest.raises(ChangeFailed, match="division"):
         run(team)
     assert rows(team.url, "SELECT * FROM meta.shop_version") == [("b2",)]
+
+
+LEAVES = {
+    "block": "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')",
+    "commit": "op.get_bind().commit()",
+    "late commit": f"{DOUBLE}\nop.get_bind().commit()",
+    "text": 'op.execute("COMMIT")',
+}
+
+
+@pytest.mark.parametrize("way", LEAVES)
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_what_a_failed_revision_has_committed_before_it_is_told_as_done(project, driver, way):
+    """One transaction for all: the third one commits the first two, and then fails."""
+    team = project(driver)
+    create(team.url)
+    team.revision("c3", "b2", f'{LEAVES[way]}\nop.execute("SELECT 1 / 0")')
+    result = run(team, fails=True)
+    done = {
+        change.name: change.outcome
+        for change in result.stores[0].changes
+        if change.kind == "revision"
+    }
+    assert done == {"a1": Outcome.CHANGED, "b2": Outcome.CHANGED, "c3": Outcome.FAILED}
+    assert "undone as well" not in result.stores[0].error.message
+    assert rows(team.url, "SELECT * FROM meta.shop_version") == [("b2",)]
+    lineage = rows(team.url, "SELECT revisions FROM is_db_bootstrap.lineage")
+    assert lineage == [(["a1", "b2"],)]
 
 
 COMMITS = {

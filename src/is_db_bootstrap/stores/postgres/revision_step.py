@@ -127,19 +127,46 @@ class RevisionSteps:
 
     def _run_once(self, run: UpgradeRun, first: Change) -> None:
         """Run Alembic once. Its errors name the change that ran, or `first`."""
-        with self._failing(lambda: run.current or first, "upgrade"):
-            try:
+        try:
+            with self._failing(lambda: run.current or first, "upgrade"):
                 with errors(self._target, change=first):
                     self._history.forget_ended()
                 with self._alembic_errors(lambda: run.current or first):
                     self._run_all(run)
-            except BootstrapError as exc:
-                if undone := [each.name for each in run.uncommitted]:
-                    exc.message += (
-                        f" {', '.join(undone)} ran in the same transaction, so "
-                        f"{'it is' if len(undone) == 1 else 'they are'} undone as well."
-                    )
-                raise
+        except BootstrapError as exc:
+            if run.uncommitted:
+                exc.message += self._told_of_others(run)
+            raise
+
+    def _told_of_others(self, run: UpgradeRun) -> str:
+        """What became of the revisions that share a transaction with one that has failed.
+
+        The one that failed may have committed that transaction, so the server is asked. What it
+        records is told as done.
+        """
+        is_known = False
+        with (
+            suppress(BootstrapError, DatabaseMissing, psycopg.Error),
+            self._lock_patience(self._reader()) as reader,
+        ):
+            record = self._history.read(reader)
+            found = self._watch.begun
+            stopped = self._watch.has_stopped
+            at_work = found and begun.fate(reader, found, has_stopped=stopped) is Fate.AT_WORK
+            is_known = not at_work
+            known = [r for r in record.revisions if r in self._chain.parents]
+            if run.tell_recorded(self._chain.until(known)):
+                self._complete_lineage(record)
+        others = [each.name for each in run.uncommitted if each != run.current]
+        if not others:
+            return ""
+        names = ", ".join(others)
+        if not is_known:
+            return (
+                f" {names} ran in the same transaction, and whether it is committed is not known."
+            )
+        are = "it is" if len(others) == 1 else "they are"
+        return f" {names} ran in the same transaction, so {are} undone as well."
 
     def _run_all(self, run: UpgradeRun) -> None:
         from alembic.script import ScriptDirectory
