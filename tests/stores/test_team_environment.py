@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psycopg
@@ -121,6 +122,53 @@ def test_an_environment_that_commits_each_statement_is_applied(project, driver):
     assert changes(run(team)) == ["a1", "b2"]
     assert changes(run(team)) == []
     assert rows(team.url, "SELECT cents FROM account") == [(20,)]
+
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
+"""
+
+
+@pytest.mark.parametrize("made", ["table", "schema"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_another_session_may_be_the_first_to_make_the_version_table(project, driver, made):
+    """It has applied a1 as well, and commits while the CREATE of env.py waits for it."""
+    team = project(driver)
+    create(team.url)
+    with psycopg.connect(team.url) as other:
+        other.execute("CREATE SCHEMA meta")
+        if made == "table":
+            other.commit()
+        other.execute("CREATE TABLE meta.shop_version (version_num varchar(32) PRIMARY KEY)")
+        other.execute("INSERT INTO meta.shop_version VALUES ('a1')")
+        other.execute("CREATE TABLE account AS SELECT 10 AS cents")
+
+        def commit_when_waited_for():
+            with psycopg.connect(team.url, autocommit=True) as looking:
+                until = time.monotonic() + 60
+                while time.monotonic() < until and looking.execute(WAITING).fetchone() == (0,):
+                    time.sleep(0.02)
+            other.commit()
+
+        beside = threading.Thread(target=commit_when_waited_for)
+        beside.start()
+        assert changes(run(team)) == ["a1", "b2"]
+        beside.join()
+    assert rows(team.url, "SELECT cents FROM account") == [(20,)]
+    assert rows(team.url, "SELECT * FROM meta.shop_version") == [("b2",)]
+
+
+def test_a_table_that_env_py_itself_makes_twice_is_told(project):
+    team = project()
+    create(team.url)
+    env = team.folder / "db" / "env.py"
+    twice = "CREATE TABLE meta.own (id int); CREATE TABLE meta.own (id int)"
+    configure = "    context.configure(connection=connection"
+    more = f'    connection.execute(text("{twice}"))\n'
+    env.write_text(env.read_text().replace(configure, more + configure))
+    with pytest.raises(ChangeFailed, match="already exists"):
+        run(team)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -73,6 +73,8 @@ class UpgradeRun:
         self._is_fresh = True
         self._watch: StepWatch = Watch()
         self._own_watch: StepWatch | None = None
+        #: Whether Alembic has asked for steps, after it has made its version table.
+        self.has_started = False
         #: The change that runs. None between two changes.
         self.current: Change | None = None
         #: What ran in a transaction that is still open.
@@ -118,6 +120,7 @@ class UpgradeRun:
         self, heads: Collection[str], ctx: MigrationContext, script: ScriptDirectory
     ) -> Iterator[RevisionStep]:
         """Alembic's `fn`: the steps from `heads` on, one after the other."""
+        self.has_started = True
         script.get_revisions(tuple(heads))  # Alembic's own error for a revision that is not there
         self._heads = frozenset(heads)
         self._is_fresh = True
