@@ -8,6 +8,7 @@ import queue
 import re
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,13 @@ from sqlalchemy import create_engine
 from is_db_bootstrap import migrate, revision
 from is_db_bootstrap.app import orchestrator
 from is_db_bootstrap.blueprint.load import load_blueprint
-from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, HalfDone, StoreConflict
+from is_db_bootstrap.errors import (
+    ChangeFailed,
+    ConfigurationError,
+    HalfDone,
+    StoreConflict,
+    StoreUnavailable,
+)
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import RunOptions, Settings
 from team_project import OPTIONS, TeamProject
@@ -122,6 +129,37 @@ def test_an_environment_that_commits_each_statement_is_applied(project, driver):
     assert changes(run(team)) == ["a1", "b2"]
     assert changes(run(team)) == []
     assert rows(team.url, "SELECT cents FROM account") == [(20,)]
+
+
+#: Each connection of env.py is ended by the server before anything is asked on it.
+ENDED = """
+    @event.listens_for(getattr(engine, "sync_engine", engine), "do_connect")
+    def ended(dialect, record, args, options):
+        made = dialect.connect(*args, **options)
+        driver = getattr(made, "driver_connection", made)
+        pid = driver.get_server_pid() if hasattr(driver, "get_server_pid") else driver.info.backend_pid
+        with psycopg.connect(os.environ["SHOP_SERVER"], autocommit=True) as beside:
+            beside.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+        return made
+
+"""
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_connection_that_is_lost_at_once_is_not_another_database(project, driver, monkeypatch):
+    team = project(driver)
+    create(team.url)
+    monkeypatch.setenv("SHOP_SERVER", team.url)
+    env = team.folder / "db" / "env.py"
+    opens, indent = ("async with", 8) if driver == "asyncpg" else ("with", 4)
+    before = f"{' ' * indent}{opens} engine.connect()"
+    ended = textwrap.indent(textwrap.dedent(ENDED), " " * indent)
+    text = env.read_text().replace(before, ended + before, 1)
+    env.write_text(f"import psycopg\nfrom sqlalchemy import event\n{text}")
+    with pytest.raises(StoreUnavailable, match="ended a connection of env"):
+        run(team)
+    env.write_text(text.replace(ended, ""))
+    assert changes(run(team)) == ["a1", "b2"]
 
 
 WAITING = """
