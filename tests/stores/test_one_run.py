@@ -218,6 +218,19 @@ def test_a_revision_that_commits_keeps_those_before_it_in_one_transaction(team, 
     assert (team.tables, team.recorded) == (["t1", "t2"], ["r2"])
 
 
+@pytest.mark.parametrize("end", ["op.get_bind().commit()", "op.execute('COMMIT')"])
+def test_what_a_failed_revision_has_committed_before_it_is_done(team, one_transaction, end):
+    team.chain(3, r3=f"{end}\n1 / 0")
+    result = team.apply()
+    assert outcomes(result) == {
+        "r1": Outcome.CHANGED,
+        "r2": Outcome.CHANGED,
+        "r3": Outcome.FAILED,
+    }
+    assert "undone as well" not in result.stores[0].error.message
+    assert team.recorded == ["r2"]
+
+
 def test_an_apply_imports_no_models(team):
     team.chain(1)
     assert team.apply(models="no_such_module.models").ok

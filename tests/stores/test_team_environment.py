@@ -8,7 +8,9 @@ import queue
 import re
 import subprocess
 import sys
+import textwrap
 import threading
+import time
 from pathlib import Path
 
 import psycopg
@@ -18,8 +20,14 @@ from sqlalchemy import create_engine
 from is_db_bootstrap import migrate, revision
 from is_db_bootstrap.app import orchestrator
 from is_db_bootstrap.blueprint.load import load_blueprint
-from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, HalfDone, StoreConflict
-from is_db_bootstrap.results import Mode
+from is_db_bootstrap.errors import (
+    ChangeFailed,
+    ConfigurationError,
+    HalfDone,
+    StoreConflict,
+    StoreUnavailable,
+)
+from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import RunOptions, Settings
 from team_project import OPTIONS, TeamProject
 
@@ -108,6 +116,97 @@ def test_looking_runs_no_online_branch(project):
     for mode in (Mode.PLAN, Mode.STATUS, Mode.VERIFY):
         run(team, mode, fails=mode is Mode.VERIFY)
     assert rows(team.url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'meta'") == [(0,)]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_an_environment_that_commits_each_statement_is_applied(project, driver):
+    """asyncpg itself does not know that it does: SQLAlchemy begins its transactions."""
+    team = project(driver)
+    create(team.url)
+    env = team.folder / "db" / "env.py"
+    each = "poolclass=pool.NullPool, isolation_level='AUTOCOMMIT'"
+    env.write_text(env.read_text().replace("poolclass=pool.NullPool", each))
+    assert changes(run(team)) == ["a1", "b2"]
+    assert changes(run(team)) == []
+    assert rows(team.url, "SELECT cents FROM account") == [(20,)]
+
+
+#: Each connection of env.py is ended by the server before anything is asked on it.
+ENDED = """
+    @event.listens_for(getattr(engine, "sync_engine", engine), "do_connect")
+    def ended(dialect, record, args, options):
+        made = dialect.connect(*args, **options)
+        driver = getattr(made, "driver_connection", made)
+        pid = driver.get_server_pid() if hasattr(driver, "get_server_pid") else driver.info.backend_pid
+        with psycopg.connect(os.environ["SHOP_SERVER"], autocommit=True) as beside:
+            beside.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+        return made
+
+"""
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_connection_that_is_lost_at_once_is_not_another_database(project, driver, monkeypatch):
+    team = project(driver)
+    create(team.url)
+    monkeypatch.setenv("SHOP_SERVER", team.url)
+    env = team.folder / "db" / "env.py"
+    opens, indent = ("async with", 8) if driver == "asyncpg" else ("with", 4)
+    before = f"{' ' * indent}{opens} engine.connect()"
+    ended = textwrap.indent(textwrap.dedent(ENDED), " " * indent)
+    text = env.read_text().replace(before, ended + before, 1)
+    env.write_text(f"import psycopg\nfrom sqlalchemy import event\n{text}")
+    with pytest.raises(StoreUnavailable, match="ended a connection of env"):
+        run(team)
+    env.write_text(text.replace(ended, ""))
+    assert changes(run(team)) == ["a1", "b2"]
+
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
+"""
+
+
+@pytest.mark.parametrize("made", ["table", "schema"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_another_session_may_be_the_first_to_make_the_version_table(project, driver, made):
+    """It has applied a1 as well, and commits while the CREATE of env.py waits for it."""
+    team = project(driver)
+    create(team.url)
+    with psycopg.connect(team.url) as other:
+        other.execute("CREATE SCHEMA meta")
+        if made == "table":
+            other.commit()
+        other.execute("CREATE TABLE meta.shop_version (version_num varchar(32) PRIMARY KEY)")
+        other.execute("INSERT INTO meta.shop_version VALUES ('a1')")
+        other.execute("CREATE TABLE account AS SELECT 10 AS cents")
+
+        def commit_when_waited_for():
+            with psycopg.connect(team.url, autocommit=True) as looking:
+                until = time.monotonic() + 60
+                while time.monotonic() < until and looking.execute(WAITING).fetchone() == (0,):
+                    time.sleep(0.02)
+            other.commit()
+
+        beside = threading.Thread(target=commit_when_waited_for)
+        beside.start()
+        assert changes(run(team)) == ["a1", "b2"]
+        beside.join()
+    assert rows(team.url, "SELECT cents FROM account") == [(20,)]
+    assert rows(team.url, "SELECT * FROM meta.shop_version") == [("b2",)]
+
+
+def test_a_table_that_env_py_itself_makes_twice_is_told(project):
+    team = project()
+    create(team.url)
+    env = team.folder / "db" / "env.py"
+    twice = "CREATE TABLE meta.own (id int); CREATE TABLE meta.own (id int)"
+    configure = "    context.configure(connection=connection"
+    more = f'    connection.execute(text("{twice}"))\n'
+    env.write_text(env.read_text().replace(configure, more + configure))
+    with pytest.raises(ChangeFailed, match="already exists"):
+        run(team)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -257,6 +356,34 @@ def test_a_failure_in_one_transaction_for_all_undoes_all(project):
     with pytest.raises(ChangeFailed, match="division"):
         run(team)
     assert rows(team.url, "SELECT * FROM meta.shop_version") == [("b2",)]
+
+
+LEAVES = {
+    "block": "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')",
+    "commit": "op.get_bind().commit()",
+    "late commit": f"{DOUBLE}\nop.get_bind().commit()",
+    "text": 'op.execute("COMMIT")',
+}
+
+
+@pytest.mark.parametrize("way", LEAVES)
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_what_a_failed_revision_has_committed_before_it_is_told_as_done(project, driver, way):
+    """One transaction for all: the third one commits the first two, and then fails."""
+    team = project(driver)
+    create(team.url)
+    team.revision("c3", "b2", f'{LEAVES[way]}\nop.execute("SELECT 1 / 0")')
+    result = run(team, fails=True)
+    done = {
+        change.name: change.outcome
+        for change in result.stores[0].changes
+        if change.kind == "revision"
+    }
+    assert done == {"a1": Outcome.CHANGED, "b2": Outcome.CHANGED, "c3": Outcome.FAILED}
+    assert "undone as well" not in result.stores[0].error.message
+    assert rows(team.url, "SELECT * FROM meta.shop_version") == [("b2",)]
+    lineage = rows(team.url, "SELECT revisions FROM is_db_bootstrap.lineage")
+    assert lineage == [(["a1", "b2"],)]
 
 
 COMMITS = {

@@ -34,6 +34,7 @@ NAME: StoreName = "postgres"
 INSUFFICIENT_PRIVILEGE = "42501"
 DUPLICATE_DATABASE = "42P04"
 DUPLICATE_SCHEMA = "42P06"
+DUPLICATE_TABLE = "42P07"
 UNIQUE_VIOLATION = "23505"
 READ_ONLY_TRANSACTION = "25006"
 QUERY_CANCELED = "57014"
@@ -48,6 +49,8 @@ _CHANGED_TWICE = re.compile(r"tuple concurrently (updated|deleted)")
 #: An object has gone since its number was read. Such a number may also be gone for good, so only
 #: who looks may ask again.
 _GONE = re.compile(r"(cache lookup failed for|could not open relation with OID) .*")
+#: The server's own indexes of names, also in the message of a driver that keeps only its text.
+_NAME_TAKEN = re.compile(r"\bpg_(class|namespace|type)_\w+_index\b")
 #: A lost connection, a server that starts or stops, too many connections, a full disk being none of
 #: them.
 UNAVAILABLE = ("08", "57P", "53300")
@@ -238,6 +241,14 @@ def _is_by_another(primary: str, change: Change | None) -> bool:
     if _CHANGED_TWICE.fullmatch(primary):
         return True
     return change is None and _GONE.fullmatch(primary) is not None
+
+
+def made_meanwhile(exc: psycopg.Error) -> str:
+    """The server's words where a table or a schema was there first; empty for any other error."""
+    text = " ".join(str(exc).split())
+    is_named = exc.sqlstate in {DUPLICATE_TABLE, DUPLICATE_SCHEMA}
+    is_raced = exc.sqlstate == UNIQUE_VIOLATION and _NAME_TAKEN.search(text)
+    return text if is_named or is_raced else ""
 
 
 def _primary(exc: psycopg.Error | psycopg.Warning) -> str:

@@ -26,12 +26,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 
 from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Fate, Marks, comment_mark
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
 #: It fits with the number of a transaction into the 63 bytes of an application_name.
 _NAME_BYTES = 40
@@ -40,6 +43,14 @@ _NAME_TRANSACTION = f"""
            set_config('application_name', left(current_setting('application_name'), {_NAME_BYTES})
                       || ' ' || pg_current_xact_id()::text, true)
 """
+
+
+def commits_each(connection: Connection) -> bool:
+    """Whether the driver of a connection commits each statement by itself.
+
+    Where the driver is asynchronous, only SQLAlchemy's adapter of it knows.
+    """
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
 
 
 class StepWatch:

@@ -25,6 +25,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     NAME,
     DatabaseMissing,
     errors,
+    made_meanwhile,
     rolled_back,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
@@ -81,6 +82,8 @@ class RevisionSteps:
         self._run_by_team = run_by_team
         #: Whether a step was committed and is being read back.
         self._is_confirming = False
+        #: What was said where another session has made a table or a schema first.
+        self._races: set[str] = set()
 
     # --- several revisions
 
@@ -96,6 +99,7 @@ class RevisionSteps:
         self._watch.begun = None
         self._watch.earlier = None
         self._is_confirming = False
+        self._races.clear()
         left = {change.name: change for change in changes}
         following = _Following(progress, left)
         for _ in range(_MOST_RUNS):
@@ -127,33 +131,79 @@ class RevisionSteps:
 
     def _run_once(self, run: UpgradeRun, first: Change) -> None:
         """Run Alembic once. Its errors name the change that ran, or `first`."""
-        with self._failing(lambda: run.current or first, "upgrade"):
-            try:
+        try:
+            with self._failing(lambda: run.current or first, "upgrade"):
                 with errors(self._target, change=first):
                     self._history.forget_ended()
                 with self._alembic_errors(lambda: run.current or first):
                     self._run_all(run)
-            except BootstrapError as exc:
-                if undone := [each.name for each in run.uncommitted]:
-                    exc.message += (
-                        f" {', '.join(undone)} ran in the same transaction, so "
-                        f"{'it is' if len(undone) == 1 else 'they are'} undone as well."
-                    )
-                raise
+        except BootstrapError as exc:
+            if run.uncommitted:
+                exc.message += self._told_of_others(run)
+            raise
+
+    def _told_of_others(self, run: UpgradeRun) -> str:
+        """What became of the revisions that share a transaction with one that has failed.
+
+        The one that failed may have committed that transaction, so the server is asked. What it
+        records is told as done.
+        """
+        is_known = False
+        with (
+            suppress(BootstrapError, DatabaseMissing, psycopg.Error),
+            self._lock_patience(self._reader()) as reader,
+        ):
+            record = self._history.read(reader)
+            found = self._watch.begun
+            stopped = self._watch.has_stopped
+            at_work = found and begun.fate(reader, found, has_stopped=stopped) is Fate.AT_WORK
+            is_known = not at_work
+            known = [r for r in record.revisions if r in self._chain.parents]
+            if run.tell_recorded(self._chain.until(known)):
+                self._complete_lineage(record)
+        others = [each.name for each in run.uncommitted if each != run.current]
+        if not others:
+            return ""
+        names = ", ".join(others)
+        if not is_known:
+            return (
+                f" {names} ran in the same transaction, and whether it is committed is not known."
+            )
+        are = "it is" if len(others) == 1 else "they are"
+        return f" {names} ran in the same transaction, so {are} undone as well."
 
     def _run_all(self, run: UpgradeRun) -> None:
         from alembic.script import ScriptDirectory
 
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
+        from is_db_bootstrap.stores.postgres.upgrade_run import MovedOn
 
         if self._run_by_team is not None:
-            self._run_by_team(run)
+            try:
+                self._run_by_team(run)
+            except Exception as exc:
+                if not run.has_started and self._is_new_race(exc):
+                    raise MovedOn from exc
+                raise
             return
         postgres_alembic.create_version_table(self._reader(), self._target, self._history.place)
         with self._engine().connect() as connection:
             wanted = postgres_alembic.config(self._blueprint, self._schema, connection)
             wanted.attributes["chain"] = self._chain
             run.run(wanted, ScriptDirectory.from_config(wanted))
+
+    def _is_new_race(self, exc: Exception) -> bool:
+        """Whether another session has made what `env.py` was about to make before its revisions.
+
+        That is the version table, or its schema. `CREATE` waits for that session and fails then.
+        What fails twice in the same words is no race: it is a fault of `env.py`.
+        """
+        cause = getattr(exc, "orig", exc)
+        words = made_meanwhile(cause) if isinstance(cause, psycopg.Error) else ""
+        if not words or words in self._races:
+            return False
+        self._races.add(words)
+        return True
 
     def _before_upgrade(self, change: Change) -> None:
         """What is looked at before a revision begins."""

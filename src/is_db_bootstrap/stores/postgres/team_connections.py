@@ -21,13 +21,13 @@ import psycopg
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.errors import StoreConflict, StoreUnavailable
 from is_db_bootstrap.stores.postgres.connection import (
     SERVER_KEEPALIVE,
     TERMINATE_MS,
     search_path,
 )
-from is_db_bootstrap.stores.postgres.errors import NAME
+from is_db_bootstrap.stores.postgres.errors import NAME, UNAVAILABLE
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.own_schema import literal
 
@@ -151,12 +151,22 @@ class TeamConnections:
             event.remove(Pool, "connect", look)
 
     def _look_at(self, connection: Any, *, ended: bool) -> None:
-        """Refuse a connection that has reached another database, before its first statement."""
-        ask = partial(_ask, connection)
+        """Refuse a connection that has reached another database, before its first statement.
+
+        Raises `StoreUnavailable` when it is lost meanwhile.
+        """
         try:
-            found, session = _identity(ask)
+            self._compare(connection, ended=ended)
+        except StoreConflict:
+            raise
         except Exception as exc:
+            if _is_lost(connection, exc):
+                raise self._lost(exc) from exc
             raise self._refused("cannot be asked which database it has reached") from exc
+
+    def _compare(self, connection: Any, *, ended: bool) -> None:
+        ask = partial(_ask, connection)
+        found, session = _identity(ask)
         if ended:
             raise self._refused("was opened after the run had ended")
         if self._planned is None or not found.is_same(self._planned):
@@ -168,6 +178,14 @@ class TeamConnections:
         with self._one_at_a_time:
             self._sessions.append(session)
         self._prepare(connection, session.pid)
+
+    def _lost(self, exc: Exception) -> StoreUnavailable:
+        reason = " ".join(str(exc).split()) or type(exc).__name__
+        return StoreUnavailable(
+            NAME,
+            f"{self._target} has ended a connection of env.py before its first statement: {reason}",
+            hint="Run again.",
+        )
 
     def _refused(self, what: str) -> StoreConflict:
         self.refusal = StoreConflict(
@@ -271,3 +289,17 @@ def _greeted_pid(connection: Any) -> int | None:
     with suppress(Exception):
         return int(driver.get_server_pid())  # asyncpg
     return None
+
+
+def _is_lost(connection: Any, exc: Exception) -> bool:
+    """Whether a question failed because the connection is lost, by what its driver knows."""
+    causes: list[Any] = [exc, getattr(exc, "orig", None), exc.__cause__]
+    states = [getattr(each, "sqlstate", None) or getattr(each, "pgcode", None) for each in causes]
+    if any(state and state.startswith(UNAVAILABLE) for state in states):
+        return True
+    if any(isinstance(each, OSError) for each in causes):
+        return True
+    driver = getattr(connection, "driver_connection", connection)
+    with suppress(Exception):
+        return bool(driver.is_closed())  # asyncpg
+    return bool(getattr(driver, "closed", False))  # psycopg, psycopg2

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine
 
 from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Marks
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
-from is_db_bootstrap.stores.postgres.half_done import StepWatch
+from is_db_bootstrap.stores.postgres.half_done import StepWatch, commits_each
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RootTransaction
@@ -87,7 +87,7 @@ class TeamWatch(StepWatch):
         if not self.step or self._is_outside or self._is_asking:
             return
         transaction = connection.get_transaction()
-        if transaction is None or _commits_each(connection):
+        if transaction is None or commits_each(connection):
             self._go_outside()
             return
         if transaction not in self._transactions:
@@ -155,8 +155,3 @@ class TeamWatch(StepWatch):
             with suppress(psycopg.Error):
                 self._marks.forget(row)
         self._row = self.begun = self.earlier = None
-
-
-def _commits_each(connection: Connection) -> bool:
-    """Whether the driver commits each statement by itself."""
-    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))

@@ -22,7 +22,12 @@ from is_db_bootstrap.guests import host
 from is_db_bootstrap.stores.postgres.alembic import watch_of, watched
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.connection import identifier
-from is_db_bootstrap.stores.postgres.half_done import StepWatch, Watch, WorkingConnection
+from is_db_bootstrap.stores.postgres.half_done import (
+    StepWatch,
+    Watch,
+    WorkingConnection,
+    commits_each,
+)
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -68,6 +73,8 @@ class UpgradeRun:
         self._is_fresh = True
         self._watch: StepWatch = Watch()
         self._own_watch: StepWatch | None = None
+        #: Whether Alembic has asked for steps, after it has made its version table.
+        self.has_started = False
         #: The change that runs. None between two changes.
         self.current: Change | None = None
         #: What ran in a transaction that is still open.
@@ -113,6 +120,7 @@ class UpgradeRun:
         self, heads: Collection[str], ctx: MigrationContext, script: ScriptDirectory
     ) -> Iterator[RevisionStep]:
         """Alembic's `fn`: the steps from `heads` on, one after the other."""
+        self.has_started = True
         script.get_revisions(tuple(heads))  # Alembic's own error for a revision that is not there
         self._heads = frozenset(heads)
         self._is_fresh = True
@@ -169,12 +177,12 @@ class UpgradeRun:
         connection = ctx.connection
         if connection is None or not self._is_fresh:
             return
-        driver = connection.connection.driver_connection
-        if getattr(driver, "autocommit", False):
+        if commits_each(connection):
             return  # without a transaction there is nothing that a lock could outlast
         place = identifier(*filter(None, (ctx.version_table_schema, ctx.version_table)))
         lock = f"LOCK TABLE {place} IN SHARE ROW EXCLUSIVE MODE"
         read = f"SELECT string_agg(version_num, '{_SEPARATOR}') FROM {place}"  # noqa: S608 - quoted
+        driver = connection.connection.driver_connection
         if isinstance(driver, WorkingConnection):
             connection.get_transaction() or connection.begin()
             found = driver.lock_and_ask(lock, read)
@@ -223,6 +231,19 @@ class UpgradeRun:
             self._changes.pop(change.name, None)
         self.uncommitted = []
         self.current = None
+
+    def tell_recorded(self, recorded: Collection[str]) -> bool:
+        """Tell of each revision before the current one that was read back as `recorded`.
+
+        They are those of its transaction. Returns whether there was one.
+        """
+        before = [change for change in self.uncommitted if change != self.current]
+        done = [change for change in before if change.name in recorded]
+        for change in done:
+            self._progress.done(change)
+            self._changes.pop(change.name, None)
+            self.uncommitted.remove(change)
+        return bool(done)
 
 
 def _watch_of(ctx: MigrationContext) -> StepWatch:
