@@ -95,12 +95,13 @@ class TeamEnvironment:
             script = self._script()
         #: The folder of `env.py`, where a catalogue lies.
         self.folder = Path(script.dir)
-        self._captured: Captured | None = None
-        self._refusal: ConfigurationError | None = None
+        #: What `env.py` configures, or why that cannot be told: who asks for the revisions only does
+        #: not need it.
+        self._captured: Captured | ConfigurationError
         try:
             self._captured = self._captured_in_settings() or self._captured_offline(script)
         except ConfigurationError as exc:
-            self._refusal = exc  # a caller that asks for the revisions only does not need it
+            self._captured = exc
         # Only now, because an env.py may have told `context.script` other folders.
         with self._reading():
             self.scripts: tuple[Script, ...] = known.scripts if known else _loaded(script)
@@ -201,8 +202,8 @@ class TeamEnvironment:
 
         Raises `ConfigurationError` when neither says it.
         """
-        if self._captured is None:
-            raise self._refusal or self._no_offline("says nothing")
+        if isinstance(self._captured, ConfigurationError):
+            raise self._captured
         return self._captured
 
     def _captured_in_settings(self) -> Captured | None:
