@@ -91,9 +91,10 @@ class TeamEnvironment:
         self.captured = self._captured_in_settings() or self._captured_offline(script)
         # Only now, because an env.py may have told `context.script` other folders.
         with self._reading():
+            self._script()  # puts prepend_sys_path on the search path again
             self.scripts = _loaded(script)
-        #: The folders of the revisions.
-        self.version_locations = folders_of(script)
+            #: The folders of the revisions.
+            self.version_locations = folders_of(script)
         self.chain = _chain_of(self.scripts, self.ini)
         if not self.scripts:
             raise self._no_revisions()
@@ -199,6 +200,7 @@ class TeamEnvironment:
                 _no_connections(),
                 _offline_environment(config, script, found),
             ):
+                self._script()  # puts prepend_sys_path on the search path again
                 script.run_env()
         except _NeedsConnectionError:
             if not found:
