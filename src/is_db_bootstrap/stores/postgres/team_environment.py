@@ -95,8 +95,8 @@ class TeamEnvironment:
             script = self._script()
         #: The folder of `env.py`, where a catalogue lies.
         self.folder = Path(script.dir)
-        #: What `env.py` configures, or why that cannot be told: who asks for the revisions only does
-        #: not need it.
+        #: What `env.py` configures, or why that cannot be told. Who asks for the revisions only
+        #: does not need it.
         self._captured: Captured | ConfigurationError
         try:
             self._captured = self._captured_in_settings() or self._captured_offline(script)
@@ -104,9 +104,10 @@ class TeamEnvironment:
             self._captured = exc
         # Only now, because an env.py may have told `context.script` other folders.
         with self._reading():
+            self._script()  # puts prepend_sys_path on the search path again
             self.scripts: tuple[Script, ...] = known.scripts if known else _loaded(script)
-        #: The folders of the revisions.
-        self.version_locations = folders_of(script)
+            #: The folders of the revisions.
+            self.version_locations = folders_of(script)
         self.chain: Chain = known.chain if known else _chain_of(self.scripts, self.ini)
         if not self.scripts:
             raise self._no_revisions()
@@ -221,6 +222,7 @@ class TeamEnvironment:
                 _no_connections(),
                 _offline_environment(config, script, found),
             ):
+                self._script()  # puts prepend_sys_path on the search path again
                 script.run_env()
         except _NeedsConnectionError:
             if not found:
