@@ -5,6 +5,11 @@ Records are believed only when they can be true.
 
 from __future__ import annotations
 
+import ast
+import sys
+import threading
+from contextlib import suppress
+
 import pytest
 from alembic.script import ScriptDirectory
 from psycopg import OperationalError
@@ -22,7 +27,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     search_path,
 )
 from is_db_bootstrap.stores.postgres.lineage_table import mark
-from is_db_bootstrap.stores.postgres.revisions import Chain, Record
+from is_db_bootstrap.stores.postgres.revisions import Chain, Record, parse_python
 
 
 @pytest.fixture
@@ -243,3 +248,28 @@ def test_names_are_quoted():
 def test_what_libpq_says_of_tls_is_told_from_names_that_sound_like_it(text, kind):
     url = StoreUrl.parse("postgres", "postgresql://app@127.0.0.1:1/never_named")
     assert type(refused(url, OperationalError(text), url.database, 0.5)) is kind
+
+
+def test_files_are_parsed_beside_other_threads_that_parse():
+    """CPython 3.11 counts the depth of nested nodes for all threads together."""
+    text = ("x = [" + "(1, [2, {3: (4, [5])}])," * 200 + "]\n").encode()
+    ended = threading.Event()
+
+    def parse_on():
+        while not ended.is_set():
+            with suppress(SystemError):
+                ast.parse(text)
+
+    others = [threading.Thread(target=parse_on, daemon=True) for _ in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for each in others:
+            each.start()
+        for _ in range(30):
+            assert len(parse_python(text).body) == 1
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval)
+    for each in others:
+        each.join()

@@ -120,7 +120,7 @@ def test_agt_01_every_table_and_every_column_with_a_meaning_has_a_comment(db):
             "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND "
             "relkind = 'r' AND obj_description(oid) IS NOT NULL",
         )
-        == 4
+        == 3
     )
     told = column(
         db,

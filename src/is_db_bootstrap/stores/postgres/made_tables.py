@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from is_db_bootstrap.stores.postgres.revision_folder import revision_files
-from is_db_bootstrap.stores.postgres.revisions import declared_ids
+from is_db_bootstrap.stores.postgres.revisions import declared_ids, parse_python
 
 #: Operations of Alembic after which every table that was there is still there.
 _KEEPS_TABLES = {
@@ -94,7 +94,7 @@ def surely_made(folder: Path, revisions: Sequence[str]) -> tuple[str, ...]:
     paths = {declared_ids(path)[0]: path for path in revision_files(folder)}
     made: list[str] = []
     for revision in revisions:
-        tree = ast.parse(paths[revision].read_bytes())
+        tree = parse_python(paths[revision].read_bytes())
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         reader = _Reader(functions, made)
         try:

@@ -23,6 +23,7 @@ import inspect
 import io
 import os
 import re
+import threading
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -55,6 +56,9 @@ _MAY_DECLARE = re.compile(rb"(?:revision|depends_on)\s*(?:\\\s*)?[:=]")
 #: A declared encoding stands in the first two lines (PEP 263). A file with longer ones, and without
 #: the word there, is none.
 _ENCODING_BYTES = 1000
+#: One of our threads parses at a time, and tries so often beside the threads of others.
+_ONE_PARSES = threading.Lock()
+_PARSE_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +265,7 @@ def _parsed_head(path: Path) -> ast.Module:
     end = text.find(_FIRST_FUNCTION)
     if end >= 0 and _is_plain(text) and not _MAY_DECLARE.search(text, end):
         with suppress(SyntaxError, ValueError):
-            return ast.parse(text[: end + 1], str(path))
+            return parse_python(text[: end + 1], str(path))
     return _parsed(path, text)
 
 
@@ -287,12 +291,25 @@ def _is_plain(text: bytes) -> bool:
     return True
 
 
+def parse_python(text: bytes, name: str = "<unknown>") -> ast.Module:
+    """What `ast.parse` makes of a text, also beside other threads that parse.
+
+    CPython counts how deep nodes are nested for all threads together, and raises `SystemError`
+    ("AST constructor recursion depth mismatch", seen on 3.11.7) when another one parses meanwhile.
+    """
+    with _ONE_PARSES:
+        for _ in range(_PARSE_TRIES):
+            with suppress(SystemError):
+                return ast.parse(text, name)
+        return ast.parse(text, name)
+
+
 def _parsed(path: Path, text: bytes) -> ast.Module:
     """The text of a file as Python reads it: a byte order mark and a declared encoding count."""
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(text).readline)
         text.decode(encoding)  # some releases of Python do not look into comments
-        return ast.parse(text, str(path))
+        return parse_python(text, str(path))
     except UnicodeDecodeError as exc:
         raise ConfigurationError(
             f"{path} is not {exc.encoding}: {exc.reason} at byte {exc.start}.",

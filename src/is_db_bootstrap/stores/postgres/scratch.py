@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from is_db_bootstrap import files
-from is_db_bootstrap.errors import ChangeFailed, ConfigurationError
+from is_db_bootstrap.errors import AccessDenied, ChangeFailed, ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing, address_elsewhere
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME, Catalogue
@@ -29,7 +29,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     session_settings,
 )
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
-from is_db_bootstrap.stores.postgres.errors import errors
+from is_db_bootstrap.stores.postgres.errors import NAME, errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
@@ -248,8 +248,19 @@ def new_database(
         with connect(url, timing.connect_timeout_s, database=MAINTENANCE) as connection:
             statement = f"CREATE DATABASE {identifier(scratch.database)} TEMPLATE {source}"
             with errors(str(url), scratch.database):
-                connection.execute(statement.encode())
+                try:
+                    connection.execute(statement.encode())
+                except psycopg.errors.InsufficientPrivilege as exc:
+                    raise _may_not_create(connection.info.user) from exc
         yield scratch
+
+
+def _may_not_create(user: str) -> AccessDenied:
+    return AccessDenied(
+        NAME,
+        f"A scratch database is needed, and {user} may not create it.",
+        hint=f"Let an administrator run: ALTER ROLE {identifier(user)} CREATEDB;",
+    )
 
 
 def _parts(scratch: StoreUrl, timing: Timing) -> dict[str, str]:

@@ -15,7 +15,7 @@ from is_db_bootstrap.errors import BootstrapError, StoreUnavailable
 from is_db_bootstrap.results import Proof
 from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.errors import errors
-from is_db_bootstrap.stores.postgres.scratch import bring, named_by_environment, scratch_database
+from is_db_bootstrap.stores.postgres.scratch import bring, named_by_environment, new_database
 from is_db_bootstrap.stores.postgres.selftest import proofs_in
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class SelfTestTrial:
         """
         with ExitStack() as opened:
             try:
-                scratch = opened.enter_context(scratch_database(self._url, self._timing))
+                # Made before anybody connects to it: a pooler remembers that a database is missing.
+                scratch = opened.enter_context(new_database(self._url, self._timing))
                 self._bring(scratch, done)
             except StoreUnavailable:
                 raise
