@@ -59,7 +59,8 @@ SAID_OF_NEWER = ("nothing is changed", "are left alone")
 #: A key of an advisory lock that the test holds while a revision is to stay in its transaction.
 GATE = 4711
 STORES = ("postgres", "neo4j", "milvus", "redis")
-#: Takes the lock of a store as its version does, says what came of it, and holds it until stdin ends.
+#: Takes the lock of a store as its version does, and says what came of it. The lock is held until
+#: stdin ends.
 LOCKER = """
 import dataclasses, sys
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""What `revision` writes beside Alembic's operations, what it marks, and what it leaves to a person.
+"""What `revision` writes beside Alembic's operations.
+
+Also what it marks, and what it leaves to a person.
 
 Every revision is applied, undone and applied again in a scratch database before it is written.
 """

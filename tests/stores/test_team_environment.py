@@ -34,7 +34,10 @@ from team_project import OPTIONS, TeamProject
 pytestmark = pytest.mark.postgres
 
 DRIVERS = ["psycopg", "psycopg2", "asyncpg"]
-TABLE = 'op.create_table("account", sa.Column("cents", sa.Integer))\nop.execute("INSERT INTO account VALUES (10)")'
+TABLE = (
+    'op.create_table("account", sa.Column("cents", sa.Integer))\n'
+    'op.execute("INSERT INTO account VALUES (10)")'
+)
 #: What asyncpg sends as it is, and psycopg would take for a parameter.
 PERCENT = """op.get_bind().exec_driver_sql("SELECT format('%I', 'a b') WHERE 'abc' LIKE 'a%'")"""
 DOUBLE = 'op.execute("UPDATE account SET cents = cents * 2")'
@@ -137,7 +140,8 @@ ENDED = """
     def ended(dialect, record, args, options):
         made = dialect.connect(*args, **options)
         driver = getattr(made, "driver_connection", made)
-        pid = driver.get_server_pid() if hasattr(driver, "get_server_pid") else driver.info.backend_pid
+        is_asyncpg = hasattr(driver, "get_server_pid")
+        pid = driver.get_server_pid() if is_asyncpg else driver.info.backend_pid
         with psycopg.connect(os.environ["SHOP_SERVER"], autocommit=True) as beside:
             beside.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
         return made
@@ -387,7 +391,11 @@ def test_what_a_failed_revision_has_committed_before_it_is_told_as_done(project,
 
 
 COMMITS = {
-    "commit": 'bind = op.get_bind()\nbind.execute(sa.text("UPDATE account SET cents = cents * 2"))\nbind.commit()',
+    "commit": (
+        "bind = op.get_bind()\n"
+        'bind.execute(sa.text("UPDATE account SET cents = cents * 2"))\n'
+        "bind.commit()"
+    ),
     "text": f'{DOUBLE}\nop.execute("COMMIT")',
     "autocommit": f"with op.get_context().autocommit_block():\n    {DOUBLE}",
     "second connection": (
@@ -691,7 +699,10 @@ def test_the_lines_of_the_page_lead_to_a_first_apply(project):
 
 
 def test_each_target_of_many_is_reached_by_its_own_address(project, monkeypatch):
-    """As an argument of `alembic -x`. An `env.py` that takes no argument reaches one target only."""
+    """As an argument of `alembic -x`.
+
+    An `env.py` that takes no argument reaches one target only.
+    """
     team = project("asyncpg")
     urls = [f"{team.url}_{each}" for each in "ab"]
     monkeypatch.setenv("SHOP_DATABASE", team.address.replace(team.url[13:], urls[0][13:]))

@@ -122,8 +122,9 @@ def record_statement(
     names = ", ".join(literal(each) for each in revisions)
     if revisions:
         comment = literal(mark(blueprint, revisions))
+        columns = "(schema_name, table_name, blueprint, revisions)"
         write = (
-            f"INSERT INTO {PLACE} (schema_name, table_name, blueprint, revisions)\n"  # noqa: S608 - quoted
+            f"INSERT INTO {PLACE} {columns}\n"  # noqa: S608 - quoted
             f"        VALUES ({key}, {literal(blueprint)}, ARRAY[{names}])\n"
             "        ON CONFLICT (schema_name, table_name) DO UPDATE SET blueprint = "
             "excluded.blueprint,\n"
@@ -131,7 +132,8 @@ def record_statement(
         )
     else:
         comment = "''"
-        write = f"DELETE FROM {PLACE} WHERE (schema_name, table_name) = ({key})"  # noqa: S608 - quoted
+        row = f"(schema_name, table_name) = ({key})"
+        write = f"DELETE FROM {PLACE} WHERE {row}"  # noqa: S608 - quoted
     return f"""
 DO $is_db_bootstrap$
 DECLARE

@@ -239,7 +239,7 @@ class RevisionSteps:
             ran = True
         self._confirm_recorded(act, change)
         self._watch.forget()
-        done = {"upgrade": "applied", "downgrade": "undone", "stamp": "recorded"}[act]
+        done = {"downgrade": "undone", "stamp": "recorded"}[act]
         return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
 
     @contextmanager

@@ -334,10 +334,16 @@ def _chain_of(scripts: tuple[Script, ...], ini: Path) -> Chain:
         walked = list(found.iterate_revisions("heads", "base", inclusive=True))
     except RevisionError as exc:
         raise ConfigurationError(f"{ini}: {exc}.") from exc
-    parents = {each.revision: tuple(dict.fromkeys(each._all_down_revisions)) for each in walked}  # noqa: SLF001 - with what labels of depends_on stand for
+    parents = {each.revision: _all_parents(each) for each in walked}
     titles = {each.revision: str(getattr(each, "doc", "")) for each in walked}
     order = tuple(each.revision for each in reversed(walked))
     return Chain(order, parents, titles)
+
+
+def _all_parents(revision: Any) -> tuple[str, ...]:
+    """What a revision goes on from, with what the labels of its `depends_on` stand for."""
+    found = revision._all_down_revisions  # noqa: SLF001 - Alembic has no public name for it
+    return tuple(dict.fromkeys(found))
 
 
 # --- running env.py for its options
@@ -354,8 +360,9 @@ class _OptionsOnly:
         self._context = environment.get_context
         self._found = found
 
-    def configure(self, connection: Any = None, url: Any = None, **options: Any) -> None:  # noqa: ARG002 - no address is needed
+    def configure(self, connection: Any = None, url: Any = None, **options: Any) -> None:
         """Note what is given, and configure a context that writes nowhere."""
+        del connection, url  # no address is needed
         for name in ("dialect_name", "dialect", "dialect_opts", "output_buffer"):
             options.pop(name, None)
         with _silenced(logging.getLogger("alembic.runtime.migration")):
