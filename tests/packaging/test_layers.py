@@ -35,6 +35,7 @@ LAYERS = [
         "engine.retry",
         "engine.store",
         "stores.description",
+        "stores.existing",
         "stores.kind",
         "stores.kinds",
     }

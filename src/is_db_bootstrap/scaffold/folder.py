@@ -58,10 +58,10 @@ def create_folder(
     overwritten. Raises `ConfigurationError` for a folder that holds something, for a name that
     cannot be that of a module, for the name of an installed blueprint, and for an unknown store.
     """
-    module = _module_name(name)
+    module = module_name(name)
     chosen = _chosen_stores(stores)
     folder = (parent or Path.cwd()) / module
-    _refuse_used_folder(folder)
+    refuse_used_folder(folder)
     values = _template_values(module, chosen)
     # All texts are made before the first file is written.
     texts = {folder / path: text for path, text in _file_texts(values, chosen)}
@@ -71,7 +71,7 @@ def create_folder(
     return list(texts)
 
 
-def _module_name(name: str) -> str:
+def module_name(name: str) -> str:
     """`name` as the name of a module, which no installed blueprint has yet."""
     module = name.replace("-", "_")
     is_identifier = _NAME.fullmatch(module) is not None and not keyword.iskeyword(module)
@@ -102,7 +102,7 @@ def _chosen_stores(stores: Sequence[str]) -> list[StoreName]:
     return chosen
 
 
-def _refuse_used_folder(folder: Path) -> None:
+def refuse_used_folder(folder: Path) -> None:
     """Refuse a file, and a folder that holds something."""
     if not folder.exists():
         return

@@ -114,6 +114,11 @@ _FUNCTIONS = {"BM25", "MINHASH", "RERANK", "TEXTEMBEDDING"}
 _PRIMARY_TYPES = {"INT64", "VARCHAR"}
 
 
+def vector_types() -> frozenset[str]:
+    """The types of fields that hold a vector."""
+    return frozenset(_VECTORS)
+
+
 def problems(blueprint: Blueprint) -> Iterator[str]:
     """Each thing that is wrong, as `collections[0].fields[2] 'embedding': …`."""
     for number, collection in enumerate(blueprint.collections):
