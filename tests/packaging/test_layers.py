@@ -172,6 +172,7 @@ ROLE_FILES = {
     "errors": "what its client raises, in the words of this tool",
     "compare": "what is declared against what was found",
     "bootstrapper": "the story of one run",
+    "existing": "what a running store holds, as a declaration",
     "selftest": "whether it does what was declared",
 }
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from is_db_bootstrap import client_imports
 from is_db_bootstrap.blueprint.check import check
 from is_db_bootstrap.blueprint.declarations import Blueprint
+from is_db_bootstrap.engine.deadlines import Deadline
+from is_db_bootstrap.engine.retry import RetryPolicy, until
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.scaffold.folder import module_name, refuse_used_folder
@@ -18,6 +21,8 @@ from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.existing import Existing, Request
 from is_db_bootstrap.stores.kinds import KINDS
 
+#: Seconds that a look gets at least.
+_LEAST_LOOK_S = 1.0
 #: Characters of names that fit on the line of an import.
 _LONGEST_IMPORT = 60
 _SUMMARY = "What {names} held when this was written."
@@ -58,10 +63,10 @@ def write_from_stores(
     folder = (parent or Path.cwd()) / module
     refuse_used_folder(folder)
     written = Written(folder)
+    named = None if environment is None else Path(os.path.relpath(environment, folder))
+    request = Request(module, named)
     for store in (each for each in STORE_ORDER if each in stores):
-        reader = client_imports.import_module(KINDS[store].module_name("existing"))
-        request = Request(module, environment)
-        written.stores[store] = reader.read_existing(settings.need(store), settings.timing, request)
+        written.stores[store] = _read(store, settings, request)
     texts = dict(_texts(module, written.stores))
     for path, text in texts.items():
         target = folder / path
@@ -71,13 +76,28 @@ def write_from_stores(
     return written
 
 
+def _read(store: StoreName, settings: Settings, request: Request) -> Existing:
+    """What one store holds. A store that is not ready is waited for."""
+    reader = client_imports.import_module(KINDS[store].module_name("existing"))
+    url, timing = settings.need(store), settings.timing
+
+    def read(left_s: float) -> Existing:
+        limit_s = max(_LEAST_LOOK_S, min(left_s, timing.connect_timeout_s))
+        limited = replace(timing, connect_timeout_s=limit_s)
+        found: Existing = reader.read_existing(url, limited, request)
+        return found
+
+    return until(RetryPolicy.of(timing), Deadline(timing.timeout_s), read)
+
+
 def _texts(module: str, found: Mapping[StoreName, Existing]) -> dict[str, str]:
     """Path and text of each file."""
     filled = {store: existing for store, existing in found.items() if not existing.is_empty}
     if not filled:
+        reasons = [sentence for existing in found.values() for sentence in existing.unread]
         raise ConfigurationError(
             f"There is nothing to declare: {_all_found(found)}.",
-            hint="See the addresses and their databases.",
+            hint=" ".join(reasons) or "See the addresses and their databases.",
         )
     declared: dict[str, Any] = {}
     for existing in filled.values():

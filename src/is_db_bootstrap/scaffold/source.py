@@ -111,7 +111,7 @@ def _is_default(given: Any, default: Any) -> bool:
 def _atom(value: Any) -> str:
     """The source of a value without parts."""
     if isinstance(value, PurePath):
-        return _atom(str(value))
+        return f"Path({_atom(str(value))})"
     if isinstance(value, str):
         text = repr(value)
         is_simple = text[0] == "'" and '"' not in text and "\\" not in text

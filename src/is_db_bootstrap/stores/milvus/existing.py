@@ -148,6 +148,12 @@ class _Reader:
             element = found.get("element_type")
             type_name = DataType(found["type"]).name
             default = defaults.shown(found.get("default_value"))
+            has_texts = element == DataType.VARCHAR and type_name == "ARRAY"
+            if has_texts and "max_length" not in params:
+                self.unread.append(
+                    f"{self.name}.{found['name']}: the server does not tell the max_length of its "
+                    "elements."
+                )
             yield Field(
                 found["name"],
                 type_name,
