@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._options import CONFIG, ENV_FILE, FILE, Options, add_options
+from is_db_bootstrap.cli._options import CONFIG, ENV_FILE, FILE, TIMEOUT, Options, add_options
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.names import STORE_ORDER
 
@@ -48,6 +48,7 @@ def _addresses(command: Any) -> Any:
     help="With --from-stores: the alembic.ini of the application. [default: ./alembic.ini]",
 )
 @_addresses
+@TIMEOUT
 @CONFIG
 @ENV_FILE
 def command(
@@ -56,6 +57,7 @@ def command(
     stores: str,
     from_stores: bool,
     alembic: Path | None,
+    timeout: float | None,
     config: Path | None,
     env_file: Path | None,
     **urls: str | None,
@@ -72,7 +74,7 @@ def command(
 
     chosen = [store.strip() for store in stores.split(",") if store.strip()]
     if from_stores:
-        options = Options(config=config, env_file=env_file, urls=urls)
+        options = Options(timeout=timeout, config=config, env_file=env_file, urls=urls)
         return _new_from_stores(name, chosen, alembic, options)
     written = create_folder(name, chosen)
     paths = [path.relative_to(Path.cwd()) for path in written]

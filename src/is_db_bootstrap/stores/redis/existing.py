@@ -183,7 +183,7 @@ class _Reader:
         found = KeyPattern(
             name,
             text,
-            kind,  # type: ignore[arg-type] # checked below, as what a server says
+            kind,  # type: ignore[arg-type]  # checked below, as what a server says
             ttl=self._lifetime(text, form),
             owner="unknown",
             purpose="unknown",
