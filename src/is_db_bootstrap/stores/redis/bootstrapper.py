@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import AskError
-
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
@@ -236,10 +234,11 @@ class RedisBootstrapper:
     def audit(self) -> Sequence[Drift]:
         """Look at no more than `scan_budget` keys.
 
-        Found are a wrong type, no lifetime, and a longer lifetime than declared. That the user may
-        not look is a finding too: what was not seen is not known to be right.
+        Found are a wrong type, no lifetime, a longer lifetime than declared, and any lifetime of a
+        key that is declared as persistent. Keys that fit no pattern are counted by their prefix.
+        That the user may not look is a finding too: what was not seen is not known to be right.
         """
-        self._audit = Audit(self._blueprint.keys, self._timing.scan_budget, AskError)
+        self._audit = Audit(self._blueprint.keys, self._timing.scan_budget)
         try:
             with self._errors():
                 return self._audit.findings(list(self._opened.masters()))
@@ -321,7 +320,7 @@ class RedisBootstrapper:
         """
         self._errors.is_cancelled = True
         if self._audit is not None:
-            self._audit.stopped = True
+            self._audit.stop()
         server = self._server
         if server is not None:
             server.break_connections()

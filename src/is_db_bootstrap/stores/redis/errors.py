@@ -113,6 +113,11 @@ def is_forbidden(exc: Exception) -> bool:
     )
 
 
+def is_forbidden_key(exc: Exception) -> bool:
+    """Whether this user may use the command, but not with this key."""
+    return code(exc) == "NOPERM" and "command" not in str(exc).lower()
+
+
 def translated(exc: Exception, target: str, subject: str, change: Change | None) -> BootstrapError:
     """The error of `is_db_bootstrap.errors` for what redis-py raised at `target`."""
     told = _without_arguments(str(exc).strip()).removesuffix(".")
