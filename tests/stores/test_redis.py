@@ -821,19 +821,3 @@ def test_a_lapsed_lease_is_noticed_and_never_touches_the_next_holder(redis_url, 
     assert not first.release()
     assert second.confirm()
     assert second.release()
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "foo=1",
-        "ssl_cert_reqs=none",
-        "encoding=klingon",
-        "connection_class=x",
-        "unix_socket_path=/x",
-    ],
-)
-def test_an_option_that_redis_py_does_not_take_is_refused_in_one_line(redis_url, query):
-    store = RedisBootstrapper(f"{redis_url}?{query}", Blueprint("mine", "for tests"))
-    with pytest.raises(ConfigurationError, match="is refused by redis-py"):
-        store.ping(5)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import AccessDenied, StoreConflict, StoreUnavailable
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -24,7 +24,7 @@ from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
 from is_db_bootstrap.stores.redis.lock import Lease
 from is_db_bootstrap.stores.redis.probe import PREFIX
-from is_db_bootstrap.stores.redis.server import Server, open_server
+from is_db_bootstrap.stores.redis.server import Server, check_address, open_server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -38,10 +38,11 @@ _RECORD_COMMANDS = ("GET", "SET")
 class RedisBootstrapper:
     """The Redis part of a blueprint, on one server or a cluster.
 
-    `url` is `redis://`, `rediss://` or `unix://`; a number in the path is the database, a query may
-    hold options of redis-py such as `ssl_cert_reqs`. Of `timing`, `connect_timeout_s` bounds every
-    connection and answer, `lease_s` the lock, `scan_budget` the audit. Raises `ConfigurationError`
-    for an address that cannot be one.
+    `url` is `redis://`, `rediss://` or `unix://`, or one of the first two with `+sentinel` or
+    `+cluster`. A number in the path is the database. A query may hold options of redis-py, such as
+    `ssl_cert_reqs`. Of `timing`, `connect_timeout_s` bounds every connection and answer, `lease_s`
+    the lock, `scan_budget` the audit. Raises `ConfigurationError` for an address that cannot be
+    one.
     """
 
     name: StoreName = "redis"
@@ -67,11 +68,7 @@ class RedisBootstrapper:
         self._is_pending = False
         self._planned_on: bytes | None = None
         self.target = str(self._url)
-        if self._url.database and not self._url.database.isdecimal():
-            raise ConfigurationError(
-                f"redis: the database in {self.target} is not a number.",
-                hint="Write redis://host:6379/0, or leave it out.",
-            )
+        check_address(self._url)
 
     # --- looking
 
