@@ -27,7 +27,7 @@ _REMEMBERED = 20_000
 #: Different prefixes of undeclared keys that are told apart.
 _PREFIXES = 1_000
 #: Bits of a random cursor. Every number is a cursor of SCAN, on each version.
-_CURSOR_BITS = 48
+CURSOR_BITS = 48
 
 
 class Audit:
@@ -74,7 +74,7 @@ class Audit:
         total = reader.count_keys()
         start, spent = 0, 0
         if total > budget:
-            start = secrets.randbits(_CURSOR_BITS)
+            start = secrets.randbits(CURSOR_BITS)
         else:
             budget += BATCH  # The last SCAN may come behind the last key.
         for batch in reader.batches(budget, self._chosen, start):
@@ -108,14 +108,13 @@ class Audit:
         self._forbidden += batch.forbidden
         for look in batch.looks:
             fault = lifetime_or_type_fault(look)
-            if fault is not None and look.text not in self._told:
-                self._tell(look, *fault)
+            if fault is not None and look.pattern is not None and look.text not in self._told:
+                self._tell(look, look.pattern, *fault)
 
-    def _tell(self, look: Look, message: str, expected: str, actual: str) -> None:
+    def _tell(self, look: Look, key: KeyPattern, message: str, expected: str, actual: str) -> None:
         """Count a key that breaks its convention, and name it while it is one of the first."""
         if len(self._told) < _REMEMBERED:
             self._told.add(look.text)
-        key = look.pattern
         self._broken[key.name] += 1
         if self._broken[key.name] <= NAMED:
             message = f"{message} ({key.name}: {key.pattern})"
@@ -156,16 +155,22 @@ def lifetime_or_type_fault(look: Look) -> tuple[str, str, str] | None:
     The type comes first, because a key of another type is another thing's.
     """
     key = look.pattern
+    if key is None:
+        return None
     if look.kind != key.type:
         return f"is a {look.kind}, declared is a {key.type}", key.type, look.kind
-    longest = key.longest_ttl
-    if look.ttl_ms == NO_LIFETIME_MS:
+    return _lifetime_fault(look.ttl_ms, key.longest_ttl)
+
+
+def _lifetime_fault(ttl_ms: int, longest: int | None) -> tuple[str, str, str] | None:
+    """What is wrong with a lifetime in milliseconds; the longest declared one is in seconds."""
+    if ttl_ms == NO_LIFETIME_MS:
         if longest is None:
             return None
         return f"has no lifetime, declared are at most {longest} s", f"<= {longest} s", "none"
-    if longest is not None and look.ttl_ms <= longest * 1000:
+    if longest is not None and ttl_ms <= longest * 1000:
         return None
-    left_s = f"{look.ttl_ms / 1000:.0f} s"
+    left_s = f"{ttl_ms / 1000:.0f} s"
     if longest is None:
         return f"vanishes in {left_s}, declared as persistent", "none", left_s
     message = f"lives {left_s} longer, declared are at most {longest} s"

@@ -29,18 +29,19 @@ NO_LIFETIME_MS, GONE_MS = -1, -2
 class Look(NamedTuple):
     """What one key is. `ttl_ms` is its lifetime in milliseconds, or `NO_LIFETIME_MS`."""
 
+    name: bytes
     text: str
-    pattern: KeyPattern
+    pattern: KeyPattern | None
     kind: str
     ttl_ms: int
 
 
 class Chosen(NamedTuple):
-    """A key whose type and lifetime are wanted: its name, that name as text, and its pattern."""
+    """A key whose type and lifetime are wanted: its name, also as text, and its pattern."""
 
     name: bytes
     text: str
-    pattern: KeyPattern
+    pattern: KeyPattern | None
 
 
 #: Gives the keys of a batch of names whose type and lifetime are wanted.
@@ -149,11 +150,11 @@ def _read_looks(connection: Any, names: Sequence[bytes], chosen: Sequence[Chosen
     """The answers to `_looks(chosen)`, without keys that are gone or on another server now."""
     looks, forbidden = [], 0
     read = partial(_read_answer, connection.read_response)
-    for _, text, pattern in chosen:
+    for name, text, pattern in chosen:
         kind, ttl_ms = read(), read()
         if type(kind) is bytes and type(ttl_ms) is int:
             if ttl_ms != GONE_MS and kind != b"none":
-                looks.append(Look(text, pattern, kind.decode(), ttl_ms))
+                looks.append(Look(name, text, pattern, kind.decode(), ttl_ms))
         elif _is_refused_by_rights(kind, ttl_ms):
             forbidden += 1
     return Batch(names, looks, forbidden)
