@@ -167,7 +167,11 @@ def _lifetime_fault(ttl_ms: int, longest: int | None) -> tuple[str, str, str] | 
     if ttl_ms == NO_LIFETIME_MS:
         if longest is None:
             return None
-        return f"has no lifetime, declared are at most {longest} s", f"<= {longest} s", "none"
+        message = (
+            f"has no lifetime, declared are at most {longest} s; "
+            "is-db-bootstrap redis fix-ttl sets it"
+        )
+        return message, f"<= {longest} s", "none"
     if longest is not None and ttl_ms <= longest * 1000:
         return None
     left_s = f"{ttl_ms / 1000:.0f} s"
