@@ -37,6 +37,8 @@ GOOD = Collection(
     (Index("v", "HNSW", "IP"), Index("t", "INVERTED")),
     alias="c",
 )
+SINGLE_BRACES = "but a placeholder is a name in single braces"
+LETTERS = "but a placeholder is a name of letters, digits and _"
 KEY = KeyPattern("k", "k:{id}", "string", 60, "app", "x")
 
 
@@ -120,6 +122,26 @@ WRONG = {
     "keys[0] 'k': the pattern 'k:{id' has a brace without its other half": with_key(
         pattern="k:{id"
     ),
+    **{
+        f"the pattern {wrong!r} has {part}, {why}: {right!r}": with_key(pattern=wrong)
+        for wrong, part, why, right in (
+            ("k:*", "*", "which is no wildcard here", "k:{id}"),
+            ("k:{id}:*", "*", "which is no wildcard here", "k:{id}:{id_2}"),
+            ("k:?:{id}", "?", "which is no wildcard here", "k:{id_2}:{id}"),
+            ("k:[ab]:{id}", "[ab]", "which is no wildcard here", "k:{id_2}:{id}"),
+            ("k:<id>", "<id>", SINGLE_BRACES, "k:{id}"),
+            ("k:<int:cart_id>", "<int:cart_id>", SINGLE_BRACES, "k:{cart_id}"),
+            ("k:%s", "%s", SINGLE_BRACES, "k:{id}"),
+            ("k:%(shop)s", "%(shop)s", SINGLE_BRACES, "k:{shop}"),
+            ("k:${id}", "${id}", SINGLE_BRACES, "k:{id}"),
+            ("{{tenant}}:k:{id}", "{{tenant}}", SINGLE_BRACES, "{tenant}:k:{id}"),
+            ("k:{tenant-id}", "{tenant-id}", LETTERS, "k:{tenant_id}"),
+            ("k:{}", "{}", LETTERS, "k:{id}"),
+            ("k:{a,b}", "{a,b}", LETTERS, "k:{a_b}"),
+        )
+    },
+    "has a blank at its end or beside a colon: 'k:{id}'": with_key(pattern="k: {id}"),
+    "do not stand together: global flags": with_key(placeholders={"id": "(?i)[a-f]+"}),
     "keys[0] 'k': the pattern 'k:{id}:{id}' names a placeholder twice": with_key(
         pattern="k:{id}:{id}"
     ),
@@ -331,3 +353,18 @@ def test_the_types_of_a_folders_declarations_are_checked_first(folder):
 def test_a_declaration_of_a_folder_is_checked(folder):
     (folder / "blueprint.py").write_text(BLUEPRINT.format(ttl=(9, 1)))
     assert "keys[0] 'k': the lifetime (9, 1)" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expression", "key"),
+    [
+        ("k:{star}:{id}", {"star": r"\*"}, "k:*:7"),
+        ("{tenant}:k:{id}", {}, "{acme}:k:7"),
+        ("k:{price}", {"price": r"\d+\$"}, "k:5$"),
+        ("k:{id}", {"id": "^[a-f]+$"}, "k:abc"),
+    ],
+)
+def test_a_placeholder_can_stand_for_every_text(pattern, expression, key):
+    declared = replace(KEY, pattern=pattern, placeholders=expression)
+    check(Blueprint("b", "", keys=(declared,)))
+    assert declared.matches(key)

@@ -28,6 +28,14 @@ def _empty_mapping() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
+def _without_anchors(expression: str) -> str:
+    r"""An expression without `^` and `$` at its ends, where a key goes on. `\$` is no anchor."""
+    body = expression.removesuffix("$")
+    escapes = len(body) - len(body.rstrip("\\"))
+    is_escaped = bool(escapes % 2)
+    return (expression if is_escaped else body).removeprefix("^")
+
+
 def _plain_integers(declared: Any) -> None:
     """Make a plain `int` of each integer of another class, such as NumPy's, also in a tuple."""
     for each in dataclasses.fields(declared):
@@ -228,7 +236,7 @@ class KeyPattern:
         """The regular expression that a key of this pattern matches as a whole."""
         parts = re.split(r"\{(\w+)\}", self.pattern)
         return "".join(
-            f"(?:{self.placeholders.get(part, '[^:]+').removeprefix('^').removesuffix('$')})"
+            f"(?:{_without_anchors(self.placeholders.get(part, '[^:]+'))})"
             if i % 2
             else re.escape(part)
             for i, part in enumerate(parts)

@@ -12,7 +12,7 @@ class CommandPackage(click.Group):
     """A group that finds commands by the names of a package's modules.
 
     A module is imported when its command is used, and defines `command`. A module whose name begins
-    with an underscore is no command.
+    with an underscore is no command. Within a name, an underscore is a hyphen of the command's.
     """
 
     #: The package that holds the commands. A subclass sets it.
@@ -22,12 +22,12 @@ class CommandPackage(click.Group):
         """The names of the commands, in alphabetical order."""
         path = importlib.import_module(self.package).__path__
         names = [module.name for module in pkgutil.iter_modules(path)]
-        return sorted(name for name in names if not name.startswith("_"))
+        return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, or None. Its module is imported here."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"{self.package}.{cmd_name}")
+        module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command

@@ -292,6 +292,8 @@ def _place(url: StoreUrl, schema: str) -> str:
     more = [dict(url.query).get(option, "") for option in kind.place_options.get("more", ())]
     if kind.has_schemas:
         more.append(schema)
+    if url.service:
+        more.append(url.service)
     servers = sorted(f"{_plain_host(host)} {port}" for host, port in _servers(url, kind))
     return " ".join([url.store, str(servers), database, *more])
 

@@ -244,6 +244,7 @@ class StoreUrl:
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     ca_file: str = ""
     source: str = "argument"
+    service: str = ""
 
     @classmethod
     def parse(cls, store: StoreName, text: str, source: str = "argument") -> StoreUrl:
@@ -275,8 +276,11 @@ class StoreUrl:
         """Put the options that say what a field says into that field."""
         kind = KINDS[store]
         is_path = address.scheme == kind.socket_scheme
+        path, service = "" if is_path else address.path.strip("/"), ""
+        if address.scheme in kind.service_schemes:
+            service, _, path = path.partition("/")
         own = {
-            "database": "" if is_path else unquote(address.path.strip("/")),
+            "database": unquote(path),
             "username": address.username,
             "password": address.password,
         }
@@ -296,6 +300,7 @@ class StoreUrl:
             hosts=address.path if is_path else address.hosts,
             query=tuple(other_options),
             source=source,
+            service=unquote(service),
             **found,
         )
 
@@ -331,6 +336,8 @@ class StoreUrl:
         query: tuple[tuple[str, str], ...],
     ) -> str:
         path = f"/{quote(database, safe='')}" if database else ""
+        if self.service:
+            path = f"/{quote(self.service, safe='')}{path}"
         if database and scheme == KINDS[self.store].socket_scheme:
             # The path of such an address is the socket's.
             path, query = "", (*query, ("db", database))

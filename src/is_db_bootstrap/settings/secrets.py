@@ -17,7 +17,7 @@ HIDDEN = "***"
 #: A shorter secret is no secret. Hiding a short one would garble words that merely look like it.
 SHORTEST_HIDDEN = 6
 #: Options of an address whose value is a secret although it is not the store's password.
-SECRET_OPTIONS = ("sslpassword", "ssl_password")
+SECRET_OPTIONS = ("sslpassword", "ssl_password", "sentinel_password")
 
 
 def has_surrogates(text: str) -> bool:

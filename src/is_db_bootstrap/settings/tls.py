@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def refuse_weaker(url: StoreUrl) -> None:
     """Raise `ConfigurationError` when the address contradicts a CA file, its own or another."""
     kind = KINDS[url.store]
-    if url.ca_file and kind.tls_scheme and url.scheme != kind.tls_scheme:
+    tls_schemes = {kind.tls_scheme, *kind.other_tls_schemes}
+    if url.ca_file and kind.tls_scheme and url.scheme not in tls_schemes:
         raise ConfigurationError(
             f"{url.store}: a CA file is set, but {url.scheme}:// uses no TLS.",
             hint=f"Write {kind.tls_scheme}://, or leave the file out.",

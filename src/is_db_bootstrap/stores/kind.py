@@ -74,6 +74,10 @@ class StoreKind:
     folder_names: tuple[str, ...] = ()
     #: The scheme that asks for TLS. Empty where a query option or a suffix asks for TLS.
     tls_scheme: str = ""
+    #: Other schemes that ask for TLS.
+    other_tls_schemes: tuple[str, ...] = ()
+    #: Schemes whose path is the name of a service, and a database behind it.
+    service_schemes: tuple[str, ...] = ()
     #: The scheme whose path is a socket.
     socket_scheme: str = ""
     default_user: str = ""

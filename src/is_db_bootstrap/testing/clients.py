@@ -38,9 +38,9 @@ def open_client(store: StoreName, url: StoreUrl, schema: str) -> tuple[Any, Call
         return client, client.close
     import redis
 
-    from is_db_bootstrap.stores.redis.connection import client_arguments as redis_arguments
+    from is_db_bootstrap.stores.redis.connection import open_client as open_redis
 
-    connection = redis.Redis.from_url(**redis_arguments(url))
+    connection = open_redis(url, redis)
     return connection, connection.close
 
 
@@ -65,11 +65,11 @@ def open_async_client(
 
         client = milvus.async_client(url)
         return client, client.close
-    import redis.asyncio
+    import redis.asyncio.sentinel
 
-    from is_db_bootstrap.stores.redis.connection import client_arguments as redis_arguments
+    from is_db_bootstrap.stores.redis.connection import open_client as open_redis
 
-    connection = redis.asyncio.Redis.from_url(**redis_arguments(url))
+    connection = open_redis(url, redis.asyncio)
     return connection, connection.aclose
 
 

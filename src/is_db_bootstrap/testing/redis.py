@@ -20,7 +20,7 @@ import redis
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError, LockTimeout
 from is_db_bootstrap.settings import Settings, StoreUrl
-from is_db_bootstrap.stores.redis.connection import client_arguments
+from is_db_bootstrap.stores.redis.connection import open_client
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing, digest
 from is_db_bootstrap.testing.isolation import PATIENCE_S, Isolation, Pulse, Waiting
 
@@ -276,8 +276,7 @@ class RedisIsolation(Isolation):
         return replace(self.server, database=str(number))
 
     def _new_client(self, number: int, **options: Any) -> Any:
-        arguments = client_arguments(self._address_of(number))
-        return redis.Redis.from_url(**arguments, **options)
+        return open_client(self._address_of(number), redis, **options)
 
     def _new_holder(self, number: int) -> Any:
         """A client with a single connection.

@@ -93,14 +93,13 @@ class Cache:
 
         Opens no connection.
         """
-        client = Redis.from_url(
-            url,
-            **options,
-            decode_responses=True,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
+        own: dict[str, Any] = {
+            "decode_responses": True,
+            "socket_timeout": TIMEOUT_S,
+            "socket_connect_timeout": TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        client = Redis.from_url(url, **(options | own))
         return cls(client, sessions)
 
     def refresh(self, *keys: str) -> bool:

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import AskError
-
-from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import AccessDenied, StoreConflict, StoreUnavailable
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -26,7 +24,7 @@ from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
 from is_db_bootstrap.stores.redis.lock import Lease
 from is_db_bootstrap.stores.redis.probe import PREFIX
-from is_db_bootstrap.stores.redis.server import Server, open_server
+from is_db_bootstrap.stores.redis.server import Server, check_address, open_server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -40,10 +38,11 @@ _RECORD_COMMANDS = ("GET", "SET")
 class RedisBootstrapper:
     """The Redis part of a blueprint, on one server or a cluster.
 
-    `url` is `redis://`, `rediss://` or `unix://`; a number in the path is the database, a query may
-    hold options of redis-py such as `ssl_cert_reqs`. Of `timing`, `connect_timeout_s` bounds every
-    connection and answer, `lease_s` the lock, `scan_budget` the audit. Raises `ConfigurationError`
-    for an address that cannot be one.
+    `url` is `redis://`, `rediss://` or `unix://`, or one of the first two with `+sentinel` or
+    `+cluster`. A number in the path is the database. A query may hold options of redis-py, such as
+    `ssl_cert_reqs`. Of `timing`, `connect_timeout_s` bounds every connection and answer, `lease_s`
+    the lock, `scan_budget` the audit. Raises `ConfigurationError` for an address that cannot be
+    one.
     """
 
     name: StoreName = "redis"
@@ -69,11 +68,7 @@ class RedisBootstrapper:
         self._is_pending = False
         self._planned_on: bytes | None = None
         self.target = str(self._url)
-        if self._url.database and not self._url.database.isdecimal():
-            raise ConfigurationError(
-                f"redis: the database in {self.target} is not a number.",
-                hint="Write redis://host:6379/0, or leave it out.",
-            )
+        check_address(self._url)
 
     # --- looking
 
@@ -236,10 +231,11 @@ class RedisBootstrapper:
     def audit(self) -> Sequence[Drift]:
         """Look at no more than `scan_budget` keys.
 
-        Found are a wrong type, no lifetime, and a longer lifetime than declared. That the user may
-        not look is a finding too: what was not seen is not known to be right.
+        Found are a wrong type, no lifetime, a longer lifetime than declared, and any lifetime of a
+        key that is declared as persistent. Keys that fit no pattern are counted by their prefix.
+        That the user may not look is a finding too: what was not seen is not known to be right.
         """
-        self._audit = Audit(self._blueprint.keys, self._timing.scan_budget, AskError)
+        self._audit = Audit(self._blueprint.keys, self._timing.scan_budget)
         try:
             with self._errors():
                 return self._audit.findings(list(self._opened.masters()))
@@ -321,7 +317,7 @@ class RedisBootstrapper:
         """
         self._errors.is_cancelled = True
         if self._audit is not None:
-            self._audit.stopped = True
+            self._audit.stop()
         server = self._server
         if server is not None:
             server.break_connections()

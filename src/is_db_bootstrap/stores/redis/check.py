@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from is_db_bootstrap.blueprint.check import repeated_names
 from is_db_bootstrap.blueprint.declarations import Blueprint, KeyPattern
-
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+from is_db_bootstrap.stores.redis.pattern_check import PLACEHOLDER, pattern_problems
 
 
 def problems(blueprint: Blueprint) -> Iterator[str]:
@@ -29,7 +27,7 @@ def _key_problems(key: KeyPattern) -> Iterator[str]:
         yield f"the lifetime {key.ttl!r} is no range of seconds"
     if key.ttl is None and not key.reason:
         yield "a persistent key needs a reason"
-    yield from _pattern_problems(key)
+    yield from pattern_problems(key)
 
 
 def _is_wrong_lifetime(key: KeyPattern) -> bool:
@@ -39,22 +37,6 @@ def _is_wrong_lifetime(key: KeyPattern) -> bool:
     return not 0 < shortest <= longest
 
 
-def _pattern_problems(key: KeyPattern) -> Iterator[str]:
-    names = _PLACEHOLDER.findall(key.pattern)
-    literals = _PLACEHOLDER.sub("", key.pattern)
-    if not key.pattern or "{" in literals or "}" in literals:
-        yield f"the pattern {key.pattern!r} has a brace without its other half"
-    if repeated_names(names):
-        yield f"the pattern {key.pattern!r} names a placeholder twice"
-    for name, expression in key.placeholders.items():
-        if name not in names:
-            yield f"the placeholder {name!r} is not in the pattern {key.pattern!r}"
-        try:
-            re.compile(expression)
-        except re.error as exc:
-            yield f"the expression {expression!r} of {name!r}: {exc}"
-
-
 def _pattern_shape(key: KeyPattern) -> str:
     """The pattern without the names of its placeholders: two of one shape fit the same keys."""
-    return _PLACEHOLDER.sub("{}", key.pattern)
+    return PLACEHOLDER.sub("{}", key.pattern)

@@ -149,7 +149,7 @@ class Comparison:
             f"{changed_entries(before, self.declared.entries) or 'nothing else'}."
             " Nothing was changed.",
             hint="Bring both lines together in one version, or delete that key to have this "
-            "version's conventions recorded.",
+            f"version's conventions recorded: redis-cli DEL {self._record_key}.",
             subject=self._record_key,
         )
 

@@ -49,16 +49,23 @@ _REFUSED_FOR_NOW = {
     "CLUSTERDOWN": "Some slots have no master. Wait for the fail-over, or see CLUSTER INFO.",
 }
 _BUSY = frozenset({"TRYAGAIN", "BUSY"})
+#: What a user of a run must be allowed, apart from keys: all of the first, and one of the two ways
+#: to write under a condition.
+RIGHTS = "+ping +info +role +scan +type +pttl +get +set +del +exists +pexpire"
+TRANSACTION_RIGHTS, SCRIPT_RIGHTS = "+watch +unwatch +multi +exec", "+eval"
+#: What a self-test needs besides, for keys and for channels.
+SELFTEST_RIGHTS = "+rpush +sadd +zadd +hset +xadd"
+CHANNEL_RIGHTS = "+subscribe +unsubscribe +publish &is-db-bootstrap:*"
 DENIED = {
     "NOAUTH": "Give REDIS_PASSWORD, and REDIS_USERNAME where the server has users.",
     "WRONGPASS": (
         "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's ACL. They were tried once."
     ),
     "NOPERM": (
-        "Needed: +ping +info +role +dbsize +scan +type +pttl +get +set +del +exists +pexpire, "
-        "either +watch +unwatch +multi +exec or +eval, and the keys ~*. A database other than 0 "
-        "needs +select, a cluster +cluster +command. A self-test needs besides: +rpush +sadd +zadd "
-        "+hset +xadd, and for channels +subscribe +unsubscribe +publish &*."
+        f"Needed: {RIGHTS}, either {TRANSACTION_RIGHTS} or {SCRIPT_RIGHTS}, the keys "
+        "~is-db-bootstrap:*, and for the audit the right to read all keys: %R~* (~* in Redis 6). "
+        "A database other than 0 needs +select, a cluster +cluster +command. A self-test needs "
+        f"besides: {SELFTEST_RIGHTS}, and for channels {CHANNEL_RIGHTS}."
     ),
     "DENIED": (
         "The server is in protected mode: give it a password, or let it listen where only friends "
@@ -71,6 +78,8 @@ _IN_A_SCRIPT = re.compile(r"-(READONLY|LOADING|MISCONF|OOM|NOREPLICAS|WRONGTYPE)
 _REFUSED_IN_A_SCRIPT = re.compile(
     r"can't run this command|can't access at least one of the keys|No permissions to", re.IGNORECASE
 )
+#: How a server names the command that it refuses: "no permissions to run the 'eval' command".
+_REFUSED_COMMAND = re.compile(r"run the '([^']+)' command")
 _TLS_HINT = (
     "Write rediss:// for a server with TLS and redis:// for one without; name its authority "
     "in REDIS_CA_FILE."
@@ -113,6 +122,11 @@ def is_forbidden(exc: Exception) -> bool:
     )
 
 
+def is_forbidden_key(exc: Exception) -> bool:
+    """Whether this user may use the command, but not with this key."""
+    return code(exc) == "NOPERM" and "command" not in str(exc).lower()
+
+
 def translated(exc: Exception, target: str, subject: str, change: Change | None) -> BootstrapError:
     """The error of `is_db_bootstrap.errors` for what redis-py raised at `target`."""
     told = _without_arguments(str(exc).strip()).removesuffix(".")
@@ -151,7 +165,8 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
             STORE,
             f"{target} denied access: {told} ({name or 'AUTH'}).",
             subject=subject,
-            hint=DENIED.get(
+            hint=_missing_right(exc, name)
+            + DENIED.get(
                 name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."
             ),
         )
@@ -177,6 +192,17 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
             hint="A cluster has only database 0, a server 16 by default.",
         )
     return None
+
+
+def _missing_right(exc: Exception, name: str) -> str:
+    """A sentence that names the right which is missing. Empty when the server does not tell."""
+    if name != "NOPERM":
+        return ""
+    if found := _REFUSED_COMMAND.search(str(exc)):
+        return f"Missing is +{found[1]}. "
+    if is_forbidden_key(exc):
+        return "Missing is the right to this key. "
+    return ""
 
 
 def _of_connection(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:

@@ -2,157 +2,180 @@
 
 from __future__ import annotations
 
-import re
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from is_db_bootstrap.blueprint import KeyPattern
 from is_db_bootstrap.results import Drift
+from is_db_bootstrap.stores.redis.key_patterns import PatternTable, name_text, prefix_of
+from is_db_bootstrap.stores.redis.key_reader import (
+    BATCH,
+    NO_LIFETIME_MS,
+    Batch,
+    Chosen,
+    KeyReader,
+    Look,
+)
+from is_db_bootstrap.stores.redis.probe import PREFIX
 
-#: Keys that one SCAN is asked for, and that one pipeline of TYPE and PTTL looks at.
-BATCH = 500
-#: Keys of one pattern that are named; the rest is counted.
+#: Keys of one pattern that are named, and prefixes of undeclared keys. The rest is counted.
 NAMED = 5
-
-_NO_LIFETIME_MS, _GONE_MS = -1, -2
+#: Names of keys that are remembered, so that a key which SCAN repeats is told once.
+_REMEMBERED = 20_000
+#: Different prefixes of undeclared keys that are told apart.
+_PREFIXES = 1_000
+#: Bits of a random cursor. Every number is a cursor of SCAN, on each version.
+CURSOR_BITS = 48
 
 
 class Audit:
-    """One pass over at most `budget` keys of all `masters` together.
+    """One look at no more than `budget` keys of all masters together.
 
-    `stopped` ends it from another thread.
-
-    `moved` is what a master of a cluster answers for a key that it has just given away; such a key
-    is skipped.
+    Where there are more keys than that, the look begins at a random place. So repeated runs see
+    the whole store, also when several run at once, and nothing has to be remembered anywhere.
     """
 
-    def __init__(self, keys: Sequence[KeyPattern], budget: int, moved: type[Exception]) -> None:
-        closest_first = sorted(keys, key=lambda key: -key.literals)
-        self._patterns = [(key, re.compile(key.expression)) for key in closest_first]
+    def __init__(self, keys: Sequence[KeyPattern], budget: int) -> None:
+        self._table = PatternTable(keys)
         self._budget = budget
-        self._moved = moved
         self._looked_at = 0
-        self._complete = True
-        self._seen: set[bytes] = set()
+        self._total = 0
+        self._forbidden = 0
+        self._is_complete = True
+        self._told: set[str] = set()
         self._drifts: list[Drift] = []
         self._broken: Counter[str] = Counter()
-        self.stopped = False
+        self._undeclared: Counter[str] = Counter()
+        self._reader: KeyReader | None = None
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """From another thread: end it after the batch that is read now."""
+        self._is_stopped = True
+        if self._reader is not None:
+            self._reader.stopped = True
 
     def findings(self, masters: Sequence[Any]) -> list[Drift]:
-        """What breaks a convention.
+        """What breaks a convention, and which keys fit none.
 
         A last remark, no finding, when the budget ended before the keyspace.
         """
         left = self._budget
         for number, master in enumerate(masters):
-            left -= self._scan(master, left // (len(masters) - number))
-        return [
-            *self._drifts,
-            *self._counted(),
-            *([] if self._complete else [self._remark(masters)]),
-        ]
+            left -= self._look_at(master, left // (len(masters) - number))
+        return [*self._drifts, *self._counted(), *self._fitting_none(), *self._not_seen()]
 
-    def _scan(self, master: Any, budget: int) -> int:
-        """Spend at most `budget`.
-
-        No MATCH: one pass serves all patterns, and MATCH walks the same keyspace for each.
-        """
-        cursor, spent, began = 0, 0, False
-        while (cursor or not began) and spent < budget and not self.stopped:
-            began = True
-            cursor, names = master.scan(cursor, count=min(BATCH, budget - spent))
-            names = names[: budget - spent]  # SCAN may return more than it was asked for
-            spent += max(
-                1, len(names)
-            )  # and nothing at all, again and again, from a table that has shrunk
-            self._looked_at += len(names)
-            self._look(master, names)
-        self._complete &= began and not cursor
+    def _look_at(self, master: Any, budget: int) -> int:
+        """Look at keys of one master. Returns how many these were."""
+        reader = self._reader = KeyReader(master)
+        reader.stopped = self._is_stopped
+        total = reader.count_keys()
+        start, spent = 0, 0
+        if total > budget:
+            start = secrets.randbits(CURSOR_BITS)
+        else:
+            budget += BATCH  # The last SCAN may come behind the last key.
+        for batch in reader.batches(budget, self._chosen, start):
+            spent += len(batch.names)
+            self._judge(batch)
+        self._total += total
+        self._looked_at += spent
+        self._is_complete &= reader.is_complete
         return spent
 
-    def _look(self, master: Any, names: Sequence[bytes]) -> None:
-        fresh = [
-            name for name in names if name not in self._seen
-        ]  # SCAN repeats keys while a table grows
-        keys = [(name, text, key) for name in fresh for text, key in self._declared(name)]
-        if not keys:
-            return
-        self._seen.update(name for name, _, _ in keys)
-        pipeline = master.pipeline(transaction=False)
-        for name, _, _ in keys:
-            pipeline.type(name).pttl(name)
-        answers = pipeline.execute(raise_on_error=False)
-        for (_, text, key), kind, ttl_ms in zip(keys, answers[::2], answers[1::2], strict=True):
-            self._compare(text, key, kind, ttl_ms)
+    def _chosen(self, names: Sequence[bytes]) -> list[Chosen]:
+        """The keys that fit a pattern. The others are counted by their prefix."""
+        find, chosen = self._table.find, []
+        for name in names:
+            text = name_text(name)
+            pattern = find(text)
+            if pattern is not None:
+                chosen.append(Chosen(name, text, pattern))
+            elif not text.startswith(PREFIX):
+                self._count_undeclared(prefix_of(text))
+        return chosen
 
-    def _declared(self, name: bytes) -> Iterator[tuple[str, KeyPattern]]:
-        text = name.decode("utf-8", "backslashreplace")
-        for key, expression in self._patterns:
-            if expression.fullmatch(text):
-                yield text, key
-                return
+    def _count_undeclared(self, prefix: str) -> None:
+        is_known = prefix in self._undeclared
+        if is_known or len(self._undeclared) < _PREFIXES:
+            self._undeclared[prefix] += 1
+        else:
+            self._undeclared[""] += 1
 
-    def _compare(self, text: str, key: KeyPattern, kind: Any, ttl_ms: Any) -> None:
-        for answer in (kind, ttl_ms):
-            if isinstance(answer, Exception) and not isinstance(answer, self._moved):
-                raise answer
-        if (
-            isinstance(kind, Exception)
-            or isinstance(ttl_ms, Exception)
-            or ttl_ms == _GONE_MS
-            or kind == b"none"
-        ):
-            return
-        fault = self._fault(key, kind.decode(), ttl_ms)
-        if fault is None:
-            return
+    def _judge(self, batch: Batch) -> None:
+        self._forbidden += batch.forbidden
+        for look in batch.looks:
+            fault = lifetime_or_type_fault(look)
+            if fault is not None and look.pattern is not None and look.text not in self._told:
+                self._tell(look, look.pattern, *fault)
+
+    def _tell(self, look: Look, key: KeyPattern, message: str, expected: str, actual: str) -> None:
+        """Count a key that breaks its convention, and name it while it is one of the first."""
+        if len(self._told) < _REMEMBERED:
+            self._told.add(look.text)
         self._broken[key.name] += 1
         if self._broken[key.name] <= NAMED:
-            message, expected, actual = fault
-            self._drifts.append(
-                Drift(
-                    text,
-                    "key",
-                    f"{message} ({key.name}: {key.pattern})",
-                    expected,
-                    actual,
-                    finding=True,
-                )
-            )
-
-    @staticmethod
-    def _fault(key: KeyPattern, kind: str, ttl_ms: int) -> tuple[str, str, str] | None:
-        """Message, expected, actual; the type first, since another type is another thing's key."""
-        if kind != key.type:
-            return f"is a {kind}, declared is a {key.type}", key.type, kind
-        longest = key.longest_ttl
-        if longest is None:
-            return None
-        if ttl_ms == _NO_LIFETIME_MS:
-            return f"has no lifetime, declared are at most {longest} s", f"<= {longest} s", "none"
-        if ttl_ms > longest * 1000:
-            return (
-                f"lives {ttl_ms / 1000:.0f} s longer, declared are at most {longest} s",
-                f"<= {longest} s",
-                f"{ttl_ms / 1000:.0f} s",
-            )
-        return None
+            message = f"{message} ({key.name}: {key.pattern})"
+            self._drifts.append(Drift(look.text, "key", message, expected, actual, finding=True))
 
     def _counted(self) -> Iterator[Drift]:
-        for key, _ in self._patterns:
+        for key in self._table.keys:
             if (more := self._broken[key.name] - NAMED) > 0:
-                yield Drift(
-                    key.pattern,
-                    "key pattern",
-                    f"{more} more keys of {key.name} break it",
-                    finding=True,
-                )
+                message = f"{more} more keys of {key.name} break it"
+                yield Drift(key.pattern, "key pattern", message, finding=True)
 
-    def _remark(self, masters: Sequence[Any]) -> Drift:
-        total = sum(master.dbsize() for master in masters)
-        return Drift(
-            "keyspace",
-            "audit",
-            f"looked at {self._looked_at} of {total} keys (scan_budget {self._budget})",
+    def _fitting_none(self) -> Iterator[Drift]:
+        named = [prefix for prefix, _ in self._undeclared.most_common() if prefix][:NAMED]
+        for prefix in named:
+            count = self._undeclared[prefix]
+            message = f"{count} keys that begin so fit no declared pattern"
+            yield Drift(prefix, "key prefix", message, finding=True)
+        more = self._undeclared.total() - sum(self._undeclared[prefix] for prefix in named)
+        if more:
+            message = f"{more} more keys with other prefixes fit no declared pattern"
+            yield Drift("keyspace", "audit", message, finding=True)
+
+    def _not_seen(self) -> Iterator[Drift]:
+        if self._forbidden:
+            message = f"{self._forbidden} keys were not looked at: this user may not read them"
+            yield Drift("keyspace", "audit", message, finding=True)
+        if not self._is_complete:
+            message = (
+                f"looked at {self._looked_at} of {self._total} keys "
+                f"(scan_budget {self._budget}), from a random place on"
+            )
+            yield Drift("keyspace", "audit", message)
+
+
+def lifetime_or_type_fault(look: Look) -> tuple[str, str, str] | None:
+    """Message, expected and actual, when a key breaks its convention.
+
+    The type comes first, because a key of another type is another thing's.
+    """
+    key = look.pattern
+    if key is None:
+        return None
+    if look.kind != key.type:
+        return f"is a {look.kind}, declared is a {key.type}", key.type, look.kind
+    return _lifetime_fault(look.ttl_ms, key.longest_ttl)
+
+
+def _lifetime_fault(ttl_ms: int, longest: int | None) -> tuple[str, str, str] | None:
+    """What is wrong with a lifetime in milliseconds; the longest declared one is in seconds."""
+    if ttl_ms == NO_LIFETIME_MS:
+        if longest is None:
+            return None
+        message = (
+            f"has no lifetime, declared are at most {longest} s; "
+            "is-db-bootstrap redis fix-ttl sets it"
         )
+        return message, f"<= {longest} s", "none"
+    if longest is not None and ttl_ms <= longest * 1000:
+        return None
+    left_s = f"{ttl_ms / 1000:.0f} s"
+    if longest is None:
+        return f"vanishes in {left_s}, declared as persistent", "none", left_s
+    message = f"lives {left_s} longer, declared are at most {longest} s"
+    return message, f"<= {longest} s", left_s

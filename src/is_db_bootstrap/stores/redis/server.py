@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import codecs
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
 from redis.retry import Retry
 
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.stores.foreign_server import recognised
-from is_db_bootstrap.stores.redis.connection import client_arguments
+from is_db_bootstrap.stores.redis.connection import (
+    Place,
+    plain_address,
+    run_arguments,
+    sentinel_arguments,
+    server_arguments,
+)
 from is_db_bootstrap.stores.redis.errors import STORE, Translation, as_text
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
 
 OLDEST_MAJOR = 6
+#: redis-py declares no types for it.
+_NODE: Any = ClusterNode
+
+#: Host and port.
+Address = tuple[str, int]
 #: How redis-py calls a connection that the other side has ended.
 _ENDED = ("Connection closed", "reset by peer")
 
@@ -85,9 +97,56 @@ def open_server(
     `AccessDenied`; `ConfigurationError` when something else answers; `StoreConflict` below Redis 6.
     """
     limit_s = min(timeout_s, connect_timeout_s)
-    client = _open(url, redis.Redis, limit_s)
+    place = Place.of(url)
+    servers: Sequence[Address | None] = place.servers or [None]
+    if place.service:
+        servers = [_master_of(url, place, limit_s, errors)]
+    client, info = _first_answer(url, servers, limit_s, errors)
+    server_s = float(info.get("server_time_usec", time.time() * 1e6)) / 1e6
+    clock_s = server_s - time.monotonic()
+    if int(info.get("cluster_enabled", 0)):
+        client = _clustered(client, url, connect_timeout_s, errors)
+    elif place.is_cluster:
+        client.close()
+        raise ConfigurationError(
+            f"redis: {url} is no cluster.", hint="Write redis://host:6379/0 for a single server."
+        )
+    return Server(client, info, clock_s)
+
+
+def check_address(url: StoreUrl) -> None:
+    """Raise `ConfigurationError` for an address that redis-py cannot take. Opens nothing."""
+    place = Place.of(url)
+    sentinel_arguments(url)
     try:
-        info = _asked(client, url, errors)
+        client = _client(url, place.servers[0] if place.servers else None, timeout_s=1.0)
+        client.connection_pool.make_connection()
+    except (TypeError, ValueError, LookupError, AttributeError, redis.RedisError) as exc:
+        error = ConfigurationError(f"redis: the address {url} is refused by redis-py: {exc}.")
+        raise url.masking(error, exc) from exc
+
+
+def _first_answer(
+    url: StoreUrl, servers: Sequence[Address | None], limit_s: float, errors: Translation
+) -> tuple[Any, Mapping[str, Any]]:
+    """A client of the first of these servers that answers, and what INFO says of that one.
+
+    Any node of a cluster will do, and some may be down. None is the socket of the address. Raises
+    what the last one raised.
+    """
+    *others, last = servers
+    for server in others:
+        client = _client(url, server, limit_s)
+        try:
+            return client, _asked(client, url, errors)
+        except StoreUnavailable:
+            client.close()
+        except BaseException:
+            client.close()
+            raise
+    client = _client(url, last, limit_s)
+    try:
+        return client, _asked(client, url, errors)
     except StoreUnavailable as exc:
         client.close()
         _refuse_stranger(url, exc, limit_s / 2)
@@ -95,11 +154,38 @@ def open_server(
     except BaseException:
         client.close()
         raise
-    server_s = float(info.get("server_time_usec", time.time() * 1e6)) / 1e6
-    clock_s = server_s - time.monotonic()
-    if int(info.get("cluster_enabled", 0)):
-        client = _clustered(client, url, connect_timeout_s, errors)
-    return Server(client, info, clock_s)
+
+
+def _master_of(url: StoreUrl, place: Place, limit_s: float, errors: Translation) -> Address:
+    """The server that the Sentinels call the master now.
+
+    They are asked with GET-MASTER-ADDR-BY-NAME, which names the new master as soon as it is chosen.
+    The list of masters, which redis-py's own class reads, has the old one until the end of the
+    fail-over, and what is written to that one is lost.
+
+    Raises `StoreUnavailable` when none of them answers; `AccessDenied`; `ConfigurationError` when
+    they watch no such service.
+    """
+    arguments = {**sentinel_arguments(url), **_own_arguments(limit_s)}
+    watched: set[str] = set()
+    failures: list[redis.RedisError] = []
+    with errors(f"the Sentinels' service {place.service}"):
+        for host, port in place.servers:
+            with redis.Redis(host=host or "localhost", port=port, **arguments) as sentinel:
+                try:
+                    found = sentinel.sentinel_get_master_addr_by_name(place.service)
+                    if found:
+                        return as_text(found[0]), int(found[1])
+                    watched |= set(sentinel.sentinel_masters())
+                except (redis.ConnectionError, redis.TimeoutError) as exc:
+                    failures.append(exc)
+        if watched or not failures:
+            raise ConfigurationError(
+                f"redis: the Sentinels of {url} watch no service {place.service}.",
+                hint=f"They watch {', '.join(sorted(watched)) or 'none'}.",
+            )
+        # A refused password is told before a server that is down.
+        raise max(failures, key=lambda exc: isinstance(exc, redis.AuthenticationError))
 
 
 def _asked(client: Any, url: StoreUrl, errors: Translation) -> Mapping[str, Any]:
@@ -130,7 +216,7 @@ def _check_kind(info: Mapping[str, Any], url: StoreUrl) -> None:
     if info.get("redis_mode") == "sentinel":
         raise ConfigurationError(
             f"redis: {url} is a Sentinel, which holds no data.",
-            hint="Give the address of the master it watches.",
+            hint=f"Write redis+sentinel://host:26379/NAME/0{_watched(info)}.",
         )
     version = str(info.get("redis_version", ""))
     major = version.partition(".")[0]
@@ -140,6 +226,13 @@ def _check_kind(info: Mapping[str, Any], url: StoreUrl) -> None:
             f"{url} is Redis {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
             hint="Upgrade the server.",
         )
+
+
+def _watched(info: Mapping[str, Any]) -> str:
+    """Which names a Sentinel watches, by its INFO. Empty when it names none."""
+    masters = [value for key, value in info.items() if re.fullmatch(r"master\d+", key)]
+    names = [str(value["name"]) for value in masters if isinstance(value, dict)]
+    return f", where NAME is {' or '.join(names)}" if names else ""
 
 
 def _check_role(info: Mapping[str, Any], role: Any, url: StoreUrl) -> None:
@@ -187,34 +280,43 @@ def _clustered(client: Any, url: StoreUrl, connect_timeout_s: float, errors: Tra
                 f"{url} is in a cluster whose state is {state} (CLUSTER INFO).",
                 hint="Wait for its fail-over, or see which slots have no master.",
             )
-        return _open(url, redis.RedisCluster, connect_timeout_s)
+        return _cluster_client(url, connect_timeout_s)
 
 
-def _open(url: StoreUrl, kind: Any, timeout_s: float) -> Any:
-    """A client without retries of its own, which would add to our deadline."""
-    arguments = client_arguments(url)
-    try:
-        client = kind.from_url(
-            **arguments,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-        )
-        if kind is redis.Redis:
-            _check_options(client)
-    except (TypeError, ValueError, LookupError, AttributeError) as exc:
-        error = ConfigurationError(f"redis: the address {url} is refused by redis-py: {exc}.")
-        raise url.masking(error, exc) from exc
-    return client
+def _cluster_client(url: StoreUrl, timeout_s: float) -> Any:
+    arguments = _arguments(url, timeout_s)
+    servers = Place.of(url).servers
+    if not servers:
+        return redis.RedisCluster.from_url(plain_address(url), **arguments)
+    of_servers = server_arguments(url)
+    del of_servers["db"]
+    nodes = [_NODE(*server) for server in servers]
+    return redis.RedisCluster(startup_nodes=nodes, **of_servers, **arguments)
 
 
-def _check_options(client: redis.Redis) -> None:
-    """Make a connection's object once: redis-py takes any option and looks at it only then.
+def _client(url: StoreUrl, server: Address | None, timeout_s: float) -> Any:
+    """A client of one server, or of the socket of the address. Nothing is connected."""
+    arguments = _arguments(url, timeout_s)
+    if server is None:
+        return redis.Redis.from_url(plain_address(url), **arguments)
+    host, port = server
+    return redis.Redis(host=host or "localhost", port=port, **server_arguments(url), **arguments)
 
-    Nothing is connected. Raises what redis-py raises for an option that it does not take
-    (redis-py#3217).
-    """
-    pool = client.connection_pool
-    codecs.lookup(pool.connection_kwargs.get("encoding", "utf-8"))
-    pool.make_connection()
+
+def _arguments(url: StoreUrl, timeout_s: float) -> dict[str, Any]:
+    """What each client of a run is given. A shorter time of the address holds."""
+    given = run_arguments(url)
+    own = _own_arguments(timeout_s)
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        own[name] = min(timeout_s, given.get(name, timeout_s))
+    return {**given, **own}
+
+
+def _own_arguments(timeout_s: float) -> dict[str, Any]:
+    """No retries of redis-py's own, which would add to our deadline."""
+    return {
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+    }

@@ -1,0 +1,63 @@
+"""`is-db-bootstrap redis fix-ttl`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._output import print_text
+from is_db_bootstrap.cli.migrate._options import ask_user
+from is_db_bootstrap.cli.redis._options import key_options
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.stores.redis.keyspace import Keyspace
+
+
+@click.command("fix-ttl")
+@key_options
+@click.option(
+    "--pattern", "names", multiple=True, metavar="NAME", help="Only this one. May be repeated."
+)
+@click.option("--dry-run", is_flag=True, help="Count only, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(
+    blueprint: str,
+    target: str,
+    keyspace: Keyspace,
+    *,
+    output: str,
+    names: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+) -> int:
+    """Give keys without a lifetime the longest one that their pattern declares.
+
+    Counts first, and asks. A lifetime that is there is neither made shorter nor longer.
+    """
+    from is_db_bootstrap.render.keys import lifetimes_document, lifetimes_text
+
+    def show(missing: dict[str, int], mended: dict[str, int] | None) -> None:
+        lifetimes = {name: keyspace.lifetime_s(name) for name in missing}
+        render = lifetimes_document if output == "json" else lifetimes_text
+        print_text(render(blueprint, target, missing, lifetimes, mended))
+
+    with keyspace:
+        missing = dict(keyspace.count_missing(names))
+        total = sum(missing.values())
+        if dry_run or not total:
+            show(missing, None if dry_run else {})
+            return 0
+        if output != "json":
+            show(missing, None)
+        answer = ask_user(f"Set the lifetimes of {total} keys of {target}?", yes=yes)
+        if answer is None:
+            click.echo("Nothing was changed: there is no terminal to ask at. Say --yes.", err=True)
+            return WRONG_USAGE
+        if not answer:
+            click.echo("Nothing was changed.", err=True)
+            return FAILED
+        mended = dict(keyspace.mend_missing(names))
+        show(missing, mended)
+    return 0
