@@ -33,6 +33,7 @@ KIND = StoreKind(
         "collection": ("collection", "collections"),
         "index": ("index", "indexes"),
         "partition": ("partition", "partitions"),
+        "property": ("property", "properties"),
         "alias": ("alias", "aliases"),
         "load": ("load", "loads"),
     },
