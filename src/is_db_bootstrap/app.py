@@ -113,18 +113,18 @@ def orchestrator(
 ) -> BootstrapOrchestrator:
     """A ready orchestrator over the stores of `blueprint`, each at its address in `settings`."""
     options = options or RunOptions()
-    resolved = _checked(blueprint, settings)
+    resolved = checked(blueprint, settings)
     chosen = chosen_stores(resolved, options.only, options.skip)
     urls = {store: settings.need(store) for store in chosen}
     built = [
         bootstrapper(store, url, resolved, settings, seed=options.seed, here=options.here)
         for store, url in urls.items()
     ]
-    lending = _lending_stores(resolved, settings, chosen)
+    lending = lending_stores(resolved, settings, chosen)
     return over(built, blueprint, settings, options, observers=observers, borrow=lending)
 
 
-def _checked(blueprint: Blueprint, settings: Settings) -> Blueprint:
+def checked(blueprint: Blueprint, settings: Settings) -> Blueprint:
     """The blueprint for these settings, whose declarations are right.
 
     Those of the reference systems are not checked: their tests do that.
@@ -161,7 +161,7 @@ def over(
     )
 
 
-def _lending_stores(
+def lending_stores(
     blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
 ) -> tuple[DatabaseBootstrapper, ...]:
     """Stores outside of this run that can lend this run a lock, so that two runs meet there.

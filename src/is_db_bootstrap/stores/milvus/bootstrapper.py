@@ -28,6 +28,7 @@ from is_db_bootstrap.stores.milvus.server import Server
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
     from is_db_bootstrap.stores.milvus.compare import Live
+    from is_db_bootstrap.stores.milvus.versions import VersionKeeper
 
 
 class MilvusBootstrapper:
@@ -178,6 +179,14 @@ class MilvusBootstrapper:
             return ""
         contract = live.properties.get(CONTRACT_PROPERTY)
         return contract or f"{declared.name} (not created by this tool)"
+
+    # --- versions
+
+    def version_keeper(self) -> VersionKeeper:
+        """What looks at the versions of each collection, and moves their aliases."""
+        from is_db_bootstrap.stores.milvus.versions import VersionKeeper
+
+        return VersionKeeper(self._server, self._errors)
 
     # --- ending
 

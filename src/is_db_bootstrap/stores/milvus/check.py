@@ -135,6 +135,7 @@ def problems(blueprint: Blueprint) -> Iterator[str]:
 
 
 def collection_problems(place: str, collection: Collection) -> Iterator[str]:
+    """Each thing that is wrong with one collection, behind the `place` where it is declared."""
     fields = {each.name: each for each in collection.fields}
     if not NAME.fullmatch(collection.name):
         yield f"{place}: letters, digits and _ only"
@@ -146,14 +147,10 @@ def collection_problems(place: str, collection: Collection) -> Iterator[str]:
     for number, index in enumerate(collection.indexes):
         for problem in _index_problems(index, fields.get(index.field)):
             yield f"{place}.indexes[{number}]: {problem}"
-    for problem in _shape_problems(collection):
-        yield f"{place}: {problem}"
-    for problem in _property_problems(collection):
-        yield f"{place}: {problem}"
-    for problem in _version_problems(collection):
-        yield f"{place}: {problem}"
-    for problem in _unfilled_problems(collection):
-        yield f"{place}: {problem}"
+    looks = (_shape_problems, _property_problems, _version_problems, _unfilled_problems)
+    for look in looks:
+        for problem in look(collection):
+            yield f"{place}: {problem}"
     yield from _function_problems(place, collection)
 
 
