@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from is_db_bootstrap.blueprint import Collection, Field
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
-from is_db_bootstrap.stores.milvus.check import collection_problems
+from is_db_bootstrap.stores.milvus.check import refusals
 
 #: Release that brought a field type, an index type, or something else (Milvus release notes 2.4 to
 #: 2.6).
@@ -46,7 +46,7 @@ def check(declared: Collection, release: tuple[int, ...], version: str, *, lite:
     What no server can take is a `ConfigurationError`. A blueprint that was not loaded by its name,
     or that `configure` made, has not been looked at before.
     """
-    wrong = list(collection_problems(declared.name, declared))
+    wrong = list(refusals(declared))
     if wrong:
         raise ConfigurationError(f"milvus: {'; '.join(wrong)}.")
     for name, what, since in _needed(declared):

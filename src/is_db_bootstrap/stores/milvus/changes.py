@@ -29,7 +29,7 @@ from is_db_bootstrap.stores.milvus.compare import (
 )
 from is_db_bootstrap.stores.milvus.errors import STORE, Translation, exists_already, is_missing
 from is_db_bootstrap.stores.milvus.properties import declared_properties, property_differences
-from is_db_bootstrap.stores.milvus.rehearsal import rehearse
+from is_db_bootstrap.stores.milvus.rehearsal import rehearse, rehearsed_collection
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection, Index
@@ -55,6 +55,8 @@ class Changes:
         self._errors = errors
         #: Names of what this object has begun to make, so that a second try finds its own work.
         self._begun: set[tuple[str, str]] = set()
+        #: Rehearsals that a busy server has interrupted, by the name of their collection.
+        self._trials: dict[str, Collection] = {}
 
     def contract(self, declared: Collection) -> str:
         """The blueprint, and a digest of what is declared of a collection."""
@@ -80,8 +82,9 @@ class Changes:
         """The remark for an object that is there, as found unless it was begun here."""
         if (change.kind, change.name) in self._begun:
             return remark
-        noun = f"{change.kind.capitalize()} {change.name}"
-        return Found(remark or f"{noun} was there already, as declared.")
+        what = "loaded" if change.kind == "load" else "there"
+        noun = "Collection" if change.kind == "load" else change.kind.capitalize()
+        return Found(remark or f"{noun} {change.name} was {what} already.")
 
     def _begin(self, change: Change) -> None:
         """Note that this object makes the change itself."""
@@ -90,7 +93,7 @@ class Changes:
     def _create_collection(self, declared: Collection, change: Change) -> str | None:
         remark = None
         if self._server.described(declared.name) is None:
-            rehearse(self._server, declared, self._call_create, self._call_index)
+            self._rehearse(declared)
             try:
                 self._call_create(declared)
             except MilvusException as exc:
@@ -113,6 +116,14 @@ class Changes:
         if found := differences(declared, live):
             raise different(declared, found, release)
         return remark
+
+    def _rehearse(self, declared: Collection) -> None:
+        """Have the server refuse what it will refuse, before the collection exists."""
+        if declared.name not in self._trials:
+            self._trials[declared.name] = rehearsed_collection(declared)
+        trial = self._trials[declared.name]
+        rehearse(self._server, trial, self._call_create, self._call_index)
+        del self._trials[declared.name]
 
     def _call_create(self, declared: Collection) -> None:
         partitions = {"num_partitions": declared.partitions} if declared.partitions else {}
@@ -286,7 +297,9 @@ class Changes:
     def _load(self, declared: Collection, change: Change) -> str | None:
         server = self._server
         if server.load_state(declared.name) is LoadState.Loaded:
-            return self._found(change)
+            # Milvus Lite says so of a collection that was created a moment ago.
+            is_own = ("collection", declared.name) in self._begun
+            return None if is_own else self._found(change)
         self._begin(change)
         server.client.load_collection(declared.name, _async=True, **server.change_options)
         percent = 0

@@ -127,15 +127,30 @@ _PRIMARY_TYPES = {"INT64", "VARCHAR"}
 def problems(blueprint: Blueprint) -> Iterator[str]:
     """Each thing that is wrong, as `collections[0].fields[2] 'embedding': …`."""
     for number, collection in enumerate(blueprint.collections):
-        yield from collection_problems(f"collections[{number}] {collection.name!r}", collection)
+        yield from _collection_problems(f"collections[{number}] {collection.name!r}", collection)
     names = [collection.name for collection in blueprint.collections]
     aliases = [collection.alias for collection in blueprint.collections if collection.alias]
     for name in repeated_names(names + aliases):
         yield f"collections: the name {name!r} is there twice"
 
 
-def collection_problems(place: str, collection: Collection) -> Iterator[str]:
-    """Each thing that is wrong with one collection, behind the `place` where it is declared."""
+def refusals(collection: Collection) -> Iterator[str]:
+    """What a server would refuse or keep otherwise, after a part of the collection is made."""
+    for each in collection.fields:
+        wrong = wrong_default(each) if each.default is not None else ""
+        if wrong:
+            yield f"{collection.name}.{each.name}: the default {each.default!r} {wrong}"
+    for index in collection.indexes:
+        for problem in _parameter_problems(index):
+            yield f"{collection.name}.{index.field}: {problem}"
+    for problem in (*_property_problems(collection), *_unfilled_problems(collection)):
+        yield f"{collection.name}: {problem}"
+    for name in filter(None, (collection.name, collection.alias)):
+        if not NAME.fullmatch(name):
+            yield f"the name {name!r} has more than letters, digits and _"
+
+
+def _collection_problems(place: str, collection: Collection) -> Iterator[str]:
     fields = {each.name: each for each in collection.fields}
     if not NAME.fullmatch(collection.name):
         yield f"{place}: letters, digits and _ only"
@@ -349,13 +364,19 @@ def _index_problems(index: Index, each: Field | None) -> Iterator[str]:
         yield f"the metric {index.metric!r} {where} is none of {metrics}"
     if not is_vector and index.metric:
         yield f"{index.field!r} is no vector and has no metric"
+    yield from _parameter_problems(index)
+
+
+def _parameter_problems(index: Index) -> Iterator[str]:
+    """Build parameters that no server takes."""
+    where = f"on {index.field!r}"
+    for name in _unknown_parameters(index):
+        known_names = comma_list(_PARAMETERS[index.type]) or "none"
+        yield f"{index.type} {where} has no parameter {name!r} (it has {known_names})"
     for name, (least, most) in _RANGES.items():
         value = index.params.get(name)
         if value is not None and not _is_between(value, least, most):
             yield f"{name}={value!r} {where} is not between {least} and {most}"
-    for name in _unknown_parameters(index):
-        known_names = comma_list(_PARAMETERS[index.type]) or "none"
-        yield f"{index.type} {where} has no parameter {name!r} (it has {known_names})"
 
 
 def _unknown_parameters(index: Index) -> list[str]:

@@ -1,8 +1,9 @@
 """Copies the rows of one version of a collection to the next one, or has them embedded again.
 
-Rows are read in the order of their primary key, a page at a time, and not by pymilvus's iterator:
-on Milvus 2.3 that one reads at a time of the client's clock and leaves out what was written a
-moment ago. What is there already tells how far an earlier call came, so a killed one goes on.
+Rows are read in the order of their primary key, a page at a time, with the options of pymilvus's
+query iterator. The iterator itself (pymilvus 3.0.2) reads Milvus 2.3 at a time of the client's
+clock and leaves out what was written a moment ago, and it breaks off at a key with a quotation
+mark. What is there already tells how far an earlier call came, so a killed one goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymilvus.exceptions import MilvusException
@@ -39,6 +41,10 @@ Row = dict[str, Any]
 BATCH = 1000
 #: As many failed rows as are named.
 _NAMED = 20
+#: What has a server answer in the order of the primary key. The values are texts.
+_ORDERED: Mapping[str, Any] = {"iterator": "True", "reduce_stop_for_best": "True"}
+#: Rows that a function is asked about, to see which fields it gives.
+_ASKED = 5
 #: Rows that are compared at the end.
 _SAMPLE = 100
 #: Passes over the source after which rows that are still missing are told.
@@ -88,6 +94,7 @@ class RowCopy:
         self._tally = _Tally()
         self._began = time.monotonic()
         self._total = 0
+        self._source_rows_first = 0
         self._random = random.Random(0)  # noqa: S311 - chooses a sample, keeps no secret
         self._copied: list[str] = []
         self._partitions: list[str] = []
@@ -139,7 +146,9 @@ class RowCopy:
             found = self._server.client.list_partitions(self._source, **options)
         has_key = any(each.get("is_partition_key") for each in described["fields"])
         self._partitions = [] if has_key or len(found) == 1 else sorted(found)
-        self._total = self._count(self._source, self._where)
+        self._source_rows_first = self._count(self._source)
+        where = self._where
+        self._total = self._count(self._source, where) if where else self._source_rows_first
 
     def _refuse_unknown_keys(self) -> None:
         """Refuse a second call where the server makes the keys, so that nothing is doubled."""
@@ -173,10 +182,11 @@ class RowCopy:
     # --- one pass
 
     def _pass(self, *, is_known_missing: bool, replaces: bool) -> None:
-        self._tally = replace(self._tally, looked_at=0, present=0)
+        is_first_pass = self._tally.looked_at == 0
+        self._tally.looked_at = 0
         for partition, rows in self._pages():
             missing = rows if is_known_missing else self._missing(rows)
-            self._tally.present += len(rows) - len(missing)
+            self._tally.present += len(rows) - len(missing) if is_first_pass else 0
             self._tally.looked_at += len(rows)
             self._note_sample(rows)
             if missing:
@@ -201,18 +211,21 @@ class RowCopy:
                 output_fields=self._fields,
                 limit=self._batch,
                 consistency_level="Strong",
+                **_ORDERED,
                 **given,
                 **self._server.change_options,
             )
         return [dict(row) for row in found]
 
     def _missing(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows whose keys the target does not have."""
-        keys = [row[self._key_of_source] for row in rows]
+        """The rows that the target does not have, or has with other values."""
+        key = self._key_of_source
+        names = sorted(self._unchanged)
         with self._keeper.errors(self._declared.name):
-            found = self._query_keys(self._declared.name, keys, [self._key])
-        known = {row[self._key] for row in found}
-        return [row for row in rows if row[self._key_of_source] not in known]
+            keys = [row[key] for row in rows]
+            found = self._query_keys(self._declared.name, keys, sorted({self._key, *names}))
+        known = {row[self._key]: row for row in found}
+        return [row for row in rows if not _is_same_row(row, known.get(row[key]), names)]
 
     def _query_keys(self, name: str, keys: Sequence[Any], fields: list[str]) -> list[Row]:
         key = self._key if name == self._declared.name else self._key_of_source
@@ -390,7 +403,7 @@ class RowCopy:
         is_comparable = bool(keys) and not primary_field(self._declared).auto_id
         if not is_comparable:
             return []
-        names = [name for name in self._copied if name in self._unchanged_fields()]
+        names = sorted(self._unchanged)
         fields = sorted({self._key, *names})
         with self._keeper.errors(self._declared.name):
             ours = self._query_keys(self._source, keys, sorted({self._key_of_source, *names}))
@@ -402,20 +415,18 @@ class RowCopy:
             if not _is_same_row(row, found.get(row[self._key_of_source]), names)
         ]
 
-    def _unchanged_fields(self) -> set[str]:
-        """Fields that are copied as they are. What a function returns may be other."""
+    @cached_property
+    def _unchanged(self) -> set[str]:
+        """Fields that are copied as they are. What a function returns may be other.
+
+        A function is asked about the first row that it takes.
+        """
         if self._declared.reembed is None:
             return set(self._copied)
+        rows = self._page("", None)[:_ASKED]
+        given = next((each for each in self._embedded(rows) if not isinstance(each, str)), {})
         vectors = {each.name for each in self._declared.fields if each.type.endswith("VECTOR")}
-        return set(self._copied) - vectors - self._given
-
-    @property
-    def _given(self) -> set[str]:
-        """Fields that the function gives for a row of the sample."""
-        keys = self._tally.sample[:1]
-        with self._keeper.errors(self._source):
-            rows = self._query_keys(self._source, keys, self._fields)
-        return {name for each in self._embedded(rows) if not isinstance(each, str) for name in each}
+        return set(self._copied) - vectors - set(given)
 
     def _result(self, source_rows: int, target_rows: int) -> Upgraded:
         tally = self._tally
@@ -433,8 +444,34 @@ class RowCopy:
             target_rows=target_rows,
             sampled=len(tally.sample),
             differing=tuple(map(str, differing)),
-            notes=tuple(_objections(source_rows, target_rows, len(failures), differing)),
+            notes=tuple(self._objections(source_rows, target_rows, differing)),
         )
+
+    def _objections(
+        self, source_rows: int, target_rows: int, differing: Sequence[Any]
+    ) -> Iterator[str]:
+        """Why the alias had better stay."""
+        failed = len(self._tally.failed)
+        if failed:
+            yield f"{failed} rows could not be written."
+        missing = source_rows - target_rows - failed
+        if missing > 0:
+            yield (
+                f"{missing} rows are missing. {self._source} had {self._source_rows_first} rows at "
+                f"the beginning and has {source_rows} now."
+            )
+        extra = target_rows + failed - source_rows
+        if extra > 0:
+            yield (
+                f"{self._declared.name} has {extra} rows that {self._source} does not have: they "
+                "were deleted there meanwhile, or written here only."
+            )
+        if differing:
+            named = ", ".join(map(str, differing[:_NAMED]))
+            yield (
+                f"{len(differing)} rows of the sample are other in {self._source} now: {named}. "
+                "Copy those that changed once more, with --where."
+            )
 
     def _tell(self) -> None:
         self._on_progress(
@@ -445,28 +482,6 @@ class RowCopy:
                 len(self._tally.failed),
                 time.monotonic() - self._began,
             )
-        )
-
-
-def _objections(
-    source_rows: int, target_rows: int, failed: int, differing: Sequence[Any]
-) -> Iterator[str]:
-    """Why the alias had better stay."""
-    if failed:
-        yield f"{failed} rows could not be written."
-    missing = source_rows - target_rows - failed
-    if missing > 0:
-        yield f"{missing} rows are missing: the source changes faster than they are copied."
-    if target_rows > source_rows:
-        yield (
-            f"The new version has {target_rows - source_rows} rows that the old one does not have: "
-            "they were deleted there meanwhile, or written here only."
-        )
-    if differing:
-        named = ", ".join(map(str, differing[:_NAMED]))
-        yield (
-            f"{len(differing)} rows of the sample are other in the old version now: {named}. "
-            "Copy those that changed once more (--where)."
         )
 
 
