@@ -331,6 +331,8 @@ def different(
     addable = [_addable_field(declared, each) for each in found]
     if all(addable):
         way_out = _add_fields(declared, [each for each in addable if each], release)
+    elif all(each.kind == "index" for each in found):
+        way_out = _build_again(declared, found)
     else:
         way_out = _new_version(declared)
     return StoreConflict(
@@ -352,6 +354,18 @@ def _new_version(declared: Collection) -> str:
         f"To have what is declared: declare it as {name} with the same alias, and type "
         "`is-db-bootstrap apply`, then `is-db-bootstrap vector upgrade`, which copies the rows or "
         f"embeds them again and moves the alias {declared.alias}."
+    )
+
+
+def _build_again(declared: Collection, found: Sequence[Difference]) -> str:
+    """The calls that drop indexes, which the next run builds as declared."""
+    fields = dict.fromkeys(each.object.removeprefix(f"{declared.name}.") for each in found)
+    calls = [f"release_collection({declared.name!r})"]
+    calls += [f"drop_index({declared.name!r}, {field!r})" for field in fields]
+    return (
+        f"To have the index as declared: call MilvusClient.{', '.join(calls)}, then type "
+        "`is-db-bootstrap apply`. The rows stay, and searches fail meanwhile. Without that: "
+        f"{_new_version(declared)}"
     )
 
 
