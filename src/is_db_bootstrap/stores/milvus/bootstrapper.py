@@ -77,8 +77,9 @@ class MilvusBootstrapper:
         notes: list[str] = []
         ahead: list[str] = []
         server = self._server
+        release = server.told_release
         for declared in self._blueprint.collections:
-            abilities.check(declared, server.release, server.version, lite=server.is_lite)
+            abilities.check(declared, release.numbers, release.version, lite=release.is_lite)
             live = server.live(declared)
             if compare.goes_beyond(declared, live.target):
                 ahead.append(declared.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
@@ -204,7 +204,8 @@ class Changes:
     def _call_index(self, declared: Collection, index: Index) -> None:
         type_ = self._server.index_type(declared, index)
         metric = {"metric_type": index.metric} if index.metric else {}
-        given = {**metric, "params": dict(index.params)}
+        built_with = {key: _whole_number(value) for key, value in index.params.items()}
+        given = {**metric, "params": built_with}
         params = MilvusClient.prepare_index_params()
         params.add_index(index.field, type_, index.name or index.field, **given)
         # sync=True would sleep half a second before its first look
@@ -330,3 +331,8 @@ class Changes:
             if self._errors.cancelled.wait(pause_s):
                 raise StoreUnavailable(STORE, "The call was cancelled.")
             pause_s = min(pause_s * 2, LOOK_LONGEST_S)
+
+
+def _whole_number(value: Any) -> Any:
+    """64 for 64.0, which Milvus 2.3 takes for no number. Any other value is returned as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
