@@ -156,7 +156,7 @@ def broken(rows):
         (lambda rows: [{"v": [1.0] * 5} for _ in rows], "v has 5 components, declared 8"),
         (lambda rows: [{"v": [float("nan")] * 8} for _ in rows], "is not finite"),
         (lambda rows: [{} for _ in rows], "there is no value for v"),
-        (lambda rows: [], "0 rows were returned for 1"),
+        (lambda _: [], "0 rows were returned for 1"),
         (broken, "ValueError: no model"),
     ],
     ids=["dimension", "NaN", "nothing", "too few", "an exception"],
@@ -205,6 +205,65 @@ def test_rows_that_the_server_refuses_are_named(client, release, upgrade):
     assert (done.copied, done.failed, done.is_moved) == (30, 1, False)
     assert [each.key for each in done.failures] == ["long"]
     assert upgrade(declared, move_anyway=True).is_moved
+
+
+def test_rows_of_every_shape_are_copied_into_their_partitions(client, release, upgrade, milvus_url):
+    is_lite = "lite-3" in client.get_server_version()
+    other = ([] if is_lite else [Field("bits", "BINARY_VECTOR", dim=16)])[:1]
+    shapes = Collection(
+        "shapes_v1",
+        fields=(
+            Field("id", "INT64", primary=True),
+            Field("tags", "ARRAY", element_type="VARCHAR", max_length=9, max_capacity=4),
+            Field("more", "JSON"),
+            Field("small", "INT8"),
+            Field("v", "FLOAT_VECTOR", dim=4),
+        ),
+        indexes=(Index("v", "FLAT", "L2"),),
+        alias="shapes",
+        dynamic=True,
+        partition_names=("archive",),
+    )
+    if other:  # one vector field a collection before 2.4
+        fields = (*shapes.fields[:-1], replace(other[0], name="v"))
+        shapes = replace(shapes, fields=fields, indexes=(Index("v", "BIN_FLAT", "HAMMING"),))
+    release(shapes)
+    vector_of = {True: b"\x01\x02", False: [1.0, 2.0, 3.0, 4.0]}[bool(other)]
+    for number, partition in enumerate(["archive", "_default"]):
+        rows = [
+            {
+                "id": number * 100 + each - 5,
+                "tags": ["a", "b"],
+                "more": {"deep": [1, {"x": None}]},
+                "small": -3,
+                "v": vector_of,
+                "free": f"dynamic {each}",
+            }
+            for each in range(15)
+        ]
+        client.insert("shapes_v1", rows, partition_name=partition)
+    wider = [
+        replace(each, type="INT32") if each.name == "small" else each for each in shapes.fields
+    ]
+    second = replace(shapes, name="shapes_v2", fields=tuple(wider))
+    release(second)
+    done = upgrade(second)
+    assert (done.copied, done.failed, done.differing, done.is_moved) == (30, 0, (), True)
+    for partition in ("archive", "_default"):
+        read = [
+            client.query(
+                name,
+                filter="",
+                output_fields=["*"],
+                partition_names=[partition],
+                consistency_level="Strong",
+                limit=100,
+            )
+            for name in ("shapes_v1", "shapes_v2")
+        ]
+        before, after = (sorted(map(dict, rows), key=lambda each: each["id"]) for rows in read)
+        assert len(after) == 15
+        assert after == before
 
 
 def test_rows_that_cannot_be_copied_are_refused_with_what_to_declare(client, release, upgrade):

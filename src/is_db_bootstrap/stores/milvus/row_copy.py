@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymilvus.exceptions import MilvusException
 
-from is_db_bootstrap.errors import BootstrapError, ChangeFailed, StoreConflict
+from is_db_bootstrap.errors import BootstrapError, ChangeFailed, StoreConflict, StoreUnavailable
 from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.results import Change, Nature
 from is_db_bootstrap.stores.milvus.errors import STORE
@@ -109,6 +109,13 @@ class RowCopy:
         the next call.
         """
         self._prepare()
+        try:
+            return self._copy_all()
+        except StoreUnavailable as exc:
+            exc.hint = f"{exc.hint} {self._resume}"
+            raise
+
+    def _copy_all(self) -> Upgraded:
         is_empty = self._count(self._declared.name) == 0
         if self._where:
             self._pass(is_known_missing=True, replaces=True)
@@ -313,6 +320,9 @@ class RowCopy:
                 raise
             with self._keeper.errors(name):
                 raise
+        except Exception:
+            with self._keeper.errors(name):
+                raise
 
     @property
     def _resume(self) -> str:
@@ -332,7 +342,11 @@ class RowCopy:
         """The new rows, in order. None stands for one that could not be made."""
         names = set(self._copied)
         plain = [
-            {name: value for name, value in row.items() if name in names or self._is_extra(name)}
+            {
+                name: _writable(value)
+                for name, value in row.items()
+                if name in names or self._is_extra(name)
+            }
             for row in rows
         ]
         if self._declared.reembed is None:
@@ -488,6 +502,12 @@ class RowCopy:
 def _literal(key: Any) -> str:
     """A key as a filter of Milvus writes it."""
     return json.dumps(key, ensure_ascii=False) if isinstance(key, str) else str(key)
+
+
+def _writable(value: Any) -> Any:
+    """A value as an insert takes it: pymilvus reads a vector of bytes as a list with one item."""
+    is_boxed = isinstance(value, list) and len(value) == 1 and isinstance(value[0], bytes)
+    return value[0] if is_boxed else value
 
 
 def _wrong_vector(value: Any, dim: int) -> str:
