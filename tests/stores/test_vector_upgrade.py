@@ -305,7 +305,7 @@ def test_rows_that_come_change_or_go_meanwhile_are_copied_or_told(client, releas
     rolled = vector.rollback(blueprint_of(declared), settings_of(_url(client), declared))
     assert [(each.source, each.target) for each in rolled] == [("docs_v2", "docs_v1")]
     client.upsert("docs_v1", [row(KEYS[0], "another text")])
-    client.delete("docs_v1", ids=[KEYS[1]])
+    client.delete("docs_v1", filter=f"id == {json.dumps(KEYS[1], ensure_ascii=False)}")
     done = upgrade(declared)
     assert (done.copied, done.present, done.is_moved) == (1, 29, False)
     assert "docs_v2 has 1 rows that docs_v1 does not have" in done.notes[0]
