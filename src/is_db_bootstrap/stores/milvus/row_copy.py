@@ -22,7 +22,7 @@ from pymilvus.exceptions import MilvusException
 from is_db_bootstrap.errors import BootstrapError, ChangeFailed, StoreConflict, StoreUnavailable
 from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.results import Change, Nature
-from is_db_bootstrap.stores.milvus.errors import STORE
+from is_db_bootstrap.stores.milvus.errors import STORE, quiet
 from is_db_bootstrap.stores.milvus.fillable import (
     copied_fields,
     made_by_functions,
@@ -314,7 +314,8 @@ class RowCopy:
         has_own_keys = not primary_field(self._declared).auto_id
         write = client.upsert if replaces and has_own_keys else client.insert
         try:
-            write(name, rows, **given, **self._server.change_options)
+            with quiet():
+                write(name, rows, **given, **self._server.change_options)
         except MilvusException as exc:
             if not self._server.is_busy(exc):
                 raise
