@@ -17,6 +17,7 @@ from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import DEFAULT_SOURCE, RunOptions, Settings, StoreUrl
+from is_db_bootstrap.settings.hidden import without_variables
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _selftest_trial(kind: StoreKind, *given: Any) -> Any:
 def _bootstrapper_class(kind: StoreKind) -> Any:
     """The class of a kind of store, for which its client is imported."""
     try:
-        module = client_imports.import_module(kind.module_name("bootstrapper"))
+        module = _imported(kind, "bootstrapper")
     except ModuleNotFoundError as exc:
         is_our_own_module = (exc.name or "").startswith(f"{__package__}.")
         if is_our_own_module:
@@ -81,6 +82,24 @@ def _bootstrapper_class(kind: StoreKind) -> Any:
             hint=f"pip install 'is-db-bootstrap[{kind.client_extra}]'",
         ) from exc
     return getattr(module, kind.bootstrapper_class)
+
+
+def _imported(kind: StoreKind, name: str) -> Any:
+    """A module of a kind of store, with its client.
+
+    Where a variable ends the import of the client, it is another program's. The client is then
+    imported once more without it.
+    """
+    try:
+        return client_imports.import_module(kind.module_name(name))
+    except ImportError:
+        raise
+    except Exception:
+        if not kind.import_variables:
+            raise
+    client_imports.forget(kind.client_package)
+    with without_variables(kind.import_variables):
+        return client_imports.import_module(kind.module_name(name))
 
 
 def chosen_stores(
@@ -113,18 +132,18 @@ def orchestrator(
 ) -> BootstrapOrchestrator:
     """A ready orchestrator over the stores of `blueprint`, each at its address in `settings`."""
     options = options or RunOptions()
-    resolved = _checked(blueprint, settings)
+    resolved = checked(blueprint, settings)
     chosen = chosen_stores(resolved, options.only, options.skip)
     urls = {store: settings.need(store) for store in chosen}
     built = [
         bootstrapper(store, url, resolved, settings, seed=options.seed, here=options.here)
         for store, url in urls.items()
     ]
-    lending = _lending_stores(resolved, settings, chosen)
+    lending = lending_stores(resolved, settings, chosen)
     return over(built, blueprint, settings, options, observers=observers, borrow=lending)
 
 
-def _checked(blueprint: Blueprint, settings: Settings) -> Blueprint:
+def checked(blueprint: Blueprint, settings: Settings) -> Blueprint:
     """The blueprint for these settings, whose declarations are right.
 
     Those of the reference systems are not checked: their tests do that.
@@ -161,7 +180,7 @@ def over(
     )
 
 
-def _lending_stores(
+def lending_stores(
     blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
 ) -> tuple[DatabaseBootstrapper, ...]:
     """Stores outside of this run that can lend this run a lock, so that two runs meet there.

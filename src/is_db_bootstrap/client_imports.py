@@ -67,6 +67,17 @@ def import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
+def forget(package: str) -> None:
+    """Let a package whose import failed be imported from its beginning.
+
+    What was made of protocol files stays, because a message cannot be registered twice.
+    """
+    for name in list(sys.modules):
+        is_of_package = name == package or name.startswith(f"{package}.")
+        if is_of_package and ".grpc_gen" not in name:
+            del sys.modules[name]
+
+
 @contextmanager
 def _proxies_for_clients() -> Iterator[None]:
     """Watch import statements meanwhile.

@@ -64,7 +64,7 @@ class Nature(StrEnum):
 #: Outcomes from the best to the worst.
 _SEVERITY = tuple(Outcome)
 #: Fields that the JSON document does not have.
-_NOT_IN_JSON = {"exception", "finding"}
+_NOT_IN_JSON = {"exception", "finding", "is_awaited"}
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:
@@ -121,7 +121,8 @@ class Plan:
 class Drift:
     """One declared object that is missing or different.
 
-    A `finding` is something undeclared, or data that breaks a convention.
+    A `finding` is something undeclared, or data that breaks a convention. `is_awaited` says that
+    another command brings it about. It is no drift right after `apply`, which left it to that one.
     """
 
     object: str
@@ -130,6 +131,7 @@ class Drift:
     expected: str | None = None
     actual: str | None = None
     finding: bool = False
+    is_awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,6 +361,7 @@ def test_the_schema_has_the_fields_of_the_classes():
         assert set(SCHEMA["$defs"][name]["properties"]) == {f.name for f in fields(kind)} - {
             "exception",
             "finding",
+            "is_awaited",
         }
     assert set(SCHEMA["properties"]) == {f.name for f in fields(results.BootstrapResult)}
     assert SCHEMA["properties"]["schema_version"]["const"] == results.SCHEMA_VERSION

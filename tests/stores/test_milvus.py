@@ -223,10 +223,8 @@ def test_ng_16_hnsw_cosine_gives_hnsw_with_cosine(client, new, is_lite):
             {"embedding_model": "e5"},
             ["embedding model is bge-m3, declared e5"],
         ),
-        ({}, {"ttl_seconds": 60}, ["lifetime (s) is 0, declared 60"]),
-        ({"ttl_seconds": 60}, {}, ["lifetime (s) is 60, declared 0"]),
     ],
-    ids=["profile", "model", "lifetime", "no lifetime"],
+    ids=["profile", "model"],
 )
 def test_ng_16_switching_a_setting_is_a_conflict_and_changes_nothing(
     client, new, first, second, words
@@ -237,11 +235,30 @@ def test_ng_16_switching_a_setting_is_a_conflict_and_changes_nothing(
     assert isinstance(result.exception, StoreConflict)
     for each in [
         *words,
-        "create novel_embeddings_v2, re-embed into it, move the alias novel_embeddings",
+        "declare it as novel_embeddings_v2 with the same alias",
+        "`is-db-bootstrap vector upgrade`",
     ]:
         assert each in str(result.exception)
     assert new(novel(**second)).verify()
     assert everything(client) == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [({}, {"ttl_seconds": 60}), ({"ttl_seconds": 60}, {}), ({"ttl_seconds": 60},) * 2],
+    ids=["lifetime", "no lifetime", "the same"],
+)
+def test_ng_16_a_lifetime_is_changed_in_place(client, new, first, second):
+    run(new(novel(**first)))
+    result = run(new(novel(**second)))
+    changed = [] if first == second else ["novel_embeddings_v1.collection.ttl.seconds"]
+    assert [change.name for change in result.changes] == changed
+    properties = client.describe_collection("novel_embeddings_v1")["properties"]
+    wanted = str(second.get("ttl_seconds", 0))
+    assert properties.get("collection.ttl.seconds", "0") == wanted
+    status = new(novel(**second)).status()
+    assert status.recorded == status.head
+    assert new(novel(**second)).verify() == []
 
 
 def test_ng_16_an_alias_on_a_foreign_collection_is_a_conflict_and_changes_nothing(client, new):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import grpc
 import pytest
 from pymilvus.exceptions import MilvusException
@@ -132,3 +136,35 @@ def test_a_refusal_of_a_change_names_it():
     assert isinstance(error, ChangeFailed)
     assert error.change is change
     assert "things_v1.embedding was refused: invalid nlist (code 1100)" in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MILVUS_URI", "./milvus_demo.db"),
+        ("MILVUS_DEFAULT_CONNECTION", "localhost"),
+        ("MILVUS_CONN_TIMEOUT", "10s"),
+    ],
+)
+def test_a_variable_of_another_program_does_not_end_the_import_of_the_client(tmp_path, name, value):
+    (tmp_path / "blueprint.py").write_text(_SMALL, encoding="utf-8")
+    words = ["plan", "-b", str(tmp_path), "--milvus-url", "http://127.0.0.1:1", "--timeout", "0.1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "is_db_bootstrap", *words],
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+_SMALL = """\
+from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
+
+FIELDS = (Field("id", "INT64", primary=True), Field("v", "FLOAT_VECTOR", dim=4))
+INDEXES = (Index("v", "FLAT", "L2"),)
+BLUEPRINT = Blueprint("small", "Small.", collections=(Collection("small_v1", FIELDS, INDEXES),))
+"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -175,6 +175,11 @@ class Collection:
     - `model` identifies the embedding model. `unspecified` is compatible with every model.
     - `load` asks for the collection to be loaded into memory.
     - `properties` are collection properties such as `mmap.enabled`.
+    - `alias_moves` says who moves the alias to a new version. It is awaited that `vector upgrade`
+      does, unless it moves `by hand`.
+    - `reembed` makes the rows of a new version for `vector upgrade`. It is called with a list of
+      rows of the version before, as dictionaries, and returns a list with one dictionary for each:
+      the fields that are new or other, such as the vectors. The rest is copied.
     """
 
     name: str
@@ -192,6 +197,10 @@ class Collection:
     properties: Mapping[str, str | int | float | bool] = field(default_factory=_empty_mapping)
     functions: tuple[Function, ...] = ()
     partition_names: tuple[str, ...] = ()
+    alias_moves: Literal["by upgrade", "by hand"] = "by upgrade"
+    reembed: Callable[[list[dict[str, Any]]], Sequence[Mapping[str, Any]]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         _plain_integers(self)

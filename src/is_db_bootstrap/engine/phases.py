@@ -24,6 +24,7 @@ from is_db_bootstrap.engine.store import (
     CanReport,
     CanRetry,
     CanTakeOver,
+    Found,
 )
 from is_db_bootstrap.engine.together import Together
 from is_db_bootstrap.engine.track import UNVERIFIED, Call, Track
@@ -418,7 +419,9 @@ class Phases:
     def _record_done(
         self, track: Track, change: Change, duration_s: float, remark: str | None
     ) -> None:
-        self._record_change(track, change, Outcome.CHANGED, duration_s)
+        is_found = isinstance(remark, Found)
+        outcome = Outcome.UNCHANGED if is_found else Outcome.CHANGED
+        self._record_change(track, change, outcome, duration_s)
         track.note(remark or "")
 
     def _refuse_change(self, track: Track) -> None:
@@ -447,11 +450,25 @@ class Phases:
         elif mode is Mode.VERIFY and track.pending:
             track.drifts += [Drift(c.name, c.kind, PENDING) for c in track.pending]
         else:
-            track.drifts += self._look_while_busy(track, track.store.verify, Phase.VERIFY)
+            drifts = self._look_while_busy(track, track.store.verify, Phase.VERIFY)
+            track.drifts += self._without_awaited(track, drifts)
             self._audit_store(track)
         track.verified = True
         if track.drifts:
             raise VerificationFailed(track.store.name, track.drifts)
+
+    def _without_awaited(self, track: Track, drifts: Sequence[Drift]) -> list[Drift]:
+        """The drifts without those that another command brings about, which become notes.
+
+        They stay drifts in a verify, and in a run that starts beside an application.
+        """
+        is_left_to_others = self._run.mode is Mode.APPLY and not self._run.rules.lock.follow
+        if not is_left_to_others:
+            return list(drifts)
+        for drift in drifts:
+            if drift.is_awaited:
+                track.note(f"{drift.kind.capitalize()} {drift.object} {drift.message}.")
+        return [drift for drift in drifts if not drift.is_awaited]
 
     def _audit_store(self, track: Track) -> None:
         """Add what an audit finds. Findings are drift in a strict verify, and notes otherwise.

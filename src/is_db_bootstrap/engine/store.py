@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 
 
+class Found(str):
+    """A remark on a change that was made already, such as by another run. Nothing was changed."""
+
+    __slots__ = ()
+
+
 class DatabaseBootstrapper(Protocol):
     """One store of a blueprint.
 
@@ -36,6 +42,8 @@ class DatabaseBootstrapper(Protocol):
 
     def apply(self, change: Change) -> str | None:
         """Take one step of the plan. Returns a remark for the report, or None.
+
+        A `Found` remark says that the step had been taken already.
 
         When a crash comes before the step is recorded, the next plan recognises that. `StoreBusy`
         means that nothing was changed and the same call may be repeated.

@@ -127,6 +127,10 @@ class StoreKind:
     tests_elsewhere: bool = False
     #: The extra of this package that installs the client.
     client_extra: str = ""
+    #: The package of the client, and variables that it reads while it is imported. They may be
+    #: another program's, with values that end the import.
+    client_package: str = ""
+    import_variables: tuple[str, ...] = ()
     #: The nouns for one and for several changes of each kind. Without an entry, both are the name
     #: of the kind.
     change_nouns: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from is_db_bootstrap.blueprint import Collection, Field
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
-from is_db_bootstrap.stores.milvus.check import wrong_default
+from is_db_bootstrap.stores.milvus.check import refusals
 
 #: Release that brought a field type, an index type, or something else (Milvus release notes 2.4 to
 #: 2.6).
@@ -43,15 +43,12 @@ def check(declared: Collection, release: tuple[int, ...], version: str, *, lite:
 
     An unknown release is believed to do all.
 
-    A default that no server can keep is a `ConfigurationError`. Those of a blueprint that was not
-    loaded by its name, or that `configure` made, have not been looked at before.
+    What no server can take is a `ConfigurationError`. A blueprint that was not loaded by its name,
+    or that `configure` made, has not been looked at before.
     """
-    for each in declared.fields:
-        wrong = wrong_default(each) if each.default is not None else ""
-        if wrong:
-            raise ConfigurationError(
-                f"milvus: {declared.name}.{each.name}: the default {each.default!r} {wrong}."
-            )
+    wrong = list(refusals(declared))
+    if wrong:
+        raise ConfigurationError(f"milvus: {'; '.join(wrong)}.")
     for name, what, since in _needed(declared):
         if not lite and release and release < since:
             raise _refusal(

@@ -1,8 +1,8 @@
 """Milvus: a collection behind an alias, with its indexes, loaded.
 
-Compared attribute by attribute, never dropped or altered.
+Compared attribute by attribute and never dropped. Only its properties are changed in place.
 
-Changes are of kind `collection` (named as the collection), `partition` and `index`
+Changes are of kind `collection` (named as the collection), `partition`, `index` and `property`
 (`collection.field`), `alias` (as the alias) and `load` (as the collection). Milvus has no lock to
 offer; what another run did meanwhile is found by looking first. `server` opens and asks a Milvus,
 `compare` sets what it reports beside the declaration, and `changes` takes the steps.
@@ -22,11 +22,13 @@ from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY, Changes
 from is_db_bootstrap.stores.milvus.connection import single_token
 from is_db_bootstrap.stores.milvus.errors import Translation
 from is_db_bootstrap.stores.milvus.kind import KIND
+from is_db_bootstrap.stores.milvus.releases import not_compared
 from is_db_bootstrap.stores.milvus.server import Server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
     from is_db_bootstrap.stores.milvus.compare import Live
+    from is_db_bootstrap.stores.milvus.versions import VersionKeeper
 
 
 class MilvusBootstrapper:
@@ -75,8 +77,9 @@ class MilvusBootstrapper:
         notes: list[str] = []
         ahead: list[str] = []
         server = self._server
+        release = server.told_release
         for declared in self._blueprint.collections:
-            abilities.check(declared, server.release, server.version, lite=server.is_lite)
+            abilities.check(declared, release.numbers, release.version, lite=release.is_lite)
             live = server.live(declared)
             if compare.goes_beyond(declared, live.target):
                 ahead.append(declared.name)
@@ -88,11 +91,14 @@ class MilvusBootstrapper:
             compare.refuse_different(declared, live, server.is_collection)
             changes += compare.missing(declared, live, server.definition)
             notes += self._remarks(declared, live)
+        notes += self._not_compared()
         is_ahead = len(ahead) == len(self._blueprint.collections) > 0
         return Plan(tuple(changes), notes=tuple(notes), ahead=is_ahead, parts_ahead=tuple(ahead))
 
     def _remarks(self, declared: Collection, live: Live) -> Iterator[str]:
         """What is told of indexes that are as declared, or will be."""
+        if compare.lags_behind(declared, live.target):
+            yield f"Alias {declared.alias} {compare.alias_stays(declared, live.target)}."
         for index in declared.indexes:
             if remark := self._server.remark_on_type(declared, index):
                 yield remark
@@ -102,6 +108,17 @@ class MilvusBootstrapper:
                     f"The index on {declared.name}.{index.field} does not serve {rows} of its rows "
                     "yet; the server goes on building it."
                 )
+
+    def _not_compared(self) -> Iterator[str]:
+        """What is declared and could not be compared, because this release does not tell it."""
+        release = self._server.told_release
+        untold = {
+            attribute: None
+            for declared in self._blueprint.collections
+            for attribute in not_compared(declared, release)
+        }
+        if untold:
+            yield f"{release.label} does not tell {', '.join(untold)}; not compared."
 
     # --- writing
 
@@ -163,6 +180,14 @@ class MilvusBootstrapper:
             return ""
         contract = live.properties.get(CONTRACT_PROPERTY)
         return contract or f"{declared.name} (not created by this tool)"
+
+    # --- versions
+
+    def version_keeper(self) -> VersionKeeper:
+        """What looks at the versions of each collection, and moves their aliases."""
+        from is_db_bootstrap.stores.milvus.versions import VersionKeeper
+
+        return VersionKeeper(self._server, self._errors)
 
     # --- ending
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
+from is_db_bootstrap.engine.store import Found
 from is_db_bootstrap.errors import ChangeFailed, StoreBusy, StoreUnavailable
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
 from is_db_bootstrap.stores.milvus.compare import (
     FINISHED,
     Live,
-    declared_properties,
     differences,
     different,
     refuse_different,
@@ -28,11 +28,14 @@ from is_db_bootstrap.stores.milvus.compare import (
     unindexed_rows,
 )
 from is_db_bootstrap.stores.milvus.errors import STORE, Translation, exists_already, is_missing
+from is_db_bootstrap.stores.milvus.properties import declared_properties, property_differences
+from is_db_bootstrap.stores.milvus.rehearsal import rehearse, rehearsed_collection
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection, Index
     from is_db_bootstrap.results import Change
     from is_db_bootstrap.settings import Timing
+    from is_db_bootstrap.stores.milvus.properties import PropertyDifference
     from is_db_bootstrap.stores.milvus.server import Server
 
 #: Our own property of a collection: the blueprint, and a digest of what was declared when it was
@@ -50,6 +53,10 @@ class Changes:
         self._blueprint = blueprint
         self._timing = timing
         self._errors = errors
+        #: Names of what this object has begun to make, so that a second try finds its own work.
+        self._begun: set[tuple[str, str]] = set()
+        #: Rehearsals that a busy server has interrupted, by the name of their collection.
+        self._trials: dict[str, Collection] = {}
 
     def contract(self, declared: Collection) -> str:
         """The blueprint, and a digest of what is declared of a collection."""
@@ -57,33 +64,48 @@ class Changes:
         return f"{self._blueprint}/{digest[:12]}"
 
     def apply(self, declared: Collection, change: Change) -> str | None:
-        """Take one step; a remark on it, if there is any."""
+        """Take one step; a remark on it, if there is any.
+
+        The remark is a `Found` when somebody else had taken the step already.
+        """
         steps: dict[str, Callable[[Collection, Change], str | None]] = {
             "collection": self._create_collection,
             "partition": self._create_partition,
             "index": self._create_index,
+            "property": self._set_property,
             "alias": self._create_alias,
             "load": self._load,
         }
         return steps[change.kind](declared, change)
 
-    def _create_collection(self, declared: Collection, _change: Change) -> None:
+    def _found(self, change: Change, remark: str | None = None) -> str | None:
+        """The remark for an object that is there, as found unless it was begun here."""
+        if (change.kind, change.name) in self._begun:
+            return remark
+        what = "loaded" if change.kind == "load" else "there"
+        noun = "Collection" if change.kind == "load" else change.kind.capitalize()
+        return Found(remark or f"{noun} {change.name} was {what} already.")
+
+    def _begin(self, change: Change) -> None:
+        """Note that this object makes the change itself."""
+        self._begun.add((change.kind, change.name))
+
+    def _create_collection(self, declared: Collection, change: Change) -> str | None:
+        remark = None
         if self._server.described(declared.name) is None:
-            partitions = {"num_partitions": declared.partitions} if declared.partitions else {}
+            self._rehearse(declared)
             try:
-                self._server.client.create_collection(
-                    declared.name,
-                    schema=milvus_schema.schema(declared),
-                    num_shards=declared.shards,
-                    consistency_level=declared.consistency,
-                    properties=self._properties(declared),
-                    **partitions,
-                    **self._server.change_options,
-                )
+                self._call_create(declared)
             except MilvusException as exc:
                 if not exists_already(exc):
                     raise  # else another run was faster, and what it made is compared below
-        live = Live(self._server.described(declared.name))
+                remark = self._found(change)
+            else:
+                self._begin(change)
+        else:
+            remark = self._found(change)
+        release = self._server.told_release
+        live = Live(self._server.described(declared.name), release=release)
         if live.described is None:
             raise StoreBusy(
                 STORE,
@@ -92,40 +114,109 @@ class Changes:
                 hint="The coordinators of a cluster take seconds to agree.",
             )
         if found := differences(declared, live):
-            raise different(declared, found)
+            raise different(declared, found, release)
+        return remark
+
+    def _rehearse(self, declared: Collection) -> None:
+        """Have the server refuse what it will refuse, before the collection exists."""
+        if declared.name not in self._trials:
+            self._trials[declared.name] = rehearsed_collection(declared)
+        trial = self._trials[declared.name]
+        rehearse(self._server, trial, self._call_create, self._call_index)
+        del self._trials[declared.name]
+
+    def _call_create(self, declared: Collection) -> None:
+        partitions = {"num_partitions": declared.partitions} if declared.partitions else {}
+        self._server.client.create_collection(
+            declared.name,
+            schema=milvus_schema.schema(declared),
+            num_shards=declared.shards,
+            consistency_level=declared.consistency,
+            properties=self._properties(declared),
+            **partitions,
+            **self._server.change_options,
+        )
 
     def _properties(self, declared: Collection) -> dict[str, str]:
         own = {CONTRACT_PROPERTY: self.contract(declared)}
         if declared.model:
             own[milvus_schema.MODEL_PROPERTY] = declared.model
-        if declared.ttl_seconds:
-            own[milvus_schema.TTL_PROPERTY] = str(declared.ttl_seconds)
         return {**declared_properties(declared), **own}
 
-    def _create_partition(self, declared: Collection, change: Change) -> None:
+    def _set_property(self, declared: Collection, change: Change) -> str | None:
+        """Change a property in place, and read it back."""
+        key = change.name.removeprefix(f"{declared.name}.")
+        different_now = self._property_difference(declared, key)
+        if different_now is None:
+            return self._found(change)
+        given = {key: different_now.expected}
+        recorded = self._server.described(declared.name) or {}
+        if CONTRACT_PROPERTY in (recorded.get("properties") or {}):
+            given[CONTRACT_PROPERTY] = self.contract(declared)
+        client, options = self._server.client, self._server.change_options
+        self._begin(change)
+        try:
+            client.alter_collection_properties(declared.name, given, **options)
+        except MilvusException as exc:
+            if "loaded" not in str(exc.message).lower():
+                raise
+            raise ChangeFailed(
+                STORE,
+                f"{key} of {declared.name} was not changed, because the collection is loaded.",
+                change=change,
+                hint=f"Searches fail meanwhile: MilvusClient.release_collection({declared.name!r}),"
+                " then run again. The run loads it at its end.",
+            ) from exc
+        left = self._property_difference(declared, key)
+        if left is not None:
+            raise ChangeFailed(
+                STORE,
+                f"{key} of {declared.name} {left.words} after it was set: this server does not "
+                "keep it.",
+                change=change,
+                hint="Leave the property out of the declaration, or declare what the server shows.",
+            )
+        return None
+
+    def _property_difference(self, declared: Collection, key: str) -> PropertyDifference | None:
+        live = Live(self._server.described(declared.name))
+        found = property_differences(declared, live.properties)
+        return next((each for each in found if each.key == key), None)
+
+    def _create_partition(self, declared: Collection, change: Change) -> str | None:
         name = change.name.partition(".")[2]
-        options = self._server.change_options
-        self._server.client.create_partition(declared.name, name, **options)
+        server = self._server
+        if name in server.client.list_partitions(declared.name, **server.look_options):
+            return self._found(change)
+        self._begin(change)
+        server.client.create_partition(declared.name, name, **server.change_options)
+        return None
 
     def _create_index(self, declared: Collection, change: Change) -> str | None:
         index = next(i for i in declared.indexes if change.name == f"{declared.name}.{i.field}")
-        if self._server.index(declared.name, index) is None:
-            self._begin_index(declared, index, change)
+        is_found = self._server.index(declared.name, index) is not None
+        if not is_found:
+            is_found = not self._begin_index(declared, index, change)
         self._await_index(declared, index, change)
-        return self._server.remark_on_type(declared, index)
+        remark = self._server.remark_on_type(declared, index)
+        return self._found(change, remark) if is_found else remark
 
-    def _begin_index(self, declared: Collection, index: Index, change: Change) -> None:
-        """Have the server begin to build an index, unless another run has done so meanwhile."""
+    def _call_index(self, declared: Collection, index: Index) -> None:
         type_ = self._server.index_type(declared, index)
         metric = {"metric_type": index.metric} if index.metric else {}
-        given = {**metric, "params": dict(index.params)}
+        built_with = {key: _whole_number(value) for key, value in index.params.items()}
+        given = {**metric, "params": built_with}
         params = MilvusClient.prepare_index_params()
         params.add_index(index.field, type_, index.name or index.field, **given)
+        # sync=True would sleep half a second before its first look
+        # (grpc_handler.wait_for_creating_index).
         options = self._server.change_options
+        self._server.client.create_index(declared.name, params, sync=False, **options)
+
+    def _begin_index(self, declared: Collection, index: Index, change: Change) -> bool:
+        """Have the server begin to build an index. False when another run has done so meanwhile."""
         try:
-            # sync=True would sleep half a second before its first look
-            # (grpc_handler.wait_for_creating_index).
-            self._server.client.create_index(declared.name, params, sync=False, **options)
+            self._call_index(declared, index)
         except MilvusException as exc:
             if is_missing(exc):
                 raise StoreBusy(
@@ -135,6 +226,9 @@ class Changes:
                 ) from exc
             if not exists_already(exc):
                 raise
+            return False
+        self._begin(change)
+        return True
 
     def _await_index(self, declared: Collection, index: Index, change: Change) -> None:
         rows = 0
@@ -142,9 +236,11 @@ class Changes:
             found = self._server.index(declared.name, index)
             if found is None:
                 continue
-            live = Live(self._server.described(declared.name), {index.field: found})
+            described = self._server.described(declared.name)
+            release = self._server.told_release
+            live = Live(described, {index.field: found}, release=release)
             if differs := differences(declared, live):
-                raise different(declared, differs)
+                raise different(declared, differs, live.release)
             rows = unindexed_rows(found)
             if state(found) == "Failed":
                 raise ChangeFailed(
@@ -165,19 +261,23 @@ class Changes:
             subject=change.name,
         )
 
-    def _create_alias(self, declared: Collection, _change: Change) -> str | None:
+    def _create_alias(self, declared: Collection, change: Change) -> str | None:
         """Make the alias, unless it is there.
 
         The same alias again is an error on one server and silently accepted by another
         (milvus#8637).
         """
         alias, server, remark = declared.alias, self._server, None
-        if server.alias_target(alias) is None:
+        if server.alias_target(alias) is not None:
+            remark = self._found(change)
+        else:
             try:
                 server.client.create_alias(declared.name, alias, **server.change_options)
+                self._begin(change)
             except MilvusException as exc:
                 if not exists_already(exc):
                     raise
+                remark = self._found(change)
                 # Either another run was faster, or a dropped collection left its alias behind
                 # (milvus#36963).
                 if server.alias_target(alias) is None and server.described(alias) is None:
@@ -190,20 +290,24 @@ class Changes:
         if target is None:
             message = f"Alias {alias} was created and is not shown yet."
             raise StoreBusy(STORE, message, subject=alias)
-        live = Live(server.described(declared.name), target=target)
+        described, release = server.described(declared.name), server.told_release
+        live = Live(described, target=target, release=release)
         refuse_different(declared, live, server.is_collection)
         return remark
 
-    def _load(self, declared: Collection, _change: Change) -> None:
+    def _load(self, declared: Collection, change: Change) -> str | None:
         server = self._server
         if server.load_state(declared.name) is LoadState.Loaded:
-            return
+            # Milvus Lite says so of a collection that was created a moment ago.
+            is_own = ("collection", declared.name) in self._begun
+            return None if is_own else self._found(change)
+        self._begin(change)
         server.client.load_collection(declared.name, _async=True, **server.change_options)
         percent = 0
         for _ in self._looks():
             answer = server.client.get_load_state(declared.name, **server.look_options)
             if answer["state"] is LoadState.Loaded:
-                return
+                return None
             percent = answer.get("progress", percent)
         raise StoreUnavailable(
             STORE,
@@ -227,3 +331,8 @@ class Changes:
             if self._errors.cancelled.wait(pause_s):
                 raise StoreUnavailable(STORE, "The call was cancelled.")
             pause_s = min(pause_s * 2, LOOK_LONGEST_S)
+
+
+def _whole_number(value: Any) -> Any:
+    """64 for 64.0, which Milvus 2.3 takes for no number. Any other value is returned as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from is_db_bootstrap.blueprint.check import NAME, comma_list, repeated_names
 from is_db_bootstrap.blueprint.declarations import Blueprint, Collection, Field, Index
+from is_db_bootstrap.stores.milvus.properties import TTL_PROPERTY, normal_text
 
 _DENSE_VECTORS = {"BFLOAT16_VECTOR", "FLOAT16_VECTOR", "FLOAT_VECTOR", "INT8_VECTOR"}
 _VECTORS = _DENSE_VECTORS | {"BINARY_VECTOR", "SPARSE_FLOAT_VECTOR"}
@@ -102,6 +103,15 @@ _PARAMETERS = {
     "STL_SORT": _JSON_PARAMETERS,
     "Trie": set(),
 }
+#: Ranges of build parameters, as servers name them when they refuse a value.
+_RANGES = {
+    "M": (1, 2048),
+    "efConstruction": (1, 2**31 - 1),
+    "nlist": (1, 65_536),
+    "nbits": (1, 64),
+}
+#: Properties of a collection that are on or off.
+_SWITCHES = {"mmap.enabled", "partitionkey.isolation", "lazyload.enabled"}
 #: Parameters that say where an index lies, which every type has: `mmap.enabled`, `warmup`.
 _PLACE_PARAMETERS = {"mmap.enabled", "mmap_enabled", "warmup"}
 #: The largest values that every release of Milvus takes: components of a vector, UTF-8 bytes of a
@@ -129,6 +139,22 @@ def problems(blueprint: Blueprint) -> Iterator[str]:
         yield f"collections: the name {name!r} is there twice"
 
 
+def refusals(collection: Collection) -> Iterator[str]:
+    """What a server would refuse or keep otherwise, after a part of the collection is made."""
+    for each in collection.fields:
+        wrong = wrong_default(each) if each.default is not None else ""
+        if wrong:
+            yield f"{collection.name}.{each.name}: the default {each.default!r} {wrong}"
+    for index in collection.indexes:
+        for problem in _parameter_problems(index):
+            yield f"{collection.name}.{index.field}: {problem}"
+    for problem in (*_property_problems(collection), *_unfilled_problems(collection)):
+        yield f"{collection.name}: {problem}"
+    for name in filter(None, (collection.name, collection.alias)):
+        if not NAME.fullmatch(name):
+            yield f"the name {name!r} has more than letters, digits and _"
+
+
 def _collection_problems(place: str, collection: Collection) -> Iterator[str]:
     fields = {each.name: each for each in collection.fields}
     if not NAME.fullmatch(collection.name):
@@ -141,9 +167,44 @@ def _collection_problems(place: str, collection: Collection) -> Iterator[str]:
     for number, index in enumerate(collection.indexes):
         for problem in _index_problems(index, fields.get(index.field)):
             yield f"{place}.indexes[{number}]: {problem}"
-    for problem in _shape_problems(collection):
-        yield f"{place}: {problem}"
+    looks = (_shape_problems, _property_problems, _version_problems, _unfilled_problems)
+    for look in looks:
+        for problem in look(collection):
+            yield f"{place}: {problem}"
     yield from _function_problems(place, collection)
+
+
+def _property_problems(collection: Collection) -> Iterator[str]:
+    """Values of known properties that a server would keep as something else, or drop."""
+    ttl = collection.properties.get(TTL_PROPERTY)
+    if ttl is not None:
+        text = normal_text(ttl)
+        if not text.isdecimal():
+            yield f"the property {TTL_PROPERTY!r} is {ttl!r}, which is no number of seconds"
+        elif collection.ttl_seconds and text != str(collection.ttl_seconds):
+            yield f"ttl_seconds is {collection.ttl_seconds}, and {TTL_PROPERTY!r} is {ttl!r}"
+    for key in _SWITCHES & set(collection.properties):
+        if normal_text(collection.properties[key]) not in {"true", "false"}:
+            yield f"the property {key!r} is neither true nor false"
+
+
+def _version_problems(collection: Collection) -> Iterator[str]:
+    """What `vector upgrade` could not do."""
+    if collection.reembed is not None and not collection.alias:
+        yield "reembed is for a new version behind an alias, and there is no alias"
+
+
+def _unfilled_problems(collection: Collection) -> Iterator[str]:
+    """An index for what a BM25 function makes, without such a function."""
+    made = {
+        name
+        for function in collection.functions
+        if function.type == "BM25"
+        for name in function.outputs
+    }
+    for index in collection.indexes:
+        if index.metric == "BM25" and index.field not in made:
+            yield f"the metric BM25 of {index.field!r} needs a function of type BM25 that fills it"
 
 
 def _function_problems(place: str, collection: Collection) -> Iterator[str]:
@@ -308,15 +369,31 @@ def _index_problems(index: Index, each: Field | None) -> Iterator[str]:
         yield f"the metric {index.metric!r} {where} is none of {metrics}"
     if not is_vector and index.metric:
         yield f"{index.field!r} is no vector and has no metric"
+    yield from _parameter_problems(index)
+
+
+def _parameter_problems(index: Index) -> Iterator[str]:
+    """Build parameters that no server takes."""
+    where = f"on {index.field!r}"
     for name in _unknown_parameters(index):
         known_names = comma_list(_PARAMETERS[index.type]) or "none"
         yield f"{index.type} {where} has no parameter {name!r} (it has {known_names})"
+    for name, (least, most) in _RANGES.items():
+        value = index.params.get(name)
+        if value is not None and not _is_between(value, least, most):
+            yield f"{name}={value!r} {where} is not between {least} and {most}"
 
 
 def _unknown_parameters(index: Index) -> list[str]:
     """Parameters that no release of Milvus knows for this type of index."""
     known = _PARAMETERS.get(index.type)
     return [] if known is None else sorted(set(index.params) - known - _PLACE_PARAMETERS)
+
+
+def _is_between(value: object, least: int, most: int) -> bool:
+    """Whether a parameter is a whole number in this range. It may be written as a text."""
+    text = normal_text(value)
+    return text.isdecimal() and least <= int(text) <= most
 
 
 def _wrong_microseconds(value: int) -> str:

@@ -2,9 +2,8 @@
 
 No call to a server is made here.
 
-What a server does not report is not compared. Milvus Lite leaves out description and build
-parameters, and reports consistency level, number of partitions and (right after create) load state
-wrongly, so those are never compared.
+What a release leaves out or misreports stands in `releases`, and is not compared there. The
+description is never compared: no application depends on it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,16 @@ from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Change, Drift, Nature
 from is_db_bootstrap.stores.milvus import defaults
 from is_db_bootstrap.stores.milvus.errors import STORE
-from is_db_bootstrap.stores.milvus.schema import MODEL_PROPERTY, TTL_PROPERTY, shape, version_of
+from is_db_bootstrap.stores.milvus.properties import normal_text, property_differences
+from is_db_bootstrap.stores.milvus.releases import (
+    ADDS_FIELDS_SINCE,
+    CONSISTENCY,
+    PARTITIONS,
+    SHARDS,
+    UNKNOWN_RELEASE,
+    Release,
+)
+from is_db_bootstrap.stores.milvus.schema import MODEL_PROPERTY, shape, version_of
 
 UNSPECIFIED = "unspecified"
 #: What a server calls an index that is built.
@@ -30,6 +38,7 @@ FINISHED = "Finished"
 #: As many differences as a message names.
 _NAMED = 5
 _GRAVE = {"dim", "metric", "embedding model"}
+_THE_FIELD, _MISSING = "the field", "missing"
 #: Scalar indexes that serve the same queries on VARCHAR; `INVERTED` is refused before 2.4.
 _SAME_INDEX = {"INVERTED": {"INVERTED", "TRIE"}}
 
@@ -54,7 +63,7 @@ class Live:
 
     `described` is None when the collection is missing, `indexes` has an entry a field with an
     index, `target` is the collection behind the alias, `loaded` None when it was not asked.
-    `partitions` are the named ones, when any are declared.
+    `partitions` are the named ones, when any are declared. `release` is the server's.
     """
 
     described: Mapping[str, Any] | None = None
@@ -62,6 +71,7 @@ class Live:
     target: str | None = None
     loaded: bool | None = None
     partitions: frozenset[str] = frozenset()
+    release: Release = UNKNOWN_RELEASE
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -104,29 +114,23 @@ def differences(declared: Collection, live: Live) -> list[Difference]:
 
 
 def _of_collection(declared: Collection, live: Live) -> Iterator[Difference]:
-    described, properties = live.described or {}, live.properties
+    described = live.described or {}
     facts = [
         ("name", declared.name, described.get("collection_name", declared.name)),
         ("dynamic field", declared.dynamic, bool(described.get("enable_dynamic_field"))),
-        ("lifetime (s)", declared.ttl_seconds, max(0, int(properties.get(TTL_PROPERTY) or 0))),
     ]
-    facts += [
-        (key, value, properties[key])
-        for key, value in declared_properties(declared).items()
-        if key in properties
+    told = [
+        (CONSISTENCY, declared.consistency, described.get("consistency_level_name")),
+        (SHARDS, declared.shards, described.get("num_shards")),
     ]
+    if declared.partitions:
+        told.append((PARTITIONS, declared.partitions, described.get("num_partitions")))
+    untold = live.release.untold
+    facts += [fact for fact in told if fact[0] not in untold and fact[2] is not None]
     model = recorded_model(live)
     if {declared.model, model}.isdisjoint({"", UNSPECIFIED}):
         facts.append(("embedding model", declared.model, model))
     yield from _unequal(declared.name, "collection", facts)
-
-
-def declared_properties(declared: Collection) -> dict[str, str]:
-    """The declared properties as Milvus keeps them: texts, where `True` is `"true"`."""
-    return {
-        key: str(value).lower() if isinstance(value, bool) else str(value)
-        for key, value in declared.properties.items()
-    }
 
 
 def recorded_model(live: Live) -> str:
@@ -142,7 +146,7 @@ def _of_fields(declared: Collection, described: Mapping[str, Any]) -> Iterator[D
     for each in declared.fields:
         name = f"{declared.name}.{each.name}"
         if each.name not in fields:
-            yield Difference(name, "field", "the field", each.type, "missing")
+            yield Difference(name, "field", _THE_FIELD, each.type, _MISSING)
         else:
             yield from _unequal(name, "field", _field_facts(each, fields[each.name]))
             yield from _default_difference(declared, each, fields[each.name])
@@ -242,14 +246,7 @@ def _same_parameter(declared: Any, live: Any) -> bool:
 
     Servers send every parameter as text, `1.0` as `1` and `True` as `true`.
     """
-    if isinstance(declared, bool):
-        return str(declared).lower() == str(live).lower()
-    if str(declared) == str(live):
-        return True
-    try:
-        return float(declared) == float(live)
-    except (TypeError, ValueError):
-        return False
+    return normal_text(declared) == normal_text(live)
 
 
 def _unequal(name: str, kind: str, facts: list[tuple[str, Any, Any]]) -> Iterator[Difference]:
@@ -267,12 +264,25 @@ def goes_beyond(declared: Collection, target: str | None) -> bool:
 
     Someone has re-embedded and moved it then. The names of the versions tell their order.
     """
+    return _standing(declared, target) is Standing.AHEAD
+
+
+def lags_behind(declared: Collection, target: str | None) -> bool:
+    """Whether the alias points to an earlier version of the collection.
+
+    The declared version is new then, and the alias moves when its rows are there.
+    """
+    return _standing(declared, target) is Standing.PENDING
+
+
+def _standing(declared: Collection, target: str | None) -> Standing | None:
+    """How the version behind the alias stands to the declared one. None for another family."""
     family, version = version_of(declared.name)
     found_family, found = version_of(target or "")
     if family != found_family:
-        return False
+        return None
     recorded, ours = _line(found, version, until=found), _line(found, version, until=version)
-    return recorded.compare(ours).standing is Standing.AHEAD
+    return recorded.compare(ours).standing
 
 
 def _line(*versions: int, until: int) -> Lineage:
@@ -290,15 +300,16 @@ def refuse_different(
     """
     found = differences(declared, live)
     if found:
-        raise different(declared, found)
-    if live.target is not None and live.target != declared.name:
+        raise different(declared, found, live.release)
+    is_foreign = live.target not in {None, declared.name} and not lags_behind(declared, live.target)
+    if is_foreign:
         family, _ = version_of(declared.name)
         raise StoreConflict(
             STORE,
             f"Alias {declared.alias} points to {live.target}, declared {declared.name}.",
             subject=declared.alias,
-            hint="See who moved it; alter_alias moves it back. "
-            f"{family}_v2 or higher would be accepted.",
+            hint=f"{live.target} is no version of {family}. To move the alias back: "
+            f"MilvusClient.alter_alias({declared.name!r}, {declared.alias!r}).",
         )
     if live.described is None and is_collection(declared.alias):
         raise StoreConflict(
@@ -311,19 +322,84 @@ def refuse_different(
         )
 
 
-def different(declared: Collection, found: Sequence[Difference]) -> StoreConflict:
-    """The conflict of a collection that differs in `found`."""
-    family, version = version_of(declared.name)
+def different(
+    declared: Collection, found: Sequence[Difference], release: Release = UNKNOWN_RELEASE
+) -> StoreConflict:
+    """The conflict of a collection that differs in `found`, with what to type."""
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     named = "; ".join(map(str, found[:_NAMED]))
-    alias = declared.alias or "of the application"
-    way_out = f"create {family}_v{version + 1}, re-embed into it, move the alias {alias}"
+    addable = [_addable_field(declared, each) for each in found]
+    if all(addable):
+        way_out = _add_fields(declared, [each for each in addable if each], release)
+    elif all(each.kind == "index" for each in found):
+        way_out = _build_again(declared, found)
+    else:
+        way_out = _new_version(declared)
     return StoreConflict(
         STORE,
         f"Collection {declared.name} differs from the blueprint: {named}{more}.",
-        hint="Nothing was changed and nothing is ever dropped. To have what is declared: "
-        f"{way_out}. To keep what is there: give the settings it was made with.",
+        hint=f"Nothing was changed and nothing is ever dropped. {way_out} "
+        "To keep what is there: give the settings it was made with.",
         subject=found[0].object,
+    )
+
+
+def _new_version(declared: Collection) -> str:
+    """What to do when a collection cannot be changed in place."""
+    family, version = version_of(declared.name)
+    name = f"{family}_v{version + 1}"
+    if not declared.alias:
+        return f"To have what is declared: declare it as {name}, with an alias for applications."
+    return (
+        f"To have what is declared: declare it as {name} with the same alias, and type "
+        "`is-db-bootstrap apply`, then `is-db-bootstrap vector upgrade`, which copies the rows or "
+        f"embeds them again and moves the alias {declared.alias}."
+    )
+
+
+def _build_again(declared: Collection, found: Sequence[Difference]) -> str:
+    """The calls that drop indexes, which the next run builds as declared."""
+    fields = dict.fromkeys(each.object.removeprefix(f"{declared.name}.") for each in found)
+    calls = [f"release_collection({declared.name!r})"]
+    calls += [f"drop_index({declared.name!r}, {field!r})" for field in fields]
+    return (
+        f"To have the index as declared: call MilvusClient.{', '.join(calls)}, then type "
+        "`is-db-bootstrap apply`. The rows stay, and searches fail meanwhile. Without that: "
+        f"{_new_version(declared)}"
+    )
+
+
+def _addable_field(declared: Collection, difference: Difference) -> Field | None:
+    """The declared field that is missing and that a server can add, because rows need no value."""
+    if difference.attribute != _THE_FIELD or difference.actual != _MISSING:
+        return None
+    name = difference.object.removeprefix(f"{declared.name}.")
+    each = next(field for field in declared.fields if field.name == name)
+    return each if each.nullable and not each.type.endswith("VECTOR") else None
+
+
+def _add_fields(declared: Collection, added: Sequence[Field], release: Release) -> str:
+    """The calls that add fields in place, and the release that has them."""
+    calls = " and ".join(_call_to_add(declared, each) for each in added)
+    since = ".".join(map(str, ADDS_FIELDS_SINCE))
+    if release.can_add_fields:
+        return f"To add the field in place (Milvus {since} or newer): call {calls}, and run again."
+    return (
+        f"{release.label} cannot add a field in place. Milvus {since} or newer can: {calls}. "
+        f"Or else: {_new_version(declared)}"
+    )
+
+
+def _call_to_add(declared: Collection, each: Field) -> str:
+    sizes = [("max_length", each.max_length), ("max_capacity", each.max_capacity)]
+    given = [f", {name}={size}" for name, size in sizes if size]
+    if each.element_type:
+        given.append(f", element_type=DataType.{each.element_type}")
+    if each.default is not None:
+        given.append(f", default_value={each.default!r}")
+    return (
+        f"MilvusClient.add_collection_field({declared.name!r}, {each.name!r}, "
+        f"DataType.{each.type}, nullable=True{''.join(given)})"
     )
 
 
@@ -346,7 +422,11 @@ def missing(
         if found is None or state(found) != FINISHED:
             name = f"{declared.name}.{index.field}"
             yield _change(name, "index", definition(declared, index))
-    if declared.alias and (live.target is None or live.described is None):
+    if live.described is not None:
+        for each in property_differences(declared, live.properties):
+            yield _change(f"{declared.name}.{each.key}", "property", each.words)
+    is_left_behind = live.described is None and live.target == declared.name
+    if declared.alias and (live.target is None or is_left_behind):
         yield _change(declared.alias, "alias", f"points to {declared.name}")
     if declared.load and not live.loaded:
         yield _change(declared.name, "load")
@@ -357,16 +437,16 @@ def drifts(
 ) -> Iterator[Drift]:
     """Everything of a collection and its alias that is missing or different."""
     if declared.alias and live.target != declared.name:
-        message = "is missing"
-        if live.target is not None:
-            message = f"points to {live.target}, declared {declared.name}"
-        yield Drift(declared.alias, "alias", message, declared.name, live.target)
+        yield from _alias_drift(declared, live)
     if live.described is None:
         yield Drift(declared.name, "collection", "is missing", shape(declared))
         return
     for each in differences(declared, live):
         message = f"{each.attribute} is {each.actual}, declared {each.expected}"
         yield Drift(each.object, each.kind, message, each.expected, each.actual)
+    for wrong in property_differences(declared, live.properties):
+        name = f"{declared.name}.{wrong.key}"
+        yield Drift(name, "property", wrong.words, wrong.expected, wrong.actual)
     for index in declared.indexes:
         found = live.indexes.get(index.field)
         actual = "missing" if found is None else state(found)
@@ -379,3 +459,26 @@ def drifts(
     if declared.load and not live.loaded:
         message = "is not loaded, so it cannot be searched"
         yield Drift(declared.name, "load", message, "loaded", "not loaded")
+
+
+def _alias_drift(declared: Collection, live: Live) -> Iterator[Drift]:
+    """An alias that does not lead to the declared collection.
+
+    One that leads to an earlier version is awaited to move, or moves by hand.
+    """
+    message, is_awaited = "is missing", False
+    if lags_behind(declared, live.target):
+        if declared.alias_moves == "by hand":
+            return
+        message, is_awaited = alias_stays(declared, live.target), True
+    elif live.target is not None:
+        message = f"points to {live.target}, declared {declared.name}"
+    yield Drift(declared.alias, "alias", message, declared.name, live.target, is_awaited=is_awaited)
+
+
+def alias_stays(declared: Collection, target: str | None) -> str:
+    """Where the alias leads, and what moves it."""
+    moves = "`is-db-bootstrap vector upgrade` copies the rows and moves it"
+    if declared.alias_moves == "by hand":
+        moves = "it is declared to move by hand"
+    return f"leads to {target}, an earlier version of {declared.name}; {moves}"

@@ -28,11 +28,20 @@ KIND = StoreKind(
     declared_by=("collections",),
     bootstrapper_class="MilvusBootstrapper",
     client_extra="milvus",
+    client_package="pymilvus",
+    # pymilvus/settings.py and pymilvus/orm/connections.py, 2.3 to 3.0.
+    import_variables=(
+        "MILVUS_URI",
+        "MILVUS_DEFAULT_CONNECTION",
+        "MILVUS_CONN_ALIAS",
+        "MILVUS_CONN_TIMEOUT",
+    ),
     unended="Milvus cannot be cancelled: an index or a load that was begun there may go on.",
     change_nouns={
         "collection": ("collection", "collections"),
         "index": ("index", "indexes"),
         "partition": ("partition", "partitions"),
+        "property": ("property", "properties"),
         "alias": ("alias", "aliases"),
         "load": ("load", "loads"),
     },

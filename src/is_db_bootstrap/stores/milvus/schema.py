@@ -14,7 +14,7 @@ from pymilvus import DataType, FunctionType, MilvusClient
 from is_db_bootstrap.blueprint import Collection, Field
 from is_db_bootstrap.stores.milvus import defaults
 
-MODEL_PROPERTY, TTL_PROPERTY = "embedding.model", "collection.ttl.seconds"
+MODEL_PROPERTY = "embedding.model"
 
 
 def version_of(collection: str) -> tuple[str, int]:

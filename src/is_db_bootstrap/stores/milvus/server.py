@@ -12,12 +12,24 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
-from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import (
+    ConfigurationError,
+    StoreBusy,
+    StoreConflict,
+    StoreUnavailable,
+)
 from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.stores.foreign_server import GRPC, recognised
 from is_db_bootstrap.stores.milvus.compare import Live, goes_beyond
 from is_db_bootstrap.stores.milvus.connection import client_arguments
-from is_db_bootstrap.stores.milvus.errors import STORE, Translation, is_missing, was_closed
+from is_db_bootstrap.stores.milvus.errors import (
+    STORE,
+    Translation,
+    is_missing,
+    translated,
+    was_closed,
+)
+from is_db_bootstrap.stores.milvus.releases import Release
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection, Index
@@ -127,6 +139,13 @@ class Server:
         found = re.match(r"(\d+)\.(\d+)", self.version)
         return tuple(map(int, found.groups())) if found else ()
 
+    @property
+    def told_release(self) -> Release:
+        """The release, with what it does not tell as it is. Connects to know it."""
+        client = self.client
+        numbers = self.release if client else ()
+        return Release(numbers, self.version, is_lite=self.is_lite)
+
     def _refuse_old(self) -> None:
         is_old = () < self.release < OLDEST
         if is_old and not self.is_lite:
@@ -168,6 +187,10 @@ class Server:
         parts = (self.index_type(declared, index), index.metric, params)
         return " ".join(part for part in parts if part)
 
+    def is_busy(self, exc: MilvusException) -> bool:
+        """Whether the server would take the same call later."""
+        return isinstance(translated(exc, str(self._url), "", None), StoreUnavailable | StoreBusy)
+
     # --- looking
 
     @property
@@ -183,12 +206,13 @@ class Server:
     def live(self, declared: Collection) -> Live:
         """One look at everything declared; three calls and one an index when nothing is missing."""
         with self._errors(declared.name):
+            release = self.told_release
             target = self.alias_target(declared.alias) if declared.alias else None
             if goes_beyond(declared, target):
-                return Live(target=target)
+                return Live(target=target, release=release)
             described = self.described(declared.name)
             if described is None:
-                return Live(target=target)
+                return Live(target=target, release=release)
             found = {index.field: self.index(declared.name, index) for index in declared.indexes}
             indexes = {field: index for field, index in found.items() if index}
             loaded = None
@@ -198,7 +222,7 @@ class Server:
             if declared.partition_names:
                 named = self.client.list_partitions(declared.name, **self.look_options)
                 partitions = frozenset(named)
-            return Live(described, indexes, target, loaded, partitions)
+            return Live(described, indexes, target, loaded, partitions, release)
 
     def alias_target(self, alias: str) -> str | None:
         """The collection behind an alias; None when there is no such alias."""

@@ -1,0 +1,67 @@
+"""`is-db-bootstrap vector upgrade`."""
+
+import click
+
+from is_db_bootstrap.cli._output import print_text
+from is_db_bootstrap.cli.vector._options import (
+    COLLECTION,
+    Vectors,
+    progress_teller,
+    tell,
+    vector_options,
+)
+
+#: The exit code when an alias does not lead to the declared version.
+_NOT_AS_DECLARED = 3
+
+
+@click.command("upgrade")
+@vector_options
+@click.option(
+    "--where",
+    metavar="EXPR",
+    default="",
+    help="Only rows that this filter of Milvus fits, written again whatever is there.",
+)
+@click.option("--batch", type=click.IntRange(1, 16_384), help="Rows at a time. [default: 1000]")
+@click.option("--keep-alias", is_flag=True, help="Copy and compare, and leave the alias.")
+@click.option(
+    "--move-anyway", is_flag=True, help="Move the alias although rows failed, miss or differ."
+)
+@COLLECTION
+def command(
+    vectors: Vectors,
+    collection: str,
+    where: str,
+    batch: int | None,
+    *,
+    keep_alias: bool,
+    move_anyway: bool,
+) -> int:
+    """Copy the rows to the declared version, or embed them again, and move the alias.
+
+    COLLECTION is the name of a declared collection or its alias. Without it, all are upgraded.
+    A call that was killed goes on where it ended. The old version keeps all its rows.
+    """
+    from is_db_bootstrap import vector
+    from is_db_bootstrap.render.vectors import upgraded_text, vectors_document
+
+    if keep_alias and move_anyway:
+        raise click.UsageError("--keep-alias and --move-anyway exclude each other.")
+    done = vector.upgrade(
+        vectors.blueprint,
+        vectors.settings,
+        collection,
+        where=where,
+        batch=batch,
+        keep_alias=keep_alias,
+        move_anyway=move_anyway,
+        on_progress=progress_teller(),
+        on_note=tell,
+    )
+    if vectors.output == "json":
+        print_text(vectors_document("upgraded", [each.to_dict() for each in done]))
+    else:
+        print_text(upgraded_text(done))
+    is_open = any(each.notes and not each.is_moved for each in done)
+    return _NOT_AS_DECLARED if is_open else 0

@@ -1,0 +1,103 @@
+"""What the `vector` commands print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.vector_results import CopyProgress, Moved, Upgraded, Version, Versions
+
+
+def vectors_document(kind: str, rows: Sequence[Any]) -> str:
+    """A JSON document with one list, whose name is `kind`."""
+    return json.dumps({kind: list(rows)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def versions_text(found: Sequence[Versions]) -> str:
+    """Each collection with its versions, one a line."""
+    return "".join(f"{line}\n" for each in found for line in _versions_lines(each))
+
+
+def _versions_lines(found: Versions) -> Iterator[str]:
+    yield f"{found.alias or found.declared}"
+    if not found.versions:
+        yield "  no version is there"
+    for version in found.versions:
+        yield f"  {version.name}  {_rows_text(version)}{_marks(found, version)}"
+
+
+def _rows_text(version: Version) -> str:
+    if version.rows is None:
+        return "rows unknown (not loaded)"
+    return f"{version.rows:,} rows"
+
+
+def _marks(found: Versions, version: Version) -> str:
+    marks = ["declared"] if version.is_declared else []
+    if version.name == found.target:
+        marks.append(f"alias {found.alias}")
+    marks += [f"alias {alias}" for alias in version.aliases if alias != found.alias]
+    return f"  ({', '.join(marks)})" if marks else ""
+
+
+def progress_line(progress: CopyProgress) -> str:
+    """Such as `docs_v2: 12,000 of 50,000 rows, 3,400 rows/s, 11 s left`."""
+    left = progress.seconds_left
+    parts = [
+        f"{progress.target}: {progress.done:,} of {progress.total:,} rows",
+        f"{progress.rows_per_second:,.0f} rows/s",
+    ]
+    if left is not None:
+        parts.append(f"{left:,.0f} s left")
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    return ", ".join(parts)
+
+
+def upgraded_text(done: Sequence[Upgraded]) -> str:
+    """What became of each collection."""
+    if not done:
+        return "Every alias leads to the declared version. Nothing was copied.\n"
+    return "".join(f"{line}\n" for each in done for line in _upgraded_lines(each))
+
+
+def _upgraded_lines(done: Upgraded) -> Iterator[str]:
+    present = f", {done.present:,} were there" if done.present else ""
+    yield f"{done.source} to {done.target}: {done.copied:,} rows written{present}"
+    yield (
+        f"  {done.source_rows:,} rows there, {done.target_rows:,} here, "
+        f"{done.sampled - len(done.differing)} of {done.sampled} compared rows are the same"
+    )
+    for row in done.failures:
+        yield f"  row {row.key} failed: {row.reason}"
+    if done.failed > len(done.failures):
+        yield f"  and {done.failed - len(done.failures):,} more rows failed"
+    for note in done.notes:
+        yield f"  {note}"
+    if done.is_moved:
+        yield f"  alias {done.alias} leads to {done.target} now"
+    else:
+        yield f"  alias {done.alias} still leads to {done.source}"
+
+
+def moved_text(moved: Sequence[Moved]) -> str:
+    """Where each alias leads now."""
+    return "".join(
+        f"alias {each.alias} leads to {each.target} now, and led to {each.source}\n"
+        for each in moved
+    )
+
+
+def prune_question(old: Sequence[Version]) -> str:
+    """What would be dropped, with its rows."""
+    named = ", ".join(f"{version.name} ({_rows_text(version)})" for version in old)
+    return f"This drops {named}. Drop?"
+
+
+def pruned_text(old: Sequence[Version]) -> str:
+    """What was dropped."""
+    if not old:
+        return "No old version is there.\n"
+    return "".join(f"dropped {version.name} ({_rows_text(version)})\n" for version in old)
