@@ -302,8 +302,9 @@ def connected(schema: str) -> Iterator[Connection]:
 def configure(schema: str, **options: Any) -> None:
     """What online and offline runs share."""
     place, table = config.attributes.get("place", (schema, TABLE))
+    team = config.attributes.get("options", {})
     context.configure(
-        target_metadata=models(declared()),
+        target_metadata=team.get("target_metadata") or models(declared()),
         version_table=table,
         version_table_schema=place,
         transaction_per_migration=True,
@@ -312,6 +313,7 @@ def configure(schema: str, **options: Any) -> None:
         render_item=render_type,
         type_told=config.attributes.get("type_told", lambda _: None),
         created_types=config.attributes.get("created_types", ()),
+        **{name: value for name, value in team.items() if name != "target_metadata"},
         **options,
     )
 
@@ -450,7 +452,8 @@ def offline(schema: str) -> None:
 def main() -> None:
     """Set up logging for the stock command only: a caller's own logging is left alone."""
     if (
-        config.cmd_opts is not None
+        "schema" not in config.attributes
+        and config.cmd_opts is not None
         and config.config_file_name is not None
         and config.file_config.has_section("loggers")
     ):

@@ -346,6 +346,8 @@ class AlembicEnvironment:
       `{database}` and `{schema}` stand for those of the run. The address has its password.
     - `version_table` and `version_table_schema` are for an `env.py` without an offline branch. They
       say what its `context.configure` says. Empty: the offline branch says it.
+    - `driver` is SQLAlchemy's name of the driver with which trials run the revisions, such as
+      `asyncpg`. Empty: that of the address which the offline branch or the file says.
     """
 
     ini: Path
@@ -353,6 +355,7 @@ class AlembicEnvironment:
     x: tuple[str, ...] = field(default=(), repr=False)  # an address may be in it
     version_table: str = ""
     version_table_schema: str = ""
+    driver: str = ""
 
     def of_run(self, **values: str) -> AlembicEnvironment:
         """The environment of one run, with the `values` of what stands in braces in `x`."""

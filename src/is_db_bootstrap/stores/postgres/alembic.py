@@ -224,13 +224,13 @@ def commit_record(ctx: MigrationContext, watch: StepWatch) -> None:
 
 def config(blueprint: Blueprint, schema: str, connection: Connection | None = None) -> Config:
     """The configuration of `migrations/alembic.ini`, for revisions of any folder."""
-    found = Config()
+    team = blueprint.alembic
+    found = Config() if team is None else read_environment(team).trial_config()
     found.set_main_option("script_location", _escaped(files.root() / "migrations"))
-    found.set_main_option("path_separator", "os")
     found.attributes.update(blueprint=blueprint, schema=schema, connection=connection)
-    if blueprint.alembic is not None:
-        read_environment(blueprint.alembic).lend_to(found)
+    if team is not None:
         return found
+    found.set_main_option("path_separator", "os")
     draft = draft_of(blueprint.migrations) if blueprint.migrations else None
     places = [blueprint.migrations, *([draft.parent] if draft else [])]
     found.set_main_option("version_locations", os.pathsep.join(map(_escaped, places)))

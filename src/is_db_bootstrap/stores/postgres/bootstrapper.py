@@ -119,8 +119,6 @@ class PostgreSQLBootstrapper:
     kinds_together = frozenset({"revision"})
     #: Whether the live schema is compared with the catalogue beside the revisions.
     compares = True
-    #: Whether a team's own `env.py` runs its revisions, or our environment.
-    runs_team = True
 
     def __init__(
         self,
@@ -193,7 +191,7 @@ class PostgreSQLBootstrapper:
             ignored=elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
         )
         self._watch: Watch | TeamWatch = Watch(self._history.marks)
-        if self._team and self.runs_team:
+        if self._team:
             self._watch = self._team.watch_with(self._history.marks)
         self._revision_steps = RevisionSteps(
             self._reader,
@@ -205,7 +203,7 @@ class PostgreSQLBootstrapper:
             history=self._history,
             watch=self._watch,
             lock_timeout_s=self._timing.lock_timeout_s,
-            run_by_team=self._upgrade_by_team if self._team and self.runs_team else None,
+            run_by_team=self._upgrade_by_team if self._team else None,
         )
 
     def _read_team(self) -> TeamRun | None:

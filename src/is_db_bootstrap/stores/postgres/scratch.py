@@ -35,9 +35,10 @@ from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.blueprint import AlembicEnvironment, Blueprint
     from is_db_bootstrap.engine.store import Progress
     from is_db_bootstrap.results import Change
+    from is_db_bootstrap.stores.postgres.team_run import TeamRun
 
 
 #: Statements whose effect is on the whole server, so no scratch database keeps it away from others.
@@ -68,9 +69,14 @@ _GENERATED = "Generated."
 
 #: What a revision of a team may fail of here, although `apply` runs it.
 _NOT_AS_THE_TEAM = (
-    "That was in a scratch database, where revisions run with psycopg and without env.py. What "
-    "holds with another driver only fails there, and so does a schema whose beginning no revision "
-    "makes. Nothing of the target was changed. `apply` uses env.py and its driver."
+    "That was in a scratch database, where revisions run with {driver} and without env.py. What "
+    "needs something that env.py does fails there, and so does a schema whose beginning no "
+    "revision makes. Nothing of the target was changed. `apply` uses env.py."
+)
+#: What is said besides where the team's driver is not known.
+_DRIVER_UNKNOWN = (
+    " Which driver env.py uses is not told by its offline branch or its file. Name it: driver, "
+    "beside alembic in [postgres]."
 )
 #: First key of the advisory lock that is held while a scratch database is used.
 _IN_USE = 0x69736473
@@ -144,7 +150,13 @@ class _ScratchStore(PostgreSQLBootstrapper):
     """
 
     compares = False
-    runs_team = False
+
+    def _read_team(self) -> TeamRun | None:
+        if self._blueprint.alembic is None:
+            return None
+        from is_db_bootstrap.stores.postgres.team_trial import TeamTrial
+
+        return TeamTrial(self._url, self._blueprint, self._timing, self._schema)
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
         super()._remember(connection)
@@ -229,10 +241,18 @@ def bring(
         )
     except ChangeFailed as exc:
         if blueprint.alembic is not None:
-            exc.hint = _NOT_AS_THE_TEAM
+            exc.hint = _why_not_as_the_team(blueprint.alembic)
         raise
     finally:
         store.close()
+
+
+def _why_not_as_the_team(declared: AlembicEnvironment) -> str:
+    from is_db_bootstrap.stores.postgres.team_driver import TeamDriver
+
+    driver = TeamDriver.of(declared)
+    unknown = "" if driver.is_known else _DRIVER_UNKNOWN
+    return _NOT_AS_THE_TEAM.format(driver=driver.name) + unknown
 
 
 @contextmanager
@@ -298,13 +318,18 @@ class ScratchCursor(WorkingCursor):
         step = str(getattr(watch, "step", ""))
         if not step:
             return  # a statement of ours, or of Alembic
-        found = server_wide(statement_text(query, self.connection))
-        if found:
-            raise ConfigurationError(
-                f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the "
-                "whole server and not on one database, so it is not run in a scratch database.",
-                hint="Let an administrator run it by other means than a revision.",
-            )
+        refuse_server_wide(statement_text(query, self.connection), step)
+
+
+def refuse_server_wide(text: str, step: str) -> None:
+    """Raise `ConfigurationError` for a statement of `step` that acts on the whole server."""
+    found = server_wide(text)
+    if found:
+        raise ConfigurationError(
+            f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the "
+            "whole server and not on one database, so it is not run in a scratch database.",
+            hint="Let an administrator run it by other means than a revision.",
+        )
 
 
 def statement_text(query: Any, connection: psycopg.Connection[Any]) -> str:

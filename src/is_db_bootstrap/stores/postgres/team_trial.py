@@ -1,0 +1,116 @@
+"""Running a team's revisions in a scratch database, by our environment and the team's driver.
+
+The team's `env.py` is not run: it leads to the team's database. What it gives to
+`context.configure` holds, as far as it concerns what a revision does. Every connection that a
+revision opens must reach the scratch database, as `team_connections` asks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from alembic.script import ScriptDirectory
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from is_db_bootstrap.stores.postgres.alembic import config, create_version_table
+from is_db_bootstrap.stores.postgres.connection import session_settings
+from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
+from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
+from is_db_bootstrap.stores.postgres.team_driver import TeamDriver
+from is_db_bootstrap.stores.postgres.team_environment import as_before
+from is_db_bootstrap.stores.postgres.team_run import TeamRun
+from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.settings import StoreUrl, Timing
+    from is_db_bootstrap.stores.postgres.half_done import StepWatch
+    from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
+
+#: The way out of a revision that connects by itself to another database.
+_CONNECTS_ITSELF = (
+    "A revision that is tried works in a scratch database. Let it use op.get_bind(), or the "
+    "address that the variables of the environment hold while it runs. Nothing was changed through "
+    "that connection."
+)
+
+
+class TeamTrial(TeamRun):
+    """A team's revisions, which run in the scratch database `url`, whose schema is `schema`."""
+
+    def __init__(self, url: StoreUrl, blueprint: Blueprint, timing: Timing, schema: str) -> None:
+        if blueprint.alembic is None:
+            raise TypeError(blueprint)
+        super().__init__(blueprint.alembic, str(url), timing.lock_timeout_s)
+        self._driver = TeamDriver.of(blueprint.alembic)
+        self._url = url
+        self._blueprint = blueprint
+        self._timing = timing
+        self._schema = schema
+        self.connections = TeamConnections(
+            str(url),
+            timing.lock_timeout_s,
+            settings=session_settings(schema),
+            opened_by="a revision",
+            way_out=_CONNECTS_ITSELF,
+        )
+
+    def upgrade(
+        self,
+        run: UpgradeRun,
+        reader: psycopg.Connection[Any],
+        lock: tuple[int, int] | None,
+        ended: Callable[[], bool],
+    ) -> None:
+        """Run our environment once, followed by `run`. There is no lock to see.
+
+        Raises what a revision raises, `StoreConflict` when it has connected to another database,
+        and `ConfigurationError` when it sends a statement that acts on the whole server.
+        """
+        del lock
+        create_version_table(reader, str(self._url), self.place)
+        watch = TeamWatch(None)
+
+        def act(connection: Connection) -> None:
+            wanted = config(self._blueprint, self._schema, connection)
+            wanted.attributes["chain"] = self.chain
+            run.run(wanted, ScriptDirectory.from_config(wanted), watch=watch)
+
+        with self.trying(reader, ended), refusing_server_wide(watch):
+            self._driver.run(self._url, self._timing.connect_timeout_s, act)
+        if self.connections.refusal is not None:
+            raise self.connections.refusal
+
+    @contextmanager
+    def trying(self, reader: psycopg.Connection[Any], ended: Callable[[], bool]) -> Iterator[None]:
+        """While user code runs, whose connections must reach the database of `reader`."""
+        with as_before(), self.connections.watching(reader, None, ended), self._told_errors():
+            yield
+
+
+@contextmanager
+def refusing_server_wide(watch: StepWatch) -> Iterator[None]:
+    """While inside, no revision that `watch` sees sends what acts on the whole server.
+
+    Raises `ConfigurationError` for such a statement before it is sent. A statement that the server
+    puts together itself is not recognised, nor one that is sent through a driver itself.
+    """
+    from is_db_bootstrap.stores.postgres.scratch import refuse_server_wide
+
+    threads = GuestThreads()
+
+    def look(_: Connection, __: Any, statement: str, *___: Any) -> None:
+        if threads.is_here() and watch.step:
+            refuse_server_wide(statement, watch.step)
+
+    event.listen(Engine, "before_cursor_execute", look)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", look)
