@@ -48,6 +48,7 @@ def postgres(
     settings: Settings | None,
     *,
     allow_drops: bool = False,
+    allow_server_wide: bool = False,
     report: Callable[[Operation], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
@@ -60,17 +61,21 @@ def postgres(
     revision is empty, and `refresh` writes the other files later.
 
     `report` receives each operation that is written, each drop that is left out, and each
-    difference that a person has to write. `allow_drops` leaves no drop out. `warn` receives what
+    difference that a person has to write. `allow_drops` leaves no drop out. With
+    `allow_server_wide`, revisions may act on the whole server. `warn` receives what
     `refresh` warns of, a sentence for each type that the revision cannot import, and what the trial
     of the revision has shown (`stores.postgres.revision_draft`). No file is overwritten, and a
     failure leaves no file. Raises `ConfigurationError` for a blueprint whose files are not to be
     changed, for two heads, and for models that cannot be loaded.
     """
-    from is_db_bootstrap.stores.postgres.scratch import replace_files
+    from is_db_bootstrap.stores.postgres.scratch import replace_files, server_wide_allowed
 
     _refuse_team(blueprint)
     folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
-    with tempfile.TemporaryDirectory() as temporary:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        server_wide_allowed(allowed=allow_server_wide),
+    ):
         draft = _draft_revision(
             blueprint, message, settings, Path(temporary), allow_drops=allow_drops, warn=warn
         )
@@ -141,17 +146,23 @@ def _is_hash(head: str, chain: Chain) -> bool:
 
 
 def refresh(
-    blueprint: Blueprint, settings: Settings, warn: Callable[[str], None] = lambda _: None
+    blueprint: Blueprint,
+    settings: Settings,
+    warn: Callable[[str], None] = lambda _: None,
+    *,
+    allow_server_wide: bool = False,
 ) -> list[Path]:
     """Write `catalogue.json` and `schema.sql` again, and return the files that were written.
 
     Their content comes from a scratch database on the server of `settings`. `warn` receives a
-    sentence when a revision cannot be written as SQL. Then only `catalogue.json` is written.
+    sentence when a revision cannot be written as SQL. Then only `catalogue.json` is written. With
+    `allow_server_wide`, revisions may act on the whole server, such as by `CREATE ROLE`.
     """
-    from is_db_bootstrap.stores.postgres.scratch import write
+    from is_db_bootstrap.stores.postgres.scratch import server_wide_allowed, write
 
     _writable_folder(blueprint, folder_of(blueprint), "migrations")
-    return list(write(settings.need("postgres"), blueprint, settings.timing, warn))
+    with server_wide_allowed(allowed=allow_server_wide):
+        return list(write(settings.need("postgres"), blueprint, settings.timing, warn))
 
 
 def stale(blueprint: Blueprint) -> list[str]:

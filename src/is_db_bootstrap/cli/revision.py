@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also drop what the models do not declare. Without it, such a drop is told and left out.",
 )
+@click.option(
+    "--allow-server-wide",
+    is_flag=True,
+    help="Let revisions act on the whole server, such as by CREATE ROLE. For a server that nobody "
+    "else uses.",
+)
 @OUTPUT
 def command(
     database: Database,
@@ -40,6 +46,7 @@ def command(
     empty: bool,
     refresh: bool,
     allow_drops: bool,
+    allow_server_wide: bool,
     output: str,
 ) -> int:
     """Write the next revision: what the models have and the revisions lack, or an empty one.
@@ -54,7 +61,12 @@ def command(
     warnings: list[str] = []
     blueprint = database.blueprint
     if refresh:
-        written = revision.refresh(blueprint, database.settings, warnings.append)
+        written = revision.refresh(
+            blueprint,
+            database.settings,
+            warnings.append,
+            allow_server_wide=allow_server_wide,
+        )
     elif cypher:
         written = [revision.cypher(blueprint, message)]
     else:
@@ -64,6 +76,7 @@ def command(
             message,
             database.settings if needs_server else None,
             allow_drops=allow_drops,
+            allow_server_wide=allow_server_wide,
             report=operations.append,
             warn=warnings.append,
         )

@@ -90,7 +90,7 @@ def draft_from_models(
     `ConfigurationError` for models that cannot be loaded.
     """
     writer = _Writer(blueprint, timing, wanted, folder, warn)
-    with at_head(url, blueprint, timing) as head:
+    with at_head(url, blueprint, timing, warn) as head:
         return writer.written(head)
 
 

@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ _HAS_BODY = re.compile(
     r"^\s*(DO|CREATE(\s+OR\s+REPLACE)?\s+(FUNCTION|PROCEDURE))\b|\$\w*\$", re.IGNORECASE
 )
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+#: Whether a revision may send such a statement: the server is one that nobody else uses.
+_SERVER_WIDE_ALLOWED: ContextVar[bool] = ContextVar("server_wide_allowed", default=False)
 #: Beside `catalogue.json`, for teams whose DBA applies it.
 SCHEMA_NAME = "schema.sql"
 #: What the first line of a generated `schema.sql` ends with.
@@ -158,6 +161,10 @@ class _ScratchStore(PostgreSQLBootstrapper):
 
         return TeamTrial(self._url, self._blueprint, self._timing, self._schema)
 
+    def trial_notes(self) -> Sequence[str]:
+        """In which way a team's revisions ran otherwise than on the target, a sentence each."""
+        return tuple(getattr(self._team, "notes", ()))
+
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
         super()._remember(connection)
         connection.cursor_factory = ScratchCursor
@@ -183,9 +190,17 @@ class _ScratchStore(PostgreSQLBootstrapper):
 
 
 @contextmanager
-def at_head(url: StoreUrl, blueprint: Blueprint, timing: Timing) -> Iterator[StoreUrl]:
-    """The address of a scratch database that is at the blueprint's head."""
-    with at_revisions(url, blueprint, None, timing) as scratch:
+def at_head(
+    url: StoreUrl,
+    blueprint: Blueprint,
+    timing: Timing,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Iterator[StoreUrl]:
+    """The address of a scratch database that is at the blueprint's head.
+
+    `warn` is told in which way its revisions ran otherwise than on the target.
+    """
+    with at_revisions(url, blueprint, None, timing, warn=warn) as scratch:
         yield scratch
 
 
@@ -198,6 +213,7 @@ def at_revisions(
     schema: str = "public",
     *,
     begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[StoreUrl]:
     """The address of a scratch database that has the revisions `done` in `schema`.
 
@@ -209,7 +225,7 @@ def at_revisions(
     when a revision sends a statement that acts on the whole server.
     """
     with scratch_database(url, timing) as scratch, named_by_environment(scratch, timing):
-        bring(scratch, blueprint, done, timing, schema, begun=begun)
+        bring(scratch, blueprint, done, timing, schema, begun=begun, warn=warn)
         yield scratch
 
 
@@ -226,8 +242,12 @@ def bring(
     schema: str = "public",
     *,
     begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Apply to a scratch database the revisions `done` that it lacks, or all with None."""
+    """Apply to a scratch database the revisions `done` that it lacks, or all with None.
+
+    `warn` is told in which way they ran otherwise than on the target.
+    """
     store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
     begun(store, scratch.database)
     try:
@@ -245,6 +265,8 @@ def bring(
         raise
     finally:
         store.close()
+    for sentence in store.trial_notes():
+        warn(sentence)
 
 
 def _why_not_as_the_team(declared: AlembicEnvironment) -> str:
@@ -321,14 +343,25 @@ class ScratchCursor(WorkingCursor):
         refuse_server_wide(statement_text(query, self.connection), step)
 
 
+@contextmanager
+def server_wide_allowed(*, allowed: bool = True) -> Iterator[None]:
+    """While inside, a revision may send what acts on the whole server, if that is `allowed`."""
+    token = _SERVER_WIDE_ALLOWED.set(allowed)
+    try:
+        yield
+    finally:
+        _SERVER_WIDE_ALLOWED.reset(token)
+
+
 def refuse_server_wide(text: str, step: str) -> None:
     """Raise `ConfigurationError` for a statement of `step` that acts on the whole server."""
-    found = server_wide(text)
+    found = "" if _SERVER_WIDE_ALLOWED.get() else server_wide(text)
     if found:
         raise ConfigurationError(
             f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the "
             "whole server and not on one database, so it is not run in a scratch database.",
-            hint="Let an administrator run it by other means than a revision.",
+            hint="Let an administrator run it by other means than a revision. On a server that "
+            "nobody else uses: revision --allow-server-wide.",
         )
 
 
@@ -355,10 +388,18 @@ def server_wide(text: str) -> str:
     return ""
 
 
-def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> Catalogue:
-    """The catalogue of `blueprint` at its head, from a scratch database on the server of `url`."""
+def generate(
+    url: StoreUrl,
+    blueprint: Blueprint,
+    timing: Timing | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Catalogue:
+    """The catalogue of `blueprint` at its head, from a scratch database on the server of `url`.
+
+    `warn` is told in which way its revisions ran otherwise than on the target.
+    """
     timing = timing or Timing()
-    with at_head(url, blueprint, timing) as scratch:
+    with at_head(url, blueprint, timing, warn) as scratch:
         return read_catalogue(scratch, blueprint, timing)
 
 
@@ -416,7 +457,7 @@ def generated_files(
     warn: Callable[[str], None] = lambda _: None,
 ) -> dict[Path, str]:
     """What `write` writes, by the files in which it belongs. Nothing is written."""
-    return file_texts(blueprint, generate(url, blueprint, timing), warn)
+    return file_texts(blueprint, generate(url, blueprint, timing, warn), warn)
 
 
 def file_texts(

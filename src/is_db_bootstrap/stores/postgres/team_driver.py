@@ -16,7 +16,6 @@ from urllib.parse import quote, urlencode
 
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from is_db_bootstrap.errors import ConfigurationError
@@ -75,7 +74,7 @@ class TeamDriver:
             if self.name == "asyncpg":
                 return asyncio.run(_run_on_asyncpg(url, connect_timeout_s, act))
             engine = self._engine(url, connect_timeout_s)
-        except ModuleNotFoundError as exc:
+        except ImportError as exc:
             raise ConfigurationError(
                 f"The driver {self.name} is not installed here: {exc}.",
                 hint="Install it, or name another one: driver, beside alembic in [postgres].",
@@ -103,6 +102,8 @@ class TeamDriver:
 async def _run_on_asyncpg(
     url: StoreUrl, connect_timeout_s: float, act: Callable[[Connection], Found]
 ) -> Found:
+    from sqlalchemy.ext.asyncio import create_async_engine  # needs greenlet, which may be missing
+
     engine = create_async_engine(
         "postgresql+asyncpg://",
         connect_args={

@@ -20,7 +20,7 @@ from is_db_bootstrap.stores.postgres.alembic import config, create_version_table
 from is_db_bootstrap.stores.postgres.connection import session_settings
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
-from is_db_bootstrap.stores.postgres.team_driver import TeamDriver
+from is_db_bootstrap.stores.postgres.team_driver import USUAL, TeamDriver
 from is_db_bootstrap.stores.postgres.team_environment import as_before
 from is_db_bootstrap.stores.postgres.team_run import TeamRun
 from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
@@ -39,6 +39,16 @@ _CONNECTS_ITSELF = (
     "address that the variables of the environment hold while it runs. Nothing was changed through "
     "that connection."
 )
+#: What is said of one that went on without it.
+_WENT_ON = (
+    "A revision has tried to connect by itself to another database than the scratch one. It was "
+    "refused, and the revision went on without it."
+)
+#: What is said where the team's driver is not known.
+_UNKNOWN_DRIVER = (
+    f"The revisions ran with {USUAL} in the scratch database: neither env.py's offline branch nor "
+    "its file tells the driver. Name it: driver, beside alembic in [postgres]."
+)
 
 
 class TeamTrial(TeamRun):
@@ -49,6 +59,8 @@ class TeamTrial(TeamRun):
             raise TypeError(blueprint)
         super().__init__(blueprint.alembic, str(url), timing.lock_timeout_s)
         self._driver = TeamDriver.of(blueprint.alembic)
+        #: In which way the revisions run otherwise than by `env.py`, a sentence each.
+        self.notes: list[str] = [] if self._driver.is_known else [_UNKNOWN_DRIVER]
         self._url = url
         self._blueprint = blueprint
         self._timing = timing
@@ -70,8 +82,8 @@ class TeamTrial(TeamRun):
     ) -> None:
         """Run our environment once, followed by `run`. There is no lock to see.
 
-        Raises what a revision raises, `StoreConflict` when it has connected to another database,
-        and `ConfigurationError` when it sends a statement that acts on the whole server.
+        Raises what a revision raises, `StoreConflict` when it needs a connection to another
+        database, and `ConfigurationError` when it sends a statement that acts on the whole server.
         """
         del lock
         create_version_table(reader, str(self._url), self.place)
@@ -85,7 +97,7 @@ class TeamTrial(TeamRun):
         with self.trying(reader, ended), refusing_server_wide(watch):
             self._driver.run(self._url, self._timing.connect_timeout_s, act)
         if self.connections.refusal is not None:
-            raise self.connections.refusal
+            self.notes.append(_WENT_ON)
 
     @contextmanager
     def trying(self, reader: psycopg.Connection[Any], ended: Callable[[], bool]) -> Iterator[None]:
