@@ -216,6 +216,7 @@ def bring(
     begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
 ) -> None:
     """Apply to a scratch database the revisions `done` that it lacks, or all with None."""
+    blueprint = _with_fitting_baseline(blueprint, done)
     store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
     begun(store, scratch.database)
     try:
@@ -233,6 +234,18 @@ def bring(
         raise
     finally:
         store.close()
+
+
+def _with_fitting_baseline(blueprint: Blueprint, done: Collection[str] | None) -> Blueprint:
+    """The blueprint without its baseline where that makes more than the revisions `done`."""
+    from is_db_bootstrap.stores.postgres.moves import named_revisions
+
+    if blueprint.baseline is None or done is None:
+        return blueprint
+    chain = chain_of(blueprint)
+    heads = named_revisions(blueprint, chain, blueprint.baseline.revision or "heads")
+    fits = set(chain.until(heads)) <= {*done}
+    return blueprint if fits else replace(blueprint, baseline=None)
 
 
 @contextmanager

@@ -105,11 +105,18 @@ class TeamConnections:
 
     `target` is how messages call the database of the plan. `lock_timeout_s` is, in seconds, how
     long a statement of a revision waits for a lock, unless the connection has a limit of its own.
-    `schema` is that of DB_SCHEMA, if it is given.
+    `schema` is that of DB_SCHEMA, if it is given. `opener` is how messages call what opens them.
     """
 
-    def __init__(self, target: str, lock_timeout_s: float, schema: str | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        lock_timeout_s: float,
+        schema: str | None = None,
+        opener: str = "env.py",
+    ) -> None:
         self._target = target
+        self._opener = opener
         self._schema = schema
         self._lock_timeout = f"{round(lock_timeout_s * 1000)}ms"
         self._planned: _Identity | None = None
@@ -183,15 +190,16 @@ class TeamConnections:
         reason = " ".join(str(exc).split()) or type(exc).__name__
         return StoreUnavailable(
             NAME,
-            f"{self._target} has ended a connection of env.py before its first statement: {reason}",
+            f"{self._target} has ended a connection of {self._opener} before its first statement: "
+            f"{reason}",
             hint="Run again.",
         )
 
     def _refused(self, what: str) -> StoreConflict:
         self.refusal = StoreConflict(
             NAME,
-            f"A connection of env.py {what}. The plan is for {self._target}.",
-            hint="Let the address of env.py and that of is-db-bootstrap (POSTGRES_URL, "
+            f"A connection of {self._opener} {what}. The plan is for {self._target}.",
+            hint=f"Let the address of {self._opener} and that of is-db-bootstrap (POSTGRES_URL, "
             "DATABASE_URL) lead to one database. With several targets, let env.py take the "
             'address of each from `alembic -x`: x = ["url={url}"] in [postgres]. Nothing was '
             "changed through that connection.",
