@@ -371,6 +371,28 @@ class AlembicEnvironment:
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline:
+    """What fills an empty database before the first revision that is run there.
+
+    - `source` is a function as `module:function`, or the path of an SQL file, whose name ends with
+      `.sql`. The path is relative to the file that declares it.
+    - `revision` is what is recorded afterwards, as `alembic stamp` takes it. Empty: all heads,
+      which is right for the models of today. An SQL file needs one.
+    - `folder` is where both are looked for. None: that of the file that declares it.
+    """
+
+    source: str
+    revision: str = ""
+    folder: Path | None = field(default=None, repr=False)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQL file. None for a function."""
+        is_file = self.source.lower().endswith(".sql")
+        return (self.folder or Path()) / self.source if is_file else None
+
+
+@dataclass(frozen=True, slots=True)
 class Blueprint:
     """A named, declared desired state over one or more stores.
 
@@ -390,6 +412,7 @@ class Blueprint:
       `revision` and `alembic check` compare.
     - `pool` is for services that use the database.
     - `portable` marks revisions that also run on MariaDB and SQLite.
+    - `baseline` is what fills an empty database before the revisions.
     """
 
     name: str
@@ -410,6 +433,7 @@ class Blueprint:
     seed_nodes: tuple[SeedNode, ...] = ()
     seed_relationships: tuple[SeedRelationship, ...] = ()
     alembic: AlembicEnvironment | None = None
+    baseline: Baseline | None = None
     configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(
         default=None, repr=False
     )
@@ -422,6 +446,8 @@ class Blueprint:
                 object.__setattr__(self, name, Path(folder))
         if isinstance(self.alembic, str | Path):
             object.__setattr__(self, "alembic", AlembicEnvironment(Path(self.alembic)))
+        if isinstance(self.baseline, str):
+            object.__setattr__(self, "baseline", Baseline(self.baseline))
 
     @property
     def stores(self) -> tuple[StoreName, ...]:

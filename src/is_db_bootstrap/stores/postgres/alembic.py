@@ -543,10 +543,7 @@ def create_version_table(
     The schema of the version table is made if it is missing. `IF NOT EXISTS` is not atomic, so a
     faster run is no error.
     """
-    statement = (
-        f"CREATE TABLE IF NOT EXISTS {place.quoted} (version_num varchar(32) NOT NULL CONSTRAINT "
-        f"{identifier(f'{place.table}_pkc')} PRIMARY KEY)"
-    )
+    statement = place.create_statement
     with errors(target, place.table):
         try:
             _create(connection, statement)

@@ -248,6 +248,7 @@ def bring(
 
     `warn` is told in which way they ran otherwise than on the target.
     """
+    blueprint = _with_fitting_baseline(blueprint, done)
     store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
     begun(store, scratch.database)
     try:
@@ -275,6 +276,18 @@ def _why_not_as_the_team(declared: AlembicEnvironment) -> str:
     driver = TeamDriver.of(declared)
     unknown = "" if driver.is_known else _DRIVER_UNKNOWN
     return _NOT_AS_THE_TEAM.format(driver=driver.name) + unknown
+
+
+def _with_fitting_baseline(blueprint: Blueprint, done: Collection[str] | None) -> Blueprint:
+    """The blueprint without its baseline where that makes more than the revisions `done`."""
+    from is_db_bootstrap.stores.postgres.moves import named_revisions
+
+    if blueprint.baseline is None or done is None:
+        return blueprint
+    chain = chain_of(blueprint)
+    heads = named_revisions(blueprint, chain, blueprint.baseline.revision or "heads")
+    fits = set(chain.until(heads)) <= {*done}
+    return blueprint if fits else replace(blueprint, baseline=None)
 
 
 @contextmanager

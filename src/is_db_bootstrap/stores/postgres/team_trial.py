@@ -69,7 +69,7 @@ class TeamTrial(TeamRun):
             str(url),
             timing.lock_timeout_s,
             settings=session_settings(schema),
-            opened_by="a revision",
+            opener="a revision",
             way_out=_CONNECTS_ITSELF,
         )
 
