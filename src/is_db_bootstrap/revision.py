@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import Settings
     from is_db_bootstrap.stores.postgres.operations import Operation
     from is_db_bootstrap.stores.postgres.revision_draft import Draft
+    from is_db_bootstrap.stores.postgres.team_revision import Place
 
 #: Characters that Alembic's version table holds.
 LONGEST_ID = 32
@@ -70,7 +72,6 @@ def postgres(
     """
     from is_db_bootstrap.stores.postgres.scratch import replace_files, server_wide_allowed
 
-    _refuse_team(blueprint)
     folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -92,13 +93,65 @@ def postgres(
     return [path, *others]
 
 
-def _refuse_team(blueprint: Blueprint) -> None:
-    """Refuse to write revisions for a team's own environment: its Alembic writes them."""
-    if blueprint.alembic is not None:
-        raise ConfigurationError(
-            f"{blueprint.name}: revisions of {blueprint.alembic.ini} are written by Alembic.",
-            hint="Run `alembic revision --autogenerate`, then is-db-bootstrap revision --refresh.",
+def team(
+    blueprint: Blueprint,
+    message: str,
+    settings: Settings | None,
+    place: Place,
+    *,
+    allow_drops: bool = False,
+    allow_server_wide: bool = False,
+    report: Callable[[Operation], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Write the next revision of a team's own environment, and return the files that were written.
+
+    All is as in `postgres`, but that the team's template, hooks, folders and options hold. `place`
+    says where the revision belongs.
+    """
+    from is_db_bootstrap.settings import Timing
+    from is_db_bootstrap.stores.postgres.scratch import replace_files, server_wide_allowed
+    from is_db_bootstrap.stores.postgres.team_revision import draft_team_revision, run_hooks
+
+    url = settings.need("postgres") if settings else None
+    timing = settings.timing if settings else Timing()
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        server_wide_allowed(allowed=allow_server_wide),
+        _no_file_written(),
+    ):
+        draft = draft_team_revision(
+            url,
+            blueprint,
+            timing,
+            message,
+            where=place,
+            folder=Path(temporary),
+            allow_drops=allow_drops,
+            warn=warn,
         )
+        for operation in draft.operations:
+            report(operation)
+        if draft.path is None or draft.place is None:
+            return []
+        if draft.place.exists():
+            raise _is_there(draft.place)
+        text = draft.path.read_text(encoding="utf-8")
+    others = replace_files(draft.generated)
+    draft.place.parent.mkdir(parents=True, exist_ok=True)
+    _create_file(draft.place, text)
+    run_hooks(blueprint, draft.place)
+    return [draft.place, *others]
+
+
+@contextmanager
+def _no_file_written() -> Iterator[None]:
+    """Say of a failure that it has left no file."""
+    try:
+        yield
+    except BootstrapError as exc:
+        exc.hint = f"{exc.hint} No file was written.".strip()
+        raise
 
 
 def next_revision(blueprint: Blueprint, message: str) -> tuple[str, str]:
@@ -278,8 +331,5 @@ def _draft_revision(
         return Draft(write_revision(None, blueprint, message, revision, template, folder=folder))
     wanted = NewRevision(message, revision, template, allow_drops)
     url = settings.need("postgres")
-    try:
+    with _no_file_written():
         return draft_from_models(url, blueprint, settings.timing, wanted, folder, warn=warn)
-    except BootstrapError as exc:
-        exc.hint = f"{exc.hint} No file was written.".strip()
-        raise

@@ -408,6 +408,22 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
     return _own_type(item, context)
 
 
+def render_team_type(kind: str, item: Any, context: Any) -> Any:
+    """How a team's revision writes a type, where the team's own hook leaves it to Alembic.
+
+    That is as Alembic has it, with the import of the type's module, unless `env.py` says how
+    modules of types are called. An enum or a domain is written as by `render_type`.
+    """
+    if kind != "type":
+        return False
+    if isinstance(item, types.Enum | postgresql.DOMAIN):
+        return _known_type(item, context)
+    module = type(item).__module__
+    if not module.startswith("sqlalchemy.") and not context.opts["user_module_prefix"]:
+        context.imports.add(f"import {module}")
+    return False
+
+
 def _known_type(item: types.Enum | postgresql.DOMAIN, context: Any) -> Any:
     """How a type is written that is there when the column gets it. False for every other one."""
     named = named_type(item)

@@ -16,8 +16,11 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from alembic.config import Config
@@ -45,26 +48,28 @@ _PATHS = ("version_locations", "prepend_sys_path")
 ADDRESS = "sqlalchemy.url"
 #: An address where nobody listens.
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
-#: Options of `context.configure` that our own environment gives itself, or that are of no use
-#: where revisions are run.
-_NOT_RUN = {
+#: Options of `context.configure` that our own environment gives itself.
+_OURS = {
     "as_sql",
+    "literal_binds",
+    "on_version_apply",
+    "process_revision_directives",
+    "starting_rev",
+    "tag",
+    "transaction_per_migration",
+    "transactional_ddl",
+    "version_table",
+    "version_table_schema",
+}
+#: Options that are of no use where revisions are run.
+_OF_COMPARISON = {
     "compare_server_default",
     "compare_type",
     "include_name",
     "include_object",
     "include_schemas",
-    "literal_binds",
-    "on_version_apply",
-    "process_revision_directives",
     "render_item",
-    "starting_rev",
-    "tag",
     "template_args",
-    "transaction_per_migration",
-    "transactional_ddl",
-    "version_table",
-    "version_table_schema",
 }
 _OFFLINE_HINT = (
     "Let env.py call context.configure in its offline branch with the options of its online "
@@ -96,8 +101,14 @@ class Captured:
     @property
     def running_options(self) -> Mapping[str, Any]:
         """The options that concern what a revision does, such as the naming of constraints."""
+        options = self.comparing_options
+        return {name: value for name, value in options.items() if name not in _OF_COMPARISON}
+
+    @property
+    def comparing_options(self) -> Mapping[str, Any]:
+        """The options that concern what autogenerate compares and writes."""
         options = self.options or {}
-        return {name: value for name, value in options.items() if name not in _NOT_RUN}
+        return {name: value for name, value in options.items() if name not in _OURS}
 
 
 def driver_named(address: str | URL) -> str:
@@ -174,6 +185,7 @@ class TeamEnvironment:
                 raiseerr=True,
                 verbose=False,
                 quiet=False,
+                autogenerate=True,  # hooks of an env.py ask whether they are to do something
             ),
         )
         if not found.file_config.has_section(self.declared.section):
@@ -230,6 +242,27 @@ class TeamEnvironment:
         place = (captured.version_table_schema, captured.version_table)
         found.attributes.update(place=place, options=captured.running_options)
         return found
+
+    def with_draft(self, path: Path) -> TeamEnvironment:
+        """The environment with one revision more, which lies in a folder that nobody else reads."""
+        found = copy(self)
+        with self._reading():
+            script = self._script()
+            draft = Script._from_path(script, path)  # noqa: SLF001 - as Alembic reads a folder
+        if draft is None:
+            raise ConfigurationError(f"{path} is no revision.")
+        found.scripts = (*self.fresh_scripts(), draft)
+        found.version_locations = [*self.version_locations, path.parent]
+        found.chain = _chain_of(found.scripts, self.ini)
+        return found
+
+    def fresh_scripts(self) -> Iterator[Script]:
+        """The revisions, which know nothing yet of those that go on from them.
+
+        A map of revisions writes that into them, so two maps that differ need two sets.
+        """
+        for each in self.scripts:
+            yield Script(each.module, each.revision, each.path)
 
     @property
     def driver(self) -> str:
@@ -338,9 +371,32 @@ class _NeedsConnectionError(Exception):
 _read: dict[AlembicEnvironment, tuple[TeamEnvironment, _Stamp]] = {}
 
 
+#: The environment of a file, with a revision that counts as one of its own and lies elsewhere.
+_DRAFTED: ContextVar[Mapping[Path, TeamEnvironment]] = ContextVar(
+    "drafted", default=MappingProxyType({})
+)
+
+
+@contextmanager
+def with_team_draft(declared: AlembicEnvironment, path: Path) -> Iterator[None]:
+    """Let the revision `path` count as one of an environment, in whose folders nothing is written.
+
+    The arguments of `declared` hold for every environment of its file meanwhile.
+    """
+    drafted = read_environment(declared).with_draft(path)
+    token = _DRAFTED.set({**_DRAFTED.get(), declared.ini: drafted})
+    try:
+        yield
+    finally:
+        _DRAFTED.reset(token)
+
+
 def read_environment(declared: AlembicEnvironment) -> TeamEnvironment:
     """The environment, read once in a process as long as none of its files changes."""
     known = _read.get(declared)
+    drafted = _DRAFTED.get().get(declared.ini)
+    if drafted is not None:
+        return drafted
     if known is not None and known[0].stamp() == known[1]:
         return known[0]
     plain = replace(declared, x=())

@@ -17,10 +17,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from is_db_bootstrap.stores.postgres.alembic import config, create_version_table
-from is_db_bootstrap.stores.postgres.connection import session_settings
+from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
-from is_db_bootstrap.stores.postgres.team_driver import USUAL, TeamDriver
+from is_db_bootstrap.stores.postgres.team_driver import USUAL, Found, TeamDriver
 from is_db_bootstrap.stores.postgres.team_environment import as_before
 from is_db_bootstrap.stores.postgres.team_run import TeamRun
 from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
@@ -98,6 +98,18 @@ class TeamTrial(TeamRun):
             self._driver.run(self._url, self._timing.connect_timeout_s, act)
         if self.connections.refusal is not None:
             self.notes.append(_WENT_ON)
+
+    def work(self, act: Callable[[Connection], Found]) -> Found:
+        """What `act` returns, which gets a connection to the scratch database.
+
+        Raises as `upgrade` does.
+        """
+        settings = session_settings(self._schema)
+        with (
+            connect(self._url, self._timing.connect_timeout_s, settings=settings) as reader,
+            self.trying(reader, lambda: False),
+        ):
+            return self._driver.run(self._url, self._timing.connect_timeout_s, act)
 
     @contextmanager
     def trying(self, reader: psycopg.Connection[Any], ended: Callable[[], bool]) -> Iterator[None]:
