@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import psycopg
 import pytest
 
@@ -16,7 +14,7 @@ from team_project import TeamProject
 pytestmark = pytest.mark.postgres
 
 #: The models of today: those of `b2`.
-MODELS = '''
+MODELS = """
 import os
 
 import sqlalchemy as sa
@@ -56,7 +54,7 @@ def with_url(url):
 
 def with_connection(connection):
     Base.metadata.create_all(connection)
-'''
+"""
 #: What only `create_all` begins: the first revision changes its table.
 FIRST = 'op.add_column("account", sa.Column("note", sa.String(), nullable=False))'
 SECOND = 'op.create_index("by_note", "account", ["note"])'
