@@ -241,7 +241,7 @@ class BaselineRun:
         ):
             path = session.execute(_PATH).fetchone()
             before = session.execute(_NUMBER).fetchone()
-            script.run(session, self._target)
+            script.run(session, self._target, change)
             session.execute(b"RESET SESSION AUTHORIZATION")
             # A dump sets none, and the version table may be found by it only.
             settings = {"search_path": str(path[0]) if path else ""}

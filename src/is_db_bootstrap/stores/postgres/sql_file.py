@@ -18,9 +18,10 @@ from typing import Any
 
 import psycopg
 
-from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import own_schema
-from is_db_bootstrap.stores.postgres.errors import errors
+from is_db_bootstrap.stores.postgres.errors import translated
 
 _TOKEN = re.compile(
     r"""
@@ -76,7 +77,7 @@ _READ_OTHERWISE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a file that begins in `line`: statements, or one COPY with its `rows`."""
+    """A statement that begins in `line`. That of a COPY has its `rows`."""
 
     text: str
     line: int
@@ -103,18 +104,18 @@ class SqlFile:
             ) from exc
         self.parts = tuple(_Reading(path, text).parts())
 
-    def run(self, session: psycopg.Connection[Any], target: str) -> None:
-        """Send everything in the transaction of `session`.
+    def run(self, session: psycopg.Connection[Any], target: str, change: Change) -> None:
+        """Send everything in the transaction of `session`, one statement after the other.
 
         An error of the server names the line.
         """
         for part in self.parts:
             try:
-                with errors(target, str(self.path)):
-                    _send(session, part)
-            except BootstrapError as exc:
-                exc.message = f"{self.path}, line {_line_of(part, exc)}: {exc.message}"
-                raise
+                _send(session, part)
+            except psycopg.Error as exc:
+                found = translated(exc, target, change=change, statement=part.text)
+                found.message = f"{self.path}, line {_line_of(part, exc)}: {found.message}"
+                raise found from exc
 
 
 def _send(session: psycopg.Connection[Any], part: Part) -> None:
@@ -126,10 +127,9 @@ def _send(session: psycopg.Connection[Any], part: Part) -> None:
         copy.write(part.rows.encode())
 
 
-def _line_of(part: Part, exc: BootstrapError) -> int:
-    """The line at which the server has stopped, or the first one of the part."""
-    cause = exc.__cause__
-    position = getattr(getattr(cause, "diag", None), "statement_position", None)
+def _line_of(part: Part, exc: psycopg.Error) -> int:
+    """The line at which the server has stopped, or the first one of the statement."""
+    position = exc.diag.statement_position
     if position is None or part.rows is not None:
         return part.line
     return part.line + part.text.count("\n", 0, int(position) - 1)
@@ -142,8 +142,6 @@ class _Reading:
         self._path = path
         self._text = text
         self._position = 0
-        #: Where the statements begin that are not given away yet.
-        self._from = 0
         self._begin_statement()
 
     def _begin_statement(self) -> None:
@@ -166,17 +164,15 @@ class _Reading:
             if kind == "unended":
                 raise self._refused(token.start(), f"a {token[0]} is opened and not closed")
             if kind == "meta":
-                yield from self._given_away(token.start())
                 self._skip_command(token)
                 continue
             if self._statement is None and kind != "end":
                 self._statement = token.start()
             if kind == "end" and not self._open and not self._blocks:
-                yield from self._end_statement(token)
+                yield from self._ended_statement(token.end())
             else:
                 self._look_at(kind or "", token[0].upper())
-        yield from self._given_away(len(self._text))
-        self._check_statement(len(self._text))
+        yield from self._ended_statement(len(self._text))
 
     def _next_token(self) -> re.Match[str]:
         token = _TOKEN.match(self._text, self._position)
@@ -221,26 +217,22 @@ class _Reading:
 
     def _skip_line(self) -> str:
         rest = _REST_OF_LINE.match(self._text, self._position)
-        self._position = self._from = rest.end() if rest else len(self._text)
+        self._position = rest.end() if rest else len(self._text)
         return rest[0] if rest else ""
 
-    def _given_away(self, end: int) -> Iterator[Part]:
-        """The statements before `end`, if there are any."""
-        text = self._text[self._from : end]
-        if text.strip():
-            yield Part(text, self._line(self._from))
-        self._from = end
-
-    def _end_statement(self, end: re.Match[str]) -> Iterator[Part]:
+    def _ended_statement(self, end: int) -> Iterator[Part]:
+        """The statement that ends at `end`, if there is one, with the rows after it."""
         statement = self._statement
-        self._check_statement(end.end())
+        self._check_statement(end)
         pairs = zip(self._words, self._words[1:], strict=False)
         takes_rows = self._words[:1] == ["COPY"] and ("FROM", "STDIN") in pairs
         self._begin_statement()
-        if not takes_rows or statement is None:
+        if statement is None:
             return
-        yield from self._given_away(statement)
-        text = self._text[statement : end.end()]
+        text = self._text[statement:end]
+        if not takes_rows:
+            yield Part(text, self._line(statement))
+            return
         if self._skip_line().strip():
             raise self._refused(statement, "the rows of COPY begin in the line after it")
         rows = self._position
