@@ -70,7 +70,8 @@ def postgres(
     failure leaves no file. Raises `ConfigurationError` for a blueprint whose files are not to be
     changed, for two heads, and for models that cannot be loaded.
     """
-    from is_db_bootstrap.stores.postgres.scratch import replace_files, server_wide_allowed
+    from is_db_bootstrap.stores.postgres.scratch import replace_files
+    from is_db_bootstrap.stores.postgres.server_wide import server_wide_allowed
 
     folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
     with (
@@ -110,7 +111,8 @@ def team(
     says where the revision belongs.
     """
     from is_db_bootstrap.settings import Timing
-    from is_db_bootstrap.stores.postgres.scratch import replace_files, server_wide_allowed
+    from is_db_bootstrap.stores.postgres.scratch import replace_files
+    from is_db_bootstrap.stores.postgres.server_wide import server_wide_allowed
     from is_db_bootstrap.stores.postgres.team_revision import draft_team_revision, run_hooks
 
     url = settings.need("postgres") if settings else None
@@ -211,7 +213,8 @@ def refresh(
     sentence when a revision cannot be written as SQL. Then only `catalogue.json` is written. With
     `allow_server_wide`, revisions may act on the whole server, such as by `CREATE ROLE`.
     """
-    from is_db_bootstrap.stores.postgres.scratch import server_wide_allowed, write
+    from is_db_bootstrap.stores.postgres.scratch import write
+    from is_db_bootstrap.stores.postgres.server_wide import server_wide_allowed
 
     _writable_folder(blueprint, folder_of(blueprint), "migrations")
     with server_wide_allowed(allowed=allow_server_wide):

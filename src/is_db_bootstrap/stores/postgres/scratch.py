@@ -10,7 +10,6 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_
 from is_db_bootstrap.stores.postgres.errors import NAME, errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.kind import KIND
+from is_db_bootstrap.stores.postgres.server_wide import refuse_server_wide
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
 
 if TYPE_CHECKING:
@@ -42,28 +42,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.team_run import TeamRun
 
 
-#: Statements whose effect is on the whole server, so no scratch database keeps it away from others.
-_SERVER_WIDE = re.compile(
-    r"""
-    \b(create|alter|drop)\s+(role|user|group|database|tablespace|subscription)\b
-    | \balter\s+system\b
-    | \b(reassign|drop)\s+owned\b
-    | \b(grant|revoke)\s+(?:(?!\bon\b)[^;'"])+?\s(to|from)\s
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-#: Functions whose effect is on the whole server, or on another one.
-_CALLS_SERVER_WIDE = re.compile(
-    r"\bpg_\w*(replication_slot|terminate_backend|cancel_backend|reload_conf)|\bdblink",
-    re.IGNORECASE,
-)
-#: A text that has statements inside, such as a `DO` block.
-_HAS_BODY = re.compile(
-    r"^\s*(DO|CREATE(\s+OR\s+REPLACE)?\s+(FUNCTION|PROCEDURE))\b|\$\w*\$", re.IGNORECASE
-)
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-#: Whether a revision may send such a statement: the server is one that nobody else uses.
-_SERVER_WIDE_ALLOWED: ContextVar[bool] = ContextVar("server_wide_allowed", default=False)
 #: Beside `catalogue.json`, for teams whose DBA applies it.
 SCHEMA_NAME = "schema.sql"
 #: What the first line of a generated `schema.sql` ends with.
@@ -356,49 +334,11 @@ class ScratchCursor(WorkingCursor):
         refuse_server_wide(statement_text(query, self.connection), step)
 
 
-@contextmanager
-def server_wide_allowed(*, allowed: bool = True) -> Iterator[None]:
-    """While inside, a revision may send what acts on the whole server, if that is `allowed`."""
-    token = _SERVER_WIDE_ALLOWED.set(allowed)
-    try:
-        yield
-    finally:
-        _SERVER_WIDE_ALLOWED.reset(token)
-
-
-def refuse_server_wide(text: str, step: str) -> None:
-    """Raise `ConfigurationError` for a statement of `step` that acts on the whole server."""
-    found = "" if _SERVER_WIDE_ALLOWED.get() else server_wide(text)
-    if found:
-        raise ConfigurationError(
-            f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the "
-            "whole server and not on one database, so it is not run in a scratch database.",
-            hint="Let an administrator run it by other means than a revision. On a server that "
-            "nobody else uses: revision --allow-server-wide.",
-        )
-
-
 def statement_text(query: Any, connection: psycopg.Connection[Any]) -> str:
     """A statement as text, whatever a cursor takes it as."""
     if isinstance(query, psycopg.sql.Composable):
         return query.as_string(connection)
     return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
-
-
-def server_wide(text: str) -> str:
-    """The words of a statement that acts on the whole server; empty when there is none in `text`.
-
-    Such words count where a statement begins, and anywhere in the text of a block or a function.
-    """
-    sql = _COMMENT.sub(" ", text)
-    if _HAS_BODY.search(sql):
-        found = _SERVER_WIDE.search(sql) or _CALLS_SERVER_WIDE.search(sql)
-        return " ".join(found[0].split()) if found else ""
-    for statement in sql.split(";"):
-        found = _SERVER_WIDE.match(statement.lstrip()) or _CALLS_SERVER_WIDE.search(statement)
-        if found:
-            return " ".join(found[0].split())
-    return ""
 
 
 def generate(

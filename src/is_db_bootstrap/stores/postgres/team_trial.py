@@ -19,6 +19,7 @@ from sqlalchemy.engine import Engine
 from is_db_bootstrap.stores.postgres.alembic import config, create_version_table
 from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
+from is_db_bootstrap.stores.postgres.server_wide import refuse_server_wide
 from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
 from is_db_bootstrap.stores.postgres.team_driver import USUAL, Found, TeamDriver
 from is_db_bootstrap.stores.postgres.team_environment import as_before
@@ -125,8 +126,6 @@ def refusing_server_wide(watch: StepWatch) -> Iterator[None]:
     Raises `ConfigurationError` for such a statement before it is sent. A statement that the server
     puts together itself is not recognised, nor one that is sent through a driver itself.
     """
-    from is_db_bootstrap.stores.postgres.scratch import refuse_server_wide
-
     threads = GuestThreads()
 
     def look(_: Connection, __: Any, statement: str, *___: Any) -> None:
