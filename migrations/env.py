@@ -302,17 +302,20 @@ def connected(schema: str) -> Iterator[Connection]:
 def configure(schema: str, **options: Any) -> None:
     """What online and offline runs share."""
     place, table = config.attributes.get("place", (schema, TABLE))
+    given: dict[str, Any] = {
+        "target_metadata": models(declared()),
+        "compare_server_default": True,
+        "render_item": render_type,
+    }
+    of_team = config.attributes.get("options", {})
     context.configure(
-        target_metadata=models(declared()),
         version_table=table,
         version_table_schema=place,
         transaction_per_migration=True,
-        compare_server_default=True,
         on_version_apply=record_lineage,  # type: ignore[arg-type]  # it is called with keywords
-        render_item=render_type,
         type_told=config.attributes.get("type_told", lambda _: None),
         created_types=config.attributes.get("created_types", ()),
-        **options,
+        **(given | options | of_team),
     )
 
 
@@ -417,7 +420,7 @@ def online(schema: str) -> None:
             if step.is_upgrade:
                 refuse_recorded_elsewhere(reader(), schema)
 
-        config.attributes["watch"] = watch_of(connection)
+        config.attributes.setdefault("watch", watch_of(connection))
         if not config.attributes.get("is_followed"):
             watch_steps(context.get_context(), config.attributes["watch"], before_first, before_all)
         with context.begin_transaction():
@@ -450,7 +453,8 @@ def offline(schema: str) -> None:
 def main() -> None:
     """Set up logging for the stock command only: a caller's own logging is left alone."""
     if (
-        config.cmd_opts is not None
+        "schema" not in config.attributes
+        and config.cmd_opts is not None
         and config.config_file_name is not None
         and config.file_config.has_section("loggers")
     ):

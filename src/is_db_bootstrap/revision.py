@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import Settings
     from is_db_bootstrap.stores.postgres.operations import Operation
     from is_db_bootstrap.stores.postgres.revision_draft import Draft
+    from is_db_bootstrap.stores.postgres.team_revision import Place
 
 #: Characters that Alembic's version table holds.
 LONGEST_ID = 32
@@ -48,6 +50,7 @@ def postgres(
     settings: Settings | None,
     *,
     allow_drops: bool = False,
+    allow_server_wide: bool = False,
     report: Callable[[Operation], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
@@ -60,17 +63,21 @@ def postgres(
     revision is empty, and `refresh` writes the other files later.
 
     `report` receives each operation that is written, each drop that is left out, and each
-    difference that a person has to write. `allow_drops` leaves no drop out. `warn` receives what
+    difference that a person has to write. `allow_drops` leaves no drop out. With
+    `allow_server_wide`, revisions may act on the whole server. `warn` receives what
     `refresh` warns of, a sentence for each type that the revision cannot import, and what the trial
     of the revision has shown (`stores.postgres.revision_draft`). No file is overwritten, and a
     failure leaves no file. Raises `ConfigurationError` for a blueprint whose files are not to be
     changed, for two heads, and for models that cannot be loaded.
     """
     from is_db_bootstrap.stores.postgres.scratch import replace_files
+    from is_db_bootstrap.stores.postgres.server_wide import server_wide_allowed
 
-    _refuse_team(blueprint)
     folder = _writable_folder(blueprint, blueprint.migrations, "migrations")
-    with tempfile.TemporaryDirectory() as temporary:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        server_wide_allowed(allowed=allow_server_wide),
+    ):
         draft = _draft_revision(
             blueprint, message, settings, Path(temporary), allow_drops=allow_drops, warn=warn
         )
@@ -87,13 +94,66 @@ def postgres(
     return [path, *others]
 
 
-def _refuse_team(blueprint: Blueprint) -> None:
-    """Refuse to write revisions for a team's own environment: its Alembic writes them."""
-    if blueprint.alembic is not None:
-        raise ConfigurationError(
-            f"{blueprint.name}: revisions of {blueprint.alembic.ini} are written by Alembic.",
-            hint="Run `alembic revision --autogenerate`, then is-db-bootstrap revision --refresh.",
+def team(
+    blueprint: Blueprint,
+    message: str,
+    settings: Settings | None,
+    place: Place,
+    *,
+    allow_drops: bool = False,
+    allow_server_wide: bool = False,
+    report: Callable[[Operation], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Write the next revision of a team's own environment, and return the files that were written.
+
+    All is as in `postgres`, but that the team's template, hooks, folders and options hold. `place`
+    says where the revision belongs.
+    """
+    from is_db_bootstrap.settings import Timing
+    from is_db_bootstrap.stores.postgres.scratch import replace_files
+    from is_db_bootstrap.stores.postgres.server_wide import server_wide_allowed
+    from is_db_bootstrap.stores.postgres.team_revision import draft_team_revision, run_hooks
+
+    url = settings.need("postgres") if settings else None
+    timing = settings.timing if settings else Timing()
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        server_wide_allowed(allowed=allow_server_wide),
+        _no_file_written(),
+    ):
+        draft = draft_team_revision(
+            url,
+            blueprint,
+            timing,
+            message,
+            where=place,
+            folder=Path(temporary),
+            allow_drops=allow_drops,
+            warn=warn,
         )
+        for operation in draft.operations:
+            report(operation)
+        if draft.path is None or draft.place is None:
+            return []
+        if draft.place.exists():
+            raise _is_there(draft.place)
+        text = draft.path.read_text(encoding="utf-8")
+    others = replace_files(draft.generated)
+    draft.place.parent.mkdir(parents=True, exist_ok=True)
+    _create_file(draft.place, text)
+    run_hooks(blueprint, draft.place)
+    return [draft.place, *others]
+
+
+@contextmanager
+def _no_file_written() -> Iterator[None]:
+    """Say of a failure that it has left no file."""
+    try:
+        yield
+    except BootstrapError as exc:
+        exc.hint = f"{exc.hint} No file was written.".strip()
+        raise
 
 
 def next_revision(blueprint: Blueprint, message: str) -> tuple[str, str]:
@@ -141,17 +201,24 @@ def _is_hash(head: str, chain: Chain) -> bool:
 
 
 def refresh(
-    blueprint: Blueprint, settings: Settings, warn: Callable[[str], None] = lambda _: None
+    blueprint: Blueprint,
+    settings: Settings,
+    warn: Callable[[str], None] = lambda _: None,
+    *,
+    allow_server_wide: bool = False,
 ) -> list[Path]:
     """Write `catalogue.json` and `schema.sql` again, and return the files that were written.
 
     Their content comes from a scratch database on the server of `settings`. `warn` receives a
-    sentence when a revision cannot be written as SQL. Then only `catalogue.json` is written.
+    sentence when a revision cannot be written as SQL. Then only `catalogue.json` is written. With
+    `allow_server_wide`, revisions may act on the whole server, such as by `CREATE ROLE`.
     """
     from is_db_bootstrap.stores.postgres.scratch import write
+    from is_db_bootstrap.stores.postgres.server_wide import server_wide_allowed
 
     _writable_folder(blueprint, folder_of(blueprint), "migrations")
-    return list(write(settings.need("postgres"), blueprint, settings.timing, warn))
+    with server_wide_allowed(allowed=allow_server_wide):
+        return list(write(settings.need("postgres"), blueprint, settings.timing, warn))
 
 
 def stale(blueprint: Blueprint) -> list[str]:
@@ -267,8 +334,5 @@ def _draft_revision(
         return Draft(write_revision(None, blueprint, message, revision, template, folder=folder))
     wanted = NewRevision(message, revision, template, allow_drops)
     url = settings.need("postgres")
-    try:
+    with _no_file_written():
         return draft_from_models(url, blueprint, settings.timing, wanted, folder, warn=warn)
-    except BootstrapError as exc:
-        exc.hint = f"{exc.hint} No file was written.".strip()
-        raise

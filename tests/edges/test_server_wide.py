@@ -2,7 +2,7 @@
 
 import pytest
 
-from is_db_bootstrap.stores.postgres.scratch import server_wide
+from is_db_bootstrap.stores.postgres.server_wide import server_wide
 
 REFUSED = {
     "CREATE ROLE app": "CREATE ROLE",

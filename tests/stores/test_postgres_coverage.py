@@ -48,7 +48,7 @@ def decided(columns):
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("version", ["14", "15", "18"])
+@pytest.mark.parametrize("version", ["14", "15", "16", "17", "18"])
 def test_every_column_of_the_servers_catalogue_is_decided(farm, version):
     server = farm.shared("postgres", version)
     with psycopg.connect(f"{server.url}/postgres") as connection:

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -29,6 +30,8 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import RunOptions, Settings
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.selftest_trial import SelfTestTrial
 from team_project import OPTIONS, TeamProject
 
 pytestmark = pytest.mark.postgres
@@ -73,6 +76,13 @@ def run(project, mode=Mode.APPLY, *, fails=False, **flags):
     if not fails:
         result.raise_for_failure()
     return result
+
+
+def refreshed(project):
+    """What `revision --refresh` has written."""
+    blueprint = load_blueprint(project.toml)
+    settings = Settings.load(blueprint, environ={"POSTGRES_URL": project.url})
+    return revision.refresh(blueprint, settings)
 
 
 def changes(result):
@@ -483,19 +493,100 @@ def test_a_revision_that_reads_rows_leaves_out_only_schema_sql(project):
     assert "(c3.py, line " in sentence
 
 
-def test_a_revision_of_another_driver_that_a_scratch_database_refuses_says_so(project):
-    """Prefect sends a single `%`, which is right with asyncpg."""
+#: What holds with one driver only: a text for a number, which psycopg2 sends as a literal, and a
+#: single `%`, which asyncpg sends as it is.
+OF_ONE_DRIVER = {
+    "psycopg2": """op.execute(sa.text("UPDATE account SET cents = :cents").bindparams(cents="7"))""",
+    "asyncpg": PERCENT,
+}
+
+
+@pytest.mark.parametrize("driver", OF_ONE_DRIVER)
+def test_what_holds_with_the_teams_driver_holds_in_a_scratch_database(project, driver):
+    """Airflow binds a text to a number, Prefect sends a single `%`."""
+    team = project(driver)
+    create(team.url)
+    team.revision("c3", "b2", OF_ONE_DRIVER[driver])
+    run(team)
+    written = [path.name for path in refreshed(team)]
+    assert "catalogue.json" in written
+    assert run(team, Mode.VERIFY).ok
+    blueprint = load_blueprint(team.toml)
+    trial = PostgreSQLBootstrapper(team.url, blueprint, make_trial=SelfTestTrial)
+    with closing(trial):
+        trial.ping(30)
+        proofs = list(trial.selftest())
+    assert proofs
+    assert all(proof.ok for proof in proofs), proofs
+
+
+def test_a_driver_that_nothing_names_is_named_in_the_settings(project):
+    """Without an offline branch, nobody says which one `env.py` uses."""
     team = project("asyncpg")
     create(team.url)
+    team.env(offline="raise NotImplementedError")
+    table = 'version_table = "shop_version"\nversion_table_schema = "meta"\n'
+    team.toml.write_text(f'[postgres]\nalembic = "alembic.ini"\n{table}')
     team.revision("c3", "b2", PERCENT)
     run(team)
-    blueprint = load_blueprint(team.toml)
-    settings = Settings.load(blueprint, environ={"POSTGRES_URL": team.url})
     with pytest.raises(ChangeFailed) as raised:
-        revision.refresh(blueprint, settings)
+        refreshed(team)
     assert raised.value.change.name == "c3"
-    assert "scratch database, where revisions run with psycopg" in raised.value.hint
+    assert "revisions run with psycopg" in raised.value.hint
+    assert "driver, beside alembic in [postgres]" in raised.value.hint
+    team.toml.write_text(f'{team.toml.read_text()}driver = "asyncpg"\n')
+    assert refreshed(team)
     assert run(team, Mode.VERIFY).ok
+
+
+def test_a_driver_that_is_not_installed_is_told(project):
+    team = project()
+    create(team.url)
+    team.toml.write_text(f'{team.toml.read_text()}driver = "pg8000"\n')
+    with pytest.raises(ConfigurationError, match="driver pg8000 is not installed"):
+        refreshed(team)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_trial_sends_nothing_to_the_whole_server_or_to_another_database(project, driver):
+    team = project(driver)
+    create(team.url)
+    team.revision("c3", "b2", 'op.execute("CREATE ROLE somebody_of_a_trial")')
+    with pytest.raises(ConfigurationError, match="upgrade of revision c3 sends 'CREATE ROLE'"):
+        refreshed(team)
+    elsewhere = team.url.replace("postgresql:", "postgresql+psycopg:")
+    team.revision("c3", "b2", f"sa.create_engine({elsewhere!r}).connect()")
+    with pytest.raises(StoreConflict, match="A connection of a revision has reached another"):
+        refreshed(team)
+
+
+def test_a_trial_names_constraints_as_the_team_does(project):
+    """The naming convention is that of the metadata which `env.py` gives to Alembic."""
+    team = project()
+    create(team.url)
+    names = '{"uq": "one_%(column_0_name)s"}'
+    metadata = f"target_metadata=__import__('sqlalchemy').MetaData(naming_convention={names})"
+    team.env(f"{OPTIONS}, {metadata}")
+    team.revision("c3", "b2", 'op.create_unique_constraint(None, "account", ["cents"])')
+    run(team)
+    refreshed(team)
+    assert "one_cents" in (team.folder / "db" / "catalogue.json").read_text()
+    assert run(team, Mode.VERIFY).ok
+
+
+def test_a_trial_gives_a_revision_the_arguments_and_options_of_the_team(project):
+    team = project()
+    create(team.url)
+    team.ini("recursive_version_locations = true\nshop.word = hello")
+    team.toml.write_text(f'{team.toml.read_text()}x = ["tenant=a"]\n')
+    asked = """
+        from alembic import context
+        assert context.get_x_argument(as_dictionary=True) == {"tenant": "a"}
+        assert context.config.get_main_option("shop.word") == "hello"
+    """
+    team.revision("c3", "b2", asked)
+    run(team)
+    assert refreshed(team)
 
 
 def test_the_search_path_is_that_of_the_address(project):

@@ -161,6 +161,8 @@ def _postgres_15(home, **options):
 KINDS = {
     ("postgres", "18"): PostgresServer,
     ("postgres", "15"): _postgres_15,
+    ("postgres", "17"): lambda home, **options: OlderPostgres(home, version="17.9.0", **options),
+    ("postgres", "16"): lambda home, **options: OlderPostgres(home, version="16.13.0", **options),
     ("postgres", "14"): lambda home, **options: OlderPostgres(home, version="14.22.0", **options),
     ("neo4j", "5.26"): Neo4jServer,
     ("neo4j", "2026.08"): NewerNeo4j,

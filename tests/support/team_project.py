@@ -148,12 +148,12 @@ class TeamProject:
         )
         self.write(f"{place}/{revision}.py", text)
 
-    def stock(self, act: str, *arguments: str) -> None:
+    def stock(self, act: str, *arguments: str, **options: bool) -> None:
         """Run a command of the stock Alembic in this process, as from the folder."""
         config = Config(self.folder / "alembic.ini")
         path = list(sys.path)
         with chdir(self.folder):
             try:
-                getattr(command, act)(config, *arguments)
+                getattr(command, act)(config, *arguments, **options)
             finally:
                 sys.path[:] = path

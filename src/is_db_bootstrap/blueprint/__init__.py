@@ -2,6 +2,7 @@
 
 from is_db_bootstrap.blueprint.declarations import (
     AlembicEnvironment,
+    Baseline,
     Blueprint,
     Channel,
     Collection,
@@ -21,6 +22,7 @@ from is_db_bootstrap.blueprint.declarations import (
 
 __all__ = [
     "AlembicEnvironment",
+    "Baseline",
     "Blueprint",
     "Channel",
     "Collection",

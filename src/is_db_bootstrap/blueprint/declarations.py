@@ -363,6 +363,8 @@ class AlembicEnvironment:
       `{database}` and `{schema}` stand for those of the run. The address has its password.
     - `version_table` and `version_table_schema` are for an `env.py` without an offline branch. They
       say what its `context.configure` says. Empty: the offline branch says it.
+    - `driver` is SQLAlchemy's name of the driver with which trials run the revisions, such as
+      `asyncpg`. Empty: that of the address which the offline branch or the file says.
     """
 
     ini: Path
@@ -370,6 +372,7 @@ class AlembicEnvironment:
     x: tuple[str, ...] = field(default=(), repr=False)  # an address may be in it
     version_table: str = ""
     version_table_schema: str = ""
+    driver: str = ""
 
     def of_run(self, **values: str) -> AlembicEnvironment:
         """The environment of one run, with the `values` of what stands in braces in `x`."""
@@ -382,6 +385,28 @@ class AlembicEnvironment:
         """Take a text that names a file as a path."""
         if isinstance(self.ini, str):
             object.__setattr__(self, "ini", Path(self.ini))
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What fills an empty database before the first revision that is run there.
+
+    - `source` is a function as `module:function`, or the path of an SQL file, whose name ends with
+      `.sql`. The path is relative to the file that declares it.
+    - `revision` is what is recorded afterwards, as `alembic stamp` takes it. Empty: all heads,
+      which is right for the models of today. An SQL file needs one.
+    - `folder` is where both are looked for. None: that of the file that declares it.
+    """
+
+    source: str
+    revision: str = ""
+    folder: Path | None = field(default=None, repr=False)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQL file. None for a function."""
+        is_file = self.source.lower().endswith(".sql")
+        return (self.folder or Path()) / self.source if is_file else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +429,7 @@ class Blueprint:
       `revision` and `alembic check` compare.
     - `pool` is for services that use the database.
     - `portable` marks revisions that also run on MariaDB and SQLite.
+    - `baseline` is what fills an empty database before the revisions.
     """
 
     name: str
@@ -424,6 +450,7 @@ class Blueprint:
     seed_nodes: tuple[SeedNode, ...] = ()
     seed_relationships: tuple[SeedRelationship, ...] = ()
     alembic: AlembicEnvironment | None = None
+    baseline: Baseline | None = None
     configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(
         default=None, repr=False
     )
@@ -436,6 +463,8 @@ class Blueprint:
                 object.__setattr__(self, name, Path(folder))
         if isinstance(self.alembic, str | Path):
             object.__setattr__(self, "alembic", AlembicEnvironment(Path(self.alembic)))
+        if isinstance(self.baseline, str):
+            object.__setattr__(self, "baseline", Baseline(self.baseline))
 
     @property
     def stores(self) -> tuple[StoreName, ...]:

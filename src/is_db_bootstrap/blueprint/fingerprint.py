@@ -28,6 +28,8 @@ def fingerprint(blueprint: Blueprint, settings: Settings) -> str:
     )
     resolved = blueprint.resolve(settings.values)
     digest.update(repr(_printable(resolved)).encode())
+    if blueprint.baseline and blueprint.baseline.file:
+        digest.update(blueprint.baseline.file.read_bytes())
     for folder in _folders(blueprint):
         for path in sorted(
             {*folder.rglob("*"), *folder.parent.glob("*.py"), *_sources_beside_models(blueprint)}

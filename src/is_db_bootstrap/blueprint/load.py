@@ -28,7 +28,7 @@ from is_db_bootstrap.blueprint.beside import (
     refuse_unread,
 )
 from is_db_bootstrap.blueprint.check import check, check_types
-from is_db_bootstrap.blueprint.declarations import AlembicEnvironment, Blueprint
+from is_db_bootstrap.blueprint.declarations import AlembicEnvironment, Baseline, Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.settings.sources import Table, refuse_address
@@ -261,6 +261,9 @@ def from_toml(path: Path) -> Blueprint:
         )
         name_of_project = table.top.get("name", _NAME_OF_PROJECT)
         named: dict[str, Any] = {kind.environment: environment}
+        given = [section.get(key, "") for key in kind.baseline_keys]
+        if any(given):
+            named["baseline"] = Baseline(*given)
         declared = replace(Blueprint(name_of_project, f"What {path.name} names."), **named)
         check_types(declared)
         return _with_environment(declared, path.resolve().parent)
@@ -435,6 +438,9 @@ def _with_folders(blueprint: Blueprint, folder: Path, package: str) -> Blueprint
 
 def _with_environment(blueprint: Blueprint, folder: Path) -> Blueprint:
     """The blueprint with the file of its environment made absolute. Raises when it is not there."""
+    if blueprint.baseline is not None and blueprint.baseline.folder is None:
+        begun = replace(blueprint.baseline, folder=folder.resolve())
+        blueprint = replace(blueprint, baseline=begun)
     for kind in KINDS.values():
         environment = getattr(blueprint, kind.environment) if kind.environment else None
         if environment is None:

@@ -11,9 +11,11 @@ import click
 from is_db_bootstrap.cli._options import OUTPUT
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import Database, database_options
+from is_db_bootstrap.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.operations import Operation
+    from is_db_bootstrap.stores.postgres.team_revision import Place
 
 
 @click.command("revision")
@@ -31,6 +33,18 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also drop what the models do not declare. Without it, such a drop is told and left out.",
 )
+@click.option(
+    "--allow-server-wide",
+    is_flag=True,
+    help="Let revisions act on the whole server, such as by CREATE ROLE. For a server that nobody "
+    "else uses.",
+)
+@click.option("--head", default="", help="What the revision goes on from. Default: head.")
+@click.option("--splice", is_flag=True, help="Let it go on from a revision that is no head.")
+@click.option("--branch-label", default="", help="A label for its branch.")
+@click.option("--version-path", default="", help="The folder of revisions in which it is written.")
+@click.option("--depends-on", multiple=True, help="A revision that it needs. Repeatable.")
+@click.option("--rev-id", default="", help="Its id, in the place of one that is made.")
 @OUTPUT
 def command(
     database: Database,
@@ -40,7 +54,9 @@ def command(
     empty: bool,
     refresh: bool,
     allow_drops: bool,
+    allow_server_wide: bool,
     output: str,
+    **place: Any,
 ) -> int:
     """Write the next revision: what the models have and the revisions lack, or an empty one.
 
@@ -54,16 +70,34 @@ def command(
     warnings: list[str] = []
     blueprint = database.blueprint
     if refresh:
-        written = revision.refresh(blueprint, database.settings, warnings.append)
+        written = revision.refresh(
+            blueprint,
+            database.settings,
+            warnings.append,
+            allow_server_wide=allow_server_wide,
+        )
     elif cypher:
         written = [revision.cypher(blueprint, message)]
+    elif blueprint.alembic is not None:
+        written = revision.team(
+            blueprint,
+            message,
+            None if empty else database.settings,
+            _team_place(place),
+            allow_drops=allow_drops,
+            allow_server_wide=allow_server_wide,
+            report=operations.append,
+            warn=warnings.append,
+        )
     else:
+        _refuse_place(place)
         needs_server = not empty and blueprint.models
         written = revision.postgres(
             blueprint,
             message,
             database.settings if needs_server else None,
             allow_drops=allow_drops,
+            allow_server_wide=allow_server_wide,
             report=operations.append,
             warn=warnings.append,
         )
@@ -85,6 +119,23 @@ def command(
             err=True,
         )
     return 0
+
+
+def _team_place(given: dict[str, Any]) -> Place:
+    """Where a team's new revision belongs."""
+    from is_db_bootstrap.stores.postgres.team_revision import Place
+
+    return Place(**{name: value for name, value in given.items() if value})
+
+
+def _refuse_place(given: dict[str, Any]) -> None:
+    """Refuse what only a team's own environment has."""
+    for name, value in given.items():
+        if value:
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')} is for a blueprint that names an alembic.ini.",
+                hint="A folder of revisions has one head, and the new one goes on from it.",
+            )
 
 
 def _short_path(path: Path) -> str:

@@ -141,7 +141,8 @@ def _accepted_keys() -> dict[str, set[str] | None]:
         ignored = {IGNORED_KEY} if kind.ignored_variable else set()
         unknown = {UNKNOWN_KEY} if kind.unknown_variable else set()
         privileges = {PRIVILEGES_KEY} if kind.privileges_variable else set()
-        own = {kind.environment, *kind.environment_keys} if kind.environment else set()
+        environment = (kind.environment, *kind.environment_keys, *kind.baseline_keys)
+        own = {*environment} if kind.environment else set()
         found[name] = _STORE_KEYS | schema | ignored | unknown | privileges | own
     return found
 

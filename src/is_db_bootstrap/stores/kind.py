@@ -70,6 +70,8 @@ class StoreKind:
     #: the key of a TOML file that does. The other keys of the file say more about it.
     environment: str = ""
     environment_keys: tuple[str, ...] = ()
+    #: The keys of a TOML file that name what fills an empty store, and what is recorded afterwards.
+    baseline_keys: tuple[str, ...] = ()
     #: Other names that people give to such a folder.
     folder_names: tuple[str, ...] = ()
     #: The scheme that asks for TLS. Empty where a query option or a suffix asks for TLS.

@@ -224,13 +224,13 @@ def commit_record(ctx: MigrationContext, watch: StepWatch) -> None:
 
 def config(blueprint: Blueprint, schema: str, connection: Connection | None = None) -> Config:
     """The configuration of `migrations/alembic.ini`, for revisions of any folder."""
-    found = Config()
+    team = blueprint.alembic
+    found = Config() if team is None else read_environment(team).trial_config()
     found.set_main_option("script_location", _escaped(files.root() / "migrations"))
-    found.set_main_option("path_separator", "os")
     found.attributes.update(blueprint=blueprint, schema=schema, connection=connection)
-    if blueprint.alembic is not None:
-        read_environment(blueprint.alembic).lend_to(found)
+    if team is not None:
         return found
+    found.set_main_option("path_separator", "os")
     draft = draft_of(blueprint.migrations) if blueprint.migrations else None
     places = [blueprint.migrations, *([draft.parent] if draft else [])]
     found.set_main_option("version_locations", os.pathsep.join(map(_escaped, places)))
@@ -408,6 +408,22 @@ def render_type(kind: str, item: Any, context: Any) -> Any:
     return _own_type(item, context)
 
 
+def render_team_type(kind: str, item: Any, context: Any) -> Any:
+    """How a team's revision writes a type, where the team's own hook leaves it to Alembic.
+
+    That is as Alembic has it, with the import of the type's module, unless `env.py` says how
+    modules of types are called. An enum or a domain is written as by `render_type`.
+    """
+    if kind != "type":
+        return False
+    if isinstance(item, types.Enum | postgresql.DOMAIN):
+        return _known_type(item, context)
+    module = type(item).__module__
+    if not module.startswith("sqlalchemy.") and not context.opts["user_module_prefix"]:
+        context.imports.add(f"import {module}")
+    return False
+
+
 def _known_type(item: types.Enum | postgresql.DOMAIN, context: Any) -> Any:
     """How a type is written that is there when the column gets it. False for every other one."""
     named = named_type(item)
@@ -543,10 +559,7 @@ def create_version_table(
     The schema of the version table is made if it is missing. `IF NOT EXISTS` is not atomic, so a
     faster run is no error.
     """
-    statement = (
-        f"CREATE TABLE IF NOT EXISTS {place.quoted} (version_num varchar(32) NOT NULL CONSTRAINT "
-        f"{identifier(f'{place.table}_pkc')} PRIMARY KEY)"
-    )
+    statement = place.create_statement
     with errors(target, place.table):
         try:
             _create(connection, statement)

@@ -101,6 +101,10 @@ _STATUSES_SINCE = """
 """
 
 
+#: The direction of a step that fills an empty database. Its name is no revision.
+BASELINE = "baseline"
+
+
 class Fate(Enum):
     """What the server knows of what a step has done."""
 
@@ -147,7 +151,7 @@ class Begun:
 
     @property
     def direction(self) -> str:
-        """`upgrade` or `downgrade`."""
+        """`upgrade`, `downgrade` or `baseline`."""
         return self.step.partition(" ")[0]
 
     @property
@@ -157,6 +161,8 @@ class Begun:
 
     def has_ended(self, revisions: Iterable[str], chain: Chain) -> bool:
         """Whether a schema that records `revisions` has this step behind it."""
+        if self.direction == BASELINE:
+            return bool(list(revisions))
         recorded = chain.until([r for r in revisions if r in chain.parents])
         return (self.revision in recorded) == (self.direction == "upgrade")
 

@@ -44,6 +44,7 @@ from is_db_bootstrap.results import (
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.postgres import elsewhere, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
+from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
     connect,
     placeholders,
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
     from is_db_bootstrap.engine.store import Anchor, Lock, Progress
     from is_db_bootstrap.stores.postgres.selftest import Trial
+    from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
     from is_db_bootstrap.stores.postgres.team_run import TeamRun
     from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
     from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
@@ -119,8 +121,6 @@ class PostgreSQLBootstrapper:
     kinds_together = frozenset({"revision"})
     #: Whether the live schema is compared with the catalogue beside the revisions.
     compares = True
-    #: Whether a team's own `env.py` runs its revisions, or our environment.
-    runs_team = True
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class PostgreSQLBootstrapper:
             ignored=elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
         )
         self._watch: Watch | TeamWatch = Watch(self._history.marks)
-        if self._team and self.runs_team:
+        if self._team:
             self._watch = self._team.watch_with(self._history.marks)
         self._revision_steps = RevisionSteps(
             self._reader,
@@ -205,8 +205,51 @@ class PostgreSQLBootstrapper:
             history=self._history,
             watch=self._watch,
             lock_timeout_s=self._timing.lock_timeout_s,
-            run_by_team=self._upgrade_by_team if self._team and self.runs_team else None,
+            run_by_team=self._upgrade_by_team if self._team else None,
         )
+
+        self._baseline = self._read_baseline()
+        #: What watches the connections that the function of a baseline opens.
+        self._baseline_connections: TeamConnections | None = None
+
+    def _read_baseline(self) -> BaselineRun | None:
+        """What fills an empty database, if the blueprint names it."""
+        declared = self._blueprint.baseline
+        if declared is None:
+            return None
+        tools = Tools(
+            reader=self._reader,
+            session=self._connected,
+            engine=self._alembic_engine,
+            connections=self._new_baseline_connections,
+            held_lock=self._lock_of_run,
+            has_ended=self._cancelled.is_set,
+        )
+        return BaselineRun(
+            declared,
+            tools,
+            target=self.target,
+            address=self._url.reveal(),
+            only_schema=None if self._schema == _USUAL_SCHEMA else self._schema,
+            blueprint=self._blueprint,
+            chain=self._chain,
+            history=self._history,
+            team=self._team,
+        )
+
+    def _new_baseline_connections(self) -> TeamConnections:
+        from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
+
+        schema = None if self._schema == _USUAL_SCHEMA else self._schema
+        self._baseline_connections = TeamConnections(
+            str(self._url), self._timing.lock_timeout_s, schema, "the baseline"
+        )
+        return self._baseline_connections
+
+    def _lock_of_run(self) -> tuple[int, int] | None:
+        """The process that holds the lock of this run, and its number."""
+        lock = self._held_lock
+        return (lock.connection.info.backend_pid, lock.number) if lock else None
 
     def _read_team(self) -> TeamRun | None:
         """The team's own environment, if the blueprint names one."""
@@ -333,26 +376,54 @@ class PostgreSQLBootstrapper:
             )
             return Plan(notes=(note,), ahead=True)
         begun_before = self._history.refuse_half_done(record)
-        pending = self._pending(record)
-        if not pending:
+        baseline = self._planned_baseline(reader, record)
+        if baseline and self._baseline:
+            begun_before = (*begun_before, *self._baseline.begun_before(record))
+        pending = self._pending(self._after(baseline, record))
+        if not (baseline or pending):
             unread = (*self._history.unread(record), *self._history.unread_lineage(record))
             return Plan(tuple(self._missing_rows(reader)), notes=unread)
         self._history.refuse_unread(record)
-        self._refuse_long_ids(reader, pending)
+        self._refuse_long_ids(reader, [*self._heads_of(baseline), *pending])
         notes = self._elsewhere.refuse(reader, record)
         schema = self._database.checked_schema(reader) if self._path_schema else []
-        if not record.revisions and not schema:
+        if not record.revisions and not schema and not baseline:
             self._refuse_unrecorded(reader)
         notes = (*notes, *self._history.unread_lineage(record), *self._history.unmarked(reader))
-        return Plan((*schema, *pending, *self._all_rows()), notes=notes, begun=begun_before)
+        changes = (*schema, *baseline, *pending, *self._all_rows())
+        return Plan(changes, notes=notes, begun=begun_before)
+
+    def _planned_baseline(
+        self, reader: psycopg.Connection[Any] | None, record: Record
+    ) -> tuple[Change, ...]:
+        """What fills the database before the revisions, if it is declared and nothing is recorded.
+
+        Raises `StoreConflict` when the database is not empty.
+        """
+        if self._baseline is None or record.revisions:
+            return ()
+        return (self._baseline.planned(reader, record),)
+
+    def _after(self, baseline: Sequence[Change], record: Record) -> Record:
+        """What is recorded after the baseline, if there is one."""
+        if not baseline or self._baseline is None:
+            return record
+        return Record(tuple(sorted(self._baseline.heads)))
+
+    def _heads_of(self, baseline: Sequence[Change]) -> list[Change]:
+        if not baseline or self._baseline is None:
+            return []
+        return [Change(head, "stamp") for head in self._baseline.heads]
 
     def _plan_from_nothing(self) -> Plan:
         database = self._url.database
         self._database.refuse_no_right_to_create()
         schema = [] if self._schema == _USUAL_SCHEMA else [schema_change(self._schema)]
-        pending = self._pending(Record())
-        self._refuse_long_ids(None, pending)
-        return Plan((database_change(database), *schema, *pending, *self._all_rows()))
+        baseline = self._planned_baseline(None, Record())
+        pending = self._pending(self._after(baseline, Record()))
+        self._refuse_long_ids(None, [*self._heads_of(baseline), *pending])
+        changes = (*schema, *baseline, *pending, *self._all_rows())
+        return Plan((database_change(database), *changes))
 
     def _refuse_long_ids(
         self, reader: psycopg.Connection[Any] | None, pending: Sequence[Change]
@@ -473,6 +544,7 @@ class PostgreSQLBootstrapper:
         return {
             "database": self._apply_database,
             "schema": self._apply_schema,
+            "baseline": self._apply_baseline,
             "revision": self._apply_revision,
             "seed": self._apply_row,
         }
@@ -508,6 +580,10 @@ class PostgreSQLBootstrapper:
     def _apply_schema(self, change: Change) -> None:
         create_schema(self._reader(), change.name)
 
+    def _apply_baseline(self, _: Change) -> None:
+        if self._baseline is not None:
+            self._baseline.run()
+
     def _apply_revision(self, change: Change) -> str | None:
         told = _Told(change)
         self._revision_steps.upgrade([change], told)
@@ -517,13 +593,7 @@ class PostgreSQLBootstrapper:
         """Let the team's `env.py` do what `run` follows."""
         if self._team is None:
             raise TypeError(run)
-        lock = self._held_lock
-        self._team.upgrade(
-            run,
-            self._reader(),
-            (lock.connection.info.backend_pid, lock.number) if lock else None,
-            self._cancelled.is_set,
-        )
+        self._team.upgrade(run, self._reader(), self._lock_of_run(), self._cancelled.is_set)
 
     def _alembic_engine(self) -> Engine:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
@@ -695,12 +765,18 @@ class PostgreSQLBootstrapper:
         """From another thread: end what runs on the server; its transaction is rolled back."""
         self._cancelled.set()
         self._open_sessions.cancel(self._timing.connect_timeout_s)
-        if self._team and self._team.connections.are_open:
+        for connections in self._guest_connections:
             hindered = suppress(psycopg.Error, BootstrapError, DatabaseMissing)
             with hindered, self._connected() as asking:
-                self._team.connections.cancel(asking)
+                connections.cancel(asking)
         if self._selftest_trial is not None:
             self._selftest_trial.cancel()
+
+    @property
+    def _guest_connections(self) -> list[TeamConnections]:
+        """What watches connections of the team's own, where any were opened."""
+        found = [self._baseline_connections, self._team.connections if self._team else None]
+        return [each for each in found if each is not None and each.are_open]
 
     def disconnect(self) -> str:
         """From another thread: break our connections, and terminate their sessions on the server.
@@ -719,8 +795,8 @@ class PostgreSQLBootstrapper:
         self._open_sessions.hang_up()
         with self._connected() as connection, errors(self.target):
             left = [pid for session in ours for pid in terminated(connection, session)]
-            if self._team:
-                left += self._team.connections.terminate(connection)
+            for connections in self._guest_connections:
+                left += connections.terminate(connection)
         if not left:
             return ""
         return (

@@ -21,8 +21,7 @@ from is_db_bootstrap.stores.postgres.definitions import Definitions
 from is_db_bootstrap.stores.postgres.operations import Operation
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData
-
+    from is_db_bootstrap.stores.postgres.models import Models
 #: Kinds that a statement of the server makes, in the order in which they need one another.
 WRITTEN = (
     "enum",
@@ -95,7 +94,7 @@ class Comparison:
     `schemas` maps each schema that is compared to the prefix of its names in messages.
     """
 
-    metadata: MetaData
+    metadata: Models
     declared: Side
     made: Side
     own_schema: str = "public"

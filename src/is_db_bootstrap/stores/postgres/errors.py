@@ -261,7 +261,7 @@ def rolled_back(change: Change) -> str:
 
     Only a step of the user's own code can open connections, and nobody sees what it commits there.
     """
-    if change.kind in {"revision", "downgrade"}:
+    if change.kind in {"revision", "downgrade", "baseline"}:
         return "Its transaction was rolled back; what it committed on connections of its own stays."
     return "Its transaction was rolled back."
 

@@ -12,7 +12,7 @@ from is_db_bootstrap.errors import StoreBusy, StoreConflict
 from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
 from is_db_bootstrap.stores.postgres import diverged, lineage_table, own_schema
-from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate, Marks
+from is_db_bootstrap.stores.postgres.begun import BASELINE, WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.own_schema import SCHEMA
@@ -119,6 +119,10 @@ class History:
             row = reader.execute(_READABLE.encode()).fetchone()
         return row or (None, None)
 
+    def is_locked_elsewhere(self) -> bool:
+        """Whether another run holds the lock of the schema."""
+        return self._is_at_work_elsewhere()
+
     def marked(self, record: Record) -> tuple[Begun, ...]:
         """The steps that are marked, in our table and in the comment; they may have ended since."""
         with errors(self._target, "the steps that have begun"):
@@ -146,7 +150,12 @@ class History:
 
         Returns the revisions whose upgrade has begun and may run again.
         """
-        marks = self.marked(record)
+        # What fills an empty database has left something when the database is not empty any more.
+        marks = tuple(
+            mark
+            for mark in self.marked(record)
+            if mark.direction != BASELINE or self._is_past(mark, record)
+        )
         ended = [mark for mark in marks if self._is_past(mark, record)]
         self.left_by_ended = ended[0] if ended else None  # who recorded it could not lift it
         if len(ended) == len(marks):
@@ -163,7 +172,7 @@ class History:
 
     def may_retry(self, found: Begun) -> bool:
         """Whether a person lets the step of this mark run again, whatever it has left."""
-        if found.direction != UPGRADE:
+        if found.direction not in {UPGRADE, BASELINE}:
             return False
         place = "row" if found.known else "comment"
         return self.consent.covers(found.revision, found, place)

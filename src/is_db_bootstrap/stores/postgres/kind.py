@@ -81,7 +81,8 @@ KIND = StoreKind(
     tests_elsewhere=True,
     declared_by=("migrations", "alembic"),
     environment="alembic",
-    environment_keys=("section", "x", "version_table", "version_table_schema"),
+    environment_keys=("section", "x", "version_table", "version_table_schema", "driver"),
+    baseline_keys=("baseline", "baseline_revision"),
     folder="migrations",
     folder_names=("alembic", "postgres", "postgresql", "revisions", "versions"),
     bootstrapper_class="PostgreSQLBootstrapper",
@@ -90,6 +91,7 @@ KIND = StoreKind(
     change_nouns={
         "database": ("database", "databases"),
         "schema": ("schema", "schemas"),
+        "baseline": ("baseline", "baselines"),
         "revision": ("revision", "revisions"),
         "seed": ("demo row", "demo rows"),
     },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,13 @@ from is_db_bootstrap.stores.postgres.named_types import named_type, place_of
 from is_db_bootstrap.stores.postgres.scratch import new_database
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData
+    from sqlalchemy.engine import Connection
 
     from is_db_bootstrap.settings import StoreUrl, Timing
+    from is_db_bootstrap.stores.postgres.models import Models
 
+#: Runs a function on a connection to a scratch database.
+RunOn = Callable[["StoreUrl", Callable[["Connection"], None]], None]
 #: What the models are written for: extensions and schemas that the revisions make.
 _GROUND = """
     SELECT format('CREATE SCHEMA IF NOT EXISTS %I', nspname) FROM pg_namespace
@@ -37,17 +40,32 @@ class ModelsUnmade:
     reason: str
 
 
-def models_made(metadata: MetaData, timing: Timing, revisions: StoreUrl) -> Side | ModelsUnmade:
+def models_made(
+    metadata: Models, timing: Timing, revisions: StoreUrl, run_on: RunOn | None = None
+) -> Side | ModelsUnmade:
     """What the models make, in a scratch database on the server of `revisions`.
 
     That is an empty one with the schemas and the extensions of the database `revisions`. Models
     that need more, such as a function that a revision makes, are made over a copy of it. Nobody may
-    be connected to `revisions` meanwhile.
+    be connected to `revisions` meanwhile. `run_on` makes them, by another driver than psycopg.
     """
-    first = _made_in_empty(metadata, timing, revisions)
+    run_on = run_on or _run_on_psycopg(timing)
+    first = _made_in_empty(metadata, timing, revisions, run_on)
     if isinstance(first, Side):
         return first
-    return _made_over_revisions(metadata, timing, revisions)
+    return _made_over_revisions(metadata, timing, revisions, run_on)
+
+
+def _run_on_psycopg(timing: Timing) -> RunOn:
+    def run(scratch: StoreUrl, act: Callable[[Connection], None]) -> None:
+        found = engine(scratch, "public", timing)
+        try:
+            with found.begin() as connection:
+                act(connection)
+        finally:
+            found.dispose()
+
+    return run
 
 
 def read_side(url: StoreUrl, timing: Timing) -> Side:
@@ -60,7 +78,9 @@ def read_side(url: StoreUrl, timing: Timing) -> Side:
         return Side(objects, definitions)
 
 
-def _made_in_empty(metadata: MetaData, timing: Timing, revisions: StoreUrl) -> Side | ModelsUnmade:
+def _made_in_empty(
+    metadata: Models, timing: Timing, revisions: StoreUrl, run_on: RunOn
+) -> Side | ModelsUnmade:
     settings = session_settings("public")
     with new_database(revisions, timing) as scratch:
         with connect(revisions, timing.connect_timeout_s, settings=settings) as reader:
@@ -68,11 +88,11 @@ def _made_in_empty(metadata: MetaData, timing: Timing, revisions: StoreUrl) -> S
         with connect(scratch, timing.connect_timeout_s, settings=settings) as writer:
             for statement in [*ground, *_schemas(metadata)]:
                 writer.execute(statement.encode())
-        return _made(metadata, timing, scratch)
+        return _made(metadata, timing, scratch, run_on)
 
 
 def _made_over_revisions(
-    metadata: MetaData, timing: Timing, revisions: StoreUrl
+    metadata: Models, timing: Timing, revisions: StoreUrl, run_on: RunOn
 ) -> Side | ModelsUnmade:
     """Drop what the models declare from a copy of what the revisions made, and make that anew."""
     settings = session_settings("public")
@@ -80,15 +100,15 @@ def _made_over_revisions(
         with connect(scratch, timing.connect_timeout_s, settings=settings) as writer:
             for statement in [*_schemas(metadata), *_drops(metadata)]:
                 writer.execute(statement.encode())
-        return _made(metadata, timing, scratch)
+        return _made(metadata, timing, scratch, run_on)
 
 
-def _schemas(metadata: MetaData) -> Iterator[str]:
+def _schemas(metadata: Models) -> Iterator[str]:
     for schema in sorted({table.schema for table in metadata.tables.values() if table.schema}):
         yield f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}"
 
 
-def _drops(metadata: MetaData) -> Iterator[str]:
+def _drops(metadata: Models) -> Iterator[str]:
     for table in metadata.tables.values():
         place = [table.schema, table.name] if table.schema else [table.name]
         yield f"DROP TABLE IF EXISTS {identifier(*place)} CASCADE"
@@ -98,15 +118,14 @@ def _drops(metadata: MetaData) -> Iterator[str]:
             yield f"DROP TYPE IF EXISTS {place_of(named)} CASCADE"
 
 
-def _made(metadata: MetaData, timing: Timing, scratch: StoreUrl) -> Side | ModelsUnmade:
-    found = engine(scratch, "public", timing)
+def _made(
+    metadata: Models, timing: Timing, scratch: StoreUrl, run_on: RunOn
+) -> Side | ModelsUnmade:
     try:
-        with strict_guest(), found.begin() as connection:
-            metadata.create_all(connection)
+        with strict_guest():
+            run_on(scratch, metadata.create_all)
     except GuestFailed as exc:
         return ModelsUnmade(_first_line(exc.__cause__))
-    finally:
-        found.dispose()
     return read_side(scratch, timing)
 
 

@@ -180,6 +180,19 @@ def is_simple(chain: Chain, target: str) -> bool:
     return any(revision.startswith(target) for revision in chain.order)
 
 
+def named_revisions(blueprint: Blueprint, chain: Chain, target: str) -> tuple[str, ...]:
+    """The revisions that a target of a stamp names. None for `base`."""
+    if target == "base":
+        return ()
+    if target in _HEADS:
+        return chain.heads(chain.order)
+    if is_simple(chain, target):
+        return (known(chain, target),)
+    from is_db_bootstrap.stores.postgres.revision_syntax import RevisionSyntax
+
+    return RevisionSyntax(blueprint, chain).named(target)
+
+
 def undone_down_to(target: str, chain: Chain, done: Sequence[str], store: str) -> list[str]:
     """Which of the revisions `done` a downgrade to `target` undoes, the newest first.
 
@@ -668,7 +681,7 @@ class Stamp(Move):
             raise self._history.conflict(
                 f"is at revision {', '.join(record.revisions)}, newer than this version"
             )
-        wanted = self._named()
+        wanted = named_revisions(self._blueprint, self._chain, self._target)
         if self._team is not None:
             from is_db_bootstrap.stores.postgres.team_stamp import heads_after
 
@@ -680,16 +693,6 @@ class Stamp(Move):
         if wanted == record.revisions and is_recorded and is_clear:
             return Plan()
         return Plan((*schema, _stamped(", ".join(wanted) or "base")))
-
-    def _named(self) -> tuple[str, ...]:
-        """The revisions that the target names."""
-        if self._target == "base":
-            return ()
-        if self._target in _HEADS:
-            return self._chain.heads(self._chain.order)
-        if is_simple(self._chain, self._target):
-            return (known(self._chain, self._target),)
-        return self._syntax.named(self._target)
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {**super()._steps(), "stamp": self._apply_stamp}

@@ -25,6 +25,15 @@ class RecordPlace:
         return identifier(*filter(None, (self.schema, self.table)))
 
     @property
+    def create_statement(self) -> str:
+        """The statement that creates it as Alembic would, unless it is there."""
+        key = identifier(f"{self.table}_pkc")
+        return (
+            f"CREATE TABLE IF NOT EXISTS {self.quoted} "
+            f"(version_num varchar(32) NOT NULL CONSTRAINT {key} PRIMARY KEY)"
+        )
+
+    @property
     def shown(self) -> str:
         """Its name as messages have it."""
         return ".".join(filter(None, (self.schema, self.table)))

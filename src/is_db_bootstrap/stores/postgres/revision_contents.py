@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from is_db_bootstrap.stores.postgres.differences import DANGER_OF_DROP, Difference
+from is_db_bootstrap.stores.postgres.models import Models, together
 from is_db_bootstrap.stores.postgres.named_types import (
     create_statement,
     drop_statement,
@@ -20,9 +21,6 @@ from is_db_bootstrap.stores.postgres.operations import (
     without_drops,
 )
 from is_db_bootstrap.stores.postgres.statements import Remark, Statement
-
-if TYPE_CHECKING:
-    from sqlalchemy import MetaData
 
 
 @dataclass(slots=True)
@@ -39,11 +37,11 @@ class Contents:
     additions: Sequence[Difference] = ()
     operations: list[Operation] = field(default_factory=list)
     created_types: set[str] = field(default_factory=set)
-    metadata: MetaData | None = None
+    metadata: Models | None = None
 
     def fill(self, context: Any, script: Any) -> None:
         """Arrange the operations of `script`. `context` is Alembic's `MigrationContext`."""
-        self.metadata = context.opts["target_metadata"]
+        self.metadata = together(context.opts["target_metadata"])
         up, down = script.upgrade_ops, script.downgrade_ops
         left_out = [] if self.allow_drops else without_drops(up)
         told = list(described(up))

@@ -40,10 +40,9 @@ from is_db_bootstrap.stores.postgres.scratch import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData
-
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
+    from is_db_bootstrap.stores.postgres.models import Models
 
 #: How Alembic's own warning of a changed computed column begins.
 _COMPUTED = "Computed default on "
@@ -65,12 +64,13 @@ class Draft:
 
     `path` is None when there is nothing to write. `operations` are what the revision does, what it
     leaves out, and what a person has to write. `generated` are the texts of the files that go with
-    it, by their paths.
+    it, by their paths. `place` is where the file belongs, if the draft knows that.
     """
 
     path: Path | None = None
     operations: list[Operation] = field(default_factory=list)
     generated: dict[Path, str] = field(default_factory=dict)
+    place: Path | None = None
 
 
 def draft_from_models(
@@ -89,13 +89,13 @@ def draft_from_models(
     make, and what the downgrade leaves. Raises what a run raises for a revision that fails, and
     `ConfigurationError` for models that cannot be loaded.
     """
-    writer = _Writer(blueprint, timing, wanted, folder, warn)
-    with at_head(url, blueprint, timing) as head:
+    writer = DraftWriter(blueprint, timing, wanted, folder, warn)
+    with at_head(url, blueprint, timing, warn) as head:
         return writer.written(head)
 
 
 @dataclass(slots=True)
-class _Writer:
+class DraftWriter:
     """Writes one draft. Each database that a method gets is a scratch one."""
 
     blueprint: Blueprint
@@ -105,12 +105,25 @@ class _Writer:
     warn: Callable[[str], None]
     told: list[str] = field(default_factory=list)
 
+    @property
+    def is_portable(self) -> bool:
+        """Whether the revisions also run on other databases than PostgreSQL."""
+        return self.blueprint.portable
+
+    def made_models(self, metadata: Models, head: StoreUrl) -> Side | ModelsUnmade:
+        """What the models make by themselves."""
+        return models_made(metadata, self.timing, head)
+
+    def compared(self, side: Side) -> Side:
+        """What of a database is compared."""
+        return side
+
     def written(self, head: StoreUrl) -> Draft:
         """The draft, tried. Nobody else is connected to `head`."""
-        draft, metadata = self._write(head, ())
+        draft, metadata = self.write(head, ())
         if metadata is None:
             return draft
-        declared = models_made(metadata, self.timing, head)
+        declared = self.made_models(metadata, head)
         if isinstance(declared, ModelsUnmade):
             self.warn(
                 "What Alembic does not see (CHECKs, values of enums, computed columns, functions, "
@@ -120,7 +133,7 @@ class _Writer:
             with self._with_draft_applied(head, draft.path) as trial:
                 self._finish(head, trial, draft)
             return draft
-        comparison = Comparison(metadata, declared, Side({}, {}))
+        comparison = Comparison(metadata, self.compared(declared), Side({}, {}))
         with self._with_draft_applied(head, draft.path) as trial:
             additions, others = self._compared(trial, draft, comparison)
             draft.operations += others
@@ -129,25 +142,23 @@ class _Writer:
                 return draft
         if draft.path is not None:
             draft.path.unlink()
-        draft, _ = self._write(head, additions)
+        draft, _ = self.write(head, additions)
         draft.operations += others
         with self._with_draft_applied(head, draft.path) as trial:
             self._tell_what_is_left(trial, draft, comparison)
             self._finish(head, trial, draft)
         return draft
 
-    def _write(
-        self, head: StoreUrl, additions: Sequence[Difference]
-    ) -> tuple[Draft, MetaData | None]:
+    def write(self, head: StoreUrl, additions: Sequence[Difference]) -> tuple[Draft, Models | None]:
         """One run of Alembic over the database at head. It also returns what it has compared."""
         contents = Contents(
             allow_drops=self.wanted.allow_drops,
-            only_postgres=not self.blueprint.portable,
+            only_postgres=not self.is_portable,
             additions=additions,
         )
         found = engine(head, "public", self.timing)
         try:
-            with self._told_by_us():
+            with self.told_by_us():
                 path = write_revision(
                     found,
                     self.blueprint,
@@ -156,20 +167,21 @@ class _Writer:
                     self.wanted.file_template,
                     folder=self.folder,
                     contents=contents,
-                    warn=self._warn_once,
+                    warn=self.warn_once,
                 )
         finally:
             found.dispose()
         return Draft(path, contents.operations), contents.metadata
 
     @contextmanager
-    def _told_by_us(self) -> Iterator[None]:
+    def told_by_us(self) -> Iterator[None]:
         """Keep back what Alembic says of computed columns: the catalogues say it with the cure."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=_COMPUTED)
             yield
 
-    def _warn_once(self, sentence: str) -> None:
+    def warn_once(self, sentence: str) -> None:
+        """Warn, unless that was said already."""
         if sentence not in self.told:
             self.told.append(sentence)
             self.warn(sentence)
@@ -180,7 +192,7 @@ class _Writer:
         self, trial: StoreUrl, draft: Draft, comparison: Comparison
     ) -> tuple[list[Difference], list[Operation]]:
         """What can be written besides, and what a person has to write or what is left out."""
-        comparison.made = read_side(trial, self.timing)
+        comparison.made = self.compared(read_side(trial, self.timing))
         told = {each.subject for each in draft.operations}
         left = [each for each in comparison.differences() if each.name not in told]
         for sentence in comparison.beyond():
@@ -191,7 +203,7 @@ class _Writer:
 
     def _tell_what_is_left(self, trial: StoreUrl, draft: Draft, comparison: Comparison) -> None:
         """Tell each difference that is there although its statements were written."""
-        comparison.made = read_side(trial, self.timing)
+        comparison.made = self.compared(read_side(trial, self.timing))
         told = {each.subject for each in draft.operations if each.by_hand or each.left_out}
         left = [each for each in comparison.differences() if each.name not in told]
         draft.operations += [each.operation(by_hand=True) for each in left]
@@ -202,7 +214,7 @@ class _Writer:
         if path is None:
             yield head
             return
-        with self._copy(head) as trial, self._counted(path):
+        with self._copy(head) as trial, self.counted(path):
             bring(trial, self.blueprint, None, self.timing)
             yield trial
 
@@ -214,7 +226,7 @@ class _Writer:
         ):
             yield trial
 
-    def _counted(self, path: Path) -> Any:
+    def counted(self, path: Path) -> Any:
         """Let the draft count as a revision of the blueprint's folder."""
         folder = self.blueprint.migrations
         return with_draft(folder, path) if folder else nullcontext()
@@ -228,7 +240,7 @@ class _Writer:
         pending = [each for each in left if each.up and each not in kept]
         told = [each.operation(left_out=True) for each in kept]
         told += [each.operation(by_hand=True) for each in left if not each.up]
-        if self.blueprint.portable:
+        if self.is_portable:
             reason = "the revision also runs on MariaDB and SQLite"
             told += [replace(e, reason=reason).operation(by_hand=True) for e in pending]
             return [], told
@@ -273,7 +285,7 @@ class _Writer:
         """Undo the draft and apply it again. What fails is told: only a person can mend it."""
         step = "downgrade"
         try:
-            self._undo(trial)
+            self.undo(trial)
             left = _changed(read_side(head, self.timing), read_side(trial, self.timing))
             if left:
                 self.warn(f"The downgrade does not bring back what was: {', '.join(left)}.")
@@ -283,7 +295,9 @@ class _Writer:
             reason = str(getattr(exc, "orig", None) or exc).partition("\n")[0]
             self.warn(f"The {step} fails: {reason} Write it by hand.")
 
-    def _undo(self, trial: StoreUrl) -> None:
+    def undo(self, trial: StoreUrl) -> None:
+        """Undo the draft in a scratch database."""
+
         def opened(connection: psycopg.Connection[Any]) -> None:
             connection.cursor_factory = ScratchCursor
 

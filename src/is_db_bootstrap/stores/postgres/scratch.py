@@ -32,34 +32,16 @@ from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_
 from is_db_bootstrap.stores.postgres.errors import NAME, errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.kind import KIND
+from is_db_bootstrap.stores.postgres.server_wide import refuse_server_wide
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.blueprint import AlembicEnvironment, Blueprint
     from is_db_bootstrap.engine.store import Progress
     from is_db_bootstrap.results import Change
+    from is_db_bootstrap.stores.postgres.team_run import TeamRun
 
 
-#: Statements whose effect is on the whole server, so no scratch database keeps it away from others.
-_SERVER_WIDE = re.compile(
-    r"""
-    \b(create|alter|drop)\s+(role|user|group|database|tablespace|subscription)\b
-    | \balter\s+system\b
-    | \b(reassign|drop)\s+owned\b
-    | \b(grant|revoke)\s+(?:(?!\bon\b)[^;'"])+?\s(to|from)\s
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-#: Functions whose effect is on the whole server, or on another one.
-_CALLS_SERVER_WIDE = re.compile(
-    r"\bpg_\w*(replication_slot|terminate_backend|cancel_backend|reload_conf)|\bdblink",
-    re.IGNORECASE,
-)
-#: A text that has statements inside, such as a `DO` block.
-_HAS_BODY = re.compile(
-    r"^\s*(DO|CREATE(\s+OR\s+REPLACE)?\s+(FUNCTION|PROCEDURE))\b|\$\w*\$", re.IGNORECASE
-)
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 #: Beside `catalogue.json`, for teams whose DBA applies it.
 SCHEMA_NAME = "schema.sql"
 #: What the first line of a generated `schema.sql` ends with.
@@ -68,9 +50,14 @@ _GENERATED = "Generated."
 
 #: What a revision of a team may fail of here, although `apply` runs it.
 _NOT_AS_THE_TEAM = (
-    "That was in a scratch database, where revisions run with psycopg and without env.py. What "
-    "holds with another driver only fails there, and so does a schema whose beginning no revision "
-    "makes. Nothing of the target was changed. `apply` uses env.py and its driver."
+    "That was in a scratch database, where revisions run with {driver} and without env.py. What "
+    "needs something that env.py does fails there, and so does a schema whose beginning no "
+    "revision makes. Nothing of the target was changed. `apply` uses env.py."
+)
+#: What is said besides where the team's driver is not known.
+_DRIVER_UNKNOWN = (
+    " Which driver env.py uses is not told by its offline branch or its file. Name it: driver, "
+    "beside alembic in [postgres]."
 )
 #: First key of the advisory lock that is held while a scratch database is used.
 _IN_USE = 0x69736473
@@ -144,7 +131,17 @@ class _ScratchStore(PostgreSQLBootstrapper):
     """
 
     compares = False
-    runs_team = False
+
+    def _read_team(self) -> TeamRun | None:
+        if self._blueprint.alembic is None:
+            return None
+        from is_db_bootstrap.stores.postgres.team_trial import TeamTrial
+
+        return TeamTrial(self._url, self._blueprint, self._timing, self._schema)
+
+    def trial_notes(self) -> Sequence[str]:
+        """In which way a team's revisions ran otherwise than on the target, a sentence each."""
+        return tuple(getattr(self._team, "notes", ()))
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
         super()._remember(connection)
@@ -171,9 +168,17 @@ class _ScratchStore(PostgreSQLBootstrapper):
 
 
 @contextmanager
-def at_head(url: StoreUrl, blueprint: Blueprint, timing: Timing) -> Iterator[StoreUrl]:
-    """The address of a scratch database that is at the blueprint's head."""
-    with at_revisions(url, blueprint, None, timing) as scratch:
+def at_head(
+    url: StoreUrl,
+    blueprint: Blueprint,
+    timing: Timing,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Iterator[StoreUrl]:
+    """The address of a scratch database that is at the blueprint's head.
+
+    `warn` is told in which way its revisions ran otherwise than on the target.
+    """
+    with at_revisions(url, blueprint, None, timing, warn=warn) as scratch:
         yield scratch
 
 
@@ -186,6 +191,7 @@ def at_revisions(
     schema: str = "public",
     *,
     begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[StoreUrl]:
     """The address of a scratch database that has the revisions `done` in `schema`.
 
@@ -197,7 +203,7 @@ def at_revisions(
     when a revision sends a statement that acts on the whole server.
     """
     with scratch_database(url, timing) as scratch, named_by_environment(scratch, timing):
-        bring(scratch, blueprint, done, timing, schema, begun=begun)
+        bring(scratch, blueprint, done, timing, schema, begun=begun, warn=warn)
         yield scratch
 
 
@@ -214,8 +220,13 @@ def bring(
     schema: str = "public",
     *,
     begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Apply to a scratch database the revisions `done` that it lacks, or all with None."""
+    """Apply to a scratch database the revisions `done` that it lacks, or all with None.
+
+    `warn` is told in which way they ran otherwise than on the target.
+    """
+    blueprint = _with_fitting_baseline(blueprint, done)
     store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
     begun(store, scratch.database)
     try:
@@ -229,10 +240,32 @@ def bring(
         )
     except ChangeFailed as exc:
         if blueprint.alembic is not None:
-            exc.hint = _NOT_AS_THE_TEAM
+            exc.hint = _why_not_as_the_team(blueprint.alembic)
         raise
     finally:
         store.close()
+    for sentence in store.trial_notes():
+        warn(sentence)
+
+
+def _why_not_as_the_team(declared: AlembicEnvironment) -> str:
+    from is_db_bootstrap.stores.postgres.team_driver import TeamDriver
+
+    driver = TeamDriver.of(declared)
+    unknown = "" if driver.is_known else _DRIVER_UNKNOWN
+    return _NOT_AS_THE_TEAM.format(driver=driver.name) + unknown
+
+
+def _with_fitting_baseline(blueprint: Blueprint, done: Collection[str] | None) -> Blueprint:
+    """The blueprint without its baseline where that makes more than the revisions `done`."""
+    from is_db_bootstrap.stores.postgres.moves import named_revisions
+
+    if blueprint.baseline is None or done is None:
+        return blueprint
+    chain = chain_of(blueprint)
+    heads = named_revisions(blueprint, chain, blueprint.baseline.revision or "heads")
+    fits = set(chain.until(heads)) <= {*done}
+    return blueprint if fits else replace(blueprint, baseline=None)
 
 
 @contextmanager
@@ -298,13 +331,7 @@ class ScratchCursor(WorkingCursor):
         step = str(getattr(watch, "step", ""))
         if not step:
             return  # a statement of ours, or of Alembic
-        found = server_wide(statement_text(query, self.connection))
-        if found:
-            raise ConfigurationError(
-                f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the "
-                "whole server and not on one database, so it is not run in a scratch database.",
-                hint="Let an administrator run it by other means than a revision.",
-            )
+        refuse_server_wide(statement_text(query, self.connection), step)
 
 
 def statement_text(query: Any, connection: psycopg.Connection[Any]) -> str:
@@ -314,26 +341,18 @@ def statement_text(query: Any, connection: psycopg.Connection[Any]) -> str:
     return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
 
 
-def server_wide(text: str) -> str:
-    """The words of a statement that acts on the whole server; empty when there is none in `text`.
+def generate(
+    url: StoreUrl,
+    blueprint: Blueprint,
+    timing: Timing | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Catalogue:
+    """The catalogue of `blueprint` at its head, from a scratch database on the server of `url`.
 
-    Such words count where a statement begins, and anywhere in the text of a block or a function.
+    `warn` is told in which way its revisions ran otherwise than on the target.
     """
-    sql = _COMMENT.sub(" ", text)
-    if _HAS_BODY.search(sql):
-        found = _SERVER_WIDE.search(sql) or _CALLS_SERVER_WIDE.search(sql)
-        return " ".join(found[0].split()) if found else ""
-    for statement in sql.split(";"):
-        found = _SERVER_WIDE.match(statement.lstrip()) or _CALLS_SERVER_WIDE.search(statement)
-        if found:
-            return " ".join(found[0].split())
-    return ""
-
-
-def generate(url: StoreUrl, blueprint: Blueprint, timing: Timing | None = None) -> Catalogue:
-    """The catalogue of `blueprint` at its head, from a scratch database on the server of `url`."""
     timing = timing or Timing()
-    with at_head(url, blueprint, timing) as scratch:
+    with at_head(url, blueprint, timing, warn) as scratch:
         return read_catalogue(scratch, blueprint, timing)
 
 
@@ -391,7 +410,7 @@ def generated_files(
     warn: Callable[[str], None] = lambda _: None,
 ) -> dict[Path, str]:
     """What `write` writes, by the files in which it belongs. Nothing is written."""
-    return file_texts(blueprint, generate(url, blueprint, timing), warn)
+    return file_texts(blueprint, generate(url, blueprint, timing, warn), warn)
 
 
 def file_texts(

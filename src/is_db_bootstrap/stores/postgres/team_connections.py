@@ -11,10 +11,11 @@ by itself is not.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -56,6 +57,12 @@ _THIS_SESSION = (
 )
 _CANCEL = f"SELECT pg_cancel_backend(pid) {_THIS_SESSION}"
 _TERMINATE = f"SELECT pg_terminate_backend(pid, %s) {_THIS_SESSION}"
+#: The way out where env.py and we have reached two databases.
+_ONE_DATABASE = (
+    "Let the address of {opener} and that of is-db-bootstrap (POSTGRES_URL, DATABASE_URL) lead to "
+    "one database. With several targets, let env.py take the address of each from `alembic -x`: "
+    'x = ["url={{url}}"] in [postgres]. Nothing was changed through that connection.'
+)
 #: Opens no transaction that stays: the query of a row, on a connection of any driver.
 _Ask = Callable[[str], list[str]]
 
@@ -105,11 +112,26 @@ class TeamConnections:
 
     `target` is how messages call the database of the plan. `lock_timeout_s` is, in seconds, how
     long a statement of a revision waits for a lock, unless the connection has a limit of its own.
-    `schema` is that of DB_SCHEMA, if it is given.
+    `schema` is that of DB_SCHEMA, if it is given. `opener` is how messages call what opens them.
+
+    `settings` are set on each connection. `way_out` is what to do about one that has reached
+    another database, which is said in the place of the usual.
     """
 
-    def __init__(self, target: str, lock_timeout_s: float, schema: str | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        lock_timeout_s: float,
+        schema: str | None = None,
+        opener: str = "env.py",
+        *,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        way_out: str = "",
+    ) -> None:
         self._target = target
+        self._settings = settings
+        self._opener = opener
+        self._way_out = way_out or _ONE_DATABASE.format(opener=opener)
         self._schema = schema
         self._lock_timeout = f"{round(lock_timeout_s * 1000)}ms"
         self._planned: _Identity | None = None
@@ -183,18 +205,16 @@ class TeamConnections:
         reason = " ".join(str(exc).split()) or type(exc).__name__
         return StoreUnavailable(
             NAME,
-            f"{self._target} has ended a connection of env.py before its first statement: {reason}",
+            f"{self._target} has ended a connection of {self._opener} before its first statement: "
+            f"{reason}",
             hint="Run again.",
         )
 
     def _refused(self, what: str) -> StoreConflict:
         self.refusal = StoreConflict(
             NAME,
-            f"A connection of env.py {what}. The plan is for {self._target}.",
-            hint="Let the address of env.py and that of is-db-bootstrap (POSTGRES_URL, "
-            "DATABASE_URL) lead to one database. With several targets, let env.py take the "
-            'address of each from `alembic -x`: x = ["url={url}"] in [postgres]. Nothing was '
-            "changed through that connection.",
+            f"A connection of {self._opener} {what}. The plan is for {self._target}.",
+            hint=self._way_out,
         )
         return self.refusal
 
@@ -204,6 +224,12 @@ class TeamConnections:
         Nothing is set where the driver greets with another process than the one that answers: that
         is a pooler, and what is set there reaches other clients.
         """
+        if self._settings:
+            given = ", ".join(
+                f"set_config('{name}', {literal(value)}, false)"
+                for name, value in self._settings.items()
+            )
+            _ask(connection, f"SELECT {given}")
         if _greeted_pid(connection) != pid:
             if self._schema is not None:
                 raise self._refused(

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from alembic.config import Config
@@ -27,7 +29,8 @@ from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError, RevisionMap
 from alembic.util import CommandError
 from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import Pool
 
 from is_db_bootstrap.blueprint import AlembicEnvironment
@@ -41,7 +44,33 @@ from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 _PATH = "script_location"
 #: Options of Alembic's configuration that are several paths, by the function that splits them.
 _PATHS = ("version_locations", "prepend_sys_path")
-#: What `context.configure` says of a version table.
+#: The option that has the address.
+ADDRESS = "sqlalchemy.url"
+#: An address where nobody listens.
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
+#: Options of `context.configure` that our own environment gives itself.
+_OURS = {
+    "as_sql",
+    "literal_binds",
+    "on_version_apply",
+    "process_revision_directives",
+    "starting_rev",
+    "tag",
+    "transaction_per_migration",
+    "transactional_ddl",
+    "version_table",
+    "version_table_schema",
+}
+#: Options that are of no use where revisions are run.
+_OF_COMPARISON = {
+    "compare_server_default",
+    "compare_type",
+    "include_name",
+    "include_object",
+    "include_schemas",
+    "render_item",
+    "template_args",
+}
 _OFFLINE_HINT = (
     "Let env.py call context.configure in its offline branch with the options of its online "
     "branch, or name the table in the settings: version_table, and version_table_schema if it "
@@ -60,13 +89,41 @@ class Captured:
     """What `context.configure` of an `env.py` was given.
 
     `version_table_schema` is None where the search path decides. `options` has every option by its
-    name, such as `include_object`.
+    name, such as `include_object`. `driver` is that of the address, empty when there is none.
     """
 
     version_table: str = TABLE
     version_table_schema: str | None = None
     transaction_per_migration: bool = False
     options: Mapping[str, Any] | None = None
+    driver: str = ""
+
+    @property
+    def running_options(self) -> Mapping[str, Any]:
+        """The options that concern what a revision does, such as the naming of constraints."""
+        options = self.comparing_options
+        return {name: value for name, value in options.items() if name not in _OF_COMPARISON}
+
+    @property
+    def comparing_options(self) -> Mapping[str, Any]:
+        """The options that concern what autogenerate compares and writes."""
+        options = self.options or {}
+        return {name: value for name, value in options.items() if name not in _OURS}
+
+
+def driver_named(address: str | URL) -> str:
+    """SQLAlchemy's name of the driver that an address of PostgreSQL asks for.
+
+    An address without one gets that of this release of SQLAlchemy. Empty for what is no address of
+    PostgreSQL, such as the example in a new `alembic.ini`.
+    """
+    try:
+        found = make_url(address)
+        if found.get_backend_name() != "postgresql":
+            return ""
+        return str(found.get_dialect().driver)
+    except (ArgumentError, ImportError):
+        return ""
 
 
 class _OfflineOnlyError(BaseException):
@@ -128,6 +185,7 @@ class TeamEnvironment:
                 raiseerr=True,
                 verbose=False,
                 quiet=False,
+                autogenerate=True,  # hooks of an env.py ask whether they are to do something
             ),
         )
         if not found.file_config.has_section(self.declared.section):
@@ -170,18 +228,49 @@ class TeamEnvironment:
     def _script(self) -> ScriptDirectory:
         return ScriptDirectory.from_config(self.config())
 
-    def lend_to(self, config: Config) -> None:
-        """Let a configuration of ours find these revisions, and what `env.py` says of them."""
-        own = self.config()
-        config.set_main_option(
-            "version_locations", os.pathsep.join(map(_escaped, map(str, self.version_locations)))
-        )
-        for name in ("recursive_version_locations", "sourceless"):
-            config.set_main_option(name, str(own.get_alembic_boolean_option(name)).lower())
-        if found := own.get_prepend_sys_paths_list():
-            config.set_main_option("prepend_sys_path", os.pathsep.join(map(_escaped, found)))
+    def trial_config(self) -> Config:
+        """The configuration with which our own environment runs these revisions.
+
+        A revision that asks for an option or an argument gets what it gets from the command
+        `alembic`, but for the address: `sqlalchemy.url` leads nowhere.
+        """
+        found = self.config()
+        folders = map(_escaped, map(str, self.version_locations))
+        found.set_main_option("version_locations", "\n".join(folders))
+        found.set_main_option(ADDRESS, NOWHERE)
         captured = self.captured()
-        config.attributes["place"] = (captured.version_table_schema, captured.version_table)
+        place = (captured.version_table_schema, captured.version_table)
+        found.attributes.update(place=place, options=captured.running_options)
+        return found
+
+    def with_draft(self, path: Path) -> TeamEnvironment:
+        """The environment with one revision more, which lies in a folder that nobody else reads."""
+        found = copy(self)
+        with self._reading():
+            script = self._script()
+            draft = Script._from_path(script, path)  # noqa: SLF001 - as Alembic reads a folder
+        if draft is None:
+            raise ConfigurationError(f"{path} is no revision.")
+        found.scripts = (*self.fresh_scripts(), draft)
+        found.version_locations = [*self.version_locations, path.parent]
+        found.chain = _chain_of(found.scripts, self.ini)
+        return found
+
+    def fresh_scripts(self) -> Iterator[Script]:
+        """The revisions, which know nothing yet of those that go on from them.
+
+        A map of revisions writes that into them, so two maps that differ need two sets.
+        """
+        for each in self.scripts:
+            yield Script(each.module, each.revision, each.path)
+
+    @property
+    def driver(self) -> str:
+        """SQLAlchemy's name of the driver that `env.py` uses, as far as it says so. Else empty."""
+        if self.declared.driver:
+            return self.declared.driver
+        captured = "" if isinstance(self._captured, Exception) else self._captured.driver
+        return captured or driver_named(self.config().get_main_option(ADDRESS) or "")
 
     def script(self, config: Config) -> ScriptDirectory:
         """The folder of scripts with the revisions that were read already."""
@@ -282,9 +371,32 @@ class _NeedsConnectionError(Exception):
 _read: dict[AlembicEnvironment, tuple[TeamEnvironment, _Stamp]] = {}
 
 
+#: The environment of a file, with a revision that counts as one of its own and lies elsewhere.
+_DRAFTED: ContextVar[Mapping[Path, TeamEnvironment]] = ContextVar(
+    "drafted", default=MappingProxyType({})
+)
+
+
+@contextmanager
+def with_team_draft(declared: AlembicEnvironment, path: Path) -> Iterator[None]:
+    """Let the revision `path` count as one of an environment, in whose folders nothing is written.
+
+    The arguments of `declared` hold for every environment of its file meanwhile.
+    """
+    drafted = read_environment(declared).with_draft(path)
+    token = _DRAFTED.set({**_DRAFTED.get(), declared.ini: drafted})
+    try:
+        yield
+    finally:
+        _DRAFTED.reset(token)
+
+
 def read_environment(declared: AlembicEnvironment) -> TeamEnvironment:
     """The environment, read once in a process as long as none of its files changes."""
     known = _read.get(declared)
+    drafted = _DRAFTED.get().get(declared.ini)
+    if drafted is not None:
+        return drafted
     if known is not None and known[0].stamp() == known[1]:
         return known[0]
     plain = replace(declared, x=())
@@ -362,7 +474,9 @@ class _OptionsOnly:
 
     def configure(self, connection: Any = None, url: Any = None, **options: Any) -> None:
         """Note what is given, and configure a context that writes nowhere."""
-        del connection, url  # no address is needed
+        del connection
+        dialect = options.get("dialect_name")
+        driver = driver_named(url or (f"{dialect}://" if dialect else ""))
         for name in ("dialect_name", "dialect", "dialect_opts", "output_buffer"):
             options.pop(name, None)
         with _silenced(logging.getLogger("alembic.runtime.migration")):
@@ -374,6 +488,7 @@ class _OptionsOnly:
                 context.version_table_schema,
                 bool(options.get("transaction_per_migration")),
                 {name: value for name, value in options.items() if value is not None},
+                driver,
             )
         )
 

@@ -57,6 +57,10 @@ class TeamRun:
         #: What `env.py` has opened.
         self.connections = TeamConnections(target, lock_timeout_s, schema)
 
+    def put_on_path(self) -> None:
+        """Let the modules be found that `prepend_sys_path` lets `env.py` find."""
+        self._environment.script(self._environment.config())
+
     def watch_with(self, marks: Marks) -> TeamWatch:
         """What sees the steps, and writes down by `marks` which one has begun."""
         self._watch = TeamWatch(marks)
@@ -109,7 +113,7 @@ class TeamRun:
             if self.connections.refusal is not None:
                 raise self.connections.refusal from exc
             if isinstance(exc, DBAPIError) and not isinstance(exc.orig, psycopg.Error):
-                raise _of_server(exc) from exc
+                raise error_of_server(exc) from exc
             raise
 
 
@@ -177,7 +181,7 @@ class _Checked:
             )
 
 
-def _of_server(exc: DBAPIError) -> psycopg.Error:
+def error_of_server(exc: DBAPIError) -> psycopg.Error:
     """What another driver raises, as psycopg would raise it, so that all is told alike."""
     orig: Any = exc.orig
     state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None) or ""
