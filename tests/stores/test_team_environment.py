@@ -647,16 +647,6 @@ def recorded(team):
     return [row[0] for row in found]
 
 
-def test_a_downgrade_is_left_to_the_stock_command(project):
-    team = project()
-    create(team.url)
-    run(team)
-    with pytest.raises(ConfigurationError, match="alembic downgrade -1"):
-        moved(team, migrate.downgrade, "-1")
-    assert recorded(team) == ["b2"]
-    assert moved(team, migrate.upgrade).revisions == ()
-
-
 def test_a_stamp_writes_the_teams_version_table_and_what_led_there(project):
     """And then stock Alembic and the product go on from it, and older files know it as newer."""
     team = project("asyncpg")

@@ -37,7 +37,7 @@ from is_db_bootstrap.stores.postgres.downgrade_trial import Seen, Touch, named
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-    from is_db_bootstrap.stores.postgres.downgrade_look import Name
+    from is_db_bootstrap.stores.postgres.downgrade_look import Name, Session
 
 
 #: What is counted for known: a table, or a column of one, by the identity of the table.
@@ -67,12 +67,12 @@ class Guard:
     def __init__(
         self,
         store: str,
-        schema: str,
+        version_table: Name,
         seen: Seen,
-        recount: Callable[[psycopg.Connection[Any], Seen], None],
+        recount: Callable[[Session, Seen], None],
     ) -> None:
         self._store = store
-        self._schema = schema
+        self._version_table = version_table
         self._seen = seen
         self._recount = recount
         self._allowed: set[Key] = set()
@@ -84,8 +84,8 @@ class Guard:
     def attach(self, engine: Engine) -> None:
         """Look at every transaction of `engine` from now on."""
         event.listen(engine, "connect", _read_committed)
-        event.listen(engine, "begin", self._began)
-        event.listen(engine, "commit", self._ends)
+        event.listen(engine, "begin", self._connection_began)
+        event.listen(engine, "commit", self._connection_ends)
 
     def expect(self, revision: str) -> None:
         """The downgrade of `revision` is about to run."""
@@ -98,9 +98,17 @@ class Guard:
         self._allowed |= unforeseen.keys
         self._unseen.append(unforeseen.seen)
 
-    def _began(self, connection: Connection) -> None:
+    def _connection_began(self, connection: Connection) -> None:
+        self.began(_session(connection))
+
+    def _connection_ends(self, connection: Connection) -> None:
         session = _session(connection)
-        self._last = look(session, self._schema)
+        if session.info.transaction_status == TransactionStatus.INTRANS:
+            self.ends(session)
+
+    def began(self, session: Session) -> None:
+        """A transaction of the downgrade has begun on `session`."""
+        self._last = look(session, self._version_table)
         if self._first is None:
             self._first = self._last
         for due in (self._due(self._first), *self._unseen):
@@ -138,11 +146,14 @@ class Guard:
             touched={now[name]: how for name, how in seen.touched.items() if name in now},
         )
 
-    def _ends(self, connection: Connection) -> None:
-        session = _session(connection)
-        if self._first is None or session.info.transaction_status != TransactionStatus.INTRANS:
+    def ends(self, session: Session) -> None:
+        """The transaction of `session` is about to be committed.
+
+        Raises `Unforeseen`, after it was rolled back, when it did more than its trial.
+        """
+        if self._first is None:
             return
-        now = look(session, self._schema)
+        now = look(session, self._version_table)
         found = changes(self._last, now)
         written = {relation for relation, mode in locks(session) if mode == WRITES}
         more = self._unforeseen(found)

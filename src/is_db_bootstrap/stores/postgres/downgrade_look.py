@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
 
 from is_db_bootstrap.stores.postgres import own_schema
-from is_db_bootstrap.stores.postgres.revisions import TABLE
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.stores.postgres.any_session import AnySession
+
+    #: A session of ours, or one of a team's driver.
+    Session: TypeAlias = psycopg.Connection[Any] | AnySession
 
 #: Schema and name.
 Name = tuple[str, str]
@@ -179,13 +184,13 @@ class Changes:
         return self.gone | self.moved | of_columns
 
 
-def look(session: psycopg.Connection[Any], schema: str) -> Look:
-    """Read the tables of every schema, without the version table in `schema` and our own ones."""
+def look(session: Session, version_table: Name) -> Look:
+    """Read the tables of every schema, without the `version_table` and our own ones."""
     schemas = dict(_rows(session, _SCHEMAS))
     tables = {
         oid: Table((space, name), *facts)
         for oid, space, name, *facts in _rows(session, _RELATIONS)
-        if (space, name) != (schema, TABLE) and space != own_schema.SCHEMA
+        if (space, name) != version_table and space != own_schema.SCHEMA
     }
     columns = {
         (oid, number): Column(*facts)
@@ -198,13 +203,15 @@ def look(session: psycopg.Connection[Any], schema: str) -> Look:
     return Look(schemas, tables, columns, parts)
 
 
-def locks(session: psycopg.Connection[Any]) -> frozenset[tuple[int, str]]:
+def locks(session: Session) -> frozenset[tuple[int, str]]:
     """The relations that the session's transaction has locked, and how."""
     return frozenset(_rows(session, _LOCKS))
 
 
-def _rows(session: psycopg.Connection[Any], query: str) -> Sequence[tuple[Any, ...]]:
+def _rows(session: Session, query: str) -> Sequence[tuple[Any, ...]]:
     """Ask beside the cursors of the session, which may have a class that watches them."""
+    if not isinstance(session, psycopg.Connection):
+        return [tuple(row) for row in session.execute(query).fetchall()]
     return psycopg.Cursor(session).execute(query.encode()).fetchall()
 
 

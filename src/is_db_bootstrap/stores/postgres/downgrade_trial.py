@@ -37,6 +37,7 @@ from is_db_bootstrap.stores.postgres.downgrade_look import (
 )
 from is_db_bootstrap.stores.postgres.errors import NAME
 from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.revisions import TABLE
 from is_db_bootstrap.stores.postgres.scratch import ScratchCursor, at_revisions, statement_text
 
 if TYPE_CHECKING:
@@ -174,16 +175,19 @@ def tried(
     done: Sequence[str],
     undone: Sequence[str],
     sessions: Sessions | None = None,
+    version_table: Name | None = None,
 ) -> Seen:
     """Bring a scratch database on the server of `url` to `done`, undo `undone`, and look.
 
-    Both are revisions. Raises what a run raises: `AccessDenied` when no database may be created,
+    Both are revisions. `version_table` is that of the scratch database, if it is not Alembic's
+    usual one in `schema`. Raises what a run raises: `AccessDenied` when no database may be created,
     `ChangeFailed` for a revision that fails there. Raises `ConfigurationError` when a revision
     sends a statement that acts on the whole server.
     """
     sessions = sessions or Sessions(timing.connect_timeout_s)
     watch = Watch()
-    notes = _Notes(watch, schema)
+    table = version_table or (schema, TABLE)
+    notes = _Notes(watch, table)
 
     def opened(connection: psycopg.Connection[Any]) -> None:
         sessions.add(connection)
@@ -194,12 +198,12 @@ def tried(
         try:
             with found.connect() as connection:
                 session = _session(connection)
-                before, objects = look(session, schema), _objects(session, schema)
+                before, objects = look(session, table), _objects(session, schema)
                 session.commit()
                 notes.begin(session, before)
                 left = _downgraded(connection, blueprint, schema, undone, notes.stepped)
                 session.rollback()
-                after, left_objects = look(session, schema), _objects(session, schema)
+                after, left_objects = look(session, table), _objects(session, schema)
                 session.rollback()
         finally:
             found.dispose()
@@ -214,7 +218,7 @@ def _objects(session: psycopg.Connection[Any], schema: str) -> frozenset[str]:
     """Everything else of the catalogue, in words."""
     return frozenset(
         f"{kind} {name if kind == 'extension' or space == schema else f'{space}.{name}'}"
-        for space in look(session, schema).schemas.values()
+        for space in look(session, (schema, TABLE)).schemas.values()
         for kind, found in live(session, space).items()
         if kind not in _UNTOLD
         for name in found
@@ -224,9 +228,9 @@ def _objects(session: psycopg.Connection[Any], schema: str) -> frozenset[str]:
 class _Notes:
     """What the statements of the downgrade have touched."""
 
-    def __init__(self, watch: Watch, schema: str) -> None:
+    def __init__(self, watch: Watch, version_table: Name) -> None:
         self._watch = watch
-        self._schema = schema
+        self._version_table = version_table
         self._known: frozenset[tuple[int, str]] = frozenset()
         self._session: psycopg.Connection[Any] | None = None
         self._first = self._last = Look({}, {}, {})
@@ -273,7 +277,7 @@ class _Notes:
         """What the step of `revision`, which has just ended, does something with."""
         if self._session is None:
             return
-        before, now = self._last, look(self._session, self._schema)
+        before, now = self._last, look(self._session, self._version_table)
         self._last = now
         touched = {
             oid

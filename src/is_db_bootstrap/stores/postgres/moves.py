@@ -23,7 +23,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change, Drift, Nature, Plan
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier
+from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier, settings_query
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors, translated
 from is_db_bootstrap.stores.postgres.server_words import told
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
     from is_db_bootstrap.stores.postgres.downgrade_guard import Guard, Unforeseen
+    from is_db_bootstrap.stores.postgres.downgrade_look import Session
     from is_db_bootstrap.stores.postgres.downgrade_trial import Seen, Sessions
     from is_db_bootstrap.stores.postgres.revision_syntax import RevisionSyntax
     from is_db_bootstrap.stores.postgres.revisions import Chain, Record
@@ -253,15 +254,6 @@ class Move(PostgreSQLBootstrapper):
         )
         self._target = target
 
-    def _refuse_team(self, act: str) -> None:
-        """Refuse what a team's own environment does by the stock command only."""
-        if self._team is not None:
-            raise ConfigurationError(
-                f"{self._blueprint.name} has an Alembic environment of its own, whose revisions "
-                "is-db-bootstrap does not undo. Nothing was changed.",
-                hint=f"Run `alembic {act} {self._target}` there.",
-            )
-
     @property
     def _syntax(self) -> RevisionSyntax:
         """What only Alembic can resolve."""
@@ -310,7 +302,7 @@ class Upgrade(Move):
     def _wanted(self, pending: Sequence[Change]) -> list[Change]:
         if self._target in _HEADS:
             return list(pending)
-        if re.fullmatch(r"\+\d+", self._target):
+        if self._team is None and re.fullmatch(r"\+\d+", self._target):
             return list(pending[: int(self._target)])
         passed: Collection[str]
         if is_simple(self._chain, self._target):
@@ -359,7 +351,6 @@ class Downgrade(Move):
         self._over: list[str] = []
 
     def _planned(self) -> Plan:
-        self._refuse_team("downgrade")
         reader = self._existing()
         record = self._history.read(reader)
         if self._history.is_ahead(record):
@@ -391,6 +382,8 @@ class Downgrade(Move):
 
     def _undone(self, record: Record, done: Sequence[str]) -> list[str]:
         """The revisions to undo, the newest first."""
+        if self._team is not None:
+            return self._undone_by_alembic(record, done)
         is_plain = self._target == "base" or re.fullmatch(r"-\d+", self._target)
         if is_plain or is_simple(self._chain, self._target):
             return undone_down_to(self._target, self._chain, done, self.name)
@@ -405,9 +398,35 @@ class Downgrade(Move):
             )
         return undone
 
+    def _undone_by_alembic(self, record: Record, done: Sequence[str]) -> list[str]:
+        """What the stock command would undo, the newest first.
+
+        It refuses steps that begin at a merge or lead through one. There it is the newest revision
+        that is undone next. With several heads, the order of rows decides where it begins, so that
+        is refused here.
+        """
+        is_number = re.fullmatch(r"-\d+", self._target)
+        if is_number and len(record.revisions) > 1:
+            raise StoreConflict(
+                self.name,
+                f"{self._history.place.shown} records {', '.join(record.revisions)}, so "
+                f"{self._target} may begin at each of them.",
+                hint="Name the branch, as in `migrate downgrade billing@-1`, or a revision.",
+            )
+        try:
+            below = self._syntax.below(self._target, record.revisions)
+        except StoreConflict:
+            if not is_number:
+                raise
+            return undone_down_to(self._target, self._chain, done, self.name)
+        return [each for each in reversed(done) if each in below]
+
     @property
     def _to(self) -> str:
         """Where the downgrade is to end, as a target of another one."""
+        is_several = len(self._chain.heads(self._kept)) > 1
+        if self._team is not None and is_several and not re.fullmatch(r"-\d+", self._target):
+            return self._target
         return end_of(self._chain, self._kept, len(self._undoing) - len(self._over))
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
@@ -416,12 +435,13 @@ class Downgrade(Move):
     def _apply_downgrade(self, change: Change) -> str | None:
         if self._guard is None:
             return self._revision_steps.run(change, "downgrade", change.name)
+        guard = self._guard if self._team is not None else None
         from is_db_bootstrap.stores.postgres.downgrade_guard import Unforeseen
 
         self._guard.expect(change.name)
         for _ in range(_GUARDED_TRIES):
             try:
-                remark = self._revision_steps.run(change, "downgrade", change.name)
+                remark = self._revision_steps.run(change, "downgrade", change.name, guard)
             except Unforeseen as exc:
                 self._refuse_unforeseen(change, exc)
             else:
@@ -452,9 +472,17 @@ class Downgrade(Move):
     def _new_guard(self, seen: Seen) -> Guard:
         from is_db_bootstrap.stores.postgres.downgrade_guard import Guard
 
-        return Guard(self.name, self._schema, seen, self._refuse_new_rows)
+        return Guard(self.name, self._version_table(), seen, self._refuse_new_rows)
 
-    def _refuse_new_rows(self, session: psycopg.Connection[Any], due: Seen) -> None:
+    def _version_table(self) -> tuple[str, str]:
+        """Schema and name of the version table, as the target has it."""
+        place = self._history.place
+        if place.schema is not None:
+            return place.schema, place.table
+        row = self._reader().execute(place.schema_query.encode()).fetchone()
+        return str(row[0]) if row else self._schema, place.table
+
+    def _refuse_new_rows(self, session: Session, due: Seen) -> None:
         """Ask about rows of what a step is to lose, in the step's own transaction.
 
         The tables are locked first, as the step will lock them, so no row can come up afterwards.
@@ -462,6 +490,13 @@ class Downgrade(Move):
         columns = (*due.columns, *due.rewritten, *((name, of) for name, of, _ in due.retyped))
         tables = {*due.tables, *due.touched, *(name for name, _ in columns)}
         losses: Sequence[Loss] = ()
+        if not isinstance(session, psycopg.Connection) and not session.sees_new_rows:
+            why = (
+                "Rows may come up meanwhile: the transactions of env.py do not see what others "
+                "have committed (transaction_isolation)."
+            )
+            session.rollback()
+            raise RowsWouldBeLost(self.name, losses, [why], undone=self._over, to=self._to)
         try:
             self._lock_tables(session, tables)
         except psycopg.errors.InsufficientPrivilege as exc:
@@ -476,7 +511,7 @@ class Downgrade(Move):
         raise RowsWouldBeLost(self.name, losses, [why], undone=self._over, to=self._to)
 
     @staticmethod
-    def _lock_tables(session: psycopg.Connection[Any], tables: Collection[tuple[str, str]]) -> None:
+    def _lock_tables(session: Session, tables: Collection[tuple[str, str]]) -> None:
         """Lock those of `tables` that can be locked; one that has gone is passed over."""
         if not tables:
             return
@@ -531,6 +566,7 @@ class Downgrade(Move):
                         done=done,
                         undone=undone,
                         sessions=sessions,
+                        version_table=self._table_of_trial,
                     )
             except Exception as exc:
                 if self._cancelled.is_set():
@@ -540,6 +576,12 @@ class Downgrade(Move):
                 timer.cancel()
             self._tried[done, undone] = found
         return self._tried[done, undone]
+
+    @property
+    def _table_of_trial(self) -> tuple[str, str]:
+        """Schema and name of the version table, as a scratch database has it."""
+        place = self._history.place
+        return place.schema or self._schema, place.table
 
     def _why_untried(self, exc: Exception, ended_after_s: float | None) -> str:
         """Why there was no trial, in words. Raises `exc` when the server cannot be worked with."""
@@ -580,7 +622,7 @@ class Downgrade(Move):
             return ()
         return (f"The downgrade also drops {', '.join(seen.objects)}.",)
 
-    def _losses(self, reader: psycopg.Connection[Any], seen: Seen) -> list[Loss]:
+    def _losses(self, reader: Session, seen: Seen) -> list[Loss]:
         """Which of what the trial has seen holds rows on the target, or may hold some."""
         with errors(self.target, "tables of schemas that go"):
             inside = (
@@ -611,7 +653,7 @@ class Downgrade(Move):
         """A name as messages have it: without the blueprint's own schema."""
         return name[1] if name[0] == self._schema else ".".join(name)
 
-    def _counted_sequence(self, reader: psycopg.Connection[Any], name: tuple[str, str]) -> Loss:
+    def _counted_sequence(self, reader: Session, name: tuple[str, str]) -> Loss:
         """Whether a sequence was used: then it would begin anew."""
         query = f"SELECT is_called::int FROM {identifier(*name)}"  # noqa: S608 - quoted
         shown = self._shown(name)
@@ -626,7 +668,7 @@ class Downgrade(Move):
 
     def _counted(
         self,
-        reader: psycopg.Connection[Any],
+        reader: Session,
         name: tuple[str, str],
         column: str = "",
         how: str = "",
@@ -641,14 +683,14 @@ class Downgrade(Move):
         where = f" WHERE {identifier(column)} IS DISTINCT FROM NULL" if column else ""
         rows = f"SELECT FROM {identifier(*name)}{where} LIMIT {COUNTED}"
         query = f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - quoted
-        limits = (
-            "SET LOCAL row_security = off; "
-            f"SET LOCAL statement_timeout = '{COUNT_S}s'; "
-            f"SET LOCAL lock_timeout = '{COUNT_LOCK_S}s'"
-        )
+        limits = {
+            "row_security": "off",
+            "statement_timeout": f"{COUNT_S}s",
+            "lock_timeout": f"{COUNT_LOCK_S}s",
+        }
         try:
             with reader.transaction(force_rollback=True):  # so the limits end with it
-                reader.execute(limits.encode())
+                reader.execute(*settings_query(limits, in_transaction=True))
                 row = reader.execute(query.encode()).fetchone()
         except (
             psycopg.errors.UndefinedTable,

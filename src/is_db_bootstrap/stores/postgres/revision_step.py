@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.store import Progress
+    from is_db_bootstrap.stores.postgres.downgrade_guard import Guard
     from is_db_bootstrap.stores.postgres.history import History
     from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
     from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
@@ -122,12 +123,7 @@ class RevisionSteps:
             if self._run_by_team is None:
                 self._complete_lineage(self._history.read(self._reader()))
             return
-        raise StoreBusy(
-            NAME,
-            f"Another session goes on changing {self._history.place.shown}.",
-            hint="Wait until it has ended, or end it (pg_stat_activity).",
-            subject=next(iter(left)),
-        )
+        raise self._restless(next(iter(left)))
 
     def _run_once(self, run: UpgradeRun, first: Change) -> None:
         """Run Alembic once. Its errors name the change that ran, or `first`."""
@@ -226,14 +222,22 @@ class RevisionSteps:
 
     # --- one step
 
-    def run(self, change: Change, act: str, revision: str) -> str | None:
-        """Let Alembic `downgrade` or `stamp` to `revision`, and read that back."""
+    def run(
+        self, change: Change, act: str, revision: str, guard: Guard | None = None
+    ) -> str | None:
+        """Let Alembic `downgrade` or `stamp` to `revision`, and read that back.
+
+        `guard` looks at a downgrade by the team's own environment, before it is committed.
+        """
         self._watch.begun = None
         self._watch.earlier = None
         self._is_confirming = False
         with self._failing(lambda: change, act), errors(self._target, change=change):
             self._history.forget_ended()
-            ran = self._run_alembic(change, act, revision)
+            if self._run_by_team is not None and act == "downgrade":
+                ran = self._downgrade_by_team(self._run_by_team, change, guard)
+            else:
+                ran = self._run_alembic(change, act, revision)
         if act == "stamp" and not ran:
             self._describe(revision)
             ran = True
@@ -241,6 +245,35 @@ class RevisionSteps:
         self._watch.forget()
         done = {"downgrade": "undone", "stamp": "recorded"}[act]
         return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
+
+    def _downgrade_by_team(
+        self, run_by_team: Callable[[UpgradeRun], None], change: Change, guard: Guard | None
+    ) -> bool:
+        """Whether the team's own environment has undone a revision."""
+        from is_db_bootstrap.stores.postgres.downgrade_run import DowngradeRun
+        from is_db_bootstrap.stores.postgres.upgrade_run import MovedOn
+
+        for _ in range(_MOST_RUNS):
+            remarks: list[str] = []
+            run = DowngradeRun(self._chain, change, _Remarks(remarks), guard)
+            try:
+                with self._alembic_errors(lambda: change):
+                    run_by_team(run)
+            except MovedOn:
+                continue
+            # The team's env.py knows nothing of it.
+            left = self._history.read(self._reader()).revisions
+            self._history.record_lineage(self._reader(), self._chain.until(left))
+            return not remarks
+        raise self._restless(change.name)
+
+    def _restless(self, subject: str) -> StoreBusy:
+        return StoreBusy(
+            NAME,
+            f"Another session goes on changing {self._history.place.shown}.",
+            hint="Wait until it has ended, or end it (pg_stat_activity).",
+            subject=subject,
+        )
 
     @contextmanager
     def _failing(self, change: Callable[[], Change], act: str) -> Iterator[None]:
@@ -439,6 +472,24 @@ class RevisionSteps:
                 subject=table,
                 hint=f"Stamp again as the owner of {owned}.",
             )
+
+
+class _Remarks:
+    """Keeps what is said of a change, which nobody follows."""
+
+    def __init__(self, remarks: list[str]) -> None:
+        self._remarks = remarks
+
+    def begin(self, change: Change) -> None:
+        """A change begins."""
+
+    def ran(self, change: Change) -> None:
+        """A change ran, in a transaction that is still open."""
+
+    def done(self, _: Change, remark: str | None = None) -> None:
+        """A change has ended."""
+        if remark:
+            self._remarks.append(remark)
 
 
 class _Following:

@@ -120,13 +120,7 @@ class UpgradeRun:
         self, heads: Collection[str], ctx: MigrationContext, script: ScriptDirectory
     ) -> Iterator[RevisionStep]:
         """Alembic's `fn`: the steps from `heads` on, one after the other."""
-        self.has_started = True
-        script.get_revisions(tuple(heads))  # Alembic's own error for a revision that is not there
-        self._heads = frozenset(heads)
-        self._is_fresh = True
-        self._watch = self._own_watch or _watch_of(ctx)
-        self._lock_version_table(ctx)
-        ctx.on_version_apply_callbacks = (*ctx.on_version_apply_callbacks, self._applied)
+        self._start(heads, ctx, script)
         done = set(self._chain.until(heads))
         with host():
             self._recognise(done)
@@ -139,6 +133,18 @@ class UpgradeRun:
             step.migration_fn = self._locked(watched(step, ctx, self._watch), ctx)
             yield step
             self._after(ctx)
+
+    def _start(
+        self, heads: Collection[str], ctx: MigrationContext, script: ScriptDirectory
+    ) -> None:
+        """Alembic asks for steps from `heads` on: look once more, and listen to it."""
+        self.has_started = True
+        script.get_revisions(tuple(heads))  # Alembic's own error for a revision that is not there
+        self._heads = frozenset(heads)
+        self._is_fresh = True
+        self._watch = self._own_watch or _watch_of(ctx)
+        self._lock_version_table(ctx)
+        ctx.on_version_apply_callbacks = (*ctx.on_version_apply_callbacks, self._applied)
 
     def _recognise(self, done: Collection[str]) -> None:
         """Tell of the changes that another session has made since they were planned."""
