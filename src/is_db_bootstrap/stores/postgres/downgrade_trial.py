@@ -38,6 +38,7 @@ from is_db_bootstrap.stores.postgres.downgrade_look import (
 from is_db_bootstrap.stores.postgres.errors import NAME
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.scratch import ScratchCursor, at_revisions, statement_text
+from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -190,7 +191,7 @@ def tried(
         notes.opened(connection)
 
     with at_revisions(url, blueprint, done, timing, schema, begun=sessions.begin) as scratch:
-        found = engine(scratch, schema, timing, opened, watch)
+        found = engine(scratch, path_schema_of(scratch, schema), timing, opened, watch)
         try:
             with found.connect() as connection:
                 session = _session(connection)

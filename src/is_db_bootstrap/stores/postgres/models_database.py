@@ -14,6 +14,7 @@ from is_db_bootstrap.stores.postgres.definitions import Definitions
 from is_db_bootstrap.stores.postgres.differences import Side
 from is_db_bootstrap.stores.postgres.named_types import named_type, place_of
 from is_db_bootstrap.stores.postgres.scratch import new_database
+from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
@@ -99,7 +100,7 @@ def _drops(metadata: MetaData) -> Iterator[str]:
 
 
 def _made(metadata: MetaData, timing: Timing, scratch: StoreUrl) -> Side | ModelsUnmade:
-    found = engine(scratch, "public", timing)
+    found = engine(scratch, path_schema_of(scratch), timing)
     try:
         with strict_guest(), found.begin() as connection:
             metadata.create_all(connection)

@@ -32,6 +32,7 @@ from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_
 from is_db_bootstrap.stores.postgres.errors import NAME, errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
 from is_db_bootstrap.stores.postgres.kind import KIND
+from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of, with_path_of
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
 
 if TYPE_CHECKING:
@@ -93,13 +94,13 @@ def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
     process dies. What dead processes have left is dropped first.
     """
     name = f"{SCRATCH}{secrets.token_hex(8)}"
-    settings = session_settings("public")
-    with connect(url, timing.connect_timeout_s, database=MAINTENANCE, settings=settings) as session:
+    with connect(url, timing.connect_timeout_s, database=MAINTENANCE) as session:
         with errors(str(url), name):
             _drop_left(session)
             session.execute("SELECT pg_advisory_lock(%s, %s)", _lock_keys(name))
+            scratch = with_path_of(session, url, replace(url, database=name))
         try:
-            yield replace(url, database=name)
+            yield scratch
         finally:
             drop_database(url, timing, name)
 
@@ -216,7 +217,8 @@ def bring(
     begun: Callable[[PostgreSQLBootstrapper, str], None] = lambda _, __: None,
 ) -> None:
     """Apply to a scratch database the revisions `done` that it lacks, or all with None."""
-    store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
+    path_schema = path_schema_of(scratch, schema)
+    store = _ScratchStore(scratch, blueprint, timing=timing, schema=path_schema)
     begun(store, scratch.database)
     try:
         store.ping(timing.timeout_s)
