@@ -21,6 +21,7 @@ from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun, lineage_table
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate
+from is_db_bootstrap.stores.postgres.concurrent_index import asking, invalid_index
 from is_db_bootstrap.stores.postgres.errors import (
     NAME,
     DatabaseMissing,
@@ -375,7 +376,22 @@ class RevisionSteps:
                     "Its mark could not be written, so the next apply would run it again: do "
                     f"not apply before. {hint}"
                 )
-        return HalfDone(NAME, f"Revision {change.name} {what}", change=change, hint=hint)
+        message = f"Revision {change.name} {what}{self._left_invalid()}"
+        return HalfDone(NAME, message, change=change, hint=hint)
+
+    def _left_invalid(self) -> str:
+        """A sentence about the index that the step has left unfinished, if there is one."""
+        work = self._watch.concurrent
+        if work is None or work.unfinished is None or not work.unfinished.index:
+            return ""
+        with suppress(BootstrapError, DatabaseMissing, psycopg.Error):
+            found = invalid_index(work.unfinished, asking(self._reader()))
+            if found is not None:
+                return (
+                    f" It has left index {found.name} INVALID, which --retry drops and builds "
+                    "again."
+                )
+        return ""
 
     def confirm_stamped(self, change: Change) -> None:
         """Read back that a stamp, which was made by other means than Alembic, is recorded."""

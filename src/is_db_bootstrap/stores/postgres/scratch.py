@@ -30,7 +30,7 @@ from is_db_bootstrap.stores.postgres.connection import (
 )
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
 from is_db_bootstrap.stores.postgres.errors import NAME, errors
-from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
+from is_db_bootstrap.stores.postgres.half_done import WorkingCursor, text_of
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of, with_path_of
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
@@ -300,20 +300,13 @@ class ScratchCursor(WorkingCursor):
         step = str(getattr(watch, "step", ""))
         if not step:
             return  # a statement of ours, or of Alembic
-        found = server_wide(statement_text(query, self.connection))
+        found = server_wide(text_of(query, self.connection))
         if found:
             raise ConfigurationError(
                 f"The {step.replace(' ', ' of revision ')} sends {found!r}, which acts on the "
                 "whole server and not on one database, so it is not run in a scratch database.",
                 hint="Let an administrator run it by other means than a revision.",
             )
-
-
-def statement_text(query: Any, connection: psycopg.Connection[Any]) -> str:
-    """A statement as text, whatever a cursor takes it as."""
-    if isinstance(query, psycopg.sql.Composable):
-        return query.as_string(connection)
-    return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
 
 
 def server_wide(text: str) -> str:
