@@ -37,6 +37,7 @@ from is_db_bootstrap.stores.postgres.concurrent_index import (
     ConcurrentStatement,
     ConcurrentWork,
 )
+from is_db_bootstrap.stores.postgres.refused_statement import note_sent
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -67,11 +68,14 @@ class StepWatch:
     def __init__(self) -> None:
         self.step = ""
         self.left = False
+        #: What the step has committed statement by statement, as far as it was seen.
+        self.committed: list[str] = []
 
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
         """While `step` (`upgrade b2`, `downgrade b2`) runs."""
         self.step = step
+        self.committed = []
         try:
             yield
         finally:
@@ -361,8 +365,10 @@ class WorkingCursor(psycopg.Cursor[Any]):
     def execute(self, *args: Any, **options: Any) -> Any:
         """Execute one statement, or several without parameters."""
         self._begin()
-        with self._beside_others(*args):
-            return super().execute(*args, **options)
+        with self._beside_others(*args), self._noting_sent():
+            result = super().execute(*args, **options)
+        self._note_committed(*args)
+        return result
 
     def executemany(self, *args: Any, **options: Any) -> None:
         """Execute one statement with many sets of parameters."""
@@ -380,6 +386,23 @@ class WorkingCursor(psycopg.Cursor[Any]):
         self._begin()
         with super().copy(*args, **options) as found:
             yield found
+
+    def _note_committed(self, query: Any, *_: Any) -> None:
+        connection: Any = self.connection
+        watch = getattr(connection, "watch", None)
+        if watch is not None and watch.step and connection.autocommit:
+            watch.committed.append(text_of(query, connection))
+
+    @contextmanager
+    def _noting_sent(self) -> Iterator[None]:
+        """Add to an error the statement as psycopg has sent it, where the server names a place."""
+        try:
+            yield
+        except psycopg.Error as exc:
+            sent = self._query
+            if sent is not None and exc.diag.statement_position:
+                note_sent(exc, bytes(sent.query).decode(errors="replace"))
+            raise
 
     def _beside_others(self, query: Any, *_: Any) -> AbstractContextManager[None]:
         connection: Any = self.connection

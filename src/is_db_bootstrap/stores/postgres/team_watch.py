@@ -66,10 +66,9 @@ class TeamWatch(StepWatch):
             if threads.is_here():
                 self._before_statement(connection, text)
 
-        def ended(connection: Connection, *_: Any) -> None:
+        def ended(connection: Connection, _: Any, text: str, *__: Any) -> None:
             if threads.is_here() and not self._is_asking:
-                self._limit_again(connection)
-                self._is_built()
+                self._after_statement(connection, text)
 
         heard: tuple[tuple[str, Callable[..., None]], ...] = (
             ("commit", commit),
@@ -102,18 +101,14 @@ class TeamWatch(StepWatch):
         if not self.step or self._is_asking:
             return
         self._limit_again(connection)  # of a statement that failed
-        self._look_at(connection)
-        if commits_each(connection):
-            self._wait_beside_others(connection, text)
-
-    def _wait_beside_others(self, connection: Connection, text: str) -> None:
-        """Let a statement that leaves others alone wait for older transactions."""
-        statement = ConcurrentStatement.of(text)
+        statement = ConcurrentStatement.of(text) if commits_each(connection) else None
         if statement is None or self.concurrent is None:
+            self._look_at(connection)
             return
         ask = partial(self._ask, connection)
         is_retry = self.earlier is not None and self.earlier.step == self.step
         self.concurrent.prepare(statement, ask, is_retry=is_retry)
+        self._look_at(connection)
         self.concurrent.unfinished = statement
         if self.concurrent.lift(ask):
             self._patient = connection
@@ -127,10 +122,13 @@ class TeamWatch(StepWatch):
             with suppress(DBAPIError):
                 self.concurrent.limit_again(partial(self._ask, connection))
 
-    def _is_built(self) -> None:
-        """The statement that ran has ended well."""
+    def _after_statement(self, connection: Connection, text: str) -> None:
+        """A statement has ended well."""
+        self._limit_again(connection)
         if self.concurrent is not None:
             self.concurrent.unfinished = None
+        if self.step and commits_each(connection):
+            self.committed.append(text)
 
     def _ask(self, connection: Connection, query: str) -> str:
         """The only value of the only row of a query of ours."""
