@@ -645,14 +645,16 @@ class PostgreSQLBootstrapper:
     def is_at_head(self) -> bool:
         """Whether all revisions of the blueprint are recorded as applied, and no others."""
         try:
-            record = self._history.read(self._reader())
+            reader = self._reader()
         except DatabaseMissing:
             return False
+        record = self._history.read(reader)
         return bool(record.revisions) and self._history.compare(record).standing is Standing.SAME
 
     def conflict(self) -> StoreConflict | None:
         """Why a run would refuse the recorded revisions; None when it would not."""
-        record = self._history.read(self._reader())
+        reader = self._reader()
+        record = self._history.read(reader)
         try:
             if not self._history.is_ahead(record):
                 self._history.refuse_half_done(record)
@@ -665,6 +667,7 @@ class PostgreSQLBootstrapper:
 
         With a trial, that happens elsewhere, at the recorded revision.
         """
+        reader = self._reader()
         declared = self._declared.catalogue.objects if self._declared.catalogue else None
         if self._make_trial is None:
             from is_db_bootstrap.stores.postgres.selftest import proofs_in
@@ -672,7 +675,7 @@ class PostgreSQLBootstrapper:
             with errors(self.target), self._connected() as connection:
                 yield from proofs_in(connection, self._schema, declared)
         else:
-            record = self._history.read(self._reader())
+            record = self._history.read(reader)
             known = [name for name in record.revisions if name in self._chain.parents]
             made = self._make_trial(self._url, self._blueprint, self._timing, self._schema)
             self._selftest_trial = made
