@@ -34,18 +34,15 @@ from is_db_bootstrap.stores.postgres.alembic import (
     watch_steps,
 )
 from is_db_bootstrap.stores.postgres.begun import Begun, Fate, Marks
-from is_db_bootstrap.stores.postgres.connection import (
-    connect,
-    identifier,
-    search_path,
-    session_settings,
-)
+from is_db_bootstrap.stores.postgres.connection import identifier, search_path
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record
+from is_db_bootstrap.stores.postgres.search_path import Found, place_of_tables
+from is_db_bootstrap.stores.postgres.session_roles import SessionRoles
 
 if TYPE_CHECKING:
     import psycopg
@@ -237,10 +234,7 @@ def read_back(settings: Settings, schema: str, heads: set[str]) -> None:
 
     What is said to be done is recorded, or this is an error.
     """
-    session = session_settings(schema)
-    with connect(
-        settings.need("postgres"), settings.timing.connect_timeout_s, settings=session
-    ) as reader:
+    with sessions_of(settings).looking() as reader:
         recorded = recorded_revisions(reader, schema)
     if recorded != heads:
         raise CommandError(
@@ -248,6 +242,19 @@ def read_back(settings: Settings, schema: str, heads: set[str]) -> None:
             f"{', '.join(sorted(heads)) or 'nothing'}. Look at what the last revision did before "
             "anything is run again, then stamp what holds."
         )
+
+
+def sessions_of(settings: Settings) -> SessionRoles:
+    """The sessions of the stock command beside that of Alembic."""
+    return SessionRoles(settings.need("postgres"), settings.named_schema, settings.timing)
+
+
+def schema_of(settings: Settings) -> str:
+    """The schema of a run of the stock command: that of DB_SCHEMA, or of the search path."""
+    if settings.named_schema is not None or context.is_offline_mode():
+        return settings.schema
+    with sessions_of(settings).looking() as reader:
+        return place_of_tables(reader, Found.by(reader), is_team=False)
 
 
 @contextmanager
@@ -262,8 +269,7 @@ def marking(settings: Settings, schema: str) -> Iterator[Watch]:
 
         @cache
         def session() -> psycopg.Connection[Any]:
-            url, given = settings.need("postgres"), session_settings(schema)
-            return opened.enter_context(connect(url, timing.connect_timeout_s, settings=given))
+            return opened.enter_context(sessions_of(settings).looking())
 
         def has_ended(found: Begun) -> bool:
             return found.has_ended(recorded_revisions(session(), schema), chain)
@@ -288,7 +294,8 @@ def connected(schema: str) -> Iterator[Connection]:
         return
     settings = Settings.load(declared())
     with marking(settings, schema) as watch:
-        found = engine(settings.need("postgres"), schema, settings.timing, watch=watch)
+        url, path_schema = settings.need("postgres"), settings.named_schema
+        found = engine(url, path_schema, settings.timing, watch=watch)
         with found.connect() as connection:
             if schema != "public" and is_upgrade():
                 connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
@@ -465,7 +472,7 @@ def main() -> None:
         return
     try:
         with guest():
-            run(Settings.load(declared()).schema)
+            run(schema_of(Settings.load(declared())))
     except (BootstrapError, DatabaseMissing, GuestFailed) as exc:
         raise CommandError(str(exc)) from exc  # which the stock command prints without a traceback
 

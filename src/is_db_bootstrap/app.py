@@ -48,7 +48,7 @@ def bootstrapper(
     store_class = _bootstrapper_class(kind)
     options: dict[str, Any] = {}
     if kind.has_schemas:
-        options["schema"] = settings.schema
+        options["schema"] = settings.named_schema
     if kind.ignored_variable:
         options["ignored_version_tables"] = settings.ignored_version_tables
     if kind.unknown_variable:

@@ -124,6 +124,23 @@ def place_of(exc: BaseException) -> str:
     return f" ({innermost.filename}, line {innermost.lineno})"
 
 
+def own_place_of(exc: BaseException) -> str:
+    """`FILE, line N` of the user's own code where `exc`, or what caused it, was raised.
+
+    Empty when no frame is the user's own.
+    """
+    import traceback  # takes a while, and is needed only when something went wrong
+
+    each: BaseException | None = exc
+    while each is not None:
+        for frame in reversed(traceback.extract_tb(each.__traceback__)):
+            name = frame.filename
+            if not _is_installed(name) and not _is_library(name) and Path(name).is_file():
+                return f"{name}, line {frame.lineno}"
+        each = each.__cause__ or each.__context__
+    return ""
+
+
 def _is_runner(filename: str) -> bool:
     """Whether the file belongs to a package that runs user code."""
     return any(name in filename for name in _RUNNERS)

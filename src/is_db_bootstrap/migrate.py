@@ -142,7 +142,7 @@ class _Place:
         """What a bootstrapper of PostgreSQL takes besides address and blueprint."""
         return {
             "timing": self.settings.timing,
-            "schema": self.settings.schema,
+            "schema": self.settings.named_schema,
             "ignored_version_tables": self.settings.ignored_version_tables,
             "unknown_is_ahead": self.settings.unknown_is_ahead,
         }

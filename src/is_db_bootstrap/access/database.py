@@ -97,7 +97,7 @@ class Database:
         profile: PoolProfile,
         echo: bool = False,
         blueprint: str = "",
-        schema: str = "public",
+        schema: str | None = "public",
     ) -> None:
         self._url = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._profile = profile
@@ -124,7 +124,7 @@ class Database:
             profile=pool_profile(blueprint.pool, environ),
             echo=echo(environ),
             blueprint=blueprint.name,
-            schema=settings.schema,
+            schema=settings.named_schema,
         )
 
     def __repr__(self) -> str:

@@ -168,14 +168,21 @@ def _target(entry: Any, blueprint: Blueprint, base: Settings) -> Target:
     name = _name_of(entry)
     _refuse_unknown(name, entry, ("name", "settings", *blueprint.stores))
     stores = dict(base.stores)
-    schema = base.schema
+    schema, is_schema_given = base.schema, base.is_schema_given
     for store in (s for s in STORE_ORDER if s in entry):
         section = _section(name, store, entry[store])
         stores[store] = _address(name, store, section, blueprint, base)
         if KINDS[store].has_schemas:
+            is_schema_given = is_schema_given or "schema" in section
             schema = section.get("schema", schema)
     given = _values(name, entry, blueprint)
-    settings = replace(base, stores=stores, schema=schema, values={**base.values, **given})
+    settings = replace(
+        base,
+        stores=stores,
+        schema=schema,
+        is_schema_given=is_schema_given,
+        values={**base.values, **given},
+    )
     blueprint.resolve(settings.values)
     # A target that names no store is where the call is.
     named = [store for store in stores if store in entry] or list(stores)

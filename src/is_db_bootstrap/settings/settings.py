@@ -49,7 +49,8 @@ class Settings:
     """What a run needs to know besides its blueprint.
 
     `stores` has an address for each store for which one was found. `values` are the blueprint's own
-    settings, which may be addresses. `schema` is the schema of the store that has schemas.
+    settings, which may be addresses. `schema` is the schema of the store that has schemas. A person
+    has named it if `is_schema_given`.
     `identities` are for addresses that are found later. `ignored_version_tables` are version tables
     that are not ours, each as `SCHEMA.TABLE`. `unknown_is_ahead` says that a recorded revision that
     nobody here knows is newer code's. `compare_privileges` says that owners, grants and the roles
@@ -64,6 +65,14 @@ class Settings:
     ignored_version_tables: tuple[str, ...] = ()
     unknown_is_ahead: bool = False
     compare_privileges: bool = True
+    is_schema_given: bool = False
+
+    @property
+    def named_schema(self) -> str | None:
+        """The schema that a person has named. None: the search path of the session decides."""
+        if self.is_schema_given or self.schema != _DEFAULT_SCHEMA:
+            return self.schema
+        return None
 
     @classmethod
     def load(
@@ -97,7 +106,8 @@ class Settings:
         stores = {name: url for name, url in found.items() if url is not None}
         return cls(
             stores=stores,
-            schema=_find_schema(sources),
+            schema=_find_schema(sources) or _DEFAULT_SCHEMA,
+            is_schema_given=bool(_find_schema(sources)),
             timing=_find_timing(sources, given),
             values=_find_values(blueprint, sources),
             identities={
@@ -262,7 +272,7 @@ def check_ca_file(url: StoreUrl, path: str) -> None:
 
 
 def _find_schema(sources: Sources) -> str:
-    """The schema of the store that has schemas."""
+    """The schema of the store that has schemas, if one is named. Empty otherwise."""
     for kind in KINDS.values():
         if not kind.has_schemas:
             continue
@@ -270,7 +280,7 @@ def _find_schema(sources: Sources) -> str:
         filed: str = sources.store(kind.name).get("schema", "")
         if named or filed:
             return named or filed
-    return _DEFAULT_SCHEMA
+    return ""
 
 
 def ignored_version_tables(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:

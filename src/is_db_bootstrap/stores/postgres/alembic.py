@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from alembic import command
@@ -36,19 +36,15 @@ from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.settings import StoreUrl, address_elsewhere
 from is_db_bootstrap.stores.postgres import lineage_table
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
-from is_db_bootstrap.stores.postgres.connection import connect, identifier, session_settings
+from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
 from is_db_bootstrap.stores.postgres.errors import errors
-from is_db_bootstrap.stores.postgres.half_done import (
-    StepWatch,
-    Watch,
-    WorkingConnection,
-    WorkingCursor,
-)
+from is_db_bootstrap.stores.postgres.half_done import StepWatch, Watch, WorkingConnection
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.named_types import is_made, named_type, place_of
 from is_db_bootstrap.stores.postgres.revision_folder import draft_of
 from is_db_bootstrap.stores.postgres.revisions import TABLE
+from is_db_bootstrap.stores.postgres.session_roles import SessionRoles
 from is_db_bootstrap.stores.postgres.team_environment import read_environment
 
 if TYPE_CHECKING:
@@ -101,44 +97,23 @@ def nowhere() -> AbstractContextManager[None]:
 FURTHER_CONNECTIONS = 4
 
 
-def working_connection(url: StoreUrl, schema: str, timing: Timing) -> WorkingConnection:
-    """A session for revisions: it waits `lock_timeout_s` for a lock.
-
-    The server ends it within a second of our death.
-    """
-    settings = session_settings(schema) | {
-        "lock_timeout": f"{round(timing.lock_timeout_s * 1000)}ms"
-    }
-    opened = connect(
-        url,
-        timing.connect_timeout_s,
-        settings=settings,
-        kind=WorkingConnection,
-        cursor_factory=WorkingCursor,
-    )
-    connection = cast("WorkingConnection", opened)
-    with suppress(psycopg.errors.InvalidParameterValue):  # a server whose platform cannot tell
-        connection.execute("SET client_connection_check_interval = '1s'")
-    connection.autocommit = False
-    return connection
-
-
 def engine(
     url: StoreUrl,
-    schema: str,
+    schema: str | None,
     timing: Timing,
     opened: Callable[[psycopg.Connection[Any]], None] = lambda _: None,
     watch: Watch | None = None,
 ) -> Engine:
     """An engine whose connections we open ourselves, so that every form of address works.
 
-    `opened` is told of each.
+    Their search path begins with `schema`, if there is one. `opened` is told of each.
 
     All of them are watched by `watch` while a revision runs.
     """
+    sessions = SessionRoles(url, schema, timing)
 
     def creator() -> Any:
-        connection = working_connection(url, schema, timing)
+        connection = sessions.working()
         opened(connection)
         return connection
 

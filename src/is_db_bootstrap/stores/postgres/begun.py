@@ -274,6 +274,8 @@ class Marks:
         self._schema = schema
         self._has_ended = has_ended
         self._wait = f"{round(lock_timeout_s * 1000)}ms"
+        #: What a statement of a revision waits for a lock.
+        self.lock_timeout_s = lock_timeout_s
         self._in_rows: bool | None = None
 
     @property

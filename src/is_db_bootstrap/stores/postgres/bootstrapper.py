@@ -12,7 +12,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
@@ -42,15 +42,14 @@ from is_db_bootstrap.results import (
     Status,
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import elsewhere, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
     connect,
     placeholders,
-    session_settings,
     settings_query,
-    statement_limit,
     terminated,
 )
 from is_db_bootstrap.stores.postgres.database import (
@@ -74,7 +73,9 @@ from is_db_bootstrap.stores.postgres.open_sessions import OpenSessions
 from is_db_bootstrap.stores.postgres.recorded_elsewhere import RecordedElsewhere
 from is_db_bootstrap.stores.postgres.revision_step import RevisionSteps
 from is_db_bootstrap.stores.postgres.revisions import Record
+from is_db_bootstrap.stores.postgres.search_path import Found, in_view_of, place_of_tables
 from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
+from is_db_bootstrap.stores.postgres.session_roles import SessionRoles, no_look_limits
 from is_db_bootstrap.stores.postgres.version_column import refuse_long_ids
 
 if TYPE_CHECKING:
@@ -93,9 +94,6 @@ if TYPE_CHECKING:
 YOUNG_S = 10
 #: The schema of a caller that names none.
 _USUAL_SCHEMA = "public"
-#: The server ends a look so many seconds after the engine has.
-_LATER_S = 2.0
-
 _LOOK = """
     SELECT current_setting('server_version'), pg_is_in_recovery(),
            current_setting('transaction_read_only'),
@@ -108,7 +106,9 @@ class PostgreSQLBootstrapper:
 
     `url` is `postgresql://`, also with several hosts or a driver name such as
     `postgresql+asyncpg://`. Of `timing`, `connect_timeout_s` bounds every connection attempt and
-    `lock_timeout_s` how long a statement of a revision waits for a lock. The blueprint's demo rows
+    `lock_timeout_s` how long a statement of a revision waits for a lock. Without `schema`, it is
+    the first one of the search path that the address, PGOPTIONS, the role or the database gives a
+    session, and that path is left as it is. The blueprint's demo rows
     are planned and written with `seed` only. `ignored_version_tables` are version tables that are
     not ours (see `elsewhere.IgnoredTables`). With `unknown_is_ahead`, a recorded revision that
     nobody knows is newer code's, and no conflict. Without `compare_privileges`, owners, grants and
@@ -128,7 +128,7 @@ class PostgreSQLBootstrapper:
         blueprint: Blueprint,
         *,
         timing: Timing | None = None,
-        schema: str = _USUAL_SCHEMA,
+        schema: str | None = None,
         seed: bool = False,
         ignored_version_tables: Sequence[str] = (),
         unknown_is_ahead: bool = False,
@@ -144,20 +144,18 @@ class PostgreSQLBootstrapper:
                 f"DB_SCHEMA is {schema}, where is-db-bootstrap keeps records of its own.",
                 hint="Name another schema.",
             )
-        self._schema = schema
+        #: The schema with which our sessions' search path begins. None: the path is the team's.
+        self._path_schema = schema
+        self._schema = schema or _USUAL_SCHEMA
         if blueprint.alembic is not None:
-            own = blueprint.alembic.of_run(**placeholders(self._url, schema))
+            own = blueprint.alembic.of_run(**placeholders(self._url, self._schema))
             self._blueprint = replace(self._blueprint, alembic=own)
-        self._number = postgres_lock.key(schema)
         self._team = self._read_team()
-        folder = self._team.folder if self._team else blueprint.migrations
         self._chain = self._team.chain if self._team else chain_of(blueprint)
-        self._declared = Declared.read(
-            folder if self.compares else None,
-            schema,
-            self._chain.head,
-            compare_privileges=compare_privileges,
-        )
+        self._compare_privileges = compare_privileges
+        self._unknown_is_ahead = unknown_is_ahead
+        self._ignored = elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable)
+        self._session_roles = SessionRoles(self._url, schema, self._timing)
         self._session: psycopg.Connection[Any] | None = None
         self._changing_in: int | None = None
         #: The lock of this run, once it was taken.
@@ -170,8 +168,22 @@ class PostgreSQLBootstrapper:
         self._due = False
         self.target = str(self._url)
         self._open_sessions = OpenSessions(self.target)
-        self._database = Database(
-            self._url, schema, self._timing.connect_timeout_s, self._open_sessions
+        self._database = Database(self._url, self._timing.connect_timeout_s, self._open_sessions)
+        self._consent = Consent()
+        #: Whether a session uses the search path only as far as our own one goes.
+        self._sees_as_declared = True
+        self._work_in(self._schema)
+
+    def _work_in(self, schema: str) -> None:
+        """Look, lock and apply in `schema` from now on."""
+        self._schema = schema
+        self._number = postgres_lock.key(schema)
+        folder = self._team.folder if self._team else self._blueprint.migrations
+        self._declared = Declared.read(
+            folder if self.compares else None,
+            schema,
+            self._chain.head,
+            compare_privileges=self._compare_privileges,
         )
         self._history = History(
             self._reader,
@@ -179,9 +191,10 @@ class PostgreSQLBootstrapper:
             target=self.target,
             schema=schema,
             chain=self._chain,
-            blueprint=blueprint.name,
+            blueprint=self._blueprint.name,
             timing=self._timing,
-            unknown_is_ahead=unknown_is_ahead,
+            consent=self._consent,
+            unknown_is_ahead=self._unknown_is_ahead,
             place=self._team.place if self._team else None,
         )
         self._elsewhere = RecordedElsewhere(
@@ -190,7 +203,7 @@ class PostgreSQLBootstrapper:
             self._blueprint,
             self._chain,
             self._history,
-            ignored=elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable),
+            ignored=self._ignored,
         )
         self._watch: Watch | TeamWatch = Watch(self._history.marks)
         if self._team:
@@ -258,13 +271,7 @@ class PostgreSQLBootstrapper:
             return None
         from is_db_bootstrap.stores.postgres.team_run import TeamRun
 
-        schema = None if self._schema == _USUAL_SCHEMA else self._schema
-        return TeamRun(declared, str(self._url), self._timing.lock_timeout_s, schema)
-
-    @property
-    def _path_schema(self) -> str | None:
-        """The schema with which our sessions' search path begins. None: the path is the team's."""
-        return None if self._team and self._schema == _USUAL_SCHEMA else self._schema
+        return TeamRun(declared, str(self._url), self._timing.lock_timeout_s, self._path_schema)
 
     # --- looking
 
@@ -279,9 +286,11 @@ class PostgreSQLBootstrapper:
         self._cancelled.clear()
         limit = min(timeout_s, self._timing.connect_timeout_s)
         try:
-            self._session = self._connected(limit)
+            self._session = self._opened_reader(limit)
         except DatabaseMissing:
-            return self._looked_at(self._database.maintenance(limit), limit)
+            maintenance = self._database.maintenance(limit)
+            self._settle(maintenance, is_new=True)
+            return self._looked_at(maintenance, limit)
         return self._looked_at(self._session, limit)
 
     def _looked_at(self, connection: psycopg.Connection[Any], limit_s: float) -> ServerInfo:
@@ -290,37 +299,63 @@ class PostgreSQLBootstrapper:
         version, standby, read_only, age_s = row or ("", False, "off", 0.0)
         if standby or read_only == "on":
             what = "a standby" if standby else "read-only (default_transaction_read_only)"
+            way_out = "Give the address of the primary; a fail-over may be going on."
+            if not standby:
+                way_out += " Or let an administrator take the setting from the role or the database"
+                way_out += " (ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only)."
             raise StoreUnavailable(
-                self.name,
-                f"{self.target} is {what} and cannot be written to.",
-                hint="Give the address of the primary; a fail-over may be going on.",
+                self.name, f"{self.target} is {what} and cannot be written to.", hint=way_out
             )
         if age_s < YOUNG_S:
             connect(self._url, limit_s, database=connection.info.dbname).close()
         return ServerInfo(str(version).split()[0])
 
-    def _connected(self, limit_s: float | None = None) -> psycopg.Connection[Any]:
-        return self._open_sessions.open(
-            lambda opened: connect(
-                self._url,
-                limit_s or self._timing.connect_timeout_s,
-                settings=session_settings(self._path_schema),
-                limits=self._limits,
-                opened=opened,
-            )
-        )
-
-    @property
-    def _limits(self) -> dict[str, str]:
-        """What the server ends by itself, also when this process is not there any more.
+    def _connected(self, connect_timeout_s: float | None = None) -> psycopg.Connection[Any]:
+        """A new session that looks.
 
         A run that only looks has a limit for each phase, after which the engine has ended a look. A
         run that has the lock may wait for longer.
         """
-        limit_s = self._timing.phase_timeout_s
-        if limit_s <= 0 or self._held_lock is not None:
-            return {}
-        return statement_limit(limit_s + _LATER_S)
+        limit_s = 0 if self._held_lock is not None else self._timing.phase_timeout_s
+        return self._open_sessions.open(
+            lambda opened: self._session_roles.looking(
+                limit_s, connect_timeout_s=connect_timeout_s, opened=opened
+            )
+        )
+
+    def _opened_reader(self, connect_timeout_s: float | None = None) -> psycopg.Connection[Any]:
+        """A new session that looks, whose search path leads to the schema in which we work."""
+        session = self._connected(connect_timeout_s)
+        try:
+            self._settle(session)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _settle(self, session: psycopg.Connection[Any], *, is_new: bool = False) -> None:
+        """Work in the schema to which the search path of a session leads, unless one is given.
+
+        `is_new` says that the session is in another database, because ours is still to be made.
+        Raises `ConfigurationError` for a path that leads nowhere, and `StoreConflict` when it leads
+        elsewhere than it did when the lock was taken.
+        """
+        if self._path_schema is not None:
+            return
+        with errors(self.target, "the search path"):
+            found = Found.by(session, is_new=is_new)
+            self._sees_as_declared = found.is_plain
+            schema = place_of_tables(session, found, is_team=self._team is not None)
+        if schema == self._schema:
+            return
+        if self._held_lock is not None:
+            raise StoreConflict(
+                self.name,
+                f"The search path leads to schema {schema} now, and to {self._schema} when the "
+                f"lock of {self.target} was taken.",
+                hint="Set DB_SCHEMA, or run again.",
+            )
+        self._work_in(schema)
 
     def _lift_limits(self) -> None:
         """Let the session that looks wait, because this run changes something from now on.
@@ -329,14 +364,14 @@ class PostgreSQLBootstrapper:
         """
         if self._session is not None:
             with suppress(psycopg.Error):
-                self._session.execute(*settings_query(statement_limit(0)))
+                self._session.execute(*settings_query(no_look_limits()))
 
     def _reader(self) -> psycopg.Connection[Any]:
         """The session that looks; opened again when it was lost. Raises `DatabaseMissing`."""
         if self._session is None or self._session.closed:
             if self._database.is_still_missing():
                 raise DatabaseMissing(self._url.database)
-            self._session = self._connected()
+            self._session = self._opened_reader()
         return self._session
 
     def reader(self) -> psycopg.Connection[Any] | None:
@@ -386,7 +421,7 @@ class PostgreSQLBootstrapper:
         self._history.refuse_unread(record)
         self._refuse_long_ids(reader, [*self._heads_of(baseline), *pending])
         notes = self._elsewhere.refuse(reader, record)
-        schema = self._database.checked_schema(reader) if self._path_schema else []
+        schema = self._checked_schema(reader)
         if not record.revisions and not schema and not baseline:
             self._refuse_unrecorded(reader)
         notes = (*notes, *self._history.unread_lineage(record), *self._history.unmarked(reader))
@@ -414,6 +449,12 @@ class PostgreSQLBootstrapper:
         if not baseline or self._baseline is None:
             return []
         return [Change(head, "stamp") for head in self._baseline.heads]
+
+    def _checked_schema(self, reader: psycopg.Connection[Any]) -> list[Change]:
+        """The change that creates the schema, if it is missing. A team's path is its own."""
+        if self._team and self._path_schema is None:
+            return []
+        return self._database.checked_schema(reader, self._schema)
 
     def _plan_from_nothing(self) -> Plan:
         database = self._url.database
@@ -477,7 +518,7 @@ class PostgreSQLBootstrapper:
 
     def allow_retry(self, changes: Collection[str]) -> None:
         """Let these revisions run again although they have begun and are not recorded."""
-        self._history.consent.give(changes)
+        self._consent.give(changes)
 
     # --- demo rows
 
@@ -601,7 +642,7 @@ class PostgreSQLBootstrapper:
         if self._engine is None:
             watch = self._watch if isinstance(self._watch, Watch) else None
             self._engine = postgres_alembic.engine(
-                self._url, self._schema, self._timing, self._remember, watch
+                self._url, self._path_schema, self._timing, self._remember, watch
             )
         return self._engine
 
@@ -642,7 +683,7 @@ class PostgreSQLBootstrapper:
         ]
         if pending or not self._declared.is_comparable:
             return pending
-        with looking(self.target, "the catalogue"):
+        with looking(self.target, "the catalogue"), self._as_declared(reader):
             return self._declared.drifts(reader)
 
     def audit(self) -> Sequence[Drift]:
@@ -652,10 +693,14 @@ class PostgreSQLBootstrapper:
         indexes and triggers. In schemas that revisions name, the parts alone.
         """
         try:
-            with looking(self.target, "the catalogue"):
+            with looking(self.target, "the catalogue"), self._as_declared(self._reader()):
                 return self._declared.findings(self._reader)
         except DatabaseMissing:
             return []
+
+    def _as_declared(self, reader: psycopg.Connection[Any]) -> AbstractContextManager[None]:
+        """While inside, the server names what it has as it does to sessions of a catalogue."""
+        return nullcontext() if self._sees_as_declared else in_view_of(reader, self._schema)
 
     def status(self) -> Status:
         """The recorded revision, the head, and who holds the lock."""
@@ -670,14 +715,16 @@ class PostgreSQLBootstrapper:
     def is_at_head(self) -> bool:
         """Whether all revisions of the blueprint are recorded as applied, and no others."""
         try:
-            record = self._history.read(self._reader())
+            reader = self._reader()
         except DatabaseMissing:
             return False
+        record = self._history.read(reader)
         return bool(record.revisions) and self._history.compare(record).standing is Standing.SAME
 
     def conflict(self) -> StoreConflict | None:
         """Why a run would refuse the recorded revisions; None when it would not."""
-        record = self._history.read(self._reader())
+        reader = self._reader()
+        record = self._history.read(reader)
         try:
             if not self._history.is_ahead(record):
                 self._history.refuse_half_done(record)
@@ -690,6 +737,7 @@ class PostgreSQLBootstrapper:
 
         With a trial, that happens elsewhere, at the recorded revision.
         """
+        reader = self._reader()
         declared = self._declared.catalogue.objects if self._declared.catalogue else None
         if self._make_trial is None:
             from is_db_bootstrap.stores.postgres.selftest import proofs_in
@@ -697,7 +745,7 @@ class PostgreSQLBootstrapper:
             with errors(self.target), self._connected() as connection:
                 yield from proofs_in(connection, self._schema, declared)
         else:
-            record = self._history.read(self._reader())
+            record = self._history.read(reader)
             known = [name for name in record.revisions if name in self._chain.parents]
             made = self._make_trial(self._url, self._blueprint, self._timing, self._schema)
             self._selftest_trial = made
@@ -717,9 +765,7 @@ class PostgreSQLBootstrapper:
         self._begin_import()
         try:
             taken = self._open_sessions.open(
-                lambda opened: postgres_lock.take(
-                    self._url, self._schema, self._timing, owner, opened
-                )
+                lambda opened: postgres_lock.take(self._session_roles, self._number, owner, opened)
             )
         except DatabaseMissing as exc:
             raise StoreConflict(

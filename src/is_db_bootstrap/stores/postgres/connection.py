@@ -77,6 +77,15 @@ SERVER_KEEPALIVE: Mapping[str, str] = {
     "tcp_user_timeout": "20000",
 }
 
+#: Settings that end a statement or a session, and that a role or a database may have been given.
+LIMITS_OF_ALL_VERSIONS = (
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+)
+#: Those that only newer servers have, with the first version as libpq writes it.
+LIMITS_SINCE: Mapping[str, int] = {"transaction_timeout": 170000}
+
 _ASYNCPG_ONLY = {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"}
 
 
@@ -148,23 +157,30 @@ def search_path(schema: str) -> str:
 
 
 def session_settings(schema: str | None) -> dict[str, str]:
-    """What every session has set: schema, UTC, and no limits.
+    """What a session has set: schema, UTC, and no limits.
 
     A role or a database may have been given limits. Without a schema, the search path stays that of
     the address, the role or the database.
     """
     path = {} if schema is None else {"search_path": search_path(schema)}
-    return path | {
-        "TimeZone": "UTC",
-        "statement_timeout": "0",
-        "idle_in_transaction_session_timeout": "0",
-        "idle_session_timeout": "0",
-    }
+    limits = dict.fromkeys(LIMITS_OF_ALL_VERSIONS, "0")
+    return path | {"TimeZone": "UTC"} | limits
+
+
+def unlimited(server_version: int) -> dict[str, str]:
+    """What lifts each limit that a server of this version may have given a role or a database."""
+    newer = [name for name, since in LIMITS_SINCE.items() if server_version >= since]
+    return dict.fromkeys((*LIMITS_OF_ALL_VERSIONS, "lock_timeout", *newer), "0")
 
 
 def statement_limit(seconds: float) -> dict[str, str]:
     """The setting of a session whose server ends each statement after `seconds`. 0: no limit."""
     return {"statement_timeout": str(round(seconds * 1000))}
+
+
+def lock_limit(seconds: float) -> dict[str, str]:
+    """The setting of a session that waits `seconds` for a lock. 0: no limit."""
+    return {"lock_timeout": str(round(seconds * 1000))}
 
 
 def connect(
@@ -179,6 +195,9 @@ def connect(
     **options: Any,
 ) -> psycopg.Connection[Any]:
     """One try to open an autocommit connection whose session has `settings`.
+
+    No limit of a role or a database ends its statements, and none ends it while it is idle
+    (`unlimited`). `session_roles` says which settings a session has for what it is to do.
 
     Within half a minute, the server notices that such a session has lost its client
     (`SERVER_KEEPALIVE`), and the client that it has lost its server (`CLIENT_KEEPALIVE`).
@@ -210,7 +229,9 @@ def connect(
         opened(connection)
     _refuse_old(url, connection)
     try:
-        prepare(url, connection, known, {**SERVER_KEEPALIVE, **(settings or {})}, limits)
+        free = unlimited(connection.info.server_version)
+        all_settings = {**SERVER_KEEPALIVE, **free, **(settings or {})}
+        prepare(url, connection, known, all_settings, limits)
     except BaseException:
         connection.close()
         raise

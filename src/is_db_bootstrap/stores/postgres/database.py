@@ -35,7 +35,7 @@ MAY_CREATE = "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolnam
 
 
 class Database:
-    """The database of an address, and one schema in it.
+    """The database of an address.
 
     `connect_timeout_s` bounds every connection attempt, in seconds. `open_sessions` is told of each
     connection.
@@ -44,12 +44,10 @@ class Database:
     def __init__(
         self,
         url: StoreUrl,
-        schema: str,
         connect_timeout_s: float,
         open_sessions: OpenSessions,
     ) -> None:
         self._url = url
-        self._schema = schema
         self._connect_timeout_s = connect_timeout_s
         self._open_sessions = open_sessions
         self._target = str(url)
@@ -135,33 +133,31 @@ class Database:
             subject=self._url.database,
         )
 
-    def checked_schema(self, reader: psycopg.Connection[Any]) -> list[Change]:
+    def checked_schema(self, reader: psycopg.Connection[Any], schema: str) -> list[Change]:
         """The change that creates the schema, if it is missing.
 
         `AccessDenied` when we may not create what is pending.
         """
-        with errors(self._target, self._schema):
-            row = reader.execute(_RIGHTS.encode(), {"schema": identifier(self._schema)}).fetchone()
+        with errors(self._target, schema):
+            row = reader.execute(_RIGHTS.encode(), {"schema": identifier(schema)}).fetchone()
         user, database_right, exists, schema_right, database = row or ("", True, True, True, "")
         if exists and not schema_right:
-            grant = (
-                f"GRANT CREATE, USAGE ON SCHEMA {identifier(self._schema)} TO {identifier(user)}"
-            )
+            grant = f"GRANT CREATE, USAGE ON SCHEMA {identifier(schema)} TO {identifier(user)}"
             raise AccessDenied(
                 NAME,
-                f"{user} may not create tables in schema {self._schema}.",
-                subject=self._schema,
+                f"{user} may not create tables in schema {schema}.",
+                subject=schema,
                 hint=f"Let an administrator run: {grant};",
             )
         if not exists and not database_right:
-            statement = f"CREATE SCHEMA {identifier(self._schema)} AUTHORIZATION {identifier(user)}"
+            statement = f"CREATE SCHEMA {identifier(schema)} AUTHORIZATION {identifier(user)}"
             raise AccessDenied(
                 NAME,
                 f"{user} may not create schemas in database {database}.",
-                subject=self._schema,
+                subject=schema,
                 hint=f"Let an administrator run: {statement};",
             )
-        return [] if exists else [schema_change(self._schema)]
+        return [] if exists else [schema_change(schema)]
 
     def create(self) -> str | None:
         """Create it from template0, in UTF-8; harmless when another run was faster.

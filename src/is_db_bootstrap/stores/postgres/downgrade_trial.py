@@ -36,9 +36,10 @@ from is_db_bootstrap.stores.postgres.downgrade_look import (
     look,
 )
 from is_db_bootstrap.stores.postgres.errors import NAME
-from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.half_done import Watch, text_of
 from is_db_bootstrap.stores.postgres.revisions import TABLE
-from is_db_bootstrap.stores.postgres.scratch import ScratchCursor, at_revisions, statement_text
+from is_db_bootstrap.stores.postgres.scratch import ScratchCursor, at_revisions
+from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -194,7 +195,7 @@ def tried(
         notes.opened(connection)
 
     with at_revisions(url, blueprint, done, timing, schema, begun=sessions.begin) as scratch:
-        found = engine(scratch, schema, timing, opened, watch)
+        found = engine(scratch, path_schema_of(scratch, schema), timing, opened, watch)
         try:
             with found.connect() as connection:
                 session = _session(connection)
@@ -364,7 +365,7 @@ class _NotingCursor(ScratchCursor):
         if notes is not None:
             results = self._results or [r for r in [self.pgresult] if r]
             tags = [(r.command_status or b"").decode() for r in results]
-            notes.sent(self.connection, statement_text(query, self.connection), tags)
+            notes.sent(self.connection, text_of(query, self.connection), tags)
 
 
 def _downgraded(

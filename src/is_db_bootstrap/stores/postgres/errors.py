@@ -22,6 +22,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings.sources import process_variable
 from is_db_bootstrap.settings.tls import tls_wish
+from is_db_bootstrap.stores.postgres.refused_statement import where
 from is_db_bootstrap.stores.postgres.server_words import told
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ _NAME_TAKEN = re.compile(r"\bpg_(class|namespace|type)_\w+_index\b")
 #: A lost connection, a server that starts or stops, too many connections, a full disk being none of
 #: them.
 UNAVAILABLE = ("08", "57P", "53300")
+
+
+#: Kinds of changes that run code of the user.
+STEPS = frozenset({"revision", "downgrade", "baseline"})
 
 
 class DatabaseUnlisted(ConfigurationError):
@@ -163,14 +168,27 @@ def errors(target: str, subject: str = "", change: Change | None = None) -> Iter
     try:
         yield
     except (psycopg.Error, psycopg.Warning) as exc:
-        raise translated(exc, target, subject, change) from exc
+        raise _placed(translated(exc, target, subject, change), change, (exc,)) from exc
     except BootstrapError:
         raise
     except Exception as exc:
         if not isinstance(cause := getattr(exc, "orig", None), psycopg.Error):
             raise
         statement = str(getattr(exc, "statement", None) or "")
-        raise translated(cause, target, subject, change, statement) from exc
+        found = translated(cause, target, subject, change, statement)
+        raise _placed(found, change, (exc, cause), statement) from exc
+
+
+def _placed(
+    error: StoreError,
+    change: Change | None,
+    causes: tuple[BaseException, ...],
+    statement: str = "",
+) -> StoreError:
+    """The error of a change, which tells where in its file and its SQL that was."""
+    if change is not None and change.kind in STEPS:
+        error.message += where(*causes, statement=statement)
+    return error
 
 
 @contextmanager
@@ -261,7 +279,7 @@ def rolled_back(change: Change) -> str:
 
     Only a step of the user's own code can open connections, and nobody sees what it commits there.
     """
-    if change.kind in {"revision", "downgrade", "baseline"}:
+    if change.kind in STEPS:
         return "Its transaction was rolled back; what it committed on connections of its own stays."
     return "Its transaction was rolled back."
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,12 @@ import psycopg
 from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 
 from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Fate, Marks, comment_mark
+from is_db_bootstrap.stores.postgres.concurrent_index import (
+    Ask,
+    ConcurrentStatement,
+    ConcurrentWork,
+)
+from is_db_bootstrap.stores.postgres.refused_statement import note_sent
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -62,11 +68,14 @@ class StepWatch:
     def __init__(self) -> None:
         self.step = ""
         self.left = False
+        #: What the step has committed statement by statement, as far as it was seen.
+        self.committed: list[str] = []
 
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
         """While `step` (`upgrade b2`, `downgrade b2`) runs."""
         self.step = step
+        self.committed = []
         try:
             yield
         finally:
@@ -91,6 +100,8 @@ class Watch(StepWatch):
         self._first: WorkingConnection | None = None
         self._row: Begun | None = None
         self._one_at_a_time = threading.Lock()
+        #: What builds indexes while others write. None in a trial, where nobody else is.
+        self.concurrent = ConcurrentWork(marks.lock_timeout_s) if marks else None
 
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
@@ -185,6 +196,16 @@ class Watch(StepWatch):
         self.begun = None
         self.earlier = None
 
+    @contextmanager
+    def beside_others(self, statement: ConcurrentStatement, ask: Ask) -> Iterator[None]:
+        """While a statement runs that leaves others alone (`concurrent_index`)."""
+        if self.concurrent is None:
+            yield
+            return
+        self.concurrent.prepare(statement, ask, is_retry=self._earlier_try is not None)
+        with self.concurrent.patient(statement, ask):
+            yield
+
     @property
     def _written_by(self) -> Marks:
         if self._marks is None:
@@ -223,6 +244,13 @@ class Watch(StepWatch):
             connection.run(comment_mark(marks.table, self.step).encode())
         since = marks.numbers_from_now() if outside else None
         self.begun = replace(wanted, outside_since=since)
+
+
+def text_of(query: Any, connection: psycopg.Connection[Any]) -> str:
+    """A statement as text, whatever a cursor takes it as."""
+    if isinstance(query, psycopg.sql.Composable):
+        return query.as_string(connection)
+    return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
 
 
 class WorkingConnection(psycopg.Connection[Any]):
@@ -314,6 +342,10 @@ class WorkingConnection(psycopg.Connection[Any]):
         self._named_ahead = (number, name)
         return answer.decode()
 
+    def ask(self, query: str) -> str:
+        """The only value of the only row of a query of ours; empty where there is none."""
+        return b"".join(self.run(query.encode())[:1]).decode()
+
     def run(self, statement: bytes) -> tuple[bytes, ...]:
         """Run a statement of ours, which nobody is asked about; its only row, if it has one.
 
@@ -333,7 +365,10 @@ class WorkingCursor(psycopg.Cursor[Any]):
     def execute(self, *args: Any, **options: Any) -> Any:
         """Execute one statement, or several without parameters."""
         self._begin()
-        return super().execute(*args, **options)
+        with self._beside_others(*args), self._noting_sent():
+            result = super().execute(*args, **options)
+        self._note_committed(*args)
+        return result
 
     def executemany(self, *args: Any, **options: Any) -> None:
         """Execute one statement with many sets of parameters."""
@@ -351,6 +386,34 @@ class WorkingCursor(psycopg.Cursor[Any]):
         self._begin()
         with super().copy(*args, **options) as found:
             yield found
+
+    def _note_committed(self, query: Any, *_: Any) -> None:
+        connection: Any = self.connection
+        watch = getattr(connection, "watch", None)
+        if watch is not None and watch.step and connection.autocommit:
+            watch.committed.append(text_of(query, connection))
+
+    @contextmanager
+    def _noting_sent(self) -> Iterator[None]:
+        """Add to an error the statement as psycopg has sent it, where the server names a place."""
+        try:
+            yield
+        except psycopg.Error as exc:
+            sent = self._query
+            if sent is not None and exc.diag.statement_position:
+                note_sent(exc, bytes(sent.query).decode(errors="replace"))
+            raise
+
+    def _beside_others(self, query: Any, *_: Any) -> AbstractContextManager[None]:
+        connection: Any = self.connection
+        watch = getattr(connection, "watch", None)
+        if watch is None or not watch.step or not connection.autocommit:
+            return nullcontext()
+        statement = ConcurrentStatement.of(text_of(query, connection))
+        if statement is None:
+            return nullcontext()
+        beside: AbstractContextManager[None] = watch.beside_others(statement, connection.ask)
+        return beside
 
     def _begin(self) -> None:
         begin: Callable[[], None] | None = getattr(self.connection, "begin_named", None)

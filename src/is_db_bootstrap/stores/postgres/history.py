@@ -61,6 +61,7 @@ class History:
         chain: Chain,
         blueprint: str,
         timing: Timing,
+        consent: Consent,
         unknown_is_ahead: bool = False,
         place: RecordPlace | None = None,
     ) -> None:
@@ -79,7 +80,7 @@ class History:
         )
         #: A step whose mark is still there, although the schema has it behind it.
         self.left_by_ended: Begun | None = None
-        self.consent = Consent()
+        self.consent = consent
         #: The last record that was compared. A run with nothing to do looks at the same one often.
         self._compared: tuple[Record, Comparison] | None = None
 

@@ -19,9 +19,8 @@ import psycopg
 
 from is_db_bootstrap.engine.store import Anchor
 from is_db_bootstrap.results import LockHolder
-from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.errors import errors
+from is_db_bootstrap.stores.postgres.session_roles import SessionRoles
 
 #: What PostgreSQL keeps of an application_name, in bytes.
 NAME_BYTES = 63
@@ -111,26 +110,18 @@ class AdvisoryLock:
 
 
 def take(
-    url: StoreUrl,
-    schema: str,
-    timing: Timing,
+    sessions: SessionRoles,
+    number: int,
     owner: str,
-    opened: Callable[[psycopg.Connection[Any]], None] | None = None,
+    opened: Callable[[psycopg.Connection[Any]], None],
 ) -> AdvisoryLock | LockHolder:
-    """One try. `opened` is told of the connection as soon as it is there.
+    """One try for the lock of `number`. `opened` is told of the connection as soon as it is there.
 
     Raises what `connect` raises: a pooler that gives our session to others is found out there.
     """
-    number = key(schema)
     name = owner.encode()[:NAME_BYTES].decode(errors="ignore")
-    connection = connect(
-        url,
-        timing.connect_timeout_s,
-        settings=session_settings(schema),
-        opened=opened,
-        application_name=name,
-    )
-    lock = AdvisoryLock(connection, number, str(url))
+    connection = sessions.locking(name, opened)
+    lock = AdvisoryLock(connection, number, str(sessions.url))
     try:
         with errors(lock.target, f"advisory lock {number}"):
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", [number]).fetchone()

@@ -14,6 +14,7 @@ from is_db_bootstrap.stores.postgres.definitions import Definitions
 from is_db_bootstrap.stores.postgres.differences import Side
 from is_db_bootstrap.stores.postgres.named_types import named_type, place_of
 from is_db_bootstrap.stores.postgres.scratch import new_database
+from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -58,7 +59,7 @@ def models_made(
 
 def _run_on_psycopg(timing: Timing) -> RunOn:
     def run(scratch: StoreUrl, act: Callable[[Connection], None]) -> None:
-        found = engine(scratch, "public", timing)
+        found = engine(scratch, path_schema_of(scratch), timing)
         try:
             with found.begin() as connection:
                 act(connection)

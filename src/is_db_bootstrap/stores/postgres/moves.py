@@ -240,7 +240,7 @@ class Move(PostgreSQLBootstrapper):
         target: str,
         *,
         timing: Timing,
-        schema: str,
+        schema: str | None,
         ignored_version_tables: Sequence[str] = (),
         unknown_is_ahead: bool = False,
     ) -> None:
@@ -328,7 +328,7 @@ class Downgrade(Move):
         target: str,
         *,
         timing: Timing,
-        schema: str,
+        schema: str | None,
         drop_rows: bool,
         ignored_version_tables: Sequence[str] = (),
         unknown_is_ahead: bool = False,
@@ -729,7 +729,7 @@ class Stamp(Move):
 
             wanted = heads_after(self._chain, record.revisions, wanted)
             self._refuse_long_ids(reader, [_stamped(each) for each in wanted])
-        schema = self._database.checked_schema(reader) if self._path_schema else []
+        schema = self._checked_schema(reader)
         is_clear = not self._history.marked(record)
         is_recorded = record.lineage == self._chain.until(wanted)
         if wanted == record.revisions and is_recorded and is_clear:

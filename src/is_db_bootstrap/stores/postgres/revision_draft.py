@@ -38,6 +38,7 @@ from is_db_bootstrap.stores.postgres.scratch import (
     new_database,
     read_catalogue,
 )
+from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -156,7 +157,7 @@ class DraftWriter:
             only_postgres=not self.is_portable,
             additions=additions,
         )
-        found = engine(head, "public", self.timing)
+        found = engine(head, path_schema_of(head), self.timing)
         try:
             with self.told_by_us():
                 path = write_revision(
@@ -301,7 +302,7 @@ class DraftWriter:
         def opened(connection: psycopg.Connection[Any]) -> None:
             connection.cursor_factory = ScratchCursor
 
-        found = engine(trial, "public", self.timing, opened)
+        found = engine(trial, path_schema_of(trial), self.timing, opened)
         try:
             with failures_told(self.blueprint):
                 downgrade(found, self.blueprint, "public", self.wanted.revision)

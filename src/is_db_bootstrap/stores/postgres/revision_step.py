@@ -21,6 +21,7 @@ from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun, lineage_table
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate
+from is_db_bootstrap.stores.postgres.concurrent_index import asking, invalid_index
 from is_db_bootstrap.stores.postgres.errors import (
     NAME,
     DatabaseMissing,
@@ -29,6 +30,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     rolled_back,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
+from is_db_bootstrap.stores.postgres.refused_statement import shown_statement
 from is_db_bootstrap.stores.postgres.revisions import Chain, Record
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
     from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
 
+#: Committed statements of a failed step that are told one by one.
+_MOST_SHOWN = 3
 #: How often a run of Alembic is begun anew because another session changes what is recorded.
 _MOST_RUNS = 10
 
@@ -408,7 +412,31 @@ class RevisionSteps:
                     "Its mark could not be written, so the next apply would run it again: do "
                     f"not apply before. {hint}"
                 )
-        return HalfDone(NAME, f"Revision {change.name} {what}", change=change, hint=hint)
+        message = f"Revision {change.name} {what}{self._what_stands()}{self._left_invalid()}"
+        return HalfDone(NAME, message, change=change, hint=hint)
+
+    def _what_stands(self) -> str:
+        """A sentence about the statements that the step has committed one by one."""
+        committed = self._watch.committed
+        if not committed:
+            return ""
+        shown = "; ".join(map(shown_statement, committed[:_MOST_SHOWN]))
+        more = len(committed) - _MOST_SHOWN
+        return f" Committed by then: {shown}{f', and {more} more' if more > 0 else ''}."
+
+    def _left_invalid(self) -> str:
+        """A sentence about the index that the step has left unfinished, if there is one."""
+        work = self._watch.concurrent
+        if work is None or work.unfinished is None or not work.unfinished.index:
+            return ""
+        with suppress(BootstrapError, DatabaseMissing, psycopg.Error):
+            found = invalid_index(work.unfinished, asking(self._reader()))
+            if found is not None:
+                return (
+                    f" It has left index {found.name} INVALID, which --retry drops and builds "
+                    "again."
+                )
+        return ""
 
     def confirm_stamped(self, change: Change) -> None:
         """Read back that a stamp, which was made by other means than Alembic, is recorded."""

@@ -30,8 +30,9 @@ from is_db_bootstrap.stores.postgres.connection import (
 )
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
 from is_db_bootstrap.stores.postgres.errors import NAME, errors
-from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
+from is_db_bootstrap.stores.postgres.half_done import WorkingCursor, text_of
 from is_db_bootstrap.stores.postgres.kind import KIND
+from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of, with_path_of
 from is_db_bootstrap.stores.postgres.server_wide import refuse_server_wide
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
 
@@ -80,13 +81,13 @@ def scratch_database(url: StoreUrl, timing: Timing) -> Iterator[StoreUrl]:
     process dies. What dead processes have left is dropped first.
     """
     name = f"{SCRATCH}{secrets.token_hex(8)}"
-    settings = session_settings("public")
-    with connect(url, timing.connect_timeout_s, database=MAINTENANCE, settings=settings) as session:
+    with connect(url, timing.connect_timeout_s, database=MAINTENANCE) as session:
         with errors(str(url), name):
             _drop_left(session)
             session.execute("SELECT pg_advisory_lock(%s, %s)", _lock_keys(name))
+            scratch = with_path_of(session, url, replace(url, database=name))
         try:
-            yield replace(url, database=name)
+            yield scratch
         finally:
             drop_database(url, timing, name)
 
@@ -227,7 +228,8 @@ def bring(
     `warn` is told in which way they ran otherwise than on the target.
     """
     blueprint = _with_fitting_baseline(blueprint, done)
-    store = _ScratchStore(scratch, blueprint, timing=timing, schema=schema)
+    path_schema = path_schema_of(scratch, schema)
+    store = _ScratchStore(scratch, blueprint, timing=timing, schema=path_schema)
     begun(store, scratch.database)
     try:
         store.ping(timing.timeout_s)
@@ -331,14 +333,7 @@ class ScratchCursor(WorkingCursor):
         step = str(getattr(watch, "step", ""))
         if not step:
             return  # a statement of ours, or of Alembic
-        refuse_server_wide(statement_text(query, self.connection), step)
-
-
-def statement_text(query: Any, connection: psycopg.Connection[Any]) -> str:
-    """A statement as text, whatever a cursor takes it as."""
-    if isinstance(query, psycopg.sql.Composable):
-        return query.as_string(connection)
-    return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
+        refuse_server_wide(text_of(query, self.connection), step)
 
 
 def generate(

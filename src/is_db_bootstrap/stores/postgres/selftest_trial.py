@@ -13,10 +13,11 @@ import psycopg
 
 from is_db_bootstrap.errors import BootstrapError, StoreUnavailable
 from is_db_bootstrap.results import Proof
-from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.scratch import bring, named_by_environment, new_database
+from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of
 from is_db_bootstrap.stores.postgres.selftest import proofs_in
+from is_db_bootstrap.stores.postgres.session_roles import SessionRoles
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -55,8 +56,8 @@ class SelfTestTrial:
             except BootstrapError as exc:
                 yield Proof("a scratch database", ok=None, detail=f"{exc} {_HERE}")
                 return
-            settings = session_settings(self._schema)
-            session = connect(scratch, self._timing.connect_timeout_s, settings=settings)
+            path_schema = path_schema_of(scratch, self._schema)
+            session = SessionRoles(scratch, path_schema, self._timing).looking()
             self._session = opened.enter_context(session)
             with errors(str(scratch)):
                 yield from proofs_in(session, self._schema, declared)

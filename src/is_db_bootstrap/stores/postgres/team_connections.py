@@ -24,6 +24,8 @@ from sqlalchemy.pool import Pool
 
 from is_db_bootstrap.errors import StoreConflict, StoreUnavailable
 from is_db_bootstrap.stores.postgres.connection import (
+    LIMITS_OF_ALL_VERSIONS,
+    LIMITS_SINCE,
     SERVER_KEEPALIVE,
     TERMINATE_MS,
     search_path,
@@ -63,6 +65,12 @@ _ONE_DATABASE = (
     "one database. With several targets, let env.py take the address of each from `alembic -x`: "
     'x = ["url={{url}}"] in [postgres]. Nothing was changed through that connection.'
 )
+#: Lifts the limits of which neither the client nor a statement of this session has said anything.
+_LIMITS = ", ".join(f"'{name}'" for name in (*LIMITS_OF_ALL_VERSIONS, *LIMITS_SINCE))
+_LIFT_LIMITS = f"""(
+    SELECT count(set_config(name, '0', false)) FROM pg_settings
+    WHERE name IN ({_LIMITS}) AND setting <> '0' AND source NOT IN ('client', 'session')
+)"""  # noqa: S608 - constants
 #: Opens no transaction that stays: the query of a row, on a connection of any driver.
 _Ask = Callable[[str], list[str]]
 
@@ -221,6 +229,10 @@ class TeamConnections:
     def _prepare(self, connection: Any, pid: int) -> None:
         """Let the server notice that we have gone, and let no statement wait without a limit.
 
+        The limits that a role, a database or the server's configuration gives are lifted, because
+        they are for an application's short statements. What the address, the driver's arguments or
+        `env.py` itself sets holds.
+
         Nothing is set where the driver greets with another process than the one that answers: that
         is a pooler, and what is set there reaches other clients.
         """
@@ -247,7 +259,7 @@ class TeamConnections:
         if self._schema is not None:
             path = literal(search_path(self._schema))
             settings.append(f"set_config('search_path', {path}, false)")
-        _ask(connection, f"SELECT {', '.join([*settings, limit])}")
+        _ask(connection, f"SELECT {', '.join([*settings, limit, _LIFT_LIMITS])}")
 
     # --- from other threads
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from is_db_bootstrap.blueprint import AlembicEnvironment
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.stores.postgres.record_place import RecordPlace
+from is_db_bootstrap.stores.postgres.refused_statement import carry_place
 from is_db_bootstrap.stores.postgres.team_connections import HeldLock, TeamConnections
 from is_db_bootstrap.stores.postgres.team_environment import (
     as_before,
@@ -190,4 +191,6 @@ def error_of_server(exc: DBAPIError) -> psycopg.Error:
         kind: type[psycopg.Error] = psycopg.errors.lookup(state)
     except KeyError:
         kind = psycopg.OperationalError if exc.connection_invalidated else psycopg.DatabaseError
-    return kind(text)
+    found = kind(text)
+    carry_place(orig, found, exc.statement or "")
+    return found

@@ -12,13 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
 
 from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Marks
+from is_db_bootstrap.stores.postgres.concurrent_index import (
+    ConcurrentStatement,
+    ConcurrentWork,
+)
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.half_done import StepWatch, commits_each
 
@@ -43,6 +49,9 @@ class TeamWatch(StepWatch):
         self._transactions: dict[RootTransaction, int] = {}
         self._row: Begun | None = None
         self._is_asking = False
+        #: What builds indexes while others write, and the session that waits for them just now.
+        self.concurrent = ConcurrentWork(marks.lock_timeout_s) if marks else None
+        self._patient: Connection | None = None
 
     @contextmanager
     def seeing(self) -> Iterator[None]:
@@ -53,13 +62,18 @@ class TeamWatch(StepWatch):
             if threads.is_here():
                 self._before_commit()
 
-        def statement(connection: Connection, *_: Any) -> None:
+        def statement(connection: Connection, _: Any, text: str, *__: Any) -> None:
             if threads.is_here():
-                self._before_statement(connection)
+                self._before_statement(connection, text)
+
+        def ended(connection: Connection, _: Any, text: str, *__: Any) -> None:
+            if threads.is_here() and not self._is_asking:
+                self._after_statement(connection, text)
 
         heard: tuple[tuple[str, Callable[..., None]], ...] = (
             ("commit", commit),
             ("before_cursor_execute", statement),
+            ("after_cursor_execute", ended),
         )
         for name, function in heard:
             event.listen(Engine, name, function)
@@ -83,8 +97,50 @@ class TeamWatch(StepWatch):
         if self.step and self.begun is not None:
             self._go_outside()
 
-    def _before_statement(self, connection: Connection) -> None:
-        if not self.step or self._is_outside or self._is_asking:
+    def _before_statement(self, connection: Connection, text: str) -> None:
+        if not self.step or self._is_asking:
+            return
+        self._limit_again(connection)  # of a statement that failed
+        statement = ConcurrentStatement.of(text) if commits_each(connection) else None
+        if statement is None or self.concurrent is None:
+            self._look_at(connection)
+            return
+        ask = partial(self._ask, connection)
+        is_retry = self.earlier is not None and self.earlier.step == self.step
+        self.concurrent.prepare(statement, ask, is_retry=is_retry)
+        self._look_at(connection)
+        self.concurrent.unfinished = statement
+        if self.concurrent.lift(ask):
+            self._patient = connection
+
+    def _limit_again(self, connection: Connection) -> None:
+        """Bound again how long the next statements of a session wait for a lock."""
+        if self._is_asking:
+            return
+        if self.concurrent is not None and self._patient is connection:
+            self._patient = None
+            with suppress(DBAPIError):
+                self.concurrent.limit_again(partial(self._ask, connection))
+
+    def _after_statement(self, connection: Connection, text: str) -> None:
+        """A statement has ended well."""
+        self._limit_again(connection)
+        if self.concurrent is not None:
+            self.concurrent.unfinished = None
+        if self.step and commits_each(connection):
+            self.committed.append(text)
+
+    def _ask(self, connection: Connection, query: str) -> str:
+        """The only value of the only row of a query of ours."""
+        self._is_asking = True
+        try:
+            found = connection.exec_driver_sql(query)
+            return str(found.scalar() or "") if found.returns_rows else ""
+        finally:
+            self._is_asking = False
+
+    def _look_at(self, connection: Connection) -> None:
+        if self._is_outside:
             return
         transaction = connection.get_transaction()
         if transaction is None or commits_each(connection):

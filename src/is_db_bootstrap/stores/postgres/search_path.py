@@ -1,0 +1,108 @@
+"""To which schema a session's search path leads, where DB_SCHEMA names none.
+
+The path may come from the address (`options`), from PGOPTIONS, from the role or from the database.
+All that needs no schema's name in a statement is found by it, such as the operators of an extension
+that is in a schema of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.postgres.connection import (
+    identifier,
+    search_path,
+    settings_query,
+)
+from is_db_bootstrap.stores.postgres.revisions import TABLE
+
+#: The one schema that a new database has.
+_USUAL_SCHEMA = "public"
+_FIND = """
+    SELECT current_schemas(false)::text[], current_setting('search_path'),
+           to_regclass(%s) IS NOT NULL
+"""
+_HAS_TABLE = "SELECT to_regclass(%s) IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The search path of a session.
+
+    `schemas` are those that are there and that its role may use, in their order. `written` is the
+    path as it was set. `has_record` says that `public` has a version table of Alembic's usual name.
+    """
+
+    schemas: tuple[str, ...]
+    written: str
+    has_record: bool
+
+    @classmethod
+    def by(cls, session: psycopg.Connection[Any], *, is_new: bool = False) -> Found:
+        """The path of a session; of `is_new`, what it would be in a new database."""
+        record = identifier(_USUAL_SCHEMA, TABLE)
+        row = session.execute(_FIND.encode(), [record]).fetchone()
+        schemas, written, has_record = row or ([], "", False)
+        if is_new:
+            schemas, has_record = [each for each in schemas if each == _USUAL_SCHEMA], False
+        return cls(tuple(schemas), written, has_record)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the session sees what one with our own search path would see."""
+        return self.schemas in {(_USUAL_SCHEMA,), (*self.schemas[:1], _USUAL_SCHEMA)}
+
+
+def place_of_tables(session: psycopg.Connection[Any], found: Found, *, is_team: bool) -> str:
+    """The schema in which a statement that names none makes a table.
+
+    An `env.py` of a team may make the schema itself, or set another path. So its path may lead
+    nowhere yet.
+
+    Raises `ConfigurationError` for a path that leads nowhere, or away from a record in `public` to
+    a schema that has none.
+    """
+    if not found.schemas:
+        if is_team:
+            return _USUAL_SCHEMA
+        first = found.written.partition(",")[0].strip().strip('"') or _USUAL_SCHEMA
+        raise ConfigurationError(
+            f"postgres: the search path {found.written or 'of this session'} names no schema that "
+            "is there, so tables would have no place.",
+            hint=f"Set DB_SCHEMA={first}, which is created then, or correct the search path.",
+        )
+    schema = found.schemas[0]
+    if schema == _USUAL_SCHEMA or is_team or not found.has_record:
+        return schema
+    if _has_table(session, schema):
+        return schema
+    raise ConfigurationError(
+        f"postgres: the search path {found.written} leads to schema {schema}, where nothing is "
+        f"recorded, and {_USUAL_SCHEMA}.{TABLE} is there.",
+        hint=f"Set DB_SCHEMA={_USUAL_SCHEMA} to go on there, or DB_SCHEMA={schema}.",
+    )
+
+
+def _has_table(session: psycopg.Connection[Any], schema: str) -> bool:
+    row = session.execute(_HAS_TABLE, [identifier(schema, TABLE)]).fetchone()
+    return bool(row and row[0])
+
+
+@contextmanager
+def in_view_of(session: psycopg.Connection[Any], schema: str) -> Iterator[None]:
+    """While inside, the search path is the one with which a catalogue is made.
+
+    The server writes the names of what a path finds without their schema.
+    """
+    session.execute(*settings_query({"search_path": search_path(schema)}))
+    try:
+        yield
+    finally:
+        if not session.closed:
+            session.execute(b"RESET search_path")
