@@ -264,6 +264,7 @@ class PostgreSQLBootstrapper:
                 settings=session_settings(self._path_schema),
                 limits=self._limits,
                 opened=opened,
+                missing=self._database.keep_maintenance,
             )
         )
 
