@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -25,9 +26,11 @@ import psycopg
 
 from is_db_bootstrap import local
 from is_db_bootstrap.blueprint.load import load_blueprint
-from is_db_bootstrap.stores.postgres import revisions
+from is_db_bootstrap.stores.postgres import lineage_table, revisions
 
 NAME = "agentic_projects"
+#: Seconds in which the sessions of a command that has ended have ended too.
+SESSIONS_END_S = 0.3
 
 
 def files_of_dbmate(folder: Path) -> None:
@@ -53,7 +56,7 @@ def files_of_dbmate(folder: Path) -> None:
         statements = re.sub(
             r"^(BEGIN|COMMIT);$|^.*alembic_version.*$(\n\s*version_num.*\n.*\n\);)?",
             "",
-            done.stdout,
+            lineage_table.without_records(done.stdout),
             flags=re.MULTILINE,
         )
         (folder / f"{number:014}_{revision}.sql").write_text(
@@ -72,19 +75,32 @@ def recreate(admin: str, names: list[str]) -> None:
         list(pool.map(one, names))
 
 
-def timed(command: list[str], stdin: str, environ: dict[str, str]) -> float:
+def server_cpu_s(postmaster: int) -> float:
+    """CPU seconds of all sessions that have ended so far, by what Linux knows of the server."""
+    fields = Path(f"/proc/{postmaster}/stat").read_text().rpartition(")")[2].split()
+    user_ticks, system_ticks = int(fields[13]), int(fields[14])
+    return (user_ticks + system_ticks) / os.sysconf("SC_CLK_TCK")
+
+
+def timed(command: list[str], stdin: str, postmaster: int) -> tuple[float, float, float]:
+    """Seconds by the clock, CPU seconds of the command, and those of its sessions."""
     began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    server_before_s = server_cpu_s(postmaster)
     done = subprocess.run(
         command,
         input=stdin,
         text=True,
         capture_output=True,
-        env={**os.environ, **environ},
         check=False,
     )
     if done.returncode:
         sys.exit(f"{command}: {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    took_s = time.monotonic() - began
+    time.sleep(SESSIONS_END_S)
+    return took_s, cpu_s, server_cpu_s(postmaster) - server_before_s
 
 
 def main() -> None:
@@ -99,12 +115,13 @@ def main() -> None:
         data = Path(place) / "data"
         [server] = local.up(data, stores=("postgres",)).servers
         try:
-            measure(args, server.url, Path(place))
+            postmaster = int((data / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+            measure(args, server.url, Path(place), postmaster)
         finally:
             local.down(data)
 
 
-def measure(args: argparse.Namespace, url: str, place: Path) -> None:
+def measure(args: argparse.Namespace, url: str, place: Path, postmaster: int) -> None:
     migrations = place / "migrations"
     migrations.mkdir()
     files_of_dbmate(migrations)
@@ -143,23 +160,27 @@ def measure(args: argparse.Namespace, url: str, place: Path) -> None:
         "ours, no verify": ([*ours, "--no-verify"], targets),
         "ours": (ours, targets),
     }
-    taken: dict[str, list[float]] = {}
+    taken: dict[str, list[tuple[float, float, float]]] = {}
     for number in range(args.rounds + 1):
         for name, (command, stdin) in variants.items():
             recreate(f"{url}/postgres", names)
             for what in ("first", "nothing to do"):
-                seconds = timed(command, stdin, {})
+                spent = timed(command, stdin, postmaster)
                 if number:
-                    taken.setdefault(f"{name}, {what}", []).append(seconds)
+                    taken.setdefault(f"{name}, {what}", []).append(spent)
     print(
-        f"| {args.databases} databases | median, s | fastest to slowest | dbmate = 1 |\n|---|---|---|---|"
+        f"| {args.databases} databases | median, s | fastest to slowest | dbmate = 1 | CPU, s "
+        "| server's CPU, s |\n|---|---|---|---|---|---|"
     )
     for what in ("first", "nothing to do"):
+        dbmate_s = statistics.median(wall for wall, *_ in taken[f"dbmate, {what}"])
         for name in variants:
-            values = taken[f"{name}, {what}"]
-            ratio = statistics.median(taken[f"dbmate, {what}"]) / statistics.median(values)
+            walls, cpus, server_cpus = zip(*taken[f"{name}, {what}"], strict=True)
+            median_s = statistics.median(walls)
             print(
-                f"| {name}, {what} | {statistics.median(values):.2f} | {min(values):.2f} to {max(values):.2f} | {ratio:.2f} |"
+                f"| {name}, {what} | {median_s:.2f} | {min(walls):.2f} to {max(walls):.2f} "
+                f"| {dbmate_s / median_s:.2f} | {statistics.median(cpus):.2f} "
+                f"| {statistics.median(server_cpus):.2f} |"
             )
 
 

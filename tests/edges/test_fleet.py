@@ -421,6 +421,29 @@ Worker.give = after_its_death
     assert set(outcomes(json.loads(out)).values()) == {"changed"}, err
 
 
+def test_a_keeper_does_not_wait_for_a_worker_that_has_ended_already(program):
+    """The worker ends while its keeper has no turn, as on a busy machine."""
+    patch = """
+import psutil
+from is_db_bootstrap.fleet import keeper, run
+from is_db_bootstrap.fleet.workers import Worker
+keeper.ending_s = lambda _: 300
+run.IDLE_END_S = 300
+dismiss = Worker.dismiss
+def dismiss_beside_a_stopped_keeper(self):
+    stopped = psutil.Process(self._process.pid)
+    [process] = stopped.children()
+    stopped.suspend()
+    dismiss(self)
+    while process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    stopped.resume()
+Worker.dismiss = dismiss_beside_a_stopped_keeper
+"""
+    out, err = program(patch, "--jobs", "1").communicate(timeout=100)
+    assert set(outcomes(json.loads(out)).values()) == {"changed"}, err
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_signal_while_a_worker_starts_ends_the_fleet(program, jobs):
     patch = """

@@ -147,8 +147,8 @@ class _Keeper:
         """Do what the fleet says until the worker and all that it started have ended."""
         self._listen_to_signals()
         told_of_death = False
+        self._reap()
         while not self._in_a_hurry:
-            self._reap()
             if self._exit_code is not None and not told_of_death:
                 told_of_death = True
                 with suppress(OSError):
@@ -195,7 +195,7 @@ class _Keeper:
         """
         while not wait([self._control, self._woken], _NOTE_S if self._target else None):
             self._note_clients()
-        self._forget_signals()
+        self._take_signals()
 
     def _note_clients(self) -> None:
         for pid in descendants(os.getpid()):
@@ -203,11 +203,18 @@ class _Keeper:
 
     def _wait_for_signal(self, seconds: float) -> None:
         wait([self._woken], seconds)
-        self._forget_signals()
+        self._take_signals()
 
-    def _forget_signals(self) -> None:
+    def _take_signals(self) -> None:
+        """Forget that a signal has come, and do what it asks for.
+
+        Both belong together. A worker that ends in the moment in which the fleet closes its
+        connections sends its one signal then, and a keeper that only forgot it would wait for
+        another one.
+        """
         with suppress(BlockingIOError):
             os.read(self._woken, _WAKE_BYTES)
+        self._reap()
 
     def _reap(self) -> None:
         """Take the exit codes of the worker and of adopted orphans."""
@@ -229,7 +236,6 @@ class _Keeper:
             if left_s <= 0:
                 break
             self._wait_for_signal(left_s)
-            self._reap()
         if self._exit_code != 0:
             self._end_all()
 
@@ -248,10 +254,9 @@ class _Keeper:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._worker, signal.SIGKILL)
         deadline = time.monotonic() + IDLE_END_S
+        self._reap()
         while self._exit_code is None and time.monotonic() < deadline:
-            self._reap()
-            if self._exit_code is None:
-                self._wait_for_signal(_LOOK_S)
+            self._wait_for_signal(_LOOK_S)
 
     def _end_sessions(self, clients: Iterable[Client]) -> list[str]:
         """What may go on on the stores, as sentences.

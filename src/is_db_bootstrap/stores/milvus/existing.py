@@ -16,7 +16,8 @@ from is_db_bootstrap.stores.milvus.check import problems, vector_types
 from is_db_bootstrap.stores.milvus.compare import differences
 from is_db_bootstrap.stores.milvus.connection import single_token
 from is_db_bootstrap.stores.milvus.errors import Translation
-from is_db_bootstrap.stores.milvus.schema import MODEL_PROPERTY, TTL_PROPERTY
+from is_db_bootstrap.stores.milvus.properties import TTL_PROPERTY
+from is_db_bootstrap.stores.milvus.schema import MODEL_PROPERTY
 from is_db_bootstrap.stores.milvus.server import Server
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import TypeDecorator, create_engine, event, types
+from sqlalchemy import TypeDecorator, event, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -46,6 +46,7 @@ from is_db_bootstrap.stores.postgres.revision_folder import draft_of
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 from is_db_bootstrap.stores.postgres.session_roles import SessionRoles
 from is_db_bootstrap.stores.postgres.team_environment import read_environment
+from is_db_bootstrap.stores.postgres.work_engine import work_engine
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -93,8 +94,6 @@ def nowhere() -> AbstractContextManager[None]:
     return address_elsewhere(KIND, _NOWHERE, _NOWHERE_PARTS, others=_NOWHERE_ON_OTHER_ENGINES)
 
 
-#: The further connections that a revision may take from its engine.
-FURTHER_CONNECTIONS = 4
 
 
 def engine(
@@ -106,25 +105,19 @@ def engine(
 ) -> Engine:
     """An engine whose connections we open ourselves, so that every form of address works.
 
-    Their search path begins with `schema`, if there is one. `opened` is told of each.
+    Their search path begins with `schema`, if there is one. The first one is opened at once.
+    `opened` is told of each.
 
     All of them are watched by `watch` while a revision runs.
     """
     sessions = SessionRoles(url, schema, timing)
 
-    def creator() -> Any:
+    def open_session() -> WorkingConnection:
         connection = sessions.working()
         opened(connection)
         return connection
 
-    found = create_engine(
-        "postgresql+psycopg://",
-        creator=creator,
-        pool_size=1,
-        max_overflow=FURTHER_CONNECTIONS,
-        use_native_hstore=False,
-        hide_parameters=True,  # what a revision writes stays out of errors and logs
-    )
+    found = work_engine(open_session)
 
     @event.listens_for(found, "checkout")
     def watched(connection: WorkingConnection, *_: Any) -> None:

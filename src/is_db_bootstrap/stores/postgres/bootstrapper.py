@@ -319,7 +319,10 @@ class PostgreSQLBootstrapper:
         limit_s = 0 if self._held_lock is not None else self._timing.phase_timeout_s
         return self._open_sessions.open(
             lambda opened: self._session_roles.looking(
-                limit_s, connect_timeout_s=connect_timeout_s, opened=opened
+                limit_s,
+                connect_timeout_s=connect_timeout_s,
+                opened=opened,
+                missing=self._database.keep_maintenance,
             )
         )
 

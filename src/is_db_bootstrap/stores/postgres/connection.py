@@ -192,6 +192,7 @@ def connect(
     limits: Mapping[str, str] | None = None,
     kind: type[psycopg.Connection[Any]] = psycopg.Connection,
     opened: Callable[[psycopg.Connection[Any]], None] | None = None,
+    missing: Callable[[psycopg.Connection[Any]], None] | None = None,
     **options: Any,
 ) -> psycopg.Connection[Any]:
     """One try to open an autocommit connection whose session has `settings`.
@@ -204,7 +205,8 @@ def connect(
     The URL's database unless told, of class `kind`. `limits` are set besides, but not behind a
     pooler, which may hand a session on with its settings. `opened` is told of the connection as
     soon as the server has taken the login, so that another thread can end what the session is asked
-    first.
+    first. `missing` is given the session in the database `postgres` that does not list ours; it is
+    closed otherwise.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an
     address that cannot be one, where something else answers, or where a pooler gives our session to
@@ -221,7 +223,8 @@ def connect(
         )
         raise url.masking(error, exc) from exc
     except psycopg.OperationalError as exc:
-        raise url.masking(refused(url, exc, known["dbname"], connect_timeout_s), exc) from exc
+        refusal = refused(url, exc, known["dbname"], connect_timeout_s, missing)
+        raise url.masking(refusal, exc) from exc
     except UnicodeError as exc:
         error = ConfigurationError(f"postgres: the host name in {url} is not valid: {exc}.")
         raise url.masking(error, exc) from exc
@@ -365,12 +368,17 @@ def terminated(connection: psycopg.Connection[Any], session: Sequence[Any]) -> l
 
 
 def refused(
-    url: StoreUrl, exc: psycopg.OperationalError, database: str, timeout_s: float
+    url: StoreUrl,
+    exc: psycopg.OperationalError,
+    database: str,
+    timeout_s: float,
+    missing: Callable[[psycopg.Connection[Any]], None] | None = None,
 ) -> Exception:
     """What a refused connection means.
 
     libpq hands out no SQLSTATE here, only text, which the server may write in any language; so a
     database is called missing only when the server, asked through `postgres`, does not list it.
+    `missing` is given the session that asked.
     """
     question = r"\s*Is the server running[^?]*\?"
     text = re.sub(question, "", str(exc)).removeprefix("connection failed: ")
@@ -384,7 +392,7 @@ def refused(
     if known is not None:
         return known
     told = text.rsplit("failed: ", 1)[-1]
-    if database in told and _is_missing(url, database, timeout_s, told):
+    if database in told and _is_missing(url, database, timeout_s, told, missing):
         _missing_since[str(url), database] = time.monotonic()
         return DatabaseMissing(database)
     if database in told and "does not exist" in told:
@@ -427,20 +435,33 @@ def _unanswered(url: StoreUrl, text: str, timeout_s: float) -> BootstrapError:
     )
 
 
-def _is_missing(url: StoreUrl, database: str, timeout_s: float, told: str) -> bool:
-    """Whether the server lists no such database.
+def _is_missing(
+    url: StoreUrl,
+    database: str,
+    timeout_s: float,
+    told: str,
+    missing: Callable[[psycopg.Connection[Any]], None] | None,
+) -> bool:
+    """Whether the server lists no such database. `missing` is given the session that asked, then.
 
     What it told, in English, is believed when it lets nobody ask.
     """
     if database == MAINTENANCE:
         return True
+    is_kept = False
     try:
-        with (
-            connect(url, timeout_s, database=MAINTENANCE) as connection,
-            errors(str(url)),
-        ):
-            query = "SELECT FROM pg_database WHERE datname = %s"
-            return connection.execute(query, [database]).fetchone() is None
+        connection = connect(url, timeout_s, database=MAINTENANCE)
+        try:
+            with errors(str(url)):
+                query = "SELECT FROM pg_database WHERE datname = %s"
+                is_missing = connection.execute(query, [database]).fetchone() is None
+            if is_missing and missing is not None:
+                is_kept = True
+                missing(connection)
+            return is_missing
+        finally:
+            if not is_kept:
+                connection.close()
     except (AccessDenied, DatabaseMissing, DatabaseUnlisted):
         return "does not exist" in told
 

@@ -65,6 +65,12 @@ class Database:
         self._maintenance = self._opened_maintenance(limit_s)
         return self._maintenance
 
+    def keep_maintenance(self, session: psycopg.Connection[Any]) -> None:
+        """Keep a session in the database `postgres` that has just seen that ours is missing."""
+        self.close()
+        self._open_sessions.add(session)
+        self._maintenance = session
+
     def is_still_missing(self) -> bool:
         """Whether the server, asked in the session that is kept, does not list the database.
 

@@ -80,18 +80,34 @@ def make(session: psycopg.Connection[Any], table: str, create: Sequence[str]) ->
 
     What this role may not do is left out.
     """
-    row = session.execute(rights(table).encode()).fetchone()
+    asked = rights(table)
+    row = session.execute(asked.encode()).fetchone()
     if row is not None:
         return bool(row[0])
+    wanted = statements(table, create)
+    with suppress(psycopg.Error):
+        return _made_at_once(session, (*wanted, asked))
     # IF NOT EXISTS asks for the right to make schemas also when there is one. It is not atomic
     # either, so of two sessions one may fail: what counts is what is there afterwards.
-    wanted = statements(table, create)
     if session.execute(_HAS_SCHEMA.encode()).fetchone():
         wanted = wanted[1:]
     for statement in wanted:
         with suppress(psycopg.Error):
             session.execute(statement.encode())
-    row = session.execute(rights(table).encode()).fetchone()
+    row = session.execute(asked.encode()).fetchone()
+    return bool(row and row[0])
+
+
+def _made_at_once(session: psycopg.Connection[Any], wanted: Sequence[str]) -> bool:
+    """Run statements in one message and one transaction. Returns what the last one answers.
+
+    Each transaction of its own would wait for the disk. Raises what psycopg raises, and nothing is
+    made then.
+    """
+    cursor = session.execute(";".join(wanted).encode())
+    while cursor.nextset():
+        pass
+    row = cursor.fetchone()
     return bool(row and row[0])
 
 

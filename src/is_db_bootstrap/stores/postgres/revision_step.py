@@ -173,9 +173,8 @@ class RevisionSteps:
         return f" {names} ran in the same transaction, so {are} undone as well."
 
     def _run_all(self, run: UpgradeRun) -> None:
-        from alembic.script import ScriptDirectory
-
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
+        from is_db_bootstrap.stores.postgres.kept_scripts import script_of
         from is_db_bootstrap.stores.postgres.upgrade_run import MovedOn
 
         if self._run_by_team is not None:
@@ -190,7 +189,7 @@ class RevisionSteps:
         with self._engine().connect() as connection:
             wanted = postgres_alembic.config(self._blueprint, self._schema, connection)
             wanted.attributes["chain"] = self._chain
-            run.run(wanted, ScriptDirectory.from_config(wanted))
+            run.run(wanted, script_of(wanted, self._chain))
 
     def _is_new_race(self, exc: Exception) -> bool:
         """Whether another session has made what `env.py` was about to make before its revisions.

@@ -55,10 +55,12 @@ class SessionRoles:
         *,
         connect_timeout_s: float | None = None,
         opened: Opened = _forget,
+        missing: Opened | None = None,
     ) -> psycopg.Connection[Any]:
         """A session that looks, whose looks and waits the server ends soon after `limit_s`.
 
-        0: no limit. Behind a pooler there is none, because the next client might get it.
+        0: no limit. Behind a pooler there is none, because the next client might get it. `missing`
+        is given the session that has found that there is no such database.
         """
         return connect(
             self.url,
@@ -66,6 +68,7 @@ class SessionRoles:
             settings=session_settings(self.schema),
             limits=look_limits(limit_s),
             opened=opened,
+            missing=missing,
         )
 
     def working(self) -> WorkingConnection:

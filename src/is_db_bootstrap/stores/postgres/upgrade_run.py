@@ -28,6 +28,7 @@ from is_db_bootstrap.stores.postgres.half_done import (
     WorkingConnection,
     commits_each,
 )
+from is_db_bootstrap.stores.postgres.kept_scripts import renew_module
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -129,6 +130,7 @@ class UpgradeRun:
                 continue
             self._begin(revision)
             found = script.get_revision(revision)
+            renew_module(found)
             step = RevisionStep(script.revision_map, found, is_upgrade=True)
             step.migration_fn = self._locked(watched(step, ctx, self._watch), ctx)
             yield step
