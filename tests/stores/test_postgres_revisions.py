@@ -27,7 +27,12 @@ from is_db_bootstrap.stores.postgres.connection import (
     search_path,
 )
 from is_db_bootstrap.stores.postgres.lineage_table import mark
-from is_db_bootstrap.stores.postgres.revisions import Chain, Record, parse_python
+from is_db_bootstrap.stores.postgres.revisions import (
+    Chain,
+    Record,
+    RecordedLineage,
+    parse_python,
+)
 
 
 @pytest.fixture
@@ -122,12 +127,24 @@ def test_a_record_tells_blueprint_and_lineage():
 
 def test_our_row_counts_before_a_comment_unless_it_is_out_of_date():
     comment = mark("mine", ["a", "c", "b"])
-    by_row = Record.of(["b"], comment, ("mine", ["a", "b"]))
+    by_row = Record.of(["b"], comment, RecordedLineage("mine", ("a", "b")))
     assert (by_row.lineage, by_row.in_comment) == (("a", "b"), False)
-    by_comment = Record.of(["b"], comment, ("mine", ["a"]))
+    by_comment = Record.of(["b"], comment, RecordedLineage("mine", ("a",)))
     assert (by_comment.lineage, by_comment.in_comment) == (("a", "c", "b"), True)
-    assert Record.of(["b"], "theirs", ("mine", ["a", "b", "c"])) == Record(("b",))
-    assert Record.of([], comment, ("mine", ["a", "b"])) == Record()
+    assert Record.of(["b"], "theirs", RecordedLineage("mine", ("a", "b", "c"))) == Record(("b",))
+    assert Record.of([], comment, RecordedLineage("mine", ("a", "b"))) == Record()
+
+
+def test_a_plan_counts_up_to_the_recorded_revisions_where_the_row_is_out_of_date():
+    row = RecordedLineage("mine", ("a",), ("a", "b", "c", "d"))
+    assert Record.of(["c"], None, row).lineage == ("a", "b", "c")
+    assert Record.of(["b", "c"], None, row).lineage == ("a", "b", "c")
+    assert Record.of(["a"], None, row).lineage == ("a",)
+    assert Record.of(["x"], None, row).lineage == ()
+    assert Record.of(["c", "x"], None, row).lineage == ()
+    assert Record.of(["c"], mark("mine", ["a", "c"]), row).lineage == ("a", "b", "c")
+    assert Record.of(["c"], None, row).has_plan
+    assert not Record.of(["c"], None, RecordedLineage("mine", ("a", "c"))).has_plan
 
 
 @pytest.mark.parametrize(

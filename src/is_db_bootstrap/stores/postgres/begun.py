@@ -18,7 +18,7 @@ in the step's own transaction. That is what earlier versions did, and their mark
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -57,18 +57,14 @@ _CREATE = (
     'is-db-bootstrap: the revision that runs in a schema at this moment, or did not end there'
 """,
 )
-#: Settings of one statement: no flush (see above), and a bounded wait for another run's row.
-_SETTINGS = """
-    SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %(wait)s, true)
-"""
 _INSERT = f"""
     INSERT INTO {_PLACE} (schema_name, step, transactions, outside_since)
     SELECT %(schema)s, %(step)s, %(transactions)s::text[]::xid8[], {{outside}}
-    FROM ({_SETTINGS}) AS settings RETURNING outside_since::text
+    FROM ({own_schema.SETTINGS}) AS settings RETURNING outside_since::text
 """  # noqa: S608 - constants
 _UPDATE = f"""
     UPDATE {_PLACE} SET transactions = %(transactions)s::text[]::xid8[], outside_since = {{outside}}
-    FROM ({_SETTINGS}) AS settings
+    FROM ({own_schema.SETTINGS}) AS settings
     WHERE schema_name = %(schema)s AND step = %(step)s RETURNING outside_since::text
 """  # noqa: S608 - constants
 #: As `outside_since`: the number is to be taken when it is written.
@@ -80,9 +76,28 @@ _NUMBER_FROM_NOW = "(pg_current_xact_id()::text::int8 + 1)::text::xid8"
 _FIND = f"""
     SELECT step, transactions::text[], outside_since::text FROM {_PLACE} WHERE schema_name = %s
 """  # noqa: S608 - constants
+#: The row of an earlier step becomes that of a later one in the same transaction. What the earlier
+#: one has done outside of it still counts.
+_FOLLOW = f"""
+    UPDATE {_PLACE} SET step = %(step)s, transactions = %(transactions)s::text[]::xid8[],
+        outside_since = coalesce({{outside}}, outside_since), begun_at = clock_timestamp()
+    FROM ({own_schema.SETTINGS}) AS settings
+    WHERE schema_name = %(schema)s AND step = %(before)s RETURNING outside_since::text
+"""  # noqa: S608 - constants
 _FORGET = f"""
-    DELETE FROM {_PLACE} USING ({_SETTINGS}) AS settings
+    DELETE FROM {_PLACE} USING ({own_schema.SETTINGS}) AS settings
     WHERE schema_name = %(schema)s AND step = %(step)s
+"""  # noqa: S608 - constants
+#: What the version table records, by which the row of a recorded step goes. `{table}` is quoted.
+_FORGET_RECORDED = f"""
+    WITH found AS MATERIALIZED (
+        SELECT coalesce(array_agg(version_num::text), '{{{{}}}}') AS revisions FROM {{table}}
+    ), forgotten AS (
+        DELETE FROM {_PLACE} USING found, ({own_schema.SETTINGS}) AS settings
+        WHERE schema_name = %(schema)s AND step = %(step)s
+          AND revisions @> %(heads)s AND revisions <@ %(heads)s
+    )
+    SELECT revisions FROM found
 """  # noqa: S608 - constants
 #: A number from the future is one of another server: the database was copied.
 _STATUSES = """
@@ -301,7 +316,11 @@ class Marks:
         """Commit what is known of it by now."""
         return self._written(_UPDATE, begun)
 
-    def _written(self, query: str, begun: Begun) -> Begun:
+    def follow(self, begun: Begun, before: Begun) -> Begun:
+        """Commit that a step has begun after `before`, in whose transaction it begins."""
+        return self._written(_FOLLOW, begun, before=before.step)
+
+    def _written(self, query: str, begun: Begun, **given: object) -> Begun:
         outside = _number(begun.outside_since)
         row = (
             self._session()
@@ -312,6 +331,7 @@ class Marks:
                     "step": begun.step,
                     "transactions": list(map(str, begun.transactions)),
                     "wait": self._wait,
+                    **given,
                 },
             )
             .fetchone()
@@ -352,6 +372,16 @@ class Marks:
         if self.are_rows():
             given = {"schema": self._schema, "step": begun.step, "wait": self._wait}
             self._session().execute(_FORGET.encode(), given)
+
+    def forget_recorded(self, begun: Begun, heads: Collection[str]) -> frozenset[str]:
+        """Delete the row of this step if the version table records `heads`, and nothing else.
+
+        Returns what it records. Raises what psycopg raises.
+        """
+        query = _FORGET_RECORDED.format(table=self.table.replace("%", "%%"))
+        given = {"schema": self._schema, "step": begun.step, "wait": self._wait}
+        row = self._session().execute(query.encode(), {**given, "heads": list(heads)}).fetchone()
+        return frozenset(row[0] if row else ())
 
     def are_rows(self) -> bool:
         """Whether there is a table of ours to write, without making one."""

@@ -82,6 +82,8 @@ class RevisionSteps:
         self._run_by_team = run_by_team
         #: Whether a step was committed and is being read back.
         self._is_confirming = False
+        #: Whether this run has written which revisions it is about to lead to.
+        self._has_planned = False
         #: What was said where another session has made a table or a schema first.
         self._races: set[str] = set()
 
@@ -100,6 +102,7 @@ class RevisionSteps:
         self._watch.earlier = None
         self._is_confirming = False
         self._races.clear()
+        self._has_planned = False
         left = {change.name: change for change in changes}
         following = _Following(progress, left)
         for _ in range(_MOST_RUNS):
@@ -107,6 +110,7 @@ class RevisionSteps:
                 self._chain,
                 tuple(left.values()),
                 following,
+                plan=self._plan_lineage,
                 before=self._before_upgrade,
                 confirm=self._confirm_applied,
             )
@@ -119,8 +123,12 @@ class RevisionSteps:
                 run.confirm_committed()
                 if left:
                     continue
-            if self._run_by_team is None:
-                self._complete_lineage(self._history.read(self._reader()))
+            except (Interrupted, StoreUnavailable):
+                raise  # the plan says what led to the recorded revisions
+            except BootstrapError as exc:
+                exc.message += self._reached_lineage()
+                raise
+            self._reach_lineage()
             return
         raise StoreBusy(
             NAME,
@@ -128,6 +136,52 @@ class RevisionSteps:
             hint="Wait until it has ended, or end it (pg_stat_activity).",
             subject=next(iter(left)),
         )
+
+    def _plan_lineage(self, revisions: Sequence[str]) -> None:
+        """Write which revisions this run is about to lead to, before it begins."""
+        self._history.plan.write(self._reader(), revisions)
+        self._has_planned = True
+
+    def _is_lineage_planned(self) -> bool:
+        """Whether no step has to write what led to it. A comment is kept true with each step."""
+        plan = self._history.plan
+        return self._has_planned and bool(plan.revisions) and not plan.has_comment
+
+    def _reach_lineage(self) -> None:
+        """Write what led to the recorded revisions, after a run that has applied all changes."""
+        planned = self._history.plan.revisions
+        is_in_order = planned == self._chain.until(self._chain.heads(planned))
+        if not (is_in_order and self._is_lineage_planned() and self._reach_plan()):
+            self._write_reached()
+
+    def _reach_plan(self) -> bool:
+        """Let the plan become what led to the recorded revisions. Returns whether it was there."""
+        return self._history.plan.reach(self._reader())
+
+    def _write_reached(self) -> None:
+        """Read what is recorded, and write what led there."""
+        reader = self._reader()
+        record = self._history.read(reader)
+        self._complete_lineage(record)
+        if record.has_plan:
+            if not record.revisions:
+                self._history.record_lineage(reader, ())
+            self._history.plan.forget(reader)
+
+    def _reached_lineage(self) -> str:
+        """Write the same after a run that has failed. Returns a sentence if that fails, too."""
+        if not self._has_planned:
+            return ""
+        try:
+            with self._lock_patience(self._reader()):
+                self._write_reached()
+        except (BootstrapError, DatabaseMissing, psycopg.Error) as exc:
+            said = " ".join(str(exc).split())
+            return (
+                f" Which revisions led to the recorded ones could not be written to "
+                f"{lineage_table.PLACE}: {said} The next apply writes them."
+            )
+        return ""
 
     def _run_once(self, run: UpgradeRun, first: Change) -> None:
         """Run Alembic once. Its errors name the change that ran, or `first`."""
@@ -190,6 +244,7 @@ class RevisionSteps:
         with self._engine().connect() as connection:
             wanted = postgres_alembic.config(self._blueprint, self._schema, connection)
             wanted.attributes["chain"] = self._chain
+            wanted.attributes["is_lineage_planned"] = self._is_lineage_planned
             run.run(wanted, ScriptDirectory.from_config(wanted))
 
     def _is_new_race(self, exc: Exception) -> bool:
@@ -214,13 +269,12 @@ class RevisionSteps:
         self._is_confirming = True
         recorded: frozenset[str] | None = None
         with suppress(psycopg.Error):  # a session that was lost is opened again below
-            recorded = self._history.recorded(self._reader())
+            recorded = self._watch.forget_recorded(heads)
+            if recorded is None:
+                recorded = self._history.recorded(self._reader())
         if recorded != frozenset(heads):
             for change in changes:
                 self._confirm_recorded("upgrade", change)
-        if self._run_by_team is not None:
-            # The team's env.py knows nothing of it.
-            self._history.record_lineage(self._reader(), self._chain.until(heads))
         self._watch.forget()
         self._is_confirming = False
 
@@ -416,7 +470,8 @@ class RevisionSteps:
         """
         is_known = all(revision in self._chain.parents for revision in record.revisions)
         lineage = self._chain.until(record.revisions) if is_known else ()
-        if lineage and (lineage != record.lineage or record.in_comment):
+        is_written = lineage == record.lineage and not (record.in_comment or record.has_plan)
+        if lineage and not is_written:
             self._history.record_lineage(self._reader(), lineage)
 
     def _confirm_lifted(self, stamped: str, record: Record) -> None:

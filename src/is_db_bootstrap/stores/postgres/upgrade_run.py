@@ -49,9 +49,10 @@ class MovedOn(Exception):
 class UpgradeRun:
     """Follows one run of Alembic that applies `changes`, in their order.
 
-    `before` is called before each change begins, after `progress` was told. `confirm` is called
-    with changes whose transaction is over and with the heads that they left. It raises when they
-    are not recorded.
+    `plan` is called before the first change with all the revisions to which the changes lead, in
+    order. `before` is called before each change begins, after `progress` was told. `confirm` is
+    called with changes whose transaction is over and with the heads that they left. It raises when
+    they are not recorded.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class UpgradeRun:
         changes: Sequence[Change],
         progress: Progress,
         *,
+        plan: Callable[[Sequence[str]], None],
         before: Callable[[Change], None],
         confirm: Callable[[Sequence[Change], Collection[str]], None],
     ) -> None:
@@ -67,6 +69,7 @@ class UpgradeRun:
         self._changes = {change.name: change for change in changes}
         self._names = tuple(self._changes)
         self._progress = progress
+        self._plan = plan
         self._before = before
         self._confirm = confirm
         self._heads: frozenset[str] = frozenset()
@@ -127,12 +130,14 @@ class UpgradeRun:
         self._watch = self._own_watch or _watch_of(ctx)
         self._lock_version_table(ctx)
         ctx.on_version_apply_callbacks = (*ctx.on_version_apply_callbacks, self._applied)
-        done = set(self._chain.until(heads))
+        before = self._chain.until(heads)
+        done = set(before)
+        left = [name for name in self._chain.until(self._names) if name not in done]
         with host():
             self._recognise(done)
-        for revision in self._chain.until(self._names):
-            if revision in done:
-                continue
+            if left:
+                self._plan((*before, *left))
+        for revision in left:
             self._begin(revision)
             found = script.get_revision(revision)
             step = RevisionStep(script.revision_map, found, is_upgrade=True)
@@ -188,7 +193,10 @@ class UpgradeRun:
             found = driver.lock_and_ask(lock, read)
         else:
             connection.exec_driver_sql(lock.replace("%", "%%"))
-            found = connection.exec_driver_sql(read.replace("%", "%%")).scalar() or ""
+            ask = f"SELECT pg_current_xact_id()::text, ({read})".replace("%", "%%")
+            number, answer = connection.exec_driver_sql(ask).one()
+            self._watch.name_ahead(connection.get_transaction(), int(number))
+            found = answer or ""
         self._is_fresh = False
         if frozenset(filter(None, found.split(_SEPARATOR))) != self._heads:
             raise MovedOn
@@ -218,7 +226,7 @@ class UpgradeRun:
         with host():
             if not is_open:
                 self.confirm_committed()
-            elif self.current in self.uncommitted:
+            elif self.uncommitted[-1:] == [self.current]:
                 self._progress.ran(self.uncommitted[-1])
 
     def confirm_committed(self) -> None:
