@@ -29,6 +29,7 @@ from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
 from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.errors import NAME
 from is_db_bootstrap.stores.postgres.own_schema import SCHEMA, literal, remedy
+from is_db_bootstrap.stores.postgres.prepared import PreparedStatements
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.revisions import Chain
@@ -39,6 +40,9 @@ _PLACE = f"{SCHEMA}.{TABLE}"
 
 #: How many transactions of a server are looked at for what a step did outside of those it named.
 MOST_LOOKED_AT = 1000
+
+#: Between the revisions that a version table records, in the answer to one question.
+SEPARATOR = "\n"
 
 RIGHTS = own_schema.rights(TABLE)
 READABLE = own_schema.readable(TABLE)
@@ -91,11 +95,12 @@ _FORGET = f"""
 #: What the version table records, by which the row of a recorded step goes. `{table}` is quoted.
 _FORGET_RECORDED = f"""
     WITH found AS MATERIALIZED (
-        SELECT coalesce(array_agg(version_num::text), '{{{{}}}}') AS revisions FROM {{table}}
+        SELECT coalesce(string_agg(version_num, '{SEPARATOR}' ORDER BY version_num COLLATE "C"), '')
+               AS revisions
+        FROM {{table}}
     ), forgotten AS (
         DELETE FROM {_PLACE} USING found, ({own_schema.SETTINGS}) AS settings
-        WHERE schema_name = %(schema)s AND step = %(step)s
-          AND revisions @> %(heads)s AND revisions <@ %(heads)s
+        WHERE schema_name = %(schema)s AND step = %(step)s AND revisions = %(heads)s
     )
     SELECT revisions FROM found
 """  # noqa: S608 - constants
@@ -284,6 +289,7 @@ class Marks:
         self._has_ended = has_ended
         self._wait = f"{round(lock_timeout_s * 1000)}ms"
         self._in_rows: bool | None = None
+        self._statements = PreparedStatements()
 
     @property
     def in_rows(self) -> bool:
@@ -320,22 +326,16 @@ class Marks:
         """Commit that a step has begun after `before`, in whose transaction it begins."""
         return self._written(_FOLLOW, begun, before=before.step)
 
-    def _written(self, query: str, begun: Begun, **given: object) -> Begun:
-        outside = _number(begun.outside_since)
-        row = (
-            self._session()
-            .execute(
-                query.format(outside=outside).encode(),
-                {
-                    "schema": self._schema,
-                    "step": begun.step,
-                    "transactions": list(map(str, begun.transactions)),
-                    "wait": self._wait,
-                    **given,
-                },
-            )
-            .fetchone()
-        )
+    def _written(self, query: str, begun: Begun, **more: str) -> Begun:
+        given = {
+            "schema": self._schema,
+            "step": begun.step,
+            "transactions": f"{{{','.join(map(str, begun.transactions))}}}",
+            "wait": self._wait,
+            **more,
+        }
+        statement = query.format(outside=_number(begun.outside_since))
+        row = self._statements.only_row(self._session(), statement, given)
         if row is None:
             raise StoreConflict(
                 NAME,
@@ -380,8 +380,9 @@ class Marks:
         """
         query = _FORGET_RECORDED.format(table=self.table.replace("%", "%%"))
         given = {"schema": self._schema, "step": begun.step, "wait": self._wait}
-        row = self._session().execute(query.encode(), {**given, "heads": list(heads)}).fetchone()
-        return frozenset(row[0] if row else ())
+        given["heads"] = SEPARATOR.join(sorted(heads))
+        row = self._statements.only_row(self._session(), query, given)
+        return frozenset(filter(None, str(row[0] if row else "").split(SEPARATOR)))
 
     def are_rows(self) -> bool:
         """Whether there is a table of ours to write, without making one."""

@@ -29,9 +29,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Fate, Marks, comment_mark
+from is_db_bootstrap.stores.postgres.prepared import refuse_failed
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -349,10 +350,7 @@ class WorkingConnection(psycopg.Connection[Any]):
         Of several statements, which `;` separates, the row of the last one.
         """
         result = self.pgconn.exec_(statement)
-        if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
-            if self.pgconn.status != ConnStatus.OK:
-                raise psycopg.OperationalError(self.pgconn.get_error_message())
-            raise psycopg.errors.error_from_result(result)
+        refuse_failed(self, result)
         return tuple(result.get_value(0, n) or b"" for n in range(result.nfields))
 
 

@@ -21,6 +21,7 @@ from alembic.runtime.migration import MigrationContext, RevisionStep
 from is_db_bootstrap.guests import host
 from is_db_bootstrap.stores.postgres.alembic import watch_of, watched
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
+from is_db_bootstrap.stores.postgres.begun import SEPARATOR
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.half_done import (
     StepWatch,
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.engine.store import Progress
     from is_db_bootstrap.results import Change
     from is_db_bootstrap.stores.postgres.revisions import Chain
-
-
-#: Between the revisions that the version table records, in the answer to one question.
-_SEPARATOR = "\n"
 
 
 class MovedOn(Exception):
@@ -186,7 +183,7 @@ class UpgradeRun:
             return  # without a transaction there is nothing that a lock could outlast
         place = identifier(*filter(None, (ctx.version_table_schema, ctx.version_table)))
         lock = f"LOCK TABLE {place} IN SHARE ROW EXCLUSIVE MODE"
-        read = f"SELECT string_agg(version_num, '{_SEPARATOR}') FROM {place}"  # noqa: S608 - quoted
+        read = f"SELECT string_agg(version_num, '{SEPARATOR}') FROM {place}"  # noqa: S608 - quoted
         driver = connection.connection.driver_connection
         if isinstance(driver, WorkingConnection):
             connection.get_transaction() or connection.begin()
@@ -198,7 +195,7 @@ class UpgradeRun:
             self._watch.name_ahead(connection.get_transaction(), int(number))
             found = answer or ""
         self._is_fresh = False
-        if frozenset(filter(None, found.split(_SEPARATOR))) != self._heads:
+        if frozenset(filter(None, found.split(SEPARATOR))) != self._heads:
             raise MovedOn
 
     # --- what became of a step
