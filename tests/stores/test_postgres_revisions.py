@@ -27,10 +27,13 @@ from is_db_bootstrap.stores.postgres.connection import (
     search_path,
 )
 from is_db_bootstrap.stores.postgres.lineage_table import mark
+from is_db_bootstrap.stores.postgres.plain_head import read_plain_head
 from is_db_bootstrap.stores.postgres.revisions import (
     Chain,
     Record,
     RecordedLineage,
+    _head_of_tree,
+    declared_ids,
     parse_python,
 )
 
@@ -102,6 +105,58 @@ def test_a_label_stands_for_the_revision_that_has_it(folder, tmp_path):
     with pytest.raises(ConfigurationError, match="which is not there") as refused:
         Chain.read(tmp_path)
     assert "What has an @ is for Alembic's commands only" in refused.value.hint
+
+
+#: Heads, and whether they are read without Python's parser.
+HEADS = {
+    "as Alembic writes it": (
+        (
+            '"""Make \'a "table".\n\nRevision ID: a1\nRevises: \n"""\n'
+            "from typing import Sequence, Union\n\nfrom alembic import op\nimport sqlalchemy as sa\n"
+            "import app.models, x as y\n\n# revision identifiers\nrevision: str = 'a1'\n"
+            "down_revision: Union[str, Sequence[str], None] = ('x', \"y\",)\n"
+            "branch_labels: str | None = None  # none\ndepends_on = 'z'\n"
+        ),
+        True,
+    ),
+    "without a docstring": ("revision = 'a1'\ndown_revision = None\n", True),
+    "with another docstring": ("# (c) é\n\n\n'''x'''\nrevision = 'a1'\n", False),
+    "declared twice": ("revision = 'x'\nrevision = 'a1'\ndown_revision = None\n", True),
+    "texts beside each other": ("revision = 'a' '1'\ndown_revision = None\n", False),
+    "with an escape": ("revision = 'a\\x31'\n", False),
+    "on two lines": ("revision = 'a1'\ndown_revision = (\n'x', 'y')\n", False),
+    "a line that goes on": ("import x\\\n\nrevision = 'a1'\n", False),
+    "in a text": ('"""\nrevision = "b2"\n"""\nrevision = "a1"\n', True),
+    "in brackets": ("x = (\n'''\nrevision = 'b2'\n''')\nrevision = 'a1'\n", False),
+    "other ends of lines": ("'''x'''\r\nrevision = 'a1'\r\n", False),
+    "two names": ("revision = other = 'a1'\n", False),
+    "with an if": ("if True:\n    pass\nrevision = 'a1'\n", False),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_a_plain_head_says_what_the_parser_says(tmp_path, case):
+    text, is_plain = HEADS[case]
+    path = tmp_path / "a1.py"
+    path.write_bytes(text.encode() + b"def upgrade():\n    pass\n")
+    plain = read_plain_head(text.encode())
+    assert (plain is not None) == is_plain
+    if plain is not None:
+        plain.values.pop("branch_labels", None)
+        assert plain == _head_of_tree(ast.parse(text.encode()), path)
+    assert declared_ids(path)[0] == "a1"
+
+
+def test_plain_heads_of_this_project_say_what_the_parser_says():
+    plain_heads = 0
+    for path in (files.root() / "migrations").glob("*/*.py"):
+        head = path.read_bytes().partition(b"\ndef ")[0] + b"\n"
+        plain = read_plain_head(head)
+        if plain is not None:
+            plain_heads += 1
+            plain.values.pop("branch_labels", None)
+            assert plain == _head_of_tree(ast.parse(head), path)
+    assert plain_heads > 5
 
 
 def test_a_revision_twice_or_computed_or_missing_is_a_configuration_error(folder, tmp_path):

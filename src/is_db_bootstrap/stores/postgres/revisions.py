@@ -34,6 +34,7 @@ from pathlib import Path
 from is_db_bootstrap import files
 from is_db_bootstrap.engine.lineage import Lineage, Step
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.postgres.plain_head import PlainHead, read_plain_head
 from is_db_bootstrap.stores.postgres.revision_folder import (
     draft_of,
     looks_like_revision,
@@ -191,9 +192,19 @@ def declared_ids(path: Path) -> tuple[str, tuple[str, ...]]:
 @cache
 def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, int]:
     """Revision, parents, title and the line of the revision. A fleet asks for every target."""
+    head = _head(path)
+    values = head.values
+    if not isinstance(values.get("revision"), str):
+        raise _undeclared(path)
+    before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
+    title = _title(head.docstring)
+    return str(values["revision"]), tuple(dict.fromkeys(before)), title, head.line
+
+
+def _head_of_tree(tree: ast.Module, path: Path) -> PlainHead:
+    """What a file says that was parsed."""
     values: dict[str, object] = {}
     line = 1
-    tree = _parsed_head(path)
     for node in tree.body:
         target = (
             node.targets[0]
@@ -209,10 +220,7 @@ def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, 
         }:
             values[target.id] = _literal(getattr(node, "value", None), path)
             line = node.lineno if target.id == "revision" else line
-    if not isinstance(values.get("revision"), str):
-        raise _undeclared(path)
-    before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
-    return str(values["revision"]), tuple(dict.fromkeys(before)), _title(tree), line
+    return PlainHead(values, ast.get_docstring(tree, clean=False) or "", line)
 
 
 def _resolve_labels(parents: dict[str, tuple[str, ...]], files: Mapping[str, Path]) -> None:
@@ -236,9 +244,8 @@ def _labels(path: Path) -> tuple[str, ...]:
     return ()
 
 
-def _title(tree: ast.Module) -> str:
-    """The first line of the docstring."""
-    text = ast.get_docstring(tree, clean=False) or ""
+def _title(text: str) -> str:
+    """The first line of a docstring."""
     first = text.partition("\n")[0]
     if not first.strip():
         first = inspect.cleandoc(text).partition("\n")[0]
@@ -252,8 +259,8 @@ def _changed_ns(path: Path) -> int:
         raise unreadable(path, exc) from exc
 
 
-def _parsed_head(path: Path) -> ast.Module:
-    """The file up to its first function, where that is all that can declare a revision.
+def _head(path: Path) -> PlainHead:
+    """What a file says up to its first function, where that is all that can declare a revision.
 
     The functions of a long chain take most of the time. What parses is whole statements, so the
     rest begins with a statement too. A rest that may bind one of the names is parsed as well.
@@ -264,9 +271,15 @@ def _parsed_head(path: Path) -> ast.Module:
         raise unreadable(path, exc) from exc
     end = text.find(_FIRST_FUNCTION)
     if end >= 0 and _is_plain(text) and not _MAY_DECLARE.search(text, end):
+        plain = read_plain_head(text[: end + 1])
+        if plain is not None:
+            return plain
+        tree = None
         with suppress(SyntaxError, ValueError):
-            return parse_python(text[: end + 1], str(path))
-    return _parsed(path, text)
+            tree = parse_python(text[: end + 1], str(path))
+        if tree is not None:
+            return _head_of_tree(tree, path)
+    return _head_of_tree(_parsed(path, text), path)
 
 
 @cache
