@@ -552,6 +552,15 @@ def test_a_downgrade_that_is_half_done_is_told_its_own_ways_out(shop):
     assert "`is-db-bootstrap migrate stamp b2`" in refused.hint
 
 
+def test_a_transaction_that_an_earlier_revision_has_left_open_is_marked_too(shop):
+    keep = 'sa.kept = op.get_bind().engine.connect()\nsa.kept.execute(sa.text("SELECT 1"))'
+    shop.add("a1", None, f"{TABLE}\n{keep}")
+    shop.add("b2", "a1", f'sa.kept.execute(sa.text("{CENTS}"))\nsa.kept.commit()\n{KILL}')
+    shop.apply_until_killed()
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+    shop.is_refused()
+
+
 def test_a_first_revision_that_is_half_done_is_known_without_a_row(shop):
     revision(shop.migrations, "a1", None, f"{TABLE}\nop.get_bind().commit()\n1 / 0")
     assert isinstance(shop.apply().stores[0].exception, HalfDone)

@@ -24,6 +24,7 @@ from is_db_bootstrap.engine.store import (
     CanReport,
     CanRetry,
     CanTakeOver,
+    MadeByOther,
 )
 from is_db_bootstrap.engine.together import Together
 from is_db_bootstrap.engine.track import UNVERIFIED, Call, Track
@@ -418,7 +419,9 @@ class Phases:
     def _record_done(
         self, track: Track, change: Change, duration_s: float, remark: str | None
     ) -> None:
-        self._record_change(track, change, Outcome.CHANGED, duration_s)
+        is_by_other = isinstance(remark, MadeByOther)
+        outcome = Outcome.UNCHANGED if is_by_other else Outcome.CHANGED
+        self._record_change(track, change, outcome, duration_s)
         track.note(remark or "")
 
     def _refuse_change(self, track: Track) -> None:

@@ -54,6 +54,15 @@ class DatabaseBootstrapper(Protocol):
         """Release every connection. A second call does nothing."""
 
 
+class MadeByOther(str):
+    """A remark on a change that another run or session has made meanwhile.
+
+    The engine tells such a change as unchanged, because this run has not made it.
+    """
+
+    __slots__ = ()
+
+
 class Progress(Protocol):
     """What a store tells of several changes while it makes them in one call."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import (
     AccessDenied,
     BootstrapError,
@@ -17,7 +18,7 @@ from is_db_bootstrap.errors import (
     StoreBusy,
     StoreUnavailable,
 )
-from is_db_bootstrap.guests import GuestFailed
+from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun, lineage_table
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate
@@ -27,6 +28,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     errors,
     made_meanwhile,
     rolled_back,
+    translated,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.revisions import Chain, Record
@@ -190,7 +192,7 @@ class RevisionSteps:
                 with errors(self._target, change=first):
                     self._history.forget_ended()
                 with self._alembic_errors(lambda: run.current or first):
-                    self._run_all(run)
+                    self._run_all(run, first)
         except BootstrapError as exc:
             if run.uncommitted:
                 exc.message += self._told_of_others(run)
@@ -226,7 +228,7 @@ class RevisionSteps:
         are = "it is" if len(others) == 1 else "they are"
         return f" {names} ran in the same transaction, so {are} undone as well."
 
-    def _run_all(self, run: UpgradeRun) -> None:
+    def _run_all(self, run: UpgradeRun, first: Change) -> None:
         from alembic.script import ScriptDirectory
 
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
@@ -235,10 +237,14 @@ class RevisionSteps:
         if self._run_by_team is not None:
             try:
                 self._run_by_team(run)
-            except Exception as exc:
-                if not run.has_started and self._is_new_race(exc):
-                    raise MovedOn from exc
+            except (BootstrapError, DatabaseMissing, MovedOn):
                 raise
+            except Exception as exc:
+                if run.has_started:
+                    raise
+                if self._is_new_race(exc):
+                    raise MovedOn from exc
+                raise self._failed_before(exc, first) from exc
             return
         postgres_alembic.create_version_table(self._reader(), self._target, self._history.place)
         with self._engine().connect() as connection:
@@ -246,6 +252,27 @@ class RevisionSteps:
             wanted.attributes["chain"] = self._chain
             wanted.attributes["is_lineage_planned"] = self._is_lineage_planned
             run.run(wanted, ScriptDirectory.from_config(wanted))
+
+    def _failed_before(self, exc: Exception, first: Change) -> BootstrapError:
+        """The error of an `env.py` that has failed before it ran its `first` revision."""
+        from alembic.util import CommandError
+
+        hint = "None of its revisions was begun. Correct env.py and run again."
+        cause = getattr(exc, "orig", exc)
+        if isinstance(cause, psycopg.Error):
+            statement = str(getattr(exc, "statement", None) or "")
+            error = translated(cause, self._target, "env.py", first, statement)
+            if not isinstance(error, ChangeFailed):
+                return error
+            said, detail = error.message.partition(": ")[2].removesuffix("."), error.detail
+            said += place_of(exc)
+        elif isinstance(exc, CommandError):
+            said, detail = f"Alembic says: {exc}{place_of(exc)}", ""
+        else:
+            failed = exc if isinstance(exc, GuestFailed) else GuestFailed(exc)
+            said, detail = failed.general, failed.detail
+        message = f"env.py failed before its first revision: {said}."
+        return ChangeFailed(NAME, message, change=first, hint=hint, detail=detail)
 
     def _is_new_race(self, exc: Exception) -> bool:
         """Whether another session has made what `env.py` was about to make before its revisions.
@@ -294,7 +321,9 @@ class RevisionSteps:
         self._confirm_recorded(act, change)
         self._watch.forget()
         done = {"downgrade": "undone", "stamp": "recorded"}[act]
-        return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
+        if ran:
+            return None
+        return MadeByOther(f"Revision {change.name} was {done} by another session meanwhile.")
 
     @contextmanager
     def _failing(self, change: Callable[[], Change], act: str) -> Iterator[None]:

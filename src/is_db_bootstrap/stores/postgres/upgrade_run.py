@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
+from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.guests import host
 from is_db_bootstrap.stores.postgres.alembic import watch_of, watched
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
@@ -148,7 +149,7 @@ class UpgradeRun:
             if change.name in done:
                 self._progress.begin(change)
                 remark = f"Revision {change.name} was applied by another session meanwhile."
-                self._progress.done(change, remark)
+                self._progress.done(change, MadeByOther(remark))
                 del self._changes[change.name]
 
     def _begin(self, revision: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import AskError
 
+from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
@@ -168,7 +169,7 @@ class RedisBootstrapper:
         if self._held_lease is not None:
             self._check_lease(self._held_lease)
         if self._comparison.is_recorded(self._recorded()):
-            return f"Another run recorded the same in {self._record_key} meanwhile."
+            return MadeByOther(f"Another run recorded the same in {self._record_key} meanwhile.")
         raise StoreConflict(
             self.name,
             f"{self._record_key} was changed by another run after it was looked at; "
