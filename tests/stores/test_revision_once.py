@@ -1415,6 +1415,28 @@ def test_a_comment_of_an_earlier_version_is_read_and_kept_true_until_somebody_ta
     assert (shop.lineage, shop.comment) == ("shop a1 c3 b2", None)
 
 
+def test_a_table_of_an_earlier_version_which_has_no_plan_is_read_and_gets_one(put_before):
+    shop = put_before
+    shop.do("ALTER TABLE is_db_bootstrap.lineage DROP COLUMN planned")
+    refused = shop.apply().stores[0].exception
+    assert "never had b2 applied" in refused.message
+    shop.add("c3", "a1", "pass")
+    shop.add("b2", "d4", f'op.execute("{CENTS}")')
+    assert [change.name for change in shop.apply().stores[0].changes] == ["d4", "b2"]
+    assert shop.lineage == "shop a1 c3 d4 b2"
+    assert shop.ask("SELECT planned FROM is_db_bootstrap.lineage") == [(None,)]
+
+
+def test_a_role_that_may_not_add_the_plan_writes_with_each_step_as_before(put_before, as_role):
+    shop = put_before
+    shop.do("ALTER TABLE is_db_bootstrap.lineage DROP COLUMN planned")
+    as_role(*MAY_WRITE, "GRANT ALL ON ALL TABLES IN SCHEMA is_db_bootstrap TO {role}")
+    shop.add("c3", "a1", "pass")
+    shop.add("b2", "d4", "pass")
+    assert shop.apply().ok
+    assert shop.lineage == "shop a1 c3 d4 b2"
+
+
 def test_a_comment_of_somebody_else_is_left_as_it_is(shop, as_role):
     shop.apply()
     shop.do("COMMENT ON TABLE alembic_version IS 'see the handbook'")

@@ -8,14 +8,18 @@ steps on a local PostgreSQL 18).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 import psycopg
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGresult
 
+#: What tells a statement from the others of this process.
+_NUMBERS = count()
 #: A parameter as psycopg writes it, or a per cent sign.
 _PARAMETER = re.compile(r"%\((\w+)\)s|%%")
 
@@ -39,7 +43,7 @@ class PreparedStatements:
             if session is not self._session:
                 self._session, self._known = session, {}
             if query not in self._known:
-                self._known[query] = _prepare(session, query, f"is_db_bootstrap_{len(self._known)}")
+                self._known[query] = _prepare(session, query)
             name, parameters = self._known[query]
             values = [given[parameter].encode() for parameter in parameters]
             result = session.pgconn.exec_prepared(name, values)
@@ -50,18 +54,20 @@ class PreparedStatements:
         return tuple(None if value is None else value.decode() for value in found)
 
 
-def _prepare(
-    session: psycopg.Connection[Any], query: str, name: str
-) -> tuple[bytes, tuple[str, ...]]:
-    """Let the server parse a query. Returns its name and the names of its parameters."""
+def _prepare(session: psycopg.Connection[Any], query: str) -> tuple[bytes, tuple[str, ...]]:
+    """Let the server parse a query. Returns its name and the names of its parameters.
+
+    A pooler may hand a session on with what another process of ours has prepared on it.
+    """
+    name = f"is_db_bootstrap_{os.getpid()}_{next(_NUMBERS)}".encode()
     parameters = tuple(dict.fromkeys(filter(None, _PARAMETER.findall(query))))
 
     def numbered(found: re.Match[str]) -> str:
         return f"${parameters.index(found[1]) + 1}" if found[1] else "%"
 
     statement = _PARAMETER.sub(numbered, query)
-    refuse_failed(session, session.pgconn.prepare(name.encode(), statement.encode()))
-    return name.encode(), parameters
+    refuse_failed(session, session.pgconn.prepare(name, statement.encode()))
+    return name, parameters
 
 
 def refuse_failed(session: psycopg.Connection[Any], result: PGresult) -> None:
