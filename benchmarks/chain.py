@@ -1,10 +1,15 @@
 """A long chain of revisions: `apply` beside stock `alembic upgrade head`, in turns on one server.
 
     python benchmarks/chain.py --revisions 10 300 1000 --rounds 3
+    python benchmarks/chain.py --team
+    python benchmarks/chain.py --team --one-transaction
 
 Each generated revision makes one table. Both sides are whole processes with the same files, on
 databases that were made before, unmeasured. The stock side has an `env.py` as `alembic init`
-writes it, with one transaction per revision. Then both run once more with nothing to do.
+writes it, with one transaction per revision. Our side has the folder of revisions alone, or with
+`--team` the same `alembic.ini` and `env.py` as the stock side. With `--one-transaction`, `env.py`
+leaves it at Alembic's default: one transaction for all revisions. Then both run once more with
+nothing to do.
 """
 
 from __future__ import annotations
@@ -70,18 +75,36 @@ import os
 from alembic import context
 from sqlalchemy import create_engine, pool
 
-engine = create_engine(os.environ["STOCK_URL"], poolclass=pool.NullPool)
-with engine.connect() as connection:
-    context.configure(connection=connection, transaction_per_migration=True)
+OPTIONS = {{"transaction_per_migration": {per_migration}}}
+
+
+def offline():
+    context.configure(url=os.environ["STOCK_URL"], literal_binds=True, **OPTIONS)
     with context.begin_transaction():
         context.run_migrations()
+
+
+def online():
+    engine = create_engine(os.environ["STOCK_URL"], poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        context.configure(connection=connection, **OPTIONS)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+offline() if context.is_offline_mode() else online()
+"""
+#: A team's whole blueprint.
+TEAM = """\
+[postgres]
+alembic = "alembic.ini"
 """
 #: The environment of both sides: `.pyc` files are written, as on any machine.
 ENVIRON = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def project(place: Path, revisions: int) -> None:
-    """Write both sides' files: one folder of revisions, a blueprint, and an env.py."""
+def project(place: Path, revisions: int, *, one_transaction: bool = False) -> None:
+    """Write both sides' files: one folder of revisions, blueprints, and an env.py."""
     (place / "migrations").mkdir(parents=True)
     (place / "stock").mkdir()
     for number in range(1, revisions + 1):
@@ -90,7 +113,10 @@ def project(place: Path, revisions: int) -> None:
         path.write_text(REVISION.format(number=number, before=before))
     (place / "blueprint.py").write_text(BLUEPRINT)
     (place / "alembic.ini").write_text(INI.format(place=place))
-    (place / "stock" / "env.py").write_text(ENV)
+    (place / "team").mkdir()
+    (place / "team" / "is-db-bootstrap.toml").write_text(TEAM)
+    (place / "team" / "alembic.ini").write_text(INI.format(place=place))
+    (place / "stock" / "env.py").write_text(ENV.format(per_migration=not one_transaction))
     (place / "stock" / "script.py.mako").write_text("")
 
 
@@ -121,21 +147,28 @@ def cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def sides(url: str, place: Path, *, team: bool) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """The command of each side, and its environment."""
+    stock = [sys.executable, "-m", "alembic", "-c", str(place / "alembic.ini"), "upgrade", "head"]
+    blueprint = place / "team" / "is-db-bootstrap.toml" if team else place
+    ours = [sys.executable, "-m", "is_db_bootstrap", "apply", "-q", "-b", str(blueprint)]
+    by_sqlalchemy = url.replace("postgresql://", "postgresql+psycopg://")
+    return {
+        "stock": (stock, {"STOCK_URL": f"{by_sqlalchemy}/chain_stock"}),
+        "ours": (
+            ours,
+            {"POSTGRES_URL": f"{url}/chain_ours", "STOCK_URL": f"{by_sqlalchemy}/chain_ours"},
+        ),
+    }
+
+
 def measure(
-    url: str, place: Path, revisions: int, rounds: int
+    url: str, variants: dict[str, tuple[list[str], dict[str, str]]], rounds: int
 ) -> dict[str, list[tuple[float, float]]]:
     """Seconds of each variant, round by round. The first round warms up.
 
     It does not count, unless it is the only one.
     """
-    project(place, revisions)
-    stock = [sys.executable, "-m", "alembic", "-c", str(place / "alembic.ini"), "upgrade", "head"]
-    stock_url = f"{url}/chain_stock".replace("postgresql://", "postgresql+psycopg://")
-    ours = [sys.executable, "-m", "is_db_bootstrap", "apply", "-q", "-b", str(place)]
-    variants = {
-        "stock": (stock, {"STOCK_URL": stock_url}),
-        "ours": (ours, {"POSTGRES_URL": f"{url}/chain_ours"}),
-    }
     taken: dict[str, list[tuple[float, float]]] = {}
     for number in range(rounds + 1 if rounds > 1 else 1):
         for name, (command, environ) in variants.items():
@@ -166,6 +199,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--revisions", type=int, nargs="+", default=[10, 300, 1000])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--team", action="store_true", help="both sides run one env.py")
+    parser.add_argument("--one-transaction", action="store_true", help="env.py has one for all")
     parser.add_argument("--url", help="a server that runs; a new one is started without")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as found:
@@ -180,7 +215,9 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|", flush=True)
         try:
             for revisions in args.revisions:
-                show(revisions, measure(url, place / str(revisions), revisions, args.rounds))
+                chain = place / str(revisions)
+                project(chain, revisions, one_transaction=args.one_transaction)
+                show(revisions, measure(url, sides(url, chain, team=args.team), args.rounds))
         finally:
             if not args.url:
                 local.down(data)

@@ -116,30 +116,35 @@ def metadata_of(module: Any) -> MetaData:
 def record_lineage(ctx: Any, step: Any, heads: Collection[str], **_: Any) -> None:
     """Write the blueprint and all applied revisions beside the version table (`lineage_table`).
 
-    That is done within each step's transaction. A step that has left its transaction is committed
-    here: Alembic would commit one that is over, and lose the row.
+    That is done within each step's transaction, unless a run of ours has written before its first
+    step to what it leads. A step that has left its transaction is committed here: Alembic would
+    commit one that is over, and lose the row.
     """
     config.attributes.get("applied", lambda _: None)(step)
     config.attributes["heads"] = set(heads)
-    blueprint = declared()
-    chain = declared_chain()
-    reader = config.attributes.get("reader")  # of the stock command
-    if reader is not None and not ctx.as_sql:
-        lineage_table.make(reader())
-    lineage = chain.until(heads)
-    ctx.execute(
-        lineage_table.record_statement(
-            ctx.version_table_schema or config.attributes["schema"],
-            ctx.version_table,
-            blueprint.name,
-            lineage,
-        )
-    )
+    is_planned = config.attributes.get("is_lineage_planned", bool)
+    if not is_planned():
+        write_lineage(ctx, heads)
     if not ctx.as_sql:
         watch = config.attributes["watch"]
         if step.is_stamp:
             watch.stamped(ctx.connection.connection.driver_connection)
         commit_record(ctx, watch)
+
+
+def write_lineage(ctx: Any, heads: Collection[str]) -> None:
+    """Write the blueprint and the revisions that led to `heads`, in the transaction that is open."""
+    reader = config.attributes.get("reader")  # of the stock command
+    if reader is not None and not ctx.as_sql:
+        lineage_table.make(reader())
+    ctx.execute(
+        lineage_table.record_statement(
+            ctx.version_table_schema or config.attributes["schema"],
+            ctx.version_table,
+            declared().name,
+            declared_chain().until(heads),
+        )
+    )
 
 
 def record_of(connection: Connection, reader: psycopg.Connection[Any], schema: str) -> Record:

@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -152,9 +153,10 @@ def entries_below(folder: Path, *, deep: bool = True) -> Iterator[Entry]:
 
 def _entries_from(folder: Path, before: str, seen: set[str], deep: bool) -> Iterator[Entry]:
     """The entries of one folder. `before` is the path to it, and `seen` the folders looked into."""
-    for name in _sorted_names(folder):
+    for found in _sorted_entries(folder):
+        name = found.name
         path = folder / name
-        found_type = entry_type(path)
+        found_type = "file" if _is_plain_file(found) else entry_type(path)
         if found_type is None:
             continue
         if found_type == "folder" and name in _TOOL_FOLDERS:
@@ -168,9 +170,18 @@ def _entries_from(folder: Path, before: str, seen: set[str], deep: bool) -> Iter
             yield from _entries_from(path, f"{before}{name}/", seen, deep)
 
 
-def _sorted_names(folder: Path) -> list[str]:
+def _is_plain_file(found: os.DirEntry[str]) -> bool:
+    """Whether the folder itself says that an entry is a file and no link."""
     try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 - names are what is wanted here
+        return found.is_file(follow_symlinks=False)
+    except OSError:
+        return False  # `entry_type` tells why
+
+
+def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=attrgetter("name"))
     except OSError as exc:
         raise ConfigurationError(
             f"The folder {exc.filename} cannot be read: {exc.strerror}."

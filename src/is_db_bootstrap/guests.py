@@ -31,6 +31,8 @@ from is_db_bootstrap.errors import BootstrapError
 _PACKAGE = f"{Path(__file__).parent}/"
 #: Packages that run user code, and so stand in its tracebacks.
 _RUNNERS = ("/alembic/", "/sqlalchemy/", "/psycopg/")
+#: The functions of a revision.
+_STEPS = {"upgrade", "downgrade"}
 #: The signals that end a process, unless it has a handler that does otherwise.
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -106,7 +108,8 @@ def place_of(exc: BaseException) -> str:
 
     The innermost frame outside of the standard library, of installed packages and of this package
     counts. A blueprint that is itself an installed package has no such frame. Then the innermost
-    frame counts that does not belong to a package that runs user code.
+    frame counts that does not belong to a package that runs user code, and the line of the revision
+    that has called it is named as well.
     """
     if isinstance(exc, SyntaxError) and exc.filename:
         return f" ({exc.filename}, line {exc.lineno})"
@@ -121,7 +124,11 @@ def place_of(exc: BaseException) -> str:
     if not found:
         return ""
     innermost = found[-1]
-    return f" ({innermost.filename}, line {innermost.lineno})"
+    place = f"{innermost.filename}, line {innermost.lineno}"
+    steps = [f for f in found if f.name in _STEPS and f.filename != innermost.filename]
+    if steps and not own:
+        place += f", called from {steps[0].filename}, line {steps[0].lineno}"
+    return f" ({place})"
 
 
 def own_place_of(exc: BaseException) -> str:

@@ -290,3 +290,18 @@ def test_exits_are_put_back_when_the_last_guest_has_gone():
     with guest(), guest():
         assert os._exit is not before
     assert os._exit is before
+
+
+def test_what_fails_in_a_library_names_the_line_of_an_installed_revision_too(tmp_path, monkeypatch):
+    library, revision = tmp_path / "library.py", tmp_path / "revision.py"
+    library.write_text("def boom():\n    1 / 0\n")
+    revision.write_text("import library\n\ndef upgrade():\n    library.boom()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("is_db_bootstrap.guests._is_installed", lambda name: tmp_path.name in name)
+    names = {}
+    exec(compile(revision.read_text(), revision, "exec"), names)
+    with pytest.raises(ZeroDivisionError) as raised:
+        names["upgrade"]()
+    # The frame of this test is the user's own code too, and installed by nobody.
+    trace = raised.value.with_traceback(raised.tb.tb_next)
+    assert place_of(trace) == f" ({library}, line 2, called from {revision}, line 4)"

@@ -6,7 +6,7 @@ import pytest
 
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.engine.retry import RetryPolicy
-from is_db_bootstrap.engine.store import LeftLease
+from is_db_bootstrap.engine.store import LeftLease, MadeByOther
 from is_db_bootstrap.errors import (
     AccessDenied,
     ChangeFailed,
@@ -183,6 +183,21 @@ def test_a_busy_change_is_repeated_within_its_limit():
 
     assert run(InMemoryBootstrapper(wanted=["a"], on_apply=busy_twice)).outcome == "changed"
     assert len(attempts) == 3
+
+
+def test_a_change_that_another_run_has_made_is_told_as_unchanged_with_a_remark():
+    store = InMemoryBootstrapper(wanted=["alpha", "beta"])
+    make = store.apply
+
+    def apply(change):
+        make(change)
+        return MadeByOther("Another run was faster.") if change.name == "beta" else "A word."
+
+    store.apply = apply
+    found = run(store).stores[0]
+    told = {change.name: change.outcome for change in found.changes}
+    assert told == {"alpha": Outcome.CHANGED, "beta": Outcome.UNCHANGED}
+    assert {"Another run was faster.", "A word."} <= {*found.notes}
 
 
 @pytest.mark.parametrize(

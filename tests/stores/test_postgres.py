@@ -28,6 +28,7 @@ import pytest
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint, SeedRow
 from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import (
     AccessDenied,
     ChangeFailed,
@@ -470,6 +471,7 @@ def test_what_another_session_applied_meanwhile_is_recognised(open_store, mine, 
             ghost.execute("UPDATE alembic_version SET version_num = 'm2'")
         thread.join()
     assert remarks == ["Revision m2 was applied by another session meanwhile."]
+    assert isinstance(remarks[0], MadeByOther)
 
 
 def test_after_kill_9_the_revision_is_gone_within_seconds_and_a_rerun_completes(

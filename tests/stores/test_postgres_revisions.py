@@ -27,7 +27,15 @@ from is_db_bootstrap.stores.postgres.connection import (
     search_path,
 )
 from is_db_bootstrap.stores.postgres.lineage_table import mark
-from is_db_bootstrap.stores.postgres.revisions import Chain, Record, parse_python
+from is_db_bootstrap.stores.postgres.plain_head import read_plain_head
+from is_db_bootstrap.stores.postgres.revisions import (
+    Chain,
+    Record,
+    RecordedLineage,
+    _head_of_tree,
+    declared_ids,
+    parse_python,
+)
 
 
 @pytest.fixture
@@ -99,6 +107,58 @@ def test_a_label_stands_for_the_revision_that_has_it(folder, tmp_path):
     assert "What has an @ is for Alembic's commands only" in refused.value.hint
 
 
+#: Heads, and whether they are read without Python's parser.
+HEADS = {
+    "as Alembic writes it": (
+        (
+            '"""Make \'a "table".\n\nRevision ID: a1\nRevises: \n"""\n'
+            "from typing import Sequence, Union\n\nfrom alembic import op\nimport sqlalchemy as sa\n"
+            "import app.models, x as y\n\n# revision identifiers\nrevision: str = 'a1'\n"
+            "down_revision: Union[str, Sequence[str], None] = ('x', \"y\",)\n"
+            "branch_labels: str | None = None  # none\ndepends_on = 'z'\n"
+        ),
+        True,
+    ),
+    "without a docstring": ("revision = 'a1'\ndown_revision = None\n", True),
+    "with another docstring": ("# (c) é\n\n\n'''x'''\nrevision = 'a1'\n", False),
+    "declared twice": ("revision = 'x'\nrevision = 'a1'\ndown_revision = None\n", True),
+    "texts beside each other": ("revision = 'a' '1'\ndown_revision = None\n", False),
+    "with an escape": ("revision = 'a\\x31'\n", False),
+    "on two lines": ("revision = 'a1'\ndown_revision = (\n'x', 'y')\n", False),
+    "a line that goes on": ("import x\\\n\nrevision = 'a1'\n", False),
+    "in a text": ('"""\nrevision = "b2"\n"""\nrevision = "a1"\n', True),
+    "in brackets": ("x = (\n'''\nrevision = 'b2'\n''')\nrevision = 'a1'\n", False),
+    "other ends of lines": ("'''x'''\r\nrevision = 'a1'\r\n", False),
+    "two names": ("revision = other = 'a1'\n", False),
+    "with an if": ("if True:\n    pass\nrevision = 'a1'\n", False),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_a_plain_head_says_what_the_parser_says(tmp_path, case):
+    text, is_plain = HEADS[case]
+    path = tmp_path / "a1.py"
+    path.write_bytes(text.encode() + b"def upgrade():\n    pass\n")
+    plain = read_plain_head(text.encode())
+    assert (plain is not None) == is_plain
+    if plain is not None:
+        plain.values.pop("branch_labels", None)
+        assert plain == _head_of_tree(ast.parse(text.encode()), path)
+    assert declared_ids(path)[0] == "a1"
+
+
+def test_plain_heads_of_this_project_say_what_the_parser_says():
+    plain_heads = 0
+    for path in (files.root() / "migrations").glob("*/*.py"):
+        head = path.read_bytes().partition(b"\ndef ")[0] + b"\n"
+        plain = read_plain_head(head)
+        if plain is not None:
+            plain_heads += 1
+            plain.values.pop("branch_labels", None)
+            assert plain == _head_of_tree(ast.parse(head), path)
+    assert plain_heads > 5
+
+
 def test_a_revision_twice_or_computed_or_missing_is_a_configuration_error(folder, tmp_path):
     folder(a=None)
     (tmp_path / "b.py").write_text("revision = 'a'\ndown_revision = None\n")
@@ -122,12 +182,24 @@ def test_a_record_tells_blueprint_and_lineage():
 
 def test_our_row_counts_before_a_comment_unless_it_is_out_of_date():
     comment = mark("mine", ["a", "c", "b"])
-    by_row = Record.of(["b"], comment, ("mine", ["a", "b"]))
+    by_row = Record.of(["b"], comment, RecordedLineage("mine", ("a", "b")))
     assert (by_row.lineage, by_row.in_comment) == (("a", "b"), False)
-    by_comment = Record.of(["b"], comment, ("mine", ["a"]))
+    by_comment = Record.of(["b"], comment, RecordedLineage("mine", ("a",)))
     assert (by_comment.lineage, by_comment.in_comment) == (("a", "c", "b"), True)
-    assert Record.of(["b"], "theirs", ("mine", ["a", "b", "c"])) == Record(("b",))
-    assert Record.of([], comment, ("mine", ["a", "b"])) == Record()
+    assert Record.of(["b"], "theirs", RecordedLineage("mine", ("a", "b", "c"))) == Record(("b",))
+    assert Record.of([], comment, RecordedLineage("mine", ("a", "b"))) == Record()
+
+
+def test_a_plan_counts_up_to_the_recorded_revisions_where_the_row_is_out_of_date():
+    row = RecordedLineage("mine", ("a",), ("a", "b", "c", "d"))
+    assert Record.of(["c"], None, row).lineage == ("a", "b", "c")
+    assert Record.of(["b", "c"], None, row).lineage == ("a", "b", "c")
+    assert Record.of(["a"], None, row).lineage == ("a",)
+    assert Record.of(["x"], None, row).lineage == ()
+    assert Record.of(["c", "x"], None, row).lineage == ()
+    assert Record.of(["c"], mark("mine", ["a", "c"]), row).lineage == ("a", "b", "c")
+    assert Record.of(["c"], None, row).has_plan
+    assert not Record.of(["c"], None, RecordedLineage("mine", ("a", "c"))).has_plan
 
 
 @pytest.mark.parametrize(

@@ -552,6 +552,15 @@ def test_a_downgrade_that_is_half_done_is_told_its_own_ways_out(shop):
     assert "`is-db-bootstrap migrate stamp b2`" in refused.hint
 
 
+def test_a_transaction_that_an_earlier_revision_has_left_open_is_marked_too(shop):
+    keep = 'sa.kept = op.get_bind().engine.connect()\nsa.kept.execute(sa.text("SELECT 1"))'
+    shop.add("a1", None, f"{TABLE}\n{keep}")
+    shop.add("b2", "a1", f'sa.kept.execute(sa.text("{CENTS}"))\nsa.kept.commit()\n{KILL}')
+    shop.apply_until_killed()
+    assert (shop.recorded, shop.cents) == (["a1"], 1000)
+    shop.is_refused()
+
+
 def test_a_first_revision_that_is_half_done_is_known_without_a_row(shop):
     revision(shop.migrations, "a1", None, f"{TABLE}\nop.get_bind().commit()\n1 / 0")
     assert isinstance(shop.apply().stores[0].exception, HalfDone)
@@ -1404,6 +1413,28 @@ def test_a_comment_of_an_earlier_version_is_read_and_kept_true_until_somebody_ta
     assert shop.comment is None
     assert shop.apply().ok
     assert (shop.lineage, shop.comment) == ("shop a1 c3 b2", None)
+
+
+def test_a_table_of_an_earlier_version_which_has_no_plan_is_read_and_gets_one(put_before):
+    shop = put_before
+    shop.do("ALTER TABLE is_db_bootstrap.lineage DROP COLUMN planned")
+    refused = shop.apply().stores[0].exception
+    assert "never had b2 applied" in refused.message
+    shop.add("c3", "a1", "pass")
+    shop.add("b2", "d4", f'op.execute("{CENTS}")')
+    assert [change.name for change in shop.apply().stores[0].changes] == ["d4", "b2"]
+    assert shop.lineage == "shop a1 c3 d4 b2"
+    assert shop.ask("SELECT planned FROM is_db_bootstrap.lineage") == [(None,)]
+
+
+def test_a_role_that_may_not_add_the_plan_writes_with_each_step_as_before(put_before, as_role):
+    shop = put_before
+    shop.do("ALTER TABLE is_db_bootstrap.lineage DROP COLUMN planned")
+    as_role(*MAY_WRITE, "GRANT ALL ON ALL TABLES IN SCHEMA is_db_bootstrap TO {role}")
+    shop.add("c3", "a1", "pass")
+    shop.add("b2", "d4", "pass")
+    assert shop.apply().ok
+    assert shop.lineage == "shop a1 c3 d4 b2"
 
 
 def test_a_comment_of_somebody_else_is_left_as_it_is(shop, as_role):

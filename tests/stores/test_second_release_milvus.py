@@ -282,5 +282,5 @@ def test_a_step_that_somebody_else_has_taken_is_told_as_found(milvus_url, releas
         run(release(replace(FIRST, alias="documents", partition_names=("archive",)))).error is None
     )
     told = [late.apply(change) for change in changes]
-    assert [type(remark).__name__ for remark in told] == ["Found"] * len(changes)
+    assert [type(remark).__name__ for remark in told] == ["MadeByOther"] * len(changes)
     assert "already" in told[0]

@@ -219,8 +219,27 @@ def test_a_table_that_env_py_itself_makes_twice_is_told(project):
     configure = "    context.configure(connection=connection"
     more = f'    connection.execute(text("{twice}"))\n'
     env.write_text(env.read_text().replace(configure, more + configure))
-    with pytest.raises(ChangeFailed, match="already exists"):
+    with pytest.raises(ChangeFailed, match="already exists") as told:
         run(team)
+    assert told.value.message.startswith("env.py failed before its first revision: ")
+    assert re.search(rf"\({re.escape(str(env))}, line \d+\)", told.value.message)
+
+
+def test_an_env_py_that_fails_before_its_first_revision_is_named_with_its_line(project):
+    team = project()
+    create(team.url)
+    env = team.folder / "db" / "env.py"
+    configure = "    context.configure(connection"
+    text = env.read_text().replace(configure, f"    NOWHERE\n{configure}")
+    env.write_text(text)
+    line = text.splitlines().index("    NOWHERE") + 1
+    with pytest.raises(ChangeFailed) as told:
+        run(team)
+    assert told.value.message == (
+        "env.py failed before its first revision: NameError: name 'NOWHERE' is not defined "
+        f"({env}, line {line})."
+    )
+    assert "None of its revisions was begun" in told.value.hint
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -24,7 +24,7 @@ from is_db_bootstrap.engine.store import (
     CanReport,
     CanRetry,
     CanTakeOver,
-    Found,
+    MadeByOther,
 )
 from is_db_bootstrap.engine.together import Together
 from is_db_bootstrap.engine.track import UNVERIFIED, Call, Track
@@ -419,8 +419,8 @@ class Phases:
     def _record_done(
         self, track: Track, change: Change, duration_s: float, remark: str | None
     ) -> None:
-        is_found = isinstance(remark, Found)
-        outcome = Outcome.UNCHANGED if is_found else Outcome.CHANGED
+        is_by_other = isinstance(remark, MadeByOther)
+        outcome = Outcome.UNCHANGED if is_by_other else Outcome.CHANGED
         self._record_change(track, change, outcome, duration_s)
         track.note(remark or "")
 

@@ -12,12 +12,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 
 
-class Found(str):
-    """A remark on a change that was made already, such as by another run. Nothing was changed."""
-
-    __slots__ = ()
-
-
 class DatabaseBootstrapper(Protocol):
     """One store of a blueprint.
 
@@ -60,6 +54,15 @@ class DatabaseBootstrapper(Protocol):
 
     def close(self) -> None:
         """Release every connection. A second call does nothing."""
+
+
+class MadeByOther(str):
+    """A remark on a change that another run or session has made meanwhile.
+
+    The engine tells such a change as unchanged, because this run has not made it.
+    """
+
+    __slots__ = ()
 
 
 class Progress(Protocol):

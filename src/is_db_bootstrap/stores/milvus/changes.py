@@ -15,7 +15,7 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
-from is_db_bootstrap.engine.store import Found
+from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import ChangeFailed, StoreBusy, StoreUnavailable
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
 from is_db_bootstrap.stores.milvus.compare import (
@@ -66,7 +66,7 @@ class Changes:
     def apply(self, declared: Collection, change: Change) -> str | None:
         """Take one step; a remark on it, if there is any.
 
-        The remark is a `Found` when somebody else had taken the step already.
+        The remark is a `MadeByOther` when somebody else had taken the step already.
         """
         steps: dict[str, Callable[[Collection, Change], str | None]] = {
             "collection": self._create_collection,
@@ -84,7 +84,7 @@ class Changes:
             return remark
         what = "loaded" if change.kind == "load" else "there"
         noun = "Collection" if change.kind == "load" else change.kind.capitalize()
-        return Found(remark or f"{noun} {change.name} was {what} already.")
+        return MadeByOther(remark or f"{noun} {change.name} was {what} already.")
 
     def _begin(self, change: Change) -> None:
         """Note that this object makes the change itself."""

@@ -94,8 +94,6 @@ def nowhere() -> AbstractContextManager[None]:
     return address_elsewhere(KIND, _NOWHERE, _NOWHERE_PARTS, others=_NOWHERE_ON_OTHER_ENGINES)
 
 
-
-
 def engine(
     url: StoreUrl,
     schema: str | None,

@@ -18,7 +18,7 @@ in the step's own transaction. That is what earlier versions did, and their mark
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
 from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.errors import NAME
 from is_db_bootstrap.stores.postgres.own_schema import SCHEMA, literal, remedy
+from is_db_bootstrap.stores.postgres.prepared import PreparedStatements
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.revisions import Chain
@@ -39,6 +40,9 @@ _PLACE = f"{SCHEMA}.{TABLE}"
 
 #: How many transactions of a server are looked at for what a step did outside of those it named.
 MOST_LOOKED_AT = 1000
+
+#: Between the revisions that a version table records, in the answer to one question.
+SEPARATOR = "\n"
 
 RIGHTS = own_schema.rights(TABLE)
 READABLE = own_schema.readable(TABLE)
@@ -57,18 +61,14 @@ _CREATE = (
     'is-db-bootstrap: the revision that runs in a schema at this moment, or did not end there'
 """,
 )
-#: Settings of one statement: no flush (see above), and a bounded wait for another run's row.
-_SETTINGS = """
-    SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %(wait)s, true)
-"""
 _INSERT = f"""
     INSERT INTO {_PLACE} (schema_name, step, transactions, outside_since)
     SELECT %(schema)s, %(step)s, %(transactions)s::text[]::xid8[], {{outside}}
-    FROM ({_SETTINGS}) AS settings RETURNING outside_since::text
+    FROM ({own_schema.SETTINGS}) AS settings RETURNING outside_since::text
 """  # noqa: S608 - constants
 _UPDATE = f"""
     UPDATE {_PLACE} SET transactions = %(transactions)s::text[]::xid8[], outside_since = {{outside}}
-    FROM ({_SETTINGS}) AS settings
+    FROM ({own_schema.SETTINGS}) AS settings
     WHERE schema_name = %(schema)s AND step = %(step)s RETURNING outside_since::text
 """  # noqa: S608 - constants
 #: As `outside_since`: the number is to be taken when it is written.
@@ -80,9 +80,29 @@ _NUMBER_FROM_NOW = "(pg_current_xact_id()::text::int8 + 1)::text::xid8"
 _FIND = f"""
     SELECT step, transactions::text[], outside_since::text FROM {_PLACE} WHERE schema_name = %s
 """  # noqa: S608 - constants
+#: The row of an earlier step becomes that of a later one in the same transaction. What the earlier
+#: one has done outside of it still counts.
+_FOLLOW = f"""
+    UPDATE {_PLACE} SET step = %(step)s, transactions = %(transactions)s::text[]::xid8[],
+        outside_since = coalesce({{outside}}, outside_since), begun_at = clock_timestamp()
+    FROM ({own_schema.SETTINGS}) AS settings
+    WHERE schema_name = %(schema)s AND step = %(before)s RETURNING outside_since::text
+"""  # noqa: S608 - constants
 _FORGET = f"""
-    DELETE FROM {_PLACE} USING ({_SETTINGS}) AS settings
+    DELETE FROM {_PLACE} USING ({own_schema.SETTINGS}) AS settings
     WHERE schema_name = %(schema)s AND step = %(step)s
+"""  # noqa: S608 - constants
+#: What the version table records, by which the row of a recorded step goes. `{table}` is quoted.
+_FORGET_RECORDED = f"""
+    WITH found AS MATERIALIZED (
+        SELECT coalesce(string_agg(version_num, '{SEPARATOR}' ORDER BY version_num COLLATE "C"), '')
+               AS revisions
+        FROM {{table}}
+    ), forgotten AS (
+        DELETE FROM {_PLACE} USING found, ({own_schema.SETTINGS}) AS settings
+        WHERE schema_name = %(schema)s AND step = %(step)s AND revisions = %(heads)s
+    )
+    SELECT revisions FROM found
 """  # noqa: S608 - constants
 #: A number from the future is one of another server: the database was copied.
 _STATUSES = """
@@ -277,6 +297,7 @@ class Marks:
         #: What a statement of a revision waits for a lock.
         self.lock_timeout_s = lock_timeout_s
         self._in_rows: bool | None = None
+        self._statements = PreparedStatements()
 
     @property
     def in_rows(self) -> bool:
@@ -309,21 +330,20 @@ class Marks:
         """Commit what is known of it by now."""
         return self._written(_UPDATE, begun)
 
-    def _written(self, query: str, begun: Begun) -> Begun:
-        outside = _number(begun.outside_since)
-        row = (
-            self._session()
-            .execute(
-                query.format(outside=outside).encode(),
-                {
-                    "schema": self._schema,
-                    "step": begun.step,
-                    "transactions": list(map(str, begun.transactions)),
-                    "wait": self._wait,
-                },
-            )
-            .fetchone()
-        )
+    def follow(self, begun: Begun, before: Begun) -> Begun:
+        """Commit that a step has begun after `before`, in whose transaction it begins."""
+        return self._written(_FOLLOW, begun, before=before.step)
+
+    def _written(self, query: str, begun: Begun, **more: str) -> Begun:
+        given = {
+            "schema": self._schema,
+            "step": begun.step,
+            "transactions": f"{{{','.join(map(str, begun.transactions))}}}",
+            "wait": self._wait,
+            **more,
+        }
+        statement = query.format(outside=_number(begun.outside_since))
+        row = self._statements.only_row(self._session(), statement, given)
         if row is None:
             raise StoreConflict(
                 NAME,
@@ -360,6 +380,17 @@ class Marks:
         if self.are_rows():
             given = {"schema": self._schema, "step": begun.step, "wait": self._wait}
             self._session().execute(_FORGET.encode(), given)
+
+    def forget_recorded(self, begun: Begun, heads: Collection[str]) -> frozenset[str]:
+        """Delete the row of this step if the version table records `heads`, and nothing else.
+
+        Returns what it records. Raises what psycopg raises.
+        """
+        query = _FORGET_RECORDED.format(table=self.table.replace("%", "%%"))
+        given = {"schema": self._schema, "step": begun.step, "wait": self._wait}
+        given["heads"] = SEPARATOR.join(sorted(heads))
+        row = self._statements.only_row(self._session(), query, given)
+        return frozenset(filter(None, str(row[0] if row else "").split(SEPARATOR)))
 
     def are_rows(self) -> bool:
         """Whether there is a table of ours to write, without making one."""

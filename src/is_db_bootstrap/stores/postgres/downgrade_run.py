@@ -31,7 +31,14 @@ class DowngradeRun(UpgradeRun):
     def __init__(
         self, chain: Chain, change: Change, progress: Progress, guard: Guard | None
     ) -> None:
-        super().__init__(chain, [change], progress, before=lambda _: None, confirm=lambda *_: None)
+        super().__init__(
+            chain,
+            [change],
+            progress,
+            plan=lambda _: None,
+            before=lambda _: None,
+            confirm=lambda *_: None,
+        )
         self._guard = guard
         self._change = change
 

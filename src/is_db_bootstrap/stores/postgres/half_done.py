@@ -23,13 +23,13 @@ process dies while that text runs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from is_db_bootstrap.stores.postgres.begun import FROM_NOW, Begun, Fate, Marks, comment_mark
 from is_db_bootstrap.stores.postgres.concurrent_index import (
@@ -37,6 +37,7 @@ from is_db_bootstrap.stores.postgres.concurrent_index import (
     ConcurrentStatement,
     ConcurrentWork,
 )
+from is_db_bootstrap.stores.postgres.prepared import refuse_failed
 from is_db_bootstrap.stores.postgres.refused_statement import note_sent
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class StepWatch:
         #: What the step has committed statement by statement, as far as it was seen.
         self.committed: list[str] = []
 
+    def name_ahead(self, transaction: Any, number: int) -> None:
+        """Note the number of a transaction, which was asked for before a step runs in it."""
+
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
         """While `step` (`upgrade b2`, `downgrade b2`) runs."""
@@ -82,23 +86,78 @@ class StepWatch:
             self.step = ""
 
 
-class Watch(StepWatch):
-    """What is known of the step that runs, on all connections of one engine.
+class MarkingWatch(StepWatch):
+    """What is written down of the step that runs, by `marks`. Without them, nothing is.
 
-    Without `marks` nothing is written down, and `begun` stays None. `begun` is what was written of
-    the step that runs, or ran last.
+    `begun` is what was written of the step that runs, or ran last.
     """
 
-    def __init__(self, marks: Marks | None = None) -> None:
+    def __init__(self, marks: Marks | None) -> None:
         super().__init__()
         self.begun: Begun | None = None
         #: The mark of an earlier try of the step that is to run, which a person lets run again.
         self.earlier: Begun | None = None
         self._marks = marks
+        #: The row that was written last, and that is still there.
+        self._row: Begun | None = None
+
+    def forget(self) -> None:
+        """Delete the row that was written last: its step was read back as recorded.
+
+        A row that stays, because the server is gone, counts for nothing.
+        """
+        row = self._row or self.earlier
+        if self._marks is not None and row is not None:
+            with suppress(psycopg.Error):
+                self._marks.forget(row)
+        self._row = self.begun = self.earlier = None
+
+    def forget_recorded(self, heads: Collection[str]) -> frozenset[str] | None:
+        """Delete that row, in one statement, if the version table records `heads` by then.
+
+        Returns what it records. None where there is no row to delete, and nothing was read. Raises
+        what psycopg raises.
+        """
+        row = self._row or self.earlier
+        if self._marks is None or row is None or not self._marks.are_rows():
+            return None
+        recorded = self._marks.forget_recorded(row, heads)
+        if recorded == frozenset(heads):
+            self._row = self.begun = self.earlier = None
+        return recorded
+
+    def _write_row(self, wanted: Begun) -> Begun:
+        """Commit what is known of the step by now, in a row."""
+        marks, row = self._written_by, self._row
+        if self.begun is not None or self._earlier_try is not None:
+            self._row = marks.change(wanted)
+        elif row is not None and row.transactions and {*row.transactions} <= {*wanted.transactions}:
+            self._row = marks.follow(wanted, row)
+        else:
+            self._row = marks.begin(wanted, makes_room=row is not None)
+        return self._row
+
+    @property
+    def _written_by(self) -> Marks:
+        if self._marks is None:
+            raise TypeError(self)
+        return self._marks
+
+    @property
+    def _earlier_try(self) -> Begun | None:
+        """The mark of an earlier try of the step that runs."""
+        earlier = self.earlier
+        return earlier if earlier is not None and earlier.step == self.step else None
+
+
+class Watch(MarkingWatch):
+    """What is known of the step that runs, on all connections of one engine."""
+
+    def __init__(self, marks: Marks | None = None) -> None:
+        super().__init__(marks)
         self._transactions: dict[WorkingConnection, int] = {}
         self._sent: set[WorkingConnection] = set()
         self._first: WorkingConnection | None = None
-        self._row: Begun | None = None
         self._one_at_a_time = threading.Lock()
         #: What builds indexes while others write. None in a trial, where nobody else is.
         self.concurrent = ConcurrentWork(marks.lock_timeout_s) if marks else None
@@ -142,6 +201,8 @@ class Watch(StepWatch):
                 self._go_outside(connection)
         elif not connection.is_in_named_transaction():
             self._name(connection)
+        elif self.begun is None:
+            self._write(connection, outside=False)  # an earlier step has begun the transaction
 
     @property
     def is_outside(self) -> bool:
@@ -183,19 +244,6 @@ class Watch(StepWatch):
         if self._marks.are_rows():
             connection.run(self._marks.forget_statement.encode())
 
-    def forget(self) -> None:
-        """Delete the row that was written last: its step was read back as recorded.
-
-        A row that stays, because the server is gone, counts for nothing.
-        """
-        row = self._row or self.earlier
-        if self._marks is not None and row is not None:
-            with suppress(psycopg.Error):
-                self._marks.forget(row)
-            self._row = None
-        self.begun = None
-        self.earlier = None
-
     @contextmanager
     def beside_others(self, statement: ConcurrentStatement, ask: Ask) -> Iterator[None]:
         """While a statement runs that leaves others alone (`concurrent_index`)."""
@@ -205,18 +253,6 @@ class Watch(StepWatch):
         self.concurrent.prepare(statement, ask, is_retry=self._earlier_try is not None)
         with self.concurrent.patient(statement, ask):
             yield
-
-    @property
-    def _written_by(self) -> Marks:
-        if self._marks is None:
-            raise TypeError(self)
-        return self._marks
-
-    @property
-    def _earlier_try(self) -> Begun | None:
-        """The mark of an earlier try of the step that runs."""
-        earlier = self.earlier
-        return earlier if earlier is not None and earlier.step == self.step else None
 
     def _mark(self, *, outside: bool) -> Begun:
         """What is known of the step by now, and of the earlier try that it follows."""
@@ -232,13 +268,7 @@ class Watch(StepWatch):
         marks = self._written_by
         wanted = self._mark(outside=outside)
         if marks.in_rows:
-            if self.begun is None and self._earlier_try is not None:
-                self.begun = marks.change(wanted)
-            elif self.begun is None:
-                self.begun = marks.begin(wanted, makes_room=self._row is not None)
-            else:
-                self.begun = marks.change(wanted)
-            self._row = self.begun
+            self.begun = self._write_row(wanted)
             return
         if connection is self._first:  # any other one would wait for it, which holds the table
             connection.run(comment_mark(marks.table, self.step).encode())
@@ -352,10 +382,7 @@ class WorkingConnection(psycopg.Connection[Any]):
         Of several statements, which `;` separates, the row of the last one.
         """
         result = self.pgconn.exec_(statement)
-        if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
-            if self.pgconn.status != ConnStatus.OK:
-                raise psycopg.OperationalError(self.pgconn.get_error_message())
-            raise psycopg.errors.error_from_result(result)
+        refuse_failed(self, result)
         return tuple(result.get_value(0, n) or b"" for n in range(result.nfields))
 
 

@@ -15,7 +15,7 @@ from is_db_bootstrap.stores.postgres import diverged, lineage_table, own_schema
 from is_db_bootstrap.stores.postgres.begun import BASELINE, WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
 from is_db_bootstrap.stores.postgres.kind import KIND
-from is_db_bootstrap.stores.postgres.own_schema import SCHEMA
+from is_db_bootstrap.stores.postgres.own_schema import SCHEMA, literal
 from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 from is_db_bootstrap.stores.postgres.revisions import (
     Chain,
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 #: Whether we may read our tables.
 _READABLE = f"SELECT ({postgres_begun.READABLE}), ({lineage_table.READABLE})"
-#: Blueprint and revisions of our row, in one array.
+#: Our row, as JSON.
 _LINEAGE = f"""
-    (SELECT blueprint || revisions FROM {lineage_table.PLACE}
+    ({lineage_table.ROW}
      WHERE (schema_name, table_name) = (
          SELECT n.nspname::text, c.relname::text
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE c.oid = %(table)s::regclass))
 """  # noqa: S608 - constants
-_NO_LINEAGE = "NULL::text[]"
+_NO_LINEAGE = "NULL::jsonb"
 #: The direction of a step that applies a revision.
 UPGRADE = "upgrade"
 
@@ -78,6 +78,14 @@ class History:
         self.marks = Marks(
             reader, self.place.key, self.table, self._has_ended, timing.lock_timeout_s
         )
+        #: Writes what a run is about to lead to.
+        self.plan = lineage_table.Plan(
+            literal(self.place.schema) if self.place.schema else f"({self.place.schema_query})",
+            self.place.table,
+            self.table,
+            blueprint,
+            f"{round(timing.lock_timeout_s * 1000)}ms",
+        )
         #: A step whose mark is still there, although the schema has it behind it.
         self.left_by_ended: Begun | None = None
         self.consent = consent
@@ -104,7 +112,7 @@ class History:
         return Record.of(
             revisions,
             comment,
-            (recorded[0], recorded[1:]) if recorded else None,
+            lineage_table.from_row(recorded),
             may_read_begun=may_read_begun,
             may_read_lineage=may_read_lineage,
         )

@@ -1,9 +1,17 @@
 """Which revisions led a schema to where it is: a row in a schema of our own, `is_db_bootstrap`.
 
 Alembic's table holds the last revision only. The row holds the blueprint and all revisions, in
-order. It is written in the transaction that writes the version table, by every run of ours and by
-the stock command through our `env.py`. A row whose last revision is not the recorded one is out of
-date, because somebody stamped by other means, and is not believed (`revisions.Record`).
+order. A row whose last revision is not the recorded one is out of date, because somebody stamped by
+other means, and is not believed (`revisions.Record`).
+
+A run of ours does not write the row with each step, because it grows with the chain. It writes
+before its first step which revisions it is about to lead to, in order (`planned`). So what led to a
+recorded revision is the plan up to that revision, also when the run is killed. A run that ends lets
+the plan become the revisions, or writes what it has reached. The stock command, through our
+`env.py`, and a single step of ours write the revisions in the transaction of the version table.
+
+Commit a08580f and earlier versions know no plan. For them the row is out of date while a run is at
+work, and after a run that was killed, until the next one ends.
 
 Commit 00863d4 and earlier versions kept the same in the comment of the version table. They read the
 comment only, and refuse a database at a revision of newer code without it. So a comment that they
@@ -18,7 +26,8 @@ when it says something else, or when another role owns the version table.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -26,6 +35,7 @@ import psycopg
 from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.own_schema import SCHEMA, literal
+from is_db_bootstrap.stores.postgres.revisions import RecordedLineage
 
 TABLE = "lineage"
 PLACE = f"{SCHEMA}.{TABLE}"
@@ -38,6 +48,7 @@ _CREATE = (
         table_name text NOT NULL,
         blueprint text NOT NULL,
         revisions text[] NOT NULL,
+        planned text[],
         recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
         PRIMARY KEY (schema_name, table_name)
     )
@@ -47,9 +58,33 @@ _CREATE = (
     'is-db-bootstrap: the revisions that led to what each version table records'
 """,
 )
-_FIND = f"""
-    SELECT blueprint, revisions FROM {PLACE} WHERE schema_name = %s AND table_name = %s
+#: A table of an earlier version has no plan. As JSON, the row has whatever there is.
+ROW = f"SELECT to_jsonb(found) FROM {PLACE} AS found"  # noqa: S608 - constants
+_FIND = f"{ROW} WHERE schema_name = %s AND table_name = %s"
+_ADD_PLAN = f"ALTER TABLE {PLACE} ADD COLUMN IF NOT EXISTS planned text[]"
+#: `{schema}` is an expression. The answer is the comment of the version table.
+_PLAN = f"""
+    INSERT INTO {PLACE} (schema_name, table_name, blueprint, revisions, planned)
+    SELECT {{schema}}, %(table)s, %(blueprint)s, '{{{{}}}}', %(planned)s
+    FROM ({own_schema.SETTINGS}) AS settings
+    ON CONFLICT (schema_name, table_name) DO UPDATE
+    SET blueprint = excluded.blueprint, planned = excluded.planned
+    RETURNING obj_description(to_regclass(%(quoted)s), 'pg_class')
 """  # noqa: S608 - constants
+_REACH = f"""
+    UPDATE {PLACE} SET revisions = planned, planned = NULL, recorded_at = clock_timestamp()
+    FROM ({own_schema.SETTINGS}) AS settings
+    WHERE schema_name = {{schema}} AND table_name = %(table)s AND blueprint = %(blueprint)s
+      AND cardinality(planned) = %(count)s AND planned[%(count)s] = %(last)s
+    RETURNING true
+"""  # noqa: S608 - constants
+_FORGET_PLAN = f"""
+    UPDATE {PLACE} SET planned = NULL WHERE schema_name = {{schema}} AND table_name = %(table)s
+"""  # noqa: S608 - constants
+#: How the comment of an earlier version begins.
+_IS_OURS = "is-db-bootstrap: blueprint "
+#: A plan is written after its table was made, and after its column was added.
+_MOST_TRIES = 3
 #: What this version, and earlier ones, write into SQL that others run.
 _RECORDS = re.compile(r"DO \$(do|is_db_bootstrap)\$.*?\$\1\$;?\n*", re.DOTALL)
 _ALL = f"SELECT schema_name, table_name, blueprint FROM {PLACE}"  # noqa: S608 - constants
@@ -67,13 +102,74 @@ def make(session: psycopg.Connection[Any]) -> bool:
 
 def find(
     reader: psycopg.Connection[Any], schema: str, version_table: str
-) -> tuple[str, tuple[str, ...]] | None:
-    """Blueprint and revisions of one version table. None where we have none that we may read."""
+) -> RecordedLineage | None:
+    """What our row says of one version table. None where we have none that we may read."""
     readable = reader.execute(READABLE.encode()).fetchone()
     if not readable or not readable[0]:
         return None
     row = reader.execute(_FIND.encode(), [schema, version_table]).fetchone()
-    return (row[0], tuple(row[1])) if row else None
+    return from_row(row[0]) if row else None
+
+
+def from_row(found: Mapping[str, Any] | None) -> RecordedLineage | None:
+    """What a row says, which was read as JSON."""
+    if found is None:
+        return None
+    planned = found.get("planned") or ()
+    return RecordedLineage(found["blueprint"], tuple(found["revisions"]), tuple(planned))
+
+
+class Plan:
+    """Writes what a run is about to lead to, from sessions that are in autocommit mode.
+
+    `schema` is the SQL expression of the version table's schema, `table` the table's name, and
+    `quoted` the quoted name of both. `wait` bounds how long a statement waits for a lock, in words
+    of PostgreSQL. Methods raise what psycopg raises, except for a lack of rights.
+    """
+
+    def __init__(self, schema: str, table: str, quoted: str, blueprint: str, wait: str) -> None:
+        self._schema = schema
+        self._given = {"table": table, "quoted": quoted, "blueprint": blueprint, "wait": wait}
+        #: The revisions that were written last, in order. Empty when there are none.
+        self.revisions: tuple[str, ...] = ()
+        #: Whether an earlier version has left a comment, which is to be kept true beside the row.
+        self.has_comment = False
+
+    def write(self, session: psycopg.Connection[Any], revisions: Sequence[str]) -> bool:
+        """Write the revisions that a run is about to lead to. Returns whether this role may."""
+        self.revisions = ()
+        for _ in range(_MOST_TRIES):
+            try:
+                row = self._execute(session, _PLAN, planned=list(revisions)).fetchone()
+            except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+                make(session)
+            except psycopg.errors.UndefinedColumn:
+                with suppress(psycopg.errors.InsufficientPrivilege):
+                    session.execute(_ADD_PLAN.encode())
+            except psycopg.errors.InsufficientPrivilege:
+                break
+            else:
+                self.revisions = tuple(revisions)
+                self.has_comment = str(row[0] if row else "").startswith(_IS_OURS)
+                break
+        return bool(self.revisions)
+
+    def reach(self, session: psycopg.Connection[Any]) -> bool:
+        """Let the plan become the revisions. Returns whether it was there, as it was written."""
+        if not self.revisions:
+            return False
+        count, last = len(self.revisions), self.revisions[-1]
+        return self._execute(session, _REACH, count=count, last=last).fetchone() is not None
+
+    def forget(self, session: psycopg.Connection[Any]) -> None:
+        """Take the plan away."""
+        self._execute(session, _FORGET_PLAN)
+
+    def _execute(
+        self, session: psycopg.Connection[Any], statement: str, **given: object
+    ) -> psycopg.Cursor[Any]:
+        query = statement.format(schema=self._schema.replace("%", "%%"))
+        return session.execute(query.encode(), {**self._given, **given})
 
 
 def blueprints(reader: psycopg.Connection[Any]) -> dict[tuple[str, str], str]:

@@ -18,6 +18,11 @@ import psycopg
 from is_db_bootstrap.stores.postgres.connection import identifier
 
 SCHEMA = "is_db_bootstrap"
+#: Settings of one statement that writes a record: no flush, because the server writes its log in
+#: order, and a bounded wait for another session's row.
+SETTINGS = """
+    SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %(wait)s, true)
+"""
 _HAS_SCHEMA = f"SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}'"
 _CREATE_SCHEMA = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
 _LET_ALL_USE = f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import (
     AccessDenied,
     BootstrapError,
@@ -17,7 +18,7 @@ from is_db_bootstrap.errors import (
     StoreBusy,
     StoreUnavailable,
 )
-from is_db_bootstrap.guests import GuestFailed
+from is_db_bootstrap.guests import GuestFailed, place_of
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.postgres import begun, lineage_table
 from is_db_bootstrap.stores.postgres.begun import WHAT_IS_KNOWN, Begun, Fate
@@ -28,6 +29,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     errors,
     made_meanwhile,
     rolled_back,
+    translated,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.refused_statement import shown_statement
@@ -87,6 +89,8 @@ class RevisionSteps:
         self._run_by_team = run_by_team
         #: Whether a step was committed and is being read back.
         self._is_confirming = False
+        #: Whether this run has written which revisions it is about to lead to.
+        self._has_planned = False
         #: What was said where another session has made a table or a schema first.
         self._races: set[str] = set()
 
@@ -105,6 +109,7 @@ class RevisionSteps:
         self._watch.earlier = None
         self._is_confirming = False
         self._races.clear()
+        self._has_planned = False
         left = {change.name: change for change in changes}
         following = _Following(progress, left)
         for _ in range(_MOST_RUNS):
@@ -112,6 +117,7 @@ class RevisionSteps:
                 self._chain,
                 tuple(left.values()),
                 following,
+                plan=self._plan_lineage,
                 before=self._before_upgrade,
                 confirm=self._confirm_applied,
             )
@@ -124,10 +130,60 @@ class RevisionSteps:
                 run.confirm_committed()
                 if left:
                     continue
-            if self._run_by_team is None:
-                self._complete_lineage(self._history.read(self._reader()))
+            except (Interrupted, StoreUnavailable):
+                raise  # the plan says what led to the recorded revisions
+            except BootstrapError as exc:
+                exc.message += self._reached_lineage()
+                raise
+            self._reach_lineage()
             return
         raise self._restless(next(iter(left)))
+
+    def _plan_lineage(self, revisions: Sequence[str]) -> None:
+        """Write which revisions this run is about to lead to, before it begins."""
+        self._history.plan.write(self._reader(), revisions)
+        self._has_planned = True
+
+    def _is_lineage_planned(self) -> bool:
+        """Whether no step has to write what led to it. A comment is kept true with each step."""
+        plan = self._history.plan
+        return self._has_planned and bool(plan.revisions) and not plan.has_comment
+
+    def _reach_lineage(self) -> None:
+        """Write what led to the recorded revisions, after a run that has applied all changes."""
+        planned = self._history.plan.revisions
+        is_in_order = planned == self._chain.until(self._chain.heads(planned))
+        if not (is_in_order and self._is_lineage_planned() and self._reach_plan()):
+            self._write_reached()
+
+    def _reach_plan(self) -> bool:
+        """Let the plan become what led to the recorded revisions. Returns whether it was there."""
+        return self._history.plan.reach(self._reader())
+
+    def _write_reached(self) -> None:
+        """Read what is recorded, and write what led there."""
+        reader = self._reader()
+        record = self._history.read(reader)
+        self._complete_lineage(record)
+        if record.has_plan:
+            if not record.revisions:
+                self._history.record_lineage(reader, ())
+            self._history.plan.forget(reader)
+
+    def _reached_lineage(self) -> str:
+        """Write the same after a run that has failed. Returns a sentence if that fails, too."""
+        if not self._has_planned:
+            return ""
+        try:
+            with self._lock_patience(self._reader()):
+                self._write_reached()
+        except (BootstrapError, DatabaseMissing, psycopg.Error) as exc:
+            said = " ".join(str(exc).split())
+            return (
+                f" Which revisions led to the recorded ones could not be written to "
+                f"{lineage_table.PLACE}: {said} The next apply writes them."
+            )
+        return ""
 
     def _run_once(self, run: UpgradeRun, first: Change) -> None:
         """Run Alembic once. Its errors name the change that ran, or `first`."""
@@ -136,7 +192,7 @@ class RevisionSteps:
                 with errors(self._target, change=first):
                     self._history.forget_ended()
                 with self._alembic_errors(lambda: run.current or first):
-                    self._run_all(run)
+                    self._run_all(run, first)
         except BootstrapError as exc:
             if run.uncommitted:
                 exc.message += self._told_of_others(run)
@@ -172,7 +228,7 @@ class RevisionSteps:
         are = "it is" if len(others) == 1 else "they are"
         return f" {names} ran in the same transaction, so {are} undone as well."
 
-    def _run_all(self, run: UpgradeRun) -> None:
+    def _run_all(self, run: UpgradeRun, first: Change) -> None:
         from is_db_bootstrap.stores.postgres import alembic as postgres_alembic
         from is_db_bootstrap.stores.postgres.kept_scripts import script_of
         from is_db_bootstrap.stores.postgres.upgrade_run import MovedOn
@@ -180,16 +236,42 @@ class RevisionSteps:
         if self._run_by_team is not None:
             try:
                 self._run_by_team(run)
-            except Exception as exc:
-                if not run.has_started and self._is_new_race(exc):
-                    raise MovedOn from exc
+            except (BootstrapError, DatabaseMissing, MovedOn):
                 raise
+            except Exception as exc:
+                if run.has_started:
+                    raise
+                if self._is_new_race(exc):
+                    raise MovedOn from exc
+                raise self._failed_before(exc, first) from exc
             return
         postgres_alembic.create_version_table(self._reader(), self._target, self._history.place)
         with self._engine().connect() as connection:
             wanted = postgres_alembic.config(self._blueprint, self._schema, connection)
             wanted.attributes["chain"] = self._chain
+            wanted.attributes["is_lineage_planned"] = self._is_lineage_planned
             run.run(wanted, script_of(wanted, self._chain))
+
+    def _failed_before(self, exc: Exception, first: Change) -> BootstrapError:
+        """The error of an `env.py` that has failed before it ran its `first` revision."""
+        from alembic.util import CommandError
+
+        hint = "None of its revisions was begun. Correct env.py and run again."
+        cause = getattr(exc, "orig", exc)
+        if isinstance(cause, psycopg.Error):
+            statement = str(getattr(exc, "statement", None) or "")
+            error = translated(cause, self._target, "env.py", first, statement)
+            if not isinstance(error, ChangeFailed):
+                return error
+            said, detail = error.message.partition(": ")[2].removesuffix("."), error.detail
+            said += place_of(exc)
+        elif isinstance(exc, CommandError):
+            said, detail = f"Alembic says: {exc}{place_of(exc)}", ""
+        else:
+            failed = exc if isinstance(exc, GuestFailed) else GuestFailed(exc)
+            said, detail = failed.general, failed.detail
+        message = f"env.py failed before its first revision: {said}."
+        return ChangeFailed(NAME, message, change=first, hint=hint, detail=detail)
 
     def _is_new_race(self, exc: Exception) -> bool:
         """Whether another session has made what `env.py` was about to make before its revisions.
@@ -213,13 +295,12 @@ class RevisionSteps:
         self._is_confirming = True
         recorded: frozenset[str] | None = None
         with suppress(psycopg.Error):  # a session that was lost is opened again below
-            recorded = self._history.recorded(self._reader())
+            recorded = self._watch.forget_recorded(heads)
+            if recorded is None:
+                recorded = self._history.recorded(self._reader())
         if recorded != frozenset(heads):
             for change in changes:
                 self._confirm_recorded("upgrade", change)
-        if self._run_by_team is not None:
-            # The team's env.py knows nothing of it.
-            self._history.record_lineage(self._reader(), self._chain.until(heads))
         self._watch.forget()
         self._is_confirming = False
 
@@ -247,7 +328,9 @@ class RevisionSteps:
         self._confirm_recorded(act, change)
         self._watch.forget()
         done = {"downgrade": "undone", "stamp": "recorded"}[act]
-        return None if ran else f"Revision {change.name} was {done} by another session meanwhile."
+        if ran:
+            return None
+        return MadeByOther(f"Revision {change.name} was {done} by another session meanwhile.")
 
     def _downgrade_by_team(
         self, run_by_team: Callable[[UpgradeRun], None], change: Change, guard: Guard | None
@@ -476,7 +559,8 @@ class RevisionSteps:
         """
         is_known = all(revision in self._chain.parents for revision in record.revisions)
         lineage = self._chain.until(record.revisions) if is_known else ()
-        if lineage and (lineage != record.lineage or record.in_comment):
+        is_written = lineage == record.lineage and not (record.in_comment or record.has_plan)
+        if lineage and not is_written:
             self._history.record_lineage(self._reader(), lineage)
 
     def _confirm_lifted(self, stamped: str, record: Record) -> None:

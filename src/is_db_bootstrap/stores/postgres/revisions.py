@@ -1,11 +1,11 @@
 """The Alembic revisions of a folder, read without Alembic, and what a database records of them.
 
 A database records in two places. Alembic's table `alembic_version` holds the last revision. A row
-of our own (`lineage_table`), written by `migrations/env.py` with every step, our runs and the stock
-command alike, holds the blueprint and all the revisions that led there. By it, code that is older
-than the database can tell a history that goes on from its own (`ahead`) from a foreign one, and a
-second blueprint can be named. By it, a revision that was put before the last applied one is found,
-which Alembic takes for applied. Earlier versions have written the same into the comment of
+of our own (`lineage_table`), written by our runs and by the stock command through
+`migrations/env.py`, holds the blueprint and all the revisions that led there. By it, code that is
+older than the database can tell a history that goes on from its own (`ahead`) from a foreign one,
+and a second blueprint can be named. By it, a revision that was put before the last applied one is
+found, which Alembic takes for applied. Earlier versions have written the same into the comment of
 Alembic's table, which is read where there is no such row.
 
 A database with neither was migrated by other means. It is adopted when the recorded revision is
@@ -25,7 +25,7 @@ import os
 import re
 import threading
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -34,6 +34,7 @@ from pathlib import Path
 from is_db_bootstrap import files
 from is_db_bootstrap.engine.lineage import Lineage, Step
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.postgres.plain_head import PlainHead, read_plain_head
 from is_db_bootstrap.stores.postgres.revision_folder import (
     draft_of,
     looks_like_revision,
@@ -191,9 +192,19 @@ def declared_ids(path: Path) -> tuple[str, tuple[str, ...]]:
 @cache
 def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, int]:
     """Revision, parents, title and the line of the revision. A fleet asks for every target."""
+    head = _head(path)
+    values = head.values
+    if not isinstance(values.get("revision"), str):
+        raise _undeclared(path)
+    before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
+    title = _title(head.docstring)
+    return str(values["revision"]), tuple(dict.fromkeys(before)), title, head.line
+
+
+def _head_of_tree(tree: ast.Module, path: Path) -> PlainHead:
+    """What a file says that was parsed."""
     values: dict[str, object] = {}
     line = 1
-    tree = _parsed_head(path)
     for node in tree.body:
         target = (
             node.targets[0]
@@ -209,10 +220,7 @@ def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, 
         }:
             values[target.id] = _literal(getattr(node, "value", None), path)
             line = node.lineno if target.id == "revision" else line
-    if not isinstance(values.get("revision"), str):
-        raise _undeclared(path)
-    before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
-    return str(values["revision"]), tuple(dict.fromkeys(before)), _title(tree), line
+    return PlainHead(values, ast.get_docstring(tree, clean=False) or "", line)
 
 
 def _resolve_labels(parents: dict[str, tuple[str, ...]], files: Mapping[str, Path]) -> None:
@@ -236,9 +244,8 @@ def _labels(path: Path) -> tuple[str, ...]:
     return ()
 
 
-def _title(tree: ast.Module) -> str:
-    """The first line of the docstring."""
-    text = ast.get_docstring(tree, clean=False) or ""
+def _title(text: str) -> str:
+    """The first line of a docstring."""
     first = text.partition("\n")[0]
     if not first.strip():
         first = inspect.cleandoc(text).partition("\n")[0]
@@ -252,8 +259,8 @@ def _changed_ns(path: Path) -> int:
         raise unreadable(path, exc) from exc
 
 
-def _parsed_head(path: Path) -> ast.Module:
-    """The file up to its first function, where that is all that can declare a revision.
+def _head(path: Path) -> PlainHead:
+    """What a file says up to its first function, where that is all that can declare a revision.
 
     The functions of a long chain take most of the time. What parses is whole statements, so the
     rest begins with a statement too. A rest that may bind one of the names is parsed as well.
@@ -264,9 +271,15 @@ def _parsed_head(path: Path) -> ast.Module:
         raise unreadable(path, exc) from exc
     end = text.find(_FIRST_FUNCTION)
     if end >= 0 and _is_plain(text) and not _MAY_DECLARE.search(text, end):
+        plain = read_plain_head(text[: end + 1])
+        if plain is not None:
+            return plain
+        tree = None
         with suppress(SyntaxError, ValueError):
-            return parse_python(text[: end + 1], str(path))
-    return _parsed(path, text)
+            tree = parse_python(text[: end + 1], str(path))
+        if tree is not None:
+            return _head_of_tree(tree, path)
+    return _head_of_tree(_parsed(path, text), path)
 
 
 @cache
@@ -389,6 +402,25 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedLineage:
+    """What our own table says of a version table.
+
+    `revisions` led there when they were written. `planned` is what a run is about to lead to, or
+    was about to lead to when it was killed: all revisions, in order. It is empty after a run.
+    """
+
+    blueprint: str
+    revisions: tuple[str, ...]
+    planned: tuple[str, ...] = ()
+
+    def lineages(self, rows: Collection[str]) -> Iterator[tuple[str, ...]]:
+        """What may have led to `rows` of the version table. What is written comes first."""
+        yield self.revisions
+        places = [place for place, name in enumerate(self.planned) if name in rows]
+        yield self.planned[: places[-1] + 1] if places else ()
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What a schema records; nothing when there is no version table, or no row in it.
 
@@ -396,7 +428,8 @@ class Record:
     direction (`upgrade` or `downgrade`) and its revision. `may_read_begun` says whether we may read
     the table of begun steps (`stores.postgres.begun`), None when there is no such table.
     `may_read_lineage` says the same of our table of lineages. `in_comment` says that the lineage
-    stands in the comment alone.
+    stands in the comment alone, and `has_plan` that a run has written there what it is about to
+    lead to, and has not ended.
     """
 
     revisions: tuple[str, ...] = ()
@@ -406,34 +439,39 @@ class Record:
     may_read_begun: bool | None = None
     may_read_lineage: bool | None = None
     in_comment: bool = False
+    has_plan: bool = False
 
     @classmethod
     def of(
         cls,
         revisions: Iterable[str],
         comment: str | None,
-        recorded: tuple[str, Sequence[str]] | None = None,
+        recorded: RecordedLineage | None = None,
         *,
         may_read_begun: bool | None = None,
         may_read_lineage: bool | None = None,
     ) -> Record:
         """From the rows of the version table, its comment, and what our own table has `recorded`.
 
-        That is the blueprint and the revisions that led there. What is out of date counts for
-        nothing.
+        What is out of date counts for nothing.
         """
         rows = tuple(sorted(revisions))
         text = (comment or "").strip()
         step = _BEGUN.search(text)
         begun = (step[1], step[2]) if step else None
         mark = _MARK.fullmatch(text[: step.start()] if step else text)
-        by_comment = (mark[1], tuple(mark[2].split())) if mark else None
+        by_comment = RecordedLineage(mark[1], tuple(mark[2].split())) if mark else None
         blueprint, lineage, in_comment = "", tuple[str, ...](), False
-        for found in (recorded, by_comment):
-            if found is not None and _ends_in(found[1], rows):
-                blueprint, lineage = found[0], tuple(found[1])
-                in_comment = found is by_comment
-                break
+        believed = (
+            (found, names)
+            for found in (recorded, by_comment)
+            if found is not None
+            for names in found.lineages(rows)
+            if _ends_in(names, rows)
+        )
+        for found, names in believed:
+            blueprint, lineage, in_comment = found.blueprint, names, found is by_comment
+            break
         return cls(
             rows,
             blueprint,
@@ -442,6 +480,7 @@ class Record:
             may_read_begun=may_read_begun,
             may_read_lineage=may_read_lineage,
             in_comment=in_comment,
+            has_plan=recorded is not None and bool(recorded.planned),
         )
 
     def as_lineage(self, chain: Chain) -> Lineage:

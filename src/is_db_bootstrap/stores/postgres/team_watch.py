@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
@@ -26,7 +25,7 @@ from is_db_bootstrap.stores.postgres.concurrent_index import (
     ConcurrentWork,
 )
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
-from is_db_bootstrap.stores.postgres.half_done import StepWatch, commits_each
+from is_db_bootstrap.stores.postgres.half_done import MarkingWatch, commits_each
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RootTransaction
@@ -34,24 +33,21 @@ if TYPE_CHECKING:
 _NUMBER = "SELECT pg_current_xact_id()::text"
 
 
-class TeamWatch(StepWatch):
-    """What is known of the step that runs, on all connections of all engines.
-
-    Without `marks` nothing is written down. `begun` is what was written of the step that runs, or
-    of the last one, and `earlier` the mark of an earlier try of the step that is to run.
-    """
+class TeamWatch(MarkingWatch):
+    """What is known of the step that runs, on all connections of all engines."""
 
     def __init__(self, marks: Marks | None) -> None:
-        super().__init__()
-        self.begun: Begun | None = None
-        self.earlier: Begun | None = None
-        self._marks = marks
+        super().__init__(marks)
         self._transactions: dict[RootTransaction, int] = {}
-        self._row: Begun | None = None
         self._is_asking = False
         #: What builds indexes while others write, and the session that waits for them just now.
         self.concurrent = ConcurrentWork(marks.lock_timeout_s) if marks else None
         self._patient: Connection | None = None
+
+    def name_ahead(self, transaction: Any, number: int) -> None:
+        """Note the number of a transaction, which was asked for before a step runs in it."""
+        if transaction is not None:
+            self._transactions[transaction] = number
 
     @contextmanager
     def seeing(self) -> Iterator[None]:
@@ -173,7 +169,7 @@ class TeamWatch(StepWatch):
         """Write down what is known of the step by now, and of the earlier try that it follows."""
         numbers = tuple(self._transactions.values())
         since = FROM_NOW if outside else None
-        earlier = self.earlier if self.earlier and self.earlier.step == self.step else None
+        earlier = self._earlier_try
         if earlier is not None:
             numbers = (*earlier.transactions, *numbers)
             since = since if earlier.outside_since is None else earlier.outside_since
@@ -183,31 +179,9 @@ class TeamWatch(StepWatch):
             now = self._marks.numbers_from_now() if outside and self._marks else since
             self.begun = replace(wanted, outside_since=now)
             return
-        if self.begun is None and earlier is None:
-            self._forget_row()
-            self.begun = self._marks.begin(wanted)
-        else:
-            self.begun = self._marks.change(wanted)
-        self._row = self.begun
-
-    def _forget_row(self) -> None:
-        """Delete the row of an earlier step of an open transaction: this one names it as well."""
-        if self._row is not None and self._marks is not None:
-            self._marks.forget(self._row)
-            self._row = None
+        self.begun = self._write_row(wanted)
 
     @property
     def has_stopped(self) -> bool:
         """Whether nothing of the step runs any more. Of a team's driver, nobody knows."""
         return False
-
-    def forget(self) -> None:
-        """Delete the row that was written last: its step was read back as recorded.
-
-        A row that stays, because the server is gone, counts for nothing.
-        """
-        row = self._row or self.earlier
-        if row is not None and self._marks is not None:
-            with suppress(psycopg.Error):
-                self._marks.forget(row)
-        self._row = self.begun = self.earlier = None

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
+from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.guests import host
 from is_db_bootstrap.stores.postgres.alembic import watch_of, watched
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
+from is_db_bootstrap.stores.postgres.begun import SEPARATOR
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.half_done import (
     StepWatch,
@@ -39,10 +41,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.revisions import Chain
 
 
-#: Between the revisions that the version table records, in the answer to one question.
-_SEPARATOR = "\n"
-
-
 class MovedOn(Exception):
     """Another session has changed the version table since Alembic read it. Nothing was begun."""
 
@@ -50,9 +48,10 @@ class MovedOn(Exception):
 class UpgradeRun:
     """Follows one run of Alembic that applies `changes`, in their order.
 
-    `before` is called before each change begins, after `progress` was told. `confirm` is called
-    with changes whose transaction is over and with the heads that they left. It raises when they
-    are not recorded.
+    `plan` is called before the first change with all the revisions to which the changes lead, in
+    order. `before` is called before each change begins, after `progress` was told. `confirm` is
+    called with changes whose transaction is over and with the heads that they left. It raises when
+    they are not recorded.
     """
 
     def __init__(
@@ -61,6 +60,7 @@ class UpgradeRun:
         changes: Sequence[Change],
         progress: Progress,
         *,
+        plan: Callable[[Sequence[str]], None],
         before: Callable[[Change], None],
         confirm: Callable[[Sequence[Change], Collection[str]], None],
     ) -> None:
@@ -68,6 +68,7 @@ class UpgradeRun:
         self._changes = {change.name: change for change in changes}
         self._names = tuple(self._changes)
         self._progress = progress
+        self._plan = plan
         self._before = before
         self._confirm = confirm
         self._heads: frozenset[str] = frozenset()
@@ -122,12 +123,14 @@ class UpgradeRun:
     ) -> Iterator[RevisionStep]:
         """Alembic's `fn`: the steps from `heads` on, one after the other."""
         self._start(heads, ctx, script)
-        done = set(self._chain.until(heads))
+        before = self._chain.until(heads)
+        done = set(before)
+        left = [name for name in self._chain.until(self._names) if name not in done]
         with host():
             self._recognise(done)
-        for revision in self._chain.until(self._names):
-            if revision in done:
-                continue
+            if left:
+                self._plan((*before, *left))
+        for revision in left:
             self._begin(revision)
             found = script.get_revision(revision)
             renew_module(found)
@@ -154,7 +157,7 @@ class UpgradeRun:
             if change.name in done:
                 self._progress.begin(change)
                 remark = f"Revision {change.name} was applied by another session meanwhile."
-                self._progress.done(change, remark)
+                self._progress.done(change, MadeByOther(remark))
                 del self._changes[change.name]
 
     def _begin(self, revision: str) -> None:
@@ -189,16 +192,19 @@ class UpgradeRun:
             return  # without a transaction there is nothing that a lock could outlast
         place = identifier(*filter(None, (ctx.version_table_schema, ctx.version_table)))
         lock = f"LOCK TABLE {place} IN SHARE ROW EXCLUSIVE MODE"
-        read = f"SELECT string_agg(version_num, '{_SEPARATOR}') FROM {place}"  # noqa: S608 - quoted
+        read = f"SELECT string_agg(version_num, '{SEPARATOR}') FROM {place}"  # noqa: S608 - quoted
         driver = connection.connection.driver_connection
         if isinstance(driver, WorkingConnection):
             connection.get_transaction() or connection.begin()
             found = driver.lock_and_ask(lock, read)
         else:
             connection.exec_driver_sql(lock.replace("%", "%%"))
-            found = connection.exec_driver_sql(read.replace("%", "%%")).scalar() or ""
+            ask = f"SELECT pg_current_xact_id()::text, ({read})".replace("%", "%%")
+            number, answer = connection.exec_driver_sql(ask).one()
+            self._watch.name_ahead(connection.get_transaction(), int(number))
+            found = answer or ""
         self._is_fresh = False
-        if frozenset(filter(None, found.split(_SEPARATOR))) != self._heads:
+        if frozenset(filter(None, found.split(SEPARATOR))) != self._heads:
             raise MovedOn
 
     # --- what became of a step
@@ -226,7 +232,7 @@ class UpgradeRun:
         with host():
             if not is_open:
                 self.confirm_committed()
-            elif self.current in self.uncommitted:
+            elif self.uncommitted[-1:] == [self.current]:
                 self._progress.ran(self.uncommitted[-1])
 
     def confirm_committed(self) -> None:

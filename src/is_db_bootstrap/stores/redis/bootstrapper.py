@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import AccessDenied, StoreConflict, StoreUnavailable
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
@@ -163,7 +164,7 @@ class RedisBootstrapper:
         if self._held_lease is not None:
             self._check_lease(self._held_lease)
         if self._comparison.is_recorded(self._recorded()):
-            return f"Another run recorded the same in {self._record_key} meanwhile."
+            return MadeByOther(f"Another run recorded the same in {self._record_key} meanwhile.")
         raise StoreConflict(
             self.name,
             f"{self._record_key} was changed by another run after it was looked at; "
