@@ -29,9 +29,9 @@ from is_db_bootstrap.results import Change, LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.begun import facts
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
-from is_db_bootstrap.stores.neo4j.file_run import OWN_SCHEMA
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.lock import LABEL as LOCK_LABEL
+from is_db_bootstrap.stores.neo4j.own_schema import OWN_SCHEMA
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
@@ -299,7 +299,7 @@ def test_runs_that_make_our_own_schema_at_once_are_at_most_busy(store, query):
             gate.wait()
             try:
                 with one._errors("our schema"), one._database.session() as session:
-                    one._file_run.make_own(session, OWN_SCHEMA)
+                    one._own.make(session, OWN_SCHEMA)
             except BaseException as exc:  # noqa: BLE001 - a thread keeps whatever it ended with
                 ends.append(exc)
             else:
@@ -379,7 +379,7 @@ def test_a_version_that_is_written_with_other_zeros_is_the_same_version(store, q
         second._database.session() as session,
         second._fence.transaction(session, Change("V1__a.cypher", "cypher")) as run,
     ):
-        second._file_run.record(run, second._files[0], History(), 0)
+        second._recorder.record(run, second._files[0], History(), 0)
     assert recorded(query) == ["V1__a.cypher"]
 
 
@@ -716,7 +716,7 @@ def test_a_file_that_lacks_only_its_record_is_recorded_and_runs_no_second_time(s
     ours = store({"V1__a.cypher": BATCHES})
     (change,) = ours.plan().changes
     with ours._database.session() as session:
-        ours._file_run.mark_begun(session, ours._files[0], change, 1, running=False)
+        ours._recorder.mark_begun(session, ours._files[0], change, 1, running=False)
     remark = ours.apply(change)
     assert remark is not None
     assert remark.endswith("and only its record was missing.")

@@ -377,7 +377,7 @@ def test_the_mark_of_a_half_done_file_changes_nothing_for_it(neo4j_url, command,
     store = ours(neo4j_url, tmp_path)
     (change,) = store.plan().changes
     with store._database.session() as session:
-        store._file_run.mark_begun(session, store._files[1], change, 1, running=True)
+        store._recorder.mark_begun(session, store._files[1], change, 1, running=True)
     with pytest.raises(StoreConflict, match=r"V002__rows\.cypher was begun"):
         store.plan()
     after = {name: command(tmp_path, name) for name in ("info", "validate")}
