@@ -87,6 +87,21 @@ RETURN count(r) AS recorded
 """
 
 
+#: Takes a node out of the history, and joins what stood before it and behind it.
+REMOVE = f"""
+MATCH (m:{LABEL} {{version: $version}}) WHERE m.migrationTarget IS NULL
+OPTIONAL MATCH (p)-[:MIGRATED_TO]->(m)
+OPTIONAL MATCH (m)-[old:MIGRATED_TO]->(n)
+FOREACH (_ IN CASE WHEN p IS NULL OR n IS NULL THEN [] ELSE [1] END |
+    CREATE (p)-[moved:MIGRATED_TO]->(n) SET moved = properties(old))
+DETACH DELETE m
+"""
+#: Lets a node say what its file is now.
+CORRECT = f"""
+MATCH (m:{LABEL} {{version: $previous}}) WHERE m.migrationTarget IS NULL SET m += $facts
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One recorded file; `checksum` is that of its latest run, `past` has those of all its runs."""

@@ -50,7 +50,7 @@ class Recorder:
         self._errors = errors
         self.blueprint = blueprint
         self._username = username
-        self._is_followed = is_followed
+        self.is_followed = is_followed
 
     def marks(self, session: neo4j.Session) -> dict[tuple[int, ...], Begun]:
         """The marks of begun files, by the place of the file."""
@@ -147,7 +147,7 @@ class Recorder:
                 hint="See MATCH (m:__Neo4jMigration) RETURN m.",
                 subject=file.name,
             )
-        if self._is_followed:
+        if self.is_followed:
             run(callbacks.WRITE_DUE)
 
     def _begin_chain(self, run: Run) -> set[tuple[int, ...]]:
