@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 
 import neo4j
 import psycopg
@@ -820,14 +821,16 @@ def apply(blueprint, neo4j_url):
     """Starts `apply` as a process, with a lease of five seconds."""
     started = []
 
-    def start(*options: str) -> subprocess.Popen[str]:
+    def start(
+        *options: str, program: tuple[str, ...] = ("-m", "is_db_bootstrap")
+    ) -> subprocess.Popen[str]:
         kept = {
             k: v
             for k, v in os.environ.items()
             if not k.startswith(("DB_", "POSTGRES", "DATABASE", "NEO4J", "REDIS"))
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "is_db_bootstrap", "apply", "-b", str(blueprint), *options],
+            [sys.executable, *program, "apply", "-b", str(blueprint), *options],
             env=kept | {"NEO4J_URL": neo4j_url, "IS_DB_BOOTSTRAP_LEASE": str(LEASE_S)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -896,22 +899,40 @@ def test_a_run_whose_postgres_sessions_were_ended_is_taken_over_on_neo4j_and_fai
         assert connection.execute("SELECT count(*) FROM entry").fetchone() == (1,)
 
 
+#: A run that stops itself when the server has done the statements of a file, uncommitted.
+STOPS_ITSELF = """
+import os, runpy, signal
+from is_db_bootstrap.stores.neo4j.recording import Recorder
+
+record = Recorder.record
+
+def stopped(self, run, file, history, began):
+    if file.name == "V002__rows.cypher":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    record(self, run, file, history, began)
+
+Recorder.record = stopped
+runpy.run_module("is_db_bootstrap", run_name="__main__")
+"""
+
+
+def is_stopped(process: subprocess.Popen[str]) -> bool:
+    status = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2]
+    return status.split()[0] == "T"
+
+
 def test_a_run_that_was_stopped_past_its_lease_commits_nothing_when_it_goes_on(
     query, blueprint, apply
 ):
     """The second run does the file meanwhile, and the server has done the first one's statements,
     uncommitted.
     """
-    slow = "UNWIND range(1, 20000000) AS i WITH count(i) AS n CREATE (:Row {n: n});\n"
-    (blueprint / "cypher" / "V002__rows.cypher").write_text(slow)
-    first = apply()
-    running = (
-        "SHOW TRANSACTIONS YIELD currentQuery AS text WHERE text STARTS WITH 'UNWIND range(1, "
-        "20000000)' RETURN text"
+    (blueprint / "cypher" / "V002__rows.cypher").write_text("CREATE (:Row);\n")
+    first = apply(program=("-c", STOPS_ITSELF))
+    wait_until(lambda: is_stopped(first))
+    wait_until(
+        lambda: query(f"MATCH (l:{LOCK_LABEL}) WHERE l.until < datetime.realtime() RETURN l.until")
     )
-    wait_until(lambda: query(running))
-    first.send_signal(signal.SIGSTOP)
-    time.sleep(LEASE_S + 1)
     code, told = ended(apply("--timeout", str(SOON_S)))
     assert code == 0, told
     assert_once(query)

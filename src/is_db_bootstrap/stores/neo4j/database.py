@@ -231,6 +231,7 @@ class Database:
         """
         with session.begin_transaction(metadata=self.metadata) as transaction:
             answers = [row.values() for row in transaction.run(question)]
+            transaction.rollback()  # at its end, the driver would commit
         if len(answers) != 1 or not isinstance(answers[0][0], bool):
             raise StoreConflict(
                 STORE,
