@@ -51,6 +51,7 @@ LAYERS = [
         "fleet",
         "leftovers",
         "migrate",
+        "migrate_cypher",
         "revision",
         "scaffold",
     },

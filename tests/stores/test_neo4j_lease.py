@@ -901,14 +901,14 @@ def test_a_run_whose_postgres_sessions_were_ended_is_taken_over_on_neo4j_and_fai
 
 #: A run that stops itself when the server has done the statements of a file, uncommitted.
 STOPS_ITSELF = """
-import os, runpy, signal
+import runpy, signal
 from is_db_bootstrap.stores.neo4j.recording import Recorder
 
 record = Recorder.record
 
 def stopped(self, run, file, history, began):
     if file.name == "V002__rows.cypher":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.raise_signal(signal.SIGSTOP)  # from this thread, which so sends nothing more
     record(self, run, file, history, began)
 
 Recorder.record = stopped
