@@ -52,6 +52,7 @@ LAYERS = [
         "fleet",
         "leftovers",
         "migrate",
+        "migrate_cypher",
         "revision",
         "scaffold",
         "vector",

@@ -610,7 +610,7 @@ def test_an_unguarded_statement_is_harmless_after_a_crash_before_its_record(stor
     file = once._files[0]
     with once._database.session() as session:
         for number, statement in enumerate(file.statements, 1):
-            once._file_run._apply_statement(session, file, change, number, statement, unsure=False)
+            once._file_run._statements.apply(session, file, change, number, statement, unsure=False)
     assert run(store(text)) == ["V1__a.cypher"]
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 
 import neo4j
 import psycopg
@@ -29,9 +30,9 @@ from is_db_bootstrap.results import Change, LockHolder
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.begun import facts
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
-from is_db_bootstrap.stores.neo4j.file_run import OWN_SCHEMA
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.lock import LABEL as LOCK_LABEL
+from is_db_bootstrap.stores.neo4j.own_schema import OWN_SCHEMA
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
@@ -299,7 +300,7 @@ def test_runs_that_make_our_own_schema_at_once_are_at_most_busy(store, query):
             gate.wait()
             try:
                 with one._errors("our schema"), one._database.session() as session:
-                    one._file_run.make_own(session, OWN_SCHEMA)
+                    one._own.make(session, OWN_SCHEMA)
             except BaseException as exc:  # noqa: BLE001 - a thread keeps whatever it ended with
                 ends.append(exc)
             else:
@@ -379,7 +380,7 @@ def test_a_version_that_is_written_with_other_zeros_is_the_same_version(store, q
         second._database.session() as session,
         second._fence.transaction(session, Change("V1__a.cypher", "cypher")) as run,
     ):
-        second._file_run.record(run, second._files[0], History(), 0)
+        second._recorder.record(run, second._files[0], History(), 0)
     assert recorded(query) == ["V1__a.cypher"]
 
 
@@ -716,7 +717,7 @@ def test_a_file_that_lacks_only_its_record_is_recorded_and_runs_no_second_time(s
     ours = store({"V1__a.cypher": BATCHES})
     (change,) = ours.plan().changes
     with ours._database.session() as session:
-        ours._file_run.mark_begun(session, ours._files[0], change, 1, running=False)
+        ours._recorder.mark_begun(session, ours._files[0], change, 1, running=False)
     remark = ours.apply(change)
     assert remark is not None
     assert remark.endswith("and only its record was missing.")
@@ -820,14 +821,16 @@ def apply(blueprint, neo4j_url):
     """Starts `apply` as a process, with a lease of five seconds."""
     started = []
 
-    def start(*options: str) -> subprocess.Popen[str]:
+    def start(
+        *options: str, program: tuple[str, ...] = ("-m", "is_db_bootstrap")
+    ) -> subprocess.Popen[str]:
         kept = {
             k: v
             for k, v in os.environ.items()
             if not k.startswith(("DB_", "POSTGRES", "DATABASE", "NEO4J", "REDIS"))
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "is_db_bootstrap", "apply", "-b", str(blueprint), *options],
+            [sys.executable, *program, "apply", "-b", str(blueprint), *options],
             env=kept | {"NEO4J_URL": neo4j_url, "IS_DB_BOOTSTRAP_LEASE": str(LEASE_S)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -896,22 +899,40 @@ def test_a_run_whose_postgres_sessions_were_ended_is_taken_over_on_neo4j_and_fai
         assert connection.execute("SELECT count(*) FROM entry").fetchone() == (1,)
 
 
+#: A run that stops itself when the server has done the statements of a file, uncommitted.
+STOPS_ITSELF = """
+import runpy, signal
+from is_db_bootstrap.stores.neo4j.recording import Recorder
+
+record = Recorder.record
+
+def stopped(self, run, file, history, began):
+    if file.name == "V002__rows.cypher":
+        signal.raise_signal(signal.SIGSTOP)  # from this thread, which so sends nothing more
+    record(self, run, file, history, began)
+
+Recorder.record = stopped
+runpy.run_module("is_db_bootstrap", run_name="__main__")
+"""
+
+
+def is_stopped(process: subprocess.Popen[str]) -> bool:
+    status = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2]
+    return status.split()[0] == "T"
+
+
 def test_a_run_that_was_stopped_past_its_lease_commits_nothing_when_it_goes_on(
     query, blueprint, apply
 ):
     """The second run does the file meanwhile, and the server has done the first one's statements,
     uncommitted.
     """
-    slow = "UNWIND range(1, 20000000) AS i WITH count(i) AS n CREATE (:Row {n: n});\n"
-    (blueprint / "cypher" / "V002__rows.cypher").write_text(slow)
-    first = apply()
-    running = (
-        "SHOW TRANSACTIONS YIELD currentQuery AS text WHERE text STARTS WITH 'UNWIND range(1, "
-        "20000000)' RETURN text"
+    (blueprint / "cypher" / "V002__rows.cypher").write_text("CREATE (:Row);\n")
+    first = apply(program=("-c", STOPS_ITSELF))
+    wait_until(lambda: is_stopped(first))
+    wait_until(
+        lambda: query(f"MATCH (l:{LOCK_LABEL}) WHERE l.until < datetime.realtime() RETURN l.until")
     )
-    wait_until(lambda: query(running))
-    first.send_signal(signal.SIGSTOP)
-    time.sleep(LEASE_S + 1)
     code, told = ended(apply("--timeout", str(SOON_S)))
     assert code == 0, told
     assert_once(query)

@@ -377,7 +377,7 @@ def test_the_mark_of_a_half_done_file_changes_nothing_for_it(neo4j_url, command,
     store = ours(neo4j_url, tmp_path)
     (change,) = store.plan().changes
     with store._database.session() as session:
-        store._file_run.mark_begun(session, store._files[1], change, 1, running=True)
+        store._recorder.mark_begun(session, store._files[1], change, 1, running=True)
     with pytest.raises(StoreConflict, match=r"V002__rows\.cypher was begun"):
         store.plan()
     after = {name: command(tmp_path, name) for name in ("info", "validate")}
@@ -385,5 +385,48 @@ def test_the_mark_of_a_half_done_file_changes_nothing_for_it(neo4j_url, command,
     assert "PENDING" in after["info"][1]
     code, told = command(tmp_path, "migrate")
     assert code == 0, told
+    assert store.plan().changes == ()
+    store.close()
+
+
+EVERY_KIND = {
+    "V001__first.cypher": "// a note\nCREATE (:First);\n",
+    "2026/V2_1__low_line.cypher": "CREATE (:Second);\nCREATE (:Third);\n",
+    "2026/11/V3__dropped.cypher": "DROP INDEX nobody IF EXISTS;\n",
+    "2026/R4__again.cypher": "MERGE (:Again);\n",
+    "old/V5__two.cypher": "// assume that version is lt 5\nCREATE (:Old);\n",
+    "new/V5__two.cypher": "// assume that version is ge 5\nCREATE (:New);\n",
+    "V6__ce.cypher": "// assume that edition is community\nCREATE (:CE);\n",
+    "V6__ee.cypher": "// assume that edition is enterprise\nCREATE (:EE);\n",
+    "V7__asked.cypher": "// a note\n// assume q' MATCH (n:First) RETURN count(n) > 5\nCREATE (:X);\n",
+    "V8__assumed.cypher": "// assume nothing\nCYPHER 5 CREATE (:Assumed);\n",
+    "beforeMigrate.cypher": "MERGE (:Before);\n",
+    "sub/afterMigrate__1.cypher": "MERGE (:After);\n",
+}
+
+
+def test_it_and_we_make_the_same_history_of_files_of_every_kind(
+    neo4j_url, command, query, tmp_path
+):
+    for name, text in EVERY_KIND.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode())
+    chain = (
+        "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*]->(n) "
+        "RETURN n.version AS version, n.source AS source, n.checksum AS checksum, "
+        "n.repeatable AS repeatable, n.description AS description ORDER BY length(p)"
+    )
+    labels = "MATCH (n) WHERE NOT n:__Neo4jMigration RETURN labels(n)[0] AS l ORDER BY l"
+    store = ours(neo4j_url, tmp_path)
+    applied(store)
+    made_by_us, left_by_us = query(chain), query(labels)
+    code, told = command(tmp_path, "validate")
+    assert code == 0, told
+    assert [row["version"] for row in made_by_us] == ["001", "2.1", "3", "4", "5", "6", "8"]
+    query("MATCH (n) DETACH DELETE n")
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+    assert query(chain) == made_by_us
+    assert query(labels) == left_by_us
     assert store.plan().changes == ()
     store.close()

@@ -422,6 +422,8 @@ class Blueprint:
 
     - `enterprise=False` skips Cypher files that assume the enterprise edition, whatever the server
       is.
+    - `cypher_autocrlf=True` takes CRLF for LF in Cypher files, as the option of that name of
+      neo4j-migrations does.
     - `labels` (label to its properties) and `relationships` document the graph. Neo4j cannot
       enforce them.
     - `configure` returns the tailored blueprint for the values of its settings.
@@ -451,6 +453,7 @@ class Blueprint:
     seed_relationships: tuple[SeedRelationship, ...] = ()
     alembic: AlembicEnvironment | None = None
     baseline: Baseline | None = None
+    cypher_autocrlf: bool = False
     configure: Callable[[Blueprint, Mapping[str, Value]], Blueprint] | None = field(
         default=None, repr=False
     )

@@ -54,6 +54,8 @@ class Database(NamedTuple):
     blueprint: Blueprint
     settings: Settings
     other_url: str | None
+    #: Whether the command is about the Cypher files of the blueprint.
+    is_cypher: bool = False
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -65,7 +67,7 @@ class Database(NamedTuple):
     def target(self) -> str:
         """The address without its password."""
         if not self.other_url:
-            return str(self.settings.need("postgres"))
+            return str(self.settings.need("neo4j" if self.is_cypher else "postgres"))
         from is_db_bootstrap.stores.postgres.portable import PortableDatabase
 
         return PortableDatabase(self.blueprint, self.other_url).target
@@ -75,10 +77,23 @@ class Database(NamedTuple):
         return f"Database({self.blueprint.name!r}, other_url={bool(self.other_url)})"
 
 
-def database_options(*, may_have_no_files: bool = False) -> Callable[[F], F]:
+#: Chooses the Cypher files of a blueprint.
+CYPHER = click.option("--cypher", is_flag=True, help="The Cypher files instead, on Neo4j.")
+
+
+def is_about_cypher(blueprint: Blueprint, *, is_asked: bool) -> bool:
+    """Whether a command is about Cypher files: when it is told so, and when there is no more."""
+    has_revisions = blueprint.migrations is not None or blueprint.alembic is not None
+    return is_asked or (not has_revisions and blueprint.cypher is not None)
+
+
+def database_options(
+    *, may_have_no_files: bool = False, with_cypher: bool = False
+) -> Callable[[F], F]:
     """A decorator that gives a command the options that name a blueprint and its database.
 
     The command receives them as a `Database`, first. `load_blueprint` explains `may_have_no_files`.
+    `with_cypher` gives it `--cypher` too.
     """
 
     def add_to_command(command: F) -> F:
@@ -89,13 +104,21 @@ def database_options(*, may_have_no_files: bool = False) -> Callable[[F], F]:
             postgres_url = None if is_other else url
             options = Options(only=("postgres",), urls={"postgres_url": postgres_url}, **values)
             blueprint = options.load_blueprint(may_have_no_files=may_have_no_files)
+            is_asked = parameters.pop("cypher", False)
+            if with_cypher and is_about_cypher(blueprint, is_asked=is_asked):
+                options = Options(only=("neo4j",), urls={"neo4j_url": url}, **values)
+                return command(
+                    Database(blueprint, options.load_settings(blueprint), None, is_cypher=True),
+                    **parameters,
+                )
             # A flag wins over the environment, so what that says of an address does not matter.
             without: tuple[StoreName, ...] = ("postgres",) if is_other else ()
             settings = options.load_settings(blueprint, without=without)
             database = Database(blueprint, settings, url if is_other else None)
             return command(database, **parameters)
 
-        return add_options(cast("F", with_database), _DATABASE_OPTIONS)
+        chosen = (*_DATABASE_OPTIONS, CYPHER) if with_cypher else _DATABASE_OPTIONS
+        return add_options(cast("F", with_database), chosen)
 
     return add_to_command
 

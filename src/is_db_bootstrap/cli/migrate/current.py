@@ -8,15 +8,16 @@ from is_db_bootstrap.cli.migrate._options import Database, database_options, mig
 
 @click.command("current")
 @migrate_exit_codes
-@database_options()
+@database_options(with_cypher=True)
 def command(database: Database) -> int:
     """Print the revision of the database, or "(none)".
 
     The newest revision has "(head)" behind it.
     """
-    from is_db_bootstrap import migrate
+    from is_db_bootstrap import migrate, migrate_cypher
 
-    current = migrate.current(database.blueprint, **database.arguments)
+    read = migrate_cypher.current if database.is_cypher else migrate.current
+    current = read(database.blueprint, **database.arguments)
     mark = " (head)" if current.is_head else ""
     print_line(f"{current.revision or '(none)'}{mark}")
     return 0

@@ -8,7 +8,7 @@ import click
 
 from is_db_bootstrap.cli._options import BLUEPRINT, Options
 from is_db_bootstrap.cli._output import print_line
-from is_db_bootstrap.cli.migrate._options import migrate_exit_codes
+from is_db_bootstrap.cli.migrate._options import CYPHER, is_about_cypher, migrate_exit_codes
 
 if TYPE_CHECKING:
     from is_db_bootstrap.migrate import Revision
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 @click.command("history")
 @migrate_exit_codes
 @BLUEPRINT
-def command(blueprint: str | None) -> int:
+@CYPHER
+def command(blueprint: str | None, cypher: bool) -> int:
     """List the revisions, newest first: id, "(head)" or "(base)", title. Needs no server."""
-    from is_db_bootstrap import migrate
+    from is_db_bootstrap import migrate, migrate_cypher
 
-    name = Options(blueprint=blueprint).blueprint_name()
-    for revision in migrate.history(name):
+    declared = Options(blueprint=blueprint).load_blueprint()
+    is_cypher = is_about_cypher(declared, is_asked=cypher)
+    read = migrate_cypher.history if is_cypher else migrate.history
+    for revision in read(declared):
         print_line(_revision_line(revision))
     return 0
 

@@ -26,10 +26,11 @@ from typing import Any
 
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Nature
-from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile, number
+from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
 from is_db_bootstrap.stores.neo4j.cypher_schema import recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement
 from is_db_bootstrap.stores.neo4j.lock import LABEL as LOCK_LABEL
+from is_db_bootstrap.stores.neo4j.version import number
 
 LABEL = "__IsDbBootstrapBegun"
 

@@ -8,12 +8,12 @@ lease: a run that lost its lock commits nothing that another run has begun.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.errors import AccessDenied, ChangeFailed, StoreBusy, StoreConflict
+from is_db_bootstrap.errors import ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
     Change,
@@ -27,19 +27,24 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j import begun as neo4j_begun
-from is_db_bootstrap.stores.neo4j import compare, cypher_file, own_schema
+from is_db_bootstrap.stores.neo4j import callbacks, compare, cypher_file
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
+from is_db_bootstrap.stores.neo4j.callbacks import CallbackRun, Callbacks
+from is_db_bootstrap.stores.neo4j.choice import Chooser
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
 from is_db_bootstrap.stores.neo4j.database import Database
 from is_db_bootstrap.stores.neo4j.duplicates import USED_LABELS, refuse_duplicates
 from is_db_bootstrap.stores.neo4j.errors import Translation
 from is_db_bootstrap.stores.neo4j.fence import Fence
-from is_db_bootstrap.stores.neo4j.file_run import OWN_SCHEMA, FileRun
+from is_db_bootstrap.stores.neo4j.file_run import FileRun
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.kind import KIND
-from is_db_bootstrap.stores.neo4j.lock import Claim, Lease
-from is_db_bootstrap.stores.neo4j.schema_forecast import declared, forecast
+from is_db_bootstrap.stores.neo4j.leasing import Leasing
+from is_db_bootstrap.stores.neo4j.own_schema import OWN_SCHEMA, OwnSchema
+from is_db_bootstrap.stores.neo4j.precondition import Precondition
+from is_db_bootstrap.stores.neo4j.recording import Recorder
+from is_db_bootstrap.stores.neo4j.schema_forecast import Forecast, declared, forecast
 from is_db_bootstrap.stores.neo4j.seed import Seed
 
 if TYPE_CHECKING:
@@ -49,10 +54,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
     from is_db_bootstrap.stores.neo4j.begun import Begun
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject
-
-
-#: A plan's look at the schema serves the try for the lock for so many seconds.
-_LOOK_SERVES_S = 5.0
 
 
 class Neo4jBootstrapper:
@@ -78,23 +79,41 @@ class Neo4jBootstrapper:
         self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
         folder = blueprint.cypher
-        self._files = cypher_file.load(folder) if folder else ()
+        crlf = blueprint.cypher_autocrlf
+        self._files = cypher_file.load(folder, autocrlf=crlf) if folder else ()
+        self._callbacks = Callbacks.load(folder, autocrlf=crlf) if folder else Callbacks()
+        #: The files that the last plan has chosen, by name.
+        self._chosen: dict[str, CypherFile] = {}
         self._seed = Seed(self._blueprint.seed_nodes, self._blueprint.seed_relationships)
         self._errors = Translation(self._url)
         self._database = Database(self._url, self._timing.connect_timeout_s, self._errors)
         self._fence = Fence(self._database)
-        self._file_run = FileRun(
+        self._own = OwnSchema(self._database, self._fence)
+        self._recorder = Recorder(
             self._database,
             self._fence,
             self._errors,
             blueprint=blueprint.name,
             username=self._url.username,
+            is_followed=bool(self._callbacks.after),
+        )
+        self._file_run = FileRun(
+            self._database,
+            self._fence,
+            self._errors,
+            recorder=self._recorder,
+            own=self._own,
             index_timeout_s=self._timing.index_timeout_s,
         )
-        self._anchor: Anchor | None = None
-        self._claim: Claim | None = None
-        #: The schema that the last plan has seen, and when, on the monotonic clock.
-        self._planned_on: tuple[float, LiveSchema] | None = None
+        self._callback_run = CallbackRun(self._database, self._fence, self._errors)
+        self._leasing = Leasing(
+            self._database,
+            self._fence,
+            self._errors,
+            self._own,
+            username=self._url.username,
+            lease_s=self._timing.lease_s,
+        )
         self.target = str(self._url)
 
     # --- looking
@@ -118,25 +137,21 @@ class Neo4jBootstrapper:
         `StoreConflict` as `History.is_ahead`, `forecast` and `assert` say.
         """
         with self._errors(), self._database.session() as session:
-            looked_at = time.monotonic()
-            live = self._database.live = self._database.look(session)
-            self._planned_on = (looked_at, live)
+            live = self._leasing.look(session)
             used = self._used_labels(session, live)
             history = History()
             if neo4j_history.LABEL in used:
                 history = self._read_history(session)
+                history.refuse_other_target(self._database.name)
             is_held = self._fence.held is not None
-            if is_held and own_schema.absent(neo4j_lock.SCHEMA, live):
-                raise StoreBusy(
-                    self.name,
-                    "The constraints that the lock needs are gone: another run is at work.",
-                    hint="See who drops them.",
-                )
+            if is_held:
+                self._leasing.refuse_unlockable(live)
             self._file_run.forget_records()
             self._file_run.history = history if is_held else None
             history.check(self._files, self._blueprint.name)
-            skipped = tuple(self._skipped(history))
-            usable = self._without(skipped)
+            usable, passed_over = self._choose(history, session)
+            self._chosen = {file.name: file for file in usable}
+            skipped = tuple(self._skipped(passed_over))
             if history.is_ahead(self._files, usable, self._blueprint.name):
                 note = (
                     f"The history goes on to {history.entries[-1].source}, beyond "
@@ -148,15 +163,38 @@ class Neo4jBootstrapper:
             pending = [file for file in usable if file.name in names]
             marks: dict[tuple[int, ...], Begun] = {}
             if pending and neo4j_begun.LABEL in used:
-                marks = self._file_run.marks(session)
+                marks = self._recorder.marks(session)
             self._file_run.known_marks = marks if is_held and pending else None
             begun = self._refuse_half_done(pending, marks)
-            changes = [_with_mark(change, begun) for change in changes]
-            new = forecast(pending, live)
-            refuse_duplicates(lambda text: self._database.rows(session, text), new)
+            found = self._forecast(pending, live, session)
+            is_due = neo4j_begun.LABEL in used and self._is_after_due(session)
+            changes = self._callbacks.around(
+                [_with_mark(change, begun) for change in changes], is_due=is_due
+            )
             changes += self._missing_seeds(session)
-        notes = tuple(self._notes(usable, pending))
+        notes = (*self._notes(usable, pending), *found.notes())
         return Plan(tuple(changes), skipped, notes, begun=begun)
+
+    def _forecast(
+        self, pending: Sequence[CypherFile], live: LiveSchema, session: neo4j.Session
+    ) -> Forecast:
+        """What pending files will meet. Raises `StoreConflict` as `forecast` says."""
+        before = [each.place for each in self._callbacks.before if each.may_change_data]
+        found = forecast(
+            pending,
+            live,
+            edition=self._chooser.server.edition or "",
+            before=before[-1] if before else "",
+        )
+        refuse_duplicates(partial(self._database.rows, session), found.new)
+        self._file_run.expect(frozenset(found.unforeseen))
+        return found
+
+    def _is_after_due(self, session: neo4j.Session) -> bool:
+        """Whether an earlier run has applied files, and ended before the callbacks behind them."""
+        if not self._callbacks.after:
+            return False
+        return bool(self._database.rows(session, callbacks.IS_DUE))
 
     def _read_history(self, session: neo4j.Session) -> History:
         return History.read(self._database.rows(session, neo4j_history.READ))
@@ -167,35 +205,28 @@ class Neo4jBootstrapper:
 
         return self._seed.missing(run)
 
-    def _skipped(self, history: History) -> Iterator[Change]:
-        for file in self._files:
-            unmet = None if history.entry(file.version) else self._unmet(file)
-            if unmet is not None and not unmet.is_assumption:
-                raise StoreConflict(
-                    self.name,
-                    f"{file.name} asks: {unmet.text}. {self.target} is {self._described_server()}.",
-                    hint="Use such a server, or take the file out.",
-                    subject=file.name,
-                )
-            if unmet is not None:
-                detail = f"{unmet.text}; the server is {self._described_server()}"
-                yield neo4j_history.change_of(file, detail)
-
-    def _unmet(self, file: CypherFile) -> cypher_file.Precondition | None:
+    @property
+    def _chooser(self) -> Chooser:
         server = self._database.server or ServerInfo("0", "")
-        forbidden = [p for p in file.preconditions if p.edition == "enterprise" and p.is_assumption]
-        if forbidden and not self._blueprint.enterprise:
-            return forbidden[0]
-        return file.unmet(server.version, server.edition or "")
+        return Chooser(server, self.target, self._blueprint.enterprise)
 
-    def _described_server(self) -> str:
-        server = self._database.server or ServerInfo("?", "?")
-        off = "" if self._blueprint.enterprise else ", and the blueprint's enterprise files are off"
-        return f"{server.version} {server.edition}{off}"
+    def _choose(
+        self, history: History, session: neo4j.Session
+    ) -> tuple[list[CypherFile], list[tuple[CypherFile, Precondition]]]:
+        """The files that this server takes, and those that it passes over."""
 
-    def _without(self, skipped: Sequence[Change]) -> list[CypherFile]:
-        names = {c.name for c in skipped}
-        return [f for f in self._files if f.name not in names]
+        def ask(file: CypherFile, precondition: Precondition) -> bool:
+            with self._errors(f"{file.name}: {precondition.text}"):
+                return self._database.ask(session, precondition.query)
+
+        return self._chooser.choose(self._files, history, ask)
+
+    def _skipped(self, passed_over: Sequence[tuple[CypherFile, Precondition]]) -> Iterator[Change]:
+        for file, unmet in passed_over:
+            detail = f"{unmet.text}; the server is {self._chooser.described}"
+            if unmet.query:
+                detail = f"{unmet.text}; it is not so"
+            yield neo4j_history.change_of(file, detail)
 
     def _notes(self, usable: Sequence[CypherFile], pending: Sequence[CypherFile]) -> Iterator[str]:
         unverified = [f"{f.name} ({f.unrecognised})" for f in usable if f.unrecognised]
@@ -208,6 +239,8 @@ class Neo4jBootstrapper:
             yield warning
         for file in pending:
             yield from file.lint()
+        yield from self._chooser.notes(self._files)
+        yield from self._callbacks.notes()
         if self._database.live is not None:
             yield from compare.twins(declared(usable).values(), self._database.live)
 
@@ -254,12 +287,27 @@ class Neo4jBootstrapper:
         if change.kind == "seed":
             self._apply_seed(change)
             return None
-        file = next((f for f in self._files if f.name == change.name), None)
+        if change.kind == callbacks.KIND:
+            self._apply_callback(change)
+            return None
+        known = [*self._chosen.values(), *self._files]
+        file = next((f for f in known if f.name == change.name), None)
         if file is None:
             raise ChangeFailed(
                 self.name, f"{change.name} is not a file of {self._blueprint.name}.", change=change
             )
         return self._file_run.apply(file, change)
+
+    def _apply_callback(self, change: Change) -> None:
+        callback = self._callbacks.find(change.name)
+        if callback is None:
+            raise ChangeFailed(
+                self.name,
+                f"{change.name} is not a callback of {self._blueprint.name}.",
+                change=change,
+            )
+        is_last = callback in self._callbacks.after[-1:]
+        self._callback_run.apply(callback, change, is_last=is_last)
 
     def _apply_seed(self, change: Change) -> None:
         with (
@@ -280,13 +328,24 @@ class Neo4jBootstrapper:
             self.ping(self._timing.connect_timeout_s)
         with self._errors(), self._database.session() as session:
             live = self._database.live = self._database.look(session)
-            drifts = list(compare.drifts(self._declared_here(), live))
+            drifts = list(compare.drifts(self._declared_here(session), live))
             missing = self._missing_seeds(session)
         return drifts + [Drift(seed.name, seed.kind, "is missing") for seed in missing]
 
-    def _declared_here(self) -> list[SchemaObject]:
-        """What the files that this server takes leave behind."""
-        return list(declared(f for f in self._files if self._unmet(f) is None).values())
+    def _declared_here(self, session: neo4j.Session) -> list[SchemaObject]:
+        """What the files that this server takes leave behind.
+
+        Where only the history tells which these are, it is read. A file whose question is not
+        answered for good is declared once it is recorded.
+        """
+        orders = [file.order for file in self._files]
+        is_certain = len(set(orders)) == len(orders) and not any(f.queries for f in self._files)
+        history = History() if is_certain else self._read_history(session)
+        try:
+            taken, _ = self._chooser.choose(self._files, history, None)
+        except StoreConflict:
+            taken = []
+        return list(declared(taken).values())
 
     def selftest(self) -> Iterator[Proof]:
         """Try each declared constraint and index in transactions that are rolled back.
@@ -296,7 +355,7 @@ class Neo4jBootstrapper:
         from is_db_bootstrap.stores.neo4j.selftest import SelfTest
 
         with self._errors("a probe"), self._database.session() as session:
-            yield from SelfTest(session, self._declared_here()).proofs()
+            yield from SelfTest(session, self._declared_here(session)).proofs()
 
     def audit(self) -> Sequence[Drift]:
         """Constraints and indexes that no file declares.
@@ -314,7 +373,7 @@ class Neo4jBootstrapper:
         with self._errors(), self._database.session() as session:
             history = self._read_history(session)
             held = self._database.rows(session, neo4j_lock.HOLDER)
-        usable = self._without(tuple(self._skipped(history)))
+            usable, _ = self._choose(history, session)
         recorded = history.entries[-1].source if history.entries else ""
         head = usable[-1].name if usable else ""
         return Status(recorded, head, neo4j_lock.present_holder(held))
@@ -326,97 +385,27 @@ class Neo4jBootstrapper:
 
         A lapsed one of ours is taken over.
         """
-        held = self._ready_to_lock()
-        if held is not None:
-            return held
-        taken = neo4j_lock.take(
-            self._database.write, self._claim_for(owner), self._timing.lease_s, self._end_runs
-        )
+        taken = self._leasing.try_lock(owner)
         self._file_run.forget_records()
-        self._fence.lease = taken if isinstance(taken, Lease) else None
-        if isinstance(taken, Lease):
-            self._claim = None  # the next lock of this store gets a token of its own
         return taken
 
     def know_anchor(self, anchor: Anchor | None) -> None:
         """Note the anchor of this run, which the lease records."""
-        self._anchor = anchor
-
-    def _claim_for(self, owner: str) -> Claim:
-        """The claim of this run, with the same token for each try."""
-        claim = Claim(
-            owner,
-            self._database.tag,
-            self._url.username,
-            self._database.is_alone,
-            self._anchor,
-        )
-        if self._claim is not None and self._claim.owner == owner:
-            claim = replace(claim, token=self._claim.token)
-        self._claim = claim
-        return claim
-
-    def _end_runs(self, runs: Sequence[str]) -> bool:
-        """End the transactions and connections of `runs`. Returns whether none of them is left.
-
-        False when this user may not look or end them: then their lease has to lapse.
-        """
-        try:
-            return self._database.end_runs(runs)
-        except AccessDenied:
-            return False
-
-    def _ready_to_lock(self) -> LockHolder | None:
-        """Make the constraints of the lease where they are absent.
-
-        Returns the holder when a run that has a lease forbids that: its transactions would wait for
-        the schema statement, or be the victim of a deadlock with it. These constraints are the only
-        thing that is changed without a lease.
-        """
-        with self._errors("the lock"), self._database.session() as session:
-            self._database.live = self._seen_by_plan() or self._database.look(session)
-            if own_schema.absent(neo4j_lock.SCHEMA, self._database.live):
-                present = self._present_holder(session)
-                if present is not None:
-                    return present
-                self._file_run.make_own(session, neo4j_lock.SCHEMA)
-        return None
-
-    def _seen_by_plan(self) -> LiveSchema | None:
-        """The schema that the plan before this try has seen. None when that is not so lately.
-
-        It serves one try only. Whether the constraints are still there is seen under the lock, by
-        the next plan.
-        """
-        planned_on, self._planned_on = self._planned_on, None
-        if planned_on is None or time.monotonic() - planned_on[0] > _LOOK_SERVES_S:
-            return None
-        return planned_on[1]
-
-    def _present_holder(self, session: neo4j.Session) -> LockHolder | None:
-        """Who holds the lock. The lock is only read where there is one."""
-        used = {row["n"] for row in self._database.rows(session, USED_LABELS)}
-        if neo4j_lock.LABEL not in used:
-            return None
-        return neo4j_lock.present_holder(self._database.rows(session, neo4j_lock.HOLDER))
+        self._leasing.anchor = anchor
 
     def left_lease(self) -> LeftLease | None:
         """The lease that is there now.
 
         This only reads, so that a user who may not write meets no refusal.
         """
-        with self._errors("the lock"), self._database.session() as session:
-            rows = self._database.rows(session, neo4j_lock.HOLDER)
-        who = self._url.username if self._database.is_alone else None
-        return neo4j_lock.left_lease(rows, who)
+        return self._leasing.left_lease()
 
     def release_lapsed(self) -> str | None:
         """Delete the lock of a run that is over.
 
         The command line of neo4j-migrations knows no lease, so it would refuse to run for ever.
         """
-        owner = neo4j_lock.lapsed_owner(self._database.write)
-        return None if owner is None else f"The lock of a run that is over was removed: {owner}."
+        return self._leasing.release_lapsed()
 
     # --- ending
 
@@ -458,7 +447,7 @@ class Neo4jBootstrapper:
     def close(self) -> None:
         """Release every connection."""
         self._fence.lease = None
-        self._planned_on = None
+        self._leasing.forget()
         self._file_run.forget()
         self._database.close()
 

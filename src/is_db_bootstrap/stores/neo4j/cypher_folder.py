@@ -24,7 +24,7 @@ from is_db_bootstrap.folders import (
 SUFFIX = ".cypher"
 #: The name of a migration. `_` in a version stands for a dot.
 FILE_NAME = re.compile(
-    r"(?P<kind>[VR])(?P<version>\d+(?:[_.]\d+)*)__(?P<description>[\w ]+)\.cypher",
+    r"(?P<kind>[VR])(?P<version>\d+(?:[_.]\d+)*)__(?P<description>[\w \-]+)\.cypher",
 )
 #: The names that neo4j-migrations takes (`MigrationVersion.VERSION_PATTERN`; tried with 2.19.2).
 #: In Java, `\d` and `\w` stand for ASCII only.
@@ -34,26 +34,39 @@ _THEIR_FILE_NAME = re.compile(r"[VR](?:\d+(?:_\d+)*|\d+(?:\.\d+)*)__[\w ]+\.cyph
 _LIKE_A_MIGRATION = re.compile(r"[VRU]\d.*|.*\.(?:cypher|cql|cyp)\b.*", re.IGNORECASE | re.DOTALL)
 #: Endings that Cypher files go by, in small letters. Only the first is taken.
 _CYPHER_SUFFIXES = {SUFFIX, ".cql", ".cyp"}
-#: Callbacks of neo4j-migrations, as `afterMigrate.cypher` and `beforeFirstUse__01.cypher`.
-_CALLBACK = re.compile(r"(?:before|after)[A-Z]\w*\.cypher")
+#: Callbacks of neo4j-migrations, as `afterMigrate.cypher` and `beforeFirstUse__01.cypher`
+#: (`LifecyclePhase.java`).
+CALLBACK_NAME = re.compile(
+    r"(?P<phase>beforeFirstUse|(?:before|after)(?:Migrate|Clean|Validate|Info))"
+    r"(?:__(?P<description>[\w \-]+))?\.cypher"
+)
+#: Files of neo4j-migrations that are written in something else than Cypher, by their ending.
+_OTHER_LANGUAGES = {
+    ".xml": "a catalogue of neo4j-migrations, which is not understood: write its constraints and "
+    "indexes as Cypher",
+    ".java": "a migration in Java, which is not understood",
+    ".class": "a migration in Java, which is not understood",
+    ".kt": "a migration in Kotlin, which is not understood",
+    ".adoc": "a migration in AsciiDoc, which is not understood: write its statements as Cypher",
+    ".md": "a migration in Markdown, which is not understood: write its statements as Cypher",
+}
 #: Programs that lie beside Cypher files to run them or to write them.
 _PROGRAMS = {".py"}
 #: How many files a message names.
 _SHOWN = 10
 
 _HINT = (
-    "Write V001__what_it_does.cypher, or R001__… to repeat, directly in the folder. "
+    "Write V001__what_it_does.cypher, or R001__… to repeat. "
     "Move what is no migration out of it, or give it a name that may stay there, such as notes.md. "
     "Nothing was run, because these files would have been passed over."
 )
 
 
 def migration_files(folder: Path) -> list[Path]:
-    """The migrations of `folder`, sorted by name.
+    """The migrations of `folder` and of the folders below it, sorted by name.
 
-    Raises `ConfigurationError` when the folder cannot be read, and one that names every entry of
-    the folder and its sub-folders that is neither a migration nor of a harmless kind, with the
-    reason.
+    Raises `ConfigurationError` when a folder cannot be read, and one that names every entry that is
+    neither a migration, nor a callback, nor of a harmless kind, with the reason.
     """
     if not folder.is_dir():
         raise ConfigurationError(
@@ -63,7 +76,7 @@ def migration_files(folder: Path) -> list[Path]:
     taken: list[Path] = []
     refused: dict[Entry, str] = {}
     for entry in entries_below(folder):
-        if _is_migration(entry):
+        if _has_name(entry, FILE_NAME) or _has_name(entry, CALLBACK_NAME):
             taken.append(entry.path)
         elif reason := _why_refused(entry):
             refused[entry] = reason
@@ -74,7 +87,17 @@ def migration_files(folder: Path) -> list[Path]:
         if len(reasons) > _SHOWN:
             shown += f"; and {len(reasons) - _SHOWN} more"
         raise ConfigurationError(f"neo4j: {folder}: {shown}.", hint=_HINT)
-    return sorted(taken, key=lambda path: path.name)
+    migrations = [path for path in taken if FILE_NAME.fullmatch(path.name)]
+    return sorted(migrations, key=lambda path: (path.name, path))
+
+
+def callback_files(folder: Path) -> list[Path]:
+    """The callbacks of `folder` and of the folders below it, sorted by name.
+
+    Raises `ConfigurationError` when a folder cannot be read.
+    """
+    found = [entry.path for entry in entries_below(folder) if _has_name(entry, CALLBACK_NAME)]
+    return sorted(found, key=lambda path: (path.name, path))
 
 
 def looks_like_migration(path: Path) -> bool:
@@ -99,9 +122,9 @@ def is_known_to_stock_tool(name: str) -> bool:
     return _THEIR_FILE_NAME.fullmatch(name) is not None
 
 
-def _is_migration(entry: Entry) -> bool:
-    is_plain_file = entry.type == "file" and not entry.is_below
-    return is_plain_file and FILE_NAME.fullmatch(entry.path.name) is not None
+def _has_name(entry: Entry, form: re.Pattern[str]) -> bool:
+    is_plain_file = entry.type == "file" and not entry.is_hidden
+    return is_plain_file and form.fullmatch(entry.path.name) is not None
 
 
 def _why_refused(entry: Entry) -> str:
@@ -122,11 +145,13 @@ def _why_refused(entry: Entry) -> str:
 
 def _why_file_refused(entry: Entry) -> str:
     name, path = entry.shown_name, entry.path
-    if entry.is_below:
-        return f"{name} is in a sub-folder, from which nothing is run"
+    is_numbered = re.match(r"[VR]\d[\d._]*__", path.name) is not None
+    if is_numbered and path.suffix in _OTHER_LANGUAGES:
+        return f"{name} is {_OTHER_LANGUAGES[path.suffix]}"
+    is_in_hidden = entry.is_hidden and not path.name.startswith(".")
+    if is_in_hidden:
+        return f"{name} is in a folder whose name begins with a dot, from which nothing is run"
     if path.suffix != SUFFIX:
         ending = f"ends in {printable(path.suffix)}, not" if path.suffix else "does not end"
         return f"the name of {name} {ending} in {SUFFIX}"
-    if _CALLBACK.fullmatch(path.name):
-        return f"{name} is a callback of neo4j-migrations, which is not run"
     return f"the file name {name} is not understood"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
+
+from is_db_bootstrap.stores.neo4j.property_type import normal_option, normal_type
 
 _NAME = r"(?:`(?:``|[^`])*`|[^\W\d]\w*)"
 _NODE = rf"\( (?:{_NAME} )?: (?P<labels>{_NAME}(?: \| {_NAME})*) \)"
@@ -35,11 +38,20 @@ _LOOKUP = re.compile(
 _DROP = re.compile(
     rf"DROP (?P<kind>CONSTRAINT|INDEX) (?P<name>{_NAME})(?P<guarded> IF EXISTS)?", re.IGNORECASE
 )
-_OPTION = re.compile(r"(`[^`]+`|[\w.]+(?: \. \w+)*) : ('[^']*'|\"[^\"]*\"|[\w.]+)")
+#: How schema statements begin. Other statements need no longer look.
+_MAY_DECLARE = re.compile(
+    r"(?:CREATE|DROP) (?:OR REPLACE )?(?:\w+ )?(?:CONSTRAINT|INDEX)\b", re.IGNORECASE
+)
+_OPTION = re.compile(
+    r"(`[^`]+`|'[^']+'|\"[^\"]+\"|[\w.]+(?: \. \w+)*) : "
+    r"('[^']*'|\"[^\"]*\"|\[[^\]]*\]|(?:- )?[\w.]+(?: - \d+)?)"
+)
 
 #: The server's words differ by version: `UNIQUENESS` is `NODE_PROPERTY_UNIQUENESS` in Cypher 25
 #: (neo4j-migrations 3.1.1).
-_CONSTRAINT_TYPES = ("UNIQUENESS", "KEY", "EXISTENCE", "TYPE")
+_CONSTRAINT_TYPE = re.compile(
+    r"(?:(?:NODE|RELATIONSHIP)_)?(?:PROPERTY_)?(?P<type>UNIQUENESS|KEY|EXISTENCE|TYPE)"
+)
 #: What the server makes itself in each database.
 _LOOKUP_TYPE = "LOOKUP"
 
@@ -166,7 +178,8 @@ class LiveSchema:
 
 
 def _constraint_type(shown: str) -> str:
-    return next((t for t in _CONSTRAINT_TYPES if t in shown), shown)
+    found = _CONSTRAINT_TYPE.fullmatch(shown)
+    return found["type"] if found else shown
 
 
 def _live(row: Mapping[str, Any], kind: Literal["constraint", "index"], type_: str) -> SchemaObject:
@@ -178,16 +191,19 @@ def _live(row: Mapping[str, Any], kind: Literal["constraint", "index"], type_: s
         entity=row["entityType"],
         labels=tuple(sorted(row["labelsOrTypes"] or ())),
         properties=tuple(row["properties"] or ()),
-        property_type=_type(row.get("propertyType") or ""),
-        options=tuple(sorted((str(k), _value(v)) for k, v in config.items())),
+        property_type=normal_type(row.get("propertyType") or ""),
+        options=tuple(sorted((str(k), normal_option(v)) for k, v in config.items())),
     )
 
 
+@lru_cache(maxsize=4096)
 def recognise(tokens: str) -> SchemaObject | Drop | None:
     """What a statement declares, from its tokens with one space between two.
 
     None for what is no schema statement we know.
     """
+    if not _MAY_DECLARE.match(tokens):
+        return None
     drop = _DROP.fullmatch(tokens)
     if drop:
         kind: Literal["constraint", "index"] = (
@@ -225,14 +241,16 @@ def _declared_constraint(found: re.Match[str]) -> SchemaObject:
         if found["exists"]
         else "TYPE"
     )
-    return replace(_common(found, "constraint", type_), property_type=_type(found["type"] or ""))
+    return replace(
+        _common(found, "constraint", type_), property_type=normal_type(found["type"] or "")
+    )
 
 
 def _common(found: re.Match[str], kind: Literal["constraint", "index"], type_: str) -> SchemaObject:
     labels = found["labels"] or found["types"]
     properties = [part.split(" . ")[1] for part in found["properties"].split(" , ")]
     options = (
-        (_plain(k).replace(" . ", "."), _value(v))
+        (_plain(k).strip("'\"").replace(" . ", "."), normal_option(v))
         for k, v in _OPTION.findall(found["options"] or "")
     )
     return SchemaObject(
@@ -249,11 +267,3 @@ def _common(found: re.Match[str], kind: Literal["constraint", "index"], type_: s
 
 def _plain(name: str) -> str:
     return name[1:-1].replace("``", "`") if name.startswith("`") else name
-
-
-def _type(text: str) -> str:
-    return re.sub(r"\s", "", text).upper()
-
-
-def _value(value: Any) -> str:
-    return str(value).strip("'\"").upper()

@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 _TOKEN = re.compile(
-    r"""(?P<comment>//[^\r\n]*|/\*.*?(?:\*/|(?P<open_comment>\Z)))
+    r"""\s*(?:(?P<word>\d+\.\d+|\w+)
+    |(?P<comment>//[^\r\n]*|/\*.*?(?:\*/|(?P<open_comment>\Z)))
     |(?P<string>'(?:\\.|[^'\\])*(?:'|(?P<open_single>\Z))|"(?:\\.|[^"\\])*(?:"|(?P<open_double>\Z)))
     |(?P<name>`(?:``|[^`])*(?:`|(?P<open_name>\Z)))
     |(?P<end>;)
-    |(?P<word>\d+\.\d+|\w+)
-    |(?P<space>\s+)
-    |(?P<mark>.)""",
+    |(?P<mark>\S))""",
     re.VERBOSE | re.DOTALL,
 )
 _OPEN = {"open_comment": "/*", "open_single": "'", "open_double": '"', "open_name": "`"}
+#: The kinds of tokens that always have an end.
+_PLAIN_KINDS = {"word", "mark"}
+#: What may stand before a statement and changes nothing of what it is: the version of Cypher and
+#: options of the planner.
+_PREPARSER = re.compile(
+    r"CYPHER(?: \d+(?:\.\d+)?(?= [A-Z]))?(?: \w+ = \w+)* (?=[A-Z])", re.IGNORECASE
+)
 _SCHEMA = re.compile(
     r"(?:CREATE|DROP)(?: OR REPLACE)?"
     r"(?: (?:RANGE|TEXT|POINT|FULLTEXT|VECTOR|LOOKUP|BTREE))? (?:INDEX|CONSTRAINT)\b",
@@ -33,8 +39,11 @@ _BATCHED = re.compile(
     r"\} IN (?:\S+ )?(?:CONCURRENT )?TRANSACTIONS\b|\bUSING PERIODIC COMMIT\b", re.IGNORECASE
 )
 
+_CHANGES = re.compile(r"\b(?:CREATE|MERGE|SET|DELETE|REMOVE|CALL|FOREACH|INSERT)\b", re.IGNORECASE)
+
 #: What neo4j-migrations splits at: a semicolon and a line end, wherever they stand.
 _THEIR_END = re.compile(r";(?:\r\n|\n|\r)")
+_THEIR_LINE_END = re.compile(r"\r\n|\n|\r")
 _THEIR_BLANKS = "".join(map(chr, range(0x21)))
 _THEIR_USE = re.compile(r"(?im)^[ \t]*(:use[ \t]+[^\s;]+)[ \t]*;?[ \t]*(?:\r\n|\n|\r|\Z)")
 
@@ -43,12 +52,15 @@ _THEIR_USE = re.compile(r"(?im)^[ \t]*(:use[ \t]+[^\s;]+)[ \t]*;?[ \t]*(?:\r\n|\
 class Statement:
     """One statement as it is sent, and its tokens without comments, one space between two.
 
-    `line` counts from 1 and is that of its first token.
+    The tokens do not have what stands before it for the planner, as `CYPHER 25`. `line` counts from
+    1 and is that of its first token. `comments` are the line comments before its first token,
+    without their slashes.
     """
 
     text: str
     tokens: str
     line: int
+    comments: tuple[str, ...] = ()
 
     @property
     def is_schema(self) -> bool:
@@ -63,45 +75,71 @@ class Statement:
         """Whether it commits by itself: `CALL { … } IN TRANSACTIONS`."""
         return _BATCHED.search(self.tokens) is not None
 
+    @property
+    def is_data(self) -> bool:
+        """Whether it may share a transaction with other statements and with a record."""
+        return not (self.is_schema or self.is_batched)
+
+    @property
+    def may_change_data(self) -> bool:
+        """Whether it may change nodes or relationships, as far as its words tell."""
+        return not self.is_schema and _CHANGES.search(self.tokens) is not None
+
 
 def split(text: str) -> Iterator[Statement]:
     """The statements of a file; `ValueError` for a string, name or comment without end."""
-    begin, first = 0, 0
+    return (found for found in _read(text) if found.tokens)
+
+
+def line_comments(text: str) -> list[str]:
+    """The line comments that stand before a statement, or behind the last one.
+
+    They come without their slashes. `ValueError` as for `split`.
+    """
+    return [comment for found in _read(text) for comment in found.comments]
+
+
+def _read(text: str) -> Iterator[Statement]:
+    """The statements, and what is behind the last one as a statement without tokens."""
+    begin = counted = 0
+    line = first_line = 1
     tokens: list[str] = []
+    comments: list[str] = []
     for match in _TOKEN.finditer(text):
-        _refuse_open(text, match)
-        kind = match.lastgroup
+        kind = match.lastgroup or ""
+        part = match[kind]
         if kind == "end":
             if tokens:
-                yield _statement(text, begin, match.start(), tokens, first)
-            begin, tokens = match.end(), []
-        elif kind not in {"comment", "space"} and match[0] != "\ufeff":
-            first = first if tokens else match.start()
-            tokens.append(match[0])
-    if tokens:
-        yield _statement(text, begin, len(text), tokens, first)
+                yield _statement(text[begin : match.start(kind)], tokens, first_line, comments)
+                tokens, comments = [], []
+            begin = match.end()
+            continue
+        if kind not in _PLAIN_KINDS:
+            _refuse_open(text, match)
+        if kind == "comment":
+            if part.startswith("//") and not tokens:
+                comments.append(part[2:].strip())
+        elif part != "\ufeff":
+            if not tokens:
+                # Lines are counted on from the statement before, so that each is counted once.
+                line += text.count("\n", counted, match.start(kind))
+                counted, first_line = match.start(kind), line
+            tokens.append(part)
+    yield _statement(text[begin:], tokens, first_line, comments)
 
 
 def _refuse_open(text: str, match: re.Match[str]) -> None:
     for group, sign in _OPEN.items():
         if match[group] is not None:
-            line = text.count("\n", 0, match.start()) + 1
+            line = text.count("\n", 0, match.start(group)) + 1
             raise ValueError(f"line {line}: what begins with {sign} has no end")
 
 
-def _statement(text: str, begin: int, end: int, tokens: list[str], first: int) -> Statement:
-    return Statement(
-        text[begin:end].strip("\ufeff \t\r\n"), " ".join(tokens), text.count("\n", 0, first) + 1
-    )
-
-
-def leading_comments(text: str) -> Iterator[str]:
-    """The line comments before the first statement, without their slashes."""
-    for match in _TOKEN.finditer(text.lstrip("\ufeff")):
-        if match.lastgroup not in {"comment", "space"} and match["comment"] is None:
-            return
-        if match[0].startswith("//"):
-            yield match[0][2:].strip()
+def _statement(text: str, tokens: list[str], line: int, comments: list[str]) -> Statement:
+    words = " ".join(tokens)
+    if words[:7].upper() == "CYPHER ":
+        words = _PREPARSER.sub("", words, count=1)
+    return Statement(text.strip("\ufeff \t\r\n"), words, line, tuple(comments))
 
 
 def their_parts(text: str) -> list[str]:
@@ -123,8 +161,49 @@ def checksum(text: str) -> str:
 
     Line ends and comments count.
     """
-    crc = 0
+    return _crc(their_parts(text))
+
+
+def checksum_without(text: str, is_left_out: Callable[[str], bool]) -> str:
+    """The same without leading line comments for which `is_left_out` is true.
+
+    neo4j-migrations takes this one too, so that preconditions may be added to a file that was
+    applied. A comment is given without its slashes.
+    """
+    return _crc(_without_comments(part, is_left_out) for part in their_parts(text))
+
+
+def their_comments(text: str) -> Iterator[str]:
+    """The line comments in which neo4j-migrations looks for preconditions, without slashes.
+
+    These are the first lines of each of its parts, up to one that is no line comment.
+    """
     for part in their_parts(text):
+        yield from map(str.strip, _leading_line_comments(part))
+
+
+def _without_comments(part: str, is_left_out: Callable[[str], bool]) -> str:
+    left_out = [
+        re.escape(f"//{comment}")
+        for comment in _leading_line_comments(part)
+        if is_left_out(comment.strip())
+    ]
+    if not left_out:
+        return part
+    return re.sub(rf"(?:{'|'.join(left_out)})(?:\r?\n|\r)", "", part)
+
+
+def _leading_line_comments(part: str) -> Iterator[str]:
+    for line in _THEIR_LINE_END.split(part):
+        trimmed = line.strip(_THEIR_BLANKS)
+        if not trimmed.startswith("//"):
+            return
+        yield trimmed[2:]
+
+
+def _crc(parts: Iterable[str]) -> str:
+    crc = 0
+    for part in parts:
         crc = zlib.crc32(part.encode(), crc)
     return str(crc)
 

@@ -89,6 +89,8 @@ class Database:
         self.uncommitted: list[str] = []
         #: Version and edition, once connected.
         self.server: ServerInfo | None = None
+        #: What the server calls the database, as far as is known.
+        self.name = url.database.lower()
         #: Whether one server has the whole database, as far as is known.
         self.is_alone = False
         #: What a look has found last.
@@ -179,6 +181,7 @@ class Database:
         except raised.Forbidden:
             return  # not allowed everywhere; the query before has read from the database
         self.is_alone = len(rows) == 1
+        self.name = str(rows[0]["name"]) if rows else self.name
         mine = []
         if self._url.scheme.startswith("bolt"):
             mine = [row for row in rows if row["address"] == self._url.hosts]
@@ -220,6 +223,22 @@ class Database:
         """One statement in a transaction of its own, marked as ours so that `cancel` finds it."""
         query = neo4j.Query(text, metadata=self.metadata)
         return [dict(row) for row in session.run(query, parameters)]
+
+    def ask(self, session: neo4j.Session, question: str) -> bool:
+        """The answer to a question, in a transaction that is rolled back.
+
+        Raises `StoreConflict` for anything else than one row whose first value is true or false.
+        """
+        with session.begin_transaction(metadata=self.metadata) as transaction:
+            answers = [row.values() for row in transaction.run(question)]
+            transaction.rollback()  # at its end, the driver would commit
+        if len(answers) != 1 or not isinstance(answers[0][0], bool):
+            raise StoreConflict(
+                STORE,
+                f"The question `{question}` was not answered by true or false in one row.",
+                hint="Let it return one boolean, such as `RETURN count(n) > 0`.",
+            )
+        return answers[0][0]
 
     def write(self, text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """One statement about the lock, in a session and a transaction of its own."""

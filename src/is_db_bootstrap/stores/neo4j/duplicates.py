@@ -58,7 +58,7 @@ def duplicates(rows: Rows, thing: SchemaObject) -> list[str]:
     found = rows(
         f"MATCH {_pattern(thing)} WHERE {present} "
         f"WITH [{', '.join(properties)}] AS v, count(*) AS c WHERE c > 1 "
-        f"RETURN v, c ORDER BY c DESC, toString(v[0]) LIMIT {GROUPS + 1}"
+        f"RETURN v, c ORDER BY c DESC, toStringOrNull(v[0]) LIMIT {GROUPS + 1}"
     )
     what = _noun(thing)
     return [f"{row['c']} {what} share {_values(thing.properties, row['v'])}" for row in found]

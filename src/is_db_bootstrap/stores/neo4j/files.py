@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from is_db_bootstrap.stores.neo4j import cypher_file, cypher_text
+from is_db_bootstrap.stores.neo4j.callbacks import Callbacks
 from is_db_bootstrap.stores.neo4j.cypher_folder import (
     is_cypher_file,
     looks_like_migration,
@@ -23,6 +24,7 @@ def count_files(folder: Path) -> int:
 
     Raises `ConfigurationError` for whatever is wrong with them.
     """
+    Callbacks.load(folder)
     return len(cypher_file.load(folder))
 
 
@@ -62,9 +64,11 @@ def going_on(paths: Iterable[Path], own: Path, *, in_shared_place: bool) -> Iter
     another name are those of another blueprint.
     """
     named = [path for path in paths if looks_like_migration(path)]
-    more = [path for path in named if not (own / path.name).exists()]
+    read = list(own.rglob("*.cypher"))
+    names = {path.name for path in read}
+    more = [path for path in named if path.name not in names]
     if in_shared_place:
-        taken = {version_in_name(path) for path in own.glob("*.cypher")} - {()}
+        taken = {version_in_name(path) for path in read} - {()}
         if any(version_in_name(path) in taken for path in more):
             return iter(())
     return iter(more)

@@ -16,8 +16,9 @@ from is_db_bootstrap.engine.lineage import Comparison, Lineage, Standing, Step
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.neo4j import begun
-from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile, number
+from is_db_bootstrap.stores.neo4j.cypher_file import LINE_ENDS, CypherFile
 from is_db_bootstrap.stores.neo4j.kind import STORE
+from is_db_bootstrap.stores.neo4j.version import number
 
 KIND = "cypher"
 
@@ -40,10 +41,7 @@ BASELINE = "BASELINE"
 # and more. So there are several short ones, and what they return is put together here.
 
 #: One row for each run of a file again, and one for each other file.
-READ = f"""
-MATCH (m:{LABEL}) WHERE m.migrationTarget IS NULL
-OPTIONAL MATCH (m)-[r:REPEATED]->(m) RETURN m, r
-"""
+READ = f"MATCH (m:{LABEL}) OPTIONAL MATCH (m)-[r:REPEATED]->(m) RETURN m, r"
 
 #: Begins every transaction that records. The node is never committed: its unique name makes a
 #: second writer wait here until the first one has ended, because `unique_version___Neo4jMigration`
@@ -51,7 +49,7 @@ OPTIONAL MATCH (m)-[r:REPEATED]->(m) RETURN m, r
 WAIT_FOR_WRITERS = "CREATE (l:__Neo4jMigrationsLock {name: 'is-db-bootstrap record'}) DELETE l"
 #: What is recorded then.
 VERSIONS = f"""
-MATCH (m:{LABEL}) WHERE m.migrationTarget IS NULL
+MATCH (m:{LABEL}) WHERE m.migrationTarget IS NULL AND m.version IS NOT NULL
 RETURN m.version AS version, m.isDbBootstrapBlueprint AS blueprint
 """
 #: Makes the node that every chain begins with, which says whose history it is.
@@ -89,6 +87,21 @@ RETURN count(r) AS recorded
 """
 
 
+#: Takes a node out of the history, and joins what stood before it and behind it.
+REMOVE = f"""
+MATCH (m:{LABEL} {{version: $version}}) WHERE m.migrationTarget IS NULL
+OPTIONAL MATCH (p)-[:MIGRATED_TO]->(m)
+OPTIONAL MATCH (m)-[old:MIGRATED_TO]->(n)
+FOREACH (_ IN CASE WHEN p IS NULL OR n IS NULL THEN [] ELSE [1] END |
+    CREATE (p)-[moved:MIGRATED_TO]->(n) SET moved = properties(old))
+DETACH DELETE m
+"""
+#: Lets a node say what its file is now.
+CORRECT = f"""
+MATCH (m:{LABEL} {{version: $previous}}) WHERE m.migrationTarget IS NULL SET m += $facts
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One recorded file; `checksum` is that of its latest run, `past` has those of all its runs."""
@@ -111,11 +124,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is recorded, in the order of versions; `blueprint` is empty when nobody marked it."""
+    """What is recorded, in the order of versions; `blueprint` is empty when nobody marked it.
+
+    `targets` are the databases whose histories lie here besides, under their `migrationTarget`.
+    """
 
     entries: tuple[Entry, ...] = ()
     blueprint: str = ""
     begun: bool = False
+    targets: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, rows: Iterable[Mapping[str, Any]]) -> History:
@@ -129,16 +146,24 @@ class History:
                 repeats.setdefault(node.element_id, []).append(row["r"])
         blueprint = ""
         entries = []
-        for identity, node in nodes.items():
+        targets = {str(n["migrationTarget"]) for n in nodes.values() if n.get("migrationTarget")}
+        own = {i: n for i, n in nodes.items() if not n.get("migrationTarget") and _counts(n)}
+        for identity, node in own.items():
             if node["version"] == BASELINE:
                 blueprint = node.get("isDbBootstrapBlueprint") or ""
             else:
                 entries.append(_entry(node, repeats.get(identity, [])))
-        return cls(tuple(sorted(entries, key=lambda e: e.order)), blueprint, begun=bool(nodes))
+        return cls(
+            tuple(sorted(entries, key=lambda e: e.order)),
+            blueprint,
+            begun=bool(own),
+            targets=frozenset(targets),
+        )
 
     def entry(self, version: str) -> Entry | None:
         """What is recorded under a version, however many zeros it is written with."""
-        return next((e for e in self.entries if e.order == number(version)), None)
+        order = number(version)
+        return next((e for e in self.entries if e.order == order), None)
 
     def before(self, file: CypherFile) -> str:
         """The version behind which `file` is recorded."""
@@ -157,6 +182,7 @@ class History:
             tuple(sorted([*others, latest], key=lambda e: e.order)),
             self.blueprint or blueprint,
             begun=True,
+            targets=self.targets,
         )
 
     def is_ahead(
@@ -167,7 +193,8 @@ class History:
         `usable` are those that this server takes. Raises `StoreConflict`, which names both sides,
         when each has something that the other one lacks.
         """
-        passed_over = [file for file in files if file not in usable]
+        taken = {file.order for file in usable}
+        passed_over = [file for file in files if file.order not in taken]
         found = self._as_lineage(passed_over).compare(_declared_lineage(usable, passed_over))
         unknown = [entry for entry in self.entries if _step_name(entry.order) in found.beyond]
         if found.standing is Standing.AHEAD and not files:
@@ -208,6 +235,23 @@ class History:
         if unknown:
             raise _unknown(unknown, blueprint)
         raise self._late(by_name[found.skipped[0]])
+
+    def refuse_other_target(self, database: str) -> None:
+        """Raise `StoreConflict` when the history of `database` is recorded as that of a target.
+
+        neo4j-migrations records it so where a `--schema-database` is given, and finds it only with
+        that option. Without this, every file would be applied a second time.
+        """
+        if not self.entries and database in self.targets:
+            raise StoreConflict(
+                STORE,
+                f"neo4j-migrations recorded the history of the database {database} with the option "
+                "--schema-database, under that name as migrationTarget, where nobody finds it "
+                "without the option.",
+                hint="Go on with neo4j-migrations there, or remove the property from these nodes: "
+                f"MATCH (m:{LABEL} {{migrationTarget: '{database}'}}) REMOVE m.migrationTarget.",
+                subject=database,
+            )
 
     def check(self, files: Sequence[CypherFile], blueprint: str) -> None:
         """Raise `StoreConflict` when it is another blueprint's, or has another kind of file."""
@@ -252,6 +296,12 @@ class History:
             hint=f"Give it a version above {last.version}.",
             subject=file.name,
         )
+
+
+def _counts(node: Mapping[str, Any]) -> bool:
+    """Whether neo4j-migrations counts a node as one of its history (`ChainBuilder.java`)."""
+    is_failed = node.get("flyway_failed") is True
+    return node.get("version") is not None and not is_failed and node.get("type") != "DELETE"
 
 
 def _entry(node: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]) -> Entry:
@@ -368,10 +418,30 @@ def _refuse_other_kind(entry: Entry, file: CypherFile) -> None:
 
 def _other_text(entry: Entry, file: CypherFile) -> StoreConflict:
     """The conflict of a file that has another text than the one that was applied."""
+    changed = "The text"
+    hint = "Restore the text, and put the change into a new file."
+    only = file.why_other(entry.checksum)
+    if only:
+        changed = f"Nothing but {only}"
+        hint = "Save the file as it was applied."
+    if only == LINE_ENDS:
+        hint = (
+            "Check the file out as it was applied (`*.cypher text eol=lf` in .gitattributes), or "
+            "let line ends not count: cypher_autocrlf=True in the blueprint, as --autocrlf of "
+            "neo4j-migrations."
+        )
+    if entry.source != file.name and not only:
+        return StoreConflict(
+            STORE,
+            f"Version {entry.version} was applied as {entry.source}, and {file.name} is another "
+            f"text: recorded checksum {entry.checksum}, now {file.checksum}.",
+            hint="Restore that file, and give the new one a version of its own.",
+            subject=file.name,
+        )
     return StoreConflict(
         STORE,
-        f"The text of {file.name} was changed after it was applied: "
+        f"{changed} of {file.name} was changed after it was applied: "
         f"recorded checksum {entry.checksum}, now {file.checksum}.",
-        hint="Restore the text, and put the change into a new file.",
+        hint=hint,
         subject=file.name,
     )

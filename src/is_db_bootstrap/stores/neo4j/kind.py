@@ -32,6 +32,7 @@ KIND = StoreKind(
     unended="An index that was created on Neo4j before the end may still be building there.",
     change_nouns={
         "cypher": ("Cypher file", "Cypher files"),
+        "callback": ("callback", "callbacks"),
         "seed": ("demo row", "demo rows"),
     },
 )

@@ -17,8 +17,11 @@ from is_db_bootstrap.engine.store import Anchor, LeftLease
 from is_db_bootstrap.results import LockHolder
 
 LABEL = "__Neo4jMigrationsLock"
-#: The only name that neo4j-migrations gives its node; that it is unique is the exclusion.
+#: The name that neo4j-migrations gives its node, unless it was given a database; that it is unique
+#: is the exclusion. Ours has this name in each database.
 NODE_NAME = "John Doe"
+#: It names its node after a database that it was given, unless that is called so.
+_UNNAMED_DATABASE = "neo4j"
 
 SCHEMA: Mapping[str, str] = {
     f"{LABEL}__has_unique_id": (
@@ -70,6 +73,13 @@ FINISH = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
 WITH l WHERE l.token = $token SET l += {{{_SET}{_SET_ANCHOR}}} RETURN count(l) AS ours
 """
+#: The node that neo4j-migrations would make when it is given the database. `leaseOf` tells ours
+#: from theirs. It is made behind the lease and removed with it, and has no end of its own.
+TAKE_COMPANION = f"""
+MERGE (c:{LABEL} {{name: $companion}})
+ON CREATE SET c.id = $companion + ' ' + $token, c.leaseOf = $name
+RETURN c.leaseOf = $name AS ours
+"""
 CONFIRM = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
 WITH l WHERE l.token = $token
@@ -82,23 +92,31 @@ HOLD = f"MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name RETURN l.token AS 
 SEE = f"MATCH (l:{LABEL} {{name: $name}}) RETURN l.token AS token"
 RELEASE = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
-WITH l WHERE l.token = $token DELETE l RETURN count(*) AS ours
+WITH l WHERE l.token = $token
+OPTIONAL MATCH (c:{LABEL} {{leaseOf: $name}})
+DELETE l, c RETURN count(DISTINCT l) AS ours
 """
 #: The name is set before the lease is read, as in `TAKE`. A lock without a lease stays: its
 #: comparison is null.
 RELEASE_LAPSED = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
 WITH l, l.owner AS owner WHERE l.until < datetime.realtime()
-DELETE l RETURN owner
+OPTIONAL MATCH (c:{LABEL} {{leaseOf: $name}})
+DELETE l, c RETURN owner
 """
 #: `lapsed` is null for the lock of neo4j-migrations, which has no lease.
 HOLDER = f"""
-MATCH (l:{LABEL})
+MATCH (l:{LABEL}) WHERE l.leaseOf IS NULL
 RETURN l.owner AS owner, l.since AS since, l.until AS until,
        l.until < datetime.realtime() AS lapsed,
        CASE WHEN l.anchored = l.token THEN l.anchor END AS anchor,
        l.anchorSession AS session, l.anchorUser AS user LIMIT 1
 """
+
+_STOCK_HOLDER = LockHolder(
+    "neo4j-migrations, whose lock has no lease (if no such run is going on, it crashed: "
+    f"MATCH (l:{LABEL}) DELETE l)"
+)
 
 #: Sends one statement in a transaction of its own and returns its rows.
 Write = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
@@ -206,13 +224,35 @@ class Lease:
 
 
 def take(
-    write: Write, claim: Claim, lease_s: float, end_runs: Callable[[Sequence[str]], bool]
+    write: Write,
+    claim: Claim,
+    lease_s: float,
+    end_runs: Callable[[Sequence[str]], bool],
+    *,
+    database: str = "",
 ) -> Lease | LockHolder:
     """One try. A lapsed lease is taken, and so is that of a run that has lost its anchor.
 
     `end_runs` ends what is left of such runs on the server, and returns whether nothing is left.
     The lease is not held before that. The next try with the same claim goes on with it.
+
+    `database` is what the server calls the database. neo4j-migrations locks another node when it is
+    given that name, so both nodes are taken then.
     """
+    taken = _take_lease(write, claim, lease_s, end_runs)
+    companion = "" if database == _UNNAMED_DATABASE else database
+    if not companion or not isinstance(taken, Lease):
+        return taken
+    given = {**taken.parameters, "companion": companion}
+    if write(TAKE_COMPANION, given)[0]["ours"]:
+        return taken
+    taken.release()
+    return _STOCK_HOLDER
+
+
+def _take_lease(
+    write: Write, claim: Claim, lease_s: float, end_runs: Callable[[Sequence[str]], bool]
+) -> Lease | LockHolder:
     lease = Lease(write, claim, max(1, int(lease_s * 1000)))
     row = write(TAKE_FREE, {**lease.parameters, "facts": lease.facts})[0]
     if row["ours"] and row["runs"] == [claim.run]:
@@ -258,9 +298,6 @@ def present_holder(rows: Sequence[Mapping[str, Any]]) -> LockHolder | None:
 def holder(row: Mapping[str, Any]) -> LockHolder:
     """Who holds it, from a row of owner, since and until."""
     if row["until"] is None:
-        return LockHolder(
-            "neo4j-migrations, whose lock has no lease (if no such run is going on, it crashed: "
-            f"MATCH (l:{LABEL}) DELETE l)"
-        )
+        return _STOCK_HOLDER
     since: datetime = row["since"].to_native()
     return LockHolder(str(row["owner"]), since)
