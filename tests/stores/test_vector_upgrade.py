@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient
 
-from is_db_bootstrap import vector
+from is_db_bootstrap import app, vector
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
-from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import ChangeFailed, StoreConflict
+from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
+from is_db_bootstrap.errors import ChangeFailed, LockTimeout, StoreConflict
+from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from servers import NO_IDLE_PINGS, empty_milvus
@@ -123,6 +124,10 @@ def test_every_row_is_in_the_new_version_and_the_alias_leads_there(
     assert any("`is-db-bootstrap vector upgrade`" in note for note in told.notes)
     store = MilvusBootstrapper(milvus_url, blueprint_of(declared))
     assert [(drift.kind, drift.actual) for drift in store.verify()] == [("alias", "docs_v1")]
+    follower = BootstrapOrchestrator([store], lock=LockPolicy(follow=True))
+    codes = [follower.run().exit_code, BootstrapOrchestrator([store]).run(Mode.VERIFY).exit_code]
+    assert codes == [3, 3]
+    assert BootstrapOrchestrator([store]).run().exit_code == 0
     seen = []
     done = upgrade(declared, on_progress=seen.append)
     assert (done.copied, done.present, done.failed, done.is_moved) == (30, 0, 0, True)
@@ -339,6 +344,28 @@ def test_an_alias_that_somebody_moves_meanwhile_is_left_there(client, release, u
         upgrade(replace(COPIED, reembed=moved))
     assert leads_to(client) == "docs_v0"
     assert len(texts(client, "docs_v2")) == 30
+
+
+@pytest.mark.parametrize("milvus_url", ["lite"], indirect=True)
+def test_the_lock_of_postgresql_keeps_a_second_command_away(
+    client, release, milvus_url, migrated, tmp_path
+):
+    release(COPIED)
+    (tmp_path / "versions").mkdir()
+    blueprint = replace(blueprint_of(COPIED), migrations=tmp_path)
+    environ = {"MILVUS_URL": milvus_url, "POSTGRES_URL": migrated("novel_genesis")}
+    settings = Settings.load(blueprint, environ=environ)
+    other = app.bootstrapper("postgres", settings.need("postgres"), blueprint, settings)
+    lock = other.try_lock("another run")
+    notes = []
+    with pytest.raises(LockTimeout, match="another run"):
+        vector.upgrade(blueprint, settings, on_note=notes.append)
+    assert leads_to(client) == "docs_v1"
+    lock.release()
+    other.close()
+    [done] = vector.upgrade(blueprint, settings, on_note=notes.append)
+    assert done.is_moved
+    assert notes == []
 
 
 KILLED = """\
