@@ -22,7 +22,9 @@ from is_db_bootstrap.errors import (
     StoreConflict,
 )
 from is_db_bootstrap.results import Mode
-from is_db_bootstrap.settings import RunOptions, Settings
+from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl, Timing
+from is_db_bootstrap.stores.postgres import scratch
+from is_db_bootstrap.stores.postgres.filled_database import fill_by_baseline
 from is_db_bootstrap.stores.postgres.sql_file import SqlFile
 from team_project import TeamProject
 
@@ -512,3 +514,60 @@ def test_of_two_runs_at_once_one_fills_the_database(project):
         thread.join()
     assert sorted([found.get(), found.get()]) == [[], ["shop.models:create_all", "b2"]]
     assert rows(team.url, "SELECT * FROM meta.shop_version") == [("b2",)]
+
+
+# --- elsewhere
+
+OWN = """
+from pathlib import Path
+from is_db_bootstrap.blueprint import Baseline, Blueprint
+
+BLUEPRINT = Blueprint(
+    "shop", "A shop.", migrations=Path("revisions"), baseline=Baseline("schema.sql", "a1")
+)
+"""
+
+
+@pytest.mark.parametrize("schema", ["public", "tenant"])
+def test_a_folder_of_revisions_without_an_env_py_may_have_a_baseline(project, schema):
+    team = project()
+    team.write("own/blueprint.py", OWN)
+    team.write("own/schema.sql", "CREATE TABLE account (id int, note text);")
+    team.revision("a1", None, FIRST, place="own/revisions")
+    team.revision("b2", "a1", SECOND, place="own/revisions")
+    create(team.url)
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA tenant; CREATE SCHEMA other; CREATE TABLE other.one ()")
+        if schema == "public":
+            connection.execute("DROP SCHEMA other CASCADE")
+    blueprint = load_blueprint(team.folder / "own")
+    environ = {"POSTGRES_URL": team.url, "DB_SCHEMA": schema}
+    settings = Settings.load(blueprint, environ=environ)
+    result = orchestrator(blueprint, settings).run(Mode.APPLY)
+    result.raise_for_failure()
+    assert changes(result) == ["schema.sql", "b2"]
+    assert rows(team.url, f"SELECT * FROM {schema}.alembic_version") == [("b2",)]
+    assert rows(team.url, f"SELECT count(*) FROM {schema}.account") == [(0,)]
+
+
+def test_a_scratch_database_begins_with_the_baseline(project):
+    """So a catalogue can be made, with which `verify` compares."""
+    team = project(baseline="shop.models:with_connection")
+    run(team)
+    url = StoreUrl.parse("postgres", team.url)
+    blueprint = load_blueprint(team.toml)
+    scratch.write(url, blueprint)
+    assert run(team, Mode.VERIFY).ok
+    with psycopg.connect(team.url, autocommit=True) as person:
+        person.execute("DROP TABLE account")
+    assert not run(team, Mode.VERIFY, fails=True).ok
+
+
+def test_a_database_can_be_filled_by_the_baseline_alone(project):
+    team = project()
+    create(team.url)
+    url = StoreUrl.parse("postgres", team.url)
+    blueprint = load_blueprint(team.toml)
+    assert fill_by_baseline(url, blueprint, Timing()) == ("a1",)
+    assert fill_by_baseline(url, blueprint, Timing()) == ()
+    assert rows(team.url, "SELECT to_regclass('by_note')") == [(None,)]
