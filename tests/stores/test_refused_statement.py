@@ -82,7 +82,8 @@ def test_what_a_step_has_committed_one_by_one_is_told(failing):
         '    op.execute("SELECT nope FROM noted")'
     )
     error = failing(body)
-    assert "Committed by then: CREATE TABLE noted AS SELECT '…' AS word." in error.message
+    told = "Outside of its transaction it had run: CREATE TABLE noted AS SELECT '…' AS word."
+    assert told in error.message
     assert "rolled back" not in f"{error.message} {error.hint}"
 
 

@@ -148,16 +148,14 @@ class ConcurrentWork:
         )
 
     @contextmanager
-    def patient(self, statement: ConcurrentStatement, ask: Ask) -> Iterator[None]:
+    def patient(self, ask: Ask) -> Iterator[None]:
         """While inside, the session waits for older transactions as long as it takes.
 
         A limit that `env.py` or the revision has set itself holds.
         """
         is_lifted = self.lift(ask)
-        self.unfinished = statement
         try:
             yield
-            self.unfinished = None
         finally:
             if is_lifted:
                 with suppress(psycopg.Error):

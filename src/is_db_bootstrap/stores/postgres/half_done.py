@@ -38,11 +38,13 @@ from is_db_bootstrap.stores.postgres.concurrent_index import (
     ConcurrentWork,
 )
 from is_db_bootstrap.stores.postgres.prepared import refuse_failed
-from is_db_bootstrap.stores.postgres.refused_statement import note_sent
+from is_db_bootstrap.stores.postgres.refused_statement import note_sent, shown_statement
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+#: Statements outside of transactions that are told one by one when their step fails.
+_MOST_SHOWN = 3
 #: It fits with the number of a transaction into the 63 bytes of an application_name.
 _NAME_BYTES = 40
 _NAME_TRANSACTION = f"""
@@ -69,8 +71,10 @@ class StepWatch:
     def __init__(self) -> None:
         self.step = ""
         self.left = False
-        #: What the step has committed statement by statement, as far as it was seen.
+        #: The first statements that the step has run outside of transactions, as they are told.
         self.committed: list[str] = []
+        #: How many it has run there, as far as they were seen.
+        self.committed_count = 0
 
     def name_ahead(self, transaction: Any, number: int) -> None:
         """Note the number of a transaction, which was asked for before a step runs in it."""
@@ -80,10 +84,17 @@ class StepWatch:
         """While `step` (`upgrade b2`, `downgrade b2`) runs."""
         self.step = step
         self.committed = []
+        self.committed_count = 0
         try:
             yield
         finally:
             self.step = ""
+
+    def note_committed(self, text: str) -> None:
+        """A statement has ended well outside of transactions, so it is committed."""
+        self.committed_count += 1
+        if len(self.committed) < _MOST_SHOWN:
+            self.committed.append(shown_statement(text))
 
 
 class MarkingWatch(StepWatch):
@@ -250,9 +261,11 @@ class Watch(MarkingWatch):
         if self.concurrent is None:
             yield
             return
-        self.concurrent.prepare(statement, ask, is_retry=self._earlier_try is not None)
-        with self.concurrent.patient(statement, ask):
+        with self.concurrent.patient(ask):
+            self.concurrent.prepare(statement, ask, is_retry=self._earlier_try is not None)
+            self.concurrent.unfinished = statement
             yield
+            self.concurrent.unfinished = None
 
     def _mark(self, *, outside: bool) -> Begun:
         """What is known of the step by now, and of the earlier try that it follows."""
@@ -418,7 +431,7 @@ class WorkingCursor(psycopg.Cursor[Any]):
         connection: Any = self.connection
         watch = getattr(connection, "watch", None)
         if watch is not None and watch.step and connection.autocommit:
-            watch.committed.append(text_of(query, connection))
+            watch.note_committed(text_of(query, connection))
 
     @contextmanager
     def _noting_sent(self) -> Iterator[None]:

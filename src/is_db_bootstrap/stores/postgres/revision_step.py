@@ -32,7 +32,6 @@ from is_db_bootstrap.stores.postgres.errors import (
     translated,
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
-from is_db_bootstrap.stores.postgres.refused_statement import shown_statement
 from is_db_bootstrap.stores.postgres.revisions import Chain, Record
 
 if TYPE_CHECKING:
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
     from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
 
-#: Committed statements of a failed step that are told one by one.
-_MOST_SHOWN = 3
 #: How often a run of Alembic is begun anew because another session changes what is recorded.
 _MOST_RUNS = 10
 
@@ -499,12 +496,12 @@ class RevisionSteps:
 
     def _what_stands(self) -> str:
         """A sentence about the statements that the step has committed one by one."""
-        committed = self._watch.committed
-        if not committed:
+        shown = self._watch.committed
+        if not shown:
             return ""
-        shown = "; ".join(map(shown_statement, committed[:_MOST_SHOWN]))
-        more = len(committed) - _MOST_SHOWN
-        return f" Committed by then: {shown}{f', and {more} more' if more > 0 else ''}."
+        more = self._watch.committed_count - len(shown)
+        told = "; ".join(shown) + (f", and {more} more" if more else "")
+        return f" Outside of its transaction it had run: {told}."
 
     def _left_invalid(self) -> str:
         """A sentence about the index that the step has left unfinished, if there is one."""

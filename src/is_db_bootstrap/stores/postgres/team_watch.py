@@ -103,11 +103,11 @@ class TeamWatch(MarkingWatch):
             return
         ask = partial(self._ask, connection)
         is_retry = self.earlier is not None and self.earlier.step == self.step
+        if self.concurrent.lift(ask):
+            self._patient = connection
         self.concurrent.prepare(statement, ask, is_retry=is_retry)
         self._look_at(connection)
         self.concurrent.unfinished = statement
-        if self.concurrent.lift(ask):
-            self._patient = connection
 
     def _limit_again(self, connection: Connection) -> None:
         """Bound again how long the next statements of a session wait for a lock."""
@@ -124,7 +124,7 @@ class TeamWatch(MarkingWatch):
         if self.concurrent is not None:
             self.concurrent.unfinished = None
         if self.step and commits_each(connection):
-            self.committed.append(text)
+            self.note_committed(text)
 
     def _ask(self, connection: Connection, query: str) -> str:
         """The only value of the only row of a query of ours."""
