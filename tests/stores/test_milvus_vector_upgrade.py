@@ -195,6 +195,8 @@ def test_rows_that_fail_are_named_and_counted_and_made_by_the_next_call(client, 
     assert {row.key for row in done.failures} == set(bad)
     assert "3 rows could not be written." in done.notes
     assert leads_to(client) == "docs_v1"
+    again = upgrade(declared)
+    assert (again.copied, again.present, again.failed, again.is_moved) == (0, 27, 3, False)
     bad.clear()
     done = upgrade(declared)
     assert (done.copied, done.present, done.failed, done.is_moved) == (3, 27, 0, True)

@@ -259,7 +259,7 @@ class RowCopy:
     # --- writing
 
     def _write(self, rows: list[Row], partition: str, *, replaces: bool) -> None:
-        is_first = self._tally.copied == 0
+        is_first = self._tally.copied == self._tally.present == 0
         pairs = list(self._made(rows))
         made = [row for row in pairs if row is not None]
         if not made and is_first:
@@ -475,7 +475,7 @@ class RowCopy:
                 f"{missing} rows are missing. {self._source} had {self._source_rows_first} rows at "
                 f"the beginning and has {source_rows} now."
             )
-        extra = target_rows + failed - source_rows
+        extra = target_rows - source_rows
         if extra > 0:
             yield (
                 f"{self._declared.name} has {extra} rows that {self._source} does not have: they "
