@@ -273,6 +273,23 @@ def test_rows_of_every_shape_are_copied_into_their_partitions(client, release, u
         assert after == before
 
 
+def test_rows_under_keys_of_the_server_are_copied_once_and_not_compared(client, release, upgrade):
+    fields = (Field("id", "INT64", primary=True, auto_id=True), *FIRST.fields[1:])
+    first = replace(FIRST, name="logs_v1", fields=fields, alias="logs")
+    release(first)
+    client.insert("logs_v1", [{"text": f"line {n}", "v": [n, 0, 0, 1]} for n in range(25)])
+    second = replace(first, name="logs_v2")
+    release(second)
+    done = upgrade(second)
+    assert (done.copied, done.target_rows, done.sampled, done.is_moved) == (25, 25, 0, True)
+    client.alter_alias("logs_v1", "logs")
+    with pytest.raises(StoreConflict, match="makes its own keys and has rows already"):
+        upgrade(second)
+    assert (
+        len(client.query("logs_v2", filter="id > 0", limit=100, consistency_level="Strong")) == 25
+    )
+
+
 def test_rows_that_cannot_be_copied_are_refused_with_what_to_declare(client, release, upgrade):
     declared = replace(SECOND, reembed=None)
     release(declared)
