@@ -236,7 +236,7 @@ class PostgreSQLBootstrapper:
         self._cancelled.clear()
         limit = min(timeout_s, self._timing.connect_timeout_s)
         try:
-            self._session = self._connected(limit)
+            self._session = self._connected(limit, self._database.keep_maintenance)
         except DatabaseMissing:
             return self._looked_at(self._database.maintenance(limit), limit)
         return self._looked_at(self._session, limit)
@@ -256,7 +256,11 @@ class PostgreSQLBootstrapper:
             connect(self._url, limit_s, database=connection.info.dbname).close()
         return ServerInfo(str(version).split()[0])
 
-    def _connected(self, limit_s: float | None = None) -> psycopg.Connection[Any]:
+    def _connected(
+        self,
+        limit_s: float | None = None,
+        missing: Callable[[psycopg.Connection[Any]], None] | None = None,
+    ) -> psycopg.Connection[Any]:
         return self._open_sessions.open(
             lambda opened: connect(
                 self._url,
@@ -264,7 +268,7 @@ class PostgreSQLBootstrapper:
                 settings=session_settings(self._path_schema),
                 limits=self._limits,
                 opened=opened,
-                missing=self._database.keep_maintenance,
+                missing=missing,
             )
         )
 
