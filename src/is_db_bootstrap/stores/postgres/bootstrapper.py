@@ -242,7 +242,7 @@ class PostgreSQLBootstrapper:
             declared,
             tools,
             target=self.target,
-            address=self._url.reveal(),
+            address=placeholders(self._url, self._schema)["url"],
             only_schema=None if self._schema == _USUAL_SCHEMA else self._schema,
             blueprint=self._blueprint,
             chain=self._chain,
