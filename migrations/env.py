@@ -80,8 +80,12 @@ def declared_chain() -> Chain:
 def models(blueprint: Blueprint) -> MetaData | None:
     """The metadata of the blueprint's `models`, which `alembic check` compares with.
 
-    None when it names no models, and when nothing is compared: steps are run without them.
+    None when it names no models, and when nothing is compared: steps are run without them. The
+    metadata of a run that was given some is taken first.
     """
+    given: MetaData | None = config.attributes.get("models")
+    if given is not None:
+        return given
     if not blueprint.models or not compares_models():
         return None
     try:

@@ -158,7 +158,7 @@ class _Place:
 
     def known_revision(self, revision: str) -> str:
         """The full id of a revision of the chain, which `revision` may be the beginning of."""
-        from is_db_bootstrap.stores.postgres.moves import known
+        from is_db_bootstrap.stores.postgres.named_revisions import known
 
         return known(self.chain, revision)
 
@@ -167,7 +167,7 @@ class _Place:
 
         What only Alembic resolves, such as `branch@head`, stays as it is.
         """
-        from is_db_bootstrap.stores.postgres.moves import is_simple
+        from is_db_bootstrap.stores.postgres.named_revisions import is_simple
         from is_db_bootstrap.stores.postgres.revision_syntax import RevisionSyntax
 
         if target in {"head", "heads", "base"} or target[:1] in {"+", "-"}:

@@ -212,15 +212,15 @@ class _Place:
         """Hold the first lock that a store of the blueprint can lend, and say if none can."""
         lenders = lending_stores(self._blueprint, self._settings, (_STORE,))
         guard = _Guard(None, "")
-        for store in lenders:
-            # The database of a lender may not be there yet, and then it lends no lock.
-            with suppress(StoreConflict):
-                store.ping(self._settings.timing.connect_timeout_s)
-                guard = _Guard(_taken(cast("CanLock", store), store.name), store.name)
-                break
-        if not guard.is_held:
-            on_note("No store can lend a lock: a second run at the same time is not excluded.")
         try:
+            for store in lenders:
+                # The database of a lender may not be there yet, and then it lends no lock.
+                with suppress(StoreConflict):
+                    store.ping(self._settings.timing.connect_timeout_s)
+                    guard = _Guard(_taken(cast("CanLock", store), store.name), store.name)
+                    break
+            if not guard.is_held:
+                on_note("No store can lend a lock: a second run at the same time is not excluded.")
             yield guard
         finally:
             guard.release()

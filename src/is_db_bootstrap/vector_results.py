@@ -72,7 +72,7 @@ class Upgraded:
     - `copied` rows were written, and `present` ones had been written by an earlier call.
     - `failed` counts the rows that were not written. `failures` names the first of them.
     - `source_rows` and `target_rows` were counted at the end. `sampled` rows were compared, and
-      `differing` has the keys of those that differ.
+      `differing` has the keys of those that differ. None is compared where the server makes keys.
     - `notes` say why the alias was not moved.
     """
 

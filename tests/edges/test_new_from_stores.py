@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import neo4j
+import psycopg
 import pytest
 import redis
 from pymilvus import DataType, MilvusClient
@@ -287,3 +288,64 @@ def test_an_alembic_ini_beside_is_named(tmp_path, migrated):
     source = (tmp_path / "taken" / "blueprint.py").read_text()
     assert 'AlembicEnvironment(ini=Path("../alembic.ini"))' in source
     assert str(Path(tmp_path)) not in source
+
+
+# --- PostgreSQL
+
+
+MADE_BY_HAND = """
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE TABLE author (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL CHECK (name <> ''),
+    feels mood NOT NULL DEFAULT 'good',
+    said_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE book (
+    id serial PRIMARY KEY,
+    author bigint NOT NULL REFERENCES author ON DELETE CASCADE,
+    title varchar(200) NOT NULL,
+    title_length integer GENERATED ALWAYS AS (length(title)) STORED,
+    feels mood,
+    UNIQUE (author, title)
+);
+CREATE INDEX book_long ON book (title) WHERE length(title) > 100;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.said_at = now(); RETURN NEW; END';
+CREATE TRIGGER author_touched BEFORE UPDATE ON author FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE SCHEMA audit;
+CREATE TABLE audit.entry (id bigint PRIMARY KEY, told jsonb NOT NULL DEFAULT '{}');
+"""
+
+
+@pytest.mark.postgres
+def test_tables_made_by_hand_become_a_first_revision_that_makes_the_same(tmp_path, migrated):
+    address = migrated("context_service").rpartition("/")[0]
+    with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE by_hand")
+    address = f"{address}/by_hand"
+    environ = {"POSTGRES_URL": address}
+    try:
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(MADE_BY_HAND)
+        code, out, err = new_from(tmp_path, "postgres", **environ)
+        assert code == 0, err
+        assert "taken/migrations/taken_0001.py" in out
+        assert "not declared" not in err
+        stamp = [
+            "migrate",
+            "stamp",
+            "taken_0001",
+            "--blueprint",
+            "taken",
+            "--yes",
+            "--url",
+            address,
+        ]
+        code, _, err = run_here(stamp, tmp_path, environ)
+        assert code == 0, err
+        assert [store["outcome"] for store in planned(tmp_path, **environ)] == ["unchanged"]
+        code, out, err = run_here(["verify", "--blueprint", "taken"], tmp_path, environ)
+        assert code == 0, out + err
+    finally:
+        with psycopg.connect(address.replace("by_hand", "postgres"), autocommit=True) as connection:
+            connection.execute("DROP DATABASE by_hand WITH (FORCE)")

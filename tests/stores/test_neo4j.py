@@ -83,7 +83,9 @@ def store(neo4j_url, tmp_path):
 @pytest.fixture
 def novel_genesis(neo4j_url):
     made = Neo4jBootstrapper(
-        neo4j_url, Blueprint("novel_genesis", "test", cypher=files.cypher("novel_genesis"))
+        neo4j_url,
+        Blueprint("novel_genesis", "test", cypher=files.cypher("novel_genesis")),
+        timing=Timing(connect_timeout_s=60),
     )
     yield made
     made.close()

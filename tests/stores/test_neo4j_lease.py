@@ -96,7 +96,7 @@ def store(neo4j_url, tmp_path):
 
 
 def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SOON_S
+    deadline = time.monotonic() + 3 * SOON_S
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -848,7 +848,7 @@ def apply(blueprint, neo4j_url):
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    told, _ = process.communicate(timeout=SOON_S)
+    told, _ = process.communicate(timeout=3 * SOON_S)
     return process.returncode, told
 
 

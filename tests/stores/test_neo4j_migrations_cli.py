@@ -114,7 +114,11 @@ def applied(store: Neo4jBootstrapper) -> list[str]:
 @both
 def test_it_lists_and_validates_our_history_of_novel_genesis(neo4j_url, command):
     folder = files.cypher("novel_genesis")
-    store = Neo4jBootstrapper(neo4j_url, Blueprint("novel_genesis", "test", cypher=folder))
+    store = Neo4jBootstrapper(
+        neo4j_url,
+        Blueprint("novel_genesis", "test", cypher=folder),
+        timing=Timing(connect_timeout_s=60),
+    )
     applied(store)
     store.close()
     code, told = command(folder, "info")

@@ -171,3 +171,21 @@ def test_revisions_that_have_changed_are_read_again(blueprint, urls):
     with psycopg.connect(urls[1]) as connection:
         found = connection.execute("SELECT to_regclass('changed_1')").fetchone()
     assert found == ("changed_1",)
+
+
+def test_a_question_beside_it_leaves_the_session_alone_that_creates_a_database(
+    blueprint, urls, monkeypatch
+):
+    store = bootstrapper.PostgreSQLBootstrapper(urls[0], blueprint)
+    store.ping(30)
+    ask = store.waits_for
+    execute = psycopg.Connection.execute
+
+    def asking(self, query, *args, **options):
+        if isinstance(query, bytes) and query.startswith(b"CREATE DATABASE"):
+            ask()
+        return execute(self, query, *args, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", asking)
+    assert store.create_database() is None
+    store.close()

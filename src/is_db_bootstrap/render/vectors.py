@@ -66,10 +66,10 @@ def upgraded_text(done: Sequence[Upgraded]) -> str:
 def _upgraded_lines(done: Upgraded) -> Iterator[str]:
     present = f", {done.present:,} were there" if done.present else ""
     yield f"{done.source} to {done.target}: {done.copied:,} rows written{present}"
-    yield (
-        f"  {done.source_rows:,} rows there, {done.target_rows:,} here, "
-        f"{done.sampled - len(done.differing)} of {done.sampled} compared rows are the same"
-    )
+    compared = f"{done.sampled - len(done.differing)} of {done.sampled} compared rows are the same"
+    if not done.sampled:
+        compared = "no row was compared"
+    yield f"  {done.source_rows:,} rows there, {done.target_rows:,} here, {compared}"
     for row in done.failures:
         yield f"  row {row.key} failed: {row.reason}"
     if done.failed > len(done.failures):

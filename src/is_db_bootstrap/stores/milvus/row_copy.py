@@ -122,7 +122,9 @@ class RowCopy:
         else:
             self._pass(is_known_missing=is_empty, replaces=not is_empty)
         source_rows, target_rows = self._counts()
-        for _ in range(_PASSES - 1):
+        # Rows under keys of the server cannot be looked for, so a second pass would double them.
+        more_passes = 0 if self._has_server_keys else _PASSES - 1
+        for _ in range(more_passes):
             is_complete = target_rows + len(self._tally.failed) >= source_rows
             if is_complete:
                 break
@@ -159,7 +161,7 @@ class RowCopy:
 
     def _refuse_unknown_keys(self) -> None:
         """Refuse a second call where the server makes the keys, so that nothing is doubled."""
-        if not primary_field(self._declared).auto_id:
+        if not self._has_server_keys:
             return
         if self._where or self._count(self._declared.name):
             raise StoreConflict(
@@ -180,6 +182,11 @@ class RowCopy:
         if self._declared.reembed is not None:
             return names
         return [name for name in names if name in {*self._copied, self._key_of_source}]
+
+    @property
+    def _has_server_keys(self) -> bool:
+        """Whether the server gives each row of the target a new key."""
+        return primary_field(self._declared).auto_id
 
     @property
     def _key_of_source(self) -> str:
@@ -259,7 +266,7 @@ class RowCopy:
     # --- writing
 
     def _write(self, rows: list[Row], partition: str, *, replaces: bool) -> None:
-        is_first = self._tally.copied == 0
+        is_first = self._tally.copied == self._tally.present == 0
         pairs = list(self._made(rows))
         made = [row for row in pairs if row is not None]
         if not made and is_first:
@@ -311,8 +318,7 @@ class RowCopy:
     def _call(self, rows: list[Row], given: dict[str, str], *, replaces: bool) -> None:
         """Insert, or upsert where a row may be there. A refusal of the rows passes as it is."""
         client, name = self._server.client, self._declared.name
-        has_own_keys = not primary_field(self._declared).auto_id
-        write = client.upsert if replaces and has_own_keys else client.insert
+        write = client.upsert if replaces and not self._has_server_keys else client.insert
         try:
             with quiet():
                 write(name, rows, **given, **self._server.change_options)
@@ -415,7 +421,7 @@ class RowCopy:
     def _differing(self) -> list[Any]:
         """Keys of the sample whose copied fields are not the same on both sides."""
         keys = [key for key in self._tally.sample if key not in self._tally.failed]
-        is_comparable = bool(keys) and not primary_field(self._declared).auto_id
+        is_comparable = bool(keys) and not self._has_server_keys
         if not is_comparable:
             return []
         names = sorted(self._unchanged)
@@ -457,7 +463,7 @@ class RowCopy:
             failures=tuple(failures[:_NAMED]),
             source_rows=source_rows,
             target_rows=target_rows,
-            sampled=len(tally.sample),
+            sampled=0 if self._has_server_keys else len(tally.sample),
             differing=tuple(map(str, differing)),
             notes=tuple(self._objections(source_rows, target_rows, differing)),
         )
@@ -475,7 +481,7 @@ class RowCopy:
                 f"{missing} rows are missing. {self._source} had {self._source_rows_first} rows at "
                 f"the beginning and has {source_rows} now."
             )
-        extra = target_rows + failed - source_rows
+        extra = target_rows - source_rows
         if extra > 0:
             yield (
                 f"{self._declared.name} has {extra} rows that {self._source} does not have: they "

@@ -62,10 +62,8 @@ class CypherFile:
                 hint="Write V001__what_it_does.cypher, or R001__… to repeat.",
             )
         try:
-            statements = tuple(cypher_text.split(text))
-            preconditions = tuple(
-                filter(None, map(Precondition.parse, cypher_text.line_comments(text)))
-            )
+            statements, comments = cypher_text.split_with_comments(text)
+            preconditions = tuple(filter(None, map(Precondition.parse, comments)))
         except ValueError as exc:
             raise ConfigurationError(f"neo4j: {name}: {exc}.") from exc
         found = cls(
@@ -74,7 +72,7 @@ class CypherFile:
             parts["description"].replace("_", " "),
             parts["kind"] == "R",
             text,
-            statements,
+            tuple(statements),
             preconditions,
             place or name,
             autocrlf,

@@ -91,12 +91,14 @@ def split(text: str) -> Iterator[Statement]:
     return (found for found in _read(text) if found.tokens)
 
 
-def line_comments(text: str) -> list[str]:
-    """The line comments that stand before a statement, or behind the last one.
+def split_with_comments(text: str) -> tuple[list[Statement], list[str]]:
+    """The statements, and the line comments before each of them and behind the last one.
 
-    They come without their slashes. `ValueError` as for `split`.
+    Comments come without their slashes. `ValueError` as for `split`.
     """
-    return [comment for found in _read(text) for comment in found.comments]
+    found = list(_read(text))
+    comments = [comment for each in found for comment in each.comments]
+    return [each for each in found if each.tokens], comments
 
 
 def _read(text: str) -> Iterator[Statement]:

@@ -24,7 +24,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import TypeDecorator, event, types
+from sqlalchemy import MetaData, TypeDecorator, event, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -260,12 +260,14 @@ def write_revision(
     *,
     folder: Path,
     contents: Contents | None = None,
+    models: MetaData | None = None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
     """Write the next revision file into `folder`, and return its path.
 
     With an `engine`, which leads to a database at head, it has what autogenerate finds between
-    models and database, as `contents` arranges it; else it is empty. The path is None when there is
+    models and database, as `contents` arranges it; else it is empty. The models are those of the
+    blueprint, unless some are given. The path is None when there is
     nothing to write. `warn` is told of each type that the revision cannot import. Raises
     `ConfigurationError` for models that cannot be loaded or compared.
     """
@@ -287,6 +289,7 @@ def write_revision(
         told = dict[str, None]()
         wanted.attributes["type_told"] = told.setdefault
         wanted.attributes["compares_models"] = engine is not None
+        wanted.attributes["models"] = models
         wanted.attributes["created_types"] = contents.created_types if contents else ()
         wanted.set_main_option("file_template", file_template.replace("%", "%%"))
         places = os.pathsep.join([_escaped(blueprint.migrations), _escaped(folder)])

@@ -123,7 +123,7 @@ class BaselineRun:
     def heads(self) -> tuple[str, ...]:
         """What is recorded afterwards. Raises `StoreConflict` when there is no such revision."""
         if self._heads is None:
-            from is_db_bootstrap.stores.postgres.moves import named_revisions
+            from is_db_bootstrap.stores.postgres.named_revisions import named_revisions
 
             self._heads = named_revisions(
                 self._blueprint, self._chain, self.declared.revision or "heads"

@@ -242,7 +242,7 @@ class PostgreSQLBootstrapper:
             declared,
             tools,
             target=self.target,
-            address=self._url.reveal(),
+            address=placeholders(self._url, self._schema)["url"],
             only_schema=None if self._schema == _USUAL_SCHEMA else self._schema,
             blueprint=self._blueprint,
             chain=self._chain,
@@ -286,7 +286,7 @@ class PostgreSQLBootstrapper:
         self._cancelled.clear()
         limit = min(timeout_s, self._timing.connect_timeout_s)
         try:
-            self._session = self._opened_reader(limit)
+            self._session = self._opened_reader(limit, self._database.keep_maintenance)
         except DatabaseMissing:
             maintenance = self._database.maintenance(limit)
             self._settle(maintenance, is_new=True)
@@ -310,8 +310,12 @@ class PostgreSQLBootstrapper:
             connect(self._url, limit_s, database=connection.info.dbname).close()
         return ServerInfo(str(version).split()[0])
 
-    def _connected(self, connect_timeout_s: float | None = None) -> psycopg.Connection[Any]:
-        """A new session that looks.
+    def _connected(
+        self,
+        connect_timeout_s: float | None = None,
+        missing: Callable[[psycopg.Connection[Any]], None] | None = None,
+    ) -> psycopg.Connection[Any]:
+        """A new session that looks. `missing` is given the session that found no such database.
 
         A run that only looks has a limit for each phase, after which the engine has ended a look. A
         run that has the lock may wait for longer.
@@ -322,13 +326,17 @@ class PostgreSQLBootstrapper:
                 limit_s,
                 connect_timeout_s=connect_timeout_s,
                 opened=opened,
-                missing=self._database.keep_maintenance,
+                missing=missing,
             )
         )
 
-    def _opened_reader(self, connect_timeout_s: float | None = None) -> psycopg.Connection[Any]:
+    def _opened_reader(
+        self,
+        connect_timeout_s: float | None = None,
+        missing: Callable[[psycopg.Connection[Any]], None] | None = None,
+    ) -> psycopg.Connection[Any]:
         """A new session that looks, whose search path leads to the schema in which we work."""
-        session = self._connected(connect_timeout_s)
+        session = self._connected(connect_timeout_s, missing)
         try:
             self._settle(session)
         except BaseException:

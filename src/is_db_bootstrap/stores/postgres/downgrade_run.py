@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.util import CommandError
@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.engine.store import Progress
     from is_db_bootstrap.results import Change
-    from is_db_bootstrap.stores.postgres.downgrade_guard import Guard
     from is_db_bootstrap.stores.postgres.revisions import Chain
+
+
+class StepGuard(Protocol):
+    """Looks at a step inside of its transaction (`downgrade_guard`)."""
+
+    def began(self, session: AnySession) -> None:
+        """The transaction has begun, and the step has not."""
+
+    def ends(self, session: AnySession) -> None:
+        """The step has run, and nothing is committed."""
 
 
 class DowngradeRun(UpgradeRun):
@@ -29,7 +38,7 @@ class DowngradeRun(UpgradeRun):
     """
 
     def __init__(
-        self, chain: Chain, change: Change, progress: Progress, guard: Guard | None
+        self, chain: Chain, change: Change, progress: Progress, guard: StepGuard | None
     ) -> None:
         super().__init__(
             chain,

@@ -25,6 +25,12 @@ from is_db_bootstrap.results import Change, Drift, Nature, Plan
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier, settings_query
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors, translated
+from is_db_bootstrap.stores.postgres.named_revisions import (
+    HEADS,
+    is_simple,
+    known,
+    named_revisions,
+)
 from is_db_bootstrap.stores.postgres.server_words import told
 
 if TYPE_CHECKING:
@@ -46,8 +52,6 @@ COUNT_S, COUNT_LOCK_S = 10, 2
 TRIAL_LEAST_S = 30.0
 #: So many digits name the revision whose id they begin, fewer are a number of steps.
 LEAST_BEGINNING = 4
-#: The targets that are all heads.
-_HEADS = ("head", "heads")
 #: How what happens to rows that are only read begins.
 READ = "read"
 #: How often a step is run that does more than its trial has shown, as long as that costs no row.
@@ -159,41 +163,6 @@ def _told(losses: Sequence[Loss]) -> Iterator[str]:
         yield f"Sent by {'; '.join(sent)}."
 
 
-def known(chain: Chain, revision: str) -> str:
-    """The revision of that name or unmistakable beginning.
-
-    A `StoreConflict` names the known ones.
-    """
-    found = [r for r in chain.order if r == revision] or [
-        r for r in chain.order if r.startswith(revision)
-    ]
-    if len(found) != 1 or not revision:
-        raise StoreConflict(
-            "postgres",
-            f"There is no revision {revision!r}.",
-            hint=f"Known: {', '.join(chain.order)}.",
-        )
-    return found[0]
-
-
-def is_simple(chain: Chain, target: str) -> bool:
-    """Whether `target` is an id or its beginning, and nothing that only Alembic can resolve."""
-    return any(revision.startswith(target) for revision in chain.order)
-
-
-def named_revisions(blueprint: Blueprint, chain: Chain, target: str) -> tuple[str, ...]:
-    """The revisions that a target of a stamp names. None for `base`."""
-    if target == "base":
-        return ()
-    if target in _HEADS:
-        return chain.heads(chain.order)
-    if is_simple(chain, target):
-        return (known(chain, target),)
-    from is_db_bootstrap.stores.postgres.revision_syntax import RevisionSyntax
-
-    return RevisionSyntax(blueprint, chain).named(target)
-
-
 def undone_down_to(target: str, chain: Chain, done: Sequence[str], store: str) -> list[str]:
     """Which of the revisions `done` a downgrade to `target` undoes, the newest first.
 
@@ -300,7 +269,7 @@ class Upgrade(Move):
         return Plan((*(c for c in found.changes if c.kind == "schema"), *wanted), notes=found.notes)
 
     def _wanted(self, pending: Sequence[Change]) -> list[Change]:
-        if self._target in _HEADS:
+        if self._target in HEADS:
             return list(pending)
         if self._team is None and re.fullmatch(r"\+\d+", self._target):
             return list(pending[: int(self._target)])

@@ -49,9 +49,9 @@ from is_db_bootstrap.stores.postgres.moves import (
     Loss,
     RowsWouldBeLost,
     end_of,
-    known,
     undone_down_to,
 )
+from is_db_bootstrap.stores.postgres.named_revisions import known
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch, begun, forget
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 

@@ -2,7 +2,7 @@
 
 Such a statement is small, and the run waits for its answer. psycopg prepares none on our sessions
 (`connection.connect`), because a statement that is asked once is dearer prepared. Here, libpq is
-called itself: that takes an eighth of the client's time and a third of the round trip's (1,000
+called itself: that takes an eighth of the client's time and a third of the round trip's (500
 steps on a local PostgreSQL 18).
 """
 

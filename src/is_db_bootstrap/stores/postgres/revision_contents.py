@@ -34,6 +34,8 @@ class Contents:
 
     allow_drops: bool = False
     only_postgres: bool = True
+    #: What comes before everything, with what undoes it, such as a schema and an extension.
+    ground: Sequence[tuple[str, str]] = ()
     additions: Sequence[Difference] = ()
     operations: list[Operation] = field(default_factory=list)
     created_types: set[str] = field(default_factory=set)
@@ -50,6 +52,8 @@ class Contents:
         if self.only_postgres:
             told = [*self._make_types(context.connection, up, down), *told]
         self._add(up, down)
+        up.ops[:0] = [Statement(make) for make, _ in self.ground]
+        down.ops += [Statement(undo) for _, undo in reversed(self.ground)]
         self.operations = [*told, *(each.operation() for each in self.additions), *left_out]
 
     def _make_types(self, connection: Any, up: Any, down: Any) -> list[Operation]:

@@ -41,6 +41,8 @@ from is_db_bootstrap.stores.postgres.scratch import (
 from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of
 
 if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
     from is_db_bootstrap.stores.postgres.models import Models
@@ -105,6 +107,10 @@ class DraftWriter:
     folder: Path
     warn: Callable[[str], None]
     told: list[str] = field(default_factory=list)
+    #: The models, in the place of those of the blueprint.
+    models: MetaData | None = None
+    #: What the revision makes first, with what undoes it.
+    ground: Sequence[tuple[str, str]] = ()
 
     @property
     def is_portable(self) -> bool:
@@ -156,6 +162,7 @@ class DraftWriter:
             allow_drops=self.wanted.allow_drops,
             only_postgres=not self.is_portable,
             additions=additions,
+            ground=self.ground,
         )
         found = engine(head, path_schema_of(head), self.timing)
         try:
@@ -168,6 +175,7 @@ class DraftWriter:
                     self.wanted.file_template,
                     folder=self.folder,
                     contents=contents,
+                    models=self.models,
                     warn=self.warn_once,
                 )
         finally:

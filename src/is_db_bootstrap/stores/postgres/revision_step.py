@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.store import Progress
-    from is_db_bootstrap.stores.postgres.downgrade_guard import Guard
+    from is_db_bootstrap.stores.postgres.downgrade_run import StepGuard
     from is_db_bootstrap.stores.postgres.history import History
     from is_db_bootstrap.stores.postgres.team_watch import TeamWatch
     from is_db_bootstrap.stores.postgres.upgrade_run import UpgradeRun
@@ -304,7 +304,7 @@ class RevisionSteps:
     # --- one step
 
     def run(
-        self, change: Change, act: str, revision: str, guard: Guard | None = None
+        self, change: Change, act: str, revision: str, guard: StepGuard | None = None
     ) -> str | None:
         """Let Alembic `downgrade` or `stamp` to `revision`, and read that back.
 
@@ -330,7 +330,7 @@ class RevisionSteps:
         return MadeByOther(f"Revision {change.name} was {done} by another session meanwhile.")
 
     def _downgrade_by_team(
-        self, run_by_team: Callable[[UpgradeRun], None], change: Change, guard: Guard | None
+        self, run_by_team: Callable[[UpgradeRun], None], change: Change, guard: StepGuard | None
     ) -> bool:
         """Whether the team's own environment has undone a revision."""
         from is_db_bootstrap.stores.postgres.downgrade_run import DowngradeRun

@@ -260,7 +260,7 @@ def _why_not_as_the_team(declared: AlembicEnvironment) -> str:
 
 def _with_fitting_baseline(blueprint: Blueprint, done: Collection[str] | None) -> Blueprint:
     """The blueprint without its baseline where that makes more than the revisions `done`."""
-    from is_db_bootstrap.stores.postgres.moves import named_revisions
+    from is_db_bootstrap.stores.postgres.named_revisions import named_revisions
 
     if blueprint.baseline is None or done is None:
         return blueprint

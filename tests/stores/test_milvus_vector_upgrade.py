@@ -195,6 +195,8 @@ def test_rows_that_fail_are_named_and_counted_and_made_by_the_next_call(client, 
     assert {row.key for row in done.failures} == set(bad)
     assert "3 rows could not be written." in done.notes
     assert leads_to(client) == "docs_v1"
+    again = upgrade(declared)
+    assert (again.copied, again.present, again.failed, again.is_moved) == (0, 27, 3, False)
     bad.clear()
     done = upgrade(declared)
     assert (done.copied, done.present, done.failed, done.is_moved) == (3, 27, 0, True)
@@ -269,6 +271,23 @@ def test_rows_of_every_shape_are_copied_into_their_partitions(client, release, u
         before, after = (sorted(map(dict, rows), key=lambda each: each["id"]) for rows in read)
         assert len(after) == 15
         assert after == before
+
+
+def test_rows_under_keys_of_the_server_are_copied_once_and_not_compared(client, release, upgrade):
+    fields = (Field("id", "INT64", primary=True, auto_id=True), *FIRST.fields[1:])
+    first = replace(FIRST, name="logs_v1", fields=fields, alias="logs")
+    release(first)
+    client.insert("logs_v1", [{"text": f"line {n}", "v": [n, 0, 0, 1]} for n in range(25)])
+    second = replace(first, name="logs_v2")
+    release(second)
+    done = upgrade(second)
+    assert (done.copied, done.target_rows, done.sampled, done.is_moved) == (25, 25, 0, True)
+    client.alter_alias("logs_v1", "logs")
+    with pytest.raises(StoreConflict, match="makes its own keys and has rows already"):
+        upgrade(second)
+    assert (
+        len(client.query("logs_v2", filter="id > 0", limit=100, consistency_level="Strong")) == 25
+    )
 
 
 def test_rows_that_cannot_be_copied_are_refused_with_what_to_declare(client, release, upgrade):
