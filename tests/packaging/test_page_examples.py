@@ -96,8 +96,15 @@ PLACES = {
         f"{HERE}::test_the_lines_of_running_stores_are_typed",
     ],
     "docs/how-to/kubernetes.md": [REPLICAS, REPLICAS, SUMMARY, SUMMARY, SUMMARY, REPLICAS],
-    "docs/how-to/migrate.md": [MIGRATE] * 6
-    + [f"{HERE}::test_a_mark_is_taken_away_by_the_statement_of_the_page"],
+    "docs/how-to/migrate.md": [
+        MIGRATE,
+        MIGRATE,
+        MIGRATE,
+        f"{HERE}::test_the_lines_of_cypher_files_are_typed",
+        MIGRATE,
+        MIGRATE,
+        f"{HERE}::test_a_mark_is_taken_away_by_the_statement_of_the_page",
+    ],
     "docs/how-to/new-embedding-model.md": [MODEL] * 5,
     "docs/how-to/redis-keys.md": [AUDIT, AUDIT, RIGHTS, RIGHTS],
     "docs/how-to/stock-tools.md": [
@@ -206,6 +213,16 @@ def test_a_file_that_is_complete_is_recorded_by_the_statement_of_the_page(reader
     graph(block(DECLARATIONS, 3).text)
     typed(one, "is-db-bootstrap apply -b .")
     assert graph("MATCH (n:N) RETURN n.n ORDER BY n.n") == [[1], [2]]
+
+
+@ON_NEO4J
+def test_the_lines_of_cypher_files_are_typed(reader, neo4j_url):
+    one = reader(NEO4J_URL=neo4j_url)
+    typed(one, "is-db-bootstrap apply -b novel_genesis --only neo4j")
+    for line, remark in commands(block("docs/how-to/migrate.md", 3)):
+        done = typed(one, f"{line} --yes" if "stamp" in line else line)
+        if "current" in line:
+            assert done.stdout.strip() == remark
 
 
 # --- PostgreSQL
