@@ -149,7 +149,8 @@ def test_no_option_is_documented_that_does_not_exist():
 def documented_calls():
     for page in PAGES:
         for block in fenced(page.read_text(encoding="utf-8"), "(?:bash|console)"):
-            for line in block.splitlines():
+            whole_lines = re.sub(r"\\\n\s*", "", block)  # a call may go on behind a backslash
+            for line in whole_lines.splitlines():
                 words = (
                     shlex.split(line.removeprefix("$ "), comments=True)
                     if line.startswith(("is-db-bootstrap", "$ is-db-bootstrap"))
