@@ -37,12 +37,14 @@ class Migrated:
     """What a move has done.
 
     `revisions` stand in the order in which they were applied or undone. `notes` are sentences.
-    `seeded` counts the demo rows that were added.
+    `seeded` counts the demo rows that were added. `baseline` names what has filled an empty
+    database before the revisions. It is empty when nothing has.
     """
 
     revisions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seeded: int = 0
+    baseline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ class _Place:
             revisions=tuple(change.name for change in done if change.kind in _MOVES),
             notes=found.notes,
             seeded=sum(change.kind == "seed" for change in done),
+            baseline="".join(change.name for change in done if change.kind == "baseline"),
         )
 
 
@@ -237,7 +240,8 @@ def upgrade(
 ) -> Migrated:
     """Upgrade to `revision`, which is `head`, an id or `+N` steps. The database must exist.
 
-    On PostgreSQL it may be all that Alembic's command takes, such as `branch@head`.
+    On PostgreSQL it may be all that Alembic's command takes, such as `branch@head`. An empty
+    database is filled by the declared baseline first.
     """
     portable = _portable_database(blueprint, url)
     if portable is not None:

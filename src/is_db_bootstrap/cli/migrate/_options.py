@@ -167,13 +167,15 @@ def print_revisions(migrated: Migrated, verb: str, nothing: str) -> None:
     """
     for note in migrated.notes:
         click.echo(note, err=True)
+    if migrated.baseline:
+        click.echo(f"filled by the baseline {migrated.baseline}", err=True)
     for revision in migrated.revisions:
         print_line(revision)
     if migrated.seeded:
         click.echo(f"{migrated.seeded} demo rows added", err=True)
     count = len(migrated.revisions)
     noun = "revision" if count == 1 else "revisions"
-    total = f"{count} {noun} {verb}" if count else nothing
+    total = f"{count} {noun} {verb}" if count or migrated.baseline else nothing
     click.echo(total, err=True)
 
 
