@@ -418,11 +418,13 @@ def sql(
     """The SQL that `upgrade` would run over `span` (`TO` or `FROM:TO`), without a server.
 
     A DBA applies this SQL. The SQL records what it did as our own runs do, so `status` and `verify`
-    find nothing missing afterwards.
+    find nothing missing afterwards. Raises `ConfigurationError` for a `span` without `FROM` where a
+    baseline fills an empty database.
     """
-    from is_db_bootstrap.stores.postgres.alembic import offline_sql
+    from is_db_bootstrap.stores.postgres.alembic import offline_sql, refuse_unwritten_baseline
 
     place = _Place(blueprint, None, environ, settings)
+    refuse_unwritten_baseline(place.blueprint, span)
     for end in span.split(":"):
         if end and end not in {"head", "heads", "base"}:
             place.known_revision(end)

@@ -605,11 +605,25 @@ def test_a_scratch_database_begins_with_the_baseline(project):
     run(team)
     url = StoreUrl.parse("postgres", team.url)
     blueprint = load_blueprint(team.toml)
-    scratch.write(url, blueprint)
+    said = []
+    scratch.write(url, blueprint, warn=said.append)
+    assert "schema.sql was not written" in "".join(said)
     assert run(team, Mode.VERIFY).ok
     with psycopg.connect(team.url, autocommit=True) as person:
         person.execute("DROP TABLE account")
     assert not run(team, Mode.VERIFY, fails=True).ok
+
+
+def test_sql_for_an_empty_database_is_not_written_without_what_a_baseline_makes(project):
+    """For `schema.sql` neither. From a revision on, it is."""
+    team = project()
+    blueprint, environ = load_blueprint(team.toml), {"POSTGRES_URL": team.url}
+    for span in ("head", "b2", "base:b2", ":head"):
+        with pytest.raises(ConfigurationError, match="is not written as SQL"):
+            migrate.sql(blueprint, span, environ=environ)
+    assert "CREATE INDEX by_note" in migrate.sql(blueprint, "a1:head", environ=environ)
+    with pytest.raises(ConfigurationError, match="is not written as SQL"):
+        scratch.schema_sql(blueprint)
 
 
 def test_a_database_can_be_filled_by_the_baseline_alone(project):
