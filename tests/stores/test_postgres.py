@@ -180,10 +180,10 @@ def test_a_missing_database_is_planned_created_and_filled(open_store, url):
     assert list(store.audit()) == []
 
 
-def test_a_first_run_opens_six_connections_and_a_run_with_nothing_to_do_one(
+def test_a_first_run_opens_five_connections_and_a_run_with_nothing_to_do_one(
     open_store, monkeypatch
 ):
-    """Two find out that the database is missing, and one each creates it, looks, locks and works.
+    """One each finds out that the database is missing, creates it, looks, locks and works.
 
     A server that has just started gets one more.
     """
@@ -196,7 +196,7 @@ def test_a_first_run_opens_six_connections_and_a_run_with_nothing_to_do_one(
         return connect(kind, *given, **more)
 
     monkeypatch.setattr(psycopg.Connection, "connect", classmethod(note))
-    for outcome, count in ((Outcome.CHANGED, 6), (Outcome.UNCHANGED, 1)):
+    for outcome, count in ((Outcome.CHANGED, 5), (Outcome.UNCHANGED, 1)):
         opened.clear()
         assert BootstrapOrchestrator([open_store()]).run().outcome is outcome
         assert len(opened) == count, opened

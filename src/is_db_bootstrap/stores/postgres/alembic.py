@@ -494,6 +494,22 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str, *, after: Sequence
     return text.getvalue()
 
 
+def refuse_unwritten_baseline(blueprint: Blueprint, span: str) -> None:
+    """Refuse SQL for an empty database that a baseline has to fill before.
+
+    Raises `ConfigurationError` for a `span` without `FROM`, if the blueprint declares a baseline.
+    """
+    begins = span.partition(":")[0] if ":" in span else ""
+    if blueprint.baseline is None or begins not in {"", "base"}:
+        return
+    raise ConfigurationError(
+        f"{blueprint.name}: an empty database is filled by the baseline "
+        f"{blueprint.baseline.source} first, which is not written as SQL.",
+        hint="Fill the database with `migrate upgrade`, or by hand and `migrate stamp`. Then say "
+        "from which revision the SQL goes on, as in `migrate sql FROM:head`.",
+    )
+
+
 def _ran(
     engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., None], revision: str
 ) -> bool:

@@ -362,10 +362,12 @@ def read_catalogue(scratch: StoreUrl, blueprint: Blueprint, timing: Timing) -> C
 def schema_sql(blueprint: Blueprint) -> str:
     """The SQL that takes an empty database to head, for psql.
 
-    It records the revision as our own runs do.
+    It records the revision as our own runs do. Raises `ConfigurationError` for what cannot be
+    written so, such as a baseline.
     """
-    from is_db_bootstrap.stores.postgres.alembic import offline_sql
+    from is_db_bootstrap.stores.postgres.alembic import offline_sql, refuse_unwritten_baseline
 
+    refuse_unwritten_baseline(blueprint, "heads")
     head = (
         f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty "
         "schema public. Generated.\n\n"
