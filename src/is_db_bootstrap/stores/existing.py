@@ -47,7 +47,7 @@ class Existing:
 
 
 def _plain_line(sentence: str) -> str:
-    """The sentence with each character that does not print as an escape, such as `\\n`."""
+    """The sentence with an escape for each character that does not print."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
         for each in sentence

@@ -199,14 +199,15 @@ class _Reader:
         found = dict(forms)
         alike: dict[_Parts, list[_Parts]] = defaultdict(list)
         for parts in forms:
-            alike[parts[1:]].append(parts)
+            if not _VALUE.search(parts[0]):
+                alike[parts[1:]].append(parts)
         for after, group in alike.items():
             if len(group) < _WORDS_IN_FRONT:
                 continue
             fronts: dict[str, list[_Parts]] = defaultdict(list)
             for parts in group:
-                front = _IN_FRONT.match(parts[0])
-                fronts[front[0] if front else ""].append(parts)
+                begun = _IN_FRONT.match(parts[0])
+                fronts[begun[0] if begun else ""].append(parts)
             lone = [each for same in fronts.values() if len(same) == 1 for each in same]
             for front, same in fronts.items():
                 if front and len(same) >= _WORDS_OF_A_PLACEHOLDER:
