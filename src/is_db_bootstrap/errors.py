@@ -175,7 +175,10 @@ class VerificationFailed(StoreError):
         if all(drift.message == PENDING for drift in drifts):
             hint = "Run apply."
         else:
-            hint = "Compare with the blueprint; what a migration made, only a person repairs."
+            hint = (
+                "Compare with the blueprint. A migration that was applied does not run again: "
+                "write another one (`is-db-bootstrap revision`), or repair by hand."
+            )
         super().__init__(store, message, hint=hint, subject=first.object)
         self.drifts = tuple(drifts)
 

@@ -75,7 +75,10 @@ def blocked(thing: SchemaObject, groups: Sequence[str]) -> StoreConflict:
         STORE,
         f"{thing} on {where} is blocked by data: {number} of {_noun(thing)} share "
         f"{', '.join(thing.properties)}.",
-        hint="Remove or merge the duplicates and run again.",
+        hint=(
+            "Remove or merge the duplicates, such as by a Cypher file with a number before it, "
+            "and run again."
+        ),
         subject=thing.name,
         detail=f"{'; '.join(groups[:GROUPS])}{more}.",
     )

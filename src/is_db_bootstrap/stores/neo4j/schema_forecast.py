@@ -115,7 +115,10 @@ def _is_there(
                 STORE,
                 f"{file} declares {wanted} ({wanted.definition}), but {other} is on the same "
                 "properties: a uniqueness or key constraint has an index of its own.",
-                hint=f"Drop {other.name}, or leave {wanted.name} out; nothing was changed.",
+                hint=(
+                    f"Drop it first (DROP {other.kind.upper()} {other.name} IF EXISTS), or leave "
+                    f"{wanted.name} out. Nothing was changed."
+                ),
                 subject=wanted.name,
             )
     return False
