@@ -104,7 +104,8 @@ def database_options(
             postgres_url = None if is_other else url
             options = Options(only=("postgres",), urls={"postgres_url": postgres_url}, **values)
             blueprint = options.load_blueprint(may_have_no_files=may_have_no_files)
-            is_asked = parameters.pop("cypher", False)
+            # Only what is added here is taken away: `revision` has a --cypher of its own.
+            is_asked = with_cypher and parameters.pop("cypher")
             if with_cypher and is_about_cypher(blueprint, is_asked=is_asked):
                 options = Options(only=("neo4j",), urls={"neo4j_url": url}, **values)
                 return command(
