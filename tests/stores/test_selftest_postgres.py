@@ -328,6 +328,24 @@ def test_what_another_rule_refuses_fails_nothing_and_a_broken_trigger_fails(data
     assert found["nothing takes a row and gives it back"].ok is None
 
 
+def test_a_setting_that_only_the_application_makes_fails_nothing(database):
+    database.execute("""
+        CREATE TABLE rented (id int PRIMARY KEY, tenant text NOT NULL);
+        CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            NEW.tenant := current_setting('shop.tenant'); RETURN NEW; END $$;
+        CREATE TRIGGER mine BEFORE INSERT ON rented FOR EACH ROW EXECUTE FUNCTION mine();
+        CREATE TABLE broken (id int PRIMARY KEY);
+        CREATE FUNCTION wrong() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN PERFORM 'a'::not_there; RETURN NEW; END $$;
+        CREATE TRIGGER broken BEFORE INSERT ON broken FOR EACH ROW EXECUTE FUNCTION wrong();
+    """)
+    found = proofs(database, "rented", "broken")
+    taken = found["rented takes a row and gives it back"]
+    assert (taken.ok, taken.detail.partition(":")[0]) == (None, "42704")
+    assert not any(p.ok is False for name, p in found.items() if name.startswith("rented"))
+    assert found["broken takes a row and gives it back"].ok is False
+
+
 def test_memory_does_not_grow_with_the_rows(database):
     database.execute("""
         CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, flag boolean NOT NULL,

@@ -38,6 +38,7 @@ from is_db_bootstrap.stores.postgres import lineage_table
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
+from is_db_bootstrap.stores.postgres.driver_text import read_as_driver_of
 from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.half_done import StepWatch, Watch, WorkingConnection
 from is_db_bootstrap.stores.postgres.kind import KIND
@@ -116,6 +117,7 @@ def engine(
         return connection
 
     found = work_engine(open_session)
+    read_as_driver_of(url, found)
 
     @event.listens_for(found, "checkout")
     def watched(connection: WorkingConnection, *_: Any) -> None:
@@ -525,9 +527,10 @@ def _ran(
         def lock_version_table(begun: Connection) -> None:
             if getattr(begun.connection.driver_connection, "autocommit", False):
                 return  # an autocommit_block locks nothing
-            # psycopg looks for parameters, also where there are none.
-            table = identifier(schema, TABLE).replace("%", "%%")
-            begun.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+            begun.exec_driver_sql(
+                f"LOCK TABLE {identifier(schema, TABLE)} IN SHARE ROW EXCLUSIVE MODE",
+                execution_options={"no_parameters": True},  # a `%` in a name is none
+            )
 
         with running_alembic():
             wanted = config(blueprint, schema, connection)
