@@ -181,7 +181,25 @@ def test_values_of_rare_types_are_asked_of_the_server_and_what_has_none_is_not_t
     found = proofs(database, "nothing", *(f"t{number}" for number in range(len(KINDS.split()))))
     assert {p.ok for name, p in found.items() if not name.startswith("nothing")} == {True}
     assert {p.ok for name, p in found.items() if name.startswith("nothing")} == {None}
-    assert "no value is known for nothing.v (nil)" in {p.detail for p in found.values()}
+    details = " ".join(p.detail for p in found.values())
+    assert "no value is known for nothing.v (nil). Of the first text that was tried " in details
+    assert "the server says 23514: value for domain nil violates check constraint" in details
+
+
+@pytest.mark.parametrize("postgres_url", ["15"], indirect=True)
+def test_a_text_that_an_extensions_type_refuses_as_an_internal_error_fails_nothing(database):
+    database.execute("""
+        CREATE EXTENSION hstore;
+        CREATE DOMAIN pairs AS hstore CHECK (VALUE ? 'never tried');
+        CREATE TABLE taken (id int PRIMARY KEY, v hstore);
+        CREATE TABLE unknown (id int PRIMARY KEY, v pairs NOT NULL);
+    """)
+    found = proofs(database, "taken", "unknown")
+    assert {p.ok for name, p in found.items() if name.startswith("taken")} == {True}
+    taken = found["unknown takes a row and gives it back"]
+    assert taken.ok is None
+    assert "no value is known for unknown.v (pairs)" in taken.detail
+    assert "XX000: Unexpected end of string" in taken.detail
 
 
 #: A partitioned table and its parts, by the way in which it is partitioned.

@@ -356,7 +356,17 @@ def read_catalogue(scratch: StoreUrl, blueprint: Blueprint, timing: Timing) -> C
     head = chain_of(blueprint).head
     settings = session_settings("public")
     with connect(scratch, timing.connect_timeout_s, settings=settings) as connection:
-        return Catalogue.made(connection, blueprint.name, head, "public")
+        record = _team_record(blueprint)
+        return Catalogue.made(connection, blueprint.name, head, "public", record)
+
+
+def _team_record(blueprint: Blueprint) -> str | None:
+    """The quoted name of a team's version table. None for a blueprint of ours."""
+    if blueprint.alembic is None:
+        return None
+    from is_db_bootstrap.stores.postgres.team_environment import read_environment
+
+    return read_environment(blueprint.alembic).captured().place.quoted
 
 
 def schema_sql(blueprint: Blueprint) -> str:
