@@ -107,9 +107,15 @@ def chosen_stores(
 ) -> tuple[StoreName, ...]:
     """The blueprint's stores without those that `only` and `skip` leave out.
 
-    Raises `ConfigurationError` for a store that the blueprint does not have, and when no store is
-    left.
+    Raises `ConfigurationError` for a store that the blueprint does not have, when no store is left,
+    and for a blueprint that declares nothing about any.
     """
+    if not blueprint.stores:
+        raise ConfigurationError(
+            f"{blueprint.name} declares nothing about any store.",
+            hint="A folder of migrations beside its module counts, and may be missing after a "
+            "checkout: git keeps no empty folder.",
+        )
     for name in (*only, *skip):
         if name not in blueprint.stores:
             raise ConfigurationError(

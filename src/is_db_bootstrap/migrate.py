@@ -37,12 +37,14 @@ class Migrated:
     """What a move has done.
 
     `revisions` stand in the order in which they were applied or undone. `notes` are sentences.
-    `seeded` counts the demo rows that were added.
+    `seeded` counts the demo rows that were added. `baseline` names what has filled an empty
+    database before the revisions. It is empty when nothing has.
     """
 
     revisions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seeded: int = 0
+    baseline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ class _Place:
             revisions=tuple(change.name for change in done if change.kind in _MOVES),
             notes=found.notes,
             seeded=sum(change.kind == "seed" for change in done),
+            baseline="".join(change.name for change in done if change.kind == "baseline"),
         )
 
 
@@ -237,7 +240,8 @@ def upgrade(
 ) -> Migrated:
     """Upgrade to `revision`, which is `head`, an id or `+N` steps. The database must exist.
 
-    On PostgreSQL it may be all that Alembic's command takes, such as `branch@head`.
+    On PostgreSQL it may be all that Alembic's command takes, such as `branch@head`. An empty
+    database is filled by the declared baseline first.
     """
     portable = _portable_database(blueprint, url)
     if portable is not None:
@@ -414,11 +418,13 @@ def sql(
     """The SQL that `upgrade` would run over `span` (`TO` or `FROM:TO`), without a server.
 
     A DBA applies this SQL. The SQL records what it did as our own runs do, so `status` and `verify`
-    find nothing missing afterwards.
+    find nothing missing afterwards. Raises `ConfigurationError` for a `span` without `FROM` where a
+    baseline fills an empty database.
     """
-    from is_db_bootstrap.stores.postgres.alembic import offline_sql
+    from is_db_bootstrap.stores.postgres.alembic import offline_sql, refuse_unwritten_baseline
 
     place = _Place(blueprint, None, environ, settings)
+    refuse_unwritten_baseline(place.blueprint, span)
     for end in span.split(":"):
         if end and end not in {"head", "heads", "base"}:
             place.known_revision(end)

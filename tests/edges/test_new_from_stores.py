@@ -183,6 +183,23 @@ def test_constraints_and_indexes_become_files_that_declare_the_same(tmp_path, ne
 
 
 @pytest.mark.neo4j
+def test_names_with_spaces_and_backticks_stay_what_they_are(tmp_path, neo4j_url):
+    with graph(neo4j_url) as session:
+        session.run("CREATE INDEX reli FOR ()-[r:`T``x`]-() ON (r.`a  b`)").consume()
+        session.run("CREATE INDEX `a  b` FOR (n:`Two  Spaces`) ON (n.k)").consume()
+        session.run("CREATE CONSTRAINT `we``ird \"name'` FOR (n:L) REQUIRE n.k IS UNIQUE").consume()
+    code, _, err = new_from(tmp_path, "neo4j", NEO4J_URL=neo4j_url)
+    assert code == 0, err
+    environ = {"NEO4J_URL": neo4j_url}
+    code, _, err = run_here(["apply", "--blueprint", "taken"], tmp_path, environ)
+    assert code == 0, err
+    with graph(neo4j_url) as session:
+        rows = session.run("SHOW INDEXES YIELD name, type, owningConstraint WHERE type <> 'LOOKUP'")
+        names = {row["name"] for row in rows if "__Neo4jMigration" not in row["name"]}
+    assert names == {"reli", "a  b", "we`ird \"name'"}
+
+
+@pytest.mark.neo4j
 def test_a_graph_with_recorded_migrations_is_declared_by_their_files(tmp_path, neo4j_url):
     with graph(neo4j_url) as session:
         session.run("CREATE (:__Neo4jMigration {version: 'BASELINE'})").consume()
@@ -239,6 +256,42 @@ def test_what_celery_keeps_in_redis_becomes_key_patterns(tmp_path, redis_url):
 
 
 @pytest.mark.redis
+def test_no_name_of_a_key_becomes_code_or_another_line(tmp_path, redis_url):
+    bad = "job\nimport os; os.mkdir('broken') #:7"
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        client.set(bad, "x", ex=600)
+        client.set("unacked.1\n", "x", ex=500)
+        client.set("red \x1b[31m", "x", ex=500)
+        client.set("", "x", ex=500)
+    code, _, err = new_from(tmp_path, "redis", REDIS_URL=redis_url)
+    assert code == 0, err
+    assert "\x1b" not in err
+    patterns = {key.pattern for key in load_blueprint(str(tmp_path / "taken")).keys}
+    assert patterns == {bad.replace("7", "{id}"), "red \x1b[31m"}
+    assert "has a blank at its end" in err
+    assert not (tmp_path / "broken").exists()
+    assert "1 key left out: the name is empty" in err
+
+
+@pytest.mark.redis
+def test_values_in_front_of_a_key_are_put_together_or_left_out(tmp_path, redis_url):
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        for number in range(40):
+            word = f"{chr(97 + number % 26)}{'abcdefgh'[number % 8]}{'z' * (number // 26)}q"
+            client.set(f"tok_{word}", "x", ex=600)
+            client.set(f"{word}x@mail", "x")
+            client.set(f"{{acme{number}}}:cart:{number}", "x")
+        client.set("f3Zk20aaQQ7712hhBBcc", "x")
+    code, _, err = new_from(tmp_path, "redis", REDIS_URL=redis_url)
+    assert code == 0, err
+    keys = {key.pattern: key for key in load_blueprint(str(tmp_path / "taken")).keys}
+    assert set(keys) == {"tok_{id}", "{tag}:cart:{id}", "{id}"}
+    assert keys["{tag}:cart:{id}"].matches("{acme7}:cart:7")
+    assert not keys["{id}"].matches("tok_a")
+    assert "40 keys left out: their first words have nothing in common" in err
+
+
+@pytest.mark.redis
 def test_words_that_differ_in_one_place_become_a_placeholder(tmp_path, redis_url):
     with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
         for number, word in enumerate(["anna", "ben", "cleo", "dora", "emil", "finn", "gus"]):
@@ -257,7 +310,7 @@ def test_words_that_differ_in_one_place_become_a_placeholder(tmp_path, redis_url
         "shop:mode:on": None,
         "shop:mode:off": None,
     }
-    assert "is not UTF-8" in err
+    assert "1 key left out: the name is not UTF-8" in err
 
 
 # --- the folder
@@ -349,3 +402,16 @@ def test_tables_made_by_hand_become_a_first_revision_that_makes_the_same(tmp_pat
     finally:
         with psycopg.connect(address.replace("by_hand", "postgres"), autocommit=True) as connection:
             connection.execute("DROP DATABASE by_hand WITH (FORCE)")
+
+
+@pytest.mark.postgres
+def test_a_type_that_sqlalchemy_does_not_know_is_named_with_its_column(tmp_path, postgres_url):
+    server, _, name = postgres_url.rpartition("/")
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE place (id int PRIMARY KEY, spot point)")
+    code, _, err = new_from(tmp_path, "postgres", POSTGRES_URL=postgres_url)
+    assert code == 2
+    assert "the type of place.spot" in err
+    assert not (tmp_path / "taken").exists()

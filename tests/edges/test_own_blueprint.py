@@ -198,6 +198,19 @@ def test_a_blueprint_of_ones_own_passes_alembics_check(folder, postgres_url):
     assert written == []
 
 
+@pytest.mark.parametrize("called", ["check", "plan"])
+def test_a_folder_that_declares_nothing_is_told_as_that(tmp_path, called):
+    (tmp_path / "blueprint.py").write_text(
+        "from is_db_bootstrap.blueprint import Blueprint\n\nBLUEPRINT = Blueprint('jobs', '.')\n"
+    )
+    (tmp_path / "models.py").write_text("")
+    code, _, err = command(called, "--blueprint", str(tmp_path))
+    assert code == 2
+    assert "jobs declares nothing about any store." in err
+    assert "git keeps no empty folder" in err
+    assert "--only" not in err
+
+
 @on_postgres
 def test_an_empty_revision_needs_no_server_and_is_refreshed_afterwards(folder, postgres_url):
     code, out, err = command("revision", "--empty", "-m", "By hand!", "--blueprint", str(folder))

@@ -154,7 +154,8 @@ def test_no_option_is_documented_that_does_not_exist():
 def documented_calls():
     for page in PAGES:
         for block in fenced(page.read_text(encoding="utf-8"), "(?:bash|console)"):
-            for line in block.replace("\\\n", " ").splitlines():
+            whole_lines = re.sub(r"\\\n\s*", "", block)  # a call may go on behind a backslash
+            for line in whole_lines.splitlines():
                 words = (
                     shlex.split(line.removeprefix("$ "), comments=True)
                     if line.startswith(("is-db-bootstrap", "$ is-db-bootstrap"))
@@ -220,7 +221,7 @@ def read_settings():
             r'"((?:IS_DB_BOOTSTRAP|DB|DATABASE|POSTGRES|NEO4J|MILVUS|REDIS)_[A-Z_]+)"', source
         )
     )
-    # What a client reads is hidden from it.
+    # These are hidden from a client while it is imported, and read by nobody.
     return names - {name for kind in KINDS.values() for name in kind.import_variables}
 
 

@@ -11,6 +11,7 @@ import threading
 import psycopg
 import pytest
 
+from commands import command
 from is_db_bootstrap import migrate
 from is_db_bootstrap.app import orchestrator
 from is_db_bootstrap.blueprint.load import load_blueprint
@@ -152,6 +153,54 @@ def test_an_empty_database_is_filled_by_a_function_and_goes_on_from_there(projec
     assert rows(team.url, "SELECT to_regclass('by_note') IS NOT NULL") == [(True,)]
     assert rows(team.url, "SELECT count(*) FROM is_db_bootstrap.begun") == [(0,)]
     team.stock("upgrade", "head")
+
+
+# --- up to a revision
+
+UPGRADES = {
+    "a1": (),
+    "+1": ("b2",),
+    "a1+1": ("b2",),
+    "heads": ("b2", "c3"),
+}
+
+
+@pytest.mark.parametrize("target", UPGRADES)
+def test_an_upgrade_of_an_empty_database_begins_with_the_baseline(project, target):
+    team = project()
+    team.revision("c3", "b2", "")
+    create(team.url)
+    blueprint, environ = load_blueprint(team.toml), {"POSTGRES_URL": team.url}
+    done = migrate.upgrade(blueprint, target, environ=environ)
+    assert (done.baseline, done.revisions) == ("shop.models:create_all", UPGRADES[target])
+    recorded = ["a1", *UPGRADES[target]][-1]
+    assert rows(team.url, "SELECT * FROM meta.shop_version") == [(recorded,)]
+    assert migrate.upgrade(blueprint, "a1", environ=environ).baseline == ""
+
+
+def test_an_upgrade_to_before_the_baseline_leaves_an_empty_database(project):
+    team = project(revision="b2")
+    team.revision("c3", None, "", more='branch_labels = "first"')
+    team.revision("d4", ("b2", "c3"), "")
+    declare(team, "shop.models:create_all", "d4")
+    create(team.url)
+    blueprint = load_blueprint(team.toml)
+    for target in ("a1", "b2-1", "first"):
+        with pytest.raises(StoreConflict, match="makes all that leads to d4") as refused:
+            migrate.upgrade(blueprint, target, environ={"POSTGRES_URL": team.url})
+        assert "Upgrade to d4" in refused.value.hint
+    assert objects(team.url) == []
+
+
+def test_what_a_baseline_has_filled_is_not_called_done_before(project):
+    team = project(revision="b2")
+    here = ["--blueprint", str(team.toml), "--url", team.url]
+    code, out, err = command("migrate", "init", *here)
+    assert (code, out) == (0, [])
+    assert err.endswith("filled by the baseline shop.models:create_all\n0 revisions applied\n")
+    code, out, err = command("migrate", "init", *here)
+    assert (code, out) == (0, ["already at head"])
+    assert err.endswith("nothing to do\n")
 
 
 # --- what goes wrong
@@ -556,11 +605,25 @@ def test_a_scratch_database_begins_with_the_baseline(project):
     run(team)
     url = StoreUrl.parse("postgres", team.url)
     blueprint = load_blueprint(team.toml)
-    scratch.write(url, blueprint)
+    said = []
+    scratch.write(url, blueprint, warn=said.append)
+    assert "schema.sql was not written" in "".join(said)
     assert run(team, Mode.VERIFY).ok
     with psycopg.connect(team.url, autocommit=True) as person:
         person.execute("DROP TABLE account")
     assert not run(team, Mode.VERIFY, fails=True).ok
+
+
+def test_sql_for_an_empty_database_is_not_written_without_what_a_baseline_makes(project):
+    """For `schema.sql` neither. From a revision on, it is."""
+    team = project()
+    blueprint, environ = load_blueprint(team.toml), {"POSTGRES_URL": team.url}
+    for span in ("head", "b2", "base:b2", ":head"):
+        with pytest.raises(ConfigurationError, match="is not written as SQL"):
+            migrate.sql(blueprint, span, environ=environ)
+    assert "CREATE INDEX by_note" in migrate.sql(blueprint, "a1:head", environ=environ)
+    with pytest.raises(ConfigurationError, match="is not written as SQL"):
+        scratch.schema_sql(blueprint)
 
 
 def test_a_database_can_be_filled_by_the_baseline_alone(project):

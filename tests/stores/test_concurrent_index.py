@@ -20,6 +20,7 @@ from is_db_bootstrap.errors import HalfDone, StoreBusy, StoreConflict
 from is_db_bootstrap.settings import Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.concurrent_index import ConcurrentStatement
+from is_db_bootstrap.stores.postgres.half_done import WorkingConnection
 from team_project import OPTIONS, TeamProject
 
 pytestmark = pytest.mark.postgres
@@ -124,6 +125,16 @@ def test_a_build_waits_for_an_older_transaction_beyond_the_lock_timeout(shop):
     error = applied_meanwhile(shop, lambda _: time.sleep(3 * LOCK_TIMEOUT_S))
     assert error is None
     assert shop.indexes == [('"By cents"', True)]
+
+
+def test_what_an_exception_leaves_running_holds_nothing_up(postgres_url):
+    """Such as the handler of a signal raises: libpq would wait for the end of the statement."""
+    address = f"{postgres_url.rpartition('/')[0]}/postgres"
+    with WorkingConnection.connect(address, autocommit=True) as connection:
+        connection.pgconn.send_query(b"SELECT pg_sleep(600)")
+        with pytest.raises(psycopg.OperationalError, match="another statement runs"):
+            connection.ask("SELECT 1")
+        connection.close()
 
 
 def test_other_statements_wait_for_a_lock_as_long_as_the_lock_timeout_says(shop):

@@ -189,3 +189,27 @@ def test_a_missing_database_is_told_without_a_traceback(alembic, url):
     output = alembic("current", code=255)
     assert f"FAILED: Database {url.database} does not exist." in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("driver", ["", "+psycopg", "+asyncpg"])
+def test_text_for_the_driver_is_sent_as_the_driver_of_the_address_would(
+    postgres_url, tmp_path, driver
+):
+    (tmp_path / "p1.py").write_text(
+        "from alembic import op\n\nrevision = 'p1'\ndown_revision = None\n\n\n"
+        "def upgrade():\n    send = op.get_bind().exec_driver_sql\n"
+        "    send(\"CREATE TABLE said AS SELECT format('%I', 'a b') AS x WHERE 'ab' LIKE 'a%'\")\n"
+        "    send(\"INSERT INTO said VALUES ('%s')\")\n"
+        "    send(\"INSERT INTO said VALUES ('%%')\")\n"
+        "    op.execute(\"INSERT INTO said VALUES ('%%%')\")\n"
+    )
+    address = postgres_url.replace("postgresql://", f"postgresql{driver}://")
+    blueprint = Blueprint("said", "for tests", migrations=tmp_path)
+    store = PostgreSQLBootstrapper(StoreUrl.parse("postgres", address), blueprint)
+    try:
+        apply_all(store)
+    finally:
+        store.close()
+    with psycopg.connect(postgres_url) as connection:
+        found = [x for (x,) in connection.execute("SELECT x FROM said")]
+    assert found == ['"a b"', "%s", "%%" if driver == "+asyncpg" else "%", "%%%"]

@@ -82,7 +82,9 @@ def test_branches_that_were_merged_are_ordered(folder):
             r"several heads: b \(b_x.py, line \d\), c \(c_x.py, line \d\)",
         ),
         ({"a": None, "b": "z"}, "b goes on from z, which is not there"),
-        ({"a": "b", "b": "a"}, "goes on from"),
+        ({"0": "a", "a": "b", "b": "a"}, r"a goes on from b, which goes on from a\. Correct"),
+        ({"a": None, "fix": "fix"}, r"fix goes on from itself\. Correct"),
+        ({"a": "a", "b": ("a", "z")}, "b goes on from z, which is not there"),
     ],
 )
 def test_a_broken_history_is_a_configuration_error(folder, parents, message):

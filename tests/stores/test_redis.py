@@ -27,6 +27,7 @@ from is_db_bootstrap.results import LockHolder, Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.errors import DENIED
+from is_db_bootstrap.stores.redis.keyspace import Keyspace
 
 pytestmark = pytest.mark.redis
 
@@ -810,6 +811,14 @@ def test_a_cluster_of_three_masters_is_served(private, opened):
     assert result.outcome is Outcome.CHANGED, result
     *_, counted = opened(nodes[1].url).audit()
     assert "45 more keys" in counted.message
+    key = KeyPattern("blacklist", "blacklist:{id}", "string", 3600, "app", "x")
+    with redis.RedisCluster(host="127.0.0.1", port=nodes[0].port) as client:
+        for url in (nodes[1].url, nodes[1].url.replace("//", "//app:pw@")):
+            address = StoreUrl.parse("redis", url)
+            with Keyspace(address, Blueprint("b", "", keys=(key,)), Timing()) as keyspace:
+                mended = keyspace.mend_missing()
+            assert (mended.done, mended.passed, mended.left) == ({"blacklist": 50}, {}, {})
+            assert all(client.persist(f"blacklist:{number}") for number in range(50))
     lock = opened(nodes[0].url).try_lock("one")
     assert isinstance(opened(nodes[2].url).try_lock("two"), LockHolder)
     assert lock.release()

@@ -9,9 +9,12 @@ import threading
 
 import pytest
 import redis
+from click.testing import CliRunner
 
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.cli.redis.fix_ttl import command as fix_ttl
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.redis import lifetimes
 from is_db_bootstrap.stores.redis.keyspace import Keyspace
 
 pytestmark = pytest.mark.redis
@@ -132,27 +135,78 @@ def opened(redis_url):
     return Keyspace(StoreUrl.parse("redis", redis_url), CART, Timing())
 
 
+@pytest.fixture
+def address_of(redis_url, client):
+    """The address of a user who may use scripts, or only transactions."""
+
+    def make(way):
+        if way == "scripts":
+            return redis_url
+        rules = ["~*", "&*", "+@all", "-eval", "-evalsha"]
+        if client.info("server")["redis_version"].startswith("6"):
+            rules.remove("&*")
+        client.execute_command("ACL", "SETUSER", "little", "reset", "on", ">pw", *rules)
+        return redis_url.replace("//", "//little:pw@")
+
+    yield make
+    client.execute_command("ACL", "DELUSER", "little")
+
+
+both_ways = pytest.mark.parametrize("way", ["scripts", "transactions"])
+
+
 @both_versions
-def test_a_lifetime_that_is_set_between_the_look_and_the_change_stays(redis_url, client):
+@both_ways
+def test_a_key_that_is_changed_between_the_look_and_the_step_keeps_what_it_got(
+    client, address_of, way
+):
+    """A lifetime of its own, another type, or its end."""
     client.mset({f"cart:{number}": "x" for number in range(40)})
-    with opened(redis_url) as keyspace:
+    with opened(address_of(way)) as keyspace:
         missing = keyspace._missing(())
         walk = missing._walk
 
         def walk_slowly(master, take):
             def take_later(looks):
                 client.expire("cart:7", 5)
+                client.delete("cart:8", "cart:9")
+                client.sadd("cart:8", "a set")
                 take(looks)
 
             walk(master, take_later)
 
         missing._walk = walk_slowly
-        assert missing.mend(keyspace._masters, is_cluster=False) == {"cart": 39}
+        mended = missing.mend(keyspace._masters, is_cluster=False)
+    assert mended.done == {"cart": 37}
+    assert mended.passed == {"cart": {"given a lifetime": 1, "of another type": 1, "gone": 1}}
+    assert not mended.left
     assert 0 < client.ttl("cart:7") <= 5
-    assert client.ttl("cart:8") > 3500
+    assert (client.type("cart:8"), client.ttl("cart:8"), client.exists("cart:9")) == ("set", -1, 0)
+    assert client.ttl("cart:10") > 3500
 
 
-def test_keys_that_are_written_all_the_time_do_not_keep_others_from_a_lifetime(redis_url, client):
+@both_versions
+def test_a_key_that_becomes_another_type_while_it_is_watched_gets_no_lifetime(
+    client, address_of, monkeypatch
+):
+    client.mset({f"cart:{number}": "x" for number in range(8)})
+    look_again = lifetimes.look_again
+
+    def change_afterwards(connection, looks):
+        found = look_again(connection, looks)
+        if client.type("cart:3") == "string":
+            client.delete("cart:3")
+            client.sadd("cart:3", "a set")
+        return found
+
+    monkeypatch.setattr(lifetimes, "look_again", change_afterwards)
+    with opened(address_of("transactions")) as keyspace:
+        mended = keyspace.mend_missing()
+    assert (mended.done, mended.passed) == ({"cart": 7}, {"cart": {"of another type": 1}})
+    assert (client.type("cart:3"), client.ttl("cart:3")) == ("set", -1)
+
+
+def test_keys_that_are_written_all_the_time_do_not_keep_others_from_a_lifetime(address_of, client):
     client.mset({f"cart:{number}": "x" for number in range(64)})
     ending, begun = threading.Event(), threading.Event()
 
@@ -165,12 +219,46 @@ def test_keys_that_are_written_all_the_time_do_not_keep_others_from_a_lifetime(r
     writer.start()
     begun.wait(60)
     try:
-        with opened(redis_url) as keyspace:
-            missing = keyspace._missing(())
-            missing._has_nx = False
-            mended = missing.mend(keyspace._masters, is_cluster=False)
+        with opened(address_of("transactions")) as keyspace:
+            mended = keyspace.mend_missing()
     finally:
         ending.set()
         writer.join()
-    assert mended["cart"] in {63, 64}
+    left = 64 - mended.done["cart"]
+    assert left in {0, 1}
+    assert mended.left["cart"] == left
+    assert mended.passed == ({"cart": {"written all the time": 1}} if left else {})
     assert all(client.ttl(f"cart:{number}") > 3500 for number in range(64) if number != 7)
+
+
+def test_the_end_says_why_keys_got_no_lifetime_and_what_to_do(client, redis_url, monkeypatch):
+    """Keys change after they were counted, and one is written once more at the end."""
+    client.mset({f"cart:{number}": "x" for number in range(10)})
+    mend = Keyspace.mend_missing
+
+    def change_and_mend(keyspace, names=()):
+        client.delete("cart:1", "cart:2")
+        with monkeypatch.context() as patched:
+            patched.setattr(lifetimes, "_set_by_script", written_once_more)
+            return mend(keyspace, names)
+
+    set_by_script = lifetimes._set_by_script
+
+    def written_once_more(master, looks):
+        client.expire("cart:3", 5)
+        ends = set_by_script(master, looks)
+        client.set("cart:4", "without a lifetime")
+        return ends
+
+    monkeypatch.setattr(Keyspace, "mend_missing", change_and_mend)
+    loaded = "is_db_bootstrap.cli._options.Options.load_blueprint"
+    monkeypatch.setattr(loaded, lambda *_, **__: CART)
+    words = ["-b", "b", "--redis-url", redis_url, "--yes"]
+    told = CliRunner().invoke(fix_ttl, words, standalone_mode=False)
+    text = told.output
+    assert "7 of 10 keys" in text
+    assert "1 keys got none: given a lifetime meanwhile." in text
+    assert "2 keys got none: they were gone" in text
+    assert "1 keys lack a lifetime now" in text
+    assert "Run fix-ttl again" in text
+    assert told.return_value == 3

@@ -678,7 +678,9 @@ def test_an_index_whose_concurrent_build_failed_is_not_recorded_as_built(shop):
 def test_a_concurrent_build_that_did_not_begin_runs_again(shop):
     shop.apply()
     build = "CREATE INDEX CONCURRENTLY one ON account (cents)"
-    shop.add("b2", "a1", f"with op.get_context().autocommit_block():\n    op.execute('{build}')")
+    own_limit = "op.execute('SET lock_timeout = 100')"  # ours would be lifted for a build
+    body = f"with op.get_context().autocommit_block():\n    {own_limit}\n    op.execute('{build}')"
+    shop.add("b2", "a1", body)
     store = PostgreSQLBootstrapper(shop.url, shop.blueprint, timing=Timing(lock_timeout_s=0.2))
     (change,) = store.plan().changes
     with psycopg.connect(shop.url) as other:

@@ -496,6 +496,26 @@ def test_a_catalogue_is_made_by_our_environment_and_compared(project):
     assert [drift.object for drift in drifts] == ["account.cents"]
 
 
+@pytest.mark.parametrize("named", ["", 'version_table_schema="meta", '])
+def test_a_version_table_is_made_as_env_py_says_and_is_none_of_the_teams_tables(project, named):
+    team = project()
+    team.env(f'version_table="My.Versions", {named}version_table_pk=False')
+    create(team.url)
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA meta; CREATE TABLE account (cents int)")
+    moved(team, migrate.stamp, "head")
+    keys = "SELECT conname FROM pg_constraint WHERE conname = 'My.Versions_pkc'"
+    schemas = """
+        SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = 'My.Versions'
+    """
+    assert rows(team.url, schemas) == [("meta" if named else "public",)]
+    run(team)
+    assert rows(team.url, keys) == []
+    refreshed(team)
+    assert "My.Versions" not in (team.folder / "db/catalogue.json").read_text()
+    assert run(team, Mode.VERIFY).ok
+
+
 def test_a_revision_that_reads_rows_leaves_out_only_schema_sql(project):
     """Data migrations read what is there. As SQL without a server there is nothing to read."""
     team = project()

@@ -22,6 +22,7 @@ from is_db_bootstrap.local.neo4j import Neo4jServer
 from is_db_bootstrap.local.postgres import PostgresServer
 from is_db_bootstrap.local.redis import RedisServer
 from is_db_bootstrap.local.server import Server
+from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 
 LISTS = Path(__file__).parent / "files"
 MILVUS_2_3 = Path(__file__).parents[2] / ".cache" / "milvus-2.3"
@@ -337,11 +338,11 @@ def empty_neo4j(server):
     with neo4j_driver(server) as driver:
         driver.execute_query("MATCH (n) DETACH DELETE n")
         for row in driver.execute_query("SHOW CONSTRAINTS YIELD name").records:
-            driver.execute_query(f"DROP CONSTRAINT `{row['name']}` IF EXISTS")
+            driver.execute_query(f"DROP CONSTRAINT {quoted(row['name'])} IF EXISTS")
         for row in driver.execute_query(
             "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP'"
         ).records:
-            driver.execute_query(f"DROP INDEX `{row['name']}` IF EXISTS")
+            driver.execute_query(f"DROP INDEX {quoted(row['name'])} IF EXISTS")
 
 
 def empty_milvus(server):

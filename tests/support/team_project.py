@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import textwrap
 from contextlib import chdir
@@ -153,6 +154,7 @@ class TeamProject:
         config = Config(self.folder / "alembic.ini")
         path = list(sys.path)
         with chdir(self.folder):
+            importlib.invalidate_caches()  # `.` on the path was another folder before
             try:
                 getattr(command, act)(config, *arguments, **options)
             finally:

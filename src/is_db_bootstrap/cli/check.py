@@ -21,13 +21,14 @@ def command(blueprint: str | None, config: Path | None) -> int:
     catalogue.json and schema.sql must be those of the newest revision. Exit 3 when one is not. For
     a pre-commit hook.
     """
-    from is_db_bootstrap import revision
+    from is_db_bootstrap import app, revision
     from is_db_bootstrap.blueprint.check import check
     from is_db_bootstrap.stores.neo4j import cypher_file
 
     options = Options(blueprint=blueprint, config=config)
     declared = options.load_blueprint()
     check(declared)
+    app.chosen_stores(declared)
     if declared.cypher:
         cypher_file.load(declared.cypher)
     stale_files = revision.stale(declared)

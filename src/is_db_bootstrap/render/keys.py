@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from is_db_bootstrap.render.document import as_json
 #: stores stand side by side, so none imports the other.
 KeyTable = Any
 KeyRow = Any
+#: What became of keys without a lifetime, also described there.
+Mended = Any
 
 _UNITS, _STEP = ("B", "kB", "MB", "GB", "TB"), 1000
 
@@ -55,23 +58,51 @@ def lifetimes_text(
     target: str,
     missing: Mapping[str, int],
     lifetimes: Mapping[str, int],
-    mended: Mapping[str, int] | None,
+    mended: Mended | None,
 ) -> str:
     """What is missing, or what was set, for a person. `mended` is None before anything was set."""
     if not missing:
         return f"{blueprint}: no key at {target} lacks a lifetime\n"
-    head = ["pattern", "without lifetime", "would get, s" if mended is None else "got, s"]
-    rows = [
-        [name, str(count), str(lifetimes[name])] + ([str(mended.get(name, 0))] if mended else [])
-        for name, count in missing.items()
-    ]
-    if mended:
-        head.append("set")
     total = sum(missing.values())
-    end = f"{blueprint}: {total} keys at {target} lack a lifetime"
-    if mended is not None:
-        end = f"{blueprint}: {sum(mended.values())} of {total} keys at {target} got a lifetime"
-    return "\n".join([*_aligned([head, *rows]), end]) + "\n"
+    if mended is None:
+        head = ["pattern", "without lifetime", "would get, s"]
+        rows = [[name, str(count), str(lifetimes[name])] for name, count in missing.items()]
+        end = [f"{blueprint}: {total} keys at {target} lack a lifetime"]
+    else:
+        head = ["pattern", "without lifetime", "got, s", "set"]
+        rows = [
+            [name, str(count), str(lifetimes[name]), str(mended.done[name])]
+            for name, count in missing.items()
+        ]
+        done = mended.done.total()
+        end = [
+            *_not_set(total, mended),
+            f"{blueprint}: {done} of {total} keys at {target} got a lifetime",
+        ]
+    return "\n".join([*_aligned([head, *rows]), *end]) + "\n"
+
+
+def _not_set(total: int, mended: Mended) -> list[str]:
+    """Why keys that were counted got no lifetime, and how many lack one now."""
+    why: Counter[str] = Counter()
+    for reasons in mended.passed.values():
+        why.update(reasons)
+    lines = [f"{count} keys got none: {reason} meanwhile." for reason, count in sorted(why.items())]
+    unseen = total - mended.done.total() - why.total()
+    if unseen > 0:
+        lines.append(
+            f"{unseen} keys got none: they were gone, of another type or given a lifetime when "
+            "they were looked at again."
+        )
+    left = mended.left.total()
+    if left:
+        lines.append(
+            f"{left} keys lack a lifetime now, because they are written meanwhile. "
+            "Run fix-ttl again, and see which program writes them without a lifetime."
+        )
+    elif lines:
+        lines.append("No key lacks a lifetime now, so nothing is to do.")
+    return lines
 
 
 def lifetimes_document(
@@ -79,15 +110,20 @@ def lifetimes_document(
     target: str,
     missing: Mapping[str, int],
     lifetimes: Mapping[str, int],
-    mended: Mapping[str, int] | None,
+    mended: Mended | None,
 ) -> str:
-    """The same as one JSON document. `set` is null before anything was set."""
+    """The same as one JSON document. `set`, `not_set` and `left` are null before a change.
+
+    `not_set` counts keys by the reason why they got none, and `left` those that lack one now.
+    """
     patterns = [
         {
             "name": name,
             "missing": count,
             "lifetime_seconds": lifetimes[name],
-            "set": None if mended is None else mended.get(name, 0),
+            "set": None if mended is None else mended.done[name],
+            "not_set": None if mended is None else dict(mended.passed.get(name, {})),
+            "left": None if mended is None else mended.left[name],
         }
         for name, count in missing.items()
     ]

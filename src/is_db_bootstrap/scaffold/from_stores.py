@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -127,7 +128,21 @@ def _blueprint_text(blueprint: Blueprint, found: Mapping[StoreName, Existing]) -
         lines += [f"# Guessed: {sentence}" for sentence in existing.guesses]
         lines += [f"# Not declared: {sentence}" for sentence in existing.unread]
     lines += ["", f"BLUEPRINT = {source_of(blueprint, before=len('BLUEPRINT = '))}"]
-    return "\n".join(lines) + "\n"
+    return _checked_source("\n".join(lines) + "\n")
+
+
+def _checked_source(text: str) -> str:
+    """The source, if it has imports and one declaration, and nothing else.
+
+    Names of a store stand in it, and whoever may write into a store chooses these. So this is
+    looked at once more before the text becomes a file that is run.
+    """
+    docstring, *statements = ast.parse(text).body
+    kinds = [type(each) for each in statements]
+    is_plain = isinstance(docstring, ast.Expr) and kinds[-1] is ast.Assign
+    if not is_plain or any(kind is not ast.ImportFrom for kind in kinds[:-1]):
+        raise AssertionError(text)
+    return text
 
 
 def _import_list(names: Sequence[str]) -> str:

@@ -34,10 +34,24 @@ class Existing:
     unread: Sequence[str] = ()
     next_steps: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        """Let each sentence be one plain line, whatever names of a store stand in it."""
+        for name in ("guesses", "unread"):
+            plain = tuple(_plain_line(sentence) for sentence in getattr(self, name))
+            object.__setattr__(self, name, plain)
+
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to declare."""
         return not self.declared and not self.files
+
+
+def _plain_line(sentence: str) -> str:
+    """The sentence with an escape for each character that does not print."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in sentence
+    )
 
 
 @dataclass(frozen=True, slots=True)

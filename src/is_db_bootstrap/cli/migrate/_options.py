@@ -104,8 +104,8 @@ def database_options(
             postgres_url = None if is_other else url
             options = Options(only=("postgres",), urls={"postgres_url": postgres_url}, **values)
             blueprint = options.load_blueprint(may_have_no_files=may_have_no_files)
-            # `revision` has a `--cypher` of its own.
-            is_asked = parameters.pop("cypher") if with_cypher else False
+            # Another command may have an option of that name.
+            is_asked = with_cypher and parameters.pop("cypher")
             if with_cypher and is_about_cypher(blueprint, is_asked=is_asked):
                 options = Options(only=("neo4j",), urls={"neo4j_url": url}, **values)
                 return command(
@@ -168,13 +168,15 @@ def print_revisions(migrated: Migrated, verb: str, nothing: str) -> None:
     """
     for note in migrated.notes:
         click.echo(note, err=True)
+    if migrated.baseline:
+        click.echo(f"filled by the baseline {migrated.baseline}", err=True)
     for revision in migrated.revisions:
         print_line(revision)
     if migrated.seeded:
         click.echo(f"{migrated.seeded} demo rows added", err=True)
     count = len(migrated.revisions)
     noun = "revision" if count == 1 else "revisions"
-    total = f"{count} {noun} {verb}" if count else nothing
+    total = f"{count} {noun} {verb}" if count or migrated.baseline else nothing
     click.echo(total, err=True)
 
 

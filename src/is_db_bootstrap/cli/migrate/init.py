@@ -26,6 +26,6 @@ def command(database: Database, seed: bool) -> int:
 
     applied = run_revisions(migrate.init, database, seed=seed)
     print_revisions(applied, "applied", "nothing to do")
-    if not applied.revisions:
+    if not (applied.revisions or applied.baseline):
         print_line("already at head")
     return 0

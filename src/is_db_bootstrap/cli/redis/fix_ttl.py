@@ -13,6 +13,10 @@ from is_db_bootstrap.cli.redis._options import key_options
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.redis.keyspace import Keyspace
+    from is_db_bootstrap.stores.redis.lifetimes import Mended
+
+#: Keys lack a lifetime afterwards.
+_LEFT_OVER = 3
 
 
 @click.command("fix-ttl")
@@ -34,11 +38,12 @@ def command(
 ) -> int:
     """Give keys without a lifetime the longest one that their pattern declares.
 
-    Counts first, and asks. A lifetime that is there is neither made shorter nor longer.
+    Counts first, and asks. A lifetime that is there is neither made shorter nor longer. Exit 3
+    when keys lack a lifetime afterwards.
     """
     from is_db_bootstrap.render.keys import lifetimes_document, lifetimes_text
 
-    def show(missing: dict[str, int], mended: dict[str, int] | None) -> None:
+    def show(missing: dict[str, int], mended: Mended | None) -> None:
         lifetimes = {name: keyspace.lifetime_s(name) for name in missing}
         render = lifetimes_document if output == "json" else lifetimes_text
         print_text(render(blueprint, target, missing, lifetimes, mended))
@@ -47,7 +52,7 @@ def command(
         missing = dict(keyspace.count_missing(names))
         total = sum(missing.values())
         if dry_run or not total:
-            show(missing, None if dry_run else {})
+            show(missing, None)
             return 0
         if output != "json":
             show(missing, None)
@@ -58,6 +63,7 @@ def command(
         if not answer:
             click.echo("Nothing was changed.", err=True)
             return FAILED
-        mended = dict(keyspace.mend_missing(names))
-        show(missing, mended)
-    return 0
+        mended = keyspace.mend_missing(names)
+        came_up = {name: 0 for name in (*mended.done, *mended.left) if name not in missing}
+        show({**missing, **came_up}, mended)
+    return _LEFT_OVER if mended.left else 0

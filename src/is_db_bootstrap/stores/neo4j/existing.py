@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.stores.existing import Existing, Request
-from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject, recognise
+from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject, recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import quoted, split
 from is_db_bootstrap.stores.neo4j.database import Database
 from is_db_bootstrap.stores.neo4j.errors import Translation
@@ -38,7 +38,9 @@ _DECLARED_BY_FILES = (
     "The database records migrations, so their files declare it. Give the folder of these files: "
     "cypher=Path(…)."
 )
-_PLAIN_NAME = re.compile(r"`([A-Za-z_][A-Za-z0-9_]*)`")
+#: A quoted name as a whole, with the doubled backticks in it.
+_QUOTED_NAME = re.compile(r"`((?:``|[^`])*)`")
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
@@ -49,6 +51,7 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
     try:
         database.open(timing.connect_timeout_s)
         with errors("SHOW CONSTRAINTS"), database.session() as session:
+            live = database.look(session)
             constraints = database.rows(session, _CONSTRAINTS)
             indexes = database.rows(session, _INDEXES)
             recorded = database.rows(session, _RECORDED)[0]["nodes"]
@@ -61,8 +64,8 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
         )
     unread: list[str] = []
     files = {
-        "cypher/V001__constraints.cypher": _file_text(constraints, unread),
-        "cypher/V002__indexes.cypher": _file_text(indexes, unread),
+        "cypher/V001__constraints.cypher": _file_text(constraints, live, unread),
+        "cypher/V002__indexes.cypher": _file_text(indexes, live, unread),
     }
     written = {path: text for path, text in files.items() if text}
     numbers = [len(_own(rows)) for rows in (constraints, indexes)]
@@ -90,16 +93,18 @@ def _own(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     )
 
 
-def _file_text(rows: Sequence[Mapping[str, Any]], unread: list[str]) -> str:
+def _file_text(rows: Sequence[Mapping[str, Any]], live: LiveSchema, unread: list[str]) -> str:
     """A Cypher file with a statement for each row. Empty when there is none."""
-    return "\n".join(_statements(_own(rows), unread))
+    return "\n".join(_statements(_own(rows), live, unread))
 
 
-def _statements(rows: Sequence[Mapping[str, Any]], unread: list[str]) -> Iterator[str]:
+def _statements(
+    rows: Sequence[Mapping[str, Any]], live: LiveSchema, unread: list[str]
+) -> Iterator[str]:
     for row in rows:
         name = str(row["name"])
         text = _guarded(str(row["createStatement"] or ""))
-        if text is None or not _is_known(text):
+        if text is None or not _is_true(text, live.objects.get(name)):
             unread.append(f"{quoted(name)} is left out: its statement is not understood here.")
             continue
         yield f"{text};\n"
@@ -110,18 +115,26 @@ def _guarded(statement: str) -> str | None:
 
     None when it has another form than the manual gives.
     """
-    plain = _RANGE_OPTIONS.sub("", " ".join(statement.split()))
+    plain = _RANGE_OPTIONS.sub("", statement.strip())
     found = _BEFORE_FOR.match(plain)
     if found is None:
         return None
     rest = plain[len(found["start"]) :]
-    return _PLAIN_NAME.sub(r"\1", f"{found['start']} IF NOT EXISTS{rest}")
+    return _QUOTED_NAME.sub(_unquoted, f"{found['start']} IF NOT EXISTS{rest}")
 
 
-def _is_known(text: str) -> bool:
-    """Whether this tool reads the statement as a constraint or an index."""
+def _unquoted(found: re.Match[str]) -> str:
+    """A name without backticks where it needs none."""
+    return found[1] if _PLAIN_NAME.fullmatch(found[1]) else found[0]
+
+
+def _is_true(text: str, live: SchemaObject | None) -> bool:
+    """Whether this tool reads the statement as what the server shows under that name."""
     try:
         statements = list(split(f"{text};"))
     except ValueError:
         return False
-    return len(statements) == 1 and isinstance(recognise(statements[0].tokens), SchemaObject)
+    if len(statements) != 1 or live is None:
+        return False
+    found = recognise(statements[0].tokens)
+    return isinstance(found, SchemaObject) and found.name == live.name and found.matches(live)

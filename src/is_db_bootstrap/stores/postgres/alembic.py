@@ -38,6 +38,7 @@ from is_db_bootstrap.stores.postgres import lineage_table
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
+from is_db_bootstrap.stores.postgres.driver_text import read_as_driver_of
 from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.half_done import StepWatch, Watch, WorkingConnection
 from is_db_bootstrap.stores.postgres.kind import KIND
@@ -116,6 +117,7 @@ def engine(
         return connection
 
     found = work_engine(open_session)
+    read_as_driver_of(url, found)
 
     @event.listens_for(found, "checkout")
     def watched(connection: WorkingConnection, *_: Any) -> None:
@@ -494,6 +496,22 @@ def offline_sql(blueprint: Blueprint, schema: str, span: str, *, after: Sequence
     return text.getvalue()
 
 
+def refuse_unwritten_baseline(blueprint: Blueprint, span: str) -> None:
+    """Refuse SQL for an empty database that a baseline has to fill before.
+
+    Raises `ConfigurationError` for a `span` without `FROM`, if the blueprint declares a baseline.
+    """
+    begins = span.partition(":")[0] if ":" in span else ""
+    if blueprint.baseline is None or begins not in {"", "base"}:
+        return
+    raise ConfigurationError(
+        f"{blueprint.name}: an empty database is filled by the baseline "
+        f"{blueprint.baseline.source} first, which is not written as SQL.",
+        hint="Fill the database with `migrate upgrade`, or by hand and `migrate stamp`. Then say "
+        "from which revision the SQL goes on, as in `migrate sql FROM:head`.",
+    )
+
+
 def _ran(
     engine: Engine, blueprint: Blueprint, schema: str, act: Callable[..., None], revision: str
 ) -> bool:
@@ -509,9 +527,10 @@ def _ran(
         def lock_version_table(begun: Connection) -> None:
             if getattr(begun.connection.driver_connection, "autocommit", False):
                 return  # an autocommit_block locks nothing
-            # psycopg looks for parameters, also where there are none.
-            table = identifier(schema, TABLE).replace("%", "%%")
-            begun.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+            begun.exec_driver_sql(
+                f"LOCK TABLE {identifier(schema, TABLE)} IN SHARE ROW EXCLUSIVE MODE",
+                execution_options={"no_parameters": True},  # a `%` in a name is none
+            )
 
         with running_alembic():
             wanted = config(blueprint, schema, connection)

@@ -184,6 +184,7 @@ class PostgreSQLBootstrapper:
             schema,
             self._chain.head,
             compare_privileges=self._compare_privileges,
+            record=self._team.place if self._team else None,
         )
         self._history = History(
             self._reader,

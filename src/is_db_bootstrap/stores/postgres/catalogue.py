@@ -143,20 +143,27 @@ def look(
     form: int = FORMAT,
     kinds: Collection[str] | None = None,
     roles: Sequence[str] = (),
+    record: str | None = None,
 ) -> dict[str, dict[str, dict[str, str]]]:
     """Each of `schemas` that is there, with its objects by kind and name, in one query.
 
     What belongs to the whole database is told with the first of `schemas`, and under an empty name
     when that schema is not there. `form` is the format of a file that the objects are compared
     with. `kinds` are the only ones to look for. `roles` are role names of which the catalogue says
-    something. The session's search path must begin with the first of `schemas`.
+    something. `record` is the quoted name of a team's version table, which is left out. The
+    session's search path must begin with the first of `schemas`.
 
     Raises `StoreBusy` when the server no longer knows an object of which it has just told the name:
     functions such as `pg_get_indexdef` read it later than the query has seen it.
     """
     wanted = frozenset(all_kinds() if kinds is None else {*kinds, SCHEMA})
     major = connection.info.server_version // 10000
-    parameters = {"schemas": [*schemas], "version": TABLE, "roles": [*roles]}
+    parameters = {
+        "schemas": [*schemas],
+        "version": TABLE,
+        "roles": [*roles],
+        "record": record,
+    }
     rows = connection.execute(_query(wanted, major).encode(), parameters).fetchall()
     there = {schema for kind, schema, *_ in rows if kind == SCHEMA}
     found: dict[str, dict[str, dict[str, str]]] = {name: {} for name in schemas if name in there}
@@ -209,11 +216,12 @@ _OTHER_SCHEMAS = """
 
 
 def live_with_others(
-    connection: psycopg.Connection[Any], schema: str
+    connection: psycopg.Connection[Any], schema: str, record: str | None = None
 ) -> tuple[Objects, dict[str, Objects]]:
     """The catalogue of `schema`, and that of each other schema of the database.
 
-    The session's search path must begin with `schema`.
+    `record` is the quoted name of a team's version table, which is left out. The session's
+    search path must begin with `schema`.
     """
     from is_db_bootstrap.stores.postgres import (
         own_schema,
@@ -221,7 +229,7 @@ def live_with_others(
 
     left_out = [schema, "information_schema", own_schema.SCHEMA]
     names = [name for (name,) in connection.execute(_OTHER_SCHEMAS, [left_out]).fetchall()]
-    found: dict[str, Objects] = {**look(connection, [schema, *names])}
+    found: dict[str, Objects] = {**look(connection, [schema, *names], record=record)}
     return found.pop(schema, {}), found
 
 
@@ -289,15 +297,21 @@ class Catalogue:
 
     @classmethod
     def made(
-        cls, connection: psycopg.Connection[Any], blueprint: str, head: str, schema: str
+        cls,
+        connection: psycopg.Connection[Any],
+        blueprint: str,
+        head: str,
+        schema: str,
+        record: str | None = None,
     ) -> Catalogue:
         """The catalogue of a database that was made by the revisions alone.
 
-        The role that made it stands for whoever applies them elsewhere. So what the revisions give
-        to it is left out.
+        `record` is the quoted name of a team's version table, which is left out. The role that
+        made it stands for whoever applies them elsewhere. So what the revisions give to it is left
+        out.
         """
         (role,) = connection.execute("SELECT current_user::text").fetchone() or ("",)
-        objects, schemas = live_with_others(connection, schema)
+        objects, schemas = live_with_others(connection, schema, record)
         return cls(
             blueprint,
             head,

@@ -8,7 +8,7 @@
 -- names its kinds, and the first major version that can be asked, unless it is 14. Before them stand
 -- the queries that blocks refer to by their names, of which it takes those that are needed.
 --
--- %(version)s is the version table, and %(roles)s are the roles that a catalogue names.
+-- %(version)s is a version table in any schema, %(record)s is the quoted name of the one, and %(roles)s are the roles that a catalogue names.
 --
 -- Definitions are those of the server's own functions, so that PostgreSQL 14 to 18 agree.
 -- pg_get_constraintdef and pg_get_triggerdef leave out the schemas of the search path,
@@ -31,6 +31,7 @@ own AS MATERIALIZED (
            c.relreplident, c.relowner, c.relacl, c.reltoastrelid, space.schema
     FROM pg_class c JOIN space ON space.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relname <> %(version)s
+      AND c.oid IS DISTINCT FROM to_regclass(%(record)s)
       AND NOT EXISTS (
         SELECT FROM pg_depend d
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0

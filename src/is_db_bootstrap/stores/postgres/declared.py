@@ -22,6 +22,7 @@ from is_db_bootstrap.stores.postgres.catalogue import (
     Objects,
     look,
 )
+from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 
 Connection = psycopg.Connection[Any]
 
@@ -51,12 +52,20 @@ class Declared:
     schema: str
     catalogue: Catalogue | None = None
     record_only: Drift | None = None
+    #: A team's version table, which is compared only where an earlier version has written it down.
+    record: RecordPlace | None = None
     #: What `drifts` has just read, for `findings`.
     _seen: _Seen | None = field(default=None, repr=False)
 
     @classmethod
     def read(
-        cls, folder: Path | None, schema: str, head: str, *, compare_privileges: bool
+        cls,
+        folder: Path | None,
+        schema: str,
+        head: str,
+        *,
+        compare_privileges: bool,
+        record: RecordPlace | None = None,
     ) -> Declared:
         """From the file beside the revisions, of which `head` is the newest.
 
@@ -71,7 +80,7 @@ class Declared:
             reason = f"{FILE_NAME} is of revision {found.head}, not {head}"
             return cls(schema, None, _record_only(reason))
         catalogue = found if compare_privileges else found.without_privileges()
-        return cls(schema, catalogue)
+        return cls(schema, catalogue, record=record)
 
     @property
     def gap(self) -> str:
@@ -160,6 +169,7 @@ class Declared:
                 form=catalogue.form,
                 kinds=kinds,
                 roles=roles,
+                record=self._left_out(catalogue),
             )
         }
         of_database = found.pop("", {})
@@ -167,6 +177,15 @@ class Declared:
         there = frozenset(of_own.get(ROLE, {}).values())
         is_exact = catalogue.is_exact_on(connection.info.server_version)
         return _Seen(found, there, is_exact)
+
+    def _left_out(self, catalogue: Catalogue) -> str | None:
+        """The quoted name of the version table, unless a file of an earlier version lists it."""
+        if self.record is None:
+            return None
+        schema = self.record.schema or self.schema
+        objects = self._by_schema(catalogue).get(schema, {})
+        is_listed = self.record.table in catalogue.tables_of(objects)
+        return None if is_listed else self.record.quoted
 
     def _remarks(self, catalogue: Catalogue, seen: _Seen) -> Iterator[Drift]:
         """What is compared in part only, for reasons of this server."""

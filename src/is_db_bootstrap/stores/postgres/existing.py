@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from sqlalchemy import MetaData
+from sqlalchemy.types import NullType
 
 from is_db_bootstrap.blueprint import AlembicEnvironment, Blueprint
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError
@@ -48,6 +49,8 @@ WHERE nspname <> 'pg_catalog' ORDER BY extname
 _NOT_THEIRS = ["information_schema", SCHEMA]
 _USUAL_SCHEMA = "public"
 _MESSAGE = "what was there"
+#: As many columns as a sentence names.
+_NAMED = 5
 _FILE_TEMPLATE = "%(rev)s"
 
 
@@ -85,6 +88,12 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
     except AccessDenied as exc:
         unread = f"There is no first revision: {exc.message} {exc.hint}"
         return Existing(found=found, unread=[unread.strip()])
+    except _UnknownTypes as exc:
+        return Existing(found=found, unread=[f"There is no first revision. {exc}"])
+
+
+class _UnknownTypes(Exception):
+    """SQLAlchemy does not know the types of some columns, so no revision can be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +176,22 @@ def _reflected(url: StoreUrl, timing: Timing, place: _Place) -> MetaData:
                 metadata.reflect(connection, schema=named, views=False)
     finally:
         found.dispose()
+    _refuse_unknown_types(metadata)
     return metadata
+
+
+def _refuse_unknown_types(metadata: MetaData) -> None:
+    """Raise `_UnknownTypes`, which names the columns whose types SQLAlchemy does not know."""
+    columns = [each for table in metadata.tables.values() for each in table.columns]
+    unknown = [f"{each.table}.{each.name}" for each in columns if isinstance(each.type, NullType)]
+    if not unknown:
+        return
+    named = ", ".join(unknown[:_NAMED])
+    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+    raise _UnknownTypes(
+        f"SQLAlchemy does not know the type of {named}{more}. Write the revision by hand, or name "
+        "a dump of the schema as the baseline (docs/how-to/existing-project.md)."
+    )
 
 
 @contextmanager

@@ -392,8 +392,12 @@ class WorkingConnection(psycopg.Connection[Any]):
     def run(self, statement: bytes) -> tuple[bytes, ...]:
         """Run a statement of ours, which nobody is asked about; its only row, if it has one.
 
-        Of several statements, which `;` separates, the row of the last one.
+        Of several statements, which `;` separates, the row of the last one. While the session is
+        busy with another one, such as one that a signal has taken us from, this raises: libpq would
+        wait for the end of that.
         """
+        if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            raise psycopg.OperationalError("another statement runs on this session")
         result = self.pgconn.exec_(statement)
         refuse_failed(self, result)
         return tuple(result.get_value(0, n) or b"" for n in range(result.nfields))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import operator
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from weakref import WeakKeyDictionary
 
@@ -23,8 +24,12 @@ from is_db_bootstrap.stores.postgres.revisions import Chain
 #: Folders of revisions that are kept.
 _MOST_KEPT = 8
 
-#: The folders that were read, the last one at the end, each with the chain that was read of it.
-_kept: list[tuple[Chain, ScriptDirectory]] = []
+#: When each file of a chain was changed, in nanoseconds, and its bytes. A file may be missing.
+_Stamp = tuple[tuple[int, int] | None, ...]
+
+#: The folders that were read, the last one at the end, each with the chain that was read of it, and
+#: how its files were then.
+_kept: list[tuple[Chain, _Stamp, ScriptDirectory]] = []
 #: What each module of a revision held before it ran for the first time.
 _held: WeakKeyDictionary[ModuleType, list[object]] = WeakKeyDictionary()
 
@@ -32,15 +37,29 @@ _held: WeakKeyDictionary[ModuleType, list[object]] = WeakKeyDictionary()
 def script_of(config: Config, chain: Chain) -> ScriptDirectory:
     """The folder of scripts of `config`, whose revisions are `chain`.
 
-    It is read anew for another chain, and `Chain.read` makes another one when a file has changed.
+    It is read anew for another chain, and when a file has changed: a store that is used again has
+    the chain of before.
     """
-    for known, script in _kept:
-        if known is chain:
+    stamp = _stamp(chain)
+    for known, before, script in _kept:
+        if known is chain and before == stamp:
             return script
     found = ScriptDirectory.from_config(config)
-    _kept.append((chain, found))
+    _kept.append((chain, stamp, found))
     del _kept[:-_MOST_KEPT]
     return found
+
+
+def _stamp(chain: Chain) -> _Stamp:
+    return tuple(map(_changed, chain.files.values()))
+
+
+def _changed(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # Alembic tells of it
+    return found.st_mtime_ns, found.st_size
 
 
 def renew_module(revision: Script) -> None:

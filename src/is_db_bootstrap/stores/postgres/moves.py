@@ -22,6 +22,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change, Drift, Nature, Plan
+from is_db_bootstrap.stores.postgres.begun import BASELINE
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier, settings_query
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors, translated
@@ -52,6 +53,8 @@ COUNT_S, COUNT_LOCK_S = 10, 2
 TRIAL_LEAST_S = 30.0
 #: So many digits name the revision whose id they begin, fewer are a number of steps.
 LEAST_BEGINNING = 4
+#: A number of steps from what is recorded, as in `+2` or `billing@+2`.
+_STEPS_UP = re.compile(r"(.*@)?\+\d+")
 #: How what happens to rows that are only read begins.
 READ = "read"
 #: How often a step is run that does more than its trial has shown, as long as that costs no row.
@@ -256,30 +259,53 @@ class Move(PostgreSQLBootstrapper):
 class Upgrade(Move):
     """Up to `target`: `head`, a revision, `+N` steps, or what else Alembic's command takes.
 
-    A revision that was passed already changes nothing. `head` and `heads` are all heads.
+    A revision that was passed already changes nothing. `head` and `heads` are all heads. An empty
+    database is filled by the declared baseline first, from where steps count. Raises
+    `StoreConflict` for a target that the baseline would go beyond.
     """
 
     def _planned(self) -> Plan:
-        self._existing()
+        reader = self._existing()
         found = super()._planned()
-        revisions = [c for c in found.changes if c.kind == "revision"]
-        wanted = self._wanted(revisions)
-        if not wanted:
-            return Plan(notes=found.notes, ahead=found.ahead)
-        return Plan((*(c for c in found.changes if c.kind == "schema"), *wanted), notes=found.notes)
+        of_kind = {
+            kind: [change for change in found.changes if change.kind == kind]
+            for kind in ("schema", BASELINE, "revision")
+        }
+        baseline = of_kind[BASELINE]
+        recorded = self._after(baseline, self._history.read(reader)).revisions
+        if baseline:
+            self._refuse_before(baseline[0], recorded)
+        wanted = [*baseline, *self._wanted(of_kind["revision"], recorded)]
+        schema = of_kind["schema"] if wanted else []
+        return replace(found, changes=(*schema, *wanted))
 
-    def _wanted(self, pending: Sequence[Change]) -> list[Change]:
+    def _wanted(self, pending: Sequence[Change], recorded: Sequence[str]) -> list[Change]:
         if self._target in HEADS:
             return list(pending)
         if self._team is None and re.fullmatch(r"\+\d+", self._target):
             return list(pending[: int(self._target)])
-        passed: Collection[str]
-        if is_simple(self._chain, self._target):
-            passed = self._chain.until([known(self._chain, self._target)])
-        else:
-            recorded = self._history.read(self._existing()).revisions
-            passed = self._syntax.above(self._target, recorded)
+        passed = self._passed(recorded)
         return [c for c in pending if c.name in passed]
+
+    def _passed(self, recorded: Sequence[str]) -> frozenset[str]:
+        """The revisions that an upgrade from the `recorded` ones to the target is about."""
+        if is_simple(self._chain, self._target):
+            return frozenset(self._chain.until([known(self._chain, self._target)]))
+        return self._syntax.above(self._target, recorded)
+
+    def _refuse_before(self, baseline: Change, heads: Sequence[str]) -> None:
+        """Refuse a target before the revisions `heads`, which the baseline leads to."""
+        if self._target in HEADS or _STEPS_UP.fullmatch(self._target):
+            return
+        if self._passed(()) < {*self._chain.until(heads)}:
+            at = ", ".join(heads)
+            raise StoreConflict(
+                self.name,
+                f"{self.target} is empty, so the baseline {baseline.name} fills it, which makes "
+                f"all that leads to {at}. {self._target} is before that.",
+                hint=f"Upgrade to {heads[0]}, or to a later revision.",
+                subject=self._target,
+            )
 
 
 class Downgrade(Move):

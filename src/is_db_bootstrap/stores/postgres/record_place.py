@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.own_schema import literal
@@ -14,10 +14,14 @@ _USUAL_SCHEMA = "public"
 
 @dataclass(frozen=True, slots=True)
 class RecordPlace:
-    """A version table. Where `schema` is None, the search path of the session finds its schema."""
+    """A version table. Where `schema` is None, the search path of the session finds its schema.
+
+    `has_key` says whether it is made with a primary key: Alembic's option `version_table_pk`.
+    """
 
     schema: str | None = _USUAL_SCHEMA
     table: str = TABLE
+    has_key: bool = field(default=True, compare=False)
 
     @property
     def quoted(self) -> str:
@@ -27,11 +31,8 @@ class RecordPlace:
     @property
     def create_statement(self) -> str:
         """The statement that creates it as Alembic would, unless it is there."""
-        key = identifier(f"{self.table}_pkc")
-        return (
-            f"CREATE TABLE IF NOT EXISTS {self.quoted} "
-            f"(version_num varchar(32) NOT NULL CONSTRAINT {key} PRIMARY KEY)"
-        )
+        key = f" CONSTRAINT {identifier(f'{self.table}_pkc')} PRIMARY KEY" if self.has_key else ""
+        return f"CREATE TABLE IF NOT EXISTS {self.quoted} (version_num varchar(32) NOT NULL{key})"
 
     @property
     def shown(self) -> str:

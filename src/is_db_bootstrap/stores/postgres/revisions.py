@@ -30,6 +30,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import NoReturn
 
 from is_db_bootstrap import files
 from is_db_bootstrap.engine.lineage import Lineage, Step
@@ -389,16 +390,40 @@ def _ordered(parents: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
             if not missing[child]:
                 heapq.heappush(ready, child)
     if len(done) < len(parents):
-        revision = min(set(parents) - set(done))
-        raise ConfigurationError(
-            f"{folder}: revision {revision} goes on from {', '.join(parents[revision])}, which is "
-            "not there.",
-            hint="A file names another by its id, or by a label that it has (branch_labels). "
-            "What has an @ is for Alembic's commands only."
-            if any("@" in each for each in parents[revision])
-            else "",
-        )
+        _refuse_parents({each: parents[each] for each in set(parents) - set(done)}, parents, folder)
     return done
+
+
+def _refuse_parents(
+    left: Mapping[str, Sequence[str]], known: Collection[str], folder: Path
+) -> NoReturn:
+    """Say why the revisions that are `left` have no order, by what they go on from."""
+    for revision, before in sorted(left.items()):
+        if absent := [each for each in before if each not in known]:
+            raise ConfigurationError(
+                f"{folder}: revision {revision} goes on from {', '.join(absent)}, which is not "
+                "there.",
+                hint="A file names another by its id, or by a label that it has (branch_labels). "
+                "What has an @ is for Alembic's commands only."
+                if any("@" in each for each in absent)
+                else "",
+            )
+    loop = _loop_in(left)
+    path = ", which goes on from ".join([*loop[1:], loop[0]]) if len(loop) > 1 else "itself"
+    raise ConfigurationError(
+        f"{folder}: revision {loop[0]} goes on from {path}.",
+        hint="Correct the down_revision of one: nothing could be the first.",
+    )
+
+
+def _loop_in(left: Mapping[str, Sequence[str]]) -> list[str]:
+    """Revisions of which each goes on from the next, and the last one from the first."""
+    path = [min(left)]
+    while True:
+        parent = min(each for each in left[path[-1]] if each in left)
+        if parent in path:
+            return path[path.index(parent) :]
+        path.append(parent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
+from is_db_bootstrap.stores.postgres.server_words import told
+
 #: A value in the server's own text form; None is NULL.
 Text = str | None
 Row = dict[str, Text]
@@ -281,6 +283,8 @@ _OF_ANY_TYPE = (
     "empty",
     "{}",
 )
+#: How the states begin with which the input of a type refuses a text.
+_OF_THE_INPUT = ("22", "42601", "XX")
 #: Why a row cannot be made, which is no failure of the connection.
 _UNMADE = (
     LookupError,
@@ -387,6 +391,8 @@ class Samples:
         self.tables = tables
         self._making: list[str] = []
         self._accepted: dict[tuple[str, str], bool] = {}
+        #: By type, what the server says of the first text that is no value of it.
+        self._refusals: dict[str, str] = {}
         self._repairs: dict[tuple[str, tuple[str, ...]], Row] = {}
         #: By table and foreign key, a row to refer to that is there for all checks.
         self._ready: dict[tuple[str, str], Row] = {}
@@ -452,7 +458,8 @@ class Samples:
         fixed = {column for key in table.of("f") for column in key.columns}
         for column in table.columns.values():
             if column.required and not column.given and row[column.name] is None:
-                raise LookupError(f"no value is known for {name}.{column.name} ({column.type})")
+                unknown = f"no value is known for {name}.{column.name} ({column.type})"
+                raise LookupError(unknown + self._why_unknown(column))
         return self._repaired(
             table, row | self._known_repair(table, fixed, holding), fixed, holding
         )
@@ -602,9 +609,18 @@ class Samples:
                 with self._connection.transaction(force_rollback=True):
                     self._connection.execute(query, [text])
                 self._accepted[asked] = True
-            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError):
+            except psycopg.OperationalError:
+                raise
+            except psycopg.DatabaseError as exc:
+                # hstore of PostgreSQL 15 refuses a text with XX000, which is an internal error.
                 self._accepted[asked] = False
+                self._refusals.setdefault(column.type, _refusal(exc, text))
         return self._accepted[asked]
+
+    def _why_unknown(self, column: Column) -> str:
+        """What the server says of the first text that it did not take. Empty if it said nothing."""
+        found = self._refusals.get(column.type)
+        return f". Of the first text that was tried the server says {found}" if found else ""
 
     def _checks(self, table: Table) -> list[str]:
         return [c.expression for c in table.of("c", "b")]
@@ -710,6 +726,18 @@ def _mentioned(table: Table, row: Row, conditions: Sequence[str]) -> list[Column
     if ".*" in text:  # a condition on the row as a whole
         return all_columns
     return [column for column in all_columns if column.name.replace('"', '""') in text]
+
+
+def _refusal(exc: psycopg.DatabaseError, text: str) -> str:
+    """What the server says of a text that is no value of a type, without secrets.
+
+    A text of ours is no secret. One that a condition is written with may be.
+    """
+    said = told(exc)[0]
+    is_of_the_input = (exc.sqlstate or "").startswith(_OF_THE_INPUT)
+    if text in _OF_ANY_TYPE and is_of_the_input and exc.diag.message_primary:
+        said = exc.diag.message_primary
+    return f"{exc.sqlstate}: {said}"
 
 
 def cast(column: Column) -> sql.Composed:

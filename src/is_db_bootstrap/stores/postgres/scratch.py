@@ -356,16 +356,28 @@ def read_catalogue(scratch: StoreUrl, blueprint: Blueprint, timing: Timing) -> C
     head = chain_of(blueprint).head
     settings = session_settings("public")
     with connect(scratch, timing.connect_timeout_s, settings=settings) as connection:
-        return Catalogue.made(connection, blueprint.name, head, "public")
+        record = _team_record(blueprint)
+        return Catalogue.made(connection, blueprint.name, head, "public", record)
+
+
+def _team_record(blueprint: Blueprint) -> str | None:
+    """The quoted name of a team's version table. None for a blueprint of ours."""
+    if blueprint.alembic is None:
+        return None
+    from is_db_bootstrap.stores.postgres.team_environment import read_environment
+
+    return read_environment(blueprint.alembic).captured().place.quoted
 
 
 def schema_sql(blueprint: Blueprint) -> str:
     """The SQL that takes an empty database to head, for psql.
 
-    It records the revision as our own runs do.
+    It records the revision as our own runs do. Raises `ConfigurationError` for what cannot be
+    written so, such as a baseline.
     """
-    from is_db_bootstrap.stores.postgres.alembic import offline_sql
+    from is_db_bootstrap.stores.postgres.alembic import offline_sql, refuse_unwritten_baseline
 
+    refuse_unwritten_baseline(blueprint, "heads")
     head = (
         f"-- Blueprint {blueprint.name}: what `is-db-bootstrap migrate sql` prints for an empty "
         "schema public. Generated.\n\n"

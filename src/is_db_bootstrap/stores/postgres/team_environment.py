@@ -38,6 +38,7 @@ from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
+from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 #: Options of Alembic's configuration that are one path.
@@ -97,6 +98,12 @@ class Captured:
     transaction_per_migration: bool = False
     options: Mapping[str, Any] | None = None
     driver: str = ""
+
+    @property
+    def place(self) -> RecordPlace:
+        """The version table, as Alembic makes it."""
+        has_key = bool((self.options or {}).get("version_table_pk", True))
+        return RecordPlace(self.version_table_schema, self.version_table, has_key)
 
     @property
     def running_options(self) -> Mapping[str, Any]:

@@ -52,9 +52,8 @@ class TeamRun:
         self.chain = self._environment.chain
         #: The folder of `env.py`.
         self.folder = self._environment.folder
-        captured = self._environment.captured()
         #: The version table that `env.py` names.
-        self.place = RecordPlace(captured.version_table_schema, captured.version_table)
+        self.place = self._environment.captured().place
         #: What `env.py` has opened.
         self.connections = TeamConnections(target, lock_timeout_s, schema)
 

@@ -19,6 +19,8 @@ from sqlalchemy.engine import Dialect, Engine, make_url
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import LRUCache
 
+from is_db_bootstrap.stores.postgres.driver_text import send_what_has_no_values
+
 _URL = "postgresql+psycopg://"
 #: The further connections that a revision may take from its engine.
 FURTHER_CONNECTIONS = 4
@@ -73,7 +75,7 @@ def _kind_of(session: psycopg.Connection[Any]) -> tuple[object, ...]:
 
 
 def _new_engine(creator: Callable[[], Any]) -> Engine:
-    return create_engine(
+    found = create_engine(
         _URL,
         creator=creator,
         pool_size=1,
@@ -82,6 +84,8 @@ def _new_engine(creator: Callable[[], Any]) -> Engine:
         hide_parameters=True,  # what a revision writes stays out of errors and logs
         execution_options={_CACHE: LRUCache(_STATEMENTS_KEPT)},
     )
+    send_what_has_no_values(found)  # for the dialect, which the next engines have too
+    return found
 
 
 def _keep(kind: tuple[object, ...], engine: Engine) -> None:

@@ -16,6 +16,7 @@ from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.stores.existing import Existing, Request
 from is_db_bootstrap.stores.redis.check import problems
 from is_db_bootstrap.stores.redis.errors import Translation
+from is_db_bootstrap.stores.redis.key_reader import KeyReader
 from is_db_bootstrap.stores.redis.server import open_server
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 _BATCH = 500
 #: As many different words in one place make a placeholder of it. Fewer may be names of things.
 _WORDS_OF_A_PLACEHOLDER = 6
+#: As many different words in the first place are no names of things any more.
+_WORDS_IN_FRONT = 30
+#: What ends the part of a first word that may be common to many.
+_IN_FRONT = re.compile(r"[^A-Za-z0-9]*[A-Za-z0-9]+[_.@/|-]+")
 #: What Redis, or this tool, keeps under a key of its own.
 _OWN_PREFIXES = ("is-db-bootstrap:", "is_db_bootstrap:")
 #: Parts of a key that are certainly values, and the expression of their placeholder. The first that
@@ -33,11 +38,13 @@ _VALUES: Sequence[tuple[str, str]] = (
     ("uuid", r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),
     ("date", r"\d{4}-\d{2}-\d{2}"),
     ("hash", r"[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32}"),
+    ("token", r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{20,}"),
     ("number", r"\d+"),
 )
 #: Where a value may begin or end: at a separator, or at an end of the key.
 _PIECE = re.compile(
-    "|".join(rf"(?P<{name}>(?<![A-Za-z0-9])(?:{text})(?![A-Za-z0-9]))" for name, text in _VALUES)
+    r"(?P<tag>\{[^{}:]*\})|"
+    + "|".join(rf"(?P<{name}>(?<![A-Za-z0-9])(?:{text})(?![A-Za-z0-9]))" for name, text in _VALUES)
 )
 _EXPRESSIONS = dict(_VALUES)
 _SEPARATOR = ":"
@@ -62,24 +69,24 @@ _USUAL_LIFETIMES_S = (
     7_776_000,
     31_536_000,
 )
+_YEAR_S = 31_536_000
 _NO_LIFETIME_MS, _GONE_MS = -1, -2
+_NOTHING_IN_COMMON = "their first words have nothing in common, so they may be values"
 
 
 @dataclass(slots=True)
 class _Form:
-    """Keys of one form: what they are, how long they live, and one of them."""
+    """Keys of one form: what they are, and how long they live."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     without_lifetime: int = 0
     longest_ms: int = 0
     keys: int = 0
-    example: str = ""
 
-    def note(self, key: str, kind: str, ttl_ms: int) -> None:
+    def note(self, kind: str, ttl_ms: int) -> None:
         """Count one key."""
         self.keys += 1
         self.kinds[kind] += 1
-        self.example = self.example or key
         if ttl_ms == _NO_LIFETIME_MS:
             self.without_lifetime += 1
         self.longest_ms = max(self.longest_ms, ttl_ms)
@@ -88,7 +95,6 @@ class _Form:
         """Count the keys of another form too."""
         self.keys += other.keys
         self.kinds += other.kinds
-        self.example = self.example or other.example
         self.without_lifetime += other.without_lifetime
         self.longest_ms = max(self.longest_ms, other.longest_ms)
 
@@ -109,7 +115,7 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
     reader = _Reader(request.most_keys)
     try:
         with errors("SCAN"):
-            total = sum(master.dbsize() for master in server.masters())
+            total = sum(KeyReader(master).count_keys() for master in server.masters())
             for master in server.masters():
                 reader.scan(master)
     finally:
@@ -134,9 +140,18 @@ class _Reader:
     def __init__(self, most_keys: int) -> None:
         self._most_keys = most_keys
         self._forms: dict[_Parts, _Form] = defaultdict(_Form)
+        #: Keys that cannot be declared, by the reason.
+        self._odd: Counter[str] = Counter()
         self.seen = 0
         self.guesses: list[str] = []
-        self.unread: list[str] = []
+
+    @property
+    def unread(self) -> list[str]:
+        """What was left out, one sentence for each reason."""
+        return [
+            f"{count} {'key' if count == 1 else 'keys'} left out: {reason}."
+            for reason, count in self._odd.items()
+        ]
 
     def scan(self, master: Any) -> None:
         """Look at keys of one server until it has no more, or enough were seen."""
@@ -154,15 +169,20 @@ class _Reader:
         answers = pipeline.execute()
         for name, kind, ttl_ms in zip(names, answers[::2], answers[1::2], strict=True):
             key = _readable(name)
+            if ttl_ms == _GONE_MS:
+                continue
             if key is None:
-                self.unread.append(f"The key {name!r} is not UTF-8 and cannot be declared.")
-            elif ttl_ms != _GONE_MS and not key.startswith(_OWN_PREFIXES):
-                self._forms[_parts(key)].note(key, _text(kind), ttl_ms)
+                self._odd["the name is not UTF-8"] += 1
+            elif not key:
+                self._odd["the name is empty"] += 1
+            elif not key.startswith(_OWN_PREFIXES):
+                self._forms[_parts(key)].note(_text(kind), ttl_ms)
 
     def patterns(self, blueprint: str) -> Iterator[KeyPattern]:
         """The patterns of what was seen. Call it once, when everything was scanned."""
         names: Counter[str] = Counter()
-        for parts, form in sorted(_merged(self._forms).items()):
+        forms = self._with_common_fronts(_merged(self._forms))
+        for parts, form in sorted(forms.items()):
             name = _name_of(parts) or blueprint
             names[name] += 1
             unique = name if names[name] == 1 else f"{name}_{names[name]}"
@@ -170,9 +190,37 @@ class _Reader:
             if pattern is not None:
                 yield pattern
 
+    def _with_common_fronts(self, forms: Mapping[_Parts, _Form]) -> dict[_Parts, _Form]:
+        """The forms, with a placeholder in the first part where too many words stand there.
+
+        What such words begin with in common stays. Words that have nothing in common are values,
+        which may be secrets, so they are left out.
+        """
+        found = dict(forms)
+        alike: dict[_Parts, list[_Parts]] = defaultdict(list)
+        for parts in forms:
+            if not _VALUE.search(parts[0]):
+                alike[parts[1:]].append(parts)
+        for after, group in alike.items():
+            if len(group) < _WORDS_IN_FRONT:
+                continue
+            fronts: dict[str, list[_Parts]] = defaultdict(list)
+            for parts in group:
+                begun = _IN_FRONT.match(parts[0])
+                fronts[begun[0] if begun else ""].append(parts)
+            lone = [each for same in fronts.values() if len(same) == 1 for each in same]
+            for front, same in fronts.items():
+                if front and len(same) >= _WORDS_OF_A_PLACEHOLDER:
+                    _put_together(found, same, (f"{front}{_value(_WORD)}", *after))
+            lone += fronts.get("", []) if len(fronts.get("", [])) > 1 else []
+            if len(lone) >= _WORDS_IN_FRONT:
+                for parts in lone:
+                    self._odd[_NOTHING_IN_COMMON] += found.pop(parts).keys
+        return found
+
     def _pattern(self, name: str, parts: _Parts, form: _Form) -> KeyPattern | None:
         if any("{" in part or "}" in part for part in parts):
-            self.unread.append(f"The key {form.example!r} has braces and cannot be declared.")
+            self._odd["the name has braces that are no hash tag"] += form.keys
             return None
         text, placeholders = _spelled(parts)
         (kind, count), *others = form.kinds.most_common()
@@ -192,7 +240,7 @@ class _Reader:
         )
         wrong = list(problems(Blueprint("existing", "", keys=(found,))))
         if wrong:
-            self.unread.append(f"{text} cannot be declared: {'; '.join(wrong)}.")
+            self._odd[f"a pattern cannot say it: {wrong[0]}"] += form.keys
             return None
         return found
 
@@ -202,7 +250,7 @@ class _Reader:
             return None
         seen_s = -(-form.longest_ms // 1000)
         usual = (each for each in _USUAL_LIFETIMES_S if each >= seen_s)
-        lifetime_s = next(usual, seen_s)
+        lifetime_s = next(usual, -(-seen_s // _YEAR_S) * _YEAR_S)
         self.guesses.append(
             f"{text}: {seen_s} s was the longest lifetime left, so {lifetime_s} s is declared."
         )
@@ -265,7 +313,7 @@ def _spelled(parts: _Parts) -> tuple[str, dict[str, str]]:
 
     def placeholder(found: re.Match[str]) -> str:
         kind = found[1]
-        base = "id" if kind in {"number", _WORD} else kind
+        base = "id" if kind in {"number", "token", _WORD} else kind
         name = base
         number = 1
         while name in expressions:

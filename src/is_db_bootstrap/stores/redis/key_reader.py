@@ -120,6 +120,23 @@ class KeyReader:
                 return
 
 
+def look_again(connection: Any, looks: Sequence[Look]) -> dict[bytes, Look]:
+    """Type and lifetime of these keys now, over this connection. A key that is gone is left out.
+
+    Raises what redis-py raises; the connection is closed then, as answers may be left in it.
+    """
+    chosen = [Chosen(look.name, look.text, look.pattern) for look in looks]
+    has_ended = False
+    try:
+        _send(connection, _looks(chosen))
+        batch = _read_looks(connection, [], chosen)
+        has_ended = True
+    finally:
+        if not has_ended:
+            connection.disconnect()
+    return {look.name: look for look in batch.looks}
+
+
 def _send(connection: Any, packed: bytes) -> None:
     if packed:
         connection.send_packed_command([packed], check_health=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.key_table import KeyTable, TableReader
-from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
+from is_db_bootstrap.stores.redis.lifetimes import Mended, MissingLifetimes
 from is_db_bootstrap.stores.redis.server import Server, check_address, open_server
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class Keyspace:
         with self._errors("the keys"):
             return self._missing(names).count(self._masters)
 
-    def mend_missing(self, names: Sequence[str] = ()) -> Mapping[str, int]:
-        """Give these keys the longest declared lifetime. Returns how many got one, by pattern."""
+    def mend_missing(self, names: Sequence[str] = ()) -> Mended:
+        """Give these keys the longest declared lifetime, and look at all of them again."""
         with self._errors("the keys"):
             is_cluster = self._opened.is_cluster
             return self._missing(names).mend(self._masters, is_cluster=is_cluster)
@@ -82,5 +82,4 @@ class Keyspace:
                     f"redis: no key pattern with a lifetime is named {name}.",
                     hint=f"There are {', '.join(known) or 'none'}.",
                 )
-        major = int(str(self._opened.info["redis_version"]).partition(".")[0])
-        return MissingLifetimes(self._keys, names, major)
+        return MissingLifetimes(self._keys, names)

@@ -1,37 +1,85 @@
-"""Setting lifetimes that are missing. None is made shorter or longer."""
+"""Setting lifetimes that are missing. None is made shorter or longer.
+
+A key may be given another type between a look and the change. `PEXPIRE key ms NX` (Redis 7) would
+not see that. So type and lifetime are compared in the step that sets the lifetime: in a script, or
+under `WATCH` for a user who may not use scripts.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
 from is_db_bootstrap.blueprint import KeyPattern
+from is_db_bootstrap.stores.redis.errors import as_text, is_forbidden
 from is_db_bootstrap.stores.redis.key_patterns import PatternTable, name_text
 from is_db_bootstrap.stores.redis.key_reader import (
     BATCH,
+    GONE_MS,
     NO_LIFETIME_MS,
     Chosen,
     KeyReader,
     Look,
+    look_again,
 )
 
-#: Since this version, PEXPIRE takes NX: "set expiry only when the key has no expiry".
-_NX_MAJOR = 7
+#: What becomes of one key: it is set, or left alone for one of these reasons.
+SET = "set"
+GONE = "gone"
+OTHER_TYPE = "of another type"
+HAS_LIFETIME = "given a lifetime"
+WRITTEN = "written all the time"
+
+#: Compares type and lifetime of each key and sets it, as one step. ARGV has two values for each
+#: key: its declared type, and the lifetime in milliseconds. The answer has a word for each key.
+_SCRIPT = f"""
+local ends = {{}}
+for number, key in ipairs(KEYS) do
+    local kind, left = redis.call('type', key)['ok'], redis.call('pttl', key)
+    if left == {GONE_MS} then
+        ends[number] = '{GONE}'
+    elseif kind ~= ARGV[2 * number - 1] then
+        ends[number] = '{OTHER_TYPE}'
+    elseif left ~= {NO_LIFETIME_MS} then
+        ends[number] = '{HAS_LIFETIME}'
+    else
+        redis.call('pexpire', key, ARGV[2 * number])
+        ends[number] = '{SET}'
+    end
+end
+return ends
+"""
+
+#: Sets the lifetimes of a batch on one master. Returns what became of each key, in their order.
+_SetBatch = Callable[[Any, Sequence[Look]], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What became of keys without a lifetime, in numbers of keys by the name of their pattern.
+
+    `done` got a lifetime. `passed` did not, by the reason why. `left` lack one afterwards, which a
+    look at all keys has shown.
+    """
+
+    done: Counter[str] = field(default_factory=Counter)
+    passed: Mapping[str, Counter[str]] = field(default_factory=dict)
+    left: Counter[str] = field(default_factory=Counter)
 
 
 class MissingLifetimes:
     """The keys whose pattern has a lifetime, and which have none.
 
-    `names` chooses patterns; without any, all are looked at. `major` is the server's version.
+    `names` chooses patterns; without any, all are looked at.
     """
 
-    def __init__(self, keys: Sequence[KeyPattern], names: Sequence[str], major: int) -> None:
+    def __init__(self, keys: Sequence[KeyPattern], names: Sequence[str]) -> None:
         self._table = PatternTable(keys)
         self._names = frozenset(names)
-        self._has_nx = major >= _NX_MAJOR
 
     def count(self, masters: Sequence[Any]) -> Counter[str]:
         """How many keys of each pattern have no lifetime. Changes nothing."""
@@ -40,25 +88,30 @@ class MissingLifetimes:
             self._walk(master, lambda looks: found.update(_pattern_of(look).name for look in looks))
         return found
 
-    def mend(self, masters: Sequence[Any], *, is_cluster: bool) -> Counter[str]:
-        """Give each such key the longest lifetime that its pattern declares.
+    def mend(self, masters: Sequence[Any], *, is_cluster: bool) -> Mended:
+        """Give each such key the longest lifetime that its pattern declares, and count again.
 
-        Returns how many keys of each pattern got one. A key that got a lifetime meanwhile keeps
-        that, and one that is written all the time may be left for the next call. Raises what
-        redis-py raises; what was set until then stays set.
+        A key that got a lifetime or another type meanwhile keeps that. One that is written all the
+        time may be left for the next call. Raises what redis-py raises; what was set until then
+        stays set.
         """
-        mended: Counter[str] = Counter()
-        set_batch: Callable[[Any, Sequence[Look]], list[Look]] = _set_where_none
-        if not self._has_nx:
-            set_batch = _set_one_by_one if is_cluster else _set_watched
+        done: Counter[str] = Counter()
+        passed: dict[str, Counter[str]] = {}
         for master in masters:
+            set_batch = _way_of(master, is_cluster=is_cluster)
 
-            def mend_batch(looks: Sequence[Look], master: Any = master) -> None:
-                done = set_batch(master, looks)
-                mended.update(_pattern_of(look).name for look in done)
+            def mend_batch(
+                looks: Sequence[Look], master: Any = master, set_batch: _SetBatch = set_batch
+            ) -> None:
+                for look, end in zip(looks, set_batch(master, looks), strict=True):
+                    name = _pattern_of(look).name
+                    if end == SET:
+                        done[name] += 1
+                    else:
+                        passed.setdefault(name, Counter())[end] += 1
 
             self._walk(master, mend_batch)
-        return mended
+        return Mended(done, passed, self.count(masters))
 
     def _walk(self, master: Any, take: Callable[[Sequence[Look]], None]) -> None:
         reader = KeyReader(master)
@@ -98,41 +151,97 @@ def _lifetime_ms(look: Look) -> int:
     return (_pattern_of(look).longest_ttl or 0) * 1000
 
 
-def _set_where_none(master: Any, looks: Sequence[Look]) -> list[Look]:
-    """In one step on the server, which compares and sets. Returns the keys that were set."""
+def _way_of(master: Any, *, is_cluster: bool) -> _SetBatch:
+    """How this user may compare and set in one step.
+
+    In a cluster, the keys of one step have to belong to one slot.
+    """
+    if _may_run_scripts(master):
+        return _set_by_scripts if is_cluster else _set_by_script
+    return _set_one_by_one if is_cluster else _set_watched
+
+
+def _may_run_scripts(master: Any) -> bool:
+    try:
+        master.eval("return 1", 0)
+    except redis.ResponseError as exc:
+        if is_forbidden(exc):
+            return False
+        raise
+    return True
+
+
+def _script_call(looks: Sequence[Look]) -> list[Any]:
+    """The command that runs the script on these keys."""
+    arguments: list[Any] = []
+    for look in looks:
+        arguments += [_pattern_of(look).type, _lifetime_ms(look)]
+    return ["EVAL", _SCRIPT, len(looks), *(look.name for look in looks), *arguments]
+
+
+def _set_by_script(master: Any, looks: Sequence[Look]) -> list[str]:
+    return _words(master.execute_command(*_script_call(looks)))
+
+
+def _set_by_scripts(master: Any, looks: Sequence[Look]) -> list[str]:
+    """One script for each key, all sent together. A key that moves elsewhere is gone from here."""
     pipeline = master.pipeline(transaction=False)
     for look in looks:
-        pipeline.execute_command("PEXPIRE", look.name, _lifetime_ms(look), "NX")
-    answers = pipeline.execute(raise_on_error=False)
-    for answer in answers:
-        if isinstance(answer, Exception) and not isinstance(answer, redis.exceptions.AskError):
+        pipeline.execute_command(*_script_call([look]))
+    ends: list[str] = []
+    for answer in pipeline.execute(raise_on_error=False):
+        if isinstance(answer, redis.exceptions.AskError):
+            ends.append(GONE)
+        elif isinstance(answer, Exception):
             raise answer
-    return [look for look, answer in zip(looks, answers, strict=True) if answer == 1]
+        else:
+            ends += _words(answer)
+    return ends
 
 
-def _set_watched(master: Any, looks: Sequence[Look]) -> list[Look]:
+def _words(answer: Sequence[Any]) -> list[str]:
+    return [as_text(word) for word in answer]
+
+
+def _set_watched(master: Any, looks: Sequence[Look]) -> list[str]:
     """Look again at all keys while they are watched, and set those that still have none.
 
     A key that is written meanwhile undoes the whole step. So the halves are tried then.
     """
     with master.pipeline(transaction=True) as pipeline:
         pipeline.watch(*(look.name for look in looks))
-        left = [look for look in looks if pipeline.pttl(look.name) == NO_LIFETIME_MS]
+        now = look_again(pipeline.connection, looks)
+        ends = [_end(look, now.get(look.name)) for look in looks]
         pipeline.multi()
-        for look in left:
-            pipeline.pexpire(look.name, _lifetime_ms(look))
+        for look, end in zip(looks, ends, strict=True):
+            if end == SET:
+                pipeline.pexpire(look.name, _lifetime_ms(look))
         try:
             pipeline.execute()
         except redis.WatchError:
             pass
         else:
-            return left
+            return ends
     if len(looks) == 1:
-        return []  # It is written all the time.
+        return [WRITTEN]
     middle = len(looks) // 2
     return [*_set_watched(master, looks[:middle]), *_set_watched(master, looks[middle:])]
 
 
-def _set_one_by_one(master: Any, looks: Sequence[Look]) -> list[Look]:
-    """In a cluster, where keys of one step have to belong to one slot."""
-    return [look for one in looks for look in _set_watched(master, [one])]
+def _end(look: Look, now: Look | None) -> str:
+    """What becomes of a key that looks like `now` while it is watched."""
+    if now is None:
+        return GONE
+    if now.kind != _pattern_of(look).type:
+        return OTHER_TYPE
+    return SET if now.ttl_ms == NO_LIFETIME_MS else HAS_LIFETIME
+
+
+def _set_one_by_one(master: Any, looks: Sequence[Look]) -> list[str]:
+    ends = []
+    for look in looks:
+        try:
+            ends += _set_watched(master, [look])
+        except redis.exceptions.AskError:
+            ends.append(GONE)  # It moves to another server of the cluster.
+    return ends
