@@ -24,7 +24,7 @@ pytestmark = pytest.mark.postgres
 
 #: The steps that are compared stand around these. A heartbeat or a slow machine may add a
 #: statement to single ones, so medians are compared.
-EARLY, LATE, AROUND = 30, 120, 10
+EARLY, LATE, AROUND = 20, 60, 10
 BODY = 'op.execute("CREATE TABLE {name} (id integer PRIMARY KEY)")'
 ROW = "SELECT blueprint, revisions, planned FROM is_db_bootstrap.lineage"
 
@@ -108,7 +108,7 @@ def ask(url, query):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_step_sends_as_much_after_120_revisions_as_after_30(chain_of, wire, kind, monkeypatch):
+def test_a_step_sends_as_much_after_60_revisions_as_after_20(chain_of, wire, kind, monkeypatch):
     project = chain_of(kind, LATE + AROUND)
     walks = []
     until = Chain.until
