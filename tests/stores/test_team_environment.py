@@ -43,6 +43,12 @@ TABLE = (
 )
 #: What asyncpg sends as it is, and psycopg would take for a parameter.
 PERCENT = """op.get_bind().exec_driver_sql("SELECT format('%I', 'a b') WHERE 'abc' LIKE 'a%'")"""
+#: An offline branch that gives revisions an argument.
+MULTIDB = """
+context.configure(url=DATABASE, literal_binds=True, **OPTIONS)
+with context.begin_transaction():
+    context.run_migrations(engine_name="shop")
+"""
 DOUBLE = 'op.execute("UPDATE account SET cents = cents * 2")'
 
 
@@ -328,6 +334,46 @@ def test_an_offline_branch_that_fails_needs_arguments_or_the_version_table(proje
     with team.toml.open("a") as toml:
         toml.write('version_table = "shop_version"\nversion_table_schema = "meta"\n')
     assert changes(run(team)) == ["a1", "b2"]
+
+
+def test_an_ini_file_that_does_not_say_where_env_py_is_gets_the_line_to_write(project):
+    team = project()
+    path = team.folder / "alembic.ini"
+    path.write_text(path.read_text().replace("script_location = db\n", ""))
+    with pytest.raises(ConfigurationError, match="it has no script_location") as told:
+        run(team, Mode.PLAN)
+    assert "script_location = the folder of env.py." in told.value.hint
+    path.rename(team.folder / "db/alembic.ini")
+    team.toml.write_text('[postgres]\nalembic = "db/alembic.ini"\n')
+    with pytest.raises(ConfigurationError) as told:
+        run(team, Mode.PLAN)
+    assert "[alembic]: script_location = %(here)s." in told.value.hint
+    assert "Flask-Migrate" in told.value.hint
+
+
+def test_an_env_py_that_asks_flask_for_its_application_gets_the_lines_to_write(project):
+    team = project()
+    flask = 'raise RuntimeError("Working outside of application context.\\n\\nTo solve this …")'
+    team.env(offline=flask)
+    with pytest.raises(ConfigurationError, match="fails in its offline branch") as told:
+        run(team, Mode.PLAN)
+    assert "if not has_app_context(): app.app_context().push()" in told.value.hint
+
+
+def test_what_env_py_gives_each_revision_as_argument_is_given_in_a_trial(project):
+    """As the template `multidb` of Alembic does, whose `upgrade` takes the name of an engine."""
+    team = project()
+    team.env(offline=MULTIDB)
+    for name in ("db/env.py", "db/versions/2025/a1.py", "db/versions/2026/01/b2.py"):
+        path = team.folder / name
+        text = path.read_text().replace("grade():", "grade(engine_name):\n    assert engine_name")
+        text = text.replace("run_migrations()", 'run_migrations(engine_name="shop")')
+        path.write_text(text)
+    create(team.url)
+    run(team)
+    refreshed(team)
+    assert run(team, Mode.VERIFY).ok
+    assert rows(team.url, "SELECT cents FROM account") == [(20,)]
 
 
 def test_several_heads_labels_and_dependencies_are_applied_as_alembic_heads_does(project):
