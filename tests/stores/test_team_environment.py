@@ -694,6 +694,25 @@ def test_the_search_path_is_that_of_the_address(project):
     assert tables == [("tenant", "account"), ("tenant", "alembic_version")]
 
 
+def test_a_search_path_that_leads_to_no_schema_is_named_as_the_cause(project):
+    """A list in one pair of quotation marks is one name, of a schema that nobody has."""
+    team = project()
+    team.env('version_table="shop_version"')
+    team.revision("a1", None, "", place="db/versions/2025")
+    team.revision("b2", "a1", "", place="db/versions/2026/01")
+    create(team.url)
+    name = team.url.rpartition("/")[2]
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute(f"""ALTER DATABASE "{name}" SET search_path = 'app2, public'""")
+    said = r'search path "app2, public" names no schema that is there.* one name: \'app2, public\''
+    with pytest.raises(ChangeFailed, match=said) as told:
+        run(team)
+    assert told.value.hint.startswith("None of its revisions was begun. Correct the search path")
+    with pytest.raises(ConfigurationError, match=said):
+        moved(team, migrate.stamp, "head")
+    assert refreshed(team)
+
+
 def test_an_id_that_the_version_table_cannot_hold_is_refused_before_anything_runs(project):
     team = project()
     create(team.url)
