@@ -774,6 +774,21 @@ def test_a_stamp_writes_the_teams_version_table_and_what_led_there(project):
     assert "newer" in "".join(run(team).stores[0].notes)
 
 
+def test_only_what_compares_says_that_there_is_no_catalogue(project):
+    team = project()
+    create(team.url)
+    moves = [
+        moved(team, migrate.upgrade, "head"),
+        moved(team, migrate.downgrade, "a1"),
+        moved(team, migrate.stamp, "b2"),
+    ]
+    assert [move.revisions for move in moves] == [("a1", "b2"), ("b2",), ("b2",)]
+    assert [move.notes for move in moves] == [(), (), ()]
+    for mode in (Mode.PLAN, Mode.APPLY, Mode.VERIFY):
+        notes = " ".join(run(team, mode).stores[0].notes)
+        assert "record only, tables are not compared" in notes
+
+
 def test_a_stamp_lets_a_revision_that_did_not_end_be_done(project):
     team = project("psycopg2")
     create(team.url)

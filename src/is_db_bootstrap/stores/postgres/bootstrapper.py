@@ -121,6 +121,8 @@ class PostgreSQLBootstrapper:
     kinds_together = frozenset({"revision"})
     #: Whether the live schema is compared with the catalogue beside the revisions.
     compares = True
+    #: Whether a plan says what of the schema is not compared.
+    tells_gap = True
 
     def __init__(
         self,
@@ -404,7 +406,8 @@ class PostgreSQLBootstrapper:
         for the pending steps is missing.
         """
         found = self._planned()
-        notes = [self._declared.gap] if self._declared.gap else []
+        gap = self._declared.gap if self.tells_gap else ""
+        notes = [gap] if gap else []
         driver = self._url.scheme.partition("+")[2]
         if driver not in {"", "psycopg"}:
             notes.append(f"The address names the driver {driver}; psycopg is used instead.")
