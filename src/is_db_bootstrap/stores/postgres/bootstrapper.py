@@ -579,9 +579,15 @@ class PostgreSQLBootstrapper:
             with self._changing(lambda: told.current):
                 self._revision_steps.upgrade(changes, told)
         except BootstrapError as exc:
+            self._tell_limits(exc)
             if told.refusal not in {None, exc}:
                 raise told.refusal from exc
             raise
+
+    def _tell_limits(self, failure: BootstrapError) -> None:
+        """Add to a failure that a limit of the server holds in a connection of `env.py`."""
+        if self._team and not self._cancelled.is_set():
+            failure.message += self._team.connections.told_limits(failure)
 
     def apply_all(self, changes: Sequence[Change]) -> list[str]:
         """Take all these steps at once, without an engine. Returns the remarks."""
