@@ -440,7 +440,7 @@ def online(schema: str) -> None:
         if not config.attributes.get("is_followed"):
             watch_steps(context.get_context(), config.attributes["watch"], before_first, before_all)
         with context.begin_transaction():
-            context.run_migrations()
+            context.run_migrations(**config.attributes.get("arguments", {}))
 
 
 def offline(schema: str) -> None:
@@ -463,7 +463,7 @@ def offline(schema: str) -> None:
         context.execute(f"SET search_path TO {search_path(schema)}")
     context.execute(lineage_table.make_statement())
     with context.begin_transaction():
-        context.run_migrations()
+        context.run_migrations(**config.attributes.get("arguments", {}))
 
 
 def main() -> None:

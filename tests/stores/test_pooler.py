@@ -31,6 +31,7 @@ from is_db_bootstrap.stores.postgres.connection import (
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.testing.postgres import PostgresIsolation
 from pgbouncer import Poolers
+from team_project import TeamProject
 
 pytestmark = pytest.mark.postgres
 
@@ -255,6 +256,26 @@ def _apply(pooled):
     words = ("apply", "--only", "postgres", "-b", "context_service")
     code, out, err = command(*words, environ={"POSTGRES_URL": pooled.reveal()})
     return code, "\n".join([*out, err])
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_limit_that_stays_in_env_py_behind_a_pooler_is_named_as_the_cause(
+    pools, postgres_url, tmp_path, monkeypatch, driver
+):
+    direct = StoreUrl.parse("postgres", postgres_url)
+    pooled = pools.start(direct, "transaction")
+    team = TeamProject(tmp_path, postgres_url, driver)
+    monkeypatch.setenv("SHOP_DATABASE", pooled.reveal(scheme=f"postgresql+{driver}"))
+    team.revision("a1", None, 'op.execute("SELECT pg_sleep(60)")')
+    with psycopg.connect(direct.reveal(database="postgres"), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{direct.database}"')
+        connection.execute(f"""ALTER DATABASE "{direct.database}" SET statement_timeout = '1s'""")
+    words = ("apply", "--only", "postgres", "-b", str(team.toml))
+    code, out, err = command(*words, environ={"POSTGRES_URL": postgres_url})
+    said = "\n".join([*out, err])
+    assert code == 1, said
+    assert "The connection of env.py leads through a pooler" in said
+    assert "such as statement_timeout, were not lifted" in said
 
 
 def test_a_pool_of_one_session_is_recognised_as_shared(pools, url):

@@ -43,6 +43,12 @@ TABLE = (
 )
 #: What asyncpg sends as it is, and psycopg would take for a parameter.
 PERCENT = """op.get_bind().exec_driver_sql("SELECT format('%I', 'a b') WHERE 'abc' LIKE 'a%'")"""
+#: An offline branch that gives revisions an argument.
+MULTIDB = """
+context.configure(url=DATABASE, literal_binds=True, **OPTIONS)
+with context.begin_transaction():
+    context.run_migrations(engine_name="shop")
+"""
 DOUBLE = 'op.execute("UPDATE account SET cents = cents * 2")'
 
 
@@ -328,6 +334,46 @@ def test_an_offline_branch_that_fails_needs_arguments_or_the_version_table(proje
     with team.toml.open("a") as toml:
         toml.write('version_table = "shop_version"\nversion_table_schema = "meta"\n')
     assert changes(run(team)) == ["a1", "b2"]
+
+
+def test_an_ini_file_that_does_not_say_where_env_py_is_gets_the_line_to_write(project):
+    team = project()
+    path = team.folder / "alembic.ini"
+    path.write_text(path.read_text().replace("script_location = db\n", ""))
+    with pytest.raises(ConfigurationError, match="it has no script_location") as told:
+        run(team, Mode.PLAN)
+    assert "script_location = the folder of env.py." in told.value.hint
+    path.rename(team.folder / "db/alembic.ini")
+    team.toml.write_text('[postgres]\nalembic = "db/alembic.ini"\n')
+    with pytest.raises(ConfigurationError) as told:
+        run(team, Mode.PLAN)
+    assert "[alembic]: script_location = %(here)s." in told.value.hint
+    assert "Flask-Migrate" in told.value.hint
+
+
+def test_an_env_py_that_asks_flask_for_its_application_gets_the_lines_to_write(project):
+    team = project()
+    flask = 'raise RuntimeError("Working outside of application context.\\n\\nTo solve this …")'
+    team.env(offline=flask)
+    with pytest.raises(ConfigurationError, match="fails in its offline branch") as told:
+        run(team, Mode.PLAN)
+    assert "if not has_app_context(): app.app_context().push()" in told.value.hint
+
+
+def test_what_env_py_gives_each_revision_as_argument_is_given_in_a_trial(project):
+    """As the template `multidb` of Alembic does, whose `upgrade` takes the name of an engine."""
+    team = project()
+    team.env(offline=MULTIDB)
+    for name in ("db/env.py", "db/versions/2025/a1.py", "db/versions/2026/01/b2.py"):
+        path = team.folder / name
+        text = path.read_text().replace("grade():", "grade(engine_name):\n    assert engine_name")
+        text = text.replace("run_migrations()", 'run_migrations(engine_name="shop")')
+        path.write_text(text)
+    create(team.url)
+    run(team)
+    refreshed(team)
+    assert run(team, Mode.VERIFY).ok
+    assert rows(team.url, "SELECT cents FROM account") == [(20,)]
 
 
 def test_several_heads_labels_and_dependencies_are_applied_as_alembic_heads_does(project):
@@ -648,6 +694,25 @@ def test_the_search_path_is_that_of_the_address(project):
     assert tables == [("tenant", "account"), ("tenant", "alembic_version")]
 
 
+def test_a_search_path_that_leads_to_no_schema_is_named_as_the_cause(project):
+    """A list in one pair of quotation marks is one name, of a schema that nobody has."""
+    team = project()
+    team.env('version_table="shop_version"')
+    team.revision("a1", None, "", place="db/versions/2025")
+    team.revision("b2", "a1", "", place="db/versions/2026/01")
+    create(team.url)
+    name = team.url.rpartition("/")[2]
+    with psycopg.connect(team.url, autocommit=True) as connection:
+        connection.execute(f"""ALTER DATABASE "{name}" SET search_path = 'app2, public'""")
+    said = r'search path "app2, public" names no schema that is there.* one name: \'app2, public\''
+    with pytest.raises(ChangeFailed, match=said) as told:
+        run(team)
+    assert told.value.hint.startswith("None of its revisions was begun. Correct the search path")
+    with pytest.raises(ConfigurationError, match=said):
+        moved(team, migrate.stamp, "head")
+    assert refreshed(team)
+
+
 def test_an_id_that_the_version_table_cannot_hold_is_refused_before_anything_runs(project):
     team = project()
     create(team.url)
@@ -707,6 +772,21 @@ def test_a_stamp_writes_the_teams_version_table_and_what_led_there(project):
     assert lineage == [("shop_version", ["a1", "b2"])]
     (team.folder / "db/versions/2026/01/b2.py").unlink()
     assert "newer" in "".join(run(team).stores[0].notes)
+
+
+def test_only_what_compares_says_that_there_is_no_catalogue(project):
+    team = project()
+    create(team.url)
+    moves = [
+        moved(team, migrate.upgrade, "head"),
+        moved(team, migrate.downgrade, "a1"),
+        moved(team, migrate.stamp, "b2"),
+    ]
+    assert [move.revisions for move in moves] == [("a1", "b2"), ("b2",), ("b2",)]
+    assert [move.notes for move in moves] == [(), (), ()]
+    for mode in (Mode.PLAN, Mode.APPLY, Mode.VERIFY):
+        notes = " ".join(run(team, mode).stores[0].notes)
+        assert "record only, tables are not compared" in notes
 
 
 def test_a_stamp_lets_a_revision_that_did_not_end_be_done(project):

@@ -45,6 +45,7 @@ from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.named_types import is_made, named_type, place_of
 from is_db_bootstrap.stores.postgres.revision_folder import draft_of
 from is_db_bootstrap.stores.postgres.revisions import TABLE
+from is_db_bootstrap.stores.postgres.search_path import Found, leads_nowhere
 from is_db_bootstrap.stores.postgres.session_roles import SessionRoles
 from is_db_bootstrap.stores.postgres.team_environment import read_environment
 from is_db_bootstrap.stores.postgres.work_engine import work_engine
@@ -544,14 +545,17 @@ def create_version_table(
 ) -> None:
     """Create the version table as Alembic would, and where this role may, our table of lineages.
 
-    The schema of the version table is made if it is missing. `IF NOT EXISTS` is not atomic, so a
-    faster run is no error.
+    The schema of the version table is made if it is missing. Raises `ConfigurationError` where no
+    schema is named, and the search path names none that is there. `IF NOT EXISTS` is not atomic,
+    so a faster run is no error.
     """
     statement = place.create_statement
     with errors(target, place.table):
         try:
             _create(connection, statement)
-        except psycopg.errors.InvalidSchemaName:
+        except psycopg.errors.InvalidSchemaName as exc:
+            if place.schema is None:
+                raise leads_nowhere(Found.by(connection)) from exc
             _create(connection, f"CREATE SCHEMA IF NOT EXISTS {identifier(place.schema or '')}")
             _create(connection, statement)
     lineage_table.make(connection)

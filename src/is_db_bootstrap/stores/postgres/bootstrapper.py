@@ -121,6 +121,8 @@ class PostgreSQLBootstrapper:
     kinds_together = frozenset({"revision"})
     #: Whether the live schema is compared with the catalogue beside the revisions.
     compares = True
+    #: Whether a plan says what of the schema is not compared.
+    tells_gap = True
 
     def __init__(
         self,
@@ -404,7 +406,8 @@ class PostgreSQLBootstrapper:
         for the pending steps is missing.
         """
         found = self._planned()
-        notes = [self._declared.gap] if self._declared.gap else []
+        gap = self._declared.gap if self.tells_gap else ""
+        notes = [gap] if gap else []
         driver = self._url.scheme.partition("+")[2]
         if driver not in {"", "psycopg"}:
             notes.append(f"The address names the driver {driver}; psycopg is used instead.")
@@ -576,9 +579,15 @@ class PostgreSQLBootstrapper:
             with self._changing(lambda: told.current):
                 self._revision_steps.upgrade(changes, told)
         except BootstrapError as exc:
+            self._tell_limits(exc)
             if told.refusal not in {None, exc}:
                 raise told.refusal from exc
             raise
+
+    def _tell_limits(self, failure: BootstrapError) -> None:
+        """Add to a failure that a limit of the server holds in a connection of `env.py`."""
+        if self._team and not self._cancelled.is_set():
+            failure.message += self._team.connections.told_limits(failure)
 
     def apply_all(self, changes: Sequence[Change]) -> list[str]:
         """Take all these steps at once, without an engine. Returns the remarks."""

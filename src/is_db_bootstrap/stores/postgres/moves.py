@@ -205,6 +205,9 @@ class Move(PostgreSQLBootstrapper):
     A `target` may be all that Alembic's commands take, such as `branch@head`.
     """
 
+    #: Nothing is compared after a move, so nothing is left out.
+    tells_gap = False
+
     def __init__(
         self,
         url: StoreUrl | str,

@@ -33,6 +33,7 @@ from is_db_bootstrap.stores.postgres.errors import (
 )
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.revisions import Chain, Record
+from is_db_bootstrap.stores.postgres.search_path import Found, leads_nowhere
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 #: How often a run of Alembic is begun anew because another session changes what is recorded.
 _MOST_RUNS = 10
+#: What the server says where a table is to be made and the search path leads to no schema.
+_NO_SCHEMA = "3F000"
 
 
 class _AnswerLost(Exception):
@@ -262,6 +265,11 @@ class RevisionSteps:
                 return error
             said, detail = error.message.partition(": ")[2].removesuffix("."), error.detail
             said += place_of(exc)
+            path = Found.by(self._reader())
+            if cause.sqlstate == _NO_SCHEMA and not path.schemas:
+                nowhere = leads_nowhere(path)
+                said = nowhere.message.partition(": ")[2].removesuffix(".")
+                hint = f"None of its revisions was begun. {nowhere.hint}"
         elif isinstance(exc, CommandError):
             said, detail = f"Alembic says: {exc}{place_of(exc)}", ""
         else:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from is_db_bootstrap.stores.postgres.search_path import names_in
+
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
 
@@ -45,7 +47,7 @@ def with_path_of(
     own, source, of_database = row or ("", "default", None)
     is_by_session = source in {"client", "user", "database user"}
     path = own if is_by_session else of_database
-    if path is None or _USUAL_SCHEMA not in _names(path):
+    if path is None or _USUAL_SCHEMA not in names_in(path):
         return scratch
     others = [(name, value) for name, value in scratch.query if name != _OPTION]
     given = dict(scratch.query).get(_OPTION, "")
@@ -60,7 +62,3 @@ def path_schema_of(scratch: StoreUrl, schema: str = _USUAL_SCHEMA) -> str | None
     """
     has_path = _SETTING in dict(scratch.query).get(_OPTION, "")
     return None if has_path and schema == _USUAL_SCHEMA else schema
-
-
-def _names(path: str) -> list[str]:
-    return [name.strip().strip('"') for name in path.split(",")]

@@ -7,6 +7,7 @@ that is in a schema of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from is_db_bootstrap.stores.postgres.connection import (
 )
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 
+#: A name in a search path, with quotation marks or without.
+_NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 #: The one schema that a new database has.
 _USUAL_SCHEMA = "public"
 _FIND = """
@@ -71,12 +74,7 @@ def place_of_tables(session: psycopg.Connection[Any], found: Found, *, is_team: 
     if not found.schemas:
         if is_team:
             return _USUAL_SCHEMA
-        first = found.written.partition(",")[0].strip().strip('"') or _USUAL_SCHEMA
-        raise ConfigurationError(
-            f"postgres: the search path {found.written or 'of this session'} names no schema that "
-            "is there, so tables would have no place.",
-            hint=f"Set DB_SCHEMA={first}, which is created then, or correct the search path.",
-        )
+        raise leads_nowhere(found)
     schema = found.schemas[0]
     if schema == _USUAL_SCHEMA or is_team or not found.has_record:
         return schema
@@ -87,6 +85,29 @@ def place_of_tables(session: psycopg.Connection[Any], found: Found, *, is_team: 
         f"recorded, and {_USUAL_SCHEMA}.{TABLE} is there.",
         hint=f"Set DB_SCHEMA={_USUAL_SCHEMA} to go on there, or DB_SCHEMA={schema}.",
     )
+
+
+def leads_nowhere(found: Found) -> ConfigurationError:
+    """What is said of a search path that names no schema that is there."""
+    names = names_in(found.written)
+    first = names[0] if names and names[0] else _USUAL_SCHEMA
+    one_name = f" That is one name: {names[0]!r}." if len(names) == 1 and "," in names[0] else ""
+    return ConfigurationError(
+        f"postgres: the search path {found.written or 'of this session'} names no schema that "
+        f"is there, so tables would have no place.{one_name}",
+        hint="Correct the search path of the role, the database or the address."
+        if one_name
+        else f"Set DB_SCHEMA={first}, which is created then, or correct the search path.",
+    )
+
+
+def names_in(path: str) -> list[str]:
+    """The names that a search path lists. A comma in quotation marks is part of a name."""
+    return [
+        quoted.replace('""', '"') if quoted else plain
+        for quoted, plain in _NAME.findall(path)
+        if quoted or plain
+    ]
 
 
 def _has_table(session: psycopg.Connection[Any], schema: str) -> bool:

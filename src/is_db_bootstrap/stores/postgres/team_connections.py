@@ -71,6 +71,14 @@ _LIFT_LIMITS = f"""(
     SELECT count(set_config(name, '0', false)) FROM pg_settings
     WHERE name IN ({_LIMITS}) AND setting <> '0' AND source NOT IN ('client', 'session')
 )"""  # noqa: S608 - constants
+#: SQLSTATEs with which the server ends what lasts longer than a limit: statement_timeout,
+#: idle_in_transaction_session_timeout, transaction_timeout, idle_session_timeout.
+_BY_LIMITS = {"57014", "25P03", "25P04", "57P05"}
+_LIMITS_HOLD = (
+    " The connection of {opener} leads through a pooler (or its driver is not known here), so the "
+    "limits that its role, its database or the server sets, such as statement_timeout, were not "
+    "lifted. Let {opener} reach the server itself, or lift them where they are set."
+)
 #: Opens no transaction that stays: the query of a row, on a connection of any driver.
 _Ask = Callable[[str], list[str]]
 
@@ -148,6 +156,8 @@ class TeamConnections:
         self._one_at_a_time = threading.Lock()
         #: Why a connection was refused. An `env.py` may catch the error.
         self.refusal: StoreConflict | None = None
+        #: Whether a connection has kept the limits that it was given.
+        self._holds_limits = False
 
     @contextmanager
     def watching(
@@ -243,6 +253,7 @@ class TeamConnections:
             )
             _ask(connection, f"SELECT {given}")
         if _greeted_pid(connection) != pid:
+            self._holds_limits = True
             if self._schema is not None:
                 raise self._refused(
                     "leads through a pooler, or uses a driver that is not known here, so its "
@@ -260,6 +271,18 @@ class TeamConnections:
             path = literal(search_path(self._schema))
             settings.append(f"set_config('search_path', {path}, false)")
         _ask(connection, f"SELECT {', '.join([*settings, limit, _LIFT_LIMITS])}")
+
+    def told_limits(self, failure: BaseException) -> str:
+        """Why a limit of the server has ended what failed: a sentence with a blank before it.
+
+        Empty where no limit has, and where every connection had its limits lifted.
+        """
+        cause: BaseException | None = failure
+        while cause is not None and not isinstance(cause, psycopg.Error):
+            cause = cause.__cause__
+        if not self._holds_limits or cause is None or cause.sqlstate not in _BY_LIMITS:
+            return ""
+        return _LIMITS_HOLD.format(opener=self._opener)
 
     # --- from other threads
 

@@ -83,6 +83,14 @@ _FAILED_OFFLINE_HINT = (
     "alembic in [postgres]. Or name version_table and version_table_schema there, and it is not "
     "asked."
 )
+#: How Flask begins what it raises where `current_app` is used without an application (globals.py).
+_NO_APPLICATION = "outside of application context"
+#: What an `env.py` of Flask-Migrate needs.
+_FLASK_HINT = (
+    "It asks Flask for the application, which only the command `flask` makes. Let env.py make it "
+    "before it uses current_app: import your app and `has_app_context` of flask, then `if not "
+    "has_app_context(): app.app_context().push()`. docs/how-to/existing-project.md has the lines."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ class Captured:
 
     `version_table_schema` is None where the search path decides. `options` has every option by its
     name, such as `include_object`. `driver` is that of the address, empty when there is none.
+    `arguments` are what `context.run_migrations` was given, which every revision gets.
     """
 
     version_table: str = TABLE
@@ -98,6 +107,7 @@ class Captured:
     transaction_per_migration: bool = False
     options: Mapping[str, Any] | None = None
     driver: str = ""
+    arguments: Mapping[str, Any] | None = None
 
     @property
     def place(self) -> RecordPlace:
@@ -200,8 +210,19 @@ class TeamEnvironment:
                 f"{self.ini} has no section [{self.declared.section}].",
                 hint="Name the right one: section, beside alembic in [postgres].",
             )
+        if not found.get_alembic_option(_PATH):
+            raise self._no_script_location()
         self._make_absolute(found)
         return found
+
+    def _no_script_location(self) -> ConfigurationError:
+        place = "%(here)s" if (self.ini.parent / "env.py").is_file() else "the folder of env.py"
+        return ConfigurationError(
+            f"{self.ini} does not say where env.py is: it has no script_location.",
+            hint=f"Write into its section [{self.declared.section}]: script_location = {place}. "
+            "Flask-Migrate gives it in code only, so stock alembic misses it too: "
+            "docs/how-to/existing-project.md has the lines that it needs.",
+        )
 
     def _make_absolute(self, config: Config) -> None:
         """Let relative paths be relative to the ini file, whatever the working directory is.
@@ -247,7 +268,11 @@ class TeamEnvironment:
         found.set_main_option(ADDRESS, NOWHERE)
         captured = self.captured()
         place = (captured.version_table_schema, captured.version_table)
-        found.attributes.update(place=place, options=captured.running_options)
+        found.attributes.update(
+            place=place,
+            options=captured.running_options,
+            arguments=captured.arguments or {},
+        )
         return found
 
     def with_draft(self, path: Path) -> TeamEnvironment:
@@ -326,7 +351,8 @@ class TeamEnvironment:
         except ConfigurationError as exc:
             # Where `alembic upgrade --sql` fails, `alembic upgrade` may succeed.
             message = f"env.py fails in its offline branch, as in `alembic upgrade --sql`. {exc}"
-            raise ConfigurationError(message, hint=_FAILED_OFFLINE_HINT) from exc
+            hint = _FLASK_HINT if _lacks_application(exc) else _FAILED_OFFLINE_HINT
+            raise ConfigurationError(message, hint=hint) from exc
         if not found:
             raise self._no_offline("does not call context.configure in its offline branch")
         tables = {(each.version_table, each.version_table_schema) for each in found}
@@ -366,8 +392,19 @@ class TeamEnvironment:
             if isinstance(cause, _OfflineOnlyError):
                 raise _NeedsConnectionError from exc
             if isinstance(cause, CommandError | RevisionError):
-                raise ConfigurationError(f"{self.ini}: {cause}.") from exc
+                said = str(cause).rstrip(".")
+                raise ConfigurationError(f"{self.ini}: {said}.") from exc
             raise ConfigurationError(f"{self.ini}: {exc}.") from exc
+
+
+def _lacks_application(failure: BaseException) -> bool:
+    """Whether an `env.py` asks Flask for an application, which only the command `flask` makes."""
+    cause: BaseException | None = failure
+    while cause is not None:
+        if isinstance(cause, RuntimeError) and _NO_APPLICATION in str(cause):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 class _NeedsConnectionError(Exception):
@@ -452,7 +489,8 @@ def _chain_of(scripts: tuple[Script, ...], ini: Path) -> Chain:
     try:
         walked = list(found.iterate_revisions("heads", "base", inclusive=True))
     except RevisionError as exc:
-        raise ConfigurationError(f"{ini}: {exc}.") from exc
+        said = str(exc).rstrip(".")
+        raise ConfigurationError(f"{ini}: {said}.") from exc
     parents = {each.revision: _all_parents(each) for each in walked}
     titles = {each.revision: str(getattr(each, "doc", "")) for each in walked}
     order = tuple(each.revision for each in reversed(walked))
@@ -499,8 +537,10 @@ class _OptionsOnly:
             )
         )
 
-    def run_migrations(self, **_: Any) -> None:
-        """Run nothing."""
+    def run_migrations(self, **arguments: Any) -> None:
+        """Run nothing, and note what revisions get as arguments."""
+        if self._found:
+            self._found[-1] = replace(self._found[-1], arguments=arguments)
 
     def begin_transaction(self) -> Any:
         """Begin nothing."""
