@@ -18,6 +18,7 @@ from pymilvus.exceptions import MilvusException
 from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import ChangeFailed, StoreBusy, StoreUnavailable
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
+from is_db_bootstrap.stores.milvus.alias_home import alias_home
 from is_db_bootstrap.stores.milvus.compare import (
     FINISHED,
     Live,
@@ -271,8 +272,12 @@ class Changes:
         if server.alias_target(alias) is not None:
             remark = self._found(change)
         else:
+            found = alias_home(server, declared)
+            home = found.name
+            refused = Live(server.described(declared.name), release=server.told_release, home=found)
+            refuse_different(declared, refused, server.is_collection)
             try:
-                server.client.create_alias(declared.name, alias, **server.change_options)
+                server.client.create_alias(home, alias, **server.change_options)
                 self._begin(change)
             except MilvusException as exc:
                 if not exists_already(exc):
@@ -281,10 +286,10 @@ class Changes:
                 # Either another run was faster, or a dropped collection left its alias behind
                 # (milvus#36963).
                 if server.alias_target(alias) is None and server.described(alias) is None:
-                    server.client.alter_alias(declared.name, alias, **server.change_options)
+                    server.client.alter_alias(home, alias, **server.change_options)
                     remark = (
                         f"Alias {alias} had been left behind by a dropped collection; it points "
-                        f"to {declared.name} now."
+                        f"to {home} now."
                     )
         target = server.alias_target(alias)
         if target is None:

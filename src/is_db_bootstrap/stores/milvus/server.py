@@ -20,6 +20,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.stores.foreign_server import GRPC, recognised
+from is_db_bootstrap.stores.milvus.alias_home import AliasHome, alias_home
 from is_db_bootstrap.stores.milvus.compare import Live, goes_beyond
 from is_db_bootstrap.stores.milvus.connection import client_arguments
 from is_db_bootstrap.stores.milvus.errors import (
@@ -43,9 +44,19 @@ _ONCE: Mapping[str, Any] = {"retry_on_rate_limit": False}
 
 
 class Server:
-    """A Milvus at `url`, which `open` or the first question connects to."""
+    """A Milvus at `url`, which `open` or the first question connects to.
 
-    def __init__(self, url: StoreUrl, timing: Timing, errors: Translation) -> None:
+    `declared_names` are the collections of the blueprint.
+    """
+
+    def __init__(
+        self,
+        url: StoreUrl,
+        timing: Timing,
+        errors: Translation,
+        declared_names: frozenset[str] = frozenset(),
+    ) -> None:
+        self.declared_names = declared_names
         self._url = url
         self._timing = timing
         self._errors = errors
@@ -210,9 +221,12 @@ class Server:
             target = self.alias_target(declared.alias) if declared.alias else None
             if goes_beyond(declared, target):
                 return Live(target=target, release=release)
+            home = AliasHome(declared.name)
+            if declared.alias and target is None:
+                home = alias_home(self, declared)
             described = self.described(declared.name)
             if described is None:
-                return Live(target=target, release=release)
+                return Live(target=target, release=release, home=home)
             found = {index.field: self.index(declared.name, index) for index in declared.indexes}
             indexes = {field: index for field, index in found.items() if index}
             loaded = None
@@ -222,7 +236,7 @@ class Server:
             if declared.partition_names:
                 named = self.client.list_partitions(declared.name, **self.look_options)
                 partitions = frozenset(named)
-            return Live(described, indexes, target, loaded, partitions, release)
+            return Live(described, indexes, target, loaded, partitions, release, home)
 
     def alias_target(self, alias: str) -> str | None:
         """The collection behind an alias; None when there is no such alias."""
@@ -259,6 +273,22 @@ class Server:
             if others:
                 found = client.describe_index(collection, others[0], **self.look_options)
         return found
+
+    def aliases(self, collection: str) -> list[str]:
+        """All aliases that lead to a collection, sorted."""
+        told = self.client.list_aliases(collection, **self.look_options)
+        return sorted(told["aliases"])
+
+    def count(self, collection: str, where: str = "") -> int:
+        """The rows of a loaded collection, those included that were written a moment ago."""
+        answer = self.client.query(
+            collection,
+            filter=where,
+            output_fields=["count(*)"],
+            consistency_level="Strong",
+            **self.change_options,
+        )
+        return int(answer[0]["count(*)"])
 
     def load_state(self, collection: str) -> LoadState:
         """Whether a collection is loaded."""
