@@ -228,7 +228,8 @@ def _source_of(keeper: VersionKeeper, declared: Collection, chosen: str) -> _Sou
             _STORE,
             f"Alias {declared.alias} {where}, which is no earlier version of {declared.name}.",
             subject=declared.alias,
-            hint="Nothing was copied. See `is-db-bootstrap vector status`.",
+            hint="Nothing was copied. A missing alias is made by `is-db-bootstrap apply`. See "
+            "`is-db-bootstrap vector status`.",
         )
     return _Source(found.target)
 

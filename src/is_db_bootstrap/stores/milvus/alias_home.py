@@ -51,7 +51,7 @@ def _earlier_versions(server: Server, declared: Collection) -> Sequence[str]:
     """Earlier versions that are there, oldest first, without those that are declared as well."""
     family, number = version_of(declared.name)
     names = server.client.list_collections(**server.look_options)
-    standings = {name: version_of(name) for name in names}
+    standings = {name: version_of(name) for name in names if name != declared.alias}
     earlier = [
         name
         for name, (its_family, its_number) in standings.items()

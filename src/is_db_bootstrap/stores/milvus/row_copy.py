@@ -436,10 +436,14 @@ class RowCopy:
             for row in rows
         ]
         if self._declared.reembed is None:
-            yield from plain
+            for row, base in zip(rows, plain, strict=True):
+                yield base if self._is_placed(row) else None
             return
         for row, base, given in zip(rows, plain, self._embedded(rows), strict=True):
             key = row[self._key_of_source]
+            if not self._is_placed(row):
+                yield None
+                continue
             reason = given if isinstance(given, str) else self._wrong_row({**base, **given})
             if reason or isinstance(given, str):
                 self._tally.failed[key] = reason
@@ -447,6 +451,18 @@ class RowCopy:
             else:
                 self._tally.failed.pop(key, None)
                 yield {**base, **given}
+
+    def _is_placed(self, row: Row) -> bool:
+        """Whether all values of a row have a place. One that has not is noted as failed.
+
+        The dynamic keys that were there at the beginning are known. A row may bring others.
+        """
+        known = self._source_names | self._drop_fields | {"$meta"}
+        lost = [name for name in row if name not in known and not self._is_extra(name)]
+        if lost:
+            reason = f"there is no field for {', '.join(lost)}"
+            self._tally.failed[row[self._key_of_source]] = reason
+        return not lost
 
     @cached_property
     def _unfit(self) -> list[str]:
