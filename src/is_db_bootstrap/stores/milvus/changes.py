@@ -18,7 +18,6 @@ from pymilvus.exceptions import MilvusException
 from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import ChangeFailed, StoreBusy, StoreUnavailable
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
-from is_db_bootstrap.stores.milvus.alias_home import alias_home
 from is_db_bootstrap.stores.milvus.compare import (
     FINISHED,
     Live,
@@ -272,7 +271,7 @@ class Changes:
         if server.alias_target(alias) is not None:
             remark = self._found(change)
         else:
-            found = alias_home(server, declared)
+            found = server.alias_home(declared)
             home = found.name
             refused = Live(server.described(declared.name), release=server.told_release, home=found)
             refuse_different(declared, refused, server.is_collection)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pymilvus import DataType, FunctionType
 
@@ -31,9 +31,6 @@ from is_db_bootstrap.stores.milvus.releases import (
     Release,
 )
 from is_db_bootstrap.stores.milvus.schema import MODEL_PROPERTY, shape, version_of
-
-if TYPE_CHECKING:
-    from is_db_bootstrap.stores.milvus.alias_home import AliasHome
 
 UNSPECIFIED = "unspecified"
 #: What a server calls an index that is built.
@@ -58,6 +55,18 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.object}: {self.attribute} is {self.actual}, declared {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class AliasHome:
+    """The collection to which a missing alias is to lead, so that its rows are found.
+
+    `rival` is an earlier version that is there too, when the declared version has rows and no
+    alias tells which of both is in use. Nobody but a person knows it then.
+    """
+
+    name: str
+    rival: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pymilvus import MilvusClient
@@ -20,8 +20,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.stores.foreign_server import GRPC, recognised
-from is_db_bootstrap.stores.milvus.alias_home import AliasHome, alias_home
-from is_db_bootstrap.stores.milvus.compare import Live, goes_beyond
+from is_db_bootstrap.stores.milvus.compare import AliasHome, Live, goes_beyond
 from is_db_bootstrap.stores.milvus.connection import client_arguments
 from is_db_bootstrap.stores.milvus.errors import (
     STORE,
@@ -31,6 +30,7 @@ from is_db_bootstrap.stores.milvus.errors import (
     was_closed,
 )
 from is_db_bootstrap.stores.milvus.releases import Release
+from is_db_bootstrap.stores.milvus.schema import version_of
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection, Index
@@ -223,7 +223,7 @@ class Server:
                 return Live(target=target, release=release)
             home = AliasHome(declared.name)
             if declared.alias and target is None:
-                home = alias_home(self, declared)
+                home = self.alias_home(declared)
             described = self.described(declared.name)
             if described is None:
                 return Live(target=target, release=release, home=home)
@@ -273,6 +273,40 @@ class Server:
             if others:
                 found = client.describe_index(collection, others[0], **self.look_options)
         return found
+
+    def alias_home(self, declared: Collection) -> AliasHome:
+        """Where a missing alias is to lead.
+
+        That is the newest earlier version that is there, as long as the declared one has no rows:
+        a collection that another tool has made often has no alias.
+        """
+        earlier = self._earlier_versions(declared)
+        if not earlier:
+            return AliasHome(declared.name)
+        newest = earlier[-1]
+        if self.described(declared.name) is None:
+            return AliasHome(newest)
+        is_in_use = bool(self.aliases(declared.name))
+        if is_in_use:
+            return AliasHome(declared.name)
+        if self._has_rows(declared.name):
+            return AliasHome(declared.name, rival=newest)
+        return AliasHome(newest)
+
+    def _earlier_versions(self, declared: Collection) -> Sequence[str]:
+        """Earlier versions that are there, oldest first, without those that are declared too."""
+        family, number = version_of(declared.name)
+        names = self.client.list_collections(**self.look_options)
+        others = [each for each in names if each not in {declared.alias, *self.declared_names}]
+        own = [each for each in others if version_of(each)[0] == family]
+        return sorted((each for each in own if version_of(each)[1] < number), key=version_of)
+
+    def _has_rows(self, name: str) -> bool:
+        """Whether a collection has rows. One that is not loaded tells only what it has sealed."""
+        if self.load_state(name) is LoadState.Loaded:
+            return self.count(name) > 0
+        told = self.client.get_collection_stats(name, **self.look_options)
+        return int(told.get("row_count", 0)) > 0
 
     def aliases(self, collection: str) -> list[str]:
         """All aliases that lead to a collection, sorted."""
