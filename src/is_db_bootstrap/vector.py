@@ -13,13 +13,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from is_db_bootstrap.app import bootstrapper, checked, lending_stores
 from is_db_bootstrap.engine.locks import LockLost
 from is_db_bootstrap.engine.retry import RetryPolicy, while_busy
 from is_db_bootstrap.engine.store import CanLock, Lock
-from is_db_bootstrap.errors import ConfigurationError, LockTimeout, StoreConflict
+from is_db_bootstrap.errors import (
+    BootstrapError,
+    ChangeFailed,
+    ConfigurationError,
+    LockTimeout,
+    StoreConflict,
+)
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.vector_results import CopyProgress, Moved, Upgraded, Version, Versions
 
@@ -46,46 +52,77 @@ def upgrade(
     settings: Settings,
     name: str = "",
     *,
+    source: str = "",
     where: str = "",
     batch: int | None = None,
+    drop_fields: frozenset[str] = frozenset(),
     keep_alias: bool = False,
     move_anyway: bool = False,
     on_progress: Callable[[CopyProgress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
+    on_result: Callable[[Upgraded], None] = lambda _: None,
 ) -> list[Upgraded]:
     """Fill each declared version from the one that its alias leads to, and move the alias.
 
+    - `source` is the version to copy from, for one collection. Where the alias leads to the
+      declared version already, only rows whose key is missing there are written.
+    - `drop_fields` are fields of the old version that may be left behind.
     - `where` is a filter of Milvus: rows that fit are written again, whatever is there.
     - `keep_alias` ends with the comparison. `move_anyway` moves the alias although rows failed or
       differ.
-    - `on_progress` is told after each page, `on_note` of what the caller should know.
+    - `on_progress` is told after each page, `on_note` of what the caller should know, and
+      `on_result` of each collection when it is done.
 
-    A collection whose alias leads to the declared version already is left out.
+    A collection whose alias leads to the declared version already is left out, unless `source` is
+    given. A collection that cannot be upgraded does not keep the others from it. The first error is
+    raised at the end, and `on_note` is told of the others.
     """
     from is_db_bootstrap.stores.milvus.row_copy import BATCH, RowCopy
 
-    done = []
+    done: list[Upgraded] = []
+    failures: list[BootstrapError] = []
     with _Place(blueprint, settings) as place, place.locked(on_note) as lock:
-        for declared in place.collections(name):
-            source = _source_of(place.keeper, declared)
-            if source is None:
-                continue
+
+        def upgrade_one(declared: Collection) -> Upgraded | None:
+            found = _source_of(place.keeper, declared, source)
+            if found is None:
+                _note_rows_left(place.keeper, declared, on_note)
+                return None
             copy = RowCopy(
                 place.keeper,
                 declared,
-                source,
+                found.name,
                 patient=place.patient,
                 on_progress=lock.confirming(on_progress),
                 where=where,
                 batch=batch or BATCH,
+                drop_fields=drop_fields,
+                only_missing=found.is_behind,
             )
             result = copy.copy()
+            if found.is_behind:
+                return replace(result, was_there=True)
             is_wanted = not keep_alias and (move_anyway or not result.notes)
             if is_wanted:
                 lock.confirm()
-                place.keeper.move_alias(declared.alias, source, declared.name)
+                place.keeper.move_alias(declared.alias, found.name, declared.name)
                 result = replace(result, is_moved=True)
-            done.append(result)
+            return result
+
+        wanted = [place.one_collection(name)] if source else place.collections(name)
+        for declared in wanted:
+            try:
+                result = upgrade_one(declared)
+            except (ChangeFailed, StoreConflict) as exc:
+                if failures:
+                    on_note(f"{exc.message} {exc.hint or ''}".strip())
+                failures.append(exc)
+                continue
+            if result is not None:
+                done.append(result)
+                on_result(result)
+    if failures:
+        raise failures[0]
     return done
 
 
@@ -134,12 +171,47 @@ def prune(
     return list(names)
 
 
-def _source_of(keeper: VersionKeeper, declared: Collection) -> str | None:
-    """The version to copy from; None when the alias leads to the declared version already."""
+class _Source(NamedTuple):
+    """The version to copy from. `is_behind` says that the alias leads beyond it already."""
+
+    name: str
+    is_behind: bool = False
+
+
+def _note_rows_left(
+    keeper: VersionKeeper, declared: Collection, on_note: Callable[[str], None]
+) -> None:
+    """Tell of an earlier version that has more rows than the declared one, behind its alias."""
+    if not declared.alias:
+        return
+    found = keeper.versions(declared)
+    names = [version.name for version in found.versions]
+    if declared.name not in names:
+        return
+    place = names.index(declared.name)
+    current = found.versions[place]
+    for version in found.versions[:place]:
+        if (version.rows or 0) > (current.rows or 0):
+            on_note(
+                f"{version.name} has {version.rows} rows, and {declared.name}, to which the alias "
+                f"leads, has {current.rows or 0}. To copy what is missing: `is-db-bootstrap "
+                f"vector upgrade {declared.alias} --from {version.name}`."
+            )
+
+
+def _source_of(keeper: VersionKeeper, declared: Collection, chosen: str) -> _Source | None:
+    """The version to copy from; None when the alias leads to the declared version already.
+
+    `chosen` is a version that the caller names, or empty.
+    """
     if not declared.alias:
         return None
     found = keeper.versions(declared)
     names = [version.name for version in found.versions]
+    if chosen:
+        _refuse_source(found, chosen)
+        is_behind = found.target == declared.name
+        return _Source(chosen, is_behind=is_behind)
     if found.target == declared.name:
         return None
     if declared.name not in names:
@@ -156,9 +228,33 @@ def _source_of(keeper: VersionKeeper, declared: Collection) -> str | None:
             _STORE,
             f"Alias {declared.alias} {where}, which is no earlier version of {declared.name}.",
             subject=declared.alias,
+            hint="Nothing was copied. A missing alias is made by `is-db-bootstrap apply`. See "
+            "`is-db-bootstrap vector status`.",
+        )
+    return _Source(found.target)
+
+
+def _refuse_source(found: Versions, chosen: str) -> None:
+    """Raise `StoreConflict` for a chosen source that no rows can be copied from."""
+    names = [version.name for version in found.versions]
+    is_known = found.declared in names and chosen in names[: names.index(found.declared)]
+    if not is_known:
+        raise StoreConflict(
+            _STORE,
+            f"{chosen} is no earlier version of {found.declared} that is there.",
+            subject=chosen,
             hint="Nothing was copied. See `is-db-bootstrap vector status`.",
         )
-    return found.target
+    if found.target in {chosen, found.declared}:
+        return
+    where = f"leads to {found.target}" if found.target else "is not there"
+    raise StoreConflict(
+        _STORE,
+        f"Alias {found.alias} {where}, and neither to {chosen} nor to {found.declared}.",
+        subject=found.alias,
+        hint="Nothing was copied. A missing alias is made by `is-db-bootstrap apply`. See "
+        "`is-db-bootstrap vector status`.",
+    )
 
 
 class _Place:

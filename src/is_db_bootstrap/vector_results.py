@@ -11,7 +11,8 @@ class Version:
     """One version of a collection.
 
     `rows` is None when the server could not count, because the version is not loaded. `aliases` are
-    all that lead to it.
+    all that lead to it. `only_here` names fields that the version behind the alias does not have;
+    it is empty where nobody asked for them.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Version:
     is_declared: bool
     is_loaded: bool
     aliases: tuple[str, ...] = ()
+    only_here: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Upgraded:
     - `source_rows` and `target_rows` were counted at the end. `sampled` rows were compared, and
       `differing` has the keys of those that differ. None is compared where the server makes keys.
     - `notes` say why the alias was not moved.
+    - `was_there` says that the alias led to the target before, as it may with another source.
     """
 
     source: str
@@ -89,6 +92,7 @@ class Upgraded:
     differing: tuple[str, ...] = ()
     is_moved: bool = False
     notes: tuple[str, ...] = ()
+    was_there: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of one collection."""

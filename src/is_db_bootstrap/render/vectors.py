@@ -24,8 +24,21 @@ def _versions_lines(found: Versions) -> Iterator[str]:
     yield f"{found.alias or found.declared}"
     if not found.versions:
         yield "  no version is there"
+    if found.alias:
+        yield from _stray_alias(found)
     for version in found.versions:
         yield f"  {version.name}  {_rows_text(version)}{_marks(found, version)}"
+
+
+def _stray_alias(found: Versions) -> Iterator[str]:
+    """Where the alias leads when it leads to none of the versions."""
+    if found.target is None:
+        yield f"  alias {found.alias} is not there"
+    elif found.target not in {version.name for version in found.versions}:
+        yield (
+            f"  alias {found.alias} leads to {found.target}, which is no version of "
+            f"{found.declared}"
+        )
 
 
 def _rows_text(version: Version) -> str:
@@ -76,7 +89,9 @@ def _upgraded_lines(done: Upgraded) -> Iterator[str]:
         yield f"  and {done.failed - len(done.failures):,} more rows failed"
     for note in done.notes:
         yield f"  {note}"
-    if done.is_moved:
+    if done.was_there:
+        yield f"  alias {done.alias} leads to {done.target}, as before"
+    elif done.is_moved:
         yield f"  alias {done.alias} leads to {done.target} now"
     else:
         yield f"  alias {done.alias} still leads to {done.source}"
@@ -92,12 +107,19 @@ def moved_text(moved: Sequence[Moved]) -> str:
 
 def prune_question(old: Sequence[Version]) -> str:
     """What would be dropped, with its rows."""
-    named = ", ".join(f"{version.name} ({_rows_text(version)})" for version in old)
+    named = ", ".join(f"{version.name} ({_old_text(version)})" for version in old)
     return f"This drops {named}. Drop?"
+
+
+def _old_text(version: Version) -> str:
+    """The rows of a version, and what nothing else has."""
+    if not version.only_here:
+        return _rows_text(version)
+    return f"{_rows_text(version)}, and only there: {', '.join(version.only_here)}"
 
 
 def pruned_text(old: Sequence[Version]) -> str:
     """What was dropped."""
     if not old:
         return "No old version is there.\n"
-    return "".join(f"dropped {version.name} ({_rows_text(version)})\n" for version in old)
+    return "".join(f"dropped {version.name} ({_old_text(version)})\n" for version in old)

@@ -50,7 +50,8 @@ class MilvusBootstrapper:
         self._blueprint = blueprint
         self._timing = timing or Timing()
         self._errors = Translation(self._url)
-        self._server = Server(self._url, self._timing, self._errors)
+        names = frozenset(each.name for each in blueprint.collections)
+        self._server = Server(self._url, self._timing, self._errors, names)
         self._changes = Changes(self._server, blueprint.name, self._timing, self._errors)
         self.target = str(self._url)
 

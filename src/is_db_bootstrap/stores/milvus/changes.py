@@ -271,8 +271,12 @@ class Changes:
         if server.alias_target(alias) is not None:
             remark = self._found(change)
         else:
+            found = server.alias_home(declared)
+            home = found.name
+            refused = Live(server.described(declared.name), release=server.told_release, home=found)
+            refuse_different(declared, refused, server.is_collection)
             try:
-                server.client.create_alias(declared.name, alias, **server.change_options)
+                server.client.create_alias(home, alias, **server.change_options)
                 self._begin(change)
             except MilvusException as exc:
                 if not exists_already(exc):
@@ -281,10 +285,10 @@ class Changes:
                 # Either another run was faster, or a dropped collection left its alias behind
                 # (milvus#36963).
                 if server.alias_target(alias) is None and server.described(alias) is None:
-                    server.client.alter_alias(declared.name, alias, **server.change_options)
+                    server.client.alter_alias(home, alias, **server.change_options)
                     remark = (
                         f"Alias {alias} had been left behind by a dropped collection; it points "
-                        f"to {declared.name} now."
+                        f"to {home} now."
                     )
         target = server.alias_target(alias)
         if target is None:

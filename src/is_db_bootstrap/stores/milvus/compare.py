@@ -58,12 +58,25 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class AliasHome:
+    """The collection to which a missing alias is to lead, so that its rows are found.
+
+    `rival` is an earlier version that is there too, when the declared version has rows and no
+    alias tells which of both is in use. Nobody but a person knows it then.
+    """
+
+    name: str
+    rival: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """What the server reports of one collection and its alias.
 
     `described` is None when the collection is missing, `indexes` has an entry a field with an
     index, `target` is the collection behind the alias, `loaded` None when it was not asked.
-    `partitions` are the named ones, when any are declared. `release` is the server's.
+    `partitions` are the named ones, when any are declared. `release` is the server's. `home` says
+    where a missing alias is to lead.
     """
 
     described: Mapping[str, Any] | None = None
@@ -72,6 +85,7 @@ class Live:
     loaded: bool | None = None
     partitions: frozenset[str] = frozenset()
     release: Release = UNKNOWN_RELEASE
+    home: AliasHome | None = None
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -311,6 +325,7 @@ def refuse_different(
             hint=f"{live.target} is no version of {family}. To move the alias back: "
             f"MilvusClient.alter_alias({declared.name!r}, {declared.alias!r}).",
         )
+    _refuse_rival(declared, live)
     if live.described is None and is_collection(declared.alias):
         raise StoreConflict(
             STORE,
@@ -427,9 +442,33 @@ def missing(
             yield _change(f"{declared.name}.{each.key}", "property", each.words)
     is_left_behind = live.described is None and live.target == declared.name
     if declared.alias and (live.target is None or is_left_behind):
-        yield _change(declared.alias, "alias", f"points to {declared.name}")
+        yield _change(declared.alias, "alias", _first_target(declared, live))
     if declared.load and not live.loaded:
         yield _change(declared.name, "load")
+
+
+def _first_target(declared: Collection, live: Live) -> str:
+    """Where a missing alias is made to lead, and what moves it from there."""
+    home = live.home.name if live.home else declared.name
+    if home == declared.name:
+        return f"points to {declared.name}"
+    return alias_stays(declared, home)
+
+
+def _refuse_rival(declared: Collection, live: Live) -> None:
+    """Refuse to choose between two versions with rows, of which no alias tells the one in use."""
+    rival = live.home.rival if live.home else ""
+    if not rival:
+        return
+    raise StoreConflict(
+        STORE,
+        f"Alias {declared.alias} is missing. {declared.name} has rows, and an earlier version "
+        f"{rival} is there too.",
+        subject=declared.alias,
+        hint=f"If {declared.name} has all the rows: MilvusClient.create_alias({declared.name!r}, "
+        f"{declared.alias!r}). Otherwise: MilvusClient.create_alias({rival!r}, "
+        f"{declared.alias!r}), and then `is-db-bootstrap vector upgrade {declared.alias}`.",
+    )
 
 
 def drifts(

@@ -44,6 +44,31 @@ def copied_fields(declared: Collection, source: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def unfit_fields(declared: Collection, source: Mapping[str, Any]) -> list[str]:
+    """The declared fields that the source has too, but of another type."""
+    found = {each["name"]: each for each in source["fields"]}
+    made = made_by_functions(declared)
+    return [
+        each.name
+        for each in declared.fields
+        if each.name in found
+        and each.name not in made
+        and not each.auto_id
+        and not _fits(each, found[each.name])
+    ]
+
+
+def dropped_fields(declared: Collection, source: Mapping[str, Any]) -> list[str]:
+    """The fields of the source for whose values the declared version has no place.
+
+    What functions of the source made is made again, and is none of them.
+    """
+    kept = {each.name for each in declared.fields}
+    made = {n for each in source.get("functions") or () for n in each["output_field_names"]}
+    names = [each["name"] for each in source["fields"]]
+    return [name for name in names if name not in kept | made]
+
+
 def _fits(declared: Field, found: Mapping[str, Any]) -> bool:
     """Whether a value of the source's field is one of the declared field."""
     kind: str = DataType(found["type"]).name
@@ -82,19 +107,26 @@ def _unfillable(declared: Collection, source: Mapping[str, Any]) -> Iterator[str
     copied = set(copied_fields(declared, source))
     made = made_by_functions(declared)
     found = {each["name"]: each for each in source["fields"]}
+    unfit = set(unfit_fields(declared, source))
     for each in declared.fields:
         needs_value = not (each.nullable or each.default is not None or each.auto_id)
-        if each.name in copied | made or not needs_value:
+        if each.name in copied | made:
             continue
-        if each.name not in found:
-            yield f"{each.name} is not there"
-        else:
+        # A nullable field that is there in another type would lose its values.
+        if each.name in unfit:
             yield f"{each.name} is {_type_text(found[each.name])} there and {_declared_text(each)}"
+        elif needs_value and not _may_be_dynamic(each, source):
+            yield f"{each.name} is not there"
     model = recorded_model(Live(source))
     has_vectors = any(name in copied for name in _vectors(declared))
     is_other = declared.model != model and {declared.model, model}.isdisjoint({"", UNSPECIFIED})
     if has_vectors and is_other:
         yield f"its vectors are of the model {model}, and {declared.model} is declared"
+
+
+def _may_be_dynamic(each: Field, source: Mapping[str, Any]) -> bool:
+    """Whether rows of the source may have the value among their dynamic ones."""
+    return bool(source.get("enable_dynamic_field")) and not each.type.endswith("VECTOR")
 
 
 def _vectors(declared: Collection) -> list[str]:

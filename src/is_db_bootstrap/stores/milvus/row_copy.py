@@ -25,9 +25,11 @@ from is_db_bootstrap.results import Change, Nature
 from is_db_bootstrap.stores.milvus.errors import STORE, quiet
 from is_db_bootstrap.stores.milvus.fillable import (
     copied_fields,
+    dropped_fields,
     made_by_functions,
     primary_field,
     refuse_unfillable,
+    unfit_fields,
 )
 from is_db_bootstrap.vector_results import CopyProgress, FailedRow, Upgraded
 
@@ -49,8 +51,21 @@ _ASKED = 5
 _SAMPLE = 100
 #: Passes over the source after which rows that are still missing are told.
 _PASSES = 3
-#: What a server says of a full disk or a used quota. No row is at fault then.
-_FULL = ("no space", "disk", "quota", "deny to write", "read-only", "read only")
+#: The partition that every collection has.
+_DEFAULT_PARTITION = "_default"
+#: Codes of a server without memory, disk or quota for more (pkg/util/merr/errors.go, 2.3 and
+#: later: 3, 7 and 9; a failed input or output is 1001). No row is at fault then.
+_FULL_CODES = {3, 7, 9, 1001}
+#: Words of the same where a server has no code for it, as Milvus Lite. Each is more than one word,
+#: so the name of a field is none of them.
+_FULL_WORDS = (
+    "no space left on device",
+    "disk quota exceeded",
+    "deny to write",
+    "read-only file system",
+)
+#: Codes of a refusal that only a row can cause (`ErrParameterInvalid`).
+_ROW_CODES = {1100}
 
 
 @dataclass(slots=True)
@@ -69,6 +84,9 @@ class RowCopy:
 
     `patient` calls until the server is not busy. `on_progress` is told after each page. `where` is
     a filter of Milvus; with it, rows that fit are written again, whatever is there.
+
+    `drop_fields` are fields of the source that may be left behind. With `only_missing`, a row that
+    has its key in the declared version is not touched, because applications write there already.
     """
 
     def __init__(
@@ -81,6 +99,8 @@ class RowCopy:
         on_progress: Callable[[CopyProgress], None] = lambda _: None,
         where: str = "",
         batch: int = BATCH,
+        drop_fields: frozenset[str] = frozenset(),
+        only_missing: bool = False,
     ) -> None:
         self._keeper = keeper
         self._server = keeper.server
@@ -90,6 +110,8 @@ class RowCopy:
         self._on_progress = on_progress
         self._where = where
         self._batch = batch
+        self._drop_fields = drop_fields
+        self._only_missing = only_missing
         self._key = primary_field(declared).name
         self._tally = _Tally()
         self._began = time.monotonic()
@@ -117,10 +139,11 @@ class RowCopy:
 
     def _copy_all(self) -> Upgraded:
         is_empty = self._count(self._declared.name) == 0
-        if self._where:
+        if self._where and not self._only_missing:
             self._pass(is_known_missing=True, replaces=True)
         else:
             self._pass(is_known_missing=is_empty, replaces=not is_empty)
+        self._refuse_none_written()
         source_rows, target_rows = self._counts()
         # Rows under keys of the server cannot be looked for, so a second pass would double them.
         more_passes = 0 if self._has_server_keys else _PASSES - 1
@@ -155,9 +178,57 @@ class RowCopy:
             found = self._server.client.list_partitions(self._source, **options)
         has_key = any(each.get("is_partition_key") for each in described["fields"])
         self._partitions = [] if has_key or len(found) == 1 else sorted(found)
+        self._refuse_merged_partitions()
+        self._refuse_dropped()
         self._source_rows_first = self._count(self._source)
         where = self._where
         self._total = self._count(self._source, where) if where else self._source_rows_first
+
+    def _refuse_merged_partitions(self) -> None:
+        """Refuse to put the rows of a partition that is not declared into the default one."""
+        if any(each.partition_key for each in self._declared.fields):
+            return
+        undeclared = [
+            name
+            for name in self._partitions
+            if name not in {_DEFAULT_PARTITION, *self._declared.partition_names}
+        ]
+        filled = [name for name in undeclared if self._page(name, None)]
+        if not filled:
+            return
+        wanted = (*self._declared.partition_names, *filled)
+        raise StoreConflict(
+            STORE,
+            f"{self._source} has rows in partitions that {self._declared.name} does not declare: "
+            f"{', '.join(filled)}. Nothing was copied.",
+            subject=self._declared.name,
+            hint=f"Declare them: Collection({self._declared.name!r}, …, partition_names={wanted}). "
+            "Then type `is-db-bootstrap apply`, and `is-db-bootstrap vector upgrade` again.",
+        )
+
+    def _refuse_dropped(self) -> None:
+        """Refuse to leave values behind without a consent, before the first row is written."""
+        lost = dropped_fields(self._declared, self._described)
+        if self._described.get("enable_dynamic_field") and not self._declared.dynamic:
+            lost += sorted(self._dynamic_keys())
+        lost = [name for name in lost if name not in self._drop_fields]
+        if not lost:
+            return
+        consent = ",".join([*lost, *sorted(self._drop_fields)])
+        raise StoreConflict(
+            STORE,
+            f"{self._declared.name} has no field for these of {self._source}: {', '.join(lost)}. "
+            "Nothing was copied.",
+            subject=self._declared.name,
+            hint="Declare them; or, to leave their values behind: `is-db-bootstrap vector upgrade "
+            f"{self._declared.alias} --drop-fields {consent}`.",
+        )
+
+    def _dynamic_keys(self) -> set[str]:
+        """All keys of the source's dynamic field that are not declared. Reads every row."""
+        known = {each["name"] for each in self._described["fields"]}
+        known |= {"$meta", *(each.name for each in self._declared.fields)}
+        return {key for _, rows in self._pages() for row in rows for key in row if key not in known}
 
     def _refuse_unknown_keys(self) -> None:
         """Refuse a second call where the server makes the keys, so that nothing is doubled."""
@@ -286,15 +357,23 @@ class RowCopy:
 
     def _send(self, rows: list[Row], given: dict[str, str], *, replaces: bool) -> None:
         """Write rows. Those that the server refuses are found by halving, and counted."""
-        refused = self._refused(rows, given, replaces=replaces)
-        if len(refused) == len(rows) > 1:
-            key, reason = refused[0]
-            raise self._failed(
-                f"{self._declared.name} refused all of {len(rows)} rows. Row {key}: {reason}.",
-                self._resume,
-            )
+        refused = dict(self._refused(rows, given, replaces=replaces))
+        if self._declared.reembed is None and not self._has_server_keys:
+            for row in rows:
+                self._tally.failed.pop(row.get(self._key), None)
         self._tally.failed.update(refused)
         self._tally.copied += len(rows) - len(refused)
+
+    def _refuse_none_written(self) -> None:
+        """Raise `ChangeFailed` when the server has refused every row that there is."""
+        tally = self._tally
+        if not tally.failed or tally.copied or tally.present:
+            return
+        key, reason = next(iter(tally.failed.items()))
+        raise self._failed(
+            f"{self._declared.name} refused all of {len(tally.failed)} rows. Row {key}: {reason}.",
+            self._resume,
+        )
 
     def _refused(
         self, rows: list[Row], given: dict[str, str], *, replaces: bool
@@ -303,7 +382,7 @@ class RowCopy:
             self._patient(lambda: self._call(rows, given, replaces=replaces))
         except MilvusException as exc:
             reason = f"{exc.message.strip().removesuffix('.')} (code {int(exc.code)})"
-            if any(word in reason.lower() for word in _FULL):
+            if _is_full(exc):
                 raise self._failed(
                     f"{self._declared.name} takes no more rows: {reason}.", self._resume
                 ) from exc
@@ -357,10 +436,14 @@ class RowCopy:
             for row in rows
         ]
         if self._declared.reembed is None:
-            yield from plain
+            for row, base in zip(rows, plain, strict=True):
+                yield base if self._is_placed(row) else None
             return
         for row, base, given in zip(rows, plain, self._embedded(rows), strict=True):
             key = row[self._key_of_source]
+            if not self._is_placed(row):
+                yield None
+                continue
             reason = given if isinstance(given, str) else self._wrong_row({**base, **given})
             if reason or isinstance(given, str):
                 self._tally.failed[key] = reason
@@ -369,11 +452,45 @@ class RowCopy:
                 self._tally.failed.pop(key, None)
                 yield {**base, **given}
 
+    def _is_placed(self, row: Row) -> bool:
+        """Whether all values of a row have a place. One that has not is noted as failed.
+
+        The dynamic keys that were there at the beginning are known. A row may bring others.
+        """
+        known = self._source_names | self._drop_fields | {"$meta"}
+        lost = [name for name in row if name not in known and not self._is_extra(name)]
+        if lost:
+            reason = f"there is no field for {', '.join(lost)}"
+            self._tally.failed[row[self._key_of_source]] = reason
+        return not lost
+
+    @cached_property
+    def _unfit(self) -> list[str]:
+        """Declared fields that are of another type in the source."""
+        return unfit_fields(self._declared, self._described)
+
     def _is_extra(self, name: str) -> bool:
-        """Whether a value belongs to the dynamic field of both versions."""
-        if not self._declared.dynamic or name == "$meta":
+        """Whether a value of the source's dynamic field has a place in the declared version."""
+        if name == "$meta" or name in self._source_names:
             return False
-        return name not in {each["name"] for each in self._described["fields"]}
+        if name in self._declared_names:
+            return name in self._takes_dynamic
+        return self._declared.dynamic
+
+    @cached_property
+    def _source_names(self) -> set[str]:
+        return {each["name"] for each in self._described["fields"]}
+
+    @cached_property
+    def _declared_names(self) -> set[str]:
+        return {each.name for each in self._declared.fields}
+
+    @cached_property
+    def _takes_dynamic(self) -> set[str]:
+        """Declared fields that a value of the dynamic field may fill."""
+        made = made_by_functions(self._declared)
+        fillable = [each.name for each in self._declared.fields if not each.auto_id]
+        return {name for name in fillable if name not in made}
 
     def _embedded(self, rows: Sequence[Row]) -> list[Mapping[str, Any] | str]:
         """What the function gives for each row, or why it gives nothing."""
@@ -404,6 +521,10 @@ class RowCopy:
                 is_left_out = each.nullable or each.default is not None or each.auto_id
                 if not is_left_out and each.name not in made:
                     return f"there is no value for {each.name}"
+                if each.name in self._unfit and each.name not in row:
+                    return (
+                        f"{each.name} is of another type there, and the function does not return it"
+                    )
             elif each.type == "FLOAT_VECTOR" and (wrong := _wrong_vector(value, each.dim or 0)):
                 return f"{each.name} {wrong}"
         return ""
@@ -442,6 +563,8 @@ class RowCopy:
 
         A function is asked about the first row that it takes.
         """
+        if self._only_missing:
+            return set()
         if self._declared.reembed is None:
             return set(self._copied)
         rows = self._page("", None)[:_ASKED]
@@ -482,7 +605,7 @@ class RowCopy:
                 f"the beginning and has {source_rows} now."
             )
         extra = target_rows - source_rows
-        if extra > 0:
+        if extra > 0 and not self._only_missing:
             yield (
                 f"{self._declared.name} has {extra} rows that {self._source} does not have: they "
                 "were deleted there meanwhile, or written here only."
@@ -504,6 +627,14 @@ class RowCopy:
                 time.monotonic() - self._began,
             )
         )
+
+
+def _is_full(exc: MilvusException) -> bool:
+    """Whether the server takes no more rows at all, whatever is in them."""
+    code = int(exc.code)
+    if code in _ROW_CODES:
+        return False
+    return code in _FULL_CODES or any(words in exc.message.lower() for words in _FULL_WORDS)
 
 
 def _literal(key: Any) -> str:

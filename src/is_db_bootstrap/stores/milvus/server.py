@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pymilvus import MilvusClient
@@ -20,7 +20,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.stores.foreign_server import GRPC, recognised
-from is_db_bootstrap.stores.milvus.compare import Live, goes_beyond
+from is_db_bootstrap.stores.milvus.compare import AliasHome, Live, goes_beyond
 from is_db_bootstrap.stores.milvus.connection import client_arguments
 from is_db_bootstrap.stores.milvus.errors import (
     STORE,
@@ -30,6 +30,7 @@ from is_db_bootstrap.stores.milvus.errors import (
     was_closed,
 )
 from is_db_bootstrap.stores.milvus.releases import Release
+from is_db_bootstrap.stores.milvus.schema import version_of
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection, Index
@@ -43,9 +44,19 @@ _ONCE: Mapping[str, Any] = {"retry_on_rate_limit": False}
 
 
 class Server:
-    """A Milvus at `url`, which `open` or the first question connects to."""
+    """A Milvus at `url`, which `open` or the first question connects to.
 
-    def __init__(self, url: StoreUrl, timing: Timing, errors: Translation) -> None:
+    `declared_names` are the collections of the blueprint.
+    """
+
+    def __init__(
+        self,
+        url: StoreUrl,
+        timing: Timing,
+        errors: Translation,
+        declared_names: frozenset[str] = frozenset(),
+    ) -> None:
+        self.declared_names = declared_names
         self._url = url
         self._timing = timing
         self._errors = errors
@@ -210,9 +221,12 @@ class Server:
             target = self.alias_target(declared.alias) if declared.alias else None
             if goes_beyond(declared, target):
                 return Live(target=target, release=release)
+            home = AliasHome(declared.name)
+            if declared.alias and target is None:
+                home = self.alias_home(declared)
             described = self.described(declared.name)
             if described is None:
-                return Live(target=target, release=release)
+                return Live(target=target, release=release, home=home)
             found = {index.field: self.index(declared.name, index) for index in declared.indexes}
             indexes = {field: index for field, index in found.items() if index}
             loaded = None
@@ -222,7 +236,7 @@ class Server:
             if declared.partition_names:
                 named = self.client.list_partitions(declared.name, **self.look_options)
                 partitions = frozenset(named)
-            return Live(described, indexes, target, loaded, partitions, release)
+            return Live(described, indexes, target, loaded, partitions, release, home)
 
     def alias_target(self, alias: str) -> str | None:
         """The collection behind an alias; None when there is no such alias."""
@@ -259,6 +273,56 @@ class Server:
             if others:
                 found = client.describe_index(collection, others[0], **self.look_options)
         return found
+
+    def alias_home(self, declared: Collection) -> AliasHome:
+        """Where a missing alias is to lead.
+
+        That is the newest earlier version that is there, as long as the declared one has no rows:
+        a collection that another tool has made often has no alias.
+        """
+        earlier = self._earlier_versions(declared)
+        if not earlier:
+            return AliasHome(declared.name)
+        newest = earlier[-1]
+        if self.described(declared.name) is None:
+            return AliasHome(newest)
+        is_in_use = bool(self.aliases(declared.name))
+        if is_in_use:
+            return AliasHome(declared.name)
+        if self._has_rows(declared.name):
+            return AliasHome(declared.name, rival=newest)
+        return AliasHome(newest)
+
+    def _earlier_versions(self, declared: Collection) -> Sequence[str]:
+        """Earlier versions that are there, oldest first, without those that are declared too."""
+        family, number = version_of(declared.name)
+        names = self.client.list_collections(**self.look_options)
+        others = [each for each in names if each not in {declared.alias, *self.declared_names}]
+        own = [each for each in others if version_of(each)[0] == family]
+        return sorted((each for each in own if version_of(each)[1] < number), key=version_of)
+
+    def _has_rows(self, name: str) -> bool:
+        """Whether a collection has rows. One that is not loaded tells only what it has sealed."""
+        if self.load_state(name) is LoadState.Loaded:
+            return self.count(name) > 0
+        told = self.client.get_collection_stats(name, **self.look_options)
+        return int(told.get("row_count", 0)) > 0
+
+    def aliases(self, collection: str) -> list[str]:
+        """All aliases that lead to a collection, sorted."""
+        told = self.client.list_aliases(collection, **self.look_options)
+        return sorted(told["aliases"])
+
+    def count(self, collection: str, where: str = "") -> int:
+        """The rows of a loaded collection, those included that were written a moment ago."""
+        answer = self.client.query(
+            collection,
+            filter=where,
+            output_fields=["count(*)"],
+            consistency_level="Strong",
+            **self.change_options,
+        )
+        return int(answer[0]["count(*)"])
 
     def load_state(self, collection: str) -> LoadState:
         """Whether a collection is loaded."""

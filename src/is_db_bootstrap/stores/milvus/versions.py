@@ -7,6 +7,7 @@ Versions are the collections of one family, `<family>_v<n>`. An alias is moved i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pymilvus.client.types import LoadState
@@ -41,8 +42,7 @@ class VersionKeeper:
             return Versions(declared.name, declared.alias, target, found)
 
     def _version(self, name: str, declared: Collection) -> Version:
-        client, options = self.server.client, self.server.look_options
-        aliases = tuple(sorted(client.list_aliases(name, **options)["aliases"]))
+        aliases = tuple(self.server.aliases(name))
         is_loaded = self.server.load_state(name) is LoadState.Loaded
         rows = self._count_or_none(name) if is_loaded else None
         return Version(name, rows, name == declared.name, is_loaded, aliases)
@@ -58,14 +58,7 @@ class VersionKeeper:
 
     def count(self, name: str, where: str = "") -> int:
         """The rows of a collection, those included that were written a moment ago."""
-        answer = self.server.client.query(
-            name,
-            filter=where,
-            output_fields=["count(*)"],
-            consistency_level="Strong",
-            **self.server.change_options,
-        )
-        return int(answer[0]["count(*)"])
+        return self.server.count(name, where)
 
     def move_alias(self, alias: str, source: str, target: str) -> Moved:
         """Move an alias from one collection to another, and read it back.
@@ -118,17 +111,34 @@ class VersionKeeper:
     def prunable(self, declared: Collection) -> Sequence[Version]:
         """The versions before the one that the alias leads to, to which no alias leads.
 
-        Raises `StoreConflict` when the alias leads to no version.
+        Each tells in `only_here` what it has and the version behind the alias does not. Raises
+        `StoreConflict` when the alias leads to no version, and when a version has more rows than
+        the one behind the alias, or one of both cannot be counted.
         """
         found = self.versions(declared)
         target = _own_target(found)
-        return [
+        current = next(each for each in found.versions if each.name == target)
+        old = [
             version
             for version in found.versions
             if version_of(version.name) < version_of(target)
             and not version.aliases
             and not version.is_declared
         ]
+        for version in old:
+            _refuse_loss(version, current, declared)
+        return [self._with_fields(version, target) for version in old]
+
+    def _with_fields(self, version: Version, target: str) -> Version:
+        """The version with the names of the fields that the target does not have."""
+        with self.errors(version.name):
+            theirs = self.server.described(version.name) or {}
+            ours = self.server.described(target) or {}
+        kept = {each["name"] for each in ours.get("fields", ())}
+        lost = [each["name"] for each in theirs.get("fields", ()) if each["name"] not in kept]
+        if theirs.get("enable_dynamic_field") and not ours.get("enable_dynamic_field"):
+            lost.append("the dynamic field")
+        return replace(version, only_here=tuple(lost))
 
     def drop(self, declared: Collection, name: str) -> None:
         """Drop an old version, unless an alias leads to it by now."""
@@ -142,6 +152,33 @@ class VersionKeeper:
             )
         with self.errors(name):
             self.server.client.drop_collection(name, **self.server.change_options)
+
+
+def _refuse_loss(version: Version, current: Version, declared: Collection) -> None:
+    """Raise `StoreConflict` unless the version behind the alias has as many rows or more."""
+    copy = (
+        f"To copy what is missing: `is-db-bootstrap vector upgrade {declared.alias} --from "
+        f"{version.name}`. To drop it all the same: "
+        f"MilvusClient.drop_collection({version.name!r})."
+    )
+    for each in (version, current):
+        if each.rows is None:
+            raise StoreConflict(
+                STORE,
+                f"{version.name} is not dropped: {each.name} is not loaded, so its rows cannot be "
+                "counted.",
+                subject=version.name,
+                hint=f"MilvusClient.load_collection({each.name!r}) loads it. {copy}",
+            )
+    has_more = (version.rows or 0) > (current.rows or 0)
+    if has_more:
+        raise StoreConflict(
+            STORE,
+            f"{version.name} is not dropped: it has {version.rows} rows, and {current.name} has "
+            f"{current.rows}.",
+            subject=version.name,
+            hint=copy,
+        )
 
 
 def _own_target(found: Versions) -> str:
