@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.app import bootstrapper, over
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
-from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.results import Mode, Outcome, RecordChange
 from is_db_bootstrap.settings import Settings, StoreUrl, ignored_version_tables
 from is_db_bootstrap.stores.kinds import KINDS
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
@@ -37,14 +37,22 @@ class Migrated:
     """What a move has done.
 
     `revisions` stand in the order in which they were applied or undone. `notes` are sentences.
+<<<<<<< HEAD
     `seeded` counts the demo rows that were added. `baseline` names what has filled an empty
     database before the revisions. It is empty when nothing has.
+=======
+    `seeded` counts the demo rows that were added. `record` says what a stamp has changed.
+>>>>>>> mendrn
     """
 
     revisions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seeded: int = 0
+<<<<<<< HEAD
     baseline: str = ""
+=======
+    record: RecordChange = field(default_factory=RecordChange)
+>>>>>>> mendrn
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,12 +308,37 @@ def stamp(
     """
     portable = _portable_database(blueprint, url)
     if portable is not None:
-        return _portable_move(portable, portable.stamp(revision))
+        record = portable.foresee_stamp(revision)
+        return replace(_portable_move(portable, portable.stamp(revision)), record=record)
     from is_db_bootstrap.stores.postgres.moves import Stamp
 
     place = _Place(blueprint, url, environ, settings)
     store = Stamp(place.url, place.blueprint, place.resolved(revision), **place.store_options)
-    return place.run(store, observers)
+    moved = place.run(store, observers)
+    return replace(moved, record=store.record_change) if moved.revisions else moved
+
+
+def foresee_stamp(
+    blueprint: str | Blueprint,
+    revision: str,
+    *,
+    url: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+) -> RecordChange:
+    """What `stamp` would change now. The database is only read.
+
+    Raises what `stamp` would refuse with.
+    """
+    portable = _portable_database(blueprint, url)
+    if portable is not None:
+        return portable.foresee_stamp(revision)
+    from is_db_bootstrap.stores.postgres.moves import Stamp
+
+    place = _Place(blueprint, url, environ, settings)
+    store = Stamp(place.url, place.blueprint, place.resolved(revision), **place.store_options)
+    over([store], place.blueprint, place.settings).run(Mode.PLAN).raise_for_failure()
+    return store.record_change
 
 
 def current(

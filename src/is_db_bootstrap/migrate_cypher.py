@@ -11,7 +11,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.migrate import Current, Migrated, Revision
-from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.results import Mode, Outcome, RecordChange
 from is_db_bootstrap.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,7 +83,29 @@ def stamp(
     [report] = result.stores
     done = [change for change in report.changes if change.outcome is Outcome.CHANGED]
     names = tuple(change.name for change in done if change.kind == KIND)
-    return Migrated(names, report.notes)
+    record = store.record_change if names else RecordChange()
+    return Migrated(names, report.notes, record=record)
+
+
+def foresee_stamp(
+    blueprint: str | Blueprint,
+    target: str,
+    *,
+    url: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+) -> RecordChange:
+    """What `stamp` would change now. The database is only read.
+
+    Raises what `stamp` would refuse with.
+    """
+    from is_db_bootstrap.stores.neo4j.stamp import Stamp
+
+    found = _with_cypher(blueprint)[0]
+    settings = settings or _settings(found, url, environ)
+    store = Stamp(settings.need("neo4j"), found, target, timing=settings.timing)
+    over([store], found, settings).run(Mode.PLAN).raise_for_failure()
+    return store.record_change
 
 
 def _with_cypher(name: str | Blueprint) -> tuple[Blueprint, Path]:

@@ -118,6 +118,23 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordChange:
+    """What a stamp changes in the record of revisions or files, each in their order.
+
+    `added` count as applied from then on. `removed` count as not applied, so that the next apply
+    runs them. `unknown` are taken out of the record too, and the blueprint does not have them.
+    `renewed` were recorded with another text. `lifted` had begun and not ended; the marks that say
+    so are taken away.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
+    lifted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """One declared object that is missing or different.
 

@@ -17,6 +17,7 @@ from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
+from is_db_bootstrap.results import RecordChange
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.catalogue import live
@@ -415,14 +416,20 @@ def test_stamp_writes_the_version_only_and_asks(migrated):
     url = migrated("context_service")
     here = ["migrate", "stamp", "ctx_0001", "--blueprint", "context_service", "--url", url]
     assert command(*here)[:2] == (2, [])
-    assert answered("n", *here)[0] == 1
+    code, err = answered("n", *here)
+    assert code == 1
+    assert "would count as not applied any more" in err
+    assert "ctx_0002, ctx_0003" in err
     assert migrate.current("context_service", url=url).is_head
     code, out, err = command(*here, "--yes")
     assert (code, out) == (0, ["ctx_0001"])
-    assert "no table was touched" in err
+    assert "not applied any more, so the next apply runs them: ctx_0002, ctx_0003\n" in err
+    assert "(0 added to the record, 2 taken out of it); no table was touched" in err
     with psycopg.connect(url) as connection:
         assert value(connection, "SELECT count(*) FROM review_records") == 0
-    assert migrate.stamp("context_service", "head", url=url).revisions == ("ctx_0003",)
+    stamped = migrate.stamp("context_service", "head", url=url)
+    assert stamped.revisions == ("ctx_0003",)
+    assert stamped.record == RecordChange(added=("ctx_0002", "ctx_0003"))
     assert migrate.stamp("context_service", "head", url=url).revisions == ()
     assert migrate.stamp("context_service", "base", url=url).revisions == ("base",)
     assert migrate.current("context_service", url=url).revision is None

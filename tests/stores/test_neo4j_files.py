@@ -7,11 +7,13 @@ from pathlib import Path
 import neo4j
 import pytest
 
+from commands import command
 from is_db_bootstrap import migrate_cypher
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ChangeFailed, ConfigurationError, StoreConflict
-from is_db_bootstrap.results import LockHolder
+from is_db_bootstrap.results import LockHolder, RecordChange
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.neo4j import begun
 from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.lock import Claim, Lease
@@ -390,6 +392,52 @@ def test_cypher_files_are_stamped_to_and_fro(three, neo4j_url, query):
     assert recorded(query) == []
 
 
+def test_a_stamp_names_every_file_that_it_records_and_takes_out_of_the_record(
+    three, neo4j_url, query, tmp_path_factory
+):
+    stamp, foresee = migrate_cypher.stamp, migrate_cypher.foresee_stamp
+    names = ("V1__a.cypher", "V2__b.cypher", "V3__c.cypher")
+    foreseen = foresee(three, "head", url=neo4j_url)
+    assert foreseen == RecordChange(added=names)
+    assert recorded(query) == []
+    assert stamp(three, "head", url=neo4j_url).record == foreseen
+    assert stamp(three, "head", url=neo4j_url).record == RecordChange()
+    foreseen = foresee(three, "1", url=neo4j_url)
+    assert foreseen == RecordChange(removed=names[1:])
+    assert recorded(query) == list(names)
+    assert stamp(three, "1", url=neo4j_url).record == foreseen
+    assert recorded(query) == [names[0]]
+
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "blueprint.py").write_text(
+        "from is_db_bootstrap.blueprint import Blueprint\n"
+        f"BLUEPRINT = Blueprint('mine', 'test', cypher={str(three.cypher)!r})\n"
+    )
+    here = ["--cypher", "--blueprint", str(folder), "--url", neo4j_url]
+    code, _, said = command("migrate", "stamp", "3", *here)
+    assert "would count as applied from now on: V2__b.cypher, V3__c.cypher" in said
+    assert (code, recorded(query)) == (2, [names[0]])
+    code, out, said = command("migrate", "stamp", "3", *here, "--yes")
+    assert (code, out) == (0, ["V3__c.cypher"])
+    assert "(2 added to the record, 0 taken out of it); nothing else was touched" in said
+    code, _, said = command("migrate", "stamp", "1", *here, "--yes")
+    removed = "count as not applied any more, so the next apply runs them: "
+    assert f"{removed}V2__b.cypher, V3__c.cypher" in said
+    assert "0 added to the record, 2 taken out of it" in said
+
+
+def test_a_stamp_of_what_is_recorded_lifts_the_mark_of_a_file_behind_it(three, neo4j_url, query):
+    migrate_cypher.stamp(three, "2", url=neo4j_url)
+    query(
+        f"CREATE (:{begun.LABEL} {{version: '3', begun: 1, running: true, digest: 'another', "
+        "owner: 'a test', token: 'x', since: datetime.realtime()})"
+    )
+    lifted = migrate_cypher.stamp(three, "2", url=neo4j_url)
+    assert lifted.record == RecordChange(lifted=("V3__c.cypher",))
+    assert query(f"MATCH (m:{begun.LABEL}) RETURN m") == []
+    assert recorded(query) == ["V1__a.cypher", "V2__b.cypher"]
+
+
 def test_a_changed_file_is_recorded_anew_by_a_stamp(three, neo4j_url):
     migrate_cypher.stamp(three, "head", url=neo4j_url)
     assert isinstance(three.cypher, Path)
@@ -397,7 +445,9 @@ def test_a_changed_file_is_recorded_anew_by_a_stamp(three, neo4j_url):
     made = Neo4jBootstrapper(neo4j_url, three, timing=Timing(connect_timeout_s=60))
     with pytest.raises(StoreConflict, match=r"V2__b\.cypher was changed"):
         made.plan()
-    assert migrate_cypher.stamp(three, "head", url=neo4j_url).revisions == ("V3__c.cypher",)
+    stamped = migrate_cypher.stamp(three, "head", url=neo4j_url)
+    assert stamped.revisions == ("V3__c.cypher",)
+    assert stamped.record == RecordChange(renewed=("V2__b.cypher",))
     assert made.plan().changes == ()
     made.close()
 

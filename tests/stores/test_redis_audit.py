@@ -8,9 +8,10 @@ import redis
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.results import Mode
-from is_db_bootstrap.settings import Timing
+from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
-from is_db_bootstrap.stores.redis.key_patterns import PatternTable, prefix_of
+from is_db_bootstrap.stores.redis.key_patterns import EMPTY_NAME, PatternTable, prefix_of
+from is_db_bootstrap.stores.redis.keyspace import Keyspace
 
 pytestmark = pytest.mark.redis
 
@@ -70,6 +71,35 @@ def test_keys_that_fit_no_pattern_are_told_by_prefix_and_only_strict_takes_them_
 
 
 @both_versions
+def test_the_key_with_an_empty_name_is_told_as_that(redis_url, client):
+    client.mset({"": "x", "other:1": "x"})
+    found = {drift.object: drift.message for drift in audit(redis_url)}
+    assert found == {
+        EMPTY_NAME: "a key with an empty name fits no declared pattern",
+        "other:": "1 keys that begin so fit no declared pattern",
+    }
+    with Keyspace(StoreUrl.parse("redis", redis_url), SHOP, Timing()) as keyspace:
+        rows = {row.name: row.keys for row in keyspace.table().undeclared}
+    assert rows == {EMPTY_NAME: 1, "other:": 1}
+
+
+@both_versions
+def test_a_placeholder_fits_a_hash_tag_with_its_braces(redis_url, client):
+    """As docs/reference/declarations.md says of these two."""
+    key = KeyPattern("cart", "{tenant}:cart:{id}", "hash", 60, "app", "for tests")
+    shop = Blueprint("shop", "for tests", keys=(key,))
+    client.hset("{acme}:cart:7", "a", "1")
+    client.expire("{acme}:cart:7", 30)
+    assert audit(redis_url, shop) == []
+    client.persist("{acme}:cart:7")
+    [found] = audit(redis_url, shop)
+    assert (found.object, "has no lifetime" in found.message) == ("{acme}:cart:7", True)
+    with Keyspace(StoreUrl.parse("redis", redis_url), shop, Timing()) as keyspace:
+        assert keyspace.mend_missing().done == {"cart": 1}
+    assert 0 < client.ttl("{acme}:cart:7") <= 60
+
+
+@both_versions
 def test_repeated_runs_with_a_small_budget_see_the_whole_store(redis_url, client):
     client.mset({f"cart:{n}": "x" for n in range(2000)})
     client.mset({f"price:{n}": "x" for n in range(10)})
@@ -125,7 +155,7 @@ def test_the_closest_pattern_applies_with_and_without_groups_in_an_expression(ex
         ("_kombu.binding.celery", "_kombu.binding.celery"),
         ("unacked", "unacked"),
         (":1:views", ":"),
-        ("", ""),
+        ("", EMPTY_NAME),
     ],
 )
 def test_a_prefix_tells_whose_a_key_is(key, prefix):

@@ -147,3 +147,23 @@ def test_a_user_with_little_works_or_is_told_the_missing_right_before_any_change
     assert result.exit_code == 5
     assert result.stores[0].error.hint.startswith(missing), result.stores[0].error.hint
     assert client.info("persistence")["rdb_changes_since_last_save"] == before
+
+
+@both_versions
+@pytest.mark.parametrize("right", ["scan", "type", "pttl"])
+def test_apply_of_a_user_who_may_not_look_at_keys_ends_well_and_says_so(user_with, right):
+    url, client = user_with("~*", "&*", "+@all", f"-{right}")
+    client.set("string:1", "x", ex=30)
+    result = BootstrapOrchestrator([RedisBootstrapper(url, SHOP)]).run()
+    assert (result.exit_code, result.outcome) == (0, Outcome.CHANGED), result
+    note = result.stores[0].notes[0]
+    assert "was not looked at" in note
+    assert f"Missing is +{right}" in note
+    client.flushdb()
+    result = BootstrapOrchestrator([RedisBootstrapper(url, SHOP)]).run()
+    has_told = any("gets its lifetime" in n for n in result.stores[0].notes)
+    assert (result.exit_code, has_told) == (0, right == "pttl"), result
+    client.set("string:1", "x", ex=30)
+    assert BootstrapOrchestrator([RedisBootstrapper(url, SHOP)]).run(Mode.PLAN).ok
+    strict = BootstrapOrchestrator([RedisBootstrapper(url, SHOP)], strict=True)
+    assert strict.run(Mode.VERIFY).exit_code == 3

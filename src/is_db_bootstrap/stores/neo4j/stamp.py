@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
-from is_db_bootstrap.results import Change, Drift, Nature, Plan
+from is_db_bootstrap.results import Change, Drift, Nature, Plan, RecordChange
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j import begun as neo4j_begun
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
@@ -46,6 +46,8 @@ class Stamp(Neo4jBootstrapper):
         self._last = find_file(self._files, target, blueprint.name)
         self._is_base = target == BASE
         self._recorder.is_followed = False  # callbacks belong to files that run
+        #: What the last plan has found to change, or what was changed.
+        self.record_change = RecordChange()
 
     def plan(self) -> Plan:
         """One change when the record is another one.
@@ -62,8 +64,10 @@ class Stamp(Neo4jBootstrapper):
             history.check(self._files, self._blueprint.name)
             self._refuse_unknown(history)
             wanted = self._wanted(history, session)
-            is_recorded = not (_missing(wanted, history) or _behind(wanted, history))
-        if is_recorded:
+            used = self._used_labels(session, live)
+            marks = self._recorder.marks(session) if neo4j_begun.LABEL in used else {}
+            self.record_change = self._change_of(wanted, history, marks)
+        if self.record_change == RecordChange():
             return Plan()
         name = wanted[-1].name if wanted else BASE
         return Plan((Change(name, KIND, "recorded, nothing else", Nature.ATOMIC),))
@@ -88,6 +92,34 @@ class Stamp(Neo4jBootstrapper):
                         self._recorder.record(run, file, now, began)
                 for file in self._files:
                     run(neo4j_begun.REMOVE, **neo4j_begun.key(file))
+            self._confirm(change, session)
+
+    def _change_of(
+        self,
+        wanted: Sequence[CypherFile],
+        history: History,
+        marks: Mapping[tuple[int, ...], neo4j_begun.Begun],
+    ) -> RecordChange:
+        missing = _missing(wanted, history)
+        recorded = {file.name for file in missing if history.entry(file.version) is not None}
+        return RecordChange(
+            added=tuple(file.name for file in missing if file.name not in recorded),
+            removed=tuple(entry.source for entry in _behind(wanted, history)),
+            renewed=tuple(file.name for file in missing if file.name in recorded),
+            lifted=tuple(file.name for file in self._files if file.order in marks),
+        )
+
+    def _confirm(self, change: Change, session: neo4j.Session) -> None:
+        """Read back that the record is the wanted one."""
+        history = self._read_history(session)
+        wanted = self._wanted(history, session)
+        if _missing(wanted, history) or _behind(wanted, history):
+            raise StoreConflict(
+                STORE,
+                f"{change.name} was stamped, and the record is another one now.",
+                hint="Another tool writes the history. See `migrate current --cypher`, and repeat.",
+                subject=change.name,
+            )
 
     def verify(self) -> Sequence[Drift]:
         """Nothing: only the record is concerned, which `plan` compares."""

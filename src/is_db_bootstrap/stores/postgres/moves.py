@@ -21,8 +21,12 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
+<<<<<<< HEAD
 from is_db_bootstrap.results import Change, Drift, Nature, Plan
 from is_db_bootstrap.stores.postgres.begun import BASELINE
+=======
+from is_db_bootstrap.results import Change, Drift, Nature, Plan, RecordChange
+>>>>>>> mendrn
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier, settings_query
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors, translated
@@ -33,6 +37,7 @@ from is_db_bootstrap.stores.postgres.named_revisions import (
     named_revisions,
 )
 from is_db_bootstrap.stores.postgres.server_words import told
+from is_db_bootstrap.stores.postgres.stamped import record_change
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -711,6 +716,9 @@ class Stamp(Move):
     In a team's own version table, branches that have nothing to do with the revision stay.
     """
 
+    #: What the last plan has found to change.
+    record_change = RecordChange()
+
     def _planned(self) -> Plan:
         reader = self._existing()
         record = self._history.read(reader)
@@ -728,7 +736,15 @@ class Stamp(Move):
             wanted = heads_after(self._chain, record.revisions, wanted)
             self._refuse_long_ids(reader, [_stamped(each) for each in wanted])
         schema = self._checked_schema(reader)
-        is_clear = not self._history.marked(record)
+        marked = self._history.marked(record)
+        self.record_change = record_change(
+            self._chain,
+            self._applied(record),
+            record.revisions,
+            wanted,
+            [mark.step for mark in marked],
+        )
+        is_clear = not marked
         is_recorded = record.lineage == self._chain.until(wanted)
         if wanted == record.revisions and is_recorded and is_clear:
             return Plan()
@@ -736,6 +752,13 @@ class Stamp(Move):
 
     def _steps(self) -> dict[str, Callable[[Change], str | None]]:
         return {**super()._steps(), "stamp": self._apply_stamp}
+
+    def _applied(self, record: Record) -> tuple[str, ...]:
+        """The revisions that count as applied, by what led to the record if that is known."""
+        parents = self._chain.parents
+        if record.lineage:
+            return tuple(each for each in record.lineage if each in parents)
+        return self._chain.until([each for each in record.revisions if each in parents])
 
     def _apply_stamp(self, change: Change) -> str | None:
         if self._team is None:

@@ -31,7 +31,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.guests import GuestFailed
-from is_db_bootstrap.results import Change
+from is_db_bootstrap.results import Change, RecordChange
 from is_db_bootstrap.settings.address import Address, AddressError, servers
 from is_db_bootstrap.settings.secrets import without_addresses
 from is_db_bootstrap.stores.postgres import portable_elsewhere
@@ -54,6 +54,7 @@ from is_db_bootstrap.stores.postgres.moves import (
 from is_db_bootstrap.stores.postgres.named_revisions import known
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch, begun, forget
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
+from is_db_bootstrap.stores.postgres.stamped import record_change
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -200,11 +201,26 @@ class PortableDatabase:
             self._ran("downgrade", revision, self._chain.heads(left))
         return undone
 
+    def foresee_stamp(self, target: str) -> RecordChange:
+        """What `stamp` would change. The database is only read."""
+        begun = self._begun()
+        return record_change(
+            self._chain,
+            self._chain.until([head for head in self._heads() if head in self._chain.parents]),
+            self._heads(),
+            [head for head in self._stamped_heads(target) if head in self._chain.parents],
+            [" ".join(begun)] if begun is not None else [],
+        )
+
+    def _stamped_heads(self, target: str) -> tuple[str, ...]:
+        wanted = self._chain.head if target == "head" else target
+        return () if wanted == "base" else (wanted,)
+
     def stamp(self, target: str) -> list[str]:
         """Record `target` and change nothing else."""
         wanted = self._chain.head if target == "head" else target
         marked = self._begun() is not None
-        heads = () if wanted == "base" else (wanted,)
+        heads = self._stamped_heads(target)
         recorded = self._heads() == heads
         if not recorded:
             self._ran("stamp", wanted, heads)

@@ -61,6 +61,8 @@ class RedisBootstrapper:
         self._server: Server | None = None
         self._guarded: GuardedWrites | None = None
         self._audit: Audit | None = None
+        #: Whether the user could look at the lifetime of the probe key.
+        self._has_seen_lifetime = True
         self._lease: Lease | None = None
         #: Leases that were asked for. The answer to one of these may have been lost.
         self._asked: set[bytes] = set()
@@ -216,7 +218,8 @@ class RedisBootstrapper:
         key = probe.new_key()
         with self._errors(key):
             probe.check_rights(self._commands, key)
-            probe.prove(self._commands, key, self._blueprint.name, self.target)
+            is_seen = probe.prove(self._commands, key, self._blueprint.name, self.target)
+        self._has_seen_lifetime = is_seen
 
     def selftest(self) -> Iterator[Proof]:
         """Set, read and expire a probe key of each convention; see `selftest.py`."""
@@ -237,11 +240,17 @@ class RedisBootstrapper:
         That the user may not look is a finding too: what was not seen is not known to be right.
         """
         self._audit = Audit(self._blueprint.keys, self._timing.scan_budget)
+        unseen = []
+        if not self._has_seen_lifetime:
+            message = (
+                "that a key gets its lifetime was not seen: this user may not use PTTL (+pttl)"
+            )
+            unseen.append(Drift("probe key", "audit", message, finding=True))
         try:
             with self._errors():
-                return self._audit.findings(list(self._opened.masters()))
+                return [*self._audit.findings(list(self._opened.masters())), *unseen]
         except AccessDenied as exc:
-            return [Drift("keyspace", "audit", f"was not looked at: {exc}", finding=True)]
+            return [Drift("keyspace", "audit", f"was not looked at: {exc}", finding=True), *unseen]
 
     def status(self) -> Status:
         """Digests of the recorded and the declared conventions, and who holds the lock."""

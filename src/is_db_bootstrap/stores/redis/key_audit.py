@@ -9,7 +9,7 @@ from typing import Any
 
 from is_db_bootstrap.blueprint import KeyPattern
 from is_db_bootstrap.results import Drift
-from is_db_bootstrap.stores.redis.key_patterns import PatternTable, name_text, prefix_of
+from is_db_bootstrap.stores.redis.key_patterns import EMPTY_NAME, PatternTable, name_text, prefix_of
 from is_db_bootstrap.stores.redis.key_reader import (
     BATCH,
     NO_LIFETIME_MS,
@@ -131,6 +131,8 @@ class Audit:
         for prefix in named:
             count = self._undeclared[prefix]
             message = f"{count} keys that begin so fit no declared pattern"
+            if prefix == EMPTY_NAME:
+                message = "a key with an empty name fits no declared pattern"
             yield Drift(prefix, "key prefix", message, finding=True)
         more = self._undeclared.total() - sum(self._undeclared[prefix] for prefix in named)
         if more:

@@ -12,6 +12,9 @@ _TO_COLON = re.compile(r"[^:]*:")
 #: Leading words of a key without a colon, such as `celery-task-meta-`.
 _WORDS = re.compile(r"(?:[^\W\d_]+[-_./|])*")
 
+#: What stands for the prefix of the key whose name is empty, which Redis allows.
+EMPTY_NAME = "(the empty name)"
+
 
 def name_text(name: bytes) -> str:
     """The name of a key as text. Bytes that are no UTF-8 are escaped."""
@@ -52,7 +55,8 @@ def _finder(keys: Sequence[KeyPattern]) -> Callable[[str], KeyPattern | None]:
 def prefix_of(text: str) -> str:
     """The part of a key's name that tells whose it is: `celery-task-meta-`, `session:`.
 
-    A key without a colon and without leading words is its own prefix.
+    A key without a colon and without leading words is its own prefix. The key without a name has
+    `EMPTY_NAME`.
     """
     found = _TO_COLON.match(text) or _WORDS.match(text)
-    return (found[0] if found else "") or text
+    return (found[0] if found else "") or text or EMPTY_NAME
