@@ -37,22 +37,16 @@ class Migrated:
     """What a move has done.
 
     `revisions` stand in the order in which they were applied or undone. `notes` are sentences.
-<<<<<<< HEAD
-    `seeded` counts the demo rows that were added. `baseline` names what has filled an empty
-    database before the revisions. It is empty when nothing has.
-=======
     `seeded` counts the demo rows that were added. `record` says what a stamp has changed.
->>>>>>> mendrn
+    `baseline` names what has filled an empty database before the revisions. It is empty when
+    nothing has.
     """
 
     revisions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seeded: int = 0
-<<<<<<< HEAD
-    baseline: str = ""
-=======
     record: RecordChange = field(default_factory=RecordChange)
->>>>>>> mendrn
+    baseline: str = ""
 
 
 @dataclass(frozen=True, slots=True)

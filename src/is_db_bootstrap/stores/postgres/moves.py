@@ -21,12 +21,8 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-<<<<<<< HEAD
-from is_db_bootstrap.results import Change, Drift, Nature, Plan
-from is_db_bootstrap.stores.postgres.begun import BASELINE
-=======
 from is_db_bootstrap.results import Change, Drift, Nature, Plan, RecordChange
->>>>>>> mendrn
+from is_db_bootstrap.stores.postgres.begun import BASELINE
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier, settings_query
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors, translated
