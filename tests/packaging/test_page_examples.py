@@ -82,6 +82,8 @@ PLACES = {
         LINES,
         LINES,
         f"{TEAM}::test_without_an_offline_branch_the_settings_name_the_version_table",
+        f"{TEAM}::test_an_env_py_that_asks_flask_for_its_application_gets_the_lines_to_write",
+        f"{TEAM}::test_an_env_py_that_asks_flask_for_its_application_gets_the_lines_to_write",
         f"{BASELINE}::test_an_empty_database_is_filled_by_a_function_and_goes_on_from_there",
         f"{BASELINE}::test_a_dump_with_rows_fills_an_empty_database",
         f"{BASELINE}::test_a_dump_with_rows_fills_an_empty_database",
