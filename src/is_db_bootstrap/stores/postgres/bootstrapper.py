@@ -579,7 +579,6 @@ class PostgreSQLBootstrapper:
             with self._changing(lambda: told.current):
                 self._revision_steps.upgrade(changes, told)
         except BootstrapError as exc:
-            self._tell_limits(exc)
             if told.refusal not in {None, exc}:
                 raise told.refusal from exc
             raise
@@ -619,9 +618,13 @@ class PostgreSQLBootstrapper:
             except Exception:
                 with errors(self.target, change=current()):
                     raise
-        except (HalfDone, Interrupted):
+        except HalfDone as exc:
+            self._tell_limits(exc)
+            raise
+        except Interrupted:
             raise
         except BootstrapError as exc:
+            self._tell_limits(exc)
             if self._cancelled.is_set():
                 change = current()
                 raise StoreUnavailable(

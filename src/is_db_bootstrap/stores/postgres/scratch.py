@@ -52,8 +52,9 @@ _GENERATED = "Generated."
 #: What a revision of a team may fail of here, although `apply` runs it.
 _NOT_AS_THE_TEAM = (
     "That was in a scratch database, where revisions run with {driver} and without env.py. What "
-    "needs something that env.py does fails there, and so does a schema whose beginning no "
-    "revision makes. Nothing of the target was changed. `apply` uses env.py."
+    "needs something that env.py does fails there, such as arguments that only its online branch "
+    "gives context.run_migrations. So does a schema whose beginning no revision makes. Nothing of "
+    "the target was changed. `apply` uses env.py."
 )
 #: What is said besides where the team's driver is not known.
 _DRIVER_UNKNOWN = (
