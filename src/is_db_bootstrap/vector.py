@@ -114,16 +114,24 @@ def upgrade(
             try:
                 result = upgrade_one(declared)
             except (ChangeFailed, StoreConflict) as exc:
-                if failures:
-                    on_note(f"{exc.message} {exc.hint or ''}".strip())
                 failures.append(exc)
                 continue
+            except BootstrapError:
+                _tell_failures(failures, on_note)
+                raise
             if result is not None:
                 done.append(result)
                 on_result(result)
     if failures:
+        _tell_failures(failures[1:], on_note)
         raise failures[0]
     return done
+
+
+def _tell_failures(failures: Sequence[BootstrapError], on_note: Callable[[str], None]) -> None:
+    """Tell of failures that are not the one that is raised."""
+    for each in failures:
+        on_note(f"{each.message} {each.hint or ''}".strip())
 
 
 def rollback(

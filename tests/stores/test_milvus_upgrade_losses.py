@@ -207,6 +207,25 @@ def test_a_dynamic_value_is_copied_to_the_field_that_is_declared_for_it(client, 
     assert found == ["c0", "c1", "c2", "c3", None]
 
 
+@only_lite
+def test_a_dynamic_value_that_comes_meanwhile_is_not_left_behind_in_silence(client, release, place):
+    release(replace(FIRST, dynamic=True))
+    client.insert("raw_v1", [row(number) for number in range(4)])
+
+    def disturbed(rows):
+        if all(each["id"] < 50 for each in rows):
+            client.upsert("raw_v1", [row(50, late="news")])
+        return [{} for _ in rows]
+
+    declared = replace(SECOND, reembed=disturbed)
+    release(declared)
+    [done] = vector.upgrade(*place(declared), batch=10)
+    assert (done.copied, done.failed, done.is_moved) == (4, 1, False)
+    assert [(each.key, each.reason) for each in done.failures] == [
+        ("50", "there is no field for late")
+    ]
+
+
 def test_rows_of_a_partition_that_is_not_declared_are_not_merged(client, release, place):
     release(replace(FIRST, partition_names=("red", "blue", "empty")))
     client.insert("raw_v1", [row(number) for number in range(5)], partition_name="red")
