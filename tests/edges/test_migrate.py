@@ -435,6 +435,18 @@ def test_stamp_writes_the_version_only_and_asks(migrated):
     assert migrate.current("context_service", url=url).revision is None
 
 
+def test_a_stamp_on_sqlite_names_what_it_adds_to_the_record_and_takes_out_of_it(tmp_path):
+    url = f"sqlite:///{tmp_path}/shop.db"
+    three = ("mplp_0001_context", "mplp_0002_plan", "mplp_0003_role")
+    assert migrate.foresee_stamp("mplp", "mplp_0003_role", url=url) == RecordChange(added=three)
+    assert migrate.stamp("mplp", "mplp_0003_role", url=url).record == RecordChange(added=three)
+    foreseen = migrate.foresee_stamp("mplp", "base", url=url)
+    assert foreseen == RecordChange(removed=three)
+    assert migrate.current("mplp", url=url).revision == "mplp_0003_role"
+    assert migrate.stamp("mplp", "base", url=url).record == foreseen
+    assert migrate.current("mplp", url=url).revision is None
+
+
 def test_tables_that_were_made_by_other_means_are_adopted_by_a_stamp(migrated):
     url = migrated("context_service")
     put(url, "DROP TABLE alembic_version")

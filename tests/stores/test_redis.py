@@ -647,12 +647,12 @@ def user_with(redis_url):
         ("-set", False),
         ("-del", False),
         ("-pexpire", False),
-        ("-pttl", False),
+        ("-pttl", True),
         ("-exists", False),
         ("-@transaction -set", False),
         ("-@transaction -del", False),
         ("-@transaction -pexpire", False),
-        ("-@transaction -pttl", False),
+        ("-@transaction -pttl", True),
     ],
 )
 def test_a_user_works_by_another_way_or_is_refused_before_anything_is_written(

@@ -140,7 +140,7 @@ def test_a_lifetime_that_is_added_is_set_by_the_command_that_the_finding_leads_t
     result = orchestrator(redis_url, second).run()
     assert any("is-db-bootstrap redis fix-ttl" in note for note in result.stores[0].notes)
     with Keyspace(StoreUrl.parse("redis", redis_url), second, Timing()) as keyspace:
-        assert keyspace.mend_missing() == {"price": 1}
+        assert keyspace.mend_missing().done == {"price": 1}
     assert orchestrator(redis_url, second, strict=True).run(Mode.VERIFY).exit_code == 0
     assert 590 < client.ttl("price:1") <= 600
     assert client.ttl("cart:1") > 3000
