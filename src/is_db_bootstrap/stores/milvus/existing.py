@@ -17,6 +17,7 @@ from is_db_bootstrap.stores.milvus.compare import differences
 from is_db_bootstrap.stores.milvus.connection import single_token
 from is_db_bootstrap.stores.milvus.errors import Translation
 from is_db_bootstrap.stores.milvus.properties import TTL_PROPERTY
+from is_db_bootstrap.stores.milvus.rehearsal import is_rehearsal
 from is_db_bootstrap.stores.milvus.schema import MODEL_PROPERTY
 from is_db_bootstrap.stores.milvus.server import Server
 
@@ -55,7 +56,8 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
     try:
         server.open(timing.connect_timeout_s)
         with errors("collections"):
-            names = sorted(server.client.list_collections(**server.look_options))
+            listed = server.client.list_collections(**server.look_options)
+            names = sorted(name for name in listed if not is_rehearsal(name))
         readers = [_Reader(server, name) for name in names]
         read = [(reader, reader.read(errors)) for reader in readers]
     finally:

@@ -33,6 +33,11 @@ def rehearsed_collection(declared: Collection) -> Collection:
     return replace(declared, name=name, alias="", load=False)
 
 
+def is_rehearsal(name: str) -> bool:
+    """Whether a collection of this name is one that was, or is, only tried."""
+    return re.fullmatch(rf"{_PREFIX}_(\d+)_\w+", name) is not None
+
+
 def _is_left(name: str) -> bool:
     """Whether it is the rehearsal of a run that was killed."""
     found = re.fullmatch(rf"{_PREFIX}_(\d+)_\w+", name)
