@@ -164,10 +164,11 @@ def prune(
     *,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
-    """Drop these old versions with all their rows. Returns their names.
+    """Drop these old versions with all their rows. Returns the names of those that it dropped.
 
     Raises `StoreConflict` for one to which an alias leads by now.
     """
+    dropped: list[str] = []
     with _Place(blueprint, settings) as place, place.locked(on_note):
         for declared in place.collections(""):
             if not declared.alias:
@@ -176,7 +177,8 @@ def prune(
             for name in names:
                 if name in own:
                     place.keeper.drop(declared, name)
-    return list(names)
+                    dropped.append(name)
+    return dropped
 
 
 class _Source(NamedTuple):
