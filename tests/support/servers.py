@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.local.class_data import write_archive
 from is_db_bootstrap.local.milvus import MilvusServer
 from is_db_bootstrap.local.neo4j import Neo4jServer
@@ -215,8 +216,13 @@ class Farm:
             self._shared[key] = self.make(*key, password=password)
         server = self._shared[key]
         if not server.alive():
-            server.start()
-            wait_until_up(server)
+            try:
+                server.start()
+                wait_until_up(server)
+            except StoreUnavailable:  # another process has its port by now
+                server.kill()
+                del self._shared[key]
+                return self.shared(store, version)
         return server
 
     def close(self):

@@ -215,7 +215,8 @@ class KeyPattern:
       characters applies.
     - `type` is what TYPE answers: string, list, set, zset, hash, stream.
     - `ttl` is seconds. A number is the lifetime that writers set, and a pair is the shortest and
-      the longest. None means that keys are persistent, which needs a `reason`.
+      the longest. None means that keys are persistent, which needs a `reason`. With `may_expire`,
+      a persistent key may have a lifetime all the same, such as a ban that is timed.
     """
 
     name: str
@@ -226,6 +227,7 @@ class KeyPattern:
     purpose: str
     placeholders: Mapping[str, str] = field(default_factory=_empty_mapping)
     reason: str = ""
+    may_expire: bool = False
 
     def __post_init__(self) -> None:
         _plain_integers(self)

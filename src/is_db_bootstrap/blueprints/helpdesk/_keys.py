@@ -33,6 +33,7 @@ def _key_pattern(
     purpose: str,
     ttl_s: int | None = None,
     reason: str = "",
+    may_expire: bool = False,
     placeholders: Mapping[str, str] | None = None,
 ) -> KeyPattern:
     """A pattern whose last placeholder may hold a colon, if the pattern ends with a placeholder.
@@ -42,7 +43,7 @@ def _key_pattern(
     if placeholders is None:
         last = re.search(r"\{(\w+)\}$", pattern)
         placeholders = {last[1]: ".+"} if last else {}
-    return KeyPattern(name, pattern, kind, ttl_s, owner, purpose, placeholders, reason)
+    return KeyPattern(name, pattern, kind, ttl_s, owner, purpose, placeholders, reason, may_expire)
 
 
 _copy_key = partial(_key_pattern, owner="helpdesk copies")
@@ -154,6 +155,7 @@ KEYS = (
         "string",
         purpose="1 for a banned address",
         reason="a ban lasts until it is lifted; a timed ban may set any TTL",
+        may_expire=True,
     ),
     _application_key(
         "login_failures",

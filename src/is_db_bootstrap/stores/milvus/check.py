@@ -145,8 +145,9 @@ def refusals(collection: Collection) -> Iterator[str]:
         wrong = wrong_default(each) if each.default is not None else ""
         if wrong:
             yield f"{collection.name}.{each.name}: the default {each.default!r} {wrong}"
-    for index in collection.indexes:
-        for problem in _parameter_problems(index):
+    fields = {each.name: each for each in collection.fields}
+    for index in (index for index in collection.indexes if index.field in fields):
+        for problem in _parameter_problems(index, fields[index.field]):
             yield f"{collection.name}.{index.field}: {problem}"
     for problem in (*_property_problems(collection), *_unfilled_problems(collection)):
         yield f"{collection.name}: {problem}"
@@ -369,12 +370,12 @@ def _index_problems(index: Index, each: Field | None) -> Iterator[str]:
         yield f"the metric {index.metric!r} {where} is none of {metrics}"
     if not is_vector and index.metric:
         yield f"{index.field!r} is no vector and has no metric"
-    yield from _parameter_problems(index)
+    yield from _parameter_problems(index, each)
 
 
-def _parameter_problems(index: Index) -> Iterator[str]:
+def _parameter_problems(index: Index, each: Field) -> Iterator[str]:
     """Build parameters that no server takes."""
-    where = f"on {index.field!r}"
+    where = f"on {each.type} {index.field!r}"
     for name in _unknown_parameters(index):
         known_names = comma_list(_PARAMETERS[index.type]) or "none"
         yield f"{index.type} {where} has no parameter {name!r} (it has {known_names})"

@@ -161,6 +161,8 @@ def lifetime_or_type_fault(look: Look) -> tuple[str, str, str] | None:
         return None
     if look.kind != key.type:
         return f"is a {look.kind}, declared is a {key.type}", key.type, look.kind
+    if key.longest_ttl is None and key.may_expire:
+        return None
     return _lifetime_fault(look.ttl_ms, key.longest_ttl)
 
 
