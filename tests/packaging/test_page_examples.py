@@ -314,8 +314,6 @@ def test_the_page_of_a_new_model_is_followed(reader, milvus_url):
     # The first release, and the model that the page takes for given.
     first = declared.text.replace("docs_v2", "docs_v1").replace("dim=1024", "dim=4")
     first = first.replace("large-2", "small-1").replace("reembed=embed_rows,", "")
-    text = 'Field("text", "VARCHAR", max_length=8192),'
-    first = replaced(first, {text: f'{text} Field("updated_at", "INT64"),'})
     module.write_text(first)
     typed(one, "is-db-bootstrap apply -b .")
     client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
