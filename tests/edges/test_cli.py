@@ -267,10 +267,12 @@ def test_migrate_ini_prints_a_file(shell):
                 "migrate",
                 "new",
                 "plan",
+                "redis",
                 "revision",
                 "selftest",
                 "setup",
                 "status",
+                "vector",
                 "verify",
                 "wait",
             },
@@ -280,6 +282,8 @@ def test_migrate_ini_prints_a_file(shell):
         ("apply --only ", {"postgres", "neo4j", "milvus", "redis"}),
         ("--output ", {"text", "json"}),
         ("local ", {"up", "down", "status"}),
+        ("redis ", {"audit", "fix-ttl"}),
+        ("vector ", {"prune", "rollback", "status", "upgrade"}),
     ],
 )
 def test_shells_complete_commands_options_and_values(shell, monkeypatch, typed, completed):

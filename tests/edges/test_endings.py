@@ -12,19 +12,28 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import click
 import psycopg
 import pytest
+import redis
+from pymilvus import MilvusClient
 
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.cli import group
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.scaffold import create_folder
-from servers import clone, drop_database
+from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+from mute import MuteProxy, always
+from servers import NO_IDLE_PINGS, clone, drop_database, empty_milvus
 
 pytestmark = pytest.mark.postgres
 BLUEPRINT = ("-b", "agentic_projects")
+#: A blueprint with keys and a collection in its second version: the fixture `kept`.
+KEPT = ("-b", "kept:BLUEPRINT")
 UNWRITTEN = 9
 
 #: The arguments of every command.
@@ -45,14 +54,28 @@ CALLS = {
     ("migrate", "sql"): BLUEPRINT,
     ("migrate", "stamp"): (*BLUEPRINT, "head", "--yes"),
     ("migrate", "upgrade"): BLUEPRINT,
-    ("new",): ("made",),
+    ("new",): ("made", "--from-stores", "--stores", "redis"),
     ("plan",): BLUEPRINT,
+    ("redis", "audit"): KEPT,
+    ("redis", "fix-ttl"): (*KEPT, "--yes"),
     ("revision",): ("-b", "template", "--empty", "-m", "step"),
     ("selftest",): BLUEPRINT,
     ("setup",): (*BLUEPRINT, "--yes"),
     ("status",): BLUEPRINT,
+    ("vector", "prune"): (*KEPT, "--yes"),
+    ("vector", "rollback"): KEPT,
+    ("vector", "status"): KEPT,
+    ("vector", "upgrade"): KEPT,
     ("verify",): BLUEPRINT,
     ("wait",): BLUEPRINT,
+}
+#: The store that a command is tried with, where it is not PostgreSQL.
+STORES = {"new": "redis", "redis": "redis", "vector": "milvus"}
+#: Where nobody is.
+NOBODY = {
+    "postgres": "postgresql://someone@127.0.0.1:1/nowhere",
+    "milvus": "http://127.0.0.1:1",
+    "redis": "redis://127.0.0.1:1/0",
 }
 #: Commands that take an address, but ask no server here.
 OFFLINE = {("migrate", "sql"), ("revision",)}
@@ -90,7 +113,16 @@ def takes(path, option):
     return any(option in parameter.opts for parameter in COMMANDS[path].params)
 
 
-ON_A_SERVER = [path for path in COMMANDS if takes(path, "--timeout") and path not in OFFLINE]
+def store_of(path):
+    return STORES.get(path[0], "postgres")
+
+
+ON_A_SERVER = [
+    path
+    for path in COMMANDS
+    if path not in OFFLINE
+    and any(takes(path, option) for option in ("--timeout", "--milvus-url", "--redis-url"))
+]
 
 
 def test_every_command_is_tried_here():
@@ -104,6 +136,49 @@ def database(farm):
     url = clone(farm, server, "agentic_projects")
     yield url
     drop_database(server, url.rpartition("/")[2])
+
+
+@pytest.fixture(scope="module")
+def address_of(farm, database):
+    """`address_of(path)`: the address that a command is given."""
+
+    def address_of(path):
+        store = store_of(path)
+        return database if store == "postgres" else farm.shared(store).url
+
+    return address_of
+
+
+KEPT_MODULE = """
+from dataclasses import replace
+from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index, KeyPattern
+
+FIRST = Collection(
+    "kept_v1",
+    fields=(
+        Field("id", "VARCHAR", primary=True, max_length=40),
+        Field("v", "FLOAT_VECTOR", dim=4),
+    ),
+    indexes=(Index("v", "FLAT", "L2"),),
+    alias="kept",
+)
+EARLIER = Blueprint("kept", "for tests", collections=(FIRST,))
+BLUEPRINT = Blueprint(
+    "kept",
+    "for tests",
+    collections=(replace(FIRST, name="kept_v2"),),
+    keys=(KeyPattern("cart", "cart:{id}", "string", 60, "app", "for tests"),),
+)
+"""
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A module beside the folders of the calls."""
+    (tmp_path / "kept.py").write_text(KEPT_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("kept", None)
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +204,12 @@ class Call:
         env = {
             k: v
             for k, v in os.environ.items()
-            if not k.startswith(("POSTGRES_", "DB_", "DATABASE_URL", "PYTHONIO"))
+            if not k.startswith(
+                ("POSTGRES_", "MILVUS_", "REDIS_", "DB_", "DATABASE_URL", "PYTHONIO")
+            )
         }
         env |= {
-            "POSTGRES_URL": url,
+            f"{store_of(path).upper()}_URL": url,
             "IS_DB_BOOTSTRAP_GRACE": "0.1",
             "PYTHONPATH": f"{folder}:{folder.parent}",
         }
@@ -170,22 +247,45 @@ def put_back(path, url):
         migrate.downgrade("agentic_projects", 1, drop_rows=True, url=url)
     elif path[0] in {"migrate", "apply"}:
         migrate.upgrade("agentic_projects", url=url)
+    elif store_of(path) == "redis":
+        with redis.Redis.from_url(url) as client:
+            client.flushall()
+            client.set("cart:1", "x", ex=None if path[0] == "redis" and path[1] != "audit" else 50)
+    elif store_of(path) == "milvus":
+        put_versions_back(path, url)
+
+
+def put_versions_back(path, url):
+    """Two versions of the collection. The alias leads to the second, or it is not upgraded yet."""
+    empty_milvus(SimpleNamespace(url=url))
+    for name in ("kept:EARLIER", "kept:BLUEPRINT"):
+        store = MilvusBootstrapper(url, load_blueprint(name))
+        BootstrapOrchestrator([store]).run()
+        store.close()
+    client = MilvusClient(url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    assert client.describe_alias("kept")["collection_name"] == "kept_v1"
+    if path == ("vector", "upgrade"):
+        client.insert("kept_v1", [{"id": "a", "v": [1.0, 2.0, 3.0, 4.0]}])
+    else:
+        client.alter_alias("kept_v2", "kept")
+    client.close()
 
 
 @pytest.mark.parametrize(
     "path", [path for path in COMMANDS if CALLS.get(path) is not None], ids=" ".join
 )
+@pytest.mark.usefixtures("kept")
 def test_a_command_whose_output_is_lost_says_so_and_ends_with_its_code_or_9(
-    path, database, template, tmp_path
+    path, database, address_of, template, tmp_path
 ):
     def call(name):
-        put_back(path, database)
+        put_back(path, address_of(path))
         own = template if path == ("revision",) else None
         return Call(
             tmp_path / name.replace(" ", "-"),
             path,
             *CALLS[path],
-            url=database,
+            url=address_of(path),
             end=name,
             template=own,
         ).ended()
@@ -206,11 +306,15 @@ def test_a_command_whose_output_is_lost_says_so_and_ends_with_its_code_or_9(
 
 
 @pytest.mark.parametrize("path", ON_A_SERVER, ids=" ".join)
+@pytest.mark.usefixtures("kept")
 def test_a_command_that_fails_ends_with_the_code_of_its_failure_whatever_becomes_of_its_output(
-    path, tmp_path
+    path, tmp_path, monkeypatch
 ):
-    nobody = "postgresql://someone@127.0.0.1:1/nowhere"
-    options = [*CALLS[path], "--timeout", "0.1"]
+    store = store_of(path)
+    nobody = NOBODY[store]
+    monkeypatch.setenv("IS_DB_BOOTSTRAP_CONNECT_TIMEOUT", "1")
+    has_report = takes(path, "--timeout")
+    options = [*CALLS[path], *(["--timeout", "0.1"] if has_report else [])]
     code, _, err = Call(tmp_path / "as-it-is", path, *options, url=nobody).ended()
     assert code == (1 if path[0] in {"migrate", "setup"} else 4), err
     calls = {
@@ -223,13 +327,18 @@ def test_a_command_that_fails_ends_with_the_code_of_its_failure_whatever_becomes
         if end in STDOUT_LOST - {"all closed"}:
             assert "127.0.0.1:1" in err, end
     if takes(path, "--output") and path != ("setup",):  # whose steps are text
+        quiet = ["-q"] if has_report else []
         code, out, err = Call(
-            tmp_path / "json", path, *options, "-o", "json", "-q", url=nobody
+            tmp_path / "json", path, *options, "-o", "json", *quiet, url=nobody
         ).ended()
-        assert json.loads(out)["exit_code"] == code == 4
+        assert code == 4
         [line] = err.splitlines()
-        assert line.startswith("is-db-bootstrap: postgres: ")
-        assert line.endswith("Is the server running, and is the address right?")
+        assert line.startswith(f"is-db-bootstrap: {store}: ")
+        if has_report:
+            assert json.loads(out)["exit_code"] == code
+            assert line.endswith("Is the server running, and is the address right?")
+        else:
+            assert out == b""
 
 
 def test_a_document_is_json_in_every_encoding(tmp_path, database):
@@ -278,7 +387,13 @@ def until(look, what, seconds=60):
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@pytest.mark.parametrize("path", [path for path in ON_A_SERVER if path != ("wait",)], ids=" ".join)
+def waits_for_a_lock(path):
+    return path != ("wait",) and store_of(path) == "postgres"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in ON_A_SERVER if waits_for_a_lock(path)], ids=" ".join
+)
 def test_a_signal_ends_a_command_and_leaves_no_session(path, database, tmp_path):
     put_back(path, database)
     with standstill(database) as others:
@@ -291,6 +406,26 @@ def test_a_signal_ends_a_command_and_leaves_no_session(path, database, tmp_path)
             assert code == 128 + number, err
         until(lambda: others() == [], "a session is left", seconds=10)
     migrate.upgrade("agentic_projects", url=database)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in ON_A_SERVER if store_of(path) != "postgres"], ids=" ".join
+)
+@pytest.mark.usefixtures("kept")
+def test_a_signal_ends_a_command_whose_server_is_mute(path, address_of, tmp_path):
+    server = urlsplit(address_of(path))
+    proxy = MuteProxy(server.port, always)
+    url = server._replace(netloc=f"127.0.0.1:{proxy.port}").geturl()
+    calls = {n: Call(tmp_path / n.name, path, *CALLS[path], url=url) for n in SIGNALS}
+    until(lambda: proxy.connections >= len(calls), "no call waits")
+    assert all(call.process.poll() is None for call in calls.values())
+    for number, call in calls.items():
+        call.process.send_signal(number)
+    for number, call in calls.items():
+        code, _, err = call.ended()
+        assert code == 128 + number, err
+        assert not (tmp_path / number.name / "made").exists()
+    proxy.close()
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)

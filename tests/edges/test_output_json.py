@@ -25,6 +25,15 @@ CALLS = {
     "setup": ("--timeout", "0.2", "--yes"),
     "revision": ("--timeout", "0.2", "-m", "more"),
 }
+#: Those that ask another store, and the key of the document that they give.
+OF_ANOTHER_STORE = {
+    "vector prune": ("milvus", "dropped", "--yes"),
+    "vector rollback": ("milvus", "moved"),
+    "vector status": ("milvus", "collections"),
+    "vector upgrade": ("milvus", "upgraded"),
+    "redis audit": ("redis", "exit_code"),
+    "redis fix-ttl": ("redis", "patterns", "--yes"),
+}
 #: These ask no store. `local up` starts servers: tests/edges/test_local.py has it.
 WITHOUT_STORE = {"blueprints": (), "local status": ("--data-dir", "none"), "local up": None}
 
@@ -50,7 +59,7 @@ def environment(url):
 
 
 def test_every_command_with_an_output_is_asked_here():
-    assert set(with_output()) == {*CALLS, *WITHOUT_STORE}
+    assert set(with_output()) == {*CALLS, *OF_ANOTHER_STORE, *WITHOUT_STORE}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -83,6 +92,37 @@ def test_json_is_all_that_stdout_gets_when_nothing_is_to_do(tmp_path, migrated, 
         assert found["files"] == found["operations"] == []
     else:
         assert (found["blueprint"], found["exit_code"]) == ("agentic_projects", 0)
+
+
+def call_of_another(name, folder, url, blueprint="novel_genesis", patience="20"):
+    store, _, *args = OF_ANOTHER_STORE[name]
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", f"{store.upper()}_URL": url}
+    environ["IS_DB_BOOTSTRAP_CONNECT_TIMEOUT"] = patience
+    return run_here((*name.split(), *args, "-o", "json", "-b", blueprint), folder, environ)
+
+
+@pytest.mark.parametrize("name", OF_ANOTHER_STORE)
+def test_json_is_all_that_stdout_gets_when_another_store_is_down(tmp_path, name):
+    url = {"milvus": "http://127.0.0.1:1", "redis": "redis://127.0.0.1:1"}
+    nobody = url[OF_ANOTHER_STORE[name][0]]
+    code, out, err = call_of_another(name, tmp_path, nobody, "no_such_blueprint")
+    assert (code, out, "no_such_blueprint" in err) == (2, "", True), err
+    code, out, err = call_of_another(name, tmp_path, nobody, patience="1")
+    assert (code, out, "does not answer" in err) == (4, "", True), err
+
+
+@pytest.mark.parametrize("name", OF_ANOTHER_STORE)
+def test_json_is_all_that_stdout_gets_from_another_store(tmp_path, name, milvus_url, redis_url):
+    store, key, *_ = OF_ANOTHER_STORE[name]
+    url = {"milvus": milvus_url, "redis": redis_url}[store]
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", f"{store.upper()}_URL": url}
+    apply = ("apply", "--only", store, "-b", "novel_genesis")
+    assert run_here(apply, tmp_path, environ)[0] == 0
+    code, out, err = call_of_another(name, tmp_path, url)
+    if name == "vector rollback":  # there is no version before
+        assert (code, out, "no earlier version" in err) == (6, "", True), err
+    else:
+        assert (code, key in document(out)) == (0, True), err
 
 
 @pytest.mark.parametrize("name", [name for name, args in WITHOUT_STORE.items() if args is not None])

@@ -39,10 +39,12 @@ from is_db_bootstrap.blueprint import Blueprint, Setting
 from is_db_bootstrap.blueprint.describe import describe
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.cli import group, main
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.settings.sources import plain_variables
+from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from secret_words import Search, passwords
 
 SCHEME = {"postgres": "postgresql", "neo4j": "bolt", "milvus": "http", "redis": "redis"}
@@ -290,6 +292,17 @@ READING = (
     ("local", "down", "--data-dir", "none"),
     ("migrate", "ini"),
 )
+#: Those on the keys, and on the versions of a collection: back, and to the declared one again.
+OF_ONE_STORE = (
+    ("redis", "fix-ttl", "--yes"),
+    ("redis", "audit"),
+    ("redis", "audit", "-o", "json"),
+    ("vector", "rollback"),
+    ("vector", "status"),
+    ("vector", "status", "-o", "json"),
+    ("vector", "upgrade"),
+    ("vector", "prune", "--yes"),
+)
 #: Those that take longer; one password each.
 WRITING = (
     ("selftest", "-o", "json"),
@@ -320,6 +333,14 @@ def test_no_part_of_a_password_comes_out_of_any_command(fuzz, strangers, number)
     for index, command in enumerate(READING):
         env = fuzz.environ(FORMS[(index + number) % len(FORMS)])
         fuzz(*command, env=env, path="ok", expected={0, 3} if command[0] == "verify" else {0})
+    _earlier_version(fuzz)
+    with redis.Redis(port=fuzz.ports["redis"], password=password) as client:
+        client.set("shop:session:endless", "x")
+    for index, command in enumerate(OF_ONE_STORE):
+        env = fuzz.environ(FORMS[(index + number) % len(FORMS)])
+        fuzz(*command, env=env, path="ok", expected={0})
+    with redis.Redis(port=fuzz.ports["redis"], password=password) as client:
+        assert client.ttl("shop:session:endless") > 0
     fuzz(*WRITING[number], env=fuzz.environ(rng.choice(FORMS)), path="ok", expected={0})
     flags = [part for s in STORE_ORDER for part in (f"--{s}-url", fuzz.address(s, password))]
     fuzz("apply", "-o", "json", *flags, env={}, path="ok", expected={0})
@@ -328,6 +349,8 @@ def test_no_part_of_a_password_comes_out_of_any_command(fuzz, strangers, number)
     fuzz("plan", "--exit-code", *pending, *LOG, env={}, path="pending", expected={3})
     for store in STORE_ORDER:
         _fail(fuzz, store, strangers, rng)
+    for sub in dict.fromkeys(command[:2] for command in OF_ONE_STORE):
+        _fail_on_one(fuzz, sub, strangers, rng)
     _held(fuzz)
     _conflict(fuzz)
     assert fuzz.look_at_files() > 10
@@ -379,6 +402,32 @@ def _fail(fuzz, store, strangers, rng):
             ):
                 command = ("migrate", "current", "--url", text, "-b", "agentic_projects")
                 fuzz(*command, env={}, path="another engine", expected={1, 2})
+
+
+def _fail_on_one(fuzz, sub, strangers, rng):
+    """The same for a command on one store alone."""
+    store = {"vector": "milvus", "redis": "redis"}[sub[0]]
+    args = (*sub, *(() if sub[1] in {"audit", "status", "rollback", "upgrade"} else ("--yes",)))
+    for path in ("nobody", rng.choice(("http", "echo"))):
+        env = fuzz.environ(rng.choice(FORMS), stores=[store], **{store: strangers[path]})
+        output = ("-o", rng.choice(("json", "text")))
+        fuzz(*args, *output, env=env, path=path, expected={1, 2, 4, 5, 6})
+    if store == "redis":  # Milvus Lite asks for none
+        env = fuzz.environ(rng.choice(FORMS), password=fuzz.secret + "x", stores=[store])
+        fuzz(*args, env=env, path="wrong password", expected={1, 5})
+    (fuzz.folder / "is-db-bootstrap.toml").unlink(missing_ok=True)
+    for text in malformed(SCHEME[store], fuzz.secret):
+        fuzz(*args, f"--{store}-url", text, env={}, path="malformed", expected={2})
+
+
+def _earlier_version(fuzz):
+    """An empty version of the collection before the declared one."""
+    [declared] = load_blueprint(str(fuzz.folder / "shop")).collections
+    earlier = replace(declared, name="shop_notes_v0", alias="")
+    blueprint = Blueprint("earlier", "for tests", collections=(earlier,))
+    store = MilvusBootstrapper(fuzz.address("milvus"), blueprint)
+    BootstrapOrchestrator([store]).run().raise_for_failure()
+    store.close()
 
 
 def malformed(scheme, word):
@@ -614,7 +663,7 @@ ELSEWHERE = {("new",): "the fixture `fuzz`", ("local", "up"): "the fixture `stac
 
 
 def test_every_command_is_run_with_passwords():
-    run = [*READING, *WRITING, *[(name,) for name in FAILING], *ELSEWHERE]
+    run = [*READING, *OF_ONE_STORE, *WRITING, *[(name,) for name in FAILING], *ELSEWHERE]
     paths = {path for path, _ in every_command()}
     missing = [path for path in paths if not any(each[: len(path)] == path for each in run)]
     assert missing == []

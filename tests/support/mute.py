@@ -45,6 +45,11 @@ class MuteProxy:
         self.port = self._door.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
+    @property
+    def connections(self) -> int:
+        """How many connections were taken so far."""
+        return len(self._open) // 2
+
     def silence(self) -> None:
         """Answer nothing any more, on no connection."""
         self._silent.set()
