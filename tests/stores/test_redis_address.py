@@ -206,8 +206,14 @@ def start(tmp_path):
         folder = tmp_path / f"server-{len(made)}"
         folder.mkdir()
         command = [PROGRAM, *arguments, "--bind", "127.0.0.1", "--dir", str(folder)]
-        made.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-        return made[-1]
+        for _ in range(20):
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            try:
+                process.wait(timeout=0.3)
+            except subprocess.TimeoutExpired:
+                made.append(process)
+                return process
+        raise AssertionError(f"{command} ends at once")  # another process keeps its port
 
     yield start_one
     for process in made:
