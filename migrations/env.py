@@ -137,7 +137,7 @@ def record_lineage(ctx: Any, step: Any, heads: Collection[str], **_: Any) -> Non
 
 
 def write_lineage(ctx: Any, heads: Collection[str]) -> None:
-    """Write the blueprint and the revisions that led to `heads`, in the transaction that is open."""
+    """Write the blueprint and the revisions that led to `heads`, in the open transaction."""
     reader = config.attributes.get("reader")  # of the stock command
     if reader is not None and not ctx.as_sql:
         lineage_table.make(reader())

@@ -1,4 +1,4 @@
-"""The second release of a blueprint's collections: changed in place, beside, or refused with words."""
+"""The second release of collections: changed in place, beside, or refused with words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fenced blocks of a page of the documentation, and a shell in which a reader would try them."""
+"""The fenced blocks of a page of the documentation, and a shell in which a reader tries them."""
 
 from __future__ import annotations
 

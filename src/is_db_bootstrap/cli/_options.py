@@ -70,6 +70,12 @@ NO_AHEAD = click.option(
     "--no-ahead", is_flag=True, help="A store that a newer version has migrated is a conflict."
 )
 
+#: One address for each store.
+ADDRESSES = tuple(
+    click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.")
+    for store in STORE_ORDER
+)
+
 _COMMON_OPTIONS = (
     BLUEPRINT,
     click.option("--only", type=_STORE, multiple=True, help="Only this store. May be repeated."),
@@ -97,10 +103,7 @@ _COMMON_OPTIONS = (
     click.option(
         "--termination-log", type=FILE, help="Leave a summary of at most 4 kB there, as JSON."
     ),
-    *(
-        click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.")
-        for store in STORE_ORDER
-    ),
+    *ADDRESSES,
 )
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._options import CONFIG, ENV_FILE, FILE, TIMEOUT, Options, add_options
+from is_db_bootstrap.cli._options import (
+    ADDRESSES,
+    CONFIG,
+    ENV_FILE,
+    FILE,
+    TIMEOUT,
+    Options,
+    add_options,
+)
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.names import STORE_ORDER
 
@@ -19,13 +27,7 @@ _USUAL_ENVIRONMENT = Path("alembic.ini")
 
 
 def _addresses(command: Any) -> Any:
-    return add_options(
-        command,
-        [
-            click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.")
-            for store in STORE_ORDER
-        ],
-    )
+    return add_options(command, ADDRESSES)
 
 
 @click.command("new")

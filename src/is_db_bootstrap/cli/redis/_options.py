@@ -59,13 +59,11 @@ def key_options(command: F) -> F:
 
 
 def _open_keyspace(options: Options) -> tuple[str, str, Keyspace]:
-    from is_db_bootstrap.blueprint.check import check, check_types
+    from is_db_bootstrap.app import checked
     from is_db_bootstrap.stores.redis.keyspace import Keyspace
 
     declared = options.load_blueprint()
     settings = options.load_settings(declared)
-    check_types(declared)
-    blueprint = declared.resolve(settings.values)
-    check(blueprint)
+    blueprint = checked(declared, settings)
     url = settings.need(_STORE)
     return blueprint.name, str(url), Keyspace(url, blueprint, settings.timing)
