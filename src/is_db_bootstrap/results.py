@@ -85,18 +85,53 @@ class ServerInfo:
     edition: str | None = None
 
 
+class DangerKind(StrEnum):
+    """What a person should look at before a change is applied."""
+
+    #: Rows, columns, tables, nodes or collections are gone afterwards.
+    DROPS = "drops"
+    #: A table is written anew, so it takes time, space and a lock that nothing passes.
+    REWRITES = "rewrites"
+    #: Readers or writers wait while the change runs over all rows.
+    LOCKS = "locks"
+    #: What the store holds now does not allow the change, such as duplicates under a unique key.
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Danger:
+    """One thing to look at before a change is applied.
+
+    `object` names the table, the label or the collection. `text` is one sentence with what was
+    seen. `statement` is the position in the change's `statements`, from 0, or None for the whole
+    change.
+    """
+
+    kind: DangerKind
+    object: str
+    text: str
+    statement: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One pending step. `name` is the revision id, the Cypher file, the collection or the key.
 
     Each store says of each change what it is. A change of which nothing is said counts as the
     worst, so it is never tried again unasked.
+
+    `statements` is what would be sent, in order, as the store's language has it. `is_code` says
+    that the change runs Python, so `statements` may lack what the code sends by itself. `dangers`
+    is what a person should look at first. Only `plan` fills these three.
     """
 
     name: str
     kind: str
     detail: str = ""
     nature: Nature = Nature.NEITHER
+    statements: tuple[str, ...] = ()
+    is_code: bool = False
+    dangers: tuple[Danger, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
