@@ -27,7 +27,6 @@ _LONG = (
     "tests/edges/test_plugin.py",
     "tests/packaging/test_blueprint_docs.py",
     "tests/packaging/test_change_a_blueprint.py",
-    "tests/packaging/test_tutorial.py",
     "tests/stores/test_neo4j_lease.py",
     "tests/stores/test_selftest",
 )

@@ -65,6 +65,12 @@ def test_every_relative_link_resolves(page):
             }, target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_sends_its_reader_to_a_number(page):
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r"\b(?:[Ss]ection|see|in) \d+(?:\.\d+)*\b(?! s\b)(?=[\s.,;:|)])", text)
+
+
 def test_each_test_that_the_page_on_reliability_names_exists():
     named = set(
         re.findall(r"\btest_\w+(?:\.py)?", (ROOT / "docs/reliability.md").read_text("utf-8"))

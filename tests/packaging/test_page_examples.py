@@ -52,6 +52,7 @@ CLI = "stores/test_neo4j_migrations_cli.py"
 FLEET = "edges/test_fleet.py::test_the_documented_lines_run"
 SUMMARY = f"{KUBERNETES}::test_a_wrong_password_is_told_by_the_pod_and_fails_the_job_at_once"
 REPLICAS = f"{KUBERNETES}::test_three_replicas_start_at_once_one_applies_and_all_become_ready"
+AFTER = "acceptance/test_first_steps.py::test_the_readme_and_the_page_after_it_are_followed"
 #: The test of each block, in the order of the page.
 PLACES = {
     DECLARATIONS: [
@@ -60,6 +61,7 @@ PLACES = {
         f"{HERE}::test_the_server_takes_one_of_the_two_files",
         f"{HERE}::test_a_file_that_is_complete_is_recorded_by_the_statement_of_the_page",
     ],
+    "docs/how-to/after-make-run.md": [AFTER] * 7,
     "docs/how-to/change-a-blueprint.md": [FOLLOWED] * 18,
     "docs/how-to/change-data-capture.md": [f"{HERE}::test_the_publication_has_the_outbox"],
     "docs/how-to/ci.md": [

@@ -13,6 +13,7 @@ from string import Template
 from is_db_bootstrap.blueprint.load import blueprint_names
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER, StoreName
+from is_db_bootstrap.scaffold.requirement import requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ def _template_values(module: str, stores: Sequence[str]) -> dict[str, str]:
         "revision": f"{module}_0001",
         "label": "".join(word.capitalize() for word in words),
         "stores": ", ".join(stores),
-        "extras": ",".join(stores),
+        "tested": requirement("all,testing"),
+        "installed": requirement(",".join(stores)),
     }
 
 
