@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from is_db_bootstrap.app import chosen_stores
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.cli._endings import code_after_output, result_stream
-from is_db_bootstrap.cli._output import print_line, print_text
+from is_db_bootstrap.cli._output import print_text, stdout_screen
 from is_db_bootstrap.cli._run import prepare_clients, signals_end_run
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.fleet import Fleet, Ledger, Order, Refused, Target
 from is_db_bootstrap.fleet import read as read_targets
 from is_db_bootstrap.fleet import shard as parse_shard
-from is_db_bootstrap.render import fleet_summary
+from is_db_bootstrap.render import fleet_report, fleet_summary
 from is_db_bootstrap.render.document import as_json
+from is_db_bootstrap.results import Outcome
 from is_db_bootstrap.settings import process_variable
 
 if TYPE_CHECKING:
@@ -78,10 +79,17 @@ class _Resume:
         return replace(result, message=failure, exit_code=code)
 
 
-def run_fleet(options: Options, fleet: FleetOptions, mode: Mode, run_options: RunOptions) -> int:
+def run_fleet(
+    options: Options,
+    fleet: FleetOptions,
+    mode: Mode,
+    run_options: RunOptions,
+    *,
+    pending_code: int = 0,
+) -> int:
     """Run `mode` on every target of this shard, and print a line for each that matters.
 
-    Returns the exit code.
+    Returns the exit code. `pending_code` is the one of a plan with changes, when nothing failed.
     """
     prepare_clients()
     with log_refusals(options.termination_log):
@@ -107,6 +115,8 @@ def run_fleet(options: Options, fleet: FleetOptions, mode: Mode, run_options: Ru
     with signals_end_run(engine):
         result = engine.run(waiting)
     result = resume.close_file(result)
+    if pending_code and result.exit_code == 0 and result.outcome is Outcome.PLANNED:
+        result = replace(result, exit_code=pending_code)
     return _deliver_result(result, options, done_before=len(targets) - len(waiting))
 
 
@@ -118,7 +128,7 @@ def _shard_targets(
     What is broken anywhere in the file keeps every shard from beginning, unless
     `--continue-on-error`. So each shard then has all refused targets.
     """
-    chosen = [store for store in blueprint.stores if _is_chosen(store, options)]
+    chosen = chosen_stores(blueprint, options.only, options.skip)
     common = options.load_settings(blueprint, identities=chosen)
     index, count = 0, 1
     if fleet.shard is not None:
@@ -129,12 +139,6 @@ def _shard_targets(
         return own
     others = [each for each in listed if isinstance(each, Refused) and each not in own]
     return own + others
-
-
-def _is_chosen(store: str, options: Options) -> bool:
-    if store in options.skip:
-        return False
-    return not options.only or store in options.only
 
 
 def _targets_text(path: str) -> str:
@@ -156,7 +160,11 @@ def _request_digests(
     mode: Mode,
     run_options: RunOptions,
 ) -> dict[str, str]:
-    """A digest for each target of everything that is asked of it, and where."""
+    """A digest for each target of everything that is asked of it, and where.
+
+    Where a store is of which nothing is asked makes no difference.
+    """
+    stores = chosen_stores(blueprint, run_options.only, run_options.skip)
     # Most targets have one schema and the same values, and so the same fingerprint.
     fingerprints: dict[str, str] = {}
     digests = {}
@@ -165,7 +173,7 @@ def _request_digests(
         key = f"{settings.schema} {sorted(settings.values.items())}"
         if key not in fingerprints:
             fingerprints[key] = fingerprint(blueprint, settings)
-        urls = settings.stores.values()
+        urls = [settings.stores[store] for store in stores if store in settings.stores]
         places = sorted(replace(url, password="").reveal() for url in urls)
         request = (fingerprints[key], mode, run_options, places)
         digests[target.name] = hashlib.sha256(repr(request).encode()).hexdigest()[:12]
@@ -212,18 +220,6 @@ def _print_result(result: FleetResult, options: Options, *, done_before: int) ->
     if options.output == "json":
         print_text(as_json(result.to_dict()))
     elif has_failed or not options.quiet:
-        print_line(_total_line(result, done_before))
+        document = result.to_dict()
+        print_text(fleet_report(document, stdout_screen(), done_before=done_before))
     result_stream().flush()
-
-
-def _total_line(result: FleetResult, done_before: int) -> str:
-    """The last line: how many targets came to what."""
-    numbers = Counter(str(target.outcome) for target in result.targets)
-    counts = [f"{number} {outcome}" for outcome, number in numbers.items()]
-    if done_before:
-        counts.append(f"{done_before} done before")
-    total = len(result.targets) + done_before
-    return (
-        f"{result.blueprint}: {result.mode} of {total} targets: {', '.join(counts) or 'none'} "
-        f"in {result.duration_s:.1f} s (exit {result.exit_code})"
-    )

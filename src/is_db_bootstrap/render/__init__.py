@@ -5,6 +5,7 @@ Only the observer of `progress` does more. While a run goes on, that observer gi
 """
 
 from is_db_bootstrap.render.document import document
+from is_db_bootstrap.render.fleet import fleet_report
 from is_db_bootstrap.render.observer import progress
 from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.report import report
@@ -16,6 +17,7 @@ __all__ = [
     "PlainScreen",
     "Screen",
     "document",
+    "fleet_report",
     "fleet_summary",
     "progress",
     "refusal",
