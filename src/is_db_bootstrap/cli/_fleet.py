@@ -21,6 +21,7 @@ from is_db_bootstrap.fleet import read as read_targets
 from is_db_bootstrap.fleet import shard as parse_shard
 from is_db_bootstrap.render import fleet_report, fleet_summary
 from is_db_bootstrap.render.document import as_json
+from is_db_bootstrap.render.fleet_watch import fleet_watch
 from is_db_bootstrap.results import Outcome
 from is_db_bootstrap.settings import process_variable
 
@@ -55,17 +56,17 @@ class _Resume:
             return False
         return self._ledger.is_done(target.name, digest)
 
-    def note_result(self, result: TargetResult) -> None:
-        """Note how a target ended, if it has run. The first line that fails is told on stderr."""
+    def note_result(self, result: TargetResult) -> str:
+        """Note how a target ended, if it has run.
+
+        Returns a sentence when that fails for the first time, and otherwise an empty text.
+        """
         ledger = self._ledger
         if ledger is None or ledger.failure or not result.run:
-            return
-        is_noted = ledger.write(result, self._digests[result.name])
-        if not is_noted:
-            click.echo(
-                f"{ledger.failure} The targets go on; what ends from now on is done again.",
-                err=True,
-            )
+            return ""
+        if ledger.write(result, self._digests[result.name]):
+            return ""
+        return f"{ledger.failure} The targets go on; what ends from now on is done again."
 
     def close_file(self, result: FleetResult) -> FleetResult:
         """Close the file. The result says when the file could not be written."""
@@ -101,19 +102,24 @@ def run_fleet(
     resume = _Resume(ledger, digests)
     waiting = [target for target in targets if not resume.is_done(target)]
 
-    def report_target(result: TargetResult) -> None:
-        _print_target(result, verbose=options.verbose)
-        resume.note_result(result)
+    with fleet_watch(_print_progress, options.output, quiet=options.quiet) as watch:
 
-    with log_refusals(options.termination_log):
-        engine = Fleet(
-            Order(options.blueprint_name(), mode, run_options),
-            jobs=fleet.jobs or os.cpu_count() or 1,
-            continue_on_error=fleet.continue_on_error,
-            report=report_target,
-        )
-    with signals_end_run(engine):
-        result = engine.run(waiting)
+        def report_target(result: TargetResult) -> None:
+            for line in _target_lines(result, verbose=options.verbose):
+                watch.tell(line)
+            if failure := resume.note_result(result):
+                watch.tell(failure)
+
+        with log_refusals(options.termination_log):
+            engine = Fleet(
+                Order(options.blueprint_name(), mode, run_options),
+                jobs=fleet.jobs or os.cpu_count() or 1,
+                continue_on_error=fleet.continue_on_error,
+                report=report_target,
+                watch=watch,
+            )
+        with signals_end_run(engine):
+            result = engine.run(waiting)
     result = resume.close_file(result)
     if pending_code and result.exit_code == 0 and result.outcome is Outcome.PLANNED:
         result = replace(result, exit_code=pending_code)
@@ -180,16 +186,20 @@ def _request_digests(
     return digests
 
 
-def _print_target(result: TargetResult, *, verbose: bool) -> None:
-    """Print a target that failed, and with `verbose` every target, on stderr."""
+def _print_progress(line: str) -> None:
+    """Print one line to stderr, without the colours that a store's text may have in a log."""
+    click.echo(line, err=True)
+
+
+def _target_lines(result: TargetResult, *, verbose: bool) -> list[str]:
+    """Lines about a target that failed, and with `verbose` about every target."""
     if result.exit_code == 0 and not verbose:
-        return
+        return []
     messages = [message for message, _ in result.failures]
     detail = "; ".join(messages) or _change_count(result)
-    click.echo(f"{result.name}: {result.outcome}: {detail}", err=True)
     hints = [hint for _, hint in result.failures if hint]
-    for hint in dict.fromkeys(hints):
-        click.echo(f"  next: {hint}", err=True)
+    nexts = [f"  next: {hint}" for hint in dict.fromkeys(hints)]
+    return [f"{result.name}: {result.outcome}: {detail}", *nexts]
 
 
 def _change_count(result: TargetResult) -> str:
