@@ -51,9 +51,16 @@ def _danger_text(danger: Danger) -> str:
 
 
 def _lines_of(statement: str) -> Iterator[str]:
-    """A statement as it was written, indented. Lines that are too long are broken."""
-    for line in statement.expandtabs(4).split("\n"):
-        yield from _broken(line.rstrip())
+    """A statement as it was written, indented. Lines that are too long are broken.
+
+    What all lines but the first have of the indent of their file is taken away.
+    """
+    first, *others = statement.expandtabs(4).split("\n")
+    below = textwrap.dedent("\n".join(others)).split("\n") if others else []
+    indent = "    " if below != others else ""
+    yield from _broken(first.rstrip())
+    for line in below:
+        yield from _broken(f"{indent}{line}".rstrip())
 
 
 def _broken(line: str) -> list[str]:
