@@ -12,7 +12,7 @@ import click
 
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.cli._endings import code_after_output, result_stream
-from is_db_bootstrap.cli._output import print_line, print_text
+from is_db_bootstrap.cli._output import print_line, print_text, tell
 from is_db_bootstrap.cli._run import prepare_clients, signals_end_run
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import ConfigurationError
@@ -22,6 +22,7 @@ from is_db_bootstrap.fleet import shard as parse_shard
 from is_db_bootstrap.render import fleet_summary
 from is_db_bootstrap.render.document import as_json
 from is_db_bootstrap.settings import process_variable
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -178,10 +179,10 @@ def _print_target(result: TargetResult, *, verbose: bool) -> None:
         return
     messages = [message for message, _ in result.failures]
     detail = "; ".join(messages) or _change_count(result)
-    click.echo(f"{result.name}: {result.outcome}: {detail}", err=True)
+    tell(f"{result.name}: {result.outcome}: {detail}")
     hints = [hint for _, hint in result.failures if hint]
     for hint in dict.fromkeys(hints):
-        click.echo(f"  next: {hint}", err=True)
+        tell(f"  next: {hint}")
 
 
 def _change_count(result: TargetResult) -> str:
@@ -189,7 +190,7 @@ def _change_count(result: TargetResult) -> str:
     stores = result.run["stores"] if result.run else []
     outcomes = [change["outcome"] for store in stores for change in store["changes"]]
     count = sum(outcome in {"changed", "planned"} for outcome in outcomes)
-    return f"{count} change{'' if count == 1 else 's'}"
+    return counted(count, "change")
 
 
 def _deliver_result(result: FleetResult, options: Options, *, done_before: int) -> int:
@@ -223,7 +224,8 @@ def _total_line(result: FleetResult, done_before: int) -> str:
     if done_before:
         counts.append(f"{done_before} done before")
     total = len(result.targets) + done_before
+    of_targets = f"{result.mode} of {counted(total, 'target')}"
     return (
-        f"{result.blueprint}: {result.mode} of {total} targets: {', '.join(counts) or 'none'} "
+        f"{result.blueprint}: {of_targets}: {', '.join(counts) or 'none'} "
         f"in {result.duration_s:.1f} s (exit {result.exit_code})"
     )
