@@ -12,7 +12,7 @@ import click
 from is_db_bootstrap.app import chosen_stores
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.cli._endings import code_after_output, result_stream
-from is_db_bootstrap.cli._output import print_text, stdout_screen
+from is_db_bootstrap.cli._output import print_text, stdout_screen, tell
 from is_db_bootstrap.cli._run import prepare_clients, signals_end_run
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import ConfigurationError
@@ -24,6 +24,7 @@ from is_db_bootstrap.render.document import as_json
 from is_db_bootstrap.render.fleet_watch import fleet_watch
 from is_db_bootstrap.results import Outcome
 from is_db_bootstrap.settings import process_variable
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +103,7 @@ def run_fleet(
     resume = _Resume(ledger, digests)
     waiting = [target for target in targets if not resume.is_done(target)]
 
-    with fleet_watch(_print_progress, options.output, quiet=options.quiet) as watch:
+    with fleet_watch(tell, options.output, quiet=options.quiet) as watch:
 
         def report_target(result: TargetResult) -> None:
             for line in _target_lines(result, verbose=options.verbose):
@@ -186,11 +187,6 @@ def _request_digests(
     return digests
 
 
-def _print_progress(line: str) -> None:
-    """Print one line to stderr, without the colours that a store's text may have in a log."""
-    click.echo(line, err=True)
-
-
 def _target_lines(result: TargetResult, *, verbose: bool) -> list[str]:
     """Lines about a target that failed, and with `verbose` about every target."""
     if result.exit_code == 0 and not verbose:
@@ -207,7 +203,7 @@ def _change_count(result: TargetResult) -> str:
     stores = result.run["stores"] if result.run else []
     outcomes = [change["outcome"] for store in stores for change in store["changes"]]
     count = sum(outcome in {"changed", "planned"} for outcome in outcomes)
-    return f"{count} change{'' if count == 1 else 's'}"
+    return counted(count, "change")
 
 
 def _deliver_result(result: FleetResult, options: Options, *, done_before: int) -> int:

@@ -11,8 +11,6 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import click
-
 from is_db_bootstrap import app
 from is_db_bootstrap.cli._endings import (
     BY_SIGNAL,
@@ -23,7 +21,7 @@ from is_db_bootstrap.cli._endings import (
     stdout_failure,
     write_from_handler,
 )
-from is_db_bootstrap.cli._output import print_text, print_to_stderr, stdout_screen
+from is_db_bootstrap.cli._output import print_text, print_to_stderr, stdout_screen, tell
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.guests import end_process
@@ -122,7 +120,7 @@ def _print_failures(result: BootstrapResult) -> None:
         message = store.error.message.removeprefix(f"{store.store}: ")
         detail = getattr(store.exception, "detail", "")
         words = f"{store.store}: {message} {detail} {store.error.hint}".split()
-        click.echo(f"is-db-bootstrap: {' '.join(words)}", err=True)
+        tell(f"is-db-bootstrap: {' '.join(words)}")
 
 
 def abandon_unfinished_calls(engine: BootstrapOrchestrator) -> None:

@@ -11,6 +11,7 @@ from is_db_bootstrap.render.report import WIDTH
 from is_db_bootstrap.render.screen import Column, Line, Screen
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.stores.kinds import KINDS
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.events import FleetProgress
@@ -97,7 +98,7 @@ def change_counts(store: Mapping[str, Any]) -> list[str]:
     parts = []
     for (kind, outcome), number in counts.items():
         one, several = nouns.get(kind, (kind, kind))
-        parts.append(f"{number} {one if number == 1 else several} {outcome}")
+        parts.append(f"{counted(number, one, several)} {outcome}")
     return parts
 
 
@@ -108,9 +109,8 @@ def _last_line(result: Mapping[str, Any], done_before: int) -> str:
     if done_before:
         counts.append(f"{done_before} done before")
     total = len(result["targets"]) + done_before
-    noun = "target" if total == 1 else "targets"
     return (
-        f"{result['blueprint']}: {result['mode']} of {total} {noun}: "
+        f"{result['blueprint']}: {result['mode']} of {counted(total, 'target')}: "
         f"{', '.join(counts) or 'none'} in {result['duration_s']:.1f} s "
         f"(exit {result['exit_code']})"
     )

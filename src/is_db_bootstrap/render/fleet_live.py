@@ -15,6 +15,7 @@ from rich.text import Text
 
 from is_db_bootstrap.render.fleet import progress_words
 from is_db_bootstrap.render.fleet_watch import FleetWatch
+from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
     from is_db_bootstrap.events import FleetProgress
@@ -29,10 +30,10 @@ class LiveFleetWatch(FleetWatch):
     """A watch that draws. It starts no thread, because a program with threads cannot fork."""
 
     def __init__(self, live: Live) -> None:
-        write = partial(
+        print_line = partial(
             live.console.print, markup=False, emoji=False, highlight=False, soft_wrap=True
         )
-        super().__init__(write, quiet=False)
+        super().__init__(lambda line: print_line(visible(line)), quiet=False)
         self._live = live
         self._drawn_at_s = -_DRAW_EVERY_S
 
@@ -48,7 +49,7 @@ def _drawn_table(progress: FleetProgress) -> Table:
     targets = Table.grid(padding=(0, 2, 0, 0))
     for target in progress.running:
         phase = target.phase or "starting"
-        targets.add_row(Text(target.name), Text(phase), Text(f"{target.phase_s:.0f} s"))
+        targets.add_row(Text(visible(target.name)), Text(phase), Text(f"{target.phase_s:.0f} s"))
     drawn = Table.grid()
     drawn.add_row(targets)
     drawn.add_row(ProgressBar(progress.total, progress.ended, width=_BAR_WIDTH))
