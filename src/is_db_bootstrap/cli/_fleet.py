@@ -13,13 +13,13 @@ from is_db_bootstrap.app import chosen_stores
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.cli._endings import code_after_output, result_stream
 from is_db_bootstrap.cli._output import print_text, stdout_screen, tell
-from is_db_bootstrap.cli._run import prepare_clients, signals_end_run
+from is_db_bootstrap.cli._run import mask_of, prepare_clients, signals_end_run
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.fleet import Fleet, Ledger, Order, Refused, Target
 from is_db_bootstrap.fleet import read as read_targets
 from is_db_bootstrap.fleet import shard as parse_shard
-from is_db_bootstrap.render import fleet_report, fleet_summary
+from is_db_bootstrap.render import fleet_plan_comment, fleet_report, fleet_summary
 from is_db_bootstrap.render.document import as_json
 from is_db_bootstrap.render.fleet_watch import fleet_watch
 from is_db_bootstrap.results import Outcome
@@ -27,7 +27,7 @@ from is_db_bootstrap.settings import process_variable
 from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.cli._fleet_options import FleetOptions
@@ -124,7 +124,8 @@ def run_fleet(
     result = resume.close_file(result)
     if pending_code and result.exit_code == 0 and result.outcome is Outcome.PLANNED:
         result = replace(result, exit_code=pending_code)
-    return _deliver_result(result, options, done_before=len(targets) - len(waiting))
+    urls = [url for target in runnable for url in target.settings.stores.values()]
+    return _deliver_result(result, options, mask_of(urls), done_before=len(targets) - len(waiting))
 
 
 def _shard_targets(
@@ -206,14 +207,16 @@ def _change_count(result: TargetResult) -> str:
     return counted(count, "change")
 
 
-def _deliver_result(result: FleetResult, options: Options, *, done_before: int) -> int:
+def _deliver_result(
+    result: FleetResult, options: Options, mask: Callable[[str], str], *, done_before: int
+) -> int:
     """Write the termination log, print the report, and return the exit code of the run.
 
     The log comes first, because whoever reads stdout may never do so. `done_before` counts the
     targets that were left out.
     """
     write_log(options.termination_log, fleet_summary(result.to_dict()))
-    _print_result(result, options, done_before=done_before)
+    _print_result(result, options, mask, done_before=done_before)
     code = code_after_output(result.exit_code)
     if code != result.exit_code:
         final = replace(result, exit_code=code)
@@ -221,10 +224,14 @@ def _deliver_result(result: FleetResult, options: Options, *, done_before: int) 
     return result.exit_code
 
 
-def _print_result(result: FleetResult, options: Options, *, done_before: int) -> None:
+def _print_result(
+    result: FleetResult, options: Options, mask: Callable[[str], str], *, done_before: int
+) -> None:
     has_failed = result.exit_code != 0
     if options.output == "json":
         print_text(as_json(result.to_dict()))
+    elif options.output == "markdown":
+        print_text(fleet_plan_comment(result.to_dict(), mask))
     elif has_failed or not options.quiet:
         document = result.to_dict()
         print_text(fleet_report(document, stdout_screen(), done_before=done_before))

@@ -3,14 +3,14 @@
 import click
 
 from is_db_bootstrap.cli._fleet_options import FleetOptions, fleet_look_options
-from is_db_bootstrap.cli._options import NO_AHEAD, Options, common_options
+from is_db_bootstrap.cli._options import NO_AHEAD, Options, plan_options
 
 #: The exit code of `--exit-code` when changes are pending.
 _PENDING = 3
 
 
 @click.command("plan")
-@common_options
+@plan_options
 @click.option("--seed", is_flag=True, help="Plan the blueprint's demo data too.")
 @NO_AHEAD
 @click.option("--exit-code", is_flag=True, help="Exit 3 when changes are pending.")
