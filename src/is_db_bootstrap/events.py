@@ -46,3 +46,37 @@ class Event:
 
 
 Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTarget:
+    """A target that a worker of a fleet has, the phase of its run, and the seconds in that phase.
+
+    `phase` is empty before the first phase.
+    """
+
+    name: str
+    phase: str
+    phase_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FleetProgress:
+    """How far a fleet has come.
+
+    `total` counts the targets of the call, `ended` those with a result, and `failed` those of them
+    with an exit code other than 0. `elapsed_s` counts seconds since the fleet began. `rate` is the
+    number of targets a second of late, and 0 before the first one has ended.
+    """
+
+    total: int
+    ended: int
+    failed: int
+    elapsed_s: float
+    rate: float
+    running: tuple[RunningTarget, ...] = ()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that the other targets take at this rate. 0 where no rate is known."""
+        return (self.total - self.ended) / self.rate if self.rate else 0.0

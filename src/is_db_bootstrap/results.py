@@ -173,6 +173,9 @@ class RecordChange:
 class Drift:
     """One declared object that is missing or different.
 
+    `expected` is what is declared and `actual` what is there; None is nothing. `fix` is what a
+    person would run to mend it, in the store's language or as a command of this tool. It is None
+    where there is no such statement, and then `reason` says why and what to do instead.
     A `finding` is something undeclared, or data that breaks a convention. `is_awaited` says that
     another command brings it about. It is no drift right after `apply`, which left it to that one.
     """
@@ -182,6 +185,8 @@ class Drift:
     message: str
     expected: str | None = None
     actual: str | None = None
+    fix: str | None = None
+    reason: str = ""
     finding: bool = False
     is_awaited: bool = False
 
@@ -227,6 +232,7 @@ class ChangeResult:
     """A change and what became of the change. `duration_s` is seconds.
 
     `nature` is what the change was planned as. It is `neither` once a part was seen to stay.
+    `statements`, `is_code` and `dangers` are those of the `Change`, in a run of mode `plan`.
     """
 
     name: str
@@ -235,6 +241,9 @@ class ChangeResult:
     duration_s: float = 0.0
     detail: str = ""
     nature: Nature = Nature.NEITHER
+    statements: tuple[str, ...] = ()
+    is_code: bool = False
+    dangers: tuple[Danger, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

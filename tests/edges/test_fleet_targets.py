@@ -5,9 +5,12 @@ import json
 import pytest
 
 from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.cli._fleet import _request_digests
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.fleet import Refused, Target, read, shard
-from is_db_bootstrap.settings import Settings
+from is_db_bootstrap.names import STORE_ORDER
+from is_db_bootstrap.results import Mode
+from is_db_bootstrap.settings import RunOptions, Settings
 
 NOVEL = load_blueprint("novel_genesis")
 ENVIRON = {
@@ -60,6 +63,69 @@ NOVEL_GENESIS_MILVUS_INDEX = "ivf_flat_ip"
     assert acme.settings.stores["redis"].database == "3"
     assert acme.settings.stores["neo4j"] == base.stores["neo4j"]
     assert umbrella.settings.values["NOVEL_GENESIS_MILVUS_INDEX"] == "ivf_flat_ip"
+
+
+FORMS = {
+    "lines": '{"name": "a b", "postgres": {"database": "one"}}\n{"name": "c", "redis": "redis://h/3"}',
+    "array": """
+[
+  {"name": "a b", "postgres": {"database": "one"}},
+  {"name": "c",
+   "redis": "redis://h/3"}
+]
+""",
+    "array in one line": (
+        '[{"name": "a b", "postgres": {"database": "one"}}, {"name": "c", "redis": "redis://h/3"}]'
+    ),
+    "array of tables": """
+[[targets]]
+name = "a b"
+postgres.database = "one"
+[[targets]]
+name = "c"
+redis = "redis://h/3"
+""",
+    "named tables": """
+# two tenants
+[targets."a b"]
+postgres = {database = "one"}
+[targets.c]
+redis = "redis://h/3"
+""",
+    "tables below": """
+[targets]
+"a b" = {postgres = {database = "one"}}
+c.redis = "redis://h/3"
+""",
+    "named store tables": """
+[targets."a b".postgres]
+database = "one"
+[targets.c]
+redis = "redis://h/3"
+""",
+    "dotted keys": """
+targets."a b".postgres.database = "one"
+targets.c.redis = "redis://h/3"
+""",
+    "inline": 'targets = [{name = "a b", postgres.database = "one"}, {name = "c", redis = "redis://h/3"}]',
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_file_says_the_same(base, form):
+    assert read(FORMS[form], NOVEL, base) == read(FORMS["lines"], NOVEL, base)
+
+
+def test_an_item_of_an_array_that_is_no_target_is_refused_and_the_others_are_not(base):
+    found = read(
+        '[{"name": "a"}, 3, {"name": "\\ud800"}, {"name": "b", "redis": "redis://h/3"}]',
+        NOVEL,
+        base,
+    )
+    assert [type(each) for each in found] == [Target, Refused, Refused, Target]
+    assert [each.name for each in found] == ["a", "target 2", "target 3", "b"]
+    named = read("[targets]\na = 3\nb.redis = 'redis://h/3'", NOVEL, base)
+    assert [type(each) for each in named] == [Refused, Target]
 
 
 def test_a_password_goes_with_its_user_only(base):
@@ -224,6 +290,11 @@ def test_a_schema_makes_another_place_of_a_database(base):
         ("[[targets]]\nname = ", "no TOML document"),
         ("[[targets]]\nname = 'a'\n[defaults]\nx = 1", "defaults beside"),
         ("targets = 3", "something else beside"),
+        ("[]", "There are no targets"),
+        ("[targets]", "There are no targets"),
+        ('[{"name": "a"},', "no JSON array"),
+        ('[{"name": "a"}]\n[{"name": "b"}]', "no JSON array: Extra data"),
+        ("[" * 100_000, "no JSON array"),
     ],
 )
 def test_a_document_without_targets_is_an_error(base, text, said):
@@ -343,3 +414,32 @@ def test_shards():
 def test_a_shard_that_does_not_exist_is_refused(text, index, said):
     with pytest.raises(ConfigurationError, match=said):
         shard(text, index)
+
+
+ELSEWHERE = {
+    "POSTGRES_URL": "postgresql://admin:s3cret@moved",
+    "NEO4J_URL": "bolt://moved",
+    "MILVUS_URL": "http://moved",
+    "REDIS_URL": "redis://moved",
+}
+
+
+def digest(environ, **options):
+    base = Settings.load(NOVEL, environ=environ)
+    targets = read(lines({"name": "a"}), NOVEL, base)
+    return _request_digests(NOVEL, targets, Mode.APPLY, RunOptions(**options))["a"]
+
+
+@pytest.mark.parametrize("moved", STORE_ORDER)
+@pytest.mark.parametrize("used", STORE_ORDER)
+def test_a_target_is_done_wherever_a_store_is_that_the_call_does_not_use(
+    monkeypatch, tmp_path, moved, used
+):
+    monkeypatch.chdir(tmp_path)
+    variable = f"{moved.upper()}_URL"
+    environ = ENVIRON | {variable: ELSEWHERE[variable]}
+    others = tuple(store for store in STORE_ORDER if store != used)
+    for options in ({"only": (used,)}, {"skip": others}):
+        is_same = digest(ENVIRON, **options) == digest(environ, **options)
+        assert is_same == (moved != used)
+    assert digest(ENVIRON) != digest(environ)

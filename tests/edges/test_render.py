@@ -201,7 +201,7 @@ def test_a_tree_has_ascii_lines_where_the_encoding_has_no_others():
 def test_control_characters_of_a_server_do_not_move_the_cursor():
     note = "one\rtwo\x08\x07"
     store = StoreResult("redis", "redis://cache", Outcome.UNCHANGED, notes=(note,))
-    assert "redis: note: onetwo\n" in shown(store)
+    assert r"redis: note: one\rtwo\x08\x07" in shown(store)
 
 
 def test_checks_are_told_literally_in_lines_and_in_the_document():

@@ -273,6 +273,7 @@ LOG = ("--termination-log", "termination.json")
 READING = (
     ("plan", *LOG),
     ("plan", "-o", "json", "-v"),
+    ("plan", "-o", "markdown", "-v"),
     ("status", "-o", "json", *LOG),
     ("status", "-v"),
     ("wait",),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from is_db_bootstrap.cli._fleet import _print_target
+from is_db_bootstrap.cli._fleet import _target_lines
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.fleet import TargetResult
 from is_db_bootstrap.names import STORE_ORDER
@@ -110,7 +110,7 @@ def test_a_fleet_says_what_may_go_on_beside_the_failure_of_a_target():
     assert told["message"] == "apply did not end within 4 s.; Session 7 may go on."
 
 
-def test_a_line_of_a_target_counts_what_was_changed(capsys):
+def test_a_line_of_a_target_counts_what_was_changed():
     """Not what was skipped or made by another run."""
     run = {
         "stores": [
@@ -120,5 +120,6 @@ def test_a_line_of_a_target_counts_what_was_changed(capsys):
             }
         ]
     }
-    _print_target(TargetResult("acme", Outcome.CHANGED, 0, run), verbose=True)
-    assert capsys.readouterr().err == "acme: changed: 1 change\n"
+    acme = TargetResult("acme", Outcome.CHANGED, 0, run)
+    assert _target_lines(acme, verbose=True) == ["acme: changed: 1 change"]
+    assert _target_lines(acme, verbose=False) == []

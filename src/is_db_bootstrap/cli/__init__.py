@@ -12,8 +12,9 @@ import click
 
 from is_db_bootstrap.cli import _endings, _typed
 from is_db_bootstrap.cli._commands import CommandPackage
-from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.cli._output import print_text, tell_error
 from is_db_bootstrap.guests import end_process, settle_code
+from is_db_bootstrap.wording import visible_lines
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -144,7 +145,8 @@ def _answer_shell(question: str) -> int:
     if found is None or what not in {"source", "complete"}:
         return 1
     completion = found(group, {}, _NAME, _COMPLETION)
-    print_line(completion.source() if what == "source" else completion.complete())
+    answer = completion.source() if what == "source" else completion.complete()
+    print_text(f"{answer}\n")
     return 0
 
 
@@ -183,8 +185,8 @@ def _print_error(error: BaseException) -> int:
     from is_db_bootstrap.errors import BootstrapError
 
     if isinstance(error, BootstrapError):
-        click.echo(f"is-db-bootstrap: {error}", err=True)
+        tell_error(error)
         return error.exit_code
     bug = "".join(traceback.format_exception(error))
-    click.echo(bug, err=True, nl=False)
+    click.echo(visible_lines(bug), err=True, nl=False)
     return 1

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from is_db_bootstrap.app import chosen_stores
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.cli._endings import code_after_output, result_stream
-from is_db_bootstrap.cli._output import print_line, print_text
-from is_db_bootstrap.cli._run import prepare_clients, signals_end_run
+from is_db_bootstrap.cli._output import print_text, stdout_screen, tell
+from is_db_bootstrap.cli._run import mask_of, prepare_clients, signals_end_run
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.fleet import Fleet, Ledger, Order, Refused, Target
 from is_db_bootstrap.fleet import read as read_targets
 from is_db_bootstrap.fleet import shard as parse_shard
-from is_db_bootstrap.render import fleet_summary
+from is_db_bootstrap.render import fleet_plan_comment, fleet_report, fleet_summary
 from is_db_bootstrap.render.document import as_json
+from is_db_bootstrap.render.fleet_watch import fleet_watch
+from is_db_bootstrap.results import Outcome
 from is_db_bootstrap.settings import process_variable
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.cli._fleet_options import FleetOptions
@@ -54,17 +57,17 @@ class _Resume:
             return False
         return self._ledger.is_done(target.name, digest)
 
-    def note_result(self, result: TargetResult) -> None:
-        """Note how a target ended, if it has run. The first line that fails is told on stderr."""
+    def note_result(self, result: TargetResult) -> str:
+        """Note how a target ended, if it has run.
+
+        Returns a sentence when that fails for the first time, and otherwise an empty text.
+        """
         ledger = self._ledger
         if ledger is None or ledger.failure or not result.run:
-            return
-        is_noted = ledger.write(result, self._digests[result.name])
-        if not is_noted:
-            click.echo(
-                f"{ledger.failure} The targets go on; what ends from now on is done again.",
-                err=True,
-            )
+            return ""
+        if ledger.write(result, self._digests[result.name]):
+            return ""
+        return f"{ledger.failure} The targets go on; what ends from now on is done again."
 
     def close_file(self, result: FleetResult) -> FleetResult:
         """Close the file. The result says when the file could not be written."""
@@ -78,10 +81,17 @@ class _Resume:
         return replace(result, message=failure, exit_code=code)
 
 
-def run_fleet(options: Options, fleet: FleetOptions, mode: Mode, run_options: RunOptions) -> int:
+def run_fleet(
+    options: Options,
+    fleet: FleetOptions,
+    mode: Mode,
+    run_options: RunOptions,
+    *,
+    pending_code: int = 0,
+) -> int:
     """Run `mode` on every target of this shard, and print a line for each that matters.
 
-    Returns the exit code.
+    Returns the exit code. `pending_code` is the one of a plan with changes, when nothing failed.
     """
     prepare_clients()
     with log_refusals(options.termination_log):
@@ -93,21 +103,29 @@ def run_fleet(options: Options, fleet: FleetOptions, mode: Mode, run_options: Ru
     resume = _Resume(ledger, digests)
     waiting = [target for target in targets if not resume.is_done(target)]
 
-    def report_target(result: TargetResult) -> None:
-        _print_target(result, verbose=options.verbose)
-        resume.note_result(result)
+    with fleet_watch(tell, options.output, quiet=options.quiet) as watch:
 
-    with log_refusals(options.termination_log):
-        engine = Fleet(
-            Order(options.blueprint_name(), mode, run_options),
-            jobs=fleet.jobs or os.cpu_count() or 1,
-            continue_on_error=fleet.continue_on_error,
-            report=report_target,
-        )
-    with signals_end_run(engine):
-        result = engine.run(waiting)
+        def report_target(result: TargetResult) -> None:
+            for line in _target_lines(result, verbose=options.verbose):
+                watch.tell(line)
+            if failure := resume.note_result(result):
+                watch.tell(failure)
+
+        with log_refusals(options.termination_log):
+            engine = Fleet(
+                Order(options.blueprint_name(), mode, run_options),
+                jobs=fleet.jobs or os.cpu_count() or 1,
+                continue_on_error=fleet.continue_on_error,
+                report=report_target,
+                watch=watch,
+            )
+        with signals_end_run(engine):
+            result = engine.run(waiting)
     result = resume.close_file(result)
-    return _deliver_result(result, options, done_before=len(targets) - len(waiting))
+    if pending_code and result.exit_code == 0 and result.outcome is Outcome.PLANNED:
+        result = replace(result, exit_code=pending_code)
+    urls = [url for target in runnable for url in target.settings.stores.values()]
+    return _deliver_result(result, options, mask_of(urls), done_before=len(targets) - len(waiting))
 
 
 def _shard_targets(
@@ -118,7 +136,7 @@ def _shard_targets(
     What is broken anywhere in the file keeps every shard from beginning, unless
     `--continue-on-error`. So each shard then has all refused targets.
     """
-    chosen = [store for store in blueprint.stores if _is_chosen(store, options)]
+    chosen = chosen_stores(blueprint, options.only, options.skip)
     common = options.load_settings(blueprint, identities=chosen)
     index, count = 0, 1
     if fleet.shard is not None:
@@ -129,12 +147,6 @@ def _shard_targets(
         return own
     others = [each for each in listed if isinstance(each, Refused) and each not in own]
     return own + others
-
-
-def _is_chosen(store: str, options: Options) -> bool:
-    if store in options.skip:
-        return False
-    return not options.only or store in options.only
 
 
 def _targets_text(path: str) -> str:
@@ -156,7 +168,11 @@ def _request_digests(
     mode: Mode,
     run_options: RunOptions,
 ) -> dict[str, str]:
-    """A digest for each target of everything that is asked of it, and where."""
+    """A digest for each target of everything that is asked of it, and where.
+
+    Where a store is of which nothing is asked makes no difference.
+    """
+    stores = chosen_stores(blueprint, run_options.only, run_options.skip)
     # Most targets have one schema and the same values, and so the same fingerprint.
     fingerprints: dict[str, str] = {}
     digests = {}
@@ -165,23 +181,22 @@ def _request_digests(
         key = f"{settings.schema} {sorted(settings.values.items())}"
         if key not in fingerprints:
             fingerprints[key] = fingerprint(blueprint, settings)
-        urls = settings.stores.values()
+        urls = [settings.stores[store] for store in stores if store in settings.stores]
         places = sorted(replace(url, password="").reveal() for url in urls)
         request = (fingerprints[key], mode, run_options, places)
         digests[target.name] = hashlib.sha256(repr(request).encode()).hexdigest()[:12]
     return digests
 
 
-def _print_target(result: TargetResult, *, verbose: bool) -> None:
-    """Print a target that failed, and with `verbose` every target, on stderr."""
+def _target_lines(result: TargetResult, *, verbose: bool) -> list[str]:
+    """Lines about a target that failed, and with `verbose` about every target."""
     if result.exit_code == 0 and not verbose:
-        return
+        return []
     messages = [message for message, _ in result.failures]
     detail = "; ".join(messages) or _change_count(result)
-    click.echo(f"{result.name}: {result.outcome}: {detail}", err=True)
     hints = [hint for _, hint in result.failures if hint]
-    for hint in dict.fromkeys(hints):
-        click.echo(f"  next: {hint}", err=True)
+    nexts = [f"  next: {hint}" for hint in dict.fromkeys(hints)]
+    return [f"{result.name}: {result.outcome}: {detail}", *nexts]
 
 
 def _change_count(result: TargetResult) -> str:
@@ -189,17 +204,19 @@ def _change_count(result: TargetResult) -> str:
     stores = result.run["stores"] if result.run else []
     outcomes = [change["outcome"] for store in stores for change in store["changes"]]
     count = sum(outcome in {"changed", "planned"} for outcome in outcomes)
-    return f"{count} change{'' if count == 1 else 's'}"
+    return counted(count, "change")
 
 
-def _deliver_result(result: FleetResult, options: Options, *, done_before: int) -> int:
+def _deliver_result(
+    result: FleetResult, options: Options, mask: Callable[[str], str], *, done_before: int
+) -> int:
     """Write the termination log, print the report, and return the exit code of the run.
 
     The log comes first, because whoever reads stdout may never do so. `done_before` counts the
     targets that were left out.
     """
     write_log(options.termination_log, fleet_summary(result.to_dict()))
-    _print_result(result, options, done_before=done_before)
+    _print_result(result, options, mask, done_before=done_before)
     code = code_after_output(result.exit_code)
     if code != result.exit_code:
         final = replace(result, exit_code=code)
@@ -207,23 +224,15 @@ def _deliver_result(result: FleetResult, options: Options, *, done_before: int) 
     return result.exit_code
 
 
-def _print_result(result: FleetResult, options: Options, *, done_before: int) -> None:
+def _print_result(
+    result: FleetResult, options: Options, mask: Callable[[str], str], *, done_before: int
+) -> None:
     has_failed = result.exit_code != 0
     if options.output == "json":
         print_text(as_json(result.to_dict()))
+    elif options.output == "markdown":
+        print_text(fleet_plan_comment(result.to_dict(), mask))
     elif has_failed or not options.quiet:
-        print_line(_total_line(result, done_before))
+        document = result.to_dict()
+        print_text(fleet_report(document, stdout_screen(), done_before=done_before))
     result_stream().flush()
-
-
-def _total_line(result: FleetResult, done_before: int) -> str:
-    """The last line: how many targets came to what."""
-    numbers = Counter(str(target.outcome) for target in result.targets)
-    counts = [f"{number} {outcome}" for outcome, number in numbers.items()]
-    if done_before:
-        counts.append(f"{done_before} done before")
-    total = len(result.targets) + done_before
-    return (
-        f"{result.blueprint}: {result.mode} of {total} targets: {', '.join(counts) or 'none'} "
-        f"in {result.duration_s:.1f} s (exit {result.exit_code})"
-    )

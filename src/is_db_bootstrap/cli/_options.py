@@ -39,14 +39,21 @@ TIMEOUT = click.option(
     field="timeout",
     help="For waiting and locking together.",
 )
-OUTPUT = click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What stdout gets.",
-)
+
+
+def _output_option(*formats: str) -> Decorator:
+    return click.option(
+        "--output",
+        "-o",
+        type=click.Choice(formats),
+        default="text",
+        show_default=True,
+        help="What stdout gets.",
+    )
+
+
+OUTPUT = _output_option("text", "json")
+_PLAN_OUTPUT = _output_option("text", "json", "markdown")
 CONFIG = click.option(
     "--config",
     type=FILE,
@@ -204,6 +211,16 @@ def add_options(command: F, options: Sequence[Decorator]) -> F:
 
 def common_options(command: F) -> F:
     """Give `command` the common options. It receives them as one `Options`, first."""
+    return _with_common(command, _COMMON_OPTIONS)
+
+
+def plan_options(command: F) -> F:
+    """Give a plan the common options. Its output may be a comment for a pull request too."""
+    options = [_PLAN_OUTPUT if option is OUTPUT else option for option in _COMMON_OPTIONS]
+    return _with_common(command, options)
+
+
+def _with_common(command: F, options: Sequence[Decorator]) -> F:
 
     @functools.wraps(command)
     def with_options(**parameters: Any) -> Any:
@@ -212,4 +229,4 @@ def common_options(command: F) -> F:
         values = {name: parameters.pop(name) for name in fields}
         return command(Options(**values, urls=urls), **parameters)
 
-    return add_options(cast("F", with_options), _COMMON_OPTIONS)
+    return add_options(cast("F", with_options), options)

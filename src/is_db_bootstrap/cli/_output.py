@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from is_db_bootstrap.cli._endings import result_stream
+from is_db_bootstrap.wording import visible, visible_lines
 
 if TYPE_CHECKING:
     from is_db_bootstrap.render import Screen
@@ -20,12 +21,31 @@ def print_text(text: str) -> None:
 
 def print_line(line: object, *, nl: bool = True) -> None:
     """Print a line of the result to stdout. Without `nl`, the line goes on."""
-    click.echo(line, file=result_stream(), nl=nl)
+    click.echo(visible(str(line)), file=result_stream(), nl=nl)
 
 
 def print_to_stderr(line: str) -> None:
     """Print one line to stderr, its colours included."""
     click.echo(line, err=True, color=True)
+
+
+def tell(line: object, *, nl: bool = True) -> None:
+    """Print one line about what is done to stderr. What a store has in it cannot break it."""
+    click.echo(visible(str(line)), err=True, nl=nl)
+
+
+def tell_error(error: object) -> None:
+    """Print what went wrong to stderr: object, cause and next step.
+
+    Further lines, such as the end of a server's log, begin in such a way that nobody takes them for
+    lines of this tool.
+    """
+    is_of_store = hasattr(error, "store")
+    if is_of_store:
+        tell(f"is-db-bootstrap: {error}")
+        return
+    first, *others = visible_lines(f"is-db-bootstrap: {error}").split("\n")
+    click.echo("\n".join([first, *(f"  | {line}" for line in others)]), err=True)
 
 
 def stdout_screen() -> Screen:

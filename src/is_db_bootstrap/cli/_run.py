@@ -11,8 +11,6 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import click
-
 from is_db_bootstrap import app
 from is_db_bootstrap.cli._endings import (
     BY_SIGNAL,
@@ -23,21 +21,21 @@ from is_db_bootstrap.cli._endings import (
     stdout_failure,
     write_from_handler,
 )
-from is_db_bootstrap.cli._output import print_text, print_to_stderr, stdout_screen
+from is_db_bootstrap.cli._output import print_text, print_to_stderr, stdout_screen, tell
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.guests import end_process
 from is_db_bootstrap.leftovers import Guests
-from is_db_bootstrap.render import document, progress, report, summary
+from is_db_bootstrap.render import document, plan_comment, progress, report, summary
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.fleet import Fleet
-    from is_db_bootstrap.settings import RunOptions
+    from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
 
 #: Makes a terminal's cursor visible, which the live progress has hidden.
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -77,7 +75,7 @@ def run_mode(
     if pending_code and result.exit_code == 0 and _has_planned_changes(result):
         result = replace(result, exit_code=pending_code)
     abandon_unfinished_calls(engine)
-    return deliver_result(result, options)
+    return deliver_result(result, options, settings)
 
 
 def _has_planned_changes(result: BootstrapResult) -> bool:
@@ -85,15 +83,19 @@ def _has_planned_changes(result: BootstrapResult) -> bool:
     return any(change.outcome == Outcome.PLANNED for change in changes)
 
 
-def deliver_result(result: BootstrapResult, options: Options) -> int:
+def deliver_result(
+    result: BootstrapResult, options: Options, settings: Settings | None = None
+) -> int:
     """Write the termination log, print the report, and return the exit code of the run.
+
+    A comment for a pull request is printed without the secrets of `settings`.
 
     The log comes first, because whoever reads stdout may never do so. Failures are also told on
     stderr when stdout gets a document, or cannot be written.
     """
     write_log(options.termination_log, summary(result))
-    _print_result(result, options)
-    if options.output == "json" or stdout_failure():
+    _print_result(result, options, settings)
+    if options.output != "text" or stdout_failure():
         _print_failures(result)
     code = code_after_output(result.exit_code)
     if code != result.exit_code:
@@ -103,12 +105,28 @@ def deliver_result(result: BootstrapResult, options: Options) -> int:
     return result.exit_code
 
 
-def _print_result(result: BootstrapResult, options: Options) -> None:
+def _print_result(result: BootstrapResult, options: Options, settings: Settings | None) -> None:
     has_failed = result.exit_code != 0
     if options.output == "json":
         print_text(document(result))
+    elif options.output == "markdown":
+        mask = mask_of(settings.stores.values() if settings else ())
+        print_text(plan_comment(result.to_dict(), mask))
     elif has_failed or not options.quiet:
         print_text(report(result, stdout_screen(), verbose=options.verbose))
+
+
+def mask_of(urls: Iterable[StoreUrl]) -> Callable[[str], str]:
+    """What takes the secrets of these addresses out of a text."""
+    # Many targets have one password.
+    different = {(url.store, url.username, url.password, url.query): url for url in urls}
+
+    def mask(text: str) -> str:
+        for url in different.values():
+            text = url.masked(text)
+        return text
+
+    return mask
 
 
 def _print_failures(result: BootstrapResult) -> None:
@@ -122,7 +140,7 @@ def _print_failures(result: BootstrapResult) -> None:
         message = store.error.message.removeprefix(f"{store.store}: ")
         detail = getattr(store.exception, "detail", "")
         words = f"{store.store}: {message} {detail} {store.error.hint}".split()
-        click.echo(f"is-db-bootstrap: {' '.join(words)}", err=True)
+        tell(f"is-db-bootstrap: {' '.join(words)}")
 
 
 def abandon_unfinished_calls(engine: BootstrapOrchestrator) -> None:

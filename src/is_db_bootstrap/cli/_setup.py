@@ -7,12 +7,10 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint.describe import describe, verified_lines
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output
-from is_db_bootstrap.cli._output import print_line, print_text
+from is_db_bootstrap.cli._output import print_line, print_text, tell
 from is_db_bootstrap.cli._run import abandon_unfinished_calls, prepare_clients
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
@@ -115,7 +113,7 @@ class Setup:
     def _print_line(self, line: str, *, nl: bool = True) -> None:
         """Print a line for a person on stdout, or on stderr when stdout gets a document."""
         if self._options.output == "json":
-            click.echo(line, nl=nl, err=True)
+            tell(line, nl=nl)
         else:
             print_line(line, nl=nl)
 
@@ -124,7 +122,7 @@ class Setup:
         self._print_line(f"  {store:<9} {text}")
 
     def _print_failure(self, exc: BaseException) -> None:
-        click.echo(f"Step {self._step}, {_STEPS[self._step - 1]}: {exc}", err=True)
+        tell(f"Step {self._step}, {_STEPS[self._step - 1]}: {exc}")
 
     def _require_consent(self, question: str, variable: str) -> None:
         """Go on only if a person, or `--yes`, agrees.
@@ -159,9 +157,9 @@ class Setup:
     def _ask_about_default(self, url: StoreUrl) -> None:
         self._print_line(
             "  Nothing names a target. An option (--postgres-url), POSTGRES_URL, DATABASE_URL, "
-            "DB_HOST, DB_PORT, DB_NAME,\n"
-            "  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so."
+            "DB_HOST, DB_PORT, DB_NAME,"
         )
+        self._print_line("  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so.")
         self._require_consent(
             f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST"
         )
@@ -228,7 +226,7 @@ class Setup:
             result = engine.run(mode)
         except KeyboardInterrupt:
             for note in self._guests.end(engine.stores, settings):
-                click.echo(note, err=True)
+                tell(note)
             raise
         result = self._guests.end_after(result, engine.stores, settings)
         self._last = result

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from is_db_bootstrap.cli._options import OUTPUT
-from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.cli._output import print_line, print_text
 
 
 @click.group("blueprints", invoke_without_command=True)
@@ -19,13 +19,12 @@ def command(ctx: click.Context, output: str) -> int:
         if output != "text":
             raise click.UsageError("show takes --format json, and no --output.")
         return 0
-    import json
-
     from is_db_bootstrap.blueprint.listing import installed_rows
+    from is_db_bootstrap.render.document import as_json
 
     rows = installed_rows()
     if output == "json":
-        print_line(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_text(as_json(rows))
         return 0
     for row in rows:
         _print_row(row)
@@ -60,7 +59,7 @@ def show_blueprint(name: str, form: str) -> int:
     """
     from is_db_bootstrap.blueprint.describe import describe, diagrams, outline
     from is_db_bootstrap.blueprint.load import load_blueprint
-    from is_db_bootstrap.cli._output import print_text, stdout_screen
+    from is_db_bootstrap.cli._output import stdout_screen
     from is_db_bootstrap.render.document import as_json
     from is_db_bootstrap.render.mermaid import mermaid
     from is_db_bootstrap.render.tree import tree

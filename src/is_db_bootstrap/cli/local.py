@@ -10,7 +10,7 @@ import click
 from is_db_bootstrap.cli._endings import ENDING_SIGNALS, stdout_failure
 from is_db_bootstrap.cli._local_stack import print_progress
 from is_db_bootstrap.cli._options import DATA_DIR, OUTPUT
-from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.cli._output import print_line, print_text
 
 if TYPE_CHECKING:
     from is_db_bootstrap.local import LocalStack
@@ -110,7 +110,7 @@ def _print_addresses(stack: LocalStack | None, output: str) -> None:
 
     if output == "json":
         document = stack.to_json() if stack else {"servers": []}
-        print_line(json.dumps(document, indent=2))
+        print_text(f"{json.dumps(document, indent=2)}\n")
     elif stack is None:
         click.echo("No local stack is running.", err=True)
     else:

@@ -16,7 +16,7 @@ from is_db_bootstrap.cli._options import (
     Options,
     add_options,
 )
-from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.cli._output import print_line, tell
 from is_db_bootstrap.names import STORE_ORDER
 
 if TYPE_CHECKING:
@@ -125,10 +125,10 @@ def _is_wanted(store: Any, settings: Any) -> bool:
 def _tell(written: Written) -> None:
     """Print on stderr what was found, what was guessed, and what to do next."""
     for store, existing in written.stores.items():
-        click.echo(f"{store}: {existing.found}", err=True)
+        tell(f"{store}: {existing.found}")
         for sentence in existing.guesses:
-            click.echo(f"  guessed: {sentence}", err=True)
+            tell(f"  guessed: {sentence}")
         for sentence in existing.unread:
-            click.echo(f"  not declared: {sentence}", err=True)
+            tell(f"  not declared: {sentence}")
     for step in written.next_steps:
-        click.echo(f"Next: {step}", err=True)
+        tell(f"Next: {step}")

@@ -2,22 +2,26 @@
 
 import click
 
-from is_db_bootstrap.cli._options import NO_AHEAD, Options, common_options
+from is_db_bootstrap.cli._fleet_options import FleetOptions, fleet_look_options
+from is_db_bootstrap.cli._options import NO_AHEAD, Options, plan_options
 
 #: The exit code of `--exit-code` when changes are pending.
 _PENDING = 3
 
 
 @click.command("plan")
-@common_options
+@plan_options
 @click.option("--seed", is_flag=True, help="Plan the blueprint's demo data too.")
 @NO_AHEAD
 @click.option("--exit-code", is_flag=True, help="Exit 3 when changes are pending.")
-def command(options: Options, seed: bool, no_ahead: bool, exit_code: bool) -> int:
+@fleet_look_options
+def command(
+    options: Options, fleet: FleetOptions, seed: bool, no_ahead: bool, exit_code: bool
+) -> int:
     """Say what apply would change, and change nothing."""
-    from is_db_bootstrap.cli._run import run_mode
+    from is_db_bootstrap.cli._look import look
     from is_db_bootstrap.results import Mode
 
     run_options = options.run_options(seed=seed, allow_ahead=not no_ahead)
     pending_code = _PENDING if exit_code else 0
-    return run_mode(options, Mode.PLAN, run_options, pending_code=pending_code)
+    return look(options, fleet, Mode.PLAN, run_options, pending_code=pending_code)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from is_db_bootstrap.cli._options import OUTPUT
-from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.cli._output import print_line, print_text, tell
 from is_db_bootstrap.cli.migrate._options import Database, database_options
 from is_db_bootstrap.errors import ConfigurationError
 
@@ -103,14 +102,16 @@ def command(
         )
     paths = [_short_path(path) for path in written]
     if output == "json":
+        from is_db_bootstrap.render.document import as_json
+
         document = _revision_document(paths, operations, warnings)
-        print_line(json.dumps(document, indent=2, ensure_ascii=False))
+        print_text(as_json(document))
         return 0
     for path in paths:
         print_line(path)
     _print_operations(operations)
     for warning in warnings:
-        click.echo(warning, err=True)
+        tell(warning)
     if not paths:
         _print_no_difference(operations)
     elif len(paths) == 1 and not (refresh or cypher):
@@ -165,7 +166,7 @@ def _print_operations(operations: list[Operation]) -> None:
     """Print each operation on stderr, and what to do about those that were not written."""
     for operation in operations:
         prefix = "by hand: " if operation.by_hand else "left out: " if operation.left_out else ""
-        click.echo(f"{prefix}{operation}", err=True)
+        tell(f"{prefix}{operation}")
     if any(operation.left_out for operation in operations):
         click.echo(
             "What was left out is not declared by the models; --allow-drops writes it too.",

@@ -2,6 +2,7 @@
 
 import click
 
+from is_db_bootstrap.cli._fleet_options import FleetOptions, fleet_look_options
 from is_db_bootstrap.cli._options import NO_AHEAD, Options, common_options
 
 
@@ -9,13 +10,14 @@ from is_db_bootstrap.cli._options import NO_AHEAD, Options, common_options
 @common_options
 @click.option("--strict", is_flag=True, help="Undeclared objects and careless data are drift too.")
 @NO_AHEAD
-def command(options: Options, strict: bool, no_ahead: bool) -> int:
+@fleet_look_options
+def command(options: Options, fleet: FleetOptions, strict: bool, no_ahead: bool) -> int:
     """Compare every declared object with the live one.
 
     Exit 3 when they differ. Changes nothing.
     """
-    from is_db_bootstrap.cli._run import run_mode
+    from is_db_bootstrap.cli._look import look
     from is_db_bootstrap.results import Mode
 
     run_options = options.run_options(strict=strict, allow_ahead=not no_ahead)
-    return run_mode(options, Mode.VERIFY, run_options)
+    return look(options, fleet, Mode.VERIFY, run_options)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.private_files import open_private
+from is_db_bootstrap.wording import visible_json
 
 if TYPE_CHECKING:
     from is_db_bootstrap.fleet.results import TargetResult
@@ -50,7 +51,7 @@ class Ledger:
             "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         try:
-            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._file.write(visible_json(json.dumps(entry, ensure_ascii=False)) + "\n")
         except OSError as exc:
             self.failure = (
                 f"The file of outcomes {self._path} cannot be written: {exc.strerror or exc}."

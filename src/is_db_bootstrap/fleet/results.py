@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from is_db_bootstrap.errors import BootstrapError, LockTimeout, StoreUnavailable
-from is_db_bootstrap.results import SCHEMA_VERSION, Mode, Outcome
+from is_db_bootstrap.results import SCHEMA_VERSION, Mode, Outcome, worst
 
 #: What a shell adds to the number of the signal that ended a process.
 BY_SIGNAL = 128
@@ -100,13 +100,15 @@ class FleetResult:
 
 
 def exit_code_of(targets: Sequence[TargetResult]) -> int:
-    """The exit code of the first failure that a later try may mend, else of the first one.
+    """The exit code of the first failure that a later try may mend, else of the first of the worst.
 
     0 without a failure.
     So whatever starts the fleet tries again while another try is worth it.
     """
-    failed = [target.exit_code for target in targets if target.exit_code]
-    for code in failed:
-        if code in _WORTH_ANOTHER_TRY or code > BY_SIGNAL:
-            return code
-    return failed[0] if failed else 0
+    failed = [target for target in targets if target.exit_code]
+    for target in failed:
+        if target.exit_code in _WORTH_ANOTHER_TRY or target.exit_code > BY_SIGNAL:
+            return target.exit_code
+    worst_outcome = worst([target.outcome for target in failed])
+    codes = [target.exit_code for target in failed if target.outcome is worst_outcome]
+    return codes[0] if codes else 0

@@ -17,11 +17,13 @@ from multiprocessing.connection import wait
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import StoreUnavailable
-from is_db_bootstrap.events import Phase
+from is_db_bootstrap.events import FleetProgress, Phase
 from is_db_bootstrap.fleet.keeper import IDLE_END_S, Ended
+from is_db_bootstrap.fleet.pace import Pace
 from is_db_bootstrap.fleet.results import BY_SIGNAL, FleetResult, TargetResult, exit_code_of
+from is_db_bootstrap.fleet.silence import Doubt, Silences
 from is_db_bootstrap.fleet.targets import Refused, Target
-from is_db_bootstrap.fleet.worker import Order
+from is_db_bootstrap.fleet.worker import Order, Task
 from is_db_bootstrap.fleet.workers import Worker, start_worker
 from is_db_bootstrap.results import Outcome, worst
 from is_db_bootstrap.stores.kinds import KINDS
@@ -35,13 +37,17 @@ def _report_nothing(_: TargetResult) -> None:
     """For a fleet whose caller waits for the result of all."""
 
 
+def _watch_nothing(_: FleetProgress) -> None:
+    """For a fleet whose progress nobody watches."""
+
+
 class Fleet:
     """Runs an order on many targets, on `jobs` at a time.
 
     A target that fails ends the fleet after those that run, unless `continue_on_error`. A worker
     process that dies fails the target that it had, and no other. `report` receives each result as
-    it comes. Raises `ConfigurationError` for a blueprint that cannot be loaded, and for stores that
-    it does not have.
+    it comes. `watch` receives the progress several times a second. Raises `ConfigurationError` for
+    a blueprint that cannot be loaded, and for stores that it does not have.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Fleet:
         jobs: int,
         continue_on_error: bool = False,
         report: Callable[[TargetResult], None] = _report_nothing,
+        watch: Callable[[FleetProgress], None] = _watch_nothing,
     ) -> None:
         self._order = order
         self._blueprint = load_blueprint(order.blueprint)
@@ -58,7 +65,10 @@ class Fleet:
         self._jobs = jobs
         self._continue = continue_on_error
         self._report = report
+        self._watch = watch
         self._workers: list[Worker] = []
+        self._silences = Silences(self._stores)
+        self._pace = Pace()
         #: By identity: a target may have the name of a line that was refused.
         self._results: dict[int, TargetResult] = {}
         self._stopped_by = 0
@@ -85,6 +95,7 @@ class Fleet:
         began = time.monotonic()
         started_at = datetime.now(UTC)
         self._results = {}
+        self._pace = Pace(len(targets))
         for each in targets:
             if isinstance(each, Refused):
                 self._add(each, TargetResult.refused(each.name, each.error))
@@ -111,8 +122,12 @@ class Fleet:
             targets=results,
         )
 
-    def _add(self, target: Target | Refused, result: TargetResult) -> None:
+    def _add(
+        self, target: Target | Refused, result: TargetResult, *, took_time: bool = False
+    ) -> None:
+        """Report a target that has ended. It counts for the pace when a worker has had it."""
         self._results[id(target)] = result
+        self._pace.note(has_failed=bool(result.exit_code), took_time=took_time)
         self._report(result)
 
     # --- the work
@@ -124,6 +139,7 @@ class Fleet:
                 self._start_worker()
             while True:
                 self._give_out(waiting)
+                self._watch(self._pace.progress(self._workers))
                 busy = [worker for worker in self._workers if worker.target is not None]
                 if not busy:
                     return
@@ -136,12 +152,18 @@ class Fleet:
     def _give_out(self, waiting: deque[Target]) -> None:
         """Give a target to each worker that has none, and replace the workers that ended."""
         while waiting and not self._is_over():
+            doubt = self._silences.doubt(waiting[0])
+            if doubt is Doubt.FAIL:
+                target = waiting.popleft()
+                self._add(target, self._silences.result(target))
+                continue
             worker = next((w for w in self._workers if w.target is None), None)
             if worker is None:
                 if len(self._workers) >= self._jobs:
                     return
                 worker = self._start_worker()
-            if worker.give(waiting[0]):
+            task = Task(waiting[0], asks_first=doubt is Doubt.ASK)
+            if worker.give(task):
                 waiting.popleft()
             else:
                 self._end_worker(worker)
@@ -156,15 +178,19 @@ class Fleet:
         if target is None:
             return
         done = worker.hear()
+        if done is not None:
+            self._silences.note(target, done.result, done.silent)
         if done is not None and not done.unfinished:
             worker.target = None
-            self._add(target, done.result)
+            self._add(target, done.result, took_time=True)
         elif done is not None:
-            self._add(target, _with_leftovers(done.result, self._end_worker(worker)))
+            self._add(
+                target, _with_leftovers(done.result, self._end_worker(worker)), took_time=True
+            )
         elif worker.has_died():
-            self._add(target, self._result_of_death(worker, target))
+            self._add(target, self._result_of_death(worker, target), took_time=True)
         elif worker.is_stuck(self._stopped_at):
-            self._add(target, self._result_of_stuck(worker, target))
+            self._add(target, self._result_of_stuck(worker, target), took_time=True)
 
     def _is_over(self) -> bool:
         failed = any(result.exit_code for result in self._results.values())

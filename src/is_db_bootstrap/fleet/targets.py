@@ -22,7 +22,8 @@ from is_db_bootstrap.stores.kinds import KINDS
 _STORE_KEYS = ("url", "database", "username", "password", "password_file")
 #: The port of an `https` address that names none.
 _HTTPS_PORT = "443"
-_TOML = re.compile(r"^\s*(\[\[\s*targets\s*\]\]|targets\s*=)", re.MULTILINE)
+#: What stands at the start of a line in every TOML document of targets, and in no JSON.
+_TOML = re.compile(r"^\s*(\[\[\s*targets\s*\]\]|\[\s*targets\s*[.\]]|targets\s*[=.])", re.MULTILINE)
 _SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
 
 
@@ -56,13 +57,14 @@ class _Entry:
 
 
 def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refused]:
-    """The targets of a TOML document (`[[targets]]`) or of JSON lines, in their order.
+    """The targets of a TOML document, of JSON lines or of a JSON array, in their order.
 
-    An object has `name`. It may have a store's name with an address, or with `url`, `database`,
-    `username`, `password` and `password_file` (and `schema`, for a store that has schemas), and
-    `settings` of the blueprint. What it leaves out is that of `base`. Of two with one name, or with
-    one place, the second is refused. Raises `ConfigurationError` for a document that is no TOML,
-    and for one without a target: what writes the list may have failed.
+    TOML has a table `[[targets]]` for each, or a table `[targets.NAME]`. An object has `name`. It
+    may have a store's name with an address, or with `url`, `database`, `username`, `password` and
+    `password_file` (and `schema`, for a store that has schemas), and `settings` of the blueprint.
+    What it leaves out is that of `base`. Of two with one name, or with one place, the second is
+    refused. Raises `ConfigurationError` for a document that is none of these, and for one without
+    a target: what writes the list may have failed.
     """
     found: list[Target | Refused] = []
     names = set[str]()
@@ -80,7 +82,8 @@ def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refus
         found.append(target)
     if not found:
         raise ConfigurationError(
-            "There are no targets.", hint="[[targets]] in TOML, or lines of JSON."
+            "There are no targets.",
+            hint="[[targets]] in TOML, lines of JSON, or one array of JSON.",
         )
     return found
 
@@ -111,42 +114,68 @@ def shard(text: str, completion_index: str) -> tuple[int, int]:
 
 
 def _entries(text: str) -> Iterator[_Entry]:
-    """The lines of JSON, or the tables of TOML.
+    """The lines of JSON, the items of its array, or the tables of TOML.
 
-    Raises `ConfigurationError` for a document that is no TOML.
+    Raises `ConfigurationError` for a document that is no TOML, and for an array that is no JSON.
     """
-    if not _TOML.search(text):
+    if _TOML.search(text):
+        tables = _toml_tables(text)
+    elif text.lstrip().startswith("["):
+        tables = _json_array(text)
+    else:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 yield _Entry(f"line {number}", partial(_parse_json, line))
         return
-    for number, table in enumerate(_toml_tables(text), 1):
-        yield _Entry(f"target {number}", partial(_as_it_is, table))
+    for number, table in enumerate(tables, 1):
+        yield _Entry(f"target {number}", partial(_without_surrogates, table))
 
 
-def _as_it_is(table: Any) -> Any:
-    return table
+def _json_array(text: str) -> list[Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise ConfigurationError(
+            f"The targets begin with [ and are no JSON array: {exc}.",
+            hint="Write one array of objects, or one object a line without the array.",
+        ) from exc
+    return list(found)  # JSON that begins with a bracket is an array
 
 
 def _toml_tables(text: str) -> list[Any]:
+    """The tables of an array of tables, or those of a table that has each one below its name."""
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
         raise ConfigurationError(f"The targets are no TOML document: {exc}.") from exc
     tables = document.get("targets", [])
     unknown = sorted(document.keys() - {"targets"})
+    if isinstance(tables, dict):
+        tables = [_named_table(name, table) for name, table in tables.items()]
     if unknown or not isinstance(tables, list):
         raise ConfigurationError(
             f"The targets have {', '.join(unknown) or 'something else'} beside [[targets]].",
-            hint="Write each one below [[targets]].",
+            hint="Write each one below [[targets]], or below [targets.NAME].",
         )
     return tables
 
 
+def _named_table(name: str, table: Any) -> Any:
+    """The table `[targets.NAME]`, with its name as if it stood in the table."""
+    return {"name": name, **table} if isinstance(table, dict) else table
+
+
 def _parse_json(line: str) -> Any:
     try:
-        found = json.loads(line)
-        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        return _without_surrogates(json.loads(line))
+    except (ValueError, RecursionError) as exc:
+        raise ConfigurationError(f"This is no JSON: {exc}.") from exc
+
+
+def _without_surrogates(found: Any) -> Any:
+    """What was read, if all of it is text. Raises `ConfigurationError`."""
+    try:
+        json.dumps(found, ensure_ascii=False, default=str).encode()  # half a pair is no text
     except (ValueError, RecursionError) as exc:
         raise ConfigurationError(f"This is no JSON: {exc}.") from exc
     return found
@@ -301,11 +330,11 @@ def _place(url: StoreUrl, schema: str) -> str:
         more.append(schema)
     if url.service:
         more.append(url.service)
-    servers = sorted(f"{_plain_host(host)} {port}" for host, port in _servers(url, kind))
-    return " ".join([url.store, str(servers), database, *more])
+    found = sorted(f"{plain_host(host)} {port}" for host, port in servers(url, kind))
+    return " ".join([url.store, str(found), database, *more])
 
 
-def _servers(url: StoreUrl, kind: StoreKind) -> list[tuple[str, str]]:
+def servers(url: StoreUrl, kind: StoreKind) -> list[tuple[str, str]]:
     """Hosts and ports of an address. What its query says of them goes before the rest."""
     default = _HTTPS_PORT if url.scheme == "https" else str(kind.default_port)
     hosts = [host for host, _ in url.servers]
@@ -325,7 +354,7 @@ def _first_option(url: StoreUrl, names: Collection[str]) -> str:
     return next((query[name] for name in names if query.get(name)), "")
 
 
-def _plain_host(host: str) -> str:
+def plain_host(host: str) -> str:
     """A host in one spelling.
 
     The path of a socket is one as it is. No host at all is this machine.

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 
 from is_db_bootstrap import app
@@ -18,6 +18,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.events import Event
 from is_db_bootstrap.fleet.results import TERMINATED, TargetResult
+from is_db_bootstrap.fleet.silence import Silence, asked_briefly, silences
 from is_db_bootstrap.fleet.targets import Target
 from is_db_bootstrap.guests import claim_process
 from is_db_bootstrap.leftovers import name_sessions
@@ -44,6 +45,18 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """A target for a worker.
+
+    With `asks_first`, one of its servers gave another target no answer. Then a run that only waits
+    for the stores comes first, and takes no longer than one connection may.
+    """
+
+    target: Target
+    asks_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Entered:
     """What a worker tells when its run enters a phase."""
 
@@ -54,11 +67,13 @@ class Entered:
 class Done:
     """The result of a target.
 
-    `unfinished` when something of it may still go on in the worker or below it.
+    `unfinished` when something of it may still go on in the worker or below it. `silent` are the
+    servers that gave no answer.
     """
 
     result: TargetResult
     unfinished: bool
+    silent: tuple[Silence, ...] = ()
 
 
 def serve(connection: Connection, order: Order, session_name: str) -> int:
@@ -106,9 +121,12 @@ class _Worker:
         if self._engine:
             self._engine.interrupt(TERMINATED)
 
-    def run_target(self, target: Target) -> Done:
+    def run_target(self, task: Task) -> Done:
         """Run one target to its end. Errors become results, a bug with one target included."""
+        target = task.target
         try:
+            if task.asks_first and (refused := self._answer_missing(target)):
+                return refused
             return self._outcome_of(target)
         except BootstrapError as exc:
             return Done(TargetResult.refused(target.name, exc), unfinished=_has_started_processes())
@@ -118,17 +136,27 @@ class _Worker:
         finally:
             self._engine = None
 
-    def _outcome_of(self, target: Target) -> Done:
+    def _answer_missing(self, target: Target) -> Done | None:
+        """The end of a target whose stores are not there. None when all of them answer."""
+        timing = target.settings.timing
+        brief = replace(timing, timeout_s=min(timing.timeout_s, timing.connect_timeout_s))
+        settings = replace(target.settings, timing=brief)
+        done = self._outcome_of(replace(target, settings=settings), Mode.WAIT)
+        return replace(done, result=asked_briefly(done.result)) if done.result.exit_code else None
+
+    def _outcome_of(self, target: Target, mode: Mode | None = None) -> Done:
         engine = self._engine = self._orchestrator(target)
         if self._interrupted:
             engine.interrupt(TERMINATED)
-        result = engine.run(self._order.mode)
+        result = engine.run(mode or self._order.mode)
         unfinished = engine.ended_early or bool(engine.unfinished)
         if result.exit_code and not unfinished:
             unfinished = _has_started_processes()
         document = result.to_dict()
         return Done(
-            TargetResult(target.name, result.outcome, result.exit_code, document), unfinished
+            TargetResult(target.name, result.outcome, result.exit_code, document),
+            unfinished,
+            tuple(silences(result, target)),
         )
 
     def _orchestrator(self, target: Target) -> BootstrapOrchestrator:

@@ -25,7 +25,7 @@ from is_db_bootstrap.fleet.keeper import (
     keep,
 )
 from is_db_bootstrap.fleet.targets import Target
-from is_db_bootstrap.fleet.worker import SIGNALS, Done, Entered, Order
+from is_db_bootstrap.fleet.worker import SIGNALS, Done, Entered, Order, Task
 from is_db_bootstrap.leftovers import session_name
 from is_db_bootstrap.names import StoreName
 
@@ -57,14 +57,14 @@ class Worker:
         """What becomes readable when there is something to hear."""
         return [self._connection, self._control]
 
-    def give(self, target: Target) -> bool:
+    def give(self, task: Task) -> bool:
         """Hand over a target. Returns False when the worker had died with nothing to do."""
-        self.target = target
+        self.target = task.target
         self.phase = ""
         self.since = time.monotonic()
         try:
-            self._control.send(Given(target))
-            self._connection.send(target)
+            self._control.send(Given(task.target))
+            self._connection.send(task)
         except OSError:
             self.target = None
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from is_db_bootstrap.events import Event, Observer
+from is_db_bootstrap.wording import visible
 
 #: The level of each kind of event. Any other kind is `INFO`.
 _LEVELS = {
@@ -25,7 +26,7 @@ def to_log(logger: logging.Logger | None = None) -> Observer:
 
     def observe(event: Event) -> None:
         level = _LEVELS.get(event.kind, logging.INFO)
-        target.log(level, "%s", _event_text(event), extra={"event": event})
+        target.log(level, "%s", visible(_event_text(event)), extra={"event": event})
 
     return observe
 

@@ -5,8 +5,10 @@ Only the observer of `progress` does more. While a run goes on, that observer gi
 """
 
 from is_db_bootstrap.render.document import document
+from is_db_bootstrap.render.fleet import fleet_report
 from is_db_bootstrap.render.observer import progress
 from is_db_bootstrap.render.plain import PlainScreen
+from is_db_bootstrap.render.plan_comment import fleet_plan_comment, plan_comment
 from is_db_bootstrap.render.report import report
 from is_db_bootstrap.render.screen import Screen
 from is_db_bootstrap.render.screens import screen_of
@@ -16,7 +18,10 @@ __all__ = [
     "PlainScreen",
     "Screen",
     "document",
+    "fleet_plan_comment",
+    "fleet_report",
     "fleet_summary",
+    "plan_comment",
     "progress",
     "refusal",
     "report",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from is_db_bootstrap.render.document import as_json
+from is_db_bootstrap.wording import counted, noun, visible
 
 #: A table of the store, its rows, and what these two have are described there. This room and the
 #: stores stand side by side, so none imports the other.
@@ -28,11 +29,16 @@ def table_text(blueprint: str, target: str, table: KeyTable, exit_code: int) -> 
         lines += [_cells(row, classes) for row in table.undeclared]
     notes = [*table.notes]
     if not table.is_complete:
-        notes.append(f"Looked at {table.looked_at} of {table.total} keys, from a random place on.")
+        of_total = f"{table.looked_at} of {counted(table.total, 'key')}"
+        notes.append(f"Looked at {of_total}, from a random place on.")
     if table.forbidden:
-        notes.append(f"{table.forbidden} keys were not looked at: this user may not read them.")
-    total = f"{blueprint}: {table.looked_at} keys at {target}, {table.broken} break their pattern"
-    return "\n".join([*_aligned(lines), *notes, f"{total} (exit {exit_code})"]) + "\n"
+        were = noun(table.forbidden, "key was", "keys were")
+        notes.append(f"{table.forbidden} {were} not looked at: this user may not read them.")
+    looked_at = f"{counted(table.looked_at, 'key')} at {target}"
+    breaking = f"{table.broken} {noun(table.broken, 'breaks its', 'break their')} pattern"
+    total = f"{blueprint}: {looked_at}, {breaking}"
+    notes.append(f"{total} (exit {exit_code})")
+    return "\n".join([*_aligned(lines), *map(visible, notes)]) + "\n"
 
 
 def table_document(blueprint: str, target: str, table: KeyTable, exit_code: int) -> str:
@@ -67,7 +73,8 @@ def lifetimes_text(
     if mended is None:
         head = ["pattern", "without lifetime", "would get, s"]
         rows = [[name, str(count), str(lifetimes[name])] for name, count in missing.items()]
-        end = [f"{blueprint}: {total} keys at {target} lack a lifetime"]
+        lacks = noun(total, "lacks", "lack")
+        end = [f"{blueprint}: {counted(total, 'key')} at {target} {lacks} a lifetime"]
     else:
         head = ["pattern", "without lifetime", "got, s", "set"]
         rows = [
@@ -77,9 +84,9 @@ def lifetimes_text(
         done = mended.done.total()
         end = [
             *_not_set(total, mended),
-            f"{blueprint}: {done} of {total} keys at {target} got a lifetime",
+            f"{blueprint}: {done} of {counted(total, 'key')} at {target} got a lifetime",
         ]
-    return "\n".join([*_aligned([head, *rows]), *end]) + "\n"
+    return "\n".join([*_aligned([head, *rows]), *map(visible, end)]) + "\n"
 
 
 def _not_set(total: int, mended: Mended) -> list[str]:
@@ -87,18 +94,21 @@ def _not_set(total: int, mended: Mended) -> list[str]:
     why: Counter[str] = Counter()
     for reasons in mended.passed.values():
         why.update(reasons)
-    lines = [f"{count} keys got none: {reason} meanwhile." for reason, count in sorted(why.items())]
+    lines = [
+        f"{counted(count, 'key')} got none: {reason} meanwhile."
+        for reason, count in sorted(why.items())
+    ]
     unseen = total - mended.done.total() - why.total()
     if unseen > 0:
         lines.append(
-            f"{unseen} keys got none: they were gone, of another type or given a lifetime when "
-            "they were looked at again."
+            f"{counted(unseen, 'key')} got none: gone, of another type or given a lifetime when "
+            "looked at again."
         )
     left = mended.left.total()
     if left:
         lines.append(
-            f"{left} keys lack a lifetime now, because they are written meanwhile. "
-            "Run fix-ttl again, and see which program writes them without a lifetime."
+            f"{left} {noun(left, 'key lacks', 'keys lack')} a lifetime now, written meanwhile. "
+            "Run fix-ttl again, and see which program writes such keys without a lifetime."
         )
     elif lines:
         lines.append("No key lacks a lifetime now, so nothing is to do.")
@@ -178,7 +188,8 @@ def _size(bytes_: float) -> str:
     return f"{bytes_:.0f} {_UNITS[unit]}" if unit == 0 else f"{bytes_:.1f} {_UNITS[unit]}"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(line[number]) for line in lines) for number in range(len(lines[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -17,7 +17,7 @@ def progress(
 
     `write` takes a line for stderr. A live display writes its lines itself, above what it redraws.
     """
-    is_live = not quiet and output != "json" and sys.stderr.isatty()
+    is_live = not quiet and output == "text" and sys.stderr.isatty()
     if not is_live:
         yield Progress(write, verbose=verbose, quiet=quiet)
         return

@@ -10,10 +10,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from is_db_bootstrap.render.screen import Column, Line, Node
+from is_db_bootstrap.wording import visible, visible_lines
 
-#: Control characters that move the cursor or ring: bell, backspace, vertical tab, form feed,
-#: carriage return.
-_MOVES = dict.fromkeys((7, 8, 11, 12, 13))
 #: Blanks between two columns of a table.
 _GAP = 2
 
@@ -49,15 +47,19 @@ class PlainScreen:
     def tree(self, root: Node, *, width: int) -> str:
         """Each node behind lines that lead to it from the node above."""
         guides = _BRANCHES if self._has_lines else _ASCII_BRANCHES
-        lines = _wrap_text(_plain_text(root.line), width)
+        lines = _wrap_text(_node_text(root), width)
         lines += _lines_below(root, "", guides, width)
         return "".join(f"{line}\n" for line in lines)
 
 
 def _plain_text(line: Line) -> str:
-    """The text of a line without its styles, and without what would move the cursor."""
-    text = "".join(words for words, _ in line)
-    return text.translate(_MOVES).expandtabs()
+    """The text of a line without its styles."""
+    return "".join(visible(words) for words, _ in line)
+
+
+def _node_text(node: Node) -> str:
+    """The text of a node, which may be a definition of several lines."""
+    return "".join(visible_lines(words) for words, _ in node.line)
 
 
 def _column_widths(
@@ -97,7 +99,7 @@ def _lines_below(
         is_last = number == len(node.nodes) - 1
         branch = last if is_last else inner
         next_before = before + (_BELOW_THE_LAST if is_last else passing)
-        first, *others = _wrap_text(_plain_text(below.line), width - len(next_before))
+        first, *others = _wrap_text(_node_text(below), width - len(next_before))
         yield before + branch + first
         yield from (next_before + line for line in others)
         yield from _lines_below(below, next_before, guides, width)

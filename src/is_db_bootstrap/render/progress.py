@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap.wording import visible
+
 if TYPE_CHECKING:
     from is_db_bootstrap.events import Event
     from is_db_bootstrap.settings import Settings
@@ -26,14 +28,14 @@ class Progress:
     def addresses(self, settings: Settings) -> None:
         """Write where each address came from."""
         for store, url in settings.stores.items():
-            self._write(f"{store}: {url} (from {url.source})")
+            self._write(visible(f"{store}: {url} (from {url.source})"))
 
     def __call__(self, event: Event) -> None:
         """Show one event. The same wait is shown once."""
         if self._quiet or not event.store:
             return
         if self._is_worth_a_line(event):
-            self._write(f"{event.store}: {sentence(event)}")
+            self._write(visible(f"{event.store}: {sentence(event)}"))
 
     def _is_worth_a_line(self, event: Event) -> bool:
         if event.kind in {"waiting", "cancelling"}:

@@ -13,6 +13,7 @@ from typing import Any
 
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.results import BootstrapResult, ErrorReport, Outcome, StoreResult
+from is_db_bootstrap.wording import visible_json
 
 #: What Kubernetes keeps of a container's `/dev/termination-log`: bytes
 #: (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/).
@@ -62,7 +63,7 @@ def refusal(error: BootstrapError, limit: int = LIMIT, *, exit_code: int | None 
     def cut_to(cut: int) -> dict[str, Any]:
         return head | {"error": _error_document(error.kind, error, cut)}
 
-    return _first_that_fits(cut_to, limit) or json.dumps(cut_to(0), ensure_ascii=False)
+    return _first_that_fits(cut_to, limit) or json.dumps(cut_to(0))
 
 
 def _first_that_fits(cut_to: Callable[[int], Mapping[str, Any]], limit: int) -> str:
@@ -71,7 +72,7 @@ def _first_that_fits(cut_to: Callable[[int], Mapping[str, Any]], limit: int) -> 
     Empty when no document fits.
     """
     for cut in _CUTS:
-        text = json.dumps(cut_to(cut), ensure_ascii=False)
+        text = visible_json(json.dumps(cut_to(cut), ensure_ascii=False))
         if len(text.encode()) <= limit:
             return text
     return ""

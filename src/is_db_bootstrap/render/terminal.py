@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console, JustifyMethod
@@ -11,6 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from is_db_bootstrap.render.screen import Column, Line, Node
+from is_db_bootstrap.wording import visible, visible_lines
 
 
 class TerminalScreen:
@@ -37,7 +38,7 @@ class TerminalScreen:
 
     def tree(self, root: Node, *, width: int) -> str:
         """A tree with lines between its nodes."""
-        drawn = Tree(_styled_text(root.line))
+        drawn = Tree(_styled_text(root.line, visible_lines))
         _add_nodes(drawn, root.nodes)
         return self._console_text(drawn, width=width)
 
@@ -52,15 +53,18 @@ class TerminalScreen:
         return capture.get()
 
 
-def _styled_text(line: Line) -> Text:
-    """A line with its styles. A line of one piece gives its style to the blanks of its cell too."""
+def _styled_text(line: Line, written: Callable[[str], str] = visible) -> Text:
+    """A line with its styles. A line of one piece gives its style to the blanks of its cell too.
+
+    `written` makes each piece of it harmless.
+    """
     if len(line) == 1:
         words, style = line[0]
-        return Text(words, style=style)
-    return Text.assemble(*line)
+        return Text(written(words), style=style)
+    return Text.assemble(*((written(words), style) for words, style in line))
 
 
 def _add_nodes(tree: Tree, nodes: Sequence[Node]) -> None:
     for node in nodes:
-        branch = tree.add(_styled_text(node.line))
+        branch = tree.add(_styled_text(node.line, visible_lines))
         _add_nodes(branch, node.nodes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.render.screen import Node, Screen
+from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.description import Branch
@@ -28,7 +29,7 @@ def _tree_node(branch: Branch, level: int) -> Node:
     """A branch and all below it. `level` counts the branches above it."""
     pieces = []
     if branch.name:
-        pieces.append((branch.name, "bold" if level == _STORES else "cyan"))
+        pieces.append((visible(branch.name), "bold" if level == _STORES else "cyan"))
     if branch.text:
         gap = "  " if branch.name else ""
         pieces.append((f"{gap}{branch.text}", ""))

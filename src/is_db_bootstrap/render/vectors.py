@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from is_db_bootstrap.render.document import as_json
+from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
     from is_db_bootstrap.vector_results import CopyProgress, Moved, Upgraded, Version, Versions
@@ -12,12 +14,16 @@ if TYPE_CHECKING:
 
 def vectors_document(kind: str, rows: Sequence[Any]) -> str:
     """A JSON document with one list, whose name is `kind`."""
-    return json.dumps({kind: list(rows)}, indent=2, ensure_ascii=False) + "\n"
+    return as_json({kind: list(rows)})
 
 
 def versions_text(found: Sequence[Versions]) -> str:
     """Each collection with its versions, one a line."""
-    return "".join(f"{line}\n" for each in found for line in _versions_lines(each))
+    return _text_of(line for each in found for line in _versions_lines(each))
+
+
+def _text_of(lines: Iterable[str]) -> str:
+    return "".join(f"{visible(line)}\n" for line in lines)
 
 
 def _versions_lines(found: Versions) -> Iterator[str]:
@@ -66,14 +72,14 @@ def progress_line(progress: CopyProgress) -> str:
         parts.append(f"{left:,.0f} s left")
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
-    return ", ".join(parts)
+    return visible(", ".join(parts))
 
 
 def upgraded_text(done: Sequence[Upgraded]) -> str:
     """What became of each collection."""
     if not done:
         return "Every alias leads to the declared version. Nothing was copied.\n"
-    return "".join(f"{line}\n" for each in done for line in _upgraded_lines(each))
+    return _text_of(line for each in done for line in _upgraded_lines(each))
 
 
 def _upgraded_lines(done: Upgraded) -> Iterator[str]:
@@ -99,16 +105,15 @@ def _upgraded_lines(done: Upgraded) -> Iterator[str]:
 
 def moved_text(moved: Sequence[Moved]) -> str:
     """Where each alias leads now."""
-    return "".join(
-        f"alias {each.alias} leads to {each.target} now, and led to {each.source}\n"
-        for each in moved
+    return _text_of(
+        f"alias {each.alias} leads to {each.target} now, and led to {each.source}" for each in moved
     )
 
 
 def prune_question(old: Sequence[Version]) -> str:
     """What would be dropped, with its rows."""
     named = ", ".join(f"{version.name} ({_old_text(version)})" for version in old)
-    return f"This drops {named}. Drop?"
+    return visible(f"This drops {named}. Drop?")
 
 
 def _old_text(version: Version) -> str:
@@ -122,4 +127,4 @@ def pruned_text(old: Sequence[Version]) -> str:
     """What was dropped."""
     if not old:
         return "No old version is there.\n"
-    return "".join(f"dropped {version.name} ({_old_text(version)})\n" for version in old)
+    return _text_of(f"dropped {version.name} ({_old_text(version)})" for version in old)

@@ -136,6 +136,8 @@ class StoreKind:
     #: The nouns for one and for several changes of each kind. Without an entry, both are the name
     #: of the kind.
     change_nouns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    #: The language of the statements that a plan shows, as a fenced block of Markdown names it.
+    statement_language: str = "text"
     #: The variable by which clients name their sessions. Empty where the store has no module
     #: `sessions`, which ends such sessions.
     session_variable: str = ""

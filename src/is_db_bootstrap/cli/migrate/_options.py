@@ -21,7 +21,8 @@ from is_db_bootstrap.cli._options import (
     Options,
     add_options,
 )
-from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.cli._output import print_line, tell, tell_error
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -134,7 +135,7 @@ def migrate_exit_codes(command: F) -> F:
         try:
             return int(command(*args, **parameters) or 0)
         except BootstrapError as exc:
-            click.echo(f"is-db-bootstrap: {exc}", err=True)
+            tell_error(exc)
             return WRONG_USAGE if isinstance(exc, ConfigurationError) else FAILED
 
     return cast("F", with_exit_codes)
@@ -157,7 +158,7 @@ def run_revisions(
         return function(database.blueprint, *args, **parameters)
     except (BootstrapError, KeyboardInterrupt):
         for note in guests.end(("postgres",), database.settings):
-            click.echo(note, err=True)
+            tell(note)
         raise
 
 
@@ -167,17 +168,16 @@ def print_revisions(migrated: Migrated, verb: str, nothing: str) -> None:
     `verb` says what was done. `nothing` is the line for a call that did nothing.
     """
     for note in migrated.notes:
-        click.echo(note, err=True)
+        tell(note)
     if migrated.baseline:
-        click.echo(f"filled by the baseline {migrated.baseline}", err=True)
+        tell(f"filled by the baseline {migrated.baseline}")
     for revision in migrated.revisions:
         print_line(revision)
     if migrated.seeded:
-        click.echo(f"{migrated.seeded} demo rows added", err=True)
+        tell(f"{counted(migrated.seeded, 'demo row')} added")
     count = len(migrated.revisions)
-    noun = "revision" if count == 1 else "revisions"
-    total = f"{count} {noun} {verb}" if count or migrated.baseline else nothing
-    click.echo(total, err=True)
+    total = f"{counted(count, 'revision')} {verb}" if count or migrated.baseline else nothing
+    tell(total)
 
 
 def ask_user(question: str, *, yes: bool) -> bool | None:
@@ -186,6 +186,6 @@ def ask_user(question: str, *, yes: bool) -> bool | None:
         return True
     if not sys.stdin.isatty():
         return None
-    click.echo(f"{question} [y/N] ", err=True, nl=False)
+    tell(f"{question} [y/N] ", nl=False)
     answer = sys.stdin.readline().strip().lower()
     return answer in {"y", "yes"}

@@ -3,7 +3,7 @@
 import click
 
 from is_db_bootstrap.cli._endings import FAILED
-from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.cli._output import print_line, tell_error
 from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
 
 HINTS = """\
@@ -30,7 +30,8 @@ def command(database: Database) -> int:
     except ConfigurationError:
         raise
     except BootstrapError as exc:
-        click.echo(f"is-db-bootstrap: {exc}\n{HINTS}", err=True)
+        tell_error(exc)
+        click.echo(HINTS, err=True)
         return FAILED
     product = "" if database.other_url else "PostgreSQL "
     print_line(f"target      {found.target}")
@@ -41,6 +42,6 @@ def command(database: Database) -> int:
     print_line(f"revision    {found.revision or '(none)'}")
     print_line(f"head        {found.head}")
     if found.conflict is not None:
-        click.echo(f"is-db-bootstrap: {found.conflict}", err=True)
+        tell_error(found.conflict)
         return FAILED
     return 0

@@ -3,6 +3,7 @@
 import click
 
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._output import tell
 from is_db_bootstrap.cli.migrate._options import (
     Database,
     ask_user,
@@ -37,13 +38,10 @@ def command(database: Database, target: str, yes: bool) -> int:
     except RowsWouldBeLost as exc:
         answer = ask_user(f"{exc.message} Go on?", yes=yes)
         if answer is None:
-            click.echo(
-                f"{exc.message} {exc.changed} There is no terminal to ask at. Say --yes.",
-                err=True,
-            )
+            tell(f"{exc.message} {exc.changed} There is no terminal to ask at. Say --yes.")
             return WRONG_USAGE
         if not answer:
-            click.echo(exc.changed, err=True)
+            tell(exc.changed)
             return FAILED
         rest = exc.to or target
         undone = run_revisions(migrate.downgrade, database, rest, drop_rows=True)

@@ -2,7 +2,7 @@
 
 import click
 
-from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.cli._output import print_text
 from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
 
 
@@ -19,5 +19,5 @@ def command(database: Database, span: str) -> int:
     from is_db_bootstrap import migrate
 
     sql = migrate.sql(database.blueprint, span, settings=database.settings)
-    print_line(sql, nl=False)
+    print_text(sql)
     return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
-from is_db_bootstrap.cli._output import print_line
+from is_db_bootstrap.cli._output import print_line, tell
 from is_db_bootstrap.cli.migrate._options import (
     Database,
     ask_user,
@@ -49,10 +49,10 @@ def command(database: Database, revision: str, yes: bool) -> int:
     stamped = module.stamp(database.blueprint, revision, **database.arguments)
     _tell(stamped.record, "count")
     for note in stamped.notes:
-        click.echo(note, err=True)
+        tell(note)
     for name in stamped.revisions:
         print_line(name)
-    click.echo(_total(stamped, is_cypher=database.is_cypher), err=True)
+    tell(_total(stamped, is_cypher=database.is_cypher))
     return 0
 
 
@@ -77,4 +77,4 @@ def _tell(change: RecordChange, verb: str) -> None:
     }
     for words, names in parts.items():
         if names:
-            click.echo(f"{words}: {', '.join(names)}", err=True)
+            tell(f"{words}: {', '.join(names)}")

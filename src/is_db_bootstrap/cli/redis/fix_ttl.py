@@ -10,6 +10,7 @@ from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._output import print_text
 from is_db_bootstrap.cli.migrate._options import ask_user
 from is_db_bootstrap.cli.redis._options import key_options
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.redis.keyspace import Keyspace
@@ -56,7 +57,7 @@ def command(
             return 0
         if output != "json":
             show(missing, None)
-        answer = ask_user(f"Set the lifetimes of {total} keys of {target}?", yes=yes)
+        answer = ask_user(f"Set the lifetimes of {counted(total, 'key')} of {target}?", yes=yes)
         if answer is None:
             click.echo("Nothing was changed: there is no terminal to ask at. Say --yes.", err=True)
             return WRONG_USAGE

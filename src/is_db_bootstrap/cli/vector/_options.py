@@ -20,6 +20,7 @@ from is_db_bootstrap.cli._options import (
     Options,
     add_options,
 )
+from is_db_bootstrap.cli._output import tell_error
 from is_db_bootstrap.cli._run import prepare_clients
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ COLLECTION = click.argument("collection", default="")
 
 def tell(note: str) -> None:
     """Print a note to stderr."""
-    click.echo(f"is-db-bootstrap: {note}", err=True)
+    tell_error(note)
 
 
 def progress_teller() -> Callable[[CopyProgress], None]:

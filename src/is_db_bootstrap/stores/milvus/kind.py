@@ -37,6 +37,7 @@ KIND = StoreKind(
         "MILVUS_CONN_TIMEOUT",
     ),
     unended="Milvus cannot be cancelled: an index or a load that was begun there may go on.",
+    statement_language="python",
     change_nouns={
         "collection": ("collection", "collections"),
         "index": ("index", "indexes"),

@@ -30,6 +30,7 @@ KIND = StoreKind(
     bootstrapper_class="Neo4jBootstrapper",
     client_extra="neo4j",
     unended="An index that was created on Neo4j before the end may still be building there.",
+    statement_language="cypher",
     change_nouns={
         "cypher": ("Cypher file", "Cypher files"),
         "callback": ("callback", "callbacks"),

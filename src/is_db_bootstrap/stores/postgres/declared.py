@@ -22,6 +22,8 @@ from is_db_bootstrap.stores.postgres.catalogue import (
     Objects,
     look,
 )
+from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.mending import Mending, in_order
 from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 
 Connection = psycopg.Connection[Any]
@@ -114,7 +116,8 @@ class Declared:
         found: list[Drift] = []
         for schema, declared in self._by_schema(self.catalogue).items():
             if schema not in seen.schemas:
-                found.append(Drift(schema, "schema", "is missing"))
+                create = f"CREATE SCHEMA {identifier(schema)};"
+                found.append(Drift(schema, "schema", "is missing", schema, fix=create))
                 continue
             told = compare.drifts(
                 declared,
@@ -122,8 +125,10 @@ class Declared:
                 roles=seen.roles,
                 exact_queries=seen.is_exact,
             )
-            found += told if schema == self.schema else compare.in_schema(schema, told)
-        return found
+            mending = Mending(schema, self.schema, declared, seen.schemas[schema])
+            mended = map(mending.with_fix, told)
+            found += mended if schema == self.schema else compare.in_schema(schema, mended)
+        return in_order(found)
 
     def findings(self, reader: Callable[[], Connection]) -> list[Drift]:
         """What nobody has declared, and remarks on what was not compared.

@@ -88,6 +88,7 @@ KIND = StoreKind(
     bootstrapper_class="PostgreSQLBootstrapper",
     client_extra="postgres",
     session_variable="PGAPPNAME",
+    statement_language="sql",
     change_nouns={
         "database": ("database", "databases"),
         "schema": ("schema", "schemas"),
