@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from is_db_bootstrap.names import STORE_ORDER
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.names import StoreName
-    from is_db_bootstrap.settings import RunOptions, Settings
+    from is_db_bootstrap.settings import Choice, RunOptions, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
@@ -137,20 +136,22 @@ class Options(NamedTuple):
         fields = ", ".join(f"{name}={value!r}" for name, value in values.items())
         return f"Options({fields})"
 
-    def blueprint_name(self) -> str:
-        """The name of the blueprint, as the user gave it."""
-        from is_db_bootstrap.blueprint.load import DEFAULT
-        from is_db_bootstrap.settings import blueprint_name
+    def choice(self) -> Choice:
+        """The blueprint of this call, and who named it.
 
-        if self.blueprint:
-            return self.blueprint
-        return blueprint_name(os.environ, self.config, self.env_file) or DEFAULT
+        Raises `ConfigurationError` when nobody did, and the working directory is a blueprint.
+        """
+        from is_db_bootstrap.settings.choice import chosen_blueprint, refuse_overlooked
+
+        choice = chosen_blueprint(self.blueprint, file=self.config, env_file=self.env_file)
+        refuse_overlooked(choice)
+        return choice
 
     def load_blueprint(self, *, may_have_no_files: bool = False) -> Blueprint:
         """The blueprint itself. `load_blueprint` explains `may_have_no_files`."""
-        from is_db_bootstrap.blueprint.load import load_blueprint
+        from is_db_bootstrap.blueprint.load import load_chosen
 
-        return load_blueprint(self.blueprint_name(), may_have_no_files=may_have_no_files)
+        return load_chosen(self.choice(), may_have_no_files=may_have_no_files)
 
     def run_options(self, *, retry_changes: tuple[str, ...] = (), **flags: bool) -> RunOptions:
         """What the engine is told: the stores of this call, and the `flags` of its command."""
