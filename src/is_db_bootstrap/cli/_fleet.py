@@ -100,7 +100,7 @@ def run_fleet(options: Options, fleet: FleetOptions, mode: Mode, run_options: Ru
 
     with log_refusals(options.termination_log):
         engine = Fleet(
-            Order(loadable_name(options.choice()), mode, run_options),
+            Order(loadable_name(options.choice()), mode, options.with_choice(run_options)),
             jobs=fleet.jobs or os.cpu_count() or 1,
             continue_on_error=fleet.continue_on_error,
             report=report_target,

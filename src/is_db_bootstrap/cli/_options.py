@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -148,12 +149,42 @@ class Options(NamedTuple):
         return choice
 
     def load_blueprint(self, *, may_have_no_files: bool = False) -> Blueprint:
-        """The blueprint itself. `load_blueprint` explains `may_have_no_files`."""
+        """The blueprint itself, after it was told on stderr which one it is if nobody named it.
+
+        `load_blueprint` of the package `blueprint` explains `may_have_no_files`.
+        """
         from is_db_bootstrap.blueprint.load import load_chosen
 
-        return load_chosen(self.choice(), may_have_no_files=may_have_no_files)
+        choice = self.choice()
+        self._tell_choice(choice)
+        return load_chosen(choice, may_have_no_files=may_have_no_files)
 
-    def run_options(self, *, retry_changes: tuple[str, ...] = (), **flags: bool) -> RunOptions:
+    def _tell_choice(self, choice: Choice) -> None:
+        """Print a choice that nobody has typed or set here: a default, or a file above."""
+        is_from_above = choice.file is not None and choice.file.is_absolute() and not self.config
+        is_silent_one = choice.is_default or is_from_above
+        if self.verbose or (is_silent_one and not self.quiet):
+            click.echo(f"is-db-bootstrap: blueprint {choice}", err=True)
+
+    def refuse_others(
+        self, blueprint: Blueprint, settings: Settings, stores: Sequence[StoreName]
+    ) -> None:
+        """Raise `StoreConflict` when nobody named the blueprint and a store carries others only."""
+        from is_db_bootstrap.app import refuse_other_blueprints
+
+        if self.choice().is_default:
+            refuse_other_blueprints(blueprint, settings, stores)
+
+    def with_choice(self, run_options: RunOptions) -> RunOptions:
+        """`run_options` with who has named the blueprint of this call."""
+        choice = self.choice()
+        return replace(
+            run_options,
+            blueprint_source=choice.source,
+            is_default_blueprint=choice.is_default,
+        )
+
+    def run_options(self, *, retry_changes: tuple[str, ...] = (), **flags: Any) -> RunOptions:
         """What the engine is told: the stores of this call, and the `flags` of its command."""
         from is_db_bootstrap.settings import RunOptions
 
