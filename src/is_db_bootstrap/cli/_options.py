@@ -219,11 +219,22 @@ class Options(NamedTuple):
             without=without,
         )
         settings = load()
-        if not self.use_local:
-            return settings
-        from is_db_bootstrap.cli._local_stack import local_environment
+        if self.use_local:
+            from is_db_bootstrap.cli._local_stack import local_environment
 
-        return load(environ=local_environment(settings, self.data_dir, quiet=self.quiet))
+            settings = load(environ=local_environment(settings, self.data_dir, quiet=self.quiet))
+        self._tell_settings(settings)
+        return settings
+
+    def _tell_settings(self, settings: Settings) -> None:
+        """Print on stderr what is set and most likely not as it was meant.
+
+        With `--verbose`, also what is passed over by rule.
+        """
+        told = [] if self.quiet else [f"warning: {each}" for each in settings.warnings]
+        told += settings.details if self.verbose else ()
+        for each in told:
+            click.echo(f"is-db-bootstrap: {each}", err=True)
 
 
 def add_options(command: F, options: Sequence[Decorator]) -> F:

@@ -151,7 +151,8 @@ class Setup:
         settings = self._options.load_settings(blueprint)
         for store in app.chosen_stores(blueprint, self._options.only, self._options.skip):
             url = settings.need(store)
-            self._print_of_store(store, f"{url}  (from {url.source})")
+            source = "" if url.source == DEFAULT_SOURCE else f"  (from {url.source})"
+            self._print_of_store(store, f"{url}{source}")
             if url.source == DEFAULT_SOURCE:
                 self._ask_about_default(url)
         return blueprint, settings
@@ -162,9 +163,7 @@ class Setup:
             "DB_HOST, DB_PORT, DB_NAME,\n"
             "  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so."
         )
-        self._require_consent(
-            f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST"
-        )
+        self._require_consent(f"Go on with {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST")
 
     def _make_engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
         run_options = self._options.with_choice(self._options.run_options(seed=self._seed))
