@@ -172,3 +172,27 @@ def test_the_folder_of_a_blueprint_is_not_passed_over(shop):
     code, _, err = run_here(("apply", "--only", "redis"), shop, environ)
     assert code == 2
     assert "--blueprint ." in err
+
+
+# --- what every run would repeat
+
+
+@pytest.mark.milvus
+def test_what_milvus_lite_never_tells_is_said_by_verify_and_when_asked_for(empty, milvus_url):
+    environ = environment("milvus", milvus_url)
+    note = "does not tell"
+    args = ("-b", "novel_genesis", "--only", "milvus")
+    shown = {
+        command: note in run_here((*command.split(), *args), empty, environ)[1]
+        for command in ("apply", "apply -v", "plan", "status", "verify", "setup --yes")
+    }
+    assert shown == {
+        "apply": False,
+        "apply -v": True,
+        "plan": False,
+        "status": False,
+        "verify": True,
+        "setup --yes": True,  # its last step verifies
+    }
+    [store] = json.loads(run_here(("apply", *args, "-o", "json"), empty, environ)[1])["stores"]
+    assert any(note in each for each in store["notes"])

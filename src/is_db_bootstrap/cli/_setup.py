@@ -18,6 +18,7 @@ from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.leftovers import Guests
 from is_db_bootstrap.render import document, refusal, summary
+from is_db_bootstrap.render.report import without_details
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import DEFAULT_SOURCE
 from is_db_bootstrap.settings.timing import SETUP_TIMEOUT_S
@@ -232,8 +233,10 @@ class Setup:
         result = self._guests.end_after(result, engine.stores, settings)
         self._last = result
         abandon_unfinished_calls(engine)
+        tells_details = self._options.verbose or mode is Mode.VERIFY
         for store in result.stores:
-            for note in store.notes:
+            shown = store if tells_details else without_details(store)
+            for note in shown.notes:
                 self._print_of_store(store.store, note)
         result.raise_for_failure()
         if not result.ok:

@@ -1,10 +1,10 @@
 """The proxy that a client goes through because a variable of the environment says so.
 
-Only gRPC does that, unasked. It reads `grpc_proxy`, `https_proxy` and `http_proxy`, in this order
-and in small letters, for every address. The first that is set counts, also when it is empty. It
-must be `http://`. Hosts are excepted by the first of `no_grpc_proxy` and `no_proxy` that is set:
-ends of names, addresses and networks, with commas between them (gRPC's `http_proxy_mapper.cc`,
-tried with grpcio 1.85).
+Of the clients of stores only gRPC does that, unasked. It reads `grpc_proxy`, `https_proxy` and
+`http_proxy`, in this order and in small letters, for every address. The first that is set counts,
+also when it is empty. It must be `http://`. Hosts are excepted by the first of `no_grpc_proxy` and
+`no_proxy` that is set: ends of names, addresses and networks, with commas between them (gRPC's
+`http_proxy_mapper.cc`, tried with grpcio 1.85).
 """
 
 from __future__ import annotations
@@ -49,6 +49,27 @@ def grpc_proxy(host: str) -> Proxy | None:
         return None
     server = f"http://{proxy.netloc.rpartition('@')[2]}"
     return Proxy(variable, server, host, exceptions or _EXCEPTIONS[-1])
+
+
+def web_proxy(url: str) -> Proxy | None:
+    """The proxy through which Python's own modules and requests go to `url`. Else None.
+
+    They read `http_proxy`, `https_proxy` and `all_proxy`, in small and in capital letters.
+    """
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    for kind in (parts.scheme, "all"):
+        server = getproxies().get(kind, "")
+        if not server or proxy_bypass(host):
+            continue
+        names = (f"{kind}_proxy", f"{kind}_proxy".upper())
+        variable = next((name for name in names if os.environ.get(name) == server), names[0])
+        scheme, _, netloc = server.rpartition("://")
+        address = f"{scheme or 'http'}://{netloc.rpartition('@')[2]}"
+        return Proxy(variable, address, host, "no_proxy")
+    return None
 
 
 def _first_set(names: tuple[str, ...]) -> str:
