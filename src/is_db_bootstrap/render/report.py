@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.screen import Column, Line, Screen
 from is_db_bootstrap.render.statements import statement_lines
-from is_db_bootstrap.results import BootstrapResult, Mode, Outcome, StoreResult
+from is_db_bootstrap.results import BootstrapResult, Detail, Mode, Outcome, StoreResult
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bo
     rows = [_store_row(store) for store in result.stores]
     text = screen.table(_COLUMNS, rows, width=WIDTH)
     lists_changes = verbose or result.mode is Mode.PLAN
-    for store in result.stores:
+    tells_details = verbose or result.mode is Mode.VERIFY
+    for each in result.stores:
+        store = each if tells_details else without_details(each)
         if store.status is not None:
             text += screen.line([(f"  {store.store}: {_status_text(store.status)}", "")])
         for change in store.changes if lists_changes else ():
@@ -62,6 +65,12 @@ def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bo
         for words, style in _detail_lines(store):
             text += screen.line([(f"  {store.store}: {words}", style)])
     return text + screen.line(_last_line(result))
+
+
+def without_details(store: StoreResult) -> StoreResult:
+    """The result of a store without the notes that every run would repeat."""
+    notes = tuple(note for note in store.notes if not isinstance(note, Detail))
+    return replace(store, notes=notes)
 
 
 def _last_line(result: BootstrapResult) -> Line:

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, unquote_plus
 
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.proxy import Proxy, grpc_proxy
 from is_db_bootstrap.settings.secrets import (
     HIDDEN,
     SECRET_OPTIONS,
@@ -20,6 +21,9 @@ from is_db_bootstrap.settings.secrets import (
 from is_db_bootstrap.stores.kinds import KINDS
 
 E = TypeVar("E", bound=Exception)
+
+#: The source of an address that nobody has set.
+DEFAULT_SOURCE = "default"
 
 #: The schemes of each store, the usual one first.
 SCHEMES: Mapping[StoreName, tuple[str, ...]] = {kind.name: kind.schemes for kind in KINDS.values()}
@@ -316,6 +320,11 @@ class StoreUrl:
         """The first host, decoded, without brackets and port."""
         return self.servers[0][0]
 
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that the environment of this process puts in between. None when none does."""
+        return grpc_proxy(self.host) if KINDS[self.store].has_grpc_proxy else None
+
     def port(self, default: int) -> int:
         """The first port."""
         return int(self.servers[0][1] or default)
@@ -348,7 +357,8 @@ class StoreUrl:
         is_token = KINDS[self.store].lone_user_is_secret and not self.password
         username = "" if is_token else self.username
         hidden = HIDDEN if self.password or (is_token and self.username) else ""
-        return self._address_text(username, hidden, self.database, self.scheme, ())
+        text = self._address_text(username, hidden, self.database, self.scheme, ())
+        return f"{text} (default)" if self.source == DEFAULT_SOURCE else text
 
     def __repr__(self) -> str:
         return f"<StoreUrl {self}>"

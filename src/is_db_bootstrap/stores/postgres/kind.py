@@ -54,6 +54,23 @@ KIND = StoreKind(
         "portable blueprint.",
     ),
     other_url_variables=("DATABASE_URL",),
+    # The official image reads the second one of each, and the files that `…_FILE` names.
+    user_variables=("POSTGRES_USERNAME", "POSTGRES_USER"),
+    database_variable="POSTGRES_DB",
+    foreign_variables=(
+        "HOST",
+        "HOSTS",
+        "PORT",
+        "PORTS",
+        "URI",
+        "NAME",
+        "DSN",
+        "DATABASE",
+        "PASS",
+        "INITDB_ARGS",
+        "INITDB_WALDIR",
+        "HOST_AUTH_METHOD",
+    ),
     part_variables={
         "host": "DB_HOST",
         "port": "DB_PORT",
