@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap.render.drift import drift_lines, drift_text
 from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.screen import Column, Line, Screen
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome, StoreResult
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.results import ChangeResult, Drift, Status
+    from is_db_bootstrap.results import ChangeResult, Status
 
 #: Columns of the output when it is no terminal: characters.
 WIDTH = 120
@@ -53,6 +54,11 @@ def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bo
     for store in result.stores:
         for words, style in _detail_lines(store, lists_changes=lists_changes):
             text += screen.line([(f"  {store.store}: {words}", style)])
+        for drift in store.drifts:
+            text += screen.line([(f"  {store.store}: {drift_text(drift)}", "yellow")])
+            text += "".join(screen.line([(line, "")]) for line in drift_lines(drift))
+        if store.error and store.error.hint:
+            text += screen.line([(f"  {store.store}: next: {store.error.hint}", "")])
     return text + screen.line(_last_line(result))
 
 
@@ -108,13 +114,10 @@ def _detail_lines(store: StoreResult, *, lists_changes: bool) -> Iterator[tuple[
     if lists_changes:
         yield from ((_change_text(change), "") for change in store.changes)
     yield from ((f"note: {note}", "dim") for note in store.notes)
-    yield from ((_drift_text(drift), "yellow") for drift in store.drifts)
     if store.error and not store.drifts:
         detail = getattr(store.exception, "detail", "")
         message = f"{store.error.message} {detail}".strip()
         yield f"{store.error.kind}: {message}", "red"
-    if store.error and store.error.hint:
-        yield f"next: {store.error.hint}", ""
 
 
 def _status_text(status: Status) -> str:
@@ -127,9 +130,3 @@ def _change_text(change: ChangeResult) -> str:
     is_left_to_person = change.outcome in _NOT_DONE and not change.nature.may_run_again
     remark = _ASKED_AGAIN if is_left_to_person else ""
     return f"{change.outcome}: {change.kind} {change.name}{detail}{remark}"
-
-
-def _drift_text(drift: Drift) -> str:
-    has_both = drift.expected is not None and drift.actual is not None
-    sides = f" (expected {drift.expected}, found {drift.actual})" if has_both else ""
-    return f"drift: {drift.kind} {drift.object}: {drift.message}{sides}"
