@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: The message of a drift whose change has not been applied yet.
 PENDING = "is pending"
+#: The command that mends it.
+APPLY = "is-db-bootstrap apply"
 
 
 class BootstrapError(Exception):
@@ -168,19 +170,31 @@ class VerificationFailed(StoreError):
     exit_code = 3
     kind = "verification"
 
-    def __init__(self, store: str, drifts: Sequence[Drift]) -> None:
+    def __init__(self, store: str, drifts: Sequence[Drift], advice: str = "") -> None:
         first = drifts[0]
         more = f" and {len(drifts) - 1} more" if len(drifts) > 1 else ""
         message = f"{first.kind} {first.object}: {first.message}{more}."
+        hint = " ".join(sentence for sentence in (_way_out(drifts), advice) if sentence)
         if all(drift.message == PENDING for drift in drifts):
             hint = "Run apply."
-        else:
-            hint = (
-                "Compare with the blueprint. A migration that was applied does not run again: "
-                "write another one (`is-db-bootstrap revision`), or repair by hand."
-            )
         super().__init__(store, message, hint=hint, subject=first.object)
         self.drifts = tuple(drifts)
+
+
+def _way_out(drifts: Sequence[Drift]) -> str:
+    """What a person does about these drifts. Each says itself what mends it, or why nothing does.
+
+    A drift of which a store says neither is compared by hand.
+    """
+    has_fix = [drift.fix is not None for drift in drifts]
+    if all(has_fix):
+        return "Run what mends each difference, or declare what is there. Then verify again."
+    if any(has_fix):
+        return (
+            "Run what mends a difference where that is told, mend the others by hand, or declare "
+            "what is there. Then verify again."
+        )
+    return "Compare with the blueprint. Mend it by hand, or declare what is there."
 
 
 class Interrupted(BootstrapError):

@@ -33,7 +33,9 @@ class Event:
     that ran in a transaction which is still open, so it may be taken back. A `change` tells what
     became of it. A `waiting` is followed by another try. A `still-waiting`
     tells what a call waits for that has not come back. `store` is empty for the run as a whole.
-    `elapsed_s` counts seconds since the run began.
+    `elapsed_s` counts seconds since the run began. A `phase` has the seconds that it may take in
+    `left_s`, which is None where it has no limit. The `store-done` of a plan has the number of
+    changes to come in `planned`.
     """
 
     kind: str
@@ -43,6 +45,8 @@ class Event:
     elapsed_s: float = 0.0
     change: ChangeResult | None = None
     result: BootstrapResult | None = None
+    left_s: float | None = None
+    planned: int = 0
 
 
 Observer = Callable[[Event], None]

@@ -55,8 +55,15 @@ DRIFTED = StoreResult(
     Outcome.DRIFTED,
     ServerInfo("7.0.15", "cluster"),
     drifts=(
-        Drift("idx", "index", "differs", "btree (a)", "btree (b)"),
-        Drift("t", "table", "is missing"),
+        Drift(
+            "idx",
+            "index",
+            "differs",
+            "btree (a)",
+            "btree (b)",
+            "DROP INDEX idx;\nCREATE INDEX idx ON t (a);",
+        ),
+        Drift("t", "table", "is missing", reason="run its revision"),
     ),
     notes=("allkeys-lru may evict locks.",),
     error=ErrorReport("verification", "idx", "index idx: differs and 1 more.", "Compare."),
@@ -129,8 +136,14 @@ def test_a_failure_has_object_cause_and_next_step_literally():
 
 def test_every_drift_is_listed_once_with_both_sides():
     text = shown(DRIFTED, exit_code=3, outcome=Outcome.DRIFTED)
-    assert "redis: drift: index idx: differs (expected btree (a), found btree (b))" in text
-    assert "redis: drift: table t: is missing\n" in text
+    assert (
+        "  redis: drift: index idx: differs\n"
+        "      declared: btree (a)\n"
+        "      there:    btree (b)\n"
+        "      mend:     DROP INDEX idx;\n"
+        "                CREATE INDEX idx ON t (a);\n"
+    ) in text
+    assert "redis: drift: table t: is missing\n      by hand:  run its revision\n" in text
     assert "and 1 more" not in text
     assert "redis: note: allkeys-lru may evict locks." in text
     assert "7.0.15 cluster" in text

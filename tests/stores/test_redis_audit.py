@@ -60,7 +60,7 @@ def test_keys_that_fit_no_pattern_are_told_by_prefix_and_only_strict_takes_them_
     assert found == {
         "celery-task-meta-": "300 keys that begin so fit no declared pattern",
         "other:": "7 keys that begin so fit no declared pattern",
-        "lonely": "1 keys that begin so fit no declared pattern",
+        "lonely": "1 key that begins so fits no declared pattern",
     }
     codes = []
     for strict in (False, True):
@@ -76,7 +76,7 @@ def test_the_key_with_an_empty_name_is_told_as_that(redis_url, client):
     found = {drift.object: drift.message for drift in audit(redis_url)}
     assert found == {
         EMPTY_NAME: "a key with an empty name fits no declared pattern",
-        "other:": "1 keys that begin so fit no declared pattern",
+        "other:": "1 key that begins so fits no declared pattern",
     }
     with Keyspace(StoreUrl.parse("redis", redis_url), SHOP, Timing()) as keyspace:
         rows = {row.name: row.keys for row in keyspace.table().undeclared}
@@ -132,7 +132,7 @@ def test_a_user_of_one_prefix_is_told_how_many_keys_were_not_looked_at(redis_url
     finally:
         client.execute_command("ACL", "DELUSER", "narrow")
     assert {drift.object for drift in found} == {"cart:1", "cart:2", "elsewhere", "keyspace"}
-    assert found[-1].message == "1 keys were not looked at: this user may not read them"
+    assert found[-1].message == "1 key was not looked at: this user may not read them"
     assert found[-1].finding
 
 

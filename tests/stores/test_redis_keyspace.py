@@ -257,7 +257,7 @@ def test_the_end_says_why_keys_got_no_lifetime_and_what_to_do(client, redis_url,
     told = CliRunner().invoke(fix_ttl, words, standalone_mode=False)
     text = told.output
     assert "7 of 10 keys" in text
-    assert "1 keys got none: given a lifetime meanwhile." in text
+    assert "1 key got none: given a lifetime meanwhile." in text
     assert "2 keys got none: gone" in text
     assert "1 key lacks a lifetime now" in text
     assert "Run fix-ttl again" in text

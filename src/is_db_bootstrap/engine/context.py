@@ -51,6 +51,8 @@ class Emit(Protocol):
         message: str = "",
         change: ChangeResult | None = None,
         result: BootstrapResult | None = None,
+        left_s: float | None = None,
+        planned: int = 0,
     ) -> None:
         """Send one event. The arguments are the fields of `Event`."""
 

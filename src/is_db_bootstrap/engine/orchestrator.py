@@ -189,10 +189,12 @@ class BootstrapOrchestrator:
         message: str = "",
         change: ChangeResult | None = None,
         result: BootstrapResult | None = None,
+        left_s: float | None = None,
+        planned: int = 0,
     ) -> None:
         """Tell every observer. A failure of an observer is logged and does not end the run."""
         elapsed_s = time.monotonic() - self._began
-        event = Event(kind, phase, store, message, elapsed_s, change, result)
+        event = Event(kind, phase, store, message, elapsed_s, change, result, left_s, planned)
         with self._events:
             for observer in self._observers:
                 try:

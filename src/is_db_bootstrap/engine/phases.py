@@ -16,6 +16,7 @@ from is_db_bootstrap.engine.default_blueprint import refuse_other_blueprints
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
 from is_db_bootstrap.engine.retry import until, while_busy, while_busy_change
 from is_db_bootstrap.engine.store import (
+    CanAdvise,
     CanApplyTogether,
     CanAudit,
     CanCheckRights,
@@ -33,6 +34,7 @@ from is_db_bootstrap.engine.together import Together
 from is_db_bootstrap.engine.track import UNVERIFIED, Call, Track
 from is_db_bootstrap.engine.workers import Workers
 from is_db_bootstrap.errors import (
+    APPLY,
     PENDING,
     AccessDenied,
     BootstrapError,
@@ -485,14 +487,18 @@ class Phases:
         if track.plan and track.plan.ahead:
             track.note("Not verified: the store is ahead of this version of the blueprint.")
         elif mode is Mode.VERIFY and track.pending:
-            track.drifts += [Drift(c.name, c.kind, PENDING) for c in track.pending]
+            track.drifts += [
+                Drift(each.name, each.kind, PENDING, each.detail or None, fix=APPLY)
+                for each in track.pending
+            ]
         else:
             drifts = self._look_while_busy(track, track.store.verify, Phase.VERIFY)
             track.drifts += self._without_awaited(track, drifts)
             self._audit_store(track)
         track.verified = True
         if track.drifts:
-            raise VerificationFailed(track.store.name, track.drifts)
+            advice = track.store.drift_advice if isinstance(track.store, CanAdvise) else ""
+            raise VerificationFailed(track.store.name, track.drifts, advice)
 
     def _without_awaited(self, track: Track, drifts: Sequence[Drift]) -> list[Drift]:
         """The drifts without those that another command brings about, which become notes.

@@ -324,6 +324,16 @@ class CanAudit(Protocol):
 
 
 @runtime_checkable
+class CanAdvise(Protocol):
+    """A store with something to say to a person who is about to mend what differs.
+
+    `drift_advice` is one or two sentences: what of this kind of store is easily overlooked then.
+    """
+
+    drift_advice: str
+
+
+@runtime_checkable
 class CanReport(Protocol):
     """A store that can say what its record holds, without a lock and without writing."""
 

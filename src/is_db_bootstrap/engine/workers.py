@@ -99,8 +99,8 @@ class Workers:
     def _run_threads(
         self, phase: Phase, tracks: Sequence[Track], step: Callable[[Track], None], *, quiet: bool
     ) -> bool:
-        self._run.emit("phase", phase=phase)
         self._deadlines.begin(phase)
+        self._run.emit("phase", phase=phase, left_s=self._deadlines.left_s())
         for track in tracks:
             track.call = Call()
             call = partial(self._run_step, phase, step, track, quiet=quiet)
@@ -120,7 +120,8 @@ class Workers:
             raise
         else:
             if not quiet:
-                self._run.emit("store-done", phase=phase, store=track.store.name)
+                planned = len(track.pending)
+                self._run.emit("store-done", phase=phase, store=track.store.name, planned=planned)
         finally:
             track.duration_s += time.monotonic() - began
 

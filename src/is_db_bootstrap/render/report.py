@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap.render.drift import drift_lines, drift_text
 from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.screen import Column, Line, Screen
 from is_db_bootstrap.render.statements import statement_lines
@@ -14,7 +15,7 @@ from is_db_bootstrap.results import BootstrapResult, Detail, Mode, Outcome, Stor
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.results import ChangeResult, Drift, Status
+    from is_db_bootstrap.results import ChangeResult, Status
 
 #: Columns of the output when it is no terminal: characters.
 WIDTH = 120
@@ -64,6 +65,11 @@ def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bo
                 text += screen.line([(words, style)])
         for words, style in _detail_lines(store):
             text += screen.line([(f"  {store.store}: {words}", style)])
+        for drift in store.drifts:
+            text += screen.line([(f"  {store.store}: {drift_text(drift)}", "yellow")])
+            text += "".join(screen.line([(line, "")]) for line in drift_lines(drift))
+        if store.error and store.error.hint:
+            text += screen.line([(f"  {store.store}: next: {store.error.hint}", "")])
     return text + screen.line(_last_line(result))
 
 
@@ -121,13 +127,10 @@ def _change_noun(store: StoreResult, kind: str, number: int) -> str:
 def _detail_lines(store: StoreResult) -> Iterator[tuple[str, str]]:
     """What is left to say of a store behind its changes, line by line, each with its colour."""
     yield from ((f"note: {note}", "dim") for note in store.notes)
-    yield from ((_drift_text(drift), "yellow") for drift in store.drifts)
     if store.error and not store.drifts:
         detail = getattr(store.exception, "detail", "")
         message = f"{store.error.message} {detail}".strip()
         yield f"{store.error.kind}: {message}", "red"
-    if store.error and store.error.hint:
-        yield f"next: {store.error.hint}", ""
 
 
 def _status_text(status: Status) -> str:
@@ -140,9 +143,3 @@ def _change_text(change: ChangeResult) -> str:
     is_left_to_person = change.outcome in _NOT_DONE and not change.nature.may_run_again
     remark = _ASKED_AGAIN if is_left_to_person else ""
     return f"{change.outcome}: {change.kind} {change.name}{detail}{remark}"
-
-
-def _drift_text(drift: Drift) -> str:
-    has_both = drift.expected is not None and drift.actual is not None
-    sides = f" (expected {drift.expected}, found {drift.actual})" if has_both else ""
-    return f"drift: {drift.kind} {drift.object}: {drift.message}{sides}"

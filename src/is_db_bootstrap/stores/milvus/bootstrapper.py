@@ -45,6 +45,10 @@ class MilvusBootstrapper:
     """
 
     name: StoreName = "milvus"
+    drift_advice = (
+        "Milvus changes no field of a collection that has rows: a new version of it takes what "
+        "differs (`is-db-bootstrap vector upgrade`)."
+    )
 
     def __init__(
         self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None

@@ -17,10 +17,17 @@ from pymilvus import DataType, FunctionType
 
 from is_db_bootstrap.blueprint import Collection, Field, Index
 from is_db_bootstrap.engine.lineage import Lineage, Standing
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.errors import APPLY, StoreConflict
 from is_db_bootstrap.results import Change, Drift, Nature
 from is_db_bootstrap.stores.milvus import defaults
 from is_db_bootstrap.stores.milvus.errors import STORE
+from is_db_bootstrap.stores.milvus.mending import (
+    alias_call,
+    index_calls,
+    load_call,
+    partition_call,
+    property_call,
+)
 from is_db_bootstrap.stores.milvus.properties import normal_text, property_differences
 from is_db_bootstrap.stores.milvus.releases import (
     ADDS_FIELDS_SINCE,
@@ -478,26 +485,44 @@ def drifts(
     if declared.alias and live.target != declared.name:
         yield from _alias_drift(declared, live)
     if live.described is None:
-        yield Drift(declared.name, "collection", "is missing", shape(declared))
+        yield Drift(declared.name, "collection", "is missing", shape(declared), None, APPLY)
         return
     for each in differences(declared, live):
-        message = f"{each.attribute} is {each.actual}, declared {each.expected}"
-        yield Drift(each.object, each.kind, message, each.expected, each.actual)
+        yield _attribute_drift(declared, each, live.release)
     for wrong in property_differences(declared, live.properties):
         name = f"{declared.name}.{wrong.key}"
-        yield Drift(name, "property", wrong.words, wrong.expected, wrong.actual)
+        call = property_call(declared, wrong.key, wrong.expected)
+        yield Drift(name, "property", wrong.words, wrong.expected, wrong.actual, call)
     for index in declared.indexes:
         found = live.indexes.get(index.field)
         actual = "missing" if found is None else state(found)
         if actual != FINISHED:
             name, expected = f"{declared.name}.{index.field}", definition(declared, index)
-            yield Drift(name, "index", f"is {actual}", expected, actual)
+            yield Drift(name, "index", f"is {actual}", expected, actual, APPLY)
     for name in declared.partition_names:
         if name not in live.partitions:
-            yield Drift(f"{declared.name}.{name}", "partition", "is missing")
+            call = partition_call(declared, name)
+            yield Drift(f"{declared.name}.{name}", "partition", "is missing", name, None, call)
     if declared.load and not live.loaded:
         message = "is not loaded, so it cannot be searched"
-        yield Drift(declared.name, "load", message, "loaded", "not loaded")
+        yield Drift(declared.name, "load", message, "loaded", "not loaded", load_call(declared))
+
+
+def _attribute_drift(declared: Collection, found: Difference, release: Release) -> Drift:
+    """One attribute that differs, with what mends it.
+
+    An index can be built again, and some releases take another field. Nothing else of a collection
+    changes in place.
+    """
+    message = f"{found.attribute} is {found.actual}, declared {found.expected}"
+    fix, reason = None, _new_version(declared)
+    added = _addable_field(declared, found)
+    if found.kind == "index":
+        fix, reason = index_calls(declared, [found.object.removeprefix(f"{declared.name}.")]), ""
+    elif added and release.can_add_fields:
+        call = _call_to_add(declared, added).removeprefix("MilvusClient.")
+        fix, reason = f"client.{call}", ""
+    return Drift(found.object, found.kind, message, found.expected, found.actual, fix, reason)
 
 
 def _alias_drift(declared: Collection, live: Live) -> Iterator[Drift]:
@@ -506,13 +531,24 @@ def _alias_drift(declared: Collection, live: Live) -> Iterator[Drift]:
     One that leads to an earlier version is awaited to move, or moves by hand.
     """
     message, is_awaited = "is missing", False
+    # Which version has the rows is found out by a run.
+    fix = APPLY if live.target is None else alias_call(declared)
     if lags_behind(declared, live.target):
         if declared.alias_moves == "by hand":
             return
         message, is_awaited = alias_stays(declared, live.target), True
+        fix = f"is-db-bootstrap vector upgrade {declared.alias}"
     elif live.target is not None:
         message = f"points to {live.target}, declared {declared.name}"
-    yield Drift(declared.alias, "alias", message, declared.name, live.target, is_awaited=is_awaited)
+    yield Drift(
+        declared.alias,
+        "alias",
+        message,
+        declared.name,
+        live.target,
+        fix,
+        is_awaited=is_awaited,
+    )
 
 
 def alias_stays(declared: Collection, target: str | None) -> str:

@@ -67,6 +67,10 @@ class Neo4jBootstrapper:
     """
 
     name: StoreName = "neo4j"
+    drift_advice = (
+        "A Cypher file that was applied does not run again: write another one where every database "
+        "differs."
+    )
 
     def __init__(
         self,
@@ -364,7 +368,8 @@ class Neo4jBootstrapper:
             live = self._database.live = self._database.look(session)
             drifts = list(compare.drifts(self._declared_here(session), live))
             missing = self._missing_seeds(session)
-        return drifts + [Drift(seed.name, seed.kind, "is missing") for seed in missing]
+        add = "is-db-bootstrap apply --seed"
+        return drifts + [Drift(seed.name, seed.kind, "is missing", fix=add) for seed in missing]
 
     def _declared_here(self, session: neo4j.Session) -> list[SchemaObject]:
         """What the files that this server takes leave behind.

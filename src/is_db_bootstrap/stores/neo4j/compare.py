@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Drift
 from is_db_bootstrap.stores.neo4j.cypher_schema import LiveIndex, LiveSchema, SchemaObject
 from is_db_bootstrap.stores.neo4j.kind import STORE
+from is_db_bootstrap.stores.neo4j.mending import FROM_FILE, creation, removal, waiting
 
 
 def drifts(wanted: Iterable[SchemaObject], live: LiveSchema) -> Iterator[Drift]:
@@ -31,22 +33,36 @@ def findings(
         if any(wanted.matches(thing) for wanted in declared.values()):
             continue
         actual = described(thing)
-        yield Drift(thing.name, thing.kind, "is not declared", actual=actual, finding=True)
+        drop = f"{removal(thing)};"
+        message = "is not declared"
+        yield Drift(thing.name, thing.kind, message, None, actual, fix=drop, finding=True)
 
 
 def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
     found = live.find(wanted)
     name, expected = wanted.name or wanted.definition, described(wanted)
     if found is None:
-        return Drift(name, wanted.kind, "is missing", expected)
+        return _with_fix(Drift(name, wanted.kind, "is missing", expected), wanted, None)
     if not wanted.matches(found):
-        return Drift(name, wanted.kind, "differs", expected, described(found))
+        differs = Drift(name, wanted.kind, "differs", expected, described(found))
+        return _with_fix(differs, wanted, found)
     index = live.indexes.get(found.name)
     if index is None or index.state == "ONLINE":
         return None
-    return Drift(
-        name, wanted.kind, f"is {index.state}: {why_unusable(index)}", "ONLINE", index.state
-    )
+    message = f"is {index.state}: {why_unusable(index)}"
+    unusable = Drift(name, wanted.kind, message, "ONLINE", index.state)
+    if index.state == "FAILED":
+        return _with_fix(unusable, wanted, found)
+    return replace(unusable, fix=f"{waiting(index.name)};")
+
+
+def _with_fix(drift: Drift, wanted: SchemaObject, found: SchemaObject | None) -> Drift:
+    """The drift with the statements that make the object as declared, after a drop if need be."""
+    create = creation(wanted)
+    if create is None:
+        return replace(drift, reason=FROM_FILE)
+    drop = [] if found is None else [removal(found)]
+    return replace(drift, fix="\n".join(f"{statement};" for statement in [*drop, create]))
 
 
 def why_unusable(index: LiveIndex) -> str:

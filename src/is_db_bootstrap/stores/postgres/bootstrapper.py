@@ -22,6 +22,7 @@ import psycopg
 
 from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.errors import (
+    APPLY,
     BootstrapError,
     ConfigurationError,
     HalfDone,
@@ -121,6 +122,10 @@ class PostgreSQLBootstrapper:
     """
 
     name: StoreName = "postgres"
+    drift_advice = (
+        "A revision that was applied does not run again: write another one "
+        "(`is-db-bootstrap revision`) where every database differs."
+    )
     kinds_together = frozenset({"revision"})
     #: Whether the live schema is compared with the catalogue beside the revisions.
     compares = True
@@ -757,12 +762,13 @@ class PostgreSQLBootstrapper:
         try:
             reader = self._reader()
         except DatabaseMissing:
-            return [Drift(self._url.database, "database", "is missing")]
+            return [Drift(self._url.database, "database", "is missing", fix=APPLY)]
         record = self._history.read(reader)
         if self._history.is_ahead(record):
             return []
         pending = [
-            Drift(change.name, "revision", "is not applied") for change in self._pending(record)
+            Drift(change.name, "revision", "is not applied", change.detail or None, fix=APPLY)
+            for change in self._pending(record)
         ]
         if pending or not self._declared.is_comparable:
             return pending

@@ -91,6 +91,10 @@ _GRANT_OPTION = " WITH GRANT OPTION"
 _OWNER_OF = {"owner": "TABLE", "sequence owner": "SEQUENCE", "schema owner": "SCHEMA"}
 
 
+#: What stands between two columns of a new table.
+_BETWEEN = ",\n    "
+
+
 class _Unmade(Exception):
     """There is no statement. The text says why."""
 
@@ -317,7 +321,11 @@ class Mending:
             f"{self._table_and_part(column)[1]} {definition}"
             for column, definition in self._parts_of("column", name)
         ]
-        yield f"CREATE TABLE {table} ({', '.join(columns)})"
+        yield (
+            f"CREATE TABLE {table} (\n    {_BETWEEN.join(columns)}\n)"
+            if columns
+            else f"CREATE TABLE {table} ()"
+        )
         for column, definition in self._parts_of("column", name):
             yield from self._owning(column, definition)
         yield from _changed_table(table, expected, "table")

@@ -49,6 +49,10 @@ class RedisBootstrapper:
     """
 
     name: StoreName = "redis"
+    drift_advice = (
+        "A program that writes such keys writes them again: see which one it is "
+        "(`is-db-bootstrap redis audit`)."
+    )
 
     def __init__(
         self, url: StoreUrl | str, blueprint: Blueprint, *, timing: Timing | None = None

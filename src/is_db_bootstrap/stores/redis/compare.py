@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.engine.lineage import Standing
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.errors import APPLY, StoreConflict
 from is_db_bootstrap.results import Change, Drift, Nature, Plan
 from is_db_bootstrap.stores.redis.convention_record import (
     TOGETHER_S,
@@ -97,7 +97,8 @@ class Comparison:
         if recorded is not None:
             message = f"differs: {self.declared.difference(recorded)}"
             actual = recorded.summary()
-        return [Drift(self._record_key, KIND, message, self.declared.summary(), actual)]
+        declared = self.declared.summary()
+        return [Drift(self._record_key, KIND, message, declared, actual, APPLY)]
 
     def _change(self, detail: str) -> Change:
         return Change(self._record_key, KIND, detail, Nature.ATOMIC)

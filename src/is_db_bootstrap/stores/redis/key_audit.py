@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from is_db_bootstrap.blueprint import KeyPattern
 from is_db_bootstrap.results import Drift
@@ -18,7 +18,9 @@ from is_db_bootstrap.stores.redis.key_reader import (
     KeyReader,
     Look,
 )
+from is_db_bootstrap.stores.redis.mending import expiry, persistence, written_key
 from is_db_bootstrap.stores.redis.probe import PREFIX
+from is_db_bootstrap.wording import LONGEST_NAME, counted, cut, noun
 
 #: Keys of one pattern that are named, and prefixes of undeclared keys. The rest is counted.
 NAMED = 5
@@ -26,8 +28,23 @@ NAMED = 5
 _REMEMBERED = 20_000
 #: Different prefixes of undeclared keys that are told apart.
 _PREFIXES = 1_000
+_OTHER_TYPE = (
+    "Redis turns no key into another type: see which program writes it and whether its value is "
+    "needed, have it write a {}, and delete the key: DEL {}"
+)
+_SEE_ALL = "`is-db-bootstrap redis audit` counts them, and `redis fix-ttl` sets missing lifetimes"
+_UNDECLARED = "see which program writes them, and declare their pattern in the blueprint"
+_NOT_ALLOWED = "let this user read these keys (ACL SETUSER … %R~pattern +type +pttl)"
 #: Bits of a random cursor. Every number is a cursor of SCAN, on each version.
 CURSOR_BITS = 48
+
+
+class Fault(NamedTuple):
+    """What is wrong with a key: a message, what is declared, and what is there."""
+
+    message: str
+    expected: str
+    actual: str
 
 
 class Audit:
@@ -109,46 +126,71 @@ class Audit:
         for look in batch.looks:
             fault = lifetime_or_type_fault(look)
             if fault is not None and look.pattern is not None and look.text not in self._told:
-                self._tell(look, look.pattern, *fault)
+                self._tell(look, look.pattern, Fault(*fault))
 
-    def _tell(self, look: Look, key: KeyPattern, message: str, expected: str, actual: str) -> None:
+    def _tell(self, look: Look, key: KeyPattern, fault: Fault) -> None:
         """Count a key that breaks its convention, and name it while it is one of the first."""
         if len(self._told) < _REMEMBERED:
             self._told.add(look.text)
         self._broken[key.name] += 1
         if self._broken[key.name] <= NAMED:
-            message = f"{message} ({key.name}: {key.pattern})"
-            self._drifts.append(Drift(look.text, "key", message, expected, actual, finding=True))
+            message = f"{fault.message} ({key.name}: {key.pattern})"
+            fix, reason = _mending(look, key)
+            found = Drift(
+                cut(look.text, LONGEST_NAME),
+                "key",
+                message,
+                fault.expected,
+                fault.actual,
+                fix,
+                reason,
+                finding=True,
+            )
+            self._drifts.append(found)
 
     def _counted(self) -> Iterator[Drift]:
         for key in self._table.keys:
             if (more := self._broken[key.name] - NAMED) > 0:
-                message = f"{more} more keys of {key.name} break it"
-                yield Drift(key.pattern, "key pattern", message, finding=True)
+                keys, break_it = ("key", "breaks") if more == 1 else ("keys", "break")
+                message = f"{more} more {keys} of {key.name} {break_it} it"
+                yield Drift(key.pattern, "key pattern", message, reason=_SEE_ALL, finding=True)
 
     def _fitting_none(self) -> Iterator[Drift]:
         named = [prefix for prefix, _ in self._undeclared.most_common() if prefix][:NAMED]
         for prefix in named:
             count = self._undeclared[prefix]
-            message = f"{count} keys that begin so fit no declared pattern"
+            keys = noun(count, "key that begins so fits", "keys that begin so fit")
+            message = f"{count} {keys} no declared pattern"
             if prefix == EMPTY_NAME:
                 message = "a key with an empty name fits no declared pattern"
-            yield Drift(prefix, "key prefix", message, finding=True)
+            shown = cut(prefix, LONGEST_NAME)
+            yield Drift(shown, "key prefix", message, reason=_UNDECLARED, finding=True)
         more = self._undeclared.total() - sum(self._undeclared[prefix] for prefix in named)
         if more:
-            message = f"{more} more keys with other prefixes fit no declared pattern"
-            yield Drift("keyspace", "audit", message, finding=True)
+            keys = noun(more, "key with another prefix fits", "keys with other prefixes fit")
+            message = f"{more} more {keys} no declared pattern"
+            yield Drift("keyspace", "audit", message, reason=_UNDECLARED, finding=True)
 
     def _not_seen(self) -> Iterator[Drift]:
         if self._forbidden:
-            message = f"{self._forbidden} keys were not looked at: this user may not read them"
-            yield Drift("keyspace", "audit", message, finding=True)
+            keys = noun(self._forbidden, "key was", "keys were")
+            message = f"{self._forbidden} {keys} not looked at: this user may not read them"
+            yield Drift("keyspace", "audit", message, reason=_NOT_ALLOWED, finding=True)
         if not self._is_complete:
             message = (
-                f"looked at {self._looked_at} of {self._total} keys "
+                f"looked at {self._looked_at} of {counted(self._total, 'key')} "
                 f"(scan_budget {self._budget}), from a random place on"
             )
             yield Drift("keyspace", "audit", message)
+
+
+def _mending(look: Look, key: KeyPattern) -> tuple[str | None, str]:
+    """The command that mends a key, or the reason why there is none."""
+    if look.kind != key.type:
+        return None, _OTHER_TYPE.format(key.type, written_key(look.name))
+    if key.longest_ttl is None:
+        return persistence(look.name), ""
+    return expiry(look.name, key.longest_ttl), ""
 
 
 def lifetime_or_type_fault(look: Look) -> tuple[str, str, str] | None:
