@@ -56,7 +56,10 @@ ENV_FILE = click.option(
     "--env-file", type=FILE, help="Variables from a file, below the real environment."
 )
 LOCAL = click.option(
-    "--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."
+    "--local",
+    "use_local",
+    is_flag=True,
+    help="Start (or find) a local stack with the stores of this call, and use it.",
 )
 DATA_DIR = click.option(
     "--data-dir",
@@ -191,7 +194,13 @@ class Options(NamedTuple):
             return settings
         from is_db_bootstrap.cli._local_stack import local_environment
 
-        return load(environ=local_environment(settings, self.data_dir, quiet=self.quiet))
+        chosen = [store for store in blueprint.stores if self._is_chosen(store)]
+        environ = local_environment(settings, self.data_dir, chosen, quiet=self.quiet)
+        return load(environ=environ)
+
+    def _is_chosen(self, store: StoreName) -> bool:
+        """Whether `--only` and `--skip` let this call use the store."""
+        return store not in self.skip and (not self.only or store in self.only)
 
 
 def add_options(command: F, options: Sequence[Decorator]) -> F:

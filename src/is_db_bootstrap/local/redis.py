@@ -17,6 +17,7 @@ class RedisServer(Server):
     store = "redis"
     programs = ("redis-server",)
     default_version = "6"
+    own_names = (*Server.own_names, "redis.conf")
 
     @property
     def program(self) -> str:
