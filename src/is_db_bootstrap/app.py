@@ -11,8 +11,9 @@ from is_db_bootstrap import client_imports
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.check import check, check_types
 from is_db_bootstrap.blueprint.load import is_reference_blueprint
-from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
+from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy, default_blueprint
 from is_db_bootstrap.engine.retry import RetryPolicy
+from is_db_bootstrap.engine.store import CanTellBlueprints
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.results import Mode
@@ -192,6 +193,8 @@ def over(
         allow_ahead=options.allow_ahead,
         verify=options.verify,
         retry_changes=options.retry_changes,
+        blueprint_source=options.blueprint_source,
+        is_default_blueprint=options.is_default_blueprint,
     )
 
 
@@ -211,6 +214,24 @@ def lending_stores(
         if url is not None and url.source != DEFAULT_SOURCE:
             lending.append(bootstrapper(store, url, blueprint, settings))
     return tuple(lending)
+
+
+def refuse_other_blueprints(
+    blueprint: Blueprint, settings: Settings, stores: Sequence[StoreName]
+) -> None:
+    """Raise `StoreConflict` when one of the stores carries other blueprints only, by its records.
+
+    A command asks before it works on stores by a blueprint that nobody has named.
+    """
+    for name in stores:
+        store = bootstrapper(name, settings.need(name), blueprint, settings)
+        if not isinstance(store, CanTellBlueprints):
+            continue
+        try:
+            recorded = store.recorded_blueprints()
+            default_blueprint.refuse_other_blueprints(name, store.target, recorded, blueprint.name)
+        finally:
+            store.close()
 
 
 def wait_ready(environ: Mapping[str, str], stores: Sequence[str], deadline_s: float) -> None:

@@ -279,6 +279,8 @@ class BootstrapResult:
     duration_s: float
     stores: tuple[StoreResult, ...] = ()
     schema_version: int = SCHEMA_VERSION
+    #: Who named the blueprint, such as `--blueprint`. Empty when a program made the run.
+    blueprint_source: str = ""
 
     @property
     def ok(self) -> bool:

@@ -9,7 +9,7 @@ from is_db_bootstrap.blueprint import Blueprint, Setting
 from is_db_bootstrap.cli._options import Options
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.local.stack_folder import LocalServer, LocalStack
-from is_db_bootstrap.settings import Settings, StoreUrl, Timing, address_elsewhere, blueprint_name
+from is_db_bootstrap.settings import Settings, StoreUrl, Timing, address_elsewhere, chosen_blueprint
 from is_db_bootstrap.stores.kinds import KINDS
 
 BLUEPRINT = Blueprint(
@@ -22,6 +22,10 @@ HARD = "p% @:/#?ß 'x\""
 def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def named(**given):
+    return chosen_blueprint(**given).name
 
 
 def load(environ=None, **given):
@@ -204,10 +208,10 @@ def test_pyproject_is_read_when_there_is_no_file_of_our_own(empty_folder):
         '[tool.is-db-bootstrap.postgres]\nschema = "s"\n'
     )
     assert load().schema == "s"
-    assert blueprint_name({}) == "mine"
+    assert named(environ={}) == "mine"
     (empty_folder / "is-db-bootstrap.toml").write_text('blueprint = "ours"\n')
-    assert (load().schema, blueprint_name({})) == ("public", "ours")
-    assert blueprint_name({"IS_DB_BOOTSTRAP_BLUEPRINT": "theirs"}) == "theirs"
+    assert (load().schema, named(environ={})) == ("public", "ours")
+    assert named(environ={"IS_DB_BOOTSTRAP_BLUEPRINT": "theirs"}) == "theirs"
 
 
 def test_a_pyproject_without_our_table_is_none_of_our_business(empty_folder):
@@ -366,9 +370,9 @@ def test_a_broken_line_of_an_env_file_is_named(tmp_path):
 
 def test_the_env_file_names_the_blueprint(tmp_path):
     (tmp_path / "vars").write_text("IS_DB_BOOTSTRAP_BLUEPRINT=filed\n")
-    assert blueprint_name({}, env_file=tmp_path / "vars") == "filed"
+    assert named(environ={}, env_file=tmp_path / "vars") == "filed"
     assert (
-        blueprint_name({"IS_DB_BOOTSTRAP_BLUEPRINT": "real"}, env_file=tmp_path / "vars") == "real"
+        named(environ={"IS_DB_BOOTSTRAP_BLUEPRINT": "real"}, env_file=tmp_path / "vars") == "real"
     )
 
 

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 
 from is_db_bootstrap import migrate as migrations
 from is_db_bootstrap.access.database import Database
-from is_db_bootstrap.blueprint.load import DEFAULT, load_blueprint
-from is_db_bootstrap.settings import blueprint_name
+from is_db_bootstrap.blueprint.load import load_blueprint, load_chosen
+from is_db_bootstrap.settings import chosen_blueprint
 
 _open: dict[str, Database] = {}
 
 
 def _full_name(blueprint: str | None, environ: Mapping[str, str] | None) -> str:
     """The name of the blueprint that is asked for, else of the configured one."""
-    asked_for = blueprint or blueprint_name(environ) or DEFAULT
-    return load_blueprint(asked_for).name
+    return load_chosen(chosen_blueprint(blueprint, environ=environ)).name
 
 
 async def init_db(

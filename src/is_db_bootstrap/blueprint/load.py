@@ -31,12 +31,11 @@ from is_db_bootstrap.blueprint.check import check, check_types
 from is_db_bootstrap.blueprint.declarations import AlembicEnvironment, Baseline, Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
+from is_db_bootstrap.settings.choice import Choice
 from is_db_bootstrap.settings.sources import Table, refuse_address
 from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
 
-#: The blueprint of a call that names none.
-DEFAULT = "novel_genesis"
 #: The group of entry points that name blueprints.
 GROUP = "is_db_bootstrap.blueprints"
 #: The files of a folder that may define its blueprint. The package is imported before its module.
@@ -61,6 +60,33 @@ def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
 def blueprint_names() -> list[str]:
     """The names of the blueprints that installed packages bring, sorted."""
     return sorted(_entry_points())
+
+
+def load_chosen(choice: Choice, *, may_have_no_files: bool = False) -> Blueprint:
+    """The blueprint that a call has chosen. Everything else is as for `load_blueprint`.
+
+    A module that a file names is looked for in the folder of that file first.
+    """
+    name = loadable_name(choice)
+    if choice.folder is not None and ":" in name:
+        _look_for_modules_in(choice.folder)
+    return load_blueprint(name, may_have_no_files=may_have_no_files)
+
+
+def loadable_name(choice: Choice) -> str:
+    """What `load_blueprint` takes for a chosen blueprint, in the working directory of this process.
+
+    An installed name wins over a folder of that name.
+    """
+    name = choice.path_in_folder()
+    if choice.folder is None or name != choice.name or _is_installed(name):
+        return name
+    folder = choice.folder / name
+    return str(folder) if folder.is_dir() else name
+
+
+def _is_installed(name: str) -> bool:
+    return name.replace("-", "_") in _entry_points()
 
 
 def load_blueprint(name: str | Path, *, may_have_no_files: bool = False) -> Blueprint:
@@ -286,11 +312,16 @@ def _tuple(value: Any, key: str) -> Any:
 def from_module(name: str) -> Blueprint:
     """The blueprint of `module:ATTRIBUTE`, also of a module in the working directory."""
     dotted, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # an installed command does not look there by itself
+    _look_for_modules_in(Path.cwd())
     module, blueprint = _imported_blueprint(name, dotted, attribute)
     return _with_what_lies_beside(blueprint, module)
+
+
+def _look_for_modules_in(folder: Path) -> None:
+    """Let Python find modules in a folder, where an installed command does not look by itself."""
+    place = str(folder.resolve())
+    if place not in sys.path:
+        sys.path.insert(0, place)
 
 
 def _with_what_lies_beside(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
+from is_db_bootstrap.blueprint.load import loadable_name
 from is_db_bootstrap.cli._endings import code_after_output, result_stream
 from is_db_bootstrap.cli._output import print_line, print_text
 from is_db_bootstrap.cli._run import prepare_clients, signals_end_run
@@ -99,7 +100,7 @@ def run_fleet(options: Options, fleet: FleetOptions, mode: Mode, run_options: Ru
 
     with log_refusals(options.termination_log):
         engine = Fleet(
-            Order(options.blueprint_name(), mode, run_options),
+            Order(loadable_name(options.choice()), mode, options.with_choice(run_options)),
             jobs=fleet.jobs or os.cpu_count() or 1,
             continue_on_error=fleet.continue_on_error,
             report=report_target,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from is_db_bootstrap.names import STORE_ORDER
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.names import StoreName
-    from is_db_bootstrap.settings import RunOptions, Settings
+    from is_db_bootstrap.settings import Choice, RunOptions, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
@@ -140,22 +140,54 @@ class Options(NamedTuple):
         fields = ", ".join(f"{name}={value!r}" for name, value in values.items())
         return f"Options({fields})"
 
-    def blueprint_name(self) -> str:
-        """The name of the blueprint, as the user gave it."""
-        from is_db_bootstrap.blueprint.load import DEFAULT
-        from is_db_bootstrap.settings import blueprint_name
+    def choice(self) -> Choice:
+        """The blueprint of this call, and who named it.
 
-        if self.blueprint:
-            return self.blueprint
-        return blueprint_name(os.environ, self.config, self.env_file) or DEFAULT
+        Raises `ConfigurationError` when nobody did, and the working directory is a blueprint.
+        """
+        from is_db_bootstrap.settings.choice import chosen_blueprint, refuse_overlooked
+
+        choice = chosen_blueprint(self.blueprint, file=self.config, env_file=self.env_file)
+        refuse_overlooked(choice)
+        return choice
 
     def load_blueprint(self, *, may_have_no_files: bool = False) -> Blueprint:
-        """The blueprint itself. `load_blueprint` explains `may_have_no_files`."""
-        from is_db_bootstrap.blueprint.load import load_blueprint
+        """The blueprint itself, after it was told on stderr which one it is if nobody named it.
 
-        return load_blueprint(self.blueprint_name(), may_have_no_files=may_have_no_files)
+        `load_blueprint` of the package `blueprint` explains `may_have_no_files`.
+        """
+        from is_db_bootstrap.blueprint.load import load_chosen
 
-    def run_options(self, *, retry_changes: tuple[str, ...] = (), **flags: bool) -> RunOptions:
+        choice = self.choice()
+        self._tell_choice(choice)
+        return load_chosen(choice, may_have_no_files=may_have_no_files)
+
+    def _tell_choice(self, choice: Choice) -> None:
+        """Print a choice that nobody has typed or set here: a default, or a file above."""
+        is_from_above = choice.file is not None and choice.file.is_absolute() and not self.config
+        is_silent_one = choice.is_default or is_from_above
+        if self.verbose or (is_silent_one and not self.quiet):
+            click.echo(f"is-db-bootstrap: blueprint {choice}", err=True)
+
+    def refuse_others(
+        self, blueprint: Blueprint, settings: Settings, stores: Sequence[StoreName]
+    ) -> None:
+        """Raise `StoreConflict` when nobody named the blueprint and a store carries others only."""
+        from is_db_bootstrap.app import refuse_other_blueprints
+
+        if self.choice().is_default:
+            refuse_other_blueprints(blueprint, settings, stores)
+
+    def with_choice(self, run_options: RunOptions) -> RunOptions:
+        """`run_options` with who has named the blueprint of this call."""
+        choice = self.choice()
+        return replace(
+            run_options,
+            blueprint_source=choice.source,
+            is_default_blueprint=choice.is_default,
+        )
+
+    def run_options(self, *, retry_changes: tuple[str, ...] = (), **flags: Any) -> RunOptions:
         """What the engine is told: the stores of this call, and the `flags` of its command."""
         from is_db_bootstrap.settings import RunOptions
 

@@ -69,7 +69,7 @@ def run_mode(
             observer.addresses(settings)
         with log_refusals(options.termination_log):
             engine = app.orchestrator(
-                blueprint, settings, run_options, observers=[observer, guests]
+                blueprint, settings, options.with_choice(run_options), observers=[observer, guests]
             )
         with signals_end_run(engine):
             result = engine.run(mode)

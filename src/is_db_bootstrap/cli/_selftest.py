@@ -42,9 +42,8 @@ def run_selftest(options: Options, *, here: bool) -> int:
         with progress(
             print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
         ) as observer:
-            engine = app.orchestrator(
-                blueprint, settings, options.run_options(here=here), observers=[observer]
-            )
+            run_options = options.with_choice(options.run_options(here=here))
+            engine = app.orchestrator(blueprint, settings, run_options, observers=[observer])
             with signals_end_run(engine):
                 result = engine.run(Mode.VERIFY)
         abandon_unfinished_calls(engine)
@@ -74,7 +73,7 @@ def _try_everything(blueprint: str, engine: BootstrapOrchestrator, options: Opti
     has_failed = any(proof.ok is False for _, proof in proofs)
     code = _CHECK_FAILED if has_failed else 0
     if not is_text:
-        print_text(proofs_document(blueprint, proofs, code))
+        print_text(proofs_document(blueprint, proofs, code, options.choice().source))
     elif not options.quiet:
         print_text(proofs_total(blueprint, [proof for _, proof in proofs], code, screen))
     return code

@@ -167,7 +167,7 @@ class Setup:
         )
 
     def _make_engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
-        run_options = self._options.run_options(seed=self._seed)
+        run_options = self._options.with_choice(self._options.run_options(seed=self._seed))
         return app.orchestrator(blueprint, settings, run_options, observers=[self._guests])
 
     def _check_connections(self, engine: BootstrapOrchestrator, settings: Settings) -> None:

@@ -29,6 +29,8 @@ class Rules:
     allow_ahead: bool
     verify: bool
     retry_changes: tuple[str, ...] = ()
+    blueprint_source: str = ""
+    is_default_blueprint: bool = False
 
 
 class Stop(threading.Event):

@@ -40,7 +40,9 @@ class BootstrapOrchestrator:
     `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`. With
     `allow_ahead=False`, a store whose history goes on beyond ours is a conflict. With
     `verify=False`, `apply` ends with its last change. `retry_changes` names changes that an earlier
-    run has begun and not recorded, and that run again all the same. Observers receive events one at
+    run has begun and not recorded, and that run again all the same. `blueprint_source` says who
+    named the blueprint, for the report. With `is_default_blueprint` nobody did, so a store whose
+    records name only other blueprints is a conflict. Observers receive events one at
     a time, from any thread. Raises `ConfigurationError` for no bootstrapper, and for two of one
     store.
     """
@@ -57,6 +59,8 @@ class BootstrapOrchestrator:
         allow_ahead: bool = True,
         verify: bool = True,
         retry_changes: Sequence[str] = (),
+        blueprint_source: str = "",
+        is_default_blueprint: bool = False,
     ) -> None:
         names = [store.name for store in bootstrappers]
         if not names or len(set(names)) != len(names):
@@ -72,6 +76,8 @@ class BootstrapOrchestrator:
             allow_ahead=allow_ahead,
             verify=verify,
             retry_changes=tuple(retry_changes),
+            blueprint_source=blueprint_source,
+            is_default_blueprint=is_default_blueprint,
         )
         self._observers = tuple(observers)
         self._stop = Stop()
@@ -215,6 +221,7 @@ def _result_of(run: RunContext, started_at: datetime, duration_s: float) -> Boot
     return BootstrapResult(
         run_id=run.run_id,
         blueprint=run.rules.blueprint,
+        blueprint_source=run.rules.blueprint_source,
         mode=run.mode,
         outcome=outcome,
         exit_code=exit_code,

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadlines
+from is_db_bootstrap.engine.default_blueprint import refuse_other_blueprints
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
 from is_db_bootstrap.engine.retry import until, while_busy, while_busy_change
 from is_db_bootstrap.engine.store import (
@@ -24,6 +25,7 @@ from is_db_bootstrap.engine.store import (
     CanReport,
     CanRetry,
     CanTakeOver,
+    CanTellBlueprints,
     MadeByOther,
 )
 from is_db_bootstrap.engine.together import Together
@@ -170,6 +172,7 @@ class Phases:
 
         A store with something pending needs no such removal, because this run takes its lock.
         """
+        self._refuse_other_blueprint(track)
         self._plan_changes(track)
         if self._run.mode is Mode.APPLY and not track.pending:
             self._look_at_lease(track)
@@ -199,6 +202,18 @@ class Phases:
             track.note(self._look_while_busy(track, track.store.release_lapsed) or "")
         except AccessDenied as exc:
             track.note(f"The lock of a run that is over could not be removed: {exc.message}")
+
+    def _refuse_other_blueprint(self, track: Track) -> None:
+        """Raise `StoreConflict` when nobody named a blueprint and the store carries others only."""
+        store = track.store
+        if not self._rules.is_default_blueprint or not isinstance(store, CanTellBlueprints):
+            return
+        refuse_other_blueprints(
+            store.name,
+            store.target,
+            self._look_while_busy(track, store.recorded_blueprints),
+            self._rules.blueprint,
+        )
 
     def _plan_changes(self, track: Track) -> None:
         track.plan = self._look_while_busy(track, track.store.plan)
@@ -232,6 +247,7 @@ class Phases:
         # comes first.
         if isinstance(track.store, CanReport):
             track.status = track.store.status()
+        self._refuse_other_blueprint(track)
         self._plan_changes(track)
 
     # --- lock

@@ -282,6 +282,17 @@ class CanRetry(Protocol):
 
 
 @runtime_checkable
+class CanTellBlueprints(Protocol):
+    """A store whose records name the blueprints that were applied to it."""
+
+    def recorded_blueprints(self) -> Collection[str]:
+        """The blueprints that records here name. Empty where there is no record.
+
+        The look is bounded, and only reads. Records that may not be read are passed over.
+        """
+
+
+@runtime_checkable
 class CanCreateDatabase(Protocol):
     """A store whose database may be missing.
 

@@ -73,6 +73,7 @@ class FleetResult:
     """The report of all targets, in the order of their file.
 
     `duration_s` is seconds, `started_at` is UTC. `message` says what went wrong beside the targets.
+    `blueprint_source` says who named the blueprint.
     """
 
     blueprint: str
@@ -83,12 +84,14 @@ class FleetResult:
     duration_s: float
     targets: tuple[TargetResult, ...]
     message: str = ""
+    blueprint_source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document: the outcome of all, and below `targets` that of each target."""
         return {
             "schema_version": SCHEMA_VERSION,
             "blueprint": self.blueprint,
+            "blueprint_source": self.blueprint_source,
             "mode": self.mode,
             "outcome": self.outcome,
             "exit_code": self.exit_code,

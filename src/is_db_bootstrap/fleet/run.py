@@ -103,6 +103,7 @@ class Fleet:
         interrupted = bool(self._stopped_by) and not_all
         return FleetResult(
             blueprint=self._blueprint.name,
+            blueprint_source=self._order.options.blueprint_source,
             mode=self._order.mode,
             outcome=Outcome.INTERRUPTED if interrupted else worst(outcomes),
             exit_code=self._stopped_by if interrupted else exit_code_of(results),

@@ -35,11 +35,17 @@ def table_text(blueprint: str, target: str, table: KeyTable, exit_code: int) -> 
     return "\n".join([*_aligned(lines), *notes, f"{total} (exit {exit_code})"]) + "\n"
 
 
-def table_document(blueprint: str, target: str, table: KeyTable, exit_code: int) -> str:
-    """The table as one JSON document. Memory is bytes, lifetimes are seconds."""
+def table_document(
+    blueprint: str, target: str, table: KeyTable, exit_code: int, blueprint_source: str = ""
+) -> str:
+    """The table as one JSON document. Memory is bytes, lifetimes are seconds.
+
+    `blueprint_source` says who named the blueprint.
+    """
     return as_json(
         {
             "blueprint": blueprint,
+            "blueprint_source": blueprint_source,
             "target": target,
             "exit_code": exit_code,
             "looked_at": table.looked_at,
@@ -111,6 +117,8 @@ def lifetimes_document(
     missing: Mapping[str, int],
     lifetimes: Mapping[str, int],
     mended: Mended | None,
+    *,
+    blueprint_source: str = "",
 ) -> str:
     """The same as one JSON document. `set`, `not_set` and `left` are null before a change.
 
@@ -127,7 +135,8 @@ def lifetimes_document(
         }
         for name, count in missing.items()
     ]
-    return as_json({"blueprint": blueprint, "target": target, "patterns": patterns})
+    head = {"blueprint": blueprint, "blueprint_source": blueprint_source}
+    return as_json({**head, "target": target, "patterns": patterns})
 
 
 def _declared_document(row: KeyRow) -> dict[str, Any]:

@@ -36,8 +36,12 @@ def proofs_total(blueprint: str, proofs: Sequence[Proof], exit_code: int, screen
 
 
 def proofs_document(
-    blueprint: str, proofs: Sequence[tuple[StoreName, Proof]], exit_code: int
+    blueprint: str,
+    proofs: Sequence[tuple[StoreName, Proof]],
+    exit_code: int,
+    blueprint_source: str = "",
 ) -> str:
-    """All checks as one JSON document."""
+    """All checks as one JSON document. `blueprint_source` says who named the blueprint."""
     rows = [{"store": store, **asdict(proof)} for store, proof in proofs]
-    return as_json({"blueprint": blueprint, "exit_code": exit_code, "checks": rows})
+    head = {"blueprint": blueprint, "blueprint_source": blueprint_source}
+    return as_json({**head, "exit_code": exit_code, "checks": rows})

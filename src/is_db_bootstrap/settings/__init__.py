@@ -1,6 +1,7 @@
 """Where the stores are, who we are there, and how long we wait."""
 
 from is_db_bootstrap.settings.address import SCHEMES, StoreUrl
+from is_db_bootstrap.settings.choice import Choice, chosen_blueprint
 from is_db_bootstrap.settings.elsewhere import address_elsewhere
 from is_db_bootstrap.settings.pool import pool_profile
 from is_db_bootstrap.settings.run_options import RunOptions
@@ -13,7 +14,6 @@ from is_db_bootstrap.settings.settings import (
     ignored_version_tables,
 )
 from is_db_bootstrap.settings.sources import (
-    blueprint_name,
     echo,
     number,
     process_variable,
@@ -24,14 +24,15 @@ from is_db_bootstrap.settings.timing import Timing
 __all__ = [
     "DEFAULT_SOURCE",
     "SCHEMES",
+    "Choice",
     "Identity",
     "RunOptions",
     "Settings",
     "StoreUrl",
     "Timing",
     "address_elsewhere",
-    "blueprint_name",
     "check_ca_file",
+    "chosen_blueprint",
     "echo",
     "ignored_version_tables",
     "number",

@@ -30,3 +30,7 @@ class RunOptions:
     follow: bool = False
     #: A self-test runs on the stores themselves, also where it could run in a place of its own.
     here: bool = False
+    #: Who named the blueprint, for the report.
+    blueprint_source: str = ""
+    #: Nobody named the blueprint, so a store that carries another one is a conflict.
+    is_default_blueprint: bool = False

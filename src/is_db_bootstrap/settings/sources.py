@@ -6,7 +6,6 @@ Besides `settings`, only the edges `cli`, `local` and `testing` read the environ
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.project_file import find_project_file, is_above, our_content
 from is_db_bootstrap.settings.secrets import (
     has_surrogates,
     may_hold_secret,
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.stores.kind import StoreKind
 
-#: Our own file, which is found in the folder of the call.
-FILE_NAME = "is-db-bootstrap.toml"
-#: The file of the project, whose table `[tool.is-db-bootstrap]` says the same.
-_PROJECT_FILE = "pyproject.toml"
 _STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
 #: The key of the version tables that are not ours.
 IGNORED_KEY = "ignored_version_tables"
@@ -43,7 +39,10 @@ _TOP_KEYS = {"blueprint", "name", "timing", "settings", *KINDS}
 _KEYS_OF_SECRETS = {"url", "password"}
 #: Ends of the names of a blueprint's settings that are addresses.
 _ENDINGS_OF_ADDRESSES = ("_URL", "_URI", "_DSN")
-_BLUEPRINT = "IS_DB_BOOTSTRAP_BLUEPRINT"
+#: The variable that names the blueprint.
+BLUEPRINT_VARIABLE = "IS_DB_BOOTSTRAP_BLUEPRINT"
+#: How the keys and the variables end whose value is the path of a file.
+_ENDING_OF_PATHS = "_file"
 
 
 # --- the TOML file
@@ -53,7 +52,9 @@ _BLUEPRINT = "IS_DB_BOOTSTRAP_BLUEPRINT"
 class Table:
     """What a TOML file says of us.
 
-    `name` is that of the file, and empty when there is no file. `path` is where the file is.
+    `name` is that of the file, and empty when there is no file. A file that was found above the
+    working directory is named by its whole path. `path` is where the file is. Paths in its tables
+    are relative to the working directory, or absolute.
     """
 
     top: Mapping[str, Any]
@@ -61,30 +62,28 @@ class Table:
     path: Path | None = None
 
     @classmethod
-    def read(cls, file: Path | None) -> Table:
-        """Read `file`, else the file that is found in this folder.
+    def read(cls, file: Path | None, start: Path | None = None) -> Table:
+        """Read `file`, else the file that is found from `start` upwards.
 
-        Raises `ConfigurationError` for a file that cannot be read, an unknown key, or a value that
-        is not of the right kind.
+        `start` is the working directory when None. Raises `ConfigurationError` for a file that
+        cannot be read, an unknown key, or a value that is not of the right kind.
         """
-        if file is not None:
-            return cls._from_content(_own_content(file), file)
-        for found in (Path(FILE_NAME), Path(_PROJECT_FILE)):
-            if found.is_file():
-                return cls._from_content(_own_content(found), found)
-        return cls({})
+        path = file or find_project_file(start)
+        if path is None:
+            return cls({})
+        name = str(path) if file is None and is_above(path) else path.name
+        return cls._from_content(our_content(path) or {}, path, name)
 
     @classmethod
-    def _from_content(cls, top: dict[str, Any], path: Path) -> Table:
+    def _from_content(cls, top: dict[str, Any], path: Path, name: str) -> Table:
         """Check the tables of a file. Raises `ConfigurationError` as `read` does."""
-        name = path.name
         for key in ("blueprint", "name"):
             if not isinstance(top.get(key, ""), str):
                 raise ConfigurationError(f"{name}: {key} is not text.", hint="Write it in quotes.")
         for section, accepted in _accepted_keys().items():
             table = top.get(section, {}) if section else top
             _check_section(name, section, table, accepted)
-        return cls(top, name, path)
+        return cls(_with_paths_of(path.parent, top), name, path)
 
     @property
     def declares_environment(self) -> bool:
@@ -113,20 +112,15 @@ class Table:
         return table
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise ConfigurationError(f"{path} cannot be read: {exc}.") from exc
-
-
-def _own_content(path: Path) -> dict[str, Any]:
-    """What a file says of us. In the file of a project, that is a table of its own."""
-    content = _read_toml(path)
-    if path.name != _PROJECT_FILE:
-        return content
-    ours: dict[str, Any] = content.get("tool", {}).get("is-db-bootstrap", {})
-    return ours
+def _with_paths_of(folder: Path, top: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a file in `folder`, with each path in a store's table as seen from here."""
+    found = dict(top)
+    for name in KINDS.keys() & top.keys():
+        found[name] = {
+            key: str(folder / value) if value and key.endswith(_ENDING_OF_PATHS) else value
+            for key, value in top[name].items()
+        }
+    return found
 
 
 def _accepted_keys() -> dict[str, set[str] | None]:
@@ -190,7 +184,7 @@ class Sources:
         given = os.environ if environ is None else environ
         variables = {name: value for name, value in given.items() if value}
         if env_file:
-            variables = _merge_variables(variables, _variables_of_file(env_file))
+            variables = _merge_variables(variables, env_file_variables(env_file))
         return cls(variables, Table.read(file))
 
     def refuse_misplaced(self, blueprint: Blueprint) -> None:
@@ -243,7 +237,7 @@ def _choose_secret(source: str, text: str, path: str) -> str:
 
 def plain_variables() -> Iterator[str]:
     """The variables that we read and that hold neither an address nor a secret."""
-    yield _BLUEPRINT
+    yield BLUEPRINT_VARIABLE
     for field in fields(Timing):
         yield timing_variable(field.name)
     for kind in KINDS.values():
@@ -279,35 +273,6 @@ def refuse_address(name: str, value: str) -> None:
         )
 
 
-def blueprint_name(
-    environ: Mapping[str, str] | None = None,
-    file: Path | None = None,
-    env_file: Path | None = None,
-) -> str | None:
-    """The blueprint that the environment, the env file or the TOML file names, in this order.
-
-    The variable is `IS_DB_BOOTSTRAP_BLUEPRINT`. `environ` is the process's when None. A TOML file
-    that names a team's own environment is a blueprint by itself, whose name is the file's path.
-    """
-    given = os.environ if environ is None else environ
-    name = given.get(_BLUEPRINT)
-    if not name and env_file:
-        name = _variables_of_file(env_file).get(_BLUEPRINT)
-    refuse_address(_BLUEPRINT, name or "")
-    if name:
-        return name
-    table = Table.read(file)
-    named: str | None = table.top.get("blueprint")
-    if not table.declares_environment:
-        return named
-    if named:
-        raise ConfigurationError(
-            f"{table.name} names the blueprint {named} and an environment of Alembic.",
-            hint="Keep one of them. A Blueprint(…, alembic=…) may name the environment too.",
-        )
-    return str(table.path)
-
-
 def process_variable(name: str) -> str:
     """A variable of the process's environment, which no file replaces.
 
@@ -321,7 +286,11 @@ def set_process_variable(name: str, value: str) -> None:
     os.environ[name] = value
 
 
-def _variables_of_file(path: Path) -> dict[str, str]:
+def env_file_variables(path: Path) -> dict[str, str]:
+    """The variables of an env file. The path of a file in one of them is relative to its folder.
+
+    Raises `ConfigurationError` for a file that cannot be read, and for a line that is no variable.
+    """
     from dotenv.parser import parse_stream
 
     try:
@@ -334,7 +303,18 @@ def _variables_of_file(path: Path) -> dict[str, str]:
             raise ConfigurationError(
                 f"{path}, line {line.original.line}, is not of the form NAME=value."
             )
-    return {line.key: line.value for line in lines if line.key and line.value}
+    found = {line.key: line.value for line in lines if line.key and line.value}
+    return {
+        name: str(path.parent / value) if _is_path_variable(name) else value
+        for name, value in found.items()
+    }
+
+
+def _is_path_variable(name: str) -> bool:
+    """Whether a variable of ours holds the path of a file."""
+    prefixes = [f"{kind.name.upper()}_" for kind in KINDS.values()]
+    parts = [f"{each}_" for kind in KINDS.values() for each in kind.part_variables.values()]
+    return name.lower().endswith(_ENDING_OF_PATHS) and name.startswith((*prefixes, *parts))
 
 
 def _merge_variables(real: Mapping[str, str], of_file: Mapping[str, str]) -> dict[str, str]:

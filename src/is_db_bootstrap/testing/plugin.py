@@ -181,13 +181,18 @@ def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
 
 def _chosen_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
     """What the marker, the ini option or the command's settings name. Empty when none does."""
-    from is_db_bootstrap.settings import blueprint_name
+    from is_db_bootstrap.blueprint.load import loadable_name
+    from is_db_bootstrap.settings import chosen_blueprint
 
     marker = request.node.get_closest_marker("blueprint")
     if marker:
         chosen: str | Blueprint = marker.args[0]
         return chosen
-    return request.config.getini("is_db_blueprint") or blueprint_name() or ""
+    named = request.config.getini("is_db_blueprint")
+    if named:
+        return str(named)
+    choice = chosen_blueprint()
+    return "" if choice.is_default else loadable_name(choice)
 
 
 @pytest.fixture

@@ -56,6 +56,16 @@ class Database(NamedTuple):
     other_url: str | None
     #: Whether the command is about the Cypher files of the blueprint.
     is_cypher: bool = False
+    #: Whether nobody has named the blueprint.
+    is_default_blueprint: bool = False
+
+    def refuse_others(self) -> None:
+        """Raise `StoreConflict` when nobody named the blueprint and others only are there."""
+        from is_db_bootstrap.app import refuse_other_blueprints
+
+        if self.is_default_blueprint and not self.other_url:
+            store: StoreName = "neo4j" if self.is_cypher else "postgres"
+            refuse_other_blueprints(self.blueprint, self.settings, (store,))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -104,18 +114,23 @@ def database_options(
             postgres_url = None if is_other else url
             options = Options(only=("postgres",), urls={"postgres_url": postgres_url}, **values)
             blueprint = options.load_blueprint(may_have_no_files=may_have_no_files)
+            is_default = options.choice().is_default
             # Another command may have an option of that name.
             is_asked = with_cypher and parameters.pop("cypher")
             if with_cypher and is_about_cypher(blueprint, is_asked=is_asked):
                 options = Options(only=("neo4j",), urls={"neo4j_url": url}, **values)
+                settings = options.load_settings(blueprint)
                 return command(
-                    Database(blueprint, options.load_settings(blueprint), None, is_cypher=True),
+                    Database(
+                        blueprint, settings, None, is_cypher=True, is_default_blueprint=is_default
+                    ),
                     **parameters,
                 )
             # A flag wins over the environment, so what that says of an address does not matter.
             without: tuple[StoreName, ...] = ("postgres",) if is_other else ()
             settings = options.load_settings(blueprint, without=without)
-            database = Database(blueprint, settings, url if is_other else None)
+            other_url = url if is_other else None
+            database = Database(blueprint, settings, other_url, is_default_blueprint=is_default)
             return command(database, **parameters)
 
         chosen = (*_DATABASE_OPTIONS, CYPHER) if with_cypher else _DATABASE_OPTIONS
@@ -151,6 +166,7 @@ def run_revisions(
     from is_db_bootstrap.errors import BootstrapError
     from is_db_bootstrap.leftovers import Guests
 
+    database.refuse_others()
     guests = Guests()
     parameters |= {**database.arguments, "observers": [guests]}
     try:

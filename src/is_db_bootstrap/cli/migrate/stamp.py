@@ -34,6 +34,7 @@ def command(database: Database, revision: str, yes: bool) -> int:
     """
     from is_db_bootstrap import migrate, migrate_cypher
 
+    database.refuse_others()
     module = migrate_cypher if database.is_cypher else migrate
     if not yes:
         foreseen = module.foresee_stamp(database.blueprint, revision, **database.arguments)

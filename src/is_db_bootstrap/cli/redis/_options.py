@@ -41,8 +41,8 @@ _PLAIN_PARAMETERS = ("blueprint", "output", "config", "env_file", "use_local", "
 def key_options(command: F) -> F:
     """Give `command` the options that name a blueprint and its Redis.
 
-    It receives the names of the blueprint and of the server, the store that is not open yet, and
-    what stdout gets.
+    It receives the names of the blueprint and of the server, the store that is not open yet, what
+    stdout gets, and who named the blueprint.
     """
 
     @functools.wraps(command)
@@ -53,7 +53,10 @@ def key_options(command: F) -> F:
         options = Options(only=(_STORE,), urls={"redis_url": redis_url}, **values)
         prepare_clients()
         blueprint, target, keyspace = _open_keyspace(options)
-        return command(blueprint, target, keyspace, output=options.output, **parameters)
+        source = options.choice().source
+        return command(
+            blueprint, target, keyspace, output=options.output, source=source, **parameters
+        )
 
     return add_options(cast("F", with_keyspace), _KEY_OPTIONS)
 
@@ -66,4 +69,5 @@ def _open_keyspace(options: Options) -> tuple[str, str, Keyspace]:
     settings = options.load_settings(declared)
     blueprint = checked(declared, settings)
     url = settings.need(_STORE)
+    options.refuse_others(declared, settings, (_STORE,))
     return blueprint.name, str(url), Keyspace(url, blueprint, settings.timing)

@@ -31,6 +31,7 @@ def command(
     keyspace: Keyspace,
     *,
     output: str,
+    source: str,
     budget: int | None,
     no_memory: bool,
 ) -> int:
@@ -44,7 +45,7 @@ def command(
         table = keyspace.table(budget, memory=not no_memory)
     code = _NOT_AS_DECLARED if table.broken else 0
     if output == "json":
-        print_text(table_document(blueprint, target, table, code))
+        print_text(table_document(blueprint, target, table, code, source))
     else:
         print_text(table_text(blueprint, target, table, code))
     return code

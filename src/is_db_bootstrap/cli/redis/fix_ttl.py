@@ -32,6 +32,7 @@ def command(
     keyspace: Keyspace,
     *,
     output: str,
+    source: str,
     names: tuple[str, ...],
     dry_run: bool,
     yes: bool,
@@ -45,8 +46,11 @@ def command(
 
     def show(missing: dict[str, int], mended: Mended | None) -> None:
         lifetimes = {name: keyspace.lifetime_s(name) for name in missing}
-        render = lifetimes_document if output == "json" else lifetimes_text
-        print_text(render(blueprint, target, missing, lifetimes, mended))
+        found = (blueprint, target, missing, lifetimes, mended)
+        if output == "json":
+            print_text(lifetimes_document(*found, blueprint_source=source))
+        else:
+            print_text(lifetimes_text(*found))
 
     with keyspace:
         missing = dict(keyspace.count_missing(names))

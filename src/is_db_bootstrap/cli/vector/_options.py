@@ -62,6 +62,7 @@ def vector_options(command: F) -> F:
         options = Options(urls={"milvus_url": url}, **values)
         blueprint = options.load_blueprint()
         settings = options.load_settings(blueprint)
+        options.refuse_others(blueprint, settings, ("milvus",))
         return command(Vectors(blueprint, settings, options.output), **parameters)
 
     return add_options(cast("F", with_vectors), _VECTOR_OPTIONS)

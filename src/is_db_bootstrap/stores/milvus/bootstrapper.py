@@ -10,6 +10,7 @@ offer; what another run did meanwhile is found by looking first. `server` opens 
 
 from __future__ import annotations
 
+from collections.abc import Collection as Some
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
     from is_db_bootstrap.stores.milvus.compare import Live
     from is_db_bootstrap.stores.milvus.versions import VersionKeeper
+
+#: How many collections are asked for the blueprint that made them.
+_MOST_LOOKED_AT = 100
 
 
 class MilvusBootstrapper:
@@ -181,6 +185,18 @@ class MilvusBootstrapper:
             return ""
         contract = live.properties.get(CONTRACT_PROPERTY)
         return contract or f"{declared.name} (not created by this tool)"
+
+    def recorded_blueprints(self) -> Some[str]:
+        """The blueprints that properties of collections name.
+
+        Of many collections, the first ones by name are looked at.
+        """
+        with self._errors("the collections"):
+            names = self._server.client.list_collections(**self._server.look_options)
+            described = [self._server.described(name) for name in sorted(names)[:_MOST_LOOKED_AT]]
+        properties = [(each or {}).get("properties") or {} for each in described]
+        contracts = [str(each.get(CONTRACT_PROPERTY, "")) for each in properties]
+        return {contract.rpartition("/")[0] for contract in contracts if "/" in contract}
 
     # --- versions
 

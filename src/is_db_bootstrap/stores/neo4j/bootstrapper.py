@@ -196,6 +196,15 @@ class Neo4jBootstrapper:
             return False
         return bool(self._database.rows(session, callbacks.IS_DUE))
 
+    def recorded_blueprints(self) -> Collection[str]:
+        """The blueprint that the history of the database names, if it names one."""
+        with self._errors(), self._database.session() as session:
+            used = self._used_labels(session, self._leasing.look(session))
+            if neo4j_history.LABEL not in used:
+                return ()
+            history = self._read_history(session)
+        return (history.blueprint,) if history.blueprint else ()
+
     def _read_history(self, session: neo4j.Session) -> History:
         return History.read(self._database.rows(session, neo4j_history.READ))
 

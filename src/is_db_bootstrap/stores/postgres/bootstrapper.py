@@ -43,7 +43,7 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.consent import Consent
-from is_db_bootstrap.stores.postgres import elsewhere, own_schema
+from is_db_bootstrap.stores.postgres import elsewhere, lineage_table, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
@@ -397,6 +397,19 @@ class PostgreSQLBootstrapper:
             return self._reader()
         except DatabaseMissing:
             return None
+
+    def recorded_blueprints(self) -> Collection[str]:
+        """The blueprints that records in this database name, in any schema.
+
+        Without a record of ours, what the comment of the version table says counts too.
+        """
+        reader = self.reader()
+        if reader is None:
+            return ()
+        with errors(self.target, lineage_table.PLACE):
+            found: set[str] = lineage_table.present_blueprints(reader)
+        found.add(self._history.read(reader).blueprint)
+        return found - {""}
 
     def plan(self) -> Plan:
         """Pending steps in order: the database, the schema, revisions, demo rows.

@@ -87,6 +87,11 @@ _IS_OURS = "is-db-bootstrap: blueprint "
 _MOST_TRIES = 3
 #: What this version, and earlier ones, write into SQL that others run.
 _RECORDS = re.compile(r"DO \$(do|is_db_bootstrap)\$.*?\$\1\$;?\n*", re.DOTALL)
+#: A dropped schema leaves its row behind.
+_PRESENT = f"""
+    SELECT DISTINCT blueprint FROM {PLACE}
+    WHERE to_regclass(format('%I.%I', schema_name, table_name)) IS NOT NULL
+"""  # noqa: S608 - constants
 _ALL = f"SELECT schema_name, table_name, blueprint FROM {PLACE}"  # noqa: S608 - constants
 
 
@@ -179,6 +184,14 @@ def blueprints(reader: psycopg.Connection[Any]) -> dict[tuple[str, str], str]:
         return {}
     rows = reader.execute(_ALL.encode()).fetchall()
     return {(schema, table): blueprint for schema, table, blueprint in rows}
+
+
+def present_blueprints(reader: psycopg.Connection[Any]) -> set[str]:
+    """The blueprints of the version tables that are there. Empty when we may not read our table."""
+    row = reader.execute(READABLE.encode()).fetchone()
+    if not row or not row[0]:
+        return set()
+    return {blueprint for (blueprint,) in reader.execute(_PRESENT.encode()).fetchall()}
 
 
 def make_statement() -> str:

@@ -8,7 +8,7 @@ declaration, `guarded` writes, `lock` is the lease, and `key_audit` looks at key
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from is_db_bootstrap.stores.redis.compare import Comparison
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
+from is_db_bootstrap.stores.redis.key_reader import names_after
 from is_db_bootstrap.stores.redis.lock import Lease
 from is_db_bootstrap.stores.redis.probe import PREFIX
 from is_db_bootstrap.stores.redis.server import Server, check_address, open_server
@@ -126,6 +127,23 @@ class RedisBootstrapper:
         with self._errors(self._record_key):
             found: bytes | None = self._commands.get(self._record_key)
             return found
+
+    def recorded_blueprints(self) -> Collection[str]:
+        """The blueprints whose record was found among the first `scan_budget` keys of each server.
+
+        Empty where this user may not look for keys.
+        """
+        found: set[str] = set()
+        prefix = f"{PREFIX}:conventions:"
+        if self._recorded_text() is not None:
+            return {self._blueprint.name}
+        try:
+            with self._errors(f"{prefix}*"):
+                for master in self._opened.masters():
+                    found.update(names_after(prefix, master, self._timing.scan_budget))
+        except AccessDenied:
+            return ()
+        return found
 
     # --- writing
 

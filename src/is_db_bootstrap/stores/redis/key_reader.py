@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
-from is_db_bootstrap.stores.redis.errors import is_forbidden_key
+from is_db_bootstrap.stores.redis.errors import as_text, is_forbidden_key
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import KeyPattern
@@ -58,6 +58,21 @@ class Batch:
     names: Sequence[bytes]
     looks: Sequence[Look]
     forbidden: int = 0
+
+
+def names_after(prefix: str, master: Any, budget: int) -> set[str]:
+    """What stands behind `prefix` in the names of keys, of about `budget` keys of a server.
+
+    Raises what redis-py raises.
+    """
+    found: set[str] = set()
+    cursor = 0
+    for _ in range(max(1, budget // BATCH)):
+        cursor, names = master.scan(cursor, match=f"{prefix}*", count=BATCH)
+        found.update(as_text(name).removeprefix(prefix) for name in names)
+        if cursor == 0:
+            break
+    return found
 
 
 class KeyReader:
