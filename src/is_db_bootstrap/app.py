@@ -70,6 +70,15 @@ def _selftest_trial(kind: StoreKind, *given: Any) -> Any:
     return module.SelfTestTrial(*given)
 
 
+def import_bootstrappers(stores: Sequence[StoreName]) -> None:
+    """Import the clients of `stores`, one after the other, before threads need them.
+
+    Raises `ConfigurationError`, which names the extra, when a store's client is not installed.
+    """
+    for store in stores:
+        _bootstrapper_class(KINDS[store])
+
+
 def _bootstrapper_class(kind: StoreKind) -> Any:
     """The class of a kind of store, for which its client is imported."""
     try:

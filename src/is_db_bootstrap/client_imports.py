@@ -13,6 +13,12 @@ imported:
 * When anybody imports pandas for real, the proxies in the clients' modules are replaced by what
   they stand for.
 
+One import runs at a time, however many threads ask for one. Two threads that enter a circle of
+modules at different places end in an `ImportError` about a "partially initialized module", or in
+Python's "deadlock detected by _ModuleLock". Third-party packages have such circles: one thread that
+imports `pandas` beside one that imports `pandas.api.types` is enough. In CPython 3.11, two threads
+that parse Python at once may end in a `SystemError`.
+
 Meanwhile, Python's garbage collector rests, which takes a seventh of the time of these imports. It
 would look through the same modules again and again, and modules are no garbage. Afterwards it
 leaves out of its looks what was imported.
@@ -38,6 +44,12 @@ CLIENTS = ("neo4j", "pymilvus")
 
 _import = builtins.__import__
 
+#: Held by the thread that imports. It may ask again meanwhile.
+_IMPORTING = threading.RLock()
+#: Seconds after which a thread imports beside another one. Only an import that waits for this very
+#: thread takes as long.
+_PATIENCE_S = 120.0
+
 
 class _State:
     """Whether `keep_out` was called, and how many imports of clients are under way.
@@ -60,11 +72,15 @@ def keep_out() -> None:
 
 
 def import_module(name: str) -> ModuleType:
-    """The module `name`, which may import clients. Raises what importing it raises."""
-    if not _State.asked_for or name in sys.modules:
-        return importlib.import_module(name)
-    with _proxies_for_clients():
-        return importlib.import_module(name)
+    """The module `name`, which may import clients. Raises what importing it raises.
+
+    Threads that ask at the same time are served one after the other.
+    """
+    with _turn():
+        if not _State.asked_for or name in sys.modules:
+            return importlib.import_module(name)
+        with _proxies_for_clients():
+            return importlib.import_module(name)
 
 
 def forget(package: str) -> None:
@@ -72,17 +88,29 @@ def forget(package: str) -> None:
 
     What was made of protocol files stays, because a message cannot be registered twice.
     """
-    for name in list(sys.modules):
-        is_of_package = name == package or name.startswith(f"{package}.")
-        if is_of_package and ".grpc_gen" not in name:
-            del sys.modules[name]
+    with _turn():
+        for name in list(sys.modules):
+            is_of_package = name == package or name.startswith(f"{package}.")
+            if is_of_package and ".grpc_gen" not in name:
+                del sys.modules[name]
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait until no other thread imports, `_PATIENCE_S` at most, and keep others out meanwhile."""
+    is_alone = _IMPORTING.acquire(timeout=_PATIENCE_S)
+    try:
+        yield
+    finally:
+        if is_alone:
+            _IMPORTING.release()
 
 
 @contextmanager
 def _proxies_for_clients() -> Iterator[None]:
     """Watch import statements meanwhile.
 
-    Several threads may do so at once. The last one that is done ends the watch.
+    An import may ask for another one meanwhile. The outermost ends the watch.
     """
     with _State.lock:
         if _State.imports == 0:

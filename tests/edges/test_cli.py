@@ -281,7 +281,7 @@ def test_migrate_ini_prints_a_file(shell):
         ("--vers", {"--version"}),
         ("apply --only ", {"postgres", "neo4j", "milvus", "redis"}),
         ("--output ", {"text", "json"}),
-        ("local ", {"up", "down", "status"}),
+        ("local ", {"up", "down", "reset", "status"}),
         ("redis ", {"audit", "fix-ttl"}),
         ("vector ", {"prune", "rollback", "status", "upgrade"}),
     ],

@@ -254,3 +254,41 @@ def test_a_revision_that_uses_pandas_gets_the_real_one(tmp_path, milvus_url, pos
     client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
     assert client.list_collections() == ["tables_v1"]
     client.close()
+
+
+#: A package with a circle, which only its own order of imports can enter. Python gives a thread that
+#: asks for a part meanwhile another order.
+CIRCLE = {
+    "__init__": "import time\ntime.sleep(0.3)\nfrom circle.whole import whole\n",
+    "whole": "whole = 1\nfrom circle.part import part\n",
+    "part": "from circle.whole import whole\npart = whole\n",
+}
+IMPORTED_AT_ONCE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from is_db_bootstrap.client_imports import import_module
+sys.setswitchinterval(1e-5)
+names = sys.argv[1:]
+with ThreadPoolExecutor(len(names)) as pool:
+    asked = [pool.submit(import_module, name) for name in names]
+print(*(each.exception() or each.result().__name__ for each in asked))
+"""
+
+
+@pytest.mark.parametrize(
+    "names", [("circle", "circle.part"), ("pandas", "pandas.api.types")], ids=["circle", "pandas"]
+)
+def test_threads_that_enter_a_circle_of_modules_at_two_places_get_both(tmp_path, names):
+    package = tmp_path / "circle"
+    package.mkdir()
+    for name, text in CIRCLE.items():
+        (package / f"{name}.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_AT_ONCE, *names],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.stdout.split() == list(names), done.stdout + done.stderr

@@ -43,6 +43,7 @@ CALLS = {
     ("blueprints", "show"): ("novel_genesis",),
     ("check",): BLUEPRINT,
     ("local", "down"): ("--data-dir", "none"),
+    ("local", "reset"): None,  # test_local_stores.py, where there is something to remove
     ("local", "status"): ("--data-dir", "none", "-o", "json"),
     ("local", "up"): None,  # test_local.py, where a stack runs
     ("migrate", "check"): BLUEPRINT,

@@ -660,7 +660,11 @@ def every_command(command=None, path=()):
 
 
 #: Commands that are run with passwords in another place than `READING`, `WRITING` and `FAILING`.
-ELSEWHERE = {("new",): "the fixture `fuzz`", ("local", "up"): "the fixture `stack`"}
+ELSEWHERE = {
+    ("new",): "the fixture `fuzz`",
+    ("local", "reset"): "test_local_stores.py; it shows no address",
+    ("local", "up"): "the fixture `stack`",
+}
 
 
 def test_every_command_is_run_with_passwords():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -187,6 +189,59 @@ def test_a_job_of_other_settings_has_another_name_where_the_revision_is_always_1
         )
         == 4
     )
+
+
+@pytest.fixture
+def overlay(tmp_path):
+    """`overlay(tag=…, settings=…)`: what `named-job.sh` makes of a kustomization of one's own."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    base = os.path.relpath(ROOT / "deploy/kubernetes/job", tmp_path)
+
+    def render(tag="1", settings=()):
+        patches = [{"op": "add", "path": f"/data/{k}", "value": v} for k, v in settings]
+        target = {"kind": "ConfigMap", "name": "is-db-bootstrap"}
+        image = {"name": "is-db-bootstrap", "newName": "registry.example:5000/it", "newTag": tag}
+        written = {"resources": [base], "images": [image]}
+        if patches:
+            written["patches"] = [{"target": target, "patch": json.dumps(patches)}]
+        (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(written))
+        done = subprocess.run(
+            [ROOT / "deploy/kubernetes/named-job.sh", tmp_path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
+
+    return render
+
+
+def test_a_job_is_named_by_all_that_it_runs_and_nothing_else_is(overlay):
+    def names(**options):
+        found = {}
+        for kind, name in overlay(**options):
+            found.setdefault(kind, []).append(name)
+        assert found.pop("ConfigMap") == found.pop("ServiceAccount") == ["is-db-bootstrap"]
+        [job] = found.pop("Job")
+        assert not found
+        return job
+
+    first = names()
+    assert re.fullmatch(r"is-db-bootstrap-[0-9a-f]{8}", first)
+    assert names() == first
+    others = {names(tag="2"), names(settings=[("DB_SCHEMA", "app")]), first}
+    assert len(others) == 3
+
+
+def test_a_kustomization_that_is_broken_ends_the_script(tmp_path):
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    script = ROOT / "deploy/kubernetes/named-job.sh"
+    done = subprocess.run([script, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
 
 
 def test_the_chart_has_nothing_for_its_linter():

@@ -392,6 +392,7 @@ MAY_WAIT = {
     "cli.local": "a stack in the foreground stays up until a signal",
     "local.class_data": "a process of its own, which lets the server start first",
     "local.process": "a local server gets time to end, before it is killed",
+    "local.start": "threads wait until the clients are imported",
     "process_tree": "killed processes are gone a moment later, also without any run",
     "stores.milvus.changes": "only the server knows when an index or a load is done",
     "stores.redis.selftest": "the self-test is that a key ends by itself",

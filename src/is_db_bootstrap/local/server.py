@@ -42,6 +42,8 @@ class Server(ABC):
     #: Seconds that an orderly end may take.
     patience_s: ClassVar[float] = 30.0
     default_version: ClassVar[str]
+    #: What it has in its folder, besides what is half made.
+    own_names: ClassVar[tuple[str, ...]] = ("data", "server.log")
     #: Variables of our environment that it needs besides those that every server gets.
     variables: ClassVar[tuple[str, ...]] = ()
     #: Where the lists of its files are.

@@ -15,16 +15,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import filelock
-
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.local.download import Progress
+from is_db_bootstrap.local.folder_lock import FolderLock
 from is_db_bootstrap.local.milvus import MilvusServer
 from is_db_bootstrap.local.neo4j import Neo4jServer
 from is_db_bootstrap.local.places import data_folder, is_root
 from is_db_bootstrap.local.postgres import PostgresServer
 from is_db_bootstrap.local.process import LOOPBACK, Process
 from is_db_bootstrap.local.redis import RedisServer
-from is_db_bootstrap.local.server import Server
+from is_db_bootstrap.local.server import Server, silent
 from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.private_files import make_private, write_private
 
@@ -49,11 +49,12 @@ class LocalServer:
 
 @dataclass(frozen=True, slots=True)
 class LocalStack:
-    """A running stack."""
+    """A stack: its servers that run, and the stores whose servers were started and have died."""
 
     data_dir: Path
     listen: str
     servers: tuple[LocalServer, ...]
+    dead_stores: tuple[str, ...] = ()
 
     def environ(self) -> dict[str, str]:
         """`POSTGRES_URL` and so on, passwords included."""
@@ -67,23 +68,39 @@ class LocalStack:
             "listen": self.listen,
             "environ": self.environ(),
             "servers": servers,
+            "dead": list(self.dead_stores),
         }
 
 
 class StackFolder:
     """The folder of one stack. As a context manager it holds the folder's lock.
 
-    Servers of a stack that is not `durable` may lose data when the machine stops.
+    `purpose` and `progress` are those of `FolderLock`. Servers of a stack that is not `durable` may
+    lose data when the machine stops.
     """
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool = True,
+        purpose: str = "local",
+        progress: Progress = silent,
+    ) -> None:
         self.path = path
         self.durable = durable
-        self._lock = filelock.FileLock(path / "lock")
+        self._lock = FolderLock(path, purpose, progress)
         self._writing = threading.Lock()
 
     @classmethod
-    def made(cls, data_dir: Path | None, *, durable: bool = True) -> StackFolder:
+    def made(
+        cls,
+        data_dir: Path | None,
+        *,
+        durable: bool = True,
+        purpose: str = "local",
+        progress: Progress = silent,
+    ) -> StackFolder:
         """The folder of `data_dir`, made when it is not there.
 
         Raises `ConfigurationError` for a folder that cannot be used.
@@ -97,19 +114,24 @@ class StackFolder:
                 f"The folder {path} cannot be used: {exc.strerror or exc}.",
                 hint="Give another one with --data-dir.",
             ) from exc
-        return cls(path, durable=durable)
+        return cls(path, durable=durable, purpose=purpose, progress=progress)
 
     def __enter__(self) -> Self:
-        self._lock.acquire()
+        self._lock.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._lock.__exit__()
 
     @property
     def has_record(self) -> bool:
         """Whether a stack was ever started here."""
         return self._record_file.exists()
+
+    @property
+    def was_used(self) -> bool:
+        """Whether an `up` was ever begun here. It may have recorded nothing yet."""
+        return self.has_record or (self.path / "lock").exists()
 
     @property
     def listen(self) -> str:
@@ -121,18 +143,29 @@ class StackFolder:
         record = self._record()
         return [self._server(store, record) for store in STORE_ORDER]
 
+    def was_started(self, store: str) -> bool:
+        """Whether the store's server was started and not stopped since. It may have died."""
+        known = self._record().get("servers", {}).get(store, {})
+        return bool(known.get("pid"))
+
+    def has_known(self, store: str) -> bool:
+        """Whether the store's server was ever started here, so that its folder is ours."""
+        return store in self._record().get("servers", {})
+
     def was_ready(self, server: Server) -> bool:
         """Whether the process of the server was recorded as ready for use."""
         known = self._record().get("servers", {}).get(server.store, {})
         return bool(known.get("ready"))
 
-    def describe_stack(self, servers: Sequence[Server]) -> LocalStack:
-        """What callers see of these servers."""
+    def describe_stack(
+        self, servers: Sequence[Server], dead_stores: Sequence[str] = ()
+    ) -> LocalStack:
+        """What callers see of these servers, and of those that have died."""
         seen = [
             LocalServer(server.store, server.version, server.url, server.pid, server.log)
             for server in servers
         ]
-        return LocalStack(self.path, self.listen, tuple(seen))
+        return LocalStack(self.path, self.listen, tuple(seen), tuple(dead_stores))
 
     def record_server(self, listen: str, server: Server, *, is_ready: bool = False) -> None:
         """Write down port and process of the server, and the address that the stack listens on."""
@@ -148,12 +181,13 @@ class StackFolder:
             record.setdefault("servers", {})[server.store] = known
             _write_json(self._record_file, record)
 
-    def record_stop(self) -> None:
-        """Write down that no server runs. Their ports stay."""
+    def record_stop(self, stores: Sequence[str] = STORE_ORDER) -> None:
+        """Write down that the servers of these stores do not run. Their ports stay."""
         with self._writing:
             record = self._record()
-            for known in record.get("servers", {}).values():
-                known.update(pid=0, ready=False)
+            for store, known in record.get("servers", {}).items():
+                if store in stores:
+                    known.update(pid=0, ready=False)
             _write_json(self._record_file, record)
 
     def make_passwords(self) -> None:

@@ -37,6 +37,7 @@ class Start:
         self._progress = progress
         self._stop = threading.Event()
         self._spawning = threading.Lock()
+        self._clients_are_there = threading.Event()
         self._errors: dict[str, BaseException] = {}
         self._started: list[Server] = []
 
@@ -52,6 +53,7 @@ class Start:
         try:
             for thread in threads:
                 thread.start()
+            self._import_clients(servers)
             self._wait_for_all(threads)
             for server in servers:
                 if error := self._errors.get(server.store):
@@ -59,6 +61,13 @@ class Start:
         except BaseException:
             self._undo(threads)
             raise
+
+    def _import_clients(self, servers: Sequence[Server]) -> None:
+        """Import what the pings need, in this one thread, while the servers begin to start."""
+        from is_db_bootstrap.app import import_bootstrappers
+
+        import_bootstrappers([server.store for server in servers])
+        self._clients_are_there.set()
 
     def _wait_for_all(self, threads: Sequence[threading.Thread]) -> None:
         """Wait until every thread has ended, or one has failed."""
@@ -129,6 +138,9 @@ class Start:
 
         A process that dies is noticed at once, not at the deadline.
         """
+        while not self._clients_are_there.wait(_LOOK_S):
+            if self._stop.is_set():
+                return
         outcome: list[BaseException | None] = []
         ping = threading.Thread(target=_ping, args=(server, outcome.append), daemon=True)
         ping.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from is_db_bootstrap import client_imports
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
@@ -228,8 +228,8 @@ def _isolation_class(store: StoreName) -> type[Isolation]:
     `ConfigurationError` when the store's client library is not installed.
     """
     try:
-        module = importlib.import_module(f"{__package__}.{store}")
-        importlib.import_module(KINDS[store].module_name("bootstrapper"))
+        module = client_imports.import_module(f"{__package__}.{store}")
+        client_imports.import_module(KINDS[store].module_name("bootstrapper"))
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
             f"{store}: its client library is not installed ({exc}).",

@@ -387,6 +387,43 @@ def test_the_chart_is_installed_with_wait_and_upgraded(cluster, settings, store,
     )
 
 
+def test_what_changes_runs_in_a_job_of_another_name(cluster, settings, store, database):
+    """The image stays, because the cluster has one only. A setting and an argument change."""
+    script = DEPLOY / "kubernetes" / "named-job.sh"
+    applied = []
+
+    def apply(given, *patches):
+        cluster.overlay("job", given, *patches)
+        made = subprocess.run(
+            [script, cluster.folder / "job"], capture_output=True, text=True, check=True
+        ).stdout
+        said = cluster("apply", "-f", "-", stdin=made)
+        [job] = [each["metadata"]["name"] for each in yaml.safe_load_all(made) if _is_job(each)]
+        assert cluster.ended(job) == ("Complete", "CompletionsReached")
+        applied.append(job)
+        return f"job.batch/{job} created" in said
+
+    timeout = {"op": "replace", "path": "/spec/template/spec/containers/0/args/3", "value": "200"}
+    assert apply(settings)
+    assert not apply(settings)
+    assert apply(settings | {"IS_DB_BOOTSTRAP_PHASE_TIMEOUT": "299"})
+    assert apply(settings, ({"kind": "Job"}, [timeout]))
+    assert len(set(applied)) == 3
+    assert sql(store, database, "SELECT count(*) FROM project_contexts") == [(0,)]
+    # Without a name of its own, the third is refused.
+    cluster.run("job", settings)
+    assert cluster.ended() == ("Complete", "CompletionsReached")
+    again = cluster.overlay("job", settings, ({"kind": "Job"}, [timeout]))
+    said = subprocess.run(
+        ["kubectl", "apply", "-f", "-"], input=again, capture_output=True, text=True, check=False
+    )
+    assert "field is immutable" in said.stderr
+
+
+def _is_job(document):
+    return document["kind"] == "Job"
+
+
 def documented(language, word):
     blocks = re.findall(
         rf"^```{language}\n(.*?)^```",
