@@ -9,7 +9,6 @@ from is_db_bootstrap.settings.settings import (
     DEFAULT_SOURCE,
     Identity,
     Settings,
-    check_ca_file,
     ignored_version_tables,
 )
 from is_db_bootstrap.settings.sources import (
@@ -20,10 +19,13 @@ from is_db_bootstrap.settings.sources import (
     set_process_variable,
 )
 from is_db_bootstrap.settings.timing import Timing
+from is_db_bootstrap.settings.tls import check_tls
+from is_db_bootstrap.settings.tls_files import ClientCertificate
 
 __all__ = [
     "DEFAULT_SOURCE",
     "SCHEMES",
+    "ClientCertificate",
     "Identity",
     "RunOptions",
     "Settings",
@@ -31,7 +33,7 @@ __all__ = [
     "Timing",
     "address_elsewhere",
     "blueprint_name",
-    "check_ca_file",
+    "check_tls",
     "echo",
     "ignored_version_tables",
     "number",
