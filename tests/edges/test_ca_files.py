@@ -9,7 +9,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from is_db_bootstrap.stores.postgres.connection import client_arguments
 from is_db_bootstrap.stores.postgres.portable import taken_apart
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.testing.clients import open_client
+from tls_front import TlsFront
 
 pytestmark = [
     pytest.mark.postgres,
@@ -107,48 +107,6 @@ def certificates(tmp_path_factory):
             folder / f"{name}.crt",
         )
     return folder
-
-
-class TlsFront:
-    """A proxy that speaks TLS and hands on what it hears to a server that does not."""
-
-    def __init__(self, port, certificate, key):
-        self._port = port
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate, key)
-        self._context.set_alpn_protocols(["h2"])
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        with suppress(OSError):
-            while True:
-                threading.Thread(
-                    target=self._serve, args=(self._socket.accept()[0],), daemon=True
-                ).start()
-
-    def _serve(self, raw):
-        with (
-            suppress(OSError),
-            self._context.wrap_socket(raw, server_side=True) as client,
-            socket.create_connection(("127.0.0.1", self._port)) as server,
-        ):
-            back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
-            back.start()
-            self._pump(client, server)
-            back.join(5)
-
-    @staticmethod
-    def _pump(source, sink):
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
-
-    def close(self):
-        self._socket.close()
 
 
 @pytest.fixture(scope="module")

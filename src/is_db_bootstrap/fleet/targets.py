@@ -14,8 +14,7 @@ from typing import Any
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER, StoreName
-from is_db_bootstrap.settings import Identity, Settings, StoreUrl, check_ca_file, read_secret
-from is_db_bootstrap.settings.tls import refuse_weaker
+from is_db_bootstrap.settings import Identity, Settings, StoreUrl, check_tls, read_secret
 from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -299,21 +298,25 @@ def _address(
     url = replace(url, **given)
     password = url.password if has_own_url or "password" in given else ""
     url = _with_identity(url, password, base.identity(store))
-    if url.ca_file:
-        check_ca_file(url, url.ca_file)
-    refuse_weaker(url)
+    check_tls(url)
     return url
 
 
 def _with_identity(url: StoreUrl, password: str, common: Identity) -> StoreUrl:
-    """The address, with user, password and CA file of the call where it has none of its own.
+    """The address, with user, password and files of TLS of the call where it has none of its own.
 
     The password of the call goes with its own user only, whichever way the target named that user.
     """
     username = url.username or common.username
     if username == common.username:
         password = password or common.password
-    return replace(url, username=username, password=password, ca_file=common.ca_file)
+    return replace(
+        url,
+        username=username,
+        password=password,
+        ca_file=common.ca_file,
+        certificate=common.certificate,
+    )
 
 
 def _place(url: StoreUrl, schema: str) -> str:

@@ -9,7 +9,6 @@ from is_db_bootstrap.settings.secrets import read_secret
 from is_db_bootstrap.settings.settings import (
     Identity,
     Settings,
-    check_ca_file,
     ignored_version_tables,
 )
 from is_db_bootstrap.settings.sources import (
@@ -19,18 +18,21 @@ from is_db_bootstrap.settings.sources import (
     set_process_variable,
 )
 from is_db_bootstrap.settings.timing import Timing
+from is_db_bootstrap.settings.tls import check_tls
+from is_db_bootstrap.settings.tls_files import ClientCertificate
 
 __all__ = [
     "DEFAULT_SOURCE",
     "SCHEMES",
     "Choice",
+    "ClientCertificate",
     "Identity",
     "RunOptions",
     "Settings",
     "StoreUrl",
     "Timing",
     "address_elsewhere",
-    "check_ca_file",
+    "check_tls",
     "chosen_blueprint",
     "echo",
     "ignored_version_tables",

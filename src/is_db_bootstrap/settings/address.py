@@ -18,6 +18,7 @@ from is_db_bootstrap.settings.secrets import (
     forms,
     has_surrogates,
 )
+from is_db_bootstrap.settings.tls_files import ClientCertificate
 from is_db_bootstrap.stores.kinds import KINDS
 
 E = TypeVar("E", bound=Exception)
@@ -236,7 +237,7 @@ class StoreUrl:
 
     `hosts` is `host`, `host:port`, or for PostgreSQL several of them with commas. `source` says
     where the address came from. `ca_file` is a PEM file that the server's certificate is checked
-    with.
+    with. `certificate` is the one that we show the server.
     """
 
     store: StoreName
@@ -249,6 +250,7 @@ class StoreUrl:
     ca_file: str = ""
     source: str = "argument"
     service: str = ""
+    certificate: ClientCertificate | None = None
 
     @classmethod
     def parse(cls, store: StoreName, text: str, source: str = "argument") -> StoreUrl:
@@ -305,7 +307,9 @@ class StoreUrl:
             query=tuple(other_options),
             source=source,
             service=unquote(service),
-            **found,
+            database=found["database"],
+            username=found["username"],
+            password=found["password"],
         )
 
     @property
@@ -389,6 +393,8 @@ class StoreUrl:
         """Every form of the secrets that `str` does not show, the longest first."""
         secrets = {value for name, value in self.query if name in SECRET_OPTIONS}
         secrets.add(self.password)
+        if self.certificate is not None:
+            secrets.add(self.certificate.key_password)
         if KINDS[self.store].lone_user_is_token and not self.password:
             secrets.add(self.username)
         shown = str(self)

@@ -34,7 +34,8 @@ from is_db_bootstrap.settings.sources import (
     timing_variable,
 )
 from is_db_bootstrap.settings.timing import LEAST, Timing
-from is_db_bootstrap.settings.tls import refuse_weaker
+from is_db_bootstrap.settings.tls import check_tls
+from is_db_bootstrap.settings.tls_files import ClientCertificate
 from is_db_bootstrap.settings.unknown_names import mistyped
 from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
@@ -48,11 +49,12 @@ _COMPARE, _IGNORE = "compare", "ignore"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Identity:
-    """Who we are at a store, and what its certificate is checked with."""
+    """Who we are at a store, what its certificate is checked with, and which one we show."""
 
     username: str = ""
     password: str = ""
     ca_file: str = ""
+    certificate: ClientCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class Settings:
         url = self.stores.get(store)
         if url is None:
             return self.identities.get(store, Identity())
-        return Identity(url.username, url.password, url.ca_file)
+        return Identity(url.username, url.password, url.ca_file, url.certificate)
 
     def need(self, store: StoreName) -> StoreUrl:
         """The address of `store`.
@@ -168,7 +170,7 @@ class Settings:
 def _find_address(
     kind: StoreKind, blueprint: Blueprint, sources: Sources, flag: str | None
 ) -> StoreUrl | None:
-    """The address of a store, with user, password and CA file from wherever they are set."""
+    """The address of a store, with user, password and files of TLS from wherever they are set."""
     url = next(_set_addresses(kind, blueprint, sources, flag), None)
     if url is None:
         return None
@@ -176,11 +178,15 @@ def _find_address(
         database = database_of_variables(kind, sources) or blueprint.name
         url = replace(url, database=database)
     ours = _find_identity(kind, sources, url.username, url.password)
-    ca_file = url.ca_file or ours.ca_file
-    if ca_file:
-        check_ca_file(url, ca_file)
-    refuse_weaker(url)
-    return replace(url, username=ours.username, password=ours.password, ca_file=ca_file)
+    found = replace(
+        url,
+        username=ours.username,
+        password=ours.password,
+        ca_file=url.ca_file or ours.ca_file,
+        certificate=url.certificate or ours.certificate,
+    )
+    check_tls(found)
+    return found
 
 
 def _set_addresses(
@@ -267,26 +273,23 @@ def _find_identity(
     kind: StoreKind, sources: Sources, own_user: str = "", own_password: str = ""
 ) -> Identity:
     """Who we are: what the address says, and what the environment and the file say of the rest."""
-    prefix = kind.name.upper()
-    section = sources.store(kind.name)
     who = fill_credentials(kind, sources, own_user, own_password)
     return Identity(
         username=who.username,
         password=who.password,
-        ca_file=sources.variables.get(f"{prefix}_CA_FILE") or section.get("ca_file", ""),
+        ca_file=sources.store_file(kind, "ca_file"),
+        certificate=_find_certificate(kind, sources),
     )
 
 
-def check_ca_file(url: StoreUrl, path: str) -> None:
-    """Raise `ConfigurationError` for a CA file that is missing, unused or weakened.
-
-    The address decides whether the file is used, and whether an option weakens the check.
-    """
-    if not Path(path).is_file():
-        raise ConfigurationError(
-            f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE."
-        )
-    refuse_weaker(replace(url, ca_file=path))
+def _find_certificate(kind: StoreKind, sources: Sources) -> ClientCertificate | None:
+    """The certificate that we show a store. None when nothing of one is set."""
+    found = ClientCertificate(
+        cert_file=sources.store_file(kind, "cert_file"),
+        key_file=sources.store_file(kind, "key_file"),
+        key_password=sources.key_password(kind),
+    )
+    return None if found == ClientCertificate("", "") else found
 
 
 # --- what is worth telling

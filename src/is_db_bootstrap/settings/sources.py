@@ -29,7 +29,26 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.stores.kind import StoreKind
 
-_STORE_KEYS = {"url", "username", "password", "password_file", "ca_file"}
+_STORE_KEYS = {
+    "url",
+    "username",
+    "password",
+    "password_file",
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "key_password",
+    "key_password_file",
+}
+#: What stands behind the name of a store in its variables that hold no secret.
+_PLAIN_OF_STORES = (
+    "USERNAME",
+    "PASSWORD_FILE",
+    "CA_FILE",
+    "CERT_FILE",
+    "KEY_FILE",
+    "KEY_PASSWORD_FILE",
+)
 #: The key of the version tables that are not ours.
 IGNORED_KEY = "ignored_version_tables"
 #: The key of what an unknown revision means.
@@ -38,7 +57,7 @@ UNKNOWN_KEY = "unknown_revision"
 PRIVILEGES_KEY = "privileges"
 _TOP_KEYS = {"blueprint", "name", "timing", "settings", *KINDS}
 #: Keys of a store's table in which an address or a secret belongs.
-_KEYS_OF_SECRETS = {"url", "password"}
+_KEYS_OF_SECRETS = {"url", "password", "key_password"}
 #: Ends of the names of a blueprint's settings that are addresses.
 _ENDINGS_OF_ADDRESSES = ("_URL", "_URI", "_DSN")
 #: The variable that names the blueprint.
@@ -224,12 +243,24 @@ class Sources:
 
     def password(self, kind: StoreKind) -> str:
         """The password of a store: that of the environment, then that of the TOML file."""
-        of_environment = self.secret(f"{kind.name.upper()}_PASSWORD")
+        return self._store_secret(kind, "password")
+
+    def key_password(self, kind: StoreKind) -> str:
+        """The password of our key for a store, from the same places."""
+        return self._store_secret(kind, "key_password")
+
+    def store_file(self, kind: StoreKind, name: str) -> str:
+        """The path of one file of a store, such as `ca_file`. Empty when it is not set."""
+        filed: str = self.store(kind.name).get(name, "")
+        return self.variables.get(f"{kind.name.upper()}_{name.upper()}") or filed
+
+    def _store_secret(self, kind: StoreKind, name: str) -> str:
+        of_environment = self.secret(f"{kind.name.upper()}_{name.upper()}")
         if of_environment:
             return of_environment
         section = self.store(kind.name)
-        source = f"password in {self.table.name}"
-        return _choose_secret(source, section.get("password", ""), section.get("password_file", ""))
+        source = f"{name} in {self.table.name}"
+        return _choose_secret(source, section.get(name, ""), section.get(f"{name}_file", ""))
 
 
 def _choose_secret(source: str, text: str, path: str) -> str:
@@ -258,7 +289,7 @@ def plain_variables() -> Iterator[str]:
         yield timing_variable(each.name)
     for kind in KINDS.values():
         prefix = kind.name.upper()
-        yield from (f"{prefix}_USERNAME", f"{prefix}_CA_FILE", f"{prefix}_PASSWORD_FILE")
+        yield from (f"{prefix}_{name}" for name in _PLAIN_OF_STORES)
         for part, variable in kind.part_variables.items():
             yield f"{variable}_FILE" if part == "password" else variable
         of_image = [name for name in kind.user_variables if name != f"{prefix}_USERNAME"]

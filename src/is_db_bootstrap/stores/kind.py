@@ -11,11 +11,21 @@ from is_db_bootstrap.names import StoreName
 
 @dataclass(frozen=True, slots=True)
 class TlsWish:
-    """What an address and the settings say of TLS. `ca_file` is that of the settings."""
+    """What an address and the settings say of TLS.
+
+    `ca_file` is that of the settings. `has_certificate` says that the settings name a certificate
+    of ours.
+    """
 
     scheme: str
     options: Sequence[tuple[str, str]]
     ca_file: str = ""
+    has_certificate: bool = False
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the settings ask for a server whose certificate is checked."""
+        return bool(self.ca_file) or self.has_certificate
 
     def last(self, name: str) -> str:
         """The last value of an option. Empty when the address does not have the option."""
@@ -134,6 +144,12 @@ class StoreKind:
     privileges_variable: str = ""
     #: What in an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
+    #: Options of an address's query that name a certificate of ours, its key or the key's password.
+    certificate_options: tuple[str, ...] = ()
+    #: Whether the client shows no certificate unless it is given a CA file too.
+    client_needs_ca_file: bool = False
+    #: Whether the client reads an encrypted key.
+    opens_keys: bool = True
     #: Options of an address's query that say where the address leads. For `hosts` and `port` the
     #: first option that is set counts. The options for `more` are named besides.
     place_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.tls_look import TlsFailed
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
@@ -67,6 +68,8 @@ _TLS = (
     "tls handshake",
     "wrong_version_number",
     "peer verification",
+    "verification check failed",
+    "tsi_data_corrupted",
 )
 _HTTP = ("http1.x server", "http status", "http2 header with status", "content-type")
 _CREDENTIALS = (
@@ -155,19 +158,19 @@ def translated(
 
 def _of_access(exc: Exception, told: str, target: str, client: str) -> BootstrapError | None:
     status = _status(exc)
+    if _says(exc, *_TLS):
+        return TlsFailed(
+            STORE,
+            f"TLS to {target} failed: {told}.",
+            hint="Write https:// for a server with TLS and http:// for one without; "
+            "name its authority in MILVUS_CA_FILE.",
+        )
     if status in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED} or _says(
         exc, *_DENIED
     ):
         is_known = status is grpc.StatusCode.PERMISSION_DENIED or _says(exc, "permission den")
         hint = _PRIVILEGES if is_known else _CREDENTIALS
         return AccessDenied(STORE, f"{target} denied access: {told}.", hint=hint)
-    if _says(exc, *_TLS):
-        return AccessDenied(
-            STORE,
-            f"TLS to {target} failed: {told}.",
-            hint="Write https:// for a server with TLS and http:// for one without; "
-            "name its authority in MILVUS_CA_FILE.",
-        )
     if (
         _code(exc) == DATABASE_NOT_FOUND
         or _says(exc, *_NO_DATABASE)

@@ -10,7 +10,7 @@ from is_db_bootstrap.stores.kind import NO, StoreKind, TlsWish, unread_tls_optio
 def _weaknesses(wish: TlsWish) -> Iterator[str]:
     yield from unread_tls_options(wish, "MILVUS_CA_FILE")
     for key, value in wish.options:
-        if wish.ca_file and key == "secure" and value.lower() in NO:
+        if wish.is_checked and key == "secure" and value.lower() in NO:
             yield f"{key}={value}, which asks for no TLS"
 
 
@@ -38,6 +38,10 @@ KIND = StoreKind(
     foreign_variables=("URI", "HOST", "PORT", "USER", "PASS", "DB", "DB_NAME", "ADDRESS"),
     has_grpc_proxy=True,
     tls_weaknesses=_weaknesses,
+    # pymilvus shows no certificate without `ca_pem_path` (client/grpc_handler.py, 2.3 to 3.0), and
+    # gRPC takes no password for a key.
+    client_needs_ca_file=True,
+    opens_keys=False,
     can_lock=False,
     declared_by=("collections",),
     bootstrapper_class="MilvusBootstrapper",

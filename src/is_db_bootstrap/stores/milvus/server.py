@@ -21,7 +21,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.stores.foreign_server import GRPC, recognised
 from is_db_bootstrap.stores.milvus.compare import AliasHome, Live, goes_beyond
-from is_db_bootstrap.stores.milvus.connection import client_arguments
+from is_db_bootstrap.stores.milvus.connection import client_arguments, default_port, tls_way
 from is_db_bootstrap.stores.milvus.errors import (
     STORE,
     Translation,
@@ -31,6 +31,7 @@ from is_db_bootstrap.stores.milvus.errors import (
 )
 from is_db_bootstrap.stores.milvus.releases import Release
 from is_db_bootstrap.stores.milvus.schema import version_of
+from is_db_bootstrap.stores.tls_look import TlsFailed, refuse_tls_fault
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection, Index
@@ -75,7 +76,11 @@ class Server:
                 info = self._register(time.monotonic() + limit_s)
         except BaseException as exc:
             self.close()
-            if isinstance(exc, StoreUnavailable) and not self._errors.cancelled.is_set():
+            if self._errors.cancelled.is_set():
+                raise
+            if isinstance(exc, StoreUnavailable | TlsFailed):
+                self._refuse_tls_fault(exc, limit_s)
+            if isinstance(exc, StoreUnavailable):
                 self._refuse_stranger(exc, limit_s)
             raise
         self._refuse_old()
@@ -131,11 +136,17 @@ class Server:
             )
             raise self._url.masking(error, exc) from exc
 
+    def _refuse_tls_fault(self, exc: StoreUnavailable | TlsFailed, limit_s: float) -> None:
+        """Raise `AccessDenied` with the cause when TLS, or the lack of it, has kept us out."""
+        if isinstance(exc, TlsFailed) or was_closed(exc):
+            way, port = tls_way(self._url), default_port(self._url)
+            refuse_tls_fault(self._url, way, port, exc, limit_s / 2)
+
     def _refuse_stranger(self, exc: StoreUnavailable, limit_s: float) -> None:
         """Raise `ConfigurationError` when another kind of server has hung up."""
         if not was_closed(exc):
             return
-        host, port = self._url.host, self._url.port(19530)
+        host, port = self._url.host, self._url.port(default_port(self._url))
         if kind := recognised(host, port, limit_s / 2, own=GRPC):
             raise ConfigurationError(
                 f"milvus: {kind} answers at {self._url}.",

@@ -17,12 +17,13 @@ from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.stores import foreign_server
 from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 from is_db_bootstrap.stores.neo4j import waiting
-from is_db_bootstrap.stores.neo4j.connection import client_arguments
+from is_db_bootstrap.stores.neo4j.connection import client_arguments, tls_way
 from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement, quoted
 from is_db_bootstrap.stores.neo4j.errors import Translation
 from is_db_bootstrap.stores.neo4j.kind import STORE
 from is_db_bootstrap.stores.neo4j.waiting import Look
+from is_db_bootstrap.stores.tls_look import TlsFailed, refuse_tls_fault
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
@@ -99,7 +100,7 @@ class Database:
     def open(self, timeout_s: float) -> ServerInfo:
         """One try on new connections, with the credentials once."""
         limit = min(timeout_s, self._connect_timeout_s)
-        with self._errors(), self._recognising(limit):
+        with self._looking_at_tls(limit), self._errors(), self._recognising(limit):
             driver = self._opening = self._open(limit)
             try:
                 rows = self._ask(driver, _COMPONENTS, limit)
@@ -117,6 +118,18 @@ class Database:
     def metadata(self) -> dict[str, str]:
         """What a transaction of ours carries."""
         return {TAG: self.tag}
+
+    @contextmanager
+    def _looking_at_tls(self, timeout_s: float) -> Iterator[None]:
+        """Raise `AccessDenied` with the cause when TLS, or the lack of it, has kept us out."""
+        try:
+            yield
+        except (StoreUnavailable, TlsFailed) as exc:
+            is_silent = exc.__cause__ is not None and neo4j_errors.is_silent(exc.__cause__)
+            if isinstance(exc, TlsFailed) or is_silent:
+                way = tls_way(self._url)
+                refuse_tls_fault(self._url, way, BOLT_PORT, exc, min(timeout_s, 1.0))
+            raise
 
     @contextmanager
     def _recognising(self, timeout_s: float) -> Iterator[None]:

@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.stores.neo4j.kind import STORE
 from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
+from is_db_bootstrap.stores.tls_look import TlsFailed
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
@@ -254,7 +255,7 @@ def _of_driver(exc: raised.DriverError, target: str, subject: str) -> BootstrapE
             "HTTP (7474) or of another store.",
         )
     if any(sign in everything for sign in _TLS_SIGNS):
-        return AccessDenied(STORE, f"TLS to {target} failed: {told}.", hint=_TLS)
+        return TlsFailed(STORE, f"TLS to {target} failed: {told}.", hint=_TLS)
     if isinstance(exc, raised.ConfigurationError):
         return ConfigurationError(f"neo4j: the address {target} is refused by the driver: {told}.")
     if "routing" in told and "Errno" not in everything:

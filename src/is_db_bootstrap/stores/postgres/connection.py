@@ -34,7 +34,8 @@ from is_db_bootstrap.stores.postgres.errors import (
     known_refusal,
 )
 from is_db_bootstrap.stores.postgres.kind import ssl_mode
-from is_db_bootstrap.stores.postgres.tls import checked_tls
+from is_db_bootstrap.stores.postgres.tls import checked_tls, tls_way
+from is_db_bootstrap.stores.tls_look import TlsFailed, refuse_tls_fault
 
 #: Where a missing database is asked for and created: nobody's database is blocked by it, template1
 #: would be (sqlx#1283).
@@ -392,7 +393,7 @@ def refused(
         )
     known = known_refusal(url, text)
     if known is not None:
-        return known
+        return _tls_fault(url, known, timeout_s) if isinstance(known, TlsFailed) else known
     told = text.rsplit("failed: ", 1)[-1]
     if database in told and _is_missing(url, database, timeout_s, told, missing):
         _missing_since[str(url), database] = time.monotonic()
@@ -406,6 +407,15 @@ def refused(
     if has_asked_for_password and _SERVER_SAID.search(str(exc)):
         return denied(url, text)
     return _held_by_pooler(url, database, text) or _unanswered(url, text, timeout_s)
+
+
+def _tls_fault(url: StoreUrl, known: TlsFailed, timeout_s: float) -> AccessDenied:
+    """The cause of a TLS that failed, if it is found. libpq tells no more than that it failed."""
+    try:
+        refuse_tls_fault(url, tls_way(client_arguments(url)), 5432, known, min(timeout_s, 2.0))
+    except AccessDenied as exc:
+        return exc
+    return known
 
 
 def _held_by_pooler(url: StoreUrl, database: str, text: str) -> StoreUnavailable | None:

@@ -24,6 +24,8 @@ from is_db_bootstrap.settings.sources import process_variable
 from is_db_bootstrap.settings.tls import tls_wish
 from is_db_bootstrap.stores.postgres.refused_statement import where
 from is_db_bootstrap.stores.postgres.server_words import told
+from is_db_bootstrap.stores.tls_look import TlsFailed, certificate_missing
+from is_db_bootstrap.stores.tls_look import told as told_fault
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import Change
@@ -95,8 +97,28 @@ def _tls(url: StoreUrl, text: str) -> BootstrapError:
         source = "PGSSLROOTCERT"
     if tls_wish(url).last("sslrootcert"):
         source = "sslrootcert in the address"
-    return AccessDenied(
+    return TlsFailed(
         NAME, f"No TLS connection to {url}: {text}.", hint=f"Check sslmode, and {source}."
+    )
+
+
+def _certificate_missing(url: StoreUrl, text: str) -> BootstrapError:
+    """The error of a line of `pg_hba.conf` with `clientcert`, or with the method `cert`."""
+    if url.certificate is None:
+        return told_fault(url, certificate_missing(NAME))
+    return AccessDenied(
+        NAME,
+        f"{url} refused our certificate {url.certificate.cert_file}: {text}.",
+        hint="The server's ssl_ca_file must have the authority that has signed it.",
+    )
+
+
+def _unencrypted(url: StoreUrl, text: str) -> BootstrapError:
+    """The error of a server whose `pg_hba.conf` has lines for TLS only, or none for us."""
+    return AccessDenied(
+        NAME,
+        f"{url} refused us: {text}.",
+        hint="Check pg_hba.conf. If the server wants TLS, set POSTGRES_CA_FILE.",
     )
 
 
@@ -136,6 +158,8 @@ _REFUSALS = (
         ),
         denied,
     ),
+    (r"requires a valid client certificate", _certificate_missing),
+    (r"no pg_hba\.conf entry.*no encryption", _unencrypted),
     (r"no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database", denied),
     (r"authentication failed|does not support password|(?-i:SASL|SCRAM)", denied),
     (

@@ -21,7 +21,7 @@ def ssl_mode(wish: TlsWish) -> str:
 
 def _weaknesses(wish: TlsWish) -> Iterator[str]:
     own = wish.last("sslrootcert")
-    if not wish.ca_file and not own:
+    if not wish.is_checked and not own:
         return
     if wish.ca_file and own and own != wish.ca_file:
         yield f"sslrootcert={own}, which is another one"
@@ -92,6 +92,7 @@ KIND = StoreKind(
     unknown_variable="POSTGRES_UNKNOWN_REVISION",
     privileges_variable="POSTGRES_PRIVILEGES",
     tls_weaknesses=_weaknesses,
+    certificate_options=("sslcert", "sslkey", "sslpassword"),
     place_options={"hosts": ("hostaddr", "host"), "port": ("port",), "more": ("service",)},
     has_schemas=True,
     takes_seed=True,

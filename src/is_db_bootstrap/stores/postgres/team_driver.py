@@ -155,9 +155,16 @@ def _plain_address(driver: str, url: StoreUrl, known: dict[str, Any]) -> tuple[U
     )
     arguments: dict[str, Any] = {}
     if driver == "pg8000" and known.get("sslmode") in _TLS_MODES:
-        context = ssl.create_default_context(cafile=known.get("sslrootcert"))
+        authorities = known.get("sslrootcert")
+        context = ssl.create_default_context(
+            cafile=None if authorities == "system" else authorities
+        )
         context.check_hostname = known["sslmode"] == "verify-full"
         if known["sslmode"] == "require" and "sslrootcert" not in known:
             context.verify_mode = ssl.CERT_NONE
+        if "sslcert" in known:
+            context.load_cert_chain(
+                known["sslcert"], known.get("sslkey"), password=known.get("sslpassword")
+            )
         arguments["ssl_context"] = context
     return address, arguments

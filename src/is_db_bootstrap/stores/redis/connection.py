@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings.tls import refuse_weaker
+from is_db_bootstrap.settings.tls_files import ClientCertificate
 from is_db_bootstrap.stores.redis.address_options import FOR_RUNS, OF_SENTINELS, read_options
 from is_db_bootstrap.stores.redis.kind import AUTHORITIES, CLUSTER, KIND, SENTINEL
+from is_db_bootstrap.stores.tls_look import TlsWay
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
@@ -35,11 +37,16 @@ class Place:
         kinds = url.scheme.split("+")[1:]
         is_cluster = CLUSTER in kinds or _options(url).get("cluster", False)
         is_sentinel = SENTINEL in kinds
-        default = SENTINEL_PORT if is_sentinel else KIND.default_port
+        default = default_port(url)
         is_socket = url.scheme == KIND.socket_scheme
         servers = () if is_socket else tuple((h, int(p or default)) for h, p in url.servers)
         _check_place(url, servers, is_cluster=is_cluster, is_sentinel=is_sentinel)
         return cls(servers, url.service, is_cluster)
+
+
+def default_port(url: StoreUrl) -> int:
+    """The port of a server of an address that names none."""
+    return SENTINEL_PORT if SENTINEL in url.scheme.split("+") else KIND.default_port
 
 
 def _check_place(
@@ -148,17 +155,38 @@ def open_client(url: StoreUrl, library: Any, **more: Any) -> Any:
     return sentinels.master_for(place.service)
 
 
+def tls_way(url: StoreUrl) -> TlsWay:
+    """How a client of this address makes its TLS."""
+    given = run_arguments(url)
+    ours = None
+    if given.get("ssl_certfile") and given.get("ssl_keyfile"):
+        password = given.get("ssl_password", "")
+        ours = ClientCertificate(given["ssl_certfile"], given["ssl_keyfile"], password)
+    return TlsWay(
+        is_asked_for=_has_tls(url),
+        is_checked=given.get("ssl_cert_reqs", "required") == "required",
+        is_named=given.get("ssl_check_hostname", True),
+        ca_file=given.get("ssl_ca_certs", ""),
+        certificate=ours,
+    )
+
+
 _not_of_redis_py = frozenset({"cluster", *OF_SENTINELS})
 
 
 def _connection_arguments(url: StoreUrl) -> dict[str, Any]:
-    """The options of an address as values, and what a CA file means."""
+    """The options of an address as values, and what a CA file and a certificate mean."""
     given = {name: value for name, value in _options(url).items() if name not in _not_of_redis_py}
     own = any(key in AUTHORITIES and value for key, value in url.query)
     if url.ca_file:
         given["ssl_ca_certs"] = url.ca_file
-    if url.ca_file or own:
+    if url.ca_file or url.certificate or own:
         given |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    if url.certificate:
+        given["ssl_certfile"] = url.certificate.cert_file
+        given["ssl_keyfile"] = url.certificate.key_file
+        if url.certificate.key_password:
+            given["ssl_password"] = url.certificate.key_password
     return given
 
 

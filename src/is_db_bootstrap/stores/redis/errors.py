@@ -20,6 +20,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.tls_look import TlsFailed
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
@@ -214,7 +215,7 @@ def _of_connection(exc: Exception, told: str, target: str, subject: str) -> Boot
             hint="Give the address of a Redis server (default port 6379).",
         )
     if any(isinstance(cause, ssl.SSLError) for cause in _causes(exc)) or "[SSL" in told:
-        return AccessDenied(STORE, f"TLS to {target} failed: {told}.", hint=_TLS_HINT)
+        return TlsFailed(STORE, f"TLS to {target} failed: {told}.", hint=_TLS_HINT)
     if isinstance(
         exc,
         raised.ConnectionError

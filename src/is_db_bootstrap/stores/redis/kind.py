@@ -15,7 +15,7 @@ SENTINEL, CLUSTER = "sentinel", "cluster"
 
 def _weaknesses(wish: TlsWish) -> Iterator[str]:
     own = [(key, value) for key, value in wish.options if key in AUTHORITIES and value]
-    if not wish.ca_file and not own:
+    if not wish.is_checked and not own:
         return
     for key, value in own:
         if wish.ca_file and value != wish.ca_file:
@@ -53,6 +53,7 @@ KIND = StoreKind(
     user_variables=("REDIS_USERNAME",),
     foreign_variables=("URI", "HOST", "PORT", "USER", "PASS", "DB", "AUTH", "TLS_URL", "URLS"),
     tls_weaknesses=_weaknesses,
+    certificate_options=("ssl_certfile", "ssl_keyfile", "ssl_password"),
     declared_by=("keys", "channels"),
     bootstrapper_class="RedisBootstrapper",
     client_extra="redis",

@@ -18,12 +18,16 @@ from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.redis.connection import (
     Place,
+    default_port,
     plain_address,
     run_arguments,
     sentinel_arguments,
     server_arguments,
+    tls_way,
 )
 from is_db_bootstrap.stores.redis.errors import STORE, Translation, as_text
+from is_db_bootstrap.stores.redis.kind import KIND
+from is_db_bootstrap.stores.tls_look import TlsFailed, refuse_tls_fault, told, without_tls
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
@@ -36,6 +40,8 @@ _NODE: Any = ClusterNode
 Address = tuple[str, int]
 #: How redis-py calls a connection that the other side has ended.
 _ENDED = ("Connection closed", "reset by peer")
+#: What it says of one that does not answer in time, as a server without TLS does not.
+_SILENT = ("Timeout connecting",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,16 @@ def open_server(
     `AccessDenied`; `ConfigurationError` when something else answers; `StoreConflict` below Redis 6.
     """
     limit_s = min(timeout_s, connect_timeout_s)
+    try:
+        return _opened_server(url, limit_s, connect_timeout_s, errors)
+    except (StoreUnavailable, TlsFailed) as exc:
+        _refuse_tls_fault(url, exc, limit_s / 2)
+        raise
+
+
+def _opened_server(
+    url: StoreUrl, limit_s: float, connect_timeout_s: float, errors: Translation
+) -> Server:
     place = Place.of(url)
     servers: Sequence[Address | None] = place.servers or [None]
     if place.service:
@@ -250,6 +266,18 @@ def _check_role(info: Mapping[str, Any], role: Any, url: StoreUrl) -> None:
             hint="A fail-over may be going on; else give the address of the master, or a Service "
             "that follows it.",
         )
+
+
+def _refuse_tls_fault(url: StoreUrl, exc: StoreUnavailable | TlsFailed, limit_s: float) -> None:
+    """Raise `AccessDenied` with the cause when TLS, or the lack of it, has kept us out."""
+    way = tls_way(url)
+    if isinstance(exc, TlsFailed) or any(words in exc.message for words in _ENDED):
+        refuse_tls_fault(url, way, default_port(url), exc, limit_s)
+        return
+    is_silent = way.is_asked_for and any(words in exc.message for words in _SILENT)
+    # A plain Redis waits for the end of a line, which no handshake has.
+    if is_silent and recognised(url.host, url.port(default_port(url)), limit_s) == "Redis":
+        raise told(url, without_tls(KIND.name)) from exc
 
 
 def _refuse_stranger(url: StoreUrl, exc: StoreUnavailable, limit_s: float) -> None:
