@@ -126,6 +126,15 @@ class SqlWriter:
         }
 
 
+def ended(text: str) -> str:
+    """A statement with one semicolon at its end. Empty when there is none."""
+    statement = text.strip().rstrip(";").rstrip()
+    if not statement:
+        return ""
+    has_comment_at_end = "--" in statement.rpartition("\n")[2]
+    return f"{statement}\n;" if has_comment_at_end else f"{statement};"
+
+
 def file_statements(path: Path) -> tuple[str, ...]:
     """The statements of an SQL file. Rows behind a `COPY` are counted and not shown."""
     from is_db_bootstrap.stores.postgres.sql_file import SqlFile
