@@ -62,7 +62,8 @@ def bootstrapper(
     if kind.tests_elsewhere and not here:
         options["make_trial"] = partial(_selftest_trial, kind)
     if kind.tests_elsewhere and try_url:
-        options["try_url"] = StoreUrl.parse(store, try_url, "--try")
+        server = StoreUrl.parse(store, try_url, "--try")
+        options["make_plan_trial"] = partial(_plan_trial, kind, server)
     made = store_class(url, blueprint, timing=settings.timing, **options)
     return cast("DatabaseBootstrapper", made)
 
@@ -71,6 +72,12 @@ def _selftest_trial(kind: StoreKind, *given: Any) -> Any:
     """A self-test of a kind of store in a place of its own. It runs a bootstrapper there itself."""
     module = client_imports.import_module(kind.module_name("selftest_trial"))
     return module.SelfTestTrial(*given)
+
+
+def _plan_trial(kind: StoreKind, server: StoreUrl, *given: Any) -> Any:
+    """A trial of pending changes on another server. It runs a bootstrapper there itself."""
+    module = client_imports.import_module(kind.module_name("plan_trial"))
+    return module.PlanTrial(server, *given)
 
 
 def _bootstrapper_class(kind: StoreKind) -> Any:

@@ -287,7 +287,7 @@ def test_a_revision_that_runs_python_is_tried_on_a_server_that_the_user_names(
     assert found["c3"].statements == ("SELECT 3;",)
     assert everything(postgres_url) == before
     notes = " ".join(result.store("postgres").notes)
-    assert "b2 ran in a scratch database" in notes
+    assert "What runs Python ran in a scratch database" in notes
     assert "another database of the planned server" in notes
     password = psycopg.conninfo.conninfo_to_dict(server)["password"]
     assert password not in notes

@@ -93,6 +93,11 @@ class PlanTrial:
                 raise
             except BootstrapError as exc:
                 self.notes.append(f"The trial on {self.url} did not end: {exc}")
+        if record.sent:
+            self.notes.append(
+                f"What runs Python ran in a scratch database on {self.url}, which held no rows but "
+                "those that revisions made. The values of parameters are not shown."
+            )
         return {
             step.removeprefix(_STEP): [without_secrets(ended(text)) for text in texts]
             for step, texts in record.sent.items()
