@@ -194,11 +194,15 @@ class Options(NamedTuple):
             is_default_blueprint=choice.is_default,
         )
 
-    def run_options(self, *, retry_changes: tuple[str, ...] = (), **flags: Any) -> RunOptions:
+    def run_options(
+        self, *, retry_changes: tuple[str, ...] = (), try_url: str = "", **flags: Any
+    ) -> RunOptions:
         """What the engine is told: the stores of this call, and the `flags` of its command."""
         from is_db_bootstrap.settings import RunOptions
 
-        return RunOptions(only=self.only, skip=self.skip, retry_changes=retry_changes, **flags)
+        return RunOptions(
+            only=self.only, skip=self.skip, retry_changes=retry_changes, try_url=try_url, **flags
+        )
 
     def load_settings(
         self,

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from is_db_bootstrap.stores.statement_secrets import without_secrets
 
 if TYPE_CHECKING:
+    import psycopg
+
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.stores.postgres.revisions import Chain
 
@@ -36,6 +38,22 @@ class PlannedSql:
 
     statements: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+
+
+class StatementTrial(Protocol):
+    """What runs revisions in a scratch database, and tells what they have sent."""
+
+    #: What is worth knowing of the trial, a sentence each.
+    notes: list[str]
+
+    def refuse_target(self, target: psycopg.Connection[Any], *, is_there: bool) -> None:
+        """Raise `ConfigurationError` when the trial would be on the database that is planned."""
+
+    def sent(self, done: Collection[str], pending: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """What each of the `pending` revisions has sent, in a database that had those `done`."""
+
+    def cancel(self) -> None:
+        """From another thread: end what runs on the server."""
 
 
 #: What was written, by the request and the state of its files.
@@ -71,6 +89,11 @@ class SqlWriter:
                 _kept.pop(next(iter(_kept)))
             _kept[key] = found
         return _kept[key]
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether the process runs now."""
+        return self._process is not None
 
     def end(self) -> None:
         """End the process, if there is one."""
@@ -124,6 +147,15 @@ class SqlWriter:
             )
             for name, each in document["revisions"].items()
         }
+
+
+def ended(text: str) -> str:
+    """A statement with one semicolon at its end. Empty when there is none."""
+    statement = text.strip().rstrip(";").rstrip()
+    if not statement:
+        return ""
+    has_comment_at_end = "--" in statement.rpartition("\n")[2]
+    return f"{statement}\n;" if has_comment_at_end else f"{statement};"
 
 
 def file_statements(path: Path) -> tuple[str, ...]:

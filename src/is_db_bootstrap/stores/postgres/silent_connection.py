@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.elements import TextClause
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.mock import MockConnection
@@ -34,7 +35,12 @@ class SilentConnection:
         self._asked = asked
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else a connection has: a revision that asks for it needs an answer."""
+        """Whatever else a connection has: a revision that asks for it needs an answer.
+
+        Alembic itself looks for `in_transaction`, and knows that a written connection has none.
+        """
+        if name == "in_transaction":
+            raise AttributeError(name)
         self._ask()
 
     @property
@@ -74,6 +80,8 @@ class SilentConnection:
             self._ask()
         if isinstance(statement, UpdateBase):
             return statement.values(**parameters)  # type: ignore[attr-defined]  # a DELETE has none
+        if isinstance(statement, TextClause):
+            return statement.bindparams(**parameters)  # takes the types from the values
         return statement.params(**parameters)
 
     def _ask(self) -> NoReturn:

@@ -29,6 +29,7 @@ from is_db_bootstrap.guests import end_process, guest, own_place_of
 from is_db_bootstrap.stores.postgres.alembic import config, nowhere
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.outside_fence import OutsideFence, OutsideRefused
+from is_db_bootstrap.stores.postgres.planned_sql import ended
 from is_db_bootstrap.stores.postgres.silent_connection import AsksDatabaseError, SilentConnection
 from is_db_bootstrap.stores.postgres.team_environment import read_environment
 
@@ -56,15 +57,6 @@ class _Written:
         """Note a reason once."""
         if reason not in self.reasons:
             self.reasons.append(reason)
-
-
-def ended(text: str) -> str:
-    """A statement with one semicolon at its end. Empty when there is none."""
-    statement = text.strip().rstrip(";").rstrip()
-    if not statement:
-        return ""
-    has_comment_at_end = "--" in statement.rpartition("\n")[2]
-    return f"{statement}\n;" if has_comment_at_end else f"{statement};"
 
 
 class _Writer:
@@ -197,8 +189,10 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        with nowhere(), running_alembic():
-            found = _Writer(request).all_written()
+        with nowhere():
+            writer = _Writer(request)
+            with running_alembic():
+                found = writer.all_written()
         document: dict[str, Any] = {
             name: {"statements": each.statements, "reasons": each.reasons}
             for name, each in found.items()
