@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.revisions import Chain
 
 #: Imports of ours come before `sys.path` is the caller's, whose folders may have other modules of
-#: these names.
-_PROGRAM = "from is_db_bootstrap.stores.postgres.sql_guest import main; main()"
+#: these names. The folder of our package stands last.
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from is_db_bootstrap.stores.postgres.sql_guest import main; main()"
+)
+_PACKAGES = Path(__file__).parents[3]
 #: Answers that are kept. A fleet has few kinds of targets.
 _MOST_KEPT = 16
 #: Lines of what the process wrote to stderr that are told when it fails.
@@ -121,7 +125,7 @@ class SqlWriter:
 
     def _answer(self, request: str, revisions: Sequence[str]) -> dict[str, PlannedSql]:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
-            [sys.executable, "-P", "-c", _PROGRAM],
+            [sys.executable, "-P", "-c", _PROGRAM, str(_PACKAGES)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
