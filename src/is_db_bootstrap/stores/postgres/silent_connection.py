@@ -78,7 +78,7 @@ class SilentConnection:
         """
         if options.get("checkfirst"):
             self._asked(_LOOKS_FIRST)
-        self._written._run_ddl_visitor(visitor, element, **options)  # noqa: SLF001 - SQLAlchemy's hook
+        self._written._run_ddl_visitor(visitor, element, **options)  # noqa: SLF001 - its hook
 
     def _with_values(self, statement: ClauseElement, parameters: Any) -> Any:
         if not isinstance(parameters, Mapping):

@@ -129,7 +129,8 @@ class _Writer:
         """The module of a revision, which runs now unless the environment has read it."""
         if self._environment is not None:
             return next(s for s in self._environment.scripts if s.revision == revision).module
-        script = Script._from_path(self._script, self._files[revision])  # noqa: SLF001 - one file only
+        path = Path(self._files[revision])
+        script = Script._from_path(self._script, path)  # noqa: SLF001 - as Alembic reads a folder
         if script is None:
             raise LookupError(revision)
         return script.module
