@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from dataclasses import replace
 
+import psutil
 import psycopg
 import pytest
 
@@ -197,10 +197,10 @@ def test_a_revision_that_asks_or_acts_runs_python_and_nothing_comes_of_it(
     assert removed.exists()
     [note] = [note for note in result.store("postgres").notes if "Without a server" in note]
     assert "reads asks the database;" in note
+    assert "checks looks first whether an object is there;" in note
     assert "writes opens a file for writing;" in note
     assert "socket uses the network;" in note
     assert "ValueError" in note
-    assert os.getpid()  # an exit of a revision has ended its own process only
 
 
 def test_a_plan_does_not_run_the_modules_that_apply_runs(tmp_path, postgres_url):
@@ -230,6 +230,23 @@ def test_only_a_plan_with_something_pending_writes_revisions_down(
     blueprint = folder_of(tmp_path, {"first": TABLE, "second": "op.execute('SELECT 2')"})
     assert planned(run(postgres_url, blueprint))["second"].statements == ("SELECT 2;",)
     assert asked == [["second"]]
+
+
+def test_a_revision_that_does_not_end_is_ended_with_the_time_of_a_plan(tmp_path, postgres_url):
+    blueprint = folder_of(tmp_path, {"hangs": "import time\ntime.sleep(600)"})
+    environ = {"POSTGRES_URL": postgres_url, "IS_DB_BOOTSTRAP_PHASE_TIMEOUT": "6"}
+    result = orchestrator(blueprint, Settings.load(blueprint, environ=environ)).run(Mode.PLAN)
+    assert isinstance(result.store("postgres").exception, StoreUnavailable)
+    assert "plan did not end within 6 s" in str(result.store("postgres").exception)
+    children = [p for p in psutil.Process().children() if _is_writer(p)]
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+
+
+def _is_writer(process):
+    try:
+        return any("sql_guest" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def test_a_team_s_revision_is_written_down_with_its_options_and_without_its_online_branch(

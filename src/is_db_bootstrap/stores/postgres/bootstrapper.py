@@ -535,8 +535,8 @@ class PostgreSQLBootstrapper:
             return (f"{self._database.statement};",)
         if change.kind == "schema":
             return (f"{schema_statement(change.name)};",)
-        row = next(r for r in self._blueprint.seed_rows if row_name(r) == change.name)
-        return (f"{insert_text(row)};",)
+        rows = [row for row in self._blueprint.seed_rows if row_name(row) == change.name]
+        return tuple(f"{insert_text(row)};" for row in rows)
 
     def _planned_baseline(
         self, reader: psycopg.Connection[Any] | None, record: Record

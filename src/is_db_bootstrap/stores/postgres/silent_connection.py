@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ClauseElement
 
 
+#: Why a revision needs an answer.
+_ASKS = "asks the database"
+_LOOKS_FIRST = "looks first whether an object is there"
+
+
 class AsksDatabaseError(BaseException):
     """A revision asks the database for something, and there is none.
 
@@ -23,12 +28,12 @@ class AsksDatabaseError(BaseException):
 class SilentConnection:
     """A connection that writes down what is sent, and answers nothing.
 
-    `written` is Alembic's own connection of that kind. `asked` hears that a revision needs an
+    `written` is Alembic's own connection of that kind. `asked` hears why a revision needs an
     answer. A statement whose result nobody reads needs none.
     """
 
     def __init__(
-        self, written: MockConnection, output: Callable[[str], None], asked: Callable[[], None]
+        self, written: MockConnection, output: Callable[[str], None], asked: Callable[[str], None]
     ) -> None:
         self._written = written
         self._output = output
@@ -72,8 +77,8 @@ class SilentConnection:
         The statement is the one that is sent if it is missing.
         """
         if options.get("checkfirst"):
-            self._asked()
-        self._written._run_ddl_visitor(visitor, element, **options)  # noqa: SLF001 - SQLAlchemy's hook
+            self._asked(_LOOKS_FIRST)
+        self._written._run_ddl_visitor(visitor, element, **options)  # noqa: SLF001 - its hook
 
     def _with_values(self, statement: ClauseElement, parameters: Any) -> Any:
         if not isinstance(parameters, Mapping):
@@ -85,7 +90,7 @@ class SilentConnection:
         return statement.params(**parameters)
 
     def _ask(self) -> NoReturn:
-        self._asked()
+        self._asked(_ASKS)
         raise AsksDatabaseError
 
 

@@ -33,8 +33,7 @@ from is_db_bootstrap.stores.postgres.planned_sql import ended
 from is_db_bootstrap.stores.postgres.silent_connection import AsksDatabaseError, SilentConnection
 from is_db_bootstrap.stores.postgres.team_environment import read_environment
 
-#: What a revision does that needs an answer of a server.
-_ASKS = "asks the database"
+#: What a revision does that may send something else than it does here.
 _ASKS_OFFLINE = "asks whether it is written as SQL"
 
 
@@ -102,7 +101,7 @@ class _Writer:
         )
         context = environment.get_context()
         found: Any = context.connection
-        silent: Any = SilentConnection(found, self._output, lambda: self._now.tell(_ASKS))
+        silent: Any = SilentConnection(found, self._output, self._tell)
         context.connection = silent
         context.impl.connection = silent
         vars(environment)["is_offline_mode"] = self._asks_offline
@@ -110,6 +109,9 @@ class _Writer:
 
     def _output(self, text: str) -> None:
         self._now.write(text)
+
+    def _tell(self, reason: str) -> None:
+        self._now.tell(reason)
 
     def _asks_offline(self) -> bool:
         """What a revision that asks gets, which would do something else with a connection."""
@@ -127,7 +129,8 @@ class _Writer:
         """The module of a revision, which runs now unless the environment has read it."""
         if self._environment is not None:
             return next(s for s in self._environment.scripts if s.revision == revision).module
-        script = Script._from_path(self._script, self._files[revision])  # noqa: SLF001 - one file only
+        path = Path(self._files[revision])
+        script = Script._from_path(self._script, path)  # noqa: SLF001 - as Alembic reads a folder
         if script is None:
             raise LookupError(revision)
         return script.module
