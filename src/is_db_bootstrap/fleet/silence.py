@@ -7,6 +7,7 @@ After that, one of them asks for a moment, and the server counts as alive as soo
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,9 +62,11 @@ def silences(
         hosts = _known_hosts(url)
         if not hosts:
             continue
-        is_hanging = first_tries_s.get(store.store, 0.0) > _NEARLY_ALL * limit_s
+        # A try that is not there has never come back.
+        first_try_s = first_tries_s.get(store.store, math.inf)
+        is_hanging = first_try_s > _NEARLY_ALL * limit_s
         if is_hanging or not any(_takes_connection(*host, limit_s) for host in hosts):
-            found.append(Silence(store.store, _place(url), store.duration_s, error.message))
+            found.append(Silence(store.store, _place(url), result.duration_s, error.message))
     return found
 
 
