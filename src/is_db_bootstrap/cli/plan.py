@@ -24,7 +24,7 @@ _PENDING = 3
 def command(
     options: Options,
     fleet: FleetOptions,
-    *
+    *,
     seed: bool,
     no_ahead: bool,
     try_url: str | None,
