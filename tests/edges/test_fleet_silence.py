@@ -130,14 +130,38 @@ def test_a_server_that_stays_away_is_asked_for_a_moment_and_the_message_says_so(
     )
 
 
-def test_a_server_that_takes_connections_is_not_held_against_its_other_targets(tmp_path):
-    """It may refuse one database and serve another."""
+def test_a_server_that_answers_is_not_held_against_its_other_targets():
+    """It may refuse one database, as one that is offline, and serve another."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up():
+            with suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
-        targets = redis_targets([f"{url}/{n}" for n in range(3)], timeout_s=0.2)
-        result = run_fleet(targets, Clock())
+        targets = redis_targets([f"{url}/{n}" for n in range(3)], timeout_s=1)
+        result = run_fleet(targets, Clock(), mode=Mode.VERIFY)
+        listener.shutdown(socket.SHUT_RDWR)
     assert [target.exit_code for target in result.targets] == [4, 4, 4]
     assert all(target.run for target in result.targets)
+
+
+@pytest.mark.parametrize("store", ["redis", "postgres"])
+def test_a_server_that_hangs_is_silent_although_its_system_takes_connections(store):
+    """As a stopped process does. No session is looked for there, which would take as long again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        scheme = {"redis": "redis", "postgres": "postgresql"}[store]
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        base = Settings.load(NOVEL, environ={}, flags={"timeout_s": 1})
+        lines = [json.dumps({"name": f"t{n}", store: f"{url}/{n}"}) + "\n" for n in range(3)]
+        order = Order("novel_genesis", Mode.VERIFY, RunOptions(only=(store,)))
+        fleet = Fleet(order, jobs=1, continue_on_error=True)
+        result = fleet.run(read("".join(lines), NOVEL, base))
+    assert [target.exit_code for target in result.targets] == [4, 4, 4]
+    assert [target.run is None for target in result.targets] == [False, True, True]
+    assert result.targets[0].message == ""
 
 
 # --- the progress

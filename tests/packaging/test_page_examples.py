@@ -71,6 +71,7 @@ PLACES = {
         f"{HERE}::test_the_steps_of_ci_are_typed",
         f"{HERE}::test_the_steps_of_ci_are_typed",
         f"{HERE}::test_the_documented_pipelines_use_what_there_is",
+        f"{HERE}::test_the_documented_comment_uses_what_the_action_has",
         f"{HERE}::test_the_documented_pipelines_use_what_there_is",
         f"{HERE}::test_the_documented_pipelines_use_what_there_is",
     ],
@@ -428,7 +429,7 @@ def test_the_lines_of_running_stores_are_typed(reader, milvus_url, redis_url):
 
 
 def test_the_documented_pipelines_use_what_there_is():
-    step, gitlab, hooks = (yaml.safe_load(block("docs/how-to/ci.md", n).text) for n in (2, 3, 4))
+    step, gitlab, hooks = (yaml.safe_load(block("docs/how-to/ci.md", n).text) for n in (2, 4, 5))
     inputs = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
     assert set(step[0]["with"]) <= set(inputs)
     assert (ROOT / gitlab["include"]).exists()
@@ -438,6 +439,15 @@ def test_the_documented_pipelines_use_what_there_is():
     [known] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     [repository] = hooks["repos"]
     assert [hook["id"] for hook in repository["hooks"]] == [known["id"]]
+
+
+def test_the_documented_comment_uses_what_the_action_has():
+    workflow = yaml.safe_load(block("docs/how-to/ci.md", 3).text)
+    inputs = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
+    [*_, step] = workflow["jobs"]["plan"]["steps"]
+    assert {"comment", "command", "plan-arguments"} < set(step["with"]) <= set(inputs)
+    assert workflow["permissions"]["pull-requests"] == "write"
+    assert "pull-requests: write" in inputs["comment"]["description"]
 
 
 def test_the_documented_service_names_what_the_compose_file_has():

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from action_steps import run_steps
 from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.scaffold import create_folder
 from is_db_bootstrap.testing.containers import IMAGES
@@ -220,47 +221,6 @@ def test_addresses_reach_the_next_steps_and_passwords_are_masked(tmp_path):
     )
     assert done.stdout == "::add-mask::s3cret\n"
     assert target.read_text().splitlines() == [f"{k}={v}" for k, v in document["environ"].items()]
-
-
-def run_steps(steps, folder, environ):
-    """Run the steps of a composite action as a GitHub runner does; what each has exported is seen
-    by the next.
-    """
-    files = {name: folder / name for name in ("GITHUB_ENV", "GITHUB_PATH", "GITHUB_OUTPUT")}
-    for file in files.values():
-        file.touch()
-    exported = {}
-    for step in steps:
-        if (
-            step.get("if") == "inputs.stores-from == 'local'"
-            and environ["INPUT_STORES_FROM"] != "local"
-        ):
-            continue
-        given = {
-            k: environ[f"INPUT_{v[v.index('.') + 1 : -3].strip().upper()}"]
-            for k, v in step.get("env", {}).items()
-        }
-        paths = files["GITHUB_PATH"].read_text().splitlines()
-        env = {
-            **os.environ,
-            **environ,
-            **exported,
-            **given,
-            **{k: str(v) for k, v in files.items()},
-        }
-        env["PATH"] = ":".join([*paths, env["PATH"]])
-        done = subprocess.run(
-            ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
-            env=env,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=200,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        exported = dict(line.split("=", 1) for line in files["GITHUB_ENV"].read_text().splitlines())
-    return exported
 
 
 @pytest.mark.redis

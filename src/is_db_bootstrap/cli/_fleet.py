@@ -22,7 +22,7 @@ from is_db_bootstrap.fleet import read as read_targets
 from is_db_bootstrap.fleet import shard as parse_shard
 from is_db_bootstrap.render import fleet_plan_comment, fleet_report, fleet_summary
 from is_db_bootstrap.render.document import as_json
-from is_db_bootstrap.render.fleet_watch import fleet_watch
+from is_db_bootstrap.render.fleet_watches import fleet_watch
 from is_db_bootstrap.results import Outcome
 from is_db_bootstrap.settings import process_variable
 from is_db_bootstrap.wording import counted

@@ -59,7 +59,13 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The keeper is to end the worker and all that it has started."""
+    """The keeper is to end the worker and all that it has started.
+
+    No session is looked for on the `silent` stores: they gave the target no answer, so nothing of
+    it can go on there, and they would be asked in vain for as long again.
+    """
+
+    silent: tuple[StoreName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +167,7 @@ class _Keeper:
                         self._target = said.target
                         self._seen.clear()
                     else:
+                        self._stores = [each for each in self._stores if each not in said.silent]
                         self._control.send(self._end_all())
                         return
             except (EOFError, OSError):
@@ -264,7 +271,7 @@ class _Keeper:
         A child asks them: a client library may hang.
         """
         target = self._target
-        if target is None:
+        if target is None or not self._stores:
             return []
         reader, writer = Pipe(duplex=False)
         pid = os.fork()

@@ -25,6 +25,7 @@ from is_db_bootstrap.fleet.silence import Doubt, Silences
 from is_db_bootstrap.fleet.targets import Refused, Target
 from is_db_bootstrap.fleet.worker import Order, Task
 from is_db_bootstrap.fleet.workers import Worker, start_worker
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Outcome, worst
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -185,9 +186,9 @@ class Fleet:
             worker.target = None
             self._add(target, done.result, took_time=True)
         elif done is not None:
-            self._add(
-                target, _with_leftovers(done.result, self._end_worker(worker)), took_time=True
-            )
+            silent = tuple(silence.store for silence in done.silent)
+            result = _with_leftovers(done.result, self._end_worker(worker, silent))
+            self._add(target, result, took_time=True)
         elif worker.has_died():
             self._add(target, self._result_of_death(worker, target), took_time=True)
         elif worker.is_stuck(self._stopped_at):
@@ -202,8 +203,8 @@ class Fleet:
     def _start_worker(self) -> Worker:
         return start_worker(self._order, self._stores, self._workers)
 
-    def _end_worker(self, worker: Worker) -> Ended:
-        ended = worker.end()
+    def _end_worker(self, worker: Worker, silent: tuple[StoreName, ...] = ()) -> Ended:
+        ended = worker.end(silent)
         self._workers.remove(worker)
         return ended
 

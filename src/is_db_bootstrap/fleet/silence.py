@@ -1,16 +1,16 @@
 """Servers that gave a target no answer, so that a thousand other targets do not wait for them too.
 
-A target waits for its stores as long as one run does. Where a server then has not answered, and
-takes no connection either, its other targets need not wait as long, one after the other: for a
-while they fail unasked. After that, one of them asks for a moment, and the server counts as alive
-as soon as it answers.
+A target waits for its stores as long as one run does. Where a server then has not said anything at
+all, its other targets need not wait as long, one after the other: for a while they fail unasked.
+After that, one of them asks for a moment, and the server counts as alive as soon as it answers.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -22,6 +22,8 @@ from is_db_bootstrap.results import BootstrapResult, Outcome
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.kinds import KINDS
 
+#: A try that went on for this part of its limit has brought no answer.
+_NEARLY_ALL = 0.8
 _HINT = "See whether the server runs, and run again."
 
 
@@ -39,14 +41,18 @@ class Silence:
     message: str
 
 
-def silences(result: BootstrapResult, target: Target) -> list[Silence]:
-    """The servers that gave this run no answer and take no connection.
+def silences(
+    result: BootstrapResult, target: Target, first_tries_s: Mapping[StoreName, float]
+) -> list[Silence]:
+    """The servers that gave this run no answer of any kind.
 
-    A server that takes one is not silent: its answer may be about this target only, such as one
-    about a database that is offline.
+    `first_tries_s` says for how many seconds the first try at each store went on. A server that
+    refused this target within that time is not silent, unless it takes no connection at all: what
+    it refused may be this target only, such as a database that is offline.
     """
     found = []
-    limit_s = target.settings.timing.connect_timeout_s
+    timing = target.settings.timing
+    limit_s = min(timing.connect_timeout_s, timing.timeout_s)
     for store in result.stores:
         error = store.error
         has_answered = store.server is not None
@@ -54,8 +60,13 @@ def silences(result: BootstrapResult, target: Target) -> list[Silence]:
             continue
         url = target.settings.stores[store.store]
         hosts = _known_hosts(url)
-        if hosts and not any(_takes_connection(host, port, limit_s) for host, port in hosts):
-            found.append(Silence(store.store, _place(url), store.duration_s, error.message))
+        if not hosts:
+            continue
+        # A try that is not there has never come back.
+        first_try_s = first_tries_s.get(store.store, math.inf)
+        is_hanging = first_try_s > _NEARLY_ALL * limit_s
+        if is_hanging or not any(_takes_connection(*host, limit_s) for host in hosts):
+            found.append(Silence(store.store, _place(url), result.duration_s, error.message))
     return found
 
 

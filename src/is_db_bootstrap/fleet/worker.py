@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
+from typing import cast
 
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint
@@ -22,6 +23,7 @@ from is_db_bootstrap.fleet.silence import Silence, asked_briefly, silences
 from is_db_bootstrap.fleet.targets import Target
 from is_db_bootstrap.guests import claim_process
 from is_db_bootstrap.leftovers import name_sessions
+from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.process_tree import descendants
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import RunOptions
@@ -114,6 +116,8 @@ class _Worker:
         self._blueprint: Blueprint | None = None
         self._engine: BootstrapOrchestrator | None = None
         self._interrupted = False
+        #: Seconds until the first try at each store had failed, in the present run.
+        self._first_tries_s: dict[StoreName, float] = {}
 
     def interrupt(self) -> None:
         """From a signal handler: end the run, and begin no other."""
@@ -148,6 +152,7 @@ class _Worker:
         engine = self._engine = self._orchestrator(target)
         if self._interrupted:
             engine.interrupt(TERMINATED)
+        self._first_tries_s = {}
         result = engine.run(mode or self._order.mode)
         unfinished = engine.ended_early or bool(engine.unfinished)
         if result.exit_code and not unfinished:
@@ -156,7 +161,7 @@ class _Worker:
         return Done(
             TargetResult(target.name, result.outcome, result.exit_code, document),
             unfinished,
-            tuple(silences(result, target)),
+            tuple(silences(result, target, self._first_tries_s)),
         )
 
     def _orchestrator(self, target: Target) -> BootstrapOrchestrator:
@@ -172,6 +177,8 @@ class _Worker:
     def _observe(self, event: Event) -> None:
         if event.kind == "phase" and event.phase:
             self._tell_phase(event.phase)
+        if event.kind in {"waiting", "failed"} and event.store:
+            self._first_tries_s.setdefault(cast("StoreName", event.store), event.elapsed_s)
 
 
 def _has_started_processes() -> bool:

@@ -135,10 +135,13 @@ class Worker:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
-    def end(self) -> Ended:
-        """End the worker, all that it has started and their sessions. Waits until they are gone."""
+    def end(self, silent: tuple[StoreName, ...] = ()) -> Ended:
+        """End the worker, all that it has started and their sessions. Waits until they are gone.
+
+        No session is looked for on the `silent` stores.
+        """
         patience_s = _KEEPER_S + (ending_s(self.target) if self.target else 0.0)
-        ended = self._ended_by_keeper(patience_s)
+        ended = self._ended_by_keeper(patience_s, silent)
         self._connection.close()
         self._control.close()
         self._process.join(IDLE_END_S)
@@ -147,7 +150,7 @@ class Worker:
         self._process.join()
         return ended
 
-    def _ended_by_keeper(self, within_s: float) -> Ended:
+    def _ended_by_keeper(self, within_s: float, silent: tuple[StoreName, ...]) -> Ended:
         deadline = time.monotonic() + within_s
         with suppress(EOFError, OSError):
             # The connection of a dying worker ends a moment before its process, which has an exit
@@ -155,7 +158,7 @@ class Worker:
             if self._has_died and not self._keeper_told:
                 self._control.poll(IDLE_END_S)
             with suppress(BrokenPipeError):
-                self._control.send(End())
+                self._control.send(End(silent))
             while self._control.poll(max(0.0, deadline - time.monotonic())):
                 said = self._control.recv()
                 if isinstance(said, Ended):

@@ -17,8 +17,9 @@ from is_db_bootstrap.results import Nature, Outcome
 from is_db_bootstrap.stores.kinds import KINDS
 from is_db_bootstrap.wording import counted
 
-#: Bytes of a comment. GitHub refuses one of more than 65,536 characters.
-LIMIT = 65_536
+#: Bytes of a comment. GitHub refuses one of more than 65,536 characters, and what posts the comment
+#: adds a line.
+LIMIT = 65_000
 #: Statements of so many lines stand open. Longer ones are folded.
 _OPEN_LINES = 8
 #: Rows of one table, items of one list, and names of targets in one line.
