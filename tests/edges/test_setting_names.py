@@ -434,6 +434,32 @@ def test_an_absolute_path_in_a_file_stays(tmp_path):
     assert load({}, file=file).stores["redis"].password == "absolute"
 
 
+@pytest.mark.parametrize(
+    ("store", "address", "found"),
+    [
+        ("redis", "rediss://h?ssl_ca_certs=ca.pem", "{here}/ca.pem"),
+        ("redis", "rediss://h?ssl_ca_certs=/etc/ca.pem", "/etc/ca.pem"),
+        ("postgres", "postgresql://h/d?sslrootcert=ca.pem", "{here}/ca.pem"),
+        ("postgres", "postgresql://h/d?sslrootcert=system", "system"),
+        ("postgres", "postgresql://h/d?application_name=ca.pem", "ca.pem"),
+    ],
+)
+@pytest.mark.parametrize("where", ["toml", "env", "environ"])
+def test_a_path_in_an_address_is_relative_to_the_file_of_the_address(
+    tmp_path, store, address, found, where
+):
+    (tmp_path / "is-db-bootstrap.toml").write_text("")
+    given = {}
+    if where == "toml":
+        (tmp_path / "is-db-bootstrap.toml").write_text(f'[{store}]\nurl = "{address}"\n')
+    elif where == "env":
+        (tmp_path / "vars").write_text(f"{store.upper()}_URL={address}\n")
+        given["env_file"] = tmp_path / "vars"
+    environ = {f"{store.upper()}_URL": address} if where == "environ" else {}
+    [(_, value)] = load(environ, **given).stores[store].query
+    assert value == (found.format(here=tmp_path) if where != "environ" else address.split("=")[1])
+
+
 # --- a proxy
 
 PROXY = {"http_proxy": "http://user:hunter22@proxy.corp:3128"}

@@ -31,7 +31,7 @@ BLUEPRINT = click.option(
     "--blueprint",
     "-b",
     metavar="NAME",
-    help="An installed one, module:BLUEPRINT, or a folder. [default: novel_genesis]",
+    help="An installed one, module:BLUEPRINT, or a folder. [default: the project file's]",
 )
 TIMEOUT = click.option(
     "--timeout",
@@ -50,7 +50,7 @@ OUTPUT = click.option(
 CONFIG = click.option(
     "--config",
     type=FILE,
-    help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]",
+    help="A TOML file. [default: is-db-bootstrap.toml or pyproject.toml, here or above]",
 )
 ENV_FILE = click.option(
     "--env-file", type=FILE, help="Variables from a file, below the real environment."

@@ -195,13 +195,16 @@ def _set_addresses(
     texts += [(sources.variables.get(name), name) for name in kind.url_variables]
     for text, source in texts:
         if text:
-            yield StoreUrl.parse(kind.name, text, source)
+            url = StoreUrl.parse(kind.name, text, source)
+            yield url.with_paths_of(sources.folder_of(source))
     parts = kind.part_variables
     if any(sources.variables.get(name) for name in part_forms(kind)):
         yield _of_parts(kind, blueprint, sources, f"{parts['host']} and others")
     filed = sources.store(kind.name).get("url")
     if filed:
-        yield StoreUrl.parse(kind.name, filed, sources.table.name)
+        path = sources.table.path
+        url = StoreUrl.parse(kind.name, filed, sources.table.name)
+        yield url.with_paths_of(path.parent if path else None)
     if kind.default_server:
         yield _default_address(kind, blueprint, sources)
 

@@ -186,6 +186,9 @@ class Sources:
     table: Table
     #: The variables that Kubernetes or Docker has set for other containers.
     links: Mapping[str, str] = field(default_factory=dict)
+    #: The folder of the env file, and the names of the variables that come from it.
+    env_folder: Path | None = None
+    of_env_file: frozenset[str] = frozenset()
 
     @classmethod
     def read(
@@ -197,11 +200,22 @@ class Sources:
         """
         given = os.environ if environ is None else environ
         variables = {name: value for name, value in given.items() if value}
+        of_process = variables.keys()
         if env_file:
             variables = _merge_variables(variables, env_file_variables(env_file))
         links = links_of(variables)
         settings = {name: value for name, value in variables.items() if name not in links}
-        return cls(settings, Table.read(file), links)
+        return cls(
+            settings,
+            Table.read(file),
+            links,
+            env_folder=env_file.parent if env_file else None,
+            of_env_file=frozenset(settings.keys() - of_process),
+        )
+
+    def folder_of(self, variable: str) -> Path | None:
+        """The folder of the file in which a variable stands. None for the environment's own."""
+        return self.env_folder if variable in self.of_env_file else None
 
     def refuse_misplaced(self, blueprint: Blueprint) -> None:
         """Raise `ConfigurationError` for a variable that holds an address where none belongs.

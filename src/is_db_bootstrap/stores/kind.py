@@ -134,6 +134,9 @@ class StoreKind:
     privileges_variable: str = ""
     #: What in an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
+    #: Options of an address's query whose value is a path, unless it is one of `path_words`.
+    path_options: tuple[str, ...] = ()
+    path_words: tuple[str, ...] = ()
     #: Options of an address's query that say where the address leads. For `hosts` and `port` the
     #: first option that is set counts. The options for `more` are named besides.
     place_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
