@@ -1,10 +1,13 @@
 """A blueprint that nobody named is told, and is not for stores that carry another one."""
 
+import asyncio
 import json
 
 import pytest
 
 from commands import run_here
+from is_db_bootstrap.access import close_db, init_db
+from is_db_bootstrap.errors import StoreConflict
 
 SOURCE = "no --blueprint, no IS_DB_BOOTSTRAP_BLUEPRINT, no project file"
 TOLD = f"is-db-bootstrap: blueprint novel_genesis ({SOURCE})"
@@ -132,6 +135,25 @@ def test_no_vector_command_takes_it_beside_another_one(shop, empty, milvus_url):
     code, _, err = run_here(("vector", "status"), empty, environ)
     assert code == 6
     assert "carries the blueprint shop" in err
+
+
+@pytest.mark.postgres
+def test_a_service_opens_no_default_beside_another_one_and_its_own_by_its_folder(
+    shop, empty, postgres_url, caplog, monkeypatch
+):
+    monkeypatch.chdir(empty)
+
+    async def opened(environ):
+        database = await init_db(environ=environ, migrate=True)
+        await close_db()
+        return database
+
+    own = {"POSTGRES_URL": postgres_url, "IS_DB_BOOTSTRAP_BLUEPRINT": str(shop)}
+    asyncio.run(opened({**own, "DB_SCHEMA": "shop"}))
+    assert SOURCE not in caplog.text
+    with pytest.raises(StoreConflict, match="carries the blueprint shop"):
+        asyncio.run(opened({"POSTGRES_URL": postgres_url}))
+    assert SOURCE in caplog.text
 
 
 # --- what is told

@@ -1,5 +1,6 @@
 """Names of settings: those of the official images, mistyped ones, and those that are none."""
 
+import json
 import re
 from pathlib import Path
 
@@ -326,7 +327,7 @@ def test_a_contradiction_is_refused_and_no_value_is_shown(environ, named):
         ),
         (
             {"POSTGRES_USER": "v", "POSTGRES_URL": "postgresql://u@h/x"},
-            "POSTGRES_USER=v is passed over: the address from POSTGRES_URL is used as u.",
+            "POSTGRES_USER is passed over: the address from POSTGRES_URL has another user.",
         ),
         (
             {"POSTGRES_URL": "postgresql://u@h/x", "DATABASE_URL": "postgresql://v@h/x"},
@@ -337,6 +338,10 @@ def test_a_contradiction_is_refused_and_no_value_is_shown(environ, named):
             "DB_HOST is passed over: the address is that of DATABASE_URL.",
         ),
         (
+            {"MILVUS_URL": "http://an-api-key@h", "MILVUS_USERNAME": "me"},
+            "MILVUS_USERNAME is passed over: the address from MILVUS_URL has another user.",
+        ),
+        (
             {"NEO4J_URL": "bolt://me:own@h", "NEO4J_AUTH": "neo4j/x"},
             "NEO4J_AUTH is passed over",
         ),
@@ -344,6 +349,44 @@ def test_a_contradiction_is_refused_and_no_value_is_shown(environ, named):
 )
 def test_what_is_passed_over_by_rule_is_told(environ, said):
     assert any(each.startswith(said) for each in load(environ).details)
+
+
+def plan(store, environ, folder):
+    """A plan of one store, whose address has neither user nor password: exit code and result."""
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"} | environ
+    args = ("plan", "-b", "novel_genesis", "--only", store, "-o", "json")
+    code, out, err = run_here(args, folder, environ)
+    return code, json.loads(out)["stores"][0], out + err
+
+
+@pytest.mark.neo4j
+def test_a_neo4j_is_entered_with_the_variable_of_its_image(empty_folder, neo4j_url):
+    known = StoreUrl.parse("neo4j", neo4j_url)
+    place = {"NEO4J_URL": f"{known.scheme}://{known.hosts}"}
+    right = f"{known.username}/{known.password}"
+    for auth, code in ((right, 0), (f"{right}/true", 0), ("neo4j/wrong-word", 5), ("none", 5)):
+        found, _, said = plan("neo4j", place | {"NEO4J_AUTH": auth}, empty_folder)
+        assert found == code, said
+        assert known.password not in said
+
+
+@pytest.mark.postgres
+def test_a_postgres_is_entered_with_the_variables_of_its_image(empty_folder, postgres_url):
+    known = StoreUrl.parse("postgres", postgres_url)
+    host, port = known.servers[0]
+    image = {
+        "POSTGRES_USER": known.username,
+        "POSTGRES_PASSWORD": known.password,
+        "POSTGRES_DB": known.database,
+    }
+    for place in (
+        {"POSTGRES_URL": f"postgresql://{known.hosts}"},
+        {"DB_HOST": host, "DB_PORT": port},
+    ):
+        code, store, said = plan("postgres", place | image, empty_folder)
+        assert (code, store["target"].endswith(f"/{known.database}")) == (0, True), said
+    code, _, said = plan("postgres", place | image | {"POSTGRES_PASSWORD": "wrong"}, empty_folder)
+    assert code == 5, said
 
 
 def test_the_environment_hides_the_same_of_an_env_file(empty_folder):

@@ -87,7 +87,10 @@ def _refuse_contradiction(kind: StoreKind, sources: Sources, both: Credentials) 
 
 
 def passed_over(kind: StoreKind, sources: Sources, url: StoreUrl) -> Iterator[str]:
-    """A sentence on each variable that is set and says otherwise than the address that is used."""
+    """A sentence on each variable that is set and says otherwise than the address that is used.
+
+    No user is named, because what stands in its place may be a token.
+    """
     database = database_of_variables(kind, sources)
     if database and database != url.database:
         yield (
@@ -97,10 +100,7 @@ def passed_over(kind: StoreKind, sources: Sources, url: StoreUrl) -> Iterator[st
     for name in kind.user_variables:
         user = sources.secret(name)
         if user and user != url.username:
-            yield (
-                f"{name}={user} is passed over: the address from {url.source} is used as "
-                f"{url.username}."
-            )
+            yield f"{name} is passed over: the address from {url.source} has another user."
     both = _auth(kind, sources)
     if both is not None and both != Credentials(url.username, url.password):
         yield (
