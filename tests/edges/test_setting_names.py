@@ -278,6 +278,14 @@ def test_the_variable_of_the_neo4j_image_has_user_and_password(environ, found):
     assert who("neo4j", BOLT | environ) == found
 
 
+@pytest.mark.parametrize("name", ["NEO4J_AUTH_FILE", "NEO4J_AUTH_PATH"])
+def test_the_variable_of_the_neo4j_image_may_name_a_file(empty_folder, name):
+    (empty_folder / "auth").write_text("neo4j/of-file\n")
+    assert who("neo4j", BOLT | {name: "auth"}) == ("neo4j", "of-file")
+    (empty_folder.parent / "vars").write_text(f"{name}=empty/auth\n")
+    assert who("neo4j", BOLT, env_file=empty_folder.parent / "vars") == ("neo4j", "of-file")
+
+
 @pytest.mark.parametrize(
     ("environ", "found"),
     [

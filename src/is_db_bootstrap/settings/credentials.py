@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.settings.secrets import read_secret
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings.address import StoreUrl
@@ -59,6 +61,9 @@ def database_of_variables(kind: StoreKind, sources: Sources) -> str:
 def _auth(kind: StoreKind, sources: Sources) -> Credentials | None:
     """What the one variable for user and password says. None when it is not set."""
     text = sources.secret(kind.auth_variable) if kind.auth_variable else ""
+    path = sources.variables.get(kind.auth_path_variable, "")
+    if path and not text:
+        text = read_secret(Path(path), kind.auth_path_variable)
     if not text:
         return None
     found = kind.read_auth(text)

@@ -280,6 +280,8 @@ def plain_variables() -> Iterator[str]:
             yield from (variable, f"{variable}_FILE")
         if kind.auth_variable:
             yield f"{kind.auth_variable}_FILE"
+        if kind.auth_path_variable:
+            yield kind.auth_path_variable
         others = (
             kind.schema_variable,
             kind.ignored_variable,
@@ -349,6 +351,8 @@ def _is_path_variable(name: str) -> bool:
     """Whether a variable of ours holds the path of a file."""
     prefixes = [f"{kind.name.upper()}_" for kind in KINDS.values()]
     parts = [f"{each}_" for kind in KINDS.values() for each in kind.part_variables.values()]
+    if name in {kind.auth_path_variable for kind in KINDS.values()}:
+        return True
     return name.lower().endswith(_ENDING_OF_PATHS) and name.startswith((*prefixes, *parts))
 
 
@@ -374,7 +378,11 @@ def _forms_of(name: str) -> tuple[str, ...]:
         if name in kind.user_variables:
             return kind.user_variables
         password = (f"{kind.name.upper()}_PASSWORD", f"{kind.name.upper()}_PASSWORD_FILE")
-        auth = (kind.auth_variable, f"{kind.auth_variable}_FILE") if kind.auth_variable else ()
+        auth: tuple[str, ...] = ()
+        if kind.auth_variable:
+            auth = (kind.auth_variable, f"{kind.auth_variable}_FILE")
+        if kind.auth_path_variable:
+            auth = (*auth, kind.auth_path_variable)
         if name in {*password, *auth}:
             return (*password, *auth)
     secret = name.removesuffix("_FILE")

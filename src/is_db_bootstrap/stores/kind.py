@@ -113,6 +113,8 @@ class StoreKind:
     #: None: the text is not of that form.
     auth_variable: str = ""
     auth_form: str = ""
+    #: Another variable that names a file with that text, as an official image has it.
+    auth_path_variable: str = ""
     read_auth: Callable[[str], tuple[str, str] | None] = no_auth
     #: What stands behind the store's name in variables of other tools.
     foreign_variables: tuple[str, ...] = ()
