@@ -189,6 +189,18 @@ def test_a_project_file_above_is_named(shop, empty):
     assert f"blueprint ../shop (blueprint in {empty / 'is-db-bootstrap.toml'})" in err
 
 
+def test_a_project_file_above_is_named_also_when_it_names_no_blueprint(empty):
+    path = empty / "is-db-bootstrap.toml"
+    path.write_text('[redis]\nurl = "redis://127.0.0.1:1/0"\n')
+    (empty / "deeper").mkdir()
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    args = ("wait", "-b", "novel_genesis", "--only", "redis", "--timeout", "0")
+    told = f"is-db-bootstrap: settings of {path}\n"
+    assert told in run_here(args, empty / "deeper", environ)[2]
+    assert told not in run_here((*args, "-q"), empty / "deeper", environ)[2]
+    assert "settings of" not in run_here(args, empty, environ)[2]
+
+
 def test_the_folder_of_a_blueprint_is_not_passed_over(shop):
     environ = environment("redis", "redis://127.0.0.1:1/0")
     code, _, err = run_here(("apply", "--only", "redis"), shop, environ)

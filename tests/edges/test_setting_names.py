@@ -77,6 +77,10 @@ def test_all_that_kubernetes_sets_for_a_service_is_passed_over():
     assert settings.warnings == ()
 
 
+def test_the_link_of_a_service_that_has_no_name_of_ours_is_not_told():
+    assert load({"WEB_PORT": LINK, "PATH": "/bin"}).details == ()
+
+
 def test_the_name_of_a_docker_link_is_no_database():
     settings = load({"DB_PORT": LINK, "DB_NAME": "/app/db"})
     assert settings.stores["postgres"].database == "story"

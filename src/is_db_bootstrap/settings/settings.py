@@ -67,7 +67,7 @@ class Settings:
     nobody here knows is newer code's. `compare_privileges` says that owners, grants and the roles
     of policies are compared with what revisions made. `warnings` are sentences on what is set and
     most likely not as it was meant, `details` on what is passed over by rule. `hints` say for a
-    store without an address what may have been meant.
+    store without an address what may have been meant. `file` is the TOML file that was read.
     """
 
     stores: Mapping[StoreName, StoreUrl]
@@ -82,6 +82,7 @@ class Settings:
     warnings: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     hints: Mapping[StoreName, str] = field(default_factory=dict)
+    file: Path | None = None
 
     @property
     def named_schema(self) -> str | None:
@@ -138,6 +139,7 @@ class Settings:
             warnings=(*mistyped(every, blueprint), *_proxies(stores)),
             details=tuple(_details(sources, stores)),
             hints={name: _likely_meant(name, every) for name in KINDS},
+            file=sources.table.path,
         )
 
     def identity(self, store: StoreName) -> Identity:
