@@ -55,7 +55,9 @@ class _Entry:
     read: Callable[[], Any]
 
 
-def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refused]:
+def read(
+    text: str, blueprint: Blueprint, base: Settings, folder: Path | None = None
+) -> list[Target | Refused]:
     """The targets of a TOML document (`[[targets]]`) or of JSON lines, in their order.
 
     An object has `name`. It may have a store's name with an address, or with `url`, `database`,
@@ -63,13 +65,14 @@ def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refus
     `settings` of the blueprint. What it leaves out is that of `base`. Of two with one name, or with
     one place, the second is refused. Raises `ConfigurationError` for a document that is no TOML,
     and for one without a target: what writes the list may have failed.
+    A path of a file is relative to `folder`, that of the list, or to the working directory if None.
     """
     found: list[Target | Refused] = []
     names = set[str]()
     owners: dict[str, str] = {}
     for entry in _entries(text):
         try:
-            target = _target(entry.read(), blueprint, base)
+            target = _target(_with_paths_of(folder, entry.read()), blueprint, base)
             _refuse_second(target, names, owners)
         except ConfigurationError as exc:
             error = ConfigurationError(f"{entry.label}: {exc.message}", hint=exc.hint)
@@ -83,6 +86,24 @@ def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refus
             "There are no targets.", hint="[[targets]] in TOML, or lines of JSON."
         )
     return found
+
+
+def _with_paths_of(folder: Path | None, entry: Any) -> Any:
+    """A target with the paths of its stores as seen from here. `folder` is that of its file."""
+    if folder is None or not isinstance(entry, dict):
+        return entry
+    found = dict(entry)
+    for name, section in entry.items():
+        if isinstance(section, dict):
+            found[name] = {
+                key: str(folder / value) if key.endswith("_file") and _is_path(value) else value
+                for key, value in section.items()
+            }
+    return found
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def shard(text: str, completion_index: str) -> tuple[int, int]:
