@@ -1,10 +1,13 @@
 """A blueprint that nobody named is told, and is not for stores that carry another one."""
 
+import asyncio
 import json
 
 import pytest
 
 from commands import run_here
+from is_db_bootstrap.access import close_db, init_db
+from is_db_bootstrap.errors import StoreConflict
 
 SOURCE = "no --blueprint, no IS_DB_BOOTSTRAP_BLUEPRINT, no project file"
 TOLD = f"is-db-bootstrap: blueprint novel_genesis ({SOURCE})"
@@ -134,6 +137,25 @@ def test_no_vector_command_takes_it_beside_another_one(shop, empty, milvus_url):
     assert "carries the blueprint shop" in err
 
 
+@pytest.mark.postgres
+def test_a_service_opens_no_default_beside_another_one_and_its_own_by_its_folder(
+    shop, empty, postgres_url, caplog, monkeypatch
+):
+    monkeypatch.chdir(empty)
+
+    async def opened(environ):
+        database = await init_db(environ=environ, migrate=True)
+        await close_db()
+        return database
+
+    own = {"POSTGRES_URL": postgres_url, "IS_DB_BOOTSTRAP_BLUEPRINT": str(shop)}
+    asyncio.run(opened({**own, "DB_SCHEMA": "shop"}))
+    assert SOURCE not in caplog.text
+    with pytest.raises(StoreConflict, match="carries the blueprint shop"):
+        asyncio.run(opened({"POSTGRES_URL": postgres_url}))
+    assert SOURCE in caplog.text
+
+
 # --- what is told
 
 
@@ -165,6 +187,18 @@ def test_a_project_file_above_is_named(shop, empty):
     code, out, err = run_here(("migrate", "history"), empty / "deeper", environ)
     assert (code, "sh10" in out) == (0, True)
     assert f"blueprint ../shop (blueprint in {empty / 'is-db-bootstrap.toml'})" in err
+
+
+def test_a_project_file_above_is_named_also_when_it_names_no_blueprint(empty):
+    path = empty / "is-db-bootstrap.toml"
+    path.write_text('[redis]\nurl = "redis://127.0.0.1:1/0"\n')
+    (empty / "deeper").mkdir()
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    args = ("wait", "-b", "novel_genesis", "--only", "redis", "--timeout", "0")
+    told = f"is-db-bootstrap: settings of {path}\n"
+    assert told in run_here(args, empty / "deeper", environ)[2]
+    assert told not in run_here((*args, "-q"), empty / "deeper", environ)[2]
+    assert "settings of" not in run_here(args, empty, environ)[2]
 
 
 def test_the_folder_of_a_blueprint_is_not_passed_over(shop):

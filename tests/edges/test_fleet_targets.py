@@ -216,6 +216,18 @@ def test_a_password_may_be_in_a_file(base, tmp_path):
     assert target.settings.stores["postgres"].password == "p@ss"
 
 
+def test_a_path_in_the_file_of_targets_is_relative_to_that_file(tmp_path, monkeypatch):
+    (tmp_path / "lists" / "secrets").mkdir(parents=True)
+    (tmp_path / "lists" / "secrets" / "acme").write_text("of-file\n")
+    monkeypatch.chdir(tmp_path)
+    base = Settings.load(NOVEL, environ={"POSTGRES_URL": "postgresql://admin@db"})
+    text = lines({"name": "acme", "postgres": {"password_file": "secrets/acme"}})
+    [target] = read(text, NOVEL, base, tmp_path / "lists")
+    assert target.settings.stores["postgres"].password == "of-file"
+    [refused] = read(text, NOVEL, base)
+    assert isinstance(refused, Refused)
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [

@@ -20,6 +20,7 @@ class ConnectProxy:
 
     def __init__(self, answer=b""):
         self.asked = []
+        self._open = []
         self._answer = answer
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -36,6 +37,8 @@ class ConnectProxy:
         self._ready.set()
         self._loop.run_forever()
         self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()
@@ -54,6 +57,7 @@ class ConnectProxy:
                 return
             host, _, port = target.rpartition(":")
             there = await asyncio.open_connection(host, int(port))
+            self._open += [writer, there[1]]
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await asyncio.gather(self._pass(reader, there[1]), self._pass(there[0], writer))
 

@@ -1,5 +1,6 @@
 """Names of settings: those of the official images, mistyped ones, and those that are none."""
 
+import json
 import re
 from pathlib import Path
 
@@ -74,6 +75,10 @@ def test_all_that_kubernetes_sets_for_a_service_is_passed_over():
     settings = load(names)
     assert settings.stores["postgres"].source == "default"
     assert settings.warnings == ()
+
+
+def test_the_link_of_a_service_that_has_no_name_of_ours_is_not_told():
+    assert load({"WEB_PORT": LINK, "PATH": "/bin"}).details == ()
 
 
 def test_the_name_of_a_docker_link_is_no_database():
@@ -277,6 +282,14 @@ def test_the_variable_of_the_neo4j_image_has_user_and_password(environ, found):
     assert who("neo4j", BOLT | environ) == found
 
 
+@pytest.mark.parametrize("name", ["NEO4J_AUTH_FILE", "NEO4J_AUTH_PATH"])
+def test_the_variable_of_the_neo4j_image_may_name_a_file(empty_folder, name):
+    (empty_folder / "auth").write_text("neo4j/of-file\n")
+    assert who("neo4j", BOLT | {name: "auth"}) == ("neo4j", "of-file")
+    (empty_folder.parent / "vars").write_text(f"{name}=empty/auth\n")
+    assert who("neo4j", BOLT, env_file=empty_folder.parent / "vars") == ("neo4j", "of-file")
+
+
 @pytest.mark.parametrize(
     ("environ", "found"),
     [
@@ -326,7 +339,7 @@ def test_a_contradiction_is_refused_and_no_value_is_shown(environ, named):
         ),
         (
             {"POSTGRES_USER": "v", "POSTGRES_URL": "postgresql://u@h/x"},
-            "POSTGRES_USER=v is passed over: the address from POSTGRES_URL is used as u.",
+            "POSTGRES_USER is passed over: the address from POSTGRES_URL has another user.",
         ),
         (
             {"POSTGRES_URL": "postgresql://u@h/x", "DATABASE_URL": "postgresql://v@h/x"},
@@ -337,6 +350,10 @@ def test_a_contradiction_is_refused_and_no_value_is_shown(environ, named):
             "DB_HOST is passed over: the address is that of DATABASE_URL.",
         ),
         (
+            {"MILVUS_URL": "http://an-api-key@h", "MILVUS_USERNAME": "me"},
+            "MILVUS_USERNAME is passed over: the address from MILVUS_URL has another user.",
+        ),
+        (
             {"NEO4J_URL": "bolt://me:own@h", "NEO4J_AUTH": "neo4j/x"},
             "NEO4J_AUTH is passed over",
         ),
@@ -344,6 +361,44 @@ def test_a_contradiction_is_refused_and_no_value_is_shown(environ, named):
 )
 def test_what_is_passed_over_by_rule_is_told(environ, said):
     assert any(each.startswith(said) for each in load(environ).details)
+
+
+def plan(store, environ, folder):
+    """A plan of one store, whose address has neither user nor password: exit code and result."""
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"} | environ
+    args = ("plan", "-b", "novel_genesis", "--only", store, "-o", "json")
+    code, out, err = run_here(args, folder, environ)
+    return code, json.loads(out)["stores"][0], out + err
+
+
+@pytest.mark.neo4j
+def test_a_neo4j_is_entered_with_the_variable_of_its_image(empty_folder, neo4j_url):
+    known = StoreUrl.parse("neo4j", neo4j_url)
+    place = {"NEO4J_URL": f"{known.scheme}://{known.hosts}"}
+    right = f"{known.username}/{known.password}"
+    for auth, code in ((right, 0), (f"{right}/true", 0), ("neo4j/wrong-word", 5), ("none", 5)):
+        found, _, said = plan("neo4j", place | {"NEO4J_AUTH": auth}, empty_folder)
+        assert found == code, said
+        assert known.password not in said
+
+
+@pytest.mark.postgres
+def test_a_postgres_is_entered_with_the_variables_of_its_image(empty_folder, postgres_url):
+    known = StoreUrl.parse("postgres", postgres_url)
+    host, port = known.servers[0]
+    image = {
+        "POSTGRES_USER": known.username,
+        "POSTGRES_PASSWORD": known.password,
+        "POSTGRES_DB": known.database,
+    }
+    for place in (
+        {"POSTGRES_URL": f"postgresql://{known.hosts}"},
+        {"DB_HOST": host, "DB_PORT": port},
+    ):
+        code, store, said = plan("postgres", place | image, empty_folder)
+        assert (code, store["target"].endswith(f"/{known.database}")) == (0, True), said
+    code, _, said = plan("postgres", place | image | {"POSTGRES_PASSWORD": "wrong"}, empty_folder)
+    assert code == 5, said
 
 
 def test_the_environment_hides_the_same_of_an_env_file(empty_folder):
@@ -432,6 +487,32 @@ def test_an_absolute_path_in_a_file_stays(tmp_path):
     file = tmp_path / "deep" / "x.toml"
     file.write_text(f'[redis]\nurl = "redis://h"\npassword_file = "{secret}"\n')
     assert load({}, file=file).stores["redis"].password == "absolute"
+
+
+@pytest.mark.parametrize(
+    ("store", "address", "found"),
+    [
+        ("redis", "rediss://h?ssl_ca_certs=ca.pem", "{here}/ca.pem"),
+        ("redis", "rediss://h?ssl_ca_certs=/etc/ca.pem", "/etc/ca.pem"),
+        ("postgres", "postgresql://h/d?sslrootcert=ca.pem", "{here}/ca.pem"),
+        ("postgres", "postgresql://h/d?sslrootcert=system", "system"),
+        ("postgres", "postgresql://h/d?application_name=ca.pem", "ca.pem"),
+    ],
+)
+@pytest.mark.parametrize("where", ["toml", "env", "environ"])
+def test_a_path_in_an_address_is_relative_to_the_file_of_the_address(
+    tmp_path, store, address, found, where
+):
+    (tmp_path / "is-db-bootstrap.toml").write_text("")
+    given = {}
+    if where == "toml":
+        (tmp_path / "is-db-bootstrap.toml").write_text(f'[{store}]\nurl = "{address}"\n')
+    elif where == "env":
+        (tmp_path / "vars").write_text(f"{store.upper()}_URL={address}\n")
+        given["env_file"] = tmp_path / "vars"
+    environ = {f"{store.upper()}_URL": address} if where == "environ" else {}
+    [(_, value)] = load(environ, **given).stores[store].query
+    assert value == (found.format(here=tmp_path) if where != "environ" else address.split("=")[1])
 
 
 # --- a proxy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -142,7 +143,8 @@ def _shard_targets(
     index, count = 0, 1
     if fleet.shard is not None:
         index, count = parse_shard(fleet.shard, process_variable("JOB_COMPLETION_INDEX"))
-    listed = read_targets(_targets_text(str(fleet.targets)), blueprint, common)
+    folder = None if str(fleet.targets) == "-" else Path(str(fleet.targets)).parent
+    listed = read_targets(_targets_text(str(fleet.targets)), blueprint, common, folder)
     own = listed[index::count]
     if fleet.continue_on_error:
         return own

@@ -55,7 +55,9 @@ class _Entry:
     read: Callable[[], Any]
 
 
-def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refused]:
+def read(
+    text: str, blueprint: Blueprint, base: Settings, folder: Path | None = None
+) -> list[Target | Refused]:
     """The targets of a TOML document, of JSON lines or of a JSON array, in their order.
 
     TOML has a table `[[targets]]` for each, or a table `[targets.NAME]`. An object has `name`. It
@@ -64,13 +66,14 @@ def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refus
     What it leaves out is that of `base`. Of two with one name, or with one place, the second is
     refused. Raises `ConfigurationError` for a document that is none of these, and for one without
     a target: what writes the list may have failed.
+    A path of a file is relative to `folder`, that of the list, or to the working directory if None.
     """
     found: list[Target | Refused] = []
     names = set[str]()
     owners: dict[str, str] = {}
     for entry in _entries(text):
         try:
-            target = _target(entry.read(), blueprint, base)
+            target = _target(_with_paths_of(folder, entry.read()), blueprint, base)
             _refuse_second(target, names, owners)
         except ConfigurationError as exc:
             error = ConfigurationError(f"{entry.label}: {exc.message}", hint=exc.hint)
@@ -85,6 +88,24 @@ def read(text: str, blueprint: Blueprint, base: Settings) -> list[Target | Refus
             hint="[[targets]] in TOML, lines of JSON, or one array of JSON.",
         )
     return found
+
+
+def _with_paths_of(folder: Path | None, entry: Any) -> Any:
+    """A target with the paths of its stores as seen from here. `folder` is that of its file."""
+    if folder is None or not isinstance(entry, dict):
+        return entry
+    found = dict(entry)
+    for name, section in entry.items():
+        if isinstance(section, dict):
+            found[name] = {
+                key: str(folder / value) if key.endswith("_file") and _is_path(value) else value
+                for key, value in section.items()
+            }
+    return found
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def shard(text: str, completion_index: str) -> tuple[int, int]:

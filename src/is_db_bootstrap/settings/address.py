@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, unquote, unquote_plus
 
@@ -311,6 +312,21 @@ class StoreUrl:
             username=found["username"],
             password=found["password"],
         )
+
+    def with_paths_of(self, folder: Path | None) -> StoreUrl:
+        """The address that stands in a file of `folder`, with its paths as seen from here.
+
+        None: the address does not stand in a file.
+        """
+        kind = KINDS[self.store]
+        if folder is None or not kind.path_options:
+            return self
+        query = tuple(
+            (name, str(folder / value) if is_path else value)
+            for name, value in self.query
+            for is_path in [name in kind.path_options and value and value not in kind.path_words]
+        )
+        return replace(self, query=query)
 
     @property
     def servers(self) -> list[tuple[str, str]]:

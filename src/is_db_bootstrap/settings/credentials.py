@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.settings.secrets import read_secret
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings.address import StoreUrl
@@ -59,6 +61,9 @@ def database_of_variables(kind: StoreKind, sources: Sources) -> str:
 def _auth(kind: StoreKind, sources: Sources) -> Credentials | None:
     """What the one variable for user and password says. None when it is not set."""
     text = sources.secret(kind.auth_variable) if kind.auth_variable else ""
+    path = sources.variables.get(kind.auth_path_variable, "")
+    if path and not text:
+        text = read_secret(Path(path), kind.auth_path_variable)
     if not text:
         return None
     found = kind.read_auth(text)
@@ -87,7 +92,10 @@ def _refuse_contradiction(kind: StoreKind, sources: Sources, both: Credentials) 
 
 
 def passed_over(kind: StoreKind, sources: Sources, url: StoreUrl) -> Iterator[str]:
-    """A sentence on each variable that is set and says otherwise than the address that is used."""
+    """A sentence on each variable that is set and says otherwise than the address that is used.
+
+    No user is named, because what stands in its place may be a token.
+    """
     database = database_of_variables(kind, sources)
     if database and database != url.database:
         yield (
@@ -97,10 +105,7 @@ def passed_over(kind: StoreKind, sources: Sources, url: StoreUrl) -> Iterator[st
     for name in kind.user_variables:
         user = sources.secret(name)
         if user and user != url.username:
-            yield (
-                f"{name}={user} is passed over: the address from {url.source} is used as "
-                f"{url.username}."
-            )
+            yield f"{name} is passed over: the address from {url.source} has another user."
     both = _auth(kind, sources)
     if both is not None and both != Credentials(url.username, url.password):
         yield (

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from is_db_bootstrap.stores.kinds import KINDS
+
 #: The value of a link. The host is a number, a name, or an IPv6 address.
 _LINK = re.compile(r"(?:tcp|udp|sctp)://(?P<host>[^/@\s]+):(?P<port>\d{1,5})")
 #: The name that Docker gave a link: `/container/alias`.
@@ -20,14 +22,27 @@ _NAMES = re.compile(
     r"\w+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _PORT, _NAME = "_PORT", "_NAME"
+#: How the names of our settings begin. Other links are of no interest.
+_PREFIXES = (
+    *(f"{name.upper()}_" for name in KINDS),
+    *{
+        f"{part.partition('_')[0]}_"
+        for kind in KINDS.values()
+        for part in kind.part_variables.values()
+    },
+    "IS_DB_BOOTSTRAP_",
+)
 
 
 def links_of(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables that are links: those whose name and value both say so."""
+    """The variables that are links: those whose name and value both say so.
+
+    Only names that begin as those of our settings are looked at.
+    """
     ports = {
         name: value
         for name, value in variables.items()
-        if name.endswith(_PORT) and _LINK.fullmatch(value)
+        if name.startswith(_PREFIXES) and name.endswith(_PORT) and _LINK.fullmatch(value)
     }
     names = {
         name: variables[name]

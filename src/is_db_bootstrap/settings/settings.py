@@ -69,7 +69,7 @@ class Settings:
     nobody here knows is newer code's. `compare_privileges` says that owners, grants and the roles
     of policies are compared with what revisions made. `warnings` are sentences on what is set and
     most likely not as it was meant, `details` on what is passed over by rule. `hints` say for a
-    store without an address what may have been meant.
+    store without an address what may have been meant. `file` is the TOML file that was read.
     """
 
     stores: Mapping[StoreName, StoreUrl]
@@ -84,6 +84,7 @@ class Settings:
     warnings: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     hints: Mapping[StoreName, str] = field(default_factory=dict)
+    file: Path | None = None
 
     @property
     def named_schema(self) -> str | None:
@@ -140,6 +141,7 @@ class Settings:
             warnings=(*mistyped(every, blueprint), *_proxies(stores)),
             details=tuple(_details(sources, stores)),
             hints={name: _likely_meant(name, every) for name in KINDS},
+            file=sources.table.path,
         )
 
     def identity(self, store: StoreName) -> Identity:
@@ -201,13 +203,16 @@ def _set_addresses(
     texts += [(sources.variables.get(name), name) for name in kind.url_variables]
     for text, source in texts:
         if text:
-            yield StoreUrl.parse(kind.name, text, source)
+            url = StoreUrl.parse(kind.name, text, source)
+            yield url.with_paths_of(sources.folder_of(source))
     parts = kind.part_variables
     if any(sources.variables.get(name) for name in part_forms(kind)):
         yield _of_parts(kind, blueprint, sources, f"{parts['host']} and others")
     filed = sources.store(kind.name).get("url")
     if filed:
-        yield StoreUrl.parse(kind.name, filed, sources.table.name)
+        path = sources.table.path
+        url = StoreUrl.parse(kind.name, filed, sources.table.name)
+        yield url.with_paths_of(path.parent if path else None)
     if kind.default_server:
         yield _default_address(kind, blueprint, sources)
 

@@ -205,6 +205,9 @@ class Sources:
     table: Table
     #: The variables that Kubernetes or Docker has set for other containers.
     links: Mapping[str, str] = field(default_factory=dict)
+    #: The folder of the env file, and the names of the variables that come from it.
+    env_folder: Path | None = None
+    of_env_file: frozenset[str] = frozenset()
 
     @classmethod
     def read(
@@ -216,11 +219,22 @@ class Sources:
         """
         given = os.environ if environ is None else environ
         variables = {name: value for name, value in given.items() if value}
+        of_process = variables.keys()
         if env_file:
             variables = _merge_variables(variables, env_file_variables(env_file))
         links = links_of(variables)
         settings = {name: value for name, value in variables.items() if name not in links}
-        return cls(settings, Table.read(file), links)
+        return cls(
+            settings,
+            Table.read(file),
+            links,
+            env_folder=env_file.parent if env_file else None,
+            of_env_file=frozenset(settings.keys() - of_process),
+        )
+
+    def folder_of(self, variable: str) -> Path | None:
+        """The folder of the file in which a variable stands. None for the environment's own."""
+        return self.env_folder if variable in self.of_env_file else None
 
     def refuse_misplaced(self, blueprint: Blueprint) -> None:
         """Raise `ConfigurationError` for a variable that holds an address where none belongs.
@@ -297,6 +311,8 @@ def plain_variables() -> Iterator[str]:
             yield from (variable, f"{variable}_FILE")
         if kind.auth_variable:
             yield f"{kind.auth_variable}_FILE"
+        if kind.auth_path_variable:
+            yield kind.auth_path_variable
         others = (
             kind.schema_variable,
             kind.ignored_variable,
@@ -366,6 +382,8 @@ def _is_path_variable(name: str) -> bool:
     """Whether a variable of ours holds the path of a file."""
     prefixes = [f"{kind.name.upper()}_" for kind in KINDS.values()]
     parts = [f"{each}_" for kind in KINDS.values() for each in kind.part_variables.values()]
+    if name in {kind.auth_path_variable for kind in KINDS.values()}:
+        return True
     return name.lower().endswith(_ENDING_OF_PATHS) and name.startswith((*prefixes, *parts))
 
 
@@ -391,7 +409,11 @@ def _forms_of(name: str) -> tuple[str, ...]:
         if name in kind.user_variables:
             return kind.user_variables
         password = (f"{kind.name.upper()}_PASSWORD", f"{kind.name.upper()}_PASSWORD_FILE")
-        auth = (kind.auth_variable, f"{kind.auth_variable}_FILE") if kind.auth_variable else ()
+        auth: tuple[str, ...] = ()
+        if kind.auth_variable:
+            auth = (kind.auth_variable, f"{kind.auth_variable}_FILE")
+        if kind.auth_path_variable:
+            auth = (*auth, kind.auth_path_variable)
         if name in {*password, *auth}:
             return (*password, *auth)
     secret = name.removesuffix("_FILE")

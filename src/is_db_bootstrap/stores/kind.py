@@ -123,6 +123,8 @@ class StoreKind:
     #: None: the text is not of that form.
     auth_variable: str = ""
     auth_form: str = ""
+    #: Another variable that names a file with that text, as an official image has it.
+    auth_path_variable: str = ""
     read_auth: Callable[[str], tuple[str, str] | None] = no_auth
     #: What stands behind the store's name in variables of other tools.
     foreign_variables: tuple[str, ...] = ()
@@ -150,6 +152,9 @@ class StoreKind:
     client_needs_ca_file: bool = False
     #: Whether the client reads an encrypted key.
     opens_keys: bool = True
+    #: Options of an address's query whose value is a path, unless it is one of `path_words`.
+    path_options: tuple[str, ...] = ()
+    path_words: tuple[str, ...] = ()
     #: Options of an address's query that say where the address leads. For `hosts` and `port` the
     #: first option that is set counts. The options for `more` are named besides.
     place_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

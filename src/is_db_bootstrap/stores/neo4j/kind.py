@@ -37,6 +37,7 @@ KIND = StoreKind(
     default_database="neo4j",
     user_variables=("NEO4J_USERNAME",),
     auth_variable="NEO4J_AUTH",
+    auth_path_variable="NEO4J_AUTH_PATH",
     auth_form="user/password or none",
     read_auth=_read_auth,
     foreign_variables=("URI", "HOST", "PORT", "USER", "PASS", "HOME", "CONF", "EDITION", "DEBUG"),

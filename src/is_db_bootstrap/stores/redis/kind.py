@@ -49,6 +49,7 @@ KIND = StoreKind(
     default_database="0",
     numbered_databases=True,
     query_fields={"username": "username", "password": "password", "db": "database"},
+    path_options=("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"),
     lone_user_is_secret=True,
     user_variables=("REDIS_USERNAME",),
     foreign_variables=("URI", "HOST", "PORT", "USER", "PASS", "DB", "AUTH", "TLS_URL", "URLS"),
