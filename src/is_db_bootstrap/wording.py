@@ -70,6 +70,13 @@ def noun(number: int, one: str, several: str = "") -> str:
     return one if number == 1 else several or f"{one}s"
 
 
+def singular(several: str) -> str:
+    """The noun for one: `index` of `indexes`, `property` of `properties`, `key` of `keys`."""
+    if several.endswith("ies"):
+        return f"{several.removesuffix('ies')}y"
+    return several.removesuffix("es" if several.endswith("xes") else "s")
+
+
 def has_unseen(text: str) -> bool:
     """Whether a character of `text` would be escaped. A statement then needs another spelling."""
     return _UNSEEN.search(text) is not None

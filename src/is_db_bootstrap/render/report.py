@@ -11,6 +11,7 @@ from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.screen import Column, Line, Screen
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome, StoreResult
 from is_db_bootstrap.stores.kinds import KINDS
+from is_db_bootstrap.wording import noun
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import ChangeResult, Status
@@ -103,8 +104,7 @@ def _changes_text(store: StoreResult) -> str:
 
 def _change_noun(store: StoreResult, kind: str, number: int) -> str:
     """The noun for one or for several changes of a kind."""
-    one, several = KINDS[store.store].change_nouns.get(kind, (kind, kind))
-    return one if number == 1 else several
+    return noun(number, *KINDS[store.store].change_nouns.get(kind, (kind,)))
 
 
 def _detail_lines(store: StoreResult, *, lists_changes: bool) -> Iterator[tuple[str, str]]:
