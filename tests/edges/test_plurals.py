@@ -33,6 +33,7 @@ NEVER_ONE = {
     "COUNTED",
     "BUDGET",
     "limit",
+    "records",  # what a table does
     "len(wanted)",  # one is returned
     "self._taken",  # the number of a database
 }

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from is_db_bootstrap.cli._commands import Group
 from is_db_bootstrap.cli._options import OUTPUT
 from is_db_bootstrap.cli._output import print_line, print_text
 from is_db_bootstrap.wording import noun, singular
 
 
-@click.group("blueprints", invoke_without_command=True)
+@click.group("blueprints", cls=Group, invoke_without_command=True)
 @OUTPUT
 @click.pass_context
 def command(ctx: click.Context, output: str) -> int:
