@@ -216,6 +216,17 @@ def test_no_command_prints_what_a_terminal_obeys(place, what):
     assert len(max((out + err).splitlines(), key=len)) < 20_000
 
 
+@pytest.mark.parametrize("what", ["plan", "verify", "status", "redis audit", "migrate check"])
+def test_a_pipe_gets_the_same_whatever_the_width_of_a_terminal(place, what):
+    folder, environ = place
+    words = [*COMMANDS[what], "--blueprint", "hostile"]
+    found = set()
+    for columns in ("40", "80", "200"):
+        _, out, err = run_here(words, folder, environ | {"COLUMNS": columns})
+        found.add(re.sub(r"[\d.\s]", "", out + err))  # without the times
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("what", ["verify", "status", "redis audit"])
 def test_a_terminal_gets_colours_of_this_tool_only(place, what):
     folder, environ = place
