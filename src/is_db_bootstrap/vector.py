@@ -28,6 +28,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import LockHolder
 from is_db_bootstrap.vector_results import CopyProgress, Moved, Upgraded, Version, Versions
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
@@ -203,9 +204,9 @@ def _note_rows_left(
     for version in found.versions[:place]:
         if (version.rows or 0) > (current.rows or 0):
             on_note(
-                f"{version.name} has {version.rows} rows, and {declared.name}, to which the alias "
-                f"leads, has {current.rows or 0}. To copy what is missing: `is-db-bootstrap "
-                f"vector upgrade {declared.alias} --from {version.name}`."
+                f"{version.name} has {counted(version.rows or 0, 'row')}, and {declared.name}, to "
+                f"which the alias leads, has {current.rows or 0}. To copy what is missing: "
+                f"`is-db-bootstrap vector upgrade {declared.alias} --from {version.name}`."
             )
 
 

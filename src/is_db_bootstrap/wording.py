@@ -9,6 +9,7 @@ is made.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 #: Characters that are obeyed or hidden instead of shown: controls (C0, C1, DEL), marks that change
 #: the direction of what follows, characters without width, other line ends, and lone surrogates,
@@ -67,6 +68,23 @@ def counted(number: int, one: str, several: str = "") -> str:
 def noun(number: int, one: str, several: str = "") -> str:
     """The noun alone, as `counted` chooses it."""
     return one if number == 1 else several or f"{one}s"
+
+
+def singular(several: str) -> str:
+    """The noun for one: `index` of `indexes`, `property` of `properties`, `key` of `keys`."""
+    if several.endswith("ies"):
+        return f"{several.removesuffix('ies')}y"
+    return several.removesuffix("es" if several.endswith("xes") else "s")
+
+
+def has_unseen(text: str) -> bool:
+    """Whether a character of `text` would be escaped. A statement then needs another spelling."""
+    return _UNSEEN.search(text) is not None
+
+
+def spelled(text: str, spell: Callable[[str], str]) -> str:
+    """`text` with each such character as `spell` writes it, such as an escape of a language."""
+    return _UNSEEN.sub(lambda found: spell(found[0]), text)
 
 
 def _escaped(found: re.Match[str]) -> str:

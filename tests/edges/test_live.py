@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 
 import pytest
 
+from commands import at_terminal
 from is_db_bootstrap.events import Event, Phase
 from is_db_bootstrap.render.live import LiveProgress
 from is_db_bootstrap.results import ChangeResult, Outcome
@@ -43,33 +40,6 @@ def downgrade():
 '''
 
 
-def shown(*words, folder, environ, columns=100):
-    """What a terminal of this width gets, and the exit code."""
-    master, slave = pty.openpty()
-    os.set_inheritable(slave, True)  # noqa: FBT003 - the standard library's signature
-    clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "TERM": "xterm"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "is_db_bootstrap", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=slave,
-        stderr=slave,
-        cwd=folder,
-        env=clean | {"COLUMNS": str(columns)} | environ,
-    )
-    os.close(slave)
-    seen = b""
-    while True:
-        try:
-            part = os.read(master, 65536)
-        except OSError:  # the other side is closed
-            break
-        if not part:
-            break
-        seen += part
-    os.close(master)
-    return process.wait(timeout=60), seen.decode()
-
-
 def without_colours(text):
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
 
@@ -84,7 +54,7 @@ def test_a_terminal_shows_what_is_done_elapsed_and_left_in_the_order_of_the_tabl
     for number, before in ((1, None), (2, "slow_1")):
         text = REVISION.format(number=number, before=json.dumps(before).replace("null", "None"))
         (folder / "migrations" / f"slow_{number}.py").write_text(text, encoding="utf-8")
-    code, seen = shown(
+    code, seen = at_terminal(
         "apply",
         "--blueprint",
         "slow",

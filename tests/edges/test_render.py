@@ -1,11 +1,13 @@
 import io
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from is_db_bootstrap.cli import main
 from is_db_bootstrap.events import Event, Phase
 from is_db_bootstrap.render import PlainScreen, report, screen_of
 from is_db_bootstrap.render.progress import Progress
@@ -296,3 +298,30 @@ def test_a_control_character_in_a_statement_is_written_out(terminal):
     for screen in (None, terminal):
         text = without_colours(report(result_of(store, mode=Mode.PLAN), screen))
         assert "SELECT '\\x1b[31m\\r\\x07'; [bold] :key:" in text
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_nothing_of_a_report_is_cut_on_a_narrow_terminal(monkeypatch, terminal, columns):
+    """Cells are broken into lines, and lines go on in the next one. Neither loses its end."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    fix = "CREATE INDEX idx ON " + "long_name_of_a_table_" * 9 + " (a);"
+    drifted = replace(DRIFTED, drifts=(Drift("idx", "index", "is missing", "btree", fix=fix),))
+    many = tuple(ChangeResult("x", f"kind{n:02}", Outcome.CHANGED) for n in range(12))
+    result = result_of(replace(CHANGED, changes=many), FAILED, drifted, mode=Mode.VERIFY)
+    text = without_colours(report(result, terminal))
+    assert "\u2026" not in text
+    assert fix in text
+    assert "Restore the file." in text
+    letters = Counter("".join(text.split()))
+    assert not Counter("".join(report(result).split())) - letters
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+@pytest.mark.parametrize(
+    "words", [[], ["migrate"], ["redis"], ["vector"], ["blueprints"], ["local"]]
+)
+def test_the_list_of_commands_has_whole_sentences(monkeypatch, capsys, words, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    assert "..." not in capsys.readouterr().out.replace("[ARGS]...", "")

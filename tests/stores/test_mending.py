@@ -20,6 +20,7 @@ from is_db_bootstrap.stores.neo4j.cypher_text import split
 from is_db_bootstrap.stores.neo4j.mending import creation
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.mending import written_key
+from is_db_bootstrap.wording import visible_lines
 from servers import NO_IDLE_PINGS
 
 
@@ -61,7 +62,7 @@ GRAPH_BROKEN = {
     "index instead of a constraint": (
         "DROP CONSTRAINT two; CREATE INDEX two FOR (b:Page) ON (b.book)"
     ),
-    "undeclared": "CREATE INDEX `stray ``one` FOR (b:Book) ON (b.stray)",
+    "undeclared": "CREATE INDEX `stray ``one\x1b[31m\n\u202e` FOR (b:Book) ON (b.stray)",
 }
 
 
@@ -95,6 +96,7 @@ def test_the_cypher_below_a_drift_mends_it(graph, what):
     assert findings(store) == ()
     execute(GRAPH_BROKEN[what])
     [drift] = findings(store)
+    assert visible_lines(drift.fix) == drift.fix
     execute(drift.fix)
     assert findings(store) == ()
 

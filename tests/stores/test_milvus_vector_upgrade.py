@@ -161,7 +161,7 @@ def broken(rows):
         (lambda rows: [{"v": [1.0] * 5} for _ in rows], "v has 5 components, declared 8"),
         (lambda rows: [{"v": [float("nan")] * 8} for _ in rows], "is not finite"),
         (lambda rows: [{} for _ in rows], "there is no value for v"),
-        (lambda _: [], "0 rows were returned for 1"),
+        (lambda _: [], "0 rows returned for 1"),
         (broken, "ValueError: no model"),
     ],
     ids=["dimension", "NaN", "nothing", "too few", "an exception"],
@@ -332,7 +332,7 @@ def test_rows_that_come_change_or_go_meanwhile_are_copied_or_told(client, releas
     client.delete("docs_v1", filter=f"id == {json.dumps(KEYS[1], ensure_ascii=False)}")
     done = upgrade(declared)
     assert (done.copied, done.present, done.is_moved) == (1, 29, False)
-    assert "docs_v2 has 1 rows that docs_v1 does not have" in done.notes[0]
+    assert "docs_v2 has 1 row that docs_v1 does not have" in done.notes[0]
     assert texts(client, "docs_v2")[KEYS[0]] == "another text"
     assert KEYS[1] in texts(client, "docs_v2")
     assert leads_to(client) == "docs_v1"

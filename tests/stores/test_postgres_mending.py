@@ -15,6 +15,7 @@ from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.declared import Declared
 from is_db_bootstrap.stores.postgres.scratch import generate
+from is_db_bootstrap.wording import visible_lines
 
 pytestmark = pytest.mark.postgres
 
@@ -58,6 +59,7 @@ CREATE TABLE "Cus""tomers" (
     CONSTRAINT "a.b" UNIQUE ("E-mail"),
     CONSTRAINT checked CHECK (height >= 0)
 );
+CREATE INDEX "esc\x1b[31m\nand \u202eback\\\\slash" ON "Cus""tomers" (size);
 CREATE UNIQUE INDEX "by Note" ON "Cus""tomers" (lower(note) DESC) WHERE note <> 'x.y';
 CREATE TRIGGER "Touched" BEFORE UPDATE ON "Cus""tomers" FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE TRIGGER silent BEFORE INSERT ON "Cus""tomers" FOR EACH ROW EXECUTE FUNCTION touch();
@@ -92,6 +94,7 @@ CUSTOMERS = '"Cus""tomers"'
 BROKEN = {
     "index": 'DROP INDEX "by Note"',
     "other index": 'DROP INDEX "by Note"; CREATE INDEX "by Note" ON "Cus""tomers" (note)',
+    "index whose name nobody would see": ('DROP INDEX "esc\x1b[31m\nand \u202eback\\\\slash"'),
     "index of another schema": 'DROP INDEX "Sales dep".of_customers',
     "unique": f'ALTER TABLE {CUSTOMERS} DROP CONSTRAINT "a.b"',
     "other check": (
@@ -235,6 +238,7 @@ def test_the_statement_below_a_drift_mends_it(made, what):
         assert told
         for drift in told:
             assert drift.fix is not None, drift
+            assert visible_lines(drift.fix) == drift.fix
             try:
                 connection.execute(drift.fix.encode())
             except psycopg.Error as exc:

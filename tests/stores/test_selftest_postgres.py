@@ -309,7 +309,7 @@ def test_a_wide_table_takes_a_row(database, kind, number, check):
     )
     found = proofs(database, "t")
     assert {p.ok for p in found.values()} == {True}, found
-    expected = "100 of 301 columns (23502)" if number == 300 else "1 columns (23502)"
+    expected = "100 of 301 columns (23502)" if number == 300 else "1 column (23502)"
     assert found["t refuses NULL where it is not allowed"].detail == expected
 
 

@@ -84,3 +84,30 @@ def answered(answer, *args, environ=None):
         shown += part
     os.close(master)
     return process.wait(timeout=60), shown.decode()
+
+
+def at_terminal(*words, folder, environ, columns=100):
+    """The command at a terminal of this width: exit code, and everything that the terminal got."""
+    master, slave = pty.openpty()
+    os.set_inheritable(slave, True)  # noqa: FBT003 - the standard library's signature
+    clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "is_db_bootstrap", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+        cwd=folder,
+        env=clean | {"COLUMNS": str(columns)} | environ,
+    )
+    os.close(slave)
+    seen = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(master)
+    return process.wait(timeout=60), seen.decode()

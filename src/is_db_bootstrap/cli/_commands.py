@@ -7,8 +7,24 @@ import pkgutil
 
 import click
 
+#: Longer than any first sentence of a command.
+_WHOLE = 1000
 
-class CommandPackage(click.Group):
+
+class Group(click.Group):
+    """A group whose list of commands has whole sentences, however narrow the terminal is."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List each command with the whole of its first sentence, in as many lines as it takes."""
+        rows = []
+        for name in self.list_commands(ctx):
+            found = self.get_command(ctx, name)
+            rows.append((name, found.get_short_help_str(_WHOLE) if found else ""))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class CommandPackage(Group):
     """A group that finds commands by the names of a package's modules.
 
     A module is imported when its command is used, and defines `command`. A module whose name begins

@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
+from is_db_bootstrap.cli._commands import Group
 from is_db_bootstrap.cli._options import OUTPUT
 from is_db_bootstrap.cli._output import print_line, print_text
+from is_db_bootstrap.wording import noun, singular
 
 
-@click.group("blueprints", invoke_without_command=True)
+@click.group("blueprints", cls=Group, invoke_without_command=True)
 @OUTPUT
 @click.pass_context
 def command(ctx: click.Context, output: str) -> int:
@@ -35,7 +37,9 @@ def _print_row(row: dict[str, Any]) -> None:
     """Print name and stores of a blueprint, and below them counts, summary and error."""
     heading = f"{row['name']:<17} {', '.join(row['stores'])}"
     print_line(heading.rstrip())
-    counts = ", ".join(f"{number} {kind}" for kind, number in row["counts"].items())
+    counts = ", ".join(
+        f"{number} {noun(number, singular(kind), kind)}" for kind, number in row["counts"].items()
+    )
     for line in (counts, row["summary"], row.get("error", "")):
         if line:
             print_line(f"{'':<17} {line}")

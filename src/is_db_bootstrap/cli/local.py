@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from is_db_bootstrap.cli._commands import Group
 from is_db_bootstrap.cli._endings import ENDING_SIGNALS, stdout_failure
 from is_db_bootstrap.cli._local_stack import print_progress
 from is_db_bootstrap.cli._options import DATA_DIR, OUTPUT
@@ -24,7 +25,7 @@ _ONLY = click.option(
 )
 
 
-@click.group("local")
+@click.group("local", cls=Group)
 def command() -> None:
     """Run the four stores here, as child processes without Docker."""
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from is_db_bootstrap.errors import PENDING
+from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import Drift
 
+_LAYOUT = re.compile(r"\n +")
 #: What stands before the first line and before each further line of a side.
 _INDENT = 6
 _TITLE_WIDTH = 10
@@ -24,17 +29,32 @@ def drift_lines(drift: Drift) -> Iterator[str]:
     The sides are left out of a drift that has none, such as keys that were only counted.
     """
     has_sides = drift.expected is not None or drift.actual is not None
-    if has_sides:
-        yield from _titled_lines("declared:", drift.expected or "nothing")
-        yield from _titled_lines("there:", drift.actual or "nothing")
+    if drift.message == PENDING:
+        yield from _titled_lines("to do:", _one_line(drift.expected or ""))
+    elif has_sides:
+        yield from _titled_lines("declared:", _one_line(drift.expected or "nothing"))
+        yield from _titled_lines("there:", _one_line(drift.actual or "nothing"))
     if drift.fix is not None:
         yield from _titled_lines("mend:", drift.fix)
     elif drift.reason:
-        yield from _titled_lines("by hand:", drift.reason)
+        yield from _titled_lines("by hand:", _one_line(drift.reason))
+
+
+def _one_line(text: str) -> str:
+    """A definition as one line. Where a server has set its clauses below one another is no news.
+
+    Any other line end is escaped with the rest of what a store holds.
+    """
+    return visible(_LAYOUT.sub(" ", text).strip())
 
 
 def _titled_lines(title: str, text: str) -> Iterator[str]:
-    """A text behind its title. Further lines of it begin where the first does."""
+    """A text behind its title, unless it is empty. Further lines begin where the first does.
+
+    Only statements have further lines. Names in them are spelled without a line end.
+    """
+    if not text:
+        return
     for number, line in enumerate(text.split("\n")):
         before = title if number == 0 else ""
         yield f"{'':<{_INDENT}}{before:<{_TITLE_WIDTH}}{line.expandtabs()}"

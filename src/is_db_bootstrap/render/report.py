@@ -13,6 +13,7 @@ from is_db_bootstrap.render.screen import Column, Line, Screen
 from is_db_bootstrap.render.statements import statement_lines
 from is_db_bootstrap.results import BootstrapResult, Detail, Mode, Outcome, StoreResult
 from is_db_bootstrap.stores.kinds import KINDS
+from is_db_bootstrap.wording import noun
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import ChangeResult, Status
@@ -120,8 +121,7 @@ def _changes_text(store: StoreResult) -> str:
 
 def _change_noun(store: StoreResult, kind: str, number: int) -> str:
     """The noun for one or for several changes of a kind."""
-    one, several = KINDS[store.store].change_nouns.get(kind, (kind, kind))
-    return one if number == 1 else several
+    return noun(number, *KINDS[store.store].change_nouns.get(kind, (kind,)))
 
 
 def _detail_lines(store: StoreResult) -> Iterator[tuple[str, str]]:

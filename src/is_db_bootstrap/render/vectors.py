@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.render.document import as_json
-from is_db_bootstrap.wording import visible
+from is_db_bootstrap.wording import counted, noun, visible
 
 if TYPE_CHECKING:
     from is_db_bootstrap.vector_results import CopyProgress, Moved, Upgraded, Version, Versions
@@ -50,7 +50,11 @@ def _stray_alias(found: Versions) -> Iterator[str]:
 def _rows_text(version: Version) -> str:
     if version.rows is None:
         return "rows unknown (not loaded)"
-    return f"{version.rows:,} rows"
+    return _rows(version.rows)
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} {noun(number, 'row')}"
 
 
 def _marks(found: Versions, version: Version) -> str:
@@ -65,7 +69,7 @@ def progress_line(progress: CopyProgress) -> str:
     """Such as `docs_v2: 12,000 of 50,000 rows, 3,400 rows/s, 11 s left`."""
     left = progress.seconds_left
     parts = [
-        f"{progress.target}: {progress.done:,} of {progress.total:,} rows",
+        f"{progress.target}: {progress.done:,} of {_rows(progress.total)}",
         f"{progress.rows_per_second:,.0f} rows/s",
     ]
     if left is not None:
@@ -83,16 +87,22 @@ def upgraded_text(done: Sequence[Upgraded]) -> str:
 
 
 def _upgraded_lines(done: Upgraded) -> Iterator[str]:
-    present = f", {done.present:,} were there" if done.present else ""
-    yield f"{done.source} to {done.target}: {done.copied:,} rows written{present}"
-    compared = f"{done.sampled - len(done.differing)} of {done.sampled} compared rows are the same"
+    present = (
+        f", {done.present:,} {noun(done.present, 'was', 'were')} there" if done.present else ""
+    )
+    yield f"{done.source} to {done.target}: {_rows(done.copied)} written{present}"
+    same = done.sampled - len(done.differing)
+    compared = (
+        f"{same} of {counted(done.sampled, 'compared row')} {noun(same, 'is', 'are')} the same"
+    )
     if not done.sampled:
         compared = "no row was compared"
-    yield f"  {done.source_rows:,} rows there, {done.target_rows:,} here, {compared}"
+    yield f"  {_rows(done.source_rows)} there, {done.target_rows:,} here, {compared}"
     for row in done.failures:
         yield f"  row {row.key} failed: {row.reason}"
     if done.failed > len(done.failures):
-        yield f"  and {done.failed - len(done.failures):,} more rows failed"
+        more = done.failed - len(done.failures)
+        yield f"  and {more:,} more {noun(more, 'row')} failed"
     for note in done.notes:
         yield f"  {note}"
     if done.was_there:

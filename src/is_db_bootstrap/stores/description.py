@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from is_db_bootstrap.wording import noun, singular
+
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
 
@@ -76,7 +78,6 @@ def counted(**kinds: int) -> str:
     parts = []
     for kind, number in kinds.items():
         several = kind.replace("_", " ")
-        noun = several.removesuffix("s") if number == 1 else several
         if number:
-            parts.append(f"{number} {noun}")
+            parts.append(f"{number} {noun(number, singular(several), several)}")
     return ", ".join(parts)

@@ -23,6 +23,7 @@ from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.redis.connection import open_client
 from is_db_bootstrap.testing.content import BUDGET, BUDGET_IN_A_TEST, Content, Seal, Thing, digest
 from is_db_bootstrap.testing.isolation import PATIENCE_S, Isolation, Pulse, Waiting
+from is_db_bootstrap.wording import counted
 
 #: The key that marks a logical database as one for tests: a hash of the fields below.
 #: Earlier versions wrote a string, the process's token.
@@ -541,7 +542,7 @@ def _read_content(client: Any, limit: int) -> Content:
     if sum(size or 0 for size in sizes) > _BYTES:
         megabytes = _BYTES // 1_000_000
         return Content(
-            (), f"{len(keys)} keys of more than {megabytes} MB, which were not looked at"
+            (), f"{counted(len(keys), 'key')} of more than {megabytes} MB, not looked at"
         )
     values = _answers_by_key(client, "dump", keys[:limit])
     things = [

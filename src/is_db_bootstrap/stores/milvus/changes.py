@@ -31,6 +31,7 @@ from is_db_bootstrap.stores.milvus.compare import (
 from is_db_bootstrap.stores.milvus.errors import STORE, Translation, exists_already, is_missing
 from is_db_bootstrap.stores.milvus.properties import declared_properties, property_differences
 from is_db_bootstrap.stores.milvus.rehearsal import rehearse, rehearsed_collection
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection, Index
@@ -281,7 +282,7 @@ class Changes:
         raise StoreUnavailable(
             STORE,
             f"Index {change.name} was not built within {self._timing.index_timeout_s:g} s; "
-            f"{rows} rows are left.",
+            f"{counted(rows, 'row')} left.",
             hint="The server goes on; run again later, or give a longer "
             "IS_DB_BOOTSTRAP_INDEX_TIMEOUT.",
             subject=change.name,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.blueprint.plain import plain_value
 from is_db_bootstrap.stores.description import Branch, Declared, counted, listing
+from is_db_bootstrap.wording import noun
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -42,9 +43,14 @@ def verified_lines(declared: Declared) -> list[str]:
     """One line for each collection, with the number of its fields and indexes."""
     return [
         f"collection {collection['name']}: {counted(fields=len(collection['fields']))}, "
-        f"{len(collection.get('indexes', ()))} indexes"
+        f"{_index_count(collection)}"
         for collection in declared["collections"]
     ]
+
+
+def _index_count(collection: Mapping[str, Any]) -> str:
+    number = len(collection.get("indexes", ()))
+    return f"{number} {noun(number, 'index', 'indexes')}"
 
 
 def _collection(collection: Mapping[str, Any]) -> Branch:

@@ -20,6 +20,7 @@ from is_db_bootstrap.stores.milvus.properties import TTL_PROPERTY
 from is_db_bootstrap.stores.milvus.rehearsal import is_rehearsal
 from is_db_bootstrap.stores.milvus.schema import MODEL_PROPERTY
 from is_db_bootstrap.stores.milvus.server import Server
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl, Timing
@@ -65,7 +66,7 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
     collections = tuple(collection for _, collection in read if collection is not None)
     return Existing(
         declared={"collections": collections} if collections else {},
-        found=f"{len(collections)} of {len(names)} collections",
+        found=f"{len(collections)} of {counted(len(names), 'collection')}",
         guesses=[sentence for reader, _ in read for sentence in reader.guesses],
         unread=[sentence for reader, _ in read for sentence in reader.unread],
     )

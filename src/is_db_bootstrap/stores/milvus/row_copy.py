@@ -32,6 +32,7 @@ from is_db_bootstrap.stores.milvus.fillable import (
     unfit_fields,
 )
 from is_db_bootstrap.vector_results import CopyProgress, FailedRow, Upgraded
+from is_db_bootstrap.wording import counted, noun
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection
@@ -351,7 +352,7 @@ class RowCopy:
     def _refuse_all(self, count: int) -> None:
         key, reason = next(iter(self._tally.failed.items()))
         raise self._failed(
-            f"Not one of the first {count} rows could be made. Row {key}: {reason}.",
+            f"Not one of the first {counted(count, 'row')} could be made. Row {key}: {reason}.",
             "Mend it and type `is-db-bootstrap vector upgrade` again. The alias was not moved.",
         )
 
@@ -371,7 +372,8 @@ class RowCopy:
             return
         key, reason = next(iter(tally.failed.items()))
         raise self._failed(
-            f"{self._declared.name} refused all of {len(tally.failed)} rows. Row {key}: {reason}.",
+            f"{self._declared.name} refused all of {counted(len(tally.failed), 'row')}. "
+            f"Row {key}: {reason}.",
             self._resume,
         )
 
@@ -414,8 +416,9 @@ class RowCopy:
     def _resume(self) -> str:
         done = self._tally.copied + self._tally.present
         return (
-            f"{done} of {self._total} rows are in {self._declared.name}, and the alias was not "
-            "moved. Mend it, and type `is-db-bootstrap vector upgrade` again, which goes on there."
+            f"{done} of {counted(self._total, 'row')} in {self._declared.name}, and the alias was "
+            "not moved. Mend it, and type `is-db-bootstrap vector upgrade` again, which goes on "
+            "there."
         )
 
     def _failed(self, message: str, hint: str) -> ChangeFailed:
@@ -509,7 +512,7 @@ class RowCopy:
         with strict_guest():
             given = list(reembed([dict(row) for row in rows]))
             if len(given) != len(rows):
-                raise ValueError(f"{len(given)} rows were returned for {len(rows)}")
+                raise ValueError(f"{counted(len(given), 'row')} returned for {len(rows)}")
             return [dict(each) for each in given]
 
     def _wrong_row(self, row: Row) -> str:
@@ -597,23 +600,25 @@ class RowCopy:
         """Why the alias had better stay."""
         failed = len(self._tally.failed)
         if failed:
-            yield f"{failed} rows could not be written."
+            yield f"{counted(failed, 'row')} could not be written."
         missing = source_rows - target_rows - failed
         if missing > 0:
             yield (
-                f"{missing} rows are missing. {self._source} had {self._source_rows_first} rows at "
-                f"the beginning and has {source_rows} now."
+                f"{missing} {noun(missing, 'row is', 'rows are')} missing. {self._source} had "
+                f"{counted(self._source_rows_first, 'row')} at the beginning and has "
+                f"{source_rows} now."
             )
         extra = target_rows - source_rows
         if extra > 0 and not self._only_missing:
             yield (
-                f"{self._declared.name} has {extra} rows that {self._source} does not have: they "
-                "were deleted there meanwhile, or written here only."
+                f"{self._declared.name} has {counted(extra, 'row')} that {self._source} does not "
+                "have: deleted there meanwhile, or written here only."
             )
         if differing:
             named = ", ".join(map(str, differing[:_NAMED]))
             yield (
-                f"{len(differing)} rows of the sample are other in {self._source} now: {named}. "
+                f"{counted(len(differing), 'row')} of the sample changed in {self._source}: "
+                f"{named}. "
                 "Copy those that changed once more, with --where."
             )
 
@@ -655,7 +660,7 @@ def _wrong_vector(value: Any, dim: int) -> str:
     except (TypeError, ValueError):
         return "is no list of numbers"
     if len(components) != dim:
-        return f"has {len(components)} components, declared {dim}"
+        return f"has {counted(len(components), 'component')}, declared {dim}"
     if not all(map(math.isfinite, components)):
         return "has a component that is not finite (NaN or infinity)"
     return ""

@@ -13,6 +13,7 @@ from pymilvus import DataType, FunctionType, MilvusClient
 
 from is_db_bootstrap.blueprint import Collection, Field
 from is_db_bootstrap.stores.milvus import defaults
+from is_db_bootstrap.wording import counted
 
 MODEL_PROPERTY = "embedding.model"
 
@@ -29,9 +30,8 @@ def version_of(collection: str) -> tuple[str, int]:
 def shape(declared: Collection) -> str:
     """Number of fields and the vectors, for a person to read."""
     vectors = ", ".join(f"{f.name} {f.type.lower()}[{f.dim}]" for f in declared.fields if f.dim)
-    return (
-        f"{len(declared.fields)} fields, {vectors}" if vectors else f"{len(declared.fields)} fields"
-    )
+    fields = counted(len(declared.fields), "field")
+    return f"{fields}, {vectors}" if vectors else fields
 
 
 def schema(declared: Collection) -> Any:

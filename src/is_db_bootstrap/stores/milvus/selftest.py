@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pymilvus.exceptions import MilvusException
 
 from is_db_bootstrap.results import Proof
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -43,7 +44,7 @@ def proofs(
         yield Proof(
             f"{declared.name} takes rows",
             ok=True,
-            detail=f"{ROWS} rows, {len(rows[0])} fields given",
+            detail=f"{ROWS} rows, {counted(len(rows[0]), 'field')} given",
         )
         for index in declared.indexes:
             yield _tried(client, name, declared, index)

@@ -17,6 +17,7 @@ from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.stores.milvus.errors import STORE
 from is_db_bootstrap.stores.milvus.schema import version_of
 from is_db_bootstrap.vector_results import Moved, Version, Versions
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection
@@ -174,8 +175,8 @@ def _refuse_loss(version: Version, current: Version, declared: Collection) -> No
     if has_more:
         raise StoreConflict(
             STORE,
-            f"{version.name} is not dropped: it has {version.rows} rows, and {current.name} has "
-            f"{current.rows}.",
+            f"{version.name} is not dropped: it has {counted(version.rows or 0, 'row')}, and "
+            f"{current.name} has {current.rows}.",
             subject=version.name,
             hint=copy,
         )

@@ -9,6 +9,7 @@ from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
 from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 from is_db_bootstrap.stores.neo4j.kind import STORE
+from is_db_bootstrap.wording import counted
 
 #: Nodes of a label up to which duplicates are looked for before anything is changed.
 AFFORDABLE_NODES = 100_000
@@ -66,7 +67,7 @@ def duplicates(rows: Rows, thing: SchemaObject) -> list[str]:
 
 def blocked(thing: SchemaObject, groups: Sequence[str]) -> StoreConflict:
     """The conflict of a constraint that duplicates block; which they are is its detail."""
-    number = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+    number = counted(len(groups), "group")
     more = ""
     if len(groups) > GROUPS:
         number, more = f"more than {GROUPS} groups", "; and more"

@@ -12,6 +12,7 @@ from is_db_bootstrap.stores.neo4j.cypher_text import quoted, split
 from is_db_bootstrap.stores.neo4j.database import Database
 from is_db_bootstrap.stores.neo4j.errors import Translation
 from is_db_bootstrap.stores.neo4j.history import LABEL
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl, Timing
@@ -59,7 +60,7 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
         database.close()
     if recorded:
         return Existing(
-            found=f"{recorded} recorded migrations",
+            found=counted(recorded, "recorded migration"),
             unread=[_DECLARED_BY_FILES],
         )
     unread: list[str] = []
@@ -72,7 +73,7 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
     newest = max(written, default="").partition("V")[2].partition("__")[0]
     return Existing(
         files=written,
-        found=f"{numbers[0]} constraints and {numbers[1]} indexes",
+        found=f"{counted(numbers[0], 'constraint')} and {counted(numbers[1], 'index', 'indexes')}",
         unread=unread,
         next_steps=[f"is-db-bootstrap migrate stamp {newest} --cypher --blueprint {{folder}}"]
         if written

@@ -9,6 +9,7 @@ import re
 
 from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
 from is_db_bootstrap.stores.neo4j.cypher_text import quoted
+from is_db_bootstrap.wording import spelled
 
 #: Seconds that the statement for an index that is still built waits.
 _WAIT_S = 300
@@ -32,7 +33,7 @@ def creation(thing: SchemaObject) -> str | None:
     options = _options(thing)
     if options is None:
         return None
-    name = f" {quoted(thing.name)}" if thing.name else ""
+    name = f" {_written(thing.name)}" if thing.name else ""
     if thing.kind == "constraint":
         says = _BY_TYPE.get(thing.type) or f"IS :: {thing.property_type}"
         required = _listed(thing)
@@ -49,13 +50,18 @@ def creation(thing: SchemaObject) -> str | None:
 
 def removal(live: SchemaObject) -> str:
     """The statement that drops what a server has."""
-    return f"DROP {live.kind.upper()} {quoted(live.name)}"
+    return f"DROP {live.kind.upper()} {_written(live.name)}"
 
 
 def waiting(name: str) -> str:
     """The statement that waits until an index is built."""
     literal = "'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return f"CALL db.awaitIndex({literal}, {_WAIT_S})"
+
+
+def _written(name: str) -> str:
+    """A name in backticks, with Cypher's escapes for what nobody would see."""
+    return spelled(quoted(name), lambda character: f"\\u{ord(character):04x}")
 
 
 def _lookup(thing: SchemaObject) -> str:
@@ -65,12 +71,12 @@ def _lookup(thing: SchemaObject) -> str:
 
 
 def _pattern(thing: SchemaObject) -> str:
-    labels = "|".join(map(quoted, thing.labels))
+    labels = "|".join(map(_written, thing.labels))
     return f"(x:{labels})" if thing.entity == "NODE" else f"()-[x:{labels}]-()"
 
 
 def _properties(thing: SchemaObject) -> str:
-    return ", ".join(f"x.{quoted(name)}" for name in thing.properties)
+    return ", ".join(f"x.{_written(name)}" for name in thing.properties)
 
 
 def _listed(thing: SchemaObject) -> str:
@@ -86,5 +92,5 @@ def _options(thing: SchemaObject) -> str | None:
         if is_text and name not in _ANY_CASE:
             return None
         written = f"'{value}'" if is_text else value.lower()
-        parts.append(f"{quoted(name)}: {written}")
+        parts.append(f"{_written(name)}: {written}")
     return f" OPTIONS {{indexConfig: {{{', '.join(parts)}}}}}" if parts else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from is_db_bootstrap.stores.description import Branch, Declared, counted, listing
 from is_db_bootstrap.stores.postgres.catalogue import Catalogue, Objects, first_part
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
+from is_db_bootstrap.wording import noun
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -112,7 +113,10 @@ def verified_lines(declared: Declared) -> list[str]:
     lines = []
     for name, table in declared["tables"].items():
         kinds = {kind: len(table[kind]) for kind in ("columns", "constraints", "triggers")}
-        lines.append(f"table {name}: {counted(**kinds)}, {len(table['indexes'])} indexes")
+        indexes = len(table["indexes"])
+        lines.append(
+            f"table {name}: {counted(**kinds)}, {indexes} {noun(indexes, 'index', 'indexes')}"
+        )
     return lines
 
 

@@ -26,6 +26,7 @@ from is_db_bootstrap.stores.postgres.own_schema import SCHEMA
 from is_db_bootstrap.stores.postgres.revision_draft import Draft, DraftWriter, NewRevision
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 from is_db_bootstrap.stores.postgres.scratch import at_head
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl, Timing
@@ -68,7 +69,7 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
             f"postgres: there is no database {url.database} at {url}.",
             hint="Name the application's database in the address.",
         ) from exc
-    found = f"{place.tables} tables"
+    found = counted(place.tables, "table")
     if request.environment is not None:
         return Existing(
             declared={"alembic": AlembicEnvironment(request.environment)},
@@ -159,7 +160,7 @@ def _as_files(
     unread += [str(each) for each in draft.operations if each.by_hand or each.left_out]
     return Existing(
         files=files,
-        found=f"{place.tables} tables",
+        found=counted(place.tables, "table"),
         unread=unread,
         next_steps=[f"is-db-bootstrap migrate stamp {revision} --blueprint {{folder}}"],
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from is_db_bootstrap.results import Drift
 from is_db_bootstrap.stores.postgres.catalogue import Objects, plain
 from is_db_bootstrap.stores.postgres.connection import identifier, search_path
+from is_db_bootstrap.wording import has_unseen, spelled
 
 #: Kinds in the order in which one needs another. What is not named comes last.
 _ORDER = (
@@ -77,7 +78,7 @@ _FUNCTION = re.compile(
 )
 #: Literals, names in quotes, the marks of other quotes, and comments.
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$\w*\$|--|/\*")
-_SECURITY = {"row level security": "ROW LEVEL SECURITY", "forced": "ROW LEVEL SECURITY"}
+_NAME_OR_TEXT = re.compile(r"\$body\$.*?\$body\$|\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'", re.DOTALL)
 _LABEL = re.compile(r"'(?:[^']|'')*'")
 #: What each kind of grant is on, in SQL.
 _GRANT_ON = {
@@ -130,7 +131,7 @@ class Mending:
             return replace(drift, reason=str(exc))
         if self.own != "public":
             statements.insert(0, f"SET search_path TO {search_path(self.own)}")
-        return replace(drift, fix="\n".join(f"{statement};" for statement in statements))
+        return replace(drift, fix="\n".join(f"{_seen(each)};" for each in statements))
 
     def _statements(
         self, kind: str, name: str, expected: str | None, actual: str | None
@@ -486,6 +487,20 @@ class Mending:
             if not is_there:
                 option = _GRANT_OPTION if may_grant else ""
                 yield f"GRANT {privilege}{columns} ON {what} TO {to}{option}"
+
+
+def _seen(statement: str) -> str:
+    """The statement with names and texts spelled so that each of their characters is seen."""
+    return _NAME_OR_TEXT.sub(_spelled_name, statement) if has_unseen(statement) else statement
+
+
+def _spelled_name(found: re.Match[str]) -> str:
+    """A name or a text in quotes, with PostgreSQL's Unicode escapes where it needs them."""
+    quoted = found[0]
+    if quoted.startswith("$") or not has_unseen(quoted):
+        return quoted
+    doubled = quoted.replace("\\", "\\\\")
+    return "U&" + spelled(doubled, lambda character: f"\\+{ord(character):06x}")
 
 
 def _privileges(listed: str | None) -> dict[str, bool]:

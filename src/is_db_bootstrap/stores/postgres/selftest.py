@@ -24,6 +24,7 @@ from is_db_bootstrap.stores.postgres.catalogue import Catalogue, live
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.sample_rows import Constraint, Row, Samples, Table
 from is_db_bootstrap.stores.postgres.server_words import told
+from is_db_bootstrap.wording import noun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -269,7 +270,8 @@ class SelfTest:
         stored = self._samples.insert(table.name, row)
         if not self._count(table, stored):
             raise _Wrong("the row was not found again")
-        return f"{len(least)} columns are required, {len(stored)} were read"
+        are = noun(len(least), "column is", "columns are")
+        return f"{len(least)} {are} required, {len(stored)} {noun(len(stored), 'was', 'were')} read"
 
     def _count(self, table: Table, row: Row) -> int:
         """How many rows have the primary key of `row`.
@@ -300,7 +302,7 @@ class SelfTest:
         if not columns:
             return "no such column"
         number = f"{len(columns)}" if columns == required else f"{len(columns)} of {len(required)}"
-        return f"{number} columns ({NOT_NULL})"
+        return f"{number} {noun(len(required), 'column')} ({NOT_NULL})"
 
     def _unique(
         self, table: Table, name: str, columns: Sequence[str], holding: Sequence[str] = ()

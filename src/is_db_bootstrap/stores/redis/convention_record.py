@@ -11,6 +11,7 @@ from typing import Any
 
 from is_db_bootstrap.blueprint import Blueprint, Channel, KeyPattern
 from is_db_bootstrap.engine.lineage import Comparison, Lineage, Standing
+from is_db_bootstrap.wording import counted
 
 #: Digests that a record remembers, so that older code recognises newer conventions.
 _REMEMBERED = 100
@@ -131,7 +132,8 @@ class Record:
 
     def summary(self) -> str:
         """For people: how many, and the digest."""
-        return f"{len(self.patterns)} key patterns, {len(self.channels)} channels ({self.digest})"
+        patterns = counted(len(self.patterns), "key pattern")
+        return f"{patterns}, {counted(len(self.channels), 'channel')} ({self.digest})"
 
     @property
     def entries(self) -> Entries:

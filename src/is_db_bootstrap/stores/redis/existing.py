@@ -18,6 +18,7 @@ from is_db_bootstrap.stores.redis.check import problems
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.key_reader import KeyReader
 from is_db_bootstrap.stores.redis.server import open_server
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl, Timing
@@ -123,12 +124,13 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
     patterns = tuple(reader.patterns(request.blueprint))
     guesses = list(reader.guesses)
     if reader.seen < total:
-        guesses.append(f"Only {reader.seen} of {total} keys were looked at.")
+        guesses.append(f"Only {reader.seen} of {counted(total, 'key')} were looked at.")
     if patterns:
         guesses.append("owner and purpose of each key pattern are for you to write.")
+    seen = f"{reader.seen} of {counted(total, 'key')}"
     return Existing(
         declared={"keys": patterns} if patterns else {},
-        found=f"{len(patterns)} key patterns in {reader.seen} of {total} keys",
+        found=f"{counted(len(patterns), 'key pattern')} in {seen}",
         guesses=guesses,
         unread=reader.unread,
     )
@@ -149,8 +151,7 @@ class _Reader:
     def unread(self) -> list[str]:
         """What was left out, one sentence for each reason."""
         return [
-            f"{count} {'key' if count == 1 else 'keys'} left out: {reason}."
-            for reason, count in self._odd.items()
+            f"{counted(count, 'key')} left out: {reason}." for reason, count in self._odd.items()
         ]
 
     def scan(self, master: Any) -> None:
@@ -226,7 +227,7 @@ class _Reader:
         (kind, count), *others = form.kinds.most_common()
         if others:
             self.guesses.append(
-                f"{text}: {count} of {form.keys} keys are a {kind}, others are not."
+                f"{text}: of {counted(form.keys, 'key')}, {count} are a {kind}, others are not."
             )
         found = KeyPattern(
             name,
@@ -256,8 +257,8 @@ class _Reader:
         )
         if form.without_lifetime:
             self.guesses.append(
-                f"{text}: {form.without_lifetime} of {form.keys} keys have no lifetime, which "
-                "breaks the declaration."
+                f"{text}: of {counted(form.keys, 'key')}, {form.without_lifetime} without a "
+                "lifetime, which breaks the declaration."
             )
         return lifetime_s
 

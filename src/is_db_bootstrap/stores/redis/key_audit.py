@@ -32,6 +32,10 @@ _OTHER_TYPE = (
     "Redis turns no key into another type: see which program writes it and whether its value is "
     "needed, have it write a {}, and delete the key: DEL {}"
 )
+_TOO_LONG = (
+    "its name of {:,} bytes is too long to be written here; `is-db-bootstrap redis fix-ttl` sets a "
+    "lifetime that is missing"
+)
 _SEE_ALL = "`is-db-bootstrap redis audit` counts them, and `redis fix-ttl` sets missing lifetimes"
 _UNDECLARED = "see which program writes them, and declare their pattern in the blueprint"
 _NOT_ALLOWED = "let this user read these keys (ACL SETUSER … %R~pattern +type +pttl)"
@@ -186,6 +190,8 @@ class Audit:
 
 def _mending(look: Look, key: KeyPattern) -> tuple[str | None, str]:
     """The command that mends a key, or the reason why there is none."""
+    if len(look.name) > LONGEST_NAME:
+        return None, _TOO_LONG.format(len(look.name))
     if look.kind != key.type:
         return None, _OTHER_TYPE.format(key.type, written_key(look.name))
     if key.longest_ttl is None:
