@@ -1,13 +1,15 @@
 """The pytest plugin.
 
-Its fixtures are `postgres`, `neo4j`, `milvus`, `redis`, `stores` and `is_db_settings`.
+Its fixtures are `postgres`, `neo4j`, `milvus`, `redis`, `stores` and `is_db_settings`. Those whose
+names begin with `module_` and `session_` are in `scoped_fixtures.py`, those for asyncio in
+`async_plugin.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.testing.session import Stores, TestSession
 
-_SESSION = pytest.StashKey["TestSession"]()
+#: The session of stores of each scope.
+_SESSIONS = pytest.StashKey[dict[str, "TestSession"]]()
 _STORES = pytest.StashKey["Stores"]()
+#: The same sessions, as these know each other.
+_PEERS = pytest.StashKey[list["TestSession"]]()
 #: Whether a worker of xdist could not give all stores back.
 _TROUBLED = pytest.StashKey[bool]()
 #: The name under which a worker of xdist reports its trouble to the controller.
@@ -45,6 +50,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave the servers running, so that the next session starts sooner",
     )
+    group.addoption(
+        "--store-version",
+        action="append",
+        default=[],
+        metavar="STORE=VERSION",
+        help="version of a server that is started, such as postgres=17. May be repeated.",
+    )
+    parser.addini(
+        "is_db_store_versions",
+        "defaults of --store-version, one a line",
+        type="linelist",
+        default=[],
+    )
     parser.addini(
         "is_db_blueprint",
         "blueprint of the stores: an installed one, a folder, or module:ATTRIBUTE",
@@ -54,14 +72,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker, and asyncio's fixtures when pytest-asyncio is there."""
+    """Declare the marker, and fixtures for asyncio when pytest-asyncio or anyio is there."""
     config.addinivalue_line(
         "markers", "blueprint(name): the blueprint of this test's stores (is-db-bootstrap)"
     )
-    if config.pluginmanager.hasplugin("asyncio"):
+    from is_db_bootstrap.testing import scoped_fixtures
+
+    config.pluginmanager.register(scoped_fixtures, "is_db_bootstrap_scoped")
+    if config.pluginmanager.hasplugin("asyncio") or config.pluginmanager.hasplugin("anyio"):
         from is_db_bootstrap.testing import async_plugin
 
         config.pluginmanager.register(async_plugin, "is_db_bootstrap_async")
+    if config.pluginmanager.hasplugin("asyncio"):
+        from is_db_bootstrap.testing import asyncio_clients
+
+        config.pluginmanager.register(asyncio_clients, "is_db_bootstrap_asyncio")
 
 
 @pytest.hookimpl(trylast=True)
@@ -92,13 +117,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _close_session(config: pytest.Config) -> bool:
-    """End the process's session of stores. Returns whether anything could not be given back."""
-    session = config.stash.get(_SESSION, None)
-    if session is None:
-        return False
-    del config.stash[_SESSION]
-    session.close()
-    return bool(session.troubles)
+    """End the process's sessions of stores. Returns whether anything could not be given back."""
+    sessions = config.stash.get(_SESSIONS, {})
+    config.stash[_SESSIONS] = {}
+    config.stash[_PEERS] = []
+    with ExitStack() as closing:  # each is closed, also when another one fails
+        for session in sessions.values():
+            closing.callback(session.close)
+    return any(session.troubles for session in sessions.values())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -129,21 +155,32 @@ def _kept_section(stores: Stores) -> str:
     return "\n".join([*lines, f"With passwords, for its owner: {file}"])
 
 
-def _test_session(config: pytest.Config) -> TestSession:
-    """The process's session, made when first needed, so that tests without stores cost nothing."""
-    if _SESSION not in config.stash:
-        from is_db_bootstrap.testing.choice import source
+def session_of_scope(config: pytest.Config, scope: str) -> TestSession:
+    """The process's session of a scope, made when first needed.
+
+    Tests without stores cost nothing. Each scope has a session, because the stores of a module live
+    beside those of its tests. Raises `ConfigurationError` for a version that is none.
+    """
+    sessions = config.stash.setdefault(_SESSIONS, {})
+    if scope not in sessions:
+        from is_db_bootstrap.testing.choice import chosen_versions, source
         from is_db_bootstrap.testing.session import TestSession
 
         name = config.getoption("--stores-from") or config.getini("is_db_stores_from")
-        servers = source(name, keep_running=config.getoption("--keep-servers"))
+        chosen = [*config.getini("is_db_store_versions"), *config.getoption("--store-version")]
+        servers = source(
+            name,
+            keep_running=config.getoption("--keep-servers"),
+            versions=chosen_versions(chosen),
+        )
         worker_input = getattr(config, "workerinput", {})
-        config.stash[_SESSION] = TestSession(
+        sessions[scope] = TestSession(
             servers,
             run=worker_input.get("testrunuid", ""),
             say=lambda line: _print_line(config, line),
+            peers=config.stash.setdefault(_PEERS, []),
         )
-    return config.stash[_SESSION]
+    return sessions[scope]
 
 
 def _print_line(config: pytest.Config, line: str) -> None:
@@ -162,76 +199,108 @@ def _print_line(config: pytest.Config, line: str) -> None:
 
 @pytest.fixture
 def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
-    """The blueprint: the marker's, the ini option's, or the one that is set for the command.
+    """The blueprint: the marker's, else that of the variable, the ini option or the project file.
 
     Override this fixture to choose another blueprint.
     """
-    chosen = _chosen_blueprint(request)
-    if not chosen:
+    return marked_blueprint(request) or configured_blueprint(request.config)
+
+
+def marked_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
+    """The blueprint of the nearest marker. Empty when there is none."""
+    marker = request.node.get_closest_marker("blueprint")
+    if marker is None:
+        return ""
+    chosen: str | Blueprint = marker.args[0]
+    return _loadable_name(request.config, chosen) if isinstance(chosen, str) else chosen
+
+
+def configured_blueprint(config: pytest.Config) -> str:
+    """The blueprint that no test names: as for the command, with the ini option as a file.
+
+    The order is: the variable `IS_DB_BOOTSTRAP_BLUEPRINT`, the ini option, the project file from
+    pytest's root folder upwards. The test fails when none of them names one, because a default
+    would hide that.
+    """
+    from is_db_bootstrap.blueprint.load import loadable_name
+    from is_db_bootstrap.errors import BootstrapError
+    from is_db_bootstrap.settings import chosen_blueprint
+    from is_db_bootstrap.settings.sources import BLUEPRINT_VARIABLE, process_variable
+
+    named = config.getini("is_db_blueprint")
+    if named and not process_variable(BLUEPRINT_VARIABLE):
+        return _loadable_name(config, str(named))
+    try:
+        choice = chosen_blueprint(folder=config.rootpath)
+    except BootstrapError as exc:
+        fail_test(exc)
+    if choice.is_default:
         pytest.fail(
             "No blueprint: set is_db_blueprint in the ini file, "
             "or mark the test with blueprint(…).",
             pytrace=False,
         )
-    if not isinstance(chosen, str):
-        return chosen
-    folder = request.config.rootpath / chosen
-    return str(folder) if folder.is_dir() else chosen
+    return loadable_name(choice)
 
 
-def _chosen_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
-    """What the marker, the ini option or the command's settings name. Empty when none does."""
+def _loadable_name(config: pytest.Config, name: str) -> str:
+    """What loads the blueprint of this name.
+
+    As for the command, an installed name wins over a folder of that name. A path is one in pytest's
+    root folder.
+    """
     from is_db_bootstrap.blueprint.load import loadable_name
-    from is_db_bootstrap.settings import chosen_blueprint
+    from is_db_bootstrap.settings import Choice
 
-    marker = request.node.get_closest_marker("blueprint")
-    if marker:
-        chosen: str | Blueprint = marker.args[0]
-        return chosen
-    named = request.config.getini("is_db_blueprint")
-    if named:
-        return str(named)
-    choice = chosen_blueprint()
-    return "" if choice.is_default else loadable_name(choice)
+    return loadable_name(Choice(name, "a test", folder=config.rootpath))
 
 
 @pytest.fixture
 def _is_db_stores(
     request: pytest.FixtureRequest, is_db_blueprint: str | Blueprint
 ) -> Iterator[Stores]:
-    from is_db_bootstrap.errors import BootstrapError
-
-    session = _test_session(request.config)
-    try:
-        session.blueprint(is_db_blueprint)
-    except BootstrapError as exc:
-        _fail_test(exc)
-    with session.stores(is_db_blueprint) as stores:
+    with stores_of_scope(request, "function", is_db_blueprint) as stores:
         request.node.stash[_STORES] = stores
         yield stores
 
 
-def _fail_test(error: Exception) -> None:
+@contextmanager
+def stores_of_scope(
+    request: pytest.FixtureRequest, scope: str, blueprint: str | Blueprint
+) -> Iterator[Stores]:
+    """Clean stores of a blueprint, for as long as the scope lasts."""
+    from is_db_bootstrap.errors import BootstrapError
+
+    try:
+        session = session_of_scope(request.config, scope)
+        session.blueprint(blueprint)
+    except BootstrapError as exc:
+        fail_test(exc)
+    with session.stores(blueprint) as stores:
+        yield stores
+
+
+def fail_test(error: Exception) -> NoReturn:
     """Fail the test by one line. Each test that needs the store fails by the same line."""
     line = " ".join(str(error).split())
     failure = pytest.fail.Exception(f"no clean store: {line}", pytrace=False)
     raise failure from None
 
 
-def _open_client(stores: Stores, store: StoreName) -> Any:
-    """The test's client of a store. The test fails when there is no clean store."""
+def open_client(stores: Stores, store: StoreName) -> Any:
+    """The client of a store. The test fails when there is no clean store."""
     from is_db_bootstrap.errors import BootstrapError
 
     try:
         return getattr(stores, store)
     except BootstrapError as exc:
-        _fail_test(exc)
+        fail_test(exc)
 
 
 @pytest.fixture
 def postgres(_is_db_stores: Stores) -> Any:
     """A SQLAlchemy `Engine` on a database of the test's own, at the blueprint's newest revision."""
-    return _open_client(_is_db_stores, "postgres")
+    return open_client(_is_db_stores, "postgres")
 
 
 @pytest.fixture
@@ -240,7 +309,7 @@ def neo4j(_is_db_stores: Stores) -> Any:
 
     The blueprint's constraints and indexes are there.
     """
-    return _open_client(_is_db_stores, "neo4j")
+    return open_client(_is_db_stores, "neo4j")
 
 
 @pytest.fixture
@@ -249,13 +318,13 @@ def milvus(_is_db_stores: Stores) -> Any:
 
     The blueprint's collections are there, empty and loaded, behind their aliases.
     """
-    return _open_client(_is_db_stores, "milvus")
+    return open_client(_is_db_stores, "milvus")
 
 
 @pytest.fixture
 def redis(_is_db_stores: Stores) -> Any:
     """A `redis.Redis` on a logical database without keys but the blueprint's record and a mark."""
-    return _open_client(_is_db_stores, "redis")
+    return open_client(_is_db_stores, "redis")
 
 
 @pytest.fixture
@@ -264,13 +333,18 @@ def stores(_is_db_stores: Stores) -> Stores:
 
     The object has `.postgres`, `.neo4j`, `.milvus`, `.redis`, `.settings` and `.environ`.
     """
+    return take_all(_is_db_stores)
+
+
+def take_all(stores: Stores) -> Stores:
+    """The stores, each of which was taken. The test fails when one cannot be had."""
     from is_db_bootstrap.errors import BootstrapError
 
     try:
-        _ = _is_db_stores.settings  # takes all stores
+        _ = stores.settings  # takes all stores
     except BootstrapError as exc:
-        _fail_test(exc)
-    return _is_db_stores
+        fail_test(exc)
+    return stores
 
 
 @pytest.fixture
