@@ -73,7 +73,7 @@ def _refuse_trio(request: pytest.FixtureRequest, store: StoreName) -> None:
 async def open_async_client(stores: Stores, store: StoreName) -> AsyncIterator[Any]:
     """The test's client of a store, closed after the test. The test fails without a clean store."""
     from is_db_bootstrap.errors import BootstrapError
-    from is_db_bootstrap.testing.plugin import fail_test
+    from is_db_bootstrap.testing.fixture_stores import fail_test
 
     try:
         client, close = stores.open_async(store)

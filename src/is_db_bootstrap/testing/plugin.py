@@ -8,21 +8,25 @@ names begin with `module_` and `session_` are in `scoped_fixtures.py`, those for
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from is_db_bootstrap.testing.fixture_stores import (
+    close_sessions,
+    configured_blueprint,
+    marked_blueprint,
+    open_client,
+    stores_of_scope,
+    take_all,
+)
+
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.names import StoreName
-    from is_db_bootstrap.testing.session import Stores, TestSession
+    from is_db_bootstrap.testing.session import Stores
 
-#: The session of stores of each scope.
-_SESSIONS = pytest.StashKey[dict[str, "TestSession"]]()
+#: The stores of a test.
 _STORES = pytest.StashKey["Stores"]()
-#: The same sessions, as these know each other.
-_PEERS = pytest.StashKey[list["TestSession"]]()
 #: Whether a worker of xdist could not give all stores back.
 _TROUBLED = pytest.StashKey[bool]()
 #: The name under which a worker of xdist reports its trouble to the controller.
@@ -95,7 +99,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
     A worker of xdist reports its end only after this hook, and xdist waits for the report.
     """
-    own_trouble = _close_session(session.config)
+    own_trouble = close_sessions(session.config)
     troubled = own_trouble or session.config.stash.get(_TROUBLED, False)
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
@@ -113,18 +117,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001 - xdi
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Give everything back also from a session that did not come to its end."""
-    _close_session(config)
-
-
-def _close_session(config: pytest.Config) -> bool:
-    """End the process's sessions of stores. Returns whether anything could not be given back."""
-    sessions = config.stash.get(_SESSIONS, {})
-    config.stash[_SESSIONS] = {}
-    config.stash[_PEERS] = []
-    with ExitStack() as closing:  # each is closed, also when another one fails
-        for session in sessions.values():
-            closing.callback(session.close)
-    return any(session.troubles for session in sessions.values())
+    close_sessions(config)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -155,48 +148,6 @@ def _kept_section(stores: Stores) -> str:
     return "\n".join([*lines, f"With passwords, for its owner: {file}"])
 
 
-def session_of_scope(config: pytest.Config, scope: str) -> TestSession:
-    """The process's session of a scope, made when first needed.
-
-    Tests without stores cost nothing. Each scope has a session, because the stores of a module live
-    beside those of its tests. Raises `ConfigurationError` for a version that is none.
-    """
-    sessions = config.stash.setdefault(_SESSIONS, {})
-    if scope not in sessions:
-        from is_db_bootstrap.testing.choice import chosen_versions, source
-        from is_db_bootstrap.testing.session import TestSession
-
-        name = config.getoption("--stores-from") or config.getini("is_db_stores_from")
-        chosen = [*config.getini("is_db_store_versions"), *config.getoption("--store-version")]
-        servers = source(
-            name,
-            keep_running=config.getoption("--keep-servers"),
-            versions=chosen_versions(chosen),
-        )
-        worker_input = getattr(config, "workerinput", {})
-        sessions[scope] = TestSession(
-            servers,
-            run=worker_input.get("testrunuid", ""),
-            say=lambda line: _print_line(config, line),
-            peers=config.stash.setdefault(_PEERS, []),
-        )
-    return sessions[scope]
-
-
-def _print_line(config: pytest.Config, line: str) -> None:
-    """Print one line on the terminal, whatever pytest captures.
-
-    A worker of xdist writes to the terminal of the session.
-    """
-    import sys
-
-    capture: Any = config.pluginmanager.getplugin("capturemanager")
-    uncaptured = capture.global_and_fixture_disabled() if capture else nullcontext()
-    text = f"\nis-db-bootstrap: {line}"
-    with uncaptured:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the user reads it
-
-
 @pytest.fixture
 def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
     """The blueprint: the marker's, else that of the variable, the ini option or the project file.
@@ -206,55 +157,6 @@ def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
     return marked_blueprint(request) or configured_blueprint(request.config)
 
 
-def marked_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
-    """The blueprint of the nearest marker. Empty when there is none."""
-    marker = request.node.get_closest_marker("blueprint")
-    if marker is None:
-        return ""
-    chosen: str | Blueprint = marker.args[0]
-    return _loadable_name(request.config, chosen) if isinstance(chosen, str) else chosen
-
-
-def configured_blueprint(config: pytest.Config) -> str:
-    """The blueprint that no test names: as for the command, with the ini option as a file.
-
-    The order is: the variable `IS_DB_BOOTSTRAP_BLUEPRINT`, the ini option, the project file from
-    pytest's root folder upwards. The test fails when none of them names one, because a default
-    would hide that.
-    """
-    from is_db_bootstrap.blueprint.load import loadable_name
-    from is_db_bootstrap.errors import BootstrapError
-    from is_db_bootstrap.settings import chosen_blueprint
-    from is_db_bootstrap.settings.sources import BLUEPRINT_VARIABLE, process_variable
-
-    named = config.getini("is_db_blueprint")
-    if named and not process_variable(BLUEPRINT_VARIABLE):
-        return _loadable_name(config, str(named))
-    try:
-        choice = chosen_blueprint(folder=config.rootpath)
-    except BootstrapError as exc:
-        fail_test(exc)
-    if choice.is_default:
-        pytest.fail(
-            "No blueprint: set is_db_blueprint in the ini file, "
-            "or mark the test with blueprint(…).",
-            pytrace=False,
-        )
-    return loadable_name(choice)
-
-
-def _loadable_name(config: pytest.Config, name: str) -> str:
-    """What loads the blueprint of this name.
-
-    As for the command, an installed name wins over a folder of that name. A path is one in pytest's
-    root folder.
-    """
-    from is_db_bootstrap.blueprint.load import loadable_name
-    from is_db_bootstrap.settings import Choice
-
-    return loadable_name(Choice(name, "a test", folder=config.rootpath))
-
-
 @pytest.fixture
 def _is_db_stores(
     request: pytest.FixtureRequest, is_db_blueprint: str | Blueprint
@@ -262,39 +164,6 @@ def _is_db_stores(
     with stores_of_scope(request, "function", is_db_blueprint) as stores:
         request.node.stash[_STORES] = stores
         yield stores
-
-
-@contextmanager
-def stores_of_scope(
-    request: pytest.FixtureRequest, scope: str, blueprint: str | Blueprint
-) -> Iterator[Stores]:
-    """Clean stores of a blueprint, for as long as the scope lasts."""
-    from is_db_bootstrap.errors import BootstrapError
-
-    try:
-        session = session_of_scope(request.config, scope)
-        session.blueprint(blueprint)
-    except BootstrapError as exc:
-        fail_test(exc)
-    with session.stores(blueprint) as stores:
-        yield stores
-
-
-def fail_test(error: Exception) -> NoReturn:
-    """Fail the test by one line. Each test that needs the store fails by the same line."""
-    line = " ".join(str(error).split())
-    failure = pytest.fail.Exception(f"no clean store: {line}", pytrace=False)
-    raise failure from None
-
-
-def open_client(stores: Stores, store: StoreName) -> Any:
-    """The client of a store. The test fails when there is no clean store."""
-    from is_db_bootstrap.errors import BootstrapError
-
-    try:
-        return getattr(stores, store)
-    except BootstrapError as exc:
-        fail_test(exc)
 
 
 @pytest.fixture
@@ -334,17 +203,6 @@ def stores(_is_db_stores: Stores) -> Stores:
     The object has `.postgres`, `.neo4j`, `.milvus`, `.redis`, `.settings` and `.environ`.
     """
     return take_all(_is_db_stores)
-
-
-def take_all(stores: Stores) -> Stores:
-    """The stores, each of which was taken. The test fails when one cannot be had."""
-    from is_db_bootstrap.errors import BootstrapError
-
-    try:
-        _ = stores.settings  # takes all stores
-    except BootstrapError as exc:
-        fail_test(exc)
-    return stores
 
 
 @pytest.fixture

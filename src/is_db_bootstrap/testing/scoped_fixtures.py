@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from is_db_bootstrap.testing.plugin import (
+from is_db_bootstrap.testing.fixture_stores import (
     configured_blueprint,
     marked_blueprint,
     open_client,
