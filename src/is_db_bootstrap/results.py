@@ -77,6 +77,15 @@ def worst(outcomes: list[Outcome]) -> Outcome:
     return max(counted, key=_SEVERITY.index, default=Outcome.UNCHANGED)
 
 
+class Detail(str):
+    """A note that says the same in every run, because it is of the kind of server.
+
+    The text output shows it in `verify`, whose word it limits, and with `--verbose`.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
     """The server that answered: its version text and, where a store has editions, the edition."""

@@ -1,10 +1,13 @@
 """A blueprint that nobody named is told, and is not for stores that carry another one."""
 
+import asyncio
 import json
 
 import pytest
 
 from commands import run_here
+from is_db_bootstrap.access import close_db, init_db
+from is_db_bootstrap.errors import StoreConflict
 
 SOURCE = "no --blueprint, no IS_DB_BOOTSTRAP_BLUEPRINT, no project file"
 TOLD = f"is-db-bootstrap: blueprint novel_genesis ({SOURCE})"
@@ -134,6 +137,25 @@ def test_no_vector_command_takes_it_beside_another_one(shop, empty, milvus_url):
     assert "carries the blueprint shop" in err
 
 
+@pytest.mark.postgres
+def test_a_service_opens_no_default_beside_another_one_and_its_own_by_its_folder(
+    shop, empty, postgres_url, caplog, monkeypatch
+):
+    monkeypatch.chdir(empty)
+
+    async def opened(environ):
+        database = await init_db(environ=environ, migrate=True)
+        await close_db()
+        return database
+
+    own = {"POSTGRES_URL": postgres_url, "IS_DB_BOOTSTRAP_BLUEPRINT": str(shop)}
+    asyncio.run(opened({**own, "DB_SCHEMA": "shop"}))
+    assert SOURCE not in caplog.text
+    with pytest.raises(StoreConflict, match="carries the blueprint shop"):
+        asyncio.run(opened({"POSTGRES_URL": postgres_url}))
+    assert SOURCE in caplog.text
+
+
 # --- what is told
 
 
@@ -167,8 +189,44 @@ def test_a_project_file_above_is_named(shop, empty):
     assert f"blueprint ../shop (blueprint in {empty / 'is-db-bootstrap.toml'})" in err
 
 
+def test_a_project_file_above_is_named_also_when_it_names_no_blueprint(empty):
+    path = empty / "is-db-bootstrap.toml"
+    path.write_text('[redis]\nurl = "redis://127.0.0.1:1/0"\n')
+    (empty / "deeper").mkdir()
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    args = ("wait", "-b", "novel_genesis", "--only", "redis", "--timeout", "0")
+    told = f"is-db-bootstrap: settings of {path}\n"
+    assert told in run_here(args, empty / "deeper", environ)[2]
+    assert told not in run_here((*args, "-q"), empty / "deeper", environ)[2]
+    assert "settings of" not in run_here(args, empty, environ)[2]
+
+
 def test_the_folder_of_a_blueprint_is_not_passed_over(shop):
     environ = environment("redis", "redis://127.0.0.1:1/0")
     code, _, err = run_here(("apply", "--only", "redis"), shop, environ)
     assert code == 2
     assert "--blueprint ." in err
+
+
+# --- what every run would repeat
+
+
+@pytest.mark.milvus
+def test_what_milvus_lite_never_tells_is_said_by_verify_and_when_asked_for(empty, milvus_url):
+    environ = environment("milvus", milvus_url)
+    note = "does not tell"
+    args = ("-b", "novel_genesis", "--only", "milvus")
+    shown = {
+        command: note in run_here((*command.split(), *args), empty, environ)[1]
+        for command in ("apply", "apply -v", "plan", "status", "verify", "setup --yes")
+    }
+    assert shown == {
+        "apply": False,
+        "apply -v": True,
+        "plan": False,
+        "status": False,
+        "verify": True,
+        "setup --yes": True,  # its last step verifies
+    }
+    [store] = json.loads(run_here(("apply", *args, "-o", "json"), empty, environ)[1])["stores"]
+    assert any(note in each for each in store["notes"])

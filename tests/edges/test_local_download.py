@@ -135,6 +135,7 @@ def test_no_network_is_one_clear_error(monkeypatch, tmp_path):
         StoreUnavailable, match=r"could not be downloaded from http://127\.0\.0\.1:9/maven"
     ) as caught:
         _fetch(tmp_path)
+    assert "proxy http" not in str(caught.value)
     assert "refused" in str(caught.value)
     assert "IS_DB_BOOTSTRAP_MAVEN_URL" in caught.value.hint
     assert list(tmp_path.iterdir()) == []

@@ -42,7 +42,7 @@ def test_agt_12_without_a_terminal_and_without_a_target_nothing_is_waited_for():
     assert code == 2
     assert "--yes" in err
     assert "DATABASE_URL" in err
-    assert any("localhost:5432/agentic_projects  (from default)" in line for line in out)
+    assert any("localhost:5432/agentic_projects (default)" in line for line in out)
 
 
 def test_agt_12_without_a_terminal_a_missing_database_ends_it(postgres_url):

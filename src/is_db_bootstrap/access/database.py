@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult
     from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-    from is_db_bootstrap.blueprint import PoolProfile
+    from is_db_bootstrap.blueprint import Blueprint, PoolProfile
 
 #: A place of a statement that a positional value fills.
 _POSITIONAL = re.compile(r"\$\d+")
@@ -112,12 +112,12 @@ class Database:
         self._questions: set[asyncio.Task[Health]] = set()
 
     @classmethod
-    def for_blueprint(cls, name: str, environ: Mapping[str, str] | None = None) -> Self:
-        """The database of a blueprint at its configured address.
+    def for_blueprint(cls, name: str | Blueprint, environ: Mapping[str, str] | None = None) -> Self:
+        """The database of a blueprint, or of one of that name, at its configured address.
 
         `environ` replaces the environment of the process.
         """
-        blueprint = load_blueprint(name)
+        blueprint = load_blueprint(name) if isinstance(name, str) else name
         settings = Settings.load(blueprint, environ=environ)
         return cls(
             settings.need("postgres"),

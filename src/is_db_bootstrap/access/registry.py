@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from is_db_bootstrap import migrate as migrations
 from is_db_bootstrap.access.database import Database
+from is_db_bootstrap.app import refuse_other_blueprints
 from is_db_bootstrap.blueprint.load import load_blueprint, load_chosen
-from is_db_bootstrap.settings import chosen_blueprint
+from is_db_bootstrap.settings import Settings, chosen_blueprint
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint
+
+_log = logging.getLogger(__name__)
 
 _open: dict[str, Database] = {}
 
 
-def _full_name(blueprint: str | None, environ: Mapping[str, str] | None) -> str:
-    """The name of the blueprint that is asked for, else of the configured one."""
-    return load_chosen(chosen_blueprint(blueprint, environ=environ)).name
+def _chosen(blueprint: str | None, environ: Mapping[str, str] | None) -> tuple[Blueprint, bool]:
+    """The blueprint that is asked for, else the configured one, and whether nobody named it."""
+    choice = chosen_blueprint(blueprint, environ=environ)
+    if choice.is_default:
+        _log.warning("The blueprint of this database is %s.", choice)
+    return load_chosen(choice), choice.is_default
+
+
+def _migrate(blueprint: Blueprint, environ: Mapping[str, str] | None, *, is_default: bool) -> None:
+    """Upgrade to head. A blueprint that nobody named is refused beside others."""
+    if is_default:
+        settings = Settings.load(blueprint, environ=environ)
+        refuse_other_blueprints(blueprint, settings, ("postgres",))
+    migrations.init(blueprint, environ=environ)
 
 
 async def init_db(
@@ -25,16 +44,19 @@ async def init_db(
 
     A second call, also a concurrent one, gets the same database. `migrate` upgrades to head first,
     under the migration lock. Only development needs `migrate`, since in production an explicit
-    command changes a schema. Raises `StoreUnavailable`, and what `migrate.init` raises.
+    command changes a schema. A blueprint that nobody named is logged, and `migrate` then raises
+    `StoreConflict` when the database carries others only. Raises `StoreUnavailable`, and what
+    `migrate.init` raises.
     """
-    name = _full_name(blueprint, environ)
+    chosen, is_default = _chosen(blueprint, environ)
+    name = chosen.name
     # No await stands between the look and the entry, so that concurrent calls get one database.
     if name not in _open:
-        _open[name] = Database.for_blueprint(name, environ)
+        _open[name] = Database.for_blueprint(chosen, environ)
     database = _open[name]
     try:
         if migrate:
-            await asyncio.to_thread(migrations.init, name, environ=environ)
+            await asyncio.to_thread(_migrate, chosen, environ, is_default=is_default)
         await database.open()
     except BaseException:
         if not database.is_open and _open.get(name) is database:

@@ -31,7 +31,7 @@ BLUEPRINT = click.option(
     "--blueprint",
     "-b",
     metavar="NAME",
-    help="An installed one, module:BLUEPRINT, or a folder. [default: novel_genesis]",
+    help="An installed one, module:BLUEPRINT, or a folder. [default: the project file's]",
 )
 TIMEOUT = click.option(
     "--timeout",
@@ -50,7 +50,7 @@ OUTPUT = click.option(
 CONFIG = click.option(
     "--config",
     type=FILE,
-    help="A TOML file. [default: is-db-bootstrap.toml, then pyproject.toml]",
+    help="A TOML file. [default: is-db-bootstrap.toml or pyproject.toml, here or above]",
 )
 ENV_FILE = click.option(
     "--env-file", type=FILE, help="Variables from a file, below the real environment."
@@ -164,10 +164,13 @@ class Options(NamedTuple):
 
     def _tell_choice(self, choice: Choice) -> None:
         """Print a choice that nobody has typed or set here: a default, or a file above."""
-        is_from_above = choice.file is not None and choice.file.is_absolute() and not self.config
-        is_silent_one = choice.is_default or is_from_above
+        is_silent_one = choice.is_default or self._is_above(choice.file)
         if self.verbose or (is_silent_one and not self.quiet):
             click.echo(f"is-db-bootstrap: blueprint {choice}", err=True)
+
+    def _is_above(self, file: Path | None) -> bool:
+        """Whether a TOML file was found above the working directory."""
+        return file is not None and self.config is None and file.is_absolute()
 
     def refuse_others(
         self, blueprint: Blueprint, settings: Settings, stores: Sequence[StoreName]
@@ -222,17 +225,31 @@ class Options(NamedTuple):
             without=without,
         )
         settings = load()
-        if not self.use_local:
-            return settings
-        from is_db_bootstrap.cli._local_stack import local_environment
+        if self.use_local:
+            from is_db_bootstrap.cli._local_stack import local_environment
 
-        chosen = [store for store in blueprint.stores if self._is_chosen(store)]
-        environ = local_environment(settings, self.data_dir, chosen, quiet=self.quiet)
-        return load(environ=environ)
+            chosen = [store for store in blueprint.stores if self._is_chosen(store)]
+            environ = local_environment(settings, self.data_dir, chosen, quiet=self.quiet)
+            settings = load(environ=environ)
+        self._tell_settings(settings)
+        return settings
 
     def _is_chosen(self, store: StoreName) -> bool:
         """Whether `--only` and `--skip` let this call use the store."""
         return store not in self.skip and (not self.only or store in self.only)
+
+    def _tell_settings(self, settings: Settings) -> None:
+        """Print on stderr a file above, and what is set and most likely not as it was meant.
+
+        With `--verbose`, also what is passed over by rule.
+        """
+        told = [] if self.quiet else [f"warning: {each}" for each in settings.warnings]
+        is_told_already = self.quiet or self.choice().file is not None
+        if self._is_above(settings.file) and not is_told_already:
+            told.append(f"settings of {settings.file}")
+        told += settings.details if self.verbose else ()
+        for each in told:
+            click.echo(f"is-db-bootstrap: {each}", err=True)
 
 
 def add_options(command: F, options: Sequence[Decorator]) -> F:

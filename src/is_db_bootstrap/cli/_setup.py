@@ -18,6 +18,7 @@ from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.leftovers import Guests
 from is_db_bootstrap.render import document, refusal, summary
+from is_db_bootstrap.render.report import without_details
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import DEFAULT_SOURCE
 from is_db_bootstrap.settings.timing import SETUP_TIMEOUT_S
@@ -151,7 +152,8 @@ class Setup:
         settings = self._options.load_settings(blueprint)
         for store in app.chosen_stores(blueprint, self._options.only, self._options.skip):
             url = settings.need(store)
-            self._print_of_store(store, f"{url}  (from {url.source})")
+            source = "" if url.source == DEFAULT_SOURCE else f"  (from {url.source})"
+            self._print_of_store(store, f"{url}{source}")
             if url.source == DEFAULT_SOURCE:
                 self._ask_about_default(url)
         return blueprint, settings
@@ -162,9 +164,7 @@ class Setup:
             "DB_HOST, DB_PORT, DB_NAME,\n"
             "  DB_USER and DB_PASSWORD, or is-db-bootstrap.toml can do so."
         )
-        self._require_consent(
-            f"Go on with the default {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST"
-        )
+        self._require_consent(f"Go on with {url}?", "POSTGRES_URL, DATABASE_URL or DB_HOST")
 
     def _make_engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
         run_options = self._options.with_choice(self._options.run_options(seed=self._seed))
@@ -233,8 +233,10 @@ class Setup:
         result = self._guests.end_after(result, engine.stores, settings)
         self._last = result
         abandon_unfinished_calls(engine)
+        tells_details = self._options.verbose or mode is Mode.VERIFY
         for store in result.stores:
-            for note in store.notes:
+            shown = store if tells_details else without_details(store)
+            for note in shown.notes:
                 self._print_of_store(store.store, note)
         result.raise_for_failure()
         if not result.ok:

@@ -22,6 +22,7 @@ from is_db_bootstrap.client_imports import import_module
 from is_db_bootstrap.errors import ConfigurationError, StoreError, StoreUnavailable
 from is_db_bootstrap.local.places import maven_address
 from is_db_bootstrap.settings.address import Address, AddressError
+from is_db_bootstrap.settings.proxy import web_proxy
 from is_db_bootstrap.settings.secrets import without_addresses
 
 if TYPE_CHECKING:
@@ -199,9 +200,11 @@ class _Download:
                 part.replace(target)
         except requests.RequestException as exc:
             cause = _innermost_cause(exc)
+            proxy = web_proxy(self._address)
+            way = f" The connection goes through {proxy}." if proxy else ""
             raise StoreUnavailable(
                 self._store,
-                f"{artifact.file} could not be downloaded from {self._address}: {cause}.",
+                f"{artifact.file} could not be downloaded from {self._address}: {cause}.{way}",
                 hint=(
                     "Check the network and its proxy, "
                     "or set IS_DB_BOOTSTRAP_MAVEN_URL to a mirror; "

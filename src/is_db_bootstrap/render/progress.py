@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap.settings import DEFAULT_SOURCE
+
 if TYPE_CHECKING:
     from is_db_bootstrap.events import Event
     from is_db_bootstrap.settings import Settings
@@ -26,7 +28,8 @@ class Progress:
     def addresses(self, settings: Settings) -> None:
         """Write where each address came from."""
         for store, url in settings.stores.items():
-            self._write(f"{store}: {url} (from {url.source})")
+            source = "" if url.source == DEFAULT_SOURCE else f" (from {url.source})"
+            self._write(f"{store}: {url}{source}")
 
     def __call__(self, event: Event) -> None:
         """Show one event. The same wait is shown once."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.screen import Column, Line, Screen
-from is_db_bootstrap.results import BootstrapResult, Mode, Outcome, StoreResult
+from is_db_bootstrap.results import BootstrapResult, Detail, Mode, Outcome, StoreResult
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -50,10 +51,18 @@ def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bo
     rows = [_store_row(store) for store in result.stores]
     text = screen.table(_COLUMNS, rows, width=WIDTH)
     lists_changes = verbose or result.mode is Mode.PLAN
-    for store in result.stores:
+    tells_details = verbose or result.mode is Mode.VERIFY
+    for each in result.stores:
+        store = each if tells_details else without_details(each)
         for words, style in _detail_lines(store, lists_changes=lists_changes):
             text += screen.line([(f"  {store.store}: {words}", style)])
     return text + screen.line(_last_line(result))
+
+
+def without_details(store: StoreResult) -> StoreResult:
+    """The result of a store without the notes that every run would repeat."""
+    notes = tuple(note for note in store.notes if not isinstance(note, Detail))
+    return replace(store, notes=notes)
 
 
 def _last_line(result: BootstrapResult) -> Line:

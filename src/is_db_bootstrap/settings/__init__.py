@@ -1,13 +1,12 @@
 """Where the stores are, who we are there, and how long we wait."""
 
-from is_db_bootstrap.settings.address import SCHEMES, StoreUrl
+from is_db_bootstrap.settings.address import DEFAULT_SOURCE, SCHEMES, StoreUrl
 from is_db_bootstrap.settings.choice import Choice, chosen_blueprint
 from is_db_bootstrap.settings.elsewhere import address_elsewhere
 from is_db_bootstrap.settings.pool import pool_profile
 from is_db_bootstrap.settings.run_options import RunOptions
 from is_db_bootstrap.settings.secrets import read_secret
 from is_db_bootstrap.settings.settings import (
-    DEFAULT_SOURCE,
     Identity,
     Settings,
     check_ca_file,

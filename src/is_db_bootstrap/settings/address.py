@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, unquote, unquote_plus
 
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.proxy import Proxy, grpc_proxy
 from is_db_bootstrap.settings.secrets import (
     HIDDEN,
     SECRET_OPTIONS,
@@ -20,6 +22,9 @@ from is_db_bootstrap.settings.secrets import (
 from is_db_bootstrap.stores.kinds import KINDS
 
 E = TypeVar("E", bound=Exception)
+
+#: The source of an address that nobody has set.
+DEFAULT_SOURCE = "default"
 
 #: The schemes of each store, the usual one first.
 SCHEMES: Mapping[StoreName, tuple[str, ...]] = {kind.name: kind.schemes for kind in KINDS.values()}
@@ -304,6 +309,21 @@ class StoreUrl:
             **found,
         )
 
+    def with_paths_of(self, folder: Path | None) -> StoreUrl:
+        """The address that stands in a file of `folder`, with its paths as seen from here.
+
+        None: the address does not stand in a file.
+        """
+        kind = KINDS[self.store]
+        if folder is None or not kind.path_options:
+            return self
+        query = tuple(
+            (name, str(folder / value) if is_path else value)
+            for name, value in self.query
+            for is_path in [name in kind.path_options and value and value not in kind.path_words]
+        )
+        return replace(self, query=query)
+
     @property
     def servers(self) -> list[tuple[str, str]]:
         """Each host, decoded and without brackets, and its port as written. Empty without one."""
@@ -315,6 +335,11 @@ class StoreUrl:
     def host(self) -> str:
         """The first host, decoded, without brackets and port."""
         return self.servers[0][0]
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that the environment of this process puts in between. None when none does."""
+        return grpc_proxy(self.host) if KINDS[self.store].has_grpc_proxy else None
 
     def port(self, default: int) -> int:
         """The first port."""
@@ -348,7 +373,8 @@ class StoreUrl:
         is_token = KINDS[self.store].lone_user_is_secret and not self.password
         username = "" if is_token else self.username
         hidden = HIDDEN if self.password or (is_token and self.username) else ""
-        return self._address_text(username, hidden, self.database, self.scheme, ())
+        text = self._address_text(username, hidden, self.database, self.scheme, ())
+        return f"{text} (default)" if self.source == DEFAULT_SOURCE else text
 
     def __repr__(self) -> str:
         return f"<StoreUrl {self}>"

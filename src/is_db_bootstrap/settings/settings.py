@@ -11,7 +11,19 @@ from urllib.parse import quote
 from is_db_bootstrap.blueprint import Blueprint, Value
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import StoreName
-from is_db_bootstrap.settings.address import AddressError, StoreUrl, check_servers
+from is_db_bootstrap.settings.address import (
+    DEFAULT_SOURCE,
+    AddressError,
+    StoreUrl,
+    check_servers,
+)
+from is_db_bootstrap.settings.credentials import (
+    database_of_variables,
+    fill_credentials,
+    passed_over,
+    user_of_variables,
+)
+from is_db_bootstrap.settings.service_links import service_of
 from is_db_bootstrap.settings.sources import (
     IGNORED_KEY,
     PRIVILEGES_KEY,
@@ -23,11 +35,10 @@ from is_db_bootstrap.settings.sources import (
 )
 from is_db_bootstrap.settings.timing import LEAST, Timing
 from is_db_bootstrap.settings.tls import refuse_weaker
+from is_db_bootstrap.settings.unknown_names import mistyped
 from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
 
-#: The source of an address that nobody has set.
-DEFAULT_SOURCE = "default"
 _DEFAULT_SCHEMA = "public"
 #: What a recorded revision may mean that nobody here knows.
 _CONFLICT, _AHEAD = "conflict", "ahead"
@@ -54,7 +65,9 @@ class Settings:
     `identities` are for addresses that are found later. `ignored_version_tables` are version tables
     that are not ours, each as `SCHEMA.TABLE`. `unknown_is_ahead` says that a recorded revision that
     nobody here knows is newer code's. `compare_privileges` says that owners, grants and the roles
-    of policies are compared with what revisions made.
+    of policies are compared with what revisions made. `warnings` are sentences on what is set and
+    most likely not as it was meant, `details` on what is passed over by rule. `hints` say for a
+    store without an address what may have been meant. `file` is the TOML file that was read.
     """
 
     stores: Mapping[StoreName, StoreUrl]
@@ -66,6 +79,10 @@ class Settings:
     unknown_is_ahead: bool = False
     compare_privileges: bool = True
     is_schema_given: bool = False
+    warnings: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+    hints: Mapping[StoreName, str] = field(default_factory=dict)
+    file: Path | None = None
 
     @property
     def named_schema(self) -> str | None:
@@ -104,6 +121,7 @@ class Settings:
             if name not in without
         }
         stores = {name: url for name, url in found.items() if url is not None}
+        every = {**sources.variables, **sources.links}
         return cls(
             stores=stores,
             schema=_find_schema(sources) or _DEFAULT_SCHEMA,
@@ -118,6 +136,10 @@ class Settings:
             ignored_version_tables=tuple(_find_ignored(sources)),
             unknown_is_ahead=_find_unknown_is_ahead(sources),
             compare_privileges=_find_compare_privileges(sources),
+            warnings=(*mistyped(every, blueprint), *_proxies(stores)),
+            details=tuple(_details(sources, stores)),
+            hints={name: _likely_meant(name, every) for name in KINDS},
+            file=sources.table.path,
         )
 
     def identity(self, store: StoreName) -> Identity:
@@ -133,9 +155,11 @@ class Settings:
         Raises `ConfigurationError` that names the variable, when there is none.
         """
         if store not in self.stores:
+            likely = self.hints.get(store, "")
             raise ConfigurationError(
                 f"{store}: no address is set.",
-                hint=f"Set {store.upper()}_URL or --{store}-url, or use --local for a local stack.",
+                hint=f"Set {store.upper()}_URL or --{store}-url, or use --local for a local stack."
+                f"{likely}",
             )
         return self.stores[store]
 
@@ -151,14 +175,14 @@ def _find_address(
     if url is None:
         return None
     if not url.database and not kind.default_database:
-        url = replace(url, database=blueprint.name)
-    ours = _find_identity(kind, sources, own_password=url.password)
+        database = database_of_variables(kind, sources) or blueprint.name
+        url = replace(url, database=database)
+    ours = _find_identity(kind, sources, url.username, url.password)
     ca_file = url.ca_file or ours.ca_file
     if ca_file:
         check_ca_file(url, ca_file)
     refuse_weaker(url)
-    username = url.username or ours.username
-    return replace(url, username=username, password=ours.password, ca_file=ca_file)
+    return replace(url, username=ours.username, password=ours.password, ca_file=ca_file)
 
 
 def _set_addresses(
@@ -173,13 +197,16 @@ def _set_addresses(
     texts += [(sources.variables.get(name), name) for name in kind.url_variables]
     for text, source in texts:
         if text:
-            yield StoreUrl.parse(kind.name, text, source)
+            url = StoreUrl.parse(kind.name, text, source)
+            yield url.with_paths_of(sources.folder_of(source))
     parts = kind.part_variables
     if any(sources.variables.get(name) for name in part_forms(kind)):
         yield _of_parts(kind, blueprint, sources, f"{parts['host']} and others")
     filed = sources.store(kind.name).get("url")
     if filed:
-        yield StoreUrl.parse(kind.name, filed, sources.table.name)
+        path = sources.table.path
+        url = StoreUrl.parse(kind.name, filed, sources.table.name)
+        yield url.with_paths_of(path.parent if path else None)
     if kind.default_server:
         yield _default_address(kind, blueprint, sources)
 
@@ -207,8 +234,8 @@ def _of_parts(kind: StoreKind, blueprint: Blueprint, sources: Sources, source: s
         store=kind.name,
         scheme=kind.schemes[0],
         hosts=hosts,
-        database=part("database", blueprint.name),
-        username=part("username", kind.default_user),
+        database=part("database", database_of_variables(kind, sources) or blueprint.name),
+        username=part("username", user_of_variables(kind, sources) or kind.default_user),
         password=own_password or other_password or kind.default_password,
         source=source,
     )
@@ -227,7 +254,7 @@ def _default_address(kind: StoreKind, blueprint: Blueprint, sources: Sources) ->
         store=kind.name,
         scheme=kind.schemes[0],
         hosts=kind.default_server,
-        database=blueprint.name,
+        database=database_of_variables(kind, sources) or blueprint.name,
         password="" if is_given else kind.default_password,
         source=DEFAULT_SOURCE,
     )
@@ -241,17 +268,16 @@ def _written_host(host: str) -> str:
     return f"[{host}]" if is_ipv6 else host
 
 
-def _find_identity(kind: StoreKind, sources: Sources, own_password: str = "") -> Identity:
-    """What the environment and the file say of us.
-
-    `own_password` is that of the address. Where there is one, no other is looked for.
-    """
+def _find_identity(
+    kind: StoreKind, sources: Sources, own_user: str = "", own_password: str = ""
+) -> Identity:
+    """Who we are: what the address says, and what the environment and the file say of the rest."""
     prefix = kind.name.upper()
     section = sources.store(kind.name)
-    username = sources.variables.get(f"{prefix}_USERNAME") or section.get("username", "")
+    who = fill_credentials(kind, sources, own_user, own_password)
     return Identity(
-        username=username or kind.default_user,
-        password=own_password or sources.password(kind),
+        username=who.username,
+        password=who.password,
         ca_file=sources.variables.get(f"{prefix}_CA_FILE") or section.get("ca_file", ""),
     )
 
@@ -266,6 +292,40 @@ def check_ca_file(url: StoreUrl, path: str) -> None:
             f"{url.store}: there is no file {path} for {url.store.upper()}_CA_FILE."
         )
     refuse_weaker(replace(url, ca_file=path))
+
+
+# --- what is worth telling
+
+
+def _proxies(stores: Mapping[StoreName, StoreUrl]) -> Iterator[str]:
+    """A sentence on each store whose client goes through a proxy."""
+    for name, url in stores.items():
+        proxy = url.proxy
+        if proxy is not None:
+            yield f"{name}: the connection to {url.hosts} goes through {proxy}. {proxy.way_around}"
+
+
+def _details(sources: Sources, stores: Mapping[StoreName, StoreUrl]) -> Iterator[str]:
+    """A sentence on each variable that is passed over by rule."""
+    for name, value in sources.links.items():
+        yield f"{name}={value} is a link of Kubernetes or Docker, and no setting."
+    for name, url in stores.items():
+        yield from passed_over(KINDS[name], sources, url)
+
+
+def _likely_meant(store: StoreName, variables: Mapping[str, str]) -> str:
+    """What may have been meant for a store without an address, as a sentence behind a hint."""
+    prefix = store.upper()
+    if f"{prefix}_URI" in variables:
+        return f" {prefix}_URI is set and not read."
+    service = service_of(prefix, variables)
+    if service:
+        scheme = KINDS[store].schemes[0]
+        return (
+            f" There is a service at {service}, which is not used unasked: write "
+            f"{prefix}_URL={scheme}://{service}."
+        )
+    return ""
 
 
 # --- the rest

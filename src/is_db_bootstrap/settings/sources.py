@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.settings.nearest import nearest
 from is_db_bootstrap.settings.project_file import find_project_file, is_above, our_content
 from is_db_bootstrap.settings.secrets import (
     has_surrogates,
@@ -20,6 +21,7 @@ from is_db_bootstrap.settings.secrets import (
     read_secret,
     shown,
 )
+from is_db_bootstrap.settings.service_links import links_of
 from is_db_bootstrap.settings.timing import Timing
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -103,7 +105,7 @@ class Table:
             if known and key not in known:
                 raise ConfigurationError(
                     f"{self.name}: unknown key [settings] {key}.",
-                    hint=f"Known: {', '.join(known)}.",
+                    hint=_known_keys(key, set(known)),
                 )
 
     def section(self, name: str) -> Mapping[str, Any]:
@@ -151,11 +153,18 @@ def _check_section(file: str, section: str, table: Any, accepted: set[str] | Non
             raise ConfigurationError(f"{file}: {where} is not text.", hint="Write it in quotes.")
         if accepted is not None and key not in accepted:
             raise ConfigurationError(
-                f"{file}: unknown key {where}.", hint=f"Known: {', '.join(sorted(accepted))}."
+                f"{file}: unknown key {where}.", hint=_known_keys(key, accepted)
             )
         is_expected = takes_address(key) if section == "settings" else key in _KEYS_OF_SECRETS
         if isinstance(value, str) and not is_expected:
             refuse_address(f"{where} in {file}", value)
+
+
+def _known_keys(key: str, accepted: set[str]) -> str:
+    """A hint that names the keys of a table, the nearest to `key` first."""
+    meant = nearest(key, accepted)
+    question = f"Is {meant} meant? " if meant else ""
+    return f"{question}Known: {', '.join(sorted(accepted))}."
 
 
 def _is_text(section: str, key: str, value: Any) -> bool:
@@ -175,17 +184,38 @@ class Sources:
 
     variables: Mapping[str, str]
     table: Table
+    #: The variables that Kubernetes or Docker has set for other containers.
+    links: Mapping[str, str] = field(default_factory=dict)
+    #: The folder of the env file, and the names of the variables that come from it.
+    env_folder: Path | None = None
+    of_env_file: frozenset[str] = frozenset()
 
     @classmethod
     def read(
         cls, environ: Mapping[str, str] | None, file: Path | None, env_file: Path | None
     ) -> Sources:
-        """Read all sources. `environ` is the process's environment when None."""
+        """Read all sources. `environ` is the process's environment when None.
+
+        Variables that are links to other containers are no settings, and are kept apart.
+        """
         given = os.environ if environ is None else environ
         variables = {name: value for name, value in given.items() if value}
+        of_process = variables.keys()
         if env_file:
             variables = _merge_variables(variables, env_file_variables(env_file))
-        return cls(variables, Table.read(file))
+        links = links_of(variables)
+        settings = {name: value for name, value in variables.items() if name not in links}
+        return cls(
+            settings,
+            Table.read(file),
+            links,
+            env_folder=env_file.parent if env_file else None,
+            of_env_file=frozenset(settings.keys() - of_process),
+        )
+
+    def folder_of(self, variable: str) -> Path | None:
+        """The folder of the file in which a variable stands. None for the environment's own."""
+        return self.env_folder if variable in self.of_env_file else None
 
     def refuse_misplaced(self, blueprint: Blueprint) -> None:
         """Raise `ConfigurationError` for a variable that holds an address where none belongs.
@@ -238,13 +268,20 @@ def _choose_secret(source: str, text: str, path: str) -> str:
 def plain_variables() -> Iterator[str]:
     """The variables that we read and that hold neither an address nor a secret."""
     yield BLUEPRINT_VARIABLE
-    for field in fields(Timing):
-        yield timing_variable(field.name)
+    for each in fields(Timing):
+        yield timing_variable(each.name)
     for kind in KINDS.values():
         prefix = kind.name.upper()
         yield from (f"{prefix}_USERNAME", f"{prefix}_CA_FILE", f"{prefix}_PASSWORD_FILE")
         for part, variable in kind.part_variables.items():
             yield f"{variable}_FILE" if part == "password" else variable
+        of_image = [name for name in kind.user_variables if name != f"{prefix}_USERNAME"]
+        for variable in filter(None, (*of_image, kind.database_variable)):
+            yield from (variable, f"{variable}_FILE")
+        if kind.auth_variable:
+            yield f"{kind.auth_variable}_FILE"
+        if kind.auth_path_variable:
+            yield kind.auth_path_variable
         others = (
             kind.schema_variable,
             kind.ignored_variable,
@@ -314,6 +351,8 @@ def _is_path_variable(name: str) -> bool:
     """Whether a variable of ours holds the path of a file."""
     prefixes = [f"{kind.name.upper()}_" for kind in KINDS.values()]
     parts = [f"{each}_" for kind in KINDS.values() for each in kind.part_variables.values()]
+    if name in {kind.auth_path_variable for kind in KINDS.values()}:
+        return True
     return name.lower().endswith(_ENDING_OF_PATHS) and name.startswith((*prefixes, *parts))
 
 
@@ -336,6 +375,16 @@ def _forms_of(name: str) -> tuple[str, ...]:
     for kind in KINDS.values():
         if name in kind.url_variables:
             return (*kind.url_variables, *part_forms(kind))
+        if name in kind.user_variables:
+            return kind.user_variables
+        password = (f"{kind.name.upper()}_PASSWORD", f"{kind.name.upper()}_PASSWORD_FILE")
+        auth: tuple[str, ...] = ()
+        if kind.auth_variable:
+            auth = (kind.auth_variable, f"{kind.auth_variable}_FILE")
+        if kind.auth_path_variable:
+            auth = (*auth, kind.auth_path_variable)
+        if name in {*password, *auth}:
+            return (*password, *auth)
     secret = name.removesuffix("_FILE")
     return (secret, f"{secret}_FILE")
 

@@ -47,6 +47,11 @@ def unread_tls_options(wish: TlsWish, variable: str) -> Iterator[str]:
             yield f"{key}, which is not read there: give the file as {variable}"
 
 
+def no_auth(_: str) -> tuple[str, str] | None:
+    """For a store without a variable for user and password in one."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class StoreKind:
     """The facts of one kind of store that other parts of the package need.
@@ -100,6 +105,21 @@ class StoreKind:
     other_engines: Mapping[str, str] = field(default_factory=dict)
     #: Variables that are read after `<STORE>_URL`.
     other_url_variables: tuple[str, ...] = ()
+    #: The variables that name the user, the first of which wins, and the one that names the
+    #: database.
+    user_variables: tuple[str, ...] = ()
+    database_variable: str = ""
+    #: The variable that has user and password in one text, that form, and what takes a text apart.
+    #: None: the text is not of that form.
+    auth_variable: str = ""
+    auth_form: str = ""
+    #: Another variable that names a file with that text, as an official image has it.
+    auth_path_variable: str = ""
+    read_auth: Callable[[str], tuple[str, str] | None] = no_auth
+    #: What stands behind the store's name in variables of other tools.
+    foreign_variables: tuple[str, ...] = ()
+    #: Whether its client goes through the proxy that variables name for gRPC.
+    has_grpc_proxy: bool = False
     #: The variable of each field of an address.
     part_variables: Mapping[str, str] = field(default_factory=dict)
     #: The variable from which the client itself takes each field of an address, and the one that
@@ -116,6 +136,9 @@ class StoreKind:
     privileges_variable: str = ""
     #: What in an address would weaken the check of the server's certificate, in its own words.
     tls_weaknesses: Callable[[TlsWish], Iterator[str]] = no_weakness
+    #: Options of an address's query whose value is a path, unless it is one of `path_words`.
+    path_options: tuple[str, ...] = ()
+    path_words: tuple[str, ...] = ()
     #: Options of an address's query that say where the address leads. For `hosts` and `port` the
     #: first option that is set counts. The options for `more` are named besides.
     place_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

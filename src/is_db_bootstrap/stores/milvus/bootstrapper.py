@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.names import StoreName
-from is_db_bootstrap.results import Change, Drift, Plan, Proof, ServerInfo, Status
+from is_db_bootstrap.results import Change, Detail, Drift, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.milvus import abilities, compare
 from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY, Changes
@@ -123,7 +123,8 @@ class MilvusBootstrapper:
             for attribute in not_compared(declared, release)
         }
         if untold:
-            yield f"{release.label} does not tell {', '.join(untold)}; not compared."
+            told = f"{release.label} does not tell {', '.join(untold)}; not compared."
+            yield Detail(told) if release.is_lite else told
 
     # --- writing
 

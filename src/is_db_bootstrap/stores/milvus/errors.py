@@ -317,8 +317,17 @@ class Translation:
             server = self.server_version or "of unknown version"
             versions = f"pymilvus {pymilvus.__version__}, server {server}"
             error = translated(exc, str(self._url), subject, change, versions)
+            self._name_proxy(error)
             raise self._url.masking(error, exc) from exc
         except (ValueError, AttributeError, TypeError) as exc:
             if not self.cancelled.is_set():
                 raise
             raise StoreUnavailable(STORE, "The call was cancelled.", subject=subject) from exc
+
+    def _name_proxy(self, error: BootstrapError) -> None:
+        """Name the proxy on the way in an error of the connection, and the way around it."""
+        proxy = self._url.proxy
+        if proxy is None or not isinstance(error, StoreUnavailable | AccessDenied):
+            return
+        error.message = f"{error.message} The connection goes through {proxy}."
+        error.hint = f"{proxy.way_around} {error.hint}"

@@ -14,6 +14,14 @@ def _weaknesses(wish: TlsWish) -> Iterator[str]:
             yield f"{key}={value}, which asks for no TLS"
 
 
+def _read_token(text: str) -> tuple[str, str] | None:
+    """What pymilvus calls a token: `user:password`, or an API key, which stands alone."""
+    user, colon, password = text.partition(":")
+    if not colon:
+        return user, ""
+    return (user, password) if user and password else None
+
+
 KIND = StoreKind(
     name="milvus",
     label="Milvus",
@@ -23,6 +31,12 @@ KIND = StoreKind(
     default_database="default",
     lone_user_is_secret=True,
     lone_user_is_token=True,
+    user_variables=("MILVUS_USERNAME",),
+    auth_variable="MILVUS_TOKEN",
+    auth_form="user:password or an API key",
+    read_auth=_read_token,
+    foreign_variables=("URI", "HOST", "PORT", "USER", "PASS", "DB", "DB_NAME", "ADDRESS"),
+    has_grpc_proxy=True,
     tls_weaknesses=_weaknesses,
     can_lock=False,
     declared_by=("collections",),

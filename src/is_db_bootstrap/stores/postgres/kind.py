@@ -54,6 +54,23 @@ KIND = StoreKind(
         "portable blueprint.",
     ),
     other_url_variables=("DATABASE_URL",),
+    # The official image reads the second one of each, and the files that `…_FILE` names.
+    user_variables=("POSTGRES_USERNAME", "POSTGRES_USER"),
+    database_variable="POSTGRES_DB",
+    foreign_variables=(
+        "HOST",
+        "HOSTS",
+        "PORT",
+        "PORTS",
+        "URI",
+        "NAME",
+        "DSN",
+        "DATABASE",
+        "PASS",
+        "INITDB_ARGS",
+        "INITDB_WALDIR",
+        "HOST_AUTH_METHOD",
+    ),
     part_variables={
         "host": "DB_HOST",
         "port": "DB_PORT",
@@ -75,6 +92,9 @@ KIND = StoreKind(
     unknown_variable="POSTGRES_UNKNOWN_REVISION",
     privileges_variable="POSTGRES_PRIVILEGES",
     tls_weaknesses=_weaknesses,
+    # sslrootcert=system are the system's authorities; sslcrl and the others have no such word.
+    path_options=("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile"),
+    path_words=("system",),
     place_options={"hosts": ("hostaddr", "host"), "port": ("port",), "more": ("service",)},
     has_schemas=True,
     takes_seed=True,
