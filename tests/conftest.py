@@ -20,9 +20,11 @@ _WAITING = ("tests/packaging/kubernetes/", "tests/packaging/test_image.py")
 _LONG = (
     "tests/acceptance/",
     "tests/edges/test_fleet.py",
+    "tests/edges/test_fixture_scopes.py",
     "tests/edges/test_given_stores.py",
     "tests/edges/test_isolation.py",
     "tests/edges/test_local.py",
+    "tests/edges/test_local_stores.py",
     "tests/edges/test_migrate.py",
     "tests/edges/test_plugin.py",
     "tests/packaging/test_blueprint_docs.py",

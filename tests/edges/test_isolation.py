@@ -663,7 +663,7 @@ class NotedServers:
 def test_a_session_that_ends_by_a_bug_stops_its_servers():
     source = NotedServers()
     session = TestSession(source)
-    session._opened.append(BrokenIsolation())
+    session.opened.append(BrokenIsolation())
     with pytest.raises(RuntimeError, match="a bug"):
         session.close()
     assert source.closed

@@ -35,10 +35,6 @@ START_S = 90.0
 NO_IDLE_PINGS = {"grpc.keepalive_permit_without_calls": 0}
 
 
-class OlderPostgres(PostgresServer):
-    lists = LISTS
-
-
 class DebianPostgres(PostgresServer):
     @property
     def programs_folder(self):
@@ -46,9 +42,7 @@ class DebianPostgres(PostgresServer):
 
 
 class NewerNeo4j(Neo4jServer):
-    lists = LISTS
     default_version = "2026.08.1"
-    main_class = "org.neo4j.server.Neo4jCommunity"
 
 
 class DebianRedis(RedisServer):
@@ -157,15 +151,15 @@ class MariaDB(Server):
 def _postgres_15(home, **options):
     if DEBIAN_POSTGRES_15.is_dir():
         return DebianPostgres(home, version="15", **options)
-    return OlderPostgres(home, version="15.17.0", **options)
+    return PostgresServer(home, version="15.17.0", **options)
 
 
 KINDS = {
     ("postgres", "18"): PostgresServer,
     ("postgres", "15"): _postgres_15,
-    ("postgres", "17"): lambda home, **options: OlderPostgres(home, version="17.9.0", **options),
-    ("postgres", "16"): lambda home, **options: OlderPostgres(home, version="16.13.0", **options),
-    ("postgres", "14"): lambda home, **options: OlderPostgres(home, version="14.22.0", **options),
+    ("postgres", "17"): lambda home, **options: PostgresServer(home, version="17.9.0", **options),
+    ("postgres", "16"): lambda home, **options: PostgresServer(home, version="16.13.0", **options),
+    ("postgres", "14"): lambda home, **options: PostgresServer(home, version="14.22.0", **options),
     ("neo4j", "5.26"): Neo4jServer,
     ("neo4j", "2026.08"): NewerNeo4j,
     ("milvus", "lite"): MilvusServer,

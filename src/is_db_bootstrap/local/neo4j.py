@@ -31,6 +31,8 @@ _MODULES = (
     "--enable-native-access=ALL-UNNAMED",
 )
 _ITERATIONS = 1024
+#: The first version that is named by a year.
+_FIRST_YEAR = 2025
 
 
 class Neo4jServer(Server):
@@ -44,7 +46,13 @@ class Neo4jServer(Server):
     programs = ("java",)
     default_version = "5.26.30"
     own_names = (*Server.own_names, "conf", "logs", "run")
-    main_class = "org.neo4j.server.CommunityEntryPoint"
+
+    @property
+    def main_class(self) -> str:
+        """What Java runs. Neo4j renamed it in 2025, with its new numbers of versions."""
+        is_old = int(self.version.partition(".")[0]) < _FIRST_YEAR
+        name = "CommunityEntryPoint" if is_old else "Neo4jCommunity"
+        return f"org.neo4j.server.{name}"
 
     @property
     def url(self) -> str:

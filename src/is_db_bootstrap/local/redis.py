@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Sequence
 
@@ -60,6 +61,15 @@ class RedisServer(Server):
     def command(self) -> Sequence[str]:
         """The program with its configuration."""
         return [self.program, str(self.home / "redis.conf")]
+
+
+class InstalledRedisServer(RedisServer):
+    """The Redis of the machine: the `redis-server` that is on the path."""
+
+    @property
+    def program(self) -> str:
+        """Path of the server program."""
+        return shutil.which("redis-server") or "redis-server"
 
 
 def _quoted_text(text: str) -> str:

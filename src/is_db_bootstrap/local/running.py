@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ def up(
     stores: Sequence[StoreName] = STORE_ORDER,
     durable: bool = True,
     progress: Progress = silent,
+    versions: Mapping[StoreName, str] | None = None,
 ) -> LocalStack:
     """Start the stack in `data_dir`, or find the one that runs there and start what is lacking.
 
@@ -44,6 +45,10 @@ def up(
     A `listen` other than 127.0.0.1 opens the stack to the network. All servers have generated
     passwords. Milvus, which knows none, stays on 127.0.0.1.
 
+    `versions` chooses versions of servers, such as `{"postgres": "17"}`, of those that
+    `local.versions` can have. The folder's data belong to a version, so another one needs another
+    folder.
+
     `progress` gets a line after 2 s, and then every 10 s, while another process starts or stops
     servers of the same folder.
 
@@ -51,7 +56,9 @@ def up(
     process has the folder for 10 minutes, and `StoreError` when a server does not come up. Then
     those that this call started are stopped.
     """
-    made = StackFolder.made(data_dir, durable=durable, purpose="local up", progress=progress)
+    made = StackFolder.made(
+        data_dir, durable=durable, purpose="local up", progress=progress, versions=versions
+    )
     with made as folder:
         return _start_stack(folder, listen, progress, stores)
 

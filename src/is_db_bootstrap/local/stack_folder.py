@@ -18,19 +18,13 @@ from typing import Any, Self
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.local.download import Progress
 from is_db_bootstrap.local.folder_lock import FolderLock
-from is_db_bootstrap.local.milvus import MilvusServer
-from is_db_bootstrap.local.neo4j import Neo4jServer
 from is_db_bootstrap.local.places import data_folder, is_root
-from is_db_bootstrap.local.postgres import PostgresServer
 from is_db_bootstrap.local.process import LOOPBACK, Process
-from is_db_bootstrap.local.redis import RedisServer
 from is_db_bootstrap.local.server import Server, silent
-from is_db_bootstrap.names import STORE_ORDER
+from is_db_bootstrap.local.versions import SERVERS, find_version
+from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.private_files import make_private, write_private
 
-SERVERS: Mapping[str, type[Server]] = {
-    server.store: server for server in (PostgresServer, Neo4jServer, MilvusServer, RedisServer)
-}
 #: A stack's folder is its owner's. PostgreSQL runs as `nobody` for root, so root's folder lets
 #: others pass, who may read nothing.
 FOLDER_MODE = 0o711 if is_root() else 0o700
@@ -76,7 +70,7 @@ class StackFolder:
     """The folder of one stack. As a context manager it holds the folder's lock.
 
     `purpose` and `progress` are those of `FolderLock`. Servers of a stack that is not `durable` may
-    lose data when the machine stops.
+    lose data when the machine stops. `versions` are those that were chosen, by store.
     """
 
     def __init__(
@@ -86,9 +80,11 @@ class StackFolder:
         durable: bool = True,
         purpose: str = "local",
         progress: Progress = silent,
+        versions: Mapping[StoreName, str] | None = None,
     ) -> None:
         self.path = path
         self.durable = durable
+        self._versions: dict[str, str] = dict((versions or {}).items())
         self._lock = FolderLock(path, purpose, progress)
         self._writing = threading.Lock()
 
@@ -100,6 +96,7 @@ class StackFolder:
         durable: bool = True,
         purpose: str = "local",
         progress: Progress = silent,
+        versions: Mapping[StoreName, str] | None = None,
     ) -> StackFolder:
         """The folder of `data_dir`, made when it is not there.
 
@@ -114,7 +111,7 @@ class StackFolder:
                 f"The folder {path} cannot be used: {exc.strerror or exc}.",
                 hint="Give another one with --data-dir.",
             ) from exc
-        return cls(path, durable=durable, purpose=purpose, progress=progress)
+        return cls(path, durable=durable, purpose=purpose, progress=progress, versions=versions)
 
     def __enter__(self) -> Self:
         self._lock.__enter__()
@@ -174,6 +171,7 @@ class StackFolder:
             "born": server.process.born if server.process else 0.0,
             "port": server.port,
             "ready": is_ready,
+            "chosen_version": self._versions.get(server.store, ""),
         }
         with self._writing:
             record = self._record()
@@ -212,8 +210,12 @@ class StackFolder:
 
     def _server(self, store: str, record: Mapping[str, Any]) -> Server:
         known = record.get("servers", {}).get(store, {})
-        server = SERVERS[store](
+        server_class, version = SERVERS[store], ""
+        if chosen := self._versions.setdefault(store, known.get("chosen_version", "")):
+            server_class, version = find_version(store, chosen)
+        server = server_class(
             self.path / store,
+            version=version,
             listen=record.get("listen", LOOPBACK),
             port=known.get("port", 0),
             password=_read_json(self._password_file).get(store, ""),

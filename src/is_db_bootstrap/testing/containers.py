@@ -127,7 +127,7 @@ class Containers(StartedServers):
     def up(self, folder: Path, store: StoreName) -> StoreUrl:
         """The container of `folder`, started when it does not run."""
         image = IMAGES[store]
-        image_name = process_variable(_image_variable(store)) or image.name
+        image_name = self._image_name(store)
         label = _label_value(folder, store)
         with filelock.FileLock(folder / f"{store}.lock"):
             client = _docker_client()
@@ -136,12 +136,27 @@ class Containers(StartedServers):
                 container = _start_container(store, image, image_name, label)
         return _usable_address(store, image, container, client.host())
 
+    def _image_name(self, store: StoreName) -> str:
+        """The image of a store: that of the variable, else the official one of its version."""
+        name = IMAGES[store].name
+        if version := self._versions.get(store):
+            name = image_of_version(store, version)
+        return process_variable(_image_variable(store)) or name
+
     def down(self, folder: Path) -> None:
         """Remove the containers of `folder` with their volumes."""
         docker_client = _docker_client().client
         for container in docker_client.containers.list(all=True, filters={"label": LABEL}):
             if container.labels[LABEL].startswith(f"{folder}:"):
                 container.remove(force=True, v=True)
+
+
+def image_of_version(store: StoreName, version: str) -> str:
+    """The official image of another version, such as `postgres:17`."""
+    repository, _, tag = IMAGES[store].name.partition(":")
+    prefix = "v" if tag.startswith("v") else ""
+    edition = "".join(tag.partition("-")[1:])
+    return f"{repository}:{prefix}{version.removeprefix('v')}{edition}"
 
 
 def _label_value(folder: Path, store: StoreName) -> str:

@@ -102,6 +102,11 @@ class Isolation(ABC):
     def close(self) -> None:
         """Remove what was made, except the stores that were kept."""
 
+    @property
+    def has_one_place(self) -> bool:
+        """Whether the server has one clean store only, which tests use in turns."""
+        return False
+
     def make_way(self) -> None:  # noqa: B027 - only a store with a single place has to do anything
         """Give up the place on the server, while no test uses it.
 

@@ -205,6 +205,11 @@ class Neo4jIsolation(Isolation):
             self._using = False
             self._step_aside_for_others()
 
+    @property
+    def has_one_place(self) -> bool:
+        """Neo4j Community has one database. A server of our own is this isolation's alone."""
+        return self.given
+
     def make_way(self) -> None:
         """Step aside for another blueprint of this process, or for another process."""
         with self._turning:

@@ -1,22 +1,31 @@
 """The pytest plugin.
 
-Its fixtures are `postgres`, `neo4j`, `milvus`, `redis`, `stores` and `is_db_settings`.
+Its fixtures are `postgres`, `neo4j`, `milvus`, `redis`, `stores` and `is_db_settings`. Those whose
+names begin with `module_` and `session_` are in `scoped_fixtures.py`, those for asyncio in
+`async_plugin.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from is_db_bootstrap.testing.fixture_stores import (
+    close_sessions,
+    configured_blueprint,
+    marked_blueprint,
+    open_client,
+    stores_of_scope,
+    take_all,
+)
+
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.names import StoreName
-    from is_db_bootstrap.testing.session import Stores, TestSession
+    from is_db_bootstrap.testing.session import Stores
 
-_SESSION = pytest.StashKey["TestSession"]()
+#: The stores of a test.
 _STORES = pytest.StashKey["Stores"]()
 #: Whether a worker of xdist could not give all stores back.
 _TROUBLED = pytest.StashKey[bool]()
@@ -45,6 +54,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave the servers running, so that the next session starts sooner",
     )
+    group.addoption(
+        "--store-version",
+        action="append",
+        default=[],
+        metavar="STORE=VERSION",
+        help="version of a server that is started, such as postgres=17. May be repeated.",
+    )
+    parser.addini(
+        "is_db_store_versions",
+        "defaults of --store-version, one a line",
+        type="linelist",
+        default=[],
+    )
     parser.addini(
         "is_db_blueprint",
         "blueprint of the stores: an installed one, a folder, or module:ATTRIBUTE",
@@ -54,14 +76,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker, and asyncio's fixtures when pytest-asyncio is there."""
+    """Declare the marker, and fixtures for asyncio when pytest-asyncio or anyio is there."""
     config.addinivalue_line(
         "markers", "blueprint(name): the blueprint of this test's stores (is-db-bootstrap)"
     )
-    if config.pluginmanager.hasplugin("asyncio"):
+    from is_db_bootstrap.testing import scoped_fixtures
+
+    config.pluginmanager.register(scoped_fixtures, "is_db_bootstrap_scoped")
+    if config.pluginmanager.hasplugin("asyncio") or config.pluginmanager.hasplugin("anyio"):
         from is_db_bootstrap.testing import async_plugin
 
         config.pluginmanager.register(async_plugin, "is_db_bootstrap_async")
+    if config.pluginmanager.hasplugin("asyncio"):
+        from is_db_bootstrap.testing import asyncio_clients
+
+        config.pluginmanager.register(asyncio_clients, "is_db_bootstrap_asyncio")
 
 
 @pytest.hookimpl(trylast=True)
@@ -70,7 +99,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
     A worker of xdist reports its end only after this hook, and xdist waits for the report.
     """
-    own_trouble = _close_session(session.config)
+    own_trouble = close_sessions(session.config)
     troubled = own_trouble or session.config.stash.get(_TROUBLED, False)
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
@@ -88,17 +117,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001 - xdi
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Give everything back also from a session that did not come to its end."""
-    _close_session(config)
-
-
-def _close_session(config: pytest.Config) -> bool:
-    """End the process's session of stores. Returns whether anything could not be given back."""
-    session = config.stash.get(_SESSION, None)
-    if session is None:
-        return False
-    del config.stash[_SESSION]
-    session.close()
-    return bool(session.troubles)
+    close_sessions(config)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -129,109 +148,28 @@ def _kept_section(stores: Stores) -> str:
     return "\n".join([*lines, f"With passwords, for its owner: {file}"])
 
 
-def _test_session(config: pytest.Config) -> TestSession:
-    """The process's session, made when first needed, so that tests without stores cost nothing."""
-    if _SESSION not in config.stash:
-        from is_db_bootstrap.testing.choice import source
-        from is_db_bootstrap.testing.session import TestSession
-
-        name = config.getoption("--stores-from") or config.getini("is_db_stores_from")
-        servers = source(name, keep_running=config.getoption("--keep-servers"))
-        worker_input = getattr(config, "workerinput", {})
-        config.stash[_SESSION] = TestSession(
-            servers,
-            run=worker_input.get("testrunuid", ""),
-            say=lambda line: _print_line(config, line),
-        )
-    return config.stash[_SESSION]
-
-
-def _print_line(config: pytest.Config, line: str) -> None:
-    """Print one line on the terminal, whatever pytest captures.
-
-    A worker of xdist writes to the terminal of the session.
-    """
-    import sys
-
-    capture: Any = config.pluginmanager.getplugin("capturemanager")
-    uncaptured = capture.global_and_fixture_disabled() if capture else nullcontext()
-    text = f"\nis-db-bootstrap: {line}"
-    with uncaptured:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the user reads it
-
-
 @pytest.fixture
 def is_db_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
-    """The blueprint: the marker's, the ini option's, or the one that is set for the command.
+    """The blueprint: the marker's, else that of the variable, the ini option or the project file.
 
     Override this fixture to choose another blueprint.
     """
-    chosen = _chosen_blueprint(request)
-    if not chosen:
-        pytest.fail(
-            "No blueprint: set is_db_blueprint in the ini file, "
-            "or mark the test with blueprint(…).",
-            pytrace=False,
-        )
-    if not isinstance(chosen, str):
-        return chosen
-    folder = request.config.rootpath / chosen
-    return str(folder) if folder.is_dir() else chosen
-
-
-def _chosen_blueprint(request: pytest.FixtureRequest) -> str | Blueprint:
-    """What the marker, the ini option or the command's settings name. Empty when none does."""
-    from is_db_bootstrap.blueprint.load import loadable_name
-    from is_db_bootstrap.settings import chosen_blueprint
-
-    marker = request.node.get_closest_marker("blueprint")
-    if marker:
-        chosen: str | Blueprint = marker.args[0]
-        return chosen
-    named = request.config.getini("is_db_blueprint")
-    if named:
-        return str(named)
-    choice = chosen_blueprint()
-    return "" if choice.is_default else loadable_name(choice)
+    return marked_blueprint(request) or configured_blueprint(request.config)
 
 
 @pytest.fixture
 def _is_db_stores(
     request: pytest.FixtureRequest, is_db_blueprint: str | Blueprint
 ) -> Iterator[Stores]:
-    from is_db_bootstrap.errors import BootstrapError
-
-    session = _test_session(request.config)
-    try:
-        session.blueprint(is_db_blueprint)
-    except BootstrapError as exc:
-        _fail_test(exc)
-    with session.stores(is_db_blueprint) as stores:
+    with stores_of_scope(request, "function", is_db_blueprint) as stores:
         request.node.stash[_STORES] = stores
         yield stores
-
-
-def _fail_test(error: Exception) -> None:
-    """Fail the test by one line. Each test that needs the store fails by the same line."""
-    line = " ".join(str(error).split())
-    failure = pytest.fail.Exception(f"no clean store: {line}", pytrace=False)
-    raise failure from None
-
-
-def _open_client(stores: Stores, store: StoreName) -> Any:
-    """The test's client of a store. The test fails when there is no clean store."""
-    from is_db_bootstrap.errors import BootstrapError
-
-    try:
-        return getattr(stores, store)
-    except BootstrapError as exc:
-        _fail_test(exc)
 
 
 @pytest.fixture
 def postgres(_is_db_stores: Stores) -> Any:
     """A SQLAlchemy `Engine` on a database of the test's own, at the blueprint's newest revision."""
-    return _open_client(_is_db_stores, "postgres")
+    return open_client(_is_db_stores, "postgres")
 
 
 @pytest.fixture
@@ -240,7 +178,7 @@ def neo4j(_is_db_stores: Stores) -> Any:
 
     The blueprint's constraints and indexes are there.
     """
-    return _open_client(_is_db_stores, "neo4j")
+    return open_client(_is_db_stores, "neo4j")
 
 
 @pytest.fixture
@@ -249,13 +187,13 @@ def milvus(_is_db_stores: Stores) -> Any:
 
     The blueprint's collections are there, empty and loaded, behind their aliases.
     """
-    return _open_client(_is_db_stores, "milvus")
+    return open_client(_is_db_stores, "milvus")
 
 
 @pytest.fixture
 def redis(_is_db_stores: Stores) -> Any:
     """A `redis.Redis` on a logical database without keys but the blueprint's record and a mark."""
-    return _open_client(_is_db_stores, "redis")
+    return open_client(_is_db_stores, "redis")
 
 
 @pytest.fixture
@@ -264,13 +202,7 @@ def stores(_is_db_stores: Stores) -> Stores:
 
     The object has `.postgres`, `.neo4j`, `.milvus`, `.redis`, `.settings` and `.environ`.
     """
-    from is_db_bootstrap.errors import BootstrapError
-
-    try:
-        _ = _is_db_stores.settings  # takes all stores
-    except BootstrapError as exc:
-        _fail_test(exc)
-    return _is_db_stores
+    return take_all(_is_db_stores)
 
 
 @pytest.fixture

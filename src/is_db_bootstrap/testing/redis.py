@@ -127,6 +127,11 @@ class RedisIsolation(Isolation):
             self._in_test = True
         return self._address_of(self._taken or 0)
 
+    @property
+    def has_one_place(self) -> bool:
+        """Whether the address names the logical database."""
+        return self._in_turns
+
     def _set_up(self) -> None:
         """Claim a logical database and bring it to the blueprint."""
         number = self._wait_for_database()

@@ -42,6 +42,8 @@ class TestSession:
     An error of a blueprint or server is kept, and raised for each test that needs the same store.
     `run` names the run of pytest-xdist that the process is a worker of. `say` tells the user one
     line while a test waits, and at the end what could not be removed.
+
+    `peers` are the sessions of this process, one for each scope of fixtures. A session adds itself.
     """
 
     __test__ = False  # pytest would collect the name
@@ -52,14 +54,19 @@ class TestSession:
         *,
         run: str = "",
         say: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - no user reads the line
+        peers: list[TestSession] | None = None,
     ) -> None:
+        self._peers = [] if peers is None else peers
+        self._peers.append(self)
+        #: The stores that a test, a module or the whole session uses now.
+        self.in_use: set[StoreName] = set()
         self._source = source or LocalServers()
         self._run = run
         self._say = say
         self._isolations: dict[tuple[StoreName, int], Isolation | BootstrapError] = {}
         #: All isolations that were begun. Each is closed at the end, also when no clean store can
-        #: be had of it any more.
-        self._opened: list[Isolation] = []
+        #: be had of it any more. Other sessions of this process look here too.
+        self.opened: list[Isolation] = []
         self._blueprints: dict[str, Blueprint] = {}
         self._addresses: dict[StoreName, StoreUrl] = {}
         #: Whether a test's stores were kept, so that the servers are to run on.
@@ -153,11 +160,32 @@ class TestSession:
 
     def make_way(self, isolation: Isolation) -> None:
         """Have the isolations of other blueprints give up a place that exists only once."""
-        for other in self._opened:
+        for other in [each for peer in self._peers for each in peer.opened]:
             is_beside = other is not isolation and other.store == isolation.store
             if is_beside:
                 with suppress(BootstrapError), other.errors(other.server):
                     other.make_way()
+
+    def refuse_if_held(self, isolation: Isolation) -> None:
+        """Raise `ConfigurationError` when fixtures of another scope have the only clean store.
+
+        They give it back only after this test, so waiting for it would be in vain.
+        """
+        store = isolation.store
+        is_held = any(store in peer.in_use for peer in self._peers if peer is not self)
+        if is_held and isolation.has_one_place:
+            raise ConfigurationError(
+                f"{store}: {isolation.server} has one clean store only, and fixtures of another "
+                "scope (module_…, session_…) use that one now.",
+                hint="Use fixtures of one scope for it, or --stores-from local.",
+            )
+
+    def note_use(self, store: StoreName, *, begins: bool) -> None:
+        """Note that a store is used from now on, or no more."""
+        if begins:
+            self.in_use.add(store)
+        else:
+            self.in_use.discard(store)
 
     def note_kept(self, store: StoreName) -> None:
         """Note that a test's store was kept, so that the servers run on.
@@ -174,7 +202,7 @@ class TestSession:
     def close(self) -> None:
         """Remove what was made and stop what was started, except what is kept."""
         try:
-            for isolation in self._opened:
+            for isolation in self.opened:
                 self.make_way(isolation)
                 self._close_isolation(isolation)
             if self._source.given:  # a server of our own goes, with all that is on it
@@ -183,7 +211,7 @@ class TestSession:
         finally:
             self._untold.clear()
             self._isolations.clear()
-            self._opened.clear()
+            self.opened.clear()
             self._source.close(keep=self._kept)
 
     def _close_isolation(self, isolation: Isolation) -> None:
@@ -217,7 +245,7 @@ class TestSession:
                 run=self._run,
                 say=self._say,
             )
-        self._opened.append(opened)
+        self.opened.append(opened)
         return opened
 
 
@@ -302,13 +330,16 @@ class Stores:
                 hint=f"It has {', '.join(self.blueprint.stores)}.",
             )
         isolation = self._session.isolation(store, self.blueprint)
+        self._session.refuse_if_held(isolation)
         try:
             self._session.make_way(isolation)
             with isolation.errors(isolation.server):
-                return isolation.take()
+                taken = isolation.take()
         except BootstrapError as exc:
             self._session.remember_failure(store, self.blueprint, exc, is_told=True)
             raise
+        self._session.note_use(store, begins=True)
+        return taken
 
     @property
     def settings(self) -> Settings:
@@ -356,6 +387,7 @@ class Stores:
             except BootstrapError as exc:
                 # The next test must not find what this test left.
                 self._session.remember_failure(store, self.blueprint, exc, is_told=False)
+            self._session.note_use(store, begins=False)
             if self._keep:
                 self._session.note_kept(store)
         self._taken.clear()

@@ -46,16 +46,26 @@ class StartedServers(ABC):
     `keep_running` the servers run on, and the next session starts sooner. A process that uses the
     servers of a folder holds a lock on the file `in-use` in the folder. The kernel gives the lock
     back when the process dies.
+
+    `versions` are those that the user has chosen. Servers of a chosen version have folders of their
+    own, because data of one version are no other's.
     """
 
     given = False
     #: The name of the folder below which a source of this kind has its folders.
     kind: ClassVar[str]
 
-    def __init__(self, folder: Path | None = None, *, keep_running: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        keep_running: bool = False,
+        versions: Mapping[StoreName, str] | None = None,
+    ) -> None:
         root = folder or data_root() / "testing"
         self._folder = root / self.kind
         self._keep_running = keep_running
+        self._versions = versions or {}
         #: The lock of each folder that this process uses.
         self._locks: dict[Path, IO[str]] = {}
 
@@ -72,8 +82,11 @@ class StartedServers(ABC):
 
     def address(self, store: StoreName) -> StoreUrl:
         """The shared server. For Neo4j, the first server that no other process uses."""
-        folder = self._own_folder() if store == "neo4j" else self._shared_folder()
-        return self.up(folder, store)
+        version = self._versions.get(store, "")
+        suffix = f"-{store}-{version}" if version else ""
+        if store == "neo4j":
+            return self.up(self._own_folder(suffix), store)
+        return self.up(self._shared_folder(suffix), store)
 
     def close(self, *, keep: bool) -> None:
         """Stop the servers that nobody else uses."""
@@ -85,9 +98,9 @@ class StartedServers(ABC):
             lock.close()
         self._locks.clear()
 
-    def _shared_folder(self) -> Path:
+    def _shared_folder(self, suffix: str) -> Path:
         """The folder of the servers that all processes share."""
-        folder = self._folder / "shared"
+        folder = self._folder / f"shared{suffix}"
         if folder not in self._locks:
             lock = _open_lock_file(folder)
             self._locks[folder] = lock
@@ -95,10 +108,10 @@ class StartedServers(ABC):
             fcntl.flock(lock, fcntl.LOCK_SH)
         return folder
 
-    def _own_folder(self) -> Path:
+    def _own_folder(self, suffix: str) -> Path:
         """The first folder that no other process uses, locked for this process."""
         for number in itertools.count():
-            folder = self._folder / f"neo4j-{number}"
+            folder = self._folder / f"neo4j-{number}{suffix}"
             if folder in self._locks:
                 continue
             lock = _open_lock_file(folder)
@@ -139,7 +152,7 @@ class LocalServers(StartedServers):
 
     def up(self, folder: Path, store: StoreName) -> StoreUrl:
         """One server of the stack in `folder`."""
-        stack = local.up(folder, stores=(store,), durable=False)
+        stack = local.up(folder, stores=(store,), durable=False, versions=self._versions)
         [server] = stack.servers
         return StoreUrl.parse(store, server.url, "the local stack for tests")
 
