@@ -259,7 +259,6 @@ COMMANDS = (
     ("redis", "audit"),
     ("vector", "status"),
     ("migrate", "current"),
-    ("migrate", "verify"),
     ("new", "taken", "--from-stores"),
 )
 
@@ -285,7 +284,7 @@ def test_each_worker_of_a_fleet_shows_the_certificate(applied, certificates, tmp
     targets = tmp_path / "targets.jsonl"
     entries = [{"name": name, "postgres": {"database": name}} for name in ("tls_a", "tls_b")]
     targets.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
-    args = ("apply", "--targets", targets, "--only", "postgres", "--parallel", 2)
+    args = ("apply", "--targets", targets, "--only", "postgres", "--jobs", 2)
     code, out, err = run_here(args, tmp_path, applied)
     assert code == 0, out + err
     assert_silent(out + err, certificates)
@@ -329,7 +328,7 @@ async def test_the_client_of_an_asynchronous_fixture_shows_the_certificate(appli
 
 async def test_the_pool_of_a_service_shows_the_certificate(applied):
     async with Database.for_blueprint("novel_genesis", applied) as database:
-        health = await database.health_check()
+        health = await database.check(30)
     assert health.ok, health.error
 
 
@@ -384,28 +383,30 @@ def sentinel(secured, certificates, tmp_path):
 
 
 @pytest.fixture
-def cluster(secured, certificates, tmp_path):
-    """The port of a cluster of one server with TLS."""
-    folder = secured("redis").home / "tls"
+def cluster(certificates, tmp_path):
+    """The port of a cluster of one server with TLS.
+
+    redis-py looks up the name `localhost` of such a server, so this one has a number.
+    """
     port = free_port()
     lines = [
         "bind 127.0.0.1",
         "port 0",
         f"tls-port {port}",
-        f"tls-cert-file {folder}/server.crt",
-        f"tls-key-file {folder}/server.key",
-        f"tls-ca-cert-file {folder}/ca.crt",
+        f"tls-cert-file {certificates.pem('numbered-server')}",
+        f"tls-key-file {certificates.key('numbered-server')}",
+        f"tls-ca-cert-file {certificates.pem('ours')}",
         "tls-cluster yes",
         "cluster-enabled yes",
-        "cluster-announce-hostname localhost",
-        "cluster-preferred-endpoint-type hostname",
         f"dir {tmp_path}",
     ]
     for found in started_redis(lines, port, certificates, tmp_path):
         client = plain_client(found, certificates)
         client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-        while "cluster_state:ok" not in str(client.execute_command("CLUSTER INFO")):
-            pass
+        deadline = time.monotonic() + 60
+        while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         yield found
 
 
@@ -414,9 +415,10 @@ def free_port():
         return found.getsockname()[1]
 
 
-def plain_client(port, certificates):
+def plain_client(port, certificates, host="127.0.0.1"):
     return redis.Redis(
-        host="localhost",
+        host=host,
+        ssl_check_hostname=False,
         port=port,
         ssl=True,
         ssl_ca_certs=certificates.pem("ours"),
@@ -439,6 +441,7 @@ def started_redis(lines, port, certificates, folder, *options):
             except redis.ConnectionError:
                 assert process.poll() is None
                 assert time.monotonic() < deadline
+                time.sleep(0.05)
         yield port
     finally:
         process.kill()
@@ -463,7 +466,7 @@ def test_sentinels_and_their_master_are_shown_the_certificate(
 
 @pytest.mark.parametrize("client", ["client", ""])
 def test_a_cluster_is_shown_the_certificate(cluster, certificates, tmp_path, client):
-    url = f"rediss+cluster://localhost:{cluster}"
+    url = f"rediss+cluster://127.0.0.1:{cluster}"
     environ = environment("redis", url, certificates, client=client)
     code, told, _ = waited("redis", environ, tmp_path)
     assert code == (0 if client else 5), told

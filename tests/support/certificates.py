@@ -28,6 +28,7 @@ O935/8ECIC8QO+P8PI61Dldp12yp+meZIsexCfUkNBDwiVz1qqdS
 #: What a certificate is good for, and for which hosts. The servers are called `localhost` only, so
 #: that the same server under its number has the wrong name.
 SERVER = "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\n"
+NUMBERED_SERVER = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n"
 CLIENT = "extendedKeyUsage=clientAuth\n"
 
 
@@ -59,6 +60,7 @@ class Certificates:
         for authority in ("ours", "theirs"):
             made._authority(authority)
         made._signed("server", SERVER)
+        made._signed("numbered-server", NUMBERED_SERVER)
         made._signed("expired-server", SERVER, days=-1)
         made._signed("client", CLIENT)
         made._signed("expired-client", CLIENT, days=-1)
