@@ -25,10 +25,13 @@ from commands import run_here
 from is_db_bootstrap.access import Database
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.settings.tls import tls_variables
 from is_db_bootstrap.stores.postgres.connection import placeholders
 from is_db_bootstrap.stores.postgres.team_driver import TeamDriver
 from is_db_bootstrap.stores.redis.connection import open_client as open_redis
 from is_db_bootstrap.testing.clients import open_async_client, open_client
+from is_db_bootstrap.testing.session import TestSession
+from is_db_bootstrap.testing.sources import GivenServers
 from tls_front import TlsFront
 
 pytestmark = [
@@ -324,6 +327,24 @@ async def test_the_client_of_an_asynchronous_fixture_shows_the_certificate(appli
             await used(store, client)
     finally:
         await close()
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_session_of_tests_on_given_servers_shows_the_certificate(
+    secured, certificates, tmp_path, store
+):
+    """What the session says to the code under test is enough to reach the same store."""
+    given = environment(store, address(store, secured(store)), certificates)
+    session = TestSession(GivenServers(given))
+    try:
+        with session.stores(load_blueprint("novel_genesis")) as stores:
+            url = stores.url(store)
+            said = {f"{store.upper()}_URL": url.reveal(), **tls_variables(url)}
+            code, told, _ = waited(store, environment(store, "", certificates) | said, tmp_path)
+    finally:
+        session.close()
+    assert code == 0, told
+    assert session.troubles == []
 
 
 async def test_the_pool_of_a_service_shows_the_certificate(applied):
