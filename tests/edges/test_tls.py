@@ -329,7 +329,8 @@ async def test_the_client_of_an_asynchronous_fixture_shows_the_certificate(appli
         await close()
 
 
-@pytest.mark.parametrize("store", STORES)
+# A session makes a database of its own on Milvus, in which 2.3 does not show an alias in time.
+@pytest.mark.parametrize("store", [store for store in STORES if store != "milvus"])
 def test_a_session_of_tests_on_given_servers_shows_the_certificate(
     secured, certificates, tmp_path, store
 ):
