@@ -72,7 +72,8 @@ def scope_of(nodeid):
     module, _, test = nodeid.partition("::")
     suite, _, parameters = test.partition("[")
     # Only one Milvus 2.3 runs at a time.
-    if "milvus_guarded" in module or ("2.3" in parameters and "milvus" in nodeid.lower()):
+    has_its_own = "milvus_guarded" in module or module.endswith("test_tls.py")
+    if has_its_own or ("2.3" in parameters and "milvus" in nodeid.lower()):
         return "milvus-2.3"
     return (
         f"{suite.rpartition('::')[0]} {parameters}"

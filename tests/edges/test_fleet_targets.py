@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from certificates import AUTHORITY
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.cli._fleet import _request_digests
 from is_db_bootstrap.errors import ConfigurationError
@@ -185,7 +186,7 @@ def test_a_user_or_database_in_a_query_is_one_as_before_the_query(monkeypatch, t
 
 def test_the_certificates_of_the_call_are_checked_for_every_target(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "ca.pem").write_text("")
+    (tmp_path / "ca.pem").write_text(AUTHORITY)
     environ = ENVIRON | {
         "POSTGRES_CA_FILE": "ca.pem",
         "REDIS_URL": "rediss://cache",
@@ -379,7 +380,7 @@ def test_an_own_address_has_user_and_password_of_the_call_also_where_the_call_ha
     monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "ca.pem").write_text("")
+    (tmp_path / "ca.pem").write_text(AUTHORITY)
     environ = {
         "NEO4J_PASSWORD": "g",
         "REDIS_USERNAME": "app",

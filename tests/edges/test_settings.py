@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import AUTHORITY
 from is_db_bootstrap.blueprint import Blueprint, Setting
 from is_db_bootstrap.cli._options import Options
 from is_db_bootstrap.errors import ConfigurationError
@@ -417,7 +418,7 @@ def test_a_time_that_makes_no_sense_is_refused(variable, value):
 
 
 def test_a_ca_file_must_exist_and_be_of_use(tmp_path):
-    (tmp_path / "ca.pem").write_text("x")
+    (tmp_path / "ca.pem").write_text(AUTHORITY)
     with pytest.raises(ConfigurationError, match="NEO4J_CA_FILE"):
         load({"NEO4J_URL": "bolt://host", "NEO4J_CA_FILE": "/nowhere.pem"})
     for store, scheme in (("REDIS", "redis"), ("MILVUS", "http")):

@@ -210,9 +210,7 @@ def read_settings():
     """Every environment variable that is read: declared ones, and those that the source names."""
     names = set(plain_variables())
     names |= {
-        f"{s.upper()}_{part}"
-        for s in STORE_ORDER
-        for part in ("URL", "USERNAME", "PASSWORD", "PASSWORD_FILE", "CA_FILE")
+        f"{s.upper()}_{part}" for s in STORE_ORDER for part in ("URL", "PASSWORD", "KEY_PASSWORD")
     }
     names |= {s.name for b in map(load_blueprint, blueprint_names()) for s in b.settings}
     names |= {f"IS_DB_BOOTSTRAP_{s.upper()}_IMAGE" for s in STORE_ORDER}

@@ -22,8 +22,12 @@ import redis
 import yaml
 from pymilvus import MilvusClient
 
+import tls_servers
+from certificates import Certificates
 from commands import answered
-from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.settings.sources import plain_variables
 from pages import ROOT, Reader, blocks, commands
 from servers import NO_IDLE_PINGS, PASSWORD
 
@@ -128,6 +132,12 @@ PLACES = {
         f"{PLUGIN}::test_the_documented_unittest_runs",
         f"{PLUGIN}::test_the_documented_session_of_sqlalchemy_is_on_the_tests_database",
         COMPILED,  # Django is not installed here
+    ],
+    "docs/how-to/tls.md": [
+        f"{HERE}::test_the_trial_of_tls_is_typed",
+        f"{HERE}::test_the_trial_of_tls_is_typed",
+        f"{HERE}::test_the_settings_of_tls_are_read_from_the_file_of_the_page",
+        f"{HERE}::test_the_mount_of_a_certificate_has_a_mode_that_is_taken",
     ],
     "docs/how-to/when-a-run-fails.md": [PARSED],
 }
@@ -266,6 +276,53 @@ def test_the_lines_of_credentials_are_typed(reader, postgres_url):
     assert stat.S_IMODE((one.folder / "postgres").stat().st_mode) == 0o600
     lines = f"{replaced(address, own)}; {replaced(password_file, secret)}"
     typed(one, f"{lines}; is-db-bootstrap apply -b context_service --only postgres")
+
+
+class TrialCertificates(Certificates):
+    """Those that the page makes: `ca`, `server` and `client`."""
+
+    def pem(self, name):
+        return super().pem("ca" if name == "ours" else name)
+
+
+@ON_REDIS
+def test_the_trial_of_tls_is_typed(reader, farm):
+    page = "docs/how-to/tls.md"
+    one = reader()
+    for line, _ in commands(block(page, 0)):
+        typed(one, line)
+    server = tls_servers.start(
+        "redis", farm.folder / "tls-of-the-page", TrialCertificates(one.folder), password=""
+    )
+    own = {"rediss://localhost:6379/0": server.address}
+    try:
+        lines = "; ".join(line for line, _ in commands(block(page, 1)))
+        typed(one, replaced(lines, own))
+    finally:
+        server.kill()
+
+
+def test_the_settings_of_tls_are_read_from_the_file_of_the_page(tmp_path):
+    certificates = Certificates.make(tmp_path)
+    own = {
+        "/etc/tls/ca.crt": certificates.pem("ours"),
+        "/etc/tls/tls.crt": certificates.pem("client"),
+        "/etc/tls/tls.key": certificates.key("client"),
+    }
+    file = tmp_path / "is-db-bootstrap.toml"
+    file.write_text(replaced(block("docs/how-to/tls.md", 2).text, own))
+    found = Settings.load(Blueprint("small", ""), environ={}, file=file).stores["postgres"]
+    assert (found.ca_file, found.certificate) == (certificates.pem("ours"), certificates.client())
+
+
+def test_the_mount_of_a_certificate_has_a_mode_that_is_taken(tmp_path):
+    spec = yaml.safe_load(block("docs/how-to/tls.md", 3).text)["spec"]
+    [container], [volume] = spec["containers"], spec["volumes"]
+    assert {each["name"] for each in container["env"]} <= set(plain_variables())
+    folder = container["volumeMounts"][0]["mountPath"]
+    assert all(each["value"].startswith(f"{folder}/") for each in container["env"])
+    # The rule for files of root: nothing for others, and no writing for the group.
+    assert volume["secret"]["defaultMode"] & 0o037 == 0
 
 
 @ON_POSTGRES

@@ -12,9 +12,23 @@ from is_db_bootstrap.settings import ClientCertificate
 #: With characters that an address must escape. It is long enough to be hidden.
 KEY_PASSWORD = "k€y p%@ss:word"
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+#: An authority whose key is gone, for tests that connect nowhere.
+AUTHORITY = """\
+-----BEGIN CERTIFICATE-----
+MIIBczCCARmgAwIBAgIUdhE1/6mcI2rOBKEqUKLxwB9ktaYwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEb3VyczAeFw0yNjExMzAwMDIzMjRaFw0yNjEyMDIwMDIzMjRa
+MA8xDTALBgNVBAMMBG91cnMwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASmfPkY
+1JEvu0Naam0Bgl2+gHxYibfzOw1G8+7zUaSSOnMxJB6T3t/yYk/4rtm2OOJee6uh
+V/cep7La9JHFZr0Fo1MwUTAdBgNVHQ4EFgQUVHWnTbzpv//UI8psjBwnlVEkYoow
+HwYDVR0jBBgwFoAUVHWnTbzpv//UI8psjBwnlVEkYoowDwYDVR0TAQH/BAUwAwEB
+/zAKBggqhkjOPQQDAgNIADBFAiEA3+n+tVH4j76D/8jpa7zLnDww0ygyyIFITWMI
+O935/8ECIC8QO+P8PI61Dldp12yp+meZIsexCfUkNBDwiVz1qqdS
+-----END CERTIFICATE-----
+"""
 #: What a certificate is good for, and for which hosts. The servers are called `localhost` only, so
 #: that the same server under its number has the wrong name.
 SERVER = "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\n"
+NUMBERED_SERVER = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n"
 CLIENT = "extendedKeyUsage=clientAuth\n"
 
 
@@ -46,6 +60,7 @@ class Certificates:
         for authority in ("ours", "theirs"):
             made._authority(authority)
         made._signed("server", SERVER)
+        made._signed("numbered-server", NUMBERED_SERVER)
         made._signed("expired-server", SERVER, days=-1)
         made._signed("client", CLIENT)
         made._signed("expired-client", CLIENT, days=-1)

@@ -219,6 +219,12 @@ class Farm:
                 return self.shared(store, version)
         return server
 
+    def make_way(self, store, version):
+        """Stop the session's server of this version, if it runs, for another that needs its ports."""
+        server = self._shared.get((store, version))
+        if server is not None and server.alive():
+            server.stop()
+
     def close(self):
         for server in self._made:
             with suppress(Exception):

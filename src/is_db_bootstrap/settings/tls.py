@@ -98,3 +98,18 @@ def refuse_encrypted(url: StoreUrl) -> None:
 def tls_wish(url: StoreUrl) -> TlsWish:
     """What the address and the settings say of TLS."""
     return TlsWish(url.scheme, url.query, url.ca_file, url.certificate is not None)
+
+
+def tls_variables(url: StoreUrl) -> dict[str, str]:
+    """The variables that say of TLS what the address itself leaves out. The password is among them.
+
+    They go with the address to a program that reads settings as we do.
+    """
+    prefix = url.store.upper()
+    ours = url.certificate
+    found = {f"{prefix}_CA_FILE": url.ca_file}
+    if ours is not None:
+        found[f"{prefix}_CERT_FILE"] = ours.cert_file
+        found[f"{prefix}_KEY_FILE"] = ours.key_file
+        found[f"{prefix}_KEY_PASSWORD"] = ours.key_password
+    return {name: value for name, value in found.items() if value}

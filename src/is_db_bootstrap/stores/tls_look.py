@@ -63,14 +63,16 @@ class TlsWay:
 
     `is_asked_for` says whether the client wants TLS at all. `is_checked` and `is_named` say whether
     the server's certificate and its host name are checked. Without `ca_file`, the authorities of
-    the system check it. `request` is sent in plain text first, and answered with one `S` by a
-    server that goes on with TLS.
+    the system check it. `ca_source` is where the file comes from, when that is not our own
+    variable. `request` is sent in plain text first, and answered with one `S` by a server that goes
+    on with TLS.
     """
 
     is_asked_for: bool
     is_checked: bool = True
     is_named: bool = True
     ca_file: str = ""
+    ca_source: str = ""
     certificate: ClientCertificate | None = None
     protocols: tuple[str, ...] = ()
     request: bytes = b""
@@ -105,7 +107,7 @@ def found_fault(
     try:
         with socket.create_connection((host, port), limit_s) as connection:
             if way.request and not _agreed(connection, way.request):
-                return without_tls(store) if way.is_asked_for else None
+                return without_tls(store, way) if way.is_asked_for else None
             return _handshake_fault(store, way, context, connection, host)
     except (OSError, UnicodeError, ValueError):
         return None
@@ -146,9 +148,9 @@ def _handshake_fault(
     except ssl.SSLCertVerificationError as exc:
         return _unverified(store, way, exc, host)
     except (ssl.SSLEOFError, ConnectionError):
-        return _hung_up(store)
+        return _hung_up(store, way)
     except ssl.SSLError as exc:
-        return without_tls(store) if exc.reason in _NO_TLS else _refused(store, way, exc)
+        return without_tls(store, way) if exc.reason in _NO_TLS else _refused(store, way, exc)
     with wrapped:
         return _alert(store, way, wrapped)
 
@@ -178,10 +180,13 @@ def _alert(store: StoreName, way: TlsWay, wrapped: ssl.SSLSocket) -> Fault | Non
 # --- the words
 
 
+def _ca_source(store: StoreName, way: TlsWay) -> str:
+    return way.ca_source or f"{store.upper()}_CA_FILE"
+
+
 def _unverified(
     store: StoreName, way: TlsWay, exc: ssl.SSLCertVerificationError, host: str
 ) -> Fault:
-    prefix = store.upper()
     if exc.verify_code in _WRONG_HOST:
         return wrong_host(store, host)
     if exc.verify_code == _EXPIRED:
@@ -199,11 +204,11 @@ def _unverified(
         place = f"in {way.ca_file}" if way.ca_file else "that this system trusts"
         return Fault(
             f"no authority {place} has signed the server's certificate",
-            f"Name the file of the server's authority in {prefix}_CA_FILE.",
+            f"Name the file of the server's authority in {_ca_source(store, way)}.",
         )
     return Fault(
         f"the server's certificate is refused: {exc.verify_message}",
-        f"Have another one made, or correct {prefix}_CA_FILE.",
+        f"Have another one made, or correct {_ca_source(store, way)}.",
     )
 
 
@@ -272,22 +277,22 @@ def _refused_without_certificate(store: StoreName, done: str) -> Fault:
     )
 
 
-def _hung_up(store: StoreName) -> Fault:
+def _hung_up(store: StoreName, way: TlsWay) -> Fault:
     """The fault of a server that takes our side of the handshake for nonsense, or has no TLS."""
     return Fault(
         "the server closed the connection when TLS began. It most likely speaks no TLS",
-        without_tls(store).hint,
+        without_tls(store, way).hint,
     )
 
 
-def without_tls(store: StoreName) -> Fault:
+def without_tls(store: StoreName, way: TlsWay) -> Fault:
     """The fault of a server that answers in plain text."""
     kind = KINDS[store]
     prefix = store.upper()
     plain = f" and write {kind.schemes[0]}://" if kind.tls_scheme else ""
     return Fault(
         "the server answers without TLS",
-        f"Switch TLS on there. For a server without TLS, leave {prefix}_CA_FILE and "
+        f"Switch TLS on there. For a server without TLS, leave {_ca_source(store, way)} and "
         f"{prefix}_CERT_FILE out{plain}.",
     )
 

@@ -235,6 +235,7 @@ class TestedSettings:
         """
         import os
 
+        from is_db_bootstrap.settings.tls import tls_variables
         from is_db_bootstrap.testing.sources import without_addresses
 
         kept = without_addresses(os.environ)
@@ -244,3 +245,5 @@ class TestedSettings:
         for store, url in self.settings.stores.items():
             name = names.get(store, f"{store.upper()}_URL")
             self._monkeypatch.setenv(name, url.reveal())
+            for variable, value in tls_variables(url).items():
+                self._monkeypatch.setenv(variable, value)

@@ -16,6 +16,7 @@ from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.settings.tls import tls_variables
 from is_db_bootstrap.stores.kinds import KINDS
 from is_db_bootstrap.testing import clients
 from is_db_bootstrap.testing.isolation import Isolation
@@ -351,8 +352,14 @@ class Stores:
 
     @property
     def environ(self) -> dict[str, str]:
-        """`POSTGRES_URL` and so on of all the blueprint's stores, passwords included."""
-        return {_url_variable(store): url.reveal() for store, url in self.settings.stores.items()}
+        """`POSTGRES_URL` and so on of all the blueprint's stores, passwords included.
+
+        Where a store has files of TLS, their variables are there too.
+        """
+        found: dict[str, str] = {}
+        for store, url in self.settings.stores.items():
+            found |= {_url_variable(store): url.reveal(), **tls_variables(url)}
+        return found
 
     @property
     def shown(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -29,6 +30,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     NAME,
     DatabaseMissing,
     DatabaseUnlisted,
+    ca_source,
     denied,
     errors,
     known_refusal,
@@ -411,8 +413,9 @@ def refused(
 
 def _tls_fault(url: StoreUrl, known: TlsFailed, timeout_s: float) -> AccessDenied:
     """The cause of a TLS that failed, if it is found. libpq tells no more than that it failed."""
+    way = tls_way(client_arguments(url), ca_source(url))
     try:
-        refuse_tls_fault(url, tls_way(client_arguments(url)), 5432, known, min(timeout_s, 2.0))
+        refuse_tls_fault(url, way, 5432, known, min(timeout_s, 2.0))
     except AccessDenied as exc:
         return exc
     return known
@@ -479,5 +482,14 @@ def _is_missing(
 
 
 def placeholders(url: StoreUrl, schema: str) -> dict[str, str]:
-    """What may stand in braces in the arguments of a team's `env.py`. The address is whole."""
-    return {"url": url.reveal(), "database": url.database, "schema": schema}
+    """What may stand in braces in the arguments of a team's `env.py`. The address is whole.
+
+    What the settings say of TLS is in it, in libpq's words. asyncpg reads no such words from an
+    address of SQLAlchemy, so an address for it is without them.
+    """
+    whole = url
+    if (url.ca_file or url.certificate) and "asyncpg" not in url.scheme:
+        options = _query(url)
+        said = options | {k: v for k, v in checked_tls(url, options).items() if v}
+        whole = replace(url, query=tuple(said.items()))
+    return {"url": whole.reveal(), "database": url.database, "schema": schema}

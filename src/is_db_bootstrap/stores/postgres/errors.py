@@ -91,14 +91,18 @@ def denied(url: StoreUrl, text: str) -> BootstrapError:
     )
 
 
-def _tls(url: StoreUrl, text: str) -> BootstrapError:
-    source = "POSTGRES_CA_FILE"
-    if not url.ca_file and process_variable("PGSSLROOTCERT"):
-        source = "PGSSLROOTCERT"
+def ca_source(url: StoreUrl) -> str:
+    """Where the file comes from that the server's certificate is checked with."""
     if tls_wish(url).last("sslrootcert"):
-        source = "sslrootcert in the address"
+        return "sslrootcert in the address"
+    if not url.ca_file and process_variable("PGSSLROOTCERT"):
+        return "PGSSLROOTCERT"
+    return "POSTGRES_CA_FILE"
+
+
+def _tls(url: StoreUrl, text: str) -> BootstrapError:
     return TlsFailed(
-        NAME, f"No TLS connection to {url}: {text}.", hint=f"Check sslmode, and {source}."
+        NAME, f"No TLS connection to {url}: {text}.", hint=f"Check sslmode, and {ca_source(url)}."
     )
 
 

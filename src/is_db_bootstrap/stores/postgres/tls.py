@@ -59,7 +59,7 @@ def checked_tls(url: StoreUrl, options: Mapping[str, str]) -> dict[str, str]:
     return checked | _own_certificate(url)
 
 
-def tls_way(arguments: Mapping[str, Any]) -> TlsWay:
+def tls_way(arguments: Mapping[str, Any], ca_source: str = "") -> TlsWay:
     """How libpq makes its TLS with these arguments of a connection."""
     mode = arguments.get("sslmode", "")
     authorities = arguments.get("sslrootcert", "")
@@ -72,6 +72,7 @@ def tls_way(arguments: Mapping[str, Any]) -> TlsWay:
         is_checked=mode.startswith("verify-"),
         is_named=mode == "verify-full",
         ca_file="" if authorities == _OF_SYSTEM else authorities,
+        ca_source=ca_source,
         certificate=ours,
         request=_SSL_REQUEST,
     )

@@ -167,8 +167,14 @@ def tls_way(url: StoreUrl) -> TlsWay:
         is_checked=given.get("ssl_cert_reqs", "required") == "required",
         is_named=given.get("ssl_check_hostname", True),
         ca_file=given.get("ssl_ca_certs", ""),
+        ca_source="" if url.ca_file else _authority_of_address(url),
         certificate=ours,
     )
+
+
+def _authority_of_address(url: StoreUrl) -> str:
+    named = [name for name, value in url.query if name in AUTHORITIES and value]
+    return f"{named[0]} in the address" if named else ""
 
 
 _not_of_redis_py = frozenset({"cluster", *OF_SENTINELS})

@@ -277,7 +277,7 @@ def _refuse_tls_fault(url: StoreUrl, exc: StoreUnavailable | TlsFailed, limit_s:
     is_silent = way.is_asked_for and any(words in exc.message for words in _SILENT)
     # A plain Redis waits for the end of a line, which no handshake has.
     if is_silent and recognised(url.host, url.port(default_port(url)), limit_s) == "Redis":
-        raise told(url, without_tls(KIND.name)) from exc
+        raise told(url, without_tls(KIND.name, way)) from exc
 
 
 def _refuse_stranger(url: StoreUrl, exc: StoreUnavailable, limit_s: float) -> None:
