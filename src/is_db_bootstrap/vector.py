@@ -77,6 +77,8 @@ def upgrade(
     given. A collection that cannot be upgraded does not keep the others from it. The first error is
     raised at the end, and `on_note` is told of the others.
     """
+    # pymilvus is imported as everywhere, and reads no `.env` file.
+    client_imports.import_module("is_db_bootstrap.stores.milvus.row_copy")
     from is_db_bootstrap.stores.milvus.row_copy import BATCH, RowCopy
 
     done: list[Upgraded] = []
