@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
+from is_db_bootstrap import client_imports
 from is_db_bootstrap.app import bootstrapper, checked, lending_stores
 from is_db_bootstrap.engine.locks import LockLost
 from is_db_bootstrap.engine.retry import RetryPolicy, while_busy

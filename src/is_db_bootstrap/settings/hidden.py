@@ -1,8 +1,8 @@
 """What a client reads while it is imported and nobody has asked for, taken away meanwhile.
 
-pymilvus calls `load_dotenv` of python-dotenv. That looks for a file `.env` in the folder of pymilvus
-and in each folder above it. So it finds the one of a project whose virtual environment lies in the
-project, and makes all that stands there variables of this process.
+pymilvus calls `load_dotenv` of python-dotenv. That looks for a file `.env` in the folder of
+pymilvus and in each folder above it. So it finds the one of a project whose virtual environment
+lies in the project, and makes all that stands there variables of this process.
 """
 
 from __future__ import annotations
