@@ -179,6 +179,7 @@ def test_each_option_of_a_command_is_read_and_its_refusal_is_answered_as_asked(p
             assert (found["exit_code"], found["outcome"]) == (2, "failed"), option
             assert named in found["error"]["message"] + found["error"]["hint"], option
             assert found["command"] == " ".join(path)
+            jsonschema.validate(found, FAILURE)
         if logged and option != "--output":
             found = json.loads(log.read_text())
             assert (found["exit_code"], found["outcome"]) == (2, "failed"), option

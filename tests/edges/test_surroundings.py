@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pages import ROOT
+from stops import sentences_with_two_stops
 
 #: Where nobody is, for all four stores.
 NOWHERE = {
@@ -98,6 +99,7 @@ def run(words, folder, *, before=(), flags=(), environ=None, stdin=subprocess.DE
     out, err = done.stdout.decode(), done.stderr.decode()
     assert "Traceback" not in out + err, err
     assert "Exception ignored" not in err
+    assert not sentences_with_two_stops(err), err
     assert "s3cret" not in out + err
     assert done.returncode in DOCUMENTED, (done.returncode, err)
     return done.returncode, out, err
