@@ -9,11 +9,11 @@ import os
 import shutil
 import sys
 
+import jsonschema
 import pytest
 from test_endings import (  # noqa: F401 - fixtures
     CALLS,
     COMMANDS,
-    KEPT_MODULE,
     NOBODY,
     ON_A_SERVER,
     address_of,
@@ -28,8 +28,10 @@ from test_endings import (  # noqa: F401 - fixtures
 from commands import run_here
 from is_db_bootstrap import migrate
 from is_db_bootstrap.names import STORE_ORDER, nearest
+from pages import ROOT
 
 pytestmark = pytest.mark.postgres
+FAILURE = json.loads((ROOT / "docs/reference/failure.schema.json").read_text(encoding="utf-8"))
 #: The commands that print nothing but an answer that was asked for, and so are never quiet.
 ONLY_ANSWERS = {
     ("blueprints",),
