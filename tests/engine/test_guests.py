@@ -101,7 +101,7 @@ def test_a_configure_that_returns_nothing_is_told():
 def test_the_command_exits_2_and_says_where(folder):
     path = folder("import sys\nsys.exit(0)\n")
     code, out, err = command("apply", "-b", str(path), "-o", "json")
-    assert (code, out) == (2, [])
+    assert (code, json.loads("\n".join(out))["error"]["kind"]) == (2, "configuration")
     assert "SystemExit: 0" in err
     assert f"{path / 'blueprint.py'}, line 5" in err
 

@@ -45,7 +45,7 @@ def run_selftest(options: Options, *, here: bool) -> int:
             run_options = options.with_choice(options.run_options(here=here))
             engine = app.orchestrator(blueprint, settings, run_options, observers=[observer])
             with signals_end_run(engine):
-                result = engine.run(Mode.VERIFY)
+                result = engine.run(Mode.SELFTEST)
         abandon_unfinished_calls(engine)
         if not result.ok:
             return deliver_result(result, options)

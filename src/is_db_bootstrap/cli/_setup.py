@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint.describe import describe, verified_lines
+from is_db_bootstrap.cli._answer import answer
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output
 from is_db_bootstrap.cli._output import print_line, print_text, tell
 from is_db_bootstrap.cli._run import abandon_unfinished_calls, prepare_clients
@@ -65,6 +66,7 @@ class Setup:
         with log_refusals(log):
             code = self._take_steps()
         self._print_document(code)
+        answer().error = self._failure
         final_code = code_after_output(code)
         write_log(log, self._log_text(final_code))
         return code
@@ -113,6 +115,8 @@ class Setup:
 
     def _print_line(self, line: str, *, nl: bool = True) -> None:
         """Print a line for a person on stdout, or on stderr when stdout gets a document."""
+        if self._options.quiet:
+            return
         if self._options.output == "json":
             tell(line, nl=nl)
         else:
@@ -137,7 +141,7 @@ class Setup:
                 WRONG_USAGE,
                 f"{question} There is no terminal to ask at: say --yes, or set {variable}.",
             )
-        self._print_line(f"  {question} [y/N] ", nl=False)
+        tell(f"  {question} [y/N] ", nl=False)
         answer = sys.stdin.readline().strip().lower()
         if answer not in {"y", "yes"}:
             raise _EndedError(FAILED, "Nothing was changed.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from is_db_bootstrap.cli._choices import WordChoice
 from is_db_bootstrap.cli._commands import Group
 from is_db_bootstrap.cli._options import OUTPUT
 from is_db_bootstrap.cli._output import print_line, print_text
@@ -51,7 +52,7 @@ def _print_row(row: dict[str, Any]) -> None:
     "--format",
     "-f",
     "form",
-    type=click.Choice(["tree", "json", "mermaid"]),
+    type=WordChoice(["tree", "json", "mermaid"]),
     default="tree",
     show_default=True,
     help="A tree for people, a document, or diagrams for a Markdown page.",

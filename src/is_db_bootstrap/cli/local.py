@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from is_db_bootstrap.cli._choices import WordChoice
 from is_db_bootstrap.cli._commands import Group
 from is_db_bootstrap.cli._endings import ENDING_SIGNALS, stdout_failure
 from is_db_bootstrap.cli._local_stack import print_progress
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _ONLY = click.option(
     "--only",
-    type=click.Choice(STORE_ORDER),
+    type=WordChoice(STORE_ORDER),
     multiple=True,
     help="Only this store. May be repeated.",
 )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from is_db_bootstrap.blueprint.load import blueprint_names
-from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.names import STORE_ORDER, StoreName
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.names import STORE_ORDER, StoreName, nearest
 from is_db_bootstrap.scaffold.requirement import requirement
 
 
@@ -60,16 +61,35 @@ def create_folder(
     cannot be that of a module, for the name of an installed blueprint, and for an unknown store.
     """
     module = module_name(name)
-    chosen = _chosen_stores(stores)
+    chosen = check_stores(stores)
     folder = (parent or Path.cwd()) / module
     refuse_used_folder(folder)
     values = _template_values(module, chosen)
     # All texts are made before the first file is written.
     texts = {folder / path: text for path, text in _file_texts(values, chosen)}
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    write_files(folder, texts)
     return list(texts)
+
+
+def write_files(folder: Path, texts: Mapping[Path, str]) -> None:
+    """Write all files of a new folder, or none: one that cannot be written takes the rest along.
+
+    Raises `BootstrapError` then, such as on a full disk.
+    """
+    was_there = folder.exists()
+    path = folder
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        written = folder.iterdir() if was_there else [folder]
+        for each in list(written):
+            shutil.rmtree(each, ignore_errors=True)
+        raise BootstrapError(
+            f"{path} cannot be written: {exc.strerror or exc}.",
+            hint="No file was left. Make room, or go to a folder that you may write to.",
+        ) from exc
 
 
 def module_name(name: str) -> str:
@@ -92,15 +112,23 @@ def module_name(name: str) -> str:
     return module
 
 
-def _chosen_stores(stores: Sequence[str]) -> list[StoreName]:
+def check_stores(stores: Sequence[str]) -> list[StoreName]:
     """The stores in store order. Refuses an unknown store, and a choice of none."""
     chosen = [store for store in STORE_ORDER if store in stores]
     has_unknown = len(chosen) != len(set(stores))
     if not chosen or has_unknown:
         raise ConfigurationError(
-            f"Stores are {', '.join(STORE_ORDER)}; given: {', '.join(stores) or 'none'}."
+            f"Stores are {', '.join(STORE_ORDER)}; given: {', '.join(stores) or 'none'}.",
+            hint=_nearest_stores(stores),
         )
     return chosen
+
+
+def _nearest_stores(stores: Sequence[str]) -> str:
+    """A question after the stores that an unknown name is like. Empty without one."""
+    unknown = [store for store in stores if store not in STORE_ORDER]
+    near = [found for store in unknown if (found := nearest(store, STORE_ORDER))]
+    return f"Did you mean {', '.join(near)}?" if near else ""
 
 
 def refuse_used_folder(folder: Path) -> None:

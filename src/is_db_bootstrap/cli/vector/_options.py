@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
 
+from is_db_bootstrap.cli._answer import print_note
 from is_db_bootstrap.cli._options import (
     BLUEPRINT,
     CONFIG,
     DATA_DIR,
     ENV_FILE,
     LOCAL,
+    NOTED_QUIET,
+    NOTED_TERMINATION_LOG,
     OUTPUT,
     F,
     Options,
     add_options,
 )
-from is_db_bootstrap.cli._output import tell_error
 from is_db_bootstrap.cli._run import prepare_clients
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ _VECTOR_OPTIONS = (
     BLUEPRINT,
     click.option("--milvus-url", "url", metavar="URL", help="Address of milvus."),
     OUTPUT,
+    NOTED_QUIET,
+    NOTED_TERMINATION_LOG,
     CONFIG,
     ENV_FILE,
     LOCAL,
@@ -73,8 +77,8 @@ COLLECTION = click.argument("collection", default="")
 
 
 def tell(note: str) -> None:
-    """Print a note to stderr."""
-    tell_error(note)
+    """Print a note to stderr. `--quiet` leaves it out."""
+    print_note(f"is-db-bootstrap: {note}")
 
 
 def progress_teller() -> Callable[[CopyProgress], None]:
@@ -88,6 +92,6 @@ def progress_teller() -> Callable[[CopyProgress], None]:
         is_last = progress.done >= progress.total
         if is_last or time.monotonic() - told_at > _TELL_S:
             told_at = time.monotonic()
-            click.echo(progress_line(progress), err=True)
+            print_note(progress_line(progress))
 
     return tell_progress

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.sentences import end_sentence
 from is_db_bootstrap.stores.existing import Existing, Request
 from is_db_bootstrap.stores.redis.check import problems
 from is_db_bootstrap.stores.redis.errors import Translation
@@ -151,7 +152,8 @@ class _Reader:
     def unread(self) -> list[str]:
         """What was left out, one sentence for each reason."""
         return [
-            f"{counted(count, 'key')} left out: {reason}." for reason, count in self._odd.items()
+            end_sentence(f"{counted(count, 'key')} left out: {reason}")
+            for reason, count in self._odd.items()
         ]
 
     def scan(self, master: Any) -> None:
