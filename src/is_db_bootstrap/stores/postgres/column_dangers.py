@@ -213,11 +213,10 @@ def _lost_values(  # what is known of one change of a type
     value, new_type = converted
     table = (judge.planned(name).live or name).quoted
     is_assigned = value == quoted(column)
-    if found.longest is not None and is_assigned:
+    if found.misfit and is_assigned:
         yield from judge.refused(
             name,
-            f"SELECT 1 FROM {table} WHERE length(rtrim({value}::text, ' ')) > {found.longest} "
-            "LIMIT 1",
+            f"SELECT 1 FROM {table} WHERE {found.misfit.format(value)} LIMIT 1",
             f"At least one {column} is longer than {new_type} holds",
             f"each {column} fits in {new_type}",
             [column],

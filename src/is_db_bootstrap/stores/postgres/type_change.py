@@ -13,7 +13,7 @@ from is_db_bootstrap.stores.postgres.live_rows import LiveRows
 from is_db_bootstrap.stores.postgres.sql_syntax import Name, quoted
 
 #: Numbers of types, which `pg_type.dat` of PostgreSQL fixes for good.
-_BPCHAR, _VARCHAR, _NUMERIC, _VARBIT = 1042, 1043, 1700, 1562
+_BPCHAR, _VARCHAR, _NUMERIC, _BIT, _VARBIT = 1042, 1043, 1700, 1560, 1562
 _TIMESTAMP, _TIMESTAMPTZ = 1114, 1184
 _TIMES = {_TIMESTAMP, _TIMESTAMPTZ, 1083, 1266}
 #: The modifier of a type without a length counts four more than the length does.
@@ -31,9 +31,12 @@ _CAST = """
            (SELECT typcategory::text FROM pg_type WHERE oid = %s),
            format_type(%s, %s), current_setting('TimeZone')
 """
+#: A domain whose constraints each value is held against. The column may be of it already.
 _DOMAIN = """
-    SELECT 1 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = to_regclass(%s) AND a.attname = %s AND t.typtype = 'd'
+    SELECT 1 FROM pg_type t WHERE t.oid = to_regtype(%s) AND t.typtype = 'd'
+    AND (t.typnotnull OR EXISTS (SELECT 1 FROM pg_constraint c WHERE c.contypid = t.oid))
+    AND t.oid <> (SELECT a.atttypid FROM pg_attribute a
+                  WHERE a.attrelid = to_regclass(%s) AND a.attname = %s)
 """
 
 
@@ -42,15 +45,15 @@ class TypeChange:
     """What becomes of a column.
 
     `is_cast` says that a value is converted without `USING`, and `is_comparable` that a value which
-    was converted and back can be compared with what it was. `longest` is the number of characters
-    that the new type holds, if it has one.
+    was converted and back can be compared with what it was. `misfit` is a condition on a value
+    that the new type refuses because of its length, with `{}` for the value.
     """
 
     rewrites: bool
     is_cast: bool
     old_type: str
     is_comparable: bool
-    longest: int | None
+    misfit: str
 
 
 def type_change(rows: LiveRows, table: Name, column: str, new_type: str) -> TypeChange:
@@ -60,22 +63,32 @@ def type_change(rows: LiveRows, table: Name, column: str, new_type: str) -> Type
     values = [old, new, old, new, new, old, old, old_modifier]
     row = rows.first(_CAST, values) or (None, None, "", "", "", "")
     method, context, category, old_category, old_type, zone = row
-    is_domain = rows.first(_DOMAIN, [table.quoted, column]) is not None
+    is_domain = rows.first(_DOMAIN, [new_type, table.quoted, column]) is not None
     if old == new:
         keeps_bytes, is_cast = _is_wider(old, old_modifier, new_modifier), True
     else:
-        keeps_bytes = method == "b" and new_modifier in {-1, old_modifier}
+        keeps_bytes = method == "b" and new_modifier == -1
         is_cast = context in {"a", "i"} or (method is None and category == "S")
         if {old, new} == {_TIMESTAMP, _TIMESTAMPTZ} and zone in _UTC:
-            keeps_bytes = _is_wider(old, old_modifier, new_modifier)
-    has_length = new in {_BPCHAR, _VARCHAR} and new_modifier > _HEADER
+            keeps_bytes = new_modifier == -1
     return TypeChange(
         rewrites=is_domain or not keeps_bytes,
         is_cast=is_cast,
         old_type=old_type,
         is_comparable=old_category in _COMPARABLE,
-        longest=new_modifier - _HEADER if has_length else None,
+        misfit=_misfit(new, new_modifier),
     )
+
+
+def _misfit(new: int, modifier: int) -> str:
+    """A condition on a value `{}` that a type with a length refuses, where a cast would cut it."""
+    if modifier < 0:
+        return ""
+    if new in {_BPCHAR, _VARCHAR}:  # blanks at the end are cut without an error
+        return f"length(rtrim({{}}::text, ' ')) > {modifier - _HEADER}"
+    if new == _BIT:
+        return f"length({{}}::varbit) <> {modifier}"
+    return f"length({{}}::varbit) > {modifier}" if new == _VARBIT else ""
 
 
 def _is_wider(type_: int, old: int, new: int) -> bool:
