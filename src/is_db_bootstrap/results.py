@@ -229,6 +229,7 @@ class ChangeResult:
     """A change and what became of the change. `duration_s` is seconds.
 
     `nature` is what the change was planned as. It is `neither` once a part was seen to stay.
+    `statements`, `is_code` and `dangers` are those of the `Change`, in a run of mode `plan`.
     """
 
     name: str
@@ -237,6 +238,9 @@ class ChangeResult:
     duration_s: float = 0.0
     detail: str = ""
     nature: Nature = Nature.NEITHER
+    statements: tuple[str, ...] = ()
+    is_code: bool = False
+    dangers: tuple[Danger, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -362,6 +362,7 @@ def test_the_schema_has_the_fields_of_the_classes():
         "lock": LockHolder,
         "change": results.ChangeResult,
         "drift": Drift,
+        "danger": results.Danger,
         "error": results.ErrorReport,
     }
     for name, kind in classes.items():

@@ -24,6 +24,7 @@ from is_db_bootstrap.engine.store import (
     CanReport,
     CanRetry,
     CanTakeOver,
+    CanTellStatements,
     MadeByOther,
 )
 from is_db_bootstrap.engine.together import Together
@@ -81,7 +82,7 @@ class Phases:
             return
         if not all_ready or mode is Mode.WAIT:
             return
-        if not self._workers.run_phase(Phase.PLAN, self._plan_first) or mode is Mode.PLAN:
+        if not self._plan_all() or mode is Mode.PLAN:
             return
         if not self._refuse_unmarked_retries():
             return
@@ -165,6 +166,12 @@ class Phases:
         deadline = self._deadlines.of_waits
         until(self._retry, deadline, ping, sleep=self._run.sleep, on_retry=say)
 
+    def _plan_all(self) -> bool:
+        """Plan every store. In plan mode, say also what would be sent. Whether this succeeded."""
+        if not self._workers.run_phase(Phase.PLAN, self._plan_first):
+            return False
+        return self._run.mode is not Mode.PLAN or self._tell_all_statements()
+
     def _plan_first(self, track: Track) -> None:
         """Plan, and remove what a run that is over has left of its lock.
 
@@ -212,6 +219,20 @@ class Phases:
                 "of the blueprint.",
                 hint="Run the newer version, or leave out --no-ahead.",
             )
+
+    def _tell_all_statements(self) -> bool:
+        """Let the stores with something pending say what they would send. Whether all could."""
+        pending = [track for track in self._run.tracks if track.pending]
+        if not pending:
+            return True
+        return self._workers.run_phase(Phase.PLAN, self._tell_statements, pending, quiet=True)
+
+    def _tell_statements(self, track: Track) -> None:
+        if track.plan is None or not isinstance(track.store, CanTellStatements):
+            return
+        told = partial(track.store.with_statements, track.plan)
+        track.plan = self._look_while_busy(track, told)
+        track.note(*track.plan.notes)
 
     def _look_while_busy(self, track: Track, look: Callable[[], T], phase: Phase = Phase.PLAN) -> T:
         """Call `look` until the store is not busy, within the time of the present phase."""

@@ -98,6 +98,18 @@ class CanApplyTogether(Protocol):
         """
 
 
+@runtime_checkable
+class CanTellStatements(Protocol):
+    """A store that can say what each of its planned changes would send."""
+
+    def with_statements(self, plan: Plan) -> Plan:
+        """The same plan. Its changes have `statements` and `is_code`, and its notes say why.
+
+        The engine asks in plan mode only, after the plan, and only when something is pending. The
+        store is not written.
+        """
+
+
 class Lock(Protocol):
     """A lock that is held."""
 

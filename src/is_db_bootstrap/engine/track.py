@@ -281,5 +281,12 @@ def _outcome_of(error: BootstrapError) -> Outcome:
 def _result_of(change: Change, outcome: Outcome) -> ChangeResult:
     """The report of a change that this run has not made."""
     return ChangeResult(
-        change.name, change.kind, outcome, detail=change.detail, nature=change.nature
+        change.name,
+        change.kind,
+        outcome,
+        detail=change.detail,
+        nature=change.nature,
+        statements=change.statements,
+        is_code=change.is_code,
+        dangers=change.dangers,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.screen import Column, Line, Screen
+from is_db_bootstrap.render.statements import statement_lines
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome, StoreResult
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -44,14 +45,21 @@ _COLUMNS = (
 def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bool = False) -> str:
     """A table of the stores, and below it every failure with its cause and next step.
 
-    The report of a plan lists single changes. With `verbose`, every report does.
+    The report of a plan lists single changes, with the statements of each. With `verbose`, every
+    report lists changes, and no list of statements is cut.
     """
     screen = screen or PlainScreen()
     rows = [_store_row(store) for store in result.stores]
     text = screen.table(_COLUMNS, rows, width=WIDTH)
     lists_changes = verbose or result.mode is Mode.PLAN
     for store in result.stores:
-        for words, style in _detail_lines(store, lists_changes=lists_changes):
+        if store.status is not None:
+            text += screen.line([(f"  {store.store}: {_status_text(store.status)}", "")])
+        for change in store.changes if lists_changes else ():
+            text += screen.line([(f"  {store.store}: {_change_text(change)}", "")])
+            for words, style in statement_lines(change, shows_all=verbose):
+                text += screen.line([(words, style)])
+        for words, style in _detail_lines(store):
             text += screen.line([(f"  {store.store}: {words}", style)])
     return text + screen.line(_last_line(result))
 
@@ -101,12 +109,8 @@ def _change_noun(store: StoreResult, kind: str, number: int) -> str:
     return one if number == 1 else several
 
 
-def _detail_lines(store: StoreResult, *, lists_changes: bool) -> Iterator[tuple[str, str]]:
-    """What there is to say of a store, line by line, each with its colour."""
-    if store.status is not None:
-        yield _status_text(store.status), ""
-    if lists_changes:
-        yield from ((_change_text(change), "") for change in store.changes)
+def _detail_lines(store: StoreResult) -> Iterator[tuple[str, str]]:
+    """What is left to say of a store behind its changes, line by line, each with its colour."""
     yield from ((f"note: {note}", "dim") for note in store.notes)
     yield from ((_drift_text(drift), "yellow") for drift in store.drifts)
     if store.error and not store.drifts:

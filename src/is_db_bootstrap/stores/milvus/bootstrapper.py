@@ -96,6 +96,21 @@ class MilvusBootstrapper:
         is_ahead = len(ahead) == len(self._blueprint.collections) > 0
         return Plan(tuple(changes), notes=tuple(notes), ahead=is_ahead, parts_ahead=tuple(ahead))
 
+    def with_statements(self, plan: Plan) -> Plan:
+        """The plan with the calls of each change. Milvus has no language of statements."""
+        changes = [replace(each, statements=self._calls_of(each)) for each in plan.changes]
+        return replace(plan, changes=tuple(changes))
+
+    def _calls_of(self, change: Change) -> tuple[str, ...]:
+        declared = self._declared_of(change)
+        with self._errors(change.name, change):
+            return (self._changes.shown_call(declared, change),)
+
+    def _declared_of(self, change: Change) -> Collection:
+        """The declared collection that a change concerns."""
+        owner = change.name.split(".")[0]
+        return next(c for c in self._blueprint.collections if owner in {c.name, c.alias})
+
     def _remarks(self, declared: Collection, live: Live) -> Iterator[str]:
         """What is told of indexes that are as declared, or will be."""
         if compare.lags_behind(declared, live.target):
@@ -130,8 +145,7 @@ class MilvusBootstrapper:
         (milvus#44507), or has no query node yet; `StoreConflict` when someone else made something
         different meanwhile.
         """
-        owner = change.name.split(".")[0]
-        declared = next(c for c in self._blueprint.collections if owner in {c.name, c.alias})
+        declared = self._declared_of(change)
         with self._errors(change.name, change):
             return self._changes.apply(declared, change)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
@@ -17,6 +17,7 @@ from pymilvus.exceptions import MilvusException
 
 from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import ChangeFailed, StoreBusy, StoreUnavailable
+from is_db_bootstrap.stores.milvus import planned_calls
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
 from is_db_bootstrap.stores.milvus.compare import (
     FINISHED,
@@ -77,6 +78,35 @@ class Changes:
             "load": self._load,
         }
         return steps[change.kind](declared, change)
+
+    def shown_call(self, declared: Collection, change: Change) -> str:
+        """The call that a step makes, as a person reads it. The server is only looked at."""
+        server = self._server
+        if change.kind == "collection":
+            return planned_calls.create_collection(declared, self._properties(declared))
+        if change.kind == "partition":
+            return planned_calls.create_partition(declared, change.name.partition(".")[2])
+        if change.kind == "index":
+            index = _index_of(declared, change)
+            type_ = server.index_type(declared, index)
+            return planned_calls.create_index(declared, index, type_)
+        if change.kind == "property":
+            key = change.name.removeprefix(f"{declared.name}.")
+            different_now = self._property_difference(declared, key)
+            value = different_now.expected if different_now else ""
+            given = self._properties_with(declared, key, value)
+            return planned_calls.alter_properties(declared, given)
+        if change.kind == "alias":
+            return planned_calls.create_alias(server.alias_home(declared).name, declared.alias)
+        return planned_calls.load_collection(declared)
+
+    def _properties_with(self, declared: Collection, key: str, value: str) -> dict[str, str]:
+        """A property, with our own one where the collection has it."""
+        given = {key: value}
+        recorded = self._server.described(declared.name) or {}
+        if CONTRACT_PROPERTY in (recorded.get("properties") or {}):
+            given[CONTRACT_PROPERTY] = self.contract(declared)
+        return given
 
     def _found(self, change: Change, remark: str | None = None) -> str | None:
         """The remark for an object that is there, as found unless it was begun here."""
@@ -149,10 +179,7 @@ class Changes:
         different_now = self._property_difference(declared, key)
         if different_now is None:
             return self._found(change)
-        given = {key: different_now.expected}
-        recorded = self._server.described(declared.name) or {}
-        if CONTRACT_PROPERTY in (recorded.get("properties") or {}):
-            given[CONTRACT_PROPERTY] = self.contract(declared)
+        given = self._properties_with(declared, key, different_now.expected)
         client, options = self._server.client, self._server.change_options
         self._begin(change)
         try:
@@ -193,7 +220,7 @@ class Changes:
         return None
 
     def _create_index(self, declared: Collection, change: Change) -> str | None:
-        index = next(i for i in declared.indexes if change.name == f"{declared.name}.{i.field}")
+        index = _index_of(declared, change)
         is_found = self._server.index(declared.name, index) is not None
         if not is_found:
             is_found = not self._begin_index(declared, index, change)
@@ -204,8 +231,7 @@ class Changes:
     def _call_index(self, declared: Collection, index: Index) -> None:
         type_ = self._server.index_type(declared, index)
         metric = {"metric_type": index.metric} if index.metric else {}
-        built_with = {key: _whole_number(value) for key, value in index.params.items()}
-        given = {**metric, "params": built_with}
+        given = {**metric, "params": planned_calls.index_parameters(index)}
         params = MilvusClient.prepare_index_params()
         params.add_index(index.field, type_, index.name or index.field, **given)
         # sync=True would sleep half a second before its first look
@@ -337,6 +363,6 @@ class Changes:
             pause_s = min(pause_s * 2, LOOK_LONGEST_S)
 
 
-def _whole_number(value: Any) -> Any:
-    """64 for 64.0, which Milvus 2.3 takes for no number. Any other value is returned as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _index_of(declared: Collection, change: Change) -> Index:
+    """The declared index that a change makes."""
+    return next(i for i in declared.indexes if change.name == f"{declared.name}.{i.field}")

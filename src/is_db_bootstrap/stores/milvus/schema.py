@@ -40,7 +40,7 @@ def schema(declared: Collection) -> Any:
         enable_dynamic_field=declared.dynamic, description=declared.description
     )
     for each in declared.fields:
-        made.add_field(each.name, DataType[each.type], **_arguments(each))
+        made.add_field(each.name, DataType[each.type], **field_arguments(each))
     for function in declared.functions:
         kind = FunctionType[function.type]
         made.add_function(
@@ -55,7 +55,7 @@ def schema(declared: Collection) -> Any:
     return made
 
 
-def _arguments(each: Field) -> dict[str, Any]:
+def field_arguments(each: Field) -> dict[str, Any]:
     """What `add_field` takes for a field besides name and type.
 
     What is not declared is left to the server.

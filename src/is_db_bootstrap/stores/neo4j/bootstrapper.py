@@ -42,6 +42,7 @@ from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.kind import KIND
 from is_db_bootstrap.stores.neo4j.leasing import Leasing
 from is_db_bootstrap.stores.neo4j.own_schema import OWN_SCHEMA, OwnSchema
+from is_db_bootstrap.stores.neo4j.planned_statements import shown_statements
 from is_db_bootstrap.stores.neo4j.precondition import Precondition
 from is_db_bootstrap.stores.neo4j.recording import Recorder
 from is_db_bootstrap.stores.neo4j.schema_forecast import Forecast, declared, forecast
@@ -84,6 +85,8 @@ class Neo4jBootstrapper:
         self._callbacks = Callbacks.load(folder, autocrlf=crlf) if folder else Callbacks()
         #: The files that the last plan has chosen, by name.
         self._chosen: dict[str, CypherFile] = {}
+        #: The number of the statement with which a run goes on, for each file that was begun.
+        self._first_statements: dict[str, int] = {}
         self._seed = Seed(self._blueprint.seed_nodes, self._blueprint.seed_relationships)
         self._errors = Translation(self._url)
         self._database = Database(self._url, self._timing.connect_timeout_s, self._errors)
@@ -175,6 +178,26 @@ class Neo4jBootstrapper:
         notes = (*self._notes(usable, pending), *found.notes())
         return Plan(tuple(changes), skipped, notes, begun=begun)
 
+    def with_statements(self, plan: Plan) -> Plan:
+        """The plan with the Cypher of each change. No server is asked.
+
+        A file that an earlier run has begun has the statements from which this run goes on.
+        """
+        changes = [replace(each, statements=self._statements_of(each)) for each in plan.changes]
+        return replace(plan, changes=tuple(changes))
+
+    def _statements_of(self, change: Change) -> tuple[str, ...]:
+        if change.kind == "seed":
+            return (self._seed.statement(change),)
+        if change.kind == callbacks.KIND:
+            callback = self._callbacks.find(change.name)
+            return shown_statements(callback.statements if callback else ())
+        file = self._chosen.get(change.name)
+        if file is None:
+            return ()
+        first = self._first_statements.get(file.name, 1)
+        return shown_statements(file.statements[first - 1 :])
+
     def _forecast(
         self, pending: Sequence[CypherFile], live: LiveSchema, session: neo4j.Session
     ) -> Forecast:
@@ -263,10 +286,12 @@ class Neo4jBootstrapper:
         at work: this one will wait for the lock, and plan again.
         """
         begun = []
+        self._first_statements.clear()
         for file in pending:
             mark = marks.get(file.order)
             if mark is not None and not mark.at_work:
-                self._file_run.next_statement(file, mark)
+                first = self._file_run.next_statement(file, mark)
+                self._first_statements[file.name] = first
                 begun.append(file.name)
         return tuple(begun)
 

@@ -9,6 +9,7 @@ from is_db_bootstrap.blueprint import SeedNode, SeedRelationship
 from is_db_bootstrap.errors import ChangeFailed
 from is_db_bootstrap.results import Change, Nature
 from is_db_bootstrap.stores.neo4j.cypher_text import quoted
+from is_db_bootstrap.stores.neo4j.planned_statements import shown_query
 
 KIND = "seed"
 #: Sends one statement and returns its rows.
@@ -41,29 +42,40 @@ class Seed:
             if i not in present
         ]
 
+    def statement(self, change: Change) -> str:
+        """What creates an item, with its values as literals."""
+        return shown_query(*_created(self._items[change.name]))
+
     def create(self, change: Change, run: Run) -> None:
         """MERGE on the key; properties are set on creation only.
 
         `ChangeFailed` when an end is missing.
         """
         item = self._items[change.name]
-        if isinstance(item, SeedNode):
-            pattern, key = _node("n", item, "k_")
-            run(f"MERGE {pattern} ON CREATE SET n += $values", values=dict(item.values), **key)
-            return
-        start, one = _node("a", item.start, "a_")
-        end, other = _node("b", item.end, "b_")
-        text = (
-            f"MATCH {start} MATCH {end} MERGE (a)-[r:{quoted(item.type)}]->(b) "
-            "ON CREATE SET r += $values RETURN count(r) AS n"
-        )
-        if not run(text, values=dict(item.values), **one, **other)[0]["n"]:
+        text, parameters = _created(item)
+        found = run(text, **parameters)
+        if isinstance(item, SeedRelationship) and not found[0]["n"]:
             raise ChangeFailed(
                 "neo4j",
                 f"{change.name} was not created: one of its nodes is missing.",
                 change=change,
                 hint="See who deleted it, and run again.",
             )
+
+
+def _created(item: SeedNode | SeedRelationship) -> tuple[str, dict[str, Any]]:
+    """The statement that creates an item, and its parameters."""
+    values = {"values": dict(item.values)}
+    if isinstance(item, SeedNode):
+        pattern, key = _node("n", item, "k_")
+        return f"MERGE {pattern} ON CREATE SET n += $values", values | key
+    start, one = _node("a", item.start, "a_")
+    end, other = _node("b", item.end, "b_")
+    text = (
+        f"MATCH {start} MATCH {end} MERGE (a)-[r:{quoted(item.type)}]->(b) "
+        "ON CREATE SET r += $values RETURN count(r) AS n"
+    )
+    return text, values | one | other
 
 
 def _present(item: SeedNode | SeedRelationship, prefix: str) -> tuple[str, dict[str, Any]]:

@@ -36,7 +36,7 @@ from is_db_bootstrap.guests import GuestFailed
 from is_db_bootstrap.settings import StoreUrl, address_elsewhere
 from is_db_bootstrap.stores.postgres import lineage_table
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
-from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.connection import NOWHERE, identifier
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
 from is_db_bootstrap.stores.postgres.driver_text import read_as_driver_of
 from is_db_bootstrap.stores.postgres.errors import errors
@@ -70,9 +70,6 @@ class {name}(sa.types.UserDefinedType):
         return {sql!r}
 
 '''
-#: Where nobody listens. The environment names it while revisions are written as SQL, so that
-#: modules that need an address at import can be imported, and reach no server.
-_NOWHERE = StoreUrl.parse("postgres", "postgresql://nobody@127.0.0.1:1/nowhere")
 _NOWHERE_PARTS = {
     "host": "127.0.0.1",
     "hostaddr": "127.0.0.1",
@@ -93,7 +90,7 @@ def nowhere() -> AbstractContextManager[None]:
 
     So a revision that takes its address from them reaches no database by itself.
     """
-    return address_elsewhere(KIND, _NOWHERE, _NOWHERE_PARTS, others=_NOWHERE_ON_OTHER_ENGINES)
+    return address_elsewhere(KIND, NOWHERE, _NOWHERE_PARTS, others=_NOWHERE_ON_OTHER_ENGINES)
 
 
 def engine(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -31,6 +31,7 @@ from is_db_bootstrap.stores.postgres import begun, lineage_table, own_schema
 from is_db_bootstrap.stores.postgres.begun import BASELINE, Begun, Fate
 from is_db_bootstrap.stores.postgres.connection import identifier, settings_query
 from is_db_bootstrap.stores.postgres.errors import NAME, DatabaseMissing, errors, looking
+from is_db_bootstrap.stores.postgres.planned_sql import file_statements
 from is_db_bootstrap.stores.postgres.sql_file import SqlFile
 
 if TYPE_CHECKING:
@@ -141,6 +142,12 @@ class BaselineRun:
         nature = Nature.NEITHER if self.declared.file is None else Nature.ATOMIC
         recorded = ", ".join(self.heads)
         return Change(self.declared.source, BASELINE, f"then recorded as {recorded}", nature)
+
+    def with_statements(self, change: Change) -> Change:
+        """The step with the statements of its file. Those of a function are not known."""
+        if self.declared.file is None:
+            return replace(change, is_code=True)
+        return replace(change, statements=file_statements(self.declared.file))
 
     def planned(self, reader: psycopg.Connection[Any] | None, record: Record) -> Change:
         """The step, if the database of `reader` is empty. None as a reader: it is not made yet.

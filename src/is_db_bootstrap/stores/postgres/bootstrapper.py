@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import groupby
@@ -47,6 +47,7 @@ from is_db_bootstrap.stores.postgres import elsewhere, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
+    NOWHERE,
     connect,
     placeholders,
     settings_query,
@@ -57,6 +58,7 @@ from is_db_bootstrap.stores.postgres.database import (
     create_schema,
     database_change,
     schema_change,
+    schema_statement,
 )
 from is_db_bootstrap.stores.postgres.declared import Declared
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
@@ -74,7 +76,7 @@ from is_db_bootstrap.stores.postgres.recorded_elsewhere import RecordedElsewhere
 from is_db_bootstrap.stores.postgres.revision_step import RevisionSteps
 from is_db_bootstrap.stores.postgres.revisions import Record
 from is_db_bootstrap.stores.postgres.search_path import Found, in_view_of, place_of_tables
-from is_db_bootstrap.stores.postgres.seed import insert, missing, row_name
+from is_db_bootstrap.stores.postgres.seed import insert, insert_text, missing, row_name
 from is_db_bootstrap.stores.postgres.session_roles import SessionRoles, no_look_limits
 from is_db_bootstrap.stores.postgres.version_column import refuse_long_ids
 
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
     from is_db_bootstrap.engine.store import Anchor, Lock, Progress
+    from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
     from is_db_bootstrap.stores.postgres.team_run import TeamRun
@@ -149,6 +152,8 @@ class PostgreSQLBootstrapper:
         #: The schema with which our sessions' search path begins. None: the path is the team's.
         self._path_schema = schema
         self._schema = schema or _USUAL_SCHEMA
+        #: The team's environment as it is declared, with braces for what is of one run.
+        self._declared_alembic = blueprint.alembic
         if blueprint.alembic is not None:
             own = blueprint.alembic.of_run(**placeholders(self._url, self._schema))
             self._blueprint = replace(self._blueprint, alembic=own)
@@ -166,6 +171,8 @@ class PostgreSQLBootstrapper:
         self._make_trial = make_trial
         #: The self-test that runs elsewhere, so that another thread can end it.
         self._selftest_trial: Trial | None = None
+        #: What writes down pending revisions, so that another thread can end it.
+        self._sql_writer: SqlWriter | None = None
         self._cancelled = threading.Event()
         self._due = False
         self.target = str(self._url)
@@ -442,6 +449,45 @@ class PostgreSQLBootstrapper:
         notes = (*notes, *self._history.unread_lineage(record), *self._history.unmarked(reader))
         changes = (*schema, *baseline, *pending, *self._all_rows())
         return Plan(changes, notes=notes, begun=begun_before)
+
+    def with_statements(self, plan: Plan) -> Plan:
+        """The plan with the SQL of each change. The server is not asked.
+
+        A process of its own writes down the revisions (`planned_sql`). Nothing is run twice in this
+        one, and a run that changes something finds their modules as it would without a plan.
+        """
+        revisions = [change.name for change in plan.changes if change.kind == "revision"]
+        written = self._written_revisions(revisions) if revisions else {}
+        changes = [self._with_statements(change, written) for change in plan.changes]
+        notes = _notes_on_code(written)
+        return replace(plan, changes=tuple(changes), notes=(*plan.notes, *notes))
+
+    def _written_revisions(self, revisions: Sequence[str]) -> Mapping[str, PlannedSql]:
+        from is_db_bootstrap.stores.postgres.planned_sql import SqlWriter
+
+        # The address of a run is not given away, since the code would only mean to connect to it.
+        blueprint = replace(self._blueprint, alembic=self._declared_alembic)
+        self._sql_writer = SqlWriter(blueprint, self._schema, self._chain)
+        values = placeholders(replace(NOWHERE, database=self._url.database), self._schema)
+        stamp = self._team.stamp() if self._team else None
+        return self._sql_writer.written(revisions, values, stamp)
+
+    def _with_statements(self, change: Change, written: Mapping[str, PlannedSql]) -> Change:
+        if change.kind == "revision":
+            found = written[change.name]
+            return replace(change, statements=found.statements, is_code=bool(found.reasons))
+        if change.kind == "baseline" and self._baseline is not None:
+            return self._baseline.with_statements(change)
+        return replace(change, statements=self._own_statements(change))
+
+    def _own_statements(self, change: Change) -> tuple[str, ...]:
+        """What a step sends that no file of the blueprint says."""
+        if change.kind == "database":
+            return (f"{self._database.statement};",)
+        if change.kind == "schema":
+            return (f"{schema_statement(change.name)};",)
+        row = next(r for r in self._blueprint.seed_rows if row_name(r) == change.name)
+        return (f"{insert_text(row)};",)
 
     def _planned_baseline(
         self, reader: psycopg.Connection[Any] | None, record: Record
@@ -841,6 +887,8 @@ class PostgreSQLBootstrapper:
                 connections.cancel(asking)
         if self._selftest_trial is not None:
             self._selftest_trial.cancel()
+        if self._sql_writer is not None:
+            self._sql_writer.end()
 
     @property
     def _guest_connections(self) -> list[TeamConnections]:
@@ -917,6 +965,16 @@ class _Told:
             self.remarks.append(remark)
         if self._progress is not None:
             self._progress.done(change, remark)
+
+
+def _notes_on_code(written: Mapping[str, PlannedSql]) -> Iterator[str]:
+    """Which revisions run Python, each with what it does beside writing SQL."""
+    found = [f"{name} {', '.join(each.reasons)}" for name, each in written.items() if each.reasons]
+    if found:
+        yield (
+            f"Without a server, not all that these revisions send is known: {'; '.join(found)}. "
+            "plan --try URL runs them in a scratch database there."
+        )
 
 
 def _seed_change(row: SeedRow) -> Change:

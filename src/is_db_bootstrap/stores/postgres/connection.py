@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 
@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
+from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.settings.tls import tls_wish
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.postgres import pooler
@@ -35,12 +36,13 @@ from is_db_bootstrap.stores.postgres.errors import (
 from is_db_bootstrap.stores.postgres.kind import ssl_mode
 from is_db_bootstrap.stores.postgres.tls import checked_tls
 
-if TYPE_CHECKING:
-    from is_db_bootstrap.settings import StoreUrl
-
 #: Where a missing database is asked for and created: nobody's database is blocked by it, template1
 #: would be (sqlx#1283).
 MAINTENANCE = "postgres"
+
+#: Where nobody listens. The environment names it while revisions are written as SQL, so that
+#: modules that need an address at import can be imported, and reach no server.
+NOWHERE = StoreUrl.parse("postgres", "postgresql://nobody@127.0.0.1:1/nowhere")
 
 #: What the names of scratch databases begin with.
 SCRATCH = "is_db_bootstrap_scratch_"

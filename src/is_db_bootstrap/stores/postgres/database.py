@@ -109,7 +109,7 @@ class Database:
             raise ConfigurationError(
                 f"postgres: Database {self._url.database} does not exist, and we cannot create it: "
                 f"the pooler at {self._target} does not list the database {MAINTENANCE}.",
-                hint=f"Let an administrator run: {self._statement()}; or let the pooler "
+                hint=f"Let an administrator run: {self.statement}; or let the pooler "
                 f"list {MAINTENANCE}, or give the server's own address.",
             ) from exc
         except (AccessDenied, DatabaseMissing) as exc:
@@ -117,11 +117,13 @@ class Database:
                 NAME,
                 f"Database {self._url.database} does not exist, and we cannot create it: no way "
                 f"into {MAINTENANCE}.",
-                hint=f"Let an administrator run: {self._statement()};",
+                hint=f"Let an administrator run: {self.statement};",
                 subject=self._url.database,
             ) from exc
 
-    def _statement(self) -> str:
+    @property
+    def statement(self) -> str:
+        """What creates the database."""
         return (
             f"CREATE DATABASE {identifier(self._url.database)} TEMPLATE template0 ENCODING 'UTF8'"
         )
@@ -174,7 +176,7 @@ class Database:
         connection = self.maintenance()
         with errors(self._target, self._url.database, database_change(self._url.database)):
             try:
-                connection.execute(self._statement().encode())
+                connection.execute(self.statement.encode())
             except psycopg.Error as exc:
                 if exc.sqlstate == INSUFFICIENT_PRIVILEGE:
                     raise self.may_not_create(self._url.username) from exc
@@ -215,10 +217,15 @@ def schema_change(name: str) -> Change:
     return Change(name, "schema", nature=Nature.REPEATABLE)
 
 
+def schema_statement(name: str) -> str:
+    """What creates a schema, unless it is there."""
+    return f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}"
+
+
 def create_schema(reader: psycopg.Connection[Any], schema: str) -> None:
     """Create the schema; harmless when another run was faster."""
     try:
-        reader.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}".encode())
+        reader.execute(schema_statement(schema).encode())
     except psycopg.Error as exc:
         # IF NOT EXISTS is not atomic (svix#2589).
         if exc.sqlstate not in {DUPLICATE_SCHEMA, UNIQUE_VIOLATION}:

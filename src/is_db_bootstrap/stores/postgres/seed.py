@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -63,19 +63,40 @@ def insert(connection: psycopg.Connection[Any], row: SeedRow) -> None:
     if not missing(connection, [row]):
         return
     values = {**row.key, **row.values}
-    query = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+    connection.execute(_insertion(row, _placeholder), _adapted(values.values()))
+
+
+def insert_text(row: SeedRow) -> str:
+    """What inserts the row, with its values as literals."""
+    return _insertion(row, _literal).as_string()
+
+
+def _insertion(row: SeedRow, written: Callable[[Any], sql.Composable]) -> sql.Composed:
+    """What inserts the row. `written` says how a value stands there."""
+    values = {**row.key, **row.values}
+    return sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
         sql.Identifier(row.table),
         sql.SQL(", ").join(map(sql.Identifier, values)),
-        sql.SQL(", ").join(map(_placeholder, values.values())),
+        sql.SQL(", ").join(map(written, values.values())),
     )
-    connection.execute(query, _adapted(values.values()))
 
 
 def _placeholder(value: Any) -> sql.Composable:
     if not isinstance(value, SeedReference):
         return sql.Placeholder()
+    return _referred(value, _placeholder)
+
+
+def _literal(value: Any) -> sql.Composable:
+    if isinstance(value, SeedReference):
+        return _referred(value, _literal)
+    return sql.Literal(Jsonb(value) if isinstance(value, dict) else value)
+
+
+def _referred(value: SeedReference, written: Callable[[Any], sql.Composable]) -> sql.Composed:
+    """The query for the value to which a reference leads."""
     conditions = sql.SQL(" AND ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(c), _placeholder(v)) for c, v in value.key.items()
+        sql.SQL("{} = {}").format(sql.Identifier(c), written(v)) for c, v in value.key.items()
     )
     return sql.SQL("(SELECT {} FROM {} WHERE {})").format(
         sql.Identifier(value.column), sql.Identifier(value.table), conditions

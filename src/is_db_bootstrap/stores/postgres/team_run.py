@@ -57,6 +57,10 @@ class TeamRun:
         #: What `env.py` has opened.
         self.connections = TeamConnections(target, lock_timeout_s, schema)
 
+    def stamp(self) -> frozenset[tuple[Path, int]]:
+        """The state of the files of the environment."""
+        return self._environment.stamp()
+
     def put_on_path(self) -> None:
         """Let the modules be found that `prepend_sys_path` lets `env.py` find."""
         self._environment.script(self._environment.config())

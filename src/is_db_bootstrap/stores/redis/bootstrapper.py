@@ -24,6 +24,7 @@ from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
 from is_db_bootstrap.stores.redis.lock import Lease
+from is_db_bootstrap.stores.redis.planned_commands import shown_record
 from is_db_bootstrap.stores.redis.probe import PREFIX
 from is_db_bootstrap.stores.redis.server import Server, check_address, open_server
 
@@ -118,6 +119,13 @@ class RedisBootstrapper:
         plan = self._comparison.plan(recorded, server.now_s(), server.info)
         self._is_pending = bool(plan.changes)
         return plan
+
+    def with_statements(self, plan: Plan) -> Plan:
+        """The plan with the command that records the conventions, a line for each of these."""
+        before = self._comparison.read(self._planned_on)
+        shown = shown_record(self._record_key, before, self._comparison.declared)
+        changes = [replace(each, statements=(shown,)) for each in plan.changes]
+        return replace(plan, changes=tuple(changes))
 
     def _recorded(self) -> Record | None:
         return self._comparison.read(self._recorded_text())
