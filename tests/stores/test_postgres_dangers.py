@@ -5,7 +5,11 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from is_db_bootstrap.results import Change, DangerKind
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.render.report import report
+from is_db_bootstrap.results import Change, DangerKind, Mode
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.dangers import PlanDangers, dangers_of, with_dangers
 
 pytestmark = pytest.mark.postgres
@@ -328,3 +332,38 @@ def test_without_a_server_drops_and_rewrites_are_found_and_nothing_else_is_guess
     assert all(LOCKS not in each and REFUSED not in each for each in found.values())
     rewritten = [text for text, wanted in FOUND.items() if REWRITES in wanted]
     assert [text for text in rewritten if REWRITES not in found[text]] == []
+
+
+REVISION = """
+from alembic import op
+import sqlalchemy as sa
+revision = {name!r}
+down_revision = {before!r}
+def upgrade():
+    {body}
+def downgrade():
+    pass
+"""
+
+
+def test_a_plan_marks_pending_revisions_and_an_apply_does_not_look(postgres_url, tmp_path):
+    def write(name, before, body):
+        (tmp_path / f"{name}_x.py").write_text(REVISION.format(name=name, before=before, body=body))
+
+    write(
+        "1", None, "op.create_table('t', sa.Column('a', sa.Integer()), sa.Column('b', sa.Text()))"
+    )
+    store = PostgreSQLBootstrapper(postgres_url, Blueprint("b", "for tests", migrations=tmp_path))
+    first = BootstrapOrchestrator([store]).run()
+    assert first.exit_code == 0
+    assert [change.dangers for change in first.stores[0].changes] == [(), ()]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO t VALUES (1, 'x'), (1, NULL)")
+    write("2", "1", "op.drop_column('t', 'b')")
+    write("3", "2", "op.create_unique_constraint('c', 't', ['a'])")
+    store = PostgreSQLBootstrapper(postgres_url, Blueprint("b", "for tests", migrations=tmp_path))
+    result = BootstrapOrchestrator([store]).run(Mode.PLAN)
+    assert result.exit_code == 0
+    marked = {change.name: kinds(change.dangers) for change in result.stores[0].changes}
+    assert marked == {"2": [DROPS], "3": [LOCKS, REFUSED]}
+    assert "! drops t.b: Column b is dropped" in report(result)

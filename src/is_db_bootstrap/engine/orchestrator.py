@@ -104,7 +104,7 @@ class BootstrapOrchestrator:
         started_at = datetime.now(UTC)
         run = RunContext(
             rules=self._rules,
-            mode=mode,
+            mode=Mode(mode),  # a text such as "plan" must not run as an apply
             tracks=[Track(store) for store in self._bootstrappers],
             emit=self._emit_event,
             stop=self._stop,

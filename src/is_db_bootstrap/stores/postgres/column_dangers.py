@@ -10,6 +10,7 @@ import psycopg
 from is_db_bootstrap.results import Danger, DangerKind
 from is_db_bootstrap.stores.postgres.danger_judge import Judge, drops, unseen
 from is_db_bootstrap.stores.postgres.live_rows import LiveRows, NotSeen
+from is_db_bootstrap.stores.postgres.server_words import told
 from is_db_bootstrap.stores.postgres.sql_syntax import (
     Name,
     called_functions,
@@ -180,7 +181,9 @@ def retyped(judge: Judge, name: Name, command: Any) -> Iterator[Danger]:
         yield unseen(name, f"What becomes of {column} as {new_type} {exc}.")
         return
     except psycopg.DataError as exc:
-        yield unseen(name, f"What becomes of {column} as {new_type} could not be seen: {exc}.")
+        yield unseen(
+            name, f"What becomes of {column} as {new_type} could not be seen: {told(exc)[0]}."
+        )
         return
     is_plain = using is None or _is_cast_of(using, column, new_type)
     if found.rewrites or not is_plain:

@@ -10,6 +10,7 @@ import psycopg
 from is_db_bootstrap.results import Danger, DangerKind
 from is_db_bootstrap.stores.postgres.live_rows import LiveRows, NotSeen
 from is_db_bootstrap.stores.postgres.planned_tables import PlannedTable, PlannedTables
+from is_db_bootstrap.stores.postgres.server_words import told
 from is_db_bootstrap.stores.postgres.sql_syntax import Name, name_of
 
 
@@ -117,8 +118,8 @@ class Judge:
             yield unseen(name, f"Whether {asked} {exc}.")
             return
         except psycopg.DataError as exc:
-            said = exc.diag.message_primary or str(exc)
-            yield Danger(DangerKind.REFUSED, str(name), f"{seen}: {said}.")
+            # The message of the server may have the value, and a plan is read by many.
+            yield Danger(DangerKind.REFUSED, str(name), f"{seen} ({told(exc, query)[0]}).")
             return
         if is_unsure:
             yield unseen(name, f"{seen} now. What the plan itself writes before could not be seen.")

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from is_db_bootstrap.stores.postgres.server_words import told
 from is_db_bootstrap.stores.postgres.sql_syntax import Name
 
 #: Seconds that one query may take.
@@ -139,8 +140,7 @@ class LiveRows:
         except (psycopg.DataError, psycopg.OperationalError):
             raise
         except psycopg.Error as exc:
-            reason = exc.diag.message_primary or str(exc)
-            raise NotSeen(f"could not be seen: {reason}") from exc
+            raise NotSeen(f"could not be seen: {told(exc, query)[0]}") from exc
         finally:
             self._left_s -= time.monotonic() - begin
 
