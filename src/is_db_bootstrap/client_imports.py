@@ -32,6 +32,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from is_db_bootstrap.settings.hidden import without_dotenv
+
 #: The packages that are kept out, and the clients that do not get them.
 KEPT_OUT = ("pandas", "pyarrow", "requests")
 CLIENTS = ("neo4j", "pymilvus")
@@ -60,11 +62,17 @@ def keep_out() -> None:
 
 
 def import_module(name: str) -> ModuleType:
-    """The module `name`, which may import clients. Raises what importing it raises."""
-    if not _State.asked_for or name in sys.modules:
+    """The module `name`, which may import clients. Raises what importing it raises.
+
+    No client reads a `.env` file meanwhile.
+    """
+    if name in sys.modules:
         return importlib.import_module(name)
-    with _proxies_for_clients():
-        return importlib.import_module(name)
+    with without_dotenv():
+        if not _State.asked_for:
+            return importlib.import_module(name)
+        with _proxies_for_clients():
+            return importlib.import_module(name)
 
 
 def forget(package: str) -> None:

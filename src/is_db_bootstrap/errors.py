@@ -24,6 +24,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from is_db_bootstrap.sentences import drop_second_stop, encodable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,6 +49,9 @@ class BootstrapError(Exception):
     kind: ClassVar[str] = "error"
 
     def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
+        message, hint, detail = (
+            drop_second_stop(encodable(text)) for text in (message, hint, detail)
+        )
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -23,6 +23,8 @@ class Mode(StrEnum):
     VERIFY = "verify"
     WAIT = "wait"
     STATUS = "status"
+    #: A self-test. The engine does the same as for VERIFY, and the checks come afterwards.
+    SELFTEST = "selftest"
 
 
 class Outcome(StrEnum):

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
+from is_db_bootstrap import client_imports
 from is_db_bootstrap.app import bootstrapper, checked, lending_stores
 from is_db_bootstrap.engine.locks import LockLost
 from is_db_bootstrap.engine.retry import RetryPolicy, while_busy
@@ -77,6 +78,8 @@ def upgrade(
     given. A collection that cannot be upgraded does not keep the others from it. The first error is
     raised at the end, and `on_note` is told of the others.
     """
+    # pymilvus is imported as everywhere, and reads no `.env` file.
+    client_imports.import_module("is_db_bootstrap.stores.milvus.row_copy")
     from is_db_bootstrap.stores.milvus.row_copy import BATCH, RowCopy
 
     done: list[Upgraded] = []

@@ -31,6 +31,7 @@ from is_db_bootstrap.blueprint.check import check, check_types
 from is_db_bootstrap.blueprint.declarations import AlembicEnvironment, Baseline, Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
+from is_db_bootstrap.names import nearest
 from is_db_bootstrap.settings.sources import Table, refuse_address
 from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
@@ -92,8 +93,10 @@ def load_blueprint(name: str | Path, *, may_have_no_files: bool = False) -> Blue
     elif ":" in text:
         blueprint = from_module(text)
     else:
+        near = nearest(installed_name, blueprint_names())
+        suggestion = f" Did you mean {near!r}?" if near else ""
         raise ConfigurationError(
-            f"There is no blueprint {text!r}.",
+            f"There is no blueprint {text!r}.{suggestion}",
             hint=(
                 f"Installed: {', '.join(blueprint_names())}. "
                 "Your own: path/to/folder, or my_pkg.my_module:BLUEPRINT."

@@ -6,17 +6,21 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from is_db_bootstrap.cli import _endings, _typed
+from is_db_bootstrap.cli._answer import begin_answer
 from is_db_bootstrap.cli._commands import CommandPackage
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.guests import end_process, settle_code
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from is_db_bootstrap.errors import BootstrapError
 
 #: The command that runs when none is named.
 _DEFAULT_COMMAND = "apply"
@@ -86,11 +90,15 @@ def group() -> None:
     """  # noqa: D301 - the escape is click's mark for lines that stay as they are
 
 
-def main(args: list[str] | None = None) -> NoReturn:
+def main(
+    args: list[str] | None = None, *, usual_handlers: Sequence[Callable[..., object]] = ()
+) -> NoReturn:
     """Run the command line and exit with its code.
 
     Without `args`, the process is the command's own: no program goes on after it.
+    `usual_handlers` are handlers of SIGINT that the command may replace, beside Python's own.
     """
+    _endings.know_handlers(usual_handlers)
     if args is None:
         words = sys.argv[1:]
         streams = _endings.own_streams(_typed.Mask(words))
@@ -116,20 +124,40 @@ def _run_to_end(args: list[str], out: _endings.Stream, err: _endings.Stream) -> 
 
 def _run_command(args: list[str]) -> int:
     """Run the command that `args` name, print what it raises, and return the exit code."""
+    answer = begin_answer()
+    error: BootstrapError | None = None
     try:
         if any(":/" in arg for arg in args):
             _typed.refuse_misplaced_addresses(args)
         if _COMPLETION in os.environ:
             return _answer_shell(os.environ[_COMPLETION])
-        code: Any = group.main(list(args), prog_name=_NAME, standalone_mode=False)
+        returned: Any = group.main(list(args), prog_name=_NAME, standalone_mode=False)
+        code = returned if isinstance(returned, int) else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
-        return _endings.ending.code
+        error = _interruption()
+        code = _endings.ending.code
     except click.ClickException as exc:
         _print_usage_error(exc, args)
-        return exc.exit_code
+        error = _usage_error(exc)
+        code = exc.exit_code
     except BaseException as exc:  # noqa: BLE001 - a bug is shown as by Python, but masked
-        return _print_error(exc)
-    return code if isinstance(code, int) else 0
+        error = _print_error(exc)
+        code = error.exit_code
+    return answer.end(code, error)
+
+
+def _interruption() -> BootstrapError:
+    from is_db_bootstrap.errors import Interrupted
+
+    return Interrupted("The command was interrupted.", hint="Run again.")
+
+
+def _usage_error(error: click.ClickException) -> BootstrapError:
+    """What click says of a wrong call, for a document."""
+    from is_db_bootstrap.errors import ConfigurationError
+    from is_db_bootstrap.settings.secrets import without_addresses
+
+    return ConfigurationError(without_addresses(error.format_message()))
 
 
 def _answer_shell(question: str) -> int:
@@ -178,13 +206,20 @@ def _order_advice(args: list[str]) -> str:
     return f"Options come after the command: is-db-bootstrap {command} …\n"
 
 
-def _print_error(error: BaseException) -> int:
-    """Print an error, or the traceback of a bug. Returns the exit code."""
+def _print_error(error: BaseException) -> BootstrapError:
+    """Print an error, or the traceback of a bug. Returns it as an error of ours."""
+    from is_db_bootstrap.cli._surroundings import refusal_of_machine
     from is_db_bootstrap.errors import BootstrapError
 
-    if isinstance(error, BootstrapError):
-        click.echo(f"is-db-bootstrap: {error}", err=True)
-        return error.exit_code
-    bug = "".join(traceback.format_exception(error))
-    click.echo(bug, err=True, nl=False)
-    return 1
+    known = error if isinstance(error, BootstrapError) else refusal_of_machine(error)
+    if known is not None:
+        click.echo(f"is-db-bootstrap: {known}", err=True)
+    if known is None or (known is not error and sys.flags.dev_mode):
+        bug = "".join(traceback.format_exception(error))
+        click.echo(bug, err=True, nl=False)
+    if known is not None:
+        return known
+    return BootstrapError(
+        f"A bug of is-db-bootstrap: {type(error).__name__}.",
+        hint="Its traceback is on stderr. Please report it.",
+    )

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 
 import click
+
+from is_db_bootstrap.names import nearest
+
+Resolved = tuple[str | None, click.Command | None, list[str]]
 
 
 class CommandPackage(click.Group):
@@ -31,3 +36,58 @@ class CommandPackage(click.Group):
         module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` name. One that does not exist is told with the nearest one."""
+        return resolve_or_suggest(self, ctx, args, super().resolve_command)
+
+
+class SuggestingGroup(click.Group):
+    """A group with commands of its own, which suggests the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` name. One that does not exist is told with the nearest one."""
+        return resolve_or_suggest(self, ctx, args, super().resolve_command)
+
+
+def resolve_or_suggest(
+    group: click.Group,
+    ctx: click.Context,
+    args: list[str],
+    resolve: Callable[[click.Context, list[str]], Resolved],
+) -> Resolved:
+    """What `resolve` returns. Its refusal names the nearest command, and where that one is."""
+    try:
+        return resolve(ctx, args)
+    except click.UsageError as exc:
+        if ctx.resilient_parsing or not args:
+            raise
+        typed = args[0]
+        refusal = f"No such command {typed!r}."
+        raise click.UsageError(f"{refusal}{_suggestion(group, ctx, typed)}", ctx) from exc
+
+
+def _suggestion(group: click.Group, ctx: click.Context, typed: str) -> str:
+    """A question after the nearest command, or all commands where none is near."""
+    path = ctx.command_path.partition(" ")[2]
+    names = group.list_commands(ctx)
+    near = nearest(typed, names)
+    if near:
+        return f" Did you mean {f'{path} {near}'.strip()!r}?"
+    elsewhere = "" if path else _group_with(group, ctx, typed)
+    if elsewhere:
+        return f" Did you mean {elsewhere!r}?"
+    return f" There are {', '.join(names)}."
+
+
+def _group_with(group: click.Group, ctx: click.Context, typed: str) -> str:
+    """The command that is called so inside of another one, such as `migrate upgrade`."""
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        if isinstance(command, click.Group) and typed in command.list_commands(ctx):
+            return f"{name} {typed}"
+    return ""

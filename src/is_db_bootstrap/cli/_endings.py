@@ -19,7 +19,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, BinaryIO, TextIO, cast
@@ -40,7 +40,7 @@ BY_SIGNAL = 128
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: What a signal does when nobody has said otherwise.
-_USUAL_HANDLERS = {signal.SIG_DFL, signal.default_int_handler}
+_USUAL_HANDLERS: set[Any] = {signal.SIG_DFL, signal.default_int_handler}
 #: The descriptors of stdin, stdout and stderr.
 _STANDARD_DESCRIPTORS = (0, 1, 2)
 _STDOUT_DESCRIPTOR = 1
@@ -399,6 +399,11 @@ def write_from_handler(text: bytes) -> None:
         os.write(_STDERR_DESCRIPTOR, text)
 
 
+def know_handlers(handlers: Iterable[Callable[..., object]]) -> None:
+    """Count these handlers too as what a signal does when nobody has said otherwise."""
+    _USUAL_HANDLERS.update(handlers)
+
+
 @contextmanager
 def signals_as_interrupts() -> Iterator[None]:
     """Raise SIGINT, SIGTERM and SIGHUP as KeyboardInterrupt, so that what runs cleans up.
@@ -441,7 +446,9 @@ def end_children() -> None:
     """
     try:
         import psutil
-    except ImportError:  # Only `local` needs it. A container's processes end with its first one.
+    except (ImportError, OSError):
+        # Only `local` needs it. A container's processes end with its first one. A process that may
+        # open no more files cannot import it.
         return
     with suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
+from is_db_bootstrap.cli._answer import note_option
+from is_db_bootstrap.cli._choices import Choice
 from is_db_bootstrap.cli._times import Seconds
 from is_db_bootstrap.names import STORE_ORDER
 
@@ -25,7 +27,7 @@ Decorator = Callable[[Any], Any]
 
 #: A file, which need not exist.
 FILE = click.Path(path_type=Path, dir_okay=False)
-_STORE = click.Choice(STORE_ORDER)
+_STORE = Choice(STORE_ORDER)
 
 BLUEPRINT = click.option(
     "--blueprint",
@@ -39,14 +41,51 @@ TIMEOUT = click.option(
     field="timeout",
     help="For waiting and locking together.",
 )
-OUTPUT = click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What stdout gets.",
-)
+
+
+def _output(*, is_passed: bool) -> Decorator:
+    return click.option(
+        "--output",
+        "-o",
+        type=Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        is_eager=True,
+        callback=note_option,
+        expose_value=is_passed,
+        help="What stdout gets.",
+    )
+
+
+def _quiet(*, is_passed: bool) -> Decorator:
+    return click.option(
+        "--quiet",
+        "-q",
+        is_flag=True,
+        is_eager=True,
+        callback=note_option,
+        expose_value=is_passed,
+        help="Nothing but failures.",
+    )
+
+
+def _termination_log(*, is_passed: bool) -> Decorator:
+    return click.option(
+        "--termination-log",
+        type=FILE,
+        is_eager=True,
+        callback=note_option,
+        expose_value=is_passed,
+        help="Leave a summary of at most 4 kB there, as JSON.",
+    )
+
+
+OUTPUT = _output(is_passed=True)
+#: The same for a command that asks `answer()`: none of these three is a parameter of its function.
+NOTED_OUTPUT = _output(is_passed=False)
+NOTED_QUIET = _quiet(is_passed=False)
+NOTED_TERMINATION_LOG = _termination_log(is_passed=False)
+ANSWER_OPTIONS = (NOTED_OUTPUT, NOTED_QUIET, NOTED_TERMINATION_LOG)
 CONFIG = click.option(
     "--config",
     type=FILE,
@@ -76,33 +115,39 @@ ADDRESSES = tuple(
     for store in STORE_ORDER
 )
 
+APPLY_TIMEOUT = click.option(
+    "--apply-timeout",
+    cls=Seconds,
+    field="apply_timeout",
+    help="For apply.",
+)
+PHASE_TIMEOUT = click.option(
+    "--phase-timeout",
+    cls=Seconds,
+    field="phase_timeout",
+    help="For each plan, verify, status and check.",
+)
+
 _COMMON_OPTIONS = (
     BLUEPRINT,
     click.option("--only", type=_STORE, multiple=True, help="Only this store. May be repeated."),
     click.option("--skip", type=_STORE, multiple=True, help="All but this store. May be repeated."),
     TIMEOUT,
-    click.option(
-        "--apply-timeout",
-        cls=Seconds,
-        field="apply_timeout",
-        help="For apply.",
-    ),
-    click.option(
-        "--phase-timeout",
-        cls=Seconds,
-        field="phase_timeout",
-        help="For each plan, verify, status and check.",
-    ),
+    PHASE_TIMEOUT,
     OUTPUT,
-    click.option("--verbose", "-v", is_flag=True, help="Every change and every address on stderr."),
-    click.option("--quiet", "-q", is_flag=True, help="Nothing but failures."),
+    click.option(
+        "--verbose",
+        "-v",
+        is_flag=True,
+        callback=note_option,
+        help="Every change and every address on stderr.",
+    ),
+    _quiet(is_passed=True),
     CONFIG,
     ENV_FILE,
     LOCAL,
     DATA_DIR,
-    click.option(
-        "--termination-log", type=FILE, help="Leave a summary of at most 4 kB there, as JSON."
-    ),
+    _termination_log(is_passed=True),
     *ADDRESSES,
 )
 
@@ -186,6 +231,8 @@ class Options(NamedTuple):
             identities=identities,
             without=without,
         )
+        if self.data_dir is not None and not self.use_local:
+            raise click.UsageError("--data-dir without --local.")
         settings = load()
         if not self.use_local:
             return settings
@@ -204,12 +251,61 @@ def add_options(command: F, options: Sequence[Decorator]) -> F:
 
 def common_options(command: F) -> F:
     """Give `command` the common options. It receives them as one `Options`, first."""
+    return _with_options(command, _COMMON_OPTIONS)
 
+
+def apply_options(command: F) -> F:
+    """Give `command` the common options, and the one that only bounds what is applied."""
+    return _with_options(command, (*_COMMON_OPTIONS, APPLY_TIMEOUT))
+
+
+def wait_options(command: F) -> F:
+    """Give `command` the common options without the one for phases, because it only waits."""
+    chosen = tuple(option for option in _COMMON_OPTIONS if option is not PHASE_TIMEOUT)
+    return _with_options(command, chosen)
+
+
+def _with_options(command: F, options: Sequence[Decorator]) -> F:
     @functools.wraps(command)
     def with_options(**parameters: Any) -> Any:
         urls = {f"{store}_url": parameters.pop(f"{store}_url") for store in STORE_ORDER}
         fields = [name for name in Options._fields if name != "urls"]
-        values = {name: parameters.pop(name) for name in fields}
+        values = {name: parameters.pop(name) for name in fields if name in parameters}
+        if values["quiet"] and values["verbose"]:
+            raise click.UsageError("--quiet and --verbose exclude each other.")
         return command(Options(**values, urls=urls), **parameters)
 
-    return add_options(cast("F", with_options), _COMMON_OPTIONS)
+    return add_options(cast("F", with_options), options)
+
+
+def is_given(name: str) -> bool:
+    """Whether the parameter `name` of the command that runs was typed on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def typed_name(name: str) -> str:
+    """The option of the parameter `name`, as a person types it."""
+    parameters = click.get_current_context().command.params
+    return next(each.opts[0] for each in parameters if each.name == name)
+
+
+def refuse_beside(flag: str, names: Sequence[str]) -> Callable[[F], F]:
+    """A decorator: with the option `flag`, none of the parameters `names` may be given.
+
+    The command would not obey them. Such a call ends with `click.UsageError`.
+    """
+
+    def add_to_command(command: F) -> F:
+        @functools.wraps(command)
+        def with_refusal(*args: Any, **parameters: Any) -> Any:
+            others = [name for name in names if is_given(name)]
+            if is_given(flag) and others:
+                raise click.UsageError(
+                    f"{typed_name(others[0])} has no meaning beside {typed_name(flag)}."
+                )
+            return command(*args, **parameters)
+
+        return cast("F", with_refusal)
+
+    return add_to_command

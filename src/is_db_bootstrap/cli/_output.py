@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from is_db_bootstrap.cli._answer import answer
 from is_db_bootstrap.cli._endings import result_stream
 
 if TYPE_CHECKING:
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
 def print_text(text: str) -> None:
     """Print what a renderer returned to stdout, its colours included."""
-    click.echo(text, file=result_stream(), nl=False, color=True)
+    answer().print_result(text)
 
 
 def print_line(line: object, *, nl: bool = True) -> None:
     """Print a line of the result to stdout. Without `nl`, the line goes on."""
-    click.echo(line, file=result_stream(), nl=nl)
+    end = "\n" if nl else ""
+    answer().print_result(f"{line}{end}")
 
 
 def print_to_stderr(line: str) -> None:

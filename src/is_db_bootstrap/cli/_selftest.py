@@ -46,7 +46,7 @@ def run_selftest(options: Options, *, here: bool) -> int:
                 blueprint, settings, options.run_options(here=here), observers=[observer]
             )
             with signals_end_run(engine):
-                result = engine.run(Mode.VERIFY)
+                result = engine.run(Mode.SELFTEST)
         abandon_unfinished_calls(engine)
         if not result.ok:
             return deliver_result(result, options)

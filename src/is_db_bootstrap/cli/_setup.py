@@ -11,6 +11,7 @@ import click
 
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint.describe import describe, verified_lines
+from is_db_bootstrap.cli._answer import answer
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output
 from is_db_bootstrap.cli._output import print_line, print_text
 from is_db_bootstrap.cli._run import abandon_unfinished_calls, prepare_clients
@@ -66,6 +67,7 @@ class Setup:
         with log_refusals(log):
             code = self._take_steps()
         self._print_document(code)
+        answer().error = self._failure
         final_code = code_after_output(code)
         write_log(log, self._log_text(final_code))
         return code
@@ -114,6 +116,8 @@ class Setup:
 
     def _print_line(self, line: str, *, nl: bool = True) -> None:
         """Print a line for a person on stdout, or on stderr when stdout gets a document."""
+        if self._options.quiet:
+            return
         if self._options.output == "json":
             click.echo(line, nl=nl, err=True)
         else:
@@ -138,7 +142,7 @@ class Setup:
                 WRONG_USAGE,
                 f"{question} There is no terminal to ask at: say --yes, or set {variable}.",
             )
-        self._print_line(f"  {question} [y/N] ", nl=False)
+        click.echo(f"  {question} [y/N] ", nl=False, err=True)
         answer = sys.stdin.readline().strip().lower()
         if answer not in {"y", "yes"}:
             raise _EndedError(FAILED, "Nothing was changed.")

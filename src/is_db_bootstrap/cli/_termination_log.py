@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from is_db_bootstrap.cli._answer import answer
 from is_db_bootstrap.cli._endings import ending, masked_text
 from is_db_bootstrap.errors import BootstrapError, Interrupted
 from is_db_bootstrap.private_files import open_private
 from is_db_bootstrap.render import refusal
+from is_db_bootstrap.sentences import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +26,10 @@ def write_log(path: Path | None, text: str) -> None:
     """
     if path is None:
         return
+    answer().is_logged = True
     try:
         with open_private(path, "w") as file:
-            file.write(masked_text(text))
+            file.write(encodable(masked_text(text)))
     except OSError as exc:
         click.echo(
             f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}",

@@ -4,16 +4,26 @@ from pathlib import Path
 
 import click
 
+from is_db_bootstrap.cli._choices import Choice
 from is_db_bootstrap.cli._fleet_options import FleetOptions, fleet_options
-from is_db_bootstrap.cli._options import NO_AHEAD, SEED, Options, common_options
+from is_db_bootstrap.cli._options import (
+    NO_AHEAD,
+    SEED,
+    Options,
+    apply_options,
+    is_given,
+    typed_name,
+)
 
 _MODES = ("init", "job", "verify")
 #: Where Kubernetes reads why a container ended.
 _TERMINATION_LOG = Path("/dev/termination-log")
+#: Parameters that are about changes, which `--mode verify` does not make.
+_OF_CHANGES = ("seed", "no_verify", "apply_timeout")
 
 
 @click.command("apply")
-@common_options
+@apply_options
 @SEED
 @NO_AHEAD
 @click.option("--no-verify", is_flag=True, help="End with the last change.")
@@ -26,7 +36,7 @@ _TERMINATION_LOG = Path("/dev/termination-log")
 )
 @click.option(
     "--mode",
-    type=click.Choice(_MODES),
+    type=Choice(_MODES),
     help="In a container: one of many that start (init), the only one (job), or a check (verify).",
 )
 @fleet_options
@@ -52,6 +62,7 @@ def command(
     is_in_container = mode is not None
     if is_in_container and options.termination_log is None and _TERMINATION_LOG.exists():
         options = options._replace(termination_log=_TERMINATION_LOG)
+    _refuse_unread(mode)
     if mode == "verify":
         engine_mode = Mode.VERIFY
         run_options = options.run_options(allow_ahead=not no_ahead)
@@ -71,3 +82,10 @@ def command(
     from is_db_bootstrap.cli._run import run_mode
 
     return run_mode(options, engine_mode, run_options)
+
+
+def _refuse_unread(mode: str | None) -> None:
+    """Raise `click.UsageError` for options that the way in which this call works does not obey."""
+    for name in _OF_CHANGES if mode == "verify" else ():
+        if is_given(name):
+            raise click.UsageError(f"{typed_name(name)} has no meaning beside --mode verify.")

@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
+from is_db_bootstrap.cli._choices import Choice
+from is_db_bootstrap.cli._commands import SuggestingGroup
 from is_db_bootstrap.cli._options import OUTPUT
 from is_db_bootstrap.cli._output import print_line
 
 
-@click.group("blueprints", invoke_without_command=True)
+@click.group("blueprints", cls=SuggestingGroup, invoke_without_command=True)
 @OUTPUT
 @click.pass_context
 def command(ctx: click.Context, output: str) -> int:
@@ -48,7 +50,7 @@ def _print_row(row: dict[str, Any]) -> None:
     "--format",
     "-f",
     "form",
-    type=click.Choice(["tree", "json", "mermaid"]),
+    type=Choice(["tree", "json", "mermaid"]),
     default="tree",
     show_default=True,
     help="A tree for people, a document, or diagrams for a Markdown page.",

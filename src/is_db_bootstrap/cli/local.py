@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from is_db_bootstrap.cli._commands import SuggestingGroup
 from is_db_bootstrap.cli._endings import ENDING_SIGNALS, stdout_failure
 from is_db_bootstrap.cli._local_stack import print_progress
 from is_db_bootstrap.cli._options import DATA_DIR, OUTPUT
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _LOCALHOST = "127.0.0.1"
 
 
-@click.group("local")
+@click.group("local", cls=SuggestingGroup)
 def command() -> None:
     """Run the four stores here, as child processes without Docker."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._options import OUTPUT
+from is_db_bootstrap.cli._answer import answer, print_document, print_note
+from is_db_bootstrap.cli._options import refuse_beside
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import Database, database_options
 from is_db_bootstrap.errors import ConfigurationError
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.team_revision import Place
 
 
+#: What is given for a database, and for the comparison with it.
+_OF_DATABASE = ("url", "timeout", "use_local", "data_dir")
+_OF_COMPARISON = ("allow_drops", "allow_server_wide", *_OF_DATABASE)
+_OF_TEAM = ("head", "splice", "branch_label", "version_path", "depends_on", "rev_id")
+
+
 @click.command("revision")
+@refuse_beside("refresh", ("message", "cypher", "empty", "allow_drops", *_OF_TEAM))
+@refuse_beside("cypher", ("empty", *_OF_COMPARISON, *_OF_TEAM))
+@refuse_beside("empty", _OF_COMPARISON)
 @database_options(may_have_no_files=True)
 @click.option("--message", "-m", default="", help="What it does, such as 'add orders'.")
 @click.option("--cypher", is_flag=True, help="The next Cypher file instead.")
@@ -45,7 +54,6 @@ if TYPE_CHECKING:
 @click.option("--version-path", default="", help="The folder of revisions in which it is written.")
 @click.option("--depends-on", multiple=True, help="A revision that it needs. Repeatable.")
 @click.option("--rev-id", default="", help="Its id, in the place of one that is made.")
-@OUTPUT
 def command(
     database: Database,
     *,
@@ -55,7 +63,6 @@ def command(
     refresh: bool,
     allow_drops: bool,
     allow_server_wide: bool,
-    output: str,
     **place: Any,
 ) -> int:
     """Write the next revision: what the models have and the revisions lack, or an empty one.
@@ -102,21 +109,19 @@ def command(
             warn=warnings.append,
         )
     paths = [_short_path(path) for path in written]
-    if output == "json":
-        document = _revision_document(paths, operations, warnings)
-        print_line(json.dumps(document, indent=2, ensure_ascii=False))
+    if answer().is_json:
+        print_document(_revision_document(paths, operations, warnings))
         return 0
     for path in paths:
         print_line(path)
     _print_operations(operations)
     for warning in warnings:
-        click.echo(warning, err=True)
+        print_note(warning)
     if not paths:
         _print_no_difference(operations)
     elif len(paths) == 1 and not (refresh or cypher):
-        click.echo(
-            "Write it, then run the same with --refresh, so that verify knows what it makes.",
-            err=True,
+        print_note(
+            "Write it, then run the same with --refresh, so that verify knows what it makes."
         )
     return 0
 
@@ -165,20 +170,16 @@ def _print_operations(operations: list[Operation]) -> None:
     """Print each operation on stderr, and what to do about those that were not written."""
     for operation in operations:
         prefix = "by hand: " if operation.by_hand else "left out: " if operation.left_out else ""
-        click.echo(f"{prefix}{operation}", err=True)
+        print_note(f"{prefix}{operation}")
     if any(operation.left_out for operation in operations):
-        click.echo(
-            "What was left out is not declared by the models; --allow-drops writes it too.",
-            err=True,
-        )
+        print_note("What was left out is not declared by the models; --allow-drops writes it too.")
     if any(operation.by_hand for operation in operations):
-        click.echo(
+        print_note(
             "Write what is to be done by hand into a revision, then: "
-            "is-db-bootstrap revision --refresh",
-            err=True,
+            "is-db-bootstrap revision --refresh"
         )
 
 
 def _print_no_difference(operations: list[Operation]) -> None:
     more = " in anything else" if operations else ""
-    click.echo(f"The models and the revisions do not differ{more}; nothing was written.", err=True)
+    print_note(f"The models and the revisions do not differ{more}; nothing was written.")

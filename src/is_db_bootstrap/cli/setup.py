@@ -2,11 +2,11 @@
 
 import click
 
-from is_db_bootstrap.cli._options import SEED, Options, common_options
+from is_db_bootstrap.cli._options import SEED, Options, apply_options
 
 
 @click.command("setup")
-@common_options
+@apply_options
 @SEED
 @click.option("--yes", is_flag=True, help="Answer every question with yes.")
 def command(options: Options, seed: bool, yes: bool) -> int:

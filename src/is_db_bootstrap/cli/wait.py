@@ -2,11 +2,11 @@
 
 import click
 
-from is_db_bootstrap.cli._options import Options, common_options
+from is_db_bootstrap.cli._options import Options, wait_options
 
 
 @click.command("wait")
-@common_options
+@wait_options
 def command(options: Options) -> int:
     """Wait until every store is usable, and change nothing."""
     from is_db_bootstrap.cli._run import run_mode

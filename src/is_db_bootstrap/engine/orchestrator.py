@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from is_db_bootstrap.engine.checks import Checks
@@ -104,7 +105,7 @@ class BootstrapOrchestrator:
         started_at = datetime.now(UTC)
         run = RunContext(
             rules=self._rules,
-            mode=Mode(mode),  # a text such as "plan" must not run as an apply
+            mode=Mode.VERIFY if mode is Mode.SELFTEST else mode,
             tracks=[Track(store) for store in self._bootstrappers],
             emit=self._emit_event,
             stop=self._stop,
@@ -117,6 +118,7 @@ class BootstrapOrchestrator:
             self._unfinished = phases.workers.unfinished
             self._ended_early = run.halted.is_set()
         result = _result_of(run, started_at, time.monotonic() - self._began)
+        result = replace(result, mode=mode)
         self._emit_event("finished", result=result)
         if phases.workers.saw_keyboard_interrupt:
             raise KeyboardInterrupt

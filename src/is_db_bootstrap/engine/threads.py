@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
+from is_db_bootstrap.sentences import end_sentence
+
 #: The name of a thread whose call may be left behind without harm: a question, a cancel.
 _BESIDE_THREAD = "is-db-bootstrap-beside"
 
@@ -26,7 +28,8 @@ def start_thread(call: Callable[[], T], name: str = _BESIDE_THREAD) -> Future[T]
         except Exception as exc:  # noqa: BLE001 - handed to the thread that asks for the result
             future.set_exception(exc)
         except BaseException as exc:  # noqa: BLE001 - an exit in a thread must not end the process
-            failure = RuntimeError(f"A step of the run raised {type(exc).__name__}: {exc}.")
+            said = end_sentence(f"A step of the run raised {type(exc).__name__}: {exc}")
+            failure = RuntimeError(said)
             failure.__cause__ = exc
             future.set_exception(failure)
         else:

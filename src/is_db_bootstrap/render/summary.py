@@ -13,6 +13,7 @@ from typing import Any
 
 from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.results import BootstrapResult, ErrorReport, Outcome, StoreResult
+from is_db_bootstrap.sentences import encodable
 
 #: What Kubernetes keeps of a container's `/dev/termination-log`: bytes
 #: (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/).
@@ -71,7 +72,7 @@ def _first_that_fits(cut_to: Callable[[int], Mapping[str, Any]], limit: int) -> 
     Empty when no document fits.
     """
     for cut in _CUTS:
-        text = json.dumps(cut_to(cut), ensure_ascii=False)
+        text = encodable(json.dumps(cut_to(cut), ensure_ascii=False))
         if len(text.encode()) <= limit:
             return text
     return ""

@@ -12,7 +12,7 @@ from string import Template
 
 from is_db_bootstrap.blueprint.load import blueprint_names
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.names import STORE_ORDER, StoreName
+from is_db_bootstrap.names import STORE_ORDER, StoreName, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def create_folder(
     cannot be that of a module, for the name of an installed blueprint, and for an unknown store.
     """
     module = module_name(name)
-    chosen = _chosen_stores(stores)
+    chosen = check_stores(stores)
     folder = (parent or Path.cwd()) / module
     refuse_used_folder(folder)
     values = _template_values(module, chosen)
@@ -91,15 +91,23 @@ def module_name(name: str) -> str:
     return module
 
 
-def _chosen_stores(stores: Sequence[str]) -> list[StoreName]:
+def check_stores(stores: Sequence[str]) -> list[StoreName]:
     """The stores in store order. Refuses an unknown store, and a choice of none."""
     chosen = [store for store in STORE_ORDER if store in stores]
     has_unknown = len(chosen) != len(set(stores))
     if not chosen or has_unknown:
         raise ConfigurationError(
-            f"Stores are {', '.join(STORE_ORDER)}; given: {', '.join(stores) or 'none'}."
+            f"Stores are {', '.join(STORE_ORDER)}; given: {', '.join(stores) or 'none'}.",
+            hint=_nearest_stores(stores),
         )
     return chosen
+
+
+def _nearest_stores(stores: Sequence[str]) -> str:
+    """A question after the stores that an unknown name is like. Empty without one."""
+    unknown = [store for store in stores if store not in STORE_ORDER]
+    near = [found for store in unknown if (found := nearest(store, STORE_ORDER))]
+    return f"Did you mean {', '.join(near)}?" if near else ""
 
 
 def refuse_used_folder(folder: Path) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
 
+from is_db_bootstrap.cli._answer import answer, print_document, print_note
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._options import (
+    ANSWER_OPTIONS,
     BLUEPRINT,
     CONFIG,
     DATA_DIR,
@@ -40,6 +42,7 @@ _DATABASE_OPTIONS = (
     ENV_FILE,
     LOCAL,
     DATA_DIR,
+    *ANSWER_OPTIONS,
 )
 #: Those of them whose value goes into `Options` as it is.
 _PLAIN_PARAMETERS = ("blueprint", "timeout", "config", "env_file", "use_local", "data_dir")
@@ -135,6 +138,7 @@ def migrate_exit_codes(command: F) -> F:
             return int(command(*args, **parameters) or 0)
         except BootstrapError as exc:
             click.echo(f"is-db-bootstrap: {exc}", err=True)
+            answer().error = exc
             return WRONG_USAGE if isinstance(exc, ConfigurationError) else FAILED
 
     return cast("F", with_exit_codes)
@@ -164,20 +168,37 @@ def run_revisions(
 def print_revisions(migrated: Migrated, verb: str, nothing: str) -> None:
     """Print the revisions on stdout, one a line. What was done to them, and notes, go to stderr.
 
-    `verb` says what was done. `nothing` is the line for a call that did nothing.
+    `verb` says what was done. `nothing` is the line for a call that did nothing. With `--output
+    json` stdout gets one document with all of it.
     """
     for note in migrated.notes:
-        click.echo(note, err=True)
+        print_note(note)
     if migrated.baseline:
-        click.echo(f"filled by the baseline {migrated.baseline}", err=True)
-    for revision in migrated.revisions:
-        print_line(revision)
+        print_note(f"filled by the baseline {migrated.baseline}")
     if migrated.seeded:
-        click.echo(f"{migrated.seeded} demo rows added", err=True)
+        print_note(f"{migrated.seeded} demo rows added")
     count = len(migrated.revisions)
     noun = "revision" if count == 1 else "revisions"
-    total = f"{count} {noun} {verb}" if count or migrated.baseline else nothing
-    click.echo(total, err=True)
+    has_done = bool(count or migrated.baseline)
+    total = f"{count} {noun} {verb}" if has_done else nothing
+    if answer().is_json:
+        print_document(_migrated_document(migrated, has_done=has_done))
+        return
+    for revision in migrated.revisions:
+        print_line(revision)
+    print_note(total)
+
+
+def _migrated_document(migrated: Migrated, *, has_done: bool) -> dict[str, object]:
+    """What a command has done to the revisions of a database."""
+    return {
+        **answer().document(0),
+        "outcome": "changed" if has_done or migrated.seeded else "unchanged",
+        "revisions": list(migrated.revisions),
+        "baseline": migrated.baseline or None,
+        "seeded": migrated.seeded,
+        "notes": list(migrated.notes),
+    }
 
 
 def ask_user(question: str, *, yes: bool) -> bool | None:

@@ -1,10 +1,18 @@
 """`is-db-bootstrap migrate check`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
+from is_db_bootstrap.cli._answer import answer, fail, print_document
 from is_db_bootstrap.cli._endings import FAILED
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.migrate import Check
 
 HINTS = """\
 Does the server run, and listen at this address?
@@ -30,8 +38,11 @@ def command(database: Database) -> int:
     except ConfigurationError:
         raise
     except BootstrapError as exc:
+        answer().error = exc
         click.echo(f"is-db-bootstrap: {exc}\n{HINTS}", err=True)
         return FAILED
+    if answer().is_json:
+        return _print_found(found)
     product = "" if database.other_url else "PostgreSQL "
     print_line(f"target      {found.target}")
     print_line(f"latency     {found.latency_ms:.1f} ms")
@@ -40,7 +51,27 @@ def command(database: Database) -> int:
         print_line(f"extension   {name} {'available' if is_available else 'NOT AVAILABLE'}")
     print_line(f"revision    {found.revision or '(none)'}")
     print_line(f"head        {found.head}")
-    if found.conflict is not None:
-        click.echo(f"is-db-bootstrap: {found.conflict}", err=True)
-        return FAILED
-    return 0
+    return _code_of(found)
+
+
+def _code_of(found: Check) -> int:
+    """The exit code, after the reason why an upgrade would refuse what is recorded."""
+    if found.conflict is None:
+        return 0
+    return fail(FAILED, found.conflict)
+
+
+def _print_found(found: Check) -> int:
+    """Print what was found as one document, and return the exit code."""
+    code = _code_of(found)
+    document = {
+        **answer().document(code, answer().error),
+        "target": found.target,
+        "latency_ms": round(found.latency_ms, 1),
+        "server_version": found.server_version,
+        "extensions": dict(found.extensions),
+        "revision": found.revision or None,
+        "head": found.head,
+    }
+    print_document(document)
+    return code

@@ -2,6 +2,7 @@
 
 import click
 
+from is_db_bootstrap.cli._answer import fail
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli.migrate._options import (
     Database,
@@ -37,14 +38,13 @@ def command(database: Database, target: str, yes: bool) -> int:
     except RowsWouldBeLost as exc:
         answer = ask_user(f"{exc.message} Go on?", yes=yes)
         if answer is None:
-            click.echo(
-                f"{exc.message} {exc.changed} There is no terminal to ask at. Say --yes.",
-                err=True,
+            return fail(
+                WRONG_USAGE,
+                f"{exc.message} {exc.changed} There is no terminal to ask at.",
+                hint="Say --yes.",
             )
-            return WRONG_USAGE
         if not answer:
-            click.echo(exc.changed, err=True)
-            return FAILED
+            return fail(FAILED, exc.changed)
         rest = exc.to or target
         undone = run_revisions(migrate.downgrade, database, rest, drop_rows=True)
     print_revisions(undone, "undone", "nothing to undo")

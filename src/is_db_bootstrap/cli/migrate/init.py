@@ -2,6 +2,7 @@
 
 import click
 
+from is_db_bootstrap.cli._answer import answer
 from is_db_bootstrap.cli._options import SEED
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import (
@@ -26,6 +27,6 @@ def command(database: Database, seed: bool) -> int:
 
     applied = run_revisions(migrate.init, database, seed=seed)
     print_revisions(applied, "applied", "nothing to do")
-    if not (applied.revisions or applied.baseline):
+    if not (applied.revisions or applied.baseline or answer().is_json):
         print_line("already at head")
     return 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from is_db_bootstrap.cli._answer import answer, fail, print_document, print_note
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import (
@@ -16,6 +18,8 @@ from is_db_bootstrap.cli.migrate._options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from is_db_bootstrap.migrate import Migrated
     from is_db_bootstrap.results import RecordChange
 
@@ -37,23 +41,39 @@ def command(database: Database, revision: str, yes: bool) -> int:
     module = migrate_cypher if database.is_cypher else migrate
     if not yes:
         foreseen = module.foresee_stamp(database.blueprint, revision, **database.arguments)
-        _tell(foreseen, "would count")
+        for line in _lines_of(foreseen, "would count"):
+            click.echo(line, err=True)
     question = f"Record {revision} as the revision of {database.target}, and change nothing else?"
-    answer = ask_user(question, yes=yes)
-    if answer is None:
-        click.echo("Nothing was changed: there is no terminal to ask at. Say --yes.", err=True)
-        return WRONG_USAGE
-    if not answer:
-        click.echo("Nothing was changed.", err=True)
-        return FAILED
+    agreed = ask_user(question, yes=yes)
+    if agreed is None:
+        return fail(
+            WRONG_USAGE, "Nothing was changed: there is no terminal to ask at.", hint="Say --yes."
+        )
+    if not agreed:
+        return fail(FAILED, "Nothing was changed.")
     stamped = module.stamp(database.blueprint, revision, **database.arguments)
-    _tell(stamped.record, "count")
+    for line in _lines_of(stamped.record, "count"):
+        print_note(line)
     for note in stamped.notes:
-        click.echo(note, err=True)
-    for name in stamped.revisions:
-        print_line(name)
-    click.echo(_total(stamped, is_cypher=database.is_cypher), err=True)
+        print_note(note)
+    if answer().is_json:
+        print_document(_stamped_document(stamped))
+    else:
+        for name in stamped.revisions:
+            print_line(name)
+    print_note(_total(stamped, is_cypher=database.is_cypher))
     return 0
+
+
+def _stamped_document(stamped: Migrated) -> dict[str, object]:
+    """The record after a stamp, and what came into it and went out of it."""
+    return {
+        **answer().document(0),
+        "outcome": "changed" if stamped.revisions else "unchanged",
+        "revisions": list(stamped.revisions),
+        "record": {name: list(names) for name, names in asdict(stamped.record).items()},
+        "notes": list(stamped.notes),
+    }
 
 
 def _total(stamped: Migrated, *, is_cypher: bool) -> str:
@@ -66,8 +86,8 @@ def _total(stamped: Migrated, *, is_cypher: bool) -> str:
     return f"recorded: {', '.join(stamped.revisions)} ({counts}); {untouched}"
 
 
-def _tell(change: RecordChange, verb: str) -> None:
-    """Name on stderr what a stamp changes in the record."""
+def _lines_of(change: RecordChange, verb: str) -> Iterator[str]:
+    """What a stamp changes in the record, one line for each kind of change."""
     parts = {
         f"{verb} as applied from now on": change.added,
         f"{verb} as applied with their text of now": change.renewed,
@@ -77,4 +97,4 @@ def _tell(change: RecordChange, verb: str) -> None:
     }
     for words, names in parts.items():
         if names:
-            click.echo(f"{words}: {', '.join(names)}", err=True)
+            yield f"{words}: {', '.join(names)}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from is_db_bootstrap.cli._answer import fail
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._output import print_text
 from is_db_bootstrap.cli.migrate._options import ask_user
@@ -58,11 +59,13 @@ def command(
             show(missing, None)
         answer = ask_user(f"Set the lifetimes of {total} keys of {target}?", yes=yes)
         if answer is None:
-            click.echo("Nothing was changed: there is no terminal to ask at. Say --yes.", err=True)
-            return WRONG_USAGE
+            return fail(
+                WRONG_USAGE,
+                "Nothing was changed: there is no terminal to ask at.",
+                hint="Say --yes.",
+            )
         if not answer:
-            click.echo("Nothing was changed.", err=True)
-            return FAILED
+            return fail(FAILED, "Nothing was changed.")
         mended = keyspace.mend_missing(names)
         came_up = {name: 0 for name in (*mended.done, *mended.left) if name not in missing}
         show({**missing, **came_up}, mended)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
 
+from is_db_bootstrap.cli._answer import print_note
 from is_db_bootstrap.cli._options import (
     BLUEPRINT,
     CONFIG,
     DATA_DIR,
     ENV_FILE,
     LOCAL,
+    NOTED_QUIET,
+    NOTED_TERMINATION_LOG,
     OUTPUT,
     F,
     Options,
@@ -31,6 +34,8 @@ _VECTOR_OPTIONS = (
     BLUEPRINT,
     click.option("--milvus-url", "url", metavar="URL", help="Address of milvus."),
     OUTPUT,
+    NOTED_QUIET,
+    NOTED_TERMINATION_LOG,
     CONFIG,
     ENV_FILE,
     LOCAL,
@@ -71,8 +76,8 @@ COLLECTION = click.argument("collection", default="")
 
 
 def tell(note: str) -> None:
-    """Print a note to stderr."""
-    click.echo(f"is-db-bootstrap: {note}", err=True)
+    """Print a note to stderr. `--quiet` leaves it out."""
+    print_note(f"is-db-bootstrap: {note}")
 
 
 def progress_teller() -> Callable[[CopyProgress], None]:
@@ -86,6 +91,6 @@ def progress_teller() -> Callable[[CopyProgress], None]:
         is_last = progress.done >= progress.total
         if is_last or time.monotonic() - told_at > _TELL_S:
             told_at = time.monotonic()
-            click.echo(progress_line(progress), err=True)
+            print_note(progress_line(progress))
 
     return tell_progress

@@ -2,6 +2,7 @@
 
 import click
 
+from is_db_bootstrap.cli._answer import fail
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._output import print_text
 from is_db_bootstrap.cli.migrate._options import ask_user
@@ -27,11 +28,11 @@ def command(vectors: Vectors, collection: str, *, yes: bool) -> int:
         question = prune_question(old)
         answer = ask_user(question, yes=yes)
         if answer is None:
-            tell(f"{question} There is no terminal to ask at. Say --yes.")
-            return WRONG_USAGE
+            return fail(
+                WRONG_USAGE, f"{question} There is no terminal to ask at.", hint="Say --yes."
+            )
         if not answer:
-            tell("Nothing was dropped.")
-            return FAILED
+            return fail(FAILED, "Nothing was dropped.")
         vector.prune(vectors.blueprint, vectors.settings, names, on_note=tell)
     if vectors.output == "json":
         print_text(vectors_document("dropped", names))

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from is_db_bootstrap.results import Drift
+from is_db_bootstrap.sentences import end_sentence
 from is_db_bootstrap.stores.postgres import compare
 from is_db_bootstrap.stores.postgres.catalogue import (
     FILE_NAME,
@@ -201,7 +202,8 @@ class Declared:
 
 def _record_only(reason: str) -> Drift:
     """The remark on a blueprint whose catalogue cannot be used."""
-    message = f"record only, tables are not compared: {reason}. {_REFRESH} writes it"
+    because = end_sentence(f"record only, tables are not compared: {reason}")
+    message = f"{because} {_REFRESH} writes it"
     return Drift(FILE_NAME, "file", message)
 
 

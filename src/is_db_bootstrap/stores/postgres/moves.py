@@ -22,6 +22,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change, Drift, Nature, Plan, RecordChange
+from is_db_bootstrap.sentences import end_sentence
 from is_db_bootstrap.stores.postgres.begun import BASELINE
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import SCRATCH, identifier, settings_query
@@ -500,7 +501,9 @@ class Downgrade(Move):
             self._lock_tables(session, tables)
         except psycopg.errors.InsufficientPrivilege as exc:
             said = exc.diag.message_primary
-            why = f"Rows may come up meanwhile, because a table cannot be locked: {said}."
+            why = end_sentence(
+                f"Rows may come up meanwhile, because a table cannot be locked: {said}"
+            )
         else:
             losses = self._losses(session, due)
             why = _CAME_UP
@@ -592,7 +595,7 @@ class Downgrade(Move):
             return f"no scratch database could be made for a trial: {self._refusal(exc)}"
         if isinstance(exc, BootstrapError | DatabaseMissing):
             return f"the trial in a scratch database failed: {getattr(exc, 'message', exc)}"
-        return f"the trial in a scratch database failed: {type(exc).__name__}: {exc}."
+        return end_sentence(f"the trial in a scratch database failed: {type(exc).__name__}: {exc}")
 
     def _refusal(self, exc: AccessDenied) -> str:
         """Why there is no scratch database, without a name that nobody is to create."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.sentences import end_sentence
 from is_db_bootstrap.stores.existing import Existing, Request
 from is_db_bootstrap.stores.redis.check import problems
 from is_db_bootstrap.stores.redis.errors import Translation
@@ -149,7 +150,7 @@ class _Reader:
     def unread(self) -> list[str]:
         """What was left out, one sentence for each reason."""
         return [
-            f"{count} {'key' if count == 1 else 'keys'} left out: {reason}."
+            end_sentence(f"{count} {'key' if count == 1 else 'keys'} left out: {reason}")
             for reason, count in self._odd.items()
         ]
 

@@ -1,0 +1,167 @@
+"""What a call has asked to get: on stdout, on stderr, and in its termination log.
+
+`--output`, `--quiet` and `--termination-log` mean the same for every command, so they are noted
+here while they are read. A command prints its result, or returns, or raises. `Answer.end` sees to
+what is missing then: a document on stdout, and the termination log.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from is_db_bootstrap.cli._endings import code_after_output, result_stream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import click
+
+    from is_db_bootstrap.errors import BootstrapError
+
+#: The outcome of a command that did what was asked and has no result of a run.
+_DONE = "done"
+
+
+class Answer:
+    """What one call has asked to get, and what of that it has got so far."""
+
+    def __init__(self) -> None:
+        self.command = ""
+        self.output = "text"
+        self.is_quiet = False
+        self.is_verbose = False
+        self.log: Path | None = None
+        #: Why the command failed, where a command has told that by itself.
+        self.error: BootstrapError | None = None
+        #: Whether the command has written the termination log.
+        self.is_logged = False
+        self._has_result = False
+        self._held: list[str] = []
+
+    @property
+    def is_json(self) -> bool:
+        """Whether stdout gets one document, and nothing else."""
+        return self.output == "json"
+
+    def print_result(self, text: str) -> None:
+        """Print a part of the result, colours included.
+
+        With `--quiet` it is held back, and a command that succeeds does not print it at all.
+        """
+        self._has_result = True
+        if self.is_quiet and not self.is_json:
+            self._held.append(text)
+        else:
+            _echo(text)
+
+    def end(self, code: int, error: BootstrapError | None) -> int:
+        """Give what the command has not given by itself, and return `code`.
+
+        The termination log comes first, because whoever reads stdout may never do so.
+        """
+        error = error or self.error
+        is_ours = not self.is_logged
+        if is_ours:
+            self._write_log(code, error)
+        if code and self._held:
+            _echo("".join(self._held))
+        if code and self.is_json and not self._has_result:
+            _echo(f"{json.dumps(self.document(code, error), indent=2)}\n")
+        final_code = code_after_output(code)
+        if is_ours and final_code != code:
+            self._write_log(final_code, error)
+        return code
+
+    def document(self, code: int, error: BootstrapError | None = None) -> dict[str, object]:
+        """How the command ended, as a document for a call that has no result of a run."""
+        from is_db_bootstrap.results import SCHEMA_VERSION, Outcome
+
+        outcome = Outcome.FAILED if code else _DONE
+        if error is not None and error.kind == "interrupted":
+            outcome = Outcome.INTERRUPTED
+        found: dict[str, object] = {
+            "command": self.command,
+            "outcome": outcome,
+            "exit_code": code,
+        }
+        if error is not None:
+            found["error"] = asdict(error.report())
+        return {**found, "schema_version": SCHEMA_VERSION}
+
+    def _write_log(self, code: int, error: BootstrapError | None) -> None:
+        if self.log is None:
+            return
+        from is_db_bootstrap.cli._termination_log import write_log
+        from is_db_bootstrap.render.summary import refusal
+
+        of_error = refusal(error, exit_code=code) if error is not None else ""
+        write_log(self.log, of_error or json.dumps(self.document(code)))
+
+
+class _Here:
+    """The answer of the call that runs."""
+
+    answer = Answer()
+
+
+def begin_answer() -> Answer:
+    """Forget the call before, and return the answer of the next one."""
+    _Here.answer = Answer()
+    return _Here.answer
+
+
+def answer() -> Answer:
+    """The answer of the call that runs."""
+    return _Here.answer
+
+
+def note_option(ctx: click.Context, option: click.Parameter, value: object) -> object:
+    """Note one of the options that this module is about. A callback of click."""
+    if ctx.resilient_parsing:  # A shell asks what can be typed here.
+        return value
+    here = answer()
+    here.command = ctx.command_path.partition(" ")[2]
+    if option.name == "output":
+        here.output = str(value)
+    elif option.name == "quiet":
+        here.is_quiet = bool(value)
+    elif option.name == "verbose":
+        here.is_verbose = bool(value)
+    elif option.name == "termination_log":
+        here.log = value  # type: ignore[assignment]  # a path, by the type of the option
+    return value
+
+
+def print_note(line: str) -> None:
+    """Print a line for a person to stderr. `--quiet` leaves it out."""
+    if not answer().is_quiet:
+        _echo_to_stderr(line)
+
+
+def print_document(document: dict[str, object]) -> None:
+    """Print the one document of a command that was asked for JSON."""
+    answer().print_result(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n")
+
+
+def fail(code: int, message: str, *, hint: str = "") -> int:
+    """Tell on stderr why the command fails, keep it for its document and log, and return `code`."""
+    from is_db_bootstrap.errors import BootstrapError
+
+    error = BootstrapError(message, hint=hint)
+    answer().error = error
+    _echo_to_stderr(f"is-db-bootstrap: {error}")
+    return code
+
+
+def _echo(text: str) -> None:
+    import click
+
+    click.echo(text, file=result_stream(), nl=False, color=True)
+
+
+def _echo_to_stderr(line: str) -> None:
+    import click
+
+    click.echo(line, err=True)
