@@ -12,9 +12,17 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 
 from is_db_bootstrap.stores.neo4j import cypher_text
-from is_db_bootstrap.stores.neo4j.cypher_keywords import CREATED, DROPPED, FIRST, KEYWORDS, OFTEN
+from is_db_bootstrap.stores.neo4j.cypher_keywords import (
+    CREATED,
+    DROPPED,
+    FIRST,
+    FOLLOWED,
+    KEYWORDS,
+    OFTEN,
+)
 from is_db_bootstrap.stores.neo4j.cypher_text import Token
 
 _OPENING = {"(": ")", "[": "]", "{": "}"}
@@ -135,20 +143,17 @@ def _beginning(outside: Sequence[Token]) -> Problem | None:
         return None
     if first.upper not in FIRST:
         meant = _meant(first, FIRST)
-        if first.upper in KEYWORDS and not meant:
-            return None
-        return Problem(first.line, f"No statement begins with `{first.text}`{meant}.")
-    if len(outside) == 1:
-        return None
-    second = outside[1]
+        is_passed_over = first.upper in KEYWORDS and not meant
+        text = f"No statement begins with `{first.text}`{meant}."
+        return None if is_passed_over else Problem(first.line, text)
     allowed = {"CREATE": CREATED, "DROP": DROPPED}.get(first.upper)
-    if allowed is None or second.kind != "word" or second.upper in allowed:
+    second = outside[1] if len(outside) > 1 else None
+    if allowed is None or second is None or second.kind != "word" or second.upper in allowed:
         return None
-    is_pattern = len(outside) > 2 and outside[2].text in {"=", "()"}
-    if first.upper == "CREATE" and is_pattern:
-        return None
+    third = outside[2].text if outside[2:] else ""
+    is_pattern = first.upper == "CREATE" and third in {"=", "()"}
     meant = _meant(second, allowed)
-    if second.upper in KEYWORDS and not meant:
+    if is_pattern or (second.upper in KEYWORDS and not meant):
         return None
     return Problem(second.line, f"`{first.text} {second.text}` is no command{meant}.")
 
@@ -238,16 +243,25 @@ def _missing_semicolon(outside: Sequence[Token]) -> Problem | None:
 
 def _misspelt(tokens: Sequence[Token]) -> Problem | None:
     """A word that is no keyword, where only a keyword can be."""
-    for before, token in zip(tokens, tokens[1:], strict=False):
-        if token.kind != "word" or not token.text.isalpha() or token.upper in KEYWORDS:
-            continue
-        is_behind_value = before.text in _CLOSING or before.kind in {"string", "number"}
-        is_behind_name = before.kind == "word" and before.upper not in KEYWORDS
-        if is_behind_value or is_behind_name:
-            meant = _meant(token, OFTEN)
-            if meant:
-                return Problem(token.line, f"`{token.text}` is no keyword{meant}.")
+    earlier = ""
+    for before, token in pairwise(tokens):
+        meant = ""
+        if token.kind == "word" and token.text.isalpha() and token.upper not in KEYWORDS:
+            is_name = earlier in {".", ":", "$", "AS"}
+            expected = FOLLOWED.get(before.upper, frozenset()) if not is_name else frozenset()
+            if _is_behind_value(before):
+                expected = expected or OFTEN
+            meant = _meant(token, expected)
+        if meant:
+            return Problem(token.line, f"`{token.text}` is no keyword{meant}.")
+        earlier = before.upper
     return None
+
+
+def _is_behind_value(before: Token) -> bool:
+    """Whether no name can follow: behind a bracket, a text, a number or another name."""
+    is_value = before.text in _CLOSING or before.kind in {"string", "number"}
+    return is_value or (before.kind == "word" and before.upper not in KEYWORDS)
 
 
 def _meant(token: Token, keywords: Collection[str]) -> str:
