@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import psycopg
 import pytest
 
@@ -321,6 +323,19 @@ def test_later_revisions_are_judged_by_earlier_ones_of_the_plan(db):
     found = with_dangers(changes, db)
     assert [kinds(change.dangers) for change in found] == [[], [DROPS], [], [], []]
     assert found[1].dangers[0].statement == 1
+
+
+def test_a_statement_is_not_passed_over_where_the_parser_is_missing(db, monkeypatch):
+    monkeypatch.setitem(sys.modules, "postgast", None)
+    (found,) = dangers_of(["DROP TABLE t"], db)
+    assert found.kind is UNSEEN
+    assert "Install it with `pip install postgast`" in found.text
+
+
+def test_a_value_of_a_row_is_not_told(db):
+    found = dangers_of(["ALTER TABLE t ALTER COLUMN free TYPE int USING free::int"], db)
+    (refused,) = [each for each in found if each.kind is REFUSED]
+    assert refused.text == "At least one free does not become int (InvalidTextRepresentation)."
 
 
 def test_without_a_server_drops_and_rewrites_are_found_and_nothing_else_is_guessed():

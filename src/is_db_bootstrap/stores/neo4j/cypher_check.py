@@ -31,15 +31,19 @@ _CLOSING = {closing: opening for opening, closing in _OPENING.items()}
 _ALIKE = 0.75
 #: A shorter word is too like others.
 _SHORTEST = 4
+#: The end of a sentence about a word that is like no keyword.
+_NONE_MEANT = "."
 _INDEX_KINDS = {"BTREE", "FULLTEXT", "LOOKUP", "POINT", "RANGE", "TEXT", "VECTOR"}
 _OF_PLANNER = {"CYPHER", "EXPLAIN", "PROFILE", "DRYRUN", "USE"}
 
 _NAME = r"(?:\$ )?(?:~|\w+) "
+#: A name, and not the word behind it. `FOR FOR` has the name FOR.
+_OWN_NAME = rf"(?!IF NOT |FOR (?!FOR |IF )|ON (?!FOR |ON |IF )){_NAME}"
 _PATTERN = r"(?:\(\) |\[\] |- |< |> )+"
 _PROPERTIES = rf"(?:\(\) |\[\] |(?:{_NAME}\. {_NAME}(?:, )?)+|\w+ \(\) )"
 #: The parts of a constraint in their order: what stands there, what is expected, whether it must.
 _CONSTRAINT = (
-    (rf"(?!(?:IF NOT|FOR|ON) ){_NAME}", "a name", False),
+    (_OWN_NAME, "a name", False),
     (r"IF NOT EXISTS ", "IF NOT EXISTS", False),
     (r"(?:FOR|ON) ", "FOR", True),
     (_PATTERN, "a pattern such as (n:Label)", True),
@@ -55,7 +59,7 @@ _CONSTRAINT_END = (
     ),
 )
 _INDEX = (
-    (rf"(?!(?:IF NOT|FOR|ON) ){_NAME}", "a name", False),
+    (_OWN_NAME, "a name", False),
     (r"IF NOT EXISTS ", "IF NOT EXISTS", False),
     (r"FOR ", "FOR", True),
     (_PATTERN, "a pattern such as (n:Label)", True),
@@ -143,8 +147,8 @@ def _beginning(outside: Sequence[Token]) -> Problem | None:
         return None
     if first.upper not in FIRST:
         meant = _meant(first, FIRST)
-        is_passed_over = first.upper in KEYWORDS and not meant
-        text = f"No statement begins with `{first.text}`{meant}."
+        is_passed_over = first.upper in KEYWORDS and meant == _NONE_MEANT
+        text = f"No statement begins with `{first.text}`{meant}"
         return None if is_passed_over else Problem(first.line, text)
     allowed = {"CREATE": CREATED, "DROP": DROPPED}.get(first.upper)
     second = outside[1] if len(outside) > 1 else None
@@ -153,9 +157,9 @@ def _beginning(outside: Sequence[Token]) -> Problem | None:
     third = outside[2].text if outside[2:] else ""
     is_pattern = first.upper == "CREATE" and third in {"=", "()"}
     meant = _meant(second, allowed)
-    if is_pattern or (second.upper in KEYWORDS and not meant):
+    if is_pattern or (second.upper in KEYWORDS and meant == _NONE_MEANT):
         return None
-    return Problem(second.line, f"`{first.text} {second.text}` is no command{meant}.")
+    return Problem(second.line, f"`{first.text} {second.text}` is no command{meant}")
 
 
 def _schema_command(outside: Sequence[Token]) -> Problem | None:
@@ -163,8 +167,8 @@ def _schema_command(outside: Sequence[Token]) -> Problem | None:
     if place is None:
         return None
     kind = outside[place].upper
-    rest = outside[place + 1 :]
-    words = "".join(f"{token.shape} " for token in rest)
+    rest = outside[place:]
+    words = "".join(f"{token.shape} " for token in rest[1:])
     if outside[0].upper == "DROP":
         return _dropped(kind, rest, words)
     if kind == "INDEX":
@@ -197,30 +201,30 @@ def _dropped(kind: str, rest: Sequence[Token], words: str) -> Problem | None:
 def _wrong_part(
     parts: Sequence[tuple[str, str, bool]], rest: Sequence[Token], words: str, command: str
 ) -> Problem | None:
-    """The first part of a command that is not as Cypher has it."""
+    """The first part of a command that is not as Cypher has it. `rest` begins with its kind."""
     place = 0
     for pattern, expected, is_needed in parts:
         found = re.compile(pattern, re.IGNORECASE).match(words, place)
         if found:
             place = found.end()
         elif is_needed:
-            return _unexpected(rest, words[:place].count(" "), expected, command)
-    left = rest[words[:place].count(" ") :]
+            return _unexpected(rest, words[:place].count(" ") + 1, expected, command)
+    left = rest[words[:place].count(" ") + 1 :]
     if parts and left and left[0].kind == "word" and left[0].upper not in KEYWORDS:
         meant = _meant(left[0], {"OPTIONS", "EXISTS", "NULL", "KEY", "UNIQUE"})
-        if meant:
-            return Problem(left[0].line, f"{command} goes on with `{left[0].text}`{meant}.")
+        if meant != _NONE_MEANT:
+            return Problem(left[0].line, f"{command} goes on with `{left[0].text}`{meant}")
     return None
 
 
 def _unexpected(rest: Sequence[Token], place: int, expected: str, command: str) -> Problem:
     if place >= len(rest):
-        line = rest[-1].line if rest else 1
-        return Problem(line, f"{command} ends where {expected} is expected.")
+        return Problem(rest[-1].line, f"{command} ends where {expected} is expected.")
     token = rest[place]
     meant = _meant(token, set(re.findall(r"[A-Z]{2,}", expected)) or OFTEN)
-    meant = meant or _meant(token, OFTEN)
-    return Problem(token.line, f"{command} has `{token.text}` where {expected} is expected{meant}.")
+    if meant == _NONE_MEANT:
+        meant = _meant(token, OFTEN)
+    return Problem(token.line, f"{command} has `{token.text}` where {expected} is expected{meant}")
 
 
 def _missing_semicolon(outside: Sequence[Token]) -> Problem | None:
@@ -245,15 +249,15 @@ def _misspelt(tokens: Sequence[Token]) -> Problem | None:
     """A word that is no keyword, where only a keyword can be."""
     earlier = ""
     for before, token in pairwise(tokens):
-        meant = ""
+        meant = _NONE_MEANT
         if token.kind == "word" and token.text.isalpha() and token.upper not in KEYWORDS:
             is_name = earlier in {".", ":", "$", "AS"}
             expected = FOLLOWED.get(before.upper, frozenset()) if not is_name else frozenset()
             if _is_behind_value(before):
                 expected = expected or OFTEN
             meant = _meant(token, expected)
-        if meant:
-            return Problem(token.line, f"`{token.text}` is no keyword{meant}.")
+        if meant != _NONE_MEANT:
+            return Problem(token.line, f"`{token.text}` is no keyword{meant}")
         earlier = before.upper
     return None
 
@@ -265,8 +269,8 @@ def _is_behind_value(before: Token) -> bool:
 
 
 def _meant(token: Token, keywords: Collection[str]) -> str:
-    """The end of a sentence that asks whether a keyword was meant. Empty when none is alike."""
+    """The end of a sentence that asks whether a keyword was meant. A full stop when none is."""
     if len(token.text) < _SHORTEST or token.kind != "word":
-        return ""
+        return _NONE_MEANT
     found = get_close_matches(token.upper, sorted(keywords), n=1, cutoff=_ALIKE)
-    return f": did you mean {found[0]}?" if found and found[0] != token.upper else ""
+    return f": did you mean {found[0]}?" if found and found[0] != token.upper else _NONE_MEANT

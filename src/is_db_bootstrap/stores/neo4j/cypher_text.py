@@ -174,7 +174,9 @@ def _read(text: str) -> Iterator[Statement]:
 def _refuse_open(text: str, match: re.Match[str]) -> None:
     for group, sign in _OPEN.items():
         if match[group] is not None:
-            line = text.count("\n", 0, match.start(group)) + 1
+            # The group is the end of the text. What has no end begins behind the blanks.
+            begin = match.end() - len(match[0].lstrip())
+            line = text.count("\n", 0, begin) + 1
             raise ValueError(f"line {line}: what begins with {sign} has no end")
 
 
