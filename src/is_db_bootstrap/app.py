@@ -37,10 +37,12 @@ def bootstrapper(
     *,
     seed: bool = False,
     here: bool = False,
+    try_url: str = "",
 ) -> DatabaseBootstrapper:
     """The bootstrapper of one store, which writes the blueprint's demo data too if `seed` is set.
 
-    With `here`, its self-test runs on the store itself.
+    With `here`, its self-test runs on the store itself. A plan may run on the server of `try_url`
+    what it cannot see otherwise, where that is of the same kind.
 
     Raises `ConfigurationError`, which names the extra, when the store's client is not installed.
     """
@@ -59,6 +61,9 @@ def bootstrapper(
         options["seed"] = seed
     if kind.tests_elsewhere and not here:
         options["make_trial"] = partial(_selftest_trial, kind)
+    if kind.tests_elsewhere and try_url:
+        server = StoreUrl.parse(store, try_url, "--try")
+        options["make_plan_trial"] = partial(_plan_trial, kind, server)
     made = store_class(url, blueprint, timing=settings.timing, **options)
     return cast("DatabaseBootstrapper", made)
 
@@ -67,6 +72,12 @@ def _selftest_trial(kind: StoreKind, *given: Any) -> Any:
     """A self-test of a kind of store in a place of its own. It runs a bootstrapper there itself."""
     module = client_imports.import_module(kind.module_name("selftest_trial"))
     return module.SelfTestTrial(*given)
+
+
+def _plan_trial(kind: StoreKind, server: StoreUrl, *given: Any) -> Any:
+    """A trial of pending changes on another server. It runs a bootstrapper there itself."""
+    module = client_imports.import_module(kind.module_name("plan_trial"))
+    return module.PlanTrial(server, *given)
 
 
 def _bootstrapper_class(kind: StoreKind) -> Any:
@@ -140,9 +151,22 @@ def orchestrator(
     options = options or RunOptions()
     resolved = checked(blueprint, settings)
     chosen = chosen_stores(resolved, options.only, options.skip)
+    if options.try_url and not any(KINDS[store].tests_elsewhere for store in chosen):
+        raise ConfigurationError(
+            "--try is for stores that can be tried elsewhere, and this run has none of them.",
+            hint="Leave --try out.",
+        )
     urls = {store: settings.need(store) for store in chosen}
     built = [
-        bootstrapper(store, url, resolved, settings, seed=options.seed, here=options.here)
+        bootstrapper(
+            store,
+            url,
+            resolved,
+            settings,
+            seed=options.seed,
+            here=options.here,
+            try_url=options.try_url,
+        )
         for store, url in urls.items()
     ]
     lending = lending_stores(resolved, settings, chosen)

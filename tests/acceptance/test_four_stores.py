@@ -243,3 +243,29 @@ def test_the_python_module_is_the_command(shell, command, tmp_path):
     )
     assert done.returncode == 0
     assert by_store(json.loads(done.stdout), "status")["postgres"]["recorded"] == ""
+
+
+def test_a_plan_of_four_empty_stores_says_what_each_would_be_sent_and_sends_nothing(shell, four):
+    document = shell.json("plan")
+    jsonschema.validate(document, SCHEMA)
+    changes = by_store(document, "changes")
+    for store in STORES:
+        planned = [change for change in changes[store] if change["outcome"] == "planned"]
+        assert planned, store
+        assert all(change["statements"] for change in planned), planned
+        assert not any(change["is_code"] for change in planned), planned
+    told = {store: [s for c in changes[store] for s in c["statements"]] for store in STORES}
+    assert any(s.startswith("CREATE TABLE conversation_sessions (") for s in told["postgres"])
+    assert any("FOR (n:Novel) REQUIRE n.novel_id IS UNIQUE;" in s for s in told["neo4j"])
+    assert any("Field('embedding', FLOAT_VECTOR, dim=768)" in s for s in told["milvus"])
+    assert any("login_session: session:id:{login_session_id}" in s for s in told["redis"])
+    server, _, name = four["POSTGRES_URL"].rpartition("/")
+    with psycopg.connect(f"{server}/postgres") as connection:
+        found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name])
+        assert found.fetchall() == []
+    assert graph(four["NEO4J_URL"], "MATCH (n) RETURN n") == []
+    milvus = plain_milvus(four["MILVUS_URL"])
+    assert milvus.list_collections() == []
+    milvus.close()
+    with redis.Redis.from_url(four["REDIS_URL"]) as client:
+        assert client.dbsize() == 0

@@ -14,6 +14,8 @@ from is_db_bootstrap.render.screen import Node
 from is_db_bootstrap.results import (
     BootstrapResult,
     ChangeResult,
+    Danger,
+    DangerKind,
     Drift,
     ErrorReport,
     LockHolder,
@@ -240,3 +242,44 @@ def test_changes_are_said_when_verbose():
 
 def test_quiet_progress_is_silent():
     assert progress(WAITING, CHANGE, quiet=True) == ""
+
+
+# --- what a plan would send
+
+
+def planned_change(*statements, **extra):
+    change = ChangeResult("a", "revision", Outcome.PLANNED, statements=statements, **extra)
+    return replace(FAILED, outcome=Outcome.PLANNED, changes=(change,), error=None)
+
+
+def test_a_plan_shows_statements_in_lines_of_80_columns_that_lose_nothing():
+    long = f"ALTER TABLE a ADD CONSTRAINT c CHECK ({' AND '.join(f'x{i} > 0' for i in range(40))});"
+    text = shown(planned_change(long, "CREATE TABLE b (\n        id int\n    );"), mode=Mode.PLAN)
+    lines = [line for line in text.splitlines() if line.startswith("      ")]
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines).split()).startswith(long)
+    assert lines[-3:] == ["      CREATE TABLE b (", "          id int", "      );"]
+
+
+def test_a_long_list_says_how_much_is_left_and_verbose_shows_all():
+    store = planned_change(*(f"SELECT {number};" for number in range(100)))
+    text = shown(store, mode=Mode.PLAN)
+    assert "SELECT 23;" in text
+    assert "SELECT 24;" not in text
+    assert "… 76 more lines of 100 statements: -v or --output json shows all" in text
+    assert "SELECT 99;" in shown(store, mode=Mode.PLAN, verbose=True)
+
+
+def test_a_danger_and_code_stand_before_the_statements():
+    danger = Danger(DangerKind.REFUSED, "public.books", "3 rows have no title.", 1)
+    store = planned_change("SELECT 1;", "SELECT 2;", is_code=True, dangers=(danger,))
+    lines = [line.strip() for line in shown(store, mode=Mode.PLAN).splitlines()]
+    first = lines.index("! refused public.books: 3 rows have no title. (statement 2)")
+    assert lines[first + 1 : first + 4] == ["runs Python", "SELECT 1;", "SELECT 2;"]
+
+
+def test_a_control_character_in_a_statement_is_written_out(terminal):
+    store = planned_change("SELECT '\x1b[31m\r\x07'; [bold] :key:")
+    for screen in (None, terminal):
+        text = without_colours(report(result_of(store, mode=Mode.PLAN), screen))
+        assert "SELECT '\\x1b[31m\\r\\x07'; [bold] :key:" in text

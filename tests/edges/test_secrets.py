@@ -384,6 +384,9 @@ def _fail(fuzz, store, strangers, rng):
     fuzz("plan", fuzz.address(store, fuzz.secret), env={}, path="usage", expected={2})
     fuzz(fuzz.address(store, fuzz.secret, raw=True), env={}, path="usage", expected={2})
     if store == "postgres":
+        for text in malformed(SCHEME[store], fuzz.secret):
+            tried = ("plan", "--only", store, "--try", text)
+            fuzz(*tried, env={}, path="malformed", expected={2})
         for sub in (
             ("current",),
             ("check",),

@@ -12,6 +12,7 @@ from commands import command
 from is_db_bootstrap import Neo4jBootstrapper, PostgreSQLBootstrapper, app, migrate
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import RunOptions, Settings
 from servers import neo4j_driver
 
@@ -127,3 +128,34 @@ def test_a_self_test_leaves_no_demo_rows(migrated):
     url = migrated(NAME)
     by_command("selftest")(url)
     assert demo_rows(url) == 0
+
+
+def planned_seeds(store):
+    """The demo data that a plan lists, and the statements that it shows of them."""
+    result = BootstrapOrchestrator([store]).run(Mode.PLAN)
+    result.raise_for_failure()
+    changes = [change for change in result.stores[0].changes if change.kind == "seed"]
+    return changes, [text for change in changes for text in change.statements]
+
+
+@pytest.mark.postgres
+def test_the_statements_of_a_plan_write_the_demo_rows(migrated):
+    url = migrated(NAME)
+    store = PostgreSQLBootstrapper(url, load_blueprint(NAME), seed=True)
+    changes, statements = planned_seeds(store)
+    assert len(statements) == len(changes) > 0
+    with psycopg.connect(url) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+    assert planned_seeds(store) == ([], [])
+
+
+@pytest.mark.neo4j
+def test_the_statements_of_a_plan_write_the_demo_nodes(neo4j_url, farm):
+    store = Neo4jBootstrapper(neo4j_url, load_blueprint(NAME), seed=True)
+    changes, statements = planned_seeds(store)
+    assert len(statements) == len(changes) > 0
+    with neo4j_driver(farm.shared("neo4j")) as driver:
+        for statement in statements:
+            driver.execute_query(statement.removesuffix(";"))
+    assert planned_seeds(store) == ([], [])

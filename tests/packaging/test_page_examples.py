@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import stat
+import textwrap
 from dataclasses import replace
 
 import neo4j
@@ -108,6 +109,7 @@ PLACES = {
         f"{HERE}::test_a_mark_is_taken_away_by_the_statement_of_the_page",
     ],
     "docs/how-to/new-embedding-model.md": [MODEL] * 5,
+    "docs/how-to/read-a-plan.md": [f"{HERE}::test_the_plan_of_the_page_is_printed"] * 7,
     "docs/how-to/redis-keys.md": [AUDIT, AUDIT, RIGHTS, RIGHTS],
     "docs/how-to/stock-tools.md": [
         ALEMBIC,
@@ -259,6 +261,25 @@ def test_the_lines_of_credentials_are_typed(reader, postgres_url):
     assert stat.S_IMODE((one.folder / "postgres").stat().st_mode) == 0o600
     lines = f"{replaced(address, own)}; {replaced(password_file, secret)}"
     typed(one, f"{lines}; is-db-bootstrap apply -b context_service --only postgres")
+
+
+@ON_POSTGRES
+def test_the_plan_of_the_page_is_printed(reader, postgres_url):
+    page = "docs/how-to/read-a-plan.md"
+    scratch = f"{postgres_url.rpartition('/')[0]}/postgres"
+    one = reader(POSTGRES_URL=postgres_url, SCRATCH_URL=scratch)
+    (one.folder / "migrations").mkdir()
+    for number in range(3):
+        one.follow(block(page, number))
+    for number in (3, 5):
+        [(line, _)] = commands(block(page, number))
+        done = typed(one, line)
+        assert textwrap.indent(block(page, number + 1).text, "  ") in done.stdout
+        assert PASSWORD not in done.stdout + done.stderr
+    with psycopg.connect(scratch) as connection:
+        name = postgres_url.rpartition("/")[2]
+        found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchall()
+    assert found == []
 
 
 @ON_POSTGRES

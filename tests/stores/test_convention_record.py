@@ -11,6 +11,7 @@ from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.blueprints.novel_genesis.keys import CHANNELS, KEYS
 from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.stores.redis.convention_record import Order, Record
+from is_db_bootstrap.stores.redis.planned_commands import shown_record
 
 BLUEPRINT = Blueprint("novel_genesis", "", keys=KEYS, channels=CHANNELS)
 OLD = Record.declared(replace(BLUEPRINT, keys=KEYS[:-1]))
@@ -190,3 +191,15 @@ def test_the_history_stays_bounded():
     assert record.history[-1] == record.digest
     assert len(record.versions) == 20
     assert len(record.text()) < 25_000
+
+
+def test_a_plan_shows_each_convention_that_the_record_changes():
+    before, after = version(a=60, b=None, c=5), version(a=90, b=None, d=7)
+    assert shown_record("the:key", before, after).splitlines() == [
+        f"SET the:key <conventions {after.digest}>",
+        "    ~ key a: a:{id} string, EXPIRE 90 (was a:{id} string, EXPIRE 60)",
+        "    + key d: d:{id} string, EXPIRE 7",
+        "    - key c",
+    ]
+    assert "+ key b: b:{id} string, no EXPIRE" in shown_record("the:key", None, before)
+    assert shown_record("the:key", before, before).count("\n") == 0

@@ -197,11 +197,15 @@ class Options(NamedTuple):
 
         return load_blueprint(self.blueprint_name(), may_have_no_files=may_have_no_files)
 
-    def run_options(self, *, retry_changes: tuple[str, ...] = (), **flags: bool) -> RunOptions:
+    def run_options(
+        self, *, retry_changes: tuple[str, ...] = (), try_url: str = "", **flags: bool
+    ) -> RunOptions:
         """What the engine is told: the stores of this call, and the `flags` of its command."""
         from is_db_bootstrap.settings import RunOptions
 
-        return RunOptions(only=self.only, skip=self.skip, retry_changes=retry_changes, **flags)
+        return RunOptions(
+            only=self.only, skip=self.skip, retry_changes=retry_changes, try_url=try_url, **flags
+        )
 
     def load_settings(
         self,

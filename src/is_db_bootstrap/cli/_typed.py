@@ -1,8 +1,8 @@
 """What was typed on the command line, where it may hold a secret.
 
-An address belongs behind an option whose name ends with `url`. An address in any other place is a
-mistake. Such a call is refused before the value is used: a folder would get its name, or a message
-would repeat it.
+An address belongs behind an option whose name ends with `url`, and behind `--try`. An address in
+any other place is a mistake. Such a call is refused before the value is used: a folder would get
+its name, or a message would repeat it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+#: The option of a plan that takes the address of a server.
+_TRY = "--try"
 _SHORT_OPTION_LENGTH = len("-x")
 
 
@@ -40,7 +42,7 @@ def refuse_misplaced_addresses(args: Sequence[str]) -> None:
     from is_db_bootstrap.settings.secrets import may_hold_secret, shown
 
     for option, value in option_values(args):
-        is_expected = option.endswith("url")
+        is_expected = option.endswith("url") or option == _TRY
         if is_expected or not may_hold_secret(value):
             continue
         place = f"what stands behind {option}" if option else "an argument"

@@ -57,10 +57,8 @@ def _lines_of(statement: str) -> Iterator[str]:
     """
     first, *others = statement.expandtabs(4).split("\n")
     below = textwrap.dedent("\n".join(others)).split("\n") if others else []
-    indent = "    " if below != others else ""
-    yield from _broken(first.rstrip())
-    for line in below:
-        yield from _broken(f"{indent}{line}".rstrip())
+    for line in (first, *below):
+        yield from _broken(line.rstrip())
 
 
 def _broken(line: str) -> list[str]:

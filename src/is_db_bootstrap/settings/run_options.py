@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +28,7 @@ class RunOptions:
     retry_changes: tuple[str, ...] = ()
     #: A run that meets another one waits for as long as that one goes on.
     follow: bool = False
+    #: The address of a server on which a plan may run what cannot be seen otherwise. Empty: none.
+    try_url: str = field(default="", repr=False)
     #: A self-test runs on the stores themselves, also where it could run in a place of its own.
     here: bool = False

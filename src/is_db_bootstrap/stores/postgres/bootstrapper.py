@@ -85,7 +85,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
     from is_db_bootstrap.engine.store import Anchor, Lock, Progress
-    from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter
+    from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
     from is_db_bootstrap.stores.postgres.team_run import TeamRun
@@ -116,8 +116,9 @@ class PostgreSQLBootstrapper:
     not ours (see `elsewhere.IgnoredTables`). With `unknown_is_ahead`, a recorded revision that
     nobody knows is newer code's, and no conflict. Without `compare_privileges`, owners, grants and
     the roles of policies are not compared. With `make_trial`, the self-test runs in what that
-    makes, such as a scratch database, and not in the schema itself. Raises `ConfigurationError` for
-    an address, revisions or version tables that cannot be ones.
+    makes, such as a scratch database, and not in the schema itself. With `make_plan_trial`, a plan
+    runs revisions that run Python in what that makes, such as a scratch database elsewhere. Raises
+    `ConfigurationError` for an address, revisions or version tables that cannot be ones.
     """
 
     name: StoreName = "postgres"
@@ -139,6 +140,7 @@ class PostgreSQLBootstrapper:
         unknown_is_ahead: bool = False,
         compare_privileges: bool = True,
         make_trial: Callable[[StoreUrl, Blueprint, Timing, str], Trial] | None = None,
+        make_plan_trial: Callable[[Blueprint, Timing, str], StatementTrial] | None = None,
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
@@ -171,6 +173,11 @@ class PostgreSQLBootstrapper:
         self._make_trial = make_trial
         #: The self-test that runs elsewhere, so that another thread can end it.
         self._selftest_trial: Trial | None = None
+        self._make_plan_trial = make_plan_trial
+        #: The blueprint as it was given, for what runs it elsewhere.
+        self._trial_blueprint = blueprint.without_seed()
+        #: The trial of a plan, so that another thread can end it.
+        self._plan_trial: StatementTrial | None = None
         #: What writes down pending revisions, so that another thread can end it.
         self._sql_writer: SqlWriter | None = None
         self._cancelled = threading.Event()
@@ -459,10 +466,34 @@ class PostgreSQLBootstrapper:
         """
         revisions = [change.name for change in plan.changes if change.kind == "revision"]
         written = self._written_revisions(revisions) if revisions else {}
+        if self._make_plan_trial is None or not any(each.reasons for each in written.values()):
+            notes = [*_notes_on_code(written)]
+        else:
+            written, notes = self._tried_revisions(revisions, written)
         changes = [self._with_statements(change, written) for change in plan.changes]
         changes = self._with_dangers(changes)
-        notes = _notes_on_code(written)
         return replace(plan, changes=tuple(changes), notes=(*plan.notes, *notes))
+
+    def _tried_revisions(
+        self, revisions: Sequence[str], written: Mapping[str, PlannedSql]
+    ) -> tuple[Mapping[str, PlannedSql], list[str]]:
+        """What those revisions have sent in a scratch database that run Python, and notes on it."""
+        if self._make_plan_trial is None:
+            raise TypeError(written)
+        trial = self._make_plan_trial(self._trial_blueprint, self._timing, self._schema)
+        self._plan_trial = trial
+        reader = self.reader()
+        beside = reader or self._database.maintenance()
+        trial.refuse_target(beside, is_there=reader is not None)
+        done = [name for name in self._chain.order if name not in revisions]
+        sent = trial.sent(done, revisions)
+        found = {
+            name: replace(each, statements=tuple(sent[name]))
+            if each.reasons and name in sent
+            else each
+            for name, each in written.items()
+        }
+        return found, trial.notes
 
     def _with_dangers(self, changes: list[Change]) -> list[Change]:
         """The changes with their dangers. A database that is still to be made has none."""
@@ -498,8 +529,8 @@ class PostgreSQLBootstrapper:
             return (f"{self._database.statement};",)
         if change.kind == "schema":
             return (f"{schema_statement(change.name)};",)
-        row = next(r for r in self._blueprint.seed_rows if row_name(r) == change.name)
-        return (f"{insert_text(row)};",)
+        rows = [row for row in self._blueprint.seed_rows if row_name(row) == change.name]
+        return tuple(f"{insert_text(row)};" for row in rows)
 
     def _planned_baseline(
         self, reader: psycopg.Connection[Any] | None, record: Record
@@ -880,6 +911,8 @@ class PostgreSQLBootstrapper:
 
         Asked on a connection of its own.
         """
+        if self._sql_writer is not None and self._sql_writer.is_at_work:
+            return "A process of its own writes down what pending revisions would send."
         if self._open_sessions.is_mute:
             return self._open_sessions.what_is_mute()
         try:
@@ -901,6 +934,8 @@ class PostgreSQLBootstrapper:
             self._selftest_trial.cancel()
         if self._sql_writer is not None:
             self._sql_writer.end()
+        if self._plan_trial is not None:
+            self._plan_trial.cancel()
 
     @property
     def _guest_connections(self) -> list[TeamConnections]:

@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, NoReturn
 
 import psycopg
@@ -75,8 +74,8 @@ class OutsideFence:
         if psycopg2 := sys.modules.get(_BY_LIBPQ):
             self._guard_psycopg2(psycopg2)
 
-    def _guard_psycopg2(self, module: ModuleType) -> None:
-        module._connect = self._guarded(module._connect)  # type: ignore[attr-defined]  # noqa: SLF001 - what its `connect` calls
+    def _guard_psycopg2(self, module: Any) -> None:
+        module._connect = self._guarded(module._connect)  # noqa: SLF001 - what `connect` calls
 
     def _guarded(self, connect: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **options: Any) -> Any:

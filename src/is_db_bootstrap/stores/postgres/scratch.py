@@ -33,6 +33,7 @@ from is_db_bootstrap.stores.postgres.errors import NAME, errors
 from is_db_bootstrap.stores.postgres.half_done import WorkingCursor, text_of
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of, with_path_of
+from is_db_bootstrap.stores.postgres.scratch_record import note_scratch
 from is_db_bootstrap.stores.postgres.server_wide import refuse_server_wide
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
 
@@ -334,7 +335,9 @@ class ScratchCursor(WorkingCursor):
         step = str(getattr(watch, "step", ""))
         if not step:
             return  # a statement of ours, or of Alembic
-        refuse_server_wide(text_of(query, self.connection), step)
+        text = text_of(query, self.connection)
+        refuse_server_wide(text, step)
+        note_scratch(step, text)
 
 
 def generate(

@@ -6,10 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.elements import TextClause
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.mock import MockConnection
     from sqlalchemy.sql import ClauseElement
+
+
+#: Why a revision needs an answer.
+_ASKS = "asks the database"
+_LOOKS_FIRST = "looks first whether an object is there"
 
 
 class AsksDatabaseError(BaseException):
@@ -22,19 +28,24 @@ class AsksDatabaseError(BaseException):
 class SilentConnection:
     """A connection that writes down what is sent, and answers nothing.
 
-    `written` is Alembic's own connection of that kind. `asked` hears that a revision needs an
+    `written` is Alembic's own connection of that kind. `asked` hears why a revision needs an
     answer. A statement whose result nobody reads needs none.
     """
 
     def __init__(
-        self, written: MockConnection, output: Callable[[str], None], asked: Callable[[], None]
+        self, written: MockConnection, output: Callable[[str], None], asked: Callable[[str], None]
     ) -> None:
         self._written = written
         self._output = output
         self._asked = asked
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else a connection has: a revision that asks for it needs an answer."""
+        """Whatever else a connection has: a revision that asks for it needs an answer.
+
+        Alembic itself looks for `in_transaction`, and knows that a written connection has none.
+        """
+        if name == "in_transaction":
+            raise AttributeError(name)
         self._ask()
 
     @property
@@ -66,18 +77,20 @@ class SilentConnection:
         The statement is the one that is sent if it is missing.
         """
         if options.get("checkfirst"):
-            self._asked()
-        self._written._run_ddl_visitor(visitor, element, **options)  # noqa: SLF001 - SQLAlchemy's hook
+            self._asked(_LOOKS_FIRST)
+        self._written._run_ddl_visitor(visitor, element, **options)  # noqa: SLF001 - its hook
 
     def _with_values(self, statement: ClauseElement, parameters: Any) -> Any:
         if not isinstance(parameters, Mapping):
             self._ask()
         if isinstance(statement, UpdateBase):
             return statement.values(**parameters)  # type: ignore[attr-defined]  # a DELETE has none
+        if isinstance(statement, TextClause):
+            return statement.bindparams(**parameters)  # takes the types from the values
         return statement.params(**parameters)
 
     def _ask(self) -> NoReturn:
-        self._asked()
+        self._asked(_ASKS)
         raise AsksDatabaseError
 
 

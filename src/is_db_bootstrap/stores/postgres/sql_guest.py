@@ -29,11 +29,11 @@ from is_db_bootstrap.guests import end_process, guest, own_place_of
 from is_db_bootstrap.stores.postgres.alembic import config, nowhere
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
 from is_db_bootstrap.stores.postgres.outside_fence import OutsideFence, OutsideRefused
+from is_db_bootstrap.stores.postgres.planned_sql import ended
 from is_db_bootstrap.stores.postgres.silent_connection import AsksDatabaseError, SilentConnection
 from is_db_bootstrap.stores.postgres.team_environment import read_environment
 
-#: What a revision does that needs an answer of a server.
-_ASKS = "asks the database"
+#: What a revision does that may send something else than it does here.
 _ASKS_OFFLINE = "asks whether it is written as SQL"
 
 
@@ -56,15 +56,6 @@ class _Written:
         """Note a reason once."""
         if reason not in self.reasons:
             self.reasons.append(reason)
-
-
-def ended(text: str) -> str:
-    """A statement with one semicolon at its end. Empty when there is none."""
-    statement = text.strip().rstrip(";").rstrip()
-    if not statement:
-        return ""
-    has_comment_at_end = "--" in statement.rpartition("\n")[2]
-    return f"{statement}\n;" if has_comment_at_end else f"{statement};"
 
 
 class _Writer:
@@ -110,7 +101,7 @@ class _Writer:
         )
         context = environment.get_context()
         found: Any = context.connection
-        silent: Any = SilentConnection(found, self._output, lambda: self._now.tell(_ASKS))
+        silent: Any = SilentConnection(found, self._output, self._tell)
         context.connection = silent
         context.impl.connection = silent
         vars(environment)["is_offline_mode"] = self._asks_offline
@@ -118,6 +109,9 @@ class _Writer:
 
     def _output(self, text: str) -> None:
         self._now.write(text)
+
+    def _tell(self, reason: str) -> None:
+        self._now.tell(reason)
 
     def _asks_offline(self) -> bool:
         """What a revision that asks gets, which would do something else with a connection."""
@@ -135,7 +129,8 @@ class _Writer:
         """The module of a revision, which runs now unless the environment has read it."""
         if self._environment is not None:
             return next(s for s in self._environment.scripts if s.revision == revision).module
-        script = Script._from_path(self._script, self._files[revision])  # noqa: SLF001 - one file only
+        path = Path(self._files[revision])
+        script = Script._from_path(self._script, path)  # noqa: SLF001 - as Alembic reads a folder
         if script is None:
             raise LookupError(revision)
         return script.module
@@ -197,8 +192,10 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        with nowhere(), running_alembic():
-            found = _Writer(request).all_written()
+        with nowhere():
+            writer = _Writer(request)
+            with running_alembic():
+                found = writer.all_written()
         document: dict[str, Any] = {
             name: {"statements": each.statements, "reasons": each.reasons}
             for name, each in found.items()

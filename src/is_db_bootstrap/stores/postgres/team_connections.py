@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -84,7 +84,7 @@ _Ask = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Identity:
+class Identity:
     """Which database a session has reached.
 
     `system` is None where the role may not read it. `started` is the start of the server.
@@ -95,7 +95,7 @@ class _Identity:
     started: str
     in_recovery: bool
 
-    def is_same(self, other: _Identity) -> bool:
+    def is_same(self, other: Identity) -> bool:
         """Whether both sessions have reached one database."""
         is_told = self.system is not None and other.system is not None
         if is_told and self.system != other.system:
@@ -105,6 +105,10 @@ class _Identity:
             other.started,
             other.in_recovery,
         )
+
+    def is_same_server(self, other: Identity) -> bool:
+        """Whether both sessions have reached one server, in whichever of its databases."""
+        return self.is_same(replace(other, database=self.database))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class TeamConnections:
         self._way_out = way_out or _ONE_DATABASE.format(opener=opener)
         self._schema = schema
         self._lock_timeout = f"{round(lock_timeout_s * 1000)}ms"
-        self._planned: _Identity | None = None
+        self._planned: Identity | None = None
         self._lock: HeldLock | None = None
         self._sessions: list[_Session] = []
         self._one_at_a_time = threading.Lock()
@@ -334,11 +338,17 @@ def _ask_ours(reader: psycopg.Connection[Any], query: str) -> list[str]:
     return [str(value) for value in found or ()]
 
 
-def _identity(ask: _Ask) -> tuple[_Identity, _Session]:
+def identity_of(session: psycopg.Connection[Any]) -> Identity:
+    """Which database a session of our own has reached."""
+    found, _ = _identity(partial(_ask_ours, session))
+    return found
+
+
+def _identity(ask: _Ask) -> tuple[Identity, _Session]:
     """Which database a session has reached, and the session."""
     database, started, in_recovery, may_read_system, pid, session_started = ask(_IDENTITY)
     system = ask(_SYSTEM)[0] if may_read_system == "true" else None
-    found = _Identity(system, database, started, in_recovery == "true")
+    found = Identity(system, database, started, in_recovery == "true")
     return found, _Session(int(pid), session_started)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Engine
 from is_db_bootstrap.stores.postgres.alembic import config, create_version_table
 from is_db_bootstrap.stores.postgres.connection import connect, session_settings
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
+from is_db_bootstrap.stores.postgres.scratch_record import note_scratch
 from is_db_bootstrap.stores.postgres.server_wide import refuse_server_wide
 from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
 from is_db_bootstrap.stores.postgres.team_driver import USUAL, Found, TeamDriver
@@ -131,6 +132,7 @@ def refusing_server_wide(watch: StepWatch) -> Iterator[None]:
     def look(_: Connection, __: Any, statement: str, *___: Any) -> None:
         if threads.is_here() and watch.step:
             refuse_server_wide(statement, watch.step)
+            note_scratch(watch.step, statement)
 
     event.listen(Engine, "before_cursor_execute", look)
     try:

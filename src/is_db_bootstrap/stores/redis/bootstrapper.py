@@ -123,7 +123,8 @@ class RedisBootstrapper:
     def with_statements(self, plan: Plan) -> Plan:
         """The plan with the command that records the conventions, a line for each of these."""
         before = self._comparison.read(self._planned_on)
-        shown = shown_record(self._record_key, before, self._comparison.declared)
+        after = self._comparison.next_record(before, self._opened.now_s())
+        shown = shown_record(self._record_key, before, after)
         changes = [replace(each, statements=(shown,)) for each in plan.changes]
         return replace(plan, changes=tuple(changes))
 

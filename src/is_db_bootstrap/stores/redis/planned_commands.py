@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 _INDENT = "    "
 
 
-def shown_record(key: str, before: Record | None, declared: Record) -> str:
+def shown_record(key: str, before: Record | None, after: Record) -> str:
     """`SET` with the key of the record, and a line for each convention that it changes.
 
     A line begins with `+` for a convention that is new, `~` for one that is other than before, and
     `-` for one that goes. The value itself is a JSON document, which has more than that.
     """
-    lines = [f"SET {key} <conventions {declared.digest}>"]
+    lines = [f"SET {key} <conventions {after.digest}>"]
     was = before.conventions if before else ({}, {})
-    for kind, old, new in zip(("key", "channel"), was, declared.conventions, strict=True):
+    for kind, old, new in zip(("key", "channel"), was, after.conventions, strict=True):
         lines += (f"{_INDENT}{line}" for line in _differences(kind, old, new))
     return "\n".join(lines)
 
