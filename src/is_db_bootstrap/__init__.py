@@ -17,10 +17,12 @@ the other clients.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# The command begins with this module, and can be interrupted decently only after its imports. So
+# it imports nothing: type checkers know this name, and `typing` is not needed for it.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
     from is_db_bootstrap.engine.retry import RetryPolicy
@@ -73,5 +75,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
     return getattr(module, name)

@@ -1,14 +1,21 @@
 """`python -m is_db_bootstrap`, and the command `is-db-bootstrap`.
 
 The import of the command takes a tenth of a second. A Ctrl-C in that time ends the process with the
-exit code and the words of every other one. So this module imports nothing before it has said so.
+exit code of every other one, and without a traceback. So this module imports nothing that takes
+time before it has said so.
 """
 
+from __future__ import annotations
+
+# `_signal` is built in. `signal` imports `enum`, which takes longer than all the rest here.
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as in the package itself
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
 
 def end_early(number: int, _: FrameType | None) -> NoReturn:
@@ -19,8 +26,8 @@ def end_early(number: int, _: FrameType | None) -> NoReturn:
 
 #: A worker of a fleet imports the script of its parent, and has signals of its own.
 _is_worker = "--multiprocessing-fork" in sys.orig_argv
-if signal.getsignal(signal.SIGINT) == signal.default_int_handler and not _is_worker:
-    signal.signal(signal.SIGINT, end_early)
+if _signal.getsignal(_signal.SIGINT) == _signal.default_int_handler and not _is_worker:
+    _signal.signal(_signal.SIGINT, end_early)
 
 
 def main() -> NoReturn:

@@ -9,11 +9,11 @@ import os
 import shutil
 import sys
 
+import jsonschema
 import pytest
 from test_endings import (  # noqa: F401 - fixtures
     CALLS,
     COMMANDS,
-    KEPT_MODULE,
     NOBODY,
     ON_A_SERVER,
     address_of,
@@ -28,8 +28,10 @@ from test_endings import (  # noqa: F401 - fixtures
 from commands import run_here
 from is_db_bootstrap import migrate
 from is_db_bootstrap.names import STORE_ORDER, nearest
+from pages import ROOT
 
 pytestmark = pytest.mark.postgres
+FAILURE = json.loads((ROOT / "docs/reference/failure.schema.json").read_text(encoding="utf-8"))
 #: The commands that print nothing but an answer that was asked for, and so are never quiet.
 ONLY_ANSWERS = {
     ("blueprints",),
@@ -179,6 +181,7 @@ def test_each_option_of_a_command_is_read_and_its_refusal_is_answered_as_asked(p
             assert (found["exit_code"], found["outcome"]) == (2, "failed"), option
             assert named in found["error"]["message"] + found["error"]["hint"], option
             assert found["command"] == " ".join(path)
+            jsonschema.validate(found, FAILURE)
         if logged and option != "--output":
             found = json.loads(log.read_text())
             assert (found["exit_code"], found["outcome"]) == (2, "failed"), option

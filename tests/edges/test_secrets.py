@@ -46,6 +46,7 @@ from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.settings.sources import plain_variables
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from secret_words import Search, passwords
+from stops import sentences_with_two_stops
 
 SCHEME = {"postgres": "postgresql", "neo4j": "bolt", "milvus": "http", "redis": "redis"}
 #: In a variable of the caller's environment, where no server has any business.
@@ -226,6 +227,7 @@ class Fuzz:
             os.environ.update(before)
         self.runs += 1
         self.codes.setdefault((args[0], path), set()).add(code)
+        assert not sentences_with_two_stops(err.getvalue()), err.getvalue()
         self.look(f"{out.getvalue()}\n{err.getvalue()}", " ".join(map(str, args))[:60], path)
         assert "Traceback" not in err.getvalue(), err.getvalue()
         assert expected is None or code in expected, (

@@ -435,7 +435,10 @@ def test_every_error_validates():
 
 
 def test_the_documented_document_validates():
-    [text] = fenced((ROOT / "docs/reference/result.md").read_text(encoding="utf-8"), "json")
+    page = (ROOT / "docs/reference/result.md").read_text(encoding="utf-8")
+    text, failure = fenced(page, "json")
+    schema = (ROOT / "docs/reference/failure.schema.json").read_text(encoding="utf-8")
+    Draft202012Validator(json.loads(schema)).validate(json.loads(failure))
     Draft202012Validator(SCHEMA).validate(json.loads(text))
 
 

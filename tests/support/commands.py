@@ -13,6 +13,7 @@ import pytest
 
 from is_db_bootstrap.cli import main
 from servers import PASSWORD
+from stops import sentences_with_two_stops
 
 
 def command(*args, stdin=subprocess.DEVNULL, environ=None):
@@ -35,6 +36,7 @@ def command(*args, stdin=subprocess.DEVNULL, environ=None):
     )
     assert PASSWORD not in done.stdout + done.stderr
     assert "p%C3%A4" not in done.stdout + done.stderr
+    assert not sentences_with_two_stops(done.stderr), done.stderr
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
@@ -53,6 +55,7 @@ def run_here(args, folder, environ):
         streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
         with streams[0], streams[1], pytest.raises(SystemExit) as end:
             main([str(arg) for arg in args])
+    assert not sentences_with_two_stops(err.getvalue()), err.getvalue()
     return end.value.code, out.getvalue(), err.getvalue()
 
 

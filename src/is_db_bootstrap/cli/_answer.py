@@ -7,8 +7,6 @@ what is missing then: a document on stdout, and the termination log.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.cli._endings import code_after_output, result_stream
@@ -68,7 +66,7 @@ class Answer:
         if code and self._held:
             _echo("".join(self._held))
         if code and self.is_json and not self._has_result:
-            _echo(f"{json.dumps(self.document(code, error), indent=2)}\n")
+            _echo(_as_json(self.document(code, error)))
         final_code = code_after_output(code)
         if is_ours and final_code != code:
             self._write_log(final_code, error)
@@ -76,6 +74,8 @@ class Answer:
 
     def document(self, code: int, error: BootstrapError | None = None) -> dict[str, object]:
         """How the command ended, as a document for a call that has no result of a run."""
+        from dataclasses import asdict
+
         from is_db_bootstrap.results import SCHEMA_VERSION, Outcome
 
         outcome = Outcome.FAILED if code else _DONE
@@ -93,6 +93,8 @@ class Answer:
     def _write_log(self, code: int, error: BootstrapError | None) -> None:
         if self.log is None:
             return
+        import json
+
         from is_db_bootstrap.cli._termination_log import write_log
         from is_db_bootstrap.render.summary import refusal
 
@@ -142,7 +144,7 @@ def print_note(line: str) -> None:
 
 def print_document(document: dict[str, object]) -> None:
     """Print the one document of a command that was asked for JSON."""
-    answer().print_result(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n")
+    answer().print_result(_as_json(document))
 
 
 def fail(code: int, message: str, *, hint: str = "") -> int:
@@ -153,6 +155,12 @@ def fail(code: int, message: str, *, hint: str = "") -> int:
     answer().error = error
     _echo_to_stderr(f"is-db-bootstrap: {error}")
     return code
+
+
+def _as_json(document: dict[str, object]) -> str:
+    from is_db_bootstrap.render.document import as_json
+
+    return as_json(document)
 
 
 def _echo(text: str) -> None:

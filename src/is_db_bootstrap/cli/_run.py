@@ -24,6 +24,7 @@ from is_db_bootstrap.cli._endings import (
     write_from_handler,
 )
 from is_db_bootstrap.cli._output import print_text, print_to_stderr, stdout_screen
+from is_db_bootstrap.cli._surroundings import refuse_few_files
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.guests import end_process
@@ -45,6 +46,7 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 def prepare_clients() -> None:
     """Prepare for the import of the clients: without pandas, and without messages of their own."""
+    refuse_few_files()
     keep_out()
     # pymilvus raises what goes wrong. Its transport would also write it to stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

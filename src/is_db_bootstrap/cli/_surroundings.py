@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
@@ -17,6 +18,8 @@ _ROOM = "Make room there, and run again."
 _FILES = "Let the process open more files (ulimit -n 1024), and run again."
 _MAY = "See who owns it, and whether this user may use it."
 _THERE = "See that the path is right, and that it is there."
+#: Four clients open about forty files and connections. gRPC ends the process when it gets none.
+_FEWEST_FILES = 64
 #: What to do about each error of the operating system that a user can mend.
 _HINTS = {
     errno.ENOSPC: _ROOM,
@@ -38,6 +41,15 @@ _HINTS = {
     errno.ENAMETOOLONG: "Give a shorter path.",
     errno.EIO: "See that the disk is in order.",
 }
+
+
+def refuse_few_files() -> None:
+    """Raise `ConfigurationError` where the process may open too few files for its clients."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= allowed < _FEWEST_FILES:
+        raise ConfigurationError(
+            f"This process may open {allowed} files, and a run needs {_FEWEST_FILES}.", hint=_FILES
+        )
 
 
 def refusal_of_machine(error: BaseException) -> BootstrapError | None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from is_db_bootstrap.blueprint.load import blueprint_names
-from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER, StoreName, nearest
 
 
@@ -65,10 +66,29 @@ def create_folder(
     values = _template_values(module, chosen)
     # All texts are made before the first file is written.
     texts = {folder / path: text for path, text in _file_texts(values, chosen)}
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    write_files(folder, texts)
     return list(texts)
+
+
+def write_files(folder: Path, texts: Mapping[Path, str]) -> None:
+    """Write all files of a new folder, or none: one that cannot be written takes the rest along.
+
+    Raises `BootstrapError` then, such as on a full disk.
+    """
+    was_there = folder.exists()
+    path = folder
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        written = folder.iterdir() if was_there else [folder]
+        for each in list(written):
+            shutil.rmtree(each, ignore_errors=True)
+        raise BootstrapError(
+            f"{path} cannot be written: {exc.strerror or exc}.",
+            hint="No file was left. Make room, or go to a folder that you may write to.",
+        ) from exc
 
 
 def module_name(name: str) -> str:

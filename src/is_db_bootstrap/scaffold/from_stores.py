@@ -16,7 +16,7 @@ from is_db_bootstrap.engine.deadlines import Deadline
 from is_db_bootstrap.engine.retry import RetryPolicy, until
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import STORE_ORDER, StoreName
-from is_db_bootstrap.scaffold.folder import module_name, refuse_used_folder
+from is_db_bootstrap.scaffold.folder import module_name, refuse_used_folder, write_files
 from is_db_bootstrap.scaffold.source import class_names, source_of
 from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.existing import Existing, Request
@@ -68,12 +68,9 @@ def write_from_stores(
     request = Request(module, named)
     for store in (each for each in STORE_ORDER if each in stores):
         written.stores[store] = _read(store, settings, request)
-    texts = dict(_texts(module, written.stores))
-    for path, text in texts.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        written.paths.append(target)
+    texts = {folder / path: text for path, text in dict(_texts(module, written.stores)).items()}
+    write_files(folder, texts)
+    written.paths.extend(texts)
     return written
 
 
