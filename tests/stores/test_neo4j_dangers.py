@@ -8,12 +8,13 @@ import pytest
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.results import DangerKind, Mode
-from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.cypher_text import split
 from is_db_bootstrap.stores.neo4j.dangers import BoundedLook, Dangers, Forecasted
 
 pytestmark = pytest.mark.neo4j
+TIMING = Timing(connect_timeout_s=60)
 DROPS, LOCKS = DangerKind.DROPS, DangerKind.LOCKS
 REFUSED, UNSEEN = DangerKind.REFUSED, DangerKind.UNSEEN
 NODES = """
@@ -35,7 +36,7 @@ def graph(neo4j_url):
     with neo4j.GraphDatabase.driver(f"bolt://{url.hosts}", auth=auth) as driver:
         for statement in split(NODES):
             driver.execute_query(statement.text)
-    store = Neo4jBootstrapper(neo4j_url, Blueprint("mine", "test"))
+    store = Neo4jBootstrapper(neo4j_url, Blueprint("mine", "test"), timing=TIMING)
     store.ping(60)
     with store._database.session() as session:
         yield store._database, session
@@ -86,20 +87,22 @@ def new_objects(text):
 
 @pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
 def test_each_danger_is_found_and_what_is_harmless_is_not_marked(graph):
-    look = BoundedLook(*graph, all_s=300)
+    look = BoundedLook(*graph, query_s=60, all_s=600)
     found = {t: marked(Dangers(look, new_objects(t), many=12).of([t])) for t in [*FOUND, *NONE]}
     assert found == FOUND | {text: [] for text in NONE}
 
 
 def test_a_small_label_and_an_object_that_is_there_are_no_danger(graph):
     text = "CREATE CONSTRAINT thing_id FOR (n:Thing) REQUIRE n.id IS UNIQUE"
-    assert Dangers(BoundedLook(*graph), new_objects(text)).of([text]) == ()
-    assert Dangers(BoundedLook(*graph), Forecasted(), many=1).of([text]) == ()
+    assert Dangers(BoundedLook(*graph, query_s=60, all_s=600), new_objects(text)).of([text]) == ()
+    assert (
+        Dangers(BoundedLook(*graph, query_s=60, all_s=600), Forecasted(), many=1).of([text]) == ()
+    )
 
 
 def test_a_count_comes_with_the_danger_and_its_place(graph):
     statements = ["RETURN 1", "MATCH (n:Person) DETACH DELETE n"]
-    (found,) = Dangers(BoundedLook(*graph), Forecasted()).of(statements)
+    (found,) = Dangers(BoundedLook(*graph, query_s=60, all_s=600), Forecasted()).of(statements)
     assert found.statement == 1
     assert found.text == "All nodes of Person are deleted, 13 now."
 
@@ -123,7 +126,7 @@ def test_a_plan_marks_pending_files_and_an_apply_does_not_look(graph, neo4j_url,
     (tmp_path / "V001__delete.cypher").write_text("MATCH (n:Person) DETACH DELETE n;\n")
     later = "CREATE CONSTRAINT thing_size FOR (n:Thing) REQUIRE n.size IS UNIQUE;\n"
     (tmp_path / "V002__size.cypher").write_text(later)
-    store = Neo4jBootstrapper(neo4j_url, Blueprint("mine", "test", cypher=tmp_path))
+    store = Neo4jBootstrapper(neo4j_url, Blueprint("mine", "test", cypher=tmp_path), timing=TIMING)
     planned = BootstrapOrchestrator([store]).run(Mode.PLAN).stores[0].changes
     assert [marked(each.dangers) for each in planned] == [
         [(DROPS, "Person")],
