@@ -107,6 +107,8 @@ class DangerKind(StrEnum):
     LOCKS = "locks"
     #: What the store holds now does not allow the change, such as duplicates under a unique key.
     REFUSED = "refused"
+    #: What could not be looked at, such as a table that takes too long to read. It may be harmless.
+    UNSEEN = "unseen"
 
 
 @dataclass(frozen=True, slots=True)

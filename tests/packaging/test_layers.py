@@ -49,6 +49,7 @@ LAYERS = [
         "blueprint.listing",
         "app",
         "client_imports",
+        "file_check",
         "fleet",
         "leftovers",
         "migrate",

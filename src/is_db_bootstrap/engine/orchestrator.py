@@ -111,7 +111,7 @@ class BootstrapOrchestrator:
         started_at = datetime.now(UTC)
         run = RunContext(
             rules=self._rules,
-            mode=Mode.VERIFY if mode is Mode.SELFTEST else mode,
+            mode=Mode.VERIFY if mode is Mode.SELFTEST else Mode(mode),
             tracks=[Track(store) for store in self._bootstrappers],
             emit=self._emit_event,
             stop=self._stop,

@@ -16,11 +16,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.names import StoreName
-from is_db_bootstrap.results import Change, Detail, Drift, Plan, Proof, ServerInfo, Status
+from is_db_bootstrap.results import (
+    Change,
+    Danger,
+    Detail,
+    Drift,
+    Plan,
+    Proof,
+    ServerInfo,
+    Status,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.milvus import abilities, compare
 from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY, Changes
 from is_db_bootstrap.stores.milvus.connection import single_token
+from is_db_bootstrap.stores.milvus.dangers import dangers_of
 from is_db_bootstrap.stores.milvus.errors import Translation
 from is_db_bootstrap.stores.milvus.kind import KIND
 from is_db_bootstrap.stores.milvus.releases import not_compared
@@ -106,8 +116,16 @@ class MilvusBootstrapper:
 
     def with_statements(self, plan: Plan) -> Plan:
         """The plan with the calls of each change. Milvus has no language of statements."""
-        changes = [replace(each, statements=self._calls_of(each)) for each in plan.changes]
+        changes = [
+            replace(each, statements=self._calls_of(each), dangers=self._dangers_of(each))
+            for each in plan.changes
+        ]
         return replace(plan, changes=tuple(changes))
+
+    def _dangers_of(self, change: Change) -> tuple[Danger, ...]:
+        name = self._declared_of(change).name
+        with self._errors(change.name, change):
+            return dangers_of(change, name, lambda: self._server.stored_rows(name))
 
     def _calls_of(self, change: Change) -> tuple[str, ...]:
         declared = self._declared_of(change)

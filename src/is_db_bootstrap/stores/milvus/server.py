@@ -324,6 +324,18 @@ class Server:
         told = self.client.list_aliases(collection, **self.look_options)
         return sorted(told["aliases"])
 
+    def stored_rows(self, collection: str) -> int:
+        """The rows of a collection. One that is not loaded tells only what it has sealed.
+
+        0 also when there is no such collection.
+        """
+        if self.described(collection) is None:
+            return 0
+        if self.load_state(collection) is LoadState.Loaded:
+            return self.count(collection)
+        told = self.client.get_collection_stats(collection, **self.look_options)
+        return int(told.get("row_count") or 0)
+
     def count(self, collection: str, where: str = "") -> int:
         """The rows of a loaded collection, those included that were written a moment ago."""
         answer = self.client.query(

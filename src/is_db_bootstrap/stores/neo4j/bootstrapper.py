@@ -33,6 +33,7 @@ from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
 from is_db_bootstrap.stores.neo4j.callbacks import CallbackRun, Callbacks
 from is_db_bootstrap.stores.neo4j.choice import Chooser
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
+from is_db_bootstrap.stores.neo4j.dangers import BoundedLook, Dangers, Forecasted, with_dangers
 from is_db_bootstrap.stores.neo4j.database import Database
 from is_db_bootstrap.stores.neo4j.duplicates import USED_LABELS, refuse_duplicates
 from is_db_bootstrap.stores.neo4j.errors import Translation
@@ -89,6 +90,8 @@ class Neo4jBootstrapper:
         self._callbacks = Callbacks.load(folder, autocrlf=crlf) if folder else Callbacks()
         #: The files that the last plan has chosen, by name.
         self._chosen: dict[str, CypherFile] = {}
+        #: What the last plan has forecast.
+        self._forecasted = Forecasted()
         #: The number of the statement with which a run goes on, for each file that was begun.
         self._first_statements: dict[str, int] = {}
         self._seed = Seed(self._blueprint.seed_nodes, self._blueprint.seed_relationships)
@@ -183,12 +186,14 @@ class Neo4jBootstrapper:
         return Plan(tuple(changes), skipped, notes, begun=begun)
 
     def with_statements(self, plan: Plan) -> Plan:
-        """The plan with the Cypher of each change. No server is asked.
+        """The plan with the Cypher of each change, and what to look at first (`dangers`).
 
         A file that an earlier run has begun has the statements from which this run goes on.
         """
         changes = [replace(each, statements=self._statements_of(each)) for each in plan.changes]
-        return replace(plan, changes=tuple(changes))
+        with self._errors(), self._database.session() as session:
+            dangers = Dangers(BoundedLook(self._database, session), self._forecasted)
+            return replace(plan, changes=with_dangers(changes, dangers))
 
     def _statements_of(self, change: Change) -> tuple[str, ...]:
         if change.kind == "seed":
@@ -215,6 +220,8 @@ class Neo4jBootstrapper:
         )
         refuse_duplicates(partial(self._database.rows, session), found.new)
         self._file_run.expect(frozenset(found.unforeseen))
+        new = {each.name or each.definition for each in found.new}
+        self._forecasted = Forecasted(new, found.unforeseen, live.objects)
         return found
 
     def _is_after_due(self, session: neo4j.Session) -> bool:

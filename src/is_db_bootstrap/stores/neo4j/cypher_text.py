@@ -86,6 +86,47 @@ class Statement:
         return not self.is_schema and _CHANGES.search(self.tokens) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A part of a statement. `kind` is word, number, string, name or mark. `line` is from 1."""
+
+    kind: str
+    text: str
+    line: int
+
+    @property
+    def upper(self) -> str:
+        """The text in capitals, as keywords are compared."""
+        return self.text.upper()
+
+    @property
+    def shape(self) -> str:
+        """The text without what a person chooses: `~` for a name in backticks, `""` for a text."""
+        return {"name": "~", "string": '""'}.get(self.kind, self.text)
+
+
+def token_lists(text: str) -> Iterator[list[Token]]:
+    """The tokens of each statement without comments; `ValueError` as for `split`."""
+    found: list[Token] = []
+    line, counted = 1, 0
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        if kind not in _PLAIN_KINDS:
+            _refuse_open(text, match)
+        begin = match.start(kind)
+        line += text.count("\n", counted, begin)
+        counted = begin
+        if kind == "end":
+            if found:
+                yield found
+            found = []
+        elif kind != "comment" and match[kind] != "\ufeff":
+            is_number = kind == "word" and match[kind][0].isdigit()
+            found.append(Token("number" if is_number else kind, match[kind], line))
+    if found:
+        yield found
+
+
 def split(text: str) -> Iterator[Statement]:
     """The statements of a file; `ValueError` for a string, name or comment without end."""
     return (found for found in _read(text) if found.tokens)
@@ -133,7 +174,9 @@ def _read(text: str) -> Iterator[Statement]:
 def _refuse_open(text: str, match: re.Match[str]) -> None:
     for group, sign in _OPEN.items():
         if match[group] is not None:
-            line = text.count("\n", 0, match.start(group)) + 1
+            # The group is the end of the text. What has no end begins behind the blanks.
+            begin = match.end() - len(match[0].lstrip())
+            line = text.count("\n", 0, begin) + 1
             raise ValueError(f"line {line}: what begins with {sign} has no end")
 
 

@@ -237,6 +237,13 @@ class Database:
         query = neo4j.Query(text, metadata=self.metadata)
         return [dict(row) for row in session.run(query, parameters)]
 
+    def rows_within(
+        self, session: neo4j.Session, text: str, timeout_s: float
+    ) -> list[dict[str, Any]]:
+        """As `rows`, ended by the server after `timeout_s` seconds."""
+        query = neo4j.Query(text, metadata=self.metadata, timeout=timeout_s)
+        return [dict(row) for row in session.run(query)]
+
     def ask(self, session: neo4j.Session, question: str) -> bool:
         """The answer to a question, in a transaction that is rolled back.
 

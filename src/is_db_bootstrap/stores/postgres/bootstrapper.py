@@ -476,10 +476,11 @@ class PostgreSQLBootstrapper:
         return Plan(changes, notes=notes, begun=begun_before)
 
     def with_statements(self, plan: Plan) -> Plan:
-        """The plan with the SQL of each change. The server is not asked.
+        """The plan with the SQL of each change, and what to look at first (`dangers`).
 
         A process of its own writes down the revisions (`planned_sql`). Nothing is run twice in this
-        one, and a run that changes something finds their modules as it would without a plan.
+        one, and a run that changes something finds their modules as it would without a plan. The
+        server is asked what is in the tables, with queries that are bounded.
         """
         revisions = [change.name for change in plan.changes if change.kind == "revision"]
         written = self._written_revisions(revisions) if revisions else {}
@@ -488,6 +489,7 @@ class PostgreSQLBootstrapper:
         else:
             written, notes = self._tried_revisions(revisions, written)
         changes = [self._with_statements(change, written) for change in plan.changes]
+        changes = self._with_dangers(changes)
         return replace(plan, changes=tuple(changes), notes=(*plan.notes, *notes))
 
     def _tried_revisions(
@@ -510,6 +512,16 @@ class PostgreSQLBootstrapper:
             for name, each in written.items()
         }
         return found, trial.notes
+
+    def _with_dangers(self, changes: list[Change]) -> list[Change]:
+        """The changes with their dangers. A database that is still to be made has none."""
+        from is_db_bootstrap.stores.postgres.dangers import with_dangers
+
+        reader = self.reader()
+        if reader is None:
+            return changes
+        with errors(self.target, "the tables of the plan"):
+            return with_dangers(changes, reader, self._schema)
 
     def _written_revisions(self, revisions: Sequence[str]) -> Mapping[str, PlannedSql]:
         from is_db_bootstrap.stores.postgres.planned_sql import SqlWriter
