@@ -144,6 +144,28 @@ def test_an_encrypted_key_is_opened_with_its_password(secured, certificates, tmp
     assert_silent(told, certificates)
 
 
+# A session makes a database of its own on Milvus, in which 2.3 does not show an alias in time.
+@pytest.mark.parametrize("store", [store for store in STORES if store != "milvus"])
+def test_a_session_of_tests_on_given_servers_shows_the_certificate(
+    secured, certificates, tmp_path, store
+):
+    """The servers are still empty here, or the session would leave them alone.
+
+    What the session says to the code under test is enough to reach the same store.
+    """
+    given = environment(store, address(store, secured(store)), certificates)
+    session = TestSession(GivenServers(given))
+    try:
+        with session.stores(load_blueprint("novel_genesis")) as stores:
+            url = stores.url(store)
+            said = {f"{store.upper()}_URL": url.reveal(), **tls_variables(url)}
+            code, told, _ = waited(store, environment(store, "", certificates) | said, tmp_path)
+    finally:
+        session.close()
+    assert code == 0, told
+    assert session.troubles == []
+
+
 # --- what is wrong
 
 
@@ -327,25 +349,6 @@ async def test_the_client_of_an_asynchronous_fixture_shows_the_certificate(appli
             await used(store, client)
     finally:
         await close()
-
-
-# A session makes a database of its own on Milvus, in which 2.3 does not show an alias in time.
-@pytest.mark.parametrize("store", [store for store in STORES if store != "milvus"])
-def test_a_session_of_tests_on_given_servers_shows_the_certificate(
-    secured, certificates, tmp_path, store
-):
-    """What the session says to the code under test is enough to reach the same store."""
-    given = environment(store, address(store, secured(store)), certificates)
-    session = TestSession(GivenServers(given))
-    try:
-        with session.stores(load_blueprint("novel_genesis")) as stores:
-            url = stores.url(store)
-            said = {f"{store.upper()}_URL": url.reveal(), **tls_variables(url)}
-            code, told, _ = waited(store, environment(store, "", certificates) | said, tmp_path)
-    finally:
-        session.close()
-    assert code == 0, told
-    assert session.troubles == []
 
 
 async def test_the_pool_of_a_service_shows_the_certificate(applied):
