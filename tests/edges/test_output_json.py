@@ -131,3 +131,11 @@ def test_an_output_that_would_not_be_obeyed_is_refused(tmp_path):
     code, out, err = run_here(args, tmp_path, environment(NOBODY))
     assert (code, document(out)["exit_code"]) == (2, 2)
     assert "--format json" in err
+
+
+def test_a_self_test_that_ends_before_its_first_check_says_selftest(tmp_path):
+    call = ("selftest", "--timeout", "0.2", "-b", "agentic_projects")
+    _, out, _ = run_here(call, tmp_path, environment(NOBODY))
+    assert "agentic_projects: selftest failed" in out
+    _, out, _ = run_here((*call, "-o", "json"), tmp_path, environment(NOBODY))
+    assert document(out)["mode"] == "selftest"
