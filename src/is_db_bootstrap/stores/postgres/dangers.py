@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from is_db_bootstrap.results import Change, Danger, DangerKind
+from is_db_bootstrap.results import Change, Danger
 from is_db_bootstrap.stores.postgres import statement_dangers
 from is_db_bootstrap.stores.postgres.danger_judge import Judge, unseen
 from is_db_bootstrap.stores.postgres.live_rows import ALL_S, QUERY_S, LiveRows
@@ -81,15 +81,6 @@ def _parser_missing(exc: ParserMissing) -> Danger:
     )
 
 
-def dangers_of(
-    statements: Sequence[str],
-    session: psycopg.Connection[Any] | None,
-    schema: str = "public",
-) -> tuple[Danger, ...]:
-    """The dangers of one pending revision, as `PlanDangers` finds them."""
-    return PlanDangers(session, schema).of(statements)
-
-
 def with_dangers(
     changes: Iterable[Change],
     session: psycopg.Connection[Any] | None,
@@ -105,6 +96,3 @@ def _with_dangers(found: PlanDangers, change: Change) -> Change:
         return change
     dangers = found.of(change.statements, is_code=change.is_code)
     return replace(change, dangers=(*change.dangers, *dangers))
-
-
-__all__ = ["DangerKind", "PlanDangers", "dangers_of", "with_dangers"]
