@@ -44,7 +44,8 @@ ONLY_ANSWERS = {
 OF_STACK = {path for path in COMMANDS if path[0] == "local"}
 #: Each option that means the same everywhere, and the commands that do not offer it.
 NOT_OFFERED = {
-    "--output": {("blueprints", "show"), ("local", "down")},  # `show` has --format
+    # `show` has --format.
+    "--output": {("blueprints", "show"), ("local", "down"), ("local", "reset")},
     "--quiet": ONLY_ANSWERS | OF_STACK,
     "--termination-log": {("blueprints",), ("blueprints", "show"), ("migrate", "ini")} | OF_STACK,
 }
