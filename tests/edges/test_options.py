@@ -27,7 +27,8 @@ from test_endings import (  # noqa: F401 - fixtures
 
 from commands import run_here
 from is_db_bootstrap import migrate
-from is_db_bootstrap.names import STORE_ORDER, nearest
+from is_db_bootstrap.names import STORE_ORDER
+from is_db_bootstrap.nearest import nearest
 from pages import ROOT
 
 pytestmark = pytest.mark.postgres
