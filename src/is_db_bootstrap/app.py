@@ -166,7 +166,7 @@ def orchestrator(
             "--try is for stores that can be tried elsewhere, and this run has none of them.",
             hint="Leave --try out.",
         )
-    urls = {store: settings.need(store) for store in chosen}
+    urls = settings.need_each(chosen)
     built = [
         bootstrapper(
             store,

@@ -151,6 +151,15 @@ def test_status_says_which_folder_it_looks_at(root, stack):
     assert f"No local stack is running in {root / 'none'}." in elsewhere.stderr
 
 
+def test_down_of_a_store_that_does_not_run_says_what_runs(root, stack):
+    done = call(root, "local", "down", "--only", "neo4j")
+    assert done.returncode == 0, done.stderr
+    assert "neo4j: not running." in done.stderr
+    assert f"The stack in {stack} listens on 127.0.0.1. It runs redis." in done.stderr
+    elsewhere = call(root, "local", "down", "--data-dir", "none")
+    assert f"No local stack is running in {root / 'none'}." in elsewhere.stderr
+
+
 def test_status_of_a_stack_whose_servers_have_all_died_is_exit_4(root, stack):
     kill(running(stack)["redis"])
     done = call(root, "local", "status")

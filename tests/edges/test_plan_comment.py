@@ -168,6 +168,12 @@ def test_nothing_to_change_is_said_in_a_line():
     assert "Nothing to change." in text
 
 
+def test_a_store_that_was_skipped_is_not_said_to_have_nothing_to_change():
+    text = comment(store(outcome=Outcome.SKIPPED), outcome=Outcome.FAILED, code=4)
+    assert "Nothing to change." not in text
+    assert "Whether it has changes is not known." in text
+
+
 def test_a_store_that_failed_says_why_and_what_next():
     error = ErrorReport("unavailable", "", "postgres: db does not answer.", "Is it running?")
     failed = store(outcome=Outcome.FAILED, error=error)

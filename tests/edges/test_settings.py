@@ -51,6 +51,13 @@ def test_a_missing_address_names_its_variable(store):
         load().need(store)
 
 
+def test_all_missing_addresses_are_named_at_once():
+    with pytest.raises(ConfigurationError) as refused:
+        load({"REDIS_URL": "redis://here"}).need_each(("postgres", "neo4j", "milvus", "redis"))
+    assert str(refused.value).startswith("neo4j, milvus: no address is set.")
+    assert "Set NEO4J_URL, MILVUS_URL," in refused.value.hint
+
+
 def test_the_first_source_wins(empty_folder):
     (empty_folder / "is-db-bootstrap.toml").write_text('[postgres]\nurl = "postgresql://file"\n')
     env_file = empty_folder / "vars"

@@ -556,6 +556,19 @@ def test_verify_with_changes_pending_is_drift():
     assert "apply a" not in store.calls
 
 
+@pytest.mark.parametrize("mode", [Mode.VERIFY, Mode.APPLY])
+def test_a_store_that_was_verified_is_unchanged_although_another_has_drifted(mode):
+    right = InMemoryBootstrapper("postgres", ["a"], applied=["a"])
+    drifted = InMemoryBootstrapper("redis", ["b"], applied=["b"])
+    is_done = threading.Event()
+    right.verify = lambda: is_done.set() or []
+    drifted.verify = lambda: is_done.wait(60) and [Drift("x", "index", "is missing")]
+    result = run(right, drifted, mode=mode)
+    outcomes = [store.outcome for store in result.stores]
+    assert outcomes == [Outcome.UNCHANGED, Outcome.DRIFTED]
+    assert (result.outcome, result.exit_code) == (Outcome.DRIFTED, 3)
+
+
 def test_status_looks_once_and_reports_stores_that_are_down():
     up, down = (
         InMemoryBootstrapper("postgres", ["a"], applied=["a"]),

@@ -92,6 +92,29 @@ def test_each_danger_is_found_and_what_is_harmless_is_not_marked(graph):
     assert found == FOUND | {text: [] for text in NONE}
 
 
+@pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
+def test_cypher_that_the_server_does_not_take_is_marked_and_not_run(graph):
+    wrong = {
+        "CREATE CONSTRANT a FOR (n:Nobody) REQUIRE n.x IS UNIQUE": (
+            "CREATE CONSTRANT",
+            "CONSTRAINT?",
+        ),
+        "MERGE (n:Mistyped {name 'x'})": ("MERGE", "Invalid input ''x''"),
+        "// why\nMERGE (n:Mistyped {name: toUper('x')})": ("MERGE", "toUper"),
+        "CALL apoc.nothing()": ("CALL apoc", "apoc.nothing"),
+    }
+    right = "MATCH (n:Mistyped) CALL (n) { SET n.x = 1 } IN TRANSACTIONS"
+    look = BoundedLook(*graph, query_s=60, all_s=600)
+    found = Dangers(look, Forecasted()).of([right, *wrong])
+    assert [(each.kind, each.statement, each.object) for each in found] == [
+        (REFUSED, place, name) for place, (name, _) in enumerate(wrong.values(), 1)
+    ]
+    for each, (_, reason) in zip(found, wrong.values(), strict=True):
+        assert reason in each.text
+        assert "column" not in each.text
+    assert look("MATCH (n:Mistyped) RETURN count(n) AS n") == [{"n": 0}]
+
+
 def test_a_small_label_and_an_object_that_is_there_are_no_danger(graph):
     text = "CREATE CONSTRAINT thing_id FOR (n:Thing) REQUIRE n.id IS UNIQUE"
     assert Dangers(BoundedLook(*graph, query_s=60, all_s=600), new_objects(text)).of([text]) == ()

@@ -232,8 +232,8 @@ def test_duplicates_that_a_pending_file_removes_are_no_conflict(store, query):
         "V2__unique.cypher": UNIQUE.format("d", "D"),
     }
     first = store(files)
-    (note,) = [note for note in first.plan().notes if "is not known before" in note]
-    assert "d is not known before V1__merge.cypher has run" in note
+    (note,) = [note for note in first.plan().notes if "depends on" in note]
+    assert "d depends on what V1__merge.cypher does" in note
     assert run(first) == ["V1__merge.cypher", "V2__unique.cypher"]
     assert first.verify() == []
 

@@ -671,6 +671,7 @@ def test_without_a_catalogue_verify_says_record_only_and_strict_exits_3(made, he
     finally:
         file.write_text(before, encoding="utf-8")
     assert outcomes == [(0, []), (3, ["file"])]
+    assert [each.fix for each in result.stores[0].drifts] == ["is-db-bootstrap revision --refresh"]
     told = [note for note in result.stores[0].notes if "record only" in note]
     assert len(told) == 1
 

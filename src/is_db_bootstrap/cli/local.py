@@ -141,10 +141,23 @@ def stop_stack(only: tuple[str, ...], data_dir: Path | None) -> int:
     """Stop what `up` started. Its data stays."""
     from is_db_bootstrap.local import down
 
-    stopped = down(data_dir, stores=_chosen_stores(only), progress=print_progress)
-    message = f"Stopped: {', '.join(stopped)}." if stopped else "No local stack is running."
+    stores = _chosen_stores(only)
+    stopped = down(data_dir, stores=stores, progress=print_progress)
+    message = f"Stopped: {', '.join(stopped)}." if stopped else _nothing_stopped(data_dir, stores)
     click.echo(message, err=True)
     return 0
+
+
+def _nothing_stopped(data_dir: Path | None, stores: tuple[StoreName, ...]) -> str:
+    """What was found by a `down` that had nothing to stop."""
+    from is_db_bootstrap.local import status
+    from is_db_bootstrap.local.places import data_folder
+
+    folder = data_folder(data_dir)
+    stack = status(data_dir)
+    if stack is None or not stack.servers:
+        return f"No local stack is running in {folder}."
+    return f"{', '.join(stores)}: not running. {_running_line(stack)}"
 
 
 @command.command("status")

@@ -121,7 +121,8 @@ def command(
         _print_no_difference(operations)
     elif len(paths) == 1 and not (refresh or cypher):
         print_note(
-            "Write it, then run the same with --refresh, so that verify knows what it makes."
+            "Write what it does, then run `is-db-bootstrap revision --refresh` with the options "
+            "that name your database, so that verify knows what it makes."
         )
     return 0
 

@@ -262,7 +262,7 @@ class Track:
             return _outcome_of(self.error)
         if self.changed:
             return Outcome.CHANGED
-        if failed and mode is not Mode.STATUS:
+        if failed and not self.verified and mode is not Mode.STATUS:
             return Outcome.SKIPPED
         if self.pending and mode in {Mode.PLAN, Mode.STATUS}:
             return Outcome.PLANNED

@@ -164,7 +164,7 @@ def _add_stores(page: Page, run: Document, parent: int | None, owner: str = "") 
 def _add_store(page: Page, store: Document, title: str, parent: int | None, owner: str) -> None:
     """A heading, a table of the changes, and what they send."""
     is_calm = not store["changes"] and not store["error"]
-    text = f"{title}\n\nNothing to change." if is_calm else title
+    text = f"{title}\n\n{_calm_words(store)}" if is_calm else title
     place = page.add(Part(text, Rank.TABLES, ("store", "stores"), parent))
     if store["error"]:
         text = _failure_text(store, owner)
@@ -183,6 +183,13 @@ def _add_store(page: Page, store: Document, title: str, parent: int | None, owne
         if change["statements"]:
             text = _statements_text(store, change)
             page.add(Part(text, Rank.STATEMENTS, nouns, place))
+
+
+def _calm_words(store: Document) -> str:
+    """What is known of a store without a change and without a failure."""
+    if store["outcome"] == Outcome.SKIPPED:
+        return "Skipped, because another store failed. Whether it has changes is not known."
+    return "Nothing to change."
 
 
 def _failure_text(store: Document, owner: str) -> str:

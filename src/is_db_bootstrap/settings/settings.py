@@ -165,6 +165,22 @@ class Settings:
             )
         return self.stores[store]
 
+    def need_each(self, stores: Collection[StoreName]) -> dict[StoreName, StoreUrl]:
+        """The addresses of `stores`.
+
+        Raises `ConfigurationError` that names every store and variable without one.
+        """
+        lacking = [store for store in stores if store not in self.stores]
+        if len(lacking) > 1:
+            variables = ", ".join(f"{store.upper()}_URL" for store in lacking)
+            likely = "".join(self.hints.get(store, "") for store in lacking)
+            raise ConfigurationError(
+                f"{', '.join(lacking)}: no address is set.",
+                hint=f"Set {variables}, leave stores out with --skip, or use --local for a local "
+                f"stack.{likely}",
+            )
+        return {store: self.need(store) for store in stores}
+
 
 # --- addresses
 

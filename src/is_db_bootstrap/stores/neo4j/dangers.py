@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import neo4j
 
 from is_db_bootstrap.results import Change, Danger, DangerKind
-from is_db_bootstrap.stores.neo4j import cypher_text
+from is_db_bootstrap.stores.neo4j import cypher_check, cypher_text
 from is_db_bootstrap.stores.neo4j.cypher_schema import Drop, SchemaObject, recognise
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement, quoted
 from is_db_bootstrap.stores.neo4j.duplicates import AFFORDABLE_NODES
@@ -33,6 +33,15 @@ ALL_S = 20.0
 #: Shorter than this a query is not begun.
 _SHORTEST_S = 0.05
 
+#: What the server answers to Cypher that it will never run.
+_NOT_UNDERSTOOD = {
+    "ClientError.Statement.SyntaxError",
+    "ClientError.Statement.UnsupportedAdministrationCommand",
+    "ClientError.Procedure.ProcedureNotFound",
+}
+#: Where the server found it. Lines and columns there are those of the question.
+_PLACE = re.compile(r" *\(line \d+, column \d+.*", re.DOTALL)
+
 _TEXT = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
 _NAME = r"(?:`(?:``|[^`])*`|\w+)"
 _DELETE = re.compile(r"(?<![.:$] )\b(?:DETACH |NODETACH )?DELETE (?P<what>[^;{}]*)", re.IGNORECASE)
@@ -47,6 +56,10 @@ _WHOLE_LABEL = re.compile(
 
 class NotSeen(Exception):
     """A look that gave no answer. Its text says why, as the rest of a sentence."""
+
+
+class NotUnderstood(NotSeen):
+    """The server does not take the question. Its text is the server's reason."""
 
 
 #: Asks one question. Raises `NotSeen`.
@@ -95,6 +108,8 @@ class BoundedLook:
         except neo4j.exceptions.ClientError as exc:
             if code(exc).startswith(TIMED_OUT):
                 raise NotSeen(f"could not be seen within {limit_s:g} s") from exc
+            if code(exc) in _NOT_UNDERSTOOD:
+                raise NotUnderstood(_PLACE.sub("", told(exc)[0])) from exc
             raise NotSeen(f"could not be seen: {told(exc)[0]}") from exc
         finally:
             self._left_s -= time.monotonic() - begin
@@ -115,7 +130,9 @@ class Dangers:
         found = []
         for place, text in enumerate(statements):
             for statement in cypher_text.split(text):
-                found += [replace(each, statement=place) for each in self._of(statement)]
+                marks = list(self._of(statement))
+                marks += self._not_understood(statement, marks)
+                found += [replace(each, statement=place) for each in marks]
         return tuple(found)
 
     def _of(self, statement: Statement) -> Iterator[Danger]:
@@ -127,6 +144,24 @@ class Dangers:
             yield from self._made_over_nodes(thing)
         elif not statement.is_schema:
             yield from self._removed(statement)
+
+    def _not_understood(self, statement: Statement, marks: Sequence[Danger]) -> Iterator[Danger]:
+        """Cypher that the server does not take. `EXPLAIN` parses it and runs nothing.
+
+        A statement that has a mark `unseen` among its `marks` gets no second one.
+        """
+        if self._ask is None:
+            return
+        name = _beginning(statement)
+        try:
+            self._ask(f"EXPLAIN {statement.text}")
+        except NotUnderstood as exc:
+            known = next(cypher_check.problems(statement.text), None)
+            reason = known.text if known else f"{str(exc).rstrip('.')}."
+            yield Danger(DangerKind.REFUSED, name, f"Neo4j does not take it: {reason}")
+        except NotSeen as exc:
+            if all(each.kind is not DangerKind.UNSEEN for each in marks):
+                yield _unseen(name, f"Whether Neo4j takes it {exc}.")
 
     def _dropped(self, drop: Drop) -> Iterator[Danger]:
         is_passed_over = drop.guarded and drop.name not in self._forecast.live
@@ -246,6 +281,12 @@ def _noun(thing: SchemaObject) -> str:
 def _pattern(thing: SchemaObject, label: str) -> str:
     name = quoted(label)
     return f"(n:{name})" if thing.entity == "NODE" else f"()-[n:{name}]->()"
+
+
+def _beginning(statement: Statement) -> str:
+    """The first word of a statement, or the first two, as `CREATE CONSTRAINT`."""
+    first, *others = statement.tokens.split(" ")
+    return f"{first} {others[0]}" if others and others[0].isalpha() else first
 
 
 def _unseen(name: str, text: str) -> Danger:

@@ -129,7 +129,7 @@ def _relationships(blueprint: Blueprint) -> dict[str, Any]:
 def _file(file: Mapping[str, Any]) -> Branch:
     lines = [Branch(f"{found['kind']} {found['name']}", _place(found)) for found in file["objects"]]
     if file["other_statements"]:
-        lines.append(Branch(text=f"{file['other_statements']} other statements"))
+        lines.append(Branch(text=counted(other_statements=file["other_statements"])))
     return Branch(file["name"], "; ".join(file["preconditions"]), lines)
 
 

@@ -49,8 +49,8 @@ class Forecast:
     def notes(self) -> list[str]:
         """What is not known before the scripts have run."""
         return [
-            f"Whether values block {name} is not known before {script} has run. It is looked at "
-            "right before the constraint is made."
+            f"Whether values block {name} depends on what {script} does, so it is looked at right "
+            "before the constraint is made."
             for name, script in self.unforeseen.items()
         ]
 

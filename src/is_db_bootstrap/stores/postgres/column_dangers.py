@@ -76,7 +76,8 @@ def added(judge: Judge, name: Name, command: Any) -> Iterator[Danger]:
     if refuses_null and not has_value and judge.rows is not None and judge.extent(name):
         text = (
             f"Column {column.colname} refuses NULL and has no default, and the table has rows"
-            f"{judge.in_brackets(name)}."
+            f"{judge.in_brackets(name)}. A default lets it through, and so do three steps: add the "
+            "column, fill it, SET NOT NULL."
         )
         yield Danger(DangerKind.REFUSED, str(name), text)
     planned.new_columns[column.colname] = has_value

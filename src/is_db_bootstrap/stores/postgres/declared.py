@@ -209,7 +209,7 @@ def _record_only(reason: str) -> Drift:
     """The remark on a blueprint whose catalogue cannot be used."""
     because = end_sentence(f"record only, tables are not compared: {reason}")
     message = f"{because} {_REFRESH} writes it"
-    return Drift(FILE_NAME, "file", message)
+    return Drift(FILE_NAME, "file", message, fix=_REFRESH)
 
 
 def _gap(catalogue: Catalogue, schema: str) -> str:
