@@ -147,6 +147,19 @@ def test_pending_changes_of_any_target_are_exit_3_when_asked_for(tenants):
     assert (code, document["exit_code"]) == (0, 0)
 
 
+def test_a_plan_of_many_targets_says_where_to_look_first(tenants):
+    revision = tenants.folder / "migrations" / "m_0002_step.py"
+    drop = REVISION.replace("CREATE TABLE seen (id int)", "ALTER TABLE seen DROP COLUMN id")
+    drop = drop.replace("m_0001", "m_0002").replace(
+        "down_revision = None", "down_revision = 'm_0001'"
+    )
+    revision.write_text(drop)
+    _, out, _ = tenants.call("plan", output="text", targets=tenants.targets[:1])
+    words = "0 postgres planned 1 revision planned, 1 to look at first (drops)"
+    revision.unlink()
+    assert " ".join(out.splitlines()[1].split()) == words
+
+
 def test_the_text_of_a_look_is_a_table_with_each_store_of_each_target(tenants):
     _, out, _ = tenants.call("plan", output="text")
     rows = [line.split() for line in out.splitlines()]

@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 import pytest
 from markdown_it import MarkdownIt
 
-from is_db_bootstrap.render import fleet_plan_comment, plan_comment
+from is_db_bootstrap.render.plan_comment import fleet_plan_comment, plan_comment
 from is_db_bootstrap.results import (
     BootstrapResult,
     ChangeResult,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import textwrap
 from dataclasses import replace
 
@@ -22,6 +25,7 @@ from team_project import TeamProject
 pytestmark = pytest.mark.postgres
 
 _REVISION = '''"""Does {revision}."""
+import multiprocessing
 import os
 import pathlib
 import socket
@@ -77,6 +81,12 @@ ASKING = {
     "socket": ("socket.create_connection(('127.0.0.1', 1))", []),
     "starts": ("subprocess.run(['true'])", []),
     "forks": ("os.fork()", []),
+    "spawns": (
+        "multiprocessing.get_context('spawn').Process(target=print).start()",
+        [],
+    ),
+    "pipes": ("os.mkfifo(os.environ['PIPE'])", []),
+    "nodes": ("os.mknod(os.environ['PIPE'])", []),
 }
 #: What can be written down without a server, and how it stands there.
 TELLING = {
@@ -191,6 +201,7 @@ def test_a_revision_that_asks_or_acts_runs_python_and_nothing_comes_of_it(
     monkeypatch.setenv("TARGET", postgres_url)
     monkeypatch.setenv("TARGET_ENGINE", postgres_url.replace("postgresql:", "postgresql+psycopg:"))
     left = tmp_path / "left.txt"
+    monkeypatch.setenv("PIPE", str(left))
     removed = tmp_path / "removed.txt"
     removed.touch()
     acting = {
@@ -214,6 +225,7 @@ def test_a_revision_that_asks_or_acts_runs_python_and_nothing_comes_of_it(
     assert "checks looks first whether an object is there;" in note
     assert "writes opens a file for writing;" in note
     assert "socket uses the network;" in note
+    assert "spawns starts a program;" in note
     assert "ValueError" in note
 
 
@@ -244,6 +256,35 @@ def test_only_a_plan_with_something_pending_writes_revisions_down(
     blueprint = folder_of(tmp_path, {"first": TABLE, "second": "op.execute('SELECT 2')"})
     assert planned(run(postgres_url, blueprint))["second"].statements == ("SELECT 2;",)
     assert asked == [["second"]]
+
+
+#: What only a plan, a comment and drift need.
+_OF_A_PLAN = {"render.plan_comment", "stores.postgres.planned_sql", "stores.postgres.mending"}
+
+
+def test_an_apply_with_nothing_to_do_does_not_pay_for_what_a_plan_shows(tmp_path, postgres_url):
+    blueprint = folder_of(tmp_path, {"first": TABLE})
+    run(postgres_url, blueprint, Mode.APPLY)
+    lines = "BLUEPRINT = Blueprint('planned', 'Planned')\n"
+    (tmp_path / "blueprint.py").write_text(f"from is_db_bootstrap import Blueprint\n{lines}")
+    listed = "print(*(name.partition('.')[2] for name in sys.modules), file=sys.stderr)"
+    call = (
+        "import os, sys\nfrom is_db_bootstrap.cli import main\n"
+        f"try: main(['apply', '-b', {str(tmp_path)!r}])\nfinally: {listed}"
+    )
+    environ = os.environ | {"POSTGRES_URL": postgres_url}
+    done = subprocess.run(
+        [sys.executable, "-c", call],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    loaded = set(done.stderr.split())
+    assert "unchanged" in done.stdout
+    assert "stores.postgres.baseline" in loaded
+    assert loaded & _OF_A_PLAN == set()
 
 
 def test_a_revision_that_does_not_end_is_ended_with_the_time_of_a_plan(tmp_path, postgres_url):
@@ -387,6 +428,22 @@ def test_a_baseline_shows_its_file_and_a_function_runs_python(tmp_path, postgres
         ("CONNECTION 'host=a password=b'", "CONNECTION 'host=a password=***'"),
         ("SELECT 'postgresql://u:p@h/d'", "SELECT 'postgresql://u:***@h/d'"),
         ("CREATE USER a SET PASSWORD 'b'", "CREATE USER a SET PASSWORD '***'"),
+        ("UPDATE a SET access_token = 'b'", "UPDATE a SET access_token = '***'"),
+        ("ALTER ROLE a SET x.jwt_secret TO 'b'", "ALTER ROLE a SET x.jwt_secret TO '***'"),
+        ("f('host=a password=''b'' port=1')", "f('host=a password=''***'' port=1')"),
+        ("SET password = '', name = 'b'", "SET password = '***', name = 'b'"),
+        ("ALTER TABLE a RENAME token TO b", "ALTER TABLE a RENAME token TO b"),
+        ("ENUM ('password', 'token')", "ENUM ('password', 'token')"),
+        ("VALUES ('a password', 'b')", "VALUES ('a password', 'b')"),
+        ("IN ('token' , 'it''s')", "IN ('token' , 'it''s')"),
+        ('SELECT \'{"password": "b"}\'', 'SELECT \'{"password": "***"}\''),
+        ("DO $$ ALTER ROLE a PASSWORD 'b' $$", "DO $$ ALTER ROLE a PASSWORD '***' $$"),
+        ("CREATE USER a PASSWORD $x$b$x$", "CREATE USER a PASSWORD '***'"),
+        ("-- don't\nALTER ROLE a PASSWORD E'b\\'c'", "-- don't\nALTER ROLE a PASSWORD E'***'"),
+        ("LIKE 'x' ESCAPE '\\' PASSWORD 'b'", "LIKE 'x' ESCAPE '\\' PASSWORD '***'"),
+        ("// don't\nSET u.token = 'b'", "// don't\nSET u.token = '***'"),
+        ('SET u.password = "b"', "SET u.password = '***'"),
+        ('RENAME token TO "b"', 'RENAME token TO "b"'),
         ("ADD COLUMN password text DEFAULT 'x'", "ADD COLUMN password text DEFAULT 'x'"),
         ("CREATE TABLE a (token text)", "CREATE TABLE a (token text)"),
     ],

@@ -74,6 +74,7 @@ FOUND = {
     "DROP TABLE IF EXISTS t": [DROPS],
     "DROP SCHEMA other CASCADE": [DROPS],
     "DROP INDEX by_twice": [DROPS],
+    "DROP INDEX IF EXISTS by_twice": [DROPS],
     "DROP MATERIALIZED VIEW seen": [DROPS],
     "DROP VIEW v CASCADE": [DROPS],
     "DROP OWNED BY somebody": [DROPS],
@@ -165,6 +166,8 @@ NONE = [
     "UPDATE t SET twice = 1 WHERE id = 1",
     "TRUNCATE empty",
     "DROP TABLE IF EXISTS nothing",
+    "DROP INDEX IF EXISTS nothing; DROP SEQUENCE IF EXISTS nothing; DROP TYPE IF EXISTS nothing",
+    "DROP VIEW IF EXISTS nothing CASCADE; DROP DOMAIN IF EXISTS nothing",
     "CREATE TABLE n (a int); CREATE INDEX i ON n (a); ALTER TABLE n ADD UNIQUE (a); DROP TABLE n",
     "CREATE TABLE n (a int); ALTER TABLE public.n ALTER COLUMN a SET NOT NULL",
     "CREATE TABLE n AS SELECT * FROM t; DELETE FROM n; ALTER TABLE n ALTER a TYPE text",
@@ -429,6 +432,16 @@ def test_a_statement_is_not_passed_over_where_the_parser_is_missing(db, monkeypa
     (found,) = dangers_of(["DROP TABLE t"], db)
     assert found.kind is UNSEEN
     assert "Install it with `pip install postgast`" in found.text
+
+
+def test_a_type_that_is_there_is_dropped_by_if_exists_too(db):
+    assert kinds(dangers_of(["DROP TYPE IF EXISTS whole"], db)) == [DROPS]
+
+
+def test_a_parser_that_is_missing_is_told_once_in_a_plan(db, monkeypatch):
+    monkeypatch.setitem(sys.modules, "postgast", None)
+    changes = [Change(name, "revision", statements=("DROP TABLE t",)) for name in "ab"]
+    assert [kinds(change.dangers) for change in with_dangers(changes, db)] == [[UNSEEN], []]
 
 
 def test_a_value_of_a_row_is_not_told(db):

@@ -21,7 +21,7 @@ from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.fleet import Fleet, Ledger, Order, Refused, Target
 from is_db_bootstrap.fleet import read as read_targets
 from is_db_bootstrap.fleet import shard as parse_shard
-from is_db_bootstrap.render import fleet_plan_comment, fleet_report, fleet_summary
+from is_db_bootstrap.render import fleet_report, fleet_summary
 from is_db_bootstrap.render.document import as_json
 from is_db_bootstrap.render.fleet_watches import fleet_watch
 from is_db_bootstrap.results import Outcome
@@ -234,6 +234,8 @@ def _print_result(
     if options.output == "json":
         print_text(as_json(result.to_dict()))
     elif options.output == "markdown":
+        from is_db_bootstrap.render.plan_comment import fleet_plan_comment
+
         print_text(fleet_plan_comment(result.to_dict(), mask))
     elif has_failed or not options.quiet:
         document = result.to_dict()

@@ -27,7 +27,7 @@ from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.guests import end_process
 from is_db_bootstrap.leftovers import Guests
-from is_db_bootstrap.render import document, plan_comment, progress, report, summary
+from is_db_bootstrap.render import document, progress, report, summary
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def _print_result(result: BootstrapResult, options: Options, settings: Settings 
     if options.output == "json":
         print_text(document(result))
     elif options.output == "markdown":
+        from is_db_bootstrap.render.plan_comment import plan_comment
+
         mask = mask_of(settings.stores.values() if settings else ())
         print_text(plan_comment(result.to_dict(), mask))
     elif has_failed or not options.quiet:

@@ -8,7 +8,6 @@ from is_db_bootstrap.render.document import document
 from is_db_bootstrap.render.fleet import fleet_report
 from is_db_bootstrap.render.observer import progress
 from is_db_bootstrap.render.plain import PlainScreen
-from is_db_bootstrap.render.plan_comment import fleet_plan_comment, plan_comment
 from is_db_bootstrap.render.report import report
 from is_db_bootstrap.render.screen import Screen
 from is_db_bootstrap.render.screens import screen_of
@@ -18,10 +17,8 @@ __all__ = [
     "PlainScreen",
     "Screen",
     "document",
-    "fleet_plan_comment",
     "fleet_report",
     "fleet_summary",
-    "plan_comment",
     "progress",
     "refusal",
     "report",

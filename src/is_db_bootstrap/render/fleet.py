@@ -76,7 +76,15 @@ def _store_words(store: Mapping[str, Any]) -> str:
         return message.removeprefix(f"{store['store']}: ")
     parts = [_status_words(store["status"])] if store["status"] else []
     parts += change_counts(store)
+    parts += _danger_words(store)
     return ", ".join(parts)
+
+
+def _danger_words(store: Mapping[str, Any]) -> list[str]:
+    """Such as `2 to look at first (drops, refused)`."""
+    found = [danger["kind"] for change in store["changes"] for danger in change["dangers"]]
+    kinds = ", ".join(dict.fromkeys(found))
+    return [f"{len(found)} to look at first ({kinds})"] if found else []
 
 
 def _status_words(status: Mapping[str, Any]) -> str:

@@ -31,7 +31,6 @@ from is_db_bootstrap.stores.postgres import begun, lineage_table, own_schema
 from is_db_bootstrap.stores.postgres.begun import BASELINE, Begun, Fate
 from is_db_bootstrap.stores.postgres.connection import identifier, settings_query
 from is_db_bootstrap.stores.postgres.errors import NAME, DatabaseMissing, errors, looking
-from is_db_bootstrap.stores.postgres.planned_sql import file_statements
 from is_db_bootstrap.stores.postgres.sql_file import SqlFile
 
 if TYPE_CHECKING:
@@ -147,6 +146,8 @@ class BaselineRun:
         """The step with the statements of its file. Those of a function are not known."""
         if self.declared.file is None:
             return replace(change, is_code=True)
+        from is_db_bootstrap.stores.postgres.planned_sql import file_statements
+
         return replace(change, statements=file_statements(self.declared.file))
 
     def planned(self, reader: psycopg.Connection[Any] | None, record: Record) -> Change:

@@ -44,6 +44,7 @@ class PlanDangers:
     ) -> None:
         rows = LiveRows(session, query_s=query_s, all_s=all_s) if session is not None else None
         self._judge = Judge(rows, schema)
+        self._is_parser_missed = False
 
     def of(self, statements: Sequence[str], *, is_code: bool = False) -> tuple[Danger, ...]:
         """The dangers of one revision, whose `statements` come next.
@@ -55,7 +56,8 @@ class PlanDangers:
             for place, text in enumerate(statements):
                 found += [replace(each, statement=place) for each in self._of_text(text)]
         except ParserMissing as exc:
-            found = [_parser_missing(exc)]
+            found = [] if self._is_parser_missed else [_parser_missing(exc)]
+            self._is_parser_missed = True
         if is_code:
             self._judge.tables.code_ran = True
         return tuple(found)

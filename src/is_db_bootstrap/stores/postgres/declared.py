@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from is_db_bootstrap.stores.postgres.catalogue import (
     look,
 )
 from is_db_bootstrap.stores.postgres.connection import identifier
-from is_db_bootstrap.stores.postgres.mending import Mending, in_order
 from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 
 Connection = psycopg.Connection[Any]
@@ -120,16 +119,30 @@ class Declared:
                 create = f"CREATE SCHEMA {identifier(schema)};"
                 found.append(Drift(schema, "schema", "is missing", schema, fix=create))
                 continue
-            told = compare.drifts(
-                declared,
-                seen.schemas[schema],
-                roles=seen.roles,
-                exact_queries=seen.is_exact,
-            )
-            mending = Mending(schema, self.schema, declared, seen.schemas[schema])
-            mended = map(mending.with_fix, told)
-            found += mended if schema == self.schema else compare.in_schema(schema, mended)
+            told = [
+                *compare.drifts(
+                    declared,
+                    seen.schemas[schema],
+                    roles=seen.roles,
+                    exact_queries=seen.is_exact,
+                )
+            ]
+            if told:
+                found += self._mended(told, schema, declared, seen.schemas[schema])
+        if not found:
+            return []
+        from is_db_bootstrap.stores.postgres.mending import in_order
+
         return in_order(found)
+
+    def _mended(
+        self, told: list[Drift], schema: str, declared: Objects, live: Objects
+    ) -> Iterable[Drift]:
+        """The drifts of one schema, each with the statement that would mend it."""
+        from is_db_bootstrap.stores.postgres.mending import Mending
+
+        mended = map(Mending(schema, self.schema, declared, live).with_fix, told)
+        return mended if schema == self.schema else compare.in_schema(schema, mended)
 
     def findings(self, reader: Callable[[], Connection]) -> list[Drift]:
         """What nobody has declared, and remarks on what was not compared.

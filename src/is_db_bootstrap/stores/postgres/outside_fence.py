@@ -4,11 +4,13 @@ Python tells an audit hook before a file is opened, a socket connects or a progr
 A hook cannot be taken away again, so this is for a process that does nothing else, and ends.
 
 Two drivers of PostgreSQL connect by libpq, of which Python hears nothing, so their functions are
-replaced. Not seen is what other code in C does by itself.
+replaced. So are those that make a pipe or start a process without telling. Not seen is what other
+code in C does by itself.
 """
 
 from __future__ import annotations
 
+import _posixsubprocess
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -52,6 +54,12 @@ _ACTS = {
     "sqlite3.connect": "opens a database",
 }
 _CONNECTS = "opens a connection"
+#: Functions of which Python tells no hook. `multiprocessing` starts its processes by the last.
+_UNTOLD: tuple[tuple[Any, str, str], ...] = (
+    (os, "mkfifo", "makes a file"),
+    (os, "mknod", "makes a file"),
+    (_posixsubprocess, "fork_exec", "starts a program"),
+)
 #: Drivers by libpq. Their import is refused where they were not replaced before.
 _BY_LIBPQ = "psycopg2"
 
@@ -71,17 +79,20 @@ class OutsideFence:
         sys.addaudithook(self._look)
         for owner in (psycopg, psycopg.Connection, psycopg.AsyncConnection):
             setattr(owner, "connect", self._guarded(owner.connect))  # noqa: B010 - mypy knows it
+        for owner, name, what in _UNTOLD:
+            if hasattr(owner, name):
+                setattr(owner, name, self._guarded(getattr(owner, name), what))
         if psycopg2 := sys.modules.get(_BY_LIBPQ):
             self._guard_psycopg2(psycopg2)
 
     def _guard_psycopg2(self, module: Any) -> None:
         module._connect = self._guarded(module._connect)  # noqa: SLF001 - what `connect` calls
 
-    def _guarded(self, connect: Callable[..., Any]) -> Callable[..., Any]:
+    def _guarded(self, function: Callable[..., Any], what: str = _CONNECTS) -> Callable[..., Any]:
         def guarded(*args: Any, **options: Any) -> Any:
             if self._tell is not None:
-                self._refuse(_CONNECTS)
-            return connect(*args, **options)
+                self._refuse(what)
+            return function(*args, **options)
 
         return guarded
 

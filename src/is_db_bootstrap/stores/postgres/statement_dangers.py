@@ -16,6 +16,7 @@ from is_db_bootstrap.stores.postgres.sql_syntax import (
     block_of,
     constants,
     expression_text,
+    literal,
     name_of_list,
     named_columns,
     quoted,
@@ -37,6 +38,8 @@ _DROPPED: dict[str, str] = {
     "OBJECT_INDEX": "The index is dropped: what it made fast or unique is so no longer",
 }
 _TABLES = {"OBJECT_TABLE", "OBJECT_FOREIGN_TABLE", "OBJECT_MATVIEW"}
+_RELATIONS = _TABLES | {"OBJECT_INDEX", "OBJECT_SEQUENCE", "OBJECT_VIEW"}
+_TYPES = {"OBJECT_TYPE", "OBJECT_DOMAIN"}
 #: What takes other objects with it only with CASCADE, and has no rows of its own.
 _HARMLESS = {"OBJECT_VIEW", "OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_TRIGGER", "OBJECT_RULE"}
 
@@ -56,13 +59,22 @@ def _drop(judge: Judge, drop: Any) -> Iterator[Danger]:
         name = judge.plain(_dropped_name(each))
         if kind == "OBJECT_SCHEMA":
             name = Name(name.table, "")
-        is_passed_over = drop.missing_ok and kind in _TABLES and not judge.is_there(name)
+        is_passed_over = drop.missing_ok and _is_missing(judge, kind, name)
         if is_passed_over or _is_new(judge, kind, name):
             continue
         if words := _words_of_drop(judge, kind, name, cascades=cascades):
             yield drops(name.schema if kind == "OBJECT_SCHEMA" else name, f"{words}.")
         if kind in _TABLES:
             judge.tables.create(name)
+
+
+def _is_missing(judge: Judge, kind: str, name: Name) -> bool:
+    """Whether an object is surely not there now, so that IF EXISTS passes over it."""
+    if kind in _RELATIONS:
+        return not judge.is_there(name)
+    if kind not in _TYPES:
+        return False
+    return judge.has(f"SELECT 1 WHERE to_regtype({literal(name.quoted)}) IS NOT NULL") is False
 
 
 def _words_of_drop(judge: Judge, kind: str, name: Name, *, cascades: bool) -> str:
