@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import run_here
 from pages import ROOT
 from stops import sentences_with_two_stops
 
@@ -318,3 +319,12 @@ def test_a_ctrl_c_while_the_command_is_imported_ends_it_like_every_other(tmp_pat
     code, out, err = run("status", tmp_path, environ={"PYTHONPATH": str(tmp_path)})
     assert (code, out) == (130, "")
     assert err == "is-db-bootstrap: interrupted before it began. Run again.\n"
+
+
+@pytest.mark.parametrize("command", ["apply", "plan", "selftest", "status", "verify", "wait"])
+def test_without_any_time_to_wait_each_store_is_still_asked_once(command, tmp_path):
+    args = [command, "-b", "novel_genesis", "--timeout", "0", "-o", "json"]
+    code, out, err = run_here(args, tmp_path, NOWHERE)
+    assert code == 4, err
+    errors = [store["error"]["class"] for store in json.loads(out)["stores"]]
+    assert errors == ["StoreUnavailable"] * 4

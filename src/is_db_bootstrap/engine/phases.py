@@ -14,7 +14,7 @@ from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadlines
 from is_db_bootstrap.engine.default_blueprint import refuse_other_blueprints
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
-from is_db_bootstrap.engine.retry import until, while_busy, while_busy_change
+from is_db_bootstrap.engine.retry import LEAST_CALL_S, until, while_busy, while_busy_change
 from is_db_bootstrap.engine.store import (
     CanAdvise,
     CanApplyTogether,
@@ -165,7 +165,7 @@ class Phases:
         if self._run.mode is Mode.STATUS:
             # There is one try only. The try gets the usual time, so that a slow machine does not
             # look like a dead store.
-            ping(self._retry.deadline_s)
+            ping(max(self._retry.deadline_s, LEAST_CALL_S))
             return
         deadline = self._deadlines.of_waits
         until(self._retry, deadline, ping, sleep=self._run.sleep, on_retry=say)

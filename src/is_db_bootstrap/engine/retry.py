@@ -14,7 +14,7 @@ from is_db_bootstrap.results import Change
 from is_db_bootstrap.settings.timing import DEFAULT, Timing
 
 #: Seconds that a call gets at least, also after the deadline.
-_LEAST_CALL_S = 0.1
+LEAST_CALL_S = 0.1
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -90,7 +90,7 @@ def until(
         before_sleep=before_sleep,
         reraise=True,
     )
-    return retrying(lambda: call(max(deadline.left_s(), _LEAST_CALL_S)))
+    return retrying(lambda: call(max(deadline.left_s(), LEAST_CALL_S)))
 
 
 def while_busy(
