@@ -8,7 +8,7 @@ time before it has said so.
 from __future__ import annotations
 
 # `_signal` is built in. `signal` imports `enum`, which takes longer than all the rest here.
-import _signal  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
 import os
 import sys
 

@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 import sysconfig
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
 from pymilvus import MilvusClient
 
+from is_db_bootstrap import client_imports
+from is_db_bootstrap.stores.kinds import KINDS
 from servers import NO_IDLE_PINGS
 
 CLIENTS = """
@@ -292,3 +295,17 @@ def test_threads_that_enter_a_circle_of_modules_at_two_places_get_both(tmp_path,
         check=False,
     )
     assert done.stdout.split() == list(names), done.stdout + done.stderr
+
+
+def test_pytest_rewrites_none_of_our_modules_that_threads_may_import():
+    for kind in KINDS.values():
+        client_imports.import_module(kind.module_name("selftest"))
+    # The modules of kinds are imported with the plugin, before any thread begins.
+    loaders = {
+        name: type(module.__loader__)
+        for name, module in sys.modules.items()
+        for kind in KINDS.values()
+        if name.startswith(kind.module_name("")) and name != kind.module_name("kind")
+    }
+    assert len(loaders) > 4 * len(KINDS)
+    assert {name for name, found in loaders.items() if found is not SourceFileLoader} == set()

@@ -222,6 +222,7 @@ def test_a_signal_ends_what_runs_and_begins_nothing(fleet, names, number, code):
     )
     process.stdin.write(text_of(tenants(names)))
     process.stdin.close()
+    assert "blueprint mine:BLUEPRINT" in process.stderr.readline()
     for _ in range(2):
         assert "changed" in process.stderr.readline()
     time.sleep(0.5)

@@ -702,7 +702,7 @@ print(*sorted(found))
 @pytest.mark.milvus
 @pytest.mark.redis
 def test_threads_of_a_session_do_not_import_beside_each_other(server, farm):
-    """While pytest rewrites our modules, CPython 3.11 may fail to parse two of them at once."""
+    """Two threads that import the same packages may meet half of one."""
     urls = {f"{store.upper()}_URL": farm.shared(store).url for store in KINDS}
     done = subprocess.run(
         [sys.executable, "-c", IMPORTS_OF_THREADS],

@@ -27,7 +27,8 @@ from test_endings import (  # noqa: F401 - fixtures
 
 from commands import run_here
 from is_db_bootstrap import migrate
-from is_db_bootstrap.names import STORE_ORDER, nearest
+from is_db_bootstrap.names import STORE_ORDER
+from is_db_bootstrap.nearest import nearest
 from pages import ROOT
 
 pytestmark = pytest.mark.postgres
@@ -44,7 +45,8 @@ ONLY_ANSWERS = {
 OF_STACK = {path for path in COMMANDS if path[0] == "local"}
 #: Each option that means the same everywhere, and the commands that do not offer it.
 NOT_OFFERED = {
-    "--output": {("blueprints", "show"), ("local", "down")},  # `show` has --format
+    # `show` has --format.
+    "--output": {("blueprints", "show"), ("local", "down"), ("local", "reset")},
     "--quiet": ONLY_ANSWERS | OF_STACK,
     "--termination-log": {("blueprints",), ("blueprints", "show"), ("migrate", "ini")} | OF_STACK,
 }

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from is_db_bootstrap.blueprint import Collection, Field, Index
 from is_db_bootstrap.cli import main
 from is_db_bootstrap.events import Event, Phase
 from is_db_bootstrap.render import PlainScreen, report, screen_of
@@ -29,6 +30,7 @@ from is_db_bootstrap.results import (
     Status,
     StoreResult,
 )
+from is_db_bootstrap.stores.milvus import planned_calls
 
 CHANGED = StoreResult(
     "postgres",
@@ -274,6 +276,23 @@ def test_a_plan_shows_statements_in_lines_of_80_columns_that_lose_nothing():
     assert max(map(len, lines)) <= 80
     assert " ".join(" ".join(lines).split()).startswith(long)
     assert lines[-3:] == ["      CREATE TABLE b (", "          id int", "      );"]
+
+
+def test_the_arguments_of_a_call_of_milvus_stand_below_it():
+    notes = Collection("notes", (Field("id", "INT64", primary=True),))
+    index = Index("id", "STL_SORT")
+    calls = [
+        planned_calls.create_collection(notes, {"a": "b"}),
+        planned_calls.create_index(notes, index, "STL_SORT"),
+        planned_calls.alter_properties(notes, {"a": "b"}),
+    ]
+    for call in calls:
+        lines = shown(planned_change(call), mode=Mode.PLAN).splitlines()
+        first, *arguments, last = [line for line in lines if line.startswith("      ")]
+        assert re.match(r" {6}\w+\('notes',", first)
+        assert arguments
+        assert all(re.match(r" {10}[\w{]", line) for line in arguments)
+        assert last == "      )"
 
 
 def test_a_long_list_says_how_much_is_left_and_verbose_shows_all():

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import is_db_bootstrap
+from certificates import Certificates
 from commands import run_here
 from is_db_bootstrap.blueprint import Blueprint, Setting
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.nearest import nearest, slips
 from is_db_bootstrap.settings import Settings, StoreUrl
-from is_db_bootstrap.settings.nearest import nearest, slips
 from is_db_bootstrap.settings.unknown_names import known_variables
 
 STORY = Blueprint("story", "for tests", settings=(Setting("STORY_SIZE", 3, "a number"),))
@@ -152,6 +154,9 @@ def test_an_unknown_variable_of_ours_is_named_without_a_guess():
         "REDIS_URI",
         "REDIS_HOST",
         "REDIS_DB",
+        "REDIS_ACLFILE",
+        "REDIS_TLS_CERT_FILE",
+        "DATABASE_URI",
         "POSTGRES_HOST",
         "POSTGRES_INITDB_ARGS",
         "POSTGRES_HOST_AUTH_METHOD",
@@ -211,6 +216,14 @@ def test_a_slip_is_one_character_or_two_that_changed_places(one, other, count):
 
 def test_short_names_are_near_with_one_slip_only():
     assert (nearest("USR", ["USER"]), nearest("UR", ["USER"])) == ("USER", "")
+
+
+def test_there_is_one_measure_of_what_is_near():
+    package = Path(is_db_bootstrap.__file__).parent
+    texts = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    defining = [path.name for path, text in texts.items() if "def nearest(" in text]
+    assert defining == ["nearest.py"]
+    assert not [path for path, text in texts.items() if "get_close_matches" in text]
 
 
 def test_the_command_warns_and_goes_on(empty_folder):
@@ -445,14 +458,21 @@ def test_a_default_address_says_so_wherever_it_is_shown(args, empty_folder, monk
 # --- from where a path counts
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """The text of a certificate of an authority."""
+    certificates = Certificates.make(tmp_path_factory.mktemp("certificates"))
+    return Path(certificates.pem("ours")).read_text(encoding="ascii")
+
+
 def paths(url):
     return url.password, url.ca_file
 
 
 @pytest.mark.parametrize("name", ["is-db-bootstrap.toml", "pyproject.toml"])
-def test_a_path_in_a_file_is_relative_to_that_file(tmp_path, name):
+def test_a_path_in_a_file_is_relative_to_that_file(tmp_path, name, authority):
     (tmp_path / "secret").write_text("of-file\n")
-    (tmp_path / "ca.pem").write_text("")
+    (tmp_path / "ca.pem").write_text(authority)
     table = "tool.is-db-bootstrap.redis" if name == "pyproject.toml" else "redis"
     (tmp_path / name).write_text(
         f'[{table}]\nurl = "rediss://h"\npassword_file = "secret"\nca_file = "ca.pem"\n'
@@ -462,9 +482,9 @@ def test_a_path_in_a_file_is_relative_to_that_file(tmp_path, name):
         assert paths(url) == ("of-file", str(tmp_path / "ca.pem"))
 
 
-def test_a_path_in_an_env_file_is_relative_to_that_file(tmp_path):
+def test_a_path_in_an_env_file_is_relative_to_that_file(tmp_path, authority):
     (tmp_path / "secret").write_text("of-file\n")
-    (tmp_path / "ca.pem").write_text("")
+    (tmp_path / "ca.pem").write_text(authority)
     (tmp_path / "vars").write_text(
         "REDIS_URL=rediss://h\nREDIS_PASSWORD_FILE=secret\nREDIS_CA_FILE=ca.pem\n"
         "DB_PASSWORD_FILE=secret\n"

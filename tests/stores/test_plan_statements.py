@@ -91,6 +91,20 @@ TELLING = {
         "op.bulk_insert(sa.table('account', sa.column('name', sa.Text)), [{'name': \"it's\"}])",
         ["INSERT INTO account (name) VALUES ('it''s');"],
     ),
+    "untyped": (
+        """
+        account = sa.table('account', sa.column('id'), sa.column('name'))
+        op.bulk_insert(account, [{'id': 7, 'name': "it's 1%"}])
+        """,
+        ["INSERT INTO account (id, name) VALUES (7, 'it''s 1%');"],
+    ),
+    "document": (
+        """
+        account = sa.table('account', sa.column('name', postgresql.JSONB))
+        op.bulk_insert(account, [{'name': {'a': [1, "it's :b 1%"]}}])
+        """,
+        ["INSERT INTO account (name) VALUES ('{\"a\": [1, \"it''s :b 1%\"]}');"],
+    ),
     "unread": (
         "op.get_bind().execute(sa.text('UPDATE account SET name = :n'), {'n': 'x'})",
         ["UPDATE account SET name = 'x';"],
@@ -276,7 +290,14 @@ def test_a_revision_that_runs_python_is_tried_on_a_server_that_the_user_names(
         "    op.execute(f\"INSERT INTO account (name) VALUES ('{row.name}!')\")"
     )
     first = f"{TABLE}\nop.execute(\"INSERT INTO account (name) VALUES ('a')\")"
-    bodies = {"a1": first, "b2": asks, "c3": "op.execute('SELECT 3')"}
+    writes = (
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute(\"DELETE FROM account WHERE name LIKE '5%x'\")\n"
+        "connection = op.get_bind()\n"
+        "connection.execute(sa.text(\"UPDATE account SET name = :n WHERE name LIKE '6%'\"), "
+        "{'n': 'x'}).rowcount"
+    )
+    bodies = {"a1": first, "b2": asks, "c3": "op.execute('SELECT 3')", "d4": writes}
     if is_team:
         team = TeamProject(tmp_path, postgres_url, "psycopg")
         monkeypatch.setenv("SHOP_DATABASE", team.address)
@@ -302,6 +323,11 @@ def test_a_revision_that_runs_python_is_tried_on_a_server_that_the_user_names(
         "INSERT INTO account (name) VALUES ('a!');",
     )
     assert found["c3"].statements == ("SELECT 3;",)
+    assert found["d4"].statements == (
+        "DELETE FROM account WHERE name LIKE '5%x';",
+        "UPDATE account SET name = %(n)s WHERE name LIKE '6%';",
+    )
+    assert not found["d4"].dangers or "read" not in found["d4"].dangers[0].text
     assert everything(postgres_url) == before
     notes = " ".join(result.store("postgres").notes)
     assert "What runs Python ran in a scratch database" in notes

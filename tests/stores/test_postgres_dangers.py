@@ -307,6 +307,99 @@ def test_what_the_plan_writes_itself_is_not_judged_by_the_rows_of_now(db):
     assert kinds(dangers_of(mended, db)) == [UNSEEN]
 
 
+#: A column of which the type becomes an enum that the plan makes, as people write it.
+MOODS = "CREATE TYPE mood AS ENUM ('a', 'b'); ALTER TABLE t ADD COLUMN mood mood; UPDATE t SET mood"
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        (
+            [
+                "ALTER TYPE mood RENAME TO mood_old",
+                "CREATE TYPE mood AS ENUM ('a')",
+                "ALTER TABLE t ALTER COLUMN mood TYPE mood USING mood::text::mood",
+            ],
+            [REFUSED, REWRITES],
+        ),
+        (
+            [
+                "CREATE TYPE mood_new AS ENUM ('a')",
+                "ALTER TYPE mood_new ADD VALUE 'b'",
+                "ALTER TABLE t ALTER COLUMN mood TYPE mood_new USING mood::text::mood_new",
+            ],
+            [REWRITES],
+        ),
+        (
+            [
+                "CREATE TYPE kind AS ENUM ('ann', 'bob')",
+                "ALTER TABLE t ALTER COLUMN name TYPE kind USING lower(name)::kind",
+            ],
+            [REFUSED, REWRITES],
+        ),
+        (
+            [
+                "CREATE TYPE kind AS ENUM ('ann', 'bob', 'cat')",
+                "ALTER TABLE t ALTER COLUMN name TYPE kind",
+            ],
+            [REFUSED],
+        ),
+        (
+            [
+                "CREATE TYPE kind AS ENUM ('ann')",
+                "ALTER TABLE t ALTER COLUMN name TYPE kind USING ('an' || 'n')::kind",
+            ],
+            [REWRITES],
+        ),
+        (
+            [
+                "CREATE TYPE kind AS ENUM ('ann')",
+                "ALTER TABLE t ALTER COLUMN name TYPE kind USING CASE WHEN true THEN 'x'::kind END",
+            ],
+            [REWRITES, UNSEEN],
+        ),
+        (["CREATE TYPE kind AS ENUM ('a')", "DROP TYPE kind"], []),
+    ],
+    ids=["value gone", "values kept", "text", "no USING", "constant", "unseen", "for a while"],
+)
+def test_values_are_held_against_an_enum_that_the_plan_makes(db, steps, wanted):
+    db.execute(f"{MOODS} = 'b' WHERE id = 1")
+    assert kinds(dangers_of(steps, db)) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("step", "wanted"),
+    [
+        ("ALTER TABLE t ALTER COLUMN hole SET NOT NULL", [LOCKS, REFUSED]),
+        ("ALTER TABLE t ALTER COLUMN label SET NOT NULL", []),
+        (
+            "CREATE UNIQUE INDEX CONCURRENTLY i ON t (double) WHERE hole IS NULL OR id = 1",
+            [REFUSED],
+        ),
+        ("ALTER TABLE t ADD CONSTRAINT c CHECK (double < 8)", [LOCKS, REFUSED]),
+        ("ALTER TABLE t ADD FOREIGN KEY (owner) REFERENCES parent (id)", [LOCKS, REFUSED]),
+        ("ALTER TABLE t ALTER COLUMN words TYPE varchar(5)", [REFUSED, REWRITES]),
+        ("ALTER TABLE t DROP COLUMN words", [DROPS]),
+    ],
+)
+def test_a_column_that_the_plan_renames_is_looked_at_by_its_live_name(db, step, wanted):
+    names = {"gap": "hole", "twice": "double", "free": "words", "parent_id": "owner"}
+    renames = [f"ALTER TABLE t RENAME {old} TO {new}" for old, new in names.items()]
+    renames += ["ALTER TABLE t RENAME name TO title", "ALTER TABLE t RENAME title TO label"]
+    assert kinds(dangers_of([*renames, step], db)) == sorted(wanted)
+
+
+def test_a_new_column_is_new_under_its_next_name_too(db):
+    steps = ["ALTER TABLE t ADD COLUMN b int", "ALTER TABLE t RENAME b TO c"]
+    assert dangers_of([*steps, "ALTER TABLE t DROP COLUMN c"], db) == ()
+
+
+def test_a_statement_with_parameters_of_a_driver_is_read(db):
+    """A trial has statements as the driver gets them."""
+    text = "UPDATE t SET name = %(name)s::VARCHAR, twice = %s"
+    assert kinds(dangers_of([text], db)) == [LOCKS]
+
+
 def test_the_way_without_long_locks_is_not_marked(db):
     steps = [
         "ALTER TABLE t ADD CONSTRAINT has_name CHECK (name IS NOT NULL) NOT VALID",

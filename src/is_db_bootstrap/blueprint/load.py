@@ -31,7 +31,7 @@ from is_db_bootstrap.blueprint.check import check, check_types
 from is_db_bootstrap.blueprint.declarations import AlembicEnvironment, Baseline, Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
-from is_db_bootstrap.names import nearest
+from is_db_bootstrap.nearest import nearest
 from is_db_bootstrap.settings.choice import Choice
 from is_db_bootstrap.settings.sources import Table, refuse_address
 from is_db_bootstrap.stores.kind import StoreKind

@@ -19,6 +19,8 @@ from is_db_bootstrap.guests import end_process, settle_code
 from is_db_bootstrap.wording import visible_lines
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from click.shell_completion import CompletionItem
 
     from is_db_bootstrap.errors import BootstrapError
@@ -144,7 +146,7 @@ def _run_command(args: list[str]) -> int:
     except BaseException as exc:  # noqa: BLE001 - a bug is shown as by Python, but masked
         error = _print_error(exc)
         code = error.exit_code
-    return answer.end(code, error)
+    return answer.end(code, error, _write_log)
 
 
 def _interruption() -> BootstrapError:
@@ -159,6 +161,13 @@ def _usage_error(error: click.ClickException) -> BootstrapError:
     from is_db_bootstrap.settings.secrets import without_addresses
 
     return ConfigurationError(without_addresses(error.format_message()))
+
+
+def _write_log(path: Path, text: str) -> None:
+    """Write the termination log. What writes it is imported for a call that has one."""
+    from is_db_bootstrap.cli._termination_log import write_log
+
+    write_log(path, text)
 
 
 def _answer_shell(question: str) -> int:

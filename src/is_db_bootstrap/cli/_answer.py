@@ -13,6 +13,7 @@ from is_db_bootstrap.cli._endings import code_after_output, result_stream
 from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import click
@@ -55,22 +56,25 @@ class Answer:
         else:
             _echo(text)
 
-    def end(self, code: int, error: BootstrapError | None) -> int:
+    def end(
+        self, code: int, error: BootstrapError | None, write_log: Callable[[Path, str], None]
+    ) -> int:
         """Give what the command has not given by itself, and return `code`.
 
-        The termination log comes first, because whoever reads stdout may never do so.
+        `write_log` writes a text into the termination log. The log comes first, because whoever
+        reads stdout may never do so.
         """
         error = error or self.error
         is_ours = not self.is_logged
         if is_ours:
-            self._write_log(code, error)
+            self._write_log(code, error, write_log)
         if code and self._held:
             _echo("".join(self._held))
         if code and self.is_json and not self._has_result:
             _echo(_as_json(self.document(code, error)))
         final_code = code_after_output(code)
         if is_ours and final_code != code:
-            self._write_log(final_code, error)
+            self._write_log(final_code, error, write_log)
         return code
 
     def document(self, code: int, error: BootstrapError | None = None) -> dict[str, object]:
@@ -91,12 +95,13 @@ class Answer:
             found["error"] = asdict(error.report())
         return {**found, "schema_version": SCHEMA_VERSION}
 
-    def _write_log(self, code: int, error: BootstrapError | None) -> None:
+    def _write_log(
+        self, code: int, error: BootstrapError | None, write_log: Callable[[Path, str], None]
+    ) -> None:
         if self.log is None:
             return
         import json
 
-        from is_db_bootstrap.cli._termination_log import write_log
         from is_db_bootstrap.render.summary import refusal
 
         of_error = refusal(error, exit_code=code) if error is not None else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from is_db_bootstrap.names import nearest
+from is_db_bootstrap.nearest import nearest
 
 
 class WordChoice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2

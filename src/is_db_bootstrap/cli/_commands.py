@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import click
 
-from is_db_bootstrap.names import nearest
+from is_db_bootstrap.nearest import nearest
 
 #: Longer than any first sentence of a command.
 _WHOLE = 1000

@@ -118,7 +118,7 @@ def _last_line(result: Mapping[str, Any], done_before: int) -> str:
 
 def progress_words(progress: FleetProgress) -> str:
     """How many targets have ended, how fast that goes, and how long the others may take."""
-    words = [f"{progress.ended} of {progress.total} targets done"]
+    words = [f"{progress.ended} of {counted(progress.total, 'target')} done"]
     if progress.failed:
         words.append(f"{progress.failed} failed")
     words.append(f"{_duration(progress.elapsed_s)} so far")

@@ -276,7 +276,7 @@ def _add_group(page: Page, first: Document, names: Sequence[str]) -> None:
     if more := len(names) - _MOST_NAMES:
         shown += f" and {more} more" if more > 0 else ""
     is_one = len(names) == 1
-    title = f"### {code(names[0])}" if is_one else f"### {len(names)} targets"
+    title = f"### {code(names[0])}" if is_one else f"### {counted(len(names), 'target')}"
     text = f"{title}: {_group_outcome(first)}"
     if not is_one:
         text += f"\n\n{shown}"

@@ -13,7 +13,8 @@ from string import Template
 
 from is_db_bootstrap.blueprint.load import blueprint_names
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
-from is_db_bootstrap.names import STORE_ORDER, StoreName, nearest
+from is_db_bootstrap.names import STORE_ORDER, StoreName
+from is_db_bootstrap.nearest import nearest
 from is_db_bootstrap.scaffold.requirement import requirement
 
 

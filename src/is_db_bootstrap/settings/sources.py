@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import StoreName
-from is_db_bootstrap.settings.nearest import nearest
+from is_db_bootstrap.nearest import nearest
 from is_db_bootstrap.settings.project_file import find_project_file, is_above, our_content
 from is_db_bootstrap.settings.secrets import (
     has_surrogates,

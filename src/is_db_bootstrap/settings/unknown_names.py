@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.settings.nearest import nearest
+from is_db_bootstrap.nearest import nearest
 from is_db_bootstrap.settings.service_links import is_link_name, links_of
 from is_db_bootstrap.settings.sources import plain_variables
 from is_db_bootstrap.stores.kinds import KINDS
@@ -78,7 +78,8 @@ def _meant(name: str, known: set[str]) -> str:
 
 def _is_of_another_tool(name: str) -> bool:
     for kind in KINDS.values():
-        prefixes = (kind.name.upper(), *_part_prefixes(kind))
+        of_addresses = (name.removesuffix("_URL") for name in kind.url_variables)
+        prefixes = (kind.name.upper(), *of_addresses, *_part_prefixes(kind))
         names = {f"{prefix}_{rest}" for prefix in prefixes for rest in kind.foreign_variables}
         if name in names:
             return True

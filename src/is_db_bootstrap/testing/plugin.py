@@ -20,6 +20,7 @@ from is_db_bootstrap.testing.fixture_stores import (
     stores_of_scope,
     take_all,
 )
+from is_db_bootstrap.testing.plain_imports import import_plainly
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -31,6 +32,8 @@ _STORES = pytest.StashKey["Stores"]()
 _TROUBLED = pytest.StashKey[bool]()
 #: The name under which a worker of xdist reports its trouble to the controller.
 _TROUBLE = "is_db_bootstrap_trouble"
+
+import_plainly()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -119,9 +119,7 @@ class TestSession:
         """Open the isolations of all stores of `blueprint`, side by side.
 
         Errors are kept, and raised when a store is taken. What the threads need is imported before
-        they begin. In CPython 3.11 two threads that parse Python at once may end in a
-        `SystemError`, and pytest parses each module of ours that is imported, to rewrite its
-        assertions.
+        they begin: two threads that import the same packages may meet half of one.
         """
 
         def open_one(store: StoreName) -> None:

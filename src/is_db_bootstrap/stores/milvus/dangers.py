@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from is_db_bootstrap.results import Change, Danger, DangerKind
 from is_db_bootstrap.stores.milvus.properties import TTL_PROPERTY
+from is_db_bootstrap.wording import noun
 
 #: From so many rows on, an index and a load are told.
 MANY = 10_000
@@ -27,7 +28,8 @@ def dangers_of(change: Change, collection: str, rows: Callable[[], int]) -> tupl
     number = rows()
     if number < MANY:
         return ()
-    text = f"The index is built over at least {number:,} rows, and the run waits for it."
+    many = f"{number:,} {noun(number, 'row')}"
+    text = f"The index is built over at least {many}, and the run waits for it."
     if change.kind == "load":
-        text = f"At least {number:,} rows are loaded into the memory of the query nodes."
+        text = f"At least {many} are loaded into the memory of the query nodes."
     return (Danger(DangerKind.LOCKS, change.name, text, 0),)

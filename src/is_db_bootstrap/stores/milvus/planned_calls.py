@@ -30,8 +30,8 @@ def create_collection(declared: Collection, properties: Mapping[str, str]) -> st
         "consistency_level": declared.consistency,
         "properties": dict(properties),
     }
-    given = [f"{_INDENT}{name}={value!r}" for name, value in options.items() if value]
-    return "\n".join([*lines, ",\n".join(given) + ")"])
+    given = [f"{_INDENT}{name}={value!r}," for name, value in options.items() if value]
+    return "\n".join([*lines, *given, ")"])
 
 
 def _field(each: Field) -> str:
@@ -64,7 +64,7 @@ def create_index(declared: Collection, index: Index, type_: str) -> str:
     params = f", params={parameters!r}" if parameters else ""
     return (
         f"create_index({declared.name!r}, field={index.field!r}, name={name!r},\n"
-        f"{_INDENT}index_type={type_!r}{metric}{params})"
+        f"{_INDENT}index_type={type_!r}{metric}{params},\n)"
     )
 
 
@@ -75,7 +75,7 @@ def index_parameters(index: Index) -> dict[str, Any]:
 
 def alter_properties(declared: Collection, properties: Mapping[str, str]) -> str:
     """Properties that are changed in place."""
-    return f"alter_collection_properties({declared.name!r},\n{_INDENT}{dict(properties)!r})"
+    return f"alter_collection_properties({declared.name!r},\n{_INDENT}{dict(properties)!r},\n)"
 
 
 def create_alias(collection: str, alias: str) -> str:

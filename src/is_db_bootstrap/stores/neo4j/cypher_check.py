@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 
+from is_db_bootstrap.nearest import nearest
 from is_db_bootstrap.stores.neo4j import cypher_text
 from is_db_bootstrap.stores.neo4j.cypher_keywords import (
     CREATED,
@@ -27,8 +27,6 @@ from is_db_bootstrap.stores.neo4j.cypher_text import Token
 
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _CLOSING = {closing: opening for opening, closing in _OPENING.items()}
-#: How alike a word must be to the keyword that is meant, 1 being the same.
-_ALIKE = 0.75
 #: A shorter word is too like others.
 _SHORTEST = 4
 #: The end of a sentence about a word that is like no keyword.
@@ -272,5 +270,5 @@ def _meant(token: Token, keywords: Collection[str]) -> str:
     """The end of a sentence that asks whether a keyword was meant. A full stop when none is."""
     if len(token.text) < _SHORTEST or token.kind != "word":
         return _NONE_MEANT
-    found = get_close_matches(token.upper, sorted(keywords), n=1, cutoff=_ALIKE)
-    return f": did you mean {found[0]}?" if found and found[0] != token.upper else _NONE_MEANT
+    near = nearest(token.upper, keywords)
+    return f": did you mean {near}?" if near and near != token.upper else _NONE_MEANT

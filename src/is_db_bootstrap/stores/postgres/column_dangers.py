@@ -16,6 +16,8 @@ from is_db_bootstrap.stores.postgres.sql_syntax import (
     called_functions,
     constants,
     expression_text,
+    literal,
+    named_columns,
     quoted,
     strings,
     type_text,
@@ -132,7 +134,8 @@ def _is_there(judge: Judge, name: Name, column: str) -> bool:
     if judge.rows is None or live is None:
         return False
     try:
-        return judge.rows.first(_COLUMN, [live.quoted, column]) is not None
+        live_column = judge.planned(name).live_column(column)
+        return judge.rows.first(_COLUMN, [live.quoted, live_column]) is not None
     except NotSeen:
         return False
 
@@ -150,8 +153,7 @@ def dropped(judge: Judge, name: Name, command: Any) -> Iterator[Danger]:
         return
     if not judge.is_there(name):
         return
-    live = planned.live or name
-    query = f"SELECT 1 FROM {live.quoted} WHERE {quoted(column)} IS NOT NULL LIMIT 1"
+    query = f"SELECT 1 FROM {judge.source(name)} WHERE {quoted(column)} IS NOT NULL LIMIT 1"
     if judge.has(query) is False:
         text = f"Column {column} is dropped. It holds no value now."
     else:
@@ -175,8 +177,12 @@ def retyped(judge: Judge, name: Name, command: Any) -> Iterator[Danger]:
         return
     if not judge.is_there(name) or planned.live is None:
         return
+    values = judge.tables.enum_values(strings(definition.type_name.names)[-1])
+    if values is not None:
+        yield from _to_new_enum(judge, name, column, (new_type, values), using)
+        return
     try:
-        found = type_change(judge.rows, planned.live, column, new_type)
+        found = type_change(judge.rows, planned.live, planned.live_column(column), new_type)
     except NotSeen as exc:
         yield unseen(name, f"What becomes of {column} as {new_type} {exc}.")
         return
@@ -194,6 +200,35 @@ def retyped(judge: Judge, name: Name, command: Any) -> Iterator[Danger]:
     elif found.rewrites or not is_plain:
         value = expression_text(using) if using is not None else quoted(column)
         yield from _lost_values(judge, name, column, (value, new_type), found, is_plain=is_plain)
+
+
+def _to_new_enum(
+    judge: Judge, name: Name, column: str, enum: tuple[str, list[str]], using: Any
+) -> Iterator[Danger]:
+    """What becomes of a column whose new type is an enum that the plan creates."""
+    new_type, values = enum
+    if using is None:
+        text = f"Values of {column} are not converted to {new_type} without USING."
+        yield Danger(DangerKind.REFUSED, str(name), text)
+        return
+    text = f"The table is written anew, because {column} becomes {new_type}"
+    yield from judge.rewrites(name, text)
+    is_cast = using.HasField("type_cast") and type_text(using.type_cast.type_name) == new_type
+    if not is_cast:
+        if judge.extent(name):
+            text = f"Whether each {column} becomes {new_type} could not be seen."
+            yield unseen(name, text)
+        return
+    value = using.type_cast.arg
+    allowed = ", ".join(literal(each) for each in values)
+    yield from judge.refused(
+        name,
+        f"SELECT 1 FROM {judge.source(name)} "
+        f"WHERE ({expression_text(value)})::text <> ALL (ARRAY[{allowed}]::text[]) LIMIT 1",
+        f"At least one {column} is no value of the new {new_type}",
+        f"each {column} is a value of the new {new_type}",
+        sorted(named_columns(value)),
+    )
 
 
 def _is_cast_of(using: Any, column: str, new_type: str) -> bool:
@@ -214,7 +249,7 @@ def _lost_values(  # what is known of one change of a type
 ) -> Iterator[Danger]:
     """Values that the new type refuses, cuts or rounds."""
     value, new_type = converted
-    table = (judge.planned(name).live or name).quoted
+    table = judge.source(name)
     is_assigned = value == quoted(column)
     if found.misfit and is_assigned:
         yield from judge.refused(

@@ -117,7 +117,7 @@ def _is_so_already(judge: Judge, name: Name, column: str) -> bool:
     live = judge.planned(name).live
     if judge.rows is None or live is None:
         return False
-    values = [live.quoted, column]
+    values = [live.quoted, judge.planned(name).live_column(column)]
     try:
         if judge.rows.first(_IS_CHECKED, values):
             judge.planned(name).not_null.add(column)
@@ -138,10 +138,9 @@ def _nulls(judge: Judge, name: Name, column: str) -> Iterator[Danger]:
         return
     if planned.new_columns.get(column) and not judge.tables.is_unsure(name):
         return
-    live = planned.live or name
     yield from judge.refused(
         name,
-        f"SELECT 1 FROM {live.quoted} WHERE {quoted(column)} IS NULL LIMIT 1",
+        f"SELECT 1 FROM {judge.source(name)} WHERE {quoted(column)} IS NULL LIMIT 1",
         f"Column {column} holds NULL",
         f"column {column} holds NULL",
         [column],
@@ -162,7 +161,6 @@ def duplicates(
     `expressions` are SQL, and `columns` the names in them. With `nulls_are_one`, two NULL are the
     same. `condition` is that of a partial index.
     """
-    live = judge.planned(name).live or name
     wanted = [] if nulls_are_one else [f"({each}) IS NOT NULL" for each in expressions]
     if condition:
         wanted.append(f"({condition})")
@@ -171,7 +169,8 @@ def duplicates(
     shown = ", ".join(expressions)
     yield from judge.refused(
         name,
-        f"SELECT 1 FROM {live.quoted}{where} GROUP BY {together} HAVING count(*) > 1 LIMIT 1",
+        f"SELECT 1 FROM {judge.source(name)}{where} "
+        f"GROUP BY {together} HAVING count(*) > 1 LIMIT 1",
         f"At least two rows have the same {shown}",
         f"two rows have the same {shown}",
         columns,
@@ -184,10 +183,9 @@ def _check(judge: Judge, name: Name, expression: Any) -> Iterator[Danger]:
 
 
 def _broken_check(judge: Judge, name: Name, text: str, columns: Sequence[str]) -> Iterator[Danger]:
-    live = judge.planned(name).live or name
     yield from judge.refused(
         name,
-        f"SELECT 1 FROM {live.quoted} WHERE NOT ({text}) LIMIT 1",
+        f"SELECT 1 FROM {judge.source(name)} WHERE NOT ({text}) LIMIT 1",
         f"At least one row breaks CHECK ({text})",
         f"a row breaks CHECK ({text})",
         columns,
@@ -207,7 +205,7 @@ def _foreign_key(judge: Judge, name: Name, constraint: Any) -> Iterator[Danger]:
     if not keys and judge.rows:
         keys = _primary_key(judge, live_other)
     if keys:
-        yield from _orphans(judge, name, columns, (live_other, keys))
+        yield from _orphans(judge, name, columns, (other, keys))
 
 
 def _primary_key(judge: Judge, name: Name) -> list[str]:
@@ -222,15 +220,14 @@ def _primary_key(judge: Judge, name: Name) -> list[str]:
 def _orphans(
     judge: Judge, name: Name, columns: Sequence[str], other: tuple[Name, Sequence[str]]
 ) -> Iterator[Danger]:
-    live = judge.planned(name).live or name
     target, keys = other
     present = " AND ".join(f"here.{quoted(column)} IS NOT NULL" for column in columns)
     pairs = zip(columns, keys, strict=False)
     same = " AND ".join(f"there.{quoted(key)} = here.{quoted(column)}" for column, key in pairs)
     yield from judge.refused(
         name,
-        f"SELECT 1 FROM {live.quoted} here WHERE {present} "
-        f"AND NOT EXISTS (SELECT 1 FROM {target.quoted} there WHERE {same}) LIMIT 1",
+        f"SELECT 1 FROM {judge.source(name, 'here')} WHERE {present} "
+        f"AND NOT EXISTS (SELECT 1 FROM {judge.source(target, 'there')} WHERE {same}) LIMIT 1",
         f"At least one row has a {', '.join(columns)} that {target} does not have",
         f"each {', '.join(columns)} is in {target}",
         columns,

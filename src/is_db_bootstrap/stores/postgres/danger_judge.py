@@ -11,7 +11,7 @@ from is_db_bootstrap.results import Danger, DangerKind
 from is_db_bootstrap.stores.postgres.live_rows import LiveRows, NotSeen
 from is_db_bootstrap.stores.postgres.planned_tables import PlannedTable, PlannedTables
 from is_db_bootstrap.stores.postgres.server_words import told
-from is_db_bootstrap.stores.postgres.sql_syntax import Name, name_of
+from is_db_bootstrap.stores.postgres.sql_syntax import Name, name_of, quoted
 
 
 class Judge:
@@ -37,6 +37,16 @@ class Judge:
     def planned(self, name: Name) -> PlannedTable:
         """What the plan has done to a table so far."""
         return self.tables.table(name)
+
+    def source(self, name: Name, alias: str = "live") -> str:
+        """The live table for a FROM, with the names that the plan has given its columns."""
+        planned = self.planned(name)
+        table = (planned.live or name).quoted
+        if not planned.renamed:
+            return f"{table} {alias}"
+        renamed = [f"{quoted(old)} AS {quoted(new)}" for new, old in planned.renamed.items()]
+        columns = ", ".join(["*", *renamed])
+        return f"(SELECT {columns} FROM {table}) {alias}"  # noqa: S608 - quoted names
 
     def is_there(self, name: Name) -> bool:
         """Whether a table may be there now. Without a server, each that is not new may be."""

@@ -15,6 +15,7 @@ import psycopg
 
 from is_db_bootstrap.stores.postgres.server_words import told
 from is_db_bootstrap.stores.postgres.sql_syntax import Name
+from is_db_bootstrap.wording import noun
 
 #: Seconds that one query may take.
 QUERY_S = 2.0
@@ -57,8 +58,9 @@ class LiveTable:
     @property
     def extent(self) -> str:
         """How large the table is, in words."""
-        rows = "rows not counted yet" if self.rows is None else f"about {self.rows:,} rows"
-        return f"{rows}, {_bytes(self.size)}"
+        if self.rows is None:
+            return f"rows not counted yet, {_bytes(self.size)}"
+        return f"about {self.rows:,} {noun(self.rows, 'row')}, {_bytes(self.size)}"
 
 
 def _bytes(size: int) -> str:

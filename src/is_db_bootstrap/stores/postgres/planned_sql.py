@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from is_db_bootstrap.stores.statement_secrets import without_secrets
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     import psycopg
@@ -172,6 +173,6 @@ def file_statements(path: Path) -> tuple[str, ...]:
     found = []
     for part in SqlFile(path).parts:
         text = part.text.strip().rstrip(";")
-        rows = "" if part.rows is None else f" -- {len(part.rows.splitlines())} rows"
+        rows = "" if part.rows is None else f" -- {counted(len(part.rows.splitlines()), 'row')}"
         found.append(f"{without_secrets(text)};{rows}")
     return tuple(found)

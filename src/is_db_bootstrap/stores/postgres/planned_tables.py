@@ -14,7 +14,8 @@ class PlannedTable:
     `live` is its name on the server now, or None when the plan creates it. `new_columns` says of
     each new column whether every row has a value in it. `is_written` when a statement writes rows.
     `constraints` are those that the plan adds, `not_valid` those of them that are not checked yet,
-    and `not_null` the columns of which a checked constraint says that they hold no NULL.
+    and `not_null` the columns of which a checked constraint says that they hold no NULL. `renamed`
+    has the live name of each column that the plan has renamed.
     """
 
     live: Name | None
@@ -23,6 +24,21 @@ class PlannedTable:
     constraints: dict[str, object] = field(default_factory=dict)
     not_valid: dict[str, object] = field(default_factory=dict)
     not_null: set[str] = field(default_factory=set)
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    def rename_column(self, old: str, new: str) -> None:
+        """The plan gives a column another name."""
+        if old in self.new_columns:
+            self.new_columns[new] = self.new_columns.pop(old)
+        else:
+            self.renamed[new] = self.renamed.pop(old, old)
+        if old in self.not_null:
+            self.not_null.remove(old)
+            self.not_null.add(new)
+
+    def live_column(self, column: str) -> str:
+        """The name that a column has on the server now."""
+        return self.renamed.get(column, column)
 
     @property
     def is_new(self) -> bool:
@@ -39,6 +55,8 @@ class PlannedTables:
     def __init__(self) -> None:
         self._tables: dict[Name, PlannedTable] = {}
         self._indexes: set[Name] = set()
+        #: The values of each enum that the plan creates.
+        self._enums: dict[str, list[str]] = {}
         self.code_ran = False
 
     def table(self, name: Name) -> PlannedTable:
@@ -64,6 +82,19 @@ class PlannedTables:
     def is_new_index(self, name: Name) -> bool:
         """Whether the plan creates an index of that name, in whatever schema."""
         return any(each.table == name.table for each in self._indexes)
+
+    def create_enum(self, name: str, values: list[str]) -> None:
+        """The plan creates an enum."""
+        self._enums[name] = values
+
+    def enum_values(self, name: str) -> list[str] | None:
+        """The values of an enum that the plan creates. None for any other type."""
+        return self._enums.get(name)
+
+    def rename_type(self, old: str, new: str) -> None:
+        """The plan gives a type another name."""
+        if old in self._enums:
+            self._enums[new] = self._enums.pop(old)
 
     def rename(self, old: Name, new: Name) -> None:
         """The plan gives a table another name or schema."""

@@ -322,22 +322,23 @@ class ScratchCursor(WorkingCursor):
 
     def execute(self, query: Any, *args: Any, **options: Any) -> Any:
         """Execute one statement, or several without parameters."""
-        self._refuse_server_wide(query)
+        self._refuse_server_wide(query, [*args, *options.values()])
         return super().execute(query, *args, **options)
 
     def executemany(self, query: Any, *args: Any, **options: Any) -> None:
         """Execute one statement with many sets of parameters."""
-        self._refuse_server_wide(query)
+        self._refuse_server_wide(query, [*args, *options.values()])
         super().executemany(query, *args, **options)
 
-    def _refuse_server_wide(self, query: Any) -> None:
+    def _refuse_server_wide(self, query: Any, values: Sequence[Any]) -> None:
         watch = getattr(self.connection, "watch", None)
         step = str(getattr(watch, "step", ""))
         if not step:
             return  # a statement of ours, or of Alembic
         text = text_of(query, self.connection)
         refuse_server_wide(text, step)
-        note_scratch(step, text)
+        has_values = bool(values) and values[0] is not None
+        note_scratch(step, text, is_escaped=has_values)
 
 
 def generate(

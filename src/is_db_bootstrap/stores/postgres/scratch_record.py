@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+#: What `autocommit_block()` makes SQLAlchemy ask (`PGDialect.get_isolation_level`).
+_OF_SQLALCHEMY = "show transaction isolation level"
+
 
 @dataclass(slots=True)
 class ScratchRecord:
@@ -29,8 +32,14 @@ def recording() -> Iterator[ScratchRecord]:
         _RECORD.reset(token)
 
 
-def note_scratch(step: str, statement: str) -> None:
-    """Write down a statement of `step`, if somebody records."""
+def note_scratch(step: str, statement: str, *, is_escaped: bool) -> None:
+    """Write down a statement of `step`, if somebody records.
+
+    In one that `is_escaped`, the driver sends `%` for `%%`. What SQLAlchemy asks for itself is left
+    out.
+    """
     record = _RECORD.get()
-    if record is not None:
-        record.sent.setdefault(step, []).append(statement)
+    if record is None or statement == _OF_SQLALCHEMY:
+        return
+    shown = statement.replace("%%", "%") if is_escaped else statement
+    record.sent.setdefault(step, []).append(shown)

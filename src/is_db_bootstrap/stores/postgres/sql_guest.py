@@ -28,6 +28,7 @@ from is_db_bootstrap.errors import BootstrapError
 from is_db_bootstrap.guests import end_process, guest, own_place_of
 from is_db_bootstrap.stores.postgres.alembic import config, nowhere
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
+from is_db_bootstrap.stores.postgres.literal_values import literal_compiler
 from is_db_bootstrap.stores.postgres.outside_fence import OutsideFence, OutsideRefused
 from is_db_bootstrap.stores.postgres.planned_sql import ended
 from is_db_bootstrap.stores.postgres.silent_connection import AsksDatabaseError, SilentConnection
@@ -101,6 +102,7 @@ class _Writer:
         )
         context = environment.get_context()
         found: Any = context.connection
+        context.dialect.statement_compiler = literal_compiler(context.dialect.statement_compiler)
         silent: Any = SilentConnection(found, self._output, self._tell)
         context.connection = silent
         context.impl.connection = silent

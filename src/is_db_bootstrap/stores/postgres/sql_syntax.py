@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,8 @@ from typing import Any
 INSTALL = "pip install postgast"
 #: Characters of a statement that a message shows.
 _SHOWN = 60
+#: A parameter as drivers of Python write it, such as `%(name)s` and `%s`.
+_PARAMETER = re.compile(r"%(?:\([^)]*\))?[sbt]\b")
 
 
 class Unreadable(ValueError):
@@ -54,6 +58,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """A text as SQL takes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def constants() -> Any:
     """The parser's names of kinds, such as `CONSTR_CHECK`."""
     return _parser().pg_query_pb2
@@ -82,11 +91,24 @@ def statements_of(text: str) -> list[Any]:
     """
     parser = _parser()
     try:
-        found = parser.parse(text)
+        found = _parsed(parser, text)
     except parser.PgQueryError as exc:
         line = text.count("\n", 0, exc.cursorpos) + 1 if exc.cursorpos else 0
         raise Unreadable(exc.message, line) from exc
     return [each.stmt for each in found.stmts]
+
+
+def _parsed(parser: Any, text: str) -> Any:
+    """What the parser finds. Parameters of a Python driver are tried as those of the server."""
+    try:
+        return parser.parse(text)
+    except parser.PgQueryError:
+        without = _PARAMETER.sub("$1", text)
+        if without == text:
+            raise
+        with suppress(parser.PgQueryError):
+            return parser.parse(without)
+        raise
 
 
 def expression_text(node: Any) -> str:

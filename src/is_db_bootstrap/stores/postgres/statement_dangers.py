@@ -79,6 +79,8 @@ def _words_of_drop(judge: Judge, kind: str, name: Name, *, cascades: bool) -> st
 def _is_new(judge: Judge, kind: str, name: Name) -> bool:
     if kind == "OBJECT_SCHEMA":
         return judge.tables.is_new_schema(name.schema)
+    if kind == "OBJECT_TYPE" and judge.tables.enum_values(name.table) is not None:
+        return True
     if kind != "OBJECT_INDEX":
         return judge.planned(name).is_new
     return judge.tables.is_new_index(name)
@@ -244,9 +246,30 @@ def _lock(judge: Judge, statement: Any) -> Iterator[Danger]:
 
 
 def _rename(judge: Judge, statement: Any) -> Iterator[Danger]:
-    if _object_kind(statement.rename_type) == "OBJECT_TABLE":
+    kind = _object_kind(statement.rename_type)
+    if kind == "OBJECT_TABLE":
         old = judge.name(statement.relation)
         judge.tables.rename(old, Name(old.schema, statement.newname))
+    elif kind == "OBJECT_COLUMN":
+        planned = judge.planned(judge.name(statement.relation))
+        planned.rename_column(statement.subname, statement.newname)
+    elif kind == "OBJECT_TYPE":
+        old_type = strings(statement.object.list.items)[-1]
+        judge.tables.rename_type(old_type, statement.newname)
+    yield from ()
+
+
+def _create_enum(judge: Judge, statement: Any) -> Iterator[Danger]:
+    judge.tables.create_enum(strings(statement.type_name)[-1], strings(statement.vals))
+    yield from ()
+
+
+def _alter_enum(judge: Judge, statement: Any) -> Iterator[Danger]:
+    values = judge.tables.enum_values(strings(statement.type_name)[-1])
+    if values is not None:
+        if statement.old_val in values:
+            values.remove(statement.old_val)
+        values.append(statement.new_val)
     yield from ()
 
 
@@ -285,11 +308,13 @@ def _object_kind(number: int) -> str:
 
 
 _RULES: dict[str, Callable[[Judge, Any], Iterator[Danger]]] = {
+    "alter_enum_stmt": _alter_enum,
     "alter_object_schema_stmt": _set_schema,
     "alter_table_stmt": table_dangers.altered,
     "call_stmt": _call,
     "cluster_stmt": _cluster,
     "copy_stmt": _write,
+    "create_enum_stmt": _create_enum,
     "create_schema_stmt": _create_schema,
     "create_stmt": _create,
     "create_table_as_stmt": _create_as,

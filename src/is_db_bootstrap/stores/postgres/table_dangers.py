@@ -8,7 +8,7 @@ from typing import Any
 from is_db_bootstrap.results import Danger
 from is_db_bootstrap.stores.postgres import column_dangers, constraint_dangers
 from is_db_bootstrap.stores.postgres.danger_judge import Judge, drops
-from is_db_bootstrap.stores.postgres.sql_syntax import Name, constants, quoted
+from is_db_bootstrap.stores.postgres.sql_syntax import Name, constants, literal, quoted
 
 _HAS_METHOD = """
     SELECT 1 FROM pg_class c JOIN pg_am m ON m.oid = c.relam
@@ -59,7 +59,7 @@ def _set_persistence(judge: Judge, name: Name, command: Any) -> Iterator[Danger]
     kind, word = _PERSISTENCE[constants().AlterTableType.Name(command.subtype)]
     live = judge.planned(name).live
     if live is not None and judge.rows is not None:
-        values = {"table": _literal(live.quoted), "kind": _literal(kind)}
+        values = {"table": literal(live.quoted), "kind": literal(kind)}
         if judge.has(_HAS_PERSISTENCE.format(**values)):
             return
     yield from judge.rewrites(name, f"SET {word} writes the table anew")
@@ -68,7 +68,7 @@ def _set_persistence(judge: Judge, name: Name, command: Any) -> Iterator[Danger]
 def _set_access_method(judge: Judge, name: Name, command: Any) -> Iterator[Danger]:
     live = judge.planned(name).live
     if live is not None and judge.rows is not None:
-        table, method = _literal(live.quoted), _literal(command.name)
+        table, method = literal(live.quoted), literal(command.name)
         if judge.has(_HAS_METHOD.format(table=table, method=method)):
             return
     yield from judge.rewrites(name, f"SET ACCESS METHOD {command.name} writes the table anew")
@@ -90,10 +90,6 @@ def _attach(judge: Judge, _: Name, command: Any) -> Iterator[Danger]:
         "Readers and writers wait while each row is checked against the bounds of the partition "
         "({}), unless a CHECK constraint says already that all of them fit.",
     )
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 _RULES: dict[str, Callable[[Judge, Name, Any], Iterator[Danger]]] = {

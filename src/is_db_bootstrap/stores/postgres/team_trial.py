@@ -129,10 +129,11 @@ def refusing_server_wide(watch: StepWatch) -> Iterator[None]:
     """
     threads = GuestThreads()
 
-    def look(_: Connection, __: Any, statement: str, *___: Any) -> None:
+    def look(connection: Connection, _: Any, statement: str, *__: Any) -> None:
         if threads.is_here() and watch.step:
             refuse_server_wide(statement, watch.step)
-            note_scratch(watch.step, statement)
+            is_escaped = connection.dialect.paramstyle in {"format", "pyformat"}
+            note_scratch(watch.step, statement, is_escaped=is_escaped)
 
     event.listen(Engine, "before_cursor_execute", look)
     try:

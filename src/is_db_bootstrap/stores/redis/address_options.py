@@ -8,7 +8,6 @@ when the address is read, and given to redis-py as values.
 from __future__ import annotations
 
 import codecs
-import difflib
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.nearest import nearest
 
 #: How people write yes and no.
 _YES = frozenset({"1", "t", "true", "y", "yes", "on"})
@@ -278,7 +278,7 @@ def _unknown_option(name: str, readers: Mapping[str, Reader]) -> ConfigurationEr
         return _refused_option(name, "is none of a socket", "Leave it out.")
     if name in OF_SENTINELS:
         return _refused_option(name, "is one of Sentinels", "Write redis+sentinel://.")
-    close = difflib.get_close_matches(name, readers, 1)
-    meant = f"Did you mean {close[0]}? " if close else ""
+    near = nearest(name, readers)
+    meant = f"Did you mean {near}? " if near else ""
     hint = f"{meant}Known are {', '.join(sorted(readers))}."
     return _refused_option(name, "is not known", hint)

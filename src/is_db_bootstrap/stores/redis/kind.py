@@ -52,7 +52,10 @@ KIND = StoreKind(
     path_options=("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"),
     lone_user_is_secret=True,
     user_variables=("REDIS_USERNAME",),
-    foreign_variables=("URI", "HOST", "PORT", "USER", "PASS", "DB", "AUTH", "TLS_URL", "URLS"),
+    foreign_variables=(
+        *("URI", "HOST", "PORT", "USER", "PASS", "DB", "AUTH", "TLS_URL", "URLS"),
+        "ACLFILE",  # of Bitnami's image
+    ),
     tls_weaknesses=_weaknesses,
     certificate_options=("ssl_certfile", "ssl_keyfile", "ssl_password"),
     declared_by=("keys", "channels"),

@@ -36,8 +36,12 @@ def slips(typed: str, name: str) -> int:
 
 
 def nearest(typed: str, names: Iterable[str]) -> str:
-    """The name that was most likely meant. Empty when none is near."""
+    """The name that was most likely meant. Empty when none is near. Case does not count.
+
+    `difflib` has a loose measure: by it, `TLS_CERT_FILE` is as near to `CERT_FILE` as `UR` is to
+    `URL`, and `ULR` is not near to `URL`.
+    """
     most = 1 if len(typed) <= _SHORT else 2
     near = [name for name in names if abs(len(name) - len(typed)) <= most]
-    found = sorted((slips(typed, name), name) for name in near)
+    found = sorted((slips(typed.casefold(), name.casefold()), name) for name in near)
     return found[0][1] if found and found[0][0] <= most else ""
