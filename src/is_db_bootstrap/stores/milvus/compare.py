@@ -368,12 +368,17 @@ def different(
 
 def _new_version(declared: Collection) -> str:
     """What to do when a collection cannot be changed in place."""
+    return f"To have what is declared: {_declare_next(declared)}"
+
+
+def _declare_next(declared: Collection) -> str:
+    """How the next version takes the place of this one, as the end of a sentence."""
     family, version = version_of(declared.name)
     name = f"{family}_v{version + 1}"
     if not declared.alias:
-        return f"To have what is declared: declare it as {name}, with an alias for applications."
+        return f"declare it as {name}, with an alias for applications."
     return (
-        f"To have what is declared: declare it as {name} with the same alias, and type "
+        f"declare it as {name} with the same alias, and type "
         "`is-db-bootstrap apply`, then `is-db-bootstrap vector upgrade`, which copies the rows or "
         f"embeds them again and moves the alias {declared.alias}."
     )
@@ -386,8 +391,8 @@ def _build_again(declared: Collection, found: Sequence[Difference]) -> str:
     calls += [f"drop_index({declared.name!r}, {field!r})" for field in fields]
     return (
         f"To have the index as declared: call MilvusClient.{', '.join(calls)}, then type "
-        "`is-db-bootstrap apply`. The rows stay, and searches fail meanwhile. Without that: "
-        f"{_new_version(declared)}"
+        "`is-db-bootstrap apply`. The rows stay, and searches fail meanwhile. So that searches go "
+        f"on: {_declare_next(declared)}"
     )
 
 
@@ -408,7 +413,7 @@ def _add_fields(declared: Collection, added: Sequence[Field], release: Release) 
         return f"To add the field in place (Milvus {since} or newer): call {calls}, and run again."
     return (
         f"{release.label} cannot add a field in place. Milvus {since} or newer can: {calls}. "
-        f"Or else: {_new_version(declared)}"
+        f"Or else {_declare_next(declared)}"
     )
 
 
