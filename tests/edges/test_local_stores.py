@@ -151,6 +151,14 @@ def test_status_says_which_folder_it_looks_at(root, stack):
     assert f"No local stack is running in {root / 'none'}." in elsewhere.stderr
 
 
+@pytest.mark.usefixtures("stack")
+def test_what_is_not_there_of_one_store_is_not_said_of_the_stack(root):
+    done = call(root, "local", "down", "--only", "neo4j")
+    assert (done.returncode, done.stderr) == (0, "Not running: neo4j.\n")
+    done = call(root, "local", "reset", "--only", "neo4j", "--yes")
+    assert (done.returncode, "There was no data of neo4j in" in done.stderr) == (0, True)
+
+
 def test_status_of_a_stack_whose_servers_have_all_died_is_exit_4(root, stack):
     kill(running(stack)["redis"])
     done = call(root, "local", "status")

@@ -142,7 +142,8 @@ def stop_stack(only: tuple[str, ...], data_dir: Path | None) -> int:
     from is_db_bootstrap.local import down
 
     stopped = down(data_dir, stores=_chosen_stores(only), progress=print_progress)
-    message = f"Stopped: {', '.join(stopped)}." if stopped else "No local stack is running."
+    nothing = f"Not running: {', '.join(only)}." if only else "No local stack is running."
+    message = f"Stopped: {', '.join(stopped)}." if stopped else nothing
     click.echo(message, err=True)
     return 0
 
@@ -205,5 +206,7 @@ def reset_stack(only: tuple[str, ...], data_dir: Path | None, yes: bool) -> int:
     for path in removed.left:
         print_progress(f"left: {path}, which no server has made")
     names = ", ".join(removed.stores)
-    print_progress(f"Removed: {names}." if names else f"There was no data in {folder}.")
+    whose = f" of {', '.join(only)}" if only else ""
+    nothing = f"There was no data{whose} in {folder}."
+    print_progress(f"Removed: {names}." if names else nothing)
     return 0
