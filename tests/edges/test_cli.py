@@ -70,8 +70,9 @@ def test_without_a_command_it_applies(shell):
     assert shell.stores["redis"].applied == ["a", "b"]
 
 
-def test_an_option_before_a_command_is_told_where_it_goes(shell):
-    code, _, err = shell("--quiet", "plan")
+@pytest.mark.parametrize("options", [["--quiet"], ["--only", "redis"]])
+def test_an_option_before_a_command_is_told_where_it_goes(shell, options):
+    code, _, err = shell(*options, "plan")
     assert code == 2
     assert "Options come after the command: is-db-bootstrap plan" in err
 

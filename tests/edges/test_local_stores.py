@@ -160,6 +160,12 @@ def test_down_of_a_store_that_does_not_run_says_what_runs(root, stack):
     assert f"No local stack is running in {root / 'none'}." in elsewhere.stderr
 
 
+@pytest.mark.usefixtures("stack")
+def test_no_data_of_one_store_is_not_said_of_the_stack(root):
+    done = call(root, "local", "reset", "--only", "neo4j", "--yes")
+    assert (done.returncode, "There was no data of neo4j in" in done.stderr) == (0, True)
+
+
 def test_status_of_a_stack_whose_servers_have_all_died_is_exit_4(root, stack):
     kill(running(stack)["redis"])
     done = call(root, "local", "status")

@@ -326,5 +326,5 @@ def test_without_any_time_to_wait_each_store_is_still_asked_once(command, tmp_pa
     args = [command, "-b", "novel_genesis", "--timeout", "0", "-o", "json"]
     code, out, err = run_here(args, tmp_path, NOWHERE)
     assert code == 4, err
-    errors = [store["error"]["class"] for store in json.loads(out)["stores"]]
-    assert errors == ["StoreUnavailable"] * 4
+    kinds = [store["error"]["kind"] for store in json.loads(out)["stores"]]
+    assert kinds == ["unavailable"] * 4

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -207,7 +208,14 @@ def _order_advice(args: list[str]) -> str:
     Such an option was taken for one of `apply`.
     """
     context = click.Context(group)
-    commands = (arg for arg in args if group.get_command(context, arg) is not None)
+    default = group.get_command(context, _DEFAULT_COMMAND)
+    options = default.params if default else []
+    with_value = {
+        name for each in options if not getattr(each, "is_flag", False) for name in each.opts
+    }
+    # A value is no command: --only redis names a store.
+    words = [arg for before, arg in pairwise(["", *args]) if before not in with_value]
+    commands = (arg for arg in words if group.get_command(context, arg) is not None)
     command = next(commands, None)
     if command is None:
         return ""

@@ -218,5 +218,7 @@ def reset_stack(only: tuple[str, ...], data_dir: Path | None, yes: bool) -> int:
     for path in removed.left:
         print_progress(f"left: {path}, which no server has made")
     names = ", ".join(removed.stores)
-    print_progress(f"Removed: {names}." if names else f"There was no data in {folder}.")
+    whose = f" of {', '.join(only)}" if only else ""
+    nothing = f"There was no data{whose} in {folder}."
+    print_progress(f"Removed: {names}." if names else nothing)
     return 0
