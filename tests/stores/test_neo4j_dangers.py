@@ -88,7 +88,10 @@ def new_objects(text):
 @pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
 def test_each_danger_is_found_and_what_is_harmless_is_not_marked(graph):
     look = BoundedLook(*graph, query_s=60, all_s=600)
-    found = {t: marked(Dangers(look, new_objects(t), many=12).of([t])) for t in [*FOUND, *NONE]}
+    found = {
+        text: marked(Dangers(look, new_objects(text), parse=look, many=12).of([text]))
+        for text in [*FOUND, *NONE]
+    }
     assert found == FOUND | {text: [] for text in NONE}
 
 
@@ -105,7 +108,7 @@ def test_cypher_that_the_server_does_not_take_is_marked_and_not_run(graph):
     }
     right = "MATCH (n:Mistyped) CALL (n) { SET n.x = 1 } IN TRANSACTIONS"
     look = BoundedLook(*graph, query_s=60, all_s=600)
-    found = Dangers(look, Forecasted()).of([right, *wrong])
+    found = Dangers(look, Forecasted(), parse=look).of([right, *wrong])
     assert [(each.kind, each.statement, each.object) for each in found] == [
         (REFUSED, place, name) for place, (name, _) in enumerate(wrong.values(), 1)
     ]
@@ -113,6 +116,13 @@ def test_cypher_that_the_server_does_not_take_is_marked_and_not_run(graph):
         assert reason in each.text
         assert "column" not in each.text
     assert look("MATCH (n:Mistyped) RETURN count(n) AS n") == [{"n": 0}]
+
+
+def test_what_was_not_parsed_in_time_is_told_once(graph):
+    late = BoundedLook(*graph, all_s=0)
+    (found,) = Dangers(None, Forecasted(), parse=late).of(["RETURN 1", "RETURN 2"])
+    assert (found.kind, found.statement) == (UNSEEN, 0)
+    assert "it and the statements behind it could not be seen" in found.text
 
 
 def test_a_small_label_and_an_object_that_is_there_are_no_danger(graph):

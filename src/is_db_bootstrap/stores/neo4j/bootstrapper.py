@@ -33,7 +33,13 @@ from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
 from is_db_bootstrap.stores.neo4j.callbacks import CallbackRun, Callbacks
 from is_db_bootstrap.stores.neo4j.choice import Chooser
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
-from is_db_bootstrap.stores.neo4j.dangers import BoundedLook, Dangers, Forecasted, with_dangers
+from is_db_bootstrap.stores.neo4j.dangers import (
+    PARSE_S,
+    BoundedLook,
+    Dangers,
+    Forecasted,
+    with_dangers,
+)
 from is_db_bootstrap.stores.neo4j.database import Database
 from is_db_bootstrap.stores.neo4j.duplicates import USED_LABELS, refuse_duplicates
 from is_db_bootstrap.stores.neo4j.errors import Translation
@@ -192,7 +198,9 @@ class Neo4jBootstrapper:
         """
         changes = [replace(each, statements=self._statements_of(each)) for each in plan.changes]
         with self._errors(), self._database.session() as session:
-            dangers = Dangers(BoundedLook(self._database, session), self._forecasted)
+            look = BoundedLook(self._database, session)
+            parse = BoundedLook(self._database, session, all_s=PARSE_S)
+            dangers = Dangers(look, self._forecasted, parse=parse)
             return replace(plan, changes=with_dangers(changes, dangers))
 
     def _statements_of(self, change: Change) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ MANY = 10_000
 QUERY_S = 2.0
 #: Seconds that all queries of one plan may take together.
 ALL_S = 20.0
+#: Seconds in which the statements of one plan are parsed by the server.
+PARSE_S = 10.0
 #: Shorter than this a query is not begun.
 _SHORTEST_S = 0.05
 
@@ -116,10 +118,21 @@ class BoundedLook:
 
 
 class Dangers:
-    """Goes through the Cypher of a plan. `ask` is bounded, and None where there is no server."""
+    """Goes through the Cypher of a plan. `ask` is bounded, and None where there is no server.
 
-    def __init__(self, ask: Ask | None, forecast: Forecasted, *, many: int = MANY) -> None:
+    `parse` asks too, for the Cypher itself. Without it, no statement is parsed by the server.
+    """
+
+    def __init__(
+        self,
+        ask: Ask | None,
+        forecast: Forecasted,
+        *,
+        parse: Ask | None = None,
+        many: int = MANY,
+    ) -> None:
         self._ask = ask
+        self._parse = parse
         self._forecast = forecast
         self._many = many
         self._made: set[str] = set()
@@ -130,8 +143,7 @@ class Dangers:
         found = []
         for place, text in enumerate(statements):
             for statement in cypher_text.split(text):
-                marks = list(self._of(statement))
-                marks += self._not_understood(statement, marks)
+                marks = [*self._of(statement), *self._not_understood(statement)]
                 found += [replace(each, statement=place) for each in marks]
         return tuple(found)
 
@@ -145,23 +157,23 @@ class Dangers:
         elif not statement.is_schema:
             yield from self._removed(statement)
 
-    def _not_understood(self, statement: Statement, marks: Sequence[Danger]) -> Iterator[Danger]:
+    def _not_understood(self, statement: Statement) -> Iterator[Danger]:
         """Cypher that the server does not take. `EXPLAIN` parses it and runs nothing.
 
-        A statement that has a mark `unseen` among its `marks` gets no second one.
+        What cannot be parsed is told once, and nothing behind it is parsed.
         """
-        if self._ask is None:
+        if self._parse is None:
             return
         name = _beginning(statement)
         try:
-            self._ask(f"EXPLAIN {statement.text}")
+            self._parse(f"EXPLAIN {statement.text}")
         except NotUnderstood as exc:
             known = next(cypher_check.problems(statement.text), None)
             reason = known.text if known else f"{str(exc).rstrip('.')}."
             yield Danger(DangerKind.REFUSED, name, f"Neo4j does not take it: {reason}")
         except NotSeen as exc:
-            if all(each.kind is not DangerKind.UNSEEN for each in marks):
-                yield _unseen(name, f"Whether Neo4j takes it {exc}.")
+            self._parse = None
+            yield _unseen(name, f"Whether Neo4j takes it and the statements behind it {exc}.")
 
     def _dropped(self, drop: Drop) -> Iterator[Danger]:
         is_passed_over = drop.guarded and drop.name not in self._forecast.live
