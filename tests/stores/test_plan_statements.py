@@ -25,6 +25,7 @@ from team_project import TeamProject
 pytestmark = pytest.mark.postgres
 
 _REVISION = '''"""Does {revision}."""
+import datetime
 import multiprocessing
 import os
 import pathlib
@@ -114,6 +115,23 @@ TELLING = {
         op.bulk_insert(account, [{'name': {'a': [1, "it's :b 1%"]}}])
         """,
         ["INSERT INTO account (name) VALUES ('{\"a\": [1, \"it''s :b 1%\"]}');"],
+    ),
+    "values": (
+        """
+        account = sa.table('account', sa.column('id'), sa.column('name'))
+        hour = datetime.timedelta(hours=1)
+        op.bulk_insert(account, [{'id': hour, 'name': ["it's", 'b']}])
+        account = sa.table(
+            'account',
+            sa.column('id', sa.LargeBinary),
+            sa.column('name', sa.ARRAY(sa.Text)),
+        )
+        op.bulk_insert(account, [{'id': bytes([255]), 'name': []}])
+        """,
+        [
+            "INSERT INTO account (id, name) VALUES ('1:00:00'::interval, '{it''s,b}');",
+            "INSERT INTO account (id, name) VALUES (E'\\\\377'::bytea, '{}');",
+        ],
     ),
     "unread": (
         "op.get_bind().execute(sa.text('UPDATE account SET name = :n'), {'n': 'x'})",
