@@ -923,7 +923,7 @@ def test_a_probe_that_the_server_ends_for_its_time_is_unavailable_so_that_it_is_
 def test_tls_against_a_plain_server_is_denied(neo4j_url, scheme):
     with pytest.raises(AccessDenied, match="TLS to") as caught:
         ping(changed(neo4j_url, scheme=scheme))
-    assert "bolt://" in caught.value.hint
+    assert f"write {scheme.partition('+')[0]}://" in caught.value.hint
 
 
 @pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
@@ -970,7 +970,8 @@ def test_a_silent_server_is_unavailable_within_the_connect_timeout():
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             ping(f"bolt://neo4j:x@127.0.0.1:{server.getsockname()[1]}")
-        assert time.monotonic() - began < 5
+        # Behind the time of the connection, two looks at what is there take a second each.
+        assert time.monotonic() - began < 10
 
 
 @both

@@ -1051,9 +1051,9 @@ def test_a_certificate_is_checked_with_the_ca_file(open_store, make_server, tmp_
         admin.execute("SELECT pg_reload_conf()")
     _until(lambda: _speaks_tls(at), 5)
     assert open_store(at=replace(at, ca_file=str(tmp_path / "ours.crt"))).ping(5).version
-    with pytest.raises(AccessDenied, match="No TLS connection"):
+    with pytest.raises(AccessDenied, match="TLS"):
         open_store(at=replace(at, ca_file=str(tmp_path / "theirs.crt"))).ping(5)
-    with pytest.raises(AccessDenied, match="No TLS connection"):
+    with pytest.raises(AccessDenied, match="TLS"):
         open_store(at=replace(at, ca_file=str(tmp_path / "none.crt"))).ping(5)
 
 

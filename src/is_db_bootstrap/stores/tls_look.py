@@ -65,7 +65,7 @@ class TlsWay:
     the server's certificate and its host name are checked. Without `ca_file`, the authorities of
     the system check it. `ca_source` is where the file comes from, when that is not our own
     variable. `request` is sent in plain text first, and answered with one `S` by a server that goes
-    on with TLS.
+    on with TLS. `plain_scheme` is that of the same address without TLS, where the address says so.
     """
 
     is_asked_for: bool
@@ -76,6 +76,7 @@ class TlsWay:
     certificate: ClientCertificate | None = None
     protocols: tuple[str, ...] = ()
     request: bytes = b""
+    plain_scheme: str = ""
 
 
 def refuse_tls_fault(
@@ -289,7 +290,8 @@ def without_tls(store: StoreName, way: TlsWay) -> Fault:
     """The fault of a server that answers in plain text."""
     kind = KINDS[store]
     prefix = store.upper()
-    plain = f" and write {kind.schemes[0]}://" if kind.tls_scheme else ""
+    scheme = way.plain_scheme or (kind.schemes[0] if kind.tls_scheme else "")
+    plain = f" and write {scheme}://" if scheme else ""
     return Fault(
         "the server answers without TLS",
         f"Switch TLS on there. For a server without TLS, leave {_ca_source(store, way)} and "

@@ -43,11 +43,12 @@ def client_arguments(url: StoreUrl) -> dict[str, Any]:
 
 def tls_way(url: StoreUrl) -> TlsWay:
     """How a driver of this address makes its TLS."""
-    suffix = url.scheme.partition("+")[2]
+    plain_scheme, _, suffix = url.scheme.partition("+")
     is_checked = bool(url.ca_file or url.certificate) or suffix == "s"
     return TlsWay(
         is_asked_for=is_checked or bool(suffix),
         is_checked=is_checked,
         ca_file=url.ca_file,
         certificate=url.certificate,
+        plain_scheme=plain_scheme if suffix else "",
     )
