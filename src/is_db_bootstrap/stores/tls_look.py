@@ -104,8 +104,8 @@ def found_fault(
     host, port = server
     if not host or host.startswith("/"):
         return None
-    context = _context(way)
     try:
+        context = _context(way)  # a file may be gone by now
         with socket.create_connection((host, port), limit_s) as connection:
             if way.request and not _agreed(connection, way.request):
                 return without_tls(store, way) if way.is_asked_for else None
