@@ -36,6 +36,7 @@ from is_db_bootstrap.stores.postgres.revisions import (
     declared_ids,
     parse_python,
 )
+from is_db_bootstrap.stores.tls_look import TlsFailed
 
 
 @pytest.fixture
@@ -308,10 +309,10 @@ def test_names_are_quoted():
             StoreUnavailable,
         ),
         ("connection failed: SSL connection has been closed unexpectedly", StoreUnavailable),
-        ("connection failed: server does not support SSL, but SSL was required", AccessDenied),
-        ("connection failed: SSL error: certificate verify failed", AccessDenied),
-        ('root certificate file "/nowhere.pem" does not exist', AccessDenied),
-        ('server certificate for "a" does not match host name "b"', AccessDenied),
+        ("connection failed: server does not support SSL, but SSL was required", TlsFailed),
+        ("connection failed: SSL error: certificate verify failed", TlsFailed),
+        ('root certificate file "/nowhere.pem" does not exist', TlsFailed),
+        ('server certificate for "a" does not match host name "b"', TlsFailed),
         ("connection failed: server does not support SCRAM authentication", AccessDenied),
         (
             'connection to server at "scram.example", port 5432 failed: Connection refused',
