@@ -345,9 +345,15 @@ def test_a_sentinel_is_a_wrong_address(private, opened, tmp_path):
     command = [server.program, str(conf), "--sentinel", "--port", str(server.port)]
     sentinel = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        time.sleep(0.5)
-        with pytest.raises(ConfigurationError, match="Sentinel"):
-            opened(server.url).ping(5)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with pytest.raises(ConfigurationError, match="Sentinel"):
+                    opened(server.url).ping(5)
+                break
+            except StoreUnavailable:  # it has not begun to listen
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
     finally:
         sentinel.kill()
         sentinel.wait()

@@ -41,7 +41,7 @@ class Change:
 
 
 TOKEN = KeyPattern("token", "token:{id}", "hash", 60, "shop", "a token")
-FITS_NONE = "fit no declared pattern"
+FITS_NONE = "no declared pattern"
 CHANGES = {
     "a lifetime is added": Change(
         (CART, replace(PRICE, ttl=600, reason="")), "change price", {"price:1": "has no lifetime"}

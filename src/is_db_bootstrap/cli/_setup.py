@@ -227,7 +227,7 @@ class Setup:
         Raises the failure of a store. Raises `_EndedError` for a run that is not as it should be.
         """
         try:
-            result = engine.run(mode)
+            result = engine.run(mode, tells_statements=False)
         except KeyboardInterrupt:
             for note in self._guests.end(engine.stores, settings):
                 tell(note)

@@ -65,6 +65,7 @@ def _new_id() -> str:
 class RunContext:
     """One run.
 
+    `tells_statements` says whether a plan looks for what would be sent.
     `stop` asks the run to end. `halted` is set once the run ends what is at work. Nothing new
     begins from then on.
     """
@@ -74,6 +75,7 @@ class RunContext:
     tracks: Sequence[Track]
     emit: Emit
     stop: Stop
+    tells_statements: bool = True
     halted: threading.Event = field(default_factory=threading.Event)
     run_id: str = field(default_factory=_new_id)
 

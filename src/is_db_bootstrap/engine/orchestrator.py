@@ -101,9 +101,10 @@ class BootstrapOrchestrator:
         A signal handler calls this before the process ends at once.
         """
 
-    def run(self, mode: Mode = Mode.APPLY) -> BootstrapResult:
+    def run(self, mode: Mode = Mode.APPLY, *, tells_statements: bool = True) -> BootstrapResult:
         """Run all phases that `mode` asks for, and report.
 
+        Without `tells_statements`, a plan does not look for what would be sent.
         Errors of `is_db_bootstrap.errors` become results. Ctrl-C ends the run cleanly and is raised
         again afterwards, unless a handler called `interrupt`.
         """
@@ -115,6 +116,7 @@ class BootstrapOrchestrator:
             tracks=[Track(store) for store in self._bootstrappers],
             emit=self._emit_event,
             stop=self._stop,
+            tells_statements=tells_statements,
         )
         phases = Phases(run)
         try:

@@ -174,7 +174,9 @@ class Phases:
         """Plan every store. In plan mode, say also what would be sent. Whether this succeeded."""
         if not self._workers.run_phase(Phase.PLAN, self._plan_first):
             return False
-        return self._run.mode is not Mode.PLAN or self._tell_all_statements()
+        if self._run.mode is not Mode.PLAN or not self._run.tells_statements:
+            return True
+        return self._tell_all_statements()
 
     def _plan_first(self, track: Track) -> None:
         """Plan, and remove what a run that is over has left of its lock.
