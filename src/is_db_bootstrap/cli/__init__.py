@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -234,6 +233,8 @@ def _print_error(error: BaseException) -> BootstrapError:
     if known is not None:
         tell_error(known)
     if known is None or (known is not error and sys.flags.dev_mode):
+        import traceback  # takes a while, and is needed for a bug only
+
         bug = "".join(traceback.format_exception(error))
         click.echo(visible_lines(bug), err=True, nl=False)
     if known is not None:
