@@ -1,4 +1,7 @@
-"""Targets whose server is dead: each is told the truth, and none waits for what another one knows."""
+"""Targets whose server is dead.
+
+Each is told the truth, and none waits for what another one knows.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Whoever asks for JSON gets JSON on stdout, and nothing else.
 
-That holds on failure too, and when nothing is to do. tests/edges/test_options.py walks all commands.
+That holds on failure too, and when nothing is to do.
+tests/edges/test_options.py walks all commands.
 """
 
 import json

@@ -145,7 +145,10 @@ def test_strange_surroundings_change_no_ending(where, tmp_path):
 
 @pytest.mark.parametrize("text", DOTENV.values(), ids=["another program's", "no text"])
 def test_a_client_reads_no_env_file_above_its_own_folder(tmp_path, text):
-    """pymilvus looks for `.env` from its own folder upwards. A venv lies in its project's folder."""
+    """pymilvus looks for `.env` from its own folder upwards.
+
+    A venv lies in its project's folder.
+    """
     import pymilvus
 
     installed = Path(pymilvus.__file__).parents[1]
@@ -271,7 +274,7 @@ def test_what_is_in_the_way_is_named(what, tmp_path):
         ("local status", "Set HOME or IS_DB_BOOTSTRAP_DATA"),
         ("local down", "Set HOME or IS_DB_BOOTSTRAP_DATA"),
         ("local status --data-dir ~/x", "Give an absolute path"),
-        ("local up --data-dir /root/no", "/root/no cannot be used: Permission denied"),
+        ("local up --data-dir /not_ours", "/not_ours cannot be used: Permission denied"),
         ("new own", "cannot be written: Permission denied"),
     ],
 )

@@ -473,33 +473,31 @@ def started_redis(lines, port, certificates, folder, *options):
         process.wait()
 
 
+def check_redis_asks_for_certificate(url, certificates, folder, client):
+    """See that servers of Redis let us in with a certificate, and say what they miss without."""
+    environ = environment("redis", url, certificates, client=client)
+    code, told, _ = waited("redis", environ, folder)
+    assert code == (0 if client else 5), told
+    assert client or "the server asks for a client certificate" in " ".join(told.split())
+    if client:
+        at = StoreUrl.parse("redis", url)
+        at = replace(at, ca_file=certificates.pem("ours"), certificate=certificates.client())
+        assert open_redis(at, redis).ping()
+
+
 @pytest.mark.parametrize("client", ["client", ""])
 def test_sentinels_and_their_master_are_shown_the_certificate(
     secured, sentinel, certificates, tmp_path, client
 ):
     secret = quote(secured("redis").password, safe="")
     url = f"rediss+sentinel://:{secret}@localhost:{sentinel}/main/0"
-    environ = environment("redis", url, certificates, client=client)
-    code, told, _ = waited("redis", environ, tmp_path)
-    assert code == (0 if client else 5), told
-    assert client or "the server asks for a client certificate" in " ".join(told.split())
-    if client:
-        at = StoreUrl.parse("redis", url)
-        at = replace(at, ca_file=certificates.pem("ours"), certificate=certificates.client())
-        assert open_redis(at, redis).ping()
+    check_redis_asks_for_certificate(url, certificates, tmp_path, client)
 
 
 @pytest.mark.parametrize("client", ["client", ""])
 def test_a_cluster_is_shown_the_certificate(cluster, certificates, tmp_path, client):
     url = f"rediss+cluster://127.0.0.1:{cluster}"
-    environ = environment("redis", url, certificates, client=client)
-    code, told, _ = waited("redis", environ, tmp_path)
-    assert code == (0 if client else 5), told
-    assert client or "the server asks for a client certificate" in " ".join(told.split())
-    if client:
-        at = StoreUrl.parse("redis", url)
-        at = replace(at, ca_file=certificates.pem("ours"), certificate=certificates.client())
-        assert open_redis(at, redis).ping()
+    check_redis_asks_for_certificate(url, certificates, tmp_path, client)
 
 
 # --- the other mode of Milvus

@@ -42,6 +42,14 @@ def raising(error):
     return call
 
 
+def test_a_mode_that_is_given_as_text_is_that_mode():
+    store = InMemoryBootstrapper(wanted=["a"])
+    result = run(store, mode="plan")
+    assert store.calls == ["ping", "plan", "close"]
+    assert result.mode is Mode.PLAN
+    assert result.outcome is Outcome.PLANNED
+
+
 def test_a_missing_change_is_applied_and_verified():
     store = InMemoryBootstrapper(wanted=["a", "b"])
     result = run(store)

@@ -1,4 +1,7 @@
-"""What is told below a drift mends it: Neo4j, Milvus and Redis. PostgreSQL has a file of its own."""
+"""What is told below a drift mends it: Neo4j, Milvus and Redis.
+
+PostgreSQL has a file of its own.
+"""
 
 from __future__ import annotations
 

@@ -73,7 +73,10 @@ class Certificates:
         openssl("req", "-x509", *_NEW_KEY, "-days", 2, "-subj", f"/CN={name}", *files)
 
     def _signed(self, name, extensions, *, authority="ours", days=2):
-        """A certificate for the user `postgres`, which is the name that PostgreSQL's `cert` reads."""
+        """A certificate for the user `postgres`.
+
+        That is the name which PostgreSQL's method `cert` reads.
+        """
         request, wanted = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
         wanted.write_text(extensions)
         subject = ("-subj", "/CN=postgres")

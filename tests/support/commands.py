@@ -76,17 +76,23 @@ def answered(answer, *args, environ=None):
     )
     os.close(slave)
     os.write(master, f"{answer}\n".encode())
-    shown = b""
+    shown = _all_of(master)
+    return process.wait(timeout=60), shown
+
+
+def _all_of(master):
+    """What a terminal gets until its other side is closed."""
+    seen = b""
     while True:
         try:
-            part = os.read(master, 4096)
+            part = os.read(master, 65536)
         except OSError:  # the other side is closed
             break
         if not part:
             break
-        shown += part
+        seen += part
     os.close(master)
-    return process.wait(timeout=60), shown.decode()
+    return seen.decode()
 
 
 def at_terminal(*words, folder, environ, columns=100):
@@ -103,14 +109,5 @@ def at_terminal(*words, folder, environ, columns=100):
         env=clean | {"COLUMNS": str(columns)} | environ,
     )
     os.close(slave)
-    seen = b""
-    while True:
-        try:
-            part = os.read(master, 65536)
-        except OSError:  # the other side is closed
-            break
-        if not part:
-            break
-        seen += part
-    os.close(master)
-    return process.wait(timeout=60), seen.decode()
+    seen = _all_of(master)
+    return process.wait(timeout=60), seen

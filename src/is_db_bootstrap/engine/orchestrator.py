@@ -108,11 +108,12 @@ class BootstrapOrchestrator:
         Errors of `is_db_bootstrap.errors` become results. Ctrl-C ends the run cleanly and is raised
         again afterwards, unless a handler called `interrupt`.
         """
+        mode = Mode(mode)  # a text does as well
         self._began = time.monotonic()
         started_at = datetime.now(UTC)
         run = RunContext(
             rules=self._rules,
-            mode=Mode.VERIFY if mode is Mode.SELFTEST else Mode(mode),
+            mode=Mode.VERIFY if mode is Mode.SELFTEST else mode,
             tracks=[Track(store) for store in self._bootstrappers],
             emit=self._emit_event,
             stop=self._stop,
