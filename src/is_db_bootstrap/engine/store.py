@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from is_db_bootstrap.engine.memory import Memory, Recall
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 
@@ -301,6 +302,27 @@ class CanTellBlueprints(Protocol):
         """The blueprints that records here name. Empty where there is no record.
 
         The look is bounded, and only reads. Records that may not be read are passed over.
+        """
+
+
+@runtime_checkable
+class CanRemember(Protocol):
+    """A store that keeps a record of the stores that were converged together with it."""
+
+    #: Whether the blueprint can live with its loss. A blank store of this kind is no reset.
+    is_cache: bool
+
+    def recall(self) -> Recall:
+        """What this store is, and what it remembers. The engine asks after a plan.
+
+        This only reads, and uses what the plan has seen, so that a run with nothing to do costs
+        no further round trip where that is possible. Raises `StoreConflict` for a broken record.
+        """
+
+    def remember(self, memory: Memory) -> str | None:
+        """Write the record, in the place of the one with the same key. Returns a remark, or None.
+
+        The engine calls this under the lock, after verify.
         """
 
 
