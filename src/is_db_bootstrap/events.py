@@ -35,7 +35,7 @@ class Event:
     tells what a call waits for that has not come back. `store` is empty for the run as a whole.
     `elapsed_s` counts seconds since the run began. A `phase` has the seconds that it may take in
     `left_s`, which is None where it has no limit. The `store-done` of a plan has the number of
-    changes to come in `planned`.
+    changes to come in `planned`. `run_id` is that of the result.
     """
 
     kind: str
@@ -47,6 +47,7 @@ class Event:
     result: BootstrapResult | None = None
     left_s: float | None = None
     planned: int = 0
+    run_id: str = ""
 
 
 Observer = Callable[[Event], None]

@@ -43,12 +43,16 @@ ONLY_ANSWERS = {
 }
 #: The stack of `local` tells what it does, and leaves nothing in a container.
 OF_STACK = {path for path in COMMANDS if path[0] == "local"}
+#: The commands that make a run.
+RUNS = {(name,) for name in ("apply", "plan", "verify", "wait", "status", "selftest", "setup")}
 #: Each option that means the same everywhere, and the commands that do not offer it.
 NOT_OFFERED = {
     # `show` has --format.
     "--output": {("blueprints", "show"), ("local", "down"), ("local", "reset")},
     "--quiet": ONLY_ANSWERS | OF_STACK,
     "--termination-log": {("blueprints",), ("blueprints", "show"), ("migrate", "ini")} | OF_STACK,
+    "--result-file": COMMANDS.keys() - RUNS,
+    "--log-format": COMMANDS.keys() - RUNS,
 }
 #: What is called with each option, and the word by which its refusal names it.
 REFUSED = {
@@ -60,6 +64,8 @@ REFUSED = {
     "--phase-timeout": ("-1", "-1"),
     "--apply-timeout": ("soon", "soon"),
     "--output": ("xml", "xml"),
+    "--log-format": ("xml", "xml"),
+    "--result-file": ("no_such_folder/result.json", "no_such_folder"),
     "--postgres-url": ("http://there", "--postgres-url"),
     "--neo4j-url": ("http://there", "--neo4j-url"),
     "--milvus-url": ("redis://there", "--milvus-url"),
@@ -120,8 +126,13 @@ def test_a_command_offers_what_means_the_same_everywhere(option):
 @pytest.mark.parametrize("option", NOT_OFFERED)
 def test_an_option_that_is_not_offered_is_refused(option, tmp_path):
     for path in NOT_OFFERED[option]:
-        value = {"--output": ["json"], "--termination-log": ["log"]}.get(option, [])
-        code, out, err = run_here((*path, option, *value), tmp_path, {})
+        value = {
+            "--output": ["json"],
+            "--termination-log": ["log"],
+            "--result-file": ["result"],
+            "--log-format": ["json"],
+        }.get(option, [])
+        code, out, err = run_here((*path, "=".join([option, *value])), tmp_path, {})
         assert (code, out) == (2, ""), path
         assert "No such option" in err, path
 
@@ -173,18 +184,19 @@ def test_each_option_of_a_command_is_read_and_its_refusal_is_answered_as_asked(p
     for option, (value, named) in REFUSED.items():
         if not takes(path, option):
             continue
-        asked = [word for word in words if option != "--output" or word not in {"-o", "json"}]
+        is_format = option in {"--output", "--log-format"}
+        asked = [word for word in words if not is_format or word not in {"-o", "json"}]
         code, out, err = run_here((*path, option, value, *asked), tmp_path, environ)
         assert code == 2, (option, out, err)
         assert named in err, option
         assert "Traceback" not in err
-        if option != "--output":
+        if not is_format:
             found = json.loads(out)
             assert (found["exit_code"], found["outcome"]) == (2, "failed"), option
             assert named in found["error"]["message"] + found["error"]["hint"], option
             assert found["command"] == " ".join(path)
             jsonschema.validate(found, FAILURE)
-        if logged and option != "--output":
+        if logged and not is_format:
             found = json.loads(log.read_text())
             assert (found["exit_code"], found["outcome"]) == (2, "failed"), option
             log.unlink()
@@ -205,6 +217,7 @@ def test_local_beside_an_address_is_refused_by_every_command(path, tmp_path):
     [
         ("apply --quiet --verbose", "--quiet and --verbose"),
         ("setup -q -v", "--quiet and --verbose"),
+        ("setup --log-format json", "--log-format json needs --yes"),
         ("apply --mode verify --seed", "--seed has no meaning beside --mode verify"),
         ("apply --mode verify --no-verify", "--no-verify has no meaning"),
         ("apply --mode verify --apply-timeout 3", "--apply-timeout has no meaning"),

@@ -22,7 +22,8 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: From the bottom up: a module imports modules of its own layer and of those below. The longest
 #: name that fits counts.
 LAYERS = [
-    {"errors", "names", "nearest", "results", "events", "sentences", "vector_results", "wording"},
+    {"errors", "names", "nearest", "results", "events", "event_words", "sentences"}
+    | {"vector_results", "wording"},
     {
         "settings",
         "files",
@@ -33,6 +34,7 @@ LAYERS = [
         "blueprint",
         "engine.lineage",
         "engine.retry",
+        "engine.memory",
         "engine.store",
         "stores.description",
         "stores.existing",

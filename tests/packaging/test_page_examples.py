@@ -52,6 +52,7 @@ TARGETS = f"{TEAM}::test_each_target_of_many_is_reached_by_its_own_address"
 MODEL = f"{HERE}::test_the_page_of_a_new_model_is_followed"
 AUDIT = f"{HERE}::test_the_page_of_keys_is_followed"
 RIGHTS = "stores/test_redis_rights.py::test_the_documented_rights_are_enough_for_every_command"
+LOGS = f"{HERE}::test_the_records_and_the_result_of_the_page_are_read"
 ALEMBIC = f"{HERE}::test_the_lines_of_stock_alembic_are_typed"
 CLI = "stores/test_neo4j_migrations_cli.py"
 FLEET = "edges/test_fleet.py::test_the_documented_lines_run"
@@ -108,6 +109,7 @@ PLACES = {
         f"{HERE}::test_the_lines_of_running_stores_are_typed",
     ],
     "docs/how-to/kubernetes.md": [NAMED, REPLICAS, REPLICAS, SUMMARY, SUMMARY, SUMMARY, REPLICAS],
+    "docs/how-to/logs.md": [LOGS] * 3,
     "docs/how-to/migrate.md": [
         MIGRATE,
         MIGRATE,
@@ -261,6 +263,21 @@ def test_a_mark_is_taken_away_by_the_statement_of_the_page(migrated):
         connection.execute(block("docs/how-to/migrate.md", 6).text)
         mark = connection.execute("SELECT obj_description('alembic_version'::regclass)").fetchone()
     assert mark == (None,)
+
+
+@ON_POSTGRES
+def test_the_records_and_the_result_of_the_page_are_read(reader, postgres_url):
+    page = "docs/how-to/logs.md"
+    one = reader(POSTGRES_URL=postgres_url)
+    [(apply, _)] = commands(block(page, 0))
+    records = [json.loads(line) for line in typed(one, apply).stderr.splitlines()]
+    shown = json.loads(block(page, 1).text)
+    changes = [record for record in records if record["event"] == "change"]
+    alike = [each for each in changes if each["change"]["kind"] == shown["change"]["kind"]]
+    assert set(alike[0]) == set(shown)
+    assert set(alike[0]["change"]) >= set(shown["change"])
+    assert json.loads((one.folder / "result.json").read_text())["outcome"] == "changed"
+    one.follow(block(page, 2))
 
 
 @ON_POSTGRES

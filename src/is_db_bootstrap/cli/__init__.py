@@ -146,7 +146,7 @@ def _run_command(args: list[str]) -> int:
     except BaseException as exc:  # noqa: BLE001 - a bug is shown as by Python, but masked
         error = _print_error(exc)
         code = error.exit_code
-    return answer.end(code, error, _write_log)
+    return answer.end(code, error, _write_log, _write_result)
 
 
 def _interruption() -> BootstrapError:
@@ -168,6 +168,13 @@ def _write_log(path: Path, text: str) -> None:
     from is_db_bootstrap.cli._termination_log import write_log
 
     write_log(path, text)
+
+
+def _write_result(text: str, code: int) -> int:
+    """Write the file of the result. What writes it is imported for a call that has one."""
+    from is_db_bootstrap.cli._result_file import write_result
+
+    return write_result(text, code)
 
 
 def _answer_shell(question: str) -> int:
@@ -194,6 +201,9 @@ def _print_usage_error(error: click.ClickException, args: list[str]) -> None:
     """
     from is_db_bootstrap.settings.secrets import without_addresses
 
+    told = without_addresses(_endings.masked_text(error.format_message()))
+    if _endings.log_message(visible_lines(told), "error"):
+        return
     text = io.StringIO()
     error.show(text)
     masked = _endings.masked_text(text.getvalue())
@@ -236,7 +246,8 @@ def _print_error(error: BaseException) -> BootstrapError:
         import traceback  # takes a while, and is needed for a bug only
 
         bug = "".join(traceback.format_exception(error))
-        click.echo(visible_lines(bug), err=True, nl=False)
+        if not _endings.log_message(visible_lines(bug), "critical"):
+            click.echo(visible_lines(bug), err=True, nl=False)
     if known is not None:
         return known
     return BootstrapError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.cli._endings import code_after_output, result_stream
+from is_db_bootstrap.cli._endings import code_after_output, log_message, result_stream
 from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import click
 
+    from is_db_bootstrap.cli._json_log import JsonLog
     from is_db_bootstrap.errors import BootstrapError
 
 #: The outcome of a command that did what was asked and has no result of a run.
@@ -33,12 +34,28 @@ class Answer:
         self.is_quiet = False
         self.is_verbose = False
         self.log: Path | None = None
+        #: The file for the document that `--output json` prints.
+        self.result_file: Path | None = None
+        #: Makes records of what stderr gets. None: stderr gets text.
+        self.json_log: JsonLog | None = None
         #: Why the command failed, where a command has told that by itself.
         self.error: BootstrapError | None = None
         #: Whether the command has written the termination log.
         self.is_logged = False
+        #: Whether the file of the result has been written, or cannot be written.
+        self.is_filed = False
+        self._run_id = ""
         self._has_result = False
         self._held: list[str] = []
+
+    @property
+    def run_id(self) -> str:
+        """The id of this call, which its run, its events and its locks have."""
+        if not self._run_id:
+            from is_db_bootstrap.engine.context import new_run_id
+
+            self._run_id = new_run_id()
+        return self._run_id
 
     @property
     def is_json(self) -> bool:
@@ -57,17 +74,24 @@ class Answer:
             _echo(text)
 
     def end(
-        self, code: int, error: BootstrapError | None, write_log: Callable[[Path, str], None]
+        self,
+        code: int,
+        error: BootstrapError | None,
+        write_log: Callable[[Path, str], None],
+        write_result: Callable[[str, int], int],
     ) -> int:
         """Give what the command has not given by itself, and return `code`.
 
         `write_log` writes a text into the termination log. The log comes first, because whoever
-        reads stdout may never do so.
+        reads stdout may never do so. `write_result` writes a text into the file of the result, and
+        returns the exit code of the call.
         """
         error = error or self.error
         is_ours = not self.is_logged
         if is_ours:
             self._write_log(code, error, write_log)
+        if self.result_file is not None and not self.is_filed:
+            code = write_result(_as_json(self.document(code, error)), code)
         if code and self._held:
             _echo("".join(self._held))
         if code and self.is_json and not self._has_result:
@@ -91,6 +115,8 @@ class Answer:
             "outcome": outcome,
             "exit_code": code,
         }
+        if self._run_id:
+            found["run_id"] = self._run_id
         if error is not None:
             found["error"] = asdict(error.report())
         return {**found, "schema_version": SCHEMA_VERSION}
@@ -139,7 +165,19 @@ def note_option(ctx: click.Context, option: click.Parameter, value: object) -> o
         here.is_verbose = bool(value)
     elif option.name == "termination_log":
         here.log = value  # type: ignore[assignment]  # a path, by the type of the option
+    elif option.name == "result_file":
+        here.result_file = value  # type: ignore[assignment]  # a path, by the type of the option
+    elif option.name == "log_format" and value == "json":
+        _log_as_json(here)
     return value
+
+
+def _log_as_json(here: Answer) -> None:
+    from is_db_bootstrap.cli._endings import log_as_json
+    from is_db_bootstrap.cli._json_log import JsonLog
+
+    here.json_log = JsonLog(here.run_id)
+    log_as_json(here.json_log)
 
 
 def print_note(line: str) -> None:
@@ -159,7 +197,8 @@ def fail(code: int, message: str, *, hint: str = "") -> int:
 
     error = BootstrapError(message, hint=hint)
     answer().error = error
-    _echo_to_stderr(f"is-db-bootstrap: {error}")
+    if not log_message(visible(str(error)), "error"):
+        _echo_to_stderr(f"is-db-bootstrap: {error}")
     return code
 
 

@@ -22,12 +22,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, BinaryIO, TextIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 import click
 
 from is_db_bootstrap.guests import claim_process, end_process
 from is_db_bootstrap.names import STEP_THREAD
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.cli._json_log import JsonLog
 
 #: The exit codes of `migrate` and `setup`, beside 0.
 FAILED = 1
@@ -82,6 +85,8 @@ class Stream(io.TextIOBase):
         self._inner = inner
         self.mask = mask
         self.failure = ""
+        #: Makes records of what is written. None: the text stays as it is.
+        self.log: JsonLog | None = None
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # TextIOBase has an attribute there
@@ -141,11 +146,15 @@ class Stream(io.TextIOBase):
         """Write `text`, or note why that failed. Returns the length of `text` in both cases."""
         if not isinstance(text, str):  # Click tells by this error that the stream is no binary one.
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self.write_record(text if self.log is None else self.log.of_text(text))
+        return len(text)
+
+    def write_record(self, text: str) -> None:
+        """Write `text` without making records of it, or note why that failed."""
         if text and not self.failure:
             masked = self.mask(text)
             encodable = masked.encode(self.encoding, _ESCAPE).decode(self.encoding)
             self._call("write", self._inner, encodable)
-        return len(text)
 
     def write_bytes(self, data: bytes) -> None:
         """Write bytes as they are, or note why that failed."""
@@ -306,7 +315,7 @@ def guarded_streams(mask: Callable[[str], str] = _same_text) -> Iterator[tuple[S
         yield _stand_in(sys.stdout, sys.stderr, mask)
     finally:
         sys.stdin, sys.stdout, sys.stderr = before
-        _result.stream = None
+        _result.stream = _result.log_stream = None
 
 
 def _stand_in(
@@ -314,7 +323,7 @@ def _stand_in(
 ) -> tuple[Stream, Stream]:
     """Put our streams in the place of Python's, and give a closed stdin its end."""
     out = Stream(inner_out, mask)
-    err = Stream(inner_err, mask)
+    err = _result.log_stream = Stream(inner_err, mask)
     if sys.stdin is None:
         sys.stdin = io.StringIO()
     sys.stdout = _result.stream = out
@@ -326,9 +335,34 @@ class _Result:
     """Where the result of the command that runs is printed."""
 
     stream: Stream | None = None
+    #: What stderr is, for the records of the log.
+    log_stream: Stream | None = None
 
 
 _result = _Result()
+
+
+def log_as_json(log: JsonLog) -> None:
+    """Make records of everything that is written to stderr from now on."""
+    if _result.log_stream is not None:
+        _result.log_stream.log = log
+
+
+def write_record(line: str) -> None:
+    """Write a record to stderr, which is a line with its end."""
+    stream = _result.log_stream
+    if stream is not None:
+        stream.write_record(line)
+        stream.flush()
+
+
+def log_message(message: str, level: str) -> bool:
+    """Write a message as one record where stderr gets records. Returns whether it does."""
+    stream = _result.log_stream
+    if stream is None or stream.log is None:
+        return False
+    write_record(stream.log.of_message(message, level))
+    return True
 
 
 def result_stream() -> TextIO:
@@ -395,6 +429,9 @@ ending = Ending()
 
 def write_from_handler(text: bytes) -> None:
     """Write to stderr from a signal handler, where nothing may be raised or waited for."""
+    log = getattr(_result.log_stream, "log", None)
+    if log is not None:
+        text = log.of_message(text.decode(errors="replace"), "warning").encode()
     with suppress(OSError):
         os.write(_STDERR_DESCRIPTOR, text)
 
@@ -470,6 +507,8 @@ def finish_output(code: int, out: Stream, err: Stream) -> int:
             f"The work itself ended with {code}. Run again with an output that can be written.",
             err=True,
         )
+    if err.log is not None:
+        err.write_record(err.log.rest())
     err.flush()
     if code:
         return code

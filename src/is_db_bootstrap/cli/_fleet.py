@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ import click
 from is_db_bootstrap.app import chosen_stores
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.blueprint.load import loadable_name
-from is_db_bootstrap.cli._endings import code_after_output, result_stream
+from is_db_bootstrap.cli._answer import answer
+from is_db_bootstrap.cli._endings import code_after_output, result_stream, write_record
 from is_db_bootstrap.cli._output import print_text, stdout_screen, tell
+from is_db_bootstrap.cli._result_file import write_result
 from is_db_bootstrap.cli._run import mask_of, prepare_clients, signals_end_run
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import ConfigurationError
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.cli._fleet_options import FleetOptions
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.fleet import FleetResult, TargetResult
+    from is_db_bootstrap.render.fleet_watch import FleetWatch
     from is_db_bootstrap.results import Mode
     from is_db_bootstrap.settings import RunOptions
 
@@ -105,11 +108,11 @@ def run_fleet(
     resume = _Resume(ledger, digests)
     waiting = [target for target in targets if not resume.is_done(target)]
 
-    with fleet_watch(tell, options.output, quiet=options.quiet) as watch:
+    is_lined = answer().json_log is not None
+    with fleet_watch(tell, options.output, quiet=options.quiet, is_lined=is_lined) as watch:
 
         def report_target(result: TargetResult) -> None:
-            for line in _target_lines(result, verbose=options.verbose):
-                watch.tell(line)
+            _tell_target(result, options, watch)
             if failure := resume.note_result(result):
                 watch.tell(failure)
 
@@ -176,6 +179,7 @@ def _request_digests(
     Where a store is of which nothing is asked makes no difference.
     """
     stores = chosen_stores(blueprint, run_options.only, run_options.skip)
+    asked = replace(run_options, run_id="")
     # Most targets have one schema and the same values, and so the same fingerprint.
     fingerprints: dict[str, str] = {}
     digests = {}
@@ -186,9 +190,19 @@ def _request_digests(
             fingerprints[key] = fingerprint(blueprint, settings)
         urls = [settings.stores[store] for store in stores if store in settings.stores]
         places = sorted(replace(url, password="").reveal() for url in urls)
-        request = (fingerprints[key], mode, run_options, places)
+        request = (fingerprints[key], mode, asked, places)
         digests[target.name] = hashlib.sha256(repr(request).encode()).hexdigest()[:12]
     return digests
+
+
+def _tell_target(result: TargetResult, options: Options, watch: FleetWatch) -> None:
+    """Tell on stderr how a target ended: as a record, or as lines where somebody should know."""
+    json_log = answer().json_log
+    if json_log is None:
+        for line in _target_lines(result, verbose=options.verbose):
+            watch.tell(line)
+    elif result.exit_code or not options.quiet:
+        write_record(json_log.of_target(result.name, asdict(result)))
 
 
 def _target_lines(result: TargetResult, *, verbose: bool) -> list[str]:
@@ -218,12 +232,15 @@ def _deliver_result(
     The log comes first, because whoever reads stdout may never do so. `done_before` counts the
     targets that were left out.
     """
+    failed_code = write_result(as_json(result.to_dict()), result.exit_code)
+    result = replace(result, exit_code=failed_code)
     write_log(options.termination_log, fleet_summary(result.to_dict()))
     _print_result(result, options, mask, done_before=done_before)
     code = code_after_output(result.exit_code)
     if code != result.exit_code:
         final = replace(result, exit_code=code)
         write_log(options.termination_log, fleet_summary(final.to_dict()))
+        write_result(as_json(final.to_dict()), code)
     return result.exit_code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
-from is_db_bootstrap.cli._answer import note_option
+from is_db_bootstrap.cli._answer import answer, note_option
 from is_db_bootstrap.cli._choices import WordChoice
 from is_db_bootstrap.cli._times import Seconds
 from is_db_bootstrap.names import STORE_ORDER
@@ -28,6 +29,7 @@ Decorator = Callable[[Any], Any]
 #: A file, which need not exist.
 FILE = click.Path(path_type=Path, dir_okay=False)
 _STORE = WordChoice(STORE_ORDER)
+
 
 BLUEPRINT = click.option(
     "--blueprint",
@@ -67,6 +69,26 @@ def _quiet(*, is_passed: bool) -> Decorator:
         expose_value=is_passed,
         help="Nothing but failures.",
     )
+
+
+RESULT_FILE = click.option(
+    "--result-file",
+    type=FILE,
+    is_eager=True,
+    callback=note_option,
+    expose_value=False,
+    help="Leave the document of --output json there too, all of it or none.",
+)
+LOG_FORMAT = click.option(
+    "--log-format",
+    type=WordChoice(("text", "json")),
+    default="text",
+    show_default=True,
+    is_eager=True,
+    callback=note_option,
+    expose_value=False,
+    help="What stderr gets. JSON is one record a line.",
+)
 
 
 def _termination_log(*, is_passed: bool) -> Decorator:
@@ -152,6 +174,8 @@ _COMMON_OPTIONS = (
     LOCAL,
     DATA_DIR,
     _termination_log(is_passed=True),
+    RESULT_FILE,
+    LOG_FORMAT,
     *ADDRESSES,
 )
 
@@ -234,6 +258,7 @@ class Options(NamedTuple):
             run_options,
             blueprint_source=choice.source,
             is_default_blueprint=choice.is_default,
+            run_id=answer().run_id,
         )
 
     def run_options(
@@ -334,12 +359,24 @@ def wait_options(command: F) -> F:
     return _with_options(command, chosen)
 
 
+def _refuse_missing_folder(result_file: Path | None) -> None:
+    """Raise `click.UsageError` when no file can be made at the end in the place that was named."""
+    if result_file is None:
+        return
+    folder = result_file.resolve().parent
+    if not folder.is_dir():
+        raise click.UsageError(f"--result-file: the folder {str(folder)!r} does not exist.")
+    if not os.access(folder, os.W_OK):
+        raise click.UsageError(f"--result-file: no file can be made in {str(folder)!r}.")
+
+
 def _with_options(command: F, options: Sequence[Decorator]) -> F:
     @functools.wraps(command)
     def with_options(**parameters: Any) -> Any:
         urls = {f"{store}_url": parameters.pop(f"{store}_url") for store in STORE_ORDER}
         fields = [name for name in Options._fields if name != "urls"]
         values = {name: parameters.pop(name) for name in fields if name in parameters}
+        _refuse_missing_folder(answer().result_file)
         if values["quiet"] and values["verbose"]:
             raise click.UsageError("--quiet and --verbose exclude each other.")
         return command(Options(**values, urls=urls), **parameters)

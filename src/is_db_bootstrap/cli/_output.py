@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from is_db_bootstrap.cli._answer import answer
-from is_db_bootstrap.cli._endings import result_stream
+from is_db_bootstrap.cli._endings import log_message, result_stream
 from is_db_bootstrap.wording import visible, visible_lines
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def tell_error(error: object) -> None:
     Further lines, such as the end of a server's log, begin in such a way that nobody takes them for
     lines of this tool.
     """
+    if log_message(visible_lines(str(error)), "error"):
+        return
     is_of_store = hasattr(error, "store")
     if is_of_store:
         tell(f"is-db-bootstrap: {error}")

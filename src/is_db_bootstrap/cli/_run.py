@@ -18,17 +18,21 @@ from is_db_bootstrap.cli._endings import (
     code_after_output,
     end_children,
     ending,
+    log_message,
     stdout_failure,
     write_from_handler,
 )
-from is_db_bootstrap.cli._output import print_text, print_to_stderr, stdout_screen, tell
+from is_db_bootstrap.cli._log import run_observer
+from is_db_bootstrap.cli._output import print_text, stdout_screen, tell
+from is_db_bootstrap.cli._result_file import write_result
 from is_db_bootstrap.cli._surroundings import refuse_few_files
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.client_imports import keep_out
 from is_db_bootstrap.guests import end_process
 from is_db_bootstrap.leftovers import Guests
-from is_db_bootstrap.render import document, progress, report, summary
+from is_db_bootstrap.render import document, report, summary
 from is_db_bootstrap.results import BootstrapResult, Mode, Outcome
+from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -62,9 +66,7 @@ def run_mode(
         blueprint = options.load_blueprint()
         settings = options.load_settings(blueprint)
     guests = Guests()
-    with progress(
-        print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
-    ) as observer:
+    with run_observer(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
         if observer.verbose:
             observer.addresses(settings)
         with log_refusals(options.termination_log):
@@ -96,12 +98,18 @@ def deliver_result(
     stderr when stdout gets a document, or cannot be written.
     """
     write_log(options.termination_log, summary(result))
+    failed_code = write_result(document(result), result.exit_code)
+    if failed_code != result.exit_code:
+        result = replace(result, exit_code=failed_code)
+        write_log(options.termination_log, summary(result))
     _print_result(result, options, settings)
     if options.output != "text" or stdout_failure():
         _print_failures(result)
     code = code_after_output(result.exit_code)
     if code != result.exit_code:
-        write_log(options.termination_log, summary(replace(result, exit_code=code)))
+        final = replace(result, exit_code=code)
+        write_log(options.termination_log, summary(final))
+        write_result(document(final), code)
     if result.outcome == Outcome.INTERRUPTED:
         ending.abandoned = True
     return result.exit_code
@@ -144,7 +152,9 @@ def _print_failures(result: BootstrapResult) -> None:
         message = store.error.message.removeprefix(f"{store.store}: ")
         detail = getattr(store.exception, "detail", "")
         words = f"{store.store}: {message} {detail} {store.error.hint}".split()
-        tell(f"is-db-bootstrap: {' '.join(words)}")
+        line = f"is-db-bootstrap: {' '.join(words)}"
+        if not log_message(visible(line), "error"):
+            tell(line)
 
 
 def abandon_unfinished_calls(engine: BootstrapOrchestrator) -> None:

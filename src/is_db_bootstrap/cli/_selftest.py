@@ -9,7 +9,9 @@ import click
 
 from is_db_bootstrap import app
 from is_db_bootstrap.cli._endings import code_after_output, stdout_failure
-from is_db_bootstrap.cli._output import print_text, print_to_stderr, stdout_screen
+from is_db_bootstrap.cli._log import run_observer
+from is_db_bootstrap.cli._output import print_text, stdout_screen
+from is_db_bootstrap.cli._result_file import write_result
 from is_db_bootstrap.cli._run import (
     abandon_unfinished_calls,
     deliver_result,
@@ -17,7 +19,7 @@ from is_db_bootstrap.cli._run import (
     signals_end_run,
 )
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
-from is_db_bootstrap.render import progress, summary
+from is_db_bootstrap.render import summary
 from is_db_bootstrap.render.proofs import proof_line, proofs_document, proofs_total
 from is_db_bootstrap.results import Mode, Outcome
 
@@ -39,9 +41,7 @@ def run_selftest(options: Options, *, here: bool) -> int:
     with log_refusals(options.termination_log):
         blueprint = options.load_blueprint()
         settings = options.load_settings(blueprint)
-        with progress(
-            print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
-        ) as observer:
+        with run_observer(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
             run_options = options.with_choice(options.run_options(here=here))
             engine = app.orchestrator(blueprint, settings, run_options, observers=[observer])
             with signals_end_run(engine):
@@ -72,8 +72,12 @@ def _try_everything(blueprint: str, engine: BootstrapOrchestrator, options: Opti
             print_text(proof_line(store.name, proof, screen))
     has_failed = any(proof.ok is False for _, proof in proofs)
     code = _CHECK_FAILED if has_failed else 0
+    text = proofs_document(blueprint, proofs, code, options.choice().source)
+    filed_code = write_result(text, code)
+    if filed_code != code:
+        return filed_code
     if not is_text:
-        print_text(proofs_document(blueprint, proofs, code, options.choice().source))
+        print_text(text)
     elif not options.quiet:
         print_text(proofs_total(blueprint, [proof for _, proof in proofs], code, screen))
     return code

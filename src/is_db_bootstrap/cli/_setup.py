@@ -12,6 +12,7 @@ from is_db_bootstrap.blueprint.describe import describe, verified_lines
 from is_db_bootstrap.cli._answer import answer
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output
 from is_db_bootstrap.cli._output import print_line, print_text, tell
+from is_db_bootstrap.cli._result_file import write_result
 from is_db_bootstrap.cli._run import abandon_unfinished_calls, prepare_clients
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
@@ -74,11 +75,15 @@ class Setup:
     def _print_document(self, code: int) -> None:
         """Print what was applied, or the run that failed, if stdout is to get a document.
 
+        The file of the result gets it in any case.
+
         A call that was refused before its first run has none.
         """
         result = self._last if code else self._applied
         if result is not None and self._options.output == "json":
             print_text(document(replace(result, exit_code=code)))
+        if result is not None:
+            write_result(document(replace(result, exit_code=code)), code)
 
     def _log_text(self, code: int) -> str:
         """The text of the termination log."""

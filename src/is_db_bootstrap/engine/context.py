@@ -31,6 +31,8 @@ class Rules:
     retry_changes: tuple[str, ...] = ()
     blueprint_source: str = ""
     is_default_blueprint: bool = False
+    #: The id of each run. Empty: each run gets an id of its own.
+    run_id: str = ""
 
 
 class Stop(threading.Event):
@@ -57,7 +59,8 @@ class Emit(Protocol):
         """Send one event. The arguments are the fields of `Event`."""
 
 
-def _new_id() -> str:
+def new_run_id() -> str:
+    """An id for a run, which no other run has: twelve hexadecimal digits."""
     return uuid.uuid4().hex[:_ID_LENGTH]
 
 
@@ -77,7 +80,7 @@ class RunContext:
     stop: Stop
     tells_statements: bool = True
     halted: threading.Event = field(default_factory=threading.Event)
-    run_id: str = field(default_factory=_new_id)
+    run_id: str = field(default_factory=new_run_id)
 
     @property
     def all_succeeded(self) -> bool:

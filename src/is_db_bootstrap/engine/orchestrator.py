@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from is_db_bootstrap.engine.checks import Checks
-from is_db_bootstrap.engine.context import Rules, RunContext, Stop
+from is_db_bootstrap.engine.context import Rules, RunContext, Stop, new_run_id
 from is_db_bootstrap.engine.phases import Phases
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanSelfTest, DatabaseBootstrapper
@@ -40,12 +40,12 @@ class BootstrapOrchestrator:
 
     `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`. With
     `allow_ahead=False`, a store whose history goes on beyond ours is a conflict. With
-    `verify=False`, `apply` ends with its last change. `retry_changes` names changes that an earlier
-    run has begun and not recorded, and that run again all the same. `blueprint_source` says who
-    named the blueprint, for the report. With `is_default_blueprint` nobody did, so a store whose
-    records name only other blueprints is a conflict. Observers receive events one at
-    a time, from any thread. Raises `ConfigurationError` for no bootstrapper, and for two of one
-    store.
+    `verify=False`, `apply` ends with its last change. `retry_changes` names changes that an
+    earlier run has begun and not recorded, and that run again all the same. `blueprint_source`
+    says who named the blueprint, for the report. With `is_default_blueprint` nobody did, so a
+    store whose records name only other blueprints is a conflict. Each run has the id `run_id`,
+    or without it a new one. Observers receive events one at a time, from any thread. Raises
+    `ConfigurationError` for no bootstrapper, and for two of one store.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class BootstrapOrchestrator:
         retry_changes: Sequence[str] = (),
         blueprint_source: str = "",
         is_default_blueprint: bool = False,
+        run_id: str = "",
     ) -> None:
         names = [store.name for store in bootstrappers]
         if not names or len(set(names)) != len(names):
@@ -79,7 +80,9 @@ class BootstrapOrchestrator:
             retry_changes=tuple(retry_changes),
             blueprint_source=blueprint_source,
             is_default_blueprint=is_default_blueprint,
+            run_id=run_id,
         )
+        self._run_id = run_id
         self._observers = tuple(observers)
         self._stop = Stop()
         self._events = threading.Lock()
@@ -118,6 +121,7 @@ class BootstrapOrchestrator:
             emit=self._emit_event,
             stop=self._stop,
             tells_statements=tells_statements,
+            run_id=self._begin_id(),
         )
         phases = Phases(run)
         try:
@@ -180,10 +184,16 @@ class BootstrapOrchestrator:
                 tracks=[Track(store)],
                 emit=self._emit_event,
                 stop=self._stop,
+                run_id=self._begin_id(),
             )
             with closing(Checks(run).make_all()) as proofs:
                 for proof in proofs:
                     yield store, proof
+
+    def _begin_id(self) -> str:
+        """The id of the run that begins, which its events have too."""
+        self._run_id = self._rules.run_id or new_run_id()
+        return self._run_id
 
     def _emit_event(
         self,
@@ -199,7 +209,10 @@ class BootstrapOrchestrator:
     ) -> None:
         """Tell every observer. A failure of an observer is logged and does not end the run."""
         elapsed_s = time.monotonic() - self._began
-        event = Event(kind, phase, store, message, elapsed_s, change, result, left_s, planned)
+        run_id = self._run_id
+        event = Event(
+            kind, phase, store, message, elapsed_s, change, result, left_s, planned, run_id
+        )
         with self._events:
             for observer in self._observers:
                 try:

@@ -73,7 +73,7 @@ class FleetResult:
     """The report of all targets, in the order of their file.
 
     `duration_s` is seconds, `started_at` is UTC. `message` says what went wrong beside the targets.
-    `blueprint_source` says who named the blueprint.
+    `blueprint_source` says who named the blueprint. The run of each target has this `run_id` too.
     """
 
     blueprint: str
@@ -85,11 +85,13 @@ class FleetResult:
     targets: tuple[TargetResult, ...]
     message: str = ""
     blueprint_source: str = ""
+    run_id: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document: the outcome of all, and below `targets` that of each target."""
         return {
             "schema_version": SCHEMA_VERSION,
+            "run_id": self.run_id,
             "blueprint": self.blueprint,
             "blueprint_source": self.blueprint_source,
             "mode": self.mode,

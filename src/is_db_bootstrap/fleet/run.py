@@ -116,6 +116,7 @@ class Fleet:
         return FleetResult(
             blueprint=self._blueprint.name,
             blueprint_source=self._order.options.blueprint_source,
+            run_id=self._order.options.run_id,
             mode=self._order.mode,
             outcome=Outcome.INTERRUPTED if interrupted else worst(outcomes),
             exit_code=self._stopped_by if interrupted else exit_code_of(results),

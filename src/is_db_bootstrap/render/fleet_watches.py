@@ -11,13 +11,14 @@ from is_db_bootstrap.render.fleet_watch import FleetWatch
 
 @contextmanager
 def fleet_watch(
-    write: Callable[[str], object], output: str, *, quiet: bool
+    write: Callable[[str], object], output: str, *, quiet: bool, is_lined: bool = False
 ) -> Iterator[FleetWatch]:
     """A watch. Only when stderr is a terminal and stdout gets text, the watch draws live.
 
-    `write` takes a line for stderr. A live watch writes its lines itself, above what it redraws.
+    With `is_lined`, it never draws. `write` takes a line for stderr. A live watch writes its lines
+    itself, above what it redraws.
     """
-    is_live = not quiet and output == "text" and sys.stderr.isatty()
+    is_live = not is_lined and not quiet and output == "text" and sys.stderr.isatty()
     if not is_live:
         yield FleetWatch(write, quiet=quiet)
         return

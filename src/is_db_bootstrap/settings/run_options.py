@@ -36,3 +36,5 @@ class RunOptions:
     blueprint_source: str = ""
     #: Nobody named the blueprint, so a store that carries another one is a conflict.
     is_default_blueprint: bool = False
+    #: The id of the run in its result, its events and its locks. Empty: a new one.
+    run_id: str = ""

@@ -1,0 +1,231 @@
+"""`--log-format json` and `--result-file`: what a collector of logs and a next step of CI read."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import jsonschema
+import psycopg
+import pytest
+
+from commands import run_here
+from pages import ROOT
+
+pytestmark = pytest.mark.postgres
+SCHEMA = json.loads((ROOT / "docs/reference/result.schema.json").read_text(encoding="utf-8"))
+FAILURE = json.loads((ROOT / "docs/reference/failure.schema.json").read_text(encoding="utf-8"))
+FIELDS = {"time", "level", "run_id", "event", "message"}
+REVISION = '''"""Prints, and leaves half a line."""
+import os
+import sys
+from alembic import op
+
+revision = "loud_1"
+down_revision = None
+
+
+def upgrade():
+    print("a revision prints this")
+    sys.stderr.write("\\nis-db-bootstrap: warning: and this\\nhalf a line \\u202e")
+    op.execute("CREATE TABLE IF NOT EXISTS loud (id int)")
+
+
+def downgrade():
+    op.execute("DROP TABLE loud")
+'''
+BLUEPRINT = """
+from pathlib import Path
+
+from is_db_bootstrap.blueprint import Blueprint
+
+BLUEPRINT = Blueprint("loud", "prints", migrations=Path(__file__).parent / "migrations")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a blueprint whose revision prints."""
+    folder = tmp_path / "loud"
+    (folder / "migrations").mkdir(parents=True)
+    (folder / "blueprint.py").write_text(BLUEPRINT, encoding="utf-8")
+    (folder / "migrations" / "loud_1.py").write_text(REVISION, encoding="utf-8")
+    return tmp_path
+
+
+def call(folder, url, *words):
+    """One call as a process: exit code, stdout, and the records on stderr, each of them read."""
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "POSTGRES_URL": url}
+    done = subprocess.run(
+        [sys.executable, "-m", "is_db_bootstrap", *words],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_each_line_on_stderr_is_a_record_with_the_id_of_the_run(folder, postgres_url):
+    words = ("-b", "loud", "-o", "json", "--log-format", "json", "--only", "postgres")
+    code, out, records = call(folder, postgres_url, "apply", *words)
+    assert code == 0
+    result = json.loads(out)
+    assert all(record.keys() >= FIELDS for record in records)
+    assert {record["run_id"] for record in records} == {result["run_id"]}
+    messages = {record["message"]: record["level"] for record in records}
+    assert messages["a revision prints this"] == "info"
+    assert messages["and this"] == "warning"
+    assert messages["half a line \u202e"] == "info"
+    changes = [record for record in records if record["event"] == "change"]
+    change = next(record["change"] for record in changes if record["change"]["name"] == "loud_1")
+    assert (change["kind"], change["outcome"]) == ("revision", "changed")
+    assert records[-1]["event"] == "finished" or records[-1]["message"].startswith("half")
+    ended = next(record for record in records if record["event"] == "finished")
+    assert (ended["outcome"], ended["exit_code"]) == ("changed", 0)
+
+
+def begin(folder, url):
+    """An apply that goes on: its process, whose stderr is read record by record."""
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "POSTGRES_URL": url}
+    return subprocess.Popen(
+        [sys.executable, "-m", "is_db_bootstrap", "apply", "-b", "loud", "--log-format", "json"],
+        cwd=folder,
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def next_record(process, event, message=""):
+    """The next record of this event, in whose message these words stand."""
+    while True:
+        record = json.loads(process.stderr.readline())
+        if record["event"] == event and message in record["message"]:
+            return record
+
+
+def test_the_holder_of_a_lock_is_told_by_the_id_of_its_run(folder, postgres_url):
+    """The id leads from the message of the run that waits to the log of the run that it met."""
+    held = REVISION.replace(
+        "print(", 'op.execute("SELECT pg_advisory_xact_lock(77)")\n    print(', 1
+    )
+    (folder / "loud" / "migrations" / "loud_1.py").write_text(held, encoding="utf-8")
+    with psycopg.connect(postgres_url, dbname="postgres", autocommit=True) as server:
+        name = psycopg.conninfo.conninfo_to_dict(postgres_url)["dbname"]
+        server.execute(f'CREATE DATABASE "{name}"')
+    with psycopg.connect(postgres_url, autocommit=True) as blocker:
+        blocker.execute("SELECT pg_advisory_lock(77)")
+        with begin(folder, postgres_url) as first:
+            run_id = next_record(first, "change-started", "loud_1")["run_id"]
+            with begin(folder, postgres_url) as second:
+                waiting = next_record(second, "waiting")
+                blocker.execute("SELECT pg_advisory_unlock(77)")
+                second.stderr.read()
+            first.stderr.read()
+    assert run_id in waiting["message"]
+    assert waiting["run_id"] != run_id
+    assert waiting["level"] == "warning"
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_a_failure_is_one_record_of_the_level_error(folder):
+    nobody = "postgresql://me:secret-word@127.0.0.1:1/x"
+    words = ("apply", "-b", "loud", "--timeout", "0.1", "--log-format", "json")
+    code, out, records = call(folder, nobody, *words)
+    assert code == 4
+    assert "secret-word" not in out + json.dumps(records)
+    failed = [record for record in records if record["event"] == "failed"]
+    assert [record["level"] for record in failed] == ["error"]
+    quiet = call(folder, nobody, *words, "--quiet")[2]
+    assert {record["level"] for record in quiet} <= {"error", "info"}
+    assert {record["event"] for record in quiet} == {"failed", "finished"}
+
+
+@pytest.mark.parametrize(
+    ("words", "level", "said"),
+    [
+        ("apply -b no_such_blueprint --log-format json", "error", "no_such_blueprint"),
+        ("apply --log-format json --only mysql", "error", "mysql"),
+    ],
+)
+def test_a_call_that_is_refused_is_a_record_too(folder, words, level, said):
+    code, _, records = call(folder, "postgresql://127.0.0.1:1/x", *words.split())
+    assert code == 2
+    assert [record["level"] for record in records] == [level]
+    assert said in records[0]["message"]
+
+
+def test_the_targets_of_a_fleet_are_records_with_the_id_of_the_call(folder, postgres_url):
+    (folder / "targets.json").write_text(
+        json.dumps([{"name": "one", "postgres": {"url": postgres_url}}, {"name": "two"}])
+    )
+    words = ("plan", "-b", "loud", "--targets", "targets.json", "--log-format", "json")
+    dead = "postgresql://127.0.0.1:1/x"
+    code, out, records = call(folder, dead, *words, "-o", "json", "--timeout", "2")
+    assert code == 4
+    result = json.loads(out)
+    ids = {target["run"]["run_id"] for target in result["targets"] if target["run"]}
+    assert ids == {result["run_id"]} == {record["run_id"] for record in records}
+    targets = {r["target"]: r["level"] for r in records if r["event"] == "target"}
+    assert targets == {"one": "info", "two": "error"}
+
+
+@pytest.mark.parametrize("command", ["apply", "plan", "verify", "wait", "status", "selftest"])
+def test_the_result_file_is_the_document_of_the_output(folder, postgres_url, command):
+    file = folder / "result.json"
+    words = ("-b", "loud", "--result-file", str(file))
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": postgres_url}
+    if command in {"verify", "selftest"}:
+        assert run_here(("apply", "-b", "loud"), folder, environ)[0] == 0
+    code, out, err = run_here((command, *words, "-o", "json"), folder, environ)
+    assert code == 0, err
+    assert json.loads(file.read_text()) == json.loads(out)
+    if command != "selftest":
+        jsonschema.validate(json.loads(out), SCHEMA)
+    code, text, _ = run_here((command, *words), folder, environ)
+    assert code == 0
+    assert not text.startswith("{")
+    assert json.loads(file.read_text())["exit_code"] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["loud", "result.json"]
+
+
+def test_the_result_file_of_a_call_that_fails_says_how(folder):
+    file = folder / "result.json"
+    file.write_text("of a run before")
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": "postgresql://127.0.0.1:1/x"}
+    call = ("apply", "-b", "loud", "--timeout", "0.1", "--result-file", str(file))
+    assert run_here(call, folder, environ)[0] == 4
+    found = json.loads(file.read_text())
+    jsonschema.validate(found, SCHEMA)
+    assert found["exit_code"] == 4
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    refused = ("apply", "-b", "nothing_here", "--result-file", str(file))
+    assert run_here(refused, folder, environ)[0] == 2
+    found = json.loads(file.read_text())
+    jsonschema.validate(found, FAILURE)
+    assert (found["exit_code"], found["command"]) == (2, "apply")
+
+
+def test_a_result_file_that_cannot_be_made_is_refused_before_anything_is_done(folder, postgres_url):
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": postgres_url}
+    call = ("apply", "-b", "loud", "--result-file", "no-such-folder/result.json")
+    code, _, err = run_here(call, folder, environ)
+    assert (code, "no-such-folder" in err) == (2, True)
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(postgres_url)
+
+
+def test_a_result_file_that_cannot_be_written_costs_the_exit_code_zero(folder, postgres_url):
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": postgres_url}
+    call = ("apply", "-b", "loud", "--result-file", "/dev/full")
+    code, out, err = run_here(call, folder, environ)
+    assert code == 9
+    assert "/dev/full cannot be written" in err
+    assert "apply changed" in out
