@@ -44,8 +44,11 @@ test: $(VENV)/.test .cache/milvus-2.3/.installed .cache/bin/actionlint .cache/bi
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST) || code=$$?; \
 	exit $$code
 
-soak: $(VENV)/.test .cache/milvus-2.3/.installed ## Run the tests that take minutes
+# Each built-in blueprint is killed at 50 points, and has to be whole after the next run.
+SEED ?= 18
+soak: $(VENV)/.test .cache/milvus-2.3/.installed ## Kill runs at 50 points of each blueprint, and run the tests that take minutes
 	@$(COMPILED) || :
+	$(BIN)/python benchmarks/accidents.py kills --points 50 --seed $(SEED)
 	$(BIN)/python -m pytest --soak -m soak $(PYTEST)
 
 lint: $(VENV)/.test ## Check style and types
