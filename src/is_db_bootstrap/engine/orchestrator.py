@@ -43,9 +43,13 @@ class BootstrapOrchestrator:
     `verify=False`, `apply` ends with its last change. `retry_changes` names changes that an
     earlier run has begun and not recorded, and that run again all the same. `blueprint_source`
     says who named the blueprint, for the report. With `is_default_blueprint` nobody did, so a
-    store whose records name only other blueprints is a conflict. Each run has the id `run_id`,
-    or without it a new one. Observers receive events one at a time, from any thread. Raises
-    `ConfigurationError` for no bootstrapper, and for two of one store.
+    store whose records name only other blueprints is a conflict. With the `fingerprint` of what
+    is declared, the stores remember that they were converged together, and a store that was
+    lost since is a `StoreReset`, unless `accept_reset` names it. `declared_stores` are all
+    stores of the blueprint. With `is_one_of_many`, this is a target of a fleet, and its
+    addresses tell it from the others. Each run has the id `run_id`, or without it a new one.
+    Observers receive events one at a time, from any thread. Raises `ConfigurationError` for no
+    bootstrapper, and for two of one store.
     """
 
     def __init__(
@@ -63,6 +67,10 @@ class BootstrapOrchestrator:
         blueprint_source: str = "",
         is_default_blueprint: bool = False,
         run_id: str = "",
+        fingerprint: str = "",
+        accept_reset: Sequence[str] = (),
+        declared_stores: Sequence[StoreName] = STORE_ORDER,
+        is_one_of_many: bool = False,
     ) -> None:
         names = [store.name for store in bootstrappers]
         if not names or len(set(names)) != len(names):
@@ -81,6 +89,10 @@ class BootstrapOrchestrator:
             blueprint_source=blueprint_source,
             is_default_blueprint=is_default_blueprint,
             run_id=run_id,
+            fingerprint=fingerprint,
+            accept_reset=tuple(accept_reset),
+            declared_stores=tuple(declared_stores),
+            is_one_of_many=is_one_of_many,
         )
         self._run_id = run_id
         self._observers = tuple(observers)
