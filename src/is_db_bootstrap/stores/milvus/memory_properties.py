@@ -1,0 +1,227 @@
+"""The records of converged stores in a Milvus: properties of the collections that they are about.
+
+Each declared collection, and the one behind its alias, carries every record of its blueprint. So
+the loss of one collection is noticed by the others. Seen on Milvus Lite 3.2 and Milvus 2.3.5: both
+take properties that they do not know, add them to those that are there, also while the collection
+is loaded, and keep 200,000 characters. 2.3.5 cannot drop a property, so an empty one counts as
+none. `memory_collection` is for a server that refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from pymilvus.exceptions import MilvusException
+
+from is_db_bootstrap.engine.memory import Memory, Recall
+from is_db_bootstrap.engine.memory_text import to_text
+from is_db_bootstrap.errors import AccessDenied, StoreBusy
+from is_db_bootstrap.results import Change, Nature
+from is_db_bootstrap.stores.milvus import memory_collection
+from is_db_bootstrap.stores.milvus.compare import Live, goes_beyond, lags_behind
+from is_db_bootstrap.stores.milvus.errors import Translation
+from is_db_bootstrap.stores.milvus.kind import KIND
+from is_db_bootstrap.stores.recalled import Kept, Recalled, read_kept
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import Blueprint, Collection
+    from is_db_bootstrap.stores.milvus.server import Server
+
+#: What a record's key follows in the name of its property.
+PREFIX = "is_db_bootstrap.memory."
+_NO_PRIVILEGE = (
+    "Milvus does not remember what was converged, because the user may not change properties of "
+    "{name}: {told} Let the user's role change collections (AlterCollection)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A declared collection as it was looked at.
+
+    `behind` is the collection behind its alias where that is another version, else None.
+    """
+
+    declared: Collection
+    live: Live
+    behind: Mapping[str, Any] | None = None
+
+    @property
+    def physical(self) -> Sequence[str]:
+        """The collections that are there: the declared one, and the one behind the alias."""
+        own = [self.declared.name] if self.live.described is not None else []
+        return [*own, str(self.live.target)] if self.behind is not None else own
+
+    @property
+    def alias_leads(self) -> bool:
+        """Whether the alias leads to a collection that is there."""
+        is_own = self.live.target == self.declared.name and self.live.described is not None
+        return is_own or self.behind is not None
+
+    @property
+    def holding(self) -> str:
+        """The collection that has the data. Empty when there is none."""
+        if self.behind is not None:
+            return str(self.live.target)
+        return self.declared.name if self.live.described is not None else ""
+
+    @property
+    def properties(self) -> Iterator[tuple[str, str, str]]:
+        """Collection, key and value of each record."""
+        described = [(self.declared.name, self.live.described), (self.live.target, self.behind)]
+        for name, found in described:
+            for key, value in ((found or {}).get("properties") or {}).items():
+                if key.startswith(PREFIX) and value:
+                    yield str(name), key, str(value)
+
+
+class MemoryProperties:
+    """The records of `blueprint` on `server`, and what a plan has seen of its collections."""
+
+    def __init__(
+        self, server: Server, blueprint: Blueprint, errors: Translation, place: str
+    ) -> None:
+        self._server = server
+        self._blueprint = blueprint
+        self._errors = errors
+        self._place = place
+        #: What was looked at, by declared name. Empty when something was changed since.
+        self._lives: dict[str, Live] = {}
+
+    def forget(self) -> None:
+        """Take what a look has seen for known no more."""
+        self._lives.clear()
+
+    def note(self, declared: Collection, live: Live) -> None:
+        """Note what a plan has seen of a declared collection."""
+        self._lives[declared.name] = live
+
+    def recall(self) -> Recall:
+        """What this Milvus holds and remembers. Raises `StoreConflict` for a broken record."""
+        with self._errors("the memory"):
+            seen = self._look()
+            recalled = self._read(seen)
+            known = {name for each in recalled.memories for name in _own_holds(each)}
+            holds = dict.fromkeys(name for each in seen for name in _held(each))
+            missing = dict.fromkeys(name for each in seen for name in self._lost(each, known))
+        is_anything_there = any(each.physical or _other_version(each) for each in seen)
+        return Recall(
+            place=self._place,
+            is_blank=not is_anything_there and not recalled.memories and not recalled.remarks,
+            holds=tuple(holds),
+            missing=tuple(missing),
+            memories=recalled.memories,
+            remarks=recalled.remarks,
+        )
+
+    def _look(self) -> list[Seen]:
+        """Each declared collection, with the one behind its alias. What a plan saw serves."""
+        return [self._seen(declared) for declared in self._blueprint.collections]
+
+    def _seen(self, declared: Collection) -> Seen:
+        live = self._lives.get(declared.name)
+        if live is None:
+            live = self._lives[declared.name] = self._server.live(declared)
+        is_other = goes_beyond(declared, live.target) or lags_behind(declared, live.target)
+        behind = self._server.described(str(live.target)) if is_other else None
+        return Seen(declared, live, behind)
+
+    def _read(self, seen: Sequence[Seen]) -> Recalled:
+        found = [_kept(*each) for one in seen for each in one.properties]
+        if not found and any(each.physical for each in seen):
+            found = memory_collection.kept(self._server)
+        recalled = read_kept(KIND.name, self._blueprint.name, found)
+        newest: dict[str, Memory] = {}
+        for each in sorted(recalled.memories, key=lambda memory: memory.recorded_at):
+            newest[each.key] = each
+        return Recalled(tuple(newest.values()), recalled.remarks)
+
+    def _lost(self, seen: Seen, known: set[str]) -> Iterator[str]:
+        """What the last plan makes anew and may have had rows. `known` are what records hold."""
+        declared, live = seen.declared, seen.live
+        if goes_beyond(declared, live.target):
+            return
+        if live.described is None:
+            yield declared.name
+        if not declared.alias or seen.alias_leads:
+            return
+        home = live.home.name if live.home else declared.name
+        is_home_known = home in known and self._server.described(home) is not None
+        if not is_home_known and not self._server.stored_rows(home):
+            yield _alias_text(declared)
+
+    def remember(self, memory: Memory) -> str | None:
+        """Write a record to each collection, and read it back.
+
+        Returns a remark when the user may not change properties.
+        """
+        key, text = PREFIX + memory.key, to_text(memory)
+        change = Change("memory", "memory", nature=Nature.REPEATABLE)
+        with self._errors("the memory"):
+            names = dict.fromkeys(name for each in self._look() for name in each.physical)
+        self.forget()
+        for name in names:
+            try:
+                with self._errors(name, change):
+                    if not self._set(name, key, text):
+                        memory_collection.write(self._server, memory.key, text)
+                        return None
+            except AccessDenied as exc:
+                return _NO_PRIVILEGE.format(name=name, told=exc.message)
+        return None
+
+    def _set(self, name: str, key: str, text: str) -> bool:
+        """Set a property. Returns False when this server takes no property of ours."""
+        client, options = self._server.client, self._server.change_options
+        try:
+            client.alter_collection_properties(name, {key: text}, **options)
+        except (MilvusException, grpc.RpcError) as exc:
+            if self._server.is_refused(exc):
+                return False
+            raise
+        kept = (self._server.described(name) or {}).get("properties") or {}
+        if kept.get(key) == text:
+            return True
+        if key not in kept:
+            return False
+        raise StoreBusy(
+            KIND.name,
+            f"The record of this run was written to {name}, and another one is there.",
+            subject=name,
+            hint="Another run is at work. Run again.",
+        )
+
+
+def _own_holds(memory: Memory) -> Sequence[str]:
+    """What a record says that this store holds."""
+    member = memory.members.get(KIND.name)
+    return member.holds if member else ()
+
+
+def _alias_text(declared: Collection) -> str:
+    return f"alias {declared.alias}"
+
+
+def _held(seen: Seen) -> Iterator[str]:
+    """The collection with the data, and the alias that leads there."""
+    if seen.holding:
+        yield seen.holding
+    if seen.declared.alias and seen.alias_leads:
+        yield _alias_text(seen.declared)
+
+
+def _other_version(seen: Seen) -> bool:
+    """Whether an earlier version of a declared collection is there, without its alias."""
+    home = seen.live.home
+    return home is not None and home.name != seen.declared.name
+
+
+def _kept(collection: str, key: str, text: str) -> Kept:
+    return Kept(
+        text,
+        f"property {key} of {collection}",
+        f"MilvusClient.alter_collection_properties({collection!r}, {{{key!r}: ''}}).",
+    )
