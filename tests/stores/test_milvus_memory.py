@@ -17,6 +17,7 @@ from is_db_bootstrap.stores.milvus import memory_collection, memory_properties
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.milvus.existing import read_existing
 from memories import WHEN, record
+from milvus_gateway import gateway
 from servers import NO_IDLE_PINGS
 
 pytestmark = pytest.mark.milvus
@@ -153,7 +154,8 @@ def test_a_dropped_alias_is_no_loss_and_the_collection_behind_it_is_one(new, cli
     store.remember(record("milvus", holds=recalled(store).holds))
     client.drop_alias("docs")
     # The collection has no rows, and its own record says that it was the one behind the alias.
-    assert recalled(new()).missing == ()
+    found = recalled(new())
+    assert (found.holds, found.missing) == (("docs_v1", "alias docs"), ())
     client.drop_collection("docs_v1")
     found = recalled(new())
     assert found.is_blank
@@ -174,6 +176,22 @@ def test_a_new_version_without_rows_misses_the_earlier_one_that_was_dropped(new,
     client.drop_alias("docs")
     client.drop_collection("docs_v1")
     assert recalled(new(TWO)).missing == ("alias docs",)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_what_a_plan_is_to_leave_is_what_is_held_after_it(new, client, rows):
+    """A second run would record it anew otherwise."""
+    converged(new(ONE))
+    if rows:
+        fill(client, "docs_v1")
+        client.flush("docs_v1")
+    states = [lambda: None, lambda: client.drop_alias("docs")]
+    for make_state in states:
+        make_state()
+        before = recalled(new(TWO))
+        after = recalled(converged(new(TWO)))
+        assert {*before.holds, *before.missing} == {*after.holds}
+        assert after.missing == ()
 
 
 def test_after_upgrade_and_prune_the_new_version_holds_the_data(new, client):
@@ -248,3 +266,30 @@ def test_a_blueprint_made_from_what_exists_has_no_record_in_it(new, milvus_url):
     (read,) = found.declared["collections"]
     assert read.name == "docs_v1"
     assert not any("memory" in name for name in read.properties)
+
+
+@on("lite")
+def test_a_server_that_refuses_properties_keeps_records_in_tiny_collections(
+    new, milvus_url, client
+):
+    with gateway(milvus_url, "AlterCollection") as url:
+        store = converged(new(url=url))
+        ours, theirs = record("milvus"), record("milvus", "b" * 32)
+        for each in (ours, theirs, replace(ours, fingerprint="g" * 12)):
+            assert store.remember(each) is None
+        found = recalled(new(url=url))
+        assert {each.key: each.fingerprint for each in found.memories} == {
+            ours.key: "g" * 12,
+            theirs.key: theirs.fingerprint,
+        }
+        strict = BootstrapOrchestrator([new(url=url)], strict=True).run(Mode.VERIFY)
+        assert strict.ok, strict
+        own = [name for name in client.list_collections() if name.startswith("is_db_bootstrap")]
+        assert len(own) == 2
+        assert {str(client.get_load_state(name)["state"]) for name in own} == {"NotLoad"}
+        client.drop_alias("docs")
+        client.drop_collection("docs_v1")
+        found = recalled(new(url=url))
+        assert found.missing == ("docs_v1", "alias docs")
+        assert len(found.memories) == 2
+        store.close()

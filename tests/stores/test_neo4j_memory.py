@@ -159,6 +159,16 @@ def test_a_lost_history_is_missing_and_the_database_is_not_blank(store, query):
     assert (found.holds, found.missing) == ((), (memory_node.HISTORY,))
 
 
+def test_files_that_this_server_passes_over_are_no_lost_history(neo4j_url, tmp_path):
+    text = "// assume that edition is enterprise\nCREATE (:A);"
+    (tmp_path / "V1__a.cypher").write_text(text)
+    made = Neo4jBootstrapper(neo4j_url, Blueprint("mine", "test", cypher=tmp_path))
+    found = recalled(made)
+    assert found.is_blank
+    assert (found.holds, found.missing) == ((), ())
+    made.close()
+
+
 def test_a_database_of_rows_without_any_file_is_not_lost_but_its_nodes_are(neo4j_url, query):
     seeds = Blueprint("mine", "test", seed_nodes=(SeedNode("A", {"id": 1}),))
     made = Neo4jBootstrapper(neo4j_url, seeds, seed=True)

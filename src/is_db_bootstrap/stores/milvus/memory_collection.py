@@ -1,7 +1,8 @@
 """The records of converged stores on a Milvus that refuses our properties.
 
-Each record is the description of a tiny collection of ours. It is never filled, indexed or loaded.
-Milvus changes no description, so a new record is a new collection, and then the old one is dropped.
+Each record is a tiny collection of ours. It is never filled, indexed or loaded. The record is its
+description, and a property that it is created with: Milvus Lite keeps no description. Neither is
+changed, so a new record is a new collection, and then the old one is dropped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: What a record's key and a digest of its text follow in the name of the collection.
 PREFIX = "is_db_bootstrap_memory_"
+#: The property that such a collection is created with.
+_PROPERTY = "is_db_bootstrap.record"
 #: The least number of dimensions that every release takes.
 _DIM = 2
 
@@ -33,9 +36,10 @@ def kept(server: Server) -> list[Kept]:
     for name in _names(server):
         described = server.described(name)
         if described is not None:
-            text = str(described.get("description") or "")
+            properties = described.get("properties") or {}
+            text = properties.get(_PROPERTY) or described.get("description")
             removal = f"MilvusClient.drop_collection({name!r})."
-            found.append(Kept(text, f"description of collection {name}", removal))
+            found.append(Kept(str(text or ""), f"record in collection {name}", removal))
     return found
 
 
@@ -48,7 +52,9 @@ def write(server: Server, key: str, text: str) -> None:
         schema = MilvusClient.create_schema(auto_id=True, description=text)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("unused", DataType.FLOAT_VECTOR, dim=_DIM)
-        server.client.create_collection(name, schema=schema, **server.change_options)
+        server.client.create_collection(
+            name, schema=schema, properties={_PROPERTY: text}, **server.change_options
+        )
     for other in _names(server):
         if other.startswith(own) and other != name:
             server.client.drop_collection(other, **server.change_options)

@@ -62,11 +62,13 @@ class Seen:
         return is_own or self.behind is not None
 
     @property
-    def holding(self) -> str:
-        """The collection that has the data. Empty when there is none."""
-        if self.behind is not None:
-            return str(self.live.target)
-        return self.declared.name if self.live.described is not None else ""
+    def data_place(self) -> str:
+        """The collection that has the data, or will have it when the plan is done."""
+        declared, live = self.declared, self.live
+        if self.behind is not None or goes_beyond(declared, live.target):
+            return str(live.target)
+        is_alias_absent = declared.alias and not self.alias_leads
+        return live.home.name if is_alias_absent and live.home else declared.name
 
     @property
     def properties(self) -> Iterator[tuple[str, str, str]]:
@@ -105,14 +107,13 @@ class MemoryProperties:
             seen = self._look()
             recalled = self._read(seen)
             known = {name for each in recalled.memories for name in _own_holds(each)}
-            holds = dict.fromkeys(name for each in seen for name in _held(each))
-            missing = dict.fromkeys(name for each in seen for name in self._lost(each, known))
+            parts = dict(part for each in seen for part in self._parts(each, known))
         is_anything_there = any(each.physical or _other_version(each) for each in seen)
         return Recall(
             place=self._place,
             is_blank=not is_anything_there and not recalled.memories and not recalled.remarks,
-            holds=tuple(holds),
-            missing=tuple(missing),
+            holds=tuple(name for name, is_there in parts.items() if is_there),
+            missing=tuple(name for name, is_there in parts.items() if not is_there),
             memories=recalled.memories,
             remarks=recalled.remarks,
         )
@@ -131,7 +132,7 @@ class MemoryProperties:
 
     def _read(self, seen: Sequence[Seen]) -> Recalled:
         found = [_kept(*each) for one in seen for each in one.properties]
-        if not found and any(each.physical for each in seen):
+        if not found:
             found = memory_collection.kept(self._server)
         recalled = read_kept(KIND.name, self._blueprint.name, found)
         newest: dict[str, Memory] = {}
@@ -139,19 +140,28 @@ class MemoryProperties:
             newest[each.key] = each
         return Recalled(tuple(newest.values()), recalled.remarks)
 
-    def _lost(self, seen: Seen, known: set[str]) -> Iterator[str]:
-        """What the last plan makes anew and may have had rows. `known` are what records hold."""
-        declared, live = seen.declared, seen.live
-        if goes_beyond(declared, live.target):
+    def _parts(self, seen: Seen, known: set[str]) -> Iterator[tuple[str, bool]]:
+        """What has the data of a declared collection, and whether it is there.
+
+        That is a collection, and the alias that leads there. An alias that is gone is no loss while
+        its collection has rows, or is one of which a record (`known`) says that it has the data.
+        """
+        place, alias = seen.data_place, seen.declared.alias
+        is_there = place in seen.physical or self._is_other_there(seen)
+        yield place, is_there
+        if not alias:
             return
-        if live.described is None:
-            yield declared.name
-        if not declared.alias or seen.alias_leads:
+        if seen.alias_leads:
+            yield f"alias {alias}", True
             return
-        home = live.home.name if live.home else declared.name
-        is_home_known = home in known and self._server.described(home) is not None
-        if not is_home_known and not self._server.stored_rows(home):
-            yield _alias_text(declared)
+        has_data = is_there and (place in known or self._server.stored_rows(place) > 0)
+        yield f"alias {alias}", has_data
+
+    def _is_other_there(self, seen: Seen) -> bool:
+        """Whether an earlier version is there, to which a missing alias is to lead."""
+        home = seen.live.home
+        is_other = home is not None and home.name == seen.data_place != seen.declared.name
+        return is_other and self._server.described(seen.data_place) is not None
 
     def remember(self, memory: Memory) -> str | None:
         """Write a record to each collection, and read it back.
@@ -199,18 +209,6 @@ def _own_holds(memory: Memory) -> Sequence[str]:
     """What a record says that this store holds."""
     member = memory.members.get(KIND.name)
     return member.holds if member else ()
-
-
-def _alias_text(declared: Collection) -> str:
-    return f"alias {declared.alias}"
-
-
-def _held(seen: Seen) -> Iterator[str]:
-    """The collection with the data, and the alias that leads there."""
-    if seen.holding:
-        yield seen.holding
-    if seen.declared.alias and seen.alias_leads:
-        yield _alias_text(seen.declared)
 
 
 def _other_version(seen: Seen) -> bool:

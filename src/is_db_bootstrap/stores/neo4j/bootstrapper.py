@@ -136,6 +136,8 @@ class Neo4jBootstrapper:
         self._memory = MemoryNodes(self._database, self._fence, self._errors, blueprint.name)
         #: The history that the last plan has read. None when something was changed since.
         self._planned_history: History | None = None
+        #: Whether the last plan runs a file.
+        self._is_file_pending = False
         self.target = str(self._url)
 
     # --- looking
@@ -166,7 +168,7 @@ class Neo4jBootstrapper:
             if neo4j_history.LABEL in used:
                 history = self._history_with_memory(session)
                 history.refuse_other_target(self._database.name)
-            self._planned_history = history
+            self._planned_history, self._is_file_pending = history, False
             is_held = self._fence.held is not None
             if is_held:
                 self._leasing.refuse_unlockable(live)
@@ -183,6 +185,7 @@ class Neo4jBootstrapper:
                 )
                 return Plan(skipped=skipped, notes=(note,), ahead=True)
             changes = history.pending(usable)
+            self._is_file_pending = bool(changes)
             names = {change.name for change in changes}
             pending = [file for file in usable if file.name in names]
             marks: dict[tuple[int, ...], Begun] = {}
@@ -458,7 +461,7 @@ class Neo4jBootstrapper:
                 session,
                 history,
                 is_schema_there=is_any_there(list(declared(self._files).values()), live),
-                has_files=bool(self._files),
+                is_file_pending=self._is_file_pending,
             )
 
     def _history_with_memory(self, session: neo4j.Session) -> History:

@@ -111,12 +111,13 @@ class MemoryNodes:
         found: History,
         *,
         is_schema_there: bool,
-        has_files: bool,
+        is_file_pending: bool,
     ) -> Recall:
         """What the database is and remembers.
 
         `found` is its history. `is_schema_there` says whether anything is there of the constraints
-        and indexes that the files declare. Raises `StoreConflict` for a broken record.
+        and indexes that the files declare, and `is_file_pending` whether the last plan runs a file.
+        Raises `StoreConflict` for a broken record.
         """
         self.look(session)
         seen = self._seen or ()
@@ -132,7 +133,7 @@ class MemoryNodes:
             identity=identity_of(seen[0]),
             is_blank=is_bare,
             holds=(HISTORY,) if is_recorded else (),
-            missing=(HISTORY,) if has_files and not is_recorded else (),
+            missing=(HISTORY,) if is_file_pending and not is_recorded else (),
             memories=recalled.memories,
             remarks=recalled.remarks,
         )
