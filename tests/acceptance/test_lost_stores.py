@@ -80,7 +80,7 @@ def test_a_wiped_neo4j_ends_apply_plan_and_verify_with_8_and_an_accepted_reset_r
     assert counted == [{"n": 6}]
     recorded = graph(four["NEO4J_URL"], "MATCH (n:__IsDbBootstrapMemory) RETURN count(n) AS n")
     assert recorded == [{"n": 1}]
-    assert shell.json("verify", "--strict", "--seed")["exit_code"] == 0
+    assert shell.json("verify", "--strict")["exit_code"] == 0
     assert collections(four) == ["novel_embeddings_v1"]
     wipe_nodes(four)  # constraints and indexes stay
     before = fingerprint(four)

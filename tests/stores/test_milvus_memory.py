@@ -97,10 +97,6 @@ def fill(client, name):
     client.insert(name, [{"id": each, "vector": [1.0] * 8} for each in range(3)])
 
 
-def forget_alias(client, alias):
-    client.drop_alias(alias)
-
-
 def test_a_new_milvus_is_blank_and_a_converged_one_holds_collections_and_aliases(new):
     before = recalled(new(BOTH))
     assert before.is_blank
@@ -266,6 +262,16 @@ def test_a_blueprint_made_from_what_exists_has_no_record_in_it(new, milvus_url):
     (read,) = found.declared["collections"]
     assert read.name == "docs_v1"
     assert not any("memory" in name for name in read.properties)
+
+
+@on("lite")
+def test_a_collection_takes_so_many_records_and_then_says_so(new, monkeypatch):
+    monkeypatch.setattr(memory_properties, "MOST_RECORDS", 2)
+    store = converged(new())
+    store.remember(record("milvus"))
+    assert recalled(new()).unable == ""
+    store.remember(record("milvus", "b" * 32))
+    assert "Milvus remembers 2 deployments and takes no more" in recalled(new()).unable
 
 
 @on("lite")

@@ -204,6 +204,14 @@ def test_a_recall_after_a_plan_sends_no_query_of_its_own(store, monkeypatch):
     assert len(texts) == planned
 
 
+def test_a_database_takes_so_many_records_and_then_says_so(store, monkeypatch):
+    monkeypatch.setattr(memory_node, "MOST_RECORDS", 1)
+    converge(store)
+    assert recalled(store).unable == ""
+    store.remember(record("neo4j"))
+    assert "Neo4j remembers 1 deployment and takes no more" in recalled(store).unable
+
+
 def test_the_record_is_no_finding_and_changes_no_verdict(store):
     converge(store)
     store.remember(record("neo4j"))

@@ -9,6 +9,7 @@ from is_db_bootstrap.engine.memory import Memory
 from is_db_bootstrap.engine.memory_text import BrokenMemory, NewerMemory, from_text
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.wording import counted, visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,19 @@ class Recalled:
     remarks: tuple[str, ...] = ()
 
 
+def full(store: str, count: int, most: int, removal: str) -> str:
+    """Why a store takes no more records. Empty while it takes them.
+
+    Each run reads all records of its store, so their number is bounded.
+    """
+    if count < most:
+        return ""
+    return (
+        f"{store} remembers {counted(count, 'deployment')} and takes no more. This one is "
+        f"remembered by its other stores. To remove the record of one that is gone: {removal}"
+    )
+
+
 def read_kept(store: StoreName, blueprint: str, kept: Iterable[Kept]) -> Recalled:
     """The records of `blueprint`. Raises `StoreConflict` for a record that cannot be read."""
     memories: list[Memory] = []
@@ -48,9 +62,10 @@ def read_kept(store: StoreName, blueprint: str, kept: Iterable[Kept]) -> Recalle
 
 
 def _told_newer(kept: Kept, newer: NewerMemory) -> str:
+    version = visible(newer.version) or "?"
     return (
-        f"The {kept.where} was written by version {newer.version or '?'} of this tool, in a format "
-        "that this version does not know. It is left as it is, and nothing is concluded from it."
+        f"The {kept.where} was written by version {version} of is-db-bootstrap, which is newer. "
+        "It is left alone and not believed."
     )
 
 

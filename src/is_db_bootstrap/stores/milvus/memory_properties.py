@@ -24,7 +24,7 @@ from is_db_bootstrap.stores.milvus import memory_collection
 from is_db_bootstrap.stores.milvus.compare import Live, goes_beyond, lags_behind
 from is_db_bootstrap.stores.milvus.errors import Translation
 from is_db_bootstrap.stores.milvus.kind import KIND
-from is_db_bootstrap.stores.recalled import Kept, Recalled, read_kept
+from is_db_bootstrap.stores.recalled import Kept, Recalled, full, read_kept
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
@@ -32,10 +32,15 @@ if TYPE_CHECKING:
 
 #: What a record's key follows in the name of its property.
 PREFIX = "is_db_bootstrap.memory."
+#: Records that a collection takes. Milvus keeps all properties of a collection in one value of
+#: etcd, which takes 1.5 MB.
+MOST_RECORDS = 100
 _NO_PRIVILEGE = (
     "Milvus does not remember what was converged, because the user may not change properties of "
     "{name}: {told} Let the user's role change collections (AlterCollection)."
 )
+
+_REMOVAL = f"MilvusClient.alter_collection_properties('…', {{'{PREFIX}…': ''}})."
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,7 @@ class MemoryProperties:
             holds=tuple(name for name, is_there in parts.items() if is_there),
             missing=tuple(name for name, is_there in parts.items() if not is_there),
             memories=recalled.memories,
+            unable=full("Milvus", len(recalled.memories), MOST_RECORDS, _REMOVAL),
             remarks=recalled.remarks,
         )
 

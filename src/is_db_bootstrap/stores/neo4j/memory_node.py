@@ -22,7 +22,7 @@ from is_db_bootstrap.results import Change, Nature
 from is_db_bootstrap.stores.neo4j import begun, errors, history, lock
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.kind import STORE
-from is_db_bootstrap.stores.recalled import Kept, read_kept
+from is_db_bootstrap.stores.recalled import Kept, full, read_kept
 
 if TYPE_CHECKING:
     import neo4j
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.neo4j.fence import Fence
 
 LABEL = "__IsDbBootstrapMemory"
+#: Records that a database takes.
+MOST_RECORDS = 1000
 #: What a database holds that a run would make anew: without it, every file runs again.
 HISTORY = "the history of its Cypher files"
 
@@ -59,6 +61,7 @@ ANY_NODE = f"""
 MATCH (n) WHERE NOT n:{LABEL} AND NOT n:{history.LABEL} AND NOT n:{lock.LABEL}
 AND NOT n:{begun.LABEL} RETURN true AS found LIMIT 1
 """
+_REMOVAL = f"MATCH (m:{LABEL} {{key: '…'}}) DELETE m."
 #: Codes of a server that does not let this user, or anybody, ask for the identity.
 _UNASKED = ("ClientError.Security.Forbidden", errors.NO_PROCEDURE)
 
@@ -135,6 +138,7 @@ class MemoryNodes:
             holds=(HISTORY,) if is_recorded else (),
             missing=(HISTORY,) if is_file_pending and not is_recorded else (),
             memories=recalled.memories,
+            unable=full("Neo4j", len(nodes), MOST_RECORDS, _REMOVAL),
             remarks=recalled.remarks,
         )
 
