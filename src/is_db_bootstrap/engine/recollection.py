@@ -37,9 +37,14 @@ class Known:
         return self.recall.is_blank and self.is_pending
 
     @property
+    def missing(self) -> frozenset[str]:
+        """What is not there and is to be."""
+        return frozenset(self.recall.missing if self.is_pending else ())
+
+    @property
     def all_holds(self) -> tuple[str, ...]:
         """What the store holds once the plan is applied."""
-        return tuple(sorted({*self.recall.holds, *self.recall.missing}))
+        return tuple(sorted({*self.recall.holds, *self.missing}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,7 @@ class Recollection:
             said = self._said_of(store)
             if said is None or known.is_cache:
                 continue
-            missing = sorted({*known.recall.missing} & {*said.members[store].holds})
+            missing = sorted(known.missing & {*said.members[store].holds})
             if known.is_blank or missing:
                 objects = () if known.is_blank else tuple(missing)
                 found[store] = Loss(objects, said, self._who_remembers(store, said.key))
@@ -222,17 +227,23 @@ class Recollection:
             if is_ahead and store in before:
                 holds |= {*before[store].holds}
             members[store] = Member(
-                identity=known.recall.identity or self._minted_identity(store),
+                identity=known.recall.identity or self._minted_identity(store, before),
                 place=known.recall.place,
                 address=known.address,
                 holds=tuple(sorted(holds)),
             )
         return members
 
-    def _minted_identity(self, store: StoreName) -> str:
-        """The identity that we wrote into a store, or a new one."""
+    def _minted_identity(self, store: StoreName, before: Mapping[StoreName, Member]) -> str:
+        """The identity that we wrote into a store, or a new one.
+
+        A store that has lost no more than its record keeps the one that others remember.
+        """
         own = self._best([each for each in self._ours(witnesses=True) if each[0] == store])
-        return own.members[store].identity if own else uuid.uuid4().hex
+        if own is not None:
+            return own.members[store].identity
+        is_same = store in before and not self.known[store].recall.is_blank
+        return before[store].identity if is_same else uuid.uuid4().hex
 
     def _is_recorded(self, recall: Recall, wanted: Memory, is_ahead: bool) -> bool:
         """Whether a store has the record, but for the addresses, the run and the time."""
