@@ -53,6 +53,10 @@ MODEL = f"{HERE}::test_the_page_of_a_new_model_is_followed"
 AUDIT = f"{HERE}::test_the_page_of_keys_is_followed"
 RIGHTS = "stores/test_redis_rights.py::test_the_documented_rights_are_enough_for_every_command"
 LOGS = f"{HERE}::test_the_records_and_the_result_of_the_page_are_read"
+DEPLOY = (
+    "acceptance/test_before_you_deploy.py::"
+    "test_what_the_page_backs_up_it_restores_and_the_next_run_recognises_it"
+)
 ALEMBIC = f"{HERE}::test_the_lines_of_stock_alembic_are_typed"
 CLI = "stores/test_neo4j_migrations_cli.py"
 FLEET = "edges/test_fleet.py::test_the_documented_lines_run"
@@ -70,6 +74,7 @@ PLACES = {
         f"{HERE}::test_a_file_that_is_complete_is_recorded_by_the_statement_of_the_page",
     ],
     "docs/how-to/after-make-run.md": [AFTER] * 7,
+    "docs/how-to/before-you-deploy.md": [DEPLOY] * 9,
     "docs/how-to/change-a-blueprint.md": [FOLLOWED] * 18,
     "docs/how-to/change-data-capture.md": [f"{HERE}::test_the_publication_has_the_outbox"],
     "docs/how-to/ci.md": [

@@ -18,6 +18,7 @@ from is_db_bootstrap.stores.postgres.catalogue import (
     first_part,
     named_roles,
 )
+from is_db_bootstrap.stores.postgres.dump_form import is_same, same_after_restore
 
 #: Kinds of object that have parts.
 _WHOLES = ("table", *QUERIES)
@@ -87,7 +88,7 @@ def drifts(
     for kind, objects in declared.items():
         for name, expected in objects.items():
             actual = found.get(kind, {}).get(name)
-            if actual == expected or _is_part_of_another(kind, name, wholes):
+            if is_same(expected, actual) or _is_part_of_another(kind, name, wholes):
                 continue
             if kind in QUERIES and not exact_queries and _is_same_query(expected, actual):
                 continue
@@ -174,7 +175,10 @@ def _is_part_of_another(kind: str, name: str, wholes: Collection[str]) -> bool:
 
 
 def _is_same_query(expected: str, actual: str | None) -> bool:
-    return actual is not None and _unqualified(expected) == _unqualified(actual)
+    if actual is None:
+        return False
+    expected, actual = same_after_restore(expected), same_after_restore(actual)
+    return _unqualified(expected) == _unqualified(actual)
 
 
 def _unqualified(query: str) -> str:
@@ -185,7 +189,7 @@ def _unqualified(query: str) -> str:
 def _drift(kind: str, name: str, expected: str, actual: str | None) -> Drift:
     if actual is None:
         return Drift(name, kind, "is missing", expected)
-    if actual == f"{expected} INVALID":
+    if is_same(f"{expected} INVALID", actual):
         message = (
             "is invalid: its creation was interrupted. Drop it and create it again, or REINDEX it"
         )

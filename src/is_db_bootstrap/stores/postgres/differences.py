@@ -18,6 +18,7 @@ from is_db_bootstrap.stores.postgres.catalogue import PARTITION, Objects
 from is_db_bootstrap.stores.postgres.compare import PARTS
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.definitions import Definitions
+from is_db_bootstrap.stores.postgres.dump_form import is_same, same_after_restore
 from is_db_bootstrap.stores.postgres.operations import Operation
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Comparison:
             ours, theirs = declared.get(kind, {}), made.get(kind, {})
             for name in {**ours, **theirs}:
                 expected, actual = ours.get(name), theirs.get(name)
-                if expected == actual or (kind, name) in same_text:
+                if is_same(expected, actual) or (kind, name) in same_text:
                     continue
                 if kind == "sequence" and name in owned:
                     continue
@@ -238,9 +239,9 @@ def _same_by_definition(declared: Objects, made: Objects) -> Collection[tuple[st
         left: dict[tuple[str, str], list[str]] = {}
         for name, text in theirs.items():
             if name not in ours:
-                left.setdefault((name.partition(".")[0], text), []).append(name)
+                left.setdefault((name.partition(".")[0], same_after_restore(text)), []).append(name)
         for name, text in ours.items():
-            alike = left.get((name.partition(".")[0], text))
+            alike = left.get((name.partition(".")[0], same_after_restore(text)))
             if name not in theirs and alike:
                 found |= {(kind, name), (kind, alike.pop())}
     return found
