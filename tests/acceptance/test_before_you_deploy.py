@@ -89,6 +89,7 @@ class Stores:
         with redis.Redis.from_url(self.environ["REDIS_URL"]) as client:
             value = client.get("of-a-user")
         client = self.vectors()
+        client.load_collection("of_a_user")
         rows = client.query("of_a_user", filter="id == 7", output_fields=["id"])
         client.close()
         return row[0], nodes[0]["seven"], int(value), rows[0]["id"]
