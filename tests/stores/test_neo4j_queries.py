@@ -16,7 +16,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.results import Outcome
 from is_db_bootstrap.settings import Timing
-from is_db_bootstrap.stores.neo4j import history, lock, waiting
+from is_db_bootstrap.stores.neo4j import lock, memory_node, waiting
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 
 pytestmark = pytest.mark.neo4j
@@ -99,4 +99,4 @@ def test_a_run_with_nothing_to_do_sends_eight_queries(apply, sent):
     sent.clear()
     assert apply() is Outcome.UNCHANGED
     assert len(sent) <= NOTHING_TO_DO, Counter(sent)
-    assert history.READ in sent
+    assert memory_node.READ_WITH_HISTORY in sent

@@ -120,7 +120,7 @@ class Recollection:
         return all(self._is_same_place(self.known[s], memory.members[s]) for s in common)
 
     def _is_same_place(self, known: Known, member: Member) -> bool:
-        is_there = not self.by_address or known.address == member.address
+        is_there = not self.by_address or _server(known.address) == _server(member.address)
         return is_there and known.recall.place == member.place
 
     def _is_witness(self, recall: Recall, member: Member) -> bool:
@@ -258,6 +258,12 @@ def template(blueprint: str, fingerprint: str, run_id: str) -> Memory:
     """What a run says of itself in its record."""
     now = datetime.now(UTC).replace(microsecond=0)
     return Memory("", blueprint, fingerprint, run_id, __version__, now)
+
+
+def _server(address: str) -> str:
+    """An address without its user, who may be another one tomorrow."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _compared(memory: Memory) -> list[tuple[str, str, str, tuple[str, ...]]]:

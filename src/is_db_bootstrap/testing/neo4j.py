@@ -36,8 +36,8 @@ from is_db_bootstrap.testing.neo4j_turn import (
     Turn,
 )
 
-#: Labels of the migration history, and of the lock of a run.
-_OWN_LABELS = ("__Neo4jMigration", "__Neo4jMigrationsLock")
+#: Labels of the migration history, of the lock of a run, and of what was converged together.
+_OWN_LABELS = ("__Neo4jMigration", "__Neo4jMigrationsLock", "__IsDbBootstrapMemory")
 #: Labels of nodes, and types of relationships, that a run writes.
 _RUN_LABELS = frozenset({*_OWN_LABELS, "MIGRATED_TO", "REPEATED"})
 _SCHEMA_KINDS = frozenset({"constraint", "index"})

@@ -33,16 +33,20 @@ from is_db_bootstrap.stores.milvus.connection import single_token
 from is_db_bootstrap.stores.milvus.dangers import dangers_of
 from is_db_bootstrap.stores.milvus.errors import Translation
 from is_db_bootstrap.stores.milvus.kind import KIND
+from is_db_bootstrap.stores.milvus.memory_properties import MemoryProperties
 from is_db_bootstrap.stores.milvus.releases import not_compared
 from is_db_bootstrap.stores.milvus.server import Server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
+    from is_db_bootstrap.engine.memory import Memory, Recall
     from is_db_bootstrap.stores.milvus.compare import Live
     from is_db_bootstrap.stores.milvus.versions import VersionKeeper
 
 #: How many collections are asked for the blueprint that made them.
 _MOST_LOOKED_AT = 100
+#: What a server calls the database of an address that names none.
+_DEFAULT_DATABASE = "default"
 
 
 class MilvusBootstrapper:
@@ -55,6 +59,7 @@ class MilvusBootstrapper:
     """
 
     name: StoreName = "milvus"
+    is_cache = False
     drift_advice = (
         "Milvus changes no field of a collection that has rows: a new version of it takes what "
         "differs (`is-db-bootstrap vector upgrade`)."
@@ -71,6 +76,8 @@ class MilvusBootstrapper:
         names = frozenset(each.name for each in blueprint.collections)
         self._server = Server(self._url, self._timing, self._errors, names)
         self._changes = Changes(self._server, blueprint.name, self._timing, self._errors)
+        place = self._url.database or _DEFAULT_DATABASE
+        self._memory = MemoryProperties(self._server, blueprint, self._errors, place)
         self.target = str(self._url)
 
     # --- looking
@@ -83,6 +90,7 @@ class MilvusBootstrapper:
         something else answers or the database is missing.
         """
         self.close()
+        self._memory.forget()
         self._errors.cancelled.clear()
         return self._server.open(timeout_s)
 
@@ -97,9 +105,11 @@ class MilvusBootstrapper:
         ahead: list[str] = []
         server = self._server
         release = server.told_release
+        self._memory.forget()
         for declared in self._blueprint.collections:
             abilities.check(declared, release.numbers, release.version, lite=release.is_lite)
             live = server.live(declared)
+            self._memory.note(declared, live)
             if compare.goes_beyond(declared, live.target):
                 ahead.append(declared.name)
                 notes.append(
@@ -173,6 +183,7 @@ class MilvusBootstrapper:
         different meanwhile.
         """
         declared = self._declared_of(change)
+        self._memory.forget()
         with self._errors(change.name, change):
             return self._changes.apply(declared, change)
 
@@ -234,6 +245,22 @@ class MilvusBootstrapper:
         properties = [(each or {}).get("properties") or {} for each in described]
         contracts = [str(each.get(CONTRACT_PROPERTY, "")) for each in properties]
         return {contract.rpartition("/")[0] for contract in contracts if "/" in contract}
+
+    # --- what it remembers
+
+    def recall(self) -> Recall:
+        """What this Milvus holds and remembers, from what the last plan has read.
+
+        Raises `StoreConflict` for a broken record.
+        """
+        return self._memory.recall()
+
+    def remember(self, memory: Memory) -> str | None:
+        """Keep a record as a property of each collection.
+
+        Returns a remark when the user may not change properties.
+        """
+        return self._memory.remember(memory)
 
     # --- versions
 

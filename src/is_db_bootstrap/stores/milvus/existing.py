@@ -16,6 +16,7 @@ from is_db_bootstrap.stores.milvus.check import problems, vector_types
 from is_db_bootstrap.stores.milvus.compare import differences
 from is_db_bootstrap.stores.milvus.connection import single_token
 from is_db_bootstrap.stores.milvus.errors import Translation
+from is_db_bootstrap.stores.milvus.memory_collection import is_memory
 from is_db_bootstrap.stores.milvus.properties import TTL_PROPERTY
 from is_db_bootstrap.stores.milvus.rehearsal import is_rehearsal
 from is_db_bootstrap.stores.milvus.schema import MODEL_PROPERTY
@@ -58,7 +59,8 @@ def read_existing(url: StoreUrl, timing: Timing, request: Request) -> Existing:
         server.open(timing.connect_timeout_s)
         with errors("collections"):
             listed = server.client.list_collections(**server.look_options)
-            names = sorted(name for name in listed if not is_rehearsal(name))
+            own = [name for name in listed if is_rehearsal(name) or is_memory(name)]
+            names = sorted(set(listed) - set(own))
         readers = [_Reader(server, name) for name in names]
         read = [(reader, reader.read(errors)) for reader in readers]
     finally:

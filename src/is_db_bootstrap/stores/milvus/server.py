@@ -213,6 +213,12 @@ class Server:
         """Whether the server would take the same call later."""
         return isinstance(translated(exc, str(self._url), "", None), StoreUnavailable | StoreBusy)
 
+    def is_refused(self, exc: Exception) -> bool:
+        """Whether the server takes such a call from nobody, now and later."""
+        if isinstance(exc, MilvusException) and is_missing(exc):
+            return False
+        return isinstance(translated(exc, str(self._url), "", None), StoreConflict)
+
     # --- looking
 
     @property

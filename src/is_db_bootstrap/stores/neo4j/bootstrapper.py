@@ -48,6 +48,7 @@ from is_db_bootstrap.stores.neo4j.file_run import FileRun
 from is_db_bootstrap.stores.neo4j.history import History
 from is_db_bootstrap.stores.neo4j.kind import KIND
 from is_db_bootstrap.stores.neo4j.leasing import Leasing
+from is_db_bootstrap.stores.neo4j.memory_node import MemoryNodes, is_any_there
 from is_db_bootstrap.stores.neo4j.own_schema import OWN_SCHEMA, OwnSchema
 from is_db_bootstrap.stores.neo4j.planned_statements import shown_statements
 from is_db_bootstrap.stores.neo4j.precondition import Precondition
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     import neo4j
 
     from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.engine.memory import Memory, Recall
     from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
     from is_db_bootstrap.stores.neo4j.begun import Begun
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject
@@ -74,6 +76,7 @@ class Neo4jBootstrapper:
     """
 
     name: StoreName = "neo4j"
+    is_cache = False
     drift_advice = (
         "A Cypher file that was applied does not run again: write another one where every database "
         "differs."
@@ -130,6 +133,11 @@ class Neo4jBootstrapper:
             username=self._url.username,
             lease_s=self._timing.lease_s,
         )
+        self._memory = MemoryNodes(self._database, self._fence, self._errors, blueprint.name)
+        #: The history that the last plan has read. None when something was changed since.
+        self._planned_history: History | None = None
+        #: Whether the last plan runs a file.
+        self._is_file_pending = False
         self.target = str(self._url)
 
     # --- looking
@@ -156,9 +164,11 @@ class Neo4jBootstrapper:
             live = self._leasing.look(session)
             used = self._used_labels(session, live)
             history = History()
+            self._memory.forget()
             if neo4j_history.LABEL in used:
-                history = self._read_history(session)
+                history = self._history_with_memory(session)
                 history.refuse_other_target(self._database.name)
+            self._planned_history, self._is_file_pending = history, False
             is_held = self._fence.held is not None
             if is_held:
                 self._leasing.refuse_unlockable(live)
@@ -175,6 +185,7 @@ class Neo4jBootstrapper:
                 )
                 return Plan(skipped=skipped, notes=(note,), ahead=True)
             changes = history.pending(usable)
+            self._is_file_pending = bool(changes)
             names = {change.name for change in changes}
             pending = [file for file in usable if file.name in names]
             marks: dict[tuple[int, ...], Begun] = {}
@@ -337,6 +348,8 @@ class Neo4jBootstrapper:
         other definitions; `StoreUnavailable` when the lease was lost: then nothing of a file of
         data, and no record, is committed.
         """
+        self._memory.forget()
+        self._planned_history = None
         if change.kind == "seed":
             self._apply_seed(change)
             return None
@@ -432,6 +445,32 @@ class Neo4jBootstrapper:
         head = usable[-1].name if usable else ""
         return Status(recorded, head, neo4j_lock.present_holder(held))
 
+    # --- what it remembers
+
+    def recall(self) -> Recall:
+        """What this database is and remembers, from what the last plan has read.
+
+        Raises `StoreConflict` for a broken record.
+        """
+        with self._errors("the memory"), self._database.session() as session:
+            history = self._planned_history
+            if history is None:
+                history = self._planned_history = self._history_with_memory(session)
+            live = self._database.live or self._database.look(session)
+            return self._memory.recall(
+                session,
+                history,
+                is_schema_there=is_any_there(list(declared(self._files).values()), live),
+                is_file_pending=self._is_file_pending,
+            )
+
+    def _history_with_memory(self, session: neo4j.Session) -> History:
+        return History.read(self._memory.look_with_history(session))
+
+    def remember(self, memory: Memory) -> str | None:
+        """Keep a record in a node of its own. Returns a remark when the user may not write it."""
+        return self._memory.remember(memory)
+
     # --- the lock
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
@@ -503,6 +542,8 @@ class Neo4jBootstrapper:
         self._fence.lease = None
         self._leasing.forget()
         self._file_run.forget()
+        self._memory.forget()
+        self._planned_history = None
         self._database.close()
 
 

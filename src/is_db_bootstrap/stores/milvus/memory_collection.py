@@ -1,0 +1,65 @@
+"""The records of converged stores on a Milvus that refuses our properties.
+
+Each record is a tiny collection of ours. It is never filled, indexed or loaded. The record is its
+description, and a property that it is created with: Milvus Lite keeps no description. Neither is
+changed, so a new record is a new collection, and then the old one is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from pymilvus import DataType, MilvusClient
+
+from is_db_bootstrap.stores.recalled import Kept
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.stores.milvus.server import Server
+
+#: What a record's key and a digest of its text follow in the name of the collection.
+PREFIX = "is_db_bootstrap_memory_"
+#: The property that such a collection is created with.
+_PROPERTY = "is_db_bootstrap.record"
+#: The least number of dimensions that every release takes.
+_DIM = 2
+
+
+def is_memory(name: str) -> bool:
+    """Whether a collection of that name is one of these."""
+    return name.startswith(PREFIX)
+
+
+def kept(server: Server) -> list[Kept]:
+    """Every record that lies in such a collection."""
+    found = []
+    for name in _names(server):
+        described = server.described(name)
+        if described is not None:
+            properties = described.get("properties") or {}
+            text = properties.get(_PROPERTY) or described.get("description")
+            removal = f"MilvusClient.drop_collection({name!r})."
+            found.append(Kept(str(text or ""), f"record in collection {name}", removal))
+    return found
+
+
+def write(server: Server, key: str, text: str) -> None:
+    """Keep a record, and drop the earlier one of its key."""
+    own = PREFIX + key
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    name = f"{own}_{digest}"
+    if server.described(name) is None:
+        schema = MilvusClient.create_schema(auto_id=True, description=text)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("unused", DataType.FLOAT_VECTOR, dim=_DIM)
+        server.client.create_collection(
+            name, schema=schema, properties={_PROPERTY: text}, **server.change_options
+        )
+    for other in _names(server):
+        if other.startswith(own) and other != name:
+            server.client.drop_collection(other, **server.change_options)
+
+
+def _names(server: Server) -> list[str]:
+    names = server.client.list_collections(**server.look_options)
+    return sorted(name for name in names if is_memory(name))

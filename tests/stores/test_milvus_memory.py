@@ -1,0 +1,301 @@
+"""What a Milvus holds, and what it remembers of the stores beside it, on both servers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from pymilvus import MilvusClient
+
+from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.settings import Timing
+from is_db_bootstrap.stores.milvus import memory_collection, memory_properties
+from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+from is_db_bootstrap.stores.milvus.existing import read_existing
+from memories import WHEN, record
+from milvus_gateway import gateway
+from servers import NO_IDLE_PINGS
+
+pytestmark = pytest.mark.milvus
+KEY = "a" * 32
+PROPERTY = f"{memory_properties.PREFIX}{KEY}"
+
+
+def pytest_generate_tests(metafunc):
+    if "milvus_url" in metafunc.fixturenames:
+        servers = getattr(metafunc.function, "servers", ("lite", "2.3"))
+        metafunc.parametrize("milvus_url", servers, indirect=True)
+
+
+def on(*servers):
+    """Run a test on these servers only."""
+
+    def mark(test):
+        test.servers = servers
+        return test
+
+    return mark
+
+
+def collection(name, alias=""):
+    return Collection(
+        name,
+        fields=(
+            Field("id", "INT64", primary=True),
+            Field("vector", "FLOAT_VECTOR", dim=8),
+        ),
+        indexes=(Index("vector", "FLAT", "IP"),),
+        alias=alias,
+        consistency="Strong",
+    )
+
+
+ONE = Blueprint("mine", "test", collections=(collection("docs_v1", "docs"),))
+TWO = Blueprint("mine", "test", collections=(collection("docs_v2", "docs"),))
+BOTH = Blueprint("mine", "test", collections=(collection("docs_v1", "docs"), collection("tags")))
+
+
+@pytest.fixture
+def client(milvus_url):
+    plain = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    yield plain
+    plain.close()
+
+
+@pytest.fixture
+def new(milvus_url):
+    opened = []
+
+    def open_one(blueprint=ONE, url=milvus_url):
+        timing = Timing(connect_timeout_s=60, index_timeout_s=120)
+        opened.append(MilvusBootstrapper(url, blueprint, timing=timing))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
+
+
+def recalled(store):
+    store.ping(60)
+    store.plan()
+    return store.recall()
+
+
+def converged(store):
+    result = BootstrapOrchestrator([store]).run()
+    assert result.ok, result
+    store.ping(60)
+    return store
+
+
+def fill(client, name):
+    client.insert(name, [{"id": each, "vector": [1.0] * 8} for each in range(3)])
+
+
+def test_a_new_milvus_is_blank_and_a_converged_one_holds_collections_and_aliases(new):
+    before = recalled(new(BOTH))
+    assert before.is_blank
+    assert (before.place, before.identity, before.holds) == ("default", "", ())
+    assert before.missing == ("docs_v1", "alias docs", "tags")
+    after = recalled(converged(new(BOTH)))
+    assert not after.is_blank
+    assert after.holds == ("docs_v1", "alias docs", "tags")
+    assert (after.missing, after.memories) == ((), ())
+
+
+def test_each_collection_carries_the_records_of_all_deployments(new, client):
+    store = converged(new(BOTH))
+    before = {name: client.describe_collection(name)["properties"] for name in ("docs_v1", "tags")}
+    ours, theirs = record("milvus"), record("milvus", "b" * 32)
+    assert store.remember(ours) is None
+    assert store.remember(theirs) is None
+    later = replace(ours, recorded_at=WHEN + timedelta(days=1), fingerprint="ü" * 12)
+    assert store.remember(later) is None
+    found = recalled(new(BOTH)).memories
+    assert {each.key: each for each in found} == {KEY: later, "b" * 32: theirs}
+    client.drop_alias("docs")
+    client.drop_collection("docs_v1")
+    assert {each.key for each in recalled(new(BOTH)).memories} == {KEY, "b" * 32}
+    kept = client.describe_collection("tags")["properties"]
+    own = {name for name in kept if name.startswith("is_db_bootstrap.memory.")}
+    assert {name: kept[name] for name in set(kept) - own} == before["tags"]
+
+
+def test_nothing_but_properties_of_ours_is_added_and_no_verdict_changes(new, client):
+    store = converged(new(BOTH))
+    store.remember(record("milvus"))
+    assert sorted(client.list_collections()) == ["docs_v1", "tags"]
+    strict = BootstrapOrchestrator([new(BOTH)], strict=True).run(Mode.VERIFY)
+    assert strict.ok, strict
+    assert BootstrapOrchestrator([new(BOTH)]).run().outcome is Outcome.UNCHANGED
+
+
+def test_one_dropped_collection_is_missing_and_the_other_still_remembers(new, client):
+    converged(new(BOTH)).remember(record("milvus"))
+    client.drop_collection("tags")
+    found = recalled(new(BOTH))
+    assert not found.is_blank
+    assert found.holds == ("docs_v1", "alias docs")
+    assert found.missing == ("tags",)
+    assert [each.key for each in found.memories] == [KEY]
+
+
+def test_a_dropped_alias_is_no_loss_and_the_collection_behind_it_is_one(new, client):
+    store = converged(new())
+    store.remember(record("milvus", holds=recalled(store).holds))
+    client.drop_alias("docs")
+    # The collection has no rows, and its own record says that it was the one behind the alias.
+    found = recalled(new())
+    assert (found.holds, found.missing) == (("docs_v1", "alias docs"), ())
+    client.drop_collection("docs_v1")
+    found = recalled(new())
+    assert found.is_blank
+    assert found.missing == ("docs_v1", "alias docs")
+
+
+def test_a_new_version_without_rows_misses_the_earlier_one_that_was_dropped(new, client):
+    """The alias of the dropped version would lead to a collection without rows, and say nothing."""
+    store = converged(new(ONE))
+    fill(client, "docs_v1")
+    store.remember(record("milvus", holds=recalled(store).holds))
+    result = BootstrapOrchestrator([new(TWO)]).run()
+    assert result.outcome is Outcome.CHANGED
+    found = recalled(new(TWO))
+    assert found.holds == ("docs_v1", "alias docs")
+    assert found.missing == ()
+    assert [each.key for each in found.memories] == [KEY]
+    client.drop_alias("docs")
+    client.drop_collection("docs_v1")
+    assert recalled(new(TWO)).missing == ("alias docs",)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_what_a_plan_is_to_leave_is_what_is_held_after_it(new, client, rows):
+    """A second run would record it anew otherwise."""
+    converged(new(ONE))
+    if rows:
+        fill(client, "docs_v1")
+        client.flush("docs_v1")
+    states = [lambda: None, lambda: client.drop_alias("docs")]
+    for make_state in states:
+        make_state()
+        before = recalled(new(TWO))
+        after = recalled(converged(new(TWO)))
+        assert {*before.holds, *before.missing} == {*after.holds}
+        assert after.missing == ()
+
+
+def test_after_upgrade_and_prune_the_new_version_holds_the_data(new, client):
+    store = converged(new(ONE))
+    store.remember(record("milvus"))
+    BootstrapOrchestrator([new(TWO)]).run()
+    new(TWO).remember(record("milvus"))
+    client.alter_alias("docs_v2", "docs")
+    client.drop_collection("docs_v1")
+    found = recalled(new(TWO))
+    assert (found.holds, found.missing) == (("docs_v2", "alias docs"), ())
+    assert [each.key for each in found.memories] == [KEY]
+
+
+def test_a_release_that_is_behind_misses_nothing_and_reads_the_later_version(new, client):
+    store = converged(new(TWO))
+    store.remember(record("milvus"))
+    found = recalled(new(ONE))
+    assert (found.holds, found.missing) == (("docs_v2", "alias docs"), ())
+    assert [each.key for each in found.memories] == [KEY]
+    client.drop_alias("docs")
+    client.drop_collection("docs_v2")
+    assert "alias docs" in recalled(new(ONE)).missing
+
+
+def test_a_broken_record_is_a_conflict_with_the_call_that_removes_it(new, client):
+    converged(new())
+    client.alter_collection_properties("docs_v1", {PROPERTY: '{"format": "one"}'})
+    with pytest.raises(StoreConflict, match=f"property {PROPERTY} of docs_v1") as caught:
+        recalled(new())
+    call = caught.value.hint.partition("run again: ")[2].removesuffix(".")
+    _, _, arguments = call.partition("MilvusClient.alter_collection_properties")
+    assert arguments == f"('docs_v1', {{'{PROPERTY}': ''}})"
+    client.alter_collection_properties("docs_v1", {PROPERTY: ""})
+    assert recalled(new()).memories == ()
+
+
+def test_a_record_of_a_newer_version_is_told_and_stays(new, client):
+    store = converged(new())
+    newer = '{"format": 2, "key": "c", "version": "9.1.0"}'
+    client.alter_collection_properties("docs_v1", {f"{memory_properties.PREFIX}c": newer})
+    store.remember(record("milvus"))
+    found = recalled(new())
+    assert [each.key for each in found.memories] == [KEY]
+    (remark,) = found.remarks
+    assert "version 9.1.0" in remark
+    kept = client.describe_collection("docs_v1")["properties"]
+    assert kept[f"{memory_properties.PREFIX}c"] == newer
+
+
+def test_records_of_another_blueprint_are_no_memories_of_this_one(new):
+    converged(new()).remember(record("milvus", blueprint="theirs"))
+    assert recalled(new()).memories == ()
+
+
+def test_a_recall_after_a_plan_makes_no_call_of_its_own(new, monkeypatch):
+    converged(new(BOTH)).remember(record("milvus"))
+    store = new(BOTH)
+    store.ping(60)
+    store.plan()
+    names = ("describe_collection", "describe_alias", "list_collections", "get_load_state")
+    for name in names:
+        monkeypatch.delattr(MilvusClient, name)
+    assert store.recall().memories == (record("milvus"),)
+
+
+def test_a_blueprint_made_from_what_exists_has_no_record_in_it(new, milvus_url):
+    store = converged(new())
+    store.remember(record("milvus"))
+    memory_collection.write(store._server, KEY, "a record")
+    found = read_existing(store._url, Timing(connect_timeout_s=60), None)
+    (read,) = found.declared["collections"]
+    assert read.name == "docs_v1"
+    assert not any("memory" in name for name in read.properties)
+
+
+@on("lite")
+def test_a_collection_takes_so_many_records_and_then_says_so(new, monkeypatch):
+    monkeypatch.setattr(memory_properties, "MOST_RECORDS", 2)
+    store = converged(new())
+    store.remember(record("milvus"))
+    assert recalled(new()).unable == ""
+    store.remember(record("milvus", "b" * 32))
+    assert "Milvus remembers 2 deployments and takes no more" in recalled(new()).unable
+
+
+@on("lite")
+def test_a_server_that_refuses_properties_keeps_records_in_tiny_collections(
+    new, milvus_url, client
+):
+    with gateway(milvus_url, "AlterCollection") as url:
+        store = converged(new(url=url))
+        ours, theirs = record("milvus"), record("milvus", "b" * 32)
+        for each in (ours, theirs, replace(ours, fingerprint="g" * 12)):
+            assert store.remember(each) is None
+        found = recalled(new(url=url))
+        assert {each.key: each.fingerprint for each in found.memories} == {
+            ours.key: "g" * 12,
+            theirs.key: theirs.fingerprint,
+        }
+        strict = BootstrapOrchestrator([new(url=url)], strict=True).run(Mode.VERIFY)
+        assert strict.ok, strict
+        own = [name for name in client.list_collections() if name.startswith("is_db_bootstrap")]
+        assert len(own) == 2
+        assert [client.list_indexes(name) for name in own] == [[], []]
+        client.drop_alias("docs")
+        client.drop_collection("docs_v1")
+        found = recalled(new(url=url))
+        assert found.missing == ("docs_v1", "alias docs")
+        assert len(found.memories) == 2
+        store.close()

@@ -1,0 +1,41 @@
+"""A way to a Milvus that does not know some of its calls, as gateways and older releases do."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import grpc
+
+_ANSWER_S = 60
+
+
+class _Gateway(grpc.GenericRpcHandler):
+    def __init__(self, channel, unknown):
+        self._channel = channel
+        self._unknown = unknown
+
+    def service(self, details):
+        def answer(request, context):
+            name = details.method.rpartition("/")[2]
+            if name in self._unknown:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name}")
+            call = self._channel.unary_unary(details.method)
+            metadata = [pair for pair in context.invocation_metadata() if pair[0] != "user-agent"]
+            return call(request, metadata=metadata, timeout=_ANSWER_S)
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@contextmanager
+def gateway(url, *unknown):
+    """The address of a way to `url` that refuses the calls named `unknown`."""
+    with grpc.insecure_channel(urlsplit(url).netloc) as channel:
+        server = grpc.server(ThreadPoolExecutor(8), handlers=(_Gateway(channel, unknown),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.stop(None).wait()
