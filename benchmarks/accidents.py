@@ -326,6 +326,9 @@ TIMES = re.compile(
 
 
 def _without_times(line: str) -> str:
+    # The record of what was converged has identities of its own in each run of servers.
+    if "run_id" in line and "fingerprint" in line and "members" in line:
+        return "<memory>"
     return TIMES.sub("<time>", line)
 
 
