@@ -29,7 +29,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.settings.sources import plain_variables
 from pages import ROOT, Reader, blocks, commands
-from servers import NO_IDLE_PINGS, PASSWORD
+from servers import NO_IDLE_PINGS, PASSWORD, drop_database
 
 DECLARATIONS = "docs/reference/declarations.md"
 HERE = "packaging/test_page_examples.py"
@@ -65,6 +65,7 @@ REPLICAS = f"{KUBERNETES}::test_three_replicas_start_at_once_one_applies_and_all
 AFTER = "acceptance/test_first_steps.py::test_the_readme_and_the_page_after_it_are_followed"
 #: The kustomization of the page, named by what it runs.
 NAMED = f"{KUBERNETES}::test_what_changes_runs_in_a_job_of_another_name"
+LOST = f"{HERE}::test_the_page_of_a_lost_store_is_followed"
 #: The test of each block, in the order of the page.
 PLACES = {
     DECLARATIONS: [
@@ -147,6 +148,7 @@ PLACES = {
         f"{HERE}::test_the_mount_of_a_certificate_has_a_mode_that_is_taken",
     ],
     "docs/how-to/when-a-run-fails.md": [PARSED],
+    "docs/how-to/when-a-store-was-lost.md": [LOST] * 4,
 }
 pytestmark = pytest.mark.timeout(900)
 PAGES = [
@@ -283,6 +285,23 @@ def test_the_records_and_the_result_of_the_page_are_read(reader, postgres_url):
     assert set(alike[0]["change"]) >= set(shown["change"])
     assert json.loads((one.folder / "result.json").read_text())["outcome"] == "changed"
     one.follow(block(page, 2))
+
+
+@ON_POSTGRES
+@ON_REDIS
+def test_the_page_of_a_lost_store_is_followed(reader, farm, postgres_url, redis_url):
+    one = reader(POSTGRES_URL=postgres_url, REDIS_URL=redis_url)
+    typed(one, "is-db-bootstrap apply -b helpdesk")
+    server, name = farm.shared("postgres"), postgres_url.rpartition("/")[2]
+    drop_database(server, name)
+    lost, told, ways_out, forgetting = blocks("docs/how-to/when-a-store-was-lost.md")
+    for each in (lost, told, ways_out):
+        one.follow(each)
+    typed(one, "is-db-bootstrap plan -b helpdesk --exit-code")
+    for line, _ in commands(forgetting):
+        typed(one, line)
+    drop_database(server, name)
+    typed(one, "is-db-bootstrap apply -b helpdesk")
 
 
 @ON_POSTGRES

@@ -28,6 +28,7 @@ from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.cypher_folder import is_known_to_stock_tool
 from is_db_bootstrap.stores.neo4j.cypher_text import checksum
 from is_db_bootstrap.stores.neo4j.lock import LABEL as LOCK_LABEL
+from memories import record
 
 pytestmark = pytest.mark.neo4j
 both = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
@@ -120,13 +121,16 @@ def test_it_lists_and_validates_our_history_of_novel_genesis(neo4j_url, command)
         timing=Timing(connect_timeout_s=60),
     )
     applied(store)
-    store.close()
+    kept = record("neo4j", blueprint="novel_genesis")
+    assert store.remember(kept) is None
     code, told = command(folder, "info")
     assert code == 0, told
     assert told.count("| APPLIED |") == 2
     code, told = command(folder, "validate")
     assert code == 0, told
     assert "All resolved migrations have been applied" in told
+    assert store.recall().memories == (kept,)
+    store.close()
 
 
 @both
