@@ -1,4 +1,4 @@
-"""Every exit code, each by a real run. 8 comes with the detection of a reset store."""
+"""Every exit code, each by a real run."""
 
 import json
 import signal
@@ -170,6 +170,19 @@ def test_7_another_run_holds_the_lock_and_is_named(on_postgres):
     finish(first, signal.SIGTERM)
 
 
+def test_8_a_schema_that_was_lost_is_not_made_anew_unasked(on_postgres):
+    url = on_postgres.environ["POSTGRES_URL"]
+    on_postgres.own_blueprint(["CREATE TABLE a ()"])
+    assert on_postgres(*MINE).returncode == 0
+    with psycopg.connect(url) as pg:
+        pg.execute("DROP SCHEMA public CASCADE")
+        pg.execute("CREATE SCHEMA public")
+    document = on_postgres.json(*MINE)
+    assert (document["exit_code"], only(document)["error"]["kind"]) == (8, "reset")
+    assert "--accept-reset postgres" in only(document)["error"]["hint"]
+    assert on_postgres(*MINE, "--accept-reset", "postgres").returncode == 0
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_during_a_statement_of_a_minute_ends_the_run_cleanly(on_postgres, signum, code):
     url = on_postgres.environ["POSTGRES_URL"]
@@ -224,4 +237,7 @@ def test_the_probe_key_is_gone_and_wait_and_plan_write_nothing(on_postgres, redi
             assert client.dbsize() == 0
     on_postgres("--only", "redis", **own)
     with redis.Redis.from_url(redis_url) as client:
-        assert client.dbsize() == 1
+        assert sorted(client.keys()) == [
+            b"is-db-bootstrap:conventions:novel_genesis",
+            b"is-db-bootstrap:memory:novel_genesis",
+        ]
