@@ -93,6 +93,11 @@ def converged(store):
     return store
 
 
+def run_remembered(store):
+    """A run that is remembered, as those of the command are."""
+    return BootstrapOrchestrator([store], blueprint="mine", fingerprint="f").run()
+
+
 def fill(client, name):
     client.insert(name, [{"id": each, "vector": [1.0] * 8} for each in range(3)])
 
@@ -200,6 +205,24 @@ def test_after_upgrade_and_prune_the_new_version_holds_the_data(new, client):
     found = recalled(new(TWO))
     assert (found.holds, found.missing) == (("docs_v2", "alias docs"), ())
     assert [each.key for each in found.memories] == [KEY]
+
+
+def test_runs_before_and_after_an_upgrade_end_with_nothing_left_to_record(new, client):
+    def outcomes(blueprint, runs):
+        return [run_remembered(new(blueprint)).outcome for _ in range(runs)]
+
+    changed, unchanged = Outcome.CHANGED, Outcome.UNCHANGED
+    assert outcomes(ONE, 2) == [changed, unchanged]
+    fill(client, "docs_v1")
+    assert outcomes(TWO, 2) == [changed, unchanged]
+    assert outcomes(ONE, 1) == [unchanged]  # an older pod that restarts
+    client.alter_alias("docs_v2", "docs")
+    client.drop_collection("docs_v1")
+    assert outcomes(TWO, 2) == [changed, unchanged]
+    assert outcomes(ONE, 1) == [unchanged]
+    client.drop_alias("docs")
+    client.drop_collection("docs_v2")
+    assert outcomes(TWO, 1) == [changed]  # no other store remembers it
 
 
 def test_a_release_that_is_behind_misses_nothing_and_reads_the_later_version(new, client):
