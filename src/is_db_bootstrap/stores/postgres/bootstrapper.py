@@ -44,7 +44,12 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.consent import Consent
-from is_db_bootstrap.stores.postgres import elsewhere, lineage_table, own_schema
+from is_db_bootstrap.stores.postgres import (
+    elsewhere,
+    lineage_table,
+    own_schema,
+    revision_digests,
+)
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
@@ -463,15 +468,24 @@ class PostgreSQLBootstrapper:
             begun_before = (*begun_before, *self._baseline.begun_before(record))
         pending = self._pending(self._after(baseline, record))
         if not (baseline or pending):
-            unread = (*self._history.unread(record), *self._history.unread_lineage(record))
-            return Plan(tuple(self._missing_rows(reader)), notes=unread)
+            notes = (
+                *self._history.unread(record),
+                *self._history.unread_lineage(record),
+                *self._history.edited(record),
+            )
+            return Plan(tuple(self._missing_rows(reader)), notes=notes)
         self._history.refuse_unread(record)
         self._refuse_long_ids(reader, [*self._heads_of(baseline), *pending])
         notes = self._elsewhere.refuse(reader, record)
         schema = self._checked_schema(reader)
         if not record.revisions and not schema and not baseline:
             self._refuse_unrecorded(reader)
-        notes = (*notes, *self._history.unread_lineage(record), *self._history.unmarked(reader))
+        notes = (
+            *notes,
+            *self._history.unread_lineage(record),
+            *self._history.edited(record),
+            *self._history.unmarked(reader),
+        )
         changes = (*schema, *baseline, *pending, *self._all_rows())
         return Plan(changes, notes=notes, begun=begun_before)
 
@@ -797,7 +811,7 @@ class PostgreSQLBootstrapper:
     # --- proving
 
     def verify(self) -> Sequence[Drift]:
-        """Pending revisions, then every object of `catalogue.json` that is missing or different.
+        """Pending and edited revisions, then what of `catalogue.json` is missing or different.
 
         All in two round trips. Raises `StoreBusy` when another session changed the schema
         meanwhile.
@@ -813,10 +827,11 @@ class PostgreSQLBootstrapper:
             Drift(change.name, "revision", "is not applied", change.detail or None, fix=APPLY)
             for change in self._pending(record)
         ]
+        edited = [each.drift for each in revision_digests.edited(record, self._chain)]
         if pending or not self._declared.is_comparable:
-            return pending
+            return [*pending, *edited]
         with looking(self.target, "the catalogue"), self._as_declared(reader):
-            return self._declared.drifts(reader)
+            return [*edited, *self._declared.drifts(reader)]
 
     def audit(self) -> Sequence[Drift]:
         """What is not declared, and what is not compared.
