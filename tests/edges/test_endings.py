@@ -47,6 +47,7 @@ CALLS = {
     ("local", "reset"): None,  # test_local_stores.py, where there is something to remove
     ("local", "status"): ("--data-dir", "none", "-o", "json"),
     ("local", "up"): None,  # test_local.py, where a stack runs
+    ("migrate", "accept"): (*BLUEPRINT, "--all"),
     ("migrate", "check"): BLUEPRINT,
     ("migrate", "current"): BLUEPRINT,
     ("migrate", "downgrade"): (*BLUEPRINT, "--yes"),
@@ -64,6 +65,7 @@ CALLS = {
     ("selftest",): BLUEPRINT,
     ("setup",): (*BLUEPRINT, "--yes"),
     ("status",): BLUEPRINT,
+    ("unlock",): (*BLUEPRINT, "postgres", "--yes"),
     ("vector", "prune"): (*KEPT, "--yes"),
     ("vector", "rollback"): KEPT,
     ("vector", "status"): KEPT,
