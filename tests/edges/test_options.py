@@ -73,7 +73,7 @@ NEEDED = {
     ("revision",): ("-m", "more"),
     ("migrate", "accept"): ("--all",),
     ("migrate", "stamp"): ("head", "--yes"),
-    ("unlock",): ("postgres", "--yes"),
+    ("unlock",): ("redis", "--yes"),
 }
 WALKED = [path for path in COMMANDS if path[0] not in {"local", "blueprints"}]
 
