@@ -19,7 +19,7 @@ from is_db_bootstrap.errors import AccessDenied, StoreConflict
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
-from is_db_bootstrap.stores.postgres.revision_digests import digest
+from is_db_bootstrap.stores.postgres.file_digest import digest
 from team_project import TeamProject
 
 pytestmark = pytest.mark.postgres

@@ -16,7 +16,7 @@ import neo4j
 import pytest
 import redis
 
-from commands import command as run_command
+from commands import run_here
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -250,30 +250,43 @@ ENDLESS = (
 def test_its_lock_is_removed_when_its_process_is_gone_and_not_before(
     neo4j_url, start, command, query, tmp_path
 ):
-    write(tmp_path, {"V001__endless.cypher": ENDLESS})
-    environ = {"NEO4J_URL": neo4j_url}
-    (tmp_path / "is-db-bootstrap.toml").write_text('[neo4j]\ncypher = "."\n')
-    unlock = ("unlock", "neo4j", "--yes", "--blueprint", str(tmp_path / "is-db-bootstrap.toml"))
-    with start(tmp_path, "migrate") as process:
-        deadline = time.monotonic() + 120
-        while not query(f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id"):
+    files = tmp_path / "cypher"
+    files.mkdir()
+    write(files, {"V001__endless.cypher": ENDLESS})
+    (tmp_path / "blueprint.py").write_text(
+        "from pathlib import Path\n"
+        "from is_db_bootstrap.blueprint import Blueprint\n"
+        'CYPHER = Path(__file__).parent / "cypher"\n'
+        'BLUEPRINT = Blueprint("mine", "test", cypher=CYPHER)\n'
+    )
+
+    def unlock():
+        call = ("unlock", "neo4j", "--yes", "--blueprint", str(tmp_path))
+        return run_here(call, tmp_path, {"NEO4J_URL": neo4j_url})
+
+    present = f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id"
+    deadline = time.monotonic() + 240
+    process = start(files, "migrate")
+    try:
+        while not query(present):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        [lock] = query(f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id")
-        code, _, told = run_command(*unlock, environ=environ)
+        [lock] = query(present)
+        code, _, told = unlock()
         assert code == 7, told
         assert "neo4j-migrations" in told
+    finally:
         process.kill()
-    assert query(f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id") == [lock]
-    write(tmp_path, {"V001__endless.cypher": "CREATE (:Short);\n"})
-    assert command(tmp_path, "migrate")[0] != 0
-    while (answer := run_command(*unlock, environ=environ))[0] == 7:
+        process.communicate()
+    assert query(present) == [lock]
+    while (answer := unlock())[0] == 7:
         assert time.monotonic() < deadline, answer  # the server has not heard yet of its end
     assert answer[0] == 0, answer
-    assert lock["id"] in answer[1][0]
-    assert query(f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id") == []
-    code, told = command(tmp_path, "migrate")
+    assert lock["id"] in answer[1]
+    assert query(present) == []
+    write(files, {"V001__endless.cypher": "CREATE (:Short);\n"})
+    code, told = command(files, "migrate")
     assert code == 0, told
 
 

@@ -43,7 +43,7 @@ _PLAIN = ("blueprint", "timeout", "config", "env_file", "use_local", "data_dir")
 
 @click.option("--holder", metavar="TEXT", default="", help="Who holds it, as status says it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.argument("store", type=click.Choice(STORE_ORDER))
+@click.argument("store", metavar="STORE", type=click.Choice(STORE_ORDER))
 def _unlock(*, store: Any, holder: str, yes: bool, **parameters: Any) -> int:
     """Remove the lock of STORE that a dead run has left.
 

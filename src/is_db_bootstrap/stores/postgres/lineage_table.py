@@ -39,8 +39,8 @@ import psycopg
 
 from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.file_digest import as_json
 from is_db_bootstrap.stores.postgres.own_schema import SCHEMA, literal
-from is_db_bootstrap.stores.postgres.revision_digests import as_json
 from is_db_bootstrap.stores.postgres.revisions import RecordedLineage
 
 TABLE = "lineage"

@@ -11,10 +11,8 @@ known of its file then. The next run that writes our row takes the file of that 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.results import Drift
@@ -27,21 +25,6 @@ if TYPE_CHECKING:
 _ACCEPT = "is-db-bootstrap migrate accept"
 #: How many revisions a note names.
 _SHOWN = 5
-
-
-def digest(text: bytes) -> str:
-    """The SHA-256 of a file, in hexadecimal digits, as it is with line feeds as line ends."""
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return hashlib.sha256(text).hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """The same of a file that is there. Empty where it cannot be read."""
-    try:
-        return digest(path.read_bytes())
-    except OSError:
-        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +105,3 @@ def notes(record: Record, chain: Chain) -> Iterator[str]:
         f"{'does' if len(names) == 1 else 'do'} not run again. After a review: "
         f"{_ACCEPT} {names[0] if len(names) == 1 else '--all'}"
     )
-
-
-def as_json(digests: Mapping[str, str]) -> str:
-    """Digests by revision, as our row has them. What could not be read is left out."""
-    import json
-
-    return json.dumps({name: found for name, found in digests.items() if found})

@@ -35,8 +35,8 @@ from typing import NoReturn
 from is_db_bootstrap import files
 from is_db_bootstrap.engine.lineage import Lineage, Step
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.postgres.file_digest import digest
 from is_db_bootstrap.stores.postgres.plain_head import PlainHead, read_plain_head
-from is_db_bootstrap.stores.postgres.revision_digests import digest
 from is_db_bootstrap.stores.postgres.revision_folder import (
     draft_of,
     looks_like_revision,

@@ -37,9 +37,9 @@ from is_db_bootstrap.blueprint import AlembicEnvironment
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
+from is_db_bootstrap.stores.postgres.file_digest import digest_of
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.record_place import RecordPlace
-from is_db_bootstrap.stores.postgres.revision_digests import digest_of
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
 
 #: Options of Alembic's configuration that are one path.
